@@ -1,0 +1,3 @@
+"""The companion package of *Large Language Models Explained*."""
+
+__version__ = "0.1.0"
