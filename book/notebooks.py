@@ -1,0 +1,278 @@
+"""Turn the scripts in `book/src/` into the executed notebooks of the book.
+
+A chapter is edited as a percent script, `book/src/NAME.py`.
+`book/NAME.ipynb` is a snapshot of its run in a normal form, so strict that
+rebuilding an unchanged chapter gives the same bytes:
+
+    python book/notebooks.py build [NAME ...]   run scripts, write notebooks
+    python book/notebooks.py check [NAME ...]   say what is stale or irregular
+    python book/notebooks.py handout FOLDER     chapters without their solutions
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+BOOK = Path(__file__).parent
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
+TAGS = {
+    "hide-input",
+    "hide-cell",
+    "solution",
+    "raises-exception",
+    "nbval-ignore-output",
+}
+STATE = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+MODEL_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+# Code, mathematics, links and emphasis: no place to look for a sentence's end.
+INLINE = re.compile(r"`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|\*[^*]*\*")
+# Two sentences on one line: a full stop (no abbreviation's), a space, a capital.
+TWO_SENTENCES = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!et al)(?<!vs)[.?!] +[A-Z]")
+MAX_CELLS, MAX_CODE_CELLS, MAX_CODE_LINES = 90, 30, 20
+MAX_NOTEBOOK_BYTES, MAX_PNG_BYTES = 500_000, 300_000
+
+
+def chapters(names: list[str] | None = None) -> list[str]:
+    """Return the names of the chapters, or of those asked for."""
+    known = sorted(path.stem for path in (BOOK / "src").glob("*.py"))
+    if unknown := set(names or ()) - set(known):
+        raise SystemExit(f"no such chapter: {', '.join(sorted(unknown))}")
+    return names or known
+
+
+def read_source(name: str) -> NotebookNode:
+    """Return the script as a notebook without outputs, in normal form.
+
+    A cell's id is a hash of its text, so an unedited cell keeps it.
+    """
+    script = (BOOK / "src" / f"{name}.py").read_text(encoding="utf-8")
+    notebook = jupytext.reads(script, fmt="py:percent")
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = nbformat.from_dict(METADATA)
+    seen: Counter[str] = Counter()
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode())
+        key = digest.hexdigest()[:8]
+        cell.id = f"{key}-{seen[key]}" if seen[key] else key
+        seen[key] += 1
+        cell.metadata = NotebookNode(
+            {k: cell.metadata[k] for k in ("tags", "mystnb") if k in cell.metadata}
+        )
+    return notebook
+
+
+def build(name: str) -> Path:
+    """Run a chapter and write its notebook."""
+    notebook = read_source(name)
+    NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=600,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(BOOK)}},
+    ).execute()
+    notebook.metadata.language_info = nbformat.from_dict(METADATA["language_info"])
+    normalise_widgets(notebook)
+    nbformat.validate(notebook)
+    path = BOOK / f"{name}.ipynb"
+    temporary = path.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(path)
+    return path
+
+
+def normalise_widgets(notebook: NotebookNode) -> None:
+    """Keep the state of shown widgets alone, with ids in order of appearance."""
+    widgets = notebook.metadata.get("widgets", {}).get(STATE)
+    if widgets is None:
+        return
+    state = widgets["state"]
+    views = [
+        output.data[VIEW]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if VIEW in output.get("data", {})
+    ]
+    order = _reachable(state, [view["model_id"] for view in views])
+    new_ids = {old: f"{n:032x}" for n, old in enumerate(order, start=1)}
+
+    def renumber(value: Any) -> Any:
+        text = json.dumps(value)
+        return json.loads(MODEL_ID.sub(lambda m: new_ids.get(m[0], m[0]), text))
+
+    kept = {}
+    for old in order:
+        model = dict(state[old])
+        model["state"] = {k: v for k, v in model["state"].items() if v is not None}
+        kept[new_ids[old]] = renumber(model)
+    widgets["state"] = nbformat.from_dict(kept)
+    for view in views:
+        view["model_id"] = new_ids.get(view["model_id"], view["model_id"])
+
+
+def _reachable(state: dict[str, Any], roots: list[str]) -> list[str]:
+    """Return the models that the roots refer to, then links between them."""
+    order: list[str] = []
+
+    def visit(model_id: str) -> None:
+        if model_id in state and model_id not in order:
+            order.append(model_id)
+            for other in MODEL_ID.findall(json.dumps(state[model_id]["state"])):
+                visit(other)
+
+    for root in roots:
+        visit(root)
+
+    def ends(model_id: str) -> list[str]:
+        link = state[model_id]["state"]
+        return MODEL_ID.findall(json.dumps([link["source"], link["target"]]))
+
+    links = [
+        model_id
+        for model_id, model in state.items()
+        if model["model_name"] in ("LinkModel", "DirectionalLinkModel")
+        and set(ends(model_id)) <= set(order)
+    ]
+    return order + sorted(links, key=lambda i: [order.index(end) for end in ends(i)])
+
+
+def check(name: str) -> list[str]:
+    """Return one line for each fault of a chapter's notebook; none if it is fine."""
+    path = BOOK / f"{name}.ipynb"
+    if not path.exists():
+        return [f"{name}: not built; run: python book/notebooks.py build {name}"]
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    faults = [*_stale(notebook, read_source(name)), *_irregular(notebook, text)]
+    return [f"{name}: {fault}" for fault in faults]
+
+
+def _stale(notebook: NotebookNode, source: NotebookNode) -> Iterator[str]:
+    """Yield where the notebook is not the script's."""
+
+    def key(cell: NotebookNode) -> tuple[str, str, str, str]:
+        return (cell.id, cell.cell_type, cell.source, json.dumps(cell.metadata))
+
+    if len(notebook.cells) != len(source.cells):
+        yield f"stale: {len(notebook.cells)} cells, the script has {len(source.cells)}"
+    for number, pair in enumerate(zip(notebook.cells, source.cells, strict=False)):
+        if key(pair[0]) != key(pair[1]):
+            yield f"stale from cell {number}: {pair[1].source[:50]!r}"
+            return
+
+
+def _irregular(notebook: NotebookNode, text: str) -> Iterator[str]:
+    """Yield where the notebook departs from the normal form."""
+    metadata = {k: v for k, v in notebook.metadata.items() if k != "widgets"}
+    if metadata != METADATA:
+        yield f"metadata is {metadata}, wanted {METADATA}"
+    if text != nbformat.writes(notebook) + "\n":
+        yield "bytes differ from what nbformat writes"
+    if len(text.encode()) > MAX_NOTEBOOK_BYTES:
+        yield f"{len(text.encode())} bytes, at most {MAX_NOTEBOOK_BYTES}"
+    ids = [cell.id for cell in notebook.cells]
+    if len(set(ids)) < len(ids):
+        yield "cell ids are not unique"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        yield "execution counts are not 1 … n"
+    if len(ids) > MAX_CELLS or len(code) > MAX_CODE_CELLS:
+        limits = f"at most {MAX_CELLS} and {MAX_CODE_CELLS}"
+        yield f"{len(ids)} cells, {len(code)} of code, {limits}"
+    for cell in notebook.cells:
+        where = f"cell {cell.id}"
+        if extra := set(cell.metadata.get("tags", ())) - TAGS:
+            yield f"{where}: unknown tags {sorted(extra)}"
+        faults = _code_faults if cell.cell_type == "code" else _markdown_faults
+        yield from (f"{where}: {fault}" for fault in faults(cell))
+
+
+def _code_faults(cell: NotebookNode) -> Iterator[str]:
+    lines = cell.source.splitlines()
+    if len(lines) > MAX_CODE_LINES:
+        yield f"{len(lines)} lines, at most {MAX_CODE_LINES}"
+    if lines and lines[-1].rstrip().endswith(";"):
+        yield "ends in a semicolon, which nbval does not honour"
+    for output in cell.outputs:
+        if output.output_type == "error":
+            if "raises-exception" not in cell.metadata.get("tags", ()):
+                yield f"error output: {output.ename}"
+        elif "image/png" in output.get("data", {}):
+            png = base64.b64decode(output.data["image/png"])
+            if len(png) > MAX_PNG_BYTES:
+                yield f"figure of {len(png)} bytes, at most {MAX_PNG_BYTES}"
+            if b"Matplotlib version" in png:
+                yield "figure carries matplotlib's version"
+            if not cell.metadata.get("mystnb", {}).get("image", {}).get("alt"):
+                yield "figure without alt text"
+
+
+def _markdown_faults(cell: NotebookNode) -> Iterator[str]:
+    fenced = False
+    for line in cell.source.splitlines():
+        if line.lstrip().startswith(("```", ":::")):
+            fenced = line.lstrip().startswith("```") and not fenced
+        elif not fenced and not line.lstrip().startswith("|"):
+            prose = re.sub(
+                r"`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|\*[^*]*\*", "x", line
+            )
+            if TWO_SENTENCES.search(prose):
+                yield f"two sentences on one line: {line[:60]!r}"
+
+
+def handout(name: str, folder: Path) -> Path:
+    """Write a chapter without solutions and outputs, for a class to work on."""
+    notebook = read_source(name)
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "solution" not in cell.metadata.get("tags", ())
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(
+        description="Build and check the book's notebooks."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build").add_argument("names", nargs="*")
+    commands.add_parser("check").add_argument("names", nargs="*")
+    commands.add_parser("handout").add_argument("folder", type=Path)
+    args = parser.parse_args()
+    if args.command == "build":
+        for name in chapters(args.names):
+            print(build(name))
+    elif args.command == "handout":
+        for name in chapters():
+            print(handout(name, args.folder))
+    else:
+        faults = [fault for name in chapters(args.names) for fault in check(name)]
+        print("\n".join(faults or ["every notebook is in its normal form"]))
+        return 1 if faults else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

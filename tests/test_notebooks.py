@@ -1,0 +1,136 @@
+"""Every chapter's notebook is what its script makes, in the normal form."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+
+BOOK = Path(__file__).parents[1] / "book"
+
+
+def load_builder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks", BOOK / "notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["notebooks"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+notebooks = load_builder()
+
+SCRIPT = """\
+# %% [markdown]
+# # A title
+# One sentence.
+
+# %%
+print(6 * 7)
+
+# %% tags=["hide-cell", "solution"]
+answer = 42
+assert answer == 6 * 7
+"""
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A book of one chapter, named `small`, in a folder of its own."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "small.py").write_text(SCRIPT, encoding="utf-8")
+    monkeypatch.setattr(notebooks, "BOOK", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", notebooks.chapters())
+def test_committed_notebook_is_in_its_normal_form(name):
+    assert notebooks.check(name) == []
+
+
+def test_no_notebook_lacks_a_script():
+    built = {path.stem for path in BOOK.glob("*.ipynb")}
+    assert built == set(notebooks.chapters())
+
+
+def test_build_runs_the_script_and_rebuilding_gives_the_same_bytes(book):
+    path = notebooks.build("small")
+    first = path.read_bytes()
+    assert nbformat.read(path, as_version=4).cells[1].outputs[0].text == "42\n"
+    assert notebooks.check("small") == []
+    assert notebooks.build("small").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("6 * 7", "6 * 8", "stale"),  # nbval would find this only by running
+        ('"execution_count": 1', '"execution_count": 3', "execution counts"),
+        ('"metadata": {}', '"metadata": {"tags": ["odd"]}', "unknown tags"),
+        ('"display_name": "Python 3"', '"display_name": "mine"', "metadata is"),
+        ("One sentence.", "One sentence. And two.", "two sentences"),
+        ('"name": "stdout"', '"name":  "stdout"', "bytes differ"),
+    ],
+)
+def test_check_finds_what_was_tampered_with(book, old, new, fault):
+    path = notebooks.build("small")
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert any(fault in line for line in notebooks.check("small"))
+
+
+def test_check_reports_a_figure_without_alt_text(book):
+    source = "import matplotlib.pyplot as plt\n_ = plt.subplots()"
+    (book / "src" / "small.py").write_text(f"# %%\n{source}\n", encoding="utf-8")
+    notebooks.build("small")
+    assert any("without alt text" in line for line in notebooks.check("small"))
+    assert any("matplotlib's version" in line for line in notebooks.check("small"))
+
+
+def test_an_edit_changes_one_cell_id_only(book):
+    before = [cell.id for cell in notebooks.read_source("small").cells]
+    script = SCRIPT.replace("6 * 7)", "6 * 9)")
+    (book / "src" / "small.py").write_text(script, encoding="utf-8")
+    after = [cell.id for cell in notebooks.read_source("small").cells]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_handout_drops_the_solutions(book, tmp_path):
+    path = notebooks.handout("small", tmp_path / "out")
+    cells = nbformat.read(path, as_version=4).cells
+    assert [cell.cell_type for cell in cells] == ["markdown", "code"]
+    assert "answer" not in json.dumps(cells)
+
+
+def test_widget_ids_follow_the_order_of_appearance():
+    old, child, stray = "b" * 32, "a" * 32, "c" * 32
+
+    def model(**state):
+        return {"model_name": "VBoxModel", "state": state}
+
+    view = nbformat.v4.new_output(
+        "display_data", data={notebooks.VIEW: {"model_id": old}}
+    )
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[view])])
+    state = {
+        stray: model(),
+        child: model(value=1, nothing=None),
+        old: model(children=[f"IPY_MODEL_{child}"]),
+    }
+    nb.metadata["widgets"] = {notebooks.STATE: {"state": state}}
+    notebooks.normalise_widgets(nb)
+    kept = nb.metadata["widgets"][notebooks.STATE]["state"]
+    assert list(kept) == [f"{1:032x}", f"{2:032x}"]
+    assert kept[f"{1:032x}"]["state"]["children"] == [f"IPY_MODEL_{2:032x}"]
+    assert kept[f"{2:032x}"]["state"] == {"value": 1}
+    assert view.data[notebooks.VIEW]["model_id"] == f"{1:032x}"
+
+
+def test_an_unknown_chapter_is_refused():
+    with pytest.raises(SystemExit, match="no such chapter: nowhere"):
+        notebooks.chapters(["nowhere"])
