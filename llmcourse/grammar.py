@@ -1,0 +1,296 @@
+"""A probabilistic grammar with memory whose every story has an exact probability.
+
+A story is written from left to right. Wherever the grammar leaves a choice, one
+alternative is drawn and its words are written at once, so a text can be parsed back
+to the choices that made it, and
+
+    log P(story) = log P(choice 1) + log P(choice 2 | choice 1) + …
+
+is exact. The entropy, the mean of −log P over all stories, follows by the chain rule
+without listing them: the entropy of each choice, plus the mean entropy of what comes
+after. What comes after depends only on those bound variables that later choices look
+at, so few states have to be told apart.
+
+>>> grammar = Grammar('''
+... rule story
+...     {Who=name} sang.[| {Who} slept.]
+... list name
+...     Mia, Tom
+... ''')
+>>> sorted(story.text for story in grammar.enumerate())
+['Mia sang.', 'Mia sang. Mia slept.', 'Tom sang.', 'Tom sang. Tom slept.']
+>>> round(grammar.log_prob("Tom sang."), 3), round(grammar.entropy(), 3)  # log 4
+(-1.386, 1.386)
+>>> grammar.parse("Tom sang. Tom slept.").facts
+{'who': 'Tom'}
+
+The format of a grammar's text is told in `grammar_file`.
+"""
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
+
+from llmcourse.grammar_entropy import Accountant, Measures
+from llmcourse.grammar_file import Reader, check
+from llmcourse.grammar_parts import (
+    Call,
+    Cell,
+    Env,
+    Item,
+    Note,
+    Pick,
+    Ref,
+    Unrolled,
+    say,
+)
+
+
+class Trail(NamedTuple):
+    """The choices taken so far, the last one first."""
+
+    number: int
+    prob: float
+    before: "Trail | None"
+
+
+class State(NamedTuple):
+    """A derivation under way."""
+
+    cell: Cell | None  # what is still to be written
+    at: int  # how much is written, in characters
+    env: Env  # the bound variables
+    trail: Trail | None  # the choices so far
+    overhang: str  # what the last item wrote beyond the text that was given
+
+
+@dataclass(frozen=True)
+class Story:
+    """A story with what made it: its facts, its choices and their probability."""
+
+    text: str
+    log_prob: float  # in nats
+    facts: Mapping[str, str]  # each variable's word
+    choices: tuple[int, ...] = field(repr=False)  # the derivation, left to right
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Grammar:
+    """A grammar, from its text: see `grammar_file` for the format.
+
+    Args:
+        text: The rules and word lists.
+        start: The rule that a story expands.
+
+    Raises:
+        ValueError: If the text is no grammar; the message names the line.
+    """
+
+    def __init__(self, text: str, start: str = "story") -> None:
+        reader = Reader(text)
+        if start not in reader.rules:
+            raise ValueError(f"wanted a rule {start!r} to start with, got none")
+        self.rules, self.lists = reader.rules, reader.lists
+        self._unrolled = Unrolled(self.rules[start])
+        check((self._unrolled.root.item,), {})
+
+    def sample(self, rng: random.Random) -> Story:
+        """Return a story drawn from the grammar's distribution."""
+        draft = _Draft()
+        draft.write((self._unrolled.root.item,), rng.random)
+        return draft.story()
+
+    def parse(self, text: str) -> Story:
+        """Return the story that a text is: its facts, choices and probability.
+
+        Raises:
+            ValueError: If the grammar cannot write the text; the message names the
+                word that no derivation reaches. Also if two derivations write it,
+                for then the grammar is ambiguous.
+        """
+        found, reached = self._derive(text, partial=False)
+        if len(found) == 1:
+            return _Draft(text, found[0].env, found[0].trail).story()
+        if found:
+            raise ValueError(f"ambiguous grammar: {len(found)} derivations of {text!r}")
+        raise ValueError("not a story of this grammar: " + _stop(text, reached))
+
+    def log_prob(self, text: str) -> float:
+        """Return the exact log-probability of a story, in nats.
+
+        Raises:
+            ValueError: If the text is no story (see `parse`).
+        """
+        return self.parse(text).log_prob
+
+    def prefix_log_prob(self, prefix: str) -> float:
+        """Return log of the probability that a story begins so, in nats.
+
+        Differences give the true probability of the next word: the one that a
+        language model is asked to learn.
+
+        Raises:
+            ValueError: If no story begins so.
+        """
+        return math.log(math.fsum(_prob(state.trail) for state in self._begun(prefix)))
+
+    def complete(self, prefix: str, rng: random.Random) -> Story:
+        """Return a story that begins so, drawn from the stories that do.
+
+        Raises:
+            ValueError: If no story begins so.
+        """
+        found = self._begun(prefix)
+        cumulative = list(accumulate(_prob(state.trail) for state in found))
+        number = bisect_right(cumulative, rng.random() * cumulative[-1])
+        cell, _, env, trail, overhang = found[min(number, len(found) - 1)]
+        draft = _Draft(prefix + overhang, env, trail)
+        items = []
+        while cell is not None:
+            items.append(cell.item)
+            cell = cell.then
+        draft.write(tuple(items), rng.random)
+        return draft.story()
+
+    def enumerate(self) -> Iterator[Story]:
+        """Yield every story once; for small grammars."""
+        stack: list[tuple[Cell | None, str, Env, Trail | None]] = [
+            (self._unrolled.root, "", {}, None)
+        ]
+        while stack:
+            cell, text, env, trail = stack.pop()
+            while cell is not None and not isinstance(cell.item, Call | Pick):
+                words, env = say(cell.item, env)
+                text, cell = text + words, cell.then
+            if cell is None:
+                yield _Draft(text, env, trail).story()
+                continue
+            for option in self._unrolled.options(cell, env):
+                after = Trail(option.number, option.prob, trail)
+                stack.append((option.then, text + option.words, option.env, after))
+
+    def entropy(self) -> float:
+        """Return the exact entropy of the distribution, in nats per story."""
+        return self.measures.entropy
+
+    @cached_property
+    def measures(self) -> Measures:
+        """The number of stories; exact mean entropy, words and bytes of a story."""
+        return Accountant(self._unrolled).total()
+
+    def _begun(self, prefix: str) -> list[State]:
+        found, reached = self._derive(prefix, partial=True)
+        if not found:
+            raise ValueError("no story begins so: " + _stop(prefix, reached))
+        return found
+
+    def _derive(self, text: str, partial: bool) -> tuple[list[State], int]:
+        """Return all ways to write a text, and how far into it any way came.
+
+        With `partial`, ways to write a beginning of which the text is a part: what
+        the last item writes beyond the text is the overhang.
+        """
+        end, reached = len(text), 0
+        found: list[State] = []
+        stack: list[State] = [State(self._unrolled.root, 0, {}, None, "")]
+
+        def fits(words: str) -> bool:
+            return text.startswith(words, at) or (
+                partial and words.startswith(text[at:])
+            )
+
+        while stack:
+            cell, at, env, trail, overhang = stack.pop()
+            while cell is not None and (at < end or not partial):
+                if isinstance(cell.item, Call | Pick):
+                    for option in self._unrolled.options(cell, env, fits):
+                        after = Trail(option.number, option.prob, trail)
+                        place, over = at + len(option.words), option.words[end - at :]
+                        stack.append(State(option.then, place, option.env, after, over))
+                    break
+                words, env = say(cell.item, env)
+                if not fits(words):
+                    break
+                at, overhang, cell = at + len(words), words[end - at :], cell.then
+            else:
+                if at >= end:
+                    found.append(State(cell, at, env, trail, overhang))
+            reached = max(reached, min(at, end))
+        return found, reached
+
+
+class _Draft:
+    """A story being written: the text so far, the variables and the choices."""
+
+    def __init__(
+        self, text: str = "", env: Env | None = None, trail: Trail | None = None
+    ):
+        self.out = [text]
+        self.env = dict(env or {})
+        self.choices: list[int] = []
+        self.probs: list[float] = []
+        while trail is not None:
+            number, prob, trail = trail
+            self.choices.append(number)
+            self.probs.append(prob)
+        self.choices.reverse()
+
+    def write(self, items: tuple[Item, ...], draw: Callable[[], float]) -> None:
+        """Write the items, drawing each choice."""
+        env, out = self.env, self.out
+        for item in items:
+            if type(item) is str:
+                out.append(item)
+            elif type(item) is Ref:
+                out.append(env[item.var][item.form])
+            elif type(item) is Call:
+                choice = item.rule.at(env)
+                number = bisect_right(choice.cumulative, draw())
+                self.choices.append(number)
+                self.probs.append(choice.probs[number])
+                self.write(choice.alternatives[number], draw)
+            elif type(item) is Pick:
+                free = item.source.free(env)
+                number = int(draw() * len(free))
+                self.choices.append(number)
+                self.probs.append(1 / len(free))
+                out.append(free[number][item.form])
+                if item.var:
+                    env[item.var] = free[number]
+            elif type(item) is Note:
+                env[item.var] = item.entry
+
+    def story(self) -> Story:
+        """Return the finished story."""
+        return Story(
+            text="".join(self.out),
+            log_prob=math.fsum(map(math.log, self.probs)),
+            facts={name: entry["word"] for name, entry in self.env.items()},
+            choices=tuple(self.choices),
+        )
+
+
+def _prob(trail: Trail | None) -> float:
+    """Return the probability of the choices taken so far."""
+    prob = 1.0
+    while trail is not None:
+        _, p, trail = trail
+        prob *= p
+    return prob
+
+
+def _stop(text: str, reached: int) -> str:
+    """Say at which word a text stopped fitting."""
+    before = text[:reached]
+    number = len(before.split()) + (before[-1:] in ("", " ", "\n"))
+    return (
+        f"it stops fitting at word {number}, after {before[-30:]!r}, "
+        f"where the text has {text[reached : reached + 20]!r}"
+    )

@@ -1,0 +1,276 @@
+"""Read a story grammar from text: rules, word lists, and what their fields say.
+
+A grammar is a text file of blocks. A line at the margin opens a block, indented
+lines fill it, a line that is indented further continues the one above it, and `#`
+starts a comment line::
+
+    list animal: word | he=it | sound        a word list with named forms
+        owl | hooted                         one entry a line, or several with commas
+        fox | barked
+
+    list food @ animal                       a list that depends on a bound variable
+        owl: moth, beetle
+        fox: plum, egg
+
+    rule story                               a rule: one alternative a line
+        {Hero.a=animal} found {prize.a=food}. <end>
+
+    rule end @ hero.sound                    a rule that depends on a bound variable
+        hooted: {Hero.the} [hooted|sang] at the moon.
+        barked: (3) {Hero.the} barked.
+        barked: (1) {Hero.the} ate {prize.the}.
+
+In a template, `<rule>` expands a rule, `[one|two]` is a choice on the spot, and
+braces hold variables: `{hero=animal}` picks an entry that no other variable holds
+and binds it, `{hero}` repeats it, `{hero.sound}` is another form of it, `{=animal}`
+picks without binding, `{ending: happy}` notes a fact and writes nothing. A capital
+(`{Hero.sound}`) capitalises what is written. `(3)` in front is a weight. Every entry
+has the forms `word`, `a` (with its article), `the` and `s` (plural); a column of that
+name overrides the rule of thumb. The key `*` stands for all keys not named.
+"""
+
+import re
+
+from llmcourse.grammar_parts import (
+    Call,
+    Choice,
+    Entry,
+    Item,
+    Note,
+    Pick,
+    Ref,
+    Rule,
+    WordList,
+)
+
+NAME = r"[a-z][a-z0-9_]*"
+HEADER = re.compile(rf"(rule|list) ({NAME})(?: @ ({NAME})(?:\.({NAME}))?)?(?:: (.+))?")
+FIELD = re.compile(rf"([A-Za-z][a-z0-9_]*)?(?:\.({NAME}))?(?:(=|: )([^{{}}]+))?")
+TOKEN = re.compile(r"\{[^{}<>|\[\]]*\}|<[^{}<>|\[\]]*>|[\[\]|]|[^\[\]|{}<>]+|.")
+
+
+class Reader:
+    """Turns the text of a grammar into linked rules and lists."""
+
+    def __init__(self, text: str) -> None:
+        self.rules: dict[str, Rule] = {}
+        self.lists: dict[str, WordList] = {}
+        block: Rule | None = None
+        for line, indent, words in _logical_lines(text):
+            if indent == 0:
+                block = self._open(words, line)
+            elif isinstance(block, WordList):
+                self._entries(block, words, line)
+            elif block is not None:
+                self._alternative(block, words, line)
+            else:
+                raise ValueError(f"line {line}: indented text before any rule or list")
+        for block in [*self.rules.values(), *self.lists.values()]:
+            kind = "list" if isinstance(block, WordList) else "rule"
+            if not block.choices:
+                raise ValueError(
+                    f"line {block.line}: unknown or empty {kind} {block.name!r}"
+                )
+            if kind == "rule":
+                for choice in block.choices.values():
+                    choice.close()
+
+    def _open(self, words: str, line: int) -> Rule:
+        match = HEADER.fullmatch(words)
+        if match is None:
+            raise ValueError(
+                f"line {line}: wanted 'rule NAME' or 'list NAME', got {words!r}"
+            )
+        kind, name, var, form, columns = match.groups()
+        block = self._list(name, line) if kind == "list" else self._rule(name, line)
+        if block.choices:
+            raise ValueError(f"line {line}: {kind} {name!r} is defined twice")
+        block.key = (var, form or "word") if var else None
+        block.line = line
+        if isinstance(block, WordList):
+            block.forms = [c.strip() for c in (columns or "word").split("|")]
+        return block
+
+    def _rule(self, name: str, line: int) -> Rule:
+        return self.rules.setdefault(name, Rule(name, line))
+
+    def _list(self, name: str, line: int) -> WordList:
+        return self.lists.setdefault(name, WordList(name, line))
+
+    def _keys(self, block: Rule, words: str, line: int) -> tuple[list[str], str]:
+        if block.key is None:
+            return ["*"], words
+        keys, colon, rest = words.partition(": ")
+        if not colon:
+            raise ValueError(
+                f"line {line}: {block.name!r} has a key, so wanted "
+                f"'KEY: …', got {words!r}"
+            )
+        return [key.strip() for key in keys.split(",")], rest.strip()
+
+    def _entries(self, block: WordList, words: str, line: int) -> None:
+        keys, rest = self._keys(block, words, line)
+        fixed = dict(form.split("=") for form in block.forms if "=" in form)
+        open_forms = [form for form in block.forms if "=" not in form]
+        for key in keys:
+            entries = block.choices.setdefault(key, [])
+            for cell in rest.split(","):
+                values = [value.strip() for value in cell.split("|")]
+                if len(values) != len(open_forms) or not all(values):
+                    raise ValueError(
+                        f"line {line}: wanted {' | '.join(open_forms)}, "
+                        f"got {cell.strip()!r}"
+                    )
+                entry = Entry(zip(open_forms, values, strict=True), **fixed)
+                if any(entry["word"] == other["word"] for other in entries):
+                    raise ValueError(
+                        f"line {line}: {entry['word']!r} stands twice "
+                        f"in list {block.name!r}"
+                    )
+                entry.home, entry.index = entries, len(entries)
+                entries.append(entry)
+
+    def _alternative(self, block: Rule, words: str, line: int) -> None:
+        keys, rest = self._keys(block, words, line)
+        for key in keys:
+            choice = block.choices.setdefault(key, Choice())
+            self._add(choice, TOKEN.findall(rest), line, closing="")
+
+    def _add(self, choice: Choice, tokens: list[str], line: int, closing: str) -> None:
+        """Read alternatives into a choice, up to the closing bracket."""
+        items: list[Item] = []
+        weight = 1.0
+        while True:
+            token = tokens.pop(0) if tokens else ""
+            if token in ("", "]") or (token == "|" and closing):
+                if token != closing and token != "|":
+                    raise ValueError(
+                        f"line {line}: a bracket is open or closed without its partner"
+                    )
+                choice.alternatives.append(tuple(items))
+                choice.weights.append(weight)
+                if token == closing:
+                    return
+                items, weight = [], 1.0
+            elif not items and (match := re.match(r"\((\d+)\) ?", token)):
+                weight = float(match[1])
+                if token[match.end() :]:
+                    items.append(token[match.end() :])
+            elif token == "[":
+                inner = Rule(f"choice in line {line}", line)
+                inner.choices["*"] = Choice()
+                self._add(inner.choices["*"], tokens, line, closing="]")
+                inner.choices["*"].close()
+                items.append(Call(inner, line))
+            else:
+                items.append(self._item(token, line))
+
+    def _item(self, token: str, line: int) -> Item:
+        if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
+            return Call(self._rule(token[1:-1], line), line)
+        if token in "|{}<>":
+            raise ValueError(f"line {line}: stray {token!r} in a template")
+        if token[0] != "{":
+            return token
+        match = FIELD.fullmatch(token[1:-1])
+        if match is None or token == "{}":
+            raise ValueError(f"line {line}: cannot read the field {token}")
+        var, form, sign, value = match.groups()
+        var, form = var or "", form or "word"
+        form = form.capitalize() if var[:1].isupper() else form
+        var = var.lower()
+        if sign == ": ":
+            entry = Entry(word=value)
+            entry.home, entry.index = [entry], 0
+            return Note(var, entry)
+        if sign == "=":
+            source = self._list(value, line)
+            source.variables.add(var)
+            source.variables.discard("")
+            return Pick(var, form, source, line)
+        return Ref(var, form, line)
+
+
+def _logical_lines(text: str) -> list[tuple[int, int, str]]:
+    """Return (line number, indent, words), continuation lines joined on."""
+    lines: list[tuple[int, int, str]] = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        words = raw.strip()
+        indent = len(raw) - len(raw.lstrip())
+        if not words or words.startswith("#"):
+            continue
+        if lines and indent > lines[-1][1] > 0:
+            lines[-1] = (lines[-1][0], lines[-1][1], f"{lines[-1][2]} {words}")
+        else:
+            lines.append((number, indent, words))
+    return lines
+
+
+Sources = dict[str, tuple[Entry, ...]]  # what each bound variable may hold
+
+
+def check(items: tuple[Item, ...], bound: Sources) -> Sources:
+    """Return what is bound after some items; every variable has to be bound before.
+
+    Raises:
+        ValueError: If on some path a variable is used that is not bound there, lacks
+            the form, or has a value that the rule or list has no key for.
+    """
+    for item in items:
+        if isinstance(item, Ref):
+            _check_form(bound, item.var, item.form, item.line)
+        elif isinstance(item, Note):
+            bound = {**bound, item.var: (item.entry,)}
+        elif isinstance(item, Pick):
+            _check_keys(bound, item.source, item.line)
+            entries = tuple(e for es in item.source.choices.values() for e in es)
+            _check_form({"": entries}, "", item.form, item.line)
+            if item.var:
+                bound = {**bound, item.var: entries}
+        elif isinstance(item, Call):
+            bound = _check_rule(item, bound)
+    return bound
+
+
+def _check_rule(call: Call, bound: Sources) -> Sources:
+    _check_keys(bound, call.rule, call.line)
+    if call.rule.busy:
+        raise ValueError(f"line {call.line}: rule {call.rule.name!r} contains itself")
+    call.rule.busy = True
+    ends = [
+        check(alternative, bound)
+        for choice in call.rule.choices.values()
+        for alternative in choice.alternatives
+    ]
+    call.rule.busy = False
+    names = set(ends[0]).intersection(*ends)  # bound whichever way was taken
+    merged: Sources = {}
+    for name in names:
+        held = {id(end[name]): end[name] for end in ends}
+        every = {id(entry): entry for entries in held.values() for entry in entries}
+        merged[name] = (
+            bound[name] if len(held) == 1 and name in bound else tuple(every.values())
+        )
+    return merged
+
+
+def _check_form(bound: Sources, var: str, form: str, line: int) -> None:
+    if var not in bound:
+        raise ValueError(f"line {line}: {var!r} is not bound on every way here")
+    for entry in bound[var]:
+        try:
+            entry[form]
+        except KeyError:
+            raise ValueError(
+                f"line {line}: {entry['word']!r} has no form {form!r}"
+            ) from None
+
+
+def _check_keys(bound: Sources, block: Rule, line: int) -> None:
+    if block.key is None:
+        return
+    var, form = block.key
+    _check_form(bound, var, form, line)
+    for entry in bound[var]:
+        if entry[form] not in block.choices and "*" not in block.choices:
+            raise ValueError(f"line {line}: {block.name!r} has no key {entry[form]!r}")
