@@ -1,0 +1,108 @@
+"""What defines a byte-level BPE tokenizer: pieces with ids, merges, special tokens."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Literal, NamedTuple, TypeAlias
+
+import regex
+
+from llmcourse.bpe import count_pretokens, learn_merges
+from llmcourse.pretokenization import BYTE_ORDER, spell, to_utf8
+
+AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
+
+
+class BPEParts(NamedTuple):
+    """Everything that defines a byte-level BPE tokenizer."""
+
+    vocab: Mapping[bytes, int]  # id of each piece
+    merges: Sequence[tuple[bytes, bytes]]  # in the order learned
+    special_tokens: Mapping[str, int]  # id of each special token
+    pattern: str  # how text is cut into pre-tokens
+
+
+def learn_vocabulary(
+    texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str], pattern: str
+) -> BPEParts:
+    """Return a vocabulary of this size: special tokens, the 256 bytes, merges.
+
+    Raises:
+        ValueError: If there is no text, if the vocabulary cannot hold bytes and
+            special tokens, if the text yields too few merges to fill it, or if a
+            special token occurs twice.
+    """
+    if isinstance(special_tokens, str):
+        raise ValueError(f"special_tokens must be a list, got {special_tokens!r}")
+    special = {token: i for i, token in enumerate(special_tokens)}
+    if len(special) < len(special_tokens):
+        raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
+    smallest = 256 + len(special)
+    if vocab_size < smallest:
+        raise ValueError(
+            f"vocab_size must be at least {smallest}, 256 bytes and {len(special)} "
+            f"special tokens, got {vocab_size}"
+        )
+    counts = count_pretokens(texts, pattern)
+    if not counts:
+        raise ValueError("texts must hold at least one character, got none")
+    pairs = learn_merges(counts, vocab_size - smallest)
+    if smallest + len(pairs) < vocab_size:
+        raise ValueError(
+            f"vocab_size must be at most {smallest + len(pairs)} for this text, "
+            f"which yields {len(pairs)} merges, got {vocab_size}"
+        )
+    pieces = [bytes([byte]) for byte in BYTE_ORDER]
+    for left, right in pairs:
+        pieces.append(pieces[left] + pieces[right])
+    vocab = {piece: len(special) + i for i, piece in enumerate(pieces)}
+    merges = [(pieces[left], pieces[right]) for left, right in pairs]
+    return BPEParts(vocab, merges, special, pattern)
+
+
+def check_special_tokens(
+    special_tokens: Mapping[str, int], vocab: Mapping[bytes, int]
+) -> None:
+    """Raise ValueError if text could be mistaken for a special token."""
+    names = set(map(spell, vocab))
+    for token in special_tokens:
+        if not token:
+            raise ValueError("a special token must have at least one character")
+        to_utf8(token)
+        if token in names:
+            raise ValueError(
+                f"a special token must not be spelled like a piece of text, "
+                f"got {token!r}; <|{token}|> would do"
+            )
+
+
+def pieces_by_id(
+    vocab: Mapping[bytes, int], special_tokens: Mapping[str, int]
+) -> list[bytes]:
+    """Return the bytes of each id."""
+    special = {to_utf8(token): i for token, i in special_tokens.items()}
+    by_id = {i: piece for piece, i in chain(vocab.items(), special.items())}
+    n = len(vocab) + len(special)
+    if sorted(by_id) != list(range(n)):
+        raise ValueError(f"ids must be 0 to {n - 1}, each once, got others")
+    return [by_id[i] for i in range(n)]
+
+
+def special_pattern(
+    special_tokens: Collection[str], allowed: AllowedSpecial
+) -> "regex.Pattern[str] | None":
+    """Return what finds the allowed special tokens, longest first; None if none.
+
+    Raises:
+        ValueError: If something is allowed that is no special token.
+    """
+    if allowed == "all":
+        allowed = special_tokens
+    if isinstance(allowed, str) or not set(allowed) <= set(special_tokens):
+        raise ValueError(
+            f"allowed_special must be 'all' or a list of some of {[*special_tokens]}, "
+            f"got {allowed!r}"
+        )
+    longest_first = sorted(allowed, key=len, reverse=True)
+    return (
+        regex.compile("|".join(map(regex.escape, longest_first))) if allowed else None
+    )
