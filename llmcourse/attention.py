@@ -1,0 +1,255 @@
+"""How tokens look at each other.
+
+Every position asks with a query, is found by its key and hands over its value:
+
+    scores  = query · key / √d_head         how well does each key fit?
+    weights = softmax(scores)               shares that sum to one
+    context = weights · value               the mixture that is handed over
+
+`naive_attention` is exactly this. `fused_attention` gives the same result without
+ever holding the table of scores, which grows with the square of the length.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from llmcourse.positions import apply_rope
+
+
+def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
+    """Return True (no unit) where a query may look: at itself and before.
+
+    The queries are the last of the keys' positions: with a key-value cache there
+    are fewer queries than keys.
+
+    Raises:
+        ValueError: If there are no queries, or more of them than keys.
+
+    >>> causal_mask(2, 3).int()
+    tensor([[1, 1, 0],
+            [1, 1, 1]], dtype=torch.int32)
+    """
+    if not 1 <= n_queries <= n_keys:
+        raise ValueError(f"n_queries must be in 1 … n_keys = {n_keys}, got {n_queries}")
+    allowed = torch.ones(n_queries, n_keys, dtype=torch.bool)
+    return allowed.tril(diagonal=n_keys - n_queries)
+
+
+def naive_attention(
+    query: Float[Tensor, "*batch query d_head"],
+    key: Float[Tensor, "*batch key d_head"],
+    value: Float[Tensor, "*batch key d_value"],
+    mask: Bool[Tensor, "query key"] | None = None,
+) -> tuple[Float[Tensor, "*batch query d_value"], Float[Tensor, "*batch query key"]]:
+    """Return the context vectors and the attention weights, as fractions of one.
+
+    Args:
+        query: What each position looks for.
+        key: What each position is found by.
+        value: What each position hands over.
+        mask: True where a query may look at a key; None lets all look at all.
+
+    Source: Vaswani et al. (2017), equation 1.
+
+    >>> context, weights = naive_attention(
+    ...     torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([[1.0], [2], [3], [4]])
+    ... )
+    >>> context.item(), weights[0].tolist()  # no key fits better: the mean
+    (2.5, [0.25, 0.25, 0.25, 0.25])
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (*B, T, S)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(dim=-1)
+    return weights @ value, weights
+
+
+def fused_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_head"],
+) -> Float[Tensor, "batch head query d_head"]:
+    """Return causal attention's context vectors, in memory linear in the length.
+
+    The queries are the last of the keys' positions. Where there are fewer
+    key-value heads than query heads, each serves several neighbouring ones.
+
+    Raises:
+        ValueError: If there are more queries than keys, or if the key-value heads
+            do not divide the query heads.
+
+    Source: Dao et al. (2022), "FlashAttention"; Ainslie et al. (2023), "GQA".
+    """
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
+    square = n_queries == n_keys
+    mask = None
+    if not square and n_queries != 1:  # a single query is the last: it sees all keys
+        mask = causal_mask(n_queries, n_keys).to(query.device)
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=square and n_queries > 1,
+        enable_gqa=_group_size(query.shape[1], key.shape[1]) > 1,
+    )
+
+
+def causal_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_head"],
+) -> Float[Tensor, "batch head query d_head"]:
+    """Return what `fused_attention` does, by the faster of the two ways.
+
+    On a processor and in bfloat16, writing out the scores of a short sequence takes
+    half the time of the fused kernel; everywhere else the fused one is used.
+
+    Raises:
+        ValueError: As `fused_attention`.
+    """
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
+    short = 1 < n_queries == n_keys <= 512
+    if not (short and query.dtype == torch.bfloat16 and query.device.type == "cpu"):
+        return fused_attention(query, key, value)
+    groups = _group_size(query.shape[1], key.shape[1])
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    return naive_attention(query, key, value, causal_mask(n_queries, n_keys))[0]
+
+
+def _group_size(n_heads: int, n_kv_heads: int) -> int:
+    if n_heads % n_kv_heads:
+        raise ValueError(
+            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
+        )
+    return n_heads // n_kv_heads
+
+
+class KVCache:
+    """Keys and values of all positions read so far, so none is computed twice.
+
+    The room for `capacity` positions is taken at once; `length` tells how many are
+    filled. Each layer writes its new keys and values with `update`; when all have,
+    `advance` moves `length` on.
+
+    >>> cache = KVCache(
+    ...     n_layers=1, batch_size=2, n_kv_heads=3, capacity=7, d_head=4
+    ... )
+    >>> keys, values = cache.update(0, torch.ones(2, 3, 5, 4), torch.ones(2, 3, 5, 4))
+    >>> cache.advance(5)
+    >>> keys.shape, cache.length, cache.n_bytes
+    (torch.Size([2, 3, 5, 4]), 5, 1344)
+    """
+
+    def __init__(
+        self,
+        *,
+        n_layers: int,
+        batch_size: int,
+        n_kv_heads: int,
+        capacity: int,
+        d_head: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (n_layers, batch_size, n_kv_heads, capacity, d_head)
+        if min(shape) < 1:
+            raise ValueError(
+                "(n_layers, batch_size, n_kv_heads, capacity, d_head) must all be "
+                f"at least 1, got {shape}"
+            )
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.capacity = capacity
+        self.length = 0  # in positions
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory taken by keys and values together, in bytes."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def update(
+        self,
+        layer: int,
+        key: Float[Tensor, "batch kv_head new d_head"],
+        value: Float[Tensor, "batch kv_head new d_head"],
+    ) -> tuple[
+        Float[Tensor, "batch kv_head key d_head"],
+        Float[Tensor, "batch kv_head key d_head"],
+    ]:
+        """Write one layer's new keys and values; return all of its positions'.
+
+        Raises:
+            ValueError: If they do not fit any more.
+        """
+        end = self.length + key.shape[-2]
+        if end > self.capacity:
+            raise ValueError(
+                f"cache holds at most {self.capacity} positions, got {end}"
+            )
+        self.keys[layer, :, :, self.length : end] = key
+        self.values[layer, :, :, self.length : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def advance(self, n_positions: int) -> None:
+        """Count positions as read, once every layer has written them."""
+        self.length += n_positions
+
+
+class GroupedQueryAttention(nn.Module):
+    r"""Causal self-attention in which several query heads share one key-value head.
+
+        query heads      0   1   2   3
+                          \ /     \ /
+        key-value heads    0       1         n_heads 4, n_kv_heads 2
+
+    With as many key-value heads as query heads this is multi-head attention. Fewer
+    make the key-value cache smaller by the same factor.
+
+    Source: Ainslie et al. (2023), "GQA"; no biases, as in Llama.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, n_kv_heads: int) -> None:
+        super().__init__()
+        if d_model % n_heads or n_heads % n_kv_heads:
+            raise ValueError(
+                "d_model must be a multiple of n_heads and that of n_kv_heads, "
+                f"got {d_model}, {n_heads} and {n_kv_heads}"
+            )
+        self.d_head = d_model // n_heads
+        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=False)
+        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=False)
+        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=False)
+        self.output = nn.Linear(n_heads * self.d_head, d_model, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        cos: Float[Tensor, "query half"],
+        sin: Float[Tensor, "query half"],
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Return what each position gathered from itself and those before it.
+
+        Args:
+            x: One vector per position.
+            cos: Of the positions' angles, see `rope_tables`.
+            sin: Likewise.
+            cache: Holds the positions before these; these are written to it.
+            layer: Which layer of the cache is ours.
+        """
+        query, key, value = (
+            projection(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )  # (B, H, T, d_head), (B, K, T, d_head) twice
+        query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
+        if cache is not None:
+            key, value = cache.update(layer, key, value)  # (B, K, S, d_head)
+        context = causal_attention(query, key, value)  # (B, H, T, d_head)
+        update: Tensor = self.output(context.transpose(1, 2).flatten(-2))
+        return update

@@ -1,0 +1,227 @@
+"""Writing with a language model: one token at a time, each drawn from its guess.
+
+    logits ── / temperature ── top-k ── top-p ── draw ──► next id ──► read it, repeat
+
+The model only ever gives probabilities. How much of their tail is kept is decided
+here: a low temperature prefers the likely, top-k keeps the k likeliest tokens,
+top-p the fewest that together have probability p.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmcourse.transformer import Transformer
+
+
+def next_token_distribution(
+    logits: Float[Tensor, "*batch vocab"],
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+) -> Float[Tensor, "*batch vocab"]:
+    """Return the probabilities that the next token is drawn from.
+
+    Args:
+        logits: Scores of all tokens, as the model gives them.
+        temperature: What the scores are divided by; 0 leaves only the best token.
+        top_k: Number of tokens to keep at most; None keeps all.
+        top_p: Share of the probability to keep, counted from the likeliest token
+            down; the token that reaches it is kept too. Applied after `top_k`.
+
+    Raises:
+        ValueError: If `temperature` is negative or not finite, `top_k` below 1, or
+            `top_p` outside (0, 1].
+
+    Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020), section
+    3.1 (top-p).
+
+    >>> logits = torch.tensor([0.5, 0.3, 0.2]).log()
+    >>> next_token_distribution(logits, top_p=0.6)
+    tensor([0.6250, 0.3750, 0.0000])
+    >>> next_token_distribution(logits, temperature=0)
+    tensor([1., 0., 0.])
+    """
+    _check_sampling(temperature, top_k, top_p)
+    if temperature == 0:
+        best = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits).scatter(-1, best, 1.0)
+    # The largest score becomes 0 first, so no temperature is too low to divide by.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    probs = logits.softmax(dim=-1)
+    if top_k is None and top_p is None:
+        return probs
+    ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        ordered[..., top_k:] = 0.0
+        ordered = ordered / ordered.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        before = ordered.cumsum(dim=-1) - ordered  # probability of all likelier ones
+        ordered = ordered.where(before < top_p, 0.0)
+        ordered = ordered / ordered.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(probs).scatter(-1, order, ordered)
+
+
+def generate(
+    model: Transformer,
+    ids: Int[Tensor, "*batch prompt"],
+    max_new_tokens: int,
+    *,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    stop: Collection[int] = (),
+    generator: torch.Generator | None = None,
+    use_cache: bool = True,
+) -> Int[Tensor, "*batch total"]:
+    """Return the prompt's ids followed by those that the model wrote.
+
+    Args:
+        model: Gives the probabilities.
+        ids: One prompt, or a batch of prompts of equal length.
+        max_new_tokens: Most tokens to write for each prompt.
+        temperature: As in `next_token_distribution`, like the two that follow.
+        top_k: See there.
+        top_p: See there.
+        stop: Ids that end a text. The stop token is part of the result; a text of
+            a batch that has ended repeats it until the last one has.
+        generator: Source of randomness; None draws from torch's global one.
+        use_cache: Keep keys and values of what was read. Without, every step reads
+            everything again: the same result, slower.
+
+    Raises:
+        ValueError: If there is no prompt, if prompt and new tokens do not fit into
+            the model's `context_length`, or as in `next_token_distribution`.
+
+    >>> from llmcourse.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> generate(model, torch.tensor([4, 8]), max_new_tokens=3).shape
+    torch.Size([5])
+    """
+    batch = ids if ids.ndim == 2 else ids[None]
+    sampler = _sampler(temperature, top_k, top_p, generator)
+    steps = _steps(model, batch, max_new_tokens, sampler, use_cache=use_cache)
+    stop_ids = torch.tensor(sorted(stop), dtype=batch.dtype, device=batch.device)
+    written = [batch]
+    stopped = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.device)
+    for new in steps:  # (B, 1)
+        written.append(torch.where(stopped, written[-1][:, -1:], new))
+        stopped = torch.isin(written[-1], stop_ids)
+        if bool(stopped.all()):
+            break
+    result = torch.cat(written, dim=1)
+    return result if ids.ndim == 2 else result[0]
+
+
+def stream(
+    model: Transformer,
+    ids: Int[Tensor, "prompt"],
+    max_new_tokens: int,
+    *,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    stop: Collection[int] = (),
+    generator: torch.Generator | None = None,
+) -> Iterator[int]:
+    """Yield each new id as soon as it is drawn: the same ids as `generate` writes.
+
+    Args:
+        model: As in `generate`, like all that follow.
+        ids: One prompt.
+        max_new_tokens: See `generate`.
+        temperature: See `generate`.
+        top_k: See `generate`.
+        top_p: See `generate`.
+        stop: See `generate`; the stop token is yielded last.
+        generator: See `generate`.
+
+    Raises:
+        ValueError: As `generate`, and at once: before the first id is asked for.
+
+    >>> from llmcourse.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> len(list(stream(model, torch.tensor([4, 8]), max_new_tokens=3)))
+    3
+    """
+    sampler = _sampler(temperature, top_k, top_p, generator)
+    steps = _steps(model, ids[None], max_new_tokens, sampler, use_cache=True)
+    return _until_stop((int(new) for new in steps), stop)
+
+
+def _until_stop(ids: Iterator[int], stop: Collection[int]) -> Iterator[int]:
+    for new in ids:
+        yield new
+        if new in stop:
+            return
+
+
+def _steps(
+    model: Transformer,
+    ids: Int[Tensor, "batch prompt"],
+    max_new_tokens: int,
+    sampler: Callable[[Tensor], Tensor],
+    *,
+    use_cache: bool,
+) -> Iterator[Int[Tensor, "batch 1"]]:
+    """Check the request now; return an iterator over the new ids of all rows."""
+    n_prompt, limit = ids.shape[1], model.config.context_length
+    if n_prompt < 1 or max_new_tokens < 0:
+        raise ValueError(
+            "generation needs at least 1 prompt token and 0 new ones, "
+            f"got {n_prompt} and {max_new_tokens}"
+        )
+    if n_prompt + max_new_tokens > limit:
+        raise ValueError(
+            f"prompt and new tokens must fit into context_length = {limit}, "
+            f"got {n_prompt} + {max_new_tokens}"
+        )
+
+    @torch.no_grad()
+    def steps() -> Iterator[Tensor]:
+        cache, unread = None, ids
+        if use_cache:
+            cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
+        for _ in range(max_new_tokens):
+            new = sampler(model(unread, cache)[:, -1])  # (B, V) → (B, 1)
+            yield new
+            unread = new if use_cache else torch.cat((unread, new), dim=1)
+
+    return steps()
+
+
+def _sampler(
+    temperature: float | int,
+    top_k: int | None,
+    top_p: float | int | None,
+    generator: torch.Generator | None,
+) -> Callable[[Tensor], Tensor]:
+    """Check the options now; return what draws ids (B, 1) from logits (B, V)."""
+    _check_sampling(temperature, top_k, top_p)
+
+    def sampler(logits: Tensor) -> Tensor:
+        if temperature == 0:
+            return logits.argmax(dim=-1, keepdim=True)
+        probs = next_token_distribution(logits, temperature, top_k, top_p)
+        # A point thrown at a bar of all probabilities, laid end to end, hits the
+        # token that it falls on. In double precision no rounding can let it fall
+        # on a token of probability zero or behind the end.
+        edges = probs.double().cumsum(dim=-1)  # (B, V)
+        point = torch.rand(len(probs), 1, generator=generator, device=probs.device)
+        return torch.searchsorted(edges, point * edges[:, -1:], right=True)
+
+    return sampler
+
+
+def _check_sampling(
+    temperature: float | int, top_k: int | None, top_p: float | int | None
+) -> None:
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")

@@ -1,0 +1,105 @@
+"""How wrong a language model is: one number, in four units.
+
+A model gives every possible next token a probability. Its loss is the mean of
+-log(probability of the token that really came). The same loss is read as
+
+    nats per token    cross_entropy    what training minimises
+    tokens            perplexity       as unsure as a fair die with that many sides
+    bits per byte     bits_per_byte    comparable between different tokenizers
+    share of floor    gap_to_floor     how much of it is the model's own fault
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def cross_entropy(
+    logits: Float[Tensor, "*batch vocab"],
+    targets: Int[Tensor, "*batch"],
+) -> Float[Tensor, ""]:
+    """Return the mean negative log-likelihood of the targets, in nats per token.
+
+    The largest logit is subtracted before exponentiation (`logsumexp` does so),
+    so logits of any magnitude are safe.
+
+    Args:
+        logits: Unnormalised log-probabilities.
+        targets: Index of the correct token at each position.
+
+    Raises:
+        ValueError: If there is no target, or one outside the vocabulary.
+
+    Source: Goodfellow et al. (2016), section 5.5.
+
+    >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))  # log 4
+    tensor(1.3863)
+    """
+    if targets.numel() == 0:
+        raise ValueError("cross_entropy needs at least one target, got none")
+    low, high, vocab = int(targets.min()), int(targets.max()), logits.shape[-1]
+    if low < 0 or high >= vocab:
+        raise ValueError(f"targets must be in 0 … {vocab - 1}, got {low} … {high}")
+    target_logits = logits.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)  # (*B)
+    return torch.mean(logits.logsumexp(dim=-1) - target_logits)
+
+
+def perplexity(nats_per_token: float) -> float:
+    """Return e to the loss, in tokens: the equally likely choices it amounts to.
+
+    Source: Jelinek et al. (1977), "Perplexity: a measure of the difficulty of
+    speech recognition tasks".
+
+    >>> round(perplexity(math.log(6)), 9)  # a fair die
+    6.0
+    """
+    return math.exp(nats_per_token)
+
+
+def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
+    """Return the loss in bits per byte of UTF-8 text.
+
+    A tokenizer with longer tokens has fewer and harder decisions to make. Spread
+    over the bytes of the text, losses under different tokenizers compare.
+
+    Args:
+        nats_per_token: Mean loss over the text.
+        n_tokens: Number of tokens that mean was taken over.
+        n_bytes: Length of the same text in bytes.
+
+    Raises:
+        ValueError: If there are no tokens or no bytes.
+
+    Source: Gao et al. (2020), "The Pile", section 3.1.
+
+    >>> bits_per_byte(math.log(256), n_tokens=10, n_bytes=10)  # knows nothing
+    8.0
+    """
+    if n_tokens < 1 or n_bytes < 1:
+        raise ValueError(
+            f"bits_per_byte needs tokens and bytes, got {n_tokens} and {n_bytes}"
+        )
+    return nats_per_token / math.log(2) * n_tokens / n_bytes
+
+
+def gap_to_floor(loss: float, floor: float) -> float:
+    """Return by what share a loss lies above the lowest possible one, as a fraction.
+
+    The floor is the entropy of the source in the same unit as the loss. The
+    difference of the two is the Kullback–Leibler divergence of the model from the
+    source, so only a model that is the source has gap 0. On a small sample the
+    loss can fall below the floor by chance, and the gap is then negative.
+
+    Raises:
+        ValueError: If the floor is not positive.
+
+    Source: Shannon (1948), theorem 9; Cover and Thomas (2006), section 2.3.
+
+    >>> round(gap_to_floor(1.03, floor=1.0), 6)  # 3 % above
+    0.03
+    """
+    if not floor > 0:
+        raise ValueError(f"floor must be positive, got {floor}")
+    return loss / floor - 1.0
