@@ -1,0 +1,112 @@
+"""Closed forms, each held against what torch counts on a real model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from llmcourse.accounting import (
+    forward_flops_per_token,
+    kv_cache_bytes,
+    n_parameters,
+    parameter_counts,
+)
+from llmcourse.transformer import TINY, Transformer, TransformerConfig
+
+ODD = TransformerConfig(
+    vocab_size=37,
+    d_model=48,
+    n_layers=3,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=52,
+    context_length=11,
+)
+
+# Worked example
+
+
+def test_worked_example_of_the_smallest_model():
+    """One layer, width 2, one head, feed-forward 3, five tokens:
+    embedding 5·2, four 2 × 2 matrices, three 2 × 3 ones, three norms of 2.
+    """
+    sizes = TransformerConfig(
+        vocab_size=5, d_model=2, n_layers=1, n_heads=1, n_kv_heads=1, d_ff=3
+    )
+    counts = {"embedding": 10, "attention": 16, "feed_forward": 18, "norms": 6}
+    assert parameter_counts(sizes) == counts
+    assert n_parameters(sizes) == 50
+    # 2 · (10 + 16 + 18) for the matrices; 4 · 2 coordinates · 3 positions
+    assert forward_flops_per_token(sizes, n_positions=3) == 88 + 24
+    # key and value of 2 numbers of 4 bytes at each of 3 positions
+    assert kv_cache_bytes(sizes, n_positions=3) == 48
+
+
+# Law
+
+
+def test_grouped_queries_shrink_the_cache_by_the_size_of_a_group():
+    full = replace(ODD, n_kv_heads=6)
+    assert kv_cache_bytes(full, 7) == 3 * kv_cache_bytes(ODD, 7)
+
+
+def test_the_share_of_attention_grows_with_the_length():
+    flops = [forward_flops_per_token(ODD, n) for n in (1, 2, 3)]
+    assert flops[2] - flops[1] == flops[1] - flops[0] == 4 * 3 * 48
+
+
+# Reference
+
+
+@pytest.mark.parametrize("config", [TINY, ODD])
+def test_parameters_equal_the_models(config):
+    parts = {"embedding": 0, "attention": 0, "feed_forward": 0, "norms": 0}
+    for name, weight in Transformer(config).named_parameters():
+        if "norm" in name:
+            parts["norms"] += weight.numel()
+        else:
+            part = next(part for part in parts if part in name)
+            parts[part] += weight.numel()
+    assert parameter_counts(config) == parts
+
+
+@pytest.mark.parametrize("n_positions", [1, 2, 11])
+@pytest.mark.parametrize("config", [TINY, ODD])
+def test_flops_equal_what_torch_measures(config, n_positions):
+    """A batch of 3, so FLOPs are counted per token and not per sequence.
+
+    Torch's counter does not know the fused kernel for processors, so attention is
+    made to run as the two matrix products that it stands for.
+    """
+    model = Transformer(config)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(torch.zeros(3, n_positions, dtype=torch.long))
+    tokens = 3 * n_positions
+    assert counter.get_total_flops() == tokens * forward_flops_per_token(
+        config, n_positions
+    )
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 4), (torch.bfloat16, 2)])
+def test_cache_bytes_equal_the_caches(dtype, width):
+    cache = Transformer(ODD).to(dtype).new_cache(batch_size=5, capacity=7)
+    expected = kv_cache_bytes(ODD, 7, batch_size=5, bytes_per_number=width)
+    assert cache.n_bytes == expected
+
+
+# Refusal
+
+
+def test_refuses_an_empty_sequence():
+    with pytest.raises(ValueError, match="n_positions must be at least 1, got 0"):
+        forward_flops_per_token(ODD, n_positions=0)
+
+
+@pytest.mark.parametrize("name", ["n_positions", "batch_size", "bytes_per_number"])
+def test_refuses_a_cache_of_nothing(name):
+    sizes = {"n_positions": 7, "batch_size": 2, "bytes_per_number": 4, name: 0}
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        kv_cache_bytes(ODD, **sizes)
