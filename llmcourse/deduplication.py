@@ -6,6 +6,7 @@ worthless (Lee et al. 2022).
 """
 
 import random
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -58,9 +59,11 @@ def remove_near_duplicates(
     n_bands: int = 32,
     seed: int = 0,
 ) -> tuple[list[Document], StepReport]:
-    """Return the documents without near copies; the first of each cluster stays.
+    """Return the documents without near copies of earlier ones that stay.
 
-    Being similar is passed on: if A is like B and B like C, only A stays.
+    Each removed document is like one that is kept. To remove whole `clusters`
+    instead, as Lee et al. (2022) do, is simple but risky: where A is like B, B
+    like C, and so on, a chain of small changes takes all but one of them.
 
     Args:
         documents: Documents, best without exact copies.
@@ -74,25 +77,21 @@ def remove_near_duplicates(
         ValueError: If the threshold is not above 0 and at most 1, if all texts
             have fewer than n words, or if the bands do not divide the hashes.
     """
-    texts = [document.text for document in documents]
-    pairs = near_duplicates(
-        texts, threshold=threshold, n=n, n_hashes=n_hashes, n_bands=n_bands, seed=seed
-    )
-    partner: dict[int, tuple[int, float]] = {}
-    for pair in pairs:
-        partner[pair.second] = (pair.first, pair.similarity)
-        partner.setdefault(pair.first, (pair.second, pair.similarity))
-    roots = clusters(len(documents), [(pair.first, pair.second) for pair in pairs])
-    kept: list[Document] = []
-    removals: list[Removal] = []
-    for i, (document, root) in enumerate(zip(documents, roots, strict=True)):
-        if i == root:
-            kept.append(document)
+    _check_threshold(threshold)
+    sets = _shingle_sets([document.text for document in documents], n)
+    removals: dict[int, Removal] = {}
+    # The pairs are sorted: when i comes first in one, all that could remove it
+    # has been seen.
+    for i, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
+        if i in removals or j in removals:
             continue
-        other, similarity = partner[i]
-        detail = _likeness(documents[other], similarity)
-        removals.append(Removal(document, "near copy", detail))
-    return kept, summarise("remove near duplicates", documents, kept, removals)
+        similarity = jaccard(sets[i], sets[j])
+        if similarity >= threshold:
+            detail = _likeness(documents[i], similarity)
+            removals[j] = Removal(documents[j], "near copy", detail)
+    kept = [document for i, document in enumerate(documents) if i not in removals]
+    ordered = [removals[i] for i in sorted(removals)]
+    return kept, summarise("remove near duplicates", documents, kept, ordered)
 
 
 def near_duplicates(
@@ -122,8 +121,7 @@ def near_duplicates(
         ValueError: If the threshold is not above 0 and at most 1, if all texts
             have fewer than n words, or if the bands do not divide the hashes.
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
+    _check_threshold(threshold)
     sets = _shingle_sets(texts, n)
     pairs = []
     for i, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
@@ -136,7 +134,8 @@ def near_duplicates(
 def clusters(n_items: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     """Return for each item the first item that it is connected with.
 
-    Union–find: each item points towards the root of its cluster.
+    Union–find: each item points towards the root of its cluster. With the pairs
+    of `near_duplicates`, the families of texts that were copied from each other.
 
     Args:
         n_items: Number of items.
@@ -226,13 +225,25 @@ def precision_recall(
 
 def _edited(text: str, similarity: float, n: int, rng: random.Random) -> str:
     """Return the text, words replaced until one more would be too many."""
-    original, tokens = shingles(text, n), text.split(" ")
-    for number, place in enumerate(rng.sample(range(len(tokens)), len(tokens))):
-        old, tokens[place] = tokens[place], f"edit{number}x{rng.getrandbits(32)}"
-        if jaccard(original, shingles(" ".join(tokens), n)) < similarity:
-            tokens[place] = old
-            break
-    return " ".join(tokens)
+    original, tokens, tag = shingles(text, n), text.split(" "), rng.getrandbits(64)
+    places = rng.sample(range(len(tokens)), len(tokens))
+
+    def edited(count: int) -> str:
+        new = {place: f"edit{place}x{tag}" for place in places[:count]}
+        return " ".join(new.get(i, token) for i, token in enumerate(tokens))
+
+    # Similarity falls with the number of edits: bisect for the last one allowed.
+    count = bisect_right(
+        range(1, len(tokens) + 1),
+        -similarity,
+        key=lambda count: -jaccard(original, shingles(edited(count), n)),
+    )
+    return edited(count)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
 
 
 def _shingle_sets(texts: Sequence[str], n: int) -> list[Hashes]:

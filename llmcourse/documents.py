@@ -78,13 +78,19 @@ class Report:
     >>> step = summarise("duplicates", documents, documents[:2], [removal])
     >>> print(Report((step,)))
     step                       documents    removed      characters    removed
+    input                              3                          9
     duplicates                         2     33.3 %               6     33.3 %
     """
 
     steps: tuple[StepReport, ...]
 
     def __str__(self) -> str:
-        return "\n".join([_HEADER, *map(_row, self.steps)])
+        rows = [_HEADER]
+        if self.steps:
+            first = self.steps[0]
+            start = f"{first.documents_in:>12,}{'':>11}{first.characters_in:>16,}"
+            rows.append(f"{'input':<24}{start}")
+        return "\n".join([*rows, *map(_row, self.steps)])
 
 
 Step = Callable[[Sequence[Document]], tuple[list[Document], StepReport]]
@@ -100,9 +106,9 @@ def _row(report: StepReport) -> str:
     characters_share = characters_lost / max(report.characters_in, 1)
     return (
         f"{report.step:<24}"
-        f"{report.documents_out:>12,}{report.removed_share:>9.1%} %"
-        f"{report.characters_out:>16,}{characters_share:>9.1%} %"
-    ).replace("% %", " %")
+        f"{report.documents_out:>12,}{100 * report.removed_share:>9.1f} %"
+        f"{report.characters_out:>16,}{100 * characters_share:>9.1f} %"
+    )
 
 
 def summarise(

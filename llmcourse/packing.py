@@ -9,13 +9,14 @@ small integers, mapped into memory, serves them from a corpus of any size:
 Each document is followed by `<|endoftext|>`, so that a model learns to end.
 """
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,7 @@ from jaxtyping import UInt
 from llmcourse.documents import Document
 
 END_OF_TEXT = "<|endoftext|>"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left, or none left for this user
 _DTYPES = ("uint16", "uint32")
 _PROBE = "The 3 foxes weren't unbelievable:\n\tnaïve = 1_000; Füchse, лисы, 狐 🦊  "
 
@@ -219,16 +221,15 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the path's name when all went well."""
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
-    file = NamedTemporaryFile(  # noqa: SIM115
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-    )
-    temporary = Path(file.name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with file:
+        with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
     except OSError as error:
-        message = f"cannot write {str(path)!r}: {error.strerror or error}"
+        if error.errno not in _DISK_FULL:
+            raise
+        message = f"the disk is full, {str(path)!r} was not written"
         raise OSError(error.errno, message) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ memory; a mistake in its arguments is told at once, not at the first document.
 
 import ast
 import glob
+import os
 import sysconfig
 import tokenize
 import warnings
@@ -145,19 +146,18 @@ def _help_topics() -> dict[str, str]:
 
 def _library_files() -> list[tuple[str, Path]]:
     """Return name and path of each source file of the standard library."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    paths = {path.relative_to(folder): path for path in folder.rglob("*.py")}
-    files = [
-        (relative.as_posix(), paths[relative])
-        for relative in sorted(paths)
-        if _NOT_THE_LIBRARY.isdisjoint(relative.parts)
-    ]
+    library = Path(sysconfig.get_paths()["stdlib"])
+    files = []
+    for folder, subfolders, names in os.walk(library):
+        subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk does not enter these
+        paths = [Path(folder) / name for name in names if name.endswith(".py")]
+        files += [(path.relative_to(library).as_posix(), path) for path in paths]
     if not files:
         raise FileNotFoundError(
-            f"wanted the sources of Python's standard library in {str(folder)!r}, "
+            f"wanted the sources of Python's standard library in {str(library)!r}, "
             "found none: this Python was installed without them"
         )
-    return files
+    return sorted(files)
 
 
 def _library_sources(files: list[tuple[str, Path]]) -> Iterator[tuple[str, str]]:
