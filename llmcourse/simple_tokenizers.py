@@ -9,13 +9,21 @@ Each has ``encode``, ``decode``, ``tokens`` and ``vocab_size``.
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from llmcourse.pretokenization import checked_ids, checked_texts, show, to_utf8
+from llmcourse.pretokenization import (
+    checked_ids,
+    checked_int,
+    checked_text,
+    checked_texts,
+    show,
+    to_utf8,
+)
 
 UNKNOWN: Final = "<unk>"
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What every tokenizer of the course can do."""
 
@@ -84,7 +92,7 @@ class WordTokenizer:
         words = sorted(counts, key=lambda word: (-counts[word], word))
         if vocab_size is None:
             vocab_size = len(words) + 1
-        if not 2 <= vocab_size <= len(words) + 1:
+        if not 2 <= checked_int(vocab_size, "vocab_size") <= len(words) + 1:
             raise ValueError(
                 f"vocab_size must be from 2 to {len(words) + 1}, the number of "
                 f"distinct words and <unk>, got {vocab_size}"
@@ -98,7 +106,7 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the id of each word, 0 for a word that is not known."""
-        return [self.vocab.get(word, 0) for word in text.split()]
+        return [self.vocab.get(word, 0) for word in checked_text(text).split()]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the words of the ids with a space between.
@@ -128,7 +136,7 @@ class CharacterTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the code point of each character."""
-        return list(map(ord, text))
+        return list(map(ord, checked_text(text)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the characters with these code points.
@@ -140,7 +148,7 @@ class CharacterTokenizer:
 
     def tokens(self, text: str) -> list[str]:
         """Return the characters."""
-        return list(text)
+        return list(checked_text(text))
 
 
 class ByteTokenizer:
@@ -158,7 +166,7 @@ class ByteTokenizer:
         Raises:
             ValueError: If the text holds a lone surrogate.
         """
-        return list(to_utf8(text))
+        return list(to_utf8(checked_text(text)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of the bytes; what is not UTF-8 becomes U+FFFD.
@@ -174,4 +182,4 @@ class ByteTokenizer:
         >>> ByteTokenizer().tokens("né")
         ['n', '\\xc3', '\\xa9']
         """
-        return [show(bytes([byte])) for byte in to_utf8(text)]
+        return [show(bytes([byte])) for byte in to_utf8(checked_text(text))]

@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that takes the path's name when all went well.
+
+    If anything fails, the temporary file is gone and what stood under the name
+    before still stands there.
+
+    Args:
+        path: Name of the file to write, in a folder that exists.
+
+    Raises:
+        ValueError: If there is no such folder.
+        OSError: If the file cannot be written; the message names it.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
+    temporary: Path | None = None
+    try:
+        with NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # on disk before the old file is given up
+        temporary.chmod(0o644)  # temporary files are private, results need not be
+        temporary.replace(path)
+    except OSError as error:
+        message = f"cannot write {str(path)!r}: {error.strerror or error}"
+        raise OSError(error.errno, message) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
