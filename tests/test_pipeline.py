@@ -1,0 +1,80 @@
+"""Every stage runs, on tales and on other text, the same way twice."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from llmcourse import pipeline
+from llmcourse.packing import load_tokens, pack
+from llmcourse.pretraining import PretrainingConfig
+from llmcourse.sources import tales
+from llmcourse.transformer import Transformer, TransformerConfig
+
+CONFIG = pipeline.PipelineConfig(
+    n_stories=120,
+    model=TransformerConfig(
+        vocab_size=300, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=24
+    ),
+    pretraining=PretrainingConfig(
+        steps=2, batch_size=2, context_length=32, eval_windows=2
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return pipeline.run(CONFIG)
+
+
+def test_every_stage_leaves_something(result):
+    assert sum(map(len, result.splits.values())) <= 120
+    assert result.report.steps[-1].documents_out > 100
+    assert result.tokenizer.vocab_size == 300
+    assert len(result.history.updates) == 2
+    assert result.before
+    assert result.after
+    assert result.floor is not None
+    assert 0 < result.floor.value < result.history.evaluations[-1].loss
+
+
+def test_the_same_seed_gives_the_same_model(result):
+    again = pipeline.run(CONFIG)
+    assert again.history == result.history
+    assert again.after == result.after
+    other = pipeline.run(replace(CONFIG, seed=1))
+    assert other.history != result.history
+
+
+def test_other_text_has_no_known_floor(result):
+    events = []
+    documents = list(tales(150, seed=3))
+    own = pipeline.run(CONFIG, documents, lambda *event: events.append(event))
+    assert own.floor is None
+    assert ("pretraining", 2, 2) in events
+    assert [e[0] for e in events[::2]][:2] == ["corpus", "tokenizer"]
+
+
+def test_token_array_equals_what_packing_writes(result, tmp_path):
+    documents = result.splits["validation"]
+    array = pipeline.token_array(documents, result.tokenizer)
+    pack(documents, result.tokenizer, tmp_path / "a.bin")
+    assert array.tolist() == load_tokens(tmp_path / "a.bin").tolist()
+
+
+def test_write_continues_the_prompt_and_stops_at_the_end(result):
+    model, tokenizer = result.model, result.tokenizer
+    text = pipeline.write(model, tokenizer, "Once", max_new_tokens=4)
+    assert text.startswith("Once")
+    assert len(text) > len("Once")
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    with torch.no_grad():  # the end scores highest everywhere
+        finished = Transformer(CONFIG.model)
+        finished.embedding.weight[:] = 0.01
+        finished.embedding.weight[end] = 1.0
+    assert pipeline.write(finished, tokenizer, "Once", temperature=0) == "Once"
+
+
+def test_too_few_stories_are_refused():
+    with pytest.raises(ValueError, match="n_stories must be at least 100, got 99"):
+        replace(CONFIG, n_stories=99)
