@@ -9,23 +9,20 @@ small integers, mapped into memory, serves them from a corpus of any size:
 Each document is followed by `<|endoftext|>`, so that a model learns to end.
 """
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Int64, UInt
 
 from llmcourse.documents import Document
+from llmcourse.files import new_file
 
 END_OF_TEXT = "<|endoftext|>"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left, or none left for this user
 _DTYPES = ("uint16", "uint32")
 _PROBE = "The 3 foxes weren't unbelievable:\n\tnaïve = 1_000; Füchse, лисы, 狐 🦊  "
 
@@ -98,47 +95,41 @@ def pack(
         ValueError: If there is no document, if the tokenizer has no
             `<|endoftext|>`, if an id does not fit the dtype or the vocabulary,
             or if the path ends in ".json".
-        OSError: If the disk is full.
+        OSError: If the file cannot be written, for one because the disk is full.
     """
     path = Path(path)
     if path.suffix == ".json":
         raise ValueError(f"the array needs another name than {path.name!r}: not .json")
-    special_tokens = _special_tokens(tokenizer)
-    if END_OF_TEXT not in special_tokens:
-        raise ValueError(
-            f"wanted a tokenizer with the special token {END_OF_TEXT}, "
-            f"got one with {sorted(special_tokens) or 'none'}"
-        )
-    dtype = _checked_dtype(dtype, tokenizer.vocab_size)
-    end = special_tokens[END_OF_TEXT]
-    n_tokens = n_documents = 0
-    with _new_file(path) as file:
-        for document in documents:
-            ids = np.array([*tokenizer.encode(document.text), end], dtype=np.int64)
-            if ids.max() >= tokenizer.vocab_size or ids.min() < 0:
-                raise ValueError(
-                    f"ids must be from 0 to {tokenizer.vocab_size - 1}, got "
-                    f"{ids.min()} to {ids.max()} in {document.name or 'a document'}"
-                )
-            file.write(ids.astype(_stored(dtype)).tobytes())
-            n_tokens += len(ids)
-            n_documents += 1
-            if progress is not None:
-                progress(n_documents)
-        if n_documents == 0:
-            raise ValueError("packing needs at least one document, got none")
-        # From here to the new header, no old header may vouch for new ids.
-        _header_path(path).unlink(missing_ok=True)
     header = TokenFile(
-        dtype=dtype,
-        n_tokens=n_tokens,
-        n_documents=n_documents,
+        dtype=_checked_dtype(dtype, tokenizer.vocab_size),
+        n_tokens=0,
+        n_documents=0,
         vocab_size=tokenizer.vocab_size,
-        end_of_text=end,
+        end_of_text=_end_of_text(tokenizer),
         tokenizer=tokenizer_fingerprint(tokenizer),
     )
-    with _new_file(_header_path(path)) as file:
-        file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
+    with new_file(path) as file:
+        for document in documents:
+            ids = _checked_ids(document, tokenizer, header.end_of_text)
+            file.write(ids.astype(_stored(header.dtype)).tobytes())
+            header = replace(
+                header,
+                n_tokens=header.n_tokens + len(ids),
+                n_documents=header.n_documents + 1,
+            )
+            if progress is not None:
+                progress(header.n_documents)
+        if header.n_documents == 0:
+            raise ValueError("packing needs at least one document, got none")
+        file.flush()  # a full disk shows here, while the old file is still whole
+        # From here to the new header, no old header may vouch for new ids.
+        _header_path(path).unlink(missing_ok=True)
+    try:
+        with new_file(_header_path(path)) as file:
+            file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
+    except OSError:
+        path.unlink()  # without its header the array is worth nothing
+        raise
     return header
 
 
@@ -195,6 +186,29 @@ def _special_tokens(tokenizer: PackingTokenizer) -> Mapping[str, int]:
     return dict(getattr(tokenizer, "special_tokens", {}))
 
 
+def _end_of_text(tokenizer: PackingTokenizer) -> int:
+    special_tokens = _special_tokens(tokenizer)
+    if END_OF_TEXT not in special_tokens:
+        raise ValueError(
+            f"wanted a tokenizer with the special token {END_OF_TEXT}, "
+            f"got one with {sorted(special_tokens) or 'none'}"
+        )
+    return special_tokens[END_OF_TEXT]
+
+
+def _checked_ids(
+    document: Document, tokenizer: PackingTokenizer, end: int
+) -> Int64[np.ndarray, "token"]:
+    """Return the document's ids, the end of text last, all in the vocabulary."""
+    ids = np.array([*tokenizer.encode(document.text), end], dtype=np.int64)
+    if ids.max() >= tokenizer.vocab_size or ids.min() < 0:
+        raise ValueError(
+            f"ids must be from 0 to {tokenizer.vocab_size - 1}, got "
+            f"{ids.min()} to {ids.max()} in {document.name or 'a document'}"
+        )
+    return ids
+
+
 def _checked_dtype(dtype: str | None, vocab_size: int) -> str:
     """Return the dtype, or the smallest that holds every id of the vocabulary."""
     enough = [name for name in _DTYPES if vocab_size - 1 <= np.iinfo(name).max]
@@ -214,22 +228,3 @@ def _stored(dtype: str) -> "np.dtype[np.unsignedinteger]":
 
 def _header_path(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the path's name when all went well."""
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        message = f"the disk is full, {str(path)!r} was not written"
-        raise OSError(error.errno, message) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -169,7 +169,7 @@ def _library_sources(files: list[tuple[str, Path]]) -> Iterator[tuple[str, str]]
 def _docstrings(source: str) -> Iterator[str]:
     """Yield the docstrings in a module's source, in order of the lines."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # "\d" in old code
+        warnings.simplefilter("ignore")  # of "\d" and the like in old code
         tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
