@@ -68,12 +68,7 @@ def learn_merges(word_counts: Mapping[bytes, int], n_merges: int) -> list[Pair]:
     """
     words = [list(word.translate(_TO_SYMBOLS)) for word in word_counts]
     counts = list(word_counts.values())
-    pair_counts: defaultdict[Pair, int] = defaultdict(int)
-    where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair → words that had it
-    for index, (word, count) in enumerate(zip(words, counts, strict=True)):
-        for pair in pairwise(word):
-            pair_counts[pair] += count
-            where[pair].add(index)
+    pair_counts, where = _count_pairs(words, counts)
     heap = [(-count, pair) for pair, count in pair_counts.items()]
     heapify(heap)
     merges: list[Pair] = []
@@ -91,8 +86,22 @@ def learn_merges(word_counts: Mapping[bytes, int], n_merges: int) -> list[Pair]:
                     where[pair].add(index)
                     born.add(pair)
         for pair in born:
-            heappush(heap, (-pair_counts[pair], pair))
+            if pair_counts[pair] > 0:  # else it was merged again at once, as in "aaaa"
+                heappush(heap, (-pair_counts[pair], pair))
     return merges
+
+
+def _count_pairs(
+    words: list[list[int]], counts: list[int]
+) -> tuple[defaultdict[Pair, int], defaultdict[Pair, set[int]]]:
+    """Return how often each pair occurs, and the indices of the words that hold it."""
+    pair_counts: defaultdict[Pair, int] = defaultdict(int)
+    where: defaultdict[Pair, set[int]] = defaultdict(set)
+    for index, (word, count) in enumerate(zip(words, counts, strict=True)):
+        for pair in pairwise(word):
+            pair_counts[pair] += count
+            where[pair].add(index)
+    return pair_counts, where
 
 
 def _pop_most_frequent(

@@ -6,8 +6,15 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import regex
 
-from llmcourse.bpe import count_pretokens, learn_merges
-from llmcourse.pretokenization import BYTE_ORDER, spell, to_utf8
+from llmcourse.bpe import Pair, count_pretokens, learn_merges
+from llmcourse.pretokenization import (
+    BYTE_ORDER,
+    CHAR_TO_BYTE,
+    checked_int,
+    show,
+    to_utf8,
+    unspell,
+)
 
 AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
 
@@ -37,7 +44,7 @@ def learn_vocabulary(
     if len(special) < len(special_tokens):
         raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
     smallest = 256 + len(special)
-    if vocab_size < smallest:
+    if checked_int(vocab_size, "vocab_size") < smallest:
         raise ValueError(
             f"vocab_size must be at least {smallest}, 256 bytes and {len(special)} "
             f"special tokens, got {vocab_size}"
@@ -63,12 +70,11 @@ def check_special_tokens(
     special_tokens: Mapping[str, int], vocab: Mapping[bytes, int]
 ) -> None:
     """Raise ValueError if text could be mistaken for a special token."""
-    names = set(map(spell, vocab))
     for token in special_tokens:
         if not token:
             raise ValueError("a special token must have at least one character")
         to_utf8(token)
-        if token in names:
+        if set(token) <= CHAR_TO_BYTE.keys() and unspell(token) in vocab:
             raise ValueError(
                 f"a special token must not be spelled like a piece of text, "
                 f"got {token!r}; <|{token}|> would do"
@@ -85,6 +91,32 @@ def pieces_by_id(
     if sorted(by_id) != list(range(n)):
         raise ValueError(f"ids must be 0 to {n - 1}, each once, got others")
     return [by_id[i] for i in range(n)]
+
+
+def merge_table(
+    vocab: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]]
+) -> tuple[dict[Pair, int], list[int]]:
+    """Return the rank of each pair of ids, and the id that each merge makes.
+
+    Raises:
+        ValueError: If a merge occurs twice or needs a piece the vocabulary lacks.
+    """
+    pairs = [(piece_id(vocab, left), piece_id(vocab, right)) for left, right in merges]
+    ranks = {pair: rank for rank, pair in enumerate(pairs)}
+    if len(ranks) < len(pairs):
+        raise ValueError("merges must be distinct, got one of them twice")
+    return ranks, [piece_id(vocab, left + right) for left, right in merges]
+
+
+def piece_id(vocab: Mapping[bytes, int], piece: bytes) -> int:
+    """Return the id of the piece.
+
+    Raises:
+        ValueError: If the vocabulary lacks it.
+    """
+    if piece not in vocab:
+        raise ValueError(f"the vocabulary must hold {show(piece)!r}, which it lacks")
+    return vocab[piece]
 
 
 def special_pattern(

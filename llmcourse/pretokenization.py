@@ -158,28 +158,47 @@ def show(piece: bytes) -> str:
     return piece.decode("utf-8", errors="backslashreplace")
 
 
+def checked_text(text: str) -> str:
+    """Return the text, proven to be a string.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {type(text).__name__}")
+    return text
+
+
 def checked_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, each proven to be a string.
+    """Return the texts, each proven to be a string when it is its turn.
 
     Raises:
         ValueError: If the texts are one single string, or one of them is none.
     """
     if isinstance(texts, str):
-        raise ValueError("texts must be a list of strings, got one string: [text]?")
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"texts must hold strings, got {type(text).__name__}")
-        yield text
+        raise ValueError("texts must be a list of strings, got one string; [text]?")
+    return map(checked_text, texts)
 
 
-def checked_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
-    """Return the ids as plain integers, each proven to be in the vocabulary.
+def checked_ids(ids: Iterable[int], vocab_size: int) -> Iterator[int]:
+    """Yield the ids as plain integers, each proven to be in the vocabulary.
 
     Raises:
-        ValueError: If an id is outside the vocabulary.
+        ValueError: If an id is not an integer or is outside the vocabulary.
     """
-    checked = list(map(index, ids))
-    if checked and not 0 <= min(checked) <= max(checked) < vocab_size:
-        wrong = next(i for i in checked if not 0 <= i < vocab_size)
-        raise ValueError(f"ids must be from 0 to {vocab_size - 1}, got {wrong}")
-    return checked
+    for i in ids:
+        if not 0 <= checked_int(i, "an id") < vocab_size:
+            raise ValueError(f"ids must be from 0 to {vocab_size - 1}, got {i}")
+        yield index(i)
+
+
+def checked_int(number: int, name: str) -> int:
+    """Return the number as a plain integer; NumPy's and torch's integers will do.
+
+    Raises:
+        ValueError: If it is no integer.
+    """
+    try:
+        return index(number)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, got {number!r}") from None

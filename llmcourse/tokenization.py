@@ -21,6 +21,8 @@ from llmcourse.bpe_vocabulary import (
     BPEParts,
     check_special_tokens,
     learn_vocabulary,
+    merge_table,
+    piece_id,
     pieces_by_id,
     special_pattern,
 )
@@ -29,6 +31,7 @@ from llmcourse.pretokenization import (
     GPT2_PATTERN,
     GPT4_PATTERN,
     checked_ids,
+    checked_text,
     compile_pattern,
     decided_pretokens,
     show,
@@ -94,11 +97,7 @@ class BPETokenizer:
         check_special_tokens(self.special_tokens, self.vocab)
         self.pieces = pieces_by_id(self.vocab, self.special_tokens)
         self._split = compile_pattern(pattern).findall
-        pairs = [(self._id(left), self._id(right)) for left, right in self.merges]
-        self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
-        if len(self._ranks) < len(pairs):
-            raise ValueError("merges must be distinct, got one of them twice")
-        self._products = [self._id(left + right) for left, right in self.merges]
+        self._ranks, self._products = merge_table(self.vocab, self.merges)
         self._cache = PretokenCache(self._encode_pretoken)
 
     @classmethod
@@ -152,13 +151,8 @@ class BPETokenizer:
             ValueError: If the text holds a lone surrogate, or ``allowed_special``
                 something that is no special token.
         """
-        ids: list[int] = []
-        start = 0
         special = special_pattern(self.special_tokens, allowed_special)
-        for match in special.finditer(text) if special else ():
-            ids += self._encode_plain(text[start : match.start()])
-            ids.append(self.special_tokens[match.group()])
-            start = match.end()
+        ids, start = self._encode_specials(checked_text(text), special, len(text))
         return ids + self._encode_plain(text[start:])
 
     def encode_iterable(
@@ -177,34 +171,20 @@ class BPETokenizer:
         waiting: list[str] = []
         length, enough = 0, _CHUNK
         for text in texts:
-            waiting.append(text)
+            waiting.append(checked_text(text))
             length += len(text)
             if length >= enough:
-                ids, rest = self._encode_decided("".join(waiting), special)
-                yield from ids
-                waiting, length = [rest], len(rest)
+                buffer = "".join(waiting)
+                # A special token that starts before `stop` is there in full length.
+                stop = length - max(map(len, self.special_tokens), default=1) + 1
+                ids, start = self._encode_specials(buffer, special, stop)
+                plain = buffer[start : max(start, stop)]
+                pretokens, end = decided_pretokens(self.pattern, plain)
+                yield from chain(ids, *map(self._cache.__getitem__, pretokens))
+                waiting = [buffer[start + end :]]
+                length = len(waiting[0])
                 enough = max(_CHUNK, 2 * length)  # a long rest is not scanned too often
         yield from self.encode("".join(waiting), allowed_special)
-
-    def _encode_decided(
-        self, text: str, special: "regex.Pattern[str] | None"
-    ) -> tuple[list[int], str]:
-        """Return the ids that no continuation can change, and the text that is left."""
-        ids: list[int] = []
-        start, stop = 0, len(text)
-        if special:
-            # A special token that starts before `stop` is seen in its full length.
-            stop -= max(map(len, self.special_tokens)) - 1
-            for match in special.finditer(text):
-                if match.start() >= stop:
-                    break
-                ids += self._encode_plain(text[start : match.start()])
-                ids.append(self.special_tokens[match.group()])
-                start = match.end()
-        plain = text[start : max(start, stop)]
-        pretokens, end = decided_pretokens(self.pattern, plain)
-        ids += chain.from_iterable(map(self._cache.__getitem__, pretokens))
-        return ids, text[start + end :]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD.
@@ -251,7 +231,7 @@ class BPETokenizer:
         [['h', 'u', 'g'], ['h', 'ug'], ['hug']]
         """
         symbols: list[int] = []
-        for pretoken in self._split(text):
+        for pretoken in self._split(checked_text(text)):
             symbols += [*self._byte_ids(pretoken), _BORDER]
         return [
             [show(self.pieces[i]) for i in step if i != _BORDER]
@@ -290,6 +270,20 @@ class BPETokenizer:
         """
         return cls(*read_gpt2_files())
 
+    def _encode_specials(
+        self, text: str, special: "regex.Pattern[str] | None", stop: int
+    ) -> tuple[list[int], int]:
+        """Return the ids up to the last special token before ``stop``, and its end."""
+        ids: list[int] = []
+        start = 0
+        for match in special.finditer(text) if special else ():
+            if match.start() >= stop:
+                break
+            ids += self._encode_plain(text[start : match.start()])
+            ids.append(self.special_tokens[match.group()])
+            start = match.end()
+        return ids, start
+
     def _encode_plain(self, text: str) -> list[int]:
         pretokens = self._split(text)
         return list(chain.from_iterable(map(self._cache.__getitem__, pretokens)))
@@ -298,14 +292,7 @@ class BPETokenizer:
         return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
 
     def _byte_ids(self, pretoken: str) -> list[int]:
-        return [self._id(bytes([byte])) for byte in to_utf8(pretoken)]
-
-    def _id(self, piece: bytes) -> int:
-        if piece not in self.vocab:
-            raise ValueError(
-                f"the vocabulary must hold {show(piece)!r}, which it lacks"
-            )
-        return self.vocab[piece]
+        return [piece_id(self.vocab, bytes([byte])) for byte in to_utf8(pretoken)]
 
     def _chosen(self, ids: Iterable[int], skip_special_tokens: bool) -> Iterator[bytes]:
         skipped = set(self.special_tokens.values()) if skip_special_tokens else set()

@@ -121,12 +121,12 @@ def _parts(document: dict[str, Any]) -> BPEParts:
             _require(f"{flag} of an added token", token.get(flag, False), False)
         if token["content"] in special:
             raise ValueError(f"the special token {token['content']!r} occurs twice")
-        special[token["content"]] = token["id"]
+        special[token["content"]] = _integer(token["id"])
     names: dict[str, int] = dict(model["vocab"])
     for token, index in special.items():
         _require(f"id of {token!r} in the vocabulary", names.pop(token, index), index)
     return BPEParts(
-        {unspell(name): index for name, index in names.items()},
+        {unspell(name): _integer(index) for name, index in names.items()},
         _merges(model["merges"]),
         special,
         _pattern(document["pre_tokenizer"]),
@@ -182,6 +182,12 @@ def _pattern(pre_tokenizer: dict[str, Any]) -> str:
             _require("behavior", first["behavior"], "Isolated")
             return str(first["pattern"]["Regex"])
     raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"an id must be an integer, got {value!r}")
+    return value
 
 
 def _require(what: str, got: object, wanted: object) -> None:
