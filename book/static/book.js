@@ -15,7 +15,7 @@ window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
 
   function nameControls() {
     // A button is called what it shows.
-    for (const button of all(".search-button-field[aria-label]")) button.removeAttribute("aria-label");
+    for (const element of all(".search-button-field[aria-label], summary[aria-label]")) element.removeAttribute("aria-label");
     for (const title of all(".theme-switch-button svg > title")) {
       title.parentElement.setAttribute("aria-hidden", "true");
       title.remove();

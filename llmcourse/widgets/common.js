@@ -13,14 +13,14 @@ function make(tag, properties = {}, ...children) {
 }
 
 function card(el, name) {
-  const root = make("section", { className: "llmcourse-explorer", "aria-label": name });
+  const root = make("div", { className: "llmcourse-explorer", role: "group", "aria-label": name });
   el.append(root);
   return root;
 }
 
 // A labelled slider; `show` turns its position into the text beside it.
 function slider(name, { min, max, step = 1, value, show = String }, onInput) {
-  const shown = make("output");
+  const shown = make("span", { className: "shown" }); // an <output> would take the label
   const input = make("input", { type: "range", min, max, step, value });
   const refresh = () => {
     shown.textContent = show(Number(input.value));

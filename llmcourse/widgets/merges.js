@@ -31,7 +31,7 @@ function render({ model, el }) {
     draw);
   const sentence = make("p", { className: "sentence", "aria-live": "polite" });
   const text = make("div", { className: "words" });
-  const pairs = make("ol", { className: "bars" });
+  const pairs = make("ol", { className: learning ? "bars" : "bars ranks" });
   const vocabulary = make("p", { className: "pieces" });
   const vocabularySize = make("span", { className: "numbers" });
   const tokenCount = make("span", { className: "numbers" });
@@ -72,7 +72,7 @@ function render({ model, el }) {
         const known = Number.isFinite(rank(entry));
         const label = make("span", { className: "label" }, chip(left), chip(right));
         const bar = make("span", { className: "bar" });
-        bar.style.width = learning ? `${(100 * times) / most}%` : "0";
+        bar.style.width = `${(100 * times) / most}%`;
         const value = learning ? thousands(times) : known ? `merge ${thousands(rank(entry) + 1)}` : "not known";
         return make("li", { className: isNext(entry) ? "chosen" : "" }, label,
           make("span", { className: "track" }, bar), make("span", { className: "value" }, value));

@@ -79,7 +79,7 @@ function render({ model, el }) {
 
   const makeBar = (label) => {
     const bar = make("span", { className: "bar" });
-    const mark = make("span", { className: "mark" });
+    const mark = make("span", { className: "before" });
     const dot = make("span", { className: "dot" });
     const value = make("span", { className: "value" });
     const row = make("li", {}, make("span", { className: "label" }, label), make("span", { className: "track" }, bar, mark, dot), value);
@@ -120,7 +120,7 @@ function render({ model, el }) {
     const kept = probs.filter((p) => p > 0).length;
     numbers.textContent = `Entropy ${h.toFixed(2)} nats: as uncertain as an even choice among ${Math.exp(h).toFixed(1)} tokens. ${kept === 1 ? "One token" : count(kept, "token")} can be drawn.`;
     drawn.replaceChildren(...draws.slice(-LAST_DRAWS).map((i) => piece(tokens[i], ranked.indexOf(i) < SHOWN ? ranked.indexOf(i) : null)));
-    if (!draws.length) drawn.replaceChildren("Nothing drawn yet.");
+    if (!draws.length) drawn.replaceChildren(`Nothing drawn yet from seed ${seed.value || 0}.`);
     else drawn.prepend(`${count(draws.length, "draw")}: ${draws.length > LAST_DRAWS ? "… " : ""}`);
   }
 

@@ -1,0 +1,72 @@
+"""Fixtures for driving the built site; skipped with a reason where that cannot be.
+
+``LLMCOURSE_SITE=required`` turns each of these skips into a failure.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from server import HTML, VENDOR, missing, serve
+from visitor import Visitor
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.site)
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    if not (HTML / "index.html").is_file():
+        missing("the site is not built: run jupyter-book build .")
+    return HTML
+
+
+@pytest.fixture(scope="session")
+def site(html: Path) -> Iterator[str]:
+    with serve() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def axe(html: Path) -> str:
+    script = VENDOR / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        missing("axe-core was not fetched when the site was built")
+    return script.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    executable = os.environ.get("CHROMIUM", found)
+    if executable is None:
+        missing("no Chromium is installed (CHROMIUM may name one)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, site: str) -> Iterator[Callable[..., Visitor]]:
+    """Return what opens a window: ``visit(width=1200, scheme="light")``."""
+    visitors: list[Visitor] = []
+
+    def new(width: int = 1200, scheme: str = "light") -> Visitor:
+        visitors.append(Visitor(browser, site, width, scheme))
+        return visitors[-1]
+
+    yield new
+    for visitor in visitors:
+        visitor.context.close()

@@ -1,0 +1,92 @@
+"""Every widget on every page answers the keyboard, with no kernel behind it."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page
+from server import HTML, missing, pages
+from visitor import Visitor
+
+Visit = Callable[..., Visitor]
+EXPLORER = ".llmcourse-explorer"
+SHOWN = """(element) => element.innerText + [...element.querySelectorAll("[style]")]
+    .map((e) => e.getAttribute("style")) + element.className"""
+VIEW = "application/vnd.jupyter.widget-view+json"
+WITH_WIDGETS = [path for path in pages() if VIEW in (HTML / path).read_text("utf-8")]
+
+
+def press(control: Locator) -> None:
+    """Move a control by the keyboard, as far as it takes to have an effect."""
+    control.focus()
+    kind = control.get_attribute("type") or control.evaluate("e => e.localName")
+    if kind in ("range", "select"):
+        at_end = control.evaluate(
+            "e => e.localName === 'select' ? e.selectedIndex === e.length - 1"
+            " : e.value === e.max"
+        )
+        control.press("ArrowLeft" if at_end else "ArrowRight")
+    elif kind == "number":
+        control.press("ArrowUp")
+    elif kind == "textarea":
+        control.press_sequentially("be")
+    else:
+        control.press("Space" if kind == "checkbox" else "Enter")
+
+
+def test_the_built_site_has_widgets_to_test(html: object) -> None:
+    if not WITH_WIDGETS:
+        missing("no page of the built site has a widget")
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS)
+def test_each_control_of_each_explorer_changes_what_is_shown(
+    visit: Visit, path: str
+) -> None:
+    visitor = visit()
+    page = visitor.open(path)
+    for number, explorer in enumerate(page.locator(EXPLORER).all()):
+        controls = explorer.locator("select, input, textarea, button")
+        for control in controls.all():
+            if control.is_disabled():
+                continue
+            before = explorer.evaluate(SHOWN)
+            press(control)
+            what = f"explorer {number}: {control.evaluate('e => e.outerHTML')[:90]}"
+            assert explorer.evaluate(SHOWN) != before, f"no effect: {what}"
+    assert visitor.faults == []
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS)
+def test_each_slider_of_ipywidgets_changes_what_is_shown(
+    visit: Visit, path: str
+) -> None:
+    page = visit().open(path)
+    for handle in page.locator(".widget-slider .noUi-handle").all():
+        cell = page.locator(".cell_output", has=handle)
+        before = cell.evaluate("e => e.innerHTML")
+        handle.focus()
+        handle.press("ArrowRight")
+        if cell.evaluate("e => e.innerHTML") == before:  # it stood at its end
+            handle.press("ArrowLeft")
+        assert cell.evaluate("e => e.innerHTML") != before
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS)
+def test_tab_reaches_every_control_and_each_has_a_name(visit: Visit, path: str) -> None:
+    page = visit().open(path)
+    for explorer in page.locator(EXPLORER).all():
+        controls = explorer.locator("select, input, textarea, button")
+        wanted = [c for c in controls.all() if not c.is_disabled()]
+        wanted[0].focus()
+        for control in wanted:
+            assert control.evaluate("e => e === document.activeElement")
+            assert name_of(page), control.evaluate("e => e.outerHTML")
+            page.keyboard.press("Tab")
+
+
+def name_of(page: Page) -> str:
+    """Return what the focused control is called by its label or its text."""
+    return page.evaluate(
+        "() => { const e = document.activeElement;"
+        " return (e.labels?.[0] ?? e).textContent.trim(); }"
+    )

@@ -1,0 +1,53 @@
+"""A reader at the site's pages, who notes every fault."""
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route
+
+
+class Visitor:
+    """A reader's window in which no host but the site's can be reached."""
+
+    def __init__(self, browser: Browser, site: str, width: int, scheme: str) -> None:
+        self.site = site
+        self.faults: list[str] = []
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            reduced_motion="reduce",
+        )
+        self.context.route("**/*", self._guard)
+        self.page: Page = self.context.new_page()
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on(
+            "response",
+            lambda r: r.status >= 400 and self.faults.append(f"{r.status}: {r.url}"),
+        )
+
+    def _guard(self, route: Route) -> None:
+        url = route.request.url
+        if url.startswith((self.site, "blob:", "data:")):
+            route.continue_()
+        else:
+            self.faults.append(f"asked an outside host: {url}")
+            route.abort()
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def open(self, path: str) -> Page:
+        """Open a page and wait until its widgets and formulas are there."""
+        self.page.goto(self.site + path)
+        self.page.wait_for_function(
+            """() => {
+              const awaited = document.querySelectorAll(
+                'script[type="application/vnd.jupyter.widget-view+json"]');
+              return [...awaited].every((script) => script.parentElement.querySelector(
+                ".jupyter-widgets, .llmcourse-explorer, .widget-subarea"));
+            }"""
+        )
+        self.page.evaluate(
+            "async () => { await window.MathJax?.startup?.promise; "
+            "await document.fonts.ready; }"
+        )
+        return self.page
