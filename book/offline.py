@@ -119,7 +119,7 @@ def anywidget_bundle() -> Path:
     return Path(spec.origin).parent / "nbextension" / "index.js"
 
 
-def provide(vendor: Path = VENDOR) -> bool:
+def provide(vendor: Path) -> bool:
     """Fill the folder `vendor` and return whether anything had to be fetched.
 
     The folder is swapped in whole, so a build that breaks off leaves none half full.
@@ -153,7 +153,7 @@ def use_local_files(app: Sphinx, config: Config) -> None:
 
     logger = logging.getLogger(__name__)
     try:
-        if provide():
+        if provide(VENDOR):
             logger.info("offline: third-party scripts and fonts unpacked to %s", VENDOR)
     except UnavailableError as error:
         logger.info("offline: %s; pages will ask public CDNs instead", error)

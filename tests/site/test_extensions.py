@@ -1,0 +1,134 @@
+"""The book's own Sphinx extensions, without a build: third-party files, address."""
+
+import base64
+import hashlib
+import importlib.util
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from server import ROOT
+
+
+def load(name: str) -> ModuleType:
+    """Return an extension, loaded afresh from the book's folder."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def archive(path: Path, files: dict[str, bytes]) -> Path:
+    """Write an archive as npm makes them: everything below ``package/``."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"package/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+Prepared = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    """Return the extension with one made-up package in place of npm's."""
+
+    def prepare(sha512: str | None = None, files: object = None) -> ModuleType:
+        module = load("offline")
+        content = {"a.js": b"one", "fonts/x.woff": b"x", "fonts/y.woff": b"y"}
+        tar = archive(tmp_path / "a-1.0.tgz", content)
+        digest = base64.b64encode(hashlib.sha512(tar.read_bytes()).digest()).decode()
+        wanted = files or {"a.js": "widgets/a.js", "fonts/": "fonts/"}
+        listed = {"a@1.0": {"sha512": sha512 or digest, "files": wanted}}
+        (tmp_path / "list.json").write_text(json.dumps(listed))
+        monkeypatch.setattr(module, "PACKAGES", tmp_path / "list.json")
+        monkeypatch.setattr(module, "VENDOR", tmp_path / "static" / "vendor")
+        fetched = {"a@1.0": tar}
+        monkeypatch.setattr(module, "download", lambda packages, folder: fetched)
+        return module
+
+    return prepare
+
+
+def test_wanted_files_are_unpacked_once(offline: Prepared) -> None:
+    """The second build finds them, and asks npm for nothing."""
+    module = offline()
+    assert module.provide(module.VENDOR) is True
+    assert (module.VENDOR / "widgets" / "a.js").read_bytes() == b"one"
+    assert (module.VENDOR / "fonts" / "y.woff").read_bytes() == b"y"
+    assert b"anywidget" in (module.VENDOR / "widgets" / "anywidget.js").read_bytes()
+    module.download = None
+    assert module.provide(module.VENDOR) is False
+    assert [p.name for p in module.VENDOR.parent.iterdir()] == ["vendor"]
+
+
+def test_a_changed_list_is_fetched_again(offline: Prepared) -> None:
+    module = offline()
+    module.provide(module.VENDOR)
+    module = offline(files={"a.js": "widgets/b.js"})
+    assert module.provide(module.VENDOR) is True
+    assert not (module.VENDOR / "widgets" / "a.js").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha512": "AAAA"}, "SHA-512 AAAA wanted"),
+        ({"files": {"b": "b"}}, "holds no b"),
+    ],
+)
+def test_what_is_not_as_listed_is_refused(
+    offline: Prepared, change: dict[str, object], message: str
+) -> None:
+    """And leaves what an earlier build fetched where it is."""
+    module = offline()
+    module.provide(module.VENDOR)
+    before = (module.VENDOR / "stamp").read_text()
+    module = offline(**change)
+    with pytest.raises(module.UnavailableError, match=message):
+        module.provide(module.VENDOR)
+    assert (module.VENDOR / "stamp").read_text() == before
+
+
+def test_without_npm_the_configuration_stays_as_it_was(
+    offline: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The book then builds all the same, with the addresses that Sphinx brings."""
+    pytest.importorskip("sphinx", reason="the book's tools are not installed")
+    module = offline()
+
+    def fail(packages: list[str], folder: Path) -> None:
+        raise module.UnavailableError("npm failed: no network")
+
+    monkeypatch.setattr(module, "download", fail)
+    config, styles = SimpleNamespace(), []
+    app = SimpleNamespace(add_css_file=lambda name, **_: styles.append(name))
+    module.use_local_files(app, config)
+    assert vars(config) == {}
+    assert styles == []
+
+
+def test_the_address_is_told_once() -> None:
+    """No other file of the site repeats what `repository: url` says."""
+    config = SimpleNamespace(
+        html_theme_options={"repository_url": "https://github.com/Ada/engine"},
+        html_baseurl="",
+    )
+    load("address").spread(SimpleNamespace(), config)
+    assert config.html_baseurl == "https://ada.github.io/engine/"
+    assert config.ogp_site_url == "https://ada.github.io/engine/"
+    assert config.notfound_urls_prefix == "/engine/"
+    config.html_baseurl = "https://example.org/book/"
+    load("address").spread(SimpleNamespace(), config)
+    assert config.notfound_urls_prefix == "/book/"
+    text = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    assert text.count("github.com/") == 1
+    assert "github.io" not in text
