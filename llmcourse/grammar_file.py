@@ -21,8 +21,8 @@ starts a comment line::
         barked: (1) {Hero.the} ate {prize.the}.
 
 In a template, `<rule>` expands a rule, `[one|two]` is a choice on the spot, and
-braces hold variables: `{hero=animal}` picks an entry that no other variable holds
-and binds it, `{hero}` repeats it, `{hero.sound}` is another form of it, `{=animal}`
+braces hold variables: `{hero=animal}` picks an entry that no variable holds yet and
+binds it, `{hero}` repeats it, `{hero.sound}` is another form of it, `{=animal}`
 picks without binding, `{ending: happy}` notes a fact and writes nothing. A capital
 (`{Hero.sound}`) capitalises what is written. `(3)` in front is a weight. Every entry
 has the forms `word`, `a` (with its article), `the` and `s` (plural); a column of that
@@ -30,6 +30,7 @@ name overrides the rule of thumb. The key `*` stands for all keys not named.
 """
 
 import re
+from typing import TypeAlias
 
 from llmcourse.grammar_parts import (
     Call,
@@ -154,6 +155,8 @@ class Reader:
                 items, weight = [], 1.0
             elif not items and (match := re.match(r"\((\d+)\) ?", token)):
                 weight = float(match[1])
+                if weight == 0:
+                    raise ValueError(f"line {line}: wanted a weight above 0, got 0")
                 if token[match.end() :]:
                     items.append(token[match.end() :])
             elif token == "[":
@@ -168,7 +171,7 @@ class Reader:
     def _item(self, token: str, line: int) -> Item:
         if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
             return Call(self._rule(token[1:-1], line), line)
-        if token in "|{}<>":
+        if token in ("|", "{", "}", "<", ">"):
             raise ValueError(f"line {line}: stray {token!r} in a template")
         if token[0] != "{":
             return token
@@ -182,7 +185,7 @@ class Reader:
         if sign == ": ":
             entry = Entry(word=value)
             entry.home, entry.index = [entry], 0
-            return Note(var, entry)
+            return Note(var, entry, line)
         if sign == "=":
             source = self._list(value, line)
             source.variables.add(var)
@@ -206,30 +209,38 @@ def _logical_lines(text: str) -> list[tuple[int, int, str]]:
     return lines
 
 
-Sources = dict[str, tuple[Entry, ...]]  # what each bound variable may hold
+# What each variable may hold after some items; None: it may be unbound.
+Sources: TypeAlias = dict[str, tuple[Entry | None, ...]]
 
 
 def check(items: tuple[Item, ...], bound: Sources) -> Sources:
-    """Return what is bound after some items; every variable has to be bound before.
+    """Return what may be bound after some items.
 
     Raises:
-        ValueError: If on some path a variable is used that is not bound there, lacks
-            the form, or has a value that the rule or list has no key for.
+        ValueError: If on some way a variable is used that is not bound there, lacks
+            the form, or has a value that the rule or list has no key for; if a
+            variable is bound twice; if a rule contains itself.
     """
     for item in items:
         if isinstance(item, Ref):
             _check_form(bound, item.var, item.form, item.line)
-        elif isinstance(item, Note):
-            bound = {**bound, item.var: (item.entry,)}
-        elif isinstance(item, Pick):
-            _check_keys(bound, item.source, item.line)
-            entries = tuple(e for es in item.source.choices.values() for e in es)
-            _check_form({"": entries}, "", item.form, item.line)
-            if item.var:
-                bound = {**bound, item.var: entries}
         elif isinstance(item, Call):
             bound = _check_rule(item, bound)
+        elif isinstance(item, Note | Pick):
+            if item.var in bound:
+                raise ValueError(f"line {item.line}: {item.var!r} is bound already")
+            bound = {**bound, item.var: _check_source(item, bound)}
+            bound.pop("", None)
     return bound
+
+
+def _check_source(item: Note | Pick, bound: Sources) -> tuple[Entry | None, ...]:
+    if isinstance(item, Note):
+        return (item.entry,)
+    _check_keys(bound, item.source, item.line)
+    entries = tuple(e for held in item.source.choices.values() for e in held)
+    _check_form({"": entries}, "", item.form, item.line)
+    return entries
 
 
 def _check_rule(call: Call, bound: Sources) -> Sources:
@@ -243,27 +254,22 @@ def _check_rule(call: Call, bound: Sources) -> Sources:
         for alternative in choice.alternatives
     ]
     call.rule.busy = False
-    names = set(ends[0]).intersection(*ends)  # bound whichever way was taken
     merged: Sources = {}
-    for name in names:
-        held = {id(end[name]): end[name] for end in ends}
-        every = {id(entry): entry for entries in held.values() for entry in entries}
-        merged[name] = (
-            bound[name] if len(held) == 1 and name in bound else tuple(every.values())
-        )
+    for name in {name for end in ends for name in end}:
+        held = {id(end.get(name)): end.get(name, (None,)) for end in ends}
+        merged[name] = tuple({id(e): e for es in held.values() for e in es}.values())
     return merged
 
 
 def _check_form(bound: Sources, var: str, form: str, line: int) -> None:
-    if var not in bound:
-        raise ValueError(f"line {line}: {var!r} is not bound on every way here")
-    for entry in bound[var]:
+    for entry in bound.get(var, (None,)):
+        if entry is None:
+            raise ValueError(f"line {line}: {var!r} is not bound on every way here")
         try:
             entry[form]
         except KeyError:
-            raise ValueError(
-                f"line {line}: {entry['word']!r} has no form {form!r}"
-            ) from None
+            word = entry["word"]
+            raise ValueError(f"line {line}: {word!r} has no form {form!r}") from None
 
 
 def _check_keys(bound: Sources, block: Rule, line: int) -> None:
@@ -272,5 +278,5 @@ def _check_keys(bound: Sources, block: Rule, line: int) -> None:
     var, form = block.key
     _check_form(bound, var, form, line)
     for entry in bound[var]:
-        if entry[form] not in block.choices and "*" not in block.choices:
+        if entry and entry[form] not in block.choices and "*" not in block.choices:
             raise ValueError(f"line {line}: {block.name!r} has no key {entry[form]!r}")

@@ -127,6 +127,7 @@ class Note:
 
     var: str
     entry: Entry
+    line: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
