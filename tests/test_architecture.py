@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 
 # Flat: one layer a line, from the ground up. A module imports from lines above its own.
 LAYERS = (
-    "files grammar_parts accounting losses pretokenization shingles documents",
+    "files ngrams grammar_parts accounting losses pretokenization shingles documents",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing",
