@@ -5,3 +5,7 @@ and otherwise raises `AssertionError` with a text that is the lesson:
 
     checks.merge(my_merge)
 """
+
+from llmcourse.checks.pipeline import bigram_probs, shift
+
+__all__ = ["bigram_probs", "shift"]

@@ -1,0 +1,66 @@
+"""Checks of the chapter *pipeline*."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def shift(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    """Check a function that cuts windows into inputs and targets.
+
+    Args:
+        fn: From (B, T + 1) ids to two tensors of (B, T) ids.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    windows = torch.tensor([[7, 3, 9, 4], [1, 1, 2, 8]])
+    before = windows.clone()
+    result = fn(windows)
+    assert isinstance(result, tuple), "return two tensors: the inputs, the targets"
+    assert len(result) == 2, f"return two tensors, not {len(result)}"
+    ids, targets = result
+    assert ids.shape == targets.shape == (2, 3), (
+        "four tokens make three examples: the first three are read, each of the last "
+        f"three is predicted once; the shapes are {[*ids.shape]} and {[*targets.shape]}"
+    )
+    assert not torch.equal(ids, targets), (
+        "inputs and targets are the same: the model would only have to copy"
+    )
+    assert torch.equal(ids, before[:, :-1]), "the model reads all tokens but the last"
+    assert torch.equal(targets, before[:, 1:]), (
+        "the target at each place is the token one place further on"
+    )
+    assert torch.equal(windows, before), "do not change the windows themselves"
+
+
+def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
+    """Check a function that estimates a bigram model by counting.
+
+    Args:
+        fn: From ids and the vocabulary's size V to a table (V, V) of probabilities.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    ids = torch.tensor([0, 1, 0, 2, 0, 1])
+    table = fn(ids, 4)
+    assert table.shape == (4, 4), (
+        f"every token needs a row and a column, also one that never occurs: "
+        f"wanted (4, 4), got {tuple(table.shape)}"
+    )
+    sums = table.sum(dim=1)
+    assert torch.allclose(sums, torch.ones(4)), (
+        "each row is a distribution over what comes next and must sum to 1; "
+        f"the sums of the rows are {[round(x, 3) for x in sums.tolist()]}"
+    )
+    assert bool((table > 0).all()), (
+        "a pair that was not seen has probability 0, and its loss would be infinite: "
+        "add one to every count"
+    )
+    wanted = torch.tensor([1.0, 3.0, 2.0, 1.0]) / 7
+    assert torch.allclose(table[0], wanted), (
+        "after 0 came 1 twice and 2 once; with one added to each count the row is "
+        f"1/7, 3/7, 2/7, 1/7, got {[round(x, 3) for x in table[0].tolist()]}"
+    )

@@ -1,0 +1,129 @@
+"""Checks of the exercises of the chapter *tokenization*."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from llmcourse.bpe import count_pretokens
+from llmcourse.pretokenization import GPT2_PATTERN
+from llmcourse.tokenization import BPETokenizer
+
+Merges = list[tuple[bytes, bytes]]
+
+FRUIT_MERGES: Final[Merges] = [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
+_TEXT: Final = (
+    "The tanner and the banner-man ran an errand: a banana for Anna, "
+    "an ananas for Hannah, and no bananas for the bandit at all."
+)
+
+
+def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
+    """Check the pieces of three words under the three merges found by hand.
+
+    Args:
+        answer: The pieces of ``bananas``, ``Ananas`` and ``mañana``.
+
+    Raises:
+        AssertionError: If a word is missing or cut in another way.
+
+    >>> predict_pieces({"bananas": ["ban", "ana", "s"]})
+    Traceback (most recent call last):
+    AssertionError: the answer lacks 'Ananas': give a list of pieces for each word
+    """
+    lessons = {
+        "bananas": (
+            ["ban", "ana", "s"],
+            "apply the merges in the order learned: a n everywhere, then b an, "
+            "then an a",
+        ),
+        "Ananas": (
+            ["A", "n", "ana", "s"],
+            "A and a are different bytes, and the merge a n knows the small one only",
+        ),
+        "mañana": (
+            ["m", "a", "\\xc3", "\\xb1", "ana"],
+            "ñ is two bytes in UTF-8, no merge joins them, so each is a piece",
+        ),
+    }
+    for word, (right, lesson) in lessons.items():
+        assert word in answer, (
+            f"the answer lacks {word!r}: give a list of pieces for each word"
+        )
+        got = list(answer[word])
+        assert "".join(got) == "".join(right), (
+            f"the pieces of {word!r} must spell it in full, got {got}"
+        )
+        assert got == right, f"{word!r} is not cut into {got}: {lesson}"
+
+
+def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
+    """Check a function from a pre-token and merges, in the order learned, to pieces.
+
+    Raises:
+        AssertionError: If the pieces are not those of byte-pair encoding.
+    """
+    assert list(encode(b"xyz", [])) == [b"x", b"y", b"z"], (
+        "without merges every byte is a piece of its own"
+    )
+    got = list(encode(b"ananas", FRUIT_MERGES))
+    assert got != [b"ana", b"n", b"a", b"s"], (
+        "ananas became ana·n·a·s: the longest piece was taken first; "
+        "byte-pair encoding applies the earliest-learned merge first"
+    )
+    assert got == [b"an", b"ana", b"s"], f"ananas is an·ana·s, got {got}"
+    got = list(encode(b"cabana", [FRUIT_MERGES[i] for i in (0, 2, 1)]))
+    assert got == [b"c", b"a", b"b", b"ana"], (
+        "the order of the merges decides: with an a learned before b an, "
+        f"cabana is c·a·b·ana, got {got}"
+    )
+    got = list(encode(b"aaaaa", [(b"a", b"a"), (b"aa", b"aa")]))
+    assert got == [b"aaaa", b"a"], (
+        f"merge from left to right, each byte once: aaaaa is aaaa·a, got {got}"
+    )
+    tokenizer = BPETokenizer.train([_TEXT], vocab_size=296)
+    for pretoken in count_pretokens([_TEXT], GPT2_PATTERN):
+        want = [tokenizer.pieces[i] for i in tokenizer.encode(pretoken.decode())]
+        got = list(encode(pretoken, tokenizer.merges))
+        assert got == want, (
+            f"{pretoken!r} must become {want}, as BPETokenizer has it, got {got}"
+        )
+
+
+def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
+    """Check a function that cuts a pre-token into the longest known pieces.
+
+    Raises:
+        AssertionError: If a piece is not the longest that fits where it starts.
+    """
+    vocab = {b"a", b"b", b"n", b"s", b"an", b"ban", b"ana"}
+    got = list(cut(b"ananas", vocab))
+    assert got != [b"an", b"ana", b"s"], (
+        "ananas became an·ana·s, which is byte-pair encoding: here no merge counts, "
+        "the longest piece from the left is taken"
+    )
+    assert got == [b"ana", b"n", b"a", b"s"], (
+        f"ananas starts with ana, the longest known piece, then n, a, s; got {got}"
+    )
+    got = list(cut(b"abc", {b"a", b"b", b"c", b"abc"}))
+    assert got == [b"abc"], (
+        "a long piece counts even if none of its beginnings is a piece: with abc "
+        f"but not ab in the vocabulary, abc is one piece, got {got}"
+    )
+    assert list(cut(b"", vocab)) == [], "nothing is cut into no pieces"
+
+
+def digit_groups(group: Callable[[str], Sequence[str]]) -> None:
+    """Check a function that cuts a number into threes, counted from the right.
+
+    Raises:
+        AssertionError: If digits are lost or groups are counted from the left.
+    """
+    got = list(group("1234567"))
+    assert got != ["123", "456", "7"], (
+        "1234567 became 123·456·7, counted from the left: the last group must hold "
+        "hundreds, tens and units"
+    )
+    assert got == ["1", "234", "567"], f"1234567 is 1·234·567, got {got}"
+    cases = {"7": ["7"], "123": ["123"], "123456": ["123", "456"], "1000": ["1", "000"]}
+    for number, want in cases.items():
+        got = list(group(number))
+        assert got == want, f"{number} is {'·'.join(want)}, got {got}"
