@@ -157,7 +157,7 @@ def _band_keys(
     """Return one number for each row of a band, equal for equal rows."""
     keys = np.zeros(len(band), dtype=np.uint64)
     for column in band.T:
-        keys = mix(keys ^ column) + column
+        keys = mix(keys ^ column)
     return keys
 
 

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pooch
 import pytest
 
 from llmcourse.downloads import download
@@ -23,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers["Range"]
         server.ranges.append(asked)
+        server.encodings.append(self.headers["Accept-Encoding"])
         start = 0
         if asked and server.knows_ranges:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
@@ -54,7 +56,7 @@ def server(monkeypatch):
     server.body, server.knows_ranges, server.status = BODY, True, None
     server.range_error = 0
     server.breaks = []  # after how many bytes each answer breaks off
-    server.ranges, server.sent = [], []  # what was asked and sent
+    server.ranges, server.encodings, server.sent = [], [], []  # what was asked, sent
     server.url = f"http://127.0.0.1:{server.server_port}/books/sea%20tales.txt"
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -136,10 +138,22 @@ def test_progress_is_told_in_bytes(server, tmp_path):
     assert seen[-1] == (len(BODY), len(BODY))
 
 
-def test_nothing_is_written_to_the_log(server, tmp_path, capfd):
+def test_pooch_is_silent_during_the_download_and_no_longer(server, tmp_path):
+    logger, records = pooch.get_logger(), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     download(server.url, SHA256, tmp_path)
-    assert capfd.readouterr() == ("", "")
-    assert logging.getLogger("pooch").level != logging.WARNING
+    logger.removeHandler(handler)
+    assert records == []
+    assert logger.level == logging.INFO
+
+
+def test_the_bytes_are_asked_for_as_they_are(server, tmp_path):
+    """Packed for the way, they could not be counted, and a range would be wrong."""
+    download(server.url, SHA256, tmp_path)
+    assert server.encodings == ["identity"]
 
 
 def test_another_hash_is_refused_and_nothing_kept(server, tmp_path):

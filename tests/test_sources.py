@@ -55,6 +55,7 @@ def test_the_library_has_packages_and_no_foreign_ones():
     names = [name for name, _ in sources._library_files()]
     folders = {folder for name in names for folder in name.split("/")[:-1]}
     assert len(names) > 300
+    assert names == sorted(names)  # the order of a folder is not that of its names
     assert "json" in folders
     assert folders.isdisjoint({"test", "site-packages", "dist-packages"})
 
