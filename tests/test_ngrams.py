@@ -1,73 +1,69 @@
-"""Counting models against counting by hand."""
+"""Counts of runs of words as a language model."""
 
 import math
-from collections import Counter
 
-import numpy as np
 import pytest
 
-from llmcourse.ngrams import ngram_loss
+from llmcourse import tales
+from llmcourse.ngrams import NGramModel
 
-RNG = np.random.default_rng(0)
-TRAIN = RNG.integers(0, 7, size=300)
-HELD_OUT = RNG.integers(0, 7, size=41)
+TEXTS = ["the fox ran", "the fox slept", "the hen ran"]
 
 
 def test_worked_example():
-    """Text "abab": p(a) = (2 + ½)/(4 + 1), p(b | a) = (2 + p(b))/(2 + 1)."""
-    tokens = np.array([0, 1, 0, 1])
-    p_b = (2 + 1 / 2) / (4 + 1)
-    assert ngram_loss(tokens, np.array([1]), 2, n=1) == pytest.approx(-math.log(p_b))
-    p_b_after_a = (2 + p_b) / (2 + 1)
-    loss = ngram_loss(tokens, np.array([0, 1]), 2, n=2)
-    assert loss == pytest.approx(-math.log(p_b_after_a))
+    """By hand, with ten possible words; nine seen, five of them different.
+
+    P(ran) = (2 + 5 · 1/10) / (9 + 5) = 2.5/14; after "fox" came two words, each
+    once, so P(ran | fox) = (1 + 2 · 2.5/14) / (2 + 2).
+    """
+    model = NGramModel(TEXTS, n=2, vocab_size=10)
+    assert model.prob("ran") == pytest.approx(2.5 / 14)
+    after_fox = (1 + 2 * 2.5 / 14) / 4
+    assert model.prob("ran", ("fox",)) == pytest.approx(after_fox)
+    assert model.surprises("the fox ran")[2] == pytest.approx(-math.log(after_fox))
 
 
-def slow_probability(context, token, train, n_ids, strength):
-    """The definition, for one token, by recursion."""
-    runs = Counter(
-        tuple(train[i : i + len(context) + 1]) for i in range(len(train) - len(context))
-    )
-    below = (
-        slow_probability(context[1:], token, train, n_ids, strength)
-        if context
-        else 1 / n_ids
-    )
-    alone = sum(count for run, count in runs.items() if run[:-1] == context)
-    return (runs[(*context, token)] + strength * below) / (alone + strength)
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("context", [("the",), ("the", "hen"), ("owl",), ("", "the")])
+def test_probabilities_sum_to_one(n, context):
+    words = {word for text in TEXTS for word in text.split()}
+    model = NGramModel(TEXTS, n, vocab_size=len(words) + 3)
+    unseen = 3 * model.prob("whale", context)
+    seen = math.fsum(model.prob(word, context) for word in words)
+    assert seen + unseen == pytest.approx(1)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-@pytest.mark.parametrize("strength", [0.5, 4])
-def test_equals_the_definition(n, strength):
-    train, held_out = TRAIN.tolist(), HELD_OUT.tolist()
-    prices = [
-        -math.log(
-            slow_probability(
-                tuple(held_out[i - n + 1 : i]), held_out[i], train, 7, strength
-            )
-        )
-        for i in range(n - 1, len(held_out))
+def test_only_the_last_words_count():
+    model = NGramModel(TEXTS, n=2)
+    assert model.prob("ran", ("hen", "fox")) == model.prob("ran", ("fox",))
+    assert model.prob("ran", ("owl",)) == model.prob("ran")  # never seen
+
+
+def test_the_beginning_of_a_text_is_a_context():
+    model = NGramModel(["a b", "a c", "b a"], n=3)
+    assert model.surprises("a")[0] < -math.log(model.prob("b", ("", "")))
+
+
+def test_longer_memory_learns_the_tales_but_stays_above_their_entropy():
+    train = [story.text for story in tales.generate(300, seed=1)]
+    unseen = list(tales.generate(50, seed=2))
+    floor = -sum(story.log_prob for story in unseen)
+    losses = [
+        sum(sum(NGramModel(train, n).surprises(story.text)) for story in unseen)
+        for n in (1, 2, 3)
     ]
-    loss = ngram_loss(TRAIN, HELD_OUT, 7, n, strength)
-    assert loss == pytest.approx(sum(prices) / len(prices))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] > floor
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_probabilities_sum_to_one(n):
-    context = [3] * (n - 1)
-    losses = [ngram_loss(TRAIN, np.array([*context, x]), 7, n) for x in range(7)]
-    assert sum(math.exp(-loss) for loss in losses) == pytest.approx(1)
-
-
-def test_refusals():
-    with pytest.raises(ValueError, match="n must be from 1 to 22, got 0"):
-        ngram_loss(TRAIN, HELD_OUT, 7, n=0)
-    with pytest.raises(ValueError, match="n must be from 1 to 22, got 40"):
-        ngram_loss(TRAIN, HELD_OUT, 7, n=40)
-    with pytest.raises(ValueError, match="held_out must have at least 3 tokens, got 2"):
-        ngram_loss(TRAIN, HELD_OUT[:2], 7, n=3)
-    with pytest.raises(ValueError, match=r"ids must be in 0 … 4, got 0 … 6 in train"):
-        ngram_loss(TRAIN, HELD_OUT, 5, n=1)
-    with pytest.raises(ValueError, match="strength must be positive, got 0"):
-        ngram_loss(TRAIN, HELD_OUT, 7, n=1, strength=0)
+@pytest.mark.parametrize(
+    ("texts", "n", "vocab_size", "message"),
+    [
+        (TEXTS, 0, 10, "at least 1, got 0"),
+        (TEXTS, 2, 0, "got 2 and 0"),
+        ([" "], 2, 10, "at least one word"),
+    ],
+)
+def test_refusals(texts, n, vocab_size, message):
+    with pytest.raises(ValueError, match=message):
+        NGramModel(texts, n, vocab_size)
