@@ -4,6 +4,8 @@
 // in as text nodes, never as markup.
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
+  // JupyterLab would take the arrow keys for its own.
+  if (/^(select|input|button)$/.test(tag)) element.dataset.lmSuppressShortcuts = "true";
   for (const [name, value] of Object.entries(properties)) {
     if (name in element) element[name] = value;
     else element.setAttribute(name, value);
