@@ -64,17 +64,23 @@ def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
     assert list(encode(b"xyz", [])) == [b"x", b"y", b"z"], (
         "without merges every byte is a piece of its own"
     )
+    got = list(encode(b"anban", FRUIT_MERGES[:1]))
+    assert got == [b"an", b"b", b"an"], (
+        f"a merge is applied wherever its pair stands: anban is an·b·an, got {got}"
+    )
     got = list(encode(b"ananas", FRUIT_MERGES))
     assert got != [b"ana", b"n", b"a", b"s"], (
         "ananas became ana·n·a·s: the longest piece was taken first; "
         "byte-pair encoding applies the earliest-learned merge first"
     )
     assert got == [b"an", b"ana", b"s"], f"ananas is an·ana·s, got {got}"
-    got = list(encode(b"cabana", [FRUIT_MERGES[i] for i in (0, 2, 1)]))
-    assert got == [b"c", b"a", b"b", b"ana"], (
-        "the order of the merges decides: with an a learned before b an, "
-        f"cabana is c·a·b·ana, got {got}"
-    )
+    for order, right in [((0, 1, 2), "c·a·ban·a"), ((0, 2, 1), "c·a·b·ana")]:
+        merges = [FRUIT_MERGES[i] for i in order]
+        cut = "·".join(piece.decode() for piece in encode(b"cabana", merges))
+        assert cut == right, (
+            f"the order of the merges decides: with {merges}, cabana is {right}, "
+            f"got {cut}"
+        )
     got = list(encode(b"aaaaa", [(b"a", b"a"), (b"aa", b"aa")]))
     assert got == [b"aaaa", b"a"], (
         f"merge from left to right, each byte once: aaaaa is aaaa·a, got {got}"

@@ -1,0 +1,747 @@
+# %% [markdown]
+# (tokenization)=
+# # Tokenization
+#
+# A language model never sees text: it sees numbers, and byte-pair encoding, which learns pieces of words from a corpus, turns any text into few numbers without losing a character.
+#
+# *You will be able to*
+#
+# - explain why neither words nor characters are good units for a language model,
+# - train byte-pair encoding by hand, and in a few lines of Python,
+# - predict how a tokenizer cuts a word, and say why it often disagrees with a dictionary,
+# - measure what a tokenizer costs for numbers, code and other languages,
+# - name what goes wrong at the edges: special tokens in user text, half characters, prompts that end in a space.
+#
+# *You need* Python, and the chapter {doc}`corpus` for where the text comes from.
+#
+# *Runs in* about 20 seconds on two CPU cores.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+from collections import Counter
+from dataclasses import replace
+from itertools import islice, pairwise
+from math import log
+
+import matplotlib.pyplot as plt
+import regex
+
+try:
+    import tokenizers as huggingface
+except ImportError:  # only one comparison needs it
+    huggingface = None
+
+from llmcourse import bpe, checks, plotting, sources, tales, tokenization
+from llmcourse.accounting import n_parameters, parameter_counts
+from llmcourse.pipeline import SMALL
+from llmcourse.pretokenization import BYTE_ORDER, spell
+from llmcourse.widgets import MergeExplorer, TokenExplorer
+
+plotting.use_course_style()
+
+# %% [markdown]
+# ## The problem
+#
+# A neural network computes with numbers, so each unit of text needs a number, its id.
+# The first idea is one id for each word.
+# Let a {term}`vocabulary` be learned from the sentence *deep learning is powerful*, and let the model then meet one new word.
+
+# %%
+words = tokenization.WordTokenizer(["deep", "learning", "is", "powerful"])
+for text in ["deep learning is powerful", "deep learning is unbelievable"]:
+    ids = words.encode(text)
+    print(ids, "→", words.decode(ids))
+
+# %% [markdown]
+# The new word became `<unk>`, *unknown*, and no decoder can bring it back.
+# Praise and blame, names and numbers all fall into the same hole.
+#
+# Four words are too few, of course.
+# Does a large vocabulary close the hole?
+# The next cell learns every word of a text, then reads new text of the same kind, and counts the words that it does not know.
+# It does so for {term}`tales`, the small world of this course, and for a real manual: the documentation of Python on your machine.
+# Capitals and punctuation are removed, to be fair to words.
+
+
+# %%
+def bare_words(texts):
+    """Return each text in lower case, without punctuation."""
+    return [" ".join(regex.findall(r"\w+", text.lower())) for text in texts]
+
+
+def unknown_share(known, new):
+    """Return which share of the words of new texts does not occur in known ones."""
+    vocabulary = tokenization.WordTokenizer.train(bare_words(known))
+    ids = [i for text in bare_words(new) for i in vocabulary.encode(text)]
+    return ids.count(0) / len(ids)
+
+
+stories = [story.text for story in tales.generate(1000, seed=0)]
+new_stories = [story.text for story in tales.generate(200, seed=1)]
+manual = [document.text for document in islice(sources.python_docs(), 250)]
+
+in_tales = unknown_share(stories, new_stories)
+in_manual = unknown_share([t for i, t in enumerate(manual) if i % 5], manual[::5])
+print(f"tales:  fewer than 1 word in 500 is unknown: {in_tales < 1 / 500}")
+print(f"manual: more than 1 word in 50 is unknown:   {in_manual > 1 / 50}")
+
+# %% [markdown]
+# The tales have a closed list of words, so a word vocabulary covers them.
+# Real text does not stop: there is always another name, another typing error, another compound.
+# (The manual differs between versions of Python, therefore the cell prints bounds and not the shares.)
+#
+# The opposite idea never fails.
+# There are only so many characters, and in UTF-8 every character is made of bytes, of which there are 256.
+# But a model pays for length: in attention every position looks at every earlier one, so the work grows with the square of the number of tokens.
+# The next cell reads one tale in all three units.
+
+# %%
+story = new_stories[0]
+in_words = len(story.split())
+print("unit        tokens   times as long   times the pairs")
+for unit, n in [
+    ("words", in_words),
+    ("characters", len(story)),
+    ("bytes", len(story.encode())),
+]:
+    print(f"{unit:<10} {n:7} {n / in_words:13.1f} {(n / in_words) ** 2:15.0f}")
+assert len(story) > 4 * in_words
+
+# %% [markdown]
+# In characters the tale is several times as long, and attention is dearer by the square of that.
+# Bytes cost the same here, for UTF-8 writes an English letter as one byte; other scripts take two to four.
+# A good unit lies between: frequent words whole, rare words in pieces, nothing ever unknown.
+#
+# ## By hand
+#
+# {term}`Byte-pair encoding <byte-pair encoding>` finds such units by counting.
+# Take a text of two words, `banana` and `bandana`, cut into letters.
+# Letters are numbered in the order of the alphabet, and every new symbol gets the next number, so it comes after all letters.
+#
+# **Round 1.** Count the neighbours.
+#
+# | pair | a n | n a | b a | d a | n d |
+# |---|---|---|---|---|---|
+# | count | **4** | 3 | 2 | 1 | 1 |
+#
+# The winner is `a n`.
+# It becomes one symbol, `an`, and is written wherever it stood: `b·an·an·a` and `b·an·d·an·a`.
+#
+# **Round 2.** Count again.
+#
+# | pair | b an | an a | an an | an d | d an |
+# |---|---|---|---|---|---|
+# | count | **2** | 2 | 1 | 1 | 1 |
+#
+# Two pairs share the first place.
+# A rule must decide, or two people would get two tokenizers: *of equal counts, the pair with the smaller first number wins, and if that is equal too, the smaller second.*
+# `b` is a letter, `an` is a later symbol, so `b an` wins: `ban·an·a` and `ban·d·an·a`.
+#
+# **Round 3.** Now `an a` is the only pair that occurs twice, and becomes `ana`: `ban·ana` and `ban·d·ana`.
+#
+# We stop here, with three merges in this order: `a n`, `b an`, `an a`.
+#
+# **A new word.** To read `ananas`, start from its letters and apply the merges in the order in which they were learned.
+# `a n` gives `an·an·a·s`, `b an` finds nothing, `an a` gives `an·ana·s`.
+# The letter `s` never occurred in the text, and still nothing is unknown.
+#
+# The package must agree, and it can tell what the tie-break was good for: with the last two merges exchanged, the same three pieces cut `cabana` differently.
+
+# %%
+fruit = tokenization.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
+assert fruit.merges == [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
+assert fruit.tokens("ananas") == ["an", "ana", "s"]
+
+first, second, third = fruit.merges
+exchanged = tokenization.BPETokenizer(fruit.vocab, [first, third, second])
+print(" · ".join(fruit.tokens("cabana")), "or", " · ".join(exchanged.tokens("cabana")))
+
+# %% [markdown]
+# The explorer goes through the same rounds, and three more.
+# Before each step, say which pair will win, and type `ananas` or a word of your own to see it encoded.
+
+# %%
+MergeExplorer(["banana", "bandana"], n_merges=6)
+
+# %% [markdown]
+# *Question:* in the rounds after the third every pair occurs once.
+# Is a piece that was learned from a single occurrence worth an id?
+#
+# ## The idea
+#
+# **Training.**
+# A {term}`pre-tokenization` cuts the corpus into pre-tokens $w$: about a word with the space before it, a number, or a run of punctuation.
+# Each distinct pre-token is kept once, with its count $c_w$, as a sequence of bytes.
+# Then, again and again, the most frequent pair of neighbours becomes a new symbol:
+#
+# $$
+# (a, b)^\star = \arg\max_{(a, b)} \sum_w c_w \, n_w(a, b),
+# \qquad \text{of equal pairs the smallest } (a, b).
+# $$
+#
+# **Encoding.**
+# Cut the text into pre-tokens, write each as bytes, and apply all merges in the order in which they were learned, each from left to right:
+#
+# $$
+# \operatorname{encode}(w) = (m_M \circ \dots \circ m_2 \circ m_1)(\text{bytes of } w).
+# $$
+#
+# **Decoding.**
+# Look up the bytes of each id, join them, and read the result as UTF-8.
+#
+# | Symbol | Meaning | Shape | Name in code |
+# |---|---|---|---|
+# | $w$, $c_w$ | a pre-token, and how often it occurs | – | `word_counts` |
+# | $n_w(a, b)$ | how often $a$ is followed by $b$ in $w$ | – | `count_pairs` |
+# | $m_1, \dots, m_M$ | merges, in the order learned | (M, 2) | `merges` |
+# | $V$ | ids in all: special tokens, 256 bytes, M merges | – | `vocab_size` |
+# | $x_1, \dots, x_T$ | ids of a text | (T,) | `ids` |
+#
+# Three decisions hide in these lines.
+#
+# - *Bytes, not characters.*
+#   All 256 bytes are in the vocabulary from the start, so every text in every script can be written, and there is no `<unk>`.
+# - *Merges stay inside a pre-token.*
+#   Otherwise `dog.`, `dog!` and `dog?` would each become a piece of its own, and so would `of the`.
+# - *Special tokens stand outside.*
+#   A {term}`special token` such as `<|endoftext|>` is no text, it marks where a document ends, and no merge makes it.
+#
+# The idea of merging pairs comes from data compression {cite:p}`gage1994`; {cite:t}`sennrich2016` made a tokenizer of it, and GPT-2 moved it from characters to bytes {cite:p}`radford2019`.
+#
+# The next cell shows GPT-2's pre-tokenization, and one pre-token as bytes.
+# For readability each byte has a printable sign: a space is written `Ġ`.
+
+# %%
+pretokens = regex.findall(tokenization.GPT2_PATTERN, "It's 2 cafés, isn't it?")
+print(pretokens)
+print(list(pretokens[3].encode()), "=", spell(pretokens[3].encode()))
+
+# %% [markdown]
+# A space belongs to the word that follows it.
+# `it` and ` it` are therefore two different tokens, and most words of a text carry their space with them.
+#
+# ## In code
+#
+# Training is the definition, line by line: count all pairs, take the best, merge it everywhere, begin again.
+
+
+# %%
+def count_pairs(words):
+    """Return how often each pair of neighbours occurs."""
+    counts = Counter()
+    for word, times in words.items():
+        for pair in pairwise(word):
+            counts[pair] += times
+    return counts
+
+
+def merge(word, pair, new):
+    """Return the word with the pair replaced by a new symbol, left to right."""
+    merged = []
+    for symbol in word:
+        if merged and (merged[-1], symbol) == pair:
+            merged[-1] = new
+        else:
+            merged.append(symbol)
+    return tuple(merged)
+
+
+# %%
+def train_plainly(word_counts, n_merges):
+    """Return the merges of byte-pair encoding, by recounting before each."""
+    words = {tuple(map(BYTE_ORDER.index, word)): n for word, n in word_counts.items()}
+    merges = []
+    for new in range(256, 256 + n_merges):
+        counts = count_pairs(words)
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        words = {merge(word, best, new): times for word, times in words.items()}
+    return merges
+
+
+# %% [markdown]
+# `BYTE_ORDER` says which byte has id 0, 1, 2 and so on; it is GPT-2's order, which starts at `!`.
+#
+# The package's trainer is faster and must give the same merges, all of them, from a thousand tales.
+
+# %%
+word_counts = bpe.count_pretokens(stories, tokenization.GPT2_PATTERN)
+tales_bpe = tokenization.BPETokenizer.train(
+    stories, SMALL.model.vocab_size, special_tokens=["<|endoftext|>"]
+)
+merges = train_plainly(word_counts, n_merges=len(tales_bpe.merges))
+
+symbols = [bytes([byte]) for byte in BYTE_ORDER]
+for left, right in merges:
+    symbols.append(symbols[left] + symbols[right])
+assert [(symbols[a], symbols[b]) for a, b in merges] == tales_bpe.merges
+
+print("first:", *(spell(a + b) for a, b in tales_bpe.merges[:8]))
+print("last: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
+
+# %% [markdown]
+# The first merges are what English is full of: word beginnings and short words.
+# The last are whole words of the tales, with their space.
+#
+# Why is the package faster?
+# A merge changes few words, and in a word only the pairs beside the merged one.
+# So the package counts once, remembers where each pair stands, and afterwards only corrects: at most four counts for each place where a pair is merged.
+# The next cell counts both kinds of work, as numbers that are the same on every computer.
+
+# %%
+sequences = [tuple(map(BYTE_ORDER.index, word)) for word in word_counts]
+recounted = corrected = 0
+for new, pair in enumerate(merges, start=256):
+    recounted += sum(len(word) - 1 for word in sequences)
+    after = [merge(word, pair, new) for word in sequences]
+    corrected += 4 * sum(map(len, sequences)) - 4 * sum(map(len, after))
+    sequences = after
+print(f"recounting: {recounted:>9,} pairs looked at")
+print(f"correcting: {corrected:>9,} counts changed, at most")
+assert recounted > 50 * corrected
+
+# %% [markdown]
+# A definition agreed among three is better than among two.
+# The library that most open models use, Hugging Face's `tokenizers`, breaks ties by the same rule, so it must learn the same vocabulary, id by id, and encode new stories equally.
+
+# %%
+if huggingface is None:
+    print("to compare, install it: pip install tokenizers")
+else:
+    theirs = huggingface.Tokenizer(huggingface.models.BPE())
+    byte_level = huggingface.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.pre_tokenizer = byte_level
+    settings = {"special_tokens": ["<|endoftext|>"], "show_progress": False}
+    trainer = huggingface.trainers.BpeTrainer(
+        vocab_size=1024, initial_alphabet=byte_level.alphabet(), **settings
+    )
+    theirs.train_from_iterator(stories, trainer)
+    ours = {spell(piece): i for piece, i in tales_bpe.vocab.items()}
+    assert theirs.get_vocab() == ours | tales_bpe.special_tokens
+    assert all(theirs.encode(t).ids == tales_bpe.encode(t) for t in new_stories)
+    print(f"equal: {tales_bpe.vocab_size} ids, {len(new_stories)} new stories")
+
+# %% [markdown]
+# ## Experiment
+#
+# ### Is it *un · believ · able*?
+#
+# Many introductions show that a subword tokenizer splits `unbelievable` into `un`, `believ` and `able`: a prefix, a stem and a suffix.
+# Three tokenizers can be asked: ours from the tales, one of the same make from the Python manual, and GPT-2's, with 50,000 merges from millions of web pages.
+#
+# *Predict:* which of the three will cut the word like that?
+# Will a space before the word, or a capital letter, make a difference?
+
+# %%
+docs_bpe = tokenization.BPETokenizer.train(manual, vocab_size=4096)
+gpt2 = tokenization.BPETokenizer.from_gpt2()
+assert len(gpt2.merges) == 50_000
+
+for text in ["unbelievable", " unbelievable", "Unbelievable", "UNBELIEVABLE"]:
+    print(f"{text!r:15} tales  {' · '.join(tales_bpe.tokens(text))}")
+    print(f"{'':15} GPT-2  {' · '.join(gpt2.tokens(text))}")
+    for tokenizer in (tales_bpe, docs_bpe, gpt2):
+        assert tokenizer.decode(tokenizer.encode(text)) == text  # nothing is lost
+        assert tokenizer.tokens(text) != ["un", "believ", "able"]
+
+print([piece for piece in gpt2.vocab if b"believ" in piece])
+
+# %% [markdown]
+# The spirit of the claim holds: the word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
+# Its letter does not hold: none of the three cuts the word into `un · believ · able`.
+# In the middle of a text, after a space, GPT-2 has the whole word as one token.
+# At the start of a text it has `un · bel · iev · able`, although a grammar book would call `believ` the stem.
+# The last line shows why no text at all can give the piece `believ`: GPT-2's whole vocabulary lacks it.
+# The letters are frequent, but behind a space, and there they were merged with the space and with what follows.
+# A capital makes it worse, for `U` is another byte than `u`.
+#
+# Pieces are what was frequent in the training text, and what earlier merges left over.
+# Where they coincide with prefixes and stems it is because those are frequent too {cite:p}`bostrom2020`.
+#
+# The next explorer applies GPT-2's merges to the word without and with its space.
+# Follow the two copies to the step where they part.
+
+# %%
+MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
+
+# %% [markdown]
+# *Question:* which merge is open to the second copy and not to the first?
+#
+# ### What a text costs
+#
+# *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
+# Then choose it, or type a text of your own; GPT-2's vocabulary is too large to come with the page, so it answers for the given texts alone.
+
+# %%
+code = "def area(r):\n    if r < 0:\n        return None\n    return 3.14 * r * r\n"
+TokenExplorer(
+    [
+        "Once there was an unbelievable fox.",
+        "floccinaucinihilipilification is a rare word",
+        "12 + 345 = 357, and pi is about 3.14159",
+        code,
+        "Alle Menschen sind frei und gleich geboren.",
+        "人人生而自由",
+        "👍🏽 means yes, 🤷 means who knows",
+    ],
+    {
+        "words (1,024, from tales)": tokenization.WordTokenizer.train(stories, 1024),
+        "characters": tokenization.CharacterTokenizer(),
+        "bytes": tokenization.ByteTokenizer(),
+        "BPE (from tales)": tales_bpe,
+        "GPT-2": gpt2,
+    },
+)
+
+# %% [markdown]
+# *Question:* a simple emoji is one character; how many tokens is it for GPT-2, and does one of them alone mean anything?
+#
+# ### Numbers
+#
+# Written addition works column by column, so units must stand above units.
+# The next cell asks where GPT-2 cuts the numbers of four digits, and where two other pre-tokenizations would let them be cut: GPT-4's, and one with single digits.
+
+# %%
+cuts = Counter()
+for n in range(1000, 10_000):
+    cuts["+".join(str(len(piece)) for piece in gpt2.tokens(str(n)))] += 1
+print("GPT-2, digits per token:", dict(cuts.most_common()))
+assert len(cuts) == 5
+for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
+    print(f"{name:15}", regex.findall(getattr(tokenization, name), "1234 + 91234567"))
+
+# %% [markdown]
+# GPT-2 has five ways to cut a number of four digits, and which one it takes depends on how often that number stood on the web.
+# GPT-4's pattern allows at most three digits at a time, counted from the left, so the last piece of a number is units, tens or hundreds, according to its length.
+# Single digits are regular, and longer.
+# The choice is felt: models that read groups from the right make fewer errors in addition {cite:p}`singh2024`.
+#
+# ### Code
+#
+# Half of a Python program is white space at the start of lines.
+# The next cell counts the tokens of the small function above, and how many of them are a single blank.
+
+# %%
+pieces = gpt2.tokens(code)
+print(f"GPT-2: {len(pieces)} tokens, {pieces.count(' ')} of them a single blank")
+print(f"the manual's tokenizer needs fewer: {len(docs_bpe.encode(code)) < len(pieces)}")
+print(f"with how many ids? {docs_bpe.vocab_size:,} against {gpt2.vocab_size:,}")
+print(f"two blanks, one piece? {b'  ' in docs_bpe.vocab} against {b'  ' in gpt2.vocab}")
+
+# %% [markdown]
+# GPT-2 learned from the prose of web pages, and has not even a piece of two blanks.
+# A tokenizer of a fraction of its size that learned from Python's manual does better on Python.
+# A tokenizer is good for the kind of text it was trained on.
+#
+# ### Languages
+#
+# The same holds for languages, and there it is a matter of fairness, for users pay by the token and the {term}`context window` is counted in tokens.
+# The text is the same sentence in eleven languages: the beginning of Article 1 of the Universal Declaration of Human Rights {cite:p}`un1948`.
+#
+# *Predict:* Hindi writes about as many characters as English.
+# How many times as many tokens does GPT-2 need?
+
+# %%
+article = {
+    "English": "All human beings are born free and equal in dignity and rights.",
+    "German": "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
+    "Turkish": "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar.",
+    "Chinese": "人人生而自由，在尊严和权利上一律平等。",
+    "Arabic": "يولد جميع الناس أحرارًا متساوين في الكرامة والحقوق.",
+    "Japanese": "すべての人間は、生れながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "Russian": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+    "Vietnamese": "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền.",
+    "Korean": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.",
+    "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
+    "Hindi": "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है।",
+}
+n_bytes = {name: len(text.encode()) for name, text in article.items()}
+n_tokens = {name: len(gpt2.encode(text)) for name, text in article.items()}
+for name, text in article.items():
+    n, t = len(text), n_tokens[name]
+    print(f"{name:10} {n:3} characters, {t:3} tokens: {t / n:.2f} per character")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars for eleven languages: bytes and GPT-2 tokens of one sentence, each relative to English. Bytes stay below four times the English ones everywhere. Tokens rise from less than twice for German over about four times for Arabic and six times for Vietnamese to more than ten times for Hindi."}}
+fig, ax = plt.subplots(figsize=(7, 2.5))
+for shift, counts, label in [(-0.2, n_bytes, "bytes"), (0.2, n_tokens, "tokens")]:
+    relative = [n / counts["English"] for n in counts.values()]
+    places = [i + shift for i in range(len(relative))]
+    ax.bar(places, relative, width=0.38, label=label)
+ax.axhline(1, color="0.45", linewidth=0.8)
+ax.set_xticks(range(len(article)), article, rotation=25, ha="right")
+ax.legend()
+_ = ax.set(ylabel="length (times English)")
+assert n_tokens["Hindi"] > 10 * n_tokens["English"]
+assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
+
+# %% [markdown]
+# The same sentence costs over ten times as much in Hindi as in English, and six times as much in Vietnamese, which uses Latin letters.
+# Bytes explain a part of it, since UTF-8 writes other scripts with two to four bytes per character.
+# The rest is GPT-2's training text: these languages hardly occurred in it, so hardly a merge was spent on them.
+# Larger vocabularies from more balanced text narrow the gap and do not close it {cite:p}`petrov2023`.
+# Read tokens per character with care: by that measure Chinese looks dear, yet a Chinese character says more, and the sentence is among the cheaper ones.
+#
+# ### How large should the vocabulary be?
+#
+# Every merge makes texts shorter, and adds one row to the embedding, the table that holds one vector for each id.
+# The next cell trains tokenizers of several sizes on the tales, and asks two things of each: how many tokens is a new story, and which share of the parameters of this course's small model would the embedding be?
+
+# %%
+assert SMALL.model.vocab_size == 1024
+sizes = [257, 384, 512, 768, 1024, 1536, 2048, 3072]
+per_story, share = [], []
+for size in sizes:
+    tokenizer = tokenization.BPETokenizer.train(stories, size, ["<|endoftext|>"])
+    tokens = sum(len(tokenizer.encode(text)) for text in new_stories) / len(new_stories)
+    config = replace(SMALL.model, vocab_size=size)
+    part = parameter_counts(config)["embedding"] / n_parameters(config)
+    print(f"V = {size:4}: {tokens:3.0f} tokens per story, embedding {part:.0%}")
+    per_story.append(tokens)
+    share.append(part)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves against the size of the vocabulary, on a logarithmic axis. Left: tokens per story fall steeply at first, then ever more slowly. Right: the embedding's share of the parameters rises steadily, to more than half."}}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
+axes[0].plot(sizes, per_story, "o-")
+axes[1].plot(sizes, [100 * part for part in share], "o--", color="C1")
+_ = axes[0].set(ylabel="tokens per story", ylim=(0, None))
+_ = axes[1].set(ylabel="embedding (% of parameters)", ylim=(0, 100))
+for ax in axes:
+    ax.set_xscale("log")
+    ax.minorticks_off()
+    ax.set_xticks([256, 512, 1024, 2048], ["256", "512", "1,024", "2,048"])
+    _ = ax.set(xlabel="vocabulary size (log scale)")
+assert per_story == sorted(per_story, reverse=True)
+assert share == sorted(share)
+assert per_story[0] > 2 * per_story[2]
+assert per_story[4] < 2 * per_story[-1]
+assert share[4] < 1 / 2 < share[-1]
+
+# %% [markdown]
+# The first 255 merges more than halve a story, from 257 ids to 512; the two thousand from 1,024 to 3,072 do not halve it again.
+# The price rises all the while: more rows to learn, each of them seen less often.
+# The models of the following chapters use a vocabulary of 1,024: most of the gain is had by then, and the embedding is under half of the parameters.
+# Real models have more text and far wider layers, so their best size is larger: tens or hundreds of thousands {cite:p}`tao2024`.
+#
+# ### What breaks it
+#
+# **Special tokens in user text.**
+# A user can type `<|endoftext|>`.
+# If it were read as the end of a document, the user could cut off a system's instructions, so `encode` reads it as plain text unless it is told otherwise.
+
+# %%
+text = "Bye.<|endoftext|>"
+print(gpt2.tokens(text))
+print(gpt2.tokens(text, allowed_special=["<|endoftext|>"]))
+assert gpt2.decode(gpt2.encode(text)) == gpt2.decode(gpt2.encode(text, "all")) == text
+
+# %% [markdown]
+# The text is the same, the ids are not.
+# Allow special tokens only in text that you wrote yourself.
+#
+# **Half characters.**
+# An emoji is several bytes, and GPT-2 spreads them over several tokens.
+# A model that stops in between leaves bytes that are no text; they are shown as `�` (U+FFFD).
+# Code that shows text while it is written must wait for the rest, as `decode_iterable` does.
+# In the other direction, half of a UTF-16 pair is no character and is refused.
+
+# %%
+ids = gpt2.encode("so 👍")
+print([gpt2.decode([i]) for i in ids], "one by one")
+print(list(gpt2.decode_iterable(ids)), "as a stream")
+try:
+    gpt2.encode("so \ud83d")
+except ValueError as error:
+    print(f"ValueError: {error}")
+
+# %% [markdown]
+# **Ids that are valid and that the model never met.**
+# Words carry the space before them, so a lone space at the end of a prompt is a token that training text hardly ever shows before a word.
+# A whole token can be strange to a model as well, for tokenizer and model may be trained on different text: GPT-2's vocabulary has the name of a web forum's user.
+
+# %%
+whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
+print(gpt2.tokens("The sky is blue."))
+print(gpt2.tokens("The sky is "))
+assert whole[: len(prompt)] != prompt
+assert whole[: len(prompt) - 1] == prompt[:-1]
+print(gpt2.tokens(" SolidGoldMagikarp"))
+
+# %% [markdown]
+# The second list is not the beginning of the first.
+# A model that has read it can no longer continue with the token ` blue`, and writes worse.
+# End a prompt with a word, not with a space.
+# Tokens like the last one, learned by the tokenizer and hardly seen by the model, keep vectors that were never trained, and make models behave oddly {cite:p}`land2024`.
+#
+# ## Takeaways
+#
+# - A word vocabulary loses every new word, and real text always has new words; characters and bytes lose nothing but make texts several times as long.
+# - Byte-pair encoding starts from bytes and merges the most frequent pair of neighbours, again and again; encoding applies the merges in the order in which they were learned.
+# - Its pieces are frequent strings, not meaningful ones: `unbelievable` is one token behind a space and four without it, and none of them is `believ`.
+# - A tokenizer is cheap for text like its training text, and dear for other languages, numbers and code.
+# - A larger vocabulary shortens texts, with falling returns, and costs embedding parameters.
+#
+# *In practice* most large models use byte-level BPE as in this chapter, with other patterns and larger vocabularies: Llama 3's is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
+# The main alternative starts from a large vocabulary and prunes it by likelihood {cite:p}`kudo2018`.
+# Models that read bytes directly exist, and pay for it in length or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
+# The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.
+#
+# ## Exercises
+#
+# ### Exercise 1 (check): predict the pieces
+#
+# With the three merges from *By hand* (`a n`, `b an`, `an a`, in this order), how are `bananas`, `Ananas` and `mañana` cut?
+# The last one needs a thought about bytes: `ñ` is two of them, which print as `\xc3` and `\xb1`.
+# Write your answer as a dictionary from word to list of pieces and try `checks.predict_pieces(answer)`.
+
+# %% tags=["hide-cell", "solution"]
+answer = {
+    "bananas": ["ban", "ana", "s"],
+    "Ananas": ["A", "n", "ana", "s"],  # A is another byte than a
+    "mañana": ["m", "a", "\\xc3", "\\xb1", "ana"],  # no merge knows these two bytes
+}
+checks.predict_pieces(answer)
+
+# %% [markdown]
+# ### Exercise 2 (build): encode a pre-token
+#
+# The chapter showed training and left encoding to the package.
+# Write it: from a pre-token and the merges, in the order learned, to the list of pieces.
+#
+# ```python
+# def encode_pretoken(pretoken: bytes, merges: list[tuple[bytes, bytes]]) -> list[bytes]: ...
+# ```
+#
+# Check it with `checks.encode_pretoken(encode_pretoken)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def encode_pretoken(pretoken, merges):
+    """Return the pieces of a pre-token, by all merges in the order learned."""
+    pieces = tuple(bytes([byte]) for byte in pretoken)
+    for left, right in merges:
+        pieces = merge(pieces, (left, right), left + right)
+    return list(pieces)
+
+
+checks.encode_pretoken(encode_pretoken)
+
+# %% [markdown]
+# ### Exercise 3 (build): the longest piece first
+#
+# A tempting shortcut forgets the merges: take, from left to right, the longest piece that is in the vocabulary.
+#
+# ```python
+# def longest_match(pretoken: bytes, vocab: set[bytes]) -> list[bytes]: ...
+# ```
+#
+# Check it with `checks.longest_match(longest_match)`.
+# Then compare it with byte-pair encoding on `ananas`, and on all pre-tokens of the new stories: are there pre-tokens that it cuts differently?
+# Could one train a model with one and use it with the other?
+
+
+# %% tags=["hide-cell", "solution"]
+def longest_match(pretoken, vocab):
+    """Return the pieces of a pre-token, the longest known one first."""
+    pieces = []
+    while pretoken:
+        end = next(n for n in range(len(pretoken), 0, -1) if pretoken[:n] in vocab)
+        pieces.append(pretoken[:end])
+        pretoken = pretoken[end:]
+    return pieces
+
+
+checks.longest_match(longest_match)
+print(longest_match(b"ananas", set(fruit.vocab)), "but", fruit.tokens("ananas"))
+differ = 0
+for word in bpe.count_pretokens(new_stories, tokenization.GPT2_PATTERN):
+    greedy = longest_match(word, set(tales_bpe.vocab))
+    differ += greedy != encode_pretoken(word, tales_bpe.merges)
+print(f"{differ} distinct pre-tokens of the tales are cut differently")
+assert differ > 0  # so the model would meet pieces that it did not learn there
+
+# %% [markdown]
+# ### Exercise 4 (derive): how short can it get?
+#
+# Let a text of $B$ bytes be $T$ tokens for a byte-level BPE.
+#
+# - (a) Show that $B / L \le T \le B$, where $L$ is the length of the longest piece in bytes.
+# - (b) Show that one more merge, learned after all others, never makes $T$ larger, for any text.
+# - (c) A story of the tales carries $H$ nats on average, and an end token follows each story.
+#   Show that for any tokenizer with $V$ ids the mean number of tokens, end token included, is at least $H / \ln V$.
+#
+# How far above the third bound is the tokenizer of the tales, and what makes up the difference?
+
+# %% tags=["hide-cell", "solution"]
+# (a) Each token is at least 1 and at most L bytes long, and together they are B bytes.
+# (b) Encoding with M + 1 merges is encoding with M, then applying the last one;
+# a merge puts one symbol where two stood, or finds nothing.
+# (c) Sequences that end in the end token are a code that can be read back, with V
+# signs; Shannon: no such code needs fewer than H / ln V signs on average.
+# The excess is what a model can learn: tokens are far from equally likely.
+longest = max(map(len, tales_bpe.vocab))
+for text in new_stories:
+    n, t = len(text.encode()), len(tales_bpe.encode(text))
+    assert n / longest <= t <= n
+sample = list(tales.generate(200, seed=1))
+nats = -sum(story.log_prob for story in sample) / len(sample)
+tokens = sum(len(tales_bpe.encode(story.text)) + 1 for story in sample) / len(sample)
+bound = nats / log(tales_bpe.vocab_size)
+print(f"{tokens:.0f} tokens per story, at least {bound:.0f}")
+assert tokens > 5 * bound
+
+# %% [markdown]
+# ### Exercise 5 (explore): a tokenizer's home
+#
+# Train two tokenizers of equal size, one on the tales and one on the Python manual, and let each read new text of both kinds.
+# Measure bytes per token.
+# What do you expect off the diagonal of this two-by-two table?
+
+# %% tags=["hide-cell", "solution"]
+home = {"tales": (stories, new_stories), "manual": (manual[1::2], manual[::2])}
+bytes_per_token = {}
+for trained_on, (known, _) in home.items():
+    tokenizer = tokenization.BPETokenizer.train(known, vocab_size=1024)
+    for read, (_, new) in home.items():
+        text = "".join(new)
+        tokens = tokenizer.encode(text)
+        bytes_per_token[trained_on, read] = len(text.encode()) / len(tokens)
+for read, other in [("tales", "manual"), ("manual", "tales")]:
+    ratio = bytes_per_token[read, read] / bytes_per_token[other, read]
+    print(f"on {read}, the {other} tokenizer needs over a fifth more: {ratio > 1.2}")
+
+# %% [markdown]
+# ### Exercise 6 (build): digits from the right
+#
+# Write a function that cuts a number into groups of three digits, counted from the right as in 1,234,567.
+#
+# ```python
+# def digit_groups(number: str) -> list[str]: ...
+# ```
+#
+# Check it with `checks.digit_groups(digit_groups)`.
+# Can you say it as one regular expression, so that it can be part of a pre-tokenization pattern?
+
+# %% tags=["hide-cell", "solution"]
+from_the_right = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
+
+
+def digit_groups(number):
+    """Return the digits in groups of three, the first one perhaps shorter."""
+    return regex.findall(from_the_right, number)
+
+
+checks.digit_groups(digit_groups)
+# In a pattern, the space before a number becomes a pre-token of its own.
+numbers = rf" (?=\p{{N}})|{from_the_right}"
+pattern = tokenization.GPT2_PATTERN.replace(r" ?\p{N}+", numbers)
+print(regex.findall(pattern, "1234 + 91234567"))
+
+# %% [markdown]
+# ## Sources
+#
+# - Pair merging for compression: {cite:t}`gage1994`; as a tokenizer: {cite:t}`sennrich2016`; on bytes, with the pre-tokenization pattern: {cite:t}`radford2019`.
+# - What BPE's pieces have to do with morphology: {cite:t}`bostrom2020`; with arithmetic: {cite:t}`singh2024`; with languages: {cite:t}`petrov2023`.
+# - How large a vocabulary should be: {cite:t}`tao2024`; tokens that were never trained: {cite:t}`land2024`.
+# - The merges are compared with Hugging Face's `tokenizers`, GPT-2's vocabulary is the published one.
