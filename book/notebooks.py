@@ -168,7 +168,8 @@ def _stale(notebook: NotebookNode, source: NotebookNode) -> Iterator[str]:
     """Yield where the notebook is not the script's."""
 
     def key(cell: NotebookNode) -> tuple[str, str, str, str]:
-        return (cell.id, cell.cell_type, cell.source, json.dumps(cell.metadata))
+        metadata = json.dumps(cell.metadata, sort_keys=True)  # nbformat sorts them
+        return (cell.id, cell.cell_type, cell.source, metadata)
 
     if len(notebook.cells) != len(source.cells):
         yield f"stale: {len(notebook.cells)} cells, the script has {len(source.cells)}"

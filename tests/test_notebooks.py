@@ -92,6 +92,13 @@ def test_check_reports_a_figure_without_alt_text(book):
     assert any("matplotlib's version" in line for line in notebooks.check("small"))
 
 
+def test_a_cell_may_have_both_tags_and_an_alt_text(book):
+    header = """# %% tags=["hide-input"] mystnb={"image": {"alt": "a line"}}"""
+    (book / "src" / "small.py").write_text(f"{header}\nprint(1)\n", encoding="utf-8")
+    notebooks.build("small")
+    assert notebooks.check("small") == []
+
+
 def test_an_edit_changes_one_cell_id_only(book):
     before = [cell.id for cell in notebooks.read_source("small").cells]
     script = SCRIPT.replace("6 * 7)", "6 * 9)")
