@@ -125,16 +125,15 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
 def decided_pretokens(pattern: str, text: str) -> tuple[list[str], int]:
     """Return the pre-tokens that no continuation can change, and where they end.
 
-    A match of these patterns is settled by the white space that follows it, one
-    character beyond, and, for a contraction, three characters in all.  So a
-    pre-token is decided if three characters follow, up to a last one that is not
-    white space.
+    How far a pre-token reaches is settled by the white space after it and the first
+    character beyond; a contraction is three characters long.  So a pre-token is
+    decided when two more characters are known, white space at the end not counted.
 
     Raises:
         ValueError: If it is not known how far this pattern looks ahead.
 
-    >>> decided_pretokens(GPT2_PATTERN, "one two three f")
-    (['one', ' two'], 7)
+    >>> decided_pretokens(GPT2_PATTERN, "one two three fo")
+    (['one', ' two', ' three'], 13)
     """
     if pattern not in _STREAMABLE:
         raise ValueError(
@@ -142,7 +141,7 @@ def decided_pretokens(pattern: str, text: str) -> tuple[list[str], int]:
             f"got {pattern!r}"
         )
     pretokens = compile_pattern(pattern).findall(text)
-    last = len(text.rstrip()) - 3
+    last = len(text.rstrip()) - 2
     end = len(text)
     while pretokens and end > last:
         end -= len(pretokens.pop())

@@ -1,3 +1,4 @@
+import itertools
 import sys
 import unicodedata
 
@@ -37,20 +38,20 @@ ASSIGNED = [
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        (GPT2_PATTERN, ["It", "'s", "  ", " 2026", "\n", " and", " I", "'", "M", "."]),
+        (GPT2_PATTERN, ["It", "'s", "  ", " 2026", "\n", " and", " I", "'", "Mx"]),
         (
             GPT4_PATTERN,
-            ["It", "'s", "  ", " ", "202", "6", "\n", " and", " I", "'M", "."],
+            ["It", "'s", "  ", " ", "202", "6", "\n", " and", " I", "'M", "x"],
         ),
         (
             DIGITS_PATTERN,
-            ["It", "'s", "   ", *"2026", "\n", " and", " I", "'", "M", "."],
+            ["It", "'s", "   ", *"2026", "\n", " and", " I", "'", "Mx"],
         ),
     ],
 )
 def test_one_sentence_under_three_patterns(pattern, expected):
-    """Digits: a run with its space, threes, singles; 'M is cut off by GPT-4's only."""
-    assert compile_pattern(pattern).findall("It's   2026\n and I'M.") == expected
+    """Digits: a run with its space, threes, singles; 'M is one for GPT-4's only."""
+    assert compile_pattern(pattern).findall("It's   2026\n and I'Mx") == expected
 
 
 @given(texts)
@@ -68,6 +69,18 @@ def test_what_is_decided_stays(text, more):
         assert "".join(pretokens) == text[:end]
         whole = compile_pattern(pattern).findall(text + more)
         assert whole[: len(pretokens)] == pretokens
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_is_decided_stays_in_all_short_texts(pattern):
+    """White space with line breaks, and contractions, cut at every place."""
+    split = compile_pattern(pattern).findall
+    for alphabet, length in [(" \na", 6), ("'lr ", 5)]:
+        for characters in itertools.product(alphabet, repeat=length):
+            text = "".join(characters)
+            for end in range(1, length):
+                decided, _ = decided_pretokens(pattern, text[:end])
+                assert split(text)[: len(decided)] == decided
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -144,6 +144,19 @@ def test_a_stream_of_single_characters_encodes_as_the_text(pair, text, chunk):
         assert special == ours.encode(text, allowed_special="all")
 
 
+@pytest.mark.parametrize("n_before", range(16))
+def test_a_stream_cut_inside_a_long_special_token_waits_for_its_end(
+    pair, n_before, monkeypatch
+):
+    """Any of them might be taken for the short one while the long one is half read."""
+    ours, _ = pair
+    monkeypatch.setattr(tokenization, "_CHUNK", 1)
+    short, long, _ = SPECIAL
+    text = "a" * n_before + long + "b" + short + "c" + long
+    ids = list(ours.encode_iterable(text, allowed_special="all"))
+    assert ids == ours.encode(text, allowed_special="all")
+
+
 @pytest.mark.parametrize("part", ["low lower\n", "日本語。", "<|end|>", "12 ", " \nx"])
 def test_a_stream_without_end_is_read_piece_by_piece(pair, part, monkeypatch):
     monkeypatch.setattr(tokenization, "_CHUNK", 2_000)
