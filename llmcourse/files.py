@@ -37,6 +37,8 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
         temporary.chmod(0o644)  # temporary files are private, results need not be
         temporary.replace(path)
     except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise  # of another file, read while this one was written
         message = f"cannot write {str(path)!r}: {error.strerror or error}"
         raise OSError(error.errno, message) from error
     finally:

@@ -13,18 +13,22 @@ It needs no gradient and no tokenizer, and is the baseline that every model has 
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
-Context = tuple[str, ...]
+Symbol: TypeAlias = str | int  # a word, or the id of a token
+Context: TypeAlias = tuple[Symbol, ...]
+Text: TypeAlias = str | Sequence[int]
 
 
 class NGramModel:
     """Counts of the words that follow the last 0, 1, …, n - 1 words of a text.
 
-    Words are what white space separates; the end of a text is not predicted.
+    Words are what white space separates, or ids where a text is a row of token ids;
+    the end of a text is not predicted.
 
     Args:
-        texts: The training text, one story or document each.
+        texts: The training text, one story or document each, or rows of ids.
         n: Length of the longest run that is counted, in words.
         vocab_size: Number of words there may be, the unseen ones included: a word
             that was never seen shares its probability with as many.
@@ -39,13 +43,13 @@ class NGramModel:
     0.457
     """
 
-    def __init__(self, texts: Iterable[str], n: int, vocab_size: int = 10_000) -> None:
+    def __init__(self, texts: Iterable[Text], n: int, vocab_size: int = 10_000) -> None:
         if n < 1 or vocab_size < 1:
             raise ValueError(
                 f"n and vocab_size must be at least 1, got {n} and {vocab_size}"
             )
         self.n, self.vocab_size = n, vocab_size
-        self._followers: defaultdict[Context, Counter[str]] = defaultdict(Counter)
+        self._followers: defaultdict[Context, Counter[Symbol]] = defaultdict(Counter)
         for text in texts:
             for word, context in self._events(text):
                 for start in range(n):
@@ -54,7 +58,7 @@ class NGramModel:
             raise ValueError("an n-gram model needs at least one word, got none")
         self._seen = {run: counts.total() for run, counts in self._followers.items()}
 
-    def prob(self, word: str, context: Context = ()) -> float:
+    def prob(self, word: Symbol, context: Context = ()) -> float:
         """Return the probability that a word comes next.
 
         Args:
@@ -72,12 +76,24 @@ class NGramModel:
             prob = (followers[word] + new * prob) / (self._seen[run] + new)
         return prob
 
-    def surprises(self, text: str) -> list[float]:
+    def surprises(self, text: Text) -> list[float]:
         """Return the surprise of each word, -log of its probability, in nats."""
         return [-math.log(self.prob(*event)) for event in self._events(text)]
 
-    def _events(self, text: str) -> Iterator[tuple[str, Context]]:
+    def loss(self, texts: Iterable[Text]) -> float:
+        """Return the mean surprise over all words of the texts, in nats per word.
+
+        Raises:
+            ValueError: If there is no word.
+        """
+        prices = [price for text in texts for price in self.surprises(text)]
+        if not prices:
+            raise ValueError("a loss needs at least one word, got none")
+        return math.fsum(prices) / len(prices)
+
+    def _events(self, text: Text) -> Iterator[tuple[Symbol, Context]]:
         """Yield each word with the n - 1 words before it."""
-        words = [""] * (self.n - 1) + text.split()
+        symbols = text.split() if isinstance(text, str) else text
+        words: list[Symbol] = [*[""] * (self.n - 1), *symbols]
         for i in range(self.n - 1, len(words)):
             yield words[i], tuple(words[i - self.n + 1 : i])

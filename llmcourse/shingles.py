@@ -104,7 +104,7 @@ def shingles(text: str, n: int = 5) -> Hashes:
 def jaccard(a: Hashes, b: Hashes) -> float:
     """Return the share of shingles that two sets have in common, from 0 to 1.
 
-    Jaccard similarity is |A ∩ B| / |A ∪ B|; two empty sets count as equal.
+    Jaccard similarity is ``|A ∩ B| / |A ∪ B|``; two empty sets count as equal.
 
     Args:
         a: A set of shingles, as `shingles` returns it.

@@ -88,7 +88,7 @@ def text_files(path: str | Path) -> Iterator[Document]:
     """Return the text files at a path or behind a pattern, in order of name.
 
     Args:
-        path: A file, or a pattern such as "notes/**/*.txt" (`**`: any folders).
+        path: A file, or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
 
     Raises:
         ValueError: If the path is a folder or does not exist, if no file matches

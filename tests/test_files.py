@@ -45,6 +45,15 @@ def test_a_full_disk_is_reported_with_the_name(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_the_error_of_another_file_keeps_its_name(tmp_path):
+    def fail():
+        with new_file(tmp_path / "a.bin"):
+            (tmp_path / "input.txt").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match="input.txt"):
+        fail()
+
+
 def test_a_missing_folder_is_refused(tmp_path):
     with (
         pytest.raises(ValueError, match="no folder .*nowhere"),

@@ -56,6 +56,21 @@ def test_longer_memory_learns_the_tales_but_stays_above_their_entropy():
     assert losses[-1] > floor
 
 
+def test_rows_of_ids_are_counted_as_words_are():
+    ids = {word: n for n, word in enumerate(["the", "fox", "hen", "ran", "slept"])}
+    rows = [[ids[word] for word in text.split()] for text in TEXTS]
+    by_words, by_ids = NGramModel(TEXTS, n=3), NGramModel(rows, n=3)
+    assert by_ids.surprises(rows[0]) == by_words.surprises(TEXTS[0])
+    assert by_ids.loss(rows) == pytest.approx(by_words.loss(TEXTS))
+    prices = [price for text in TEXTS for price in by_words.surprises(text)]
+    assert by_words.loss(TEXTS) == pytest.approx(sum(prices) / 9)
+
+
+def test_a_loss_needs_a_word():
+    with pytest.raises(ValueError, match="at least one word"):
+        NGramModel(TEXTS, n=2).loss([])
+
+
 @pytest.mark.parametrize(
     ("texts", "n", "vocab_size", "message"),
     [
