@@ -33,7 +33,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, count, takewhile
 from typing import NamedTuple
 
 from llmcourse.grammar_entropy import Accountant, Measures
@@ -47,7 +47,6 @@ from llmcourse.grammar_parts import (
     Pick,
     Ref,
     Unrolled,
-    say,
 )
 
 
@@ -80,6 +79,13 @@ class Story:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+    def listed(self, name: str) -> tuple[str, ...]:
+        """Return the numbered facts of a name in order: item1, item2, item3."""
+        numbered = (f"{name}{number}" for number in count(1))
+        return tuple(
+            self.facts[key] for key in takewhile(self.facts.__contains__, numbered)
+        )
 
 
 class Grammar:
@@ -167,8 +173,13 @@ class Grammar:
         while stack:
             cell, text, env, trail = stack.pop()
             while cell is not None and not isinstance(cell.item, Call | Pick):
-                words, env = say(cell.item, env)
-                text, cell = text + words, cell.then
+                if isinstance(cell.item, Note):
+                    env = {**env, cell.item.var: cell.item.entry}
+                elif isinstance(cell.item, Ref):
+                    text += env[cell.item.var][cell.item.form]
+                else:
+                    text += cell.item
+                cell = cell.then
             if cell is None:
                 yield _Draft(text, env, trail).story()
                 continue
@@ -201,24 +212,25 @@ class Grammar:
         found: list[State] = []
         stack: list[State] = [State(self._unrolled.root, 0, {}, None, "")]
 
-        def fits(words: str) -> bool:
-            return text.startswith(words, at) or (
-                partial and words.startswith(text[at:])
-            )
-
         while stack:
             cell, at, env, trail, overhang = stack.pop()
             while cell is not None and (at < end or not partial):
-                if isinstance(cell.item, Call | Pick):
-                    for option in self._unrolled.options(cell, env, fits):
+                item = cell.item
+                if isinstance(item, Call | Pick):
+                    for option in self._unrolled.options(cell, env, text, at, partial):
                         after = Trail(option.number, option.prob, trail)
                         place, over = at + len(option.words), option.words[end - at :]
                         stack.append(State(option.then, place, option.env, after, over))
                     break
-                words, env = say(cell.item, env)
-                if not fits(words):
-                    break
-                at, overhang, cell = at + len(words), words[end - at :], cell.then
+                if isinstance(item, Note):
+                    env = {**env, item.var: item.entry}
+                else:
+                    words = item if isinstance(item, str) else env[item.var][item.form]
+                    fits = partial and words.startswith(text[at:])
+                    if not fits and not text.startswith(words, at):
+                        break
+                    at, overhang = at + len(words), words[end - at :]
+                cell = cell.then
             else:
                 if at >= end:
                     found.append(State(cell, at, env, trail, overhang))
@@ -251,13 +263,17 @@ class _Draft:
             elif type(item) is Ref:
                 out.append(env[item.var][item.form])
             elif type(item) is Call:
-                choice = item.rule.at(env)
+                rule = item.rule
+                choice = rule.choices["*"] if rule.key is None else rule.at(env)
                 number = bisect_right(choice.cumulative, draw())
                 self.choices.append(number)
                 self.probs.append(choice.probs[number])
                 self.write(choice.alternatives[number], draw)
             elif type(item) is Pick:
-                free = item.source.free(env)
+                source = item.source
+                free = source.choices["*"] if source.key is None else source.at(env)
+                if not env.keys().isdisjoint(source.variables):
+                    free = source.free(env)
                 number = int(draw() * len(free))
                 self.choices.append(number)
                 self.probs.append(1 / len(free))

@@ -4,10 +4,10 @@
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Key: TypeAlias = tuple[str, str]  # a variable and one of its forms
 
@@ -140,7 +140,6 @@ class Call:
 
 Item: TypeAlias = str | Ref | Pick | Note | Call
 Env: TypeAlias = dict[str, Entry]  # the bound variables
-Fits: TypeAlias = Callable[[str], bool]
 
 
 class Cell:
@@ -157,8 +156,7 @@ class Cell:
         self.then = then
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Option:
+class Option(NamedTuple):
     """One way to take a choice: where it leads, and what it writes and binds."""
 
     number: int
@@ -176,22 +174,53 @@ class Unrolled:
         self._cells: dict[tuple[int, int], Cell | None] = {}
 
     def options(
-        self, cell: Cell, env: Env, fits: Fits = lambda words: True
-    ) -> Iterator[Option]:
-        """Yield the options of a choice whose words fit."""
+        self, cell: Cell, env: Env, text: str = "", at: int = 0, partial: bool = True
+    ) -> list[Option]:
+        """Return the options of a choice whose words fit a text.
+
+        Args:
+            cell: The choice.
+            env: The variables bound before it.
+            text: The text that the words have to continue.
+            at: Where in the text they begin.
+            partial: Whether they may go beyond the end of the text.
+        """
         item = cell.item
         if isinstance(item, Call):
             choice = item.rule.at(env)
-            for number, items in enumerate(choice.alternatives):
-                then = self._before(items, cell.then)
-                yield Option(number, choice.probs[number], "", then, env)
-        elif isinstance(item, Pick):
-            free = item.source.free(env)
-            for number, entry in enumerate(free):
-                words = entry[item.form]
-                if fits(words):
-                    bound = {**env, item.var: entry} if item.var else env
-                    yield Option(number, 1 / len(free), words, cell.then, bound)
+            return [
+                Option(number, prob, "", self._before(items, cell.then), env)
+                for number, (prob, items) in enumerate(
+                    zip(choice.probs, choice.alternatives, strict=True)
+                )
+            ]
+        assert isinstance(item, Pick)
+        free = item.source.free(env)
+        rest = text[at:] if partial else None
+        options = []
+        for number, entry in enumerate(free):
+            words = entry[item.form]
+            if text.startswith(words, at) or (
+                rest is not None and words.startswith(rest)
+            ):
+                bound = {**env, item.var: entry} if item.var else env
+                options.append(Option(number, 1 / len(free), words, cell.then, bound))
+        return options
+
+    def mentions(self) -> set[Key]:
+        """Return the forms of variables that any template writes."""
+        found: set[Key] = set()
+        todo: list[Item] = [self.root.item]
+        seen: set[int] = set()
+        while todo:
+            item = todo.pop()
+            if isinstance(item, Ref | Pick):
+                found.add((item.var, item.form))
+            elif isinstance(item, Call) and id(item.rule) not in seen:
+                seen.add(id(item.rule))
+                for choice in item.rule.choices.values():
+                    todo.extend(i for items in choice.alternatives for i in items)
+        return found
 
     def branches(self, cell: Cell) -> Iterator[Cell | None]:
         """Yield where each alternative of a rule leads, whatever its key."""
@@ -209,13 +238,3 @@ class Unrolled:
                 cell = Cell(item, cell)
             self._cells[key] = cell
         return self._cells[key]
-
-
-def say(item: Item, env: Env) -> tuple[str, Env]:
-    """Return what an item without a choice writes, and the variables after it."""
-    if isinstance(item, str):
-        return item, env
-    if isinstance(item, Ref):
-        return env[item.var][item.form], env
-    assert isinstance(item, Note)
-    return "", {**env, item.var: item.entry}
