@@ -120,6 +120,16 @@ def edited(document, keys, value):
     return changed
 
 
+def sequence(first, use_regex):
+    last = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}
+    return {"type": "Sequence", "pretokenizers": [first, last]}
+
+
+def split(behavior, invert):
+    pattern = {"Regex": r"\w+|\W"}
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
@@ -141,6 +151,22 @@ def edited(document, keys, value):
         (["pre_tokenizer"], {"type": "Whitespace"}, "last pre-tokenizer must be"),
         (["pre_tokenizer", "add_prefix_space"], True, "add_prefix_space must be False"),
         (["pre_tokenizer", "use_regex"], False, "pre-tokenizer is not known"),
+        (
+            ["pre_tokenizer"],
+            sequence({"type": "Digits", "individual_digits": False}, use_regex=True),
+            "pre-tokenizer is not known",
+        ),
+        (
+            ["pre_tokenizer"],
+            sequence(split(behavior="Isolated", invert=True), use_regex=False),
+            "pre-tokenizer is not known",
+        ),
+        (
+            ["pre_tokenizer"],
+            sequence(split(behavior="Removed", invert=False), use_regex=False),
+            "behavior must be 'Isolated', got 'Removed'",
+        ),
+        (["added_tokens", 0, "id"], 0.0, "an id must be an integer, got 0.0"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(
