@@ -3,6 +3,7 @@
     TokenExplorer     a text under several tokenizers, or what the reader types
     MergeExplorer     byte-pair encoding, one merge after the other
     SamplingExplorer  temperature, top-k and top-p on one next-token distribution
+    SurpriseExplorer  the words of a tale, coloured by how surprising they are
 
 Each is an anywidget.  Python checks what it is given and writes it into the widget's
 state; what answers the reader is the JavaScript beside this file, so an explorer
@@ -26,8 +27,15 @@ from llmcourse.widgets.state import (
     checked_texts,
     tokenizer_state,
 )
+from llmcourse.widgets.surprise import Surprises, predictor_state, word_surprises
 
-__all__ = ["MergeExplorer", "SamplingExplorer", "TokenExplorer"]
+__all__ = [
+    "MergeExplorer",
+    "SamplingExplorer",
+    "SurpriseExplorer",
+    "TokenExplorer",
+    "word_surprises",
+]
 
 MAX_PRETOKENS: Final = 500
 _HERE: Final = Path(__file__).parent
@@ -205,3 +213,49 @@ class SamplingExplorer(_Explorer):
             temperature=temperature,
             seed=seed,
         )
+
+
+class SurpriseExplorer(_Explorer):
+    """Show how surprising each word of a tale is, truly and to models.
+
+    The grammar of the tales comes first: its surprises are exact, and sum to
+    -log P(story).  Models may follow; what they lose against it is shown.
+
+    Args:
+        stories: Tales to choose from, the first one shown at the start.
+        models: Name to show, and a function from a story to the surprise of each of
+            its words in nats.
+        word: Which word is pointed at to begin with, counted from 1.
+
+    Raises:
+        ValueError: If there is no story, a text is no tale, a model gives another
+            number of surprises than there are words, one that is negative or not
+            finite, or if the word is not in the first story.
+
+    >>> from llmcourse.tales import generate
+    >>> SurpriseExplorer([story.text for story in generate(2, seed=0)])
+    SurpriseExplorer(2 stories, the grammar)
+    """
+
+    _css = _script("explorer.css", "surprise.css")
+    _esm = _script("common.js", "surprise.js")
+    stories: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    predictors: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    word = traitlets.Int().tag(sync=True)
+
+    def __init__(
+        self,
+        stories: Sequence[str],
+        models: Mapping[str, Surprises] | None = None,
+        *,
+        word: int = 1,
+    ) -> None:
+        chosen = checked_texts(stories)
+        predictors = {"the grammar": word_surprises, **(models or {})}
+        words = [story.split() for story in chosen]
+        if not 1 <= word <= len(words[0]):
+            raise ValueError(f"word must be from 1 to {len(words[0])}, got {word}")
+        states = [predictor_state(name, p, chosen) for name, p in predictors.items()]
+        plural = "y" if len(chosen) == 1 else "ies"
+        self._summary = f"{len(chosen)} stor{plural}, {', '.join(predictors)}"
+        super().__init__(stories=words, predictors=states, word=word)
