@@ -1,0 +1,141 @@
+"""Checks for the exercises of the chapter on the corpus."""
+
+from collections.abc import Callable, Collection, Sequence
+from math import isclose
+
+from llmcourse.minhash import candidate_probability
+
+__all__ = ["choose_bands", "containment", "find_leaks", "is_held_out"]
+
+
+def containment(fn: Callable[[set[str], set[str]], float]) -> None:
+    """Check a function from two sets to the share of the first that is in the second.
+
+    Args:
+        fn: The reader's function.
+
+    Raises:
+        AssertionError: If an answer is wrong; the text says what was missed.
+    """
+    short, long = {"a b", "b c"}, {"a b", "b c", "c d", "d e", "e f", "f g"}
+    assert isclose(fn({"a b", "b c"}, {"b c", "c d", "d e"}), 0.5), (
+        "half of {'a b', 'b c'} is in the other set: the answer is 1/2; divide what "
+        "is shared by the size of the first set, not of the union"
+    )
+    assert isclose(fn(short, long), 1.0), (
+        "every shingle of the short set is in the long one: containment is 1, "
+        "however long the other is; that is what Jaccard similarity cannot see"
+    )
+    assert isclose(fn(long, short), 2 / 6), (
+        "containment has a direction: of six shingles of the long set, two are in "
+        "the short one"
+    )
+    assert fn(set(), long) == 0.0, (
+        "a text without shingles shares nothing: return 0, and do not divide by 0"
+    )
+
+
+def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
+    """Check a function from hashes and threshold to bands and hashes in a band.
+
+    Args:
+        fn: The reader's function.
+
+    Raises:
+        AssertionError: If an answer is wrong; the text says what was missed.
+    """
+    for n_hashes, threshold in ((128, 0.7), (128, 0.4), (112, 0.75), (100, 0.5)):
+        n_bands, n_rows = fn(n_hashes, threshold)
+        assert n_bands * n_rows == n_hashes, (
+            f"{n_bands} bands of {n_rows} use {n_bands * n_rows} hashes, and there "
+            f"are {n_hashes}: try only the numbers that divide it"
+        )
+        best = min(
+            (bands for bands in range(1, n_hashes + 1) if n_hashes % bands == 0),
+            key=lambda bands: abs((1 / bands) ** (bands / n_hashes) - threshold),
+        )
+        assert n_bands == best, (
+            f"for {n_hashes} hashes and a threshold of {threshold} the curve of "
+            f"{n_bands} bands rises at (1/b)^(1/r) = "
+            f"{(1 / n_bands) ** (n_bands / n_hashes):.2f}; {best} bands come nearer, "
+            f"and propose a pair at the threshold with probability "
+            f"{candidate_probability(threshold, best, n_hashes // best):.2f}"
+        )
+
+
+def is_held_out(fn: Callable[[str, float], bool]) -> None:
+    """Check a function from a text and a share to whether the text is held out.
+
+    Args:
+        fn: The reader's function.
+
+    Raises:
+        AssertionError: If an answer is wrong; the text says what was missed.
+    """
+    texts = [f"Story number {i} of a long evening." for i in range(2000)]
+    sides = [bool(fn(text, 0.1)) for text in texts]
+    assert sides == [bool(fn(text, 0.1)) for text in texts], (
+        "asked twice, a text changed sides: draw no random number, hash the text"
+    )
+    names = getattr(getattr(fn, "__code__", None), "co_names", ())
+    assert "hash" not in names, (
+        "Python's hash of a string is another one in every process: a text held out "
+        "today would be trained on tomorrow; take one from hashlib"
+    )
+    # 2,000 draws of 0.1 lie outside 140 … 260 once in a hundred thousand functions.
+    assert 140 <= sum(sides) <= 260, (
+        f"a share of 0.1 of 2,000 texts is about 200, and {sum(sides)} were held "
+        "out: read the hash as a number from 0 to 1 and compare it with the share"
+    )
+    larger = [bool(fn(text, 0.3)) for text in texts]
+    assert all(
+        large or not small for small, large in zip(sides, larger, strict=True)
+    ), (
+        "with a larger share, texts left the held-out part: one number per text, "
+        "compared with the share, keeps them in"
+    )
+    assert not any(fn(text, 0.0) for text in texts[:100]), (
+        "a share of 0 holds out nothing: compare with <, not with <="
+    )
+
+
+def find_leaks(
+    fn: Callable[[Sequence[str], Sequence[str], int], Collection[int]],
+) -> None:
+    """Check a function from training, test and n to the numbers of the leaked tests.
+
+    Args:
+        fn: The reader's function.
+
+    Raises:
+        AssertionError: If an answer is wrong; the text says what was missed.
+    """
+    train = ["the fox ran into the old mill", "a hen sat on the wall", "one two"]
+    test = [
+        "they say the fox ran into a door",  # shares "the fox ran into"
+        "old fox ran the mill into",
+        "A HEN, sat on: the wall!",
+        "the wall one two",
+    ]
+    found = set(fn(train, test, 4))
+    assert 1 not in found, (
+        "'old fox ran the mill into' has all its words from training, but no run of "
+        "four in their order: compare runs, not words"
+    )
+    assert 3 not in found, (
+        "'the wall one two' reaches from the end of one training text into the next, "
+        "and stands in neither: cut each text into runs by itself"
+    )
+    assert 2 in found, (
+        "'A HEN, sat on: the wall!' is a training text in capitals and with other "
+        "punctuation: compare words in one form, as shingles.words gives them"
+    )
+    assert found == {0, 2}, (
+        f"the tests 0 and 2 share four words in a row with training, got {found}"
+    )
+    assert set(fn(train, test, 3)) == {0, 2}, (
+        "with runs of three words the same two tests are found: is n used?"
+    )
+    assert set(fn(train, test, 2)) == {0, 1, 2, 3}, (
+        "with runs of two words every test shares one: is n used?"
+    )
