@@ -38,16 +38,7 @@ from typing import NamedTuple
 
 from llmcourse.grammar_entropy import Accountant, Measures
 from llmcourse.grammar_file import Reader, check
-from llmcourse.grammar_parts import (
-    Call,
-    Cell,
-    Env,
-    Item,
-    Note,
-    Pick,
-    Ref,
-    Unrolled,
-)
+from llmcourse.grammar_parts import Call, Cell, Env, Item, Note, Pick, Ref, Unrolled
 
 
 class Trail(NamedTuple):
@@ -82,14 +73,12 @@ class Story:
 
     def listed(self, name: str) -> tuple[str, ...]:
         """Return the numbered facts of a name in order: item1, item2, item3."""
-        numbered = (f"{name}{number}" for number in count(1))
-        return tuple(
-            self.facts[key] for key in takewhile(self.facts.__contains__, numbered)
-        )
+        keys = (f"{name}{number}" for number in count(1))
+        return tuple(self.facts[k] for k in takewhile(self.facts.__contains__, keys))
 
 
 class Grammar:
-    """A grammar, from its text: see `grammar_file` for the format.
+    """A grammar, from its text.
 
     Args:
         text: The rules and word lists.
@@ -304,9 +293,6 @@ def _prob(trail: Trail | None) -> float:
 
 def _stop(text: str, reached: int) -> str:
     """Say at which word a text stopped fitting."""
-    before = text[:reached]
-    number = len(before.split()) + (before[-1:] in ("", " ", "\n"))
-    return (
-        f"it stops fitting at word {number}, after {before[-30:]!r}, "
-        f"where the text has {text[reached : reached + 20]!r}"
-    )
+    before, after = text[:reached], text[reached : reached + 20]
+    word = len(before.split()) + (before[-1:] in ("", " ", "\n"))
+    return f"it stops fitting at word {word}, after {before[-30:]!r}, at {after!r}"
