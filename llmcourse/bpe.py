@@ -14,22 +14,61 @@ Symbols are small integers: 0-255 are the bytes in the order of ``BYTE_ORDER``,
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final
 
+from llmcourse.bpe_vocabulary import BPEParts, Pair
 from llmcourse.pretokenization import (
     BYTE_ORDER,
+    checked_int,
     checked_texts,
     compile_pattern,
     to_utf8,
 )
 
-Pair: TypeAlias = tuple[int, int]
 _CACHE_SIZE: Final = 65_536  # pre-tokens
 _CACHED_LENGTH: Final = 128  # characters; longer pre-tokens are rarely seen twice
 _TO_SYMBOLS = bytes(BYTE_ORDER.index(byte) for byte in range(256))
+
+
+def learn_vocabulary(
+    texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str], pattern: str
+) -> BPEParts:
+    """Return a vocabulary of this size: special tokens, the 256 bytes, merges.
+
+    Raises:
+        ValueError: If there is no text, if the vocabulary cannot hold bytes and
+            special tokens, if the text yields too few merges to fill it, or if a
+            special token occurs twice.
+    """
+    if isinstance(special_tokens, str):
+        raise ValueError(f"special_tokens must be a list, got {special_tokens!r}")
+    special = {token: i for i, token in enumerate(special_tokens)}
+    if len(special) < len(special_tokens):
+        raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
+    smallest = 256 + len(special)
+    if checked_int(vocab_size, "vocab_size") < smallest:
+        raise ValueError(
+            f"vocab_size must be at least {smallest}, 256 bytes and {len(special)} "
+            f"special tokens, got {vocab_size}"
+        )
+    counts = count_pretokens(texts, pattern)
+    if not counts:
+        raise ValueError("texts must hold at least one character, got none")
+    pairs = learn_merges(counts, vocab_size - smallest)
+    if smallest + len(pairs) < vocab_size:
+        raise ValueError(
+            f"vocab_size must be at most {smallest + len(pairs)} for this text, "
+            f"which yields {len(pairs)} merges, got {vocab_size}"
+        )
+    pieces = [bytes([byte]) for byte in BYTE_ORDER]
+    for left, right in pairs:
+        pieces.append(pieces[left] + pieces[right])
+    vocab = {piece: len(special) + i for i, piece in enumerate(pieces)}
+    merges = [(pieces[left], pieces[right]) for left, right in pairs]
+    return BPEParts(vocab, merges, special, pattern)
 
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:

@@ -1,21 +1,19 @@
 """What defines a byte-level BPE tokenizer: pieces with ids, merges, special tokens."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Literal, NamedTuple, TypeAlias
 
 import regex
 
-from llmcourse.bpe import Pair, count_pretokens, learn_merges
 from llmcourse.pretokenization import (
-    BYTE_ORDER,
     CHAR_TO_BYTE,
-    checked_int,
     show,
     to_utf8,
     unspell,
 )
 
+Pair: TypeAlias = tuple[int, int]
 AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
 
 
@@ -26,44 +24,6 @@ class BPEParts(NamedTuple):
     merges: Sequence[tuple[bytes, bytes]]  # in the order learned
     special_tokens: Mapping[str, int]  # id of each special token
     pattern: str  # how text is cut into pre-tokens
-
-
-def learn_vocabulary(
-    texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str], pattern: str
-) -> BPEParts:
-    """Return a vocabulary of this size: special tokens, the 256 bytes, merges.
-
-    Raises:
-        ValueError: If there is no text, if the vocabulary cannot hold bytes and
-            special tokens, if the text yields too few merges to fill it, or if a
-            special token occurs twice.
-    """
-    if isinstance(special_tokens, str):
-        raise ValueError(f"special_tokens must be a list, got {special_tokens!r}")
-    special = {token: i for i, token in enumerate(special_tokens)}
-    if len(special) < len(special_tokens):
-        raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
-    smallest = 256 + len(special)
-    if checked_int(vocab_size, "vocab_size") < smallest:
-        raise ValueError(
-            f"vocab_size must be at least {smallest}, 256 bytes and {len(special)} "
-            f"special tokens, got {vocab_size}"
-        )
-    counts = count_pretokens(texts, pattern)
-    if not counts:
-        raise ValueError("texts must hold at least one character, got none")
-    pairs = learn_merges(counts, vocab_size - smallest)
-    if smallest + len(pairs) < vocab_size:
-        raise ValueError(
-            f"vocab_size must be at most {smallest + len(pairs)} for this text, "
-            f"which yields {len(pairs)} merges, got {vocab_size}"
-        )
-    pieces = [bytes([byte]) for byte in BYTE_ORDER]
-    for left, right in pairs:
-        pieces.append(pieces[left] + pieces[right])
-    vocab = {piece: len(special) + i for i, piece in enumerate(pieces)}
-    merges = [(pieces[left], pieces[right]) for left, right in pairs]
-    return BPEParts(vocab, merges, special, pattern)
 
 
 def check_special_tokens(

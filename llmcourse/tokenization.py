@@ -3,8 +3,7 @@
     "unbelievable"  →  un · believ · able      if those pieces were worth learning
 
 Nothing is ever unknown: a rare word falls into smaller pieces, at worst into bytes.
-``llmcourse.bpe`` learns and applies merges; here they become a tokenizer.  The
-simpler tokenizers, by words, characters and bytes, can be imported from here too.
+The simpler tokenizers, by words, characters and bytes, can be imported from here too.
 """
 
 import codecs
@@ -15,13 +14,17 @@ from typing import Final
 
 import regex
 
-from llmcourse.bpe import PretokenCache, apply_merges, merge_steps
+from llmcourse.bpe import (
+    PretokenCache,
+    apply_merges,
+    learn_vocabulary,
+    merge_steps,
+)
 from llmcourse.bpe_vocabulary import (
     AllowedSpecial,
     BPEParts,
     byte_ids,
     check_special_tokens,
-    learn_vocabulary,
     merge_table,
     pieces_by_id,
     special_pattern,
@@ -241,6 +244,7 @@ class BPETokenizer:
         """Write the tokenizer as Hugging Face ``tokenizer.json``, all or nothing.
 
         Raises:
+            ValueError: If there is no such folder.
             OSError: If the file cannot be written; an older one stays as it was.
         """
         parts = BPEParts(self.vocab, self.merges, self.special_tokens, self.pattern)

@@ -6,14 +6,13 @@ change the encoding and is not known here is refused, never ignored.
 """
 
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from llmcourse.bpe_vocabulary import BPEParts
+from llmcourse.files import new_file
 from llmcourse.pretokenization import DIGITS_PATTERN, GPT2_PATTERN, spell, unspell
 
 
@@ -21,6 +20,7 @@ def write_tokenizer_json(path: str | Path, parts: BPEParts) -> None:
     """Write a ``tokenizer.json``; an older file stays whole if that fails.
 
     Raises:
+        ValueError: If there is no such folder.
         OSError: If the file cannot be written.
     """
     names = {piece: spell(piece) for piece in parts.vocab}
@@ -53,7 +53,8 @@ def write_tokenizer_json(path: str | Path, parts: BPEParts) -> None:
             "merges": [[names[left], names[right]] for left, right in parts.merges],
         },
     }
-    _write_whole(Path(path), json.dumps(document, ensure_ascii=False, indent=1))
+    with new_file(path) as file:
+        file.write(json.dumps(document, ensure_ascii=False, indent=1).encode())
 
 
 def read_tokenizer_json(path: str | Path) -> BPEParts:
@@ -204,17 +205,3 @@ def _require(what: str, got: object, wanted: object) -> None:
 
 def _by_id(item: tuple[str, int]) -> int:
     return item[1]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write to a temporary name beside the path, then rename: all or nothing."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

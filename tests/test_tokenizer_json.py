@@ -274,6 +274,6 @@ def test_a_folder_is_not_overwritten_and_none_is_invented(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
         tokenizer.save(tmp_path / "folder")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="no folder"):
         tokenizer.save(tmp_path / "none" / "tokenizer.json")
     assert [file.name for file in tmp_path.iterdir()] == ["folder"]

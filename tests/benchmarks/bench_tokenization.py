@@ -14,7 +14,16 @@ Text: Python's own documentation of its language, ``pydoc_data.topics``, cut to
 Times are the best of three, but of one for training by recounting, which is slow.  The
 script ends with an error if our merges or ids are not those of ``tokenizers``.
 
-RESULTS
+On a machine with two x86-64 cores, also busy with other work (load 2 to 3), Python
+3.11, tokenizers 0.23:
+
+    what                  ours / tokenizers    recounting / ours
+    train                 0.72                 342
+    encode, first time    0.35                 7
+    encode, again         0.21                 11
+
+Below 1 in the first column, ours is the faster one.  ``tokenizers`` also works out
+where each token stands in the text, which ours does not.
 """
 
 import json
