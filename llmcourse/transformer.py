@@ -163,19 +163,28 @@ class Transformer(nn.Module):
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
-        """Draw small weights: the first guess is close to "all tokens alike".
+        """Draw the first weights, of a size that keeps the size of what they multiply.
 
-        The two matrices of a block that write to the residual stream start smaller,
-        so that the sum over all blocks keeps its size however many there are.
+        A matrix with n inputs gets deviation 1 / √n. The two that write to the
+        residual stream get less, so that their sum over all blocks keeps its size
+        however many there are. Embeddings get 0.1: much smaller ones are thrown
+        about by the first updates. The last norm then starts low enough for logits
+        of deviation 1/2, so the first guess is close to "all tokens alike".
 
-        Source: Radford et al. (2019), GPT-2, section 2.3.
+        Source: LeCun et al. (1998), "Efficient BackProp", section 4.6; Radford et
+        al. (2019), GPT-2, section 2.3 (the writers). Unlike GPT-2, whose 0.02 suits
+        large widths, the deviation follows the width.
         """
         writers = ("output.weight", "down.weight")
-        for name, weight in self.named_parameters():
+        for name, weight in self.blocks.named_parameters():
             if weight.ndim < 2:
                 continue  # norms start at one
-            shrink = (2 * self.config.n_layers) ** -0.5 if name.endswith(writers) else 1
-            nn.init.normal_(weight, std=0.02 * shrink, generator=generator)
+            std = weight.shape[1] ** -0.5
+            if name.endswith(writers):
+                std *= (2 * self.config.n_layers) ** -0.5
+            nn.init.normal_(weight, std=std, generator=generator)
+        nn.init.normal_(self.embedding.weight, std=0.1, generator=generator)
+        nn.init.constant_(self.norm.weight, 0.5 / (0.1 * self.config.d_model**0.5))
 
     def forward(
         self, ids: Int[Tensor, "batch query"], cache: KVCache | None = None
