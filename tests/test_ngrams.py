@@ -45,8 +45,8 @@ def test_the_beginning_of_a_text_is_a_context():
 
 
 def test_longer_memory_learns_the_tales_but_stays_above_their_entropy():
-    train = [story.text for story in tales.generate(300, seed=1)]
-    unseen = list(tales.generate(50, seed=2))
+    train = [story.text for story in tales.generate(80, seed=1)]
+    unseen = list(tales.generate(12, seed=2))
     floor = -sum(story.log_prob for story in unseen)
     losses = [
         sum(sum(NGramModel(train, n).surprises(story.text)) for story in unseen)
