@@ -1,0 +1,787 @@
+# %% [markdown]
+# (corpus)=
+# # The corpus
+#
+# A corpus is raw text from which copies, noise and the test set have been taken out, and each step leaves a record of what it removed.
+#
+# **You will be able to**
+#
+# - find copies and near copies among many documents without comparing every pair;
+# - build a corpus from raw text and say what each step removed, rightly and wrongly;
+# - split a corpus, and find test passages that leaked into the training text;
+# - say what an entropy floor is, and read a loss against it.
+#
+# **You need** Python, sets and logarithms; nothing about language models.
+#
+# **Runs in** about 20 seconds on two CPU cores.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import bz2
+import lzma
+import tempfile
+import textwrap
+import zlib
+from collections import Counter, defaultdict
+from functools import partial
+from hashlib import blake2b
+from itertools import accumulate, chain, combinations, pairwise
+from math import exp, log, sqrt
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from llmcourse import checks, corpus, minhash, plotting, quality, shingles, tales
+from llmcourse.ngrams import NGramModel
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.widgets import SurpriseExplorer, word_surprises
+
+plotting.use_course_style()
+
+# %% [markdown]
+# ## The problem
+#
+# "Collect a massive raw text corpus" is the first line of every recipe for a language model, and often the only one about text.
+# Here is what raw text looks like.
+# Twelve pages, as a crawler might bring them from the site of a small harbour town; the texts are invented, the faults are not.
+
+# %%
+MENU = "Home | News | Boats | Contact us\n"
+LIGHT = (
+    "The old lighthouse was built in 1866 and has been dark since the storm of 1953. "
+    "This week two painters and a carpenter began to repair the lamp room, and they "
+    "found a letter behind the stairs."
+)
+BAKER = (
+    "René has run the cafe\u0301 by the harbour for thirty years.\u200b He gets up at three, "
+    "bakes\xa0the bread himself and knows what every fisherman wants before the door "
+    "has closed. \x93I never write anything down,\x94 he says."
+)
+FERRY = (
+    "The ferry to the island leaves at eight in the morning and at noon. In winter it "
+    "waits for the tide, and when the wind is too strong it does not leave at all, so "
+    "that the children of the island have a holiday nobody planned."
+)
+
+# %%
+crawl = [
+    corpus.Document(MENU + text, name=name)
+    for name, text in {
+        "lighthouse": LIGHT,
+        "cafe": BAKER,
+        "ferry": FERRY,
+        "lighthouse?print=1": LIGHT,  # two exact copies
+        "archive/lighthouse": LIGHT,
+        "cafe?lang=en": BAKER.replace("thirty", "forty"),  # two near copies
+        "ferry/old": FERRY.replace("at noon", "at one"),
+        "leuchtturm": "Der alte Leuchtturm ist seit dem Sturm dunkel. Nun wird er von "
+        "zwei Malern und einem Tischler repariert, und sie haben einen Brief gefunden.",
+        "offers": "cheap boats for sale " * 8,
+        "teaser": "The mayor has decided that the ...\nA whale was seen on ...\n"
+        "What the baker never told you about the bread is ...\nRead on and be ...",
+        "404": "We could not find this page.",
+        "empty": "\x00\x00",
+    }.items()
+]
+print(ascii(crawl[1].text[:106]))
+
+# %% [markdown]
+# Printed with every unusual character spelled out, the menu sits in front of the text, the é of *René* is one character, and the é of *café* is an e followed by a floating accent: a model would see two different letters.
+# A zero-width space hides after *years*, and further on stand a no-break space and two control characters that were quotation marks before somebody read them in the wrong encoding.
+#
+# What would a model learn from this?
+# Above all it learns what is frequent, so let us count runs of five words.
+
+
+# %%
+def frequent_runs(documents, n=5):
+    """Return how often each run of n words stands in the lines of the documents."""
+    counts = Counter()
+    for line in chain.from_iterable(
+        document.text.split("\n") for document in documents
+    ):
+        tokens = shingles.words(line)
+        counts.update(" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+    return counts
+
+
+for run, count in frequent_runs(crawl).most_common(5):
+    print(f"{count:>2} × {run}")
+
+# %% [markdown]
+# The first place goes to the menu, and every other place to a page that was crawled three times.
+# Real crawls are no better: one English sentence stands tens of thousands of times in a well-known web corpus, and models trained on it recite such passages by heart {cite:p}`lee2022`.
+# So copies have to go, but which pages *are* copies?
+# `ferry` and `ferry/old` differ in one word, and no exact comparison finds them.
+
+# %% [markdown]
+# ## By hand
+#
+# Take two short sentences and cut each into its pairs of neighbouring words, its *shingles*.
+
+
+# %%
+def pairs_of_words(sentence):
+    """Return the shingles of two words of a sentence, in order."""
+    tokens = sentence.split()
+    return [f"{a} {b}" for a, b in pairwise(tokens)]
+
+
+a = pairs_of_words("the fox ran into the old mill")
+b = pairs_of_words("the fox ran out of the old mill")
+shared, union = set(a) & set(b), list(dict.fromkeys(a + b))
+print("shared:", sorted(shared))
+print(
+    f"Jaccard similarity: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}"
+)
+
+# %% [markdown]
+# Four shingles are shared, nine are in one sentence or the other: the {term}`Jaccard similarity` is 4/9.
+#
+# Now the trick that makes this cheap, {term}`MinHash`.
+# Number the nine shingles from 0 to 8 and put them in a random order; here the order is made by a hash function, and the smallest value comes first.
+# Of each sentence we keep its smallest value alone.
+
+# %%
+for factor, offset in ((3, 1), (2, 2), (3, 5)):
+    value = {run: (factor * x + offset) % 11 for x, run in enumerate(union)}
+    smallest = min(value[run] for run in a), min(value[run] for run in b)
+    agree = "agree" if smallest[0] == smallest[1] else "differ"
+    print(f"({factor}x + {offset}) mod 11: {[*value.values()]} → {smallest} {agree}")
+
+# %% [markdown]
+# One of three hash functions agrees, so three numbers per sentence estimate the similarity as 1/3, where the truth is 4/9.
+# That is coarse, and it is no accident that it is near.
+# In a random order each of the nine shingles is equally likely to come first.
+# If the first of all nine is a shared one, it is the smallest of both sentences and the two values agree; if it is not shared, one sentence has it and the other does not, and they differ.
+# So they agree with probability 4/9: the Jaccard similarity itself.
+
+# %% [markdown]
+# ## The idea
+#
+# A corpus is built in steps, cheap ones first:
+#
+# 1. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus.
+# 2. **Filter**: keep what is prose in the wanted language, by rules one can read.
+# 3. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes before, because it makes copies equal.
+# 4. **Split** into training, validation and test documents, and check that no passage is on both sides.
+# 5. **Pack** the {term}`token` ids into one long array on disk.
+#
+# *Near copies.*
+# Let $A$ and $B$ be the sets of shingles of two texts, and $h_1, \dots, h_k$ random hash functions {cite:p}`broder1997`:
+#
+# $$
+# J(A, B) = \frac{|A \cap B|}{|A \cup B|}, \qquad
+# P\bigl(\min h_i(A) = \min h_i(B)\bigr) = J(A, B).
+# $$
+#
+# The *signature* of a text is the $k$ minima, and the share of places where two signatures agree estimates $J$ with a standard error of $\sqrt{J(1-J)/k}$.
+#
+# *Not all pairs.*
+# Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band; texts with equal bands are found by sorting or in a dictionary {cite:p}`leskovec2020`.
+# A pair of similarity $s$ agrees in one given band with probability $s^r$, so it is looked at with probability
+#
+# $$
+# 1 - (1 - s^r)^b ,
+# $$
+#
+# which is a steep S over $s$: near 0 for strangers, near 1 for copies.
+#
+# *The floor.*
+# If the source of a text gives a story $x$ the probability $P(x)$, then the surprise of the story is $-\log P(x)$, and its mean is the {term}`entropy` of the source {cite:p}`shannon1948`:
+#
+# $$
+# H = -\sum_x P(x) \log P(x) \;\le\; -\sum_x P(x) \log Q(x)
+# \quad \text{for every model } Q .
+# $$
+#
+# The right side is the {term}`cross-entropy` of $Q$: the loss that training minimises.
+# It never falls below $H$, in the mean, whatever the model {cite:p}`cover2006`.
+# For human text $H$ is unknown; for text from a known source it is the floor under every loss.
+#
+# | Symbol | Meaning | Shape | Name in code |
+# |---|---|---|---|
+# | $A, B$ | sets of shingles of two texts | sets of 64-bit numbers | `shingles.shingles(text, n)` |
+# | $J, s$ | Jaccard similarity | a number from 0 to 1 | `shingles.jaccard(a, b)` |
+# | $k$ | hashes in a signature | 128 | `n_hashes` |
+# | $b, r$ | bands, hashes in a band; $br = k$ | 32, 4 | `n_bands`, `n_rows` |
+# | $P(x)$ | true probability of a story | in $(0, 1]$ | `exp(tales.log_prob(x))` |
+# | $H$ | entropy of the source | nats per story, per word | `tales.world().entropy()`, `tales.entropy_per_word()` |
+
+# %% [markdown]
+# ## In code
+#
+# A signature takes four lines.
+# The hash functions are one good hash with $k$ different salts; as an order of the shingles any of them will do.
+# The package's version hashes in another way, and much faster, so the numbers in its signatures are others.
+# What has to agree is the estimate: both must come within four standard errors of the exact similarity.
+
+
+# %%
+def minhash_signature(text, n, n_hashes):
+    """Return the smallest hash of the shingles of n words, for each hash function."""
+    tokens = shingles.words(text)
+    runs = {" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+    hashes = range(n_hashes)
+    return [
+        min(blake2b(f"{k} {run}".encode()).digest() for run in runs) for k in hashes
+    ]
+
+
+old = FERRY.replace("at noon", "at one")
+mine = [minhash_signature(text, 3, 1024) for text in (FERRY, old)]
+sets = [shingles.shingles(text, n=3) for text in (FERRY, old)]
+theirs = minhash.signatures(sets, n_hashes=1024)
+exact = shingles.jaccard(*sets)
+estimate = sum(x == y for x, y in zip(*mine)) / 1024
+standard_error = sqrt(exact * (1 - exact) / 1024)
+print(f"exact {exact:.2f}, estimated {estimate:.2f}")
+assert abs(estimate - exact) < 4 * standard_error
+assert abs(minhash.estimated_jaccard(*theirs) - exact) < 4 * standard_error
+
+# %% [markdown]
+# Only one word was changed, and the similarity is well below 1, for that word stands in three shingles of each text.
+#
+# And the bands: texts whose bands are equal fall into the same bucket of a dictionary.
+
+
+# %%
+def candidates(signatures, n_bands):
+    """Return the pairs of texts that agree in at least one whole band."""
+    pairs = set()
+    for band in np.split(signatures, n_bands, axis=1):
+        buckets = defaultdict(list)
+        for number, row in enumerate(band):
+            buckets[row.tobytes()].append(number)
+        for bucket in buckets.values():
+            pairs.update(combinations(bucket, 2))
+    return sorted(pairs)
+
+
+sets = [shingles.shingles(document.text, n=3) for document in crawl]
+signatures = minhash.signatures(sets, n_hashes=128)
+print("to be compared:", candidates(signatures, n_bands=32))
+theirs = minhash.candidate_pairs(signatures, n_bands=32)
+assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tolist()]
+
+# %% [markdown]
+# Out of all the pairs among twelve pages these few have to be looked at.
+# Pages 0, 3 and 4 are the lighthouse, 1 and 5 the café, 2 and 6 the ferry: every copy is found, and nothing else.
+#
+# The whole chain is `corpus.build_corpus`.
+# Its settings are made for thousands of long pages, so for these twelve short ones three of them are lowered, and the language is looked at before the quality, so that both filters have something to do.
+
+# %%
+rules = [
+    quality.Rule("number of words", quality.word_count, 15, 1e5),
+    *quality.GOPHER[1:],
+]
+steps = (
+    corpus.clean,
+    partial(corpus.remove_boilerplate, min_documents=4),
+    corpus.filter_language,
+    partial(corpus.filter_quality, rules=rules),
+    corpus.remove_duplicates,
+    partial(corpus.remove_near_duplicates, n=3),
+)
+kept, report = corpus.build_corpus(crawl, steps)
+print(report, "\n")
+for removal in chain.from_iterable(step.examples for step in report.steps[1:]):
+    print(removal)
+print("kept:", [document.name for document in kept])
+assert max(frequent_runs(kept).values()) == 1
+
+# %% [markdown]
+# Each step says what it removed and why, with an example of each reason; nothing disappears in silence.
+# Twelve pages were three texts, and after cleaning no run of five words stands in them twice.
+
+# %% [markdown]
+# ## Experiment
+#
+# ### Near copies in real text
+#
+# The documentation that Python carries with it is real text, and it is on every machine that runs this page.
+# Into it we plant edited copies whose exact similarity to their originals is known, so that what MinHash finds can be counted.
+#
+# *Predict*: a signature of 128 numbers is cut into 32 bands of 4, or into 16 bands of 8.
+# Which of the two finds more copies, and at which similarity does each begin to miss them?
+
+# %%
+python_documents, _ = corpus.remove_duplicates(corpus.clean([*corpus.python_docs()])[0])
+long_texts = [d.text for d in python_documents if len(d.text.split()) >= 200]
+wanted = np.linspace(0.15, 0.95, 160).tolist()
+texts, planted = corpus.plant_near_duplicates(long_texts[:160], wanted)
+sets = [shingles.shingles(text) for text in texts]
+signatures = minhash.signatures(sets, n_hashes=1280)  # ten signatures of 128
+first, second, similarity = np.array(
+    [(p.first, p.second, p.similarity) for p in planted]
+).T
+agree = signatures[first.astype(int)] == signatures[second.astype(int)]  # (pair, hash)
+print(len(planted), "planted pairs")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of planted copies found against their similarity. Measured points lie on two S-shaped curves: 32 bands of 4 rise steeply around a similarity of 0.4, 16 bands of 8 around 0.7."}}
+fig, ax = plt.subplots(figsize=(4, 2.5))
+groups = np.array_split(np.argsort(similarity), 16)
+middle = [similarity[group].mean() for group in groups]
+grid = np.linspace(0, 1, 101)
+for n_rows, mark, line in ((4, "o", "-"), (8, "s", "--")):
+    in_bands = agree.reshape(len(agree), 10, -1, n_rows)  # (pair, signature, band, row)
+    found = in_bands.all(axis=-1).any(axis=-1).mean(axis=1)
+    n_bands = 128 // n_rows
+    curve = [minhash.candidate_probability(s, n_bands, n_rows) for s in grid]
+    (drawn,) = ax.plot(grid, curve, line, label=f"{n_bands} bands of {n_rows}")
+    ax.plot(
+        middle, [found[g].mean() for g in groups], mark, color=drawn.get_color(), ms=4
+    )
+    predicted = [minhash.candidate_probability(s, n_bands, n_rows) for s in similarity]
+    misses = [abs(found[g].mean() - np.mean(np.array(predicted)[g])) for g in groups]
+    assert np.mean(misses) < 0.05
+_ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
+_ = ax.legend()
+
+# %% [markdown]
+# The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
+# Short bands find more, and long bands are choosier; both see nearly every copy that differs in little.
+# The place of the rise is chosen by choosing $b$ and $r$, and more hashes make it steeper.
+#
+# What LSH proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
+# The slow way, all pairs, gives the truth to compare with.
+# The following numbers depend on the documentation of your Python's version; the assertions hold for all of them.
+
+# %% tags=["nbval-ignore-output"]
+all_pairs = [*combinations(range(len(texts)), 2)]
+exact = {pair: shingles.jaccard(sets[pair[0]], sets[pair[1]]) for pair in all_pairs}
+proposed = minhash.candidate_pairs(signatures[:, :128], n_bands=32)
+print(f"{len(all_pairs):,} pairs in all, {len(proposed):,} proposed by LSH")
+for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
+    right = [pair for pair in exact if exact[pair] >= threshold]
+    found = corpus.near_duplicates(texts, threshold=threshold)
+    truth = [type(found[0])(*pair, exact[pair]) for pair in right]
+    precision, recall = corpus.precision_recall(found, truth)
+    proposals = sum(exact[tuple(pair)] >= threshold for pair in proposed.tolist())
+    alone = proposals / len(proposed)
+    print(
+        f"threshold {threshold}: {len(right):>3} pairs, recall {recall:.2f}, "
+        f"precision {precision:.2f}; without the check {alone:.2f}"
+    )
+    assert precision == 1.0
+    assert recall > 0.9
+assert len(proposed) * 100 < len(all_pairs)
+
+# %% [markdown]
+# The exact check makes the precision perfect, and the recall is what the S-curve promised.
+# Fewer than one pair in a hundred had to be compared.
+# The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to it.
+#
+# ### A corpus from this machine
+#
+# The same documentation goes through the whole chain, with the settings as they are.
+# Again the digits depend on your Python.
+
+# %% tags=["nbval-ignore-output"]
+kept, report = corpus.build_corpus(corpus.python_docs())
+print(report, "\n")
+filtered = report.steps[2]
+print(filtered)
+assert 0.1 < filtered.removed_share < 0.6
+assert 1 - filtered.characters_out / filtered.characters_in < filtered.removed_share / 2
+assert next(iter(filtered.reasons)) == "number of words"
+
+# %% [markdown]
+# The filter has rules that were made for web pages {cite:p}`rae2021`, and here it removes a large share of the documents.
+# But this text was written with care by people who know their language.
+# On text known to be good, whatever a filter removes is a false alarm, so the share that it removes *is* its false-positive rate.
+#
+# Most false alarms come from one rule, the least number of words: a docstring of two sentences is too short for a web page, and not too short to be good.
+# The short documents weigh little, so less than half that share of the *characters* is lost.
+# A filter is made for one kind of text, and its error has to be measured on the kind that you have.
+
+# %% [markdown]
+# ### A test set that leaked
+#
+# The report above found hardly any copies, and yet this split is not clean.
+
+# %% tags=["nbval-ignore-output"]
+parts = corpus.split(kept)
+overlaps = corpus.contamination(parts["train"], parts["test"], n=13)
+print(
+    f"{len(overlaps)} of {len(parts['test'])} test documents share 13 words with training"
+)
+for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
+    print(f"{overlap.document.name}: {overlap.share:.0%} is in {overlap.training.name}")
+assert overlaps
+
+# %% [markdown]
+# A section of the reference stands once as a topic of its own and once inside a longer chapter.
+# The two are not *similar*, for most of the longer text is something else, so no threshold on Jaccard similarity finds them; yet what is tested is contained in what was learned.
+# That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
+#
+# How much does it matter?
+# We need a model, the simplest one that remembers: it counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
+# The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
+# Another 200 are {term}`held-out`, and half of those are slipped into the training text.
+#
+# *Predict*: with longer memory $n$, what happens to the loss on the 100 stories that leaked, and on the 100 that did not?
+
+# %%
+train = [story.text for story in tales.generate(1000, seed=1)]
+held_out = [story.text for story in tales.generate(200, seed=2)]
+leaked, unseen = held_out[:100], held_out[100:]
+
+
+def nats_per_word(nats, texts):
+    """Return a number of nats, spread over the words of the texts."""
+    return nats / sum(len(text.split()) for text in texts)
+
+
+floor = nats_per_word(-sum(map(tales.log_prob, held_out)), held_out)
+loss = {"leaked": {}, "unseen": {}}
+for n in (1, 2, 3, 5, 8):
+    model = NGramModel(train + leaked, n)
+    for name, texts in (("leaked", leaked), ("unseen", unseen)):
+        nats = sum(sum(model.surprises(text)) for text in texts)
+        loss[name][n] = nats_per_word(nats, texts)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in nats per word against the longest run counted, n. On unseen stories it falls until n is 3 and then stays far above the floor. On leaked stories it keeps falling and ends below the floor."}}
+fig, ax = plt.subplots(figsize=(4, 2.5))
+for (name, losses), style in zip(loss.items(), ("s--", "o-"), strict=True):
+    ax.plot([*losses], [*losses.values()], style, ms=4, label=name)
+ax.axhline(floor, color="0.45", linestyle=":")
+ax.annotate(
+    "floor", (1, floor), xytext=(0, 3), textcoords="offset points", color="0.35"
+)
+_ = ax.set(
+    xlabel="longest run counted, n (words)", ylabel="loss (nats/word)", ylim=(0, None)
+)
+_ = ax.legend()
+assert loss["leaked"][8] < floor < min(loss["unseen"].values()) / 2
+assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
+
+# %% [markdown]
+# On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
+# On the leaked ones it goes on improving, by heart, and falls *below the floor*.
+# No model can do so honestly, except by luck on a small sample, so a known floor is also a detector of leaks.
+# With human text there is no such alarm: the score over all 200 stories would look better, the more so the more the model can remember.
+#
+# The check finds the leak by the runs that are shared.
+
+# %%
+training = [corpus.Document(text) for text in train + leaked]
+tested = [
+    corpus.Document(text, name=str(number)) for number, text in enumerate(held_out)
+]
+for n in (8, 13, 20, 40):
+    found = {int(o.document.name) for o in corpus.contamination(training, tested, n=n)}
+    true = len(found & set(range(100)))
+    print(
+        f"runs of {n:>2}: {true} of 100 leaks found, {len(found) - true} false alarms"
+    )
+
+# %% [markdown]
+# Every leak is found at every length, but with the customary 13 words many of the other stories are accused, too.
+# The tales have turns of phrase that are longer than that, as contracts, recipes and weather reports have.
+# The length has to fit the text, and somebody has to look at what was found.
+
+# %% [markdown]
+# ### A text whose entropy is known
+#
+# Why train on tales at all?
+# Because their source is known, word for word, and so is the lowest loss that any model can reach.
+# A grammar with a small world writes them: who is in the story, what they wear and wish for, whom they meet.
+# What is said early decides what is said later.
+
+# %%
+stories = [*tales.generate(1000, seed=3)]
+story = stories[0]
+print(textwrap.fill(story.text, 88), "\n")
+print(textwrap.fill(str(dict(story.facts)), 88), "\n")
+print(f"log P = {story.log_prob:.1f} nats")
+
+# %% [markdown]
+# The probability is exact, since every story can be read back into the one series of choices that makes it.
+# So is the true probability of each word, given all the words before it: the probability that a story begins with both, divided by the probability that it begins with the words before.
+
+
+# %%
+def surprises(text):
+    """Return the exact surprise of each word of a tale, in nats."""
+    ends = [*accumulate(len(word) + 1 for word in text.split())][:-1]
+    logs = [0.0, *(tales.world().prefix_log_prob(text[:end]) for end in ends)]
+    return [before - after for before, after in pairwise([*logs, tales.log_prob(text)])]
+
+
+exactly = surprises(story.text)
+certain = sum(nats < 1e-9 for nats in exactly)
+print(f"{len(exactly)} words, {certain} of them certain; sum {sum(exactly):.1f} nats")
+assert np.allclose(exactly, word_surprises(story.text), atol=1e-9)
+assert np.isclose(sum(exactly), -story.log_prob)
+assert certain > len(exactly) / 2
+
+# %% [markdown]
+# More than half of the words can be told in advance, by a reader who forgets nothing.
+#
+# In the explorer, warm words are surprising.
+# Move along a story with the slider, and compare the first mention of a name, a colour or a garment with the second.
+# Then let the models that count words predict the same story.
+
+# %%
+counted = [story.text for story in tales.generate(2000, seed=1)]
+names = ("single words", "pairs", "runs of three")
+models = {
+    f"counts of {name}": NGramModel(counted, n) for n, name in enumerate(names, start=1)
+}
+SurpriseExplorer(
+    [story.text for story in stories[:4]],
+    {name: model.surprises for name, model in models.items()},
+)
+
+# %% [markdown]
+# Which words are cold under the grammar and warm under the counts of three?
+# They depend on something said long before, and they are what a model with a longer memory has to gain.
+#
+# Now the whole source.
+# A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise {cite:p}`deletang2024`.
+# So all of them can be compared on the same 1,000 stories, in {term}`bits per byte`, with the floor: the entropy of the grammar, computed exactly, without a sample.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of bits per byte, longest first: gzip, counts of single words, xz, bz2, counts of pairs, counts of runs of three; the floor is a small fraction of all of them."}}
+data = "\n".join(story.text for story in stories).encode()
+nats = {
+    name: sum(sum(model.surprises(s.text)) for s in stories)
+    for name, model in models.items()
+}
+bits = {name: value / log(2) / len(data) for name, value in nats.items()}
+for name, compress in {
+    "gzip": zlib.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}.items():
+    bits[name] = 8 * len(compress(data)) / len(data)
+bits["the floor"] = tales.bits_per_byte()
+fig, ax = plt.subplots(figsize=(4, 2.5))
+plotting.plot_bars(
+    ax, dict(sorted(bits.items(), key=lambda bar: -bar[1])), "bits per byte"
+)
+assert sorted(bits.values())[1] > 3 * bits["the floor"]
+
+# %%
+sample = np.array([-story.log_prob for story in stories])
+standard_error = sample.std() / sqrt(len(sample))
+print(f"exact entropy {tales.world().entropy():.1f} nats per story")
+print(f"mean of 1,000 {sample.mean():.1f} ± {standard_error:.1f} nats per story")
+print(f"per word {tales.entropy_per_word():.2f}, as uncertain as", end=" ")
+print(f"{exp(tales.entropy_per_word()):.2f} equally likely words")
+assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
+
+# %% [markdown]
+# The best of the others needs more than three times the floor.
+# Without the floor that would look like a good result, for it is far less than what gzip needs.
+# With human text nobody knows how much of a loss is the model's fault and how much is the text's own freedom; Shannon had to guess it with a human reader {cite:p}`shannon1951`.
+# Here every later chapter can say how far its model still has to go.
+#
+# ### Packed for training
+#
+# Training reads slices at random places, from a corpus that may be larger than memory.
+# So the documents become one flat file of token ids, written one document at a time from a generator, and mapped, not loaded, when it is read.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = f"{folder}/train.bin"
+    tokenizer = BPETokenizer.train(train[:200], 512, special_tokens=["<|endoftext|>"])
+    header = corpus.pack(corpus.tales(1000, seed=1), tokenizer, path)
+    ids = corpus.load_tokens(path, tokenizer)
+    print(f"{type(ids).__name__} of {len(ids):,} ids, {ids.itemsize} bytes each")
+    end = ids.tolist().index(header.end_of_text)
+    assert tokenizer.decode(ids[:end].tolist()) == train[0]
+    assert (ids == header.end_of_text).sum() == header.n_documents == 1000
+    del ids  # Windows does not delete a file that is still mapped
+
+# %% [markdown]
+# ### What breaks it
+#
+# Near-copy removal trusts similarity, and similarity can come from what does not matter.
+# Fifty pages begin with different stories, cut after 50 words, and all end with the same three items of news.
+
+# %%
+NEWS = " ".join((LIGHT, BAKER, FERRY))
+pages = [
+    corpus.Document(" ".join(text.split()[:50]) + "\n" + NEWS) for text in train[:50]
+]
+for threshold in (0.3, 0.5, 0.7):
+    left, _ = corpus.remove_near_duplicates(pages, threshold=threshold, n_bands=64)
+    print(f"threshold {threshold}: {len(left):>2} of {len(pages)} pages are left")
+without, _ = corpus.remove_boilerplate(pages)
+left, _ = corpus.remove_near_duplicates(without, threshold=0.3, n_bands=64)
+assert len(left) == len(pages)
+
+# %% [markdown]
+# With a low threshold all pages go but one, though no two stories are alike.
+# Once the news has been removed as boilerplate, nothing goes at the same threshold: the order of the steps matters.
+#
+# Filters break in another way: they keep what looks like the prose that they were made for.
+
+# %%
+POEM = (
+    "Fog\non the harbour.\nNo bell.\nOnly the slow\nslap of water\non wood,\non wood."
+)
+LIST = "\n".join(
+    f"- {n} {boat}" for n in range(30) for boat in ("sloop", "yawl", "cutter")
+)
+CODE = "\n".join(f"x[{i}] += dt * f(x[{i - 1}], t)  # step {i}" for i in range(1, 30))
+TIDES = "\n".join(
+    f"{d:02} Nov {d % 12}:15 {d % 7}.{d} m {d % 9}:40 0.{d} m" for d in range(1, 29)
+)
+for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.items():
+    fault, value = quality.quality_fault(text)
+    print(f"{name}: {fault} is {value:.3g}; language {corpus.guess_language(text)}")
+
+# %% [markdown]
+# Verse is short, lists and tables have short words and few letters, code has no function words, and all of them go.
+# A model trained on what is left has seen little of them.
+# The harm is not spread evenly: a widely used list of forbidden words was found to remove text by and about minorities more often than other text {cite:p}`dodge2021`.
+# The remedy is the report: look at what each rule removes, and decide with open eyes.
+
+# %% [markdown]
+# ## Takeaways
+#
+# Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate is the Jaccard similarity.
+# LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, and all others never.
+# A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
+# Test text is kept apart by a hash of the document and searched for by shared runs of words, for a leak makes a model that remembers look like a model that understands.
+# The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.
+#
+# *In practice* the steps are the same, with more machines.
+# Public recipes for web corpora start from rules much like these {cite:p}`raffel2020,rae2021`; FineWeb documents each step with a model trained with and without it, and removes near copies crawl by crawl, because doing so over all crawls at once did not help the models {cite:p}`penedo2024`.
+# Lately classifiers that prefer text like good explanations have replaced many of the rules {cite:p}`li2024`.
+# Deduplicated text gives better models for the same computation, and models that recite less {cite:p}`lee2022`.
+# Stories from a small world as a training text for small models are an idea of {cite:t}`eldan2023`; theirs were written by a large model, so their entropy is not known.
+#
+# ## Exercises
+#
+# ### Exercise 1 (derive): how many hashes?
+#
+# The standard error of the estimated similarity is $\sqrt{J(1-J)/k}$.
+# Where it comes from: each of the $k$ hashes is a coin that shows "agree" with probability $J$.
+# For which $J$ is it largest?
+# How many hashes are needed so that it is at most 0.02 for every $J$?
+
+# %% tags=["hide-cell", "solution"]
+# J(1 - J) = 1/4 - (J - 1/2)² is largest at J = 1/2, so √(1/(4k)) ≤ 0.02: k ≥ 625.
+needed = 1 / (4 * 0.02**2)
+print(f"{needed:.0f} hashes")
+assert all(sqrt(j * (1 - j) / needed) <= 0.02 + 1e-12 for j in np.linspace(0, 1, 101))
+
+# %% [markdown]
+# ### Exercise 2 (build): containment
+#
+# A topic of the reference was contained in a chapter, and Jaccard similarity did not see it.
+# Write the measure that does: the share of the first set that is also in the second; 0 for an empty first set.
+#
+# ```python
+# def containment(a: set, b: set) -> float: ...
+# ```
+#
+# Check it with `checks.containment(containment)`.
+# A story of 100 shingles stands whole inside a page of 1,000: what are its containment and its Jaccard similarity?
+
+
+# %% tags=["hide-cell", "solution"]
+def containment(a, b):
+    """Return the share of the first set that is in the second."""
+    return len(a & b) / len(a) if a else 0.0
+
+
+checks.containment(containment)
+part, whole = set(range(100)), set(range(1000))
+print(
+    f"containment {containment(part, whole)}, Jaccard {len(part & whole) / len(part | whole)}"
+)
+
+# %% [markdown]
+# ### Exercise 3 (build): choose bands
+#
+# The curve $1 - (1 - s^r)^b$ rises most steeply near $s = (1/b)^{1/r}$.
+# Write a function that divides `n_hashes` into bands so that this place is as near as possible to a threshold.
+#
+# ```python
+# def choose_bands(n_hashes: int, threshold: float) -> tuple[int, int]: ...  # bands, rows
+# ```
+#
+# Check it with `checks.choose_bands(choose_bands)`.
+# FineWeb uses 112 hashes and aims at a similarity of 0.75 {cite:p}`penedo2024`; which bands would you choose, and how often would they propose a pair of that similarity?
+
+
+# %% tags=["hide-cell", "solution"]
+def choose_bands(n_hashes, threshold):
+    """Return the number of bands and of hashes in each, for a threshold."""
+    divisors = [b for b in range(1, n_hashes + 1) if n_hashes % b == 0]
+    n_bands = min(divisors, key=lambda b: abs((1 / b) ** (b / n_hashes) - threshold))
+    return n_bands, n_hashes // n_bands
+
+
+checks.choose_bands(choose_bands)
+chosen = choose_bands(112, 0.75)
+found = minhash.candidate_probability(0.75, *chosen)
+print("bands, rows:", chosen, f"propose {found:.0%} of the pairs of similarity 0.75")
+
+# %% [markdown]
+# ### Exercise 4 (build): a split that stays
+#
+# A corpus grows every month, and no document may ever change sides.
+# Write a function that says from the text alone whether it is held out.
+#
+# ```python
+# def is_held_out(text: str, share: float) -> bool: ...
+# ```
+#
+# Check it with `checks.is_held_out(is_held_out)`.
+# Why is Python's own `hash(text)` no good for this?
+
+
+# %% tags=["hide-cell", "solution"]
+def is_held_out(text, share):
+    """Return whether a text falls into the held-out share, by a hash of it."""
+    digest = blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < share
+
+
+checks.is_held_out(is_held_out)  # hash(text) is salted: another one in each process
+
+# %% [markdown]
+# ### Exercise 5 (build, explore): find the leaks
+#
+# Write the check for contamination: the numbers of the test texts that share a run of `n` words with any training text.
+#
+# ```python
+# def find_leaks(train: list[str], test: list[str], n: int) -> list[int]: ...
+# ```
+#
+# Check it with `checks.find_leaks(find_leaks)`.
+# Then use it on the tales of the experiment: what is the smallest `n` that accuses no story wrongly?
+
+
+# %% tags=["hide-cell", "solution"]
+def find_leaks(train, test, n):
+    """Return the numbers of the test texts that share n words in a row with training."""
+
+    def runs(text):
+        tokens = shingles.words(text)
+        return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+
+    seen = set().union(*map(runs, train))
+    return [number for number, text in enumerate(test) if runs(text) & seen]
+
+
+checks.find_leaks(find_leaks)
+clean_from = next(n for n in range(13, 80) if not find_leaks(train, unseen, n))
+print(f"no false alarm from runs of {clean_from} words on")
+assert find_leaks(train + leaked, held_out, clean_from) == [*range(100)]
+
+# %% [markdown]
+# ## Sources
+#
+# Resemblance and its estimate by minima of hashes are {cite:t}`broder1997`; banding and its curve are section 3.4 of {cite:t}`leskovec2020`.
+# Entropy is {cite:t}`shannon1948`; that no model beats it in the mean is section 5.3 of {cite:t}`cover2006`, and the first estimate for English is {cite:t}`shannon1951`.
+# The rules of the quality filter follow {cite:t}`rae2021`, the guess of the language {cite:t}`grefenstette1995`, the smoothing of counts method C of {cite:t}`witten1991`.
+# What copies do to a model was measured by {cite:t}`lee2022`, the contamination check with 13 words is that of {cite:t}`brown2020`, and {cite:t}`deletang2024` compare language models with compressors.
