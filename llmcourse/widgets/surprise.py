@@ -15,9 +15,9 @@ Surprises = Callable[[str], Sequence[float]]
 def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
     r"""Return the exact surprise of each word of a story, in nats.
 
-    The surprise of a word is -log P(word | all words before it) under the grammar;
-    that of the last word includes that the story ends there. They sum to
-    -log P(story). A word is what white space separates.
+    The surprise of a word is -log P(word | all words before it) under the grammar.
+    A word is what white space separates, and whether another one follows belongs to
+    it: "apple" could become "apples". So they sum to -log P(story).
 
     Args:
         text: A story of the grammar.
@@ -32,7 +32,7 @@ def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
     """
     grammar = world() if grammar is None else grammar
     whole = grammar.log_prob(text)
-    # With the space after it a word is complete: "apple" could become "apples".
+    # Each end lies behind the space, where the word is complete.
     ends = [match.end() for match in re.finditer(r"\S+\s+", text)]
     logs = [0.0, *(grammar.prefix_log_prob(text[:end]) for end in ends), whole]
     return [max(before - after, 0.0) for before, after in pairwise(logs)]
