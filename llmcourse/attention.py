@@ -243,11 +243,14 @@ class GroupedQueryAttention(nn.Module):
             cache: Holds the positions before these; these are written to it.
             layer: Which layer of the cache is ours.
         """
+        heads = (*x.shape[:2], -1, self.d_head)
         query, key, value = (
-            projection(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+            projection(x).view(heads).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )  # (B, H, T, d_head), (B, K, T, d_head) twice
-        query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
+        # Queries and keys are turned alike: in one go, it takes half the calls.
+        turned = apply_rope(torch.cat((query, key), dim=1), cos, sin)
+        query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
         if cache is not None:
             key, value = cache.update(layer, key, value)  # (B, K, S, d_head)
         context = causal_attention(query, key, value)  # (B, H, T, d_head)

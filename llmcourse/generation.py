@@ -180,7 +180,7 @@ def _steps(
             f"got {n_prompt} + {max_new_tokens}"
         )
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def steps() -> Iterator[Tensor]:
         cache, unread = None, ids
         if use_cache:

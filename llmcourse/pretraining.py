@@ -33,7 +33,7 @@ class PretrainingConfig:
     final_share: float = 0.0  # of the peak, where the learning rate ends
     warmup_steps: int = 50
     weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
     eval_interval: int = 100  # in steps
     eval_windows: int = 64

@@ -157,6 +157,13 @@ def test_a_stream_reads_no_further_than_asked():
     assert len(calls) == 2
 
 
+def test_a_waiting_stream_leaves_torch_as_it_was():
+    ids = stream(make_model(), PROMPTS[0], 15)
+    next(ids)
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+
+
 def test_what_is_written_can_be_trained_on():
     """No trace of the mode in which it was computed sticks to the result."""
     model = make_model()

@@ -211,11 +211,11 @@ def test_equals_a_loop_with_adamw_written_out():
             for name, weight in weights.items():
                 gradient = gradients[name] * config.clip_norm / norm
                 first[name] = 0.9 * first[name] + 0.1 * gradient
-                second[name] = 0.95 * second[name] + 0.05 * gradient.square()
+                second[name] = 0.99 * second[name] + 0.01 * gradient.square()
                 if weight.ndim == 2 and "embedding" not in name:
                     weight *= 1 - rate * config.weight_decay
                 mean = first[name] / (1 - 0.9**step)
-                spread = (second[name] / (1 - 0.95**step)).sqrt()
+                spread = (second[name] / (1 - 0.99**step)).sqrt()
                 weight -= rate * mean / (spread + 1e-8)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight, weights[name], atol=1e-5, rtol=1e-4)
