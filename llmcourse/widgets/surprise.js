@@ -5,7 +5,7 @@ const CERTAIN = 1e-9; // nats; less is rounding
 
 export const total = (nats) => nats.reduce((sum, x) => sum + x, 0);
 
-// How warm each word is coloured, from 0 to 1; `top` is the most surprising word of all.
+// How warm each word is, or how high its column, from 0 to 1, which `top` nats reach.
 export const warmth = (nats, top) => nats.map((x) => (top > 0 ? Math.min(1, x / top) : 0));
 
 // A surprise in words: "3.00 nats: probability 0.050, one chance in 20".
@@ -58,26 +58,29 @@ function render({ model, el }) {
     const chosen = Number(story.value);
     words = stories[chosen];
     nats = predictors[predictor.value].nats[chosen];
-    const top = Math.max(...predictors.flatMap((each) => each.nats[chosen]));
-    const heat = warmth(nats, top);
-    const listening = (tag, i, className) => {
-      const element = make(tag, { className, style: `--heat: ${heat[i].toFixed(3)}` });
+    // Models are often far more surprised than the grammar: colours saturate there,
+    // columns do not.
+    const hottest = Math.max(...predictors[0].nats[chosen]);
+    const heat = warmth(nats, hottest);
+    const height = warmth(nats, Math.max(...predictors.flatMap((each) => each.nats[chosen])));
+    const listening = (tag, className, share, i) => {
+      const element = make(tag, { className, style: `--share: ${share.toFixed(3)}` });
       element.addEventListener("click", () => pick(i));
       element.addEventListener("pointerenter", () => point(i));
       return element;
     };
     spans = words.map((shown, i) => {
-      const span = listening("span", i, "heated");
+      const span = listening("span", "heated", heat[i], i);
       span.textContent = shown;
       return span;
     });
-    columns = words.map((_, i) => listening("span", i, "column"));
+    columns = words.map((_, i) => listening("span", "column", height[i], i));
     text.replaceChildren(...spans.flatMap((span) => [span, " "]));
     profile.replaceChildren(...columns);
     place.input.max = words.length;
     place.input.value = Math.min(place.input.value, words.length);
     place.refresh();
-    scale.textContent = `${top.toFixed(1)} nats`;
+    scale.textContent = `${hottest.toFixed(1)} nats${predictors.length > 1 ? " or more" : ""}`;
     const here = total(nats);
     const floor = total(predictors[0].nats[chosen]);
     const each = `Sum over ${words.length} words: ${here.toFixed(2)} nats, ${(here / words.length).toFixed(2)} per word`;
