@@ -240,12 +240,12 @@ def pipeline(
         result = stages.run(config, documents, show)
     out.print(f"\n{result.report}\n")
     out.print(f"tokenizer: {result.tokenizer.vocab_size:,} tokens")
-    first, last = result.history.evaluations[0], result.history.evaluations[-1]
-    out.print(f"loss: {first.loss:.2f} → {last.loss:.2f} nats/token on held-out text")
+    first = result.history.evaluations[0]
+    out.print(f"loss: {first.loss:.2f} → {result.loss:.2f} nats/token on held-out text")
     if result.floor is not None:
         floor = result.floor.value
-        gap = gap_to_floor(last.loss, floor)
-        out.print(f"floor: {floor:.2f} nats/token, {gap:.0%} below what was reached")
+        gap = gap_to_floor(result.loss, floor)
+        out.print(f"floor: {floor:.2f} nats/token; the loss is {gap:.0%} above it")
     for name, text in (("before", result.before), ("after", result.after)):
         out.print(Text(f"\n{name} training: {text[:600]}"))
     out.print(f"\nstill to come: {', '.join(stages.STAGES_TO_COME)}")

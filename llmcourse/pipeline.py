@@ -7,6 +7,7 @@ processor core finishes in a minute. The chapter *pipeline* walks through the sa
 stages one by one.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from llmcourse.corpus import build_corpus, split
 from llmcourse.documents import Document, Report
 from llmcourse.files import new_file
 from llmcourse.generation import generate
+from llmcourse.losses import cross_entropy
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.pretrained import save_pretrained
 from llmcourse.pretraining import History, PretrainingConfig, Update, pretrain
@@ -49,8 +51,23 @@ class PipelineConfig:
 
 SMALL = PipelineConfig(
     n_stories=6000,
-    model=TransformerConfig(vocab_size=1024),
-    pretraining=PretrainingConfig(steps=500),
+    model=TransformerConfig(
+        vocab_size=2048,
+        d_model=96,
+        n_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        d_ff=256,
+        context_length=384,  # longer than any tale
+    ),
+    pretraining=PretrainingConfig(
+        steps=4000,
+        batch_size=1,
+        context_length=208,
+        learning_rate=8e-3,
+        warmup_steps=200,
+        eval_interval=500,
+    ),
 )
 """A minute on one core: the sizes of the chapter *pipeline*."""
 
@@ -65,6 +82,7 @@ class Pipeline:
     model: Transformer
     history: History = field(default_factory=History)
     floor: Estimate | None = None  # in nats per token; known for tales alone
+    loss: float = math.inf  # after training, in nats per token: `document_loss`
     before: str = ""  # what the untrained model writes
     after: str = ""  # what it writes after training
 
@@ -125,9 +143,35 @@ def run(
         config.pretraining,
         torch.Generator().manual_seed(config.seed),
         progress=report_update,
+        start_token=tokenizer.special_tokens[END_OF_TEXT],
     )
     result.after = write(model, tokenizer, seed=config.seed)
+    result.loss = document_loss(model, tokenizer, splits["validation"][:100])
     return result
+
+
+@torch.no_grad()
+def document_loss(
+    model: Transformer, tokenizer: BPETokenizer, documents: Sequence[Document]
+) -> float:
+    """Return the loss on documents read from start to end, in nats per token.
+
+    This is what compares with the floor: every token counts once, the end of each
+    document too. Documents longer than the model's context are cut there.
+
+    Raises:
+        ValueError: If there is no document.
+    """
+    if not documents:
+        raise ValueError("a loss needs at least one document, got none")
+    total, n_tokens = 0.0, 0
+    for document in documents:
+        ids = token_array([document], tokenizer)[: model.config.context_length + 1]
+        row = torch.from_numpy(ids)[None]  # (1, T + 1)
+        logits = model(row[:, :-1])[0]  # (T, V)
+        total += float(cross_entropy(logits, row[0, 1:])) * len(logits)
+        n_tokens += len(logits)
+    return total / n_tokens
 
 
 def save(result: Pipeline, folder: str | Path) -> None:
@@ -151,13 +195,16 @@ def save(result: Pipeline, folder: str | Path) -> None:
 def token_array(
     documents: Sequence[Document], tokenizer: BPETokenizer
 ) -> NDArray[np.int64]:
-    """Return the ids of the documents in one array, each followed by its end.
+    """Return the ids of the documents in one array, `<|endoftext|>` around each.
 
-    For corpora that fit into memory; `packing.pack` writes the same to disk.
+    For corpora that fit into memory; `packing.pack` writes the same to disk, but for
+    the mark before the first document.
     """
     end = tokenizer.special_tokens[END_OF_TEXT]
-    ids = [[*tokenizer.encode(document.text), end] for document in documents]
-    return np.concatenate([np.array(part, dtype=np.int64) for part in ids])
+    ids = [end]
+    for document in documents:
+        ids += [*tokenizer.encode(document.text), end]
+    return np.array(ids, dtype=np.int64)
 
 
 def write(
@@ -166,7 +213,7 @@ def write(
     prompt: str = "",
     *,
     max_new_tokens: int | None = None,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     seed: int = 0,
 ) -> str:
     """Return the text that a model writes after a prompt, up to its end.

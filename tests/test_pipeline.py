@@ -14,7 +14,13 @@ from llmcourse.transformer import Transformer, TransformerConfig
 CONFIG = pipeline.PipelineConfig(
     n_stories=120,
     model=TransformerConfig(
-        vocab_size=300, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=24
+        context_length=640,
+        vocab_size=300,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=1,
+        d_ff=24,
     ),
     pretraining=PretrainingConfig(
         steps=2, batch_size=2, context_length=32, eval_windows=2
@@ -59,7 +65,8 @@ def test_token_array_equals_what_packing_writes(result, tmp_path):
     documents = result.splits["validation"]
     array = pipeline.token_array(documents, result.tokenizer)
     pack(documents, result.tokenizer, tmp_path / "a.bin")
-    assert array.tolist() == load_tokens(tmp_path / "a.bin").tolist()
+    assert array[1:].tolist() == load_tokens(tmp_path / "a.bin").tolist()
+    assert array[0] == array[-1]
 
 
 def test_write_continues_the_prompt_and_stops_at_the_end(result):
@@ -73,6 +80,20 @@ def test_write_continues_the_prompt_and_stops_at_the_end(result):
         finished.embedding.weight[:] = 0.01
         finished.embedding.weight[end] = 1.0
     assert pipeline.write(finished, tokenizer, "Once", temperature=0) == "Once"
+
+
+def test_document_loss_is_the_mean_price_of_every_token(result):
+    documents = result.splits["validation"][:2]
+    prices = []
+    for document in documents:
+        ids = pipeline.token_array([document], result.tokenizer).tolist()
+        with torch.no_grad():
+            probs = result.model(torch.tensor([ids[:-1]]))[0].softmax(-1)
+        prices += [-probs[t, id_].log().item() for t, id_ in enumerate(ids[1:])]
+    loss = pipeline.document_loss(result.model, result.tokenizer, documents)
+    assert loss == pytest.approx(sum(prices) / len(prices), rel=1e-5)
+    with pytest.raises(ValueError, match="at least one document"):
+        pipeline.document_loss(result.model, result.tokenizer, [])
 
 
 def test_too_few_stories_are_refused():

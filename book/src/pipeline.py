@@ -1,0 +1,472 @@
+# %% [markdown]
+# (pipeline)=
+# # The whole way, once
+#
+# Raw text goes in at one end and a model that writes comes out at the other: six stages, of which this page runs the first three, small, from the first line to the last.
+#
+# **You will be able to**
+#
+# - name the stages of a language model's life, and what goes in and comes out of each;
+# - say what a model that has learned nothing does, and what its loss is;
+# - explain why no model can reach a loss of zero, and what the lowest possible loss is;
+# - train a small transformer from scratch and judge it against that floor.
+#
+# **You need** Python, and what a gradient is.
+# The {doc}`glossary` has the words, {doc}`notation` the letters.
+#
+# **Runs in** about 90 seconds on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+from itertools import islice
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.functional import cross_entropy
+
+from llmcourse import checks, corpus, plotting, tales
+from llmcourse.accounting import n_parameters
+from llmcourse.ngrams import NGramModel
+from llmcourse.pipeline import (
+    SMALL,
+    STAGES_TO_COME,
+    document_loss,
+    token_array,
+    write,
+)
+from llmcourse.pretraining import learning_rate, make_optimizer, pretrain
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import Transformer
+from llmcourse.widgets import SamplingExplorer
+from llmcourse.windows import Windows
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+# %% [markdown]
+# ## The problem
+#
+# A transformer with random weights is already a complete language model: it takes tokens and gives a probability to every token that could come next.
+# Here is one, with a tokenizer that knows bytes only, asked to go on with a sentence.
+
+# %%
+bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])
+newborn = Transformer(
+    type(SMALL.model)(vocab_size=257), torch.Generator().manual_seed(0)
+)
+start = "Once upon a time there was a "
+noise = write(newborn, bytes_only, start, max_new_tokens=40)
+assert noise.startswith(start)
+
+# %% [markdown]
+# What it writes is noise.
+# Its exact bytes hang on the last digit of the arithmetic, so the test of this page lets the next output differ from machine to machine.
+
+# %% tags=["nbval-ignore-output"]
+print(repr(noise))
+
+# %% [markdown]
+# It knows no word, no spelling, not even which bytes are letters.
+# Nothing is missing in the *machine*: it has all the parts that the large ones have.
+# What is missing is everything that text could have told it, and a way to take that in.
+# Between this noise and a model that writes lie the stages of this page.
+
+# %% [markdown]
+# ## By hand
+#
+# Take a language of two sentences, each as likely as the other: *the cat sat* and *the dog ran*.
+# There are five words.
+# A model that has learned nothing gives each of them the probability $1/5$ at every place, and pays $-\ln \frac15 = \ln 5$ for each word that then comes: this price is the loss, in {term}`nat`s.
+#
+# A model that knows the language perfectly pays less, but not nothing.
+#
+# | word | what can come | price of the perfect model |
+# |---|---|---|
+# | the | *the*, always | $\ln 1 = 0$ |
+# | cat or dog | two words, equally likely | $\ln 2$ |
+# | sat or ran | decided by the word before | $\ln 1 = 0$ |
+#
+# On average that is $\frac13 \ln 2$ per word, and no model can do better, because the choice of the second word is nowhere to be read before it is made.
+
+# %%
+newborn_loss = -torch.tensor([1 / 5, 1 / 5, 1 / 5]).log().mean()
+perfect_loss = -torch.tensor([1, 1 / 2, 1]).log().mean()
+print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word")
+
+# %% [markdown]
+# Two things of this toy hold for every model in this book.
+# The loss starts at the logarithm of the vocabulary's size.
+# And it ends, at best, at a floor that is not zero: the {term}`entropy` of the text.
+
+# %% [markdown]
+# ## The idea
+#
+# A language model gives a probability to the next token, given all tokens before it.
+# Training lowers the mean price of the tokens that really came, the {term}`cross-entropy`:
+#
+# $$\mathcal{L}(\theta) = -\frac{1}{T} \sum_{t=1}^{T} \ln p_\theta(x_{t+1} \mid x_1, \dots, x_t) \;\ge\; H \quad \text{on average.}$$
+#
+# | Symbol | Meaning | Shape | Name in code |
+# |---|---|---|---|
+# | $x_1, \dots, x_T$ | the tokens of a text, as numbers | $T$ | `ids` |
+# | $x_2, \dots, x_{T+1}$ | at every place, the token that comes next | $T$ | `targets` |
+# | $p_\theta$ | the model's probabilities, softmax of its scores | $T \times V$ | `logits.softmax(-1)` |
+# | $\mathcal{L}$ | mean price of what came, in nats per token | one number | `loss` |
+# | $H$ | entropy of the source: the floor | one number | `floor` |
+#
+# For text from the web nobody knows $H$.
+# In this book we do: the stories come from a grammar, so the probability of every story is known exactly, and with it the floor.
+#
+# The life of a model has six stages.
+# Each takes what the stage before it made.
+#
+# | Stage | In | Out | Where |
+# |---|---|---|---|
+# | 1. corpus | raw text | clean documents, parted for training and measuring | {doc}`corpus` |
+# | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
+# | 3. pretraining | the numbers | a model that continues text | this page |
+# | 4. fine-tuning | that model, instructions | a model that answers | to come |
+# | 5. RLHF | that model, comparisons | a model that answers as people prefer | to come |
+# | 6. deployment | any of these | a service | to come |
+
+# %% [markdown]
+# ## In code
+#
+# ### Stage 1: a corpus
+#
+# The raw text is a few thousand short stories, the {term}`tales`.
+
+# %%
+documents = list(corpus.tales(SMALL.n_stories, seed=SMALL.seed))
+print(documents[0].text)
+
+# %% [markdown]
+# A corpus is cleaned, filtered and rid of copies before anything is learned from it.
+# The report says what each step took away.
+
+# %%
+kept, report = corpus.build_corpus(documents)
+print(report)
+
+# %% [markdown]
+# From a well-kept generator there is nothing to remove; {doc}`corpus` shows what real text loses here.
+# Then some documents are put aside, to measure on text that the model has never seen.
+
+# %%
+splits = corpus.split(kept)
+print({name: len(part) for name, part in splits.items()})
+
+# %% [markdown]
+# ### Stage 2: numbers
+#
+# The tokenizer learns from the training documents which pieces of text are worth a number of their own.
+
+# %%
+tokenizer = BPETokenizer.train(
+    (document.text for document in splits["train"]),
+    vocab_size=SMALL.model.vocab_size,
+    special_tokens=["<|endoftext|>"],
+)
+print(tokenizer.tokens(documents[0].text[:70]))
+
+# %% [markdown]
+# Most words of this small world have become one piece.
+# The documents now stand one after the other as one row of numbers, with a mark at the end of each.
+
+# %%
+train_tokens, valid_tokens = (
+    token_array(splits[part], tokenizer) for part in ("train", "validation")
+)
+print(f"{len(train_tokens):,} tokens to learn from, {len(valid_tokens):,} held out")
+print(train_tokens[:12].tolist())
+
+# %% [markdown]
+# ### Stage 3: a model, and how it learns
+#
+# The model is a small {term}`transformer` of the kind that today's large ones are.
+
+# %%
+config = SMALL.model
+model = Transformer(config, torch.Generator().manual_seed(SMALL.seed))
+print(f"{n_parameters(config):,} parameters, {config.n_layers} layers")
+
+# %% [markdown]
+# Before it learns, its loss should be what the toy above promised: the logarithm of the vocabulary's size.
+
+# %%
+held_out = splits["validation"][:100]
+untrained_loss = document_loss(model, tokenizer, held_out)
+log_vocab = torch.tensor(config.vocab_size).log().item()
+assert abs(untrained_loss - log_vocab) < 0.2
+print(f"log V = {log_vocab:.2f} nats/token")
+
+# %% [markdown]
+# One step of learning takes a handful of windows from the text, asks the model at every place for the next token, and moves all weights a little in the direction that makes the true ones likelier.
+# Nothing else is in the loop, here in full.
+
+
+# %%
+def train(model, batches, config):
+    optimizer, prices = make_optimizer(model, config), []
+    for step, windows in enumerate(islice(batches, config.steps)):
+        ids, targets = windows[:, :-1], windows[:, 1:]  # (B, T) each
+        logits = model(ids)  # (B, T, V)
+        loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        optimizer.step()
+        prices.append(loss.item())
+    return prices
+
+
+# %% [markdown]
+# The package's `pretrain` is this loop, with measuring in between.
+# On a few steps from the same start, both must give the same losses.
+
+# %%
+few = type(SMALL.pretraining)(steps=4, batch_size=2, context_length=32, eval_windows=2)
+twins = [Transformer(config, torch.Generator().manual_seed(1)) for _ in range(2)]
+batches = Windows(train_tokens, few.context_length).shuffled(
+    few.batch_size, torch.Generator().manual_seed(2)
+)
+mine = train(twins[0], batches, few)
+theirs = pretrain(
+    twins[1], train_tokens, valid_tokens, few, torch.Generator().manual_seed(2)
+)
+torch.testing.assert_close(mine, [update.loss for update in theirs.updates])
+
+# %% [markdown]
+# ## Experiment
+#
+# *Predict*: the loss starts at $\ln V$.
+# After less than a minute of learning, on one processor core, how much of the way to the floor will be done: a quarter, half, nearly all?
+#
+# First the floor, exact for a hundred held-out stories, and two simple models to compare with: one that knows only how frequent each token is, and one that also knows the token before.
+
+# %%
+prices = [-tales.log_prob(document.text) for document in held_out]  # nats, exact
+floor = sum(prices) / (len(token_array(held_out, tokenizer)) - 1)
+rows, held_out_rows = [train_tokens.tolist()], [valid_tokens.tolist()]
+baselines = {
+    name: NGramModel(rows, n, config.vocab_size).loss(held_out_rows)
+    for name, n in (("unigram", 1), ("bigram", 2))
+}
+assert floor < baselines["bigram"] < baselines["unigram"] < log_vocab
+
+# %% [markdown]
+# Now the training, the longest cell of this page.
+
+# %%
+history = pretrain(
+    model,
+    train_tokens,
+    valid_tokens,
+    SMALL.pretraining,
+    torch.Generator().manual_seed(SMALL.seed),
+    start_token=tokenizer.special_tokens["<|endoftext|>"],
+)
+loss = document_loss(model, tokenizer, held_out)
+assert floor < loss < baselines["bigram"] < baselines["unigram"]
+done = (log_vocab - loss) / (log_vocab - floor)
+assert done > 0.8
+assert loss > 1.5 * floor
+
+# %% [markdown]
+# The last digits of a training differ between processors, so the next output may differ from yours a little; the assertions above may not.
+
+# %% tags=["nbval-ignore-output"]
+print(f"loss {loss:.2f}, floor {floor:.2f} nats/token: {done:.0%} of the way is done")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The loss on training batches and on held-out text over the tokens seen: both fall steeply from log V, pass the levels of the unigram and the bigram model within the first tenth, and flatten out a little above the floor. The two curves lie on each other."}}
+per_step = SMALL.pretraining.batch_size * SMALL.pretraining.context_length
+fig, ax = plt.subplots(figsize=(7, 3))
+plotting.plot_loss(
+    ax,
+    {
+        "training batches": (
+            [update.step * per_step for update in history.updates],
+            [update.loss for update in history.updates],
+        ),
+        "held-out text": (
+            [point.step * per_step for point in history.evaluations],
+            [point.loss for point in history.evaluations],
+        ),
+    },
+    {"log V": log_vocab, **baselines, "floor": floor},
+)
+_ = ax.set(ylim=(0, log_vocab * 1.08))
+
+# %% [markdown]
+# More than four fifths of the way are done, and the last fifth is the hard one: the loss is still well above the floor.
+# The first few steps teach which tokens are frequent, the next which pairs are; the long rest is what only a model with a memory of the text can learn.
+# Text that was learned from and text that was not cost about the same, so the model has learned the language, not the stories.
+#
+# What does it write now?
+# The mark between documents is its only prompt.
+
+# %%
+stories = [write(model, tokenizer, temperature=0.7, seed=seed) for seed in range(3)]
+assert all(len(story.split()) > 20 for story in stories)
+
+# %% tags=["nbval-ignore-output"]
+print("\n\n".join(stories))
+
+# %% [markdown]
+# The sentences are English, and stay in the world of the tales.
+# Look for what a minute was too short for: a name that changes half way, a thing that is lost in one place and found in another, a story that forgets its beginning.
+# Those are the facts that decide words far away, and {doc}`corpus` shows how the grammar plants them.
+#
+# ### Explore: what the model knows of the next word
+#
+# Here is the trained model's own distribution over the next token, after the beginning of a story.
+# Lower the temperature and see the likely grow; raise it and see the noise come back; then draw.
+
+# %%
+prompt = documents[1].text[:60].rsplit(" ", 1)[0]
+ids = torch.tensor([[0, *tokenizer.encode(prompt)]])
+with torch.no_grad():
+    logits = model(ids)[0, -1]  # (V,)
+best = logits.topk(40)
+SamplingExplorer(
+    [tokenizer.decode([i]) for i in best.indices.tolist()],
+    best.values.tolist(),
+    prompt=prompt,
+)
+
+# %% [markdown]
+# Which temperature would you choose to write a story, and which to answer a question that has one right answer?
+#
+# ### What breaks it
+#
+# The model has learned *this* text, not language as such.
+# Shown a sentence from elsewhere, it pays more than if it had learned nothing.
+
+# %%
+foreign = "def price(tokens): return sum(-log(p) for p in tokens)  # in nats"
+row = torch.tensor([[0, *tokenizer.encode(foreign)]])
+with torch.no_grad():
+    foreign_loss = cross_entropy(model(row[:, :-1])[0], row[0, 1:]).item()
+assert foreign_loss > log_vocab
+print("a line of code costs more than with no model at all:", foreign_loss > log_vocab)
+
+# %% [markdown]
+# Confidence is not knowledge: a model that is sure of its tales is sure that nobody writes code.
+# What a model has read decides what it can do, which is why the next chapter is about the corpus.
+
+# %% [markdown]
+# ## Takeaways
+#
+# A language model is a function from the tokens so far to a probability for every token that could come next, and pretraining makes the tokens that really came likelier, at every place of every text.
+# With random weights its loss is the logarithm of the vocabulary's size.
+# No model can go below the entropy of the text, on average over new text; here that floor is known, and a minute of training does most of the way to it.
+# What is left of the way is long-range: facts that a story named early and needs late.
+# A model knows the text that it has read, and is confidently wrong elsewhere.
+#
+# *In practice*: the stages are the same, the sizes are not.
+# GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`; how to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
+# The loop is the one above, spread over thousands of processors.
+#
+# The stages still to come in this book:
+
+# %%
+print(", ".join(STAGES_TO_COME))
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): the first loss
+#
+# A model with a vocabulary of 50,257 tokens is created and asked at once.
+# About what is its loss, in nats per token, and in bits?
+# Write both down, to one digit after the point, before you unfold the answer.
+
+# %% tags=["hide-cell", "solution"]
+first = torch.tensor(50_257.0).log()
+print(f"{first:.1f} nats, {first / torch.tensor(2.0).log():.1f} bits per token")
+
+# %% [markdown]
+# ### Exercise 2 (derive): a floor by hand
+#
+# In the two-sentence language above, let *cat* come nine times out of ten, *dog* once, all else as before.
+# What is the floor now, per word?
+# Is it higher or lower than before, and why?
+
+# %% tags=["hide-cell", "solution"]
+p = torch.tensor([0.9, 0.1])
+new_floor = -(p * p.log()).sum() / 3  # one uncertain word out of three
+assert new_floor < perfect_loss  # what is nearly certain surprises less on average
+print(f"{new_floor:.2f} nats/word, before {perfect_loss:.2f}")
+
+# %% [markdown]
+# ### Exercise 3 (build): inputs and targets
+#
+# Write `shift(window)`, which takes a batch of windows of $T + 1$ tokens and returns what the model reads and what it should predict, each of $T$ tokens.
+#
+# ```python
+# def shift(windows):  # (B, T + 1)
+#     return ids, targets  # (B, T) each
+# ```
+#
+# Check it with `checks.shift(shift)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def shift(windows):
+    return windows[:, :-1], windows[:, 1:]
+
+
+checks.shift(shift)
+
+# %% [markdown]
+# ### Exercise 4 (build): a model that counts
+#
+# Write `bigram_probs(ids, vocab_size)`, which returns a table of shape $(V, V)$: in row $a$ and column $b$ the share of $b$ among all tokens that follow $a$ in the text.
+# Add one to every count first, so that no probability is zero.
+# Check it with `checks.bigram_probs(bigram_probs)`, then compare its loss on held-out text with the floor and the transformer.
+
+
+# %% tags=["hide-cell", "solution"]
+def bigram_probs(ids, vocab_size):
+    pairs = torch.as_tensor(ids[:-1]) * vocab_size + torch.as_tensor(ids[1:])
+    counts = torch.bincount(pairs, minlength=vocab_size**2) + 1.0
+    table = counts.reshape(vocab_size, vocab_size)  # (V, V)
+    return table / table.sum(dim=1, keepdim=True)
+
+
+checks.bigram_probs(bigram_probs)
+table = bigram_probs(train_tokens, config.vocab_size)
+counted = -table[valid_tokens[:-1], valid_tokens[1:]].log().mean().item()
+assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoothing
+
+# %% [markdown]
+# ### Exercise 5 (explore): temperature and truth
+#
+# `tales.parse(text)` raises `ValueError` if a text is not a story of the grammar.
+# Write twenty stories at the temperatures 0.3 and 1.5, and count how many pass, or how far each comes before it stops fitting.
+# What does the temperature trade for what?
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+# The counts depend on the last digits of the training.
+for temperature in (0.3, 1.5):
+    fitting = 0
+    for seed in range(20):
+        text = write(model, tokenizer, temperature=temperature, seed=seed)
+        try:
+            _ = tales.parse(text)
+            fitting += 1
+        except ValueError as error:
+            reason = str(error)
+    print(
+        f"temperature {temperature}: {fitting} of 20; the last failure: {reason[:90]}"
+    )
+
+# %% [markdown]
+# ## Sources
+#
+# The loss and its floor are Shannon's {cite:p}`shannon1948`, who also let people guess the next letter of a text to measure the entropy of English {cite:p}`shannon1951`.
+# The transformer is from {cite:t}`vaswani2017`; training one on next-token prediction and then writing with it, as here, is the recipe of GPT-2 {cite:p}`radford2019`.
