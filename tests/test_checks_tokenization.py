@@ -16,6 +16,10 @@ def test_right_pieces_pass():
     checks.predict_pieces(RIGHT)
 
 
+def test_a_byte_may_be_written_with_one_backslash():
+    checks.predict_pieces(RIGHT | {"mañana": ["m", "a", "\xc3", "\xb1", "ana"]})
+
+
 @pytest.mark.parametrize(
     ("word", "pieces", "lesson"),
     [

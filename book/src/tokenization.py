@@ -2,7 +2,7 @@
 # (tokenization)=
 # # Tokenization
 #
-# A language model never sees text: it sees numbers, and byte-pair encoding, which learns pieces of words from a corpus, turns any text into few numbers without losing a character.
+# A language model reads numbers; byte-pair encoding learns pieces of words from a corpus, and turns any text into few numbers, and back, without losing a character.
 #
 # *You will be able to*
 #
@@ -44,9 +44,12 @@ plotting.use_course_style()
 # %% [markdown]
 # ## The problem
 #
-# A neural network computes with numbers, so each unit of text needs a number, its id.
-# The first idea is one id for each word.
-# Let a {term}`vocabulary` be learned from the sentence *deep learning is powerful*, and let the model then meet one new word.
+# A neural network computes with numbers, so a text must be cut into units, and each unit needs a number.
+# A unit is called a {term}`token`, its number an id, and all tokens together the {term}`vocabulary`.
+# A {term}`tokenizer` turns text into ids (it *encodes*) and ids into text (it *decodes*).
+#
+# The first idea is one token for each word.
+# Let a vocabulary be learned from the sentence *deep learning is powerful*, and then meet one new word.
 
 # %%
 words = tokenization.WordTokenizer(["deep", "learning", "is", "powerful"])
@@ -55,14 +58,14 @@ for text in ["deep learning is powerful", "deep learning is unbelievable"]:
     print(ids, "→", words.decode(ids))
 
 # %% [markdown]
-# The new word became `<unk>`, *unknown*, and no decoder can bring it back.
+# The new word became id 0, `<unk>` for *unknown*, and no decoder can bring it back.
 # Praise and blame, names and numbers all fall into the same hole.
 #
 # Four words are too few, of course.
 # Does a large vocabulary close the hole?
-# The next cell learns every word of a text, then reads new text of the same kind, and counts the words that it does not know.
+# The next cell learns every word of some texts, then reads new texts of the same kind, and measures which share of their words it does not know.
 # It does so for {term}`tales`, the small world of this course, and for a real manual: the documentation of Python on your machine.
-# Capitals and punctuation are removed, to be fair to words.
+# Capitals and punctuation are removed first, or `The` and `dog.` would count as new words beside `the` and `dog`.
 
 
 # %%
@@ -75,7 +78,7 @@ def unknown_share(known, new):
     """Return the share of the words of new texts that known texts lack."""
     vocabulary = tokenization.WordTokenizer.train(bare_words(known))
     ids = [i for text in bare_words(new) for i in vocabulary.encode(text)]
-    return ids.count(0) / len(ids)
+    return ids.count(0) / len(ids)  # id 0 is <unk>
 
 
 stories = [story.text for story in tales.generate(1000, seed=0)]
@@ -90,27 +93,28 @@ print(f"manual: more than 1 word in 50 is unknown:   {in_manual > 1 / 50}")
 # %% [markdown]
 # The tales have a closed list of words, so a word vocabulary covers them.
 # Real text does not stop: there is always another name, another typing error, another compound.
-# (The manual differs between versions of Python, therefore the cell prints bounds and not the shares.)
+# The manual differs between versions of Python, so the cell prints bounds, not the shares.
 #
 # The opposite idea never fails.
 # There are only so many characters, and in UTF-8 every character is made of bytes, of which there are 256.
-# But a model pays for length: in attention every position looks at every earlier one, so the work grows with the square of the number of tokens.
-# The next cell reads one tale in all three units.
+# But a model pays for length.
+# The networks of later chapters compare each token with every earlier one, so the number of pairs that they look at grows with the square of the number of tokens.
+# The next cell measures one tale in all three units, and compares each with words: how many times as long it is, and how many times as many pairs it has.
 
 # %%
 story = new_stories[0]
 in_words = len(story.split())
-print("unit        tokens   times as long   times the pairs")
+print("unit        tokens   times as long   times as many pairs")
 for unit, n in [
     ("words", in_words),
     ("characters", len(story)),
     ("bytes", len(story.encode())),
 ]:
-    print(f"{unit:<10} {n:7} {n / in_words:13.1f} {(n / in_words) ** 2:15.0f}")
+    print(f"{unit:<10} {n:7} {n / in_words:13.1f} {(n / in_words) ** 2:20.0f}")
 assert len(story) > 4 * in_words
 
 # %% [markdown]
-# In characters the tale is several times as long, and attention is dearer by the square of that.
+# In characters the tale is several times as long, and has the square of that as many pairs.
 # Bytes cost the same here, for UTF-8 writes an English letter as one byte; other scripts take two to four.
 # A good unit lies between: frequent words whole, rare words in pieces, nothing ever unknown.
 #
@@ -120,7 +124,7 @@ assert len(story) > 4 * in_words
 # Take a text of two words, `banana` and `bandana`, cut into letters.
 # Letters are numbered in the order of the alphabet, and every new symbol gets the next number, so it comes after all letters.
 #
-# **Round 1.** Count the neighbours.
+# **Round 1.** Count the pairs of neighbours.
 #
 # | pair | a n | n a | b a | d a | n d |
 # |---|---|---|---|---|---|
@@ -136,7 +140,7 @@ assert len(story) > 4 * in_words
 # | count | **2** | 2 | 1 | 1 | 1 |
 #
 # Two pairs share the first place.
-# A rule must decide, or two people would get two tokenizers: *of equal counts, the pair with the smaller first number wins, and if that is equal too, the smaller second.*
+# A rule must decide, or two people would get two tokenizers: *of equal counts, the pair whose first symbol has the smaller number wins, and if that is equal too, the one whose second symbol has.*
 # `b` is a letter, `an` is a later symbol, so `b an` wins: `ban·an·a` and `ban·d·an·a`.
 #
 # **Round 3.** Now `an a` is the only pair that occurs twice, and becomes `ana`: `ban·ana` and `ban·d·ana`.
@@ -147,7 +151,9 @@ assert len(story) > 4 * in_words
 # `a n` gives `an·an·a·s`, `b an` finds nothing, `an a` gives `an·ana·s`.
 # The letter `s` never occurred in the text, and still nothing is unknown.
 #
-# The package must agree, and it can tell what the tie-break was good for: with the last two merges exchanged, the same three pieces cut `cabana` differently.
+# The package must agree.
+# Its vocabulary holds the 256 bytes from the start, letters among them, and then one piece for each merge.
+# The cell also shows what the tie-break decides: had `an a` won in round 2, the same three pieces would cut `cabana` differently.
 
 # %%
 fruit = tokenization.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
@@ -156,11 +162,11 @@ assert fruit.tokens("ananas") == ["an", "ana", "s"]
 
 first, second, third = fruit.merges
 exchanged = tokenization.BPETokenizer(fruit.vocab, [first, third, second])
-for tokenizer in (fruit, exchanged):
-    print("·".join(tokenizer.tokens("cabana")))
+for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
+    print(name, "·".join(tokenizer.tokens("cabana")))
 
 # %% [markdown]
-# The explorer goes through the same rounds, and three more.
+# The explorer goes through the same rounds, and then three more.
 # Before each step, say which pair will win and what the text will look like after it.
 
 # %%
@@ -168,7 +174,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 
 # %% [markdown]
 # *Question:* in the rounds after the third every pair occurs once.
-# Is a piece that was learned from a single occurrence worth an id?
+# Which of the new pieces could help with another word, and which hold nothing but their own?
 #
 # ## The idea
 #
@@ -201,6 +207,8 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # | $V$ | ids in all: special tokens, 256 bytes, M merges | – | `vocab_size` |
 # | $x_1, \dots, x_T$ | ids of a text | (T,) | `ids` |
 #
+# In the formula for encoding, the merge $m_1$ acts: it writes its new symbol wherever its pair stands.
+#
 # Three decisions hide in these lines.
 #
 # - *Bytes, not characters.*
@@ -208,17 +216,19 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # - *Merges stay inside a pre-token.*
 #   Otherwise `dog.`, `dog!` and `dog?` would each become a piece of its own, and so would `of the`.
 # - *Special tokens stand outside.*
-#   A {term}`special token` such as `<|endoftext|>` is no text, it marks where a document ends, and no merge makes it.
+#   A {term}`special token` such as `<|endoftext|>` is no piece of text.
+#   It marks where a document ends, has an id of its own, and no merge makes it.
 #
 # The idea of merging pairs comes from data compression {cite:p}`gage1994`; {cite:t}`sennrich2016` made a tokenizer of it, and GPT-2 moved it from characters to bytes {cite:p}`radford2019`.
 #
 # The next cell shows GPT-2's pre-tokenization, and one pre-token as bytes.
-# For readability each byte has a printable sign: a space is written `Ġ`.
+# Not every byte can be printed, so each gets a printable sign: the space is written `Ġ`, and the two bytes of `é` are `Ã` and `©`.
 
 # %%
 pretokens = regex.findall(tokenization.GPT2_PATTERN, "It's 2 cafés, isn't it?")
 print(pretokens)
-print(list(pretokens[3].encode()), "=", spell(pretokens[3].encode()))
+cafes = pretokens[3].encode()
+print(list(cafes), "=", spell(cafes))
 
 # %% [markdown]
 # A space belongs to the word that follows it.
@@ -227,6 +237,8 @@ print(list(pretokens[3].encode()), "=", spell(pretokens[3].encode()))
 # ## In code
 #
 # Training is the definition, line by line: count all pairs, take the best, merge it everywhere, begin again.
+# Symbols are numbers here: 0 to 255 for the bytes, 256 for the first merge, and so on.
+# `BYTE_ORDER` says which byte is number 0, 1, 2: it is GPT-2's order, which starts at `!`.
 
 
 # %%
@@ -257,22 +269,22 @@ def train_plainly(word_counts, n_merges):
     merges = []
     for new in range(256, 256 + n_merges):
         counts = count_pairs(words)
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        best = min(counts, key=lambda pair: (-counts[pair], pair))  # ties: smallest
         merges.append(best)
         words = {merge(word, best, new): times for word, times in words.items()}
     return merges
 
 
 # %% [markdown]
-# `BYTE_ORDER` says which byte has id 0, 1, 2 and so on; it is GPT-2's order, which starts at `!`.
-#
 # The package's trainer is faster and must give the same merges, all of them, from a thousand tales.
+# Their vocabulary of 1,024 ids is one special token, 256 bytes, and merges for the rest.
 
 # %%
 word_counts = bpe.count_pretokens(stories, tokenization.GPT2_PATTERN)
 tales_bpe = tokenization.BPETokenizer.train(
-    stories, SMALL.model.vocab_size, special_tokens=["<|endoftext|>"]
+    stories, vocab_size=1024, special_tokens=["<|endoftext|>"]
 )
+assert len(tales_bpe.merges) == 1024 - 1 - 256
 merges = train_plainly(word_counts, n_merges=len(tales_bpe.merges))
 
 symbols = [bytes([byte]) for byte in BYTE_ORDER]
@@ -284,30 +296,33 @@ print("first:", *(spell(a + b) for a, b in tales_bpe.merges[:8]))
 print("last: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
 
 # %% [markdown]
-# The first merges are what English is full of: beginnings of words, and short words.
-# The last are longer: words of the tales, and parts that several words share.
+# The first merges are what English is full of: letters that often stand together, beginnings of words, the word `the`.
+# Among the last are whole words of the tales, beside scraps that only a few words share.
 #
 # Why is the package faster?
 # A merge changes few words.
-# So the package counts all pairs once, remembers which words hold which pair, and after a merge reads only the words that change, to correct the counts of the pairs beside the merged one.
-# The next cell counts the pairs that each way has to look at, a number that is the same on every computer.
+# So the package counts all pairs once, and remembers which words hold which pair.
+# After a merge it reads only the words that change, and corrects the counts of their pairs.
+# The next cell goes through the merges once more, and counts how many pairs each way has to look at: a measure of work that is the same on every computer.
 
 # %%
 sequences = [tuple(map(BYTE_ORDER.index, word)) for word in word_counts]
-recounting, correcting = 0, sum(len(word) - 1 for word in sequences)
+recounting = 0
+correcting = sum(len(word) - 1 for word in sequences)  # the first count
 for new, pair in enumerate(merges, start=256):
-    after = [merge(word, pair, new) for word in sequences]
-    for word, merged in zip(sequences, after, strict=True):
+    for i, word in enumerate(sequences):
+        sequences[i] = merge(word, pair, new)
         recounting += len(word) - 1
-        correcting += len(word) - 1 if len(merged) < len(word) else 0
-    sequences = after
+        if sequences[i] != word:
+            correcting += len(word) - 1
 print(f"recounting looks at {recounting:>9,} pairs")
 print(f"correcting looks at {correcting:>9,} pairs")
 assert recounting > 25 * correcting
 
 # %% [markdown]
-# A definition agreed among three is better than among two.
-# The library that most open models use, Hugging Face's `tokenizers`, breaks ties by the same rule, so it must learn the same vocabulary, id by id, and encode new stories equally.
+# Two programs by the same authors may share a mistake, so a third one is asked.
+# Hugging Face's `tokenizers`, the library of many open models, breaks ties by the same rule.
+# It must therefore learn the same vocabulary, id by id, and cut new stories in the same way.
 
 # %%
 if huggingface is None:
@@ -332,7 +347,8 @@ else:
 # ### Is it *un · believ · able*?
 #
 # Many introductions show that a subword tokenizer splits `unbelievable` into `un`, `believ` and `able`: a prefix, a stem and a suffix.
-# Three tokenizers can be asked: ours from the tales, one of the same make from the Python manual, and GPT-2's, with 50,000 merges from millions of web pages.
+# Three tokenizers can be asked: ours from the tales, one trained in the same way on the Python manual, and GPT-2's, with 50,000 merges from millions of web pages.
+# (The manual's pieces depend on the version of Python, so they are tested and not printed.)
 #
 # *Predict:* which of the three will cut the word like that?
 # Will a space before the word, or a capital letter, make a difference?
@@ -350,18 +366,18 @@ for text in ["unbelievable", " unbelievable", "Unbelievable", "UNBELIEVABLE"]:
         assert tokenizer.decode(tokenizer.encode(text)) == text  # nothing is lost
         assert tokenizer.tokens(text) != ["un", "believ", "able"]
 
-believ = [piece for piece in gpt2.vocab if b"believ" in piece]
-print("shortest with believ:", *sorted(believ, key=len)[:4])
+believ = [piece.decode() for piece in gpt2.vocab if b"believ" in piece]
+print("GPT-2's shortest with believ:", sorted(believ, key=len)[:4])
 assert b"believ" not in gpt2.vocab
 
 # %% [markdown]
-# The spirit of the claim holds: the word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
-# Its letter does not hold: none of the three cuts the word into `un·believ·able`.
+# Half of the claim holds: the word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
+# The other half does not: none of the three cuts the word into `un·believ·able`.
 # In the middle of a text, after a space, GPT-2 has the whole word as one token.
-# At the start of a text it has `un·bel·iev·able`, although a grammar book would call `believ` the stem.
-# The last line shows why no text at all can give the piece `believ`: GPT-2's whole vocabulary lacks it.
+# At the start of a text it has `un·bel·iev·able`, which cuts the stem in two.
+# The last line shows why: no piece of GPT-2's is `believ`, so no text can give it.
 # The letters are frequent, but behind a space, and there they were merged with the space and with what follows.
-# A capital makes it worse, for `U` is another byte than `u`.
+# Capitals throughout are worst, for `U` is another byte than `u`, and merges of small letters cannot help.
 #
 # Pieces are what was frequent in the training text, and what earlier merges left over.
 # Where they coincide with prefixes and stems it is because those are frequent too {cite:p}`bostrom2020`.
@@ -373,7 +389,7 @@ assert b"believ" not in gpt2.vocab
 MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 
 # %% [markdown]
-# *Question:* which merge is open to the second copy and not to the first?
+# *Question:* which is the first pair that only the second copy has, and which later merges need its product?
 #
 # ### What a text costs
 #
@@ -402,12 +418,13 @@ TokenExplorer(
 )
 
 # %% [markdown]
-# *Question:* a simple emoji is one character; how many tokens is it for GPT-2, and does one of them alone mean anything?
+# *Question:* the shrug 🤷 is one character; how many tokens is it for GPT-2, and can one of them be read alone?
 #
 # ### Numbers
 #
 # Written addition works column by column, so units must stand above units.
-# The next cell asks where GPT-2 cuts the numbers of four digits, and where two other pre-tokenizations would let them be cut: GPT-4's, and one with single digits.
+# The next cell asks where GPT-2 cuts the numbers of four digits (`2+2` means two digits and two).
+# Then it shows where the pre-tokenization alone cuts: GPT-2's, GPT-4's, and one with single digits.
 
 # %%
 cuts = Counter()
@@ -420,33 +437,35 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 
 # %% [markdown]
 # GPT-2 has five ways to cut a number of four digits, and which one it takes depends on which digits stood together often on the web.
-# GPT-4's pattern allows at most three digits at a time, counted from the left, so how many digits the last piece holds depends on the length of the number, and `123` counts tens in one of these numbers and tens of thousands in the other.
+# GPT-4's pattern allows at most three digits at a time, counted from the left.
+# So `123` counts tens in one of these numbers and tens of thousands in the other.
 # Single digits are regular, and make the text longer.
-# The choice is felt: models that read groups from the right make fewer errors in addition {cite:p}`singh2024`.
+# The choice is felt: GPT-3.5 and GPT-4 make fewer errors in addition when commas force them to read groups from the right {cite:p}`singh2024`.
 #
 # ### Code
 #
-# A Python program is full of blanks at the start of its lines.
-# The next cell counts the tokens of the small function above, and how many of them are a single blank.
+# A Python program has many spaces at the start of its lines.
+# The next cell counts the tokens of the small function above, and how many of them are a single space.
 
 # %%
 pieces = gpt2.tokens(code)
-print(f"GPT-2: {len(pieces)} tokens, {pieces.count(' ')} of them a single blank")
+print(f"GPT-2: {len(pieces)} tokens, {pieces.count(' ')} of them a single space")
 fewer = len(docs_bpe.encode(code)) < len(pieces)
 print(f"the manual's tokenizer needs fewer tokens: {fewer}")
-print(f"ids: {docs_bpe.vocab_size:,} against {gpt2.vocab_size:,}")
-two = b"  "
-print(f"two blanks are a piece: {two in docs_bpe.vocab} against {two in gpt2.vocab}")
+print(f"although it has {docs_bpe.vocab_size:,} ids against {gpt2.vocab_size:,}")
+for name, tokenizer in [("manual", docs_bpe), ("GPT-2", gpt2)]:
+    print(f"{name}: two spaces are a piece: {b'  ' in tokenizer.vocab}")
 
 # %% [markdown]
-# GPT-2 learned from the prose of web pages, and has not even a piece of two blanks.
+# GPT-2 learned from the prose of web pages, and does not even have a piece of two spaces.
 # A tokenizer of a fraction of its size that learned from Python's manual does better on Python.
 # A tokenizer is good for the kind of text it was trained on.
-# When GPT-3 was made into a programmer's model, pieces for runs of blanks were added to its vocabulary, and code became much shorter {cite:p}`chen2021`.
+# When GPT-3, which has GPT-2's tokenizer, was made into a programmer's model, pieces for runs of spaces were added, and code took over a quarter fewer tokens {cite:p}`chen2021`.
 #
 # ### Languages
 #
-# The same holds for languages, and there it is a matter of fairness, for users pay by the token and the {term}`context window` is counted in tokens.
+# The same holds for languages, and there it is a matter of fairness.
+# Users of a hosted model pay by the token, and the {term}`context window`, the most that a model can read at once, is counted in tokens.
 # The text is the same sentence in eleven languages: the beginning of Article 1 of the Universal Declaration of Human Rights {cite:p}`un1948`.
 #
 # *Predict:* Hindi writes the sentence with somewhat more characters than English.
@@ -488,17 +507,21 @@ assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
 # %% [markdown]
 # The same sentence costs over ten times as much in Hindi as in English, and six times as much in Vietnamese, which uses Latin letters.
 # Bytes explain a part of it, since UTF-8 writes other scripts with two to four bytes per character.
-# The rest is GPT-2's training text: these languages hardly occurred in it, so hardly a merge was spent on them.
+# The rest is GPT-2's training text, from which pages in other languages had been removed on purpose {cite:p}`radford2019`: hardly a merge was spent on them.
 # Larger vocabularies from more balanced text narrow the gap and do not close it {cite:p}`petrov2023`.
-# Read tokens per character with care: by that measure Chinese looks dear, yet a Chinese character says more, and the sentence is among the cheaper ones.
+# Read tokens per character with care: by that measure Chinese looks expensive, yet a Chinese character says more, and the sentence is among the cheaper ones.
 #
 # ### How large should the vocabulary be?
 #
-# Every merge makes texts shorter, and adds one row to the embedding, the table that holds one vector for each id.
-# The next cell trains tokenizers of several sizes on the tales, and asks two things of each: how many tokens is a new story, and which share of the parameters of this course's small model would the embedding be?
+# Every merge makes texts shorter.
+# It also costs parameters: a model begins with a table, the {term}`embedding`, that holds one vector for each id, so every merge adds a row to it.
+# The next cell trains tokenizers of several sizes on the tales, and asks two things of each.
+# How many tokens has a new story?
+# And which share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
+#
+# *Predict:* do the last thousand merges shorten a story as much as the first hundred?
 
 # %%
-assert SMALL.model.vocab_size == 1024
 sizes = [257, 384, 512, 768, 1024, 1536, 2048, 3072]
 per_story, share = [], []
 for size in sizes:
@@ -506,7 +529,8 @@ for size in sizes:
     tokens = sum(len(tokenizer.encode(text)) for text in new_stories) / len(new_stories)
     config = replace(SMALL.model, vocab_size=size)
     part = parameter_counts(config)["embedding"] / n_parameters(config)
-    print(f"V = {size:4}: {tokens:3.0f} tokens per story, embedding {part:.0%}")
+    mark = " ← SMALL" if config == SMALL.model else ""
+    print(f"V = {size:4}: {tokens:3.0f} tokens per story, embedding {part:.0%}{mark}")
     per_story.append(tokens)
     share.append(part)
 
@@ -525,19 +549,20 @@ assert per_story == sorted(per_story, reverse=True)
 assert share == sorted(share)
 assert per_story[0] > 2 * per_story[2]
 assert per_story[4] < 2 * per_story[-1]
-assert share[4] < 1 / 2 < share[-1]
+assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 
 # %% [markdown]
 # The first 255 merges more than halve a story, from 257 ids to 512; the two thousand from 1,024 to 3,072 do not halve it again.
-# The price rises all the while: more rows to learn, each of them seen less often.
-# The models of the following chapters use a vocabulary of 1,024: most of the gain is had by then, and the embedding is under half of the parameters.
-# Real models have more text and far wider layers, so their best size is larger: tens or hundreds of thousands {cite:p}`tao2024`.
+# The price rises all the while: there are more rows to learn, and each is seen less often.
+# The small model takes the size marked in the list: most of the gain is had by then, and the embedding is still under half of the parameters.
+# Large models have far more text and far larger layers, so that a large table is a small share, and their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
 #
 # ### What breaks it
 #
 # **Special tokens in user text.**
 # A user can type `<|endoftext|>`.
-# If it were read as the end of a document, the user could cut off a system's instructions, so `encode` reads it as plain text unless it is told otherwise.
+# Read as the real end of a document, it would tell the model that whatever stood before, a system's instructions too, belongs to another document.
+# So `encode` reads it as plain text unless it is told otherwise.
 
 # %%
 text = "Bye.<|endoftext|>"
@@ -547,14 +572,15 @@ for allowed in ([], "all"):
     assert gpt2.decode(gpt2.encode(text, allowed)) == text
 
 # %% [markdown]
-# The text is the same, the ids are not.
+# Both decode to the same text, but the ids differ.
 # Allow special tokens only in text that you wrote yourself.
 #
 # **Half characters.**
 # An emoji is several bytes, and GPT-2 spreads them over several tokens.
 # A model that stops in between leaves bytes that are no text; they are shown as `�` (U+FFFD).
 # Code that shows text while it is written must wait for the rest, as `decode_iterable` does.
-# In the other direction, half of a UTF-16 pair is no character and is refused.
+# In the other direction, a Python string can hold half of an emoji, a lone *surrogate*, left by programs that count in units of two bytes.
+# It is no character, UTF-8 cannot write it, and `encode` refuses it.
 
 # %%
 ids = gpt2.encode("so 👍")
@@ -566,9 +592,11 @@ except ValueError as error:
     print(f"ValueError: {error}")
 
 # %% [markdown]
-# **Ids that are valid and that the model never met.**
+# **Tokens that the model has hardly met.**
+# A prompt is a text that a model is to continue.
 # Words carry the space before them, so a lone space at the end of a prompt is a token that training text hardly ever shows before a word.
-# A whole token can be strange to a model as well, for tokenizer and model may be trained on different text: GPT-2's vocabulary has the name of a web forum's user.
+#
+# A long token can be strange to a model as well, for the text that trained the tokenizer need not be the text that trained the model: one of GPT-2's tokens is the name of a user of a web forum.
 
 # %%
 whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
@@ -588,12 +616,12 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 #
 # - A word vocabulary loses every new word, and real text always has new words; characters and bytes lose nothing but make texts several times as long.
 # - Byte-pair encoding starts from bytes and merges the most frequent pair of neighbours, again and again; encoding applies the merges in the order in which they were learned.
-# - Its pieces are frequent strings, not meaningful ones: `unbelievable` is one token behind a space and several without it, and none of them is `believ`.
-# - A tokenizer is cheap for text like its training text, and dear for other languages, numbers and code.
+# - Its pieces are frequent strings, not meaningful ones: for GPT-2 `unbelievable` is one token behind a space and several without it, and none of them is `believ`.
+# - A tokenizer needs few tokens for text like its training text, and many for other text: GPT-2's for code and for languages other than English.
 # - A larger vocabulary shortens texts, with falling returns, and costs embedding parameters.
 #
 # *In practice* most large models use byte-level BPE as in this chapter, with other patterns and larger vocabularies: Llama 3's is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
-# The main alternative starts from a large vocabulary and prunes it by likelihood {cite:p}`kudo2018`.
+# The main alternative, the unigram model, starts from a large vocabulary and drops, again and again, the pieces without which the corpus stays most probable {cite:p}`kudo2018`.
 # Models that read bytes directly exist, and pay for it in length or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
 # The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.
 #
@@ -602,8 +630,8 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 # ### Exercise 1 (check): predict the pieces
 #
 # With the three merges from *By hand* (`a n`, `b an`, `an a`, in this order), how are `bananas`, `Ananas` and `mañana` cut?
-# The last one needs a thought about bytes: `ñ` is two of them, which print as `\xc3` and `\xb1`.
-# Write your answer as a dictionary from word to list of pieces and try `checks.predict_pieces(answer)`.
+# The last one needs a thought about bytes: `ñ` is two of them, which are shown as `\xc3` and `\xb1`.
+# Write your answer as a dictionary from word to list of pieces, the two bytes as `"\\xc3"` and `"\\xb1"`, and try `checks.predict_pieces(answer)`.
 
 # %% tags=["hide-cell", "solution"]
 answer = {
@@ -618,6 +646,7 @@ checks.predict_pieces(answer)
 #
 # The chapter showed training and left encoding to the package.
 # Write it: from a pre-token and the merges, in the order learned, to the list of pieces.
+# A piece is of type `bytes` here, and so is each half of a merge.
 #
 # ```python
 # def encode_pretoken(pretoken: bytes, merges: list[tuple[bytes, bytes]]) -> list[bytes]: ...
@@ -647,8 +676,8 @@ checks.encode_pretoken(encode_pretoken)
 # ```
 #
 # Check it with `checks.longest_match(longest_match)`.
-# Then compare it with byte-pair encoding on `ananas`, and on all pre-tokens of the new stories: are there pre-tokens that it cuts differently?
-# Could one train a model with one and use it with the other?
+# Then compare it with byte-pair encoding on `ananas`, and on all pre-tokens of the new stories (`bpe.count_pretokens` lists them): are there any that it cuts differently?
+# Could a model be trained with one way of cutting and used with the other?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -663,7 +692,8 @@ def longest_match(pretoken, vocab):
 
 
 checks.longest_match(longest_match)
-print(longest_match(b"ananas", set(fruit.vocab)), "but", fruit.tokens("ananas"))
+longest = [piece.decode() for piece in longest_match(b"ananas", set(fruit.vocab))]
+print(longest, "but", fruit.tokens("ananas"))
 differ = 0
 for word in bpe.count_pretokens(new_stories, tokenization.GPT2_PATTERN):
     greedy = longest_match(word, set(tales_bpe.vocab))
@@ -678,17 +708,19 @@ assert differ > 0  # so the model would meet pieces that it did not learn there
 #
 # - (a) Show that $B / L \le T \le B$, where $L$ is the length of the longest piece in bytes.
 # - (b) Show that one more merge, learned after all others, never makes $T$ larger, for any text.
-# - (c) A story of the tales carries $H$ nats on average, and an end token follows each story.
+# - (c) Let $H$ be the {term}`entropy` of the tales, in nats per story, and let an end token follow each story.
 #   Show that for any tokenizer with $V$ ids the mean number of tokens, end token included, is at least $H / \ln V$.
+#   You may use Shannon's theorem: a code with $V$ signs from which every message can be read back needs at least $H / \ln V$ signs per message on average {cite:p}`shannon1948`.
 #
 # How far above the third bound is the tokenizer of the tales, and what makes up the difference?
+# (`story.log_prob` is the logarithm of a story's probability; minus its mean over many stories estimates $H$.)
 
 # %% tags=["hide-cell", "solution"]
 # (a) Each token is at least 1 and at most L bytes long, and together they are B bytes.
 # (b) Encoding with M + 1 merges is encoding with M, then applying the last one;
 # a merge puts one symbol where two stood, or finds nothing.
-# (c) Sequences that end in the end token are a code that can be read back, with V
-# signs; Shannon: no such code needs fewer than H / ln V signs on average.
+# (c) Decoding gives the story back, and the end token shows where the next begins.
+# So a tokenizer is a code with V signs that can be read back, and Shannon applies.
 # The excess is what a model can learn: tokens are far from equally likely.
 longest = max(map(len, tales_bpe.vocab))
 for text in new_stories:
@@ -732,6 +764,7 @@ for read, other in [("tales", "manual"), ("manual", "tales")]:
 #
 # Check it with `checks.digit_groups(digit_groups)`.
 # Can you say it as one regular expression, so that it can be part of a pre-tokenization pattern?
+# (A lookahead, `(?=…)`, can demand that what follows is a number of full groups.)
 
 # %% tags=["hide-cell", "solution"]
 from_the_right = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"

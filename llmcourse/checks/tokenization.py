@@ -10,6 +10,7 @@ from llmcourse.tokenization import BPETokenizer
 Merges = list[tuple[bytes, bytes]]
 
 FRUIT_MERGES: Final[Merges] = [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
+_AS_SHOWN: Final = str.maketrans({"\xc3": "\\xc3", "\xb1": "\\xb1"})  # if written as is
 _TEXT: Final = (
     "The tanner and the banner-man ran an errand: a banana for Anna, "
     "an ananas for Hannah, and no bananas for the bandit at all."
@@ -48,7 +49,7 @@ def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
         assert word in answer, (
             f"the answer lacks {word!r}: give a list of pieces for each word"
         )
-        got = list(answer[word])
+        got = [piece.translate(_AS_SHOWN) for piece in answer[word]]
         assert "".join(got) == "".join(right), (
             f"the pieces of {word!r} must spell it in full, got {got}"
         )
