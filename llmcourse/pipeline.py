@@ -66,7 +66,8 @@ SMALL = PipelineConfig(
         context_length=208,
         learning_rate=8e-3,
         warmup_steps=200,
-        eval_interval=500,
+        eval_interval=200,
+        eval_windows=32,
     ),
 )
 """A minute on one core: the sizes of the chapter *pipeline*."""

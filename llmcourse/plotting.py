@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib_inline import backend_inline
 
+from llmcourse.pretraining import History
+
 STYLE = Path(__file__).with_name("course.mplstyle")
 LINE_STYLES = ("-", "--", "-.", ":")
 
@@ -24,8 +26,8 @@ def use_course_style() -> None:
 
 def plot_loss(
     ax: Axes,
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    levels: Mapping[str, float],
+    curves: Mapping[str, tuple[Sequence[float | int], Sequence[float | int]]],
+    levels: Mapping[str, float | int],
 ) -> None:
     """Draw losses over training and the levels to compare them with.
 
@@ -44,26 +46,43 @@ def plot_loss(
                 f"got {len(tokens)} and {len(losses)}"
             )
         ax.plot(tokens, losses, LINE_STYLES[number % len(LINE_STYLES)], label=name)
-    right = max(tokens[-1] for tokens, _ in curves.values())
+    beside = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
     for name, level in levels.items():
         ax.axhline(level, color="0.45", linestyle=":", linewidth=1)
-        ax.annotate(
-            name,
-            (right, level),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            color="0.35",
-        )
+        ax.text(1.01, level, name, transform=beside, va="center", fontsize=8)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(xlabel="tokens seen", ylabel="loss (nats/token)")
     if len(curves) > 1:
         ax.legend()
 
 
+def plot_history(
+    ax: Axes, history: History, tokens_per_step: int, levels: Mapping[str, float | int]
+) -> None:
+    """Draw the losses of a training, on its batches and on held-out text.
+
+    Args:
+        ax: Where to draw.
+        history: What `pretrain` returned.
+        tokens_per_step: Batch size times context length.
+        levels: As in `plot_loss`.
+    """
+    updates, evaluations = history.updates, history.evaluations
+    curves = {
+        "training batches": (
+            [update.step * tokens_per_step for update in updates],
+            [update.loss for update in updates],
+        ),
+        "held-out text": (
+            [evaluation.step * tokens_per_step for evaluation in evaluations],
+            [evaluation.loss for evaluation in evaluations],
+        ),
+    }
+    plot_loss(ax, curves, levels)
+
+
 def plot_bars(
-    ax: Axes, values: Mapping[str, float], label: str, digits: int = 2
+    ax: Axes, values: Mapping[str, float | int], label: str, digits: int = 2
 ) -> None:
     """Draw one horizontal bar for each named value, with the value at its end.
 

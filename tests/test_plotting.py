@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from llmcourse import plotting
+from llmcourse.pretraining import Evaluation, History, Update
 
 
 @pytest.fixture
@@ -24,6 +25,20 @@ def test_loss_curves_and_levels_are_drawn_where_they_belong(ax):
     assert training.get_linestyle() != held_out.get_linestyle()
     assert [text.get_text() for text in ax.texts] == ["floor"]
     assert "nats/token" in ax.get_ylabel()
+
+
+def test_a_history_is_drawn_over_the_tokens_seen(ax):
+    history = History(
+        updates=[
+            Update(step=n, loss=9.0 - n, learning_rate=0.1, gradient_norm=1.0)
+            for n in (1, 2)
+        ],
+        evaluations=[Evaluation(step=0, loss=9.5), Evaluation(step=2, loss=7.5)],
+    )
+    plotting.plot_history(ax, history, 10, {"log V": 9.2})
+    batches, held_out, _ = ax.lines
+    assert batches.get_xydata().tolist() == [[10, 8], [20, 7]]
+    assert held_out.get_xydata().tolist() == [[0, 9.5], [20, 7.5]]
 
 
 def test_bars_carry_their_values_from_top_to_bottom(ax):
