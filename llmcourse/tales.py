@@ -41,6 +41,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from llmcourse.grammar import Grammar, Story
 
 __all__ = [
+    "Encoder",
     "Estimate",
     "Story",
     "bits_per_byte",
