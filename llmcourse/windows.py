@@ -1,9 +1,9 @@
 """A long run of tokens, cut into the windows that a model is trained on.
 
-tokens    4 7 1 | 3 3 9 | 0 5 2 | 6 …          context_length 3
-windows   4 7 1 3
-                3 3 9 0                 a window has one token more:
-                        0 5 2 6         the target of its last position
+    tokens    4 7 1 | 3 3 9 | 0 5 2 | 6 …          context_length 3
+    windows   4 7 1 3
+                    3 3 9 0                 a window has one token more:
+                            0 5 2 6         the target of its last position
 
 Where documents matter, windows can be made to begin with one: see `start_token`.
 """
