@@ -310,8 +310,8 @@ print("\n\n".join(stories))
 # Lower the temperature and see the likely grow; raise it and see the noise come back; then draw.
 
 # %%
-prompt = documents[1].text[:60].rsplit(" ", 1)[0]
-ids = torch.tensor([[0, *tokenizer.encode(prompt)]])
+prompt = "Once upon a time there was a"
+ids = torch.tensor([[train_tokens[0], *tokenizer.encode(prompt)]])  # the end mark first
 with torch.no_grad():
     logits = model(ids)[0, -1]  # (V,)
 best = logits.topk(40)
