@@ -29,7 +29,7 @@ from llmcourse.tales import Estimate, entropy_per_token
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
-STAGES_TO_COME = ("fine-tuning", "instruction tuning", "RLHF", "deployment")
+STAGES_TO_COME = ("fine-tuning", "RLHF", "deployment")
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
 

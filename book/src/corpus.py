@@ -198,7 +198,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # \quad \text{for every model } Q .
 # $$
 #
-# The right side is the {term}`cross-entropy` of $Q$: the loss that training minimises.
+# The right side is the {term}`cross-entropy` of $Q$, the mean surprise of a model, called its *loss*, which training minimises; with natural logarithms its unit is the {term}`nat`.
 # It never falls below $H$, in the mean, whatever the model {cite:p}`cover2006`.
 # For human text $H$ is unknown; for text from a known source it is the floor under every loss.
 #
@@ -295,8 +295,8 @@ print("kept:", [document.name for document in kept])
 assert max(frequent_runs(kept).values()) == 1
 
 # %% [markdown]
-# Each step says what it removed and why, with an example of each reason; nothing disappears in silence.
-# Twelve pages were three texts, and after cleaning no run of five words stands in them twice.
+# Each step says how much it removed and why, with examples; the page that boilerplate removal took away is `empty`, which had no text left.
+# Seven of the twelve pages were copies of three texts, the other five were not wanted, and in what is kept no run of five words stands in two lines.
 
 # %% [markdown]
 # ## Experiment
@@ -345,10 +345,10 @@ _ = ax.legend()
 # %% [markdown]
 # The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
 # Short bands find more, and long bands are choosier; both see nearly every copy that differs in little.
-# The place of the rise is chosen by choosing $b$ and $r$, and more hashes make it steeper.
+# The rise is near $(1/b)^{1/r}$; misses become common towards it and below, and by the formula more hashes make it steeper.
 #
-# What LSH proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
-# The slow way, all pairs, gives the truth to compare with.
+# Finding candidates by equal bands is called locality-sensitive hashing, LSH; what it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
+# The slow way, all pairs, gives the truth: *recall* is the share of the true pairs that was reported, *precision* the share of the reported pairs that is true.
 # The following numbers depend on the documentation of your Python's version; the assertions hold for all of them.
 
 # %% tags=["nbval-ignore-output"]
@@ -416,7 +416,7 @@ assert overlaps
 
 # %% [markdown]
 # A section of the reference stands once as a topic of its own and once inside a longer chapter.
-# The two are not *similar*, for most of the longer text is something else, so no threshold on Jaccard similarity finds them; yet what is tested is contained in what was learned.
+# The two are not *similar*, for most of the longer text is something else, so no threshold that is high enough to spare different texts finds them; yet what is tested is contained in what was learned.
 # That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
 #
 # How much does it matter?
@@ -463,7 +463,7 @@ assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 # %% [markdown]
 # On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
 # On the leaked ones it goes on improving, by heart, and falls *below the floor*.
-# No model can do so honestly, except by luck on a small sample, so a known floor is also a detector of leaks.
+# The dotted floor is the mean true surprise of these 200 stories; no model can be far below it honestly, so a known floor is also a detector of leaks.
 # With human text there is no such alarm: the score over all 200 stories would look better, the more so the more the model can remember.
 #
 # The check finds the leak by the runs that are shared.
@@ -521,7 +521,7 @@ assert np.isclose(sum(exactly), -story.log_prob)
 assert certain > len(exactly) / 2
 
 # %% [markdown]
-# More than half of the words can be told in advance, by a reader who forgets nothing.
+# More than half of the words of this story can be told in advance, by a reader who knows the grammar and forgets nothing.
 #
 # In the explorer, warm words are surprising.
 # Move along a story with the slider, and compare the first mention of a name, a colour or a garment with the second.
@@ -544,7 +544,7 @@ SurpriseExplorer(
 #
 # Now the whole source.
 # A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise {cite:p}`deletang2024`.
-# So all of them can be compared on the same 1,000 stories, in {term}`bits per byte`, with the floor: the entropy of the grammar, computed exactly, without a sample.
+# So all of them can be compared on the same 1,000 stories, though the counts have seen 2,000 others and the compressors start from nothing, in {term}`bits per byte`, with the floor: the entropy of the grammar, computed exactly, without a sample.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of bits per byte, longest first: gzip, counts of single words, xz, bz2, counts of pairs, counts of runs of three; the floor is a small fraction of all of them."}}
 data = "\n".join(story.text for story in stories).encode()
@@ -638,7 +638,7 @@ for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.ite
     print(f"{name}: {fault} is {value:.3g}; language {corpus.guess_language(text)}")
 
 # %% [markdown]
-# Verse is short, lists and tables have short words and few letters, code has no function words, and all of them go.
+# The poem has too few words, and list, code and table have words that are too short; each is stopped by the first rule that it breaks, and all of them go.
 # A model trained on what is left has seen little of them.
 # The harm is not spread evenly: a widely used list of forbidden words was found to remove text by and about minorities more often than other text {cite:p}`dodge2021`.
 # The remedy is the report: look at what each rule removes, and decide with open eyes.
@@ -647,7 +647,7 @@ for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.ite
 # ## Takeaways
 #
 # Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate is the Jaccard similarity.
-# LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, and all others never.
+# LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
 # A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
 # Test text is kept apart by a hash of the document and searched for by shared runs of words, for a leak makes a model that remembers look like a model that understands.
 # The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.

@@ -92,7 +92,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 
 # %% [markdown]
 # Two things of this toy hold for every model in this book.
-# The loss starts at the logarithm of the vocabulary's size.
+# With small random weights the loss starts near the logarithm of the vocabulary's size.
 # And it ends, at best, at a floor that is not zero: the {term}`entropy` of the text.
 
 # %% [markdown]
@@ -168,7 +168,7 @@ print(tokenizer.tokens(documents[0].text[:70]))
 
 # %% [markdown]
 # Most words of this small world have become one piece.
-# The documents now stand one after the other as one row of numbers, with a mark at the end of each.
+# The documents now stand one after the other as one row of numbers, with a mark, number 0, before the first and after each.
 
 # %%
 train_tokens, valid_tokens = (
@@ -198,8 +198,8 @@ assert abs(untrained_loss - log_vocab) < 0.2
 print(f"log V = {log_vocab:.2f} nats/token")
 
 # %% [markdown]
-# One step of learning takes a handful of windows from the text, asks the model at every place for the next token, and moves all weights a little in the direction that makes the true ones likelier.
-# Nothing else is in the loop, here in full.
+# One step of learning takes a batch of windows (stretches of the text; in this page's training, one per step), asks the model at every place for the next token, and moves all weights a little in the direction that makes the true ones likelier.
+# Here is the loop; `make_optimizer` chooses how gradients move weights, `learning_rate` how far, and clipping limits a gradient that is too large.
 
 
 # %%
@@ -241,7 +241,7 @@ torch.testing.assert_close(mine, [update.loss for update in theirs.updates])
 # *Predict*: the loss starts at $\ln V$.
 # After less than a minute of learning, on one processor core, how much of the way to the floor will be done: a quarter, half, nearly all?
 #
-# First the floor, exact for a hundred held-out stories, and two simple models to compare with: one that knows only how frequent each token is, and one that also knows the token before.
+# First the floor, estimated by the exact price of a hundred held-out stories, and, on all held-out text, two simple models: one that knows only how frequent each token is, and one that also knows the token before.
 
 # %%
 prices = [-tales.log_prob(document.text) for document in held_out]  # nats, exact
@@ -287,10 +287,11 @@ _ = ax.set(ylim=(0, log_vocab * 1.08))
 # %% [markdown]
 # More than four fifths of the way are done, and the last fifth is the hard one: the loss is still well above the floor.
 # The first few steps teach which tokens are frequent, the next which pairs are; the long rest is what only a model with a memory of the text can learn.
-# Text that was learned from and text that was not cost about the same, so the model has learned the language, not the stories.
+# The two curves run together because the training takes less than one pass: every training window, too, is priced before the model has learned from it.
 #
 # What does it write now?
 # The mark between documents is its only prompt.
+# The {term}`temperature` divides the scores before the softmax, so below 1 likely tokens become likelier still.
 
 # %%
 stories = [write(model, tokenizer, temperature=0.5, seed=seed) for seed in range(3)]
@@ -302,7 +303,7 @@ print("\n\n".join(stories))
 # %% [markdown]
 # The beginnings are those of real tales, and so are many sentences.
 # Look for what a minute was too short for: words glued together from wrong pieces, a name or a pronoun that changes half way, a thing that is lost in one place and found in another, a story that forgets its beginning.
-# Those are the facts that decide words far away, and {doc}`corpus` shows how the grammar plants them.
+# All but the first need facts from far back in the story; {doc}`corpus` shows how the grammar plants them.
 #
 # ### Explore: what the model knows of the next word
 #
@@ -347,7 +348,7 @@ print("a line of code costs more than with no model at all:", foreign_loss > log
 # A language model is a function from the tokens so far to a probability for every token that could come next, and pretraining makes the tokens that really came likelier, at every place of every text.
 # With random weights its loss is the logarithm of the vocabulary's size.
 # No model can go below the entropy of the text, on average over new text; here that floor is known, and a minute of training does most of the way to it.
-# What is left of the way is long-range: facts that a story named early and needs late.
+# What is left of the way is partly long-range, facts that a story names early and needs late, and partly plain spelling; this page does not measure the shares.
 # A model knows the text that it has read, and is confidently wrong elsewhere.
 #
 # *In practice*: the stages are the same, the sizes are not.
@@ -430,7 +431,8 @@ assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoo
 # ### Exercise 5 (explore): temperature and truth
 #
 # `tales.parse(text)` raises `ValueError` if a text is not a story of the grammar, and the message says at which word the text stops fitting.
-# Write twenty stories at each of the temperatures 0.3 and 1.5 and find out how many words fit, on average.
+# Write twenty stories with `write(model, tokenizer, temperature=t, seed=s)` at each of the temperatures 0.3 and 1.5.
+# The error says `at word N`, so N − 1 words fit, and all of them if there is no error: how many on average?
 # What does the temperature trade for what?
 
 
@@ -450,7 +452,7 @@ for temperature in (0.3, 1.5):
     ]
     fit[temperature] = sum(map(fitting_words, texts)) / 20
 print({t: f"{n:.0f} words fit" for t, n in fit.items()})
-assert fit[0.3] > 2 * fit[1.5]  # safer words, and fewer different stories
+assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
 
 # %% [markdown]
 # ## Sources
