@@ -13,6 +13,7 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -233,6 +234,7 @@ def pipeline(
 
     `llmcourse pipeline "notes/**/*.txt"`
     """
+    torch.set_num_threads(1)  # for matrices this small a second thread only waits
     training = replace(stages.SMALL.pretraining, steps=steps)
     config = replace(stages.SMALL, n_stories=n_stories, pretraining=training, seed=seed)
     documents = _documents(sources, n_stories, seed) if sources else None
