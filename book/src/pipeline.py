@@ -270,6 +270,7 @@ assert floor < loss < baselines["bigram"] < baselines["unigram"]
 done = (log_vocab - loss) / (log_vocab - floor)
 assert done > 0.8
 assert loss > 1.5 * floor
+assert SMALL.pretraining.steps < len(splits["train"])  # one window a step
 
 # %% [markdown]
 # The last digits of a training differ between processors, so the next output may differ from yours a little; the assertions above may not.
