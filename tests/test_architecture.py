@@ -14,7 +14,7 @@ LAYERS = (
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing",
-    "sources generation pretraining pretrained",
+    "sources generation pretraining pretrained inspection",
     "corpus",
     "pipeline plotting widgets checks",
     "cli",
