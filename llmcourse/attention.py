@@ -210,10 +210,21 @@ class GroupedQueryAttention(nn.Module):
     With as many key-value heads as query heads this is multi-head attention. Fewer
     make the key-value cache smaller by the same factor.
 
-    Source: Ainslie et al. (2023), "GQA"; no biases, as in Llama.
+    Args:
+        d_model: Width of the vectors.
+        n_heads: Query heads.
+        n_kv_heads: Key-value heads.
+        bias: Whether the four projections add a bias, as in GPT-2; not so in Llama.
+
+    Raises:
+        ValueError: If the heads do not divide as they must.
+
+    Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2.
     """
 
-    def __init__(self, d_model: int, n_heads: int, n_kv_heads: int) -> None:
+    def __init__(
+        self, d_model: int, n_heads: int, n_kv_heads: int, *, bias: bool = False
+    ) -> None:
         super().__init__()
         if d_model % n_heads or n_heads % n_kv_heads:
             raise ValueError(
@@ -221,16 +232,16 @@ class GroupedQueryAttention(nn.Module):
                 f"got {d_model}, {n_heads} and {n_kv_heads}"
             )
         self.d_head = d_model // n_heads
-        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=False)
-        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=False)
-        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=False)
-        self.output = nn.Linear(n_heads * self.d_head, d_model, bias=False)
+        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
+        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.output = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
 
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
-        cos: Float[Tensor, "query half"],
-        sin: Float[Tensor, "query half"],
+        cos: Float[Tensor, "query half"] | None = None,
+        sin: Float[Tensor, "query half"] | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "batch query d_model"]:
@@ -238,7 +249,8 @@ class GroupedQueryAttention(nn.Module):
 
         Args:
             x: One vector per position.
-            cos: Of the positions' angles, see `rope_tables`.
+            cos: Of the positions' angles, see `rope_tables`; None turns nothing,
+                where positions were added to the vectors before.
             sin: Likewise.
             cache: Holds the positions before these; these are written to it.
             layer: Which layer of the cache is ours.
@@ -248,9 +260,10 @@ class GroupedQueryAttention(nn.Module):
             projection(x).view(heads).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )  # (B, H, T, d_head), (B, K, T, d_head) twice
-        # Queries and keys are turned alike: in one go, it takes half the calls.
-        turned = apply_rope(torch.cat((query, key), dim=1), cos, sin)
-        query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
+        if cos is not None and sin is not None:
+            # Queries and keys are turned alike: in one go, it takes half the calls.
+            turned = apply_rope(torch.cat((query, key), dim=1), cos, sin)
+            query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
         if cache is not None:
             key, value = cache.update(layer, key, value)  # (B, K, S, d_head)
         context = causal_attention(query, key, value)  # (B, H, T, d_head)

@@ -1,4 +1,4 @@
-"""A decoder-only transformer: a small Llama, in full.
+"""A decoder-only transformer, in full: Llama's shape or GPT-2's.
 
     ids ── embedding ──┬──────────────(+)──┬─────────────────(+)── … ── norm ── logits
                        │               │   │                  │
@@ -7,41 +7,57 @@
 
 Each block adds to what runs along the top line, the residual stream: attention
 brings in what other positions know, the feed-forward network works on every
-position by itself. The embedding matrix is used twice, to read the ids and to
-score the next ones.
+position by itself.
+
+    family    norm         positions                  feed-forward    biases
+    llama     RMSNorm      queries and keys turn      SwiGLU          no
+    gpt2      LayerNorm    a vector each, learned     GELU            yes
+
+Tied embeddings use one matrix twice, to read the ids and to score the next ones.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear
 
 from llmcourse.attention import GroupedQueryAttention, KVCache
+from llmcourse.feed_forward import GELUNetwork, SwiGLU
+from llmcourse.norms import LayerNorm, RMSNorm
 from llmcourse.positions import rope_tables
+
+_FAMILIES = ("llama", "gpt2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Sizes of a decoder-only transformer."""
+    """Shape and sizes of a decoder-only transformer."""
 
     vocab_size: int
     d_model: int = 64
     n_layers: int = 2
     n_heads: int = 4
-    n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention
+    n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
     d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
     context_length: int = 128  # in tokens
-    rope_base: float = 10_000.0
-    norm_eps: float = 1e-5
+    rope_base: float | int = 10_000.0  # llama only
+    norm_eps: float | int = 1e-5
+    family: Literal["llama", "gpt2"] = "llama"
+    tied_embeddings: bool = True  # the embedding also scores the next token
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size that no model can have."""
+        """Raise ValueError for a shape that no model can have."""
+        if self.family not in _FAMILIES:
+            raise ValueError(f"family must be one of {_FAMILIES}, got {self.family!r}")
         for name, value in vars(self).items():
-            if not value > 0:
+            if name not in ("family", "tied_embeddings") and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        if self.d_model % (2 * self.n_heads):
+        if self.family == "gpt2":
+            self._check_heads_of_gpt2()
+        elif self.d_model % (2 * self.n_heads):
             raise ValueError(
                 "d_model must be an even multiple of n_heads (RoPE turns pairs), "
                 f"got {self.d_model} and {self.n_heads}"
@@ -52,6 +68,18 @@ class TransformerConfig:
                 f"got {self.n_heads} and {self.n_kv_heads}"
             )
 
+    def _check_heads_of_gpt2(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                "d_model must be a multiple of n_heads, "
+                f"got {self.d_model} and {self.n_heads}"
+            )
+        if self.n_kv_heads != self.n_heads:
+            raise ValueError(
+                "n_kv_heads must equal n_heads in the family gpt2, "
+                f"got {self.n_kv_heads} and {self.n_heads}"
+            )
+
     @property
     def d_head(self) -> int:
         """Width of one head, in coordinates."""
@@ -60,72 +88,60 @@ class TransformerConfig:
 
 TINY = TransformerConfig(vocab_size=512)
 
+# Radford et al. (2019): the smallest of the four, 124,439,808 parameters.
+GPT2_SMALL = TransformerConfig(
+    family="gpt2",
+    vocab_size=50_257,
+    d_model=768,
+    n_layers=12,
+    n_heads=12,
+    n_kv_heads=12,
+    d_ff=3072,
+    context_length=1024,
+)
 
-class RMSNorm(nn.Module):
-    """Scale each vector to root-mean-square 1, then each coordinate by a weight.
-
-    Source: Zhang and Sennrich (2019), "Root mean square layer normalization".
-
-    >>> RMSNorm(2)(torch.tensor([3.0, 4.0]))  # divided by √12.5
-    tensor([0.8485, 1.1314], grad_fn=<MulBackward0>)
-    """
-
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(
-        self, x: Float[Tensor, "*batch width"]
-    ) -> Float[Tensor, "*batch width"]:
-        """Return the scaled vectors, without unit."""
-        scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)
-        return x * scale * self.weight
+# Ben Allal et al. (2025), "SmolLM2": the smallest of the three, 134,515,008 parameters.
+SMOLLM2_135M = TransformerConfig(
+    vocab_size=49_152,
+    d_model=576,
+    n_layers=30,
+    n_heads=9,
+    n_kv_heads=3,
+    d_ff=1536,
+    context_length=8192,
+    rope_base=100_000.0,
+)
 
 
-class SwiGLU(nn.Module):
-    """Feed-forward network whose hidden units are switched by a smooth gate.
-
-        down(silu(gate(x)) · up(x)),   silu(z) = z · sigmoid(z)
-
-    Source: Shazeer (2020), "GLU variants improve transformer", equation 6.
-    """
-
-    def __init__(self, d_model: int, d_ff: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(d_model, d_ff, bias=False)
-        self.up = nn.Linear(d_model, d_ff, bias=False)
-        self.down = nn.Linear(d_ff, d_model, bias=False)
-
-    def forward(
-        self, x: Float[Tensor, "*batch d_model"]
-    ) -> Float[Tensor, "*batch d_model"]:
-        """Return what the network adds to each vector."""
-        update: Tensor = self.down(silu(self.gate(x)) * self.up(x))
-        return update
+def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
+    norm = LayerNorm if config.family == "gpt2" else RMSNorm
+    return norm(config.d_model, config.norm_eps)
 
 
 class Block(nn.Module):
     """Attention, then feed-forward; each reads a normalised stream and adds to it.
 
     Source: Xiong et al. (2020), "On layer normalization in the transformer
-    architecture" (pre-norm); Touvron et al. (2023), "LLaMA".
+    architecture" (pre-norm); Radford et al. (2019), GPT-2; Touvron et al. (2023),
+    "LLaMA".
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        gpt2 = config.family == "gpt2"
+        self.attention_norm = _new_norm(config)
         self.attention = GroupedQueryAttention(
-            config.d_model, config.n_heads, config.n_kv_heads
+            config.d_model, config.n_heads, config.n_kv_heads, bias=gpt2
         )
-        self.feed_forward_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.feed_forward = SwiGLU(config.d_model, config.d_ff)
+        self.feed_forward_norm = _new_norm(config)
+        network = GELUNetwork if gpt2 else SwiGLU
+        self.feed_forward = network(config.d_model, config.d_ff)
 
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
-        cos: Float[Tensor, "query half"],
-        sin: Float[Tensor, "query half"],
+        cos: Float[Tensor, "query half"] | None = None,
+        sin: Float[Tensor, "query half"] | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "batch query d_model"]:
@@ -139,7 +155,7 @@ class Transformer(nn.Module):
     """Scores for the next token at every position of a sequence.
 
     Args:
-        config: The sizes.
+        config: Shape and sizes.
         generator: Source of the initial weights; None draws from torch's global one.
 
     >>> model = Transformer(TINY)
@@ -152,14 +168,23 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        width = config.d_model
+        self.embedding = nn.Embedding(config.vocab_size, width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
-        cos, sin = rope_tables(config.context_length, config.d_head, config.rope_base)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        self.cos: Tensor
-        self.sin: Tensor
+        self.norm = _new_norm(config)
+        self.positions: nn.Embedding | None = None
+        self.unembedding: nn.Linear | None = None
+        self.cos: Tensor | None
+        self.sin: Tensor | None
+        tables: tuple[Tensor | None, Tensor | None] = (None, None)
+        if config.family == "gpt2":
+            self.positions = nn.Embedding(config.context_length, width)
+        else:
+            tables = rope_tables(config.context_length, config.d_head, config.rope_base)
+        self.register_buffer("cos", tables[0], persistent=False)
+        self.register_buffer("sin", tables[1], persistent=False)
+        if not config.tied_embeddings:
+            self.unembedding = nn.Linear(width, config.vocab_size, bias=False)
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
@@ -167,9 +192,10 @@ class Transformer(nn.Module):
 
         A matrix with n inputs gets deviation 1 / √n. The two that write to the
         residual stream get less, so that their sum over all blocks keeps its size
-        however many there are. Embeddings get 0.1: much smaller ones are thrown
-        about by the first updates. The last norm then starts low enough for logits
-        of deviation 1/2, so the first guess is close to "all tokens alike".
+        however many there are. Embeddings, of tokens and of positions, get 0.1: much
+        smaller ones are thrown about by the first updates. The last norm then starts
+        low enough for logits of deviation 1/2, whichever matrix scores, so the first
+        guess is close to "all tokens alike". Norms start at one, biases at zero.
 
         Source: LeCun et al. (1998), "Efficient BackProp", section 4.6; Radford et
         al. (2019), GPT-2, section 2.3 (the writers). Unlike GPT-2, whose 0.02 suits
@@ -177,6 +203,8 @@ class Transformer(nn.Module):
         """
         writers = ("output.weight", "down.weight")
         for name, weight in self.blocks.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(weight)
             if weight.ndim < 2:
                 continue  # norms start at one
             std = weight.shape[1] ** -0.5
@@ -184,7 +212,16 @@ class Transformer(nn.Module):
                 std *= (2 * self.config.n_layers) ** -0.5
             nn.init.normal_(weight, std=std, generator=generator)
         nn.init.normal_(self.embedding.weight, std=0.1, generator=generator)
-        nn.init.constant_(self.norm.weight, 0.5 / (0.1 * self.config.d_model**0.5))
+        if self.positions is not None:
+            nn.init.normal_(self.positions.weight, std=0.1, generator=generator)
+        std_of_scorer = 0.1
+        if self.unembedding is not None:
+            std_of_scorer = self.config.d_model**-0.5
+            nn.init.normal_(
+                self.unembedding.weight, std=std_of_scorer, generator=generator
+            )
+        start = 0.5 / (std_of_scorer * self.config.d_model**0.5)
+        nn.init.constant_(self.norm.weight, start)
 
     def forward(
         self, ids: Int[Tensor, "batch query"], cache: KVCache | None = None
@@ -206,19 +243,31 @@ class Transformer(nn.Module):
                 f"context_length is {self.config.context_length} tokens, "
                 f"got {start} cached and {ids.shape[1]} new ones"
             )
+        x = self._embed(ids, start)  # (B, T, D)
+        cos = None if self.cos is None else self.cos[start:end]
+        sin = None if self.sin is None else self.sin[start:end]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cos, sin, cache, layer)
+        if cache is not None:
+            cache.advance(end - start)
+        if self.unembedding is None:
+            return linear(self.norm(x), self.embedding.weight)
+        logits: Tensor = self.unembedding(self.norm(x))
+        return logits
+
+    def _embed(
+        self, ids: Int[Tensor, "batch query"], start: int
+    ) -> Float[Tensor, "batch query d_model"]:
         try:
-            x = self.embedding(ids)  # (B, T, D)
+            x: Tensor = self.embedding(ids)
         except IndexError:
             raise ValueError(
                 f"ids must be in 0 … {self.config.vocab_size - 1}, "
                 f"got {int(ids.min())} … {int(ids.max())}"
             ) from None
-        cos, sin = self.cos[start:end], self.sin[start:end]
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, cache, layer)
-        if cache is not None:
-            cache.advance(end - start)
-        return linear(self.norm(x), self.embedding.weight)
+        if self.positions is None:
+            return x
+        return x + self.positions.weight[start : start + ids.shape[1]]
 
     def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> KVCache:
         """Return an empty key-value cache of this model's shape.

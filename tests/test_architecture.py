@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions",
+    "norms feed_forward",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing",
     "sources generation pretraining pretrained inspection",

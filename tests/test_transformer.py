@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmcourse.transformer import RMSNorm, SwiGLU, Transformer, TransformerConfig
+from llmcourse.feed_forward import SwiGLU
+from llmcourse.norms import RMSNorm
+from llmcourse.transformer import Transformer, TransformerConfig
 
 SMALL = TransformerConfig(
     vocab_size=37,
