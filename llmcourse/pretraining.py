@@ -10,76 +10,29 @@ T of them in a single pass.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from llmcourse.checkpoints import (
+    Checkpoint,
+    Run,
+    checkpoint_paths,
+    resume,
+    save_checkpoint,
+)
+from llmcourse.schedule import PretrainingConfig as PretrainingConfig
+from llmcourse.schedule import best_precision as best_precision
+from llmcourse.schedule import learning_rate as learning_rate
+from llmcourse.training_log import Evaluation as Evaluation
+from llmcourse.training_log import History as History
+from llmcourse.training_log import Update as Update
 from llmcourse.transformer import Transformer
-from llmcourse.windows import Tokens, Windows
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainingConfig:
-    """How long and how fast a model learns."""
-
-    steps: int = 1000
-    batch_size: int = 8  # in windows
-    context_length: int = 128  # of a window, in tokens
-    learning_rate: float = 4e-3  # at its peak
-    final_share: float = 0.0  # of the peak, where the learning rate ends
-    warmup_steps: int = 50
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 1.0
-    eval_interval: int = 100  # in steps
-    eval_windows: int = 64
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
-        for name, value in vars(self).items():
-            if name == "betas":
-                wanted, fine = "in [0, 1)", all(0 <= beta < 1 for beta in value)
-            elif name == "precision":
-                wanted, fine = "float32 or bfloat16", value in ("float32", "bfloat16")
-            elif name == "final_share":
-                wanted, fine = "in [0, 1]", 0 <= value <= 1
-            elif name in ("warmup_steps", "weight_decay"):
-                wanted, fine = "at least 0", value >= 0
-            else:
-                wanted, fine = "positive", value > 0
-            if not fine:
-                raise ValueError(f"{name} must be {wanted}, got {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """One step of training; the loss is in nats per token."""
-
-    step: int  # 1 is the first
-    loss: float  # on this step's batch, before its update
-    learning_rate: float
-    gradient_norm: float  # before clipping
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The loss on the held-out windows, in nats per token."""
-
-    step: int  # updates made so far; 0 is the untrained model
-    loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """What happened in a training, in order."""
-
-    updates: list[Update] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
+from llmcourse.windows import Tokens, Windows, check_ids, fingerprint
 
 
 def pretrain(
@@ -91,11 +44,20 @@ def pretrain(
     *,
     progress: Callable[[Update | Evaluation], None] | None = None,
     start_token: int | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+    tokenizer: str | None = None,
 ) -> History:
     """Train the model in place; return the losses, in nats per token.
 
     The same generator state gives the same training. The model is evaluated before
-    the first step, every `eval_interval` steps and after the last.
+    the first step, every `eval_interval` steps and after the last, always on the same
+    windows.
+
+    With a folder, the training can be stopped at any moment. Called again in the same
+    way it goes on from the folder's newest checkpoint, and ends with the bits of a
+    training that was never stopped, given the same processor, number of threads and
+    version of torch.
 
     Args:
         model: Changed in place.
@@ -103,38 +65,94 @@ def pretrain(
         valid_tokens: The held-out text.
         config: How long and how fast.
         generator: Decides the order of the windows.
-        progress: Called with each update and each evaluation.
+        progress: Called with each update and each evaluation that is made now, not
+            with those of before a checkpoint.
         start_token: Where given, each window begins at this token, so that the
             model always reads a document from its start.
+        checkpoint_folder: Of this training alone; created if missing.
+        checkpoint_interval: Steps from one checkpoint to the next; there is one
+            before the first step and after the last, too.
+        tokenizer: Fingerprint of what made the tokens, to be compared with that of
+            the checkpoints, see `packing.tokenizer_fingerprint`.
 
     Raises:
         ValueError: If tokens are not one-dimensional integers within the vocabulary
-            or too few for one batch, or the windows too long for the model.
-        FloatingPointError: If the loss or its gradient is not finite. The model then
+            or too few for one batch, or the windows too long for the model; or if
+            the checkpoints in the folder are of another training, or all damaged.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
     """
+    if checkpoint_interval < 1:
+        raise ValueError(
+            f"checkpoint_interval must be positive, got {checkpoint_interval}"
+        )
+    train = _windows(train_tokens, model, config, start_token)
+    valid = _windows(valid_tokens, model, config, start_token)
+    held_out = valid.spread(config.eval_windows)
+    batches = train.shuffled(config.batch_size, generator)
+    optimizer = make_optimizer(model, config)
+    run = Run(
+        config=config,
+        model=model.config,
+        train_tokens=fingerprint(train.tokens),
+        valid_tokens=fingerprint(valid.tokens),
+        start_token=start_token,
+        tokenizer=tokenizer,
+        seed=generator.initial_seed(),
+    )
+    history, saved = History(), -1
+    if checkpoint_folder is not None and checkpoint_paths(checkpoint_folder):
+        history = resume(checkpoint_folder, run, model, optimizer, batches)
+        saved = len(history.updates)
+    for step in range(len(history.updates), config.steps + 1):
+        last = step == config.steps
+        if step != saved and (last or step % config.eval_interval == 0):
+            history.evaluations.append(_evaluate(model, held_out, step, config))
+            if progress:
+                progress(history.evaluations[-1])
+        due = step != saved and (last or step % checkpoint_interval == 0)
+        if due and checkpoint_folder is not None:
+            now = Checkpoint.of(run, history, model, optimizer, batches)
+            save_checkpoint(checkpoint_folder, now)
+        if not last:
+            update = train_step(model, optimizer, next(batches), step, config)
+            history.updates.append(update)
+            if progress:
+                progress(update)
+    return history
+
+
+def _windows(
+    tokens: Tokens,
+    model: Transformer,
+    config: PretrainingConfig,
+    start_token: int | None,
+) -> Windows:
+    """Return the windows of a text that the model can be trained on, all of it."""
     length, limit = config.context_length, model.config.context_length
     if length > limit:
         raise ValueError(
             f"windows must fit into the model's context_length {limit}, got {length}"
         )
-    train = Windows(train_tokens, length, start_token)
-    batches = train.shuffled(config.batch_size, generator)
-    held_out = Windows(valid_tokens, length, start_token).spread(config.eval_windows)
-    optimizer = make_optimizer(model, config)
-    history = History()
-    for step in range(config.steps + 1):
-        if step % config.eval_interval == 0 or step == config.steps:
-            loss = mean_loss(model, held_out, config)
-            history.evaluations.append(Evaluation(step=step, loss=loss))
-            if progress:
-                progress(history.evaluations[-1])
-        if step < config.steps:
-            update = train_step(model, optimizer, next(batches), step, config)
-            history.updates.append(update)
-            if progress:
-                progress(history.updates[-1])
-    return history
+    windows = Windows(tokens, length, start_token)
+    check_ids(windows.tokens, model.config.vocab_size)
+    return windows
+
+
+def _evaluate(
+    model: Transformer,
+    held_out: Int[Tensor, "batch window"],
+    step: int,
+    config: PretrainingConfig,
+) -> Evaluation:
+    loss = mean_loss(model, held_out, config)
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"step {step} needs a finite loss on the held-out text, got {loss}: try a "
+            f"lower learning rate than {config.learning_rate}"
+        )
+    return Evaluation(step=step, loss=loss)
 
 
 def train_step(
@@ -146,35 +164,60 @@ def train_step(
 ) -> Update:
     """Make one update; return its record, the loss in nats per token.
 
+    Gradients that the model still has from elsewhere are dropped first.
+
     Args:
         model: Changed in place.
         optimizer: Of the model's parameters, see `make_optimizer`.
-        windows: T + 1 tokens in each row.
+        windows: T + 1 tokens in each row; processed in `accumulation` equal parts.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
 
     Raises:
-        ValueError: If a token is outside the vocabulary.
+        ValueError: If a token is outside the vocabulary, or if the windows are too
+            long or too short or cannot be divided into the parts.
         FloatingPointError: If the loss or its gradient is not finite.
     """
-    loss = next_token_loss(model, windows, config)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        optimizer.zero_grad()
-        raise FloatingPointError(
-            f"step {step + 1} needs a finite loss and gradient, got loss "
-            f"{loss.item()} and gradient norm {norm.item()}: try a lower learning "
-            f"rate than {config.learning_rate}"
-        )
-    rate = learning_rate(step, config)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
     optimizer.zero_grad()
+    try:
+        loss = _add_gradients(model, windows, config)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
+            raise FloatingPointError(
+                f"step {step + 1} needs a finite loss and gradient, got loss {loss} "
+                f"and gradient norm {norm.item()}: try a lower learning rate than "
+                f"{config.learning_rate}"
+            )
+        rate = learning_rate(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    finally:
+        optimizer.zero_grad()
     return Update(
-        step=step + 1, loss=loss.item(), learning_rate=rate, gradient_norm=norm.item()
+        step=step + 1, loss=loss, learning_rate=rate, gradient_norm=norm.item()
     )
+
+
+def _add_gradients(
+    model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
+) -> float:
+    """Add the gradient of the mean loss to the weights', part by part; return the loss.
+
+    The mean over a batch is the mean over its equal parts of their means, and so is
+    its gradient. Only one part's activations are in memory at a time.
+    """
+    if len(windows) % config.accumulation:
+        raise ValueError(
+            f"accumulation must divide the {len(windows)} windows of the batch, "
+            f"got {config.accumulation}"
+        )
+    losses = []
+    for part in windows.chunk(config.accumulation):
+        loss = next_token_loss(model, part, config)
+        (loss / config.accumulation).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return torch.stack(losses).mean().item()
 
 
 def next_token_loss(
@@ -183,8 +226,14 @@ def next_token_loss(
     """Return the model's mean loss on windows of T + 1 tokens, in nats per token.
 
     Raises:
-        ValueError: If a token is outside the vocabulary.
+        ValueError: If there are no windows, if they have nothing to predict or more
+            than the model can read, or if a token is outside the vocabulary.
     """
+    if windows.shape[0] < 1 or windows.shape[1] < 2:
+        raise ValueError(
+            "there must be a window, and at least 2 tokens in each, "
+            f"got {windows.shape[0]} of {windows.shape[1]} tokens"
+        )
     low, high, vocab = int(windows.min()), int(windows.max()), model.config.vocab_size
     if low < 0 or high >= vocab:
         raise ValueError(f"tokens must be in 0 … {vocab - 1}, got {low} … {high}")
@@ -201,29 +250,10 @@ def mean_loss(
     model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
 ) -> float:
     """Return the loss over any number of windows, in nats per token."""
-    parts = torch.split(windows, config.batch_size)
+    parts = torch.split(windows, config.batch_size // config.accumulation)
     losses = [next_token_loss(model, part, config).item() for part in parts]
     weighted = (loss * len(part) for loss, part in zip(losses, parts, strict=True))
     return math.fsum(weighted) / len(windows)
-
-
-def learning_rate(step: int, config: PretrainingConfig) -> float:
-    """Return the learning rate of a step, in weight change per normalised gradient.
-
-    It rises in a straight line over the first `warmup_steps` steps and then falls
-    along half a cosine to `final_share` of its peak.
-
-    Source: Loshchilov and Hutter (2017), "SGDR", equation 5, without restarts.
-
-    >>> config = PretrainingConfig(steps=100, warmup_steps=4, learning_rate=0.8)
-    >>> [round(learning_rate(step, config), 3) for step in (0, 1, 3, 52, 99)]
-    [0.2, 0.4, 0.8, 0.4, 0.0]
-    """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    fall = 0.5 * (1.0 + math.cos(math.pi * done))  # 1 → 0
-    return config.learning_rate * (config.final_share + (1 - config.final_share) * fall)
 
 
 def make_optimizer(model: Transformer, config: PretrainingConfig) -> torch.optim.AdamW:

@@ -8,6 +8,7 @@
 Where documents matter, windows can be made to begin with one: see `start_token`.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -19,6 +20,38 @@ from torch import Tensor
 
 # One-dimensional, of integers. A memory map counts, and is only read where needed.
 Tokens: TypeAlias = NDArray[Any] | Tensor
+
+_CHUNK = 1 << 20  # tokens looked at together where all of them are
+
+
+def fingerprint(tokens: Tokens) -> str:
+    """Return the number of tokens and 16 hexadecimal digits of their hash, as text.
+
+    Equal tokens have equal fingerprints, whatever their type and wherever they are.
+
+    >>> fingerprint(torch.tensor([3, 1, 4]))
+    '3 tokens with hash 0057aef4fe5ef616'
+    """
+    array, state = np.asarray(tokens), hashlib.sha256()
+    for start in range(0, len(array), _CHUNK):
+        state.update(array[start : start + _CHUNK].astype("<i8").tobytes())
+    return f"{len(array)} tokens with hash {state.hexdigest()[:16]}"
+
+
+def check_ids(tokens: Tokens, vocab_size: int) -> None:
+    """Look at every token once.
+
+    Raises:
+        ValueError: If one is outside the vocabulary.
+    """
+    array = np.asarray(tokens)
+    for start in range(0, len(array), _CHUNK):
+        chunk = array[start : start + _CHUNK]
+        low, high = int(chunk.min()), int(chunk.max())
+        if low < 0 or high >= vocab_size:
+            raise ValueError(
+                f"tokens must be in 0 … {vocab_size - 1}, got {low} … {high}"
+            )
 
 
 class Windows:
@@ -63,7 +96,7 @@ class Windows:
 
     def shuffled(
         self, batch_size: int, generator: torch.Generator
-    ) -> Iterator[Int[Tensor, "batch window"]]:
+    ) -> "ShuffledBatches":
         """Return an endless iterator over batches: all windows in random order, again.
 
         Without a start token the windows of one pass do not overlap, and each pass
@@ -79,19 +112,9 @@ class Windows:
             raise ValueError(
                 f"a batch needs {batch_size} windows, but the data has {n_windows}"
             )
-        return self._batches(batch_size, generator)
+        return ShuffledBatches(self, batch_size, generator)
 
-    def _batches(
-        self, batch_size: int, generator: torch.Generator
-    ) -> Iterator[Int[Tensor, "batch window"]]:
-        queue = np.empty(0, dtype=np.int64)
-        while True:
-            while len(queue) < batch_size:
-                queue = np.concatenate((queue, self._one_pass(generator)))
-            yield self.take(queue[:batch_size])
-            queue = queue[batch_size:]
-
-    def _one_pass(self, generator: torch.Generator) -> NDArray[Any]:
+    def one_pass(self, generator: torch.Generator) -> NDArray[Any]:
         """Return where the windows of one pass over the data begin, shuffled."""
         starts = self.starts
         if starts is None:
@@ -105,7 +128,9 @@ class Windows:
     def spread(self, n_windows: int) -> Int[Tensor, "batch window"]:
         """Return windows spread evenly over the data: always the same ones.
 
-        There are `n_windows`, or fewer where the data has fewer beginnings.
+        No chance is involved, so losses on them can be compared between steps,
+        trainings and models of the same text. There are `n_windows`, or fewer where
+        the data has fewer beginnings.
         """
         n_starts = self.last + 1 if self.starts is None else len(self.starts)
         chosen = np.linspace(0, n_starts - 1, min(n_windows, n_starts)).round()
@@ -117,3 +142,53 @@ class Windows:
         size = self.context_length + 1
         rows = np.stack([self.tokens[start : start + size] for start in starts])
         return torch.from_numpy(rows.astype(np.int64))
+
+
+class ShuffledBatches(Iterator[Tensor]):
+    """An endless iterator over batches of windows that knows where it stands.
+
+    Two things decide which windows are still to come: those left of the current
+    pass, in order, and the state of the generator that will shuffle the next ones.
+
+    Args:
+        windows: The data.
+        batch_size: Windows in each batch; at most as many as there are.
+        generator: Decides the order.
+    """
+
+    def __init__(
+        self, windows: Windows, batch_size: int, generator: torch.Generator
+    ) -> None:
+        self.windows = windows
+        self.batch_size = batch_size
+        self.generator = generator
+        self._left = np.empty(0, dtype=np.int64)  # beginnings of windows to come
+
+    def __next__(self) -> Int[Tensor, "batch window"]:
+        while len(self._left) < self.batch_size:
+            one_pass = self.windows.one_pass(self.generator)
+            self._left = np.concatenate((self._left, one_pass))
+        chosen, self._left = np.split(self._left, [self.batch_size])
+        return self.windows.take(chosen)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what `load_state_dict` needs to go on with the next batch."""
+        return {
+            "left": torch.tensor(self._left),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another iterator over the same data stood.
+
+        Raises:
+            ValueError: If the windows left over are not windows of this data.
+        """
+        left = state["left"].numpy().astype(np.int64)
+        if len(left) and not 0 <= left.min() <= left.max() <= self.windows.last:
+            raise ValueError(
+                f"windows must begin in 0 … {self.windows.last}, "
+                f"got {left.min()} … {left.max()}"
+            )
+        self._left = left
+        self.generator.set_state(state["generator"])

@@ -10,13 +10,15 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 
 # Flat: one layer a line, from the ground up. A module imports from lines above its own.
 LAYERS = (
-    "files ngrams grammar_parts accounting losses pretokenization shingles documents",
-    "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions",
+    "files ngrams grammar_parts accounting losses pretokenization shingles documents"
+    " schedule training_log",
+    "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
+    " state_files",
     "norms feed_forward",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing",
-    "sources generation pretraining pretrained inspection",
-    "corpus",
+    "sources generation checkpoints pretrained inspection",
+    "corpus pretraining",
     "pipeline plotting widgets checks",
     "cli",
 )

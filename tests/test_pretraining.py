@@ -79,6 +79,28 @@ def test_worked_example_of_a_schedule():
     assert rates == pytest.approx([0.4 + rate / 2 for rate in fall])
 
 
+def test_worked_example_of_accumulation():
+    """Windows 3 1 4 and 1 5 9, one at a time: the loss and each gradient are the mean
+    of the two windows' own, and plain descent moves the weights against it.
+    """
+    config = replace(SHORT, batch_size=2, accumulation=2, clip_norm=math.inf)
+    model, copy = make_model(), make_model()
+    windows = torch.tensor([[3, 1, 4], [1, 5, 9]])
+    losses, gradients = [], []
+    for window in windows:
+        loss = cross_entropy(copy(window[None, :-1]), window[None, 1:])
+        losses.append(loss.item())
+        gradients.append(torch.autograd.grad(loss, list(copy.parameters())))
+    update = train_step(model, torch.optim.SGD(model.parameters()), windows, 3, config)
+    assert update.loss == pytest.approx(sum(losses) / 2, rel=1e-6)
+    rate = learning_rate(3, config)
+    with torch.no_grad():
+        for weight, *two in zip(copy.parameters(), *gradients, strict=True):
+            weight -= rate * (two[0] + two[1]) / 2
+    for ours, theirs in zip(model.parameters(), copy.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_worked_example_of_a_source_without_chance():
     """In 0 1 2 … 12 0 1 … each token tells the next, so the entropy is 0; the loss
     starts at log 13 and comes close to that floor, on a stretch never seen.
@@ -130,6 +152,45 @@ def test_the_mean_over_windows_does_not_depend_on_the_batches():
     parts = mean_loss(model, windows, SHORT)
     whole = mean_loss(model, windows, replace(SHORT, batch_size=7))
     assert parts == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("accumulation", [2, 3, 6])
+def test_a_batch_in_parts_is_the_whole_batch(accumulation):
+    """Sums in another order differ in the last of float32's 24 bits; Adam divides by
+    the gradient's size, so a little more of that is seen in tiny gradients' weights.
+    """
+    config = replace(SHORT, batch_size=6)
+    whole, one = run(config)
+    parts, two = run(replace(config, accumulation=accumulation))
+    assert [u.loss for u in two.updates] == pytest.approx(
+        [u.loss for u in one.updates], rel=1e-5
+    )
+    assert [u.gradient_norm for u in two.updates] == pytest.approx(
+        [u.gradient_norm for u in one.updates], rel=1e-4
+    )
+    for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_parts_are_what_the_model_reads():
+    model, sizes = make_model(), []
+    model.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape))
+    config = replace(SHORT, batch_size=6, accumulation=3)
+    windows = Windows(random_tokens(), 7).spread(6)
+    train_step(model, make_optimizer(model, config), windows, 0, config)
+    mean_loss(model, windows, config)
+    assert sizes == [(2, 7)] * 6
+
+
+def test_gradients_from_elsewhere_do_not_count():
+    windows = Windows(random_tokens(), 7).spread(3)
+    clean, stained = make_model(), make_model()
+    next_token_loss(stained, windows, SHORT).backward()
+    first, second = (
+        train_step(model, make_optimizer(model, SHORT), windows, 0, SHORT)
+        for model in (clean, stained)
+    )
+    assert first == second
 
 
 def test_windows_begin_at_the_start_token():
@@ -239,11 +300,45 @@ def test_equals_a_loop_with_adamw_written_out():
         ("weight_decay", -0.1),
         ("final_share", 1.1),
         ("betas", (0.9, 1.0)),
+        ("accumulation", 0),
     ],
 )
 def test_refuses_values_that_no_training_can_have(name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):
         replace(SHORT, **{name: value})
+
+
+def test_refuses_a_batch_that_cannot_be_divided():
+    with pytest.raises(ValueError, match="must divide batch_size 3, got 2"):
+        replace(SHORT, accumulation=2)
+    config = replace(SHORT, batch_size=4, accumulation=2)
+    model, windows = make_model(), Windows(random_tokens(), 7).spread(5)
+    with pytest.raises(ValueError, match="divide the 5 windows of the batch, got 2"):
+        train_step(model, make_optimizer(model, config), windows, 0, config)
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (3, 1), (3, 0)])
+def test_refuses_windows_without_a_target(shape):
+    windows = torch.zeros(shape, dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"got {shape[0]} of {shape[1]} tokens"):
+        next_token_loss(make_model(), windows, SHORT)
+
+
+def test_a_refused_part_leaves_no_gradient():
+    """The first window is fine and gives gradients, the second is not."""
+    windows = Windows(random_tokens(), 7).spread(2)
+    windows[1, 3] = 13
+    config = replace(SHORT, batch_size=2, accumulation=2)
+    model = make_model()
+    with pytest.raises(ValueError, match="tokens must be in 0 … 12, got 0 … 13"):
+        train_step(model, make_optimizer(model, config), windows, 0, config)
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_refuses_a_step_on_windows_longer_than_the_models_context():
+    model, windows = make_model(), Windows(random_tokens(), 10).spread(3)
+    with pytest.raises(ValueError, match="context_length is 9 tokens, got .* 10 new"):
+        train_step(model, make_optimizer(model, SHORT), windows, 0, SHORT)
 
 
 def test_refuses_windows_longer_than_the_models_context():
@@ -266,12 +361,13 @@ def test_refuses_texts_shorter_than_a_window(n_tokens):
 
 @pytest.mark.parametrize("bad", [-1, 13])
 def test_refuses_tokens_outside_the_vocabulary(bad):
-    """Also where the bad token is only ever a target: the last of its text."""
-    tokens = random_tokens(8).astype(np.int64)
+    """Before the first step, and wherever the bad token is."""
+    tokens, seen = random_tokens().astype(np.int64), []
     tokens[-1] = bad
-    config = replace(SHORT, batch_size=1)
-    with pytest.raises(ValueError, match=r"tokens must be in 0 … 12, got"):
-        pretrain(make_model(), tokens, random_tokens(), config, seeded())
+    for texts in ((tokens, random_tokens()), (random_tokens(), tokens)):
+        with pytest.raises(ValueError, match=r"tokens must be in 0 … 12, got"):
+            pretrain(make_model(), *texts, SHORT, seeded(), progress=seen.append)
+    assert not seen
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

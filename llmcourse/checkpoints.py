@@ -1,0 +1,246 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped.
+
+    step-00000100.safetensors
+    step-00000200.safetensors    run         what it is a training of
+                                 history     losses so far
+                                 weights     of the model
+                                 optimizer   moments of the gradient
+                                 order       which windows come next
+
+A file is written under another name, brought to the disk and then renamed, so that
+at any moment the newest one of a folder is whole, even where the training is killed
+while it writes; and it says a hash of itself, should the disk fail later.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmcourse.schedule import PretrainingConfig
+from llmcourse.state_files import read_state, write_state
+from llmcourse.training_log import History
+from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse.windows import ShuffledBatches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What must be the same for a training to go on exactly."""
+
+    config: PretrainingConfig
+    model: TransformerConfig
+    train_tokens: str  # fingerprints, see `windows.fingerprint`
+    valid_tokens: str
+    start_token: int | None = None
+    tokenizer: str | None = None  # fingerprint, see `packing.tokenizer_fingerprint`
+    seed: int = 0  # of the generator that decides the order of the windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state of a training between two steps."""
+
+    run: Run
+    history: History
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]  # its `state_dict()`
+    order: dict[str, Tensor]  # `ShuffledBatches.state_dict()`
+
+    @property
+    def step(self) -> int:
+        """Updates made so far, without unit."""
+        return len(self.history.updates)
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        history: History,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer,
+        batches: ShuffledBatches,
+    ) -> "Checkpoint":
+        """Return the state of a training, to be saved before it goes on.
+
+        The tensors are the training's own: the next step changes them.
+        """
+        return cls(
+            run=run,
+            history=history,
+            weights=model.state_dict(),
+            optimizer=optimizer.state_dict(),
+            order=batches.state_dict(),
+        )
+
+
+def resume(
+    folder: str | Path,
+    run: Run,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    batches: ShuffledBatches,
+) -> History:
+    """Bring model, optimizer and batches to where a folder's newest checkpoint was.
+
+    Args:
+        folder: Holds at least one checkpoint.
+        run: What shall go on; must be what the checkpoint is of.
+        model: Changed in place.
+        optimizer: Changed in place.
+        batches: Changed in place, and so is their generator.
+
+    Returns:
+        What has happened in the training so far.
+
+    Raises:
+        ValueError: If the checkpoint is of another run; the message names what
+            differs. Also if no checkpoint is whole.
+    """
+    checkpoint = load_checkpoint(folder)
+    before, now = _flat(asdict(checkpoint.run)), _flat(asdict(run))
+    odd = [name for name in before if before[name] != now[name]]
+    if odd:
+        differences = (f"{n} must be {before[n]!r}, got {now[n]!r}" for n in odd)
+        raise ValueError(
+            f"{str(folder)!r} holds checkpoints of another training: "
+            f"{'; '.join(differences)}"
+        )
+    saved, wanted = _shapes(checkpoint.weights), _shapes(model.state_dict())
+    if saved != wanted:
+        odd = sorted({name for name, _ in saved.items() ^ wanted.items()})
+        raise ValueError(
+            "the model must have the names, shapes and types of the weights in "
+            f"{str(folder)!r}, but {odd[:3]} differ"
+        )
+    batches.load_state_dict(checkpoint.order)
+    model.load_state_dict(checkpoint.weights)
+    optimizer.load_state_dict(checkpoint.optimizer)
+    return checkpoint.history
+
+
+def checkpoint_paths(folder: str | Path) -> list[Path]:
+    """Return the files of a folder's checkpoints, the newest last; maybe none."""
+    paths = Path(folder).glob("step-*.safetensors")
+    named = [path for path in paths if re.fullmatch(r"step-\d+", path.stem)]
+    return sorted(named, key=lambda path: int(path.stem.removeprefix("step-")))
+
+
+def save_checkpoint(
+    folder: str | Path, checkpoint: Checkpoint, *, keep: int = 2
+) -> Path:
+    """Write a checkpoint, then delete all but the newest; return the file's name.
+
+    Args:
+        folder: Of this training alone; created if missing. Checkpoints of later
+            steps, left of a future that did not come, are deleted too.
+        checkpoint: The state.
+        keep: How many files stay, this one included.
+
+    Raises:
+        ValueError: If `keep` is not positive or if the optimizer's state holds
+            something else than tensors, numbers, texts, lists, tuples and dicts.
+        FloatingPointError: If a weight is not finite: nothing good comes of it.
+        OSError: If the file cannot be written; what was there stays.
+    """
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}")
+    for name, weight in checkpoint.weights.items():
+        if not weight.isfinite().all():
+            raise FloatingPointError(
+                f"step {checkpoint.step} needs finite weights to be saved, "
+                f"but {name} has others"
+            )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
+    path = folder / f"step-{checkpoint.step:08d}.safetensors"
+    state = vars(checkpoint) | {
+        "run": asdict(checkpoint.run),
+        "history": checkpoint.history.to_json(),
+    }
+    write_state(path, state)
+    _bring_to_disk(folder)
+    there = checkpoint_paths(folder)
+    place = there.index(path) + 1
+    _delete(there[: max(0, place - keep)] + there[place:])
+    return path
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Return the newest checkpoint of a folder that is whole.
+
+    A damaged file is passed over with a warning that says what is wrong with it.
+
+    Raises:
+        ValueError: If no checkpoint is whole, or if it is of a version of this
+            package that knows other settings.
+    """
+    paths = checkpoint_paths(folder)
+    for path in reversed(paths):
+        try:
+            state = read_state(path)
+        except (OSError, ValueError) as error:
+            warnings.warn(
+                f"the checkpoint {str(path)!r} is damaged ({error}), "
+                "trying the one before it",
+                stacklevel=2,
+            )
+            continue
+        return _made_of(state, path)
+    raise ValueError(
+        f"{str(folder)!r} must hold a whole checkpoint, got {len(paths)} damaged ones"
+    )
+
+
+def _made_of(state: dict[str, Any], path: Path) -> Checkpoint:
+    run = state["run"]
+    try:
+        run["config"] = PretrainingConfig(**run["config"])
+        run["model"] = TransformerConfig(**run["model"])
+        history = History.from_json(state["history"])
+        return Checkpoint(**state | {"run": Run(**run), "history": history})
+    except TypeError as error:
+        raise ValueError(
+            f"{str(path)!r} must be of this version of the package, but has or lacks "
+            f"a setting: {error}"
+        ) from error
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
+
+
+def _flat(value: dict[str, Any], name: str = "") -> dict[str, Any]:
+    """Return nested settings in one level.
+
+    >>> _flat({"model": {"d_model": 8}, "seed": 0})
+    {'model.d_model': 8, 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        inner = _flat(part, f"{name}{key}.") if isinstance(part, dict) else None
+        flat |= {f"{name}{key}": part} if inner is None else inner
+    return flat
+
+
+def _bring_to_disk(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power, where a system can."""
+    with suppress(OSError):  # not every file system lets a folder be opened or synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
