@@ -27,8 +27,8 @@ def hidden_states(
 ) -> Float[Tensor, "layer_plus_one *batch query d_model"]:
     """Return the residual stream before each block and after the last, without unit.
 
-    The first is what the embedding gives; the last, normalised and multiplied with
-    the unembedding, gives the logits.
+    The first is what the embedding gives, learned positions included; the last,
+    normalised and multiplied with the unembedding, gives the logits.
 
     Args:
         model: Is not changed.
@@ -80,15 +80,16 @@ def attention_weights(
 def _weights(
     layer: GroupedQueryAttention,
     x: Float[Tensor, "batch query d_model"],
-    cos: Tensor,
-    sin: Tensor,
+    cos: Tensor | None,
+    sin: Tensor | None,
 ) -> Float[Tensor, "batch head query key"]:
     """Return the weights of one layer, from what it read."""
     query, key, value = (
         projection(x).unflatten(-1, (-1, layer.d_head)).transpose(1, 2)
         for projection in (layer.query, layer.key, layer.value)
     )  # (B, H, T, d_head), (B, K, T, d_head) twice
-    query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
+    if cos is not None and sin is not None:
+        query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
     groups = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     mask = causal_mask(x.shape[1], x.shape[1]).to(x.device)

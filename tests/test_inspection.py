@@ -1,5 +1,7 @@
 """The residual stream and the attention weights of a model, as it computes them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import linear
@@ -16,7 +18,10 @@ CONFIG = TransformerConfig(
     d_ff=20,
     context_length=9,
 )
-CONFIGS = {"llama": CONFIG}
+CONFIGS = {
+    "llama": CONFIG,
+    "gpt2": replace(CONFIG, family="gpt2", n_kv_heads=6, tied_embeddings=False),
+}
 
 
 @pytest.fixture(params=CONFIGS)
@@ -27,6 +32,8 @@ def model(request):
         for block in model.blocks:
             for part in (block.attention.query, block.attention.key):
                 part.weight.normal_(std=0.7, generator=generator)
+                if part.bias is not None:
+                    part.bias.normal_(std=0.3, generator=generator)
     return model
 
 
@@ -74,9 +81,13 @@ def test_the_stream_is_what_the_blocks_pass_on(model):
     """The last state gives the logits; each block takes one state to the next."""
     states = hidden_states(model, IDS)
     assert states.shape == (4, 2, 7, 24)
-    logits = linear(model.norm(states[-1]), model.embedding.weight)
+    scorer = model.embedding if model.unembedding is None else model.unembedding
+    logits = linear(model.norm(states[-1]), scorer.weight)
     torch.testing.assert_close(logits, model(IDS))
-    torch.testing.assert_close(states[0], model.embedding(IDS))
+    first = model.embedding(IDS)
+    if model.positions is not None:
+        first = first + model.positions.weight[:7]
+    torch.testing.assert_close(states[0], first)
 
 
 def test_the_weights_are_those_that_the_layer_used(model):
@@ -91,8 +102,9 @@ def test_the_weights_are_those_that_the_layer_used(model):
             model(IDS)
         hook.remove()
         weights = attention_weights(model, IDS)[layer]  # (B, H, T, S)
-        value = attention.value(seen["x"]).unflatten(-1, (2, 4)).transpose(1, 2)
-        context = weights @ value.repeat_interleave(3, dim=1)  # (B, H, T, d_head)
+        value = attention.value(seen["x"]).unflatten(-1, (-1, 4)).transpose(1, 2)
+        value = value.repeat_interleave(6 // value.shape[1], dim=1)
+        context = weights @ value  # (B, H, T, d_head)
         mine = attention.output(context.transpose(1, 2).flatten(-2))
         torch.testing.assert_close(mine, seen["y"])
 
