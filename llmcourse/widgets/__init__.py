@@ -12,15 +12,15 @@ works on the static site as it does in JupyterLab.  End a cell with one to show 
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from pathlib import Path
 from typing import Any, Final
 
-import anywidget
 import traitlets
 
 from llmcourse.bpe import count_pretokens
 from llmcourse.pretokenization import GPT2_PATTERN, compile_pattern, spell, to_utf8
 from llmcourse.tokenization import BPETokenizer
+from llmcourse.widgets.base import Explorer as _Explorer
+from llmcourse.widgets.base import script as _script
 from llmcourse.widgets.state import (
     Encoder,
     applied_merges,
@@ -38,22 +38,6 @@ __all__ = [
 ]
 
 MAX_PRETOKENS: Final = 500
-_HERE: Final = Path(__file__).parent
-
-
-def _script(*names: str) -> str:
-    """Return one JavaScript module, joined from files of this folder."""
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
-
-
-class _Explorer(anywidget.AnyWidget):
-    """What the explorers share: their style, and a ``repr`` without an address."""
-
-    _css = _script("explorer.css")
-    _summary = ""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._summary})"
 
 
 class TokenExplorer(_Explorer):
