@@ -4,6 +4,7 @@
     MergeExplorer     byte-pair encoding, one merge after the other
     SamplingExplorer  temperature, top-k and top-p on one next-token distribution
     SurpriseExplorer  the words of a tale, coloured by how surprising they are
+    AttentionExplorer which tokens each head of a model looks at
 
 Each is an anywidget.  Python checks what it is given and writes it into the widget's
 state; what answers the reader is the JavaScript beside this file, so an explorer
@@ -19,6 +20,7 @@ import traitlets
 from llmcourse.bpe import count_pretokens
 from llmcourse.pretokenization import GPT2_PATTERN, compile_pattern, spell, to_utf8
 from llmcourse.tokenization import BPETokenizer
+from llmcourse.widgets.attention import AttentionExplorer
 from llmcourse.widgets.base import Explorer as _Explorer
 from llmcourse.widgets.base import script as _script
 from llmcourse.widgets.state import (
@@ -30,6 +32,7 @@ from llmcourse.widgets.state import (
 from llmcourse.widgets.surprise import Surprises, predictor_state, word_surprises
 
 __all__ = [
+    "AttentionExplorer",
     "MergeExplorer",
     "SamplingExplorer",
     "SurpriseExplorer",
