@@ -70,10 +70,14 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     {'$dict': [(0, {'$tuple': [{'$tensor': 'state/0/0'}, 0.5]})]}
     """
     if isinstance(value, Tensor):
+        if name in tensors:
+            raise ValueError(f"{name} must be the name of one tensor, got two")
         # A copy: tensors that share memory cannot be written.
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"$tensor": name}
     if isinstance(value, dict):
+        if odd := [key for key in value if not isinstance(key, str | int)]:
+            raise ValueError(f"{name} must have texts or integers as keys, got {odd}")
         parts = [
             (key, _packed(part, f"{name}/{key}" if name else str(key), tensors))
             for key, part in value.items()

@@ -11,15 +11,16 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 # Flat: one layer a line, from the ground up. A module imports from lines above its own.
 LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents"
-    " schedule training_log",
+    " schedule training_log memory embeddings evaluation",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files",
-    "norms feed_forward",
+    " state_files skipgram",
+    "norms feed_forward hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing",
-    "sources generation checkpoints pretrained inspection",
+    "sources generation checkpoints pretrained inspection analogies",
     "corpus pretraining",
     "pipeline plotting widgets checks",
+    "recipes",
     "cli",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmcourse.windows import Windows
+from llmcourse import windows as module
+from llmcourse.windows import Windows, check_ids, fingerprint
 
 
 def seeded(seed=0):
@@ -73,6 +74,43 @@ def test_spread_windows_reach_from_the_first_to_the_last_token():
     assert spread[:, 0].diff().float().std() < 1  # even steps, up to rounding
 
 
+@pytest.mark.parametrize("start_token", [None, 4])
+@pytest.mark.parametrize("taken", [0, 1, 2, 5, 9])
+def test_an_order_goes_on_where_it_was_left(taken, start_token):
+    """With another generator, and in the midst of a pass as well as at its end."""
+    windows = Windows(torch.arange(60) % 6, 4, start_token)
+    batches = windows.shuffled(3, seeded(1))
+    for _ in range(taken):
+        next(batches)
+    state = batches.state_dict()
+    expected = list(islice(batches, 12))
+    again = windows.shuffled(3, seeded(2))
+    next(again)
+    again.load_state_dict(state)
+    assert all(map(torch.equal, islice(again, 12), expected))
+
+
+def test_a_state_is_a_copy():
+    batches = Windows(torch.arange(60), 4).shuffled(3, seeded())
+    next(batches)
+    state = batches.state_dict()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    list(islice(batches, 9))
+    assert all(torch.equal(state[name], before[name]) for name in state)
+
+
+def test_a_fingerprint_tells_texts_apart(monkeypatch):
+    tokens = np.arange(100, dtype=np.uint16)
+    others = [tokens[:-1], tokens[::-1], np.append(tokens, 0)]
+    others += [np.where(tokens == n, 7, tokens) for n in (0, 55, 99)]
+    prints = {fingerprint(text) for text in (tokens, *others)}
+    assert len(prints) == 7
+    assert fingerprint(tokens).startswith("100 tokens with hash ")
+    whole = fingerprint(tokens)
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    assert fingerprint(tokens) == whole
+
+
 # Reference
 
 
@@ -87,6 +125,7 @@ def test_memory_maps_and_arrays_and_tensors_give_the_same(tmp_path, dtype):
         assert torch.equal(windows.spread(5), expected.spread(5))
         ours, theirs = (w.shuffled(3, seeded()) for w in (windows, expected))
         assert torch.equal(next(ours), next(theirs))
+        assert fingerprint(tokens) == fingerprint(torch.tensor(array.tolist()))
 
 
 # Refusal
@@ -127,3 +166,25 @@ def test_refuses_a_batch_larger_than_the_data_at_once():
     documents = Windows(np.array([0, 1, 0, 1, 0, 1]), 1, start_token=0)
     with pytest.raises(ValueError, match="needs 4 windows, but the data has 3"):
         documents.shuffled(4, seeded())
+
+
+@pytest.mark.parametrize("place", [0, 50, 99])
+@pytest.mark.parametrize("bad", [-1, 13])
+def test_refuses_ids_outside_the_vocabulary_wherever_they_are(monkeypatch, place, bad):
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    tokens = np.arange(100) % 13
+    check_ids(tokens, 13)
+    tokens[place] = bad
+    with pytest.raises(ValueError, match="must be in 0 … 12, got"):
+        check_ids(tokens, 13)
+
+
+@pytest.mark.parametrize("left", [[-1], [0, 56]])
+def test_refuses_an_order_of_other_windows(left):
+    batches = Windows(torch.arange(60), 4).shuffled(3, seeded(1))
+    state = batches.state_dict()
+    expected = list(islice(batches, 3))
+    again = Windows(torch.arange(60), 4).shuffled(3, seeded(1))
+    with pytest.raises(ValueError, match="begin in 0 … 55, got"):
+        again.load_state_dict(state | {"left": torch.tensor(left)})
+    assert all(map(torch.equal, islice(again, 3), expected))
