@@ -5,6 +5,7 @@
     SamplingExplorer  temperature, top-k and top-p on one next-token distribution
     SurpriseExplorer  the words of a tale, coloured by how surprising they are
     AttentionExplorer which tokens each head of a model looks at
+    EmbeddingExplorer word vectors: a map, neighbours, sums
 
 Each is an anywidget.  Python checks what it is given and writes it into the widget's
 state; what answers the reader is the JavaScript beside this file, so an explorer
@@ -23,6 +24,7 @@ from llmcourse.tokenization import BPETokenizer
 from llmcourse.widgets.attention import AttentionExplorer
 from llmcourse.widgets.base import Explorer as _Explorer
 from llmcourse.widgets.base import script as _script
+from llmcourse.widgets.embedding import EmbeddingExplorer
 from llmcourse.widgets.state import (
     Encoder,
     applied_merges,
@@ -33,6 +35,7 @@ from llmcourse.widgets.surprise import Surprises, predictor_state, word_surprise
 
 __all__ = [
     "AttentionExplorer",
+    "EmbeddingExplorer",
     "MergeExplorer",
     "SamplingExplorer",
     "SurpriseExplorer",

@@ -1,0 +1,108 @@
+"""The explorer of word vectors: a map, neighbours, sums."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+import traitlets
+from jaxtyping import Float
+from torch import Tensor
+
+from llmcourse.embeddings import WordVectors, project
+from llmcourse.widgets.base import Explorer, script
+from llmcourse.widgets.state import checked_texts
+
+MAX_WORDS: Final = 1_000
+MAX_CLASSES: Final = 12  # six colours, filled or hollow
+
+
+def pack(vectors: Float[Tensor, "word d_model"]) -> tuple[str, float]:
+    """Return vectors as one signed byte for each coordinate, and the byte's unit.
+
+    The bytes are in base64, row by row. What is lost is at most half a unit, and the
+    unit is the largest coordinate over 127.
+
+    Raises:
+        ValueError: If a coordinate is not finite, or all are zero.
+
+    >>> packed, unit = pack(torch.tensor([[1.27, 0.0, -0.636]]))
+    >>> list(base64.b64decode(packed)), round(unit, 4)  # 192 is -64
+    ([127, 0, 192], 0.01)
+    """
+    largest = vectors.abs().max().item()
+    if not 0 < largest < float("inf"):
+        raise ValueError(f"vectors must be finite and not all zero, got {largest}")
+    unit = largest / 127
+    values = (vectors / unit).round().to(torch.int8)
+    return base64.b64encode(values.numpy().tobytes()).decode("ascii"), unit
+
+
+class EmbeddingExplorer(Explorer):
+    """Show word vectors: a flat map, the neighbours of a word, and sums of vectors.
+
+    The map shows the two principal components. Neighbours under three similarities,
+    and answers to "a is to b as c is to what?", are computed in the page from the
+    vectors themselves, rounded to one byte for each coordinate.
+
+    Args:
+        vectors: Of the words to show, at most 1,000.
+        classes: The class of a word, for its colour; not every word needs one.
+        word: The word that is chosen at the start; by default the first.
+        analogy: The words a, b and c at the start; by default the first three.
+
+    Raises:
+        ValueError: If there are fewer than four words or more than 1,000, more than
+            12 classes, or a word that is chosen is not among them.
+
+    >>> vectors = WordVectors(["cow", "hen", "red", "tin"], torch.eye(4))
+    >>> EmbeddingExplorer(vectors, {"cow": "animal", "hen": "animal"}, word="hen")
+    EmbeddingExplorer(4 words, 1 class)
+    """
+
+    _css = script("explorer.css", "embedding.css")
+    _esm = script("common.js", "embedding.js")
+    words = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    class_of = traitlets.List(traitlets.Int()).tag(sync=True)
+    packed = traitlets.Unicode().tag(sync=True)
+    scale = traitlets.Float().tag(sync=True)
+    width = traitlets.Int().tag(sync=True)
+    points: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    chosen = traitlets.Int().tag(sync=True)
+    analogy = traitlets.List(traitlets.Int()).tag(sync=True)
+
+    def __init__(
+        self,
+        vectors: WordVectors,
+        classes: Mapping[str, str],
+        *,
+        word: str | None = None,
+        analogy: tuple[str, str, str] | None = None,
+    ) -> None:
+        words = checked_texts(vectors.words)
+        if not 4 <= len(words) <= MAX_WORDS:
+            raise ValueError(f"wanted 4 to {MAX_WORDS} words, got {len(words)}")
+        names = list(dict.fromkeys(classes[w] for w in words if w in classes))
+        if len(names) > MAX_CLASSES:
+            raise ValueError(f"wanted at most {MAX_CLASSES} classes, got {len(names)}")
+        named = [word or words[0], *(analogy or words[:3])]
+        if unknown := [w for w in named if w not in vectors]:
+            raise ValueError(f"wanted words with a vector, got {unknown[0]!r}")
+        ids = [vectors.ids[w] for w in named]
+        packed, scale = pack(vectors.vectors)
+        points = project(vectors.vectors, 2).points
+        points = points / points.abs().max()
+        plural = "" if len(names) == 1 else "es"
+        self._summary = f"{len(words)} words, {len(names)} class{plural}"
+        super().__init__(
+            words=words,
+            classes=names,
+            class_of=[names.index(classes[w]) if w in classes else -1 for w in words],
+            packed=packed,
+            scale=scale,
+            width=vectors.vectors.shape[1],
+            points=[[round(x, 3) for x in point] for point in points.tolist()],
+            chosen=ids[0],
+            analogy=ids[1:],
+        )
