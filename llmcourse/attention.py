@@ -133,15 +133,15 @@ def _attend_in_halves(
     length, d_head = query.shape[2:]
     _group_size(query.shape[1], key.shape[1])
     query = query / math.sqrt(d_head)
-    query = query.unflatten(1, (key.shape[1], -1))  # (B, K, H / K, T, d_head)
+    query = torch.unflatten(query, 1, (key.shape[1], -1))  # (B, K, H / K, T, d_head)
     hidden = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
     halves = []
     for start, end in ((0, length // 2), (length // 2, length)):
         rows = query[:, :, :, start:end].flatten(2, 3)
         scores = rows @ key[:, :, :end].transpose(-2, -1)
-        scores = scores.unflatten(2, (-1, end - start)) + hidden[start:end, :end]
+        scores = torch.unflatten(scores, 2, (-1, end - start)) + hidden[start:end, :end]
         context = scores.softmax(dim=-1).flatten(2, 3) @ value[:, :, :end]
-        halves.append(context.unflatten(2, (-1, end - start)).flatten(1, 2))
+        halves.append(torch.unflatten(context, 2, (-1, end - start)).flatten(1, 2))
     return torch.cat(halves, dim=2)
 
 

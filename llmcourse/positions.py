@@ -4,7 +4,9 @@ Rotary positions (RoPE) turn each query and key by an angle that grows with its
 position. A dot product depends on the angle *between* two vectors only, so the
 score of two tokens depends on how far apart they are, not on where they are.
 Sinusoidal positions are added to the embeddings instead, and ALiBi adds a
-penalty for distance to the scores.
+penalty for distance to the scores. Learned positions, as in GPT-2, are added like
+sinusoidal ones and trained like any weight: an `nn.Embedding` with a row for each
+position, so there is nothing to compute here, and nothing beyond the last row.
 """
 
 import torch

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.attention import (
     GroupedQueryAttention,
     KVCache,
+    _attend_in_halves,
     causal_attention,
     causal_mask,
     fused_attention,
@@ -21,8 +23,8 @@ def random(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make_layer(d_model, n_heads, n_kv_heads):
-    layer = GroupedQueryAttention(d_model, n_heads, n_kv_heads)
+def make_layer(d_model, n_heads, n_kv_heads, bias=False):
+    layer = GroupedQueryAttention(d_model, n_heads, n_kv_heads, bias=bias)
     generator = torch.Generator().manual_seed(4)
     for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.5, generator=generator)
@@ -65,19 +67,32 @@ def test_order_of_the_keys_does_not_matter_without_positions():
     )
 
 
-def test_a_layer_gives_the_same_with_a_cache_however_it_is_fed():
-    layer = make_layer(d_model=24, n_heads=6, n_kv_heads=3)
+@pytest.mark.parametrize("rotated", [True, False])
+def test_a_layer_gives_the_same_with_a_cache_however_it_is_fed(rotated):
+    layer = make_layer(d_model=24, n_heads=6, n_kv_heads=3, bias=not rotated)
     x, (cos, sin) = random(2, 7, 24), rope_tables(7, d_head=4)
-    expected = layer(x, cos, sin)
+    expected = layer(x, cos, sin) if rotated else layer(x)
     for pieces in ([7], [1] * 7, [3, 1, 2, 1]):
         cache = KVCache(n_layers=2, batch_size=2, n_kv_heads=3, capacity=9, d_head=4)
         parts, start = [], 0
         for size in pieces:
             here = slice(start, start + size)
-            parts.append(layer(x[:, here], cos[here], sin[here], cache, layer=1))
+            tables = (cos[here], sin[here]) if rotated else (None, None)
+            parts.append(layer(x[:, here], *tables, cache, layer=1))
             cache.advance(size)
             start += size
         torch.testing.assert_close(torch.cat(parts, dim=1), expected)
+
+
+@pytest.mark.parametrize("changed", [0, 2, 4])
+def test_a_layer_sees_no_later_position(changed):
+    layer = make_layer(d_model=24, n_heads=6, n_kv_heads=3)
+    x, tables = random(2, 5, 24), rope_tables(5, d_head=4)
+    other = x.clone()
+    other[:, changed] += 1
+    before, after = layer(x, *tables), layer(other, *tables)
+    torch.testing.assert_close(after[:, :changed], before[:, :changed])
+    assert ((after - before).abs().amax(-1) > 1e-3)[:, changed:].all()
 
 
 def test_grouped_queries_are_full_attention_with_repeated_keys():
@@ -113,28 +128,65 @@ def test_a_cache_holds_what_its_size_says():
 # Reference
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e3])
-@pytest.mark.parametrize("masked", [False, True])
-def test_naive_equals_torch(masked, scale):
+MASKS = {
+    "none": None,
+    "causal": causal_mask(5, 7),
+    "first key only": torch.zeros(5, 7, dtype=torch.bool).index_fill(
+        1, torch.tensor(0), True
+    ),
+    "one key each": torch.eye(5, 7, dtype=torch.bool),
+}
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 1e3, 1e18])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_naive_equals_torch(mask, scale):
+    """Scores that are all equal, tiny, ordinary, and so large that one key wins."""
     query, key, value = (
         random(2, 3, 5, 4) * scale,
-        random(2, 3, 7, 4, seed=1),
+        random(2, 3, 7, 4, seed=1) * scale,
         random(2, 3, 7, 6, seed=2),
     )
-    mask = causal_mask(5, 7) if masked else None
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask
-    )
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(naive_attention(query, key, value, mask)[0], expected)
 
 
-@pytest.mark.parametrize("n_queries", [1, 2, 5, 7])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e18])
+def test_fused_equals_naive_at_extremes(scale):
+    query, key = random(2, 3, 7, 4) * scale, random(2, 3, 7, 4, seed=1) * scale
+    value = random(2, 3, 7, 4, seed=2)
+    expected, _ = naive_attention(query, key, value, causal_mask(7, 7))
+    torch.testing.assert_close(fused_attention(query, key, value), expected)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_without_rotation_equals_torchs_multi_head_attention(bias):
+    layer = make_layer(d_model=24, n_heads=6, n_kv_heads=6, bias=bias)
+    theirs = torch.nn.MultiheadAttention(24, num_heads=6, bias=bias, batch_first=True)
+    projections = (layer.query, layer.key, layer.value)
+    state = {
+        "in_proj_weight": torch.cat([each.weight for each in projections]),
+        "out_proj.weight": layer.output.weight,
+    }
+    if bias:
+        state["in_proj_bias"] = torch.cat([each.bias for each in projections])
+        state["out_proj.bias"] = layer.output.bias
+    theirs.load_state_dict(state)
+    x = random(2, 5, 24)
+    expected, _ = theirs(x, x, x, attn_mask=~causal_mask(5, 5), need_weights=False)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("attend", "n_queries"),
+    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(_attend_in_halves, 7)],
+)
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 6])
-def test_fused_equals_naive_with_its_gradients(n_queries, n_kv_heads):
+def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_heads):
     shapes = ((2, 6, n_queries, 4), (2, n_kv_heads, 7, 4), (2, n_kv_heads, 7, 4))
     inputs = [random(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
     query, key, value = inputs
-    fused = fused_attention(query, key, value)
+    fused = attend(query, key, value)
     naive, _ = naive_attention(
         query,
         key.repeat_interleave(6 // n_kv_heads, dim=1),
@@ -152,7 +204,7 @@ def test_fused_equals_naive_with_its_gradients(n_queries, n_kv_heads):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("n_queries", "n_keys"), [(5, 5), (1, 7), (3, 7)])
+@pytest.mark.parametrize(("n_queries", "n_keys"), [(5, 5), (2, 2), (1, 7), (3, 7)])
 def test_the_faster_way_gives_the_same(dtype, n_queries, n_keys):
     """Bfloat16 keeps 8 bits: a few roundings of numbers around 1 make 0.03."""
     query = random(2, 6, n_queries, 4).to(dtype)

@@ -57,7 +57,7 @@ def test_bits_per_byte_does_not_depend_on_how_the_text_is_cut():
 # Reference
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, 3e38])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 1e4, 3e38])
 def test_equals_torch_at_any_magnitude(scale):
     generator = torch.Generator().manual_seed(1)
     logits = (2 * torch.rand(2, 5, 11, generator=generator) - 1) * scale
@@ -69,6 +69,15 @@ def test_equals_torch_at_any_magnitude(scale):
     (ours_gradient,) = torch.autograd.grad(ours, logits)
     (their_gradient,) = torch.autograd.grad(theirs, logits)
     torch.testing.assert_close(ours_gradient, their_gradient)
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 997])
+def test_equal_logits_cost_the_logarithm_of_the_vocabulary(vocab):
+    for value in (-1e30, 0.0, 3e38):
+        logits = torch.full((3, vocab), value)
+        loss = cross_entropy(logits, torch.zeros(3, dtype=torch.int32)).item()
+        # Beside a logit of 3 · 10³⁸ there is no room for log 997.
+        assert loss == pytest.approx(math.log(vocab) if value == 0 else 0.0)
 
 
 @pytest.mark.parametrize(("target", "expected"), [(0, math.log(2)), (2, math.inf)])

@@ -61,6 +61,23 @@ def test_the_sinusoidal_vectors_of_a_shift_are_a_rotation_away():
     torch.testing.assert_close(scores.diagonal(), torch.full((8,), 3.0))
 
 
+@pytest.mark.parametrize("shift", [1, 3])
+def test_one_linear_map_shifts_all_sinusoidal_vectors(shift):
+    """Section 3.5 of the paper: a rotation of each pair, whatever the position."""
+    vectors = sinusoidal_positions(11, d_model=6)
+    angles = shift * rope_frequencies(6)
+    turns = [[[a.cos(), a.sin()], [-a.sin(), a.cos()]] for a in angles]
+    shifted_by = torch.block_diag(*map(torch.tensor, turns))
+    torch.testing.assert_close(vectors[:-shift] @ shifted_by.T, vectors[shift:])
+    assert not torch.allclose(vectors[:-shift], vectors[shift:], atol=0.1)
+
+
+def test_alibi_depends_on_the_distance_alone():
+    bias = alibi_bias(3, n_positions=7)
+    torch.testing.assert_close(bias[:, 1:, 1:], bias[:, :-1, :-1])
+    assert not bias.triu(diagonal=0).any()  # nothing at distance 0 and after
+
+
 def test_alibi_falls_in_a_straight_line_and_more_slowly_in_later_heads():
     bias = alibi_bias(4, n_positions=5)
     last_query = bias[:, -1]  # distances 4, 3, 2, 1, 0
@@ -102,6 +119,32 @@ def test_sinusoids_equal_the_papers_formula():
             assert vectors[position, 2 * i + 1].item() == pytest.approx(
                 math.cos(angle), abs=1e-6
             )
+
+
+@pytest.mark.parametrize("n_heads", [1, 2, 6, 8])
+def test_alibi_equals_the_papers_formula(n_heads):
+    bias = alibi_bias(n_heads, n_positions=5)
+    for head in range(n_heads):
+        slope = 2 ** (-8 * (head + 1) / n_heads)
+        for query in range(5):
+            for key in range(query + 1):
+                expected = -slope * (query - key)
+                assert bias[head, query, key].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("base", [10_000, 100_000.0, 1e-3])
+def test_angles_keep_their_digits_far_out(base):
+    """Position 8191, the last of SmolLM2, against double precision. An angle of 8191
+    is known to 5 · 10⁻⁴ in float32, and so are its sine and cosine.
+    """
+    cos, sin = rope_tables(8192, d_head=64, base=base)
+    rates = base ** -(torch.arange(32, dtype=torch.double) / 32)
+    angles = 8191 * rates
+    close = angles < 1e5  # a base below 1 turns faster and faster
+    assert close.sum() >= 10
+    for ours, exact in ((cos[-1], angles.cos()), (sin[-1], angles.sin())):
+        difference = (ours.double() - exact)[close].abs()
+        assert (difference < 1e-6 + 3e-7 * angles[close]).all()
 
 
 # Refusal
