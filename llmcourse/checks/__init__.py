@@ -19,16 +19,30 @@ from llmcourse.checks.tokenization import (
     longest_match,
     predict_pieces,
 )
+from llmcourse.checks.transformer import (
+    attention_head,
+    cached_mask,
+    layer_norm,
+    parameter_count,
+    rope_score,
+    write_with_cache,
+)
 
 __all__ = [
+    "attention_head",
     "bigram_probs",
+    "cached_mask",
     "choose_bands",
     "containment",
     "digit_groups",
     "encode_pretoken",
     "find_leaks",
     "is_held_out",
+    "layer_norm",
     "longest_match",
+    "parameter_count",
     "predict_pieces",
+    "rope_score",
     "shift",
+    "write_with_cache",
 ]

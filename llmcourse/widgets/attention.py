@@ -61,17 +61,7 @@ class AttentionExplorer(Explorer):
         head: int | None = None,
         query: int | None = None,
     ) -> None:
-        if not texts or len(texts) != len(weights):
-            raise ValueError(
-                "there must be at least one text, and weights for each, got "
-                f"{len(texts)} and {len(weights)}"
-            )
-        n_layers, n_heads = weights[0].shape[:2]
-        if any(each.shape[:2] != (n_layers, n_heads) for each in weights):
-            raise ValueError(
-                f"each text must have weights of {n_layers} layers of {n_heads} heads, "
-                f"got {[tuple(each.shape[:2]) for each in weights]}"
-            )
+        n_layers, n_heads = _shape_of(texts, weights)
         states = [
             head_scores(name, scores, (n_layers, n_heads))
             for name, scores in (kinds or {}).items()
@@ -97,6 +87,24 @@ class AttentionExplorer(Explorer):
             n_heads=n_heads,
             **{name: value for name, (value, _) in start.items()},
         )
+
+
+def _shape_of(
+    texts: Sequence[Sequence[str]], weights: Sequence[Tensor]
+) -> tuple[int, int]:
+    """Return the numbers of layers and of heads that all weights have."""
+    if not texts or len(texts) != len(weights):
+        raise ValueError(
+            "there must be at least one text, and weights for each, got "
+            f"{len(texts)} and {len(weights)}"
+        )
+    n_layers, n_heads = weights[0].shape[:2]
+    if any(each.shape[:2] != (n_layers, n_heads) for each in weights):
+        raise ValueError(
+            f"each text must have weights of {n_layers} layers of {n_heads} heads, "
+            f"got {[tuple(each.shape[:2]) for each in weights]}"
+        )
+    return n_layers, n_heads
 
 
 def _count(n: int, noun: str) -> str:
