@@ -1,0 +1,24 @@
+"""The command line: `llmcourse COMMAND --help` says what each command does.
+
+Results go to standard output, bars and errors to standard error. The exit code is 0
+when all went well, 1 when something could not be done, 2 when the command was not
+understood, 130 when it was stopped by Ctrl-C.
+"""
+
+import sys
+
+from llmcourse.cli import evaluate as evaluate
+from llmcourse.cli import pipeline as pipeline
+from llmcourse.cli.console import app, say_error
+from llmcourse.cli.text import load_tokenizer
+
+__all__ = ["app", "load_tokenizer", "main"]
+
+
+def main() -> None:
+    """Run the command line; a mistake becomes one line and exit code 1."""
+    try:
+        app()
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        say_error(error)
+        sys.exit(1)

@@ -1,0 +1,6 @@
+"""Run as `python -m llmcourse.cli`."""
+
+from llmcourse.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""A model against the grammar of the tales, whose best possible model is known.
+
+    excess    what the model pays for a story beyond its exact price, in nats
+    valid     how many of the model's own stories the grammar can write
+
+The mean excess is the Kullback–Leibler divergence of the model from the grammar, per
+story. Luck in the draw of the stories hardly touches it: a story that is dear to the
+grammar is dear to the model too, and only the difference counts.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import stdev
+from typing import Any
+
+import torch
+
+from llmcourse import losses, tales
+from llmcourse.evaluation import Interval, wilson_interval
+from llmcourse.generation import generate
+from llmcourse.tales import Estimate
+from llmcourse.text_loss import Progress, TextLoss, document_prices, end_of_text
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import Transformer
+
+TEST_SEED = 1_000_000  # of stories that no preset trains on
+_SAMPLES_AT_ONCE = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaleLoss:
+    """How near a model is to the grammar, measured on stories it has not seen."""
+
+    text: TextLoss
+    floor: Estimate  # entropy in nats per token, expected of any stories
+    sample_floor: float  # nats per token: the exact price of these stories
+    excess: Estimate  # nats per story: model's price minus exact price, the same story
+
+    @property
+    def gap(self) -> float:
+        """Share of the floor by which the loss lies above it, as a fraction."""
+        return losses.gap_to_floor(self.text.loss, self.floor.value)
+
+    @property
+    def paired_gap(self) -> Estimate:
+        """The same from the excess: of less chance, since the stories are the same."""
+        entropy = tales.world().entropy()  # nats per story
+        return Estimate(*(value / entropy for value in self.excess))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers, derived ones too."""
+        return self.text.to_json() | {
+            "floor": self.floor._asdict(),
+            "sample_floor": self.sample_floor,
+            "gap": self.gap,
+            "excess_per_story": self.excess._asdict(),
+            "paired_gap": self.paired_gap._asdict(),
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A story that a model wrote."""
+
+    text: str
+    error: str | None  # why the grammar cannot write it; None for a valid one
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How many of a model's own stories are stories of the grammar."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def n_valid(self) -> int:
+        """Number of samples that the grammar can write, to the last letter."""
+        return sum(sample.error is None for sample in self.samples)
+
+    @property
+    def valid_share(self) -> float:
+        """Share of valid samples, as a fraction."""
+        return self.n_valid / len(self.samples)
+
+    @property
+    def interval(self) -> Interval:
+        """Where the share lies that more samples would show, at 95 %."""
+        return wilson_interval(self.n_valid, len(self.samples))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts, share and interval."""
+        return {
+            "n": len(self.samples),
+            "n_valid": self.n_valid,
+            "valid_share": self.valid_share,
+            "interval": self.interval._asdict(),
+        }
+
+
+def tale_loss(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    n_stories: int = 500,
+    seed: int = TEST_SEED,
+    progress: Progress | None = None,
+) -> TaleLoss:
+    """Return how near a model is to the grammar, on freshly drawn stories.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        n_stories: How many stories to draw.
+        seed: Of the stories; another one than the training's.
+        progress: As in `text_loss.text_loss`.
+
+    Raises:
+        ValueError: If there are fewer than two stories, or no `<|endoftext|>`.
+    """
+    if n_stories < 2:
+        raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
+    stories = list(tales.generate(n_stories, seed))
+    texts = [story.text for story in stories]
+    prices, n_tokens = document_prices(model, tokenizer, texts, progress)
+    excess = [p + story.log_prob for p, story in zip(prices, stories, strict=True)]
+    return TaleLoss(
+        text=TextLoss(
+            n_documents=n_stories,
+            n_tokens=sum(n_tokens),
+            n_bytes=sum(len(text.encode()) for text in texts),
+            loss=math.fsum(prices) / sum(n_tokens),
+        ),
+        floor=tales.entropy_per_token(tokenizer, texts),
+        sample_floor=-math.fsum(s.log_prob for s in stories) / sum(n_tokens),
+        excess=Estimate(
+            math.fsum(excess) / n_stories, stdev(excess) / math.sqrt(n_stories)
+        ),
+    )
+
+
+def write_samples(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    n: int = 200,
+    *,
+    temperature: float | int = 1.0,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> Samples:
+    """Let a model write stories from nothing; return which of them are tales.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        n: How many stories.
+        temperature: As in `generation.generate`; 1 draws as the model believes.
+        generator: Source of randomness.
+        progress: Called with the number of stories written and of all.
+
+    Raises:
+        ValueError: If n is not positive, or as `generation.generate`.
+    """
+    if n < 1:
+        raise ValueError(f"the number of samples must be positive, got {n}")
+    end = end_of_text(tokenizer)
+    samples: list[Sample] = []
+    while len(samples) < n:
+        prompts = torch.full((min(_SAMPLES_AT_ONCE, n - len(samples)), 1), end)
+        rows = generate(
+            model,
+            prompts,
+            model.config.context_length - 1,
+            temperature=temperature,
+            stop=[end],
+            generator=generator,
+        )
+        texts = (tokenizer.decode(_until(row, end)) for row in rows[:, 1:].tolist())
+        samples += [Sample(text, _error(text)) for text in texts]
+        if progress is not None:
+            progress(len(samples), n)
+    return Samples(tuple(samples))
+
+
+def _until(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end)] if end in ids else ids
+
+
+def _error(text: str) -> str | None:
+    try:
+        tales.parse(text)
+    except ValueError as error:
+        return str(error)
+    return None
