@@ -1,55 +1,44 @@
 """Models as folders, in the form that Hugging Face `transformers` loads too.
 
-    config.json             sizes, as `LlamaForCausalLM` names them
+    config.json             sizes, as `LlamaForCausalLM` or `GPT2LMHeadModel` names them
     model.safetensors       weights: names, shapes and numbers, no code
     tokenizer.json          merges and special tokens
+    tokenizer_config.json   that `tokenizer.json` is all there is to it
     generation_config.json  the id that ends a text
+    README.md               the model card, if there is one
 
 A folder written here opens with `AutoModelForCausalLM.from_pretrained`, with the same
-logits; a folder of a Llama without surprises opens here.
+logits; a folder of a Llama or GPT-2 without surprises opens here.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from llmcourse.files import new_file
+from llmcourse.hugging_face import (
+    config_from_json,
+    config_to_json,
+    weights_from_theirs,
+    weights_to_theirs,
+)
 from llmcourse.packing import END_OF_TEXT
+from llmcourse.positions import rope_tables
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
-# Ours to theirs: of the sizes, of the weights outside and inside the blocks.
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "n_kv_heads": "num_key_value_heads",
-    "d_ff": "intermediate_size",
-    "context_length": "max_position_embeddings",
-    "rope_base": "rope_theta",
-    "norm_eps": "rms_norm_eps",
-}
-_OUTSIDE = {
-    "embedding.weight": "model.embed_tokens.weight",
-    "norm.weight": "model.norm.weight",
-}
-_INSIDE = {
-    "attention_norm": "input_layernorm",
-    "attention.query": "self_attn.q_proj",
-    "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj",
-    "attention.output": "self_attn.o_proj",
-    "feed_forward_norm": "post_attention_layernorm",
-    "feed_forward.gate": "mlp.gate_proj",
-    "feed_forward.up": "mlp.up_proj",
-    "feed_forward.down": "mlp.down_proj",
-}
+_MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def save_pretrained(
@@ -57,17 +46,25 @@ def save_pretrained(
     tokenizer: BPETokenizer,
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
+    *,
+    card: str | None = None,
 ) -> None:
-    """Write model and tokenizer into a folder; each file whole or not at all.
+    """Write model and tokenizer into a folder: all files, or none.
+
+    Only when all of them are written whole do they take their names, so a full disk
+    leaves the folder as it was. Other files in the folder stay.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with the same number of ids.
         folder: Created if missing.
         dtype: Of the stored weights; float16 halves the file.
+        card: Markdown for `README.md`: what the model is, learned from and is good for.
 
     Raises:
-        ValueError: If tokenizer and model differ in the number of ids.
+        ValueError: If tokenizer and model differ in the number of ids, if the model
+            has weights that `transformers` has no name for, or if a weight is not
+            finite in this dtype.
         OSError: If a file cannot be written.
     """
     if tokenizer.vocab_size != model.config.vocab_size:
@@ -75,58 +72,54 @@ def save_pretrained(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        _their_name(name): weight.detach().to(dtype).contiguous()
-        for name, weight in model.state_dict().items()
+    weights = _stored(model, dtype)
+    texts = {
+        name: json.dumps(value, indent=2) + "\n"
+        for name, value in _descriptions(model, tokenizer, dtype).items()
     }
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "tie_word_embeddings": True,
-        "torch_dtype": str(dtype).removeprefix("torch."),
-        **{theirs: getattr(model.config, ours) for ours, theirs in _SIZES.items()},
-    }
-    end = tokenizer.special_tokens.get(END_OF_TEXT)
-    ends = {"bos_token_id": end, "eos_token_id": end}
-    tokenizer.save(folder / "tokenizer.json")
-    with new_file(folder / "model.safetensors") as file:
-        file.write(save(weights, metadata={"format": "pt"}))
-    _write_json(folder / "generation_config.json", ends)
-    _write_json(folder / "config.json", config | ends)
+    if card is not None:
+        texts["README.md"] = card
+    with _written_at_once(Path(folder)) as staging:
+        for name, text in texts.items():
+            with new_file(staging / name) as file:
+                file.write(text.encode())
+        tokenizer.save(staging / "tokenizer.json")
+        with new_file(staging / "model.safetensors") as file:
+            file.write(save(weights, metadata={"format": "pt"}))
 
 
-def load_pretrained(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
+def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer]:
     """Return the model and the tokenizer of a folder, ready to write.
 
+    Weights are computed with in float32, whatever they are stored in.
+
     Args:
-        folder: As `save_pretrained` writes it.
+        name_or_path: A folder, as `save_pretrained` or `transformers` writes it, or
+            the name of a shipped model.
 
     Raises:
-        ValueError: If a file is missing or damaged, if the architecture is another
-            one, or if the files do not belong together.
+        ValueError: If there is no such folder or model, if a file is missing or
+            damaged, if the model is of another kind or has a feature that ours
+            lacks, or if the files do not belong together.
+        OSError: If a file cannot be read.
     """
-    folder = Path(folder)
-    config = _read_config(folder / "config.json")
-    model = Transformer(config)
-    weights = _read_weights(folder / "model.safetensors")
-    wanted = {_their_name(name): name for name in model.state_dict()}
-    if weights.keys() != wanted.keys():
-        odd = sorted(weights.keys() ^ wanted.keys())
+    folder = _find(name_or_path)
+    path = folder / "config.json"
+    found = _read_json(path)
+    try:
+        config = TransformerConfig(**config_from_json(found))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
+    weights = _read_weights(folder)
+    try:
+        model = _build(config, weights)
+    except ValueError as error:
         raise ValueError(
-            f"{str(folder)!r} must hold the weights of a Llama of {config.n_layers} "
-            f"layers with tied embeddings, but {odd[:3]} are missing or too many"
-        )
-    for theirs, ours in wanted.items():
-        if weights[theirs].shape != model.state_dict()[ours].shape:
-            raise ValueError(
-                f"{theirs} must have the shape {tuple(model.state_dict()[ours].shape)},"
-                f" got {tuple(weights[theirs].shape)} in {str(folder)!r}"
-            )
-    model.load_state_dict({ours: weights[theirs] for theirs, ours in wanted.items()})
-    tokenizer = _read_tokenizer(folder / "tokenizer.json")
+            f"{str(folder)!r}, which should hold a {config.family} of "
+            f"{config.n_layers} layers: {error}"
+        ) from error
+    _check_is_file(folder / "tokenizer.json")
+    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
@@ -135,56 +128,128 @@ def load_pretrained(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     return model.eval(), tokenizer
 
 
-def _their_name(name: str) -> str:
-    """Return the Hugging Face name of one of our weights.
-
-    >>> _their_name("blocks.3.attention.query.weight")
-    'model.layers.3.self_attn.q_proj.weight'
-    """
-    if name in _OUTSIDE:
-        return _OUTSIDE[name]
-    _, layer, inside = name.split(".", 2)
-    return f"model.layers.{layer}.{_INSIDE[inside.removesuffix('.weight')]}.weight"
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
-def _read_config(path: Path) -> TransformerConfig:
-    found = _read_json(path)
-    if found.get("model_type") != "llama":
-        raise ValueError(
-            f"{str(path)!r} must describe a model of type 'llama', "
-            f"got {found.get('model_type')!r}"
+def _find(name_or_path: str | Path) -> Path:
+    """Return the folder of that path, or else of that name."""
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    if str(name_or_path) in shipped_models():
+        return _MODELS / name_or_path
+    names = ", ".join(shipped_models()) or "none"
+    raise ValueError(
+        f"wanted a model's folder or the name of a shipped model ({names}), "
+        f"got {str(name_or_path)!r}"
+    )
+
+
+def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:
+    """Return a model that has these weights, instead of drawing its own first."""
+    with torch.device("meta"):  # shapes without numbers
+        model = Transformer(config)
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    model.load_state_dict(
+        weights_from_theirs(weights, shapes, config.family), assign=True
+    )
+    if config.family == "llama":
+        model.cos, model.sin = rope_tables(
+            config.context_length, config.d_head, config.rope_base
         )
-    if not found.get("tie_word_embeddings", False):
-        raise ValueError(f"{str(path)!r}: only tied embeddings can be loaded")
-    if missing := [theirs for theirs in _SIZES.values() if theirs not in found]:
-        raise ValueError(f"{str(path)!r} must say {missing}")
-    sizes = {ours: found[theirs] for ours, theirs in _SIZES.items()}
-    try:
-        return TransformerConfig(**sizes)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r}: {error}") from error
+    return model
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _descriptions(
+    model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
+) -> dict[str, dict[str, Any]]:
+    """Return what the files beside weights and vocabulary say, by their names."""
+    config = config_to_json(asdict(model.config))
+    config["torch_dtype"] = str(dtype).removeprefix("torch.")
+    end = END_OF_TEXT if END_OF_TEXT in tokenizer.special_tokens else None
+    end_id = tokenizer.special_tokens.get(END_OF_TEXT)
+    ids = {"bos_token_id": end_id, "eos_token_id": end_id}
+    return {
+        "config.json": config | ids,
+        "generation_config.json": ids,
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": end,
+            "eos_token": end,
+            "model_max_length": model.config.context_length,
+            "clean_up_tokenization_spaces": False,
+        },
+    }
+
+
+def _stored(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the weights as they are stored."""
+    if dtype not in _FLOATS:
+        raise ValueError(f"dtype must be one of {_FLOATS}, got {dtype}")
+    weights = weights_to_theirs(model.state_dict(), model.config.family)
+    weights = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} must be finite in {dtype}, and is not")
+    return weights
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of a folder, from one file or from several."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return _read_file(folder / "model.safetensors")
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in places.values()
+    ):
+        raise ValueError(f"{str(index)!r} must map weights to files beside it")
+    weights: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        weights |= _read_file(folder / name)
+    return weights
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    """Return the weights of one file in float32, in memory of their own."""
     _check_is_file(path)
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{str(path)!r} must be a whole safetensors file: {error}"
         ) from error
+    for name, weight in weights.items():
+        if weight.dtype not in _FLOATS:
+            raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
+        weights[name] = weight.to(torch.float32, copy=True)
+    return weights
 
 
-def _read_tokenizer(path: Path) -> BPETokenizer:
-    _check_is_file(path)
-    return BPETokenizer.load(path)
+@contextmanager
+def _written_at_once(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder whose files go to `folder` once all went well."""
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
+            yield Path(staging)
+            for path in Path(staging).iterdir():
+                path.replace(folder / path.name)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     _check_is_file(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} must be JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} must be a JSON object, got {found!r:.40}")
@@ -194,8 +259,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _check_is_file(path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"a model's folder needs the file {str(path)!r}")
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with new_file(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")

@@ -114,7 +114,9 @@ def _parts(document: dict[str, Any]) -> BPEParts:
     _require("model type", model.get("type"), "BPE")
     _require("normalizer", document.get("normalizer"), None)
     post = document.get("post_processor") or {"type": "ByteLevel"}
-    _require("post_processor type", post["type"], "ByteLevel")
+    # `transformers` writes a template of nothing but the text, which changes nothing.
+    if post.get("single") != [{"Sequence": {"id": "A", "type_id": 0}}]:
+        _require("post_processor type", post["type"], "ByteLevel")
     for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
         _require(name, model.get(name) or None, None)
     _require("ignore_merges", model.get("ignore_merges", False), False)

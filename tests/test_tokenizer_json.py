@@ -238,6 +238,15 @@ def test_other_files_are_refused(tmp_path):
         BPETokenizer.load(tmp_path / "none.json")
 
 
+def test_a_template_of_nothing_but_the_text_changes_nothing(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    theirs = train_theirs(CORPUS, SIZE, SPECIAL, PATTERNS[0])
+    theirs.post_processor = processors.TemplateProcessing(single="$0")
+    theirs.save(str(path))
+    text = "a text of its own"
+    assert BPETokenizer.load(path).encode(text) == theirs.encode(text).ids
+
+
 def test_a_real_wordpiece_and_what_wraps_a_bpe_are_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
     wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
