@@ -19,16 +19,29 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmcourse.schedule import PretrainingConfig
 from llmcourse.state_files import read_state, write_state
 from llmcourse.training_log import History
-from llmcourse.transformer import Transformer, TransformerConfig
-from llmcourse.windows import ShuffledBatches
+from llmcourse.transformer import TransformerConfig
+
+
+@runtime_checkable
+class Order(Protocol):
+    """An endless iterator over batches that knows which come next."""
+
+    def __next__(self) -> Any:
+        """Return the next batch."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what `load_state_dict` needs to go on with the next batch."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another one over the same data stood."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +65,7 @@ class Checkpoint:
     history: History
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]  # its `state_dict()`
-    order: dict[str, Tensor]  # `ShuffledBatches.state_dict()`
+    order: dict[str, Tensor]  # the batches' `state_dict()`
 
     @property
     def step(self) -> int:
@@ -64,9 +77,9 @@ class Checkpoint:
         cls,
         run: Run,
         history: History,
-        model: Transformer,
+        model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        batches: ShuffledBatches,
+        batches: Order,
     ) -> "Checkpoint":
         """Return the state of a training, to be saved before it goes on.
 
@@ -84,9 +97,9 @@ class Checkpoint:
 def resume(
     folder: str | Path,
     run: Run,
-    model: Transformer,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: ShuffledBatches,
+    batches: Order,
 ) -> History:
     """Bring model, optimizer and batches to where a folder's newest checkpoint was.
 

@@ -9,25 +9,20 @@ T of them in a single pass.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from llmcourse.checkpoints import (
-    Checkpoint,
-    Run,
-    checkpoint_paths,
-    resume,
-    save_checkpoint,
-)
+from llmcourse.checkpoints import Run
 from llmcourse.schedule import PretrainingConfig as PretrainingConfig
 from llmcourse.schedule import best_precision as best_precision
 from llmcourse.schedule import learning_rate as learning_rate
+from llmcourse.training import Progress, predict, train, update_weights
+from llmcourse.training import make_optimizer as make_optimizer
 from llmcourse.training_log import Evaluation as Evaluation
 from llmcourse.training_log import History as History
 from llmcourse.training_log import Update as Update
@@ -42,7 +37,7 @@ def pretrain(
     config: PretrainingConfig,
     generator: torch.Generator,
     *,
-    progress: Callable[[Update | Evaluation], None] | None = None,
+    progress: Progress | None = None,
     start_token: int | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
@@ -83,44 +78,33 @@ def pretrain(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    if checkpoint_interval < 1:
-        raise ValueError(
-            f"checkpoint_interval must be positive, got {checkpoint_interval}"
-        )
-    train = _windows(train_tokens, model, config, start_token)
+    windows = _windows(train_tokens, model, config, start_token)
     valid = _windows(valid_tokens, model, config, start_token)
     held_out = valid.spread(config.eval_windows)
-    batches = train.shuffled(config.batch_size, generator)
+    batches = windows.shuffled(config.batch_size, generator)
     optimizer = make_optimizer(model, config)
     run = Run(
         config=config,
         model=model.config,
-        train_tokens=fingerprint(train.tokens),
+        train_tokens=fingerprint(windows.tokens),
         valid_tokens=fingerprint(valid.tokens),
         start_token=start_token,
         tokenizer=tokenizer,
         seed=generator.initial_seed(),
     )
-    history, saved = History(), -1
-    if checkpoint_folder is not None and checkpoint_paths(checkpoint_folder):
-        history = resume(checkpoint_folder, run, model, optimizer, batches)
-        saved = len(history.updates)
-    for step in range(len(history.updates), config.steps + 1):
-        last = step == config.steps
-        if step != saved and (last or step % config.eval_interval == 0):
-            history.evaluations.append(_evaluate(model, held_out, step, config))
-            if progress:
-                progress(history.evaluations[-1])
-        due = step != saved and (last or step % checkpoint_interval == 0)
-        if due and checkpoint_folder is not None:
-            now = Checkpoint.of(run, history, model, optimizer, batches)
-            save_checkpoint(checkpoint_folder, now)
-        if not last:
-            update = train_step(model, optimizer, next(batches), step, config)
-            history.updates.append(update)
-            if progress:
-                progress(update)
-    return history
+    return train(
+        run,
+        model,
+        optimizer,
+        batches,
+        update=lambda rows, step: train_step(model, optimizer, rows, step, config),
+        evaluate=lambda step: Evaluation(
+            step=step, loss=mean_loss(model, held_out, config)
+        ),
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
 
 
 def _windows(
@@ -138,21 +122,6 @@ def _windows(
     windows = Windows(tokens, length, start_token)
     check_ids(windows.tokens, model.config.vocab_size)
     return windows
-
-
-def _evaluate(
-    model: Transformer,
-    held_out: Int[Tensor, "batch window"],
-    step: int,
-    config: PretrainingConfig,
-) -> Evaluation:
-    loss = mean_loss(model, held_out, config)
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"step {step} needs a finite loss on the held-out text, got {loss}: try a "
-            f"lower learning rate than {config.learning_rate}"
-        )
-    return Evaluation(step=step, loss=loss)
 
 
 def train_step(
@@ -178,46 +147,25 @@ def train_step(
             long or too short or cannot be divided into the parts.
         FloatingPointError: If the loss or its gradient is not finite.
     """
-    optimizer.zero_grad()
-    try:
-        loss = _add_gradients(model, windows, config)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm.item())):
-            raise FloatingPointError(
-                f"step {step + 1} needs a finite loss and gradient, got loss {loss} "
-                f"and gradient norm {norm.item()}: try a lower learning rate than "
-                f"{config.learning_rate}"
-            )
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-    finally:
-        optimizer.zero_grad()
-    return Update(
-        step=step + 1, loss=loss, learning_rate=rate, gradient_norm=norm.item()
+    return update_weights(
+        model, optimizer, _shares(model, windows, config), step, config
     )
 
 
-def _add_gradients(
+def _shares(
     model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
-) -> float:
-    """Add the gradient of the mean loss to the weights', part by part; return the loss.
+) -> Iterator[Tensor]:
+    """Yield what each part of the batch adds to the mean loss.
 
-    The mean over a batch is the mean over its equal parts of their means, and so is
-    its gradient. Only one part's activations are in memory at a time.
+    The mean over a batch is the mean over its equal parts of their means.
     """
     if len(windows) % config.accumulation:
         raise ValueError(
             f"accumulation must divide the {len(windows)} windows of the batch, "
             f"got {config.accumulation}"
         )
-    losses = []
     for part in windows.chunk(config.accumulation):
-        loss = next_token_loss(model, part, config)
-        (loss / config.accumulation).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-    return torch.stack(losses).mean().item()
+        yield next_token_loss(model, part, config) / config.accumulation
 
 
 def next_token_loss(
@@ -237,12 +185,10 @@ def next_token_loss(
     low, high, vocab = int(windows.min()), int(windows.max()), model.config.vocab_size
     if low < 0 or high >= vocab:
         raise ValueError(f"tokens must be in 0 … {vocab - 1}, got {low} … {high}")
-    windows = windows.to(model.embedding.weight.device)
-    low_precision = config.precision == "bfloat16"
-    with torch.autocast(windows.device.type, torch.bfloat16, enabled=low_precision):
-        logits = model(windows[:, :-1])  # (B, T, V)
+    logits = predict(model, windows[:, :-1], config)  # (B, T, V)
+    targets = windows[:, 1:].flatten().to(logits.device)
     # torch's own, in one pass: `losses.cross_entropy` equals it by test.
-    return cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
+    return cross_entropy(logits.flatten(0, 1), targets)
 
 
 @torch.no_grad()
@@ -254,24 +200,3 @@ def mean_loss(
     losses = [next_token_loss(model, part, config).item() for part in parts]
     weighted = (loss * len(part) for loss, part in zip(losses, parts, strict=True))
     return math.fsum(weighted) / len(windows)
-
-
-def make_optimizer(model: Transformer, config: PretrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW that decays the matrices, but neither embedding nor norms.
-
-    Decay pulls weights that the data does not hold in place towards zero. A rare
-    token's embedding is hardly ever held, and a norm's weight belongs near one.
-
-    Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization".
-    """
-    blocks = list(model.blocks.parameters())
-    matrices = [weight for weight in blocks if weight.ndim >= 2]
-    others = [weight for weight in blocks if weight.ndim < 2]
-    others += [*model.embedding.parameters(), *model.norm.parameters()]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=config.betas, fused=True
-    )
