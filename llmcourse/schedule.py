@@ -80,7 +80,9 @@ def best_precision(
 ) -> Literal["float32", "bfloat16"]:
     """Return bfloat16 where the processor has instructions for it, else float32.
 
-    Without such instructions bfloat16 still works, but is no faster.
+    With such instructions a step of the course's models takes little more than half
+    of float32's time. Without them bfloat16 is imitated and takes twice as long with
+    AVX-512, ten times as long with AVX2 (the same processor, told to do without).
 
     Args:
         device: Where the model is.
