@@ -208,16 +208,23 @@ def test_windows_begin_at_the_start_token():
     assert set(firsts) == {0}
 
 
-def test_decay_pulls_at_matrices_alone():
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_decay_pulls_at_matrices_alone(family, tied):
     """With a gradient of zero AdamW moves nothing, so what shrinks is decayed."""
-    model = make_model()
+    shape = replace(
+        SIZES, family=family, tied_embeddings=tied, n_kv_heads=SIZES.n_heads
+    )
+    model = Transformer(shape, torch.Generator().manual_seed(0))
     before = {name: w.detach().clone() for name, w in model.named_parameters()}
     optimizer = make_optimizer(model, replace(SHORT, weight_decay=0.5))
+    learned = [w for group in optimizer.param_groups for w in group["params"]]
+    assert {id(w) for w in learned} == {id(w) for w in model.parameters()}
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
     for name, weight in model.named_parameters():
-        decayed = weight.ndim == 2 and "embedding" not in name
+        decayed = weight.ndim == 2 and name.startswith("blocks.")
         factor = 1 - 0.01 * 0.5 if decayed else 1.0
         torch.testing.assert_close(weight.detach(), before[name] * factor)
 
