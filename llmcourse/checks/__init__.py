@@ -12,6 +12,12 @@ from llmcourse.checks.corpus import (
     find_leaks,
     is_held_out,
 )
+from llmcourse.checks.embeddings import (
+    first_direction,
+    name_neighbours,
+    nearest_words,
+    noise_probs,
+)
 from llmcourse.checks.pipeline import bigram_probs, shift
 from llmcourse.checks.tokenization import (
     digit_groups,
@@ -37,9 +43,13 @@ __all__ = [
     "digit_groups",
     "encode_pretoken",
     "find_leaks",
+    "first_direction",
     "is_held_out",
     "layer_norm",
     "longest_match",
+    "name_neighbours",
+    "nearest_words",
+    "noise_probs",
     "parameter_count",
     "predict_pieces",
     "rope_score",

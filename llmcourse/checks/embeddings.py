@@ -1,0 +1,140 @@
+"""Checks of the exercises of the chapter *embeddings*."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+Shown = dict[str, tuple[float, float]]
+
+VECTORS: Final[Shown] = {"owl": (6.0, 0.0), "hen": (2.0, 2.0), "cow": (0.0, 1.0)}
+QUERY: Final = (1.0, 2.0)
+
+
+def name_neighbours(answer: Mapping[str, str]) -> None:
+    """Check which of three vectors is nearest to (1, 2) under three similarities.
+
+    Args:
+        answer: ``"dot"``, ``"cosine"`` and ``"euclidean"``, each with a word.
+
+    Raises:
+        AssertionError: If a similarity is missing or names another word.
+
+    >>> name_neighbours({"dot": "owl"})
+    Traceback (most recent call last):
+    AssertionError: the answer lacks 'cosine': name a word for each similarity
+    """
+    x, y = QUERY
+    values = {
+        "dot": {w: x * a + y * b for w, (a, b) in VECTORS.items()},
+        "cosine": {
+            w: (x * a + y * b) / math.hypot(x, y) / math.hypot(a, b)
+            for w, (a, b) in VECTORS.items()
+        },
+        "euclidean": {w: -math.dist(QUERY, v) for w, v in VECTORS.items()},
+    }
+    lessons = {
+        "dot": "multiply coordinate by coordinate and add: a long vector gains",
+        "cosine": "divide the dot product by both lengths: only the angle is left",
+        "euclidean": "the distance is the length of the difference",
+    }
+    for kind, lesson in lessons.items():
+        assert kind in answer, (
+            f"the answer lacks {kind!r}: name a word for each similarity"
+        )
+        right = max(values[kind], key=values[kind].__getitem__)
+        assert answer[kind] == right, (
+            f"by {kind} the nearest is not {answer[kind]!r}: {lesson}"
+        )
+
+
+def nearest_words(nearest: Callable[[Tensor, int, int], Tensor]) -> None:
+    """Check a function from vectors, a word's id and k to the k nearest others' ids.
+
+    Nearest is meant by cosine.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    vectors = torch.tensor([[2.0, 1.0], [20.0, -5.0], [1.0, 0.4], [-2.0, -1.0]])
+    before = vectors.clone()
+    got = torch.as_tensor(nearest(vectors, 0, 2)).tolist()
+    assert 0 not in got, (
+        "a word is always nearest to itself: leave its own id out before choosing"
+    )
+    assert len(got) == 2, f"asked for 2 neighbours, got {len(got)}"
+    assert got != [1, 2], (
+        "the long vector came first: divide by the lengths, or large dot products win"
+    )
+    assert got != [3, 1], "the most opposite vector came first: sort the other way"
+    assert got == [2, 1], f"the nearest are 2, then 1, got {got}"
+    assert torch.equal(vectors, before), "do not change the vectors themselves"
+    small = 1e-3 * vectors
+    got = torch.as_tensor(nearest(small, 0, 3)).tolist()
+    assert got == [2, 1, 3], (
+        f"shorter vectors have the same angles: the nearest are 2, 1, 3, got {got}"
+    )
+
+
+def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
+    """Check a function from counts and a power to the probabilities of noise words.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    counts = torch.tensor([81, 16, 1])
+    before = counts.clone()
+    got = fn(counts, 0.75)
+    assert got.shape == counts.shape, (
+        f"one probability for each word: wanted 3, got shape {tuple(got.shape)}"
+    )
+    assert torch.isclose(got.sum(), torch.tensor(1.0)), (
+        f"probabilities sum to 1, these to {got.sum().item():.3f}: divide by the sum "
+        "after the power is taken, not before"
+    )
+    assert not torch.allclose(got.float(), counts / counts.sum()), (
+        "these are the words' own shares: where is the power?"
+    )
+    wanted = torch.tensor([27.0, 8.0, 1.0]) / 36
+    assert torch.allclose(got.float(), wanted), (
+        "81, 16 and 1 to the power 3/4 are 27, 8 and 1, so the probabilities are "
+        f"27/36, 8/36 and 1/36, got {[round(p, 3) for p in got.tolist()]}"
+    )
+    even = fn(counts, 0.0)
+    assert torch.allclose(even.float(), torch.full((3,), 1 / 3)), (
+        "with power 0 all words are alike: is the power used?"
+    )
+    assert torch.equal(counts, before), "do not change the counts themselves"
+
+
+def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
+    """Check a function from vectors to the direction along which they vary most.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.tensor([0.6, 0.8, 0.0])
+    along = torch.randn(50, 1, generator=generator) * wanted
+    around = 0.1 * torch.randn(50, 3, generator=generator)
+    far = torch.tensor([0.0, 0.0, 30.0])
+    got = fn(along + around + far)
+    assert got.shape == (3,), (
+        f"one direction with a number for each coordinate: wanted 3, "
+        f"got shape {tuple(got.shape)}"
+    )
+    length = got.norm().item()
+    assert abs(length - 1) < 1e-3, (
+        f"a direction is a vector of length 1, this one has {length:.2f}"
+    )
+    assert abs(got[2].item()) < 0.9, (
+        "this direction leads from the origin to where all the vectors are: take "
+        "their mean off first, or it counts as variation"
+    )
+    cosine = (got @ wanted).abs().item()
+    assert cosine > 0.99, (
+        "the vectors vary most along (0.6, 0.8, 0); the cosine with your direction "
+        f"is {cosine:.2f}"
+    )
