@@ -207,7 +207,7 @@ def weights_from_theirs(
         raise ValueError(f"weights are missing ({len(missing)}): {_first(missing)}")
     if _SCORER in found and _SCORER not in groups:  # tied, and written all the same
         scorer = found.pop(_SCORER)
-        if not torch.equal(scorer, found[_their_name("embedding.weight", family)]):
+        if not torch.equal(scorer, found[their_name("embedding.weight", family)]):
             raise ValueError(f"embeddings are tied, but {_SCORER} is another matrix")
     if odd := sorted(found.keys() - groups.keys()):
         raise ValueError(f"weights have no place ({len(odd)}): {_first(odd)}")
@@ -251,14 +251,14 @@ def _groups(names: Iterable[str], family: str) -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_their_name(name, family), []).append(name)
+        groups.setdefault(their_name(name, family), []).append(name)
     return groups
 
 
-def _their_name(name: str, family: str) -> str:
+def their_name(name: str, family: str) -> str:
     """Return the Hugging Face name of one of our weights.
 
-    >>> _their_name("blocks.3.attention.query.weight", "llama")
+    >>> their_name("blocks.3.attention.query.weight", "llama")
     'model.layers.3.self_attn.q_proj.weight'
     """
     names = _NAMES[family]

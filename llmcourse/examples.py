@@ -1,0 +1,240 @@
+"""Examples of what to answer, padded into batches and shuffled by length.
+
+    ids       <|user|>  Hi    <|end|>  <|assistant|>  Hello  <|end|>
+    targets   Hi        …     …        Hello          <|end|>
+    mask      0         0     0        1              1
+
+The model reads the ids and is corrected where the mask says so, nowhere else.
+Shorter examples are filled up on the right. Under causal attention no position looks
+at those after it, so the padding changes nothing but the time that it takes, and
+examples of like length in one batch keep it small.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from llmcourse.windows import fingerprint
+
+_GROUP = 16  # batches whose examples are sorted by length together
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What the model reads, and at some of the positions what comes next.
+
+    Raises:
+        ValueError: If there is nothing to read or nothing to answer.
+    """
+
+    ids: Int[Tensor, "position"]
+    targets: Int[Tensor, "position"]
+    mask: Bool[Tensor, "position"]  # True where the target counts
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an example that teaches nothing."""
+        if not self.mask.any():
+            raise ValueError(
+                "an example needs at least one position that counts, "
+                f"got none of {len(self.ids)}"
+            )
+
+    @classmethod
+    def of_tokens(cls, ids: Sequence[int], mask: Sequence[bool]) -> "Example":
+        """Return the task of predicting those tokens for which the mask is true.
+
+        The first token is read only, whatever its mask: nothing comes before it.
+
+        Args:
+            ids: A text or a conversation, to its end.
+            mask: For each of the ids, whether it is to be learned.
+
+        Raises:
+            ValueError: If ids and mask differ in length, or nothing is learned.
+
+        >>> example = Example.of_tokens([7, 8, 9], [False, False, True])
+        >>> example.ids, example.targets, example.mask
+        (tensor([7, 8]), tensor([8, 9]), tensor([False,  True]))
+        """
+        if len(ids) != len(mask):
+            raise ValueError(
+                f"the mask must have as many entries as there are ids ({len(ids)}), "
+                f"got {len(mask)}"
+            )
+        tokens = torch.tensor(ids, dtype=torch.int64)
+        counts = torch.tensor(mask, dtype=torch.bool)
+        return cls(tokens[:-1], tokens[1:], counts[1:])
+
+    @classmethod
+    def of_label(cls, ids: Sequence[int], label: int) -> "Example":
+        """Return the task of naming the class of a text once it has been read.
+
+        Args:
+            ids: The text.
+            label: Number of its class.
+
+        Raises:
+            ValueError: If the text has no tokens.
+
+        >>> Example.of_label([7, 8, 9], label=2).targets
+        tensor([0, 0, 2])
+        """
+        tokens = torch.tensor(ids, dtype=torch.int64)
+        targets, mask = torch.zeros_like(tokens), torch.zeros_like(tokens).bool()
+        targets[-1:], mask[-1:] = label, True
+        return cls(tokens, targets, mask)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of positions that count."""
+        return int(self.mask.sum())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Examples side by side, each padded on the right to the longest one's length."""
+
+    ids: Int[Tensor, "batch position"]
+    targets: Int[Tensor, "batch position"]
+    mask: Bool[Tensor, "batch position"]  # False on the padding
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Return the examples as rows.
+
+    The padding is of zeros, an id like any other: nobody who counts can see it.
+
+    Raises:
+        ValueError: If there are no examples.
+
+    >>> long, short = [5, 6, 7], [8, 9]
+    >>> collate([Example.of_label(ids, label=1) for ids in (long, short)]).ids
+    tensor([[5, 6, 7],
+            [8, 9, 0]])
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example, got none")
+    length = max(len(example) for example in examples)
+    ids = torch.zeros(len(examples), length, dtype=torch.int64)
+    targets, mask = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        ids[row, : len(example)] = example.ids
+        targets[row, : len(example)] = example.targets
+        mask[row, : len(example)] = example.mask
+    return Batch(ids, targets, mask)
+
+
+def padding_share(batches: Sequence[Sequence[Example]]) -> float:
+    """Return which share of all positions is padding, as a fraction.
+
+    >>> rows = [Example.of_label(ids, label=0) for ids in ([1, 2, 3, 4], [1, 2])]
+    >>> padding_share([rows])
+    0.25
+    """
+    filled = sum(len(example) for batch in batches for example in batch)
+    total = sum(len(batch) * max(map(len, batch)) for batch in batches)
+    return 1.0 - filled / total
+
+
+def fingerprint_of(examples: Sequence[Example]) -> str:
+    """Return a short text that is equal for equal examples in the same order."""
+    parts = [
+        part.long()
+        for example in examples
+        for part in (
+            torch.tensor([len(example)]),
+            example.ids,
+            example.targets,
+            example.mask,
+        )
+    ]
+    return f"{len(examples)} examples, {fingerprint(torch.cat(parts))}"
+
+
+class ShuffledExamples(Iterator[list[Example]]):
+    """An endless iterator over batches, of examples of like length, in random order.
+
+    Each pass over the data is shuffled, then sorted by length within stretches of 16
+    batches; the order of the batches is shuffled again. Examples that do not fill a
+    batch come first in the next pass, so each is seen equally often.
+
+    Args:
+        examples: The data.
+        batch_size: Examples in each batch.
+        generator: Decides the order.
+
+    Raises:
+        ValueError: If there are fewer examples than `batch_size`.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        if not 1 <= batch_size <= len(examples):
+            raise ValueError(
+                f"a batch needs {batch_size} examples, but the data has {len(examples)}"
+            )
+        self.examples = examples
+        self.batch_size = batch_size
+        self.generator = generator
+        self._lengths = torch.tensor([len(example) for example in examples])
+        self._batches = torch.empty(0, batch_size, dtype=torch.int64)  # to come
+        self._over = torch.empty(0, dtype=torch.int64)  # for the next pass
+
+    def __next__(self) -> list[Example]:
+        if not len(self._batches):
+            self._shuffle()
+        chosen, self._batches = self._batches[0], self._batches[1:]
+        return [self.examples[number] for number in chosen.tolist()]
+
+    def _shuffle(self) -> None:
+        """Decide the order of one pass."""
+        fresh = torch.randperm(len(self.examples), generator=self.generator)
+        order = torch.cat((self._over, fresh))
+        n_batches = len(order) // self.batch_size
+        n_used = n_batches * self.batch_size
+        order, self._over = order[:n_used], order[n_used:]
+        stretches = torch.split(order, _GROUP * self.batch_size)
+        by_length = [
+            stretch[self._lengths[stretch].argsort(stable=True)]
+            for stretch in stretches
+        ]
+        batches = torch.cat(by_length).view(n_batches, self.batch_size)
+        self._batches = batches[torch.randperm(n_batches, generator=self.generator)]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what `load_state_dict` needs to go on with the next batch."""
+        return {
+            "batches": self._batches,
+            "over": self._over,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another iterator over the same data stood.
+
+        Raises:
+            ValueError: If the state is not of this data and batch size.
+        """
+        batches, over = state["batches"], state["over"]
+        numbers = torch.cat((batches.flatten(), over))
+        low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+        if not 0 <= low <= high < len(self.examples):
+            raise ValueError(
+                f"examples must be in 0 … {len(self.examples) - 1}, got {low} … {high}"
+            )
+        if batches.shape[1] != self.batch_size:
+            raise ValueError(
+                f"batches must have {self.batch_size} examples, got {batches.shape[1]}"
+            )
+        self._batches, self._over = batches, over
+        self.generator.set_state(state["generator"])
