@@ -9,17 +9,17 @@ stages one by one.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from llmcourse.corpus import build_corpus, split
 from llmcourse.documents import Document, Report
 from llmcourse.files import new_file
-from llmcourse.generation import generate
 from llmcourse.losses import cross_entropy
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.pretrained import save_pretrained
@@ -28,6 +28,7 @@ from llmcourse.sources import tales
 from llmcourse.tales import Estimate, entropy_per_token
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse.writing import write as write
 
 STAGES_TO_COME = ("fine-tuning", "RLHF", "deployment")
 
@@ -103,52 +104,94 @@ def run(
     Raises:
         ValueError: If the text is too short for the tokenizer or the training.
     """
-
-    def say(stage: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(stage, done, total)
-
-    own_text = documents is not None
-    raw = documents if documents is not None else tales(config.n_stories, config.seed)
-    say("corpus", 0, 1)
-    kept, report = build_corpus(raw)
-    splits = split(kept)
-    say("corpus", 1, 1)
-
+    say = progress or _say_nothing
+    is_tales = documents is None
+    report, splits = _make_corpus(config, documents, say)
     say("tokenizer", 0, 1)
     tokenizer = BPETokenizer.train(
         (document.text for document in splits["train"]),
         vocab_size=config.model.vocab_size,
         special_tokens=[END_OF_TEXT],
     )
-    train, valid = (
-        token_array(splits[part], tokenizer) for part in ("train", "validation")
-    )
-    say("tokenizer", 1, 1)
-
     model = Transformer(config.model, torch.Generator().manual_seed(config.seed))
     result = Pipeline(report=report, splits=splits, tokenizer=tokenizer, model=model)
-    if not own_text:
+    if is_tales:
         texts = [document.text for document in splits["validation"]]
         result.floor = entropy_per_token(tokenizer, texts)
+    say("tokenizer", 1, 1)
     result.before = write(model, tokenizer, seed=config.seed)
+    result.history = _train(result, config, say, from_starts=is_tales)
+    result.after = write(model, tokenizer, seed=config.seed)
+    result.loss = document_loss(model, tokenizer, splits["validation"][:100])
+    return result
+
+
+def _say_nothing(stage: str, done: int, total: int) -> None:
+    """Stand in for a progress callback."""
+
+
+def _make_corpus(
+    config: PipelineConfig, documents: Iterable[Document] | None, say: Progress
+) -> tuple[Report, dict[str, list[Document]]]:
+    say("corpus", 0, 1)
+    raw = documents if documents is not None else tales(config.n_stories, config.seed)
+    kept, report = build_corpus(raw)
+    splits = split_or_cut(kept)
+    say("corpus", 1, 1)
+    return report, splits
+
+
+def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
+    """Return the parts of a text: split by document, or, where those are too few, cut.
+
+    One long file is on one side of any split. Where training or validation would be
+    left with less than a hundredth of the text, each document's last twentieth is
+    held out instead.
+
+    Args:
+        documents: What `build_corpus` kept.
+    """
+    splits = split(documents)
+    sizes = {name: sum(len(d.text) for d in part) for name, part in splits.items()}
+    if min(sizes["train"], sizes["validation"]) * 100 >= sum(sizes.values()):
+        return splits
+    pairs = [_cut(document) for document in documents]
+    train, validation = ([pair[i] for pair in pairs if pair[i].text] for i in (0, 1))
+    return {"train": train, "validation": validation, "test": []}
+
+
+def _cut(document: Document) -> tuple[Document, Document]:
+    """Return a document's beginning, up to a word near its last twentieth, and end."""
+    text = document.text
+    most = len(text) * 19 // 20
+    place = 1 + max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
+    place = place or most  # a text without white space
+    return replace(document, text=text[:place]), replace(document, text=text[place:])
+
+
+def _train(
+    result: Pipeline, config: PipelineConfig, say: Progress, *, from_starts: bool
+) -> History:
+    """Train the model of a pipeline in place."""
 
     def report_update(event: object) -> None:
         if isinstance(event, Update):
             say("pretraining", event.step, config.pretraining.steps)
 
-    result.history = pretrain(
-        model,
+    tokenizer = result.tokenizer
+    train, valid = (
+        token_array(result.splits[part], tokenizer) for part in ("train", "validation")
+    )
+    return pretrain(
+        result.model,
         train,
         valid,
         config.pretraining,
         torch.Generator().manual_seed(config.seed),
         progress=report_update,
-        start_token=tokenizer.special_tokens[END_OF_TEXT],
+        # Few tales are longer than a window; of other texts the rest would go unread.
+        start_token=tokenizer.special_tokens[END_OF_TEXT] if from_starts else None,
     )
-    result.after = write(model, tokenizer, seed=config.seed)
-    result.loss = document_loss(model, tokenizer, splits["validation"][:100])
-    return result
 
 
 @torch.no_grad()
@@ -194,52 +237,30 @@ def save(result: Pipeline, folder: str | Path) -> None:
 
 
 def token_array(
-    documents: Sequence[Document], tokenizer: BPETokenizer
-) -> NDArray[np.int64]:
+    documents: Iterable[Document],
+    tokenizer: BPETokenizer,
+    dtype: DTypeLike = np.int64,
+) -> NDArray[Any]:
     """Return the ids of the documents in one array, `<|endoftext|>` around each.
 
     For corpora that fit into memory; `packing.pack` writes the same to disk, but for
     the mark before the first document.
-    """
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    ids = [end]
-    for document in documents:
-        ids += [*tokenizer.encode(document.text), end]
-    return np.array(ids, dtype=np.int64)
-
-
-def write(
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    prompt: str = "",
-    *,
-    max_new_tokens: int | None = None,
-    temperature: float | int = 1.0,
-    seed: int = 0,
-) -> str:
-    """Return the text that a model writes after a prompt, up to its end.
 
     Args:
-        model: A trained model, or an untrained one.
-        tokenizer: The model's.
-        prompt: How the text begins; with an empty one the model begins itself.
-        max_new_tokens: The most tokens to write; what fits the model if not given.
-        temperature: As in `generation.generate`.
-        seed: The same seed gives the same text.
+        documents: Read one after the other.
+        tokenizer: A tokenizer that has `<|endoftext|>`.
+        dtype: Of the ids; uint16 takes a quarter of the memory.
 
     Raises:
-        ValueError: If the prompt is longer than the model's context.
+        ValueError: If the vocabulary does not fit into the type.
     """
+    if tokenizer.vocab_size - 1 > np.iinfo(dtype).max:
+        raise ValueError(
+            f"ids of type {np.dtype(dtype)} need a vocabulary of at most "
+            f"{np.iinfo(dtype).max + 1}, got {tokenizer.vocab_size}"
+        )
     end = tokenizer.special_tokens[END_OF_TEXT]
-    ids = torch.tensor([end, *tokenizer.encode(prompt)])
-    if max_new_tokens is None:
-        max_new_tokens = model.config.context_length - len(ids)
-    written = generate(
-        model,
-        ids,
-        max_new_tokens,
-        temperature=temperature,
-        stop=[end],
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return tokenizer.decode(written.tolist(), skip_special_tokens=True)
+    parts = [np.array([end], dtype=dtype)]
+    for document in documents:
+        parts.append(np.array([*tokenizer.encode(document.text), end], dtype=dtype))
+    return np.concatenate(parts)

@@ -3,10 +3,11 @@
     tales ── tokenizer ── one long array of ids ── pretraining ── base-llm
 
 The tales never run out, so the model sees no story twice: what it learns is the
-language, not the stories. `llmcourse pretrain --preset base-llm` runs this recipe.
+language, not the stories. `llmcourse pretrain --preset base-llm` runs this recipe, and
+with `--data` the same on text of your own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,8 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmcourse.corpus import build_corpus, tales
+from llmcourse.documents import Document, Report
 from llmcourse.packing import END_OF_TEXT, tokenizer_fingerprint
-from llmcourse.pipeline import SMALL, PipelineConfig
+from llmcourse.pipeline import (
+    SMALL,
+    PipelineConfig,
+    Progress,
+    split_or_cut,
+    token_array,
+)
 from llmcourse.pretraining import (
     Evaluation,
     History,
@@ -24,7 +33,6 @@ from llmcourse.pretraining import (
     Update,
     pretrain,
 )
-from llmcourse.tales import generate as generate_tales
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
@@ -55,57 +63,133 @@ BASE_LLM = PipelineConfig(
 )
 """The model that the rest of the course stands on: half an hour on two cores."""
 
-PRESETS = {"base-llm": BASE_LLM, "small": SMALL}
+TINY = PipelineConfig(
+    n_stories=300,
+    model=TransformerConfig(
+        vocab_size=512,
+        d_model=32,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=1,
+        d_ff=64,
+        context_length=512,
+    ),
+    pretraining=PretrainingConfig(
+        steps=40,
+        batch_size=4,
+        context_length=64,
+        learning_rate=1e-2,
+        warmup_steps=4,
+        eval_interval=10,
+        eval_windows=8,
+    ),
+)
+"""A few seconds: to see that everything works, not to read what the model writes."""
+
+PRESETS = {"base-llm": BASE_LLM, "small": SMALL, "tiny": TINY}
+
+
+def preset(name: str) -> PipelineConfig:
+    """Return the recipe of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaleData:
-    """The tales as a model reads them."""
+class TrainingData:
+    """A text as a model reads it."""
 
     tokenizer: BPETokenizer
     train: NDArray[np.uint16]
     valid: NDArray[np.uint16]
+    start_token: int | None  # where windows begin; None: anywhere
+    held_out: tuple[Document, ...] = ()  # of own text: what `valid` is made of
+    report: Report | None = None  # of own text: what cleaning removed
 
 
-def prepare(config: PipelineConfig) -> TaleData:
+def prepare(config: PipelineConfig, progress: Progress | None = None) -> TrainingData:
     """Return tokenizer and token arrays of generated tales.
 
     The held-out tales are drawn with the next seed. With 10⁵¹ possible stories it
     would be a wonder if one of them had been in the training text.
 
+    Args:
+        config: Says how many tales, of which seed, and the size of the vocabulary.
+        progress: Called with "tales", how many are encoded, and of how many.
+
     Raises:
         ValueError: If the vocabulary is too large for the tales or for 16-bit ids.
     """
-    first = islice(_texts(config.n_stories, config.seed), TOKENIZER_STORIES)
-    tokenizer = BPETokenizer.train(
-        first, vocab_size=config.model.vocab_size, special_tokens=[END_OF_TEXT]
-    )
-    return TaleData(
+    n, seed = config.n_stories, config.seed
+    tokenizer = _train_tokenizer(islice(tales(n, seed), TOKENIZER_STORIES), config)
+    told = _telling(tales(n, seed), n, progress)
+    return TrainingData(
         tokenizer=tokenizer,
-        train=encode_all(_texts(config.n_stories, config.seed), tokenizer),
-        valid=encode_all(_texts(HELD_OUT_STORIES, config.seed + 1), tokenizer),
+        train=token_array(told, tokenizer, np.uint16),
+        valid=token_array(tales(HELD_OUT_STORIES, seed + 1), tokenizer, np.uint16),
+        start_token=tokenizer.special_tokens[END_OF_TEXT],
     )
 
 
-def _texts(n: int, seed: int) -> Iterable[str]:
-    return (story.text for story in generate_tales(n, seed))
+def prepare_text(config: PipelineConfig, documents: Iterable[Document]) -> TrainingData:
+    """Return tokenizer and token arrays of any text, cleaned, a part of it held out.
 
+    Windows begin anywhere, for of a long document they would else never reach the end.
 
-def encode_all(texts: Iterable[str], tokenizer: BPETokenizer) -> NDArray[np.uint16]:
-    """Return the ids of all texts in one array, `<|endoftext|>` around each.
+    Args:
+        config: Says the size of the vocabulary and the length of the windows.
+        documents: The raw text.
 
     Raises:
-        ValueError: If the vocabulary does not fit into 16 bits.
+        ValueError: If there is too little text for the vocabulary or the windows, or
+            if the vocabulary is too large for 16-bit ids.
     """
-    if tokenizer.vocab_size > 1 << 16:
+    kept, report = build_corpus(documents)
+    splits = split_or_cut(kept)
+    held_out = (*splits["validation"], *splits["test"])
+    tokenizer = _train_tokenizer(splits["train"], config)
+    train = token_array(splits["train"], tokenizer, np.uint16)
+    valid = token_array(held_out, tokenizer, np.uint16)
+    length = config.pretraining.context_length
+    if len(valid) <= length:
         raise ValueError(
-            f"16-bit ids need a vocabulary of at most 65536, got {tokenizer.vocab_size}"
+            f"the held-out part of the text must have more than {length} tokens, the "
+            f"length of a window, got {len(valid)}: more text is needed"
         )
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    parts = [np.array([end], dtype=np.uint16)]
-    for text in texts:
-        parts.append(np.array([*tokenizer.encode(text), end], dtype=np.uint16))
-    return np.concatenate(parts)
+    return TrainingData(
+        tokenizer=tokenizer,
+        train=train,
+        valid=valid,
+        start_token=None,
+        held_out=held_out,
+        report=report,
+    )
+
+
+def _train_tokenizer(
+    documents: Iterable[Document], config: PipelineConfig
+) -> BPETokenizer:
+    return BPETokenizer.train(
+        (document.text for document in documents),
+        vocab_size=config.model.vocab_size,
+        special_tokens=[END_OF_TEXT],
+    )
+
+
+def _telling(
+    documents: Iterable[Document], n: int, progress: Progress | None
+) -> Iterator[Document]:
+    """Yield the documents, and tell now and then how many it has been."""
+    every = max(1, n // 100)
+    for number, document in enumerate(documents, start=1):
+        yield document
+        if progress is not None and (number % every == 0 or number == n):
+            progress("tales", number, n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,20 +206,24 @@ def follow(
     checkpoint_folder: str | Path | None = None,
     progress: Callable[[Update | Evaluation], None] | None = None,
     checkpoint_interval: int = 500,
+    *,
+    data: TrainingData | None = None,
 ) -> Trained:
-    """Make the tales, the tokenizer and the model of a recipe.
+    """Make the model of a recipe, and its data if need be.
 
     Args:
         config: The recipe.
         checkpoint_folder: As in `pretrain`: a stopped training goes on from there.
         progress: Called with each update and each evaluation.
         checkpoint_interval: Steps from one checkpoint to the next.
+        data: What `prepare` or `prepare_text` returned; if not given, tales are
+            prepared.
 
     Raises:
         ValueError: As `prepare` and `pretrain`.
         OSError: If a checkpoint cannot be written.
     """
-    data = prepare(config)
+    data = data or prepare(config)
     model = Transformer(config.model, torch.Generator().manual_seed(config.seed))
     history = pretrain(
         model,
@@ -144,7 +232,7 @@ def follow(
         config.pretraining,
         torch.Generator().manual_seed(config.seed),
         progress=progress,
-        start_token=data.tokenizer.special_tokens[END_OF_TEXT],
+        start_token=data.start_token,
         checkpoint_folder=checkpoint_folder,
         checkpoint_interval=checkpoint_interval,
         tokenizer=tokenizer_fingerprint(data.tokenizer),

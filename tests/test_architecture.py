@@ -20,9 +20,9 @@ LAYERS = (
     "sources generation checkpoints pretrained inspection analogies"
     " lora classification special_tokens chat",
     "corpus training text_loss adapters",
-    "pretraining finetuning story_evaluation",
+    "pretraining finetuning story_evaluation writing",
     "pipeline plotting widgets checks",
-    "recipes",
+    "recipes model_cards",
     "cli",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}

@@ -2,14 +2,16 @@
 
 Results go to standard output, bars and errors to standard error. The exit code is 0
 when all went well, 1 when something could not be done, 2 when the command was not
-understood, 130 when it was stopped by Ctrl-C.
+understood, 130 when Ctrl-C stopped it.
 """
 
 import sys
 
 from llmcourse.cli import evaluate as evaluate
+from llmcourse.cli import generate as generate
 from llmcourse.cli import pipeline as pipeline
-from llmcourse.cli.console import app, say_error
+from llmcourse.cli import pretrain as pretrain
+from llmcourse.cli.console import app, say
 from llmcourse.cli.text import load_tokenizer
 
 __all__ = ["app", "load_tokenizer", "main"]
@@ -20,5 +22,5 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        say_error(error)
+        say(f"error: {error or type(error).__name__}")
         sys.exit(1)

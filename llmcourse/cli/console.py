@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from llmcourse import corpus as corpora
 from llmcourse.documents import Document
 from llmcourse.pipeline import Progress
 from llmcourse.sources import tales
+from llmcourse.training_log import Record, Update
 
 app = typer.Typer(
     name="llmcourse",
@@ -28,6 +30,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Seed = Annotated[int, typer.Option(help="Another seed, other stories.")]
 Model = Annotated[
     str, typer.Option("--model", help="A model's folder, or the name of a shipped one.")
+]
+Stories = Annotated[int, typer.Option(help="Fresh tales to measure the loss on.")]
+Samples = Annotated[
+    int, typer.Option(help="Tales that the model writes, to be checked.", min=0)
 ]
 
 
@@ -50,6 +56,44 @@ def bars(quiet: bool) -> Iterator[Progress]:
             bar.close()
 
 
+@dataclass
+class TrainingBar:
+    """A bar with loss and learning rate, which begins where a training goes on."""
+
+    steps: int
+    quiet: bool
+    loss: float | None = None  # a running mean over some fifty steps
+    bar: Any = None
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> "TrainingBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, record: Record) -> None:
+        """Take note of an update or an evaluation."""
+        is_update = isinstance(record, Update)
+        if self.bar is None:
+            self.bar = tqdm(
+                total=self.steps,
+                initial=record.step - is_update,
+                desc="pretraining",
+                disable=self.quiet,
+            )
+        if isinstance(record, Update):
+            before = record.loss if self.loss is None else self.loss
+            self.loss = before + 0.02 * (record.loss - before)
+            self.shown["loss"] = f"{self.loss:.3f}"
+            self.shown["rate"] = f"{record.learning_rate:.1e}"
+        else:
+            self.shown["held out"] = f"{record.loss:.3f}"
+        self.bar.set_postfix(self.shown, refresh=False)
+        self.bar.update(is_update)
+
+
 def documents_of(
     sources: Iterable[str], n_stories: int, seed: int
 ) -> Iterable[Document]:
@@ -64,7 +108,6 @@ def documents_of(
     )
 
 
-def say_error(error: Exception | str) -> None:
-    """Print an error as one line, on standard error."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"llmcourse: error: {text}", file=sys.stderr)
+def say(text: object) -> None:
+    """Print something that is no result as one line, on standard error."""
+    print(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)

@@ -1,0 +1,244 @@
+"""The command `pretrain`: from text to a model in a folder, in one go or in several."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from llmcourse import recipes
+from llmcourse.accounting import n_parameters
+from llmcourse.checkpoints import checkpoint_paths
+from llmcourse.cli.console import (
+    Quiet,
+    Samples,
+    Stories,
+    TrainingBar,
+    app,
+    bars,
+    documents_of,
+    out,
+    say,
+)
+from llmcourse.cli.results import measure, print_loss, print_samples
+from llmcourse.memory import keep_freed_memory
+from llmcourse.model_cards import Making, card
+from llmcourse.pipeline import PipelineConfig
+from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.story_evaluation import TEST_SEED, TaleLoss
+from llmcourse.text_loss import TextLoss, text_loss
+from llmcourse.training_log import JSONLinesLog, Record
+
+
+@app.command()
+def pretrain(
+    preset: Annotated[str, typer.Option(help="base-llm, small or tiny.")] = "small",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="notes/**/*.txt or python_docs: your text, not the tales."),
+    ] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="For checkpoints, log and model; run-PRESET."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; the preset's.")
+    ] = None,
+    vocab_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of tales, weights and job.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor cores; all.", min=1)
+    ] = None,
+    stories: Stories = 500,
+    samples: Samples = 200,
+    machine: Annotated[
+        str, typer.Option(help="Words for the model's card on what trained it.")
+    ] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Pretrain a model: on tales, measured against their floor, or on your own text.
+
+    In the folder are then `checkpoints/`, `log.jsonl` and `model/`. Ctrl-C stops, and
+    with `--resume` the same command goes on, to the same model.
+
+    `llmcourse pretrain --preset base-llm --out run/`
+
+    `llmcourse pretrain --data "notes/**/*.txt" --out my-run/`
+    """
+    keep_freed_memory()
+    torch.set_num_threads(threads or _n_cores())
+    changes = {
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "precision": precision,
+    }
+    config = _config(preset, seed, vocab_size, changes)
+    folder = out_folder or Path(f"run-{preset}")
+    options = changes | {"vocab_size": vocab_size, "seed": seed or None}
+    options |= {"threads": threads}
+    job = _Job(
+        name=preset if not data else folder.resolve().name,
+        config=config,
+        sources=data or [],
+        folder=folder,
+        command=_command(preset, data or [], folder, options),
+        n_stories=stories,
+        n_samples=samples,
+        machine=machine,
+        quiet=quiet,
+    )
+    _prepare_folder(folder, resume)
+    with _stoppable(job):
+        _make(job)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What is to be made, and where."""
+
+    name: str
+    config: PipelineConfig
+    sources: list[str]
+    folder: Path
+    command: str
+    n_stories: int
+    n_samples: int
+    machine: str
+    quiet: bool
+
+
+def _n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _config(
+    preset: str, seed: int, vocab_size: int | None, changes: dict[str, Any]
+) -> PipelineConfig:
+    """Return the preset with what was asked for instead."""
+    config = recipes.preset(preset)
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    return replace(
+        config,
+        seed=seed,
+        model=replace(config.model, vocab_size=vocab_size or config.model.vocab_size),
+        pretraining=replace(config.pretraining, **wanted),
+    )
+
+
+def _command(
+    preset: str, data: list[str], folder: Path, options: dict[str, Any]
+) -> str:
+    """Return the command line of this training, to be typed again."""
+    words = ["llmcourse", "pretrain", "--preset", preset, "--out", str(folder)]
+    for source in data:
+        words += ["--data", source]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _prepare_folder(folder: Path, resume: bool) -> None:
+    """Make the folder before anything takes time; refuse one that is taken."""
+    if not resume and checkpoint_paths(folder / "checkpoints"):
+        raise ValueError(
+            f"{str(folder)!r} holds checkpoints already: add --resume to go on with "
+            "that training, or name another folder"
+        )
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write into {str(folder)!r}: {error.strerror or error}"
+        raise OSError(error.errno, message) from error
+
+
+@contextmanager
+def _stoppable(job: _Job) -> Iterator[None]:
+    """Turn Ctrl-C into a word on how to go on, and the exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped; to go on: {job.command} --resume")
+        raise typer.Exit(130) from None
+
+
+def _make(job: _Job) -> None:
+    """Train, save, measure, and say how good it is."""
+    data = _data(job)
+    n = job.config.pretraining.batch_size * job.config.pretraining.context_length
+    out.print(
+        f"{job.name}: {n_parameters(job.config.model):,} parameters, "
+        f"{len(data.train):,} tokens of text, "
+        f"{job.config.pretraining.steps:,} steps of {n:,} tokens"
+    )
+    log = JSONLinesLog(job.folder / "log.jsonl")
+    with TrainingBar(job.config.pretraining.steps, job.quiet) as bar:
+
+        def progress(record: Record) -> None:
+            log(record)
+            bar.show(record)
+
+        trained = recipes.follow(
+            job.config,
+            job.folder / "checkpoints",
+            progress,
+            job.config.pretraining.eval_interval,
+            data=data,
+        )
+    folder = job.folder / "model"
+    save_pretrained(trained.model, trained.tokenizer, folder, torch.float16)
+    _measure_and_describe(job, data, folder)
+
+
+def _data(job: _Job) -> recipes.TrainingData:
+    with bars(job.quiet) as draw:
+        if not job.sources:
+            return recipes.prepare(job.config, draw)
+        documents = documents_of(job.sources, job.config.n_stories, job.config.seed)
+        data = recipes.prepare_text(job.config, documents)
+    out.print(f"{data.report}\n")
+    return data
+
+
+def _measure_and_describe(job: _Job, data: recipes.TrainingData, folder: Path) -> None:
+    """Measure the model as it is in the file; write its card beside it."""
+    model, tokenizer = load_pretrained(folder)
+    loss: TextLoss | TaleLoss
+    written = None
+    with bars(job.quiet) as draw:
+        if data.held_out:
+            texts = [document.text for document in data.held_out]
+            loss = text_loss(model, tokenizer, texts, lambda *at: draw("text", *at))
+        else:
+            loss, written = measure(
+                model, tokenizer, job.n_stories, job.n_samples, TEST_SEED, draw
+            )
+    making = Making(
+        config=job.config,
+        n_train_tokens=len(data.train),
+        command=job.command,
+        sources=job.sources,
+        n_threads=torch.get_num_threads(),
+        machine=job.machine,
+    )
+    text = card(job.name, making, loss, written)
+    save_pretrained(model, tokenizer, folder, torch.float16, card=text)
+    print_loss(loss)
+    if written:
+        print_samples(written, show=1)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    out.print(f"\nmodel: {folder} ({size / 1e6:.1f} MB)")
+    out.print(f"to let it write: llmcourse generate --model {shlex.quote(str(folder))}")
