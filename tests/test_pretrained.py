@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from llmcourse import files, pretrained
+from llmcourse.generation import generate
+from llmcourse.losses import cross_entropy
 from llmcourse.pretrained import load_pretrained, save_pretrained, shipped_models
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -193,11 +195,17 @@ def test_a_folder_goes_before_a_name(model, tokenizer, monkeypatch, tmp_path):
     assert load_pretrained("low-llm")[0].config.family == "llama"
 
 
-def test_every_shipped_model_loads():
-    for name in shipped_models():
-        if name != "reward-model":  # scores texts, has no next token
-            model, tokenizer = load_pretrained(name)
-            assert model.config.vocab_size == tokenizer.vocab_size
+# The reward model scores texts and has no next token: it is no `Transformer` alone.
+@pytest.mark.parametrize("name", sorted({*shipped_models()} - {"reward-model"}))
+def test_a_shipped_model_prefers_text_it_could_have_written(name):
+    """What it writes by always taking the likeliest token costs it less than noise."""
+    model, tokenizer = load_pretrained(name)
+    written = generate(model, torch.tensor([0]), max_new_tokens=20, temperature=0)
+    noise = torch.randint(tokenizer.vocab_size, (21,), generator=torch.manual_seed(0))
+    costs = [
+        cross_entropy(model(ids[None, :-1])[0], ids[1:]) for ids in (written, noise)
+    ]
+    assert costs[0] < costs[1] - 1
 
 
 # Reference
