@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
     a training, in a program of your own, not in a library.
 
     Only glibc can be told: elsewhere nothing happens. The environment variables
-    MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ do the same from outside.
+    ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` do the same from outside.
     """
     try:
         libc = ctypes.CDLL(None)

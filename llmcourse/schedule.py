@@ -1,12 +1,14 @@
 """How long and how fast a model learns.
 
-learning rate
-  peak ┤   ╭──╮
-       │  ╱    ╲             up in a straight line: the first gradients are wild
-       │ ╱      ╲            down along half a cosine: small steps at the end
-     0 ┼╱        ╰──
-       └──┬─────────┬─ step
-       warm-up     end
+    learning rate
+      peak ┤   ╭──╮
+           │  ╱    ╲             up in a straight line: the first gradients are wild
+           │ ╱      ╲            down along half a cosine: small steps at the end
+         0 ┼╱        ╰──
+           └──┬─────────┬─ step
+           warm-up     end
+
+The rest of the configuration says how much is read in a step, and how exactly.
 """
 
 import math
