@@ -9,7 +9,7 @@
 
 A file is written under another name, brought to the disk and then renamed, so that
 at any moment the newest one of a folder is whole, even where the training is killed
-while it writes; and it says a hash of itself, should the disk fail later.
+while it writes. It also names a hash of its contents, so that damage is noticed.
 """
 
 import os
