@@ -6,6 +6,7 @@
     SurpriseExplorer  the words of a tale, coloured by how surprising they are
     AttentionExplorer which tokens each head of a model looks at
     EmbeddingExplorer word vectors: a map, neighbours, sums
+    LossExplorer      a training's loss, and what its model wrote on the way
 
 Each is an anywidget.  Python checks what it is given and writes it into the widget's
 state; what answers the reader is the JavaScript beside this file, so an explorer
@@ -25,6 +26,7 @@ from llmcourse.widgets.attention import AttentionExplorer
 from llmcourse.widgets.base import Explorer as _Explorer
 from llmcourse.widgets.base import script as _script
 from llmcourse.widgets.embedding import EmbeddingExplorer
+from llmcourse.widgets.loss import LossExplorer, Moment
 from llmcourse.widgets.state import (
     Encoder,
     applied_merges,
@@ -36,7 +38,9 @@ from llmcourse.widgets.surprise import Surprises, predictor_state, word_surprise
 __all__ = [
     "AttentionExplorer",
     "EmbeddingExplorer",
+    "LossExplorer",
     "MergeExplorer",
+    "Moment",
     "SamplingExplorer",
     "SurpriseExplorer",
     "TokenExplorer",

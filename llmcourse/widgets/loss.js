@@ -1,0 +1,117 @@
+// A training's loss on its way down, and what the model wrote on the way.
+
+const WIDE = 600; // of the chart, in its own units
+const HIGH = 250;
+const LEFT = 34; // room for the numbers beside it
+const RIGHT = 78; // and for the names of the levels
+const TOP = 12;
+const BOTTOM = 34;
+const LABEL = 15; // height of a line of text
+
+// Round steps from 0: at most `most` of them reach the top.
+export function ticks(top, most = 5) {
+  const raw = top / most;
+  const ten = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((k) => k * ten).find((s) => s >= raw);
+  return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, i) => i * step);
+}
+
+// Heights for labels from top to bottom, moved down until none covers another.
+export function apart(heights, least = LABEL) {
+  let last = -Infinity;
+  return heights.map((y) => (last = Math.max(y, last + least)));
+}
+
+// How far a loss has come from the highest level to the lowest, from 0 to 1.
+export const progress = (loss, start, floor) => (start - loss) / (start - floor);
+
+// "832,000 tokens", "no token": what has been read.
+const read = (n) => (n === 0 ? "Untrained" : `After ${count(n, "token")}`);
+
+// Between which two levels a loss lies, as levels go down.
+export function between(loss, levels) {
+  const below = levels.findIndex((level) => level.loss <= loss);
+  if (below === 0) return `above ${levels[0].name}`;
+  if (below < 0) return `below ${levels.at(-1).name}`;
+  return `between ${levels[below - 1].name} and ${levels[below].name}`;
+}
+
+function drawn(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function render({ model, el }) {
+  const moments = model.get("moments"); // [{tokens, loss, text}, ...]
+  const levels = model.get("levels"); // [{name, loss}, ...], the highest first
+  const curve = model.get("curve"); // [[tokens, loss], ...]
+  const root = card(el, "Loss explorer");
+  root.classList.add("losses");
+
+  const last = Math.max(moments.at(-1).tokens, ...curve.map(([n]) => n));
+  const top = Math.max(levels[0].loss, ...moments.map((each) => each.loss), ...curve.map(([, loss]) => loss)) * 1.04;
+  const x = (n) => LEFT + (n / last) * (WIDE - LEFT - RIGHT);
+  const y = (loss) => HIGH - BOTTOM - (loss / top) * (HIGH - TOP - BOTTOM);
+  const path = (points) => points.map(([n, loss], i) => `${i ? "L" : "M"}${x(n).toFixed(1)} ${y(loss).toFixed(1)}`).join("");
+  const text = (at, up, content, className = "") => drawn("text", { x: at, y: up, class: className }, content);
+
+  const end = WIDE - RIGHT;
+  const heights = apart(levels.map(({ loss }) => y(loss)));
+  const grid = ticks(top).flatMap((loss) => [drawn("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: "grid" }), text(LEFT - 6, y(loss) + 4, String(loss), "down")]);
+  const below = ticks(last, 4).map((n) => text(x(n), HIGH - BOTTOM + 17, thousands(n), "across"));
+  const lines = levels.flatMap(({ name, loss }, i) => [drawn("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: "level" }), text(end + 6, heights[i] + 4, name, "name")]);
+  const rule = drawn("line", { y1: TOP, y2: HIGH - BOTTOM, class: "rule" });
+  const dot = drawn("circle", { r: 6, class: "marker" });
+  const held = moments.map((each) => drawn("circle", { cx: x(each.tokens), cy: y(each.loss), r: 3.2, class: "stop" }));
+  const chart = drawn("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "chart", role: "img", "aria-label": "Loss in nats per token over the tokens seen, with the levels to compare it with" },
+    ...grid, ...below, text(end, HIGH - 3, "tokens seen", "down"), text(4, TOP - 1, "nats/token"),
+    ...lines, drawn("path", { d: path(curve), class: "batches" }), drawn("path", { d: path(moments.map(({ tokens, loss }) => [tokens, loss])), class: "held" }), ...held, rule, dot);
+
+  const place = slider("Moment", { min: 1, max: moments.length, value: model.get("moment"), show: (i) => `${i} of ${moments.length}` }, show);
+  const sentence = make("p", { className: "sentence", "aria-live": "polite" });
+  const sample = make("p", { className: "sample", "aria-live": "polite" });
+  const back = button("Back", () => move(-1));
+  const on = button("On", () => move(1));
+
+  function move(by) {
+    place.input.value = Number(place.input.value) + by;
+    place.refresh();
+    show();
+  }
+
+  function show() {
+    const i = Number(place.input.value) - 1;
+    const { tokens, loss, text: written } = moments[i];
+    const [at, up] = [x(tokens), y(loss)];
+    for (const [name, value] of Object.entries({ cx: at, cy: up })) dot.setAttribute(name, value);
+    for (const name of ["x1", "x2"]) rule.setAttribute(name, at);
+    const share = Math.round(100 * progress(loss, levels[0].loss, levels.at(-1).loss));
+    sentence.replaceChildren(`${read(tokens)}: `, make("strong", {}, `${loss.toFixed(2)} nats/token`), `, as unsure as a fair choice among ${thousands(Math.round(Math.exp(loss)))}; ${between(loss, levels)}. ${share} % of the way from ${levels[0].name} to ${levels.at(-1).name} is done.`);
+    sample.textContent = written;
+    back.disabled = i === 0;
+    on.disabled = i === moments.length - 1;
+  }
+
+  // The moment nearest to where the chart was clicked.
+  chart.addEventListener("click", (event) => {
+    const box = chart.getBoundingClientRect();
+    const at = ((event.clientX - box.left) * WIDE) / box.width;
+    const far = moments.map((each) => Math.abs(x(each.tokens) - at));
+    place.input.value = far.indexOf(Math.min(...far)) + 1;
+    place.refresh();
+    show();
+  });
+
+  root.append(
+    chart,
+    make("p", { className: "legend" }, ...(curve.length ? [make("span", { className: "key batches" }), "training batches"] : []), make("span", { className: "key held" }), "held-out text, with the moments"),
+    make("div", { className: "controls" }, place.label, make("div", { className: "buttons" }, back, on)),
+    sentence,
+    sample,
+  );
+  show();
+}
+
+export default { render };

@@ -1,0 +1,128 @@
+"""The loss of a training, and what its model wrote while the loss fell."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import traitlets
+
+from llmcourse.widgets.base import Explorer, script
+from llmcourse.widgets.state import checked_texts
+
+MAX_POINTS: Final = 200  # of a curve in the page
+
+
+class Moment(NamedTuple):
+    """A training, stopped for a look at its model."""
+
+    n_tokens: int  # seen so far
+    loss: float | int  # on held-out text, in nats per token
+    text: str  # what the model wrote then
+
+
+class LossExplorer(Explorer):
+    """Show a training: its loss against known levels, and its samples.
+
+    The reader moves through the moments at which the model was made to write, and
+    sees where the loss stood and what was written.
+
+    Args:
+        moments: In order; the first one is usually the untrained model.
+        levels: Name to loss in nats per token, to compare with: what an ignorant
+            model pays, simple models, the floor. The highest is where learning
+            starts and the lowest where it must end.
+        curve: Tokens seen, and the loss on the training batches there, in nats per
+            token. Where there are many, runs of them are shown as their mean.
+        moment: Which one is shown at the start, counted from 1; by default the last.
+
+    Raises:
+        ValueError: If there are fewer than two moments or levels, a text is empty,
+            tokens do not grow, a loss is negative or not finite, the curve's two
+            parts differ in length, or there is no such moment.
+
+    >>> moments = [Moment(0, 7.6, "q gx"), Moment(208_000, 1.9, "Once upon")]
+    >>> LossExplorer(moments, {"log V": 7.6, "floor": 0.5})
+    LossExplorer(2 moments, log V, floor)
+    """
+
+    _css = script("explorer.css", "loss.css")
+    _esm = script("common.js", "loss.js")
+    moments: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    levels: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    curve: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    moment = traitlets.Int().tag(sync=True)
+
+    def __init__(
+        self,
+        moments: Sequence[Moment],
+        levels: Mapping[str, float | int],
+        curve: tuple[Sequence[int], Sequence[float | int]] = ((), ()),
+        *,
+        moment: int | None = None,
+    ) -> None:
+        if len(moments) < 2 or len(levels) < 2:
+            raise ValueError(
+                "wanted at least 2 moments and 2 levels, "
+                f"got {len(moments)} and {len(levels)}"
+            )
+        texts = checked_texts([each.text for each in moments])
+        tokens = [each.n_tokens for each in moments]
+        _check_order("moments", tokens)
+        losses = [each.loss for each in moments]
+        _check_losses([*losses, *levels.values(), *curve[1]])
+        chosen = len(moments) if moment is None else moment
+        if not 1 <= chosen <= len(moments):
+            raise ValueError(f"moment must be from 1 to {len(moments)}, got {moment}")
+        self._summary = f"{len(moments)} moments, {', '.join(levels)}"
+        super().__init__(
+            moments=[
+                {"tokens": n, "loss": round(loss, 4), "text": text}
+                for n, loss, text in zip(tokens, losses, texts, strict=True)
+            ],
+            levels=[
+                {"name": name, "loss": round(loss, 4)}
+                for name, loss in sorted(levels.items(), key=lambda item: -item[1])
+            ],
+            curve=thinned(*curve),
+            moment=chosen,
+        )
+
+
+def thinned(
+    tokens: Sequence[int], losses: Sequence[float | int], most: int = MAX_POINTS
+) -> list[list[float]]:
+    """Return at most so many points of a curve: each the mean of a run of its own.
+
+    Raises:
+        ValueError: If there are not as many tokens as losses, or tokens do not grow.
+
+    >>> thinned([10, 20, 30, 40], [4.0, 2.0, 3.0, 1.0], most=2)
+    [[15.0, 3.0], [35.0, 2.0]]
+    """
+    if len(tokens) != len(losses):
+        raise ValueError(
+            "a curve needs as many tokens as losses, "
+            f"got {len(tokens)} and {len(losses)}"
+        )
+    _check_order("the curve", tokens)
+    size = max(1, math.ceil(len(tokens) / most))
+    runs = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    return [
+        [round(_mean(tokens[run]), 1), round(_mean(losses[run]), 4)] for run in runs
+    ]
+
+
+def _mean(values: Sequence[float | int]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _check_order(name: str, tokens: Sequence[int]) -> None:
+    grown = all(a < b for a, b in pairwise(tokens))
+    if not grown or (tokens and tokens[0] < 0):
+        raise ValueError(f"tokens of {name} must grow from 0 or more, got {tokens[:9]}")
+
+
+def _check_losses(losses: Sequence[float | int]) -> None:
+    if odd := [loss for loss in losses if not (math.isfinite(loss) and loss >= 0)]:
+        raise ValueError(f"losses must be finite and not negative, got {odd[0]}")
