@@ -1,10 +1,16 @@
 """Figures of the course: one style, and functions that draw into a given `ax`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from math import cos, dist, pi, sin
 from pathlib import Path
+from statistics import median
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 from matplotlib_inline import backend_inline
 
 from llmcourse.pretraining import History
@@ -103,3 +109,94 @@ def plot_bars(
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.15)
     ax.set(xlabel=label)
+
+
+def plot_map(
+    ax: Axes,
+    points: Sequence[Sequence[float]],
+    words: Sequence[str],
+    classes: Sequence[str],
+) -> list[Text]:
+    """Draw words as dots in the colours of their classes, and label what has room.
+
+    The name of each class is written near the middle of its dots. Then words are
+    written beside their dots, those first that stand farthest from their own; a word
+    that would cover a dot or another label is left out.
+
+    Args:
+        ax: Where to draw. Its limits and place in the figure are settled here.
+        points: One place for each word.
+        words: What may be written.
+        classes: The class of each word.
+
+    Returns:
+        The labels, the classes' names first; none covers another.
+
+    Raises:
+        ValueError: If there are not as many points and classes as words, or none.
+    """
+    if not len(points) == len(words) == len(classes) > 0:
+        raise ValueError(
+            "plot_map needs as many points and classes as words, at least one, got "
+            f"{len(points)}, {len(classes)} and {len(words)}"
+        )
+    middles = _draw_dots(ax, points, classes)
+    ax.figure.canvas.draw()  # lays the figure out: from here on nothing moves
+    dots = [Bbox([p - 2.5, p + 2.5]) for p in ax.transData.transform(points)]
+    labels: list[Text] = []
+    taken: list[Bbox] = []
+    for number, (name, middle) in enumerate(middles.items()):
+        label = ax.annotate(
+            name, middle, size=8.5, weight="bold", color=f"C{number % 7}"
+        )
+        labels += _placed(ax, label, taken, [12.0 * step for step in range(8)])
+    taken += dots
+    order = zip(points, words, classes, strict=True)
+    for point, word, _ in sorted(order, key=lambda o: -dist(o[0], middles[o[2]])):
+        label = ax.annotate(word, (point[0], point[1]), size=6.5, color="0.25")
+        labels += _placed(ax, label, taken, [7.0])
+    return labels
+
+
+def _draw_dots(
+    ax: Axes, points: Sequence[Sequence[float]], classes: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Draw the dots of each class, and return the middle of each."""
+    middles = {}
+    for number, name in enumerate(dict.fromkeys(classes)):
+        own = [p for p, held in zip(points, classes, strict=True) if held == name]
+        x, y = zip(*own, strict=True)
+        middles[name] = median(x), median(y)
+        marker = "osD^"[number // 7 % 4]  # there are seven colours
+        ax.scatter(x, y, s=8, marker=marker, color=f"C{number % 7}")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.margins(0.08)
+    return middles
+
+
+def _placed(
+    ax: Axes, label: Annotation, taken: list[Bbox], reach: Iterable[float]
+) -> list[Annotation]:
+    """Move a label to where it covers nothing, and note its box; else remove it.
+
+    Args:
+        ax: Whose width it must keep within.
+        label: At its point.
+        taken: Boxes that it must not cover; its own is added.
+        reach: Distances from the point to try, in points.
+    """
+    label.anncoords = "offset points"
+    label.set(verticalalignment="center", in_layout=False)
+    label.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    for radius, turn in product(reach, range(8)):
+        x, y = radius * cos(turn * pi / 4), radius * sin(turn * pi / 4)
+        side = "center" if abs(x) < 1 else ("left" if x > 0 else "right")
+        label.set(position=(x, y), horizontalalignment=side)
+        box = label.get_window_extent()
+        inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1
+        if inside and not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+            return [label]
+    label.remove()
+    return []
