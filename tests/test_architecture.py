@@ -13,17 +13,17 @@ LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents"
     " schedule training_log memory embeddings evaluation",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files skipgram",
+    " state_files skipgram scaling",
     "norms feed_forward hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples",
     "sources generation checkpoints pretrained inspection analogies"
-    " lora classification special_tokens chat",
-    "corpus training text_loss adapters",
-    "pretraining finetuning story_evaluation writing",
+    " lora classification special_tokens chat instruction_topics gold_reward",
+    "corpus training text_loss adapters instruction_examples preferences",
+    "pretraining finetuning story_evaluation writing word_losses instructions",
     "pipeline plotting widgets checks",
     "recipes model_cards",
-    "cli",
+    "cli scaling_study",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 MODULES = sorted(

@@ -1,0 +1,132 @@
+"""The file of what can be asked about a tale, and how its templates are filled."""
+
+import random
+
+import pytest
+
+from llmcourse import tales
+from llmcourse.instruction_topics import (
+    Topic,
+    fill,
+    forms,
+    read_topics,
+    topics,
+    variables,
+)
+
+FILE = """
+# a comment
+who owner @ plot=stray, ending=sad
+    ? Who owned the {stray}?
+    ? Whose {stray} was it?
+    = The {owner}.
+    = the owner
+
+list things
+    ? List them. // {story}
+    + {item1.a}
+    + {item2.a}
+"""
+
+
+def test_a_file_read_by_hand() -> None:
+    owner, things = read_topics(FILE)
+    assert owner == Topic(
+        kind="who",
+        name="owner",
+        when={"plot": "stray", "ending": "sad"},
+        phrasings=("Who owned the {stray}?", "Whose {stray} was it?"),
+        answers=("The {owner}.", "the owner"),
+    )
+    assert things.phrasings == ("List them.\n\n{story}",)
+    assert things.parts == ("{item1.a}", "{item2.a}")
+    assert owner.fields == {"stray", "owner"}
+
+
+def test_a_topic_fits_if_its_facts_hold_and_its_fields_are_there() -> None:
+    owner = next(read_topics(FILE))
+    facts = {"plot": "stray", "ending": "sad", "stray": "lamb", "owner": "cook"}
+    assert owner.fits(facts)
+    assert not owner.fits({**facts, "ending": "happy"})
+    assert not owner.fits({name: facts[name] for name in ("plot", "ending", "stray")})
+
+
+def test_forms_by_hand() -> None:
+    """Pronouns from the world's lists, the rest by rule; a capital capitalises."""
+    words = forms(
+        {"hero": "Pip", "relative": "aunt", "toy": "umbrella", "judge": "cook"}
+        | {"count": "five", "place": "lake", "food": "cherry tart"}
+    )
+    assert fill("{Hero.he} and {hero.his} {relative}", words) == "He and his aunt"
+    assert fill("{relative.him} {Toy.a} {judge.he}", words) == "her An umbrella he"
+    assert fill("{count.less} {count.last} {count.few}", words) == "four three two"
+    assert fill("{Place.at}, {food.s}", words) == "By the lake, cherry tarts"
+    with pytest.raises(KeyError):
+        fill("{garment}", words)
+
+
+def test_lists_are_right_in_any_order() -> None:
+    *_, things = read_topics(FILE.replace("+ {item2.a}", "+ {item2.a}\n    + Tom"))
+    words = forms({"item1": "egg", "item2": "map"})
+    answers = things.right_answers(words)
+    assert answers[0] == "An egg, a map and Tom."
+    assert len(set(answers)) == 6
+    assert "Tom, a map and an egg." in answers
+
+
+def test_pronouns_are_those_of_the_story() -> None:
+    """Each garment is the hero's alone: it is hers for a she, and his for a he."""
+    told = 0
+    for story in tales.generate(300, seed=5):
+        his = forms(story.facts)["hero"]["his"]
+        other = {"his": "her", "her": "his"}[his]
+        clothes = f"{story.facts['shade']} {story.facts['garment']}"
+        assert f"{other} {clothes}" not in story.text
+        told += f"{his} {clothes}" in story.text
+    assert told > 100
+
+
+def test_every_topic_is_well_formed() -> None:
+    """Two wordings to learn at least, and one held out; one answer or a list."""
+    for kind, found in topics().items():
+        for topic in found:
+            if kind in ("summarise", "theme", "extra"):
+                assert topic.phrasings == ()
+                assert len(topic.answers) == 1
+            else:
+                assert len(set(topic.phrasings)) == len(topic.phrasings) >= 3
+                assert kind == "task" or bool(topic.answers) != bool(topic.parts)
+
+
+def test_held_out_wordings_stand_nowhere_else() -> None:
+    found = [topic for each in topics().values() for topic in each if topic.phrasings]
+    held_out = {topic.phrasings[-1] for topic in found}
+    trained = {text for topic in found for text in topic.phrasings[:-1]}
+    assert not held_out & trained
+
+
+def test_every_topic_fits_some_story_and_every_story_some_topic() -> None:
+    """Of 3,000 stories; one in 300 has the rarest, so a miss has p < 1e-4."""
+    stories = list(tales.generate(3000, seed=6))
+    for kind in ("who", "where", "what", "summarise", "theme"):
+        for story in random.Random(0).sample(stories, 100):
+            assert any(topic.fits(story.facts) for topic in topics()[kind])
+    for kind, found in topics().items():
+        for topic in found:
+            assert kind == "task" or any(topic.fits(s.facts) for s in stories), topic
+
+
+def test_summaries_and_themes_are_unambiguous() -> None:
+    for story in tales.generate(300, seed=7):
+        for kind in ("summarise", "theme"):
+            assert sum(topic.fits(story.facts) for topic in topics()[kind]) == 1
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="line 2: wanted 'KIND NAME', got 'who'"):
+        list(read_topics("# first\nwho\n    ? Who?"))
+    with pytest.raises(ValueError, match="line 1: wanted .* under a topic"):
+        list(read_topics("    ? Who?"))
+    with pytest.raises(ValueError, match="line 2: wanted .*got '! Who"):
+        list(read_topics("who hero\n    ! Who?"))
+    assert variables("no fields") == ()
