@@ -104,7 +104,7 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
     modules = _their_modules(model)
     sizes: dict[str, tuple[int, float | int]] = {}
     parts: dict[str, tuple[Tensor, Tensor]] = {}
-    for theirs, pair in found.items():
+    for theirs, pair in sorted(found.items()):
         if theirs not in modules:
             raise ValueError(
                 f"{theirs!r} has an adapter, but is no layer of this model"

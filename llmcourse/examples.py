@@ -161,8 +161,9 @@ class ShuffledExamples(Iterator[list[Example]]):
     """An endless iterator over batches, of examples of like length, in random order.
 
     Each pass over the data is shuffled, then sorted by length within stretches of 16
-    batches; the order of the batches is shuffled again. Examples that do not fill a
-    batch come first in the next pass, so each is seen equally often.
+    batches; the order of the batches is shuffled again. What does not fill a batch is
+    filled up with others from the next pass and begins it: each example is seen
+    equally often, and none twice in a batch.
 
     Args:
         examples: The data.
@@ -197,19 +198,24 @@ class ShuffledExamples(Iterator[list[Example]]):
         return [self.examples[number] for number in chosen.tolist()]
 
     def _shuffle(self) -> None:
-        """Decide the order of one pass."""
+        """Decide the order of one pass, and of what is left of the last one."""
         fresh = torch.randperm(len(self.examples), generator=self.generator)
-        order = torch.cat((self._over, fresh))
-        n_batches = len(order) // self.batch_size
+        first = self._batches  # none, or the one that begins in the last pass
+        if n_over := len(self._over):
+            others = fresh[~torch.isin(fresh, self._over)]
+            others = others[: self.batch_size - n_over]
+            first = torch.cat((self._over, others))[None]
+            fresh = fresh[~torch.isin(fresh, others)]
+        n_batches = len(fresh) // self.batch_size
         n_used = n_batches * self.batch_size
-        order, self._over = order[:n_used], order[n_used:]
-        stretches = torch.split(order, _GROUP * self.batch_size)
+        fresh, self._over = fresh[:n_used], fresh[n_used:]
         by_length = [
             stretch[self._lengths[stretch].argsort(stable=True)]
-            for stretch in stretches
+            for stretch in torch.split(fresh, _GROUP * self.batch_size)
         ]
         batches = torch.cat(by_length).view(n_batches, self.batch_size)
-        self._batches = batches[torch.randperm(n_batches, generator=self.generator)]
+        order = torch.randperm(n_batches, generator=self.generator)
+        self._batches = torch.cat((first, batches[order]))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what `load_state_dict` needs to go on with the next batch."""

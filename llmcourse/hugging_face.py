@@ -263,7 +263,7 @@ def their_name(name: str, family: str) -> str:
     """
     names = _NAMES[family]
     module, _, kind = name.rpartition(".")
-    match module.split(".", 2):
+    match module.split(".", 2) if kind in ("weight", "bias") else ():
         case [outside] if outside in names:
             return f"{names[outside]}.{kind}"
         case ["blocks", layer, inside] if inside in names:
