@@ -452,6 +452,10 @@ def test_equals_training_on_with_the_objects_at_hand(tmp_path):
             "train_tokens must be '100 tokens .*', got '99 tokens",
         ),
         (
+            {"train_tokens": random_tokens(100, seed=2)},
+            "train_tokens must be '100 tokens .*', got '100 tokens",
+        ),
+        (
             {"valid_tokens": random_tokens(50, seed=2)},
             "valid_tokens must be '50 tokens .*', got '50 tokens",
         ),
