@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmcourse.examples import Example, collate
+from llmcourse.examples import TokenizedExample, collate
 from llmcourse.transformer import Transformer, TransformerConfig
 
 
@@ -107,13 +107,13 @@ def _without_unembedding(model: Transformer) -> Transformer:
 
 @torch.no_grad()
 def classify(
-    classifier: Classifier, examples: Sequence[Example], batch_size: int = 32
+    classifier: Classifier, examples: Sequence[TokenizedExample], batch_size: int = 32
 ) -> Float[Tensor, "example n_classes"]:
     """Return the probability of each class for each text, as fractions of one.
 
     Args:
         classifier: Reads the texts.
-        examples: See `Example.of_label`; their labels are not looked at.
+        examples: See `TokenizedExample.of_label`; their labels are not looked at.
         batch_size: Texts read side by side.
 
     Raises:
@@ -129,13 +129,13 @@ def classify(
 
 
 def accuracy(
-    classifier: Classifier, examples: Sequence[Example], batch_size: int = 32
+    classifier: Classifier, examples: Sequence[TokenizedExample], batch_size: int = 32
 ) -> float:
     """Return the share of texts whose likeliest class is their own, as a fraction.
 
     Args:
         classifier: Reads the texts.
-        examples: Texts with labels, see `Example.of_label`.
+        examples: Texts with labels, see `TokenizedExample.of_label`.
         batch_size: Texts read side by side.
 
     Raises:

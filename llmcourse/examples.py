@@ -23,7 +23,7 @@ _GROUP = 16  # batches whose examples are sorted by length together
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class TokenizedExample:
     """What the model reads, and at some of the positions what comes next.
 
     Raises:
@@ -43,7 +43,7 @@ class Example:
             )
 
     @classmethod
-    def of_tokens(cls, ids: Sequence[int], mask: Sequence[bool]) -> "Example":
+    def of_tokens(cls, ids: Sequence[int], mask: Sequence[bool]) -> "TokenizedExample":
         """Return the task of predicting those tokens for which the mask is true.
 
         The first token is read only, whatever its mask: nothing comes before it.
@@ -55,7 +55,7 @@ class Example:
         Raises:
             ValueError: If ids and mask differ in length, or nothing is learned.
 
-        >>> example = Example.of_tokens([7, 8, 9], [False, False, True])
+        >>> example = TokenizedExample.of_tokens([7, 8, 9], [False, False, True])
         >>> example.ids, example.targets, example.mask
         (tensor([7, 8]), tensor([8, 9]), tensor([False,  True]))
         """
@@ -69,7 +69,7 @@ class Example:
         return cls(tokens[:-1], tokens[1:], counts[1:])
 
     @classmethod
-    def of_label(cls, ids: Sequence[int], label: int) -> "Example":
+    def of_label(cls, ids: Sequence[int], label: int) -> "TokenizedExample":
         """Return the task of naming the class of a text once it has been read.
 
         Args:
@@ -79,7 +79,7 @@ class Example:
         Raises:
             ValueError: If the text has no tokens.
 
-        >>> Example.of_label([7, 8, 9], label=2).targets
+        >>> TokenizedExample.of_label([7, 8, 9], label=2).targets
         tensor([0, 0, 2])
         """
         tokens = torch.tensor(ids, dtype=torch.int64)
@@ -105,7 +105,7 @@ class Batch:
     mask: Bool[Tensor, "batch position"]  # False on the padding
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[TokenizedExample]) -> Batch:
     """Return the examples as rows.
 
     The padding is of zeros, an id like any other: nobody who counts can see it.
@@ -114,7 +114,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         ValueError: If there are no examples.
 
     >>> long, short = [5, 6, 7], [8, 9]
-    >>> collate([Example.of_label(ids, label=1) for ids in (long, short)]).ids
+    >>> collate([TokenizedExample.of_label(ids, label=1) for ids in (long, short)]).ids
     tensor([[5, 6, 7],
             [8, 9, 0]])
     """
@@ -130,11 +130,11 @@ def collate(examples: Sequence[Example]) -> Batch:
     return Batch(ids, targets, mask)
 
 
-def padding_share(batches: Sequence[Sequence[Example]]) -> float:
+def padding_share(batches: Sequence[Sequence[TokenizedExample]]) -> float:
     """Return which share of all positions is padding, as a fraction.
 
-    >>> rows = [Example.of_label(ids, label=0) for ids in ([1, 2, 3, 4], [1, 2])]
-    >>> padding_share([rows])
+    >>> texts = ([1, 2, 3, 4], [1, 2])
+    >>> padding_share([[TokenizedExample.of_label(ids, label=0) for ids in texts]])
     0.25
     """
     filled = sum(len(example) for batch in batches for example in batch)
@@ -142,7 +142,7 @@ def padding_share(batches: Sequence[Sequence[Example]]) -> float:
     return 1.0 - filled / total
 
 
-def fingerprint_of(examples: Sequence[Example]) -> str:
+def fingerprint_of(examples: Sequence[TokenizedExample]) -> str:
     """Return a short text that is equal for equal examples in the same order."""
     parts = [
         part.long()
@@ -157,7 +157,7 @@ def fingerprint_of(examples: Sequence[Example]) -> str:
     return f"{len(examples)} examples, {fingerprint(torch.cat(parts))}"
 
 
-class ShuffledExamples(Iterator[list[Example]]):
+class ShuffledExamples(Iterator[list[TokenizedExample]]):
     """An endless iterator over batches, of examples of like length, in random order.
 
     Each pass over the data is shuffled, then sorted by length within stretches of 16
@@ -176,7 +176,7 @@ class ShuffledExamples(Iterator[list[Example]]):
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[TokenizedExample],
         batch_size: int,
         generator: torch.Generator,
     ) -> None:
@@ -191,7 +191,7 @@ class ShuffledExamples(Iterator[list[Example]]):
         self._batches = torch.empty(0, batch_size, dtype=torch.int64)  # to come
         self._over = torch.empty(0, dtype=torch.int64)  # for the next pass
 
-    def __next__(self) -> list[Example]:
+    def __next__(self) -> list[TokenizedExample]:
         if not len(self._batches):
             self._shuffle()
         chosen, self._batches = self._batches[0], self._batches[1:]

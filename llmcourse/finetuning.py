@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy
 from llmcourse.checkpoints import Run
 from llmcourse.classification import Classifier
 from llmcourse.examples import (
-    Example,
     ShuffledExamples,
+    TokenizedExample,
     collate,
     fingerprint_of,
 )
@@ -90,7 +90,7 @@ def masked_cross_entropy(
 
 def answer_loss(
     model: Transformer | Classifier,
-    examples: Sequence[Example],
+    examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
 ) -> Float[Tensor, ""]:
     """Return the model's mean loss on the answers, in nats per target that counts.
@@ -107,7 +107,7 @@ def answer_loss(
 @torch.no_grad()
 def mean_answer_loss(
     model: Transformer | Classifier,
-    examples: Sequence[Example],
+    examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
 ) -> float:
     """Return the loss over any number of examples, in nats per target that counts.
@@ -126,7 +126,7 @@ def mean_answer_loss(
 
 def _weighted(
     model: Transformer | Classifier,
-    parts: Sequence[Sequence[Example]],
+    parts: Sequence[Sequence[TokenizedExample]],
     config: FinetuningConfig,
 ) -> Iterator[Tensor]:
     """Yield what each part adds to the mean over all targets of all parts.
@@ -141,7 +141,7 @@ def _weighted(
 def finetune_step(
     model: Transformer | Classifier,
     optimizer: torch.optim.Optimizer,
-    examples: Sequence[Example],
+    examples: Sequence[TokenizedExample],
     step: int,
     config: FinetuningConfig,
 ) -> Update:
@@ -172,8 +172,8 @@ def finetune_step(
 
 def finetune(
     model: Transformer | Classifier,
-    examples: Sequence[Example],
-    valid: Sequence[Example],
+    examples: Sequence[TokenizedExample],
+    valid: Sequence[TokenizedExample],
     config: FinetuningConfig,
     generator: torch.Generator,
     *,
@@ -239,7 +239,7 @@ def finetune(
 
 def _check(
     model: Transformer | Classifier,
-    examples: Sequence[Example],
+    examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
 ) -> None:
     """Look at every example once, before the first step."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmcourse.classification import Classifier, accuracy, classify
-from llmcourse.examples import Example
+from llmcourse.examples import TokenizedExample
 from llmcourse.inspection import hidden_states
 from llmcourse.lora import add_lora
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -52,7 +52,7 @@ def test_worked_example_of_a_head():
 def test_texts_together_are_classified_as_alone(family, pooling):
     """The padding of shorter texts changes nothing, whatever the batches."""
     _, classifier = make(family, pooling)
-    examples = [Example.of_label(ids, 0) for ids in TEXTS]
+    examples = [TokenizedExample.of_label(ids, 0) for ids in TEXTS]
     alone = torch.cat([classify(classifier, [example]) for example in examples])
     for batch_size in (1, 3, 4):
         torch.testing.assert_close(classify(classifier, examples, batch_size), alone)
@@ -61,16 +61,18 @@ def test_texts_together_are_classified_as_alone(family, pooling):
 
 def test_the_label_is_not_looked_at():
     _, classifier = make()
-    one, two = ([Example.of_label(TEXTS[0], label)] for label in (0, 4))
+    one, two = ([TokenizedExample.of_label(TEXTS[0], label)] for label in (0, 4))
     assert torch.equal(classify(classifier, one), classify(classifier, two))
 
 
 def test_accuracy_counts_the_likeliest_classes():
     _, classifier = make()
-    found = classify(classifier, [Example.of_label(ids, 0) for ids in TEXTS])
+    found = classify(classifier, [TokenizedExample.of_label(ids, 0) for ids in TEXTS])
     labels = found.argmax(dim=-1).tolist()
     labels[1] = (labels[1] + 1) % 5
-    examples = [Example.of_label(i, y) for i, y in zip(TEXTS, labels, strict=True)]
+    examples = [
+        TokenizedExample.of_label(i, y) for i, y in zip(TEXTS, labels, strict=True)
+    ]
     assert accuracy(classifier, examples, batch_size=3) == 0.75
 
 
@@ -143,4 +145,4 @@ def test_refuses_no_texts():
 def test_refuses_texts_longer_than_the_context():
     model = Transformer(replace(SIZES, context_length=4), seeded())
     with pytest.raises(ValueError, match="context_length is 4 tokens, got"):
-        classify(Classifier(model, 2), [Example.of_label(TEXTS[0], 0)])
+        classify(Classifier(model, 2), [TokenizedExample.of_label(TEXTS[0], 0)])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from llmcourse.examples import (
-    Example,
     ShuffledExamples,
+    TokenizedExample,
     collate,
     fingerprint_of,
     padding_share,
@@ -32,7 +32,7 @@ def make_examples(lengths, seed=0):
     for length in lengths:
         ids = torch.randint(13, (length + 1,), generator=generator).tolist()
         mask = (torch.rand(length + 1, generator=generator) < 0.5).tolist()
-        examples.append(Example.of_tokens(ids, [*mask[:-1], True]))
+        examples.append(TokenizedExample.of_tokens(ids, [*mask[:-1], True]))
     return examples
 
 
@@ -47,7 +47,9 @@ def test_worked_example_of_an_answer():
     """In 4 7 1 2 3, of which 2 and 3 are the answer, the model reads 4 7 1 2; after 1
     it should say 2, and after 2 it should say 3.
     """
-    example = Example.of_tokens([4, 7, 1, 2, 3], [False, False, False, True, True])
+    example = TokenizedExample.of_tokens(
+        [4, 7, 1, 2, 3], [False, False, False, True, True]
+    )
     assert example.ids.tolist() == [4, 7, 1, 2]
     assert example.targets.tolist() == [7, 1, 2, 3]
     assert example.mask.tolist() == [False, False, True, True]
@@ -57,7 +59,7 @@ def test_worked_example_of_an_answer():
 def test_worked_example_of_padding():
     """Three texts of 3, 1 and 2 tokens are 6 in 9 places."""
     examples = [
-        Example.of_label(ids, label=label)
+        TokenizedExample.of_label(ids, label=label)
         for ids, label in (([5, 6, 7], 2), ([8], 1), ([9, 4], 0))
     ]
     batch = collate(examples)
@@ -165,14 +167,16 @@ def test_goes_on_where_another_stood(step):
 
 def test_equal_examples_have_equal_fingerprints_and_others_have_not():
     ids, mask = [4, 7, 1, 2], [False, False, True, True]
-    same = [Example.of_tokens(ids, mask)]
+    same = [TokenizedExample.of_tokens(ids, mask)]
     others = [
-        [Example.of_tokens([4, 7, 2, 2], mask)],
-        [Example.of_tokens(ids, [False, True, True, True])],
-        [Example.of_tokens(ids, mask)] * 2,
-        [Example.of_label(ids[:-1], 1)],
+        [TokenizedExample.of_tokens([4, 7, 2, 2], mask)],
+        [TokenizedExample.of_tokens(ids, [False, True, True, True])],
+        [TokenizedExample.of_tokens(ids, mask)] * 2,
+        [TokenizedExample.of_label(ids[:-1], 1)],
     ]
-    assert fingerprint_of(same) == fingerprint_of([Example.of_tokens(ids, mask)])
+    assert fingerprint_of(same) == fingerprint_of(
+        [TokenizedExample.of_tokens(ids, mask)]
+    )
     assert len({fingerprint_of(each) for each in [same, *others]}) == 5
 
 
@@ -193,16 +197,16 @@ def test_rows_are_those_of_torch():
 
 def test_refuses_an_example_that_teaches_nothing():
     with pytest.raises(ValueError, match="one position that counts, got none of 2"):
-        Example.of_tokens([4, 7, 1], [True, False, False])
+        TokenizedExample.of_tokens([4, 7, 1], [True, False, False])
     with pytest.raises(ValueError, match="one position that counts, got none of 0"):
-        Example.of_tokens([4], [True])
+        TokenizedExample.of_tokens([4], [True])
     with pytest.raises(ValueError, match="one position that counts, got none of 0"):
-        Example.of_label([], label=1)
+        TokenizedExample.of_label([], label=1)
 
 
 def test_refuses_a_mask_of_another_length():
     with pytest.raises(ValueError, match=r"there are ids \(3\), got 2"):
-        Example.of_tokens([4, 7, 1], [False, True])
+        TokenizedExample.of_tokens([4, 7, 1], [False, True])
 
 
 def test_refuses_a_batch_without_examples():

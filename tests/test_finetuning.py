@@ -9,7 +9,7 @@ import torch
 
 from llmcourse.checkpoints import checkpoint_paths
 from llmcourse.classification import Classifier, accuracy
-from llmcourse.examples import Example, ShuffledExamples
+from llmcourse.examples import ShuffledExamples, TokenizedExample
 from llmcourse.finetuning import (
     FinetuningConfig,
     answer_loss,
@@ -69,7 +69,7 @@ def make_examples(n=11, seed=0):
         )
         ids = torch.randint(13, (length,), generator=generator).tolist()
         mask = [False] * (length - answer) + [True] * answer
-        examples.append(Example.of_tokens(ids, mask))
+        examples.append(TokenizedExample.of_tokens(ids, mask))
     return examples
 
 
@@ -80,7 +80,7 @@ def task(n, seed=0):
     for _ in range(n):
         word = torch.randint(3, 6, (2,), generator=generator).tolist()
         ids = [1, *word, 2, *word, 2]
-        examples.append(Example.of_tokens(ids, [False] * 4 + [True] * 3))
+        examples.append(TokenizedExample.of_tokens(ids, [False] * 4 + [True] * 3))
     return examples
 
 
@@ -94,7 +94,7 @@ def labelled(n, seed=0):
         label = int(torch.randint(2, (), generator=generator))
         if label:
             ids[int(torch.randint(length, (), generator=generator))] = 4
-        examples.append(Example.of_label(ids, label))
+        examples.append(TokenizedExample.of_label(ids, label))
     return examples
 
 
@@ -290,7 +290,7 @@ def test_low_precision_learns_almost_the_same():
 def test_equals_pretraining_where_everything_counts():
     """With every token a target and all of one length, it is pretraining's step."""
     windows = torch.randint(13, (4, 9), generator=seeded())
-    examples = [Example.of_tokens(row.tolist(), [True] * 9) for row in windows]
+    examples = [TokenizedExample.of_tokens(row.tolist(), [True] * 9) for row in windows]
     ours, theirs = make_model(), make_model()
     torch.testing.assert_close(
         answer_loss(ours, examples, SHORT), next_token_loss(theirs, windows, SHORT)
@@ -343,7 +343,7 @@ def test_refuses_examples_longer_than_the_context(limits):
     ours, models = limits
     config = replace(SHORT, context_length=ours)
     model = Transformer(replace(SIZES, context_length=models), seeded())
-    long = [Example.of_label([1] * n, 0) for n in (3, 11, 10)]
+    long = [TokenizedExample.of_label([1] * n, 0) for n in (3, 11, 10)]
     fine = make_examples()
     for examples, valid in ((fine + long, fine), (fine, long)):
         message = f"at most {min(limits)} tokens to read, but 2 of .* have up to 11"
@@ -353,7 +353,7 @@ def test_refuses_examples_longer_than_the_context(limits):
 
 @pytest.mark.parametrize("bad", [-1, 13])
 def test_refuses_ids_outside_the_vocabulary(bad):
-    odd = [Example.of_tokens([3, bad, 4], [False, False, True])]
+    odd = [TokenizedExample.of_tokens([3, bad, 4], [False, False, True])]
     for examples, valid in ((odd * 4, make_examples()), (make_examples(), odd)):
         with pytest.raises(ValueError, match="ids must be in 0 … 12, got"):
             finetune(make_model(), examples, valid, SHORT, seeded())
@@ -361,7 +361,7 @@ def test_refuses_ids_outside_the_vocabulary(bad):
 
 def test_refuses_labels_that_are_no_class():
     classifier = Classifier(make_model(), n_classes=2)
-    texts = [Example.of_label([3, 4], label) for label in (0, 1, 2, 0)]
+    texts = [TokenizedExample.of_label([3, 4], label) for label in (0, 1, 2, 0)]
     with pytest.raises(ValueError, match="targets must be in 0 … 1, got 0 … 2"):
         finetune(classifier, texts, texts[:1], SHORT, seeded())
 
