@@ -19,6 +19,13 @@ from llmcourse.checks.embeddings import (
     noise_probs,
 )
 from llmcourse.checks.pipeline import bigram_probs, shift
+from llmcourse.checks.pretraining import (
+    accumulate,
+    best_size,
+    count_examples,
+    cross_entropy,
+    trapezoid,
+)
 from llmcourse.checks.tokenization import (
     digit_groups,
     encode_pretoken,
@@ -35,11 +42,15 @@ from llmcourse.checks.transformer import (
 )
 
 __all__ = [
+    "accumulate",
     "attention_head",
+    "best_size",
     "bigram_probs",
     "cached_mask",
     "choose_bands",
     "containment",
+    "count_examples",
+    "cross_entropy",
     "digit_groups",
     "encode_pretoken",
     "find_leaks",
@@ -54,5 +65,6 @@ __all__ = [
     "predict_pieces",
     "rope_score",
     "shift",
+    "trapezoid",
     "write_with_cache",
 ]

@@ -1,0 +1,208 @@
+"""Checks of the chapter *pretraining*."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
+    """Check a function that counts windows and the guesses that they train.
+
+    Args:
+        fn: From the tokens of a text and T to the number of windows of T + 1 tokens
+            that overlap by the one token, and the number of guesses in them.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    for n_tokens, length, windows in ((4, 3, 1), (7, 3, 2), (3, 3, 0), (1000, 9, 111)):
+        got = fn(n_tokens, length)
+        assert isinstance(got, tuple), "return two numbers: windows, guesses"
+        assert len(got) == 2, f"return two numbers, not {len(got)}"
+        where = f"{n_tokens} tokens in windows of {length} + 1"
+        assert got[0] != n_tokens // (length + 1) or got[0] == windows, (
+            f"{where} make {windows} windows, got {got[0]}: the last token of one, "
+            "which is only a target there, is read as the first of the next"
+        )
+        assert got[0] == windows, f"{where} make {windows} windows, got {got[0]}"
+        assert got[1] == windows * length, (
+            f"each window of {length} + 1 tokens has {length} guesses, for its first "
+            f"token is not guessed: wanted {windows * length}, got {got[1]}"
+        )
+
+
+def cross_entropy(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check a function that computes the loss of next-token prediction.
+
+    Args:
+        fn: From logits (B, T, V) and targets (B, T) to the mean loss in nats.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    even = float(fn(torch.zeros(2, 3, 5), torch.tensor([[0, 4, 1], [2, 2, 3]])))
+    assert math.isclose(even, math.log(5), abs_tol=1e-5), (
+        "where all scores are equal, each of 5 tokens has probability 1/5 and the loss "
+        f"is log 5 = {math.log(5):.3f}, got {even:.3f}"
+    )
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 5, generator=generator)
+    targets = torch.tensor([[0, 4, 1], [2, 2, 3]])
+    wanted = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    got = fn(logits, targets)
+    assert torch.as_tensor(got).numel() == 1, "return one number: the mean"
+    assert float(got) >= 0, (
+        f"got {float(got):.3f}: the logarithm of a probability is negative, a loss is "
+        "its opposite"
+    )
+    assert not math.isclose(float(got), 6 * float(wanted), rel_tol=1e-4), (
+        "that is the sum over the 6 places; take the mean, so that the loss does not "
+        "depend on the size of the batch"
+    )
+    assert torch.allclose(torch.as_tensor(got), wanted, atol=1e-5), (
+        "take -log of the softmax over the last axis, at each place the target's: "
+        f"wanted {float(wanted):.3f}, got {float(got):.3f}"
+    )
+    large = float(fn(logits + 1000, targets))
+    assert math.isclose(large, float(wanted), abs_tol=1e-3), (
+        "scores may be large: e to the 1000 is infinite. The same number added to all "
+        "scores changes no probability, so subtract the largest first; "
+        f"got {large}"
+    )
+
+
+def trapezoid(fn: Callable[[int, int, int, int, float], float]) -> None:
+    """Check a schedule that rises, stays, and falls, each in a straight line.
+
+    Args:
+        fn: From the step, counted from 0, the steps in all, those of the rise, those
+            of the fall, and the peak, to the learning rate.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    rates = [fn(step, 20, 4, 5, 0.8) for step in range(20)]
+    assert rates[0] > 0, (
+        "a first step at rate 0 teaches nothing: after 4 steps of rise the peak is "
+        "reached, so the first has a quarter of it"
+    )
+    for step, wanted in ((0, 0.2), (1, 0.4), (3, 0.8)):
+        assert math.isclose(rates[step], wanted, rel_tol=1e-6), (
+            f"rising over 4 steps to 0.8, step {step} has {wanted}, got {rates[step]}"
+        )
+    for step in range(4, 15):
+        assert math.isclose(rates[step], 0.8, rel_tol=1e-6), (
+            "between rise and fall the rate stays at its peak; "
+            f"step {step} of 20, with the last 5 falling, has 0.8, got {rates[step]}"
+        )
+    assert rates[19] > 0, "the last step counts too: its rate is not yet 0"
+    for step, wanted in ((15, 0.8), (16, 0.64), (19, 0.16)):
+        assert math.isclose(rates[step], wanted, rel_tol=1e-6), (
+            "falling over 5 steps towards 0, which step 20 would have, "
+            f"step {step} has {wanted}, got {rates[step]}"
+        )
+
+
+def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], object]) -> None:
+    """Check a function that adds up the gradient of a batch part by part.
+
+    Args:
+        fn: Is given a model, ids (B, T), targets (B, T) and how many rows there are in
+            a part, the last one perhaps fewer; leaves in each weight's `grad` the
+            gradient of the mean loss over the whole batch.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    model = _Pairs(7, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(7, (5, 3), generator=generator)
+    targets = torch.randint(7, (5, 3), generator=generator)
+    loss = functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+    (wanted,) = torch.autograd.grad(loss, [model.scores.weight])
+    size = float(wanted.norm())
+
+    def error(rows: int) -> tuple[float, float]:
+        model.zero_grad()
+        model.rows_read = 0
+        fn(model, ids, targets, rows)
+        assert model.scores.weight.grad is not None, "call backward() for each part"
+        got = model.scores.weight.grad
+        return float((got - wanted).norm()) / size, float(got.norm()) / size
+
+    off, share = error(5)
+    assert off < 1e-4, (
+        "with a single part nothing is accumulated, and the gradient must be that of "
+        f"the mean loss; it is off by {off:.0%}"
+    )
+    off, share = error(1)
+    assert model.rows_read == 5, (
+        f"each of the 5 rows is read once, in parts of 1; got {model.rows_read} rows"
+    )
+    assert not math.isclose(share, 5, rel_tol=0.05), (
+        "gradients of the 5 parts were added: the sum of means is 5 times the mean"
+    )
+    assert off < 1e-4, (
+        "with parts of one row the gradients must add up to that of the mean over all; "
+        f"it is off by {off:.0%}"
+    )
+    off, share = error(2)
+    assert off < 1e-4, (
+        "5 rows in parts of 2 make parts of 2, 2 and 1: the mean of their means is not "
+        "the mean over all rows. Weight each part by its share of the rows; "
+        f"the gradient is off by {off:.0%}"
+    )
+
+
+class _Pairs(nn.Module):
+    """A bigram model that counts the rows it is shown."""
+
+    def __init__(self, vocab_size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.scores = nn.Embedding(vocab_size, vocab_size)
+        nn.init.normal_(self.scores.weight, generator=generator)
+        self.rows_read = 0
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the logits of what follows each id."""
+        self.rows_read += len(ids)
+        logits: Tensor = self.scores(ids)
+        return logits
+
+
+def best_size(
+    fn: Callable[[float, float, float, float, float], float],
+) -> None:
+    """Check a function that divides a budget between parameters and tokens.
+
+    Args:
+        fn: From A, alpha, B, beta and the budget C = 6 N D in FLOPs to the number of
+            parameters N for which A N^-alpha + B D^-beta is least.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    cases = ((400.0, 0.35, 400.0, 0.35), (20.0, 0.3, 900.0, 0.5), (5e3, 0.7, 80.0, 0.2))
+    for a, alpha, b, beta in cases:
+        for budget in (1e15, 1e18):
+            size = fn(a, alpha, b, beta, budget)
+            assert size > 0, f"parameters are counted from 1, got {size}"
+            least = _excess(size, a, alpha, b, beta, budget)
+            for factor, word in ((1.02, "more"), (1 / 1.02, "fewer")):
+                other = _excess(size * factor, a, alpha, b, beta, budget)
+                assert least <= other * (1 + 1e-9), (
+                    f"with A {a:g}, alpha {alpha}, B {b:g}, beta {beta} and {budget:g} "
+                    f"FLOPs, {size:.3g} parameters are not best: 2 % {word} have a "
+                    "lower loss. Put D = C / 6N into the law and set its derivative by "
+                    "N to 0"
+                )
+
+
+def _excess(
+    size: float, a: float, alpha: float, b: float, beta: float, budget: float
+) -> float:
+    """Return what a law charges above the floor for a size that uses up a budget."""
+    return a * math.pow(size, -alpha) + b * math.pow(budget / 6 / size, -beta)
