@@ -6,6 +6,7 @@ understood, 130 when Ctrl-C stopped it.
 """
 
 import sys
+import warnings
 
 from llmcourse.cli import evaluate as evaluate
 from llmcourse.cli import generate as generate
@@ -19,8 +20,10 @@ __all__ = ["app", "load_tokenizer", "main"]
 
 def main() -> None:
     """Run the command line; a mistake becomes one line and exit code 1."""
-    try:
-        app()
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        say(f"error: {error or type(error).__name__}")
-        sys.exit(1)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+        try:
+            app()
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
+            say(f"error: {str(error) or type(error).__name__}")
+            sys.exit(1)

@@ -31,7 +31,9 @@ Seed = Annotated[int, typer.Option(help="Another seed, other stories.")]
 Model = Annotated[
     str, typer.Option("--model", help="A model's folder, or the name of a shipped one.")
 ]
-Stories = Annotated[int, typer.Option(help="Fresh tales to measure the loss on.")]
+Stories = Annotated[
+    int, typer.Option(help="Fresh tales to measure the loss on.", min=2)
+]
 Samples = Annotated[
     int, typer.Option(help="Tales that the model writes, to be checked.", min=0)
 ]

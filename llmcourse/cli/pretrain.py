@@ -55,7 +55,7 @@ def pretrain(
         str | None, typer.Option(help="float32 or bfloat16; the preset's.")
     ] = None,
     vocab_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of tales, weights and job.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of tales, weights and order.")] = 0,
     threads: Annotated[
         int | None, typer.Option(help="Processor cores; all.", min=1)
     ] = None,
