@@ -53,10 +53,10 @@ function render({ model, el }) {
   const head = slider("Head", { min: 1, max: nHeads, value: model.get("head"), show: of(nHeads) }, show);
   const query = slider("Looking from token", { min: 1, max: 2, value: 1, show: (i) => `${i} of ${texts[text.value || 0].tokens.length}` }, show);
 
-  const words = make("p", { className: "text" });
+  const words = make("p", { className: "reading" });
   const readout = make("p", { className: "sentence readout", "aria-live": "polite" });
   const matrix = make("div", { className: "matrix", "aria-hidden": "true" });
-  const map = make("div", { className: "map", "aria-hidden": "true" });
+  const map = make("div", { className: "head-map", "aria-hidden": "true" });
   const about = make("p", { className: "sentence about", "aria-live": "polite" });
   let tokens, bytes, spans, rows, cells;
 
@@ -82,7 +82,7 @@ function render({ model, el }) {
     spans.forEach((span, key) => {
       heat(span, weights[key] ?? 0);
       span.classList.toggle("here", key === here);
-      span.classList.toggle("hidden", key > here);
+      span.classList.toggle("unseen", key > here);
     });
     rows.forEach((line, i) => {
       const values = row(bytes, tokens.length, nHeads, at(layer), at(head), i);
@@ -105,12 +105,12 @@ function render({ model, el }) {
     tokens = texts[text.value].tokens;
     bytes = unpacked[text.value];
     spans = tokens.map((token, i) => {
-      const span = tile("token", i, () => pick(i));
+      const span = tile("word-piece", i, () => pick(i));
       span.textContent = token.replace(/\n/g, "↵");
       return span;
     });
     rows = tokens.map((_, i) => {
-      const line = tile("row", i, () => pick(i));
+      const line = tile("matrix-row", i, () => pick(i));
       line.append(...tokens.slice(0, i + 1).map(() => make("span")));
       return line;
     });
@@ -134,7 +134,7 @@ function render({ model, el }) {
   }
 
   cells = Array.from({ length: kinds.length ? nLayers : 0 }, (_, l) =>
-    Array.from({ length: nHeads }, (_, h) => tile("cell", h, () => {
+    Array.from({ length: nHeads }, (_, h) => tile("head-cell", h, () => {
       move(layer, l);
       move(head, h);
       show();
@@ -153,7 +153,7 @@ function render({ model, el }) {
     words,
     readout,
     make("div", { className: "columns" },
-      panel("This head: each row looks at its columns", matrix),
+      panel("This head: rows look at columns", matrix),
       ...(kinds.length ? [panel("All heads: how much they look there", map, about)] : [])),
   );
   query.input.max = texts[0].tokens.length;
