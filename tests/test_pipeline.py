@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from llmcourse import pipeline
+from llmcourse.documents import Document
 from llmcourse.packing import load_tokens, pack
 from llmcourse.pretraining import PretrainingConfig
 from llmcourse.sources import tales
+from llmcourse.splits import split
 from llmcourse.transformer import Transformer, TransformerConfig
 
 CONFIG = pipeline.PipelineConfig(
@@ -67,6 +70,48 @@ def test_token_array_equals_what_packing_writes(result, tmp_path):
     pack(documents, result.tokenizer, tmp_path / "a.bin")
     assert array[1:].tolist() == load_tokens(tmp_path / "a.bin").tolist()
     assert array[0] == array[-1]
+
+
+def test_token_array_takes_the_type_that_is_asked_for(result):
+    documents = result.splits["validation"]
+    wide = pipeline.token_array(documents, result.tokenizer)
+    narrow = pipeline.token_array(iter(documents), result.tokenizer, np.uint16)
+    assert (wide.dtype, narrow.dtype) == (np.int64, np.uint16)
+    assert narrow.tolist() == wide.tolist()
+    with pytest.raises(ValueError, match="uint8 need a vocabulary of at most 256, got"):
+        pipeline.token_array(documents, result.tokenizer, np.uint8)
+
+
+def test_enough_documents_are_parted_whole():
+    documents = list(tales(120, seed=2))
+    assert pipeline.split_or_cut(documents) == split(documents)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_documents_are_cut_between_words(n):
+    documents = split(list(tales(9, seed=6)))["train"][:n]
+    assert not split(documents)["validation"]  # so that there is need
+    parts = pipeline.split_or_cut(documents)
+    for whole, train, held_out in zip(
+        documents, parts["train"], parts["validation"], strict=True
+    ):
+        assert train.text + held_out.text == whole.text
+        assert train.text.endswith(" ")
+        assert 0.9 < len(train.text) / len(whole.text) <= 0.95
+        assert train.name == held_out.name == whole.name
+    assert parts["test"] == []
+
+
+def test_a_text_without_white_space_is_cut_all_the_same():
+    parts = pipeline.split_or_cut([Document("x" * 40)])
+    assert [len(parts[name][0].text) for name in ("train", "validation")] == [38, 2]
+
+
+def test_one_long_text_goes_through_the_pipeline():
+    text = "\n\n".join(document.text for document in tales(60, seed=9))
+    found = pipeline.run(CONFIG, [Document(text)])
+    assert found.loss > 0
+    assert found.floor is None
 
 
 def test_write_continues_the_prompt_and_stops_at_the_end(result):
