@@ -7,7 +7,7 @@ from llmcourse.checks import embeddings as checks
 from llmcourse.embeddings import nearest, project
 from llmcourse.skipgram import noise_distribution
 
-RIGHT = {"dot": "owl", "cosine": "hen", "euclidean": "hen"}
+RIGHT = {"dot": "owl", "cosine": "hen", "euclidean": "cow"}
 
 
 def by_cosine(vectors, i, k):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 Shown = dict[str, tuple[float, float]]
 
-VECTORS: Final[Shown] = {"owl": (6.0, 0.0), "hen": (2.0, 2.0), "cow": (0.0, 1.0)}
+VECTORS: Final[Shown] = {"owl": (12.0, 0.0), "hen": (3.0, 4.0), "cow": (0.0, 1.0)}
 QUERY: Final = (1.0, 2.0)
 
 
