@@ -1,7 +1,7 @@
 """Instructions about tales, with answers that a rule can check.
 
 Questions that need reading, and tasks that need writing, made from stories whose facts
-are known::
+are known:
 
     kind        task                                          right is
     six kinds   a question: who, where, what, why, how many,  what the facts say
