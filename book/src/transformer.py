@@ -119,7 +119,7 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # Each has a *key* by which it is found and a *value* that it hands over.
 # The third asks with the *query* $q = \sqrt 2\,(\ln 2, \ln 4)$.
 #
-# | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | $e^{\text{score}}$ | weight |
+# | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | power $e^{\text{score}}$ | weight |
 # |---|---|---|---|---|---|
 # | 1 | $(1, 0)$ | 7 | $\ln 2$ | 2 | 2/7 |
 # | 2 | $(0, 1)$ | 14 | $\ln 4$ | 4 | 4/7 |
