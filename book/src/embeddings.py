@@ -117,6 +117,10 @@ table = nn.Embedding.from_pretrained(
 table(torch.tensor([1, 1, 0])).sum().backward()  # pulls at each copy with (1, 1)
 assert table.weight.grad.tolist() == [[1, 1], [2, 2], [0, 0]]
 
+hen, cow, _ = table.weight.detach()
+for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
+    torch.testing.assert_close(similarities(hen, cow[None], kind)[0].item(), wanted)
+
 middle, around = torch.tensor([[1.0, 0]]), torch.tensor([[[0.0, 1], [0, -2]]])
 _, by_middle, by_around = skipgram.skipgram_gradients(middle, around)
 print("gradient of v:", by_middle[0].tolist())
@@ -310,15 +314,17 @@ assert {text.get_text() for text in written[: len(shown)]} == set(shown)
 assert len(written) > 60
 
 
-def middle(*lists):
+def places_of(*lists):
     words = [entry["word"].lower() for entry in entries(tales.world(), *lists)]
-    return points[[on_map.index(word) for word in words if word in on_map]].mean(0)
+    return points[[on_map.index(word) for word in words if word in on_map]]
 
 
-heroes, friends = middle("girl", "boy"), middle("pal")
-young, species = middle("stray"), middle("species")
-animals, trades, traits = middle("visitor"), middle("job"), middle("trait")
-assert (heroes - friends).norm() > 2 * (heroes - animals).norm() / 3
+lists = ("stray", "visitor", "job", "species", "trait")
+young, animals, trades, species, traits = (places_of(each).mean(0) for each in lists)
+heroes, friends = places_of("girl", "boy"), places_of("pal")
+edge, among = points[[on_map.index(w) for w in ("honey", "biscuit")]], heroes.mean(0)
+assert (among - friends.mean(0)).norm() > points.norm(dim=1).mean()
+assert (edge - among).norm(dim=1).min() > (heroes - among).norm(dim=1).max()
 assert (young - trades).norm() < (young - animals).norm() / 2
 assert (species - traits).norm() < (species - animals).norm() / 2
 
@@ -330,7 +336,7 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # - The names are two clusters: heroes of the tales in one, their friends in the other, for the grammar never lets a friend be a hero.
 # - The young animals (`lamb`, `gosling`, …) lie apart from their parents, beside the trades: in their tale one of them is lost, and the hero asks a baker and a tailor whose it is.
 # - The animals that are heroes (`otter`, `hedgehog`, …) lie among the traits, for a hero is *a brave otter*.
-# - `honey` and `biscuit` hang at the edge: they are names of animals, and things to eat besides, and each has to make do with one vector.
+# - `honey` and `biscuit` hang farther out than any girl or boy: they are names of animals, and things to eat besides, and each has to make do with one vector.
 #
 # So a vector says which *part* a word plays in the text.
 # Whether that is its meaning is for you to decide.
@@ -346,7 +352,7 @@ EmbeddingExplorer(
 )
 
 # %% [markdown]
-# *Question:* find a word whose three lists have no word in common.
+# *Question:* among these words, find one whose three lists have hardly a word in common.
 # What do you know of its length?
 #
 # ### Is *king − man + woman = queen*?

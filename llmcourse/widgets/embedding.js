@@ -7,7 +7,7 @@ const MARGIN = 16;
 const KINDS = [
   ["cosine", "Cosine", "the angle alone"],
   ["euclidean", "Distance", "nearest first"],
-  ["dot", "Dot product", "angle and lengths"],
+  ["dot", "Dot product", "with lengths"],
 ];
 
 // One signed byte for each coordinate, row by row, in base64.
@@ -134,10 +134,10 @@ function render({ model, el }) {
     const labels = classes.map((name, k) => {
       const own = at.filter((_, i) => classOf[i] === k);
       const middle = (axis) => own.map((p) => p[axis]).sort((p, q) => p - q)[own.length >> 1];
-      return { name, k, x: middle(0), y: middle(1), width: 8.2 * name.length + 6 };
+      return { name, k, x: middle(0), y: middle(1), width: 9.5 * name.length + 6 };
     });
     const wanted = labels.filter(({ k }) => chosenClass < 0 || k === chosenClass);
-    names.replaceChildren(...spread(wanted, 17).map(({ name, x, y }) => drawn("text", { x, y: y + 5 }, name)));
+    names.replaceChildren(...spread(wanted, 20).map(({ name, x, y }) => drawn("text", { x, y: y + 5 }, name)));
   }
 
   function mark(i, className, text = words[i]) {
@@ -156,7 +156,7 @@ function render({ model, el }) {
     const members = classOf.filter((k) => chosenClass < 0 || k === chosenClass).length;
     status.textContent = `${chosenClass < 0 ? "All classes" : classes[chosenClass]}: ${count(members, "word")}. Thin lines lead from ${words[chosen]} to its nearest by cosine; arrows lead from a to b, and from c to the best answer.`;
     for (const { kind, list } of columns) {
-      list.replaceChildren(...nearest(vectors, vectors[chosen], SHOWN, kind, [chosen]).map(([i, value]) => make("li", {}, hued(i), make("small", {}, Math.abs(value).toFixed(2)))));
+      list.replaceChildren(...nearest(vectors, vectors[chosen], SHOWN, kind, [chosen]).map(([i, value]) => make("li", {}, hued(i), make("small", {}, (kind === "euclidean" ? -value : value).toFixed(2)))));
     }
     const [a, b, c] = three.map((select) => Number(select.value));
     const best = answers(vectors, [a, b, c], SHOWN, repeat.checked);
