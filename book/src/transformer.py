@@ -639,7 +639,7 @@ assert induction[1].max() > 0.6 > induction[0].max()
 # In the first layer a head looks at the letter before.
 # So the vector at the place of `B` now also holds *an A came before me*.
 # In the second layer the heads look from the new `A` for exactly that, land on `B`, and fetch it.
-# Such a pair is called an {term}`induction head`.
+# Heads like these, which need a head before them that looks one place back, are called {term}`induction heads <induction head>`.
 # {cite:t}`olsson2022` found them in all the language models that they studied, and a sudden drop of the loss when they appear.
 # It takes two layers, because the second looks for what the first has written.
 #
