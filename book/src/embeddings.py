@@ -425,7 +425,7 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
 # %% [markdown]
 # Three relations work, far above the baseline and chance.
-# One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference holds zero.
+# One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
 # The rest is at chance, or little above it: the answer to "*apple* is to *apples* as *pear* is to what?" is some plural, but hardly ever `pears`.
 #
 # What sets the three apart?
@@ -544,7 +544,8 @@ for story in tales.generate(6000, seed=1):
     if found:
         sense = "water" if before.endswith("magic") else "season"
         senses[sense].append(before + found)
-print({sense: texts[0][-36:] for sense, texts in senses.items()})
+for sense, texts in senses.items():
+    print(f"{sense}: …{texts[0][-36:]}")
 end = tokenizer.special_tokens["<|endoftext|>"]
 states = []
 for text in senses["season"][:30] + senses["water"][:30]:
@@ -587,8 +588,8 @@ assert min(neighbour_purity(x, is_water.long()).mean() for x in states[1:]) > 5 
 # ### Where a token stands
 #
 # A row of the table says what a token is, not where.
-# Attention, which compares tokens by dot products, could not tell *dog bites man* from *man bites dog* if positions were not put in.
-# {mod}`llmcourse.positions` has four ways:
+# Attention compares tokens by dot products, and if all look at all it cannot tell *dog bites man* from *man bites dog* unless positions are put in.
+# There are four common ways, and `llmcourse.positions` has the last three:
 #
 # - *learned*: a second table, one row for each position, added to the tokens' rows {cite:p}`radford2019`,
 # - *sinusoidal*: fixed waves of many lengths, added likewise {cite:p}`vaswani2017`,
@@ -677,7 +678,7 @@ print("herself has a vector:", "herself" in vectors)
 # - Words that keep the same company get similar vectors: skip-gram learns them by telling company from noise, with a gradient of one line.
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
 # - The arithmetic of analogies mostly finds a word of the right kind, and the right word only where the two words of a pair stand together in the text; baselines and intervals belong to every such score.
-# - The table of a language model holds what its task needs; its layers turn a token's one static vector into a contextual one, and positions must be put in, best so that scores depend on distance.
+# - The table of a language model holds what its task needs; its layers turn a token's one static vector into a contextual one; positions are put in besides, by RoPE and ALiBi so that scores depend on distances alone.
 #
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.
