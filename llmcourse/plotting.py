@@ -10,10 +10,12 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 from matplotlib_inline import backend_inline
 
 from llmcourse.pretraining import History
+from llmcourse.scaling import Law, Point
 
 STYLE = Path(__file__).with_name("course.mplstyle")
 LINE_STYLES = ("-", "--", "-.", ":")
@@ -85,6 +87,45 @@ def plot_history(
         ),
     }
     plot_loss(ax, curves, levels)
+
+
+def plot_scaling(
+    ax: Axes, points: Sequence[Point], law: Law, floor: float | int
+) -> None:
+    """Draw the losses of trainings of several sizes over tokens, and a law.
+
+    Both axes are logarithmic. Each size of model has a colour and a mark of its own,
+    and its number of parameters is written at the end of its line.
+
+    Args:
+        ax: Where to draw.
+        points: The trainings; those the law was not fitted to may be among them.
+        law: Drawn as a line for each size.
+        floor: The lowest possible loss, in nats per token.
+
+    Raises:
+        ValueError: If there is no point.
+    """
+    if not points:
+        raise ValueError("plot_scaling needs at least one point, got none")
+    texts = sorted({point.n_tokens for point in points})
+    along = [texts[0] * (texts[-1] / texts[0]) ** (i / 40) for i in range(41)]
+    for number, size in enumerate(sorted({point.n_parameters for point in points})):
+        own = [(p.n_tokens, p.loss) for p in points if p.n_parameters == size]
+        colour, mark = f"C{number % 7}", "osD^v"[number % 5]
+        losses = [law.loss(size, n) for n in along]
+        ax.plot(along, losses, linewidth=1, color=colour)
+        ax.plot(*zip(*own, strict=True), mark, markersize=4, color=colour)
+        name = f" {size:,}"
+        ax.text(along[-1], losses[-1], name, color=colour, va="center", fontsize=8)
+    ax.axhline(floor, color="0.45", linestyle=":", linewidth=1)
+    ax.text(texts[0], floor, "floor", va="bottom", fontsize=8)
+    ax.set(xscale="log", yscale="log", xlabel="tokens, log scale")
+    ax.set(ylabel="loss (nats/token), log scale")
+    ax.yaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter("{x:g}")
 
 
 def plot_bars(

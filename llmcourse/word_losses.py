@@ -9,6 +9,8 @@ losses and the grammar's exact surprises stand side by side. Words that repeat a
 of the story are what a model must remember rather than guess.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -106,6 +108,43 @@ def recalls(story: Story) -> list[Recall]:
             found.append(Recall(place, place - seen[word]))
         seen[word] = place
     return found
+
+
+class RecallLosses(NamedTuple):
+    """What words cost that repeat a fact, and all others, in nats per word."""
+
+    recalls: float
+    others: float
+    n_recalls: int
+    n_others: int
+
+
+def recall_losses(
+    stories: Sequence[Story], losses: Callable[[str], Sequence[float]]
+) -> RecallLosses:
+    """Return the mean loss of words that repeat a fact and of all others.
+
+    Args:
+        stories: Stories of the tales.
+        losses: From a text to the loss of each of its words, in nats: a model's
+            `word_losses`, or the exact ones of the grammar.
+
+    Raises:
+        ValueError: If there is no word of either kind.
+    """
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for story in stories:
+        places = {place for place, _ in recalls(story)}
+        for place, loss in enumerate(losses(story.text)):
+            found[place in places].append(loss)
+    counts = len(found[True]), len(found[False])
+    if not all(counts):
+        raise ValueError(
+            f"wanted words that repeat a fact and others, got {counts[0]} and "
+            f"{counts[1]}"
+        )
+    totals = math.fsum(found[True]), math.fsum(found[False])
+    return RecallLosses(totals[0] / counts[0], totals[1] / counts[1], *counts)
 
 
 def _bare(word: str) -> str:

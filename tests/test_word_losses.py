@@ -8,7 +8,7 @@ from llmcourse.grammar import Grammar
 from llmcourse.text_loss import document_prices
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
-from llmcourse.word_losses import Recall, recalls, word_losses
+from llmcourse.word_losses import Recall, recall_losses, recalls, word_losses
 
 STORIES = list(tales.generate(4, seed=3))
 GRAMMAR = Grammar("""
@@ -52,6 +52,18 @@ def test_facts_are_found_again_by_hand():
     text = 'Mia had a red boat. It was in the box. "Where is my red boat?" sang '
     story = GRAMMAR.parse(text + "Mia's cat.")
     assert recalls(story) == [Recall(14, 10), Recall(16, 16)]
+
+
+def test_losses_are_sorted_by_hand():
+    """Of 18 words, numbers 14 and 16 repeat a fact; each costs its own number.
+
+    The mean of the two is 15; the others sum to 153 - 30 and are 16.
+    """
+    text = 'Mia had a red boat. It was in the box. "Where is my red boat?" sang '
+    story = GRAMMAR.parse(text + "Mia's cat.")
+    assert len(story.text.split()) == 18
+    found = recall_losses([story], lambda text: [float(i) for i in range(18)])
+    assert found == (15.0, 123 / 16, 2, 16)
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -98,6 +110,8 @@ def test_refusals(model, tokenizer):
         word_losses(model, tokenizer, "word " * 901)
     with pytest.raises(ValueError, match="endoftext"):
         word_losses(model, BPETokenizer.train(["a"], 256), "a")
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        recall_losses([], lambda text: [])
     pairs = BPETokenizer.train(
         ["a b a b a b"], 259, special_tokens=["<|endoftext|>"], pattern=r".+"
     )
