@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 # Flat: one layer a line, from the ground up. A module imports from lines above its own.
 LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents"
-    " schedule training_log memory embeddings evaluation",
+    " schedule training_log memory embeddings evaluation compression",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
     " state_files skipgram scaling",
     "norms feed_forward hugging_face",

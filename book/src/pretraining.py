@@ -1,0 +1,760 @@
+# %% [markdown]
+# (pretraining)=
+# # Pretraining
+#
+# A language model learns by guessing the next token at every place of a great deal of text; here the text has a known entropy, so we can say at any moment how much of what could be learned has been.
+#
+# **You will be able to**
+#
+# - turn a text into training examples, and a model's guess into a price in nats;
+# - write the training loop, and say what warm-up, clipping, accumulation and checkpoints are for;
+# - read a loss: against the floor, against simple models, per token, per byte, and word by word;
+# - fit a scaling law, and say what such a fit can and cannot foretell;
+# - tell learning a language from learning its examples by heart.
+#
+# **You need** the chapter {doc}`transformer`, or the words *logits* and *softmax* from the {doc}`glossary`.
+#
+# **Runs in** about two minutes on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.functional import cross_entropy
+
+from llmcourse import checks, corpus, ngrams, plotting, recipes, scaling, tales, windows
+from llmcourse.compression import compressed_bits_per_byte
+from llmcourse.pipeline import SMALL, token_array, write
+from llmcourse.pretrained import load_pretrained
+from llmcourse.pretraining import Evaluation, learning_rate, make_optimizer, pretrain
+from llmcourse.story_evaluation import tale_loss, write_samples
+from llmcourse.text_loss import text_loss
+from llmcourse.transformer import Transformer
+from llmcourse.widgets import LossExplorer, Moment, SamplingExplorer, word_surprises
+from llmcourse.word_losses import recall_losses, recalls, word_losses
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+# %% [markdown]
+# ## The problem
+#
+# *The quick brown fox jumps over the lazy …*
+#
+# You know the next word, and you did not reason it out: you have read the sentence before.
+# `base-llm`, the model that this book ships, has read {term}`tales`, and nothing else.
+# Its vocabulary has the word.
+# What does it say?
+
+# %%
+base, base_tokenizer = load_pretrained("base-llm")
+prompt = "The quick brown fox jumps over the lazy"
+ids = torch.tensor([[0, *base_tokenizer.encode(prompt)]])  # 0: a text begins
+with torch.no_grad():
+    probs = base(ids)[0, -1].softmax(dim=-1)  # (V,)
+best = probs.topk(3).indices.tolist()
+(dog,) = base_tokenizer.encode(" dog")
+print("likeliest:", [base_tokenizer.decode([i]) for i in best])
+print(f"' dog': {probs[dog]:.1%}")
+assert dog not in best
+
+# %% [markdown]
+# It ends the sentence, or lets another adjective follow; a dog, to this model, is an odd idea.
+# The model is not stupid, it has not read what you have read.
+# Everything that a language model knows came in through one question: *what is the next token?*
+# This chapter asks that question some hundred thousand times, and measures what comes of it.
+
+# %% [markdown]
+# ## By hand
+#
+# Let the words of that sentence be a whole language: eight words, and after *the lazy* a model has given each of them a score.
+# Softmax turns the scores into a distribution, and the price of the word that really came is minus the logarithm of its probability.
+#
+# | word | the | quick | brown | fox | jumps | over | lazy | dog |
+# |---|---|---|---|---|---|---|---|---|
+# | score $z$ | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 3 |
+# | $e^z$ | 1 | 1 | 1 | 2.7 | 1 | 1 | 1 | 20.1 |
+# | $p = e^z / 28.8$ | 0.03 | 0.03 | 0.03 | 0.09 | 0.03 | 0.03 | 0.03 | 0.70 |
+#
+# So *dog* costs $-\ln 0.70 = 0.36$ {term}`nat`s.
+# A model that knows nothing gives each word $1/8$ and pays $\ln 8 = 2.08$ nats, whatever comes.
+#
+# And *dog* is not the only thing to be learned from this sentence: every word but the first is the answer to a question that the words before it ask.
+
+# %%
+words = f"{prompt} dog".lower().split()
+vocab = list(dict.fromkeys(words))  # each word once
+scores = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 3])
+p = scores.softmax(dim=0)
+print({word: round(x, 2) for word, x in zip(vocab, p.tolist())})
+price = -p[vocab.index("dog")].log()
+print(
+    f"dog costs {price:.2f} nats; knowing nothing, {torch.tensor(8.0).log():.2f} nats"
+)
+torch.testing.assert_close(price, cross_entropy(scores, torch.tensor(7)))
+for i in range(1, len(words)):
+    print(f"{' '.join(words[:i]):40} → {words[i]}")
+
+# %% [markdown]
+# Nine words, eight examples; and a transformer answers all eight in a single pass, since no place can see what comes behind it.
+# Note the two that begin with *the*: the first *the* is followed by *quick*, the second by *lazy*.
+# A model that sees one word back must split its bet there; one that sees the whole row need not.
+
+# %% [markdown]
+# ## The idea
+#
+# The probability of a text is a product of next-token probabilities, so its price is a sum:
+#
+# $$-\ln p_\theta(x_1, \dots, x_T) = -\sum_{t=1}^{T} \ln p_\theta(x_t \mid x_1, \dots, x_{t-1}).$$
+#
+# The loss is that price per token, averaged over the text, and training moves the weights $\theta$ against its gradient.
+# Split it into two parts:
+#
+# $$\mathcal{L}(\theta) = H + D_\text{KL}(\text{source} \,\|\, p_\theta) \;\ge\; H.$$
+#
+# $H$ is the {term}`entropy` of the source, what is truly open in each place; the rest is what the model has not learned, and it is never negative.
+# On ordinary text the two cannot be told apart, because nobody knows $H$.
+# The tales come from a grammar whose $H$ is computed exactly ({doc}`corpus`), so here they can.
+#
+# | Symbol | Meaning | Unit | Name in code |
+# |---|---|---|---|
+# | $\mathcal{L}$ | mean price of what came | nats/token | `loss` |
+# | $H$ | entropy of the source: the floor | nats/token | `floor` |
+# | $\mathcal{L} / H - 1$ | what is left to learn, as a share of the floor | – | `gap` |
+# | $e^{\mathcal{L}}$ | {term}`perplexity`: as unsure as a fair die of that many sides | tokens | `perplexity` |
+# | $\mathcal{L} / \ln 2 \cdot$ tokens / bytes | {term}`bits per byte`: compares across tokenizers | bits/byte | `bits_per_byte` |
+# | $N$, $D$ | parameters of the model, tokens it was trained on | – | `n_parameters`, `n_tokens` |
+
+# %% [markdown]
+# ## In code
+#
+# The data: freshly told tales, a tokenizer trained on them, and all of it as one long row of numbers, with the mark `<|endoftext|>`, number 0, around each story.
+# The model: two layers, the one of the chapter {doc}`pipeline`.
+
+# %%
+data, sizes = recipes.prepare(SMALL), SMALL.model
+tokenizer = data.tokenizer
+plan = replace(SMALL.pretraining, steps=2400, context_length=256)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def on_tales(model, config, **options):
+    given = data.train, data.valid, config, seeded()
+    return pretrain(model, *given, start_token=0, **options)
+
+
+model = Transformer(sizes, seeded())
+n_parameters = sum(weight.numel() for weight in model.parameters())
+log_vocab = torch.tensor(float(sizes.vocab_size)).log().item()
+print(f"{n_parameters:,} parameters, {plan.steps * plan.context_length:,} guesses")
+print(f"log V = {log_vocab:.2f} nats/token")
+
+# %% [markdown]
+# The loop takes a batch of windows, each of $T + 1$ tokens; the model reads all but the last and is asked at every place for the token one further on.
+# Five lines do the learning: scores, loss, gradient, clip, step.
+
+
+# %%
+def learn(model, batches, config):
+    optimizer, losses = make_optimizer(model, config), []  # AdamW
+    for step in range(config.steps):
+        rows = next(batches)  # (B, T + 1)
+        logits = model(rows[:, :-1])  # (B, T, V)
+        loss = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()  # a gradient for each weight
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)  # up, then down
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# %% [markdown]
+# The package's `pretrain` is this loop, with measuring and saving in between.
+# From the same start both must give the same losses, and so must a third run that cuts each batch of four windows into two parts and adds up their gradients, which takes half the memory: {term}`gradient accumulation`.
+
+# %%
+few = replace(plan, steps=4, batch_size=4, context_length=32, warmup_steps=2)
+batches = windows.Windows(data.train, 32, start_token=0).shuffled(4, seeded())
+mine = learn(Transformer(sizes, seeded(1)), batches, few)
+for config in (few, replace(few, accumulation=2)):
+    twin = Transformer(sizes, seeded(1))
+    theirs = on_tales(twin, config)
+    losses = [update.loss for update in theirs.updates]
+    torch.testing.assert_close(mine, losses, rtol=1e-3, atol=1e-3)
+print(f"{len(mine)} steps, three ways, the same losses")
+
+# %% [markdown]
+# A long training will be interrupted sooner or later.
+# A {term}`checkpoint` holds everything that the next step depends on: weights, the optimizer's moments, the place in the shuffled data.
+# The next cell stops a training in the middle, by an error that is raised after step 3, calls `pretrain` again, and compares with one that was never stopped: not about equal, but bit by bit.
+
+
+# %%
+def stop(event):
+    if event.step == 3:
+        raise KeyboardInterrupt
+
+
+once, again = Transformer(sizes, seeded(1)), Transformer(sizes, seeded(7))
+with TemporaryDirectory() as folder:
+    saving = {"checkpoint_folder": folder, "checkpoint_interval": 2}
+    try:
+        on_tales(once, few, progress=stop, **saving)
+    except KeyboardInterrupt:
+        print("stopped at step 3; the newest checkpoint is that of step 2")
+    on_tales(again, few, **saving)  # its other first weights are replaced
+whole = Transformer(sizes, seeded(1))
+on_tales(whole, few)
+same = zip(again.state_dict().values(), whole.state_dict().values())
+print("same bits:", all(torch.equal(a, b) for a, b in same))
+
+# %% [markdown]
+# ## Experiment
+#
+# ### A minute of learning
+#
+# *Predict*: the untrained model pays about $\ln V$.
+# Which will it learn sooner: what kind of word comes next, or *which* name, colour or place, of all those that the story has mentioned?
+#
+# First the levels to compare with.
+# The floor is the exact price of a hundred held-out stories; two simple models count tokens, and pairs of tokens.
+
+# %%
+held_out = [story.text for story in tales.generate(100, seed=1)]
+n_tokens = sum(len(tokenizer.encode(text)) + 1 for text in held_out)
+floor = -sum(map(tales.log_prob, held_out)) / n_tokens
+rows, held_out_rows = [data.train.tolist()], [data.valid.tolist()]
+levels = {"log V": log_vocab}
+for n, name in ((1, "unigram"), (2, "bigram")):
+    levels[name] = ngrams.NGramModel(rows, n, sizes.vocab_size).loss(held_out_rows)
+levels["floor"] = floor
+assert floor < levels["bigram"] < levels["unigram"] < log_vocab
+print({name: f"{level:.2f}" for name, level in levels.items()}, "nats/token")
+
+# %% [markdown]
+# To see what is learned when, the words of twenty held-out stories are sorted into two heaps.
+# *Recalls* repeat a fact of the story, the hero's name for one, or the colour of the coat: whoever remembers the story can say them.
+# *Others* are all the rest.
+# At eight moments of the training we note what the model pays for a word of each heap, and let it write.
+
+# %%
+stories = list(tales.generate(20, seed=2))
+moments, heaps, stops = [], [], (0, 100, 200, 400, 800, 1200, 1800, 2400)
+
+
+def now(text):
+    return word_losses(model, tokenizer, text)
+
+
+def look(event):
+    if isinstance(event, Evaluation) and event.step in stops:
+        heaps.append(recall_losses(stories, now))
+        sample = write(model, tokenizer, "Once upon a time", temperature=0.7)
+        moments.append(Moment(event.step * plan.context_length, event.loss, sample))
+
+
+exact = recall_losses(stories, word_surprises)
+print(f"{exact.n_recalls} recalls, {exact.n_others} other words")
+
+# %% [markdown]
+# Now the training, the longest cell of this page.
+
+# The last digits of a training differ between processors, so what it prints may differ from yours a little; the assertions may not.
+
+# %% tags=["nbval-ignore-output"]
+plan = replace(plan, eval_interval=100, eval_windows=24)
+history = on_tales(model, plan, progress=look)
+result = text_loss(model, tokenizer, held_out)
+assert floor < result.loss < levels["bigram"]
+assert abs(moments[0].loss - log_vocab) < 0.2
+gap = result.loss / floor - 1
+print(f"loss {result.loss:.2f} nats/token, {gap:.0%} above the floor of {floor:.2f}")
+print(f"perplexity {result.perplexity:.1f}, floor {torch.tensor(floor).exp():.1f}")
+print(f"{result.bits_per_byte:.2f} bits/byte, floor {tales.bits_per_byte():.2f}")
+
+# %% mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a fifth of the training; then they flatten and end well above the floor."}}
+fig, ax = plt.subplots(figsize=(7, 3))
+plotting.plot_history(ax, history, plan.context_length, levels)
+_ = ax.set(ylim=(0, log_vocab * 1.08))
+
+# %% [markdown]
+# More than half of the way is done in the first tenth of the training, and the curve ends almost flat, far above the floor.
+# The falling learning rate has its share in that, but whoever does not know the floor would call this converged.
+#
+# Move through the moments, and read what the model wrote at each.
+
+# %%
+seen = [update.step * plan.context_length for update in history.updates]
+LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]))
+
+# %% [markdown]
+# Letters become words, words become sentences, sentences a story of the right shape.
+# At the end the sentences are mostly right, and the story is not: watch who it is about.
+#
+# The heaps say why.
+# Below, the price of a word in each, in nats, and in the last line what the grammar itself pays, which nobody can beat.
+
+# %% tags=["nbval-ignore-output"]
+print("   tokens   recalls    others")
+for moment, heap in zip(moments, heaps):
+    print(f"{moment.n_tokens:9,} {heap.recalls:9.2f} {heap.others:9.2f}")
+print(f"  grammar {exact.recalls:9.2f} {exact.others:9.2f}")
+first, last = heaps[0], heaps[-1]
+left = last.recalls - exact.recalls, last.others - exact.others
+done = 1 - left[0] / (first.recalls - exact.recalls)
+done_others = 1 - left[1] / (first.others - exact.others)
+assert done < 0.8 < 0.85 < done_others
+print(f"way done {done:8.0%} {done_others:9.0%}")
+n_recalls, n_others = exact.n_recalls, exact.n_others
+share = left[0] * n_recalls / (left[0] * n_recalls + left[1] * n_others)
+print(f"recalls: {n_recalls / (n_recalls + n_others):.0%} of the words,", end=" ")
+print(f"{share:.0%} of what is left to learn")
+
+# %% [markdown]
+# The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
+# The recalls lag behind, and few as they are, they hold a good part of what is left.
+# The model has learned *that* a name comes here, and which names are frequent, but not to look up which name the story gave.
+# To look it up, heads of two layers have to work together {cite:p}`olsson2022`, and as long as one is missing the other is of little use.
+# So this skill comes late, on a long and gentle slope, when the curve of the loss already looks flat.
+
+# %% [markdown]
+# ### The learning rate, and warming up
+#
+# *Predict*: of these short trainings, which ends lowest, and where does warming up matter?
+
+# %% tags=["nbval-ignore-output"]
+narrow = replace(sizes, d_model=64, n_heads=2, n_kv_heads=2, d_ff=172)
+ends = {}
+for rate in (0.002, 0.004, 0.25):
+    for warmup in (1, 30):
+        short = replace(
+            plan,
+            steps=150,
+            context_length=128,
+            learning_rate=rate,
+            warmup_steps=warmup,
+            eval_interval=150,
+        )
+        tried = Transformer(narrow, seeded())
+        run = on_tales(tried, short)
+        ends[rate, warmup] = run.evaluations[-1].loss
+assert min(ends, key=ends.get)[0] == 0.004
+assert all(ends[0.25, w] > min(ends.values()) + 0.7 for w in (1, 30))
+print("peak rate   no warm-up   30 steps of warm-up")
+for rate in (0.002, 0.004, 0.25):
+    print(f"{rate:9} {ends[rate, 1]:12.2f} {ends[rate, 30]:12.2f}")
+
+# %% [markdown]
+# Half the best rate is a little slow for so few steps; at a rate sixty times too high the model has learned little more than which tokens are frequent, which the unigram model above knows too.
+# It does not explode, because clipping bounds the gradient, and AdamW divides each step by the size of the gradients; it stalls.
+# And warming up makes no difference here that another seed would not make.
+# That is an honest result of a small model, not a law: it is in deep models trained with large batches, near the highest rate that they bear, that the first steps do damage and warming up earns its place.
+
+# %% [markdown]
+# ### Scaling: more parameters, more text
+#
+# Where would a larger model end, with more text?
+# The field's answer is a law with five numbers {cite:p}`hoffmann2022`:
+#
+# $$\mathcal{L}(N, D) = E + A\,N^{-\alpha} + B\,D^{-\beta}.$$
+#
+# $E$ is what remains when the model and the text have grown without end; if the law is true, $E = H$.
+# Elsewhere that is a matter of faith, and here it can be tested.
+# The study is stored in the package: twenty trainings of four widths, from 208 thousand to 3.3 million tokens, each with a schedule of its own; `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes.
+
+# %%
+study = scaling.load_study()
+losses = {(p.n_parameters, p.n_tokens, p.seed): p.loss for p in study.points}
+widths, reads, seeds = (sorted(set(column)) for column in zip(*losses))
+print("parameters" + "".join(f"{n:>11,}" for n in reads) + "  tokens")
+for width in widths:
+    row = (losses.get((width, n, 0)) for n in reads)
+    cells = (f"{loss:11.2f}" if loss else f"{'–':>11}" for loss in row)
+    print(f"{width:10,}" + "".join(cells))
+repeats = sorted(losses[122_784, 416_000, seed] for seed in seeds)
+print(f"one of them with three seeds: {', '.join(f'{x:.2f}' for x in repeats)}")
+
+# %% [markdown]
+# Now the fit.
+# For given exponents the law is linear in $E$, $A$ and $B$, so least squares finds those three at once, and we try all pairs of exponents on a grid.
+
+
+# %%
+def fit_on_grid(points, exponents):
+    rows = [(p.n_parameters / 1e5, p.n_tokens / 1e6, p.loss) for p in points]
+    n, d, loss = torch.tensor(rows).double().T
+    best = float("inf"), 0.0
+    for alpha in exponents:
+        for beta in exponents:
+            columns = torch.stack((torch.ones_like(n), n**-alpha, d**-beta), dim=1)
+            solution = torch.linalg.lstsq(columns, loss[:, None]).solution
+            squares = (columns @ solution - loss[:, None]).square().mean()
+            best = min(best, (squares.item() ** 0.5, solution[0].item()))
+    return best
+
+
+misfit, end = fit_on_grid(study.points, [i / 50 for i in range(20, 50)])
+print(f"E = {end:.1f} nats/token; the law misses a training by {misfit:.2f} typically")
+
+# %% [markdown]
+# The package's `fit` goes on from the best of such a grid, and must end at the same place.
+# How sure is $E$?
+# Hold it fixed at other values, fit the rest, and see how much worse the law gets: the values that are hardly worse form an interval.
+# And where would the law put a model of the size and the reading of `base-llm`?
+
+# %%
+law = scaling.fit(study.points)
+assert abs(law.floor - end) < 0.05
+assert abs(scaling.misfit(law, study.points) - misfit) < 1e-3
+interval = scaling.floor_interval(study.points)
+base_size = sum(weight.numel() for weight in base.parameters())
+base_plan = recipes.BASE_LLM.pretraining
+base_read = base_plan.steps * base_plan.batch_size * base_plan.context_length
+foretold = law.loss(base_size, base_read)
+judged = tale_loss(base, base_tokenizer, n_stories=100)
+print(f"95 % interval for E: {interval.low:.1f} to {interval.high:.1f} nats/token")
+longer = [point for point in study.points if point.n_tokens > 208_000]
+without = scaling.floor_interval(longer).high
+print(
+    f"without the shortest trainings up to {without:.1f}, the floor: {study.floor:.2f}"
+)
+print(f"base-llm: foretold {foretold:.1f}, in truth {judged.text.loss:.1f}")
+assert interval.high < study.floor
+assert foretold < study.floor
+
+# %% mystnb={"image": {"alt": "Left: loss over tokens on logarithmic axes for four sizes of model, points and the fitted law. The curves of the law run parallel and downwards through the dashed line of the floor; the points of the larger models bend away above it. Right: how far the law is from the points for each assumed floor: least near zero, and clearly more at the true floor."}}
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8))
+largest = scaling.Point(
+    n_parameters=base_size, n_tokens=base_read, loss=judged.text.loss
+)
+plotting.plot_scaling(left, [*study.points, largest], law, study.floor)
+_ = left.set(xlim=(1.5e5, 2e8))
+floors = [i / 20 for i in range(15)]
+misfits = [scaling.misfit(scaling.fit(study.points, e), study.points) for e in floors]
+right.plot(floors, misfits)
+right.axvline(study.floor, color="0.45", linestyle=":")
+_ = right.text(study.floor + 0.02, max(misfits), "true floor", va="top", fontsize=8)
+_ = right.set(
+    xlabel="assumed E (nats/token)", ylabel="misfit (nats/token)", ylim=(0, None)
+)
+
+# %% [markdown]
+# On the left, the four upper curves were fitted; the lowest is the law's word on `base-llm`, and the last triangle, just above the floor, is what became of it.
+# The law says that endless growth would bring the loss down to almost nothing, with an interval that leaves the true floor out; without the shortest trainings the interval widens up to the floor, and then says next to nothing.
+# Nothing is wrong with the arithmetic; the form of the law is.
+# It misses the trainings by more than chance does, which moved the repeated one by a few hundredths, and it misses them in a pattern: the larger models fall faster than the law at first, while grammar and spelling are learned, and slower at the end, where, as the heaps above suggest, recalls are what is left.
+# A power law that is fitted while one thing is learned does not know of the next.
+# Within the range that was measured it is of use, say to choose between two sizes.
+# Beyond, it is a guess, and its interval is not the size of the doubt.
+# Only because the floor is known here could we tell.
+
+# %% [markdown]
+# ### Learning by heart
+#
+# *Predict*: the same model makes 320 steps on twenty stories, on two hundred, on two thousand.
+# On which does it price its own stories best, and on which new ones?
+
+# %% tags=["nbval-ignore-output"]
+brief = replace(plan, steps=320, warmup_steps=20, eval_interval=320)
+documents = list(corpus.tales(2000, seed=0))
+by_heart = {}
+for n in (20, 200, 2000):
+    pupil = Transformer(sizes, seeded())
+    own = token_array(documents[:n], tokenizer)
+    pretrain(pupil, own, data.valid, brief, seeded(), start_token=0)
+    known = text_loss(pupil, tokenizer, [d.text for d in documents[:20]]).loss
+    by_heart[n] = known, text_loss(pupil, tokenizer, held_out).loss
+    if n == 20:
+        story = documents[0].text
+        opening = " ".join(story.split()[:8])
+        recited = write(pupil, tokenizer, opening, temperature=0)
+assert recited == story
+assert by_heart[20][0] < floor < 0.5 * by_heart[2000][0]
+assert by_heart[20][1] > by_heart[200][1] > by_heart[2000][1]
+print("stories   twenty of them   new ones   (nats/token)")
+for n, (known, new) in by_heart.items():
+    print(f"{n:7,} {known:16.2f} {new:10.2f}")
+
+# %% [markdown]
+# With twenty stories, each read sixteen times, the model prices them below the floor: after a few words it knows which one it is in, and recites it to the last letter, as the cell asserts.
+# For new stories it pays far more than the other two, for it is sure of the wrong words.
+# With two thousand stories it reads none of them more than once, and old and new cost nearly the same.
+# A loss clearly below the floor is always a sign of memory, or of a leak; without a floor the comparison with held-out text has to tell.
+
+# %% [markdown]
+# ### The same loop on real text
+#
+# The documentation that your Python carries is text by people, with all that goes with it ({doc}`corpus`).
+# There is no known floor, so we compare with programs whose trade is prediction: compressors.
+# A compressed file's length in bits, over the length of the text, is a loss in {term}`bits per byte`.
+# They come in two ways: alone with the held-out pages, or with the training text before them, of which only the additional length counts; the second is what the model has, too.
+
+# %%
+real = recipes.prepare_text(SMALL, corpus.python_docs())
+pages = [page.text for page in real.held_out[:20]]
+new = "\n\n".join(pages)
+read = real.tokenizer.decode(real.train.tolist(), skip_special_tokens=True)
+alone = compressed_bits_per_byte(new)
+after = compressed_bits_per_byte(new, before=read)
+assert after["xz"] < min(alone.values())
+print("xz with the training text is best:", after["xz"] == min(after.values()))
+
+# %% [markdown]
+# The same loop now trains a model on this text, with a tokenizer of its own, and windows that begin anywhere.
+# The text differs between versions of Python, and so do these numbers.
+
+# %% tags=["nbval-ignore-output"]
+writer = Transformer(sizes, seeded())
+brisk = replace(plan, steps=600, warmup_steps=30, eval_interval=600)
+pretrain(writer, real.train, real.valid, brisk, seeded())
+docs = text_loss(writer, real.tokenizer, pages)
+assert after["xz"] < docs.bits_per_byte < 4
+print("bits/byte    alone   after the training text")
+for name in alone:
+    print(f"{name:9} {alone[name]:8.2f} {after[name]:9.2f}")
+print(f"model {docs.bits_per_byte:21.2f}")
+print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} tokens")
+
+# %% [markdown]
+# After this short a training, the model comes last.
+# Look at what each is given: xz has the whole training text at hand, letter by letter, and documentation repeats itself, so it copies; alone, without that text, it is hardly better than the others.
+# Our model has seen less than half of the text, once, and kept what fits into its weights.
+# Large models turn this around: one of 70 billion parameters compressed text, pictures and speech better than the programs made for them {cite:p}`deletang2024`, if one does not count its own size.
+
+# %% [markdown]
+# ### A longer training: base-llm
+#
+# What does a longer training buy?
+# `base-llm` has five layers, each twice as wide, and has read tens of thousands of tales, none of them twice.
+# A story counts as valid if the grammar could have written it, to the last letter.
+
+# %% tags=["nbval-ignore-output"]
+samples = write_samples(base, base_tokenizer, 30, generator=seeded())
+low, high = samples.interval
+print(f"{base_size:,} parameters, {base_read:,} tokens read")
+print(f"loss {judged.text.loss:.2f}, floor {judged.sample_floor:.2f} nats/token")
+print(f"{judged.paired_gap.value:.0%} above the floor;", end=" ")
+print(f"{judged.text.bits_per_byte:.2f} bits/byte")
+print(
+    f"{samples.n_valid} of 30 samples are valid stories (95 %: {low:.0%} to {high:.0%})"
+)
+assert 2 * judged.paired_gap.value < gap
+print(write(base, base_tokenizer, seed=1))
+
+# %% [markdown]
+# The gap has shrunk to a fraction of what a minute left, and the story reads well.
+# Read it again, and keep an eye on the coat, on the numbers, on who gets what: one slip is enough to make a story invalid, and nearly every story has one.
+#
+# So where is the rest of the gap?
+# For each recall, take how many words back the fact last stood, and what the model pays more than the grammar.
+
+# %% tags=["nbval-ignore-output"]
+edges = [1, 6, 12, 24, 48, 96, 300]
+readers = {"a minute": (model, tokenizer), "base-llm": (base, base_tokenizer)}
+excess = {name: [[] for _ in edges[1:]] for name in readers}
+in_all = dict.fromkeys(readers, 0.0)
+for story in stories + list(tales.generate(20, seed=3)):
+    truth = word_surprises(story.text)
+    for name, reader in readers.items():
+        prices = word_losses(*reader, story.text)
+        in_all[name] += sum(prices) - sum(truth)
+        for place, far in recalls(story):
+            where = sum(far >= edge for edge in edges) - 1
+            excess[name][where].append(prices[place] - truth[place])
+for name, bins in excess.items():
+    print(f"{name}: {sum(map(sum, bins)) / in_all[name]:.0%} of the excess is recall")
+
+# %% mystnb={"image": {"alt": "What a recalled word costs above the grammar's price, over the distance to where the fact last stood, in words. The curve of base-llm rises over the first dozen words and then stays about level; that of the model of a minute lies far above it everywhere."}}
+means = {name: [sum(x) / len(x) for x in bins] for name, bins in excess.items()}
+assert all(b < a for a, b in zip(means["a minute"], means["base-llm"]))
+assert means["base-llm"][3] > 1.5 * means["base-llm"][0]
+fig, ax = plt.subplots(figsize=(4.6, 2.6))
+names = [f"{edge}+" for edge in edges[:-1]]
+for (name, values), style in zip(means.items(), plotting.LINE_STYLES):
+    ax.plot(names, values, style, marker="o", markersize=3, label=name)
+ax.legend()
+_ = ax.set(
+    xlabel="words since the fact last stood",
+    ylabel="excess (nats/word)",
+    ylim=(0, None),
+)
+
+# %% [markdown]
+# For `base-llm`, facts that stood in the last few words are cheap, and the price rises with the distance until it levels off; the longer training has brought it down everywhere.
+# And of all that separates `base-llm` from the floor, by far the most is recall.
+#
+# ### Explore: what base-llm knows of the next word
+#
+# The story below has named a hero; the model's distribution over the next token is a measured one.
+# Temperature divides the scores, top-k and top-p cut off the tail before the draw.
+
+# %%
+begun = (
+    "Once upon a time there was a brave young girl named Ella. "
+    "She lived by the river with her grandmother and loved painting. One winter"
+)
+ids = torch.tensor([[0, *base_tokenizer.encode(begun)]])
+with torch.no_grad():
+    best = base(ids)[0, -1].topk(60)
+SamplingExplorer(
+    [base_tokenizer.decode([i]) for i in best.indices.tolist()],
+    best.values.tolist(),
+    prompt=begun,
+)
+
+# %% [markdown]
+# Which settings would make every story of the model the same, and which would let it write words that no tale has?
+
+# %% [markdown]
+# ## Takeaways
+#
+# Pretraining is one question, what comes next, asked at every place of a text; the loss is the mean of $-\ln p$ of what came.
+# It starts at $\ln V$ and cannot fall below the entropy of the source; frequencies are learned first, then pairs, then sentences, and last, on a long slope, what has to be looked up far back in the text.
+# A flat curve is not the floor: the model of this page stopped well above it.
+# A scaling law describes the range it was measured in; followed beyond it, ours foretold a loss below the floor, and its interval did not warn of that.
+# On little text the same loop learns the text by heart, and only held-out text shows it.
+#
+# *In practice*: the loop is the same, on thousands of processors, with batches of millions of tokens, which are accumulated, and with warm-up, clipping and checkpoints, without which runs of weeks would be lost.
+# Budgets are divided by scaling laws: {cite:t}`kaplan2020` advised large models on little text, and {cite:t}`hoffmann2022`, who gave each training a schedule of its own, about twenty tokens for each parameter; models that will be used much are trained far longer than that {cite:p}`grattafiori2024`.
+# In larger models, too, heads that look up what followed an earlier occurrence form at one stage of the training, and leave a bump in the curve of the loss {cite:p}`olsson2022`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): how many examples
+#
+# A text of $n$ tokens is cut into windows of $T + 1$ tokens that overlap by one, so that each token but the first is a target once.
+# How many windows are there, and how many guesses?
+#
+# ```python
+# def count_examples(n_tokens, context_length):
+#     return n_windows, n_guesses
+# ```
+#
+# Check it with `checks.count_examples(count_examples)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def count_examples(n_tokens, context_length):
+    n_windows = (n_tokens - 1) // context_length
+    return n_windows, n_windows * context_length
+
+
+checks.count_examples(count_examples)
+
+# %% [markdown]
+# ### Exercise 2 (build): the loss, safely
+#
+# Write the cross-entropy without torch's own: from logits of shape $(B, T, V)$ and targets of shape $(B, T)$ to the mean price in nats.
+# The logits may be in the thousands.
+#
+# ```python
+# def my_cross_entropy(logits, targets):
+#     return loss
+# ```
+#
+# Check it with `checks.cross_entropy(my_cross_entropy)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def my_cross_entropy(logits, targets):
+    logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability
+    log_probs = logits - logits.exp().sum(dim=-1, keepdim=True).log()  # (B, T, V)
+    return -log_probs.gather(-1, targets[..., None]).mean()
+
+
+checks.cross_entropy(my_cross_entropy)
+
+# %% [markdown]
+# ### Exercise 3 (build): another schedule
+#
+# The cosine has to know the end from the start.
+# A trapezoid does not: the rate rises in a straight line, stays at its peak as long as one likes, and falls in a straight line over the last steps.
+# The first step has the first part of the rise, not 0, and the step after the last would have 0.
+#
+# ```python
+# def trapezoid(step, steps, rise, fall, peak):
+#     return rate
+# ```
+#
+# Check it with `checks.trapezoid(trapezoid)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def trapezoid(step, steps, rise, fall, peak):
+    return peak * min(1, (step + 1) / rise, (steps - step) / fall)
+
+
+checks.trapezoid(trapezoid)
+
+# %% [markdown]
+# ### Exercise 4 (build): parts of unequal size
+#
+# A batch of five windows does not fit into memory, and is read two windows at a time, which leaves one for the end.
+# Leave in the weights the gradient of the mean loss over all five.
+#
+# ```python
+# def accumulate(model, ids, targets, rows):  # (B, T) each; at most `rows` at a time
+#     ...  # calls backward()
+# ```
+#
+# Check it with `checks.accumulate(accumulate)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def accumulate(model, ids, targets, rows):
+    for part, wanted in zip(ids.split(rows), targets.split(rows)):
+        loss = cross_entropy(model(part).flatten(0, 1), wanted.flatten())
+        (loss * len(part) / len(ids)).backward()  # its share of the mean
+
+
+checks.accumulate(accumulate)
+
+# %% [markdown]
+# ### Exercise 5 (derive): dividing a budget
+#
+# Training costs about $C = 6ND$ FLOPs.
+# For a given $C$, which $N$ makes $A N^{-\alpha} + B D^{-\beta}$ least?
+# Put $D = C / 6N$ into it and set the derivative to zero.
+#
+# ```python
+# def best_size(a, alpha, b, beta, budget):
+#     return n_parameters
+# ```
+#
+# Check it with `checks.best_size(best_size)`.
+# By the law that was fitted above, how many tokens should each parameter of a model see, for a budget of $10^{13}$ FLOPs, and should the share grow or fall with the budget?
+
+
+# %% tags=["hide-cell", "solution"]
+def best_size(a, alpha, b, beta, budget):
+    # alpha A N^-alpha = beta B D^-beta: both halves of the excess fall equally fast
+    ratio = alpha * a / (beta * b) * (budget / 6) ** beta
+    return ratio ** (1 / (alpha + beta))
+
+
+checks.best_size(best_size)
+sizes_by_budget = {
+    c: best_size(law.a, law.alpha, law.b, law.beta, c) for c in (1e13, 1e14)
+}
+per_parameter = [c / 6 / n**2 for c, n in sizes_by_budget.items()]
+print(f"about {per_parameter[0]:.0f} tokens each, then {per_parameter[1]:.0f}")
+
+# %% [markdown]
+# ## Sources
+#
+# Language modelling as prediction, its entropy, and the guessing of letters are Shannon's {cite:p}`shannon1948,shannon1951`; perplexity is from {cite:t}`jelinek1977`.
+# The optimizer is AdamW {cite:p}`loshchilov2019`.
+# The law and the way to fit it are from {cite:t}`hoffmann2022`, after {cite:t}`kaplan2020`.
+# That prediction and compression are one thing is in Shannon's first paper; {cite:t}`deletang2024` measured it for large models.
