@@ -91,11 +91,9 @@ words = f"{prompt} dog".lower().split()
 vocab = list(dict.fromkeys(words))  # each word once
 scores = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 3])
 p = scores.softmax(dim=0)
-print({word: round(x, 2) for word, x in zip(vocab, p.tolist())})
-price = -p[vocab.index("dog")].log()
-print(
-    f"dog costs {price:.2f} nats; knowing nothing, {torch.tensor(8.0).log():.2f} nats"
-)
+print(", ".join(f"{word} {x:.2f}" for word, x in zip(vocab, p.tolist())))
+price, ignorant = -p[vocab.index("dog")].log(), torch.tensor(8.0).log()
+print(f"dog costs {price:.2f} nats; knowing nothing, {ignorant:.2f} nats")
 torch.testing.assert_close(price, cross_entropy(scores, torch.tensor(7)))
 for i in range(1, len(words)):
     print(f"{' '.join(words[:i]):40} → {words[i]}")
@@ -240,7 +238,7 @@ for n, name in ((1, "unigram"), (2, "bigram")):
     levels[name] = ngrams.NGramModel(rows, n, sizes.vocab_size).loss(held_out_rows)
 levels["floor"] = floor
 assert floor < levels["bigram"] < levels["unigram"] < log_vocab
-print({name: f"{level:.2f}" for name, level in levels.items()}, "nats/token")
+print(", ".join(f"{name} {x:.2f}" for name, x in levels.items()), "nats/token")
 
 # %% [markdown]
 # To see what is learned when, the words of twenty held-out stories are sorted into two heaps.
@@ -269,7 +267,6 @@ print(f"{exact.n_recalls} recalls, {exact.n_others} other words")
 
 # %% [markdown]
 # Now the training, the longest cell of this page.
-
 # The last digits of a training differ between processors, so what it prints may differ from yours a little; the assertions may not.
 
 # %% tags=["nbval-ignore-output"]
@@ -386,6 +383,7 @@ repeats = sorted(losses[122_784, 416_000, seed] for seed in seeds)
 print(f"one of them with three seeds: {', '.join(f'{x:.2f}' for x in repeats)}")
 
 # %% [markdown]
+# More of either lowers the loss, each time by less, and the smallest model gains little from more text.
 # Now the fit.
 # For given exponents the law is linear in $E$, $A$ and $B$, so least squares finds those three at once, and we try all pairs of exponents on a grid.
 
@@ -452,10 +450,12 @@ _ = right.set(
 # %% [markdown]
 # On the left, the four upper curves were fitted; the lowest is the law's word on `base-llm`, and the last triangle, just above the floor, is what became of it.
 # The law says that endless growth would bring the loss down to almost nothing, with an interval that leaves the true floor out; without the shortest trainings the interval widens up to the floor, and then says next to nothing.
+#
 # Nothing is wrong with the arithmetic; the form of the law is.
 # It misses the trainings by more than chance does, which moved the repeated one by a few hundredths, and it misses them in a pattern: the larger models fall faster than the law at first, while grammar and spelling are learned, and slower at the end, where, as the heaps above suggest, recalls are what is left.
 # A power law that is fitted while one thing is learned does not know of the next.
-# Within the range that was measured it is of use, say to choose between two sizes.
+#
+# Within the range that was measured the law is of use, say to choose between two sizes.
 # Beyond, it is a guess, and its interval is not the size of the doubt.
 # Only because the floor is known here could we tell.
 
@@ -529,7 +529,7 @@ print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} toke
 # %% [markdown]
 # After this short a training, the model comes last.
 # Look at what each is given: xz has the whole training text at hand, letter by letter, and documentation repeats itself, so it copies; alone, without that text, it is hardly better than the others.
-# Our model has seen less than half of the text, once, and kept what fits into its weights.
+# Our model has seen a quarter of the text, once, and kept what fits into its weights.
 # Large models turn this around: one of 70 billion parameters compressed text, pictures and speech better than the programs made for them {cite:p}`deletang2024`, if one does not count its own size.
 
 # %% [markdown]
@@ -550,7 +550,9 @@ print(
     f"{samples.n_valid} of 30 samples are valid stories (95 %: {low:.0%} to {high:.0%})"
 )
 assert 2 * judged.paired_gap.value < gap
-print(write(base, base_tokenizer, seed=1))
+told = write(base, base_tokenizer, seed=1).split()
+for start in range(0, len(told), 14):
+    print(" ".join(told[start : start + 14]))
 
 # %% [markdown]
 # The gap has shrunk to a fraction of what a minute left, and the story reads well.

@@ -1,11 +1,12 @@
 // A training's loss on its way down, and what the model wrote on the way.
 
-const WIDE = 600; // of the chart, in its own units
-const HIGH = 250;
+const HIGH = 260; // of the chart, in its own units
+const WIDE = 600;
+const NARROW = 350; // on a phone, where the same letters need a larger share
 const LEFT = 34; // room for the numbers beside it
-const RIGHT = 78; // and for the names of the levels
-const TOP = 12;
-const BOTTOM = 34;
+const RIGHT = 74; // and for the names of the levels
+const TOP = 26;
+const BOTTOM = 36;
 const LABEL = 15; // height of a line of text
 
 // Round steps from 0: at most `most` of them reach the top.
@@ -52,22 +53,34 @@ function render({ model, el }) {
 
   const last = Math.max(moments.at(-1).tokens, ...curve.map(([n]) => n));
   const top = Math.max(levels[0].loss, ...moments.map((each) => each.loss), ...curve.map(([, loss]) => loss)) * 1.04;
-  const x = (n) => LEFT + (n / last) * (WIDE - LEFT - RIGHT);
-  const y = (loss) => HIGH - BOTTOM - (loss / top) * (HIGH - TOP - BOTTOM);
-  const path = (points) => points.map(([n, loss], i) => `${i ? "L" : "M"}${x(n).toFixed(1)} ${y(loss).toFixed(1)}`).join("");
   const text = (at, up, content, className = "") => drawn("text", { x: at, y: up, class: className }, content);
-
-  const end = WIDE - RIGHT;
-  const heights = apart(levels.map(({ loss }) => y(loss)));
-  const grid = ticks(top).flatMap((loss) => [drawn("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: "grid" }), text(LEFT - 6, y(loss) + 4, String(loss), "down")]);
-  const below = ticks(last, 4).map((n) => text(x(n), HIGH - BOTTOM + 17, thousands(n), "across"));
-  const lines = levels.flatMap(({ name, loss }, i) => [drawn("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: "level" }), text(end + 6, heights[i] + 4, name, "name")]);
+  const y = (loss) => HIGH - BOTTOM - (loss / top) * (HIGH - TOP - BOTTOM);
   const rule = drawn("line", { y1: TOP, y2: HIGH - BOTTOM, class: "rule" });
   const dot = drawn("circle", { r: 6, class: "marker" });
-  const held = moments.map((each) => drawn("circle", { cx: x(each.tokens), cy: y(each.loss), r: 3.2, class: "stop" }));
-  const chart = drawn("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "chart", role: "img", "aria-label": "Loss in nats per token over the tokens seen, with the levels to compare it with" },
-    ...grid, ...below, text(end, HIGH - 3, "tokens seen", "down"), text(4, TOP - 1, "nats/token"),
-    ...lines, drawn("path", { d: path(curve), class: "batches" }), drawn("path", { d: path(moments.map(({ tokens, loss }) => [tokens, loss])), class: "held" }), ...held, rule, dot);
+  const chart = drawn("svg", { class: "chart", role: "img", "aria-label": "Loss in nats per token over the tokens seen, with the levels to compare it with" });
+  let wide, x;
+
+  function draw(width) {
+    wide = width;
+    const end = wide - RIGHT;
+    x = (n) => LEFT + (n / last) * (end - LEFT);
+    const path = (points) => points.map(([n, loss], i) => `${i ? "L" : "M"}${x(n).toFixed(1)} ${y(loss).toFixed(1)}`).join("");
+    const across = (loss, name) => drawn("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: name });
+    const heights = apart(levels.map(({ loss }) => y(loss)));
+    chart.setAttribute("viewBox", `0 0 ${wide} ${HIGH}`);
+    chart.replaceChildren(
+      ...ticks(top).flatMap((loss) => [across(loss, "grid"), text(LEFT - 6, y(loss) + 4, String(Number(loss.toPrecision(6))), "down")]),
+      ...ticks(last, wide === WIDE ? 4 : 2).map((n) => text(x(n), HIGH - BOTTOM + 17, thousands(n), "across")),
+      text(end, HIGH - 3, "tokens seen", "down"),
+      text(2, 12, "nats/token"),
+      ...levels.flatMap(({ name, loss }, i) => [across(loss, "level"), text(end + 6, heights[i] + 4, name, "name")]),
+      drawn("path", { d: path(curve), class: "batches" }),
+      drawn("path", { d: path(moments.map(({ tokens, loss }) => [tokens, loss])), class: "held" }),
+      ...moments.map(({ tokens, loss }) => drawn("circle", { cx: x(tokens), cy: y(loss), r: 3.2, class: "stop" })),
+      rule,
+      dot,
+    );
+  }
 
   const place = slider("Moment", { min: 1, max: moments.length, value: model.get("moment"), show: (i) => `${i} of ${moments.length}` }, show);
   const sentence = make("p", { className: "sentence", "aria-live": "polite" });
@@ -88,7 +101,7 @@ function render({ model, el }) {
     for (const [name, value] of Object.entries({ cx: at, cy: up })) dot.setAttribute(name, value);
     for (const name of ["x1", "x2"]) rule.setAttribute(name, at);
     const share = Math.round(100 * progress(loss, levels[0].loss, levels.at(-1).loss));
-    sentence.replaceChildren(`${read(tokens)}: `, make("strong", {}, `${loss.toFixed(2)} nats/token`), `, as unsure as a fair choice among ${thousands(Math.round(Math.exp(loss)))}; ${between(loss, levels)}. ${share} % of the way from ${levels[0].name} to ${levels.at(-1).name} is done.`);
+    sentence.replaceChildren(`${read(tokens)}: `, make("strong", {}, `${loss.toFixed(2)} nats/token`), `, as unsure as a fair choice among ${thousands(Math.round(Math.exp(loss)))}; ${between(loss, levels)}. ${share}\u00a0% of the way from ${levels[0].name} to ${levels.at(-1).name} is done.`);
     sample.textContent = written;
     back.disabled = i === 0;
     on.disabled = i === moments.length - 1;
@@ -97,21 +110,29 @@ function render({ model, el }) {
   // The moment nearest to where the chart was clicked.
   chart.addEventListener("click", (event) => {
     const box = chart.getBoundingClientRect();
-    const at = ((event.clientX - box.left) * WIDE) / box.width;
+    const at = ((event.clientX - box.left) * wide) / box.width;
     const far = moments.map((each) => Math.abs(x(each.tokens) - at));
     place.input.value = far.indexOf(Math.min(...far)) + 1;
     place.refresh();
     show();
   });
 
+  const key = (name, meaning) => make("span", { className: "entry" }, make("span", { className: `key ${name}` }), meaning);
   root.append(
     chart,
-    make("p", { className: "legend" }, ...(curve.length ? [make("span", { className: "key batches" }), "training batches"] : []), make("span", { className: "key held" }), "held-out text, with the moments"),
+    make("p", { className: "legend" }, ...(curve.length ? [key("batches", "training batches")] : []), key("held", "held-out text, with the moments")),
     make("div", { className: "controls" }, place.label, make("div", { className: "buttons" }, back, on)),
     sentence,
     sample,
   );
+  draw(WIDE);
   show();
+  new ResizeObserver(() => {
+    const fitting = root.clientWidth && root.clientWidth < 480 ? NARROW : WIDE;
+    if (fitting === wide) return;
+    draw(fitting);
+    show();
+  }).observe(root);
 }
 
 export default { render };
