@@ -55,6 +55,7 @@ class Run:
     start_token: int | None = None
     tokenizer: str | None = None  # fingerprint, see `packing.tokenizer_fingerprint`
     seed: int = 0  # of the generator that decides the order of the windows
+    objective: str | None = None  # what is learned, if not the next token; and how
 
 
 @dataclass(frozen=True, kw_only=True)

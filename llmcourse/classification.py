@@ -60,7 +60,7 @@ class Classifier(nn.Module):
             raise ValueError(f"pooling must be 'last' or 'mean', got {pooling!r}")
         self.n_classes = n_classes
         self.pooling = pooling
-        self.body = _without_unembedding(model)
+        self.body = without_unembedding(model)
         self.head = nn.Linear(model.config.d_model, n_classes)
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.head.bias)  # no strong opinion yet
@@ -91,7 +91,7 @@ class Classifier(nn.Module):
         return logits
 
 
-def _without_unembedding(model: Transformer) -> Transformer:
+def without_unembedding(model: Transformer) -> Transformer:
     """Return another transformer with the same layers that returns what they give.
 
     In place of scores it returns the normalised residual stream, (B, T, D).

@@ -10,8 +10,9 @@ at those after it, so the padding changes nothing but the time that it takes, an
 examples of like length in one batch keep it small.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from llmcourse.windows import fingerprint
 
+_Example = TypeVar("_Example", bound=Sized)
 _GROUP = 16  # batches whose examples are sorted by length together
 
 
@@ -157,7 +159,7 @@ def fingerprint_of(examples: Sequence[TokenizedExample]) -> str:
     return f"{len(examples)} examples, {fingerprint(torch.cat(parts))}"
 
 
-class ShuffledExamples(Iterator[list[TokenizedExample]]):
+class ShuffledExamples(Iterator[list[_Example]]):
     """An endless iterator over batches, of examples of like length, in random order.
 
     Each pass over the data is shuffled, then sorted by length within stretches of 16
@@ -166,7 +168,7 @@ class ShuffledExamples(Iterator[list[TokenizedExample]]):
     equally often, and none twice in a batch.
 
     Args:
-        examples: The data.
+        examples: The data; anything that has a length.
         batch_size: Examples in each batch.
         generator: Decides the order.
 
@@ -176,7 +178,7 @@ class ShuffledExamples(Iterator[list[TokenizedExample]]):
 
     def __init__(
         self,
-        examples: Sequence[TokenizedExample],
+        examples: Sequence[_Example],
         batch_size: int,
         generator: torch.Generator,
     ) -> None:
@@ -191,7 +193,7 @@ class ShuffledExamples(Iterator[list[TokenizedExample]]):
         self._batches = torch.empty(0, batch_size, dtype=torch.int64)  # to come
         self._over = torch.empty(0, dtype=torch.int64)  # for the next pass
 
-    def __next__(self) -> list[TokenizedExample]:
+    def __next__(self) -> list[_Example]:
         if not len(self._batches):
             self._shuffle()
         chosen, self._batches = self._batches[0], self._batches[1:]

@@ -12,7 +12,7 @@ The rest of the configuration says how much is read in a step, and how exactly.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -38,7 +38,8 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
-        for name, value in vars(self).items():
+        for name in (field.name for field in fields(PretrainingConfig)):
+            value = getattr(self, name)
             if name == "betas":
                 wanted, fine = "in [0, 1)", all(0 <= beta < 1 for beta in value)
             elif name == "precision":

@@ -4,7 +4,8 @@
     {"kind": "update", "step": 1, "loss": 6.25, "learning_rate": …, …}
     {"kind": "update", "step": 2, "loss": 6.19, "learning_rate": …, …}
 
-Losses are in nats per token.
+Losses are in nats per token; where something else is learned than the next token, the
+function that trains says in what. What else it measures stands under "metrics".
 """
 
 import json
@@ -21,6 +22,7 @@ class Update:
     loss: float  # on this step's batch, before its update
     learning_rate: float
     gradient_norm: float  # before clipping
+    metrics: dict[str, float] = field(default_factory=dict)  # of its batch, if any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Evaluation:
 
     step: int  # updates made so far; 0 is the untrained model
     loss: float
+    metrics: dict[str, float] = field(default_factory=dict)  # what else was measured
 
 
 Record: TypeAlias = Update | Evaluation
@@ -44,8 +47,8 @@ class History:
     def to_json(self) -> dict[str, Any]:
         """Return lists of numbers that JSON can hold, without loss of digits."""
         return {
-            "updates": [vars(update) for update in self.updates],
-            "evaluations": [vars(evaluation) for evaluation in self.evaluations],
+            "updates": [_plain(update) for update in self.updates],
+            "evaluations": [_plain(evaluation) for evaluation in self.evaluations],
         }
 
     @classmethod
@@ -84,7 +87,7 @@ class JSONLinesLog:
             self._drop_from(record)
         self._begun = True
         kind = type(record).__name__.lower()
-        line = json.dumps({"kind": kind} | vars(record)).encode() + b"\n"
+        line = json.dumps({"kind": kind} | _plain(record)).encode() + b"\n"
         try:
             with self.path.open("ab") as file:
                 file.write(line)
@@ -107,6 +110,11 @@ class JSONLinesLog:
             kept += len(line)
         with self.path.open("r+b") as file:
             file.truncate(kept)
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """Return a record as a dict, without metrics if there are none."""
+    return {n: v for n, v in vars(record).items() if n != "metrics" or v}
 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:
