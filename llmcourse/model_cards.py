@@ -128,7 +128,7 @@ def _recipe(making: Making) -> str:
     }
     if making.machine:
         rows["machine"] = making.machine
-    return _table(("setting", "value"), list(rows.items()))
+    return table(("setting", "value"), list(rows.items()))
 
 
 def _quality(quality: TaleLoss | TextLoss, samples: Samples | None) -> str:
@@ -163,7 +163,7 @@ def _quality(quality: TaleLoss | TextLoss, samples: Samples | None) -> str:
         f"Measured on {text.n_documents:,} {what}, {text.n_tokens:,} tokens, with the "
         "weights as they are in the file; ± is one standard error."
     )
-    return f"{_table(('measure', 'value'), rows)}\n\n{caption}"
+    return f"{table(('measure', 'value'), rows)}\n\n{caption}"
 
 
 def _limits(making: Making) -> str:
@@ -231,6 +231,13 @@ def _threads(making: Making) -> str:
     return f"{making.n_threads} thread{'s' * (making.n_threads > 1)}"
 
 
-def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
-    lines = [head, ("---", "---"), *rows]
-    return "\n".join(f"| {left} | {right} |" for left, right in lines)
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown.
+
+    >>> print(table(("kind", "right"), [("who", "3 of 4")]))
+    | kind | right |
+    | --- | --- |
+    | who | 3 of 4 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

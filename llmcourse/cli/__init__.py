@@ -8,7 +8,9 @@ understood, 130 when Ctrl-C stopped it.
 import sys
 import warnings
 
+from llmcourse.cli import chat as chat
 from llmcourse.cli import evaluate as evaluate
+from llmcourse.cli import finetune as finetune
 from llmcourse.cli import generate as generate
 from llmcourse.cli import pipeline as pipeline
 from llmcourse.cli import pretrain as pretrain

@@ -64,6 +64,7 @@ class TrainingBar:
 
     steps: int
     quiet: bool
+    name: str = "pretraining"
     loss: float | None = None  # a running mean over some fifty steps
     bar: Any = None
     shown: dict[str, str] = field(default_factory=dict)
@@ -72,6 +73,10 @@ class TrainingBar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is; once is enough."""
         if self.bar is not None:
             self.bar.close()
 
@@ -82,7 +87,7 @@ class TrainingBar:
             self.bar = tqdm(
                 total=self.steps,
                 initial=record.step - is_update,
-                desc="pretraining",
+                desc=self.name,
                 disable=self.quiet,
             )
         if isinstance(record, Update):

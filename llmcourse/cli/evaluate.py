@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from llmcourse.answering import has_chat_tokens
 from llmcourse.cli.console import (
-    Model,
     Quiet,
     Samples,
     Stories,
@@ -15,7 +15,10 @@ from llmcourse.cli.console import (
     documents_of,
     out,
 )
-from llmcourse.cli.results import measure, print_loss, print_samples
+from llmcourse.cli.evaluate_all import evaluate_all
+from llmcourse.cli.results import measure, print_loss, print_samples, print_scores
+from llmcourse.instruct_card import scores_to_json
+from llmcourse.instruction_evaluation import instruction_scores
 from llmcourse.pretrained import load_pretrained
 from llmcourse.story_evaluation import TEST_SEED, TaleLoss
 from llmcourse.text_loss import TextLoss, text_loss
@@ -23,13 +26,23 @@ from llmcourse.text_loss import TextLoss, text_loss
 
 @app.command()
 def evaluate(
-    model: Model,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model's folder, or the name of a shipped one."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All shipped models, as their cards say.")
+    ] = False,
     data: Annotated[
         list[str] | None,
         typer.Option(help="notes/**/*.txt or python_docs: your text, not the tales."),
     ] = None,
     stories: Stories = 500,
     samples: Samples = 200,
+    questions: Annotated[
+        int,
+        typer.Option(help="Instructions of each kind, for models that answer.", min=0),
+    ] = 30,
     show: Annotated[
         int, typer.Option(help="How many of the samples to print.", min=0)
     ] = 2,
@@ -39,25 +52,47 @@ def evaluate(
 ) -> None:
     """Measure a model: on fresh tales, against their floor, or on your own text.
 
+    A model that knows conversations is asked instructions, too. With `--all` every
+    shipped model is measured as its card says, whatever else is named.
+
     `llmcourse evaluate --model base-llm`
 
     `llmcourse evaluate --model my-run/model --data "notes/**/*.txt" --json`
+
+    `llmcourse evaluate --all`
     """
+    if everything:
+        evaluate_all(quiet)
+        return
+    if model is None:
+        raise ValueError("wanted --model or --all, got neither")
     loaded, tokenizer = load_pretrained(model)
     loss: TextLoss | TaleLoss
-    written = None
+    written, scores = None, None
     with bars(quiet) as draw:
         if data:
             texts = [document.text for document in documents_of(data, stories, seed)]
             loss = text_loss(loaded, tokenizer, texts, lambda *at: draw("text", *at))
         else:
             loss, written = measure(loaded, tokenizer, stories, samples, seed, draw)
+            if questions and has_chat_tokens(tokenizer):
+                scores = instruction_scores(
+                    loaded,
+                    tokenizer,
+                    questions,
+                    seed,
+                    progress=lambda *at: draw("answers", *at),
+                )
     if as_json:
         found = {"model": model} | loss.to_json()
         if written:
             found["samples"] = written.to_json()
+        if scores:
+            found["instructions"] = scores_to_json(scores)
         out.print_json(json.dumps(found))
         return
     print_loss(loss)
     if written:
         print_samples(written, show)
+    if scores:
+        print_scores(scores)

@@ -1,9 +1,6 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
-import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +10,6 @@ import typer
 
 from llmcourse import recipes
 from llmcourse.accounting import n_parameters
-from llmcourse.checkpoints import checkpoint_paths
 from llmcourse.cli.console import (
     Quiet,
     Samples,
@@ -23,9 +19,9 @@ from llmcourse.cli.console import (
     bars,
     documents_of,
     out,
-    say,
 )
 from llmcourse.cli.results import measure, print_loss, print_samples
+from llmcourse.cli.running import command_line, n_cores, prepare_folder, stoppable
 from llmcourse.memory import keep_freed_memory
 from llmcourse.model_cards import Making, card
 from llmcourse.pipeline import PipelineConfig
@@ -76,7 +72,7 @@ def pretrain(
     `llmcourse pretrain --data "notes/**/*.txt" --out my-run/`
     """
     keep_freed_memory()
-    torch.set_num_threads(threads or _n_cores())
+    torch.set_num_threads(threads or n_cores())
     changes = {
         "steps": steps,
         "learning_rate": learning_rate,
@@ -97,8 +93,8 @@ def pretrain(
         machine=machine,
         quiet=quiet,
     )
-    _prepare_folder(folder, resume)
-    with _stoppable(job):
+    prepare_folder(folder, resume)
+    with stoppable(job.command):
         _make(job)
 
 
@@ -115,13 +111,6 @@ class _Job:
     n_samples: int
     machine: str
     quiet: bool
-
-
-def _n_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _config(
@@ -145,34 +134,7 @@ def _command(
     words = ["llmcourse", "pretrain", "--preset", preset, "--out", str(folder)]
     for source in data:
         words += ["--data", source]
-    for name, value in options.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
-def _prepare_folder(folder: Path, resume: bool) -> None:
-    """Make the folder before anything takes time; refuse one that is taken."""
-    if not resume and checkpoint_paths(folder / "checkpoints"):
-        raise ValueError(
-            f"{str(folder)!r} holds checkpoints already: add --resume to go on with "
-            "that training, or name another folder"
-        )
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"cannot write into {str(folder)!r}: {error.strerror or error}"
-        raise OSError(error.errno, message) from error
-
-
-@contextmanager
-def _stoppable(job: _Job) -> Iterator[None]:
-    """Turn Ctrl-C into a word on how to go on, and the exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"stopped; to go on: {job.command} --resume")
-        raise typer.Exit(130) from None
+    return command_line(words, options)
 
 
 def _make(job: _Job) -> None:

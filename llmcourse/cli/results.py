@@ -1,9 +1,13 @@
 """Measurements of a model, taken with a bar and printed for people."""
 
+from collections.abc import Mapping
+
 import torch
 from rich.text import Text
 
 from llmcourse.cli.console import out
+from llmcourse.instruct_card import share_of
+from llmcourse.instruction_evaluation import Forgetting, Score
 from llmcourse.pipeline import Progress
 from llmcourse.story_evaluation import Samples, TaleLoss, tale_loss, write_samples
 from llmcourse.text_loss import TextLoss
@@ -71,3 +75,25 @@ def print_samples(samples: Samples, show: int) -> None:
     )
     for sample in samples.samples[:show]:
         out.print(Text(f"\n{sample.text}\n→ {sample.error or 'valid'}"))
+
+
+def print_scores(scores: Mapping[str, Score], *, by_kind: bool = True) -> None:
+    """Print how many instructions are followed, all kinds together and one by one."""
+    for split, score in scores.items():
+        out.print(f"{split}: {share_of(score.overall)} exactly right")
+        if by_kind:
+            kinds = (
+                f"{kind} {count.right}/{count.n}"
+                for kind, count in score.by_kind.items()
+            )
+            out.print(f"    {', '.join(kinds)}")
+
+
+def print_forgetting(found: Forgetting) -> None:
+    """Print how much dearer plain stories have become."""
+    increase = found.increase
+    out.print(
+        f"forgotten: {found.n_stories:,} plain stories cost {found.before:.4f} → "
+        f"{found.after:.4f} nats/token above the floor, {increase.value:+.4f} ± "
+        f"{increase.standard_error:.4f}"
+    )

@@ -1,0 +1,169 @@
+"""The command `chat`: a conversation in the terminal."""
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from llmcourse.answering import has_chat_tokens, stream_answer
+from llmcourse.chat import Message
+from llmcourse.chat_history import fit_history
+from llmcourse.cli.console import app, say
+from llmcourse.pretrained import load_pretrained
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import Transformer
+
+_HELP = "/reset forgets the conversation, /quit ends it; a line that ends in \\ goes on"
+_SHOWN = 40  # characters of a turn that is dropped
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        str, typer.Option(help="A model's folder, or the name of a shipped one.")
+    ] = "instruct-llm",
+    temperature: Annotated[
+        float, typer.Option(help="Below 1 safer, above 1 wilder; 0: the likeliest.")
+    ] = 0.5,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from the k likeliest tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest, p together.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of an answer; what fits.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+) -> None:
+    """Talk with a model; it remembers what was said, as far as its context goes.
+
+    `/reset` begins anew, `/quit` ends, and so does the end of the input. Where a line
+    ends in a backslash the next one belongs to it.
+
+    `llmcourse chat --model instruct-llm`
+
+    `llmcourse chat --temperature 0 < questions.txt`
+    """
+    loaded, tokenizer = load_pretrained(model)
+    if not has_chat_tokens(tokenizer):
+        raise ValueError(
+            f"wanted a model that knows conversations, got {model!r}: let it write "
+            "with `llmcourse generate`, or teach it with `llmcourse finetune`"
+        )
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    talk = _Talk(loaded, tokenizer, sampling, max_new_tokens, seed)
+    talk.check()
+    if sys.stdin.isatty():
+        say(_HELP)
+    while (line := _read()) is not None:
+        if line in ("/quit", "/exit"):
+            break
+        if line == "/reset":
+            talk.history.clear()
+            say("forgotten: the conversation begins anew")
+        elif line.startswith("/"):
+            say(f"unknown command {line.split()[0]}: {_HELP}")
+        elif line.strip():
+            talk.reply(line)
+    say("goodbye")
+
+
+def _read() -> str | None:
+    """Return what the user says next, of one or several lines; None at the end."""
+    lines: list[str] = []
+    while True:
+        line = _line("you> " if not lines else "...> ")
+        if line is None:
+            return "\n".join(lines) if lines else None
+        if not line.endswith("\\"):
+            return "\n".join([*lines, line])
+        lines.append(line[:-1])
+
+
+def _line(prompt: str) -> str | None:
+    """Return the next line of the input, None at its end."""
+    if not sys.stdin.isatty():
+        line = sys.stdin.readline()
+        return line.rstrip("\r\n") if line else None
+    with suppress(ImportError):
+        import readline  # noqa: F401  gives `input` arrow keys and a history
+    try:
+        return input(prompt)
+    except EOFError:
+        typer.echo()
+        return None
+
+
+@dataclass
+class _Talk:
+    """A conversation with a model, as far as it has gone."""
+
+    model: Transformer
+    tokenizer: BPETokenizer
+    sampling: dict[str, Any]
+    max_new_tokens: int | None
+    seed: int
+    history: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+    @property
+    def room(self) -> int:
+        """Tokens that stay free for an answer."""
+        return self.max_new_tokens or self.model.config.context_length // 4
+
+    def check(self) -> None:
+        """Raise ValueError for options that no answer can be drawn with."""
+        limit = self.model.config.context_length
+        if self.room > limit // 2:
+            raise ValueError(
+                f"max_new_tokens must be at most {limit // 2}, half of the model's "
+                f"context, got {self.max_new_tokens}"
+            )
+        self._pieces([Message("user", "")])
+
+    def reply(self, text: str) -> None:
+        """Print the answer to what the user says, or why there is none."""
+        asked = [*self.history, Message("user", text)]
+        limit = self.model.config.context_length - self.room
+        try:
+            fitted = fit_history(asked, self.tokenizer, limit)
+        except ValueError as error:
+            say(f"too long: {error}")
+            return
+        if fitted.dropped:
+            say(f"the context is full; no longer known: {_named(fitted.dropped)}")
+        said: list[str] = []
+        try:
+            for piece in self._pieces(fitted.kept):
+                said.append(piece)
+                typer.echo(piece, nl=False)  # is there at once
+        except KeyboardInterrupt:
+            say("interrupted")
+        typer.echo()
+        self.history = [*fitted.kept, Message("assistant", "".join(said))]
+
+    def _pieces(self, messages: list[Message]) -> Any:
+        return stream_answer(
+            self.model,
+            self.tokenizer,
+            messages,
+            max_new_tokens=self.max_new_tokens,
+            generator=self.generator,
+            **self.sampling,
+        )
+
+
+def _named(messages: list[Message]) -> str:
+    """Return the beginnings of turns, in words of one line."""
+    names = []
+    for message in messages:
+        text = " ".join(message.content.split())
+        short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        names.append(f"{message.role} “{short}”")
+    return ", ".join(names)

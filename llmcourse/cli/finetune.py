@@ -1,0 +1,178 @@
+"""The command `finetune`: from a model that continues to one that answers."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from llmcourse import instruct_recipe
+from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
+from llmcourse.cli.results import print_forgetting, print_scores
+from llmcourse.cli.running import command_line, n_cores, prepare_folder, stoppable
+from llmcourse.instruct_card import InstructQuality
+from llmcourse.instruct_model import Exam, make_instruct
+from llmcourse.instruct_recipe import InstructConfig
+from llmcourse.memory import keep_freed_memory
+from llmcourse.training_log import Evaluation, JSONLinesLog, Record
+
+
+@app.command()
+def finetune(
+    preset: Annotated[str, typer.Option(help="instruct-llm or tiny.")] = "instruct-llm",
+    model: Annotated[
+        str | None, typer.Option(help="What is tuned: a folder or a name; base-llm.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON lines of conversations of your own, no instructions."),
+    ] = None,
+    lora: Annotated[
+        int | None, typer.Option(help="Learn only adapters, of this rank.", min=1)
+    ] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="For checkpoints, log and model; run-PRESET."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; the preset's.")
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(help="Instructions; the preset's.", min=1)
+    ] = None,
+    plain: Annotated[
+        int | None,
+        typer.Option(
+            help="Plain stories among them; the preset's, of --data 0.", min=0
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of instructions and order.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor cores; all.", min=1)
+    ] = None,
+    questions: Annotated[
+        int, typer.Option(help="Of each kind and split, to measure; 0: none.", min=0)
+    ] = 30,
+    stories: Annotated[
+        int, typer.Option(help="Tales to measure what was forgotten.", min=2)
+    ] = 200,
+    machine: Annotated[
+        str, typer.Option(help="Words for the model's card on what trained it.")
+    ] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Teach a model to answer: instructions about tales, or conversations of your own.
+
+    In the folder are then `checkpoints/`, `log.jsonl` and `model/`, and with `--lora`
+    on a model that knows conversations already `adapter/`. Ctrl-C stops, and with
+    `--resume` the same command goes on, to the same model.
+
+    `llmcourse finetune --out run/`
+
+    `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
+    """
+    keep_freed_memory()
+    torch.set_num_threads(threads or n_cores())
+    training = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "precision": precision,
+    }
+    sources = tuple(str(path) for path in data or ())
+    if sources and plain is None:
+        plain = 0
+    sizes = {"base": model, "rank": lora, "n_examples": examples, "n_stories": plain}
+    config = _config(preset, seed, sources, sizes, training)
+    folder = out_folder or Path(f"run-{preset}")
+    words = ["llmcourse", "finetune", "--preset", preset, "--out", str(folder)]
+    for source in sources:
+        words += ["--data", source]
+    options = training | {"model": model, "lora": lora, "examples": examples}
+    options |= {"plain": plain, "seed": seed or None, "threads": threads}
+    command = command_line(words, options)
+    prepare_folder(folder, resume)
+    with stoppable(command):
+        quality = _make(
+            config,
+            folder,
+            quiet,
+            name=folder.resolve().name if sources else preset,
+            command=command,
+            exam=Exam(n_per_kind=questions, n_stories=stories),
+            machine=machine,
+        )
+    _print(quality, folder / "model")
+
+
+def _config(
+    preset: str,
+    seed: int,
+    sources: tuple[str, ...],
+    sizes: dict[str, Any],
+    training: dict[str, Any],
+) -> InstructConfig:
+    """Return the preset with what was asked for instead."""
+    config = instruct_recipe.preset(preset)
+    wanted = {name: value for name, value in training.items() if value is not None}
+    return replace(
+        config,
+        **{name: value for name, value in sizes.items() if value is not None},
+        seed=seed,
+        sources=sources,
+        finetuning=replace(config.finetuning, **wanted),
+    )
+
+
+def _make(
+    config: InstructConfig, folder: Path, quiet: bool, **rest: Any
+) -> InstructQuality:
+    """Train with a log and bars, save and measure."""
+    what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
+    training = config.finetuning
+    out.print(
+        f"{rest['name']}: {config.base} learns {what} and {config.n_stories:,} plain "
+        f"stories in {training.steps:,} steps of {training.batch_size} examples"
+    )
+    log = JSONLinesLog(folder / "log.jsonl")
+    bar = TrainingBar(training.steps, quiet, name="fine-tuning")
+    with bar, bars(quiet) as draw:
+
+        def progress(record: Record) -> None:
+            log(record)
+            bar.show(record)
+            if isinstance(record, Evaluation) and record.step == training.steps:
+                bar.close()  # what comes now has bars of its own
+
+        return make_instruct(
+            config,
+            folder,
+            progress=progress,
+            stages=draw,
+            checkpoint_interval=training.eval_interval,
+            **rest,
+        )
+
+
+def _print(quality: InstructQuality, folder: Path) -> None:
+    out.print(
+        f"held-out conversations: {quality.loss_before:.3f} → {quality.loss:.3f} "
+        "nats/token of the answers"
+    )
+    if quality.scores is not None:
+        print_scores(quality.scores)
+    for split, score in (quality.base_scores or {}).items():
+        print_scores({f"the base, {split}": score}, by_kind=False)
+    if quality.forgetting is not None:
+        print_forgetting(quality.forgetting)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    out.print(f"\nmodel: {folder} ({size / 1e6:.1f} MB)")
+    out.print(f"to talk to it: llmcourse chat --model {shlex.quote(str(folder))}")

@@ -1,0 +1,292 @@
+"""The card of a fine-tuned model: what it learned to answer, how well, what it forgot.
+
+As in `model_cards`, every number comes from the recipe or from a measurement.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llmcourse.accounting import n_parameters
+from llmcourse.instruct_recipe import InstructConfig, InstructData
+from llmcourse.instruction_evaluation import Count, Forgetting, Score
+from llmcourse.instructions import examples
+from llmcourse.model_cards import table
+from llmcourse.story_evaluation import TEST_SEED
+from llmcourse.transformer import TransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructMaking:
+    """How a model was fine-tuned."""
+
+    config: InstructConfig
+    sizes: TransformerConfig
+    n_examples: int  # learned in one pass, plain stories too
+    n_tokens: int  # read in one pass
+    n_targets: int  # learned in one pass
+    n_learned: int  # numbers in the weights that are not frozen
+    command: str  # that makes it again, on a command line
+    n_threads: int = 1
+    machine: str = ""  # in words, if it matters: what it was trained on, how long
+
+    @classmethod
+    def of(
+        cls, config: InstructConfig, data: InstructData, **rest: Any
+    ) -> "InstructMaking":
+        """Return how a model was made of this data."""
+        return cls(
+            config=config,
+            n_examples=len(data.train),
+            n_tokens=data.n_tokens,
+            n_targets=data.n_targets,
+            **rest,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructQuality:
+    """What a fine-tuned model reaches, and its base did."""
+
+    loss_before: float  # nats per target that counts, on held-out conversations
+    loss: float
+    n_held_out: int
+    scores: Mapping[str, Score] | None = None  # by split; of instructions
+    base_scores: Mapping[str, Score] | None = None  # of the base, some of the splits
+    forgetting: Forgetting | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers."""
+        found: dict[str, Any] = {
+            "held_out_loss": {"before": self.loss_before, "after": self.loss}
+        }
+        for name, scores in (("after", self.scores), ("before", self.base_scores)):
+            if scores is not None:
+                found |= {f"instructions_{name}": scores_to_json(scores)}
+        if self.forgetting is not None:
+            found["forgetting"] = self.forgetting.to_json()
+        return found
+
+
+def scores_to_json(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Return the scores of all splits as JSON can hold them."""
+    return {split: score.to_json() for split, score in scores.items()}
+
+
+def instruct_card(name: str, making: InstructMaking, quality: InstructQuality) -> str:
+    """Return a fine-tuned model's card, in Markdown.
+
+    Args:
+        name: Of the model, such as "instruct-llm".
+        making: How it was made.
+        quality: How good it is, and how good its base was.
+    """
+    sections = (
+        _front_matter(making),
+        f"# {name}\n\n{_summary(making)}",
+        f"## Data\n\n{_data(making)}",
+        f"## Recipe\n\n{_recipe(making)}",
+        f"## Quality\n\n{_quality(quality)}",
+        f"## Limits\n\n{_limits(making)}",
+        f"## Use\n\n{_use()}",
+        f"## Rebuild\n\n{_rebuild(making)}",
+        f"## Licence\n\n{_licence(making)}",
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(making: InstructMaking) -> str:
+    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    if not making.config.sources:
+        lines += ["license: mit", "language: en"]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _summary(making: InstructMaking) -> str:
+    what = "conversations" if making.config.sources else "instructions about tales"
+    return (
+        f"A language model of {n_parameters(making.sizes):,} parameters that answers: "
+        f"`{making.config.base}`, fine-tuned on {what} in the course *Large Language "
+        "Models Explained*."
+    )
+
+
+def _data(making: InstructMaking) -> str:
+    config = making.config
+    n_asked = making.n_examples - config.n_stories
+    sizes = (
+        f"In all {making.n_tokens:,} tokens to read, of which {making.n_targets:,} are "
+        "to be learned: the answers, and all of the plain stories."
+    )
+    plain = f"and {config.n_stories:,} plain stories, so that it forgets less"
+    if config.sources:
+        names = ", ".join(f"`{source}`" for source in config.sources)
+        more = f", {plain}" if config.n_stories else ""
+        return f"{n_asked:,} conversations from {names}{more}.\n{sizes}"
+    kinds = sorted(set(config.kinds), key=config.kinds.index)
+    often = [kind for kind in kinds if config.kinds.count(kind) > 1]
+    weights = f" ({', '.join(often)} more often than the others)" if often else ""
+    return (
+        f"{n_asked:,} instructions of the kinds {', '.join(kinds)}{weights}, {plain}."
+        f"\nAll of it is written by `llmcourse.instructions` and `llmcourse.tales` "
+        f"with seed {config.seed}: no text of any person or from the web is in it.\n"
+        "One wording of every task, and 14 combinations of a hero's kind and a plot, "
+        f"were held out.\n{sizes}"
+    )
+
+
+def _recipe(making: InstructMaking) -> str:
+    config, training, sizes = making.config, making.config.finetuning, making.sizes
+    passes = training.steps * training.batch_size / making.n_examples
+    learned = f"{making.n_learned:,} numbers"
+    if config.rank is not None:
+        learned += f", low-rank adapters of rank {config.rank}, alpha {config.alpha:g}"
+    rows = {
+        "base": f"`{config.base}`",
+        "learned": learned,
+        "vocabulary": f"{sizes.vocab_size:,} tokens, those of conversations included",
+        "context": f"{sizes.context_length} tokens",
+        "training": (
+            f"{training.steps:,} steps of {training.batch_size} examples: "
+            f"{passes:.1f} passes"
+        ),
+        "optimizer": (
+            f"AdamW, betas {training.betas[0]} and {training.betas[1]}, weight decay "
+            f"{training.weight_decay}, gradient norm at most {training.clip_norm}"
+        ),
+        "learning rate": (
+            f"{training.learning_rate:g} after {training.warmup_steps} steps of "
+            f"warm-up, then half a cosine to {training.final_share:g} of it"
+        ),
+        "seed": f"{config.seed}",
+        "precision": f"{training.precision} in training, float16 in the file",
+        "software": f"torch {torch.__version__}, {_threads(making)}",
+    }
+    if making.machine:
+        rows["machine"] = making.machine
+    return table(("setting", "value"), list(rows.items()))
+
+
+def _quality(quality: InstructQuality) -> str:
+    rows = [
+        (
+            f"loss on {quality.n_held_out:,} held-out conversations",
+            f"{quality.loss_before:.3f} → {quality.loss:.3f} nats/token of the answers",
+        )
+    ]
+    parts = []
+    if quality.scores is not None:
+        parts += [scores_table(quality.scores), _CAPTION]
+    for split, score in (quality.base_scores or {}).items():
+        rows.append((f"base model, {split}", share_of(score.overall)))
+    if quality.forgetting is not None:
+        f = quality.forgetting
+        rows.append(
+            (
+                f"loss on {f.n_stories:,} plain stories, above the floor",
+                f"{f.before:.4f} → {f.after:.4f} nats/token "
+                f"({f.increase.value:+.4f} ± {f.increase.standard_error:.4f})",
+            )
+        )
+    return "\n\n".join([*parts, table(("measure", "value"), rows), _NOTE])
+
+
+_CAPTION = (
+    "Exactly right answers, checked by rule, to instructions of a seed that it has "
+    "not seen; answers are the likeliest, token by token.\nIn brackets: 95 % "
+    "intervals."
+)
+_NOTE = (
+    "Measured with the weights as they are in the file; → goes from the base model to "
+    "this one, ± is one standard error."
+)
+
+
+def scores_table(scores: Mapping[str, Score]) -> str:
+    """Return a table in Markdown: a row for each kind, a column for each split."""
+    splits = list(scores)
+    kinds = list(scores[splits[0]].by_kind)
+    counts = {kind: [scores[split].by_kind[kind] for split in splits] for kind in kinds}
+    rows = [(kind, *(f"{c.right} of {c.n}" for c in counts[kind])) for kind in kinds]
+    last = ("all kinds", *(share_of(scores[split].overall) for split in splits))
+    return table(("kind", *splits), [*rows, last])
+
+
+def share_of(count: Count) -> str:
+    """Return a share of right answers with its interval, in words.
+
+    >>> share_of(Count(9, 10))
+    '90.0 % of 10 (60 % … 98 %)'
+    """
+    low, high = (100 * end for end in count.interval)
+    return f"{100 * count.share:.1f} % of {count.n} ({low:.0f} % … {high:.0f} %)"
+
+
+def _limits(making: InstructMaking) -> str:
+    if making.config.sources:
+        return (
+            "It knows what its base knew and these conversations.\nWhat it says is no "
+            "statement of fact, and it may repeat what it has read, word for word."
+        )
+    return (
+        "It knows the small world of its stories, and the ten kinds of task above, and "
+        "nothing else.\nIt learned from conversations of one question and one answer, "
+        f"of at most {making.config.max_tokens} tokens; of longer ones it has seen "
+        "none.\nIt answers whatever it is asked, right or wrong, with the same "
+        "confidence.\nIt is made for learning how language models work, for no other "
+        "use."
+    )
+
+
+def _use() -> str:
+    example = next(examples(1, TEST_SEED, kinds=["write"]))
+    return f'''FOLDER is the path of this folder; of a shipped model, the name does too.
+
+```python
+from llmcourse.answering import answer
+from llmcourse.pretrained import load_pretrained
+
+model, tokenizer = load_pretrained("FOLDER")
+question = """{example.prompt}"""
+print(answer(model, tokenizer, question))
+```
+
+In `transformers`:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="float32")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+messages = [{{"role": "user", "content": """{example.prompt}"""}}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=200)[0]))
+```
+
+In a terminal: `llmcourse chat --model FOLDER`.'''
+
+
+def _rebuild(making: InstructMaking) -> str:
+    return (
+        f"```bash\n{making.command}\n```\n\n"
+        "The model is then in the folder `model` of that folder.\nOn the same "
+        f"processor, with {_threads(making)}, the same base model and the same version "
+        "of torch, its bits are the same; elsewhere the last digits of the loss differ."
+    )
+
+
+def _licence(making: InstructMaking) -> str:
+    if making.config.sources:
+        return (
+            "The weights were learned from the conversations above and on their base: "
+            "their licences decide."
+        )
+    return "MIT, as the package: weights, tokenizer and all that it learned from."
+
+
+def _threads(making: InstructMaking) -> str:
+    return f"{making.n_threads} thread{'s' * (making.n_threads > 1)}"

@@ -1,0 +1,173 @@
+"""From a recipe to a folder: train, save, measure what was saved, and write its card.
+
+checkpoints/    to go on from
+adapter/        low-rank adapters by themselves, where nothing else was learned
+model/          weights, tokenizer, chat template and card, for other programs too
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llmcourse.adapters import save_adapter
+from llmcourse.chat import save_chat_files
+from llmcourse.files import new_file
+from llmcourse.instruct_card import InstructMaking, InstructQuality, instruct_card
+from llmcourse.instruct_recipe import (
+    InstructConfig,
+    InstructData,
+    Tuned,
+    follow,
+    prepare,
+    start,
+)
+from llmcourse.instruction_evaluation import forgetting, instruction_scores
+from llmcourse.lora import count_parameters, merge_lora, remove_lora
+from llmcourse.pipeline import Progress
+from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.story_evaluation import TEST_SEED
+from llmcourse.training_log import Evaluation, Update
+
+BASE_SPLITS = ("held-out wordings",)
+"""What the base model is asked too, to see what it could do before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """How thoroughly a model is measured."""
+
+    n_per_kind: int = 30  # instructions of each kind, in each split; 0: none
+    n_stories: int = 200  # plain stories, for what was forgotten
+    seed: int = TEST_SEED
+
+
+def make_instruct(
+    config: InstructConfig,
+    folder: str | Path,
+    *,
+    name: str = "instruct-llm",
+    command: str = "llmcourse finetune",
+    exam: Exam | None = None,
+    progress: Callable[[Update | Evaluation], None] | None = None,
+    stages: Progress | None = None,
+    checkpoint_interval: int = 100,
+    machine: str = "",
+) -> InstructQuality:
+    """Make a model of a recipe in a folder; return how good it is.
+
+    A folder that holds checkpoints of the same training goes on from them.
+
+    Args:
+        config: The recipe.
+        folder: Gets what the top of this module says; created if missing.
+        name: Of the model, for its card.
+        command: What makes it again, for its card.
+        exam: How thoroughly it is measured.
+        progress: Called with each update and each evaluation.
+        stages: Called with the name of what is done besides, how much of it, and of
+            how much.
+        checkpoint_interval: Steps from one checkpoint to the next.
+        machine: For its card, what it was trained on, in words.
+
+    Raises:
+        ValueError: As `instruct_recipe.follow`.
+        FloatingPointError: If a loss is not finite; the last good checkpoint stays.
+        OSError: If something cannot be written.
+    """
+    folder, exam = Path(folder), exam or Exam()
+    data = prepare(config, start(config)[1], stages)
+    tuned = follow(
+        config, folder / "checkpoints", progress, checkpoint_interval, data=data
+    )
+    making = InstructMaking.of(
+        config,
+        data,
+        sizes=tuned.model.config,
+        n_learned=count_parameters(tuned.model).learned,
+        command=command,
+        n_threads=torch.get_num_threads(),
+        machine=machine,
+    )
+    save(config, tuned, folder)
+    quality = measure(config, folder / "model", tuned, data, exam, stages)
+    with new_file(folder / "model" / "README.md") as file:
+        file.write(instruct_card(name, making, quality).encode())
+    return quality
+
+
+def save(config: InstructConfig, tuned: Tuned, folder: Path) -> None:
+    """Write the model, its adapters apart if they say all, and merge them for good.
+
+    Args:
+        config: The recipe.
+        tuned: Its adapters, if any, are merged and gone afterwards.
+        folder: Gets `model`, and maybe `adapter`.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    model = tuned.model
+    if config.rank is not None:
+        if not model.embedding.weight.requires_grad:
+            save_adapter(model, folder / "adapter", config.base)
+        merge_lora(model)
+        remove_lora(model)
+    save_pretrained(model, tuned.tokenizer, folder / "model", torch.float16)
+    save_chat_files(tuned.tokenizer, folder / "model", model.config.context_length)
+
+
+def measure(
+    config: InstructConfig,
+    folder: Path,
+    tuned: Tuned,
+    data: InstructData,
+    exam: Exam,
+    stages: Progress | None = None,
+) -> InstructQuality:
+    """Return how good the model in a folder is, and how good its base was.
+
+    Instructions are asked, and stories read, only where those were what it learned.
+
+    Args:
+        config: The recipe.
+        folder: Of the model as it was saved.
+        tuned: Has the losses of its training.
+        data: What it learned from.
+        exam: How thoroughly to measure.
+        stages: As in `make_instruct`.
+    """
+    losses = [found.loss for found in tuned.history.evaluations]
+    found = InstructQuality(
+        loss_before=losses[0],
+        loss=losses[-1],
+        n_held_out=min(len(data.valid), config.finetuning.eval_windows),
+    )
+    if config.sources:
+        return found
+    told = stages or (lambda *_: None)
+    base, model = load_pretrained(config.base), load_pretrained(folder)
+    scores = base_scores = None
+    if exam.n_per_kind:
+        scores = instruction_scores(
+            *model,
+            exam.n_per_kind,
+            exam.seed,
+            progress=lambda *at: told("answers", *at),
+        )
+        base_scores = instruction_scores(
+            *base,
+            exam.n_per_kind,
+            exam.seed,
+            splits=BASE_SPLITS,
+            progress=lambda *at: told("answers of the base", *at),
+        )
+    return InstructQuality(
+        **vars(found)
+        | {
+            "scores": scores,
+            "base_scores": base_scores,
+            "forgetting": forgetting(base, model, exam.n_stories, exam.seed),
+        }
+    )
