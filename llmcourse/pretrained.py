@@ -11,34 +11,16 @@ A folder written here opens with `AutoModelForCausalLM.from_pretrained`, with th
 logits; a folder of a Llama or GPT-2 without surprises opens here.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
-from llmcourse.files import new_file
-from llmcourse.hugging_face import (
-    config_from_json,
-    config_to_json,
-    weights_from_theirs,
-    weights_to_theirs,
-)
-from llmcourse.packing import END_OF_TEXT
-from llmcourse.positions import rope_tables
+from llmcourse.model_folders import read_folder, write_folder
 from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse.transformer import Transformer
 
 _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def save_pretrained(
@@ -67,25 +49,7 @@ def save_pretrained(
             finite in this dtype.
         OSError: If a file cannot be written.
     """
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
-            f"got one with {tokenizer.vocab_size}"
-        )
-    weights = _stored(model, dtype)
-    texts = {
-        name: json.dumps(value, indent=2) + "\n"
-        for name, value in _descriptions(model, tokenizer, dtype).items()
-    }
-    if card is not None:
-        texts["README.md"] = card
-    with _written_at_once(Path(folder)) as staging:
-        for name, text in texts.items():
-            with new_file(staging / name) as file:
-                file.write(text.encode())
-        tokenizer.save(staging / "tokenizer.json")
-        with new_file(staging / "model.safetensors") as file:
-            file.write(save(weights, metadata={"format": "pt"}))
+    write_folder(model, tokenizer, folder, dtype, card=card)
 
 
 def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer]:
@@ -103,29 +67,8 @@ def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer
             lacks, or if the files do not belong together.
         OSError: If a file cannot be read.
     """
-    folder = _find(name_or_path)
-    path = folder / "config.json"
-    found = _read_json(path)
-    try:
-        config = TransformerConfig(**config_from_json(found))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r}: {error}") from error
-    weights = _read_weights(folder)
-    try:
-        model = _build(config, weights)
-    except ValueError as error:
-        raise ValueError(
-            f"{str(folder)!r}, which should hold a {config.family} of "
-            f"{config.n_layers} layers: {error}"
-        ) from error
-    _check_is_file(folder / "tokenizer.json")
-    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
-    if tokenizer.vocab_size != config.vocab_size:
-        raise ValueError(
-            f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
-            f"got {tokenizer.vocab_size}"
-        )
-    return model.eval(), tokenizer
+    found = read_folder(find_model(name_or_path))
+    return found.model, found.tokenizer
 
 
 def shipped_models() -> list[str]:
@@ -133,8 +76,12 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
-def _find(name_or_path: str | Path) -> Path:
-    """Return the folder of that path, or else of that name."""
+def find_model(name_or_path: str | Path) -> Path:
+    """Return the folder of that path, or else of the shipped model of that name.
+
+    Raises:
+        ValueError: If there is neither.
+    """
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     if str(name_or_path) in shipped_models():
@@ -144,118 +91,3 @@ def _find(name_or_path: str | Path) -> Path:
         f"wanted a model's folder or the name of a shipped model ({names}), "
         f"got {str(name_or_path)!r}"
     )
-
-
-def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:
-    """Return a model that has these weights, instead of drawing its own first."""
-    with torch.device("meta"):  # shapes without numbers
-        model = Transformer(config)
-    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    model.load_state_dict(
-        weights_from_theirs(weights, shapes, config.family), assign=True
-    )
-    if config.family == "llama":
-        model.cos, model.sin = rope_tables(
-            config.context_length, config.d_head, config.rope_base
-        )
-    return model
-
-
-def _descriptions(
-    model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
-) -> dict[str, dict[str, Any]]:
-    """Return what the files beside weights and vocabulary say, by their names."""
-    config = config_to_json(asdict(model.config))
-    config["torch_dtype"] = str(dtype).removeprefix("torch.")
-    end = END_OF_TEXT if END_OF_TEXT in tokenizer.special_tokens else None
-    end_id = tokenizer.special_tokens.get(END_OF_TEXT)
-    ids = {"bos_token_id": end_id, "eos_token_id": end_id}
-    return {
-        "config.json": config | ids,
-        "generation_config.json": ids,
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": end,
-            "eos_token": end,
-            "model_max_length": model.config.context_length,
-            "clean_up_tokenization_spaces": False,
-        },
-    }
-
-
-def _stored(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the weights as they are stored."""
-    if dtype not in _FLOATS:
-        raise ValueError(f"dtype must be one of {_FLOATS}, got {dtype}")
-    weights = weights_to_theirs(model.state_dict(), model.config.family)
-    weights = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
-    for name, weight in weights.items():
-        if not weight.isfinite().all():
-            raise ValueError(f"{name} must be finite in {dtype}, and is not")
-    return weights
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the weights of a folder, from one file or from several."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists() or not index.exists():
-        return _read_file(folder / "model.safetensors")
-    places = _read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(
-        isinstance(name, str) and Path(name).name == name for name in places.values()
-    ):
-        raise ValueError(f"{str(index)!r} must map weights to files beside it")
-    weights: dict[str, Tensor] = {}
-    for name in sorted(set(places.values())):
-        weights |= _read_file(folder / name)
-    return weights
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    """Return the weights of one file in float32, in memory of their own."""
-    _check_is_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} must be a whole safetensors file: {error}"
-        ) from error
-    for name, weight in weights.items():
-        if weight.dtype not in _FLOATS:
-            raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
-        weights[name] = weight.to(torch.float32, copy=True)
-    return weights
-
-
-@contextmanager
-def _written_at_once(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder whose files go to `folder` once all went well."""
-    is_new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
-            yield Path(staging)
-            for path in Path(staging).iterdir():
-                path.replace(folder / path.name)
-    except BaseException:
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    _check_is_file(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} must be JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} must be a JSON object, got {found!r:.40}")
-    return found
-
-
-def _check_is_file(path: Path) -> None:
-    if not path.is_file():
-        raise ValueError(f"a model's folder needs the file {str(path)!r}")

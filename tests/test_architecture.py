@@ -24,8 +24,8 @@ LAYERS = (
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " preference_examples preference_training",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
-    "recipes model_cards instruct_recipe reward_files reward_evaluation",
-    "instruct_card",
+    "recipes model_cards instruct_recipe reward_files reward_scores",
+    "instruct_card reward_evaluation",
     "instruct_model",
     "cli scaling_study",
 )

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from llmcourse import files, pretrained
+from llmcourse import files, model_folders, pretrained
 from llmcourse.generation import generate
 from llmcourse.losses import cross_entropy
 from llmcourse.pretrained import load_pretrained, save_pretrained, shipped_models
@@ -500,7 +500,7 @@ def test_an_interruption_leaves_the_folder_as_it_was(folder, tokenizer, monkeypa
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretrained, "save", interrupt)
+    monkeypatch.setattr(model_folders, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_pretrained(make_model("gpt2"), tokenizer, folder)
     assert contents(folder) == before

@@ -1,0 +1,244 @@
+"""Direct preference optimisation: learn from comparisons, without a reward model.
+
+    reference ── log-probabilities of all answers, once ──┐
+    policy ───── log-probabilities of a batch's answers ──┴── loss ── update
+
+What is raised is not the probability of the chosen answer but how much more it has
+grown than that of the rejected one: both may fall, and often do.
+
+Source: Rafailov et al. (2023), "Direct preference optimization: Your language model is
+secretly a reward model".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmcourse.checkpoints import Run
+from llmcourse.examples import collate
+from llmcourse.finetuning import FinetuningConfig
+from llmcourse.preference_examples import (
+    TokenizedPair,
+    check_pairs,
+    fingerprint_of_pairs,
+)
+from llmcourse.preference_losses import DPOLoss, dpo_loss, sequence_log_probs
+from llmcourse.preference_training import Comparison, train_on_pairs
+from llmcourse.training import Progress, predict
+from llmcourse.training_log import History
+from llmcourse.transformer import Transformer
+from llmcourse.windows import fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOConfig(FinetuningConfig):
+    """How long and how fast a policy learns from pairs: fine-tuning's settings, slower.
+
+    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
+    answer may have, and `eval_windows` the most held-out pairs looked at.
+    """
+
+    steps: int = 100
+    batch_size: int = 16
+    learning_rate: float | int = 1e-4
+    warmup_steps: int = 10
+    eval_interval: int = 20
+    beta: float | int = 0.1  # what it costs to leave the reference
+    label_smoothing: float | int = 0.0  # supposed share of wrong labels
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        super().__post_init__()
+        if not self.beta > 0:
+            raise ValueError(f"beta must be positive, got {self.beta}")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(
+                f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}"
+            )
+
+    def schedule(self) -> FinetuningConfig:
+        """Return what it has in common with all fine-tuning."""
+        shared = (field.name for field in fields(FinetuningConfig))
+        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
+
+
+class PairLogProbs(NamedTuple):
+    """What a model thinks of the two answers of each pair, in nats."""
+
+    chosen: Float[Tensor, "pair"]
+    rejected: Float[Tensor, "pair"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Referenced:
+    """A pair, and what the reference thinks of it."""
+
+    pair: TokenizedPair
+    chosen: Tensor  # scalars, in nats
+    rejected: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+
+def pair_log_probs(
+    model: Transformer, pairs: Sequence[TokenizedPair], config: FinetuningConfig
+) -> PairLogProbs:
+    """Return the log-probabilities of all answers, given their prompts, in nats.
+
+    Args:
+        model: The policy or the reference.
+        pairs: Read side by side, all of them.
+        config: Says the precision.
+
+    Raises:
+        ValueError: If there are no pairs, or as `Transformer`.
+    """
+    examples = [pair.examples() for pair in pairs]
+    batch = collate([c for c, _ in examples] + [r for _, r in examples])
+    logits = predict(model, batch.ids, config)  # (2 B, T, V)
+    targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
+    return PairLogProbs(*sequence_log_probs(logits, targets, mask).chunk(2))
+
+
+def implicit_rewards(
+    policy: Transformer,
+    reference: Transformer,
+    pairs: Sequence[TokenizedPair],
+    config: DPOConfig,
+) -> DPOLoss:
+    """Return the loss of any number of pairs, and the rewards the policy implies.
+
+    Args:
+        policy: Has been trained.
+        reference: What it was before.
+        pairs: Held out, perhaps.
+        config: Says β, the label smoothing and how many pairs are read side by side.
+
+    Raises:
+        ValueError: If there are no pairs, or as `Transformer`.
+    """
+    ours = _all_log_probs(policy, pairs, config)
+    return _loss(ours, _all_log_probs(reference, pairs, config), config)
+
+
+def dpo(
+    model: Transformer,
+    pairs: Sequence[TokenizedPair],
+    valid: Sequence[TokenizedPair],
+    config: DPOConfig,
+    generator: torch.Generator,
+    *,
+    reference: Transformer | None = None,
+    progress: Progress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+    tokenizer: str | None = None,
+) -> History:
+    """Train a policy in place on preferences; return the losses, in nats per pair.
+
+    Metrics of updates and evaluations are as in `preference_training.train_on_pairs`,
+    with the implicit rewards of `preference_losses.dpo_loss`. At the start the loss is
+    log 2 and all rewards are zero.
+
+    Args:
+        model: The policy; changed in place where it is not frozen. It may have
+            adapters.
+        pairs: What to learn.
+        valid: Held-out pairs.
+        config: How long and how fast.
+        generator: Decides the order of the pairs.
+        reference: What the policy is held to; not changed. If not given, the policy
+            as it is now: to go on from a checkpoint, pass what was passed at first.
+        progress: As in `pretraining.pretrain`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+        tokenizer: See there.
+
+    Raises:
+        ValueError: If a pair is too long or holds ids that the model does not have,
+            if there are fewer than a batch, or none held out; if the whole model is
+            frozen; or if the folder's checkpoints are of another training, or of one
+            with another reference.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    for part in (pairs, valid):
+        check_pairs(part, model.config, config.context_length)
+    reference = reference or model
+    objective = (
+        f"DPO, beta {config.beta}, label smoothing {config.label_smoothing}, "
+        f"reference {_fingerprint(reference)}"
+    )
+    rows, held_out = (_referenced(reference, part, config) for part in (pairs, valid))
+
+    def compare(batch: Sequence[_Referenced]) -> Comparison:
+        ours = pair_log_probs(model, [row.pair for row in batch], config)
+        theirs = PairLogProbs(
+            torch.stack([row.chosen for row in batch]).to(ours.chosen),
+            torch.stack([row.rejected for row in batch]).to(ours.rejected),
+        )
+        found = _loss(ours, theirs, config)
+        return Comparison(found.loss, found.margins)
+
+    return train_on_pairs(
+        model,
+        rows,
+        held_out,
+        compare,
+        Run(
+            config=config.schedule(),
+            model=model.config,
+            train_tokens=fingerprint_of_pairs(pairs),
+            valid_tokens=fingerprint_of_pairs(valid),
+            tokenizer=tokenizer,
+            seed=generator.initial_seed(),
+            objective=objective,
+        ),
+        generator,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def _loss(ours: PairLogProbs, theirs: PairLogProbs, config: DPOConfig) -> DPOLoss:
+    return dpo_loss(
+        *ours, *theirs, beta=config.beta, label_smoothing=config.label_smoothing
+    )
+
+
+def _fingerprint(model: Transformer) -> str:
+    """Return a hash of all weights, so that another reference is noticed."""
+    bits = [w.float().flatten().view(torch.int32) for w in model.state_dict().values()]
+    return fingerprint(torch.cat(bits).cpu()).rpartition(" ")[2]
+
+
+@torch.no_grad()
+def _all_log_probs(
+    model: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
+) -> PairLogProbs:
+    """Return the log-probabilities of any number of pairs, in their order."""
+    if not pairs:
+        raise ValueError("log-probabilities are wanted of pairs, got none")
+    by_length = sorted(range(len(pairs)), key=lambda number: len(pairs[number]))
+    size = config.batch_size // config.accumulation
+    chosen, rejected = torch.empty(2, len(pairs))
+    for start in range(0, len(pairs), size):
+        part = by_length[start : start + size]
+        found = pair_log_probs(model, [pairs[number] for number in part], config)
+        chosen[part], rejected[part] = found.chosen.cpu(), found.rejected.cpu()
+    return PairLogProbs(chosen, rejected)
+
+
+def _referenced(
+    reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
+) -> list[_Referenced]:
+    log_probs = _all_log_probs(reference, pairs, config)
+    return [_Referenced(*row) for row in zip(pairs, *log_probs, strict=True)]

@@ -1,0 +1,133 @@
+"""The training that a reward model and a policy under DPO have in common.
+
+    pairs ── a batch ── what each pair says ── loss, margin, accuracy
+                                          └──── update
+
+They differ in what a pair says: two rewards, or two ratios of probabilities. The loop,
+the schedule and the update are those of all trainings.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmcourse.checkpoints import Run
+from llmcourse.examples import ShuffledExamples
+from llmcourse.training import Progress, make_optimizer, train, update_weights
+from llmcourse.training_log import Evaluation, History, Update
+
+_Row = TypeVar("_Row", bound=Sized)
+
+
+class Comparison(NamedTuple):
+    """What some pairs say of a model."""
+
+    loss: Float[Tensor, ""]  # mean, in nats per pair
+    margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
+
+
+Compare = Callable[[Sequence[_Row]], Comparison]
+
+
+def train_on_pairs(
+    model: nn.Module,
+    rows: Sequence[_Row],
+    valid: Sequence[_Row],
+    compare: Compare[_Row],
+    run: Run,
+    generator: torch.Generator,
+    *,
+    progress: Progress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+) -> History:
+    """Train a model in place until it agrees with the preferences; return the losses.
+
+    Losses are in nats per pair. The metrics of updates and evaluations are "margin",
+    the mean by which the chosen answer's reward is higher, and "accuracy", the share
+    of pairs in which it is, a tie counted half.
+
+    Args:
+        model: Changed in place where it is not frozen.
+        rows: What is learned; each stands for a pair, its length is that in tokens.
+        valid: The same, held out; `eval_windows` of them are looked at.
+        compare: Makes a comparison of rows by the model as it is then.
+        run: What is trained and how.
+        generator: Decides the order of the pairs.
+        progress: As in `pretraining.pretrain`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+
+    Raises:
+        ValueError: If there are fewer pairs than a batch has, if the whole model is
+            frozen, or if the folder's checkpoints are of another training.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    config = run.config
+    places = np.linspace(0, len(valid) - 1, min(config.eval_windows, len(valid)))
+    held_out = sorted((valid[place] for place in places.round().astype(int)), key=len)
+    optimizer = make_optimizer(model, config)
+
+    def update(batch: Sequence[_Row], step: int) -> Update:
+        parts = _parts(batch, len(batch) // config.accumulation)
+        seen: list[Tensor] = []
+        shares = _shares(parts, compare, seen)
+        record = update_weights(model, optimizer, shares, step, config)
+        return replace(record, metrics=_metrics(seen))
+
+    @torch.no_grad()
+    def evaluate(step: int) -> Evaluation:
+        parts = _parts(held_out, config.batch_size // config.accumulation)
+        seen: list[Tensor] = []
+        loss = math.fsum(share.item() for share in _shares(parts, compare, seen))
+        return Evaluation(step=step, loss=loss, metrics=_metrics(seen))
+
+    return train(
+        run,
+        model,
+        optimizer,
+        ShuffledExamples(rows, config.batch_size, generator),
+        update=update,
+        evaluate=evaluate,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def _parts(rows: Sequence[_Row], size: int) -> list[Sequence[_Row]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _shares(
+    parts: Sequence[Sequence[_Row]], compare: Compare[_Row], seen: list[Tensor]
+) -> Iterator[Tensor]:
+    """Yield what each part adds to the mean over all pairs; put its margins down."""
+    total = sum(map(len, parts))
+    for part in parts:
+        found = compare(part)
+        seen.append(found.margins.detach())
+        yield found.loss * (len(part) / total)
+
+
+def _metrics(seen: Sequence[Tensor]) -> dict[str, float]:
+    margins = torch.cat([*seen]).double()
+    return {"margin": margins.mean().item(), "accuracy": share_preferred(margins)}
+
+
+def share_preferred(margins: Float[Tensor, "pair"]) -> float:
+    """Return the share of pairs with a positive margin, as a fraction; ties count half.
+
+    >>> share_preferred(torch.tensor([0.5, -2.0, 3.0, 0.0]))
+    0.625
+    """
+    return ((margins > 0).double() + (margins == 0).double() / 2).mean().item()

@@ -1,0 +1,222 @@
+"""A reward model: a language model that reads an answer and says how good it is.
+
+    prompt, answer ── the model's layers ── norm ──┬── unembedding ── next token
+                                                   └── head ── reward  (at the end)
+
+It learns from comparisons. They only tell differences, so its zero is free:
+`reward_scores.centre` puts it where the mean reward of some texts is. Its scale is not:
+the probability that an annotator prefers one answer is σ of the difference.
+
+Source: Stiennon et al. (2020), "Learning to summarize with human feedback"; Ouyang et
+al. (2022), section 3.5 (reward modeling).
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmcourse.checkpoints import Run
+from llmcourse.classification import without_unembedding
+from llmcourse.finetuning import FinetuningConfig
+from llmcourse.preference_examples import (
+    TokenizedPair,
+    check_pairs,
+    fingerprint_of_pairs,
+)
+from llmcourse.preference_losses import bradley_terry_loss
+from llmcourse.preference_training import Comparison, train_on_pairs
+from llmcourse.training import Progress
+from llmcourse.training_log import History
+from llmcourse.transformer import Transformer, TransformerConfig
+
+
+class RewardModel(nn.Module):
+    """A transformer with a head that gives one number, read at a text's last token.
+
+    The layers are the given model's own, not copies: see `from_model`. The head starts
+    at zero, with no preference, so the first loss is log 2.
+
+    Args:
+        model: Has been pretrained, or fine-tuned.
+
+    >>> from llmcourse.transformer import TINY
+    >>> reward_model = RewardModel.from_model(Transformer(TINY))
+    >>> reward_model(torch.tensor([[5, 0, 3], [7, 8, 0]]), torch.tensor([2, 1])).shape
+    torch.Size([2])
+    """
+
+    offset: Tensor
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.body = without_unembedding(model)
+        self.head = nn.Linear(model.config.d_model, 1, bias=False)
+        nn.init.zeros_(self.head.weight)
+        self.head.to(model.embedding.weight)
+        self.register_buffer("offset", model.embedding.weight.new_zeros(()))
+
+    @classmethod
+    def from_model(cls, model: Transformer) -> "RewardModel":
+        """Return a reward model that starts as a copy of a model, which stays as it is.
+
+        Adapters are copied too, and what is frozen is frozen in the copy.
+        """
+        return cls(copy.deepcopy(model))
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Shape and sizes of the model inside."""
+        return self.body.config
+
+    def forward(
+        self, ids: Int[Tensor, "batch position"], last: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch"]:
+        """Return the reward of each text, without unit.
+
+        Args:
+            ids: Prompts with their answers, filled up on the right with any ids.
+            last: Position of each answer's last token.
+
+        Raises:
+            ValueError: If a last position is outside the text, or as `Transformer`.
+        """
+        if len(last) and not 0 <= int(last.min()) <= int(last.max()) < ids.shape[1]:
+            raise ValueError(
+                f"last must be in 0 … {ids.shape[1] - 1}, got {last.tolist()}"
+            )
+        features: Tensor = self.body(ids)  # (B, T, D)
+        rows = torch.arange(len(ids), device=features.device)
+        rewards: Tensor = self.head(features[rows, last.to(features.device)])  # (B, 1)
+        return rewards.squeeze(-1) - self.offset
+
+
+def pad_texts(
+    texts: Sequence[Int[Tensor, "_"]],
+) -> tuple[Int[Tensor, "batch position"], Int[Tensor, "batch"]]:
+    """Return texts side by side, filled up with zeros, and where each of them ends.
+
+    Raises:
+        ValueError: If there are no texts, or one is empty.
+
+    >>> pad_texts([torch.tensor([5, 6, 7]), torch.tensor([8])])
+    (tensor([[5, 6, 7],
+             [8, 0, 0]]), tensor([2, 0]))
+    """
+    if not texts or not all(len(text) for text in texts):
+        lengths = [len(text) for text in texts]
+        raise ValueError(f"texts with at least one token are wanted, got {lengths}")
+    ids = nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+    return ids, torch.tensor([len(text) - 1 for text in texts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig(FinetuningConfig):
+    """How long and how fast a reward model learns: fine-tuning's settings.
+
+    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
+    answer may have, and `eval_windows` the most held-out pairs looked at.
+    """
+
+    steps: int = 60
+    batch_size: int = 16
+    learning_rate: float | int = 3e-4
+    warmup_steps: int = 10
+    eval_interval: int = 20
+    eval_windows: int = 256
+    centring: float | int = 0.01  # see `preference_losses.bradley_terry_loss`
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        super().__post_init__()
+        if not self.centring >= 0:
+            raise ValueError(f"centring must not be negative, got {self.centring}")
+
+    def schedule(self) -> FinetuningConfig:
+        """Return what it has in common with all fine-tuning."""
+        shared = (field.name for field in fields(FinetuningConfig))
+        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
+
+
+def train_reward_model(
+    model: RewardModel,
+    pairs: Sequence[TokenizedPair],
+    valid: Sequence[TokenizedPair],
+    config: RewardConfig,
+    generator: torch.Generator,
+    *,
+    progress: Progress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+    tokenizer: str | None = None,
+) -> History:
+    """Train a reward model in place; return the losses, in nats per pair.
+
+    Metrics are as in `preference_training.train_on_pairs`. The loss includes the
+    centring term.
+
+    Args:
+        model: Changed in place where it is not frozen.
+        pairs: What to learn.
+        valid: Held-out pairs.
+        config: How long and how fast.
+        generator: Decides the order of the pairs.
+        progress: As in `pretraining.pretrain`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+        tokenizer: See there.
+
+    Raises:
+        ValueError: If a pair is too long or holds ids that the model does not have,
+            if there are fewer than a batch, or none held out; if the whole model is
+            frozen; or if the folder's checkpoints are of another training.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    for part in (pairs, valid):
+        check_pairs(part, model.config, config.context_length)
+
+    def compare(batch: Sequence[TokenizedPair]) -> Comparison:
+        chosen, rejected = _batch_rewards(model, batch, config)
+        loss = bradley_terry_loss(chosen, rejected, config.centring)
+        return Comparison(loss, chosen - rejected)
+
+    run = Run(
+        config=config.schedule(),
+        model=model.config,
+        train_tokens=fingerprint_of_pairs(pairs),
+        valid_tokens=fingerprint_of_pairs(valid),
+        tokenizer=tokenizer,
+        seed=generator.initial_seed(),
+        objective=f"Bradley-Terry, centring {config.centring}",
+    )
+    return train_on_pairs(
+        model,
+        pairs,
+        valid,
+        compare,
+        run,
+        generator,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def _batch_rewards(
+    model: RewardModel, pairs: Sequence[TokenizedPair], config: RewardConfig
+) -> tuple[Tensor, Tensor]:
+    """Return the rewards of a batch's chosen and rejected answers, with gradients."""
+    both = [pair.texts() for pair in pairs]
+    ids, last = pad_texts([c for c, _ in both] + [r for _, r in both])
+    device = model.head.weight.device
+    low_precision = config.precision == "bfloat16"
+    with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
+        rewards = model(ids.to(device), last.to(device))
+    chosen, rejected = rewards.float().chunk(2)
+    return chosen, rejected
