@@ -10,10 +10,13 @@ A model gives every possible next token a probability. Its loss is the mean of
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+_ROWS = 64  # a block's probabilities then stay in the processor's cache
 
 
 def cross_entropy(
@@ -37,13 +40,86 @@ def cross_entropy(
     >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))  # log 4
     tensor(1.3863)
     """
-    if targets.numel() == 0:
-        raise ValueError("cross_entropy needs at least one target, got none")
-    low, high, vocab = int(targets.min()), int(targets.max()), logits.shape[-1]
-    if low < 0 or high >= vocab:
-        raise ValueError(f"targets must be in 0 … {vocab - 1}, got {low} … {high}")
+    _check_targets(targets, vocab=logits.shape[-1])
     target_logits = logits.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)  # (*B)
     return torch.mean(logits.logsumexp(dim=-1) - target_logits)
+
+
+class _InBlocks(torch.autograd.Function):
+    """The loss and, in the same pass, its gradient; a few rows at a time.
+
+    loss = mean of  log(Σ exp(logits)) - logit of the target
+    ∂loss / ∂logits = (softmax(logits) - one at the target) / number of targets
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, ignored: int) -> Tensor:
+        counted = targets != ignored  # (N,)
+        columns = (targets.long() * counted)[:, None]  # any one where nothing is asked
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        share = (counted / counted.sum().clamp(min=1)).to(precise)  # in the mean, (N,)
+        losses = torch.empty_like(share)
+        gradient = torch.empty_like(logits) if logits.requires_grad else None
+        for start in range(0, len(logits), _ROWS):
+            rows = slice(start, start + _ROWS)
+            column, weight = columns[rows], share[rows, None]  # (R, 1)
+            block = logits[rows].to(precise)  # (R, V)
+            probs = block.softmax(dim=-1)
+            behind = block.amax(-1, keepdim=True) - block.gather(-1, column)
+            # The largest logit has probability exp(0) / Σ: minus its logarithm, log Σ.
+            losses[rows] = (behind - probs.amax(-1, keepdim=True).log()).squeeze(-1)
+            if gradient is not None:
+                probs *= weight
+                gradient[rows] = probs.scatter_add_(-1, column, -weight)
+        ctx.save_for_backward(gradient)
+        return losses[counted].mean()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph must be off: the loss in blocks has no second "
+                "derivative, take cross_entropy"
+            )
+        (gradient,) = ctx.saved_tensors
+        return gradient if upstream == 1 else gradient * upstream, None, None
+
+
+def blockwise_cross_entropy(
+    logits: Float[Tensor, "position vocab"],
+    targets: Int[Tensor, "position"],
+    ignored: int = -100,
+) -> Float[Tensor, ""]:
+    """Return what `cross_entropy` does, in nats per token, with less memory and time.
+
+    Of the probabilities only a few rows exist at a time, in float32 however low the
+    logits' precision is. The gradient is made in the same pass, in the precision of
+    the logits. It has no gradient itself: asking for one raises a RuntimeError.
+
+    Args:
+        logits: Unnormalised log-probabilities.
+        targets: Index of the correct token at each position.
+        ignored: A target that does not count. If none counts, the mean of nothing
+            is not a number, and its gradient 0.
+
+    Raises:
+        ValueError: If there is no target, or one outside the vocabulary.
+
+    >>> blockwise_cross_entropy(torch.zeros(3, 4), torch.tensor([0, -100, 3]))  # log 4
+    tensor(1.3863)
+    """
+    vocab = logits.shape[-1]
+    _check_targets(targets.where(targets != ignored, 0), vocab)
+    loss: Tensor = _InBlocks.apply(logits, targets, ignored)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _check_targets(targets: Int[Tensor, "*batch"], vocab: int) -> None:
+    if targets.numel() == 0:
+        raise ValueError("cross_entropy needs at least one target, got none")
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= vocab:
+        raise ValueError(f"targets must be in 0 … {vocab - 1}, got {low} … {high}")
 
 
 def perplexity(nats_per_token: float) -> float:

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from llmcourse.checkpoints import Run
+from llmcourse.losses import blockwise_cross_entropy
 from llmcourse.schedule import PretrainingConfig as PretrainingConfig
 from llmcourse.schedule import best_precision as best_precision
 from llmcourse.schedule import learning_rate as learning_rate
-from llmcourse.training import Progress, predict, train, update_weights
+from llmcourse.training import Progress, train, update_weights
 from llmcourse.training import make_optimizer as make_optimizer
 from llmcourse.training_log import Evaluation as Evaluation
 from llmcourse.training_log import History as History
@@ -185,10 +185,12 @@ def next_token_loss(
     low, high, vocab = int(windows.min()), int(windows.max()), model.config.vocab_size
     if low < 0 or high >= vocab:
         raise ValueError(f"tokens must be in 0 … {vocab - 1}, got {low} … {high}")
-    logits = predict(model, windows[:, :-1], config)  # (B, T, V)
-    targets = windows[:, 1:].flatten().to(logits.device)
-    # torch's own, in one pass: `losses.cross_entropy` equals it by test.
-    return cross_entropy(logits.flatten(0, 1), targets)
+    windows = windows.to(model.embedding.weight.device)
+    low_precision = config.precision == "bfloat16"
+    with torch.autocast(windows.device.type, torch.bfloat16, enabled=low_precision):
+        logits = model(windows[:, :-1])  # (B, T, V)
+    targets = windows[:, 1:].flatten()
+    return blockwise_cross_entropy(logits.flatten(0, 1), targets)
 
 
 @torch.no_grad()

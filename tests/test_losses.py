@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from llmcourse.losses import bits_per_byte, cross_entropy, gap_to_floor, perplexity
+from llmcourse.losses import (
+    bits_per_byte,
+    blockwise_cross_entropy,
+    cross_entropy,
+    gap_to_floor,
+    perplexity,
+)
 
 # Worked example
 
@@ -71,6 +77,55 @@ def test_equals_torch_at_any_magnitude(scale):
     torch.testing.assert_close(ours_gradient, their_gradient)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 1e4, 3e38])
+@pytest.mark.parametrize("n_targets", [1, 64, 130])
+def test_blocks_equal_torch_with_their_gradient(scale, n_targets):
+    """Of one row, of exactly one block, and of two and a bit; a third is ignored."""
+    generator = torch.Generator().manual_seed(1)
+    logits = (2 * torch.rand(n_targets, 11, generator=generator) - 1) * scale
+    targets = torch.randint(11, (n_targets,), generator=generator)
+    targets[1::3] = -7
+    logits.requires_grad_()
+    ours = blockwise_cross_entropy(logits, targets, ignored=-7)
+    theirs = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-7)
+    torch.testing.assert_close(ours, theirs)
+    for factor in (1.0, 0.3):  # the loss may be a share of a larger one
+        mine, wanted = (
+            torch.autograd.grad(factor * loss, logits, retain_graph=True)
+            for loss in (ours, theirs)
+        )
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_the_gradient_of_the_blocks_is_the_slope():
+    logits = torch.randn(70, 5, generator=torch.Generator().manual_seed(2)).double()
+    targets = torch.arange(70) % 5
+    targets[3] = -100
+    assert torch.autograd.gradcheck(
+        blockwise_cross_entropy, (logits.requires_grad_(), targets)
+    )
+
+
+def test_blocks_sum_in_high_precision_and_give_a_gradient_in_low():
+    logits = torch.randn(70, 50, generator=torch.Generator().manual_seed(3)).bfloat16()
+    targets, wide = torch.arange(70) % 50, logits.float().requires_grad_()
+    logits.requires_grad_()
+    ours, exact = (blockwise_cross_entropy(each, targets) for each in (logits, wide))
+    torch.testing.assert_close(ours, exact)
+    ours.backward()
+    exact.backward()
+    assert logits.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.grad, wide.grad.bfloat16())
+
+
+def test_where_no_target_counts_there_is_no_loss_and_nothing_to_learn():
+    logits = torch.ones(3, 4, requires_grad=True)
+    loss = blockwise_cross_entropy(logits, torch.full((3,), -100))
+    loss.backward()
+    assert loss.isnan()
+    assert not logits.grad.any()
+
+
 @pytest.mark.parametrize("vocab", [1, 2, 997])
 def test_equal_logits_cost_the_logarithm_of_the_vocabulary(vocab):
     for value in (-1e30, 0.0, 3e38):
@@ -113,3 +168,18 @@ def test_refuses_bits_per_byte_of_nothing(n_tokens, n_bytes):
 def test_refuses_a_floor_that_is_none(floor):
     with pytest.raises(ValueError, match="floor must be positive"):
         gap_to_floor(1.0, floor=floor)
+
+
+def test_refuses_targets_that_the_blocks_cannot_find():
+    with pytest.raises(ValueError, match="at least one target"):
+        blockwise_cross_entropy(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    for wrong in (-1, 4):
+        with pytest.raises(ValueError, match=f"0 … 3, got .*{wrong}"):
+            blockwise_cross_entropy(torch.zeros(2, 4), torch.tensor([-100, wrong]))
+
+
+def test_refuses_a_second_derivative():
+    logits = torch.zeros(3, 4, requires_grad=True)
+    loss = blockwise_cross_entropy(logits, torch.tensor([0, 3, 1]))
+    with pytest.raises(RuntimeError, match="create_graph must be off"):
+        torch.autograd.grad(loss, logits, create_graph=True)
