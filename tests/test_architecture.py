@@ -11,18 +11,21 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 # Flat: one layer a line, from the ground up. A module imports from lines above its own.
 LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents"
-    " schedule training_log preference_losses memory embeddings evaluation compression",
+    " schedule training_log preference_losses memory embeddings evaluation compression"
+    " advantages reward_functions",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files skipgram scaling",
-    "norms feed_forward hugging_face",
+    " state_files skipgram scaling policy_losses policy_config experience",
+    "norms feed_forward halved_attention hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples",
     "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward",
     "corpus training pretrained text_loss adapters instruction_examples preferences"
-    " answering conversations chat_history",
+    " answering conversations chat_history prompts policy_scores policy_checkpoints",
     "pretraining finetuning story_evaluation writing word_losses instructions"
-    " preference_examples preference_training",
+    " preference_examples preference_training rollouts",
+    "policy_training",
+    "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_recipe reward_files reward_scores",
     "instruct_card reward_evaluation",

@@ -1,0 +1,60 @@
+"""Prompts: what is to be answered, as text for a reward and as ids for a policy.
+
+story_prompt   <|endoftext|> Once upon a time                        goes on
+chat_prompt    <|endoftext|> <|user|> Who …? <|end|> <|assistant|>   answers
+"""
+
+from dataclasses import dataclass
+
+from llmcourse.chat import Message, encode_prompt
+from llmcourse.packing import END_OF_TEXT
+from llmcourse.tokenization import BPETokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be answered: as a reward reads it, and as the policy does.
+
+    Raises:
+        ValueError: If the policy would have nothing to read.
+    """
+
+    text: str
+    ids: tuple[int, ...]  # may have marks that the text has not, such as whose turn
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a prompt without ids."""
+        if not self.ids:
+            raise ValueError(f"a prompt needs at least one id, got none: {self.text!r}")
+
+
+def story_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
+    """Return the task of going on with a text.
+
+    Args:
+        text: A beginning; may be empty.
+        tokenizer: Has `<|endoftext|>`, which comes before every text.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise ValueError(
+            f"wanted a tokenizer with the special token {END_OF_TEXT}, got one with "
+            f"{sorted(tokenizer.special_tokens)}"
+        )
+    start = tokenizer.special_tokens[END_OF_TEXT]
+    return Prompt(text, (start, *tokenizer.encode(text)))
+
+
+def chat_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
+    """Return the task of answering what a user says.
+
+    Args:
+        text: Of the user's turn, the only one.
+        tokenizer: Has the tokens of conversations, see `special_tokens`.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    return Prompt(text, tuple(encode_prompt([Message("user", text)], tokenizer)))
