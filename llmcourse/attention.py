@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from llmcourse.halved_attention import HalvedAttention
 from llmcourse.positions import apply_rope
 
 
@@ -116,33 +117,9 @@ def causal_attention(
     short = 1 < n_queries == n_keys <= 512
     if not (short and query.dtype == torch.bfloat16 and query.device.type == "cpu"):
         return fused_attention(query, key, value)
-    return _attend_in_halves(query, key, value)
-
-
-def _attend_in_halves(
-    query: Float[Tensor, "batch head position d_head"],
-    key: Float[Tensor, "batch kv_head position d_head"],
-    value: Float[Tensor, "batch kv_head position d_head"],
-) -> Float[Tensor, "batch head position d_head"]:
-    """Return `naive_attention` under the causal mask, with less to compute.
-
-    The first half of the queries sees only the first half of the keys, so a quarter
-    of the scores is never asked for. All query heads that share a key-value head are
-    rows of one product, which spares a copy of the keys for each.
-    """
-    length, d_head = query.shape[2:]
     _group_size(query.shape[1], key.shape[1])
-    query = query / math.sqrt(d_head)
-    query = torch.unflatten(query, 1, (key.shape[1], -1))  # (B, K, H / K, T, d_head)
-    hidden = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
-    halves = []
-    for start, end in ((0, length // 2), (length // 2, length)):
-        rows = query[:, :, :, start:end].flatten(2, 3)
-        scores = rows @ key[:, :, :end].transpose(-2, -1)
-        scores = torch.unflatten(scores, 2, (-1, end - start)) + hidden[start:end, :end]
-        context = scores.softmax(dim=-1).flatten(2, 3) @ value[:, :, :end]
-        halves.append(torch.unflatten(context, 2, (-1, end - start)).flatten(1, 2))
-    return torch.cat(halves, dim=2)
+    context: Tensor = HalvedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return context
 
 
 def _group_size(n_heads: int, n_kv_heads: int) -> int:

@@ -10,12 +10,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from llmcourse.attention import (
     GroupedQueryAttention,
     KVCache,
-    _attend_in_halves,
     causal_attention,
     causal_mask,
     fused_attention,
     naive_attention,
 )
+from llmcourse.halved_attention import HalvedAttention
 from llmcourse.positions import rope_tables
 
 
@@ -179,7 +179,7 @@ def test_a_layer_without_rotation_equals_torchs_multi_head_attention(bias):
 
 @pytest.mark.parametrize(
     ("attend", "n_queries"),
-    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(_attend_in_halves, 7)],
+    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(HalvedAttention.apply, 7)],
 )
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 6])
 def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_heads):
@@ -201,6 +201,14 @@ def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_head
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("length", [2, 5])
+def test_the_gradient_of_the_halves_is_the_slope(length):
+    inputs = [random(2, heads, length, 3, seed=heads).double() for heads in (4, 2, 2)]
+    assert torch.autograd.gradcheck(
+        HalvedAttention.apply, [each.requires_grad_() for each in inputs]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -241,6 +249,13 @@ def test_refuses_heads_that_cannot_be_shared(dtype):
 def test_refuses_a_layer_whose_sizes_do_not_divide(sizes):
     with pytest.raises(ValueError, match="must be a multiple"):
         GroupedQueryAttention(*sizes)
+
+
+def test_refuses_a_second_derivative_of_the_halves():
+    query, key = random(1, 4, 5, 6).requires_grad_(), random(1, 2, 5, 6)
+    context = HalvedAttention.apply(query, key, key)
+    with pytest.raises(RuntimeError, match="create_graph must be off"):
+        torch.autograd.grad(context.sum(), query, create_graph=True)
 
 
 def test_refuses_a_full_cache_and_stays_as_it_was():
