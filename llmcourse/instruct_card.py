@@ -261,10 +261,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="float32")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 messages = [{{"role": "user", "content": """{example.prompt}"""}}]
-inputs = tokenizer.apply_chat_template(
+ids = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-)
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=200)[0]))
+).input_ids
+print(tokenizer.decode(model.generate(ids, max_new_tokens=200)[0]))
 ```
 
 In a terminal: `llmcourse chat --model FOLDER`.'''

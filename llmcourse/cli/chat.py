@@ -59,6 +59,16 @@ def chat(
     talk.check()
     if sys.stdin.isatty():
         say(_HELP)
+    try:
+        _talk(talk)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        say("goodbye")
+
+
+def _talk(talk: "_Talk") -> None:
+    """Answer what the user says until that is enough."""
     while (line := _read()) is not None:
         if line in ("/quit", "/exit"):
             break
@@ -69,7 +79,6 @@ def chat(
             say(f"unknown command {line.split()[0]}: {_HELP}")
         elif line.strip():
             talk.reply(line)
-    say("goodbye")
 
 
 def _read() -> str | None:
