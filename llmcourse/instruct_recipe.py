@@ -69,15 +69,16 @@ class InstructConfig:
 
 
 INSTRUCT_LLM = InstructConfig(
+    n_held_out=100,
     # An answer to a question has five tokens where a story has two hundred.
     kinds=(*QUESTIONS, *QUESTIONS, "summarise", "continue", "rewrite", "write"),
     finetuning=FinetuningConfig(
-        steps=1000,
+        steps=900,
         batch_size=16,
         learning_rate=1e-3,
         warmup_steps=50,
-        eval_interval=100,
-        eval_windows=200,
+        eval_interval=150,
+        eval_windows=100,
         precision="bfloat16",
     ),
 )

@@ -1,0 +1,155 @@
+"""`llmcourse finetune`: to the end, stopped, resumed, on own data, refused."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+from chat_cases import CONFIG, base, chatty, own_file
+from typer.testing import CliRunner
+
+from llmcourse import cli, instruct_model, instruct_recipe
+from llmcourse.checkpoints import checkpoint_paths, load_checkpoint
+from llmcourse.cli import finetune as command
+from llmcourse.instruction_evaluation import SPLITS, Count, Score
+from llmcourse.pretrained import save_pretrained
+
+FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--questions=1")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    place = tmp_path_factory.mktemp("models")
+    save_pretrained(*base(), place / "base")
+    save_pretrained(*chatty(), place / "chat")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def smallest(monkeypatch, models):
+    config = replace(CONFIG, base=str(models / "base"), seed=0)
+    monkeypatch.setitem(instruct_recipe.PRESETS, "tiny", config)
+    score = Score({"who": Count(0, 1), "list": Count(0, 1)})
+
+    def scores(model, tokenizer, n, seed, *, splits=tuple(SPLITS), progress):
+        progress(n, n)
+        return dict.fromkeys(splits, score)
+
+    monkeypatch.setattr(instruct_model, "instruction_scores", scores)
+
+
+def finetune(folder, *more):
+    args = ["finetune", *FAST, "--out", str(folder), *map(str, more)]
+    return CliRunner().invoke(cli.app, args)
+
+
+def fails(monkeypatch, capsys, *args):
+    """Run the whole command line; return its exit code and its last line of error."""
+    monkeypatch.setattr(sys, "argv", ["llmcourse", "finetune", *map(str, args)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, capsys.readouterr().err.splitlines()[-1]
+
+
+def stop_at(monkeypatch, step):
+    """Stop a training like Ctrl-C, as soon as it has logged a step."""
+
+    class Stopping(command.JSONLinesLog):
+        def __call__(self, record):
+            super().__call__(record)
+            if record.step == step:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "JSONLinesLog", Stopping)
+
+
+def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
+    result = finetune(tmp_path)
+    assert result.exit_code == 0, result.output
+    for words in (
+        "learns 6 instructions and 2 plain stories in 2 steps of 4 examples",
+        "nats/token of the answers",
+        "held-out wordings: 0.0 % of 2 (0 % … 66 %) exactly right",
+        "who 0/1, list 0/1",
+        "the base, held-out wordings: 0.0 % of 2",
+        "forgotten: 2 plain stories cost",
+        "llmcourse chat --model",
+    ):
+        assert words in result.stdout, words
+    for bar in ("instructions: 100%", "fine-tuning: 100%", "answers: 100%"):
+        assert bar in result.stderr, bar
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [(found["kind"], found["step"]) for found in map(json.loads, lines)]
+    assert steps == [
+        ("evaluation", 0),
+        ("update", 1),
+        ("evaluation", 1),
+        ("update", 2),
+        ("evaluation", 2),
+    ]
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"llmcourse finetune --preset tiny --out {tmp_path} --threads 1" in card
+
+
+def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        stopped = finetune(tmp_path, "--quiet", "--learning-rate=0.002")
+    assert stopped.exit_code == 130
+    (line,) = stopped.stderr.splitlines()
+    assert line.startswith("llmcourse: stopped; to go on: llmcourse finetune --preset")
+    assert "--learning-rate 0.002" in line
+    assert line.endswith("--resume")
+    args = [*FAST, "--quiet", "--out", tmp_path]
+    code, line = fails(monkeypatch, capsys, *args)
+    assert code == 1
+    assert "holds checkpoints already: add --resume" in line
+    code, line = fails(monkeypatch, capsys, *args, "--resume", "--steps=3")
+    assert code == 1
+    assert "config.steps must be 2, got 3" in line
+    more = ("--resume", "--learning-rate=0.002", "--questions=0")
+    resumed = finetune(tmp_path, "--quiet", *more)
+    assert resumed.exit_code == 0, resumed.output
+    assert not resumed.stderr
+    assert load_checkpoint(tmp_path / "checkpoints").step == 2
+
+
+def test_own_conversations_with_adapters(tmp_path, models):
+    _, path = own_file(tmp_path, 7)
+    folder = tmp_path / "mine"
+    more = ("--data", path, "--model", models / "chat", "--lora=2", "--batch-size=3")
+    result = finetune(folder, *more)
+    assert result.exit_code == 0, result.output
+    assert f"learns {path} and 0 plain stories" in result.stdout
+    assert "exactly right" not in result.stdout
+    assert (folder / "adapter" / "adapter_config.json").is_file()
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert "# mine\n" in card
+    assert f"--data {path} --batch-size 3 --model {models / 'chat'} --lora 2" in card
+    assert len(checkpoint_paths(folder / "checkpoints")) == 2
+
+
+def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
+    (tmp_path / "bad.jsonl").write_text("{}\n", encoding="utf-8")
+    _, few = own_file(tmp_path, 3)
+    for number, (args, message) in enumerate(
+        [
+            (["--preset=huge"], "preset must be one of instruct-llm, tiny, got 'huge'"),
+            ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
+            ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
+            ([*FAST, "--data=no.jsonl"], "got no file 'no.jsonl'"),
+            ([*FAST, f"--data={tmp_path / 'bad.jsonl'}"], "line 1 of"),
+            ([*FAST, f"--data={few}"], "a batch needs 4 examples, but the data has 2"),
+        ]
+    ):
+        out = tmp_path / str(number)
+        code, line = fails(monkeypatch, capsys, *args, "--out", out, "--quiet")
+        assert code == 1
+        assert message in line
+        assert line.startswith("llmcourse: error: ")
+
+
+@pytest.mark.parametrize("option", ["--steps=0", "--lora=0", "--plain=-1"])
+def test_numbers_out_of_range_are_usage_errors(tmp_path, option):
+    assert finetune(tmp_path, option).exit_code == 2
+    assert not any(tmp_path.iterdir())

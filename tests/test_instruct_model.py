@@ -1,0 +1,183 @@
+"""From the recipe to a folder: what is in it, what its card says, how it goes on."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from chat_cases import CONFIG, base, chatty, own_file
+from typer.main import get_command
+
+from llmcourse import instruct_model
+from llmcourse.adapters import load_adapter
+from llmcourse.answering import has_chat_tokens
+from llmcourse.instruct_card import InstructMaking, instruct_card
+from llmcourse.instruct_model import Exam, make_instruct
+from llmcourse.instruction_evaluation import instruction_scores
+from llmcourse.lora import merge_lora
+from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.training_log import Evaluation
+
+EXAM = Exam(n_per_kind=1, n_stories=2)
+COMMAND = "llmcourse finetune --preset tiny --out run/"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a small run, its config and its quality; few kinds are asked."""
+    place = tmp_path_factory.mktemp("made")
+    save_pretrained(*base(), place / "base")
+    config = replace(CONFIG, base=str(place / "base"))
+    few = partial(instruction_scores, kinds=("who", "list"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instruct_model, "instruction_scores", few)
+        quality = make_instruct(
+            config, place / "run", name="small", command=COMMAND, exam=EXAM
+        )
+    return place / "run", config, quality
+
+
+def test_the_folder_holds_a_chat_model(made):
+    folder, config, _ = made
+    model, tokenizer = load_pretrained(folder / "model")
+    assert has_chat_tokens(tokenizer)
+    assert model.config.vocab_size == base()[0].config.vocab_size + 4
+    settings = json.loads((folder / "model" / "tokenizer_config.json").read_text())
+    assert "<|assistant|>" in settings["chat_template"]
+    assert not (folder / "adapter").exists()
+    assert config.rank is None
+
+
+def test_quality_is_of_the_weights_in_the_file(made):
+    folder, _, quality = made
+    found = instruction_scores(
+        *load_pretrained(folder / "model"), 1, EXAM.seed, kinds=("who", "list")
+    )
+    assert quality.scores == found
+    assert list(quality.base_scores) == ["held-out wordings"]
+    assert quality.forgetting.n_stories == 2
+    assert quality.n_held_out == 3
+    text = json.dumps(quality.to_json())
+    assert {"held_out_loss", "instructions_after", "instructions_before"} < set(
+        json.loads(text)
+    )
+
+
+def test_the_card_says_what_was_measured(made):
+    folder, _, quality = made
+    text = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    forgotten = quality.forgetting
+    for found in (
+        "# small\n",
+        "| who | 0 of 1 | 0 of 1 | 0 of 1 |",
+        "| all kinds | 0.0 % of 2 (0 % … 66 %) |",
+        f"| {quality.loss_before:.3f} → {quality.loss:.3f} nats/token of the answers |",
+        f"| {forgotten.before:.4f} → {forgotten.after:.4f} nats/token (",
+        "6 instructions of the kinds who, list, and 2 plain stories",
+        "2 steps of 4 examples: 1.0 passes",
+        "| seed | 3 |",
+        f"torch {torch.__version__}, 1 thread",
+        COMMAND,
+        "license: mit",
+    ):
+        assert found in text, found
+    for section in ("Data", "Recipe", "Quality", "Limits", "Use", "Rebuild", "Licence"):
+        assert f"## {section}\n" in text
+
+
+def test_tables_have_as_many_cells_in_every_row(made):
+    text = (made[0] / "model" / "README.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) == 3
+    for table in tables:
+        assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+def code(folder, language):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return [block.replace("FOLDER", str(folder)) for block in blocks]
+
+
+def test_the_card_s_code_runs(made, capsys):
+    ours, theirs = code(made[0] / "model", "python")
+    exec(compile(ours, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+    pytest.importorskip("transformers")
+    pytest.importorskip("jinja2")
+    exec(compile(theirs, "README.md", "exec"), {})
+    assert "<|user|>" in capsys.readouterr().out
+
+
+def test_the_card_s_command_is_one(made):
+    from llmcourse.cli import app
+
+    (line,) = code(made[0] / "model", "bash")
+    words = shlex.split(line)
+    get_command(app).commands[words[1]].make_context(words[1], words[2:])
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
+    def stop(record):
+        if isinstance(record, Evaluation) and record.step == 2:
+            raise KeyboardInterrupt
+
+    quick = {"exam": Exam(n_per_kind=0, n_stories=2), "checkpoint_interval": 1}
+    with pytest.raises(KeyboardInterrupt):
+        make_instruct(made[1], tmp_path, progress=stop, **quick)
+    assert not (tmp_path / "model").exists()
+    quality = make_instruct(made[1], tmp_path, **quick)
+    assert quality.scores is None
+    ours, theirs = (p / "model/model.safetensors" for p in (tmp_path, made[0]))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
+    save_pretrained(*chatty(), tmp_path / "chat")
+    _, path = own_file(tmp_path, 12)
+    config = replace(
+        CONFIG,
+        base=str(tmp_path / "chat"),
+        sources=(str(path),),
+        rank=2,
+        finetuning=replace(CONFIG.finetuning, learning_rate=0.1),
+    )
+    quality = make_instruct(config, tmp_path / "run", name="own")
+    assert quality.scores is None
+    assert quality.forgetting is None
+    model, _ = load_pretrained(tmp_path / "chat")
+    load_adapter(model, tmp_path / "run" / "adapter")
+    merge_lora(model)
+    wanted, plain = model.state_dict(), chatty()[0].state_dict()
+    changed = []
+    for name, weight in load_pretrained(tmp_path / "run/model")[0].state_dict().items():
+        assert torch.equal(weight, wanted[name].half().float()), name
+        if not torch.equal(weight, plain[name].half().float()):
+            changed.append(name)
+    assert len(changed) == 7
+    text = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"11 conversations from `{path}`" in text
+    assert "adapters of rank 2, alpha 32" in text
+    for word in ("instructions of the kinds", "MIT", "license", "grammar"):
+        assert word not in text, word
+
+
+def test_time_and_machine_are_told_only_if_given(made):
+    _, config, quality = made
+    making = InstructMaking(
+        config=config,
+        sizes=base()[0].config,
+        n_examples=8,
+        n_tokens=9,
+        n_targets=7,
+        n_learned=11,
+        command=COMMAND,
+    )
+    assert "| machine |" not in instruct_card("a", making, quality)
+    told = replace(making, machine="9 minutes on a laptop", n_threads=2)
+    text = instruct_card("a", told, quality)
+    assert "| machine | 9 minutes on a laptop |" in text
+    assert "2 threads" in text

@@ -1,0 +1,169 @@
+"""The recipe of instruct-llm: what is learned, and that following it is tuning."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from chat_cases import CONFIG, base, chatty, own_file
+
+from llmcourse import instruct_recipe, tales
+from llmcourse.chat import CHAT_TOKENS, Message, encode_chat
+from llmcourse.conversations import tokenized
+from llmcourse.finetuning import finetune
+from llmcourse.instruct_recipe import PRESETS, follow, prepare, preset
+from llmcourse.instructions import KINDS, examples
+from llmcourse.lora import count_parameters, lora_layers
+from llmcourse.packing import END_OF_TEXT
+from llmcourse.pretrained import save_pretrained
+from llmcourse.special_tokens import add_special_tokens
+from llmcourse.training_log import Update
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    save_pretrained(*base(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chat_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat")
+    save_pretrained(*chatty(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data():
+    return prepare(CONFIG, chatty()[1])
+
+
+def ids_of(example):
+    return [*example.ids.tolist(), example.targets[-1].item()]
+
+
+def asked(n, seed, held_out):
+    return list(
+        examples(
+            n,
+            seed,
+            kinds=CONFIG.kinds,
+            held_out=held_out,
+            tokenizer=chatty()[1],
+            max_tokens=420,
+        )
+    )
+
+
+def test_training_reads_instructions_and_learns_their_answers(data):
+    tokenizer = chatty()[1]
+    for example, found in zip(asked(6, 3, False), data.train, strict=False):
+        turns = [Message("user", example.prompt), Message("assistant", example.answer)]
+        ids, mask = encode_chat(turns, tokenizer)
+        assert ids_of(found) == ids
+        assert found.mask.tolist() == mask[1:]
+        assert not example.held_out
+
+
+def test_plain_stories_are_learned_whole(data):
+    tokenizer = chatty()[1]
+    assert len(data.train) == 6 + 2
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    for story, found in zip(tales.generate(2, 500_003), data.train[6:], strict=True):
+        assert ids_of(found) == [end, *tokenizer.encode(story.text), end]
+        assert found.mask.all()
+
+
+def test_what_is_held_out_has_new_wordings_and_another_seed(data):
+    tokenizer = chatty()[1]
+    new = asked(3, 4, "phrasing")
+    for example, found in zip(new, data.valid, strict=True):
+        turns = [Message("user", example.prompt), Message("assistant", example.answer)]
+        assert ids_of(found) == encode_chat(turns, tokenizer)[0]
+
+
+def test_sizes_are_counted(data):
+    assert data.n_tokens == sum(len(example) for example in data.train)
+    assert data.n_targets == sum(int(example.mask.sum()) for example in data.train)
+
+
+def test_progress_tells_how_many_are_there():
+    seen = []
+    prepare(CONFIG, chatty()[1], lambda *at: seen.append(at))
+    assert [at for at in seen if at[0] == "instructions"][-1] == ("instructions", 6, 6)
+    assert seen[-1] == ("stories", 2, 2)
+
+
+def test_the_base_gets_the_tokens_that_it_lacks(folder, chat_folder):
+    model, tokenizer = instruct_recipe.start(replace(CONFIG, base=str(folder)))
+    wanted = add_special_tokens(*base(), CHAT_TOKENS, torch.Generator().manual_seed(3))
+    assert tokenizer.special_tokens == wanted[1].special_tokens
+    assert torch.equal(model.embedding.weight, wanted[0].embedding.weight)
+    model, tokenizer = instruct_recipe.start(replace(CONFIG, base=str(chat_folder)))
+    assert torch.equal(model.embedding.weight, chatty()[0].embedding.weight)
+    assert count_parameters(model).learned == count_parameters(model).total
+
+
+def test_with_adapters_the_embedding_learns_only_if_it_has_new_rows(
+    folder, chat_folder
+):
+    for place, learns in ((folder, True), (chat_folder, False)):
+        config = replace(CONFIG, base=str(place), rank=2, alpha=3)
+        model, _ = instruct_recipe.start(config)
+        assert model.embedding.weight.requires_grad is learns
+        adapted = [layer for _, layer in lora_layers(model)]
+        assert len(adapted) == 7 * model.config.n_layers
+        assert {(layer.rank, layer.alpha) for layer in adapted} == {(2, 3)}
+
+
+def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
+    config, seen = replace(CONFIG, base=str(folder)), []
+    tuned = follow(config, tmp_path, seen.append, 1)
+    assert [r.step for r in seen if isinstance(r, Update)] == [1, 2]
+    model, _ = instruct_recipe.start(config)
+    generator = torch.Generator().manual_seed(3)
+    history = finetune(model, data.train, data.valid, config.finetuning, generator)
+    assert tuned.history == history
+    theirs = model.state_dict()
+    for name, weight in tuned.model.state_dict().items():
+        assert torch.equal(weight, theirs[name]), name
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(2, [1]), (9, [8]), (23, [9, 19])])
+def test_of_own_conversations_every_tenth_is_held_out(tmp_path, n, held_out):
+    talks, path = own_file(tmp_path, n)
+    config = replace(CONFIG, sources=(str(path),), n_stories=0)
+    data, tokenizer = prepare(config, chatty()[1]), chatty()[1]
+    learned = [talk for number, talk in enumerate(talks) if number not in held_out]
+    for wanted, found in (
+        (learned, data.train),
+        ([talks[h] for h in held_out], data.valid),
+    ):
+        assert [*map(ids_of, found)] == [*map(ids_of, tokenized(wanted, tokenizer, 99))]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_fits_base_llm(name):
+    config = preset(name)
+    training = config.finetuning
+    assert training.context_length <= 512  # the context of base-llm
+    assert training.eval_interval <= training.steps
+    assert set(config.kinds) == set(KINDS)
+    assert config.n_examples + config.n_stories >= training.batch_size
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ValueError, match="preset must be one of instruct-llm, tiny"):
+        preset("large")
+    with pytest.raises(ValueError, match="n_examples must be at least 1, got 0"):
+        replace(CONFIG, n_examples=0)
+    with pytest.raises(ValueError, match="n_stories must be at least 0, got -1"):
+        replace(CONFIG, n_stories=-1)
+    with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
+        replace(CONFIG, rank=0)
+    _, path = own_file(tmp_path, 1)
+    with pytest.raises(ValueError, match="at least 2 conversations.* got 1"):
+        prepare(replace(CONFIG, sources=(str(path),)), chatty()[1])
+    with pytest.raises(ValueError, match="name of a shipped model"):
+        instruct_recipe.start(replace(CONFIG, base="gpt-5"))
