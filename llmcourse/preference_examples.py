@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmcourse.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.chat import END_OF_TURN
 from llmcourse.examples import TokenizedExample, fingerprint_of
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.preferences import Pair
+from llmcourse.prompts import chat_prompt, story_prompt
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import TransformerConfig
 
@@ -38,9 +39,8 @@ def tokenize_prompt(
     Raises:
         ValueError: If the tokenizer lacks the special tokens for it.
     """
-    if chat:
-        return encode_prompt([Message("user", prompt)], tokenizer)
-    return [end_of_answer(tokenizer), *tokenizer.encode(prompt)]
+    make = chat_prompt if chat else story_prompt
+    return [*make(prompt, tokenizer).ids]
 
 
 def tokenize_answer(

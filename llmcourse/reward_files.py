@@ -98,7 +98,7 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
     offset = found.settings.get("reward_offset", 0.0)
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
-    model = RewardModel(found.model)
+    model = RewardModel(found.model, torch.Generator())
     with torch.no_grad():
         model.head.weight.copy_(head)
         model.offset.fill_(offset)

@@ -38,11 +38,16 @@ from llmcourse.transformer import Transformer, TransformerConfig
 class RewardModel(nn.Module):
     """A transformer with a head that gives one number, read at a text's last token.
 
-    The layers are the given model's own, not copies: see `from_model`. The head starts
-    at zero, with no preference, so the first loss is log 2.
+    The layers are the given model's own, not copies: see `from_model`. The head's first
+    weights are small and random.
 
     Args:
         model: Has been pretrained, or fine-tuned.
+        generator: Source of the head's first weights; None draws from torch's global
+            one.
+
+    Source: Stiennon et al. (2020), "Learning to summarize with human feedback" (also
+    the deviation of the head's first weights, 1 / √(d_model + 1)).
 
     >>> from llmcourse.transformer import TINY
     >>> reward_model = RewardModel.from_model(Transformer(TINY))
@@ -52,21 +57,30 @@ class RewardModel(nn.Module):
 
     offset: Tensor
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(
+        self, model: Transformer, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.body = without_unembedding(model)
         self.head = nn.Linear(model.config.d_model, 1, bias=False)
-        nn.init.zeros_(self.head.weight)
+        std = (model.config.d_model + 1) ** -0.5
+        nn.init.normal_(self.head.weight, std=std, generator=generator)
         self.head.to(model.embedding.weight)
         self.register_buffer("offset", model.embedding.weight.new_zeros(()))
 
     @classmethod
-    def from_model(cls, model: Transformer) -> "RewardModel":
+    def from_model(
+        cls, model: Transformer, generator: torch.Generator | None = None
+    ) -> "RewardModel":
         """Return a reward model that starts as a copy of a model, which stays as it is.
 
         Adapters are copied too, and what is frozen is frozen in the copy.
+
+        Args:
+            model: See the class.
+            generator: See there.
         """
-        return cls(copy.deepcopy(model))
+        return cls(copy.deepcopy(model), generator)
 
     @property
     def config(self) -> TransformerConfig:
@@ -124,7 +138,7 @@ class RewardConfig(FinetuningConfig):
 
     steps: int = 60
     batch_size: int = 16
-    learning_rate: float | int = 3e-4
+    learning_rate: float | int = 1e-3
     warmup_steps: int = 10
     eval_interval: int = 20
     eval_windows: int = 256
