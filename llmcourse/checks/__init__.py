@@ -18,6 +18,12 @@ from llmcourse.checks.embeddings import (
     nearest_words,
     noise_probs,
 )
+from llmcourse.checks.fine_tuning import (
+    adapter_parameters,
+    last_logits,
+    merge_adapter,
+    most_learned,
+)
 from llmcourse.checks.pipeline import bigram_probs, shift
 from llmcourse.checks.pretraining import (
     accumulate,
@@ -43,6 +49,7 @@ from llmcourse.checks.transformer import (
 
 __all__ = [
     "accumulate",
+    "adapter_parameters",
     "attention_head",
     "best_size",
     "bigram_probs",
@@ -56,8 +63,11 @@ __all__ = [
     "find_leaks",
     "first_direction",
     "is_held_out",
+    "last_logits",
     "layer_norm",
     "longest_match",
+    "merge_adapter",
+    "most_learned",
     "name_neighbours",
     "nearest_words",
     "noise_probs",
