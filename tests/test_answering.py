@@ -1,0 +1,107 @@
+"""Answers: begun where a model expects it, ended where it ends them."""
+
+from itertools import takewhile
+
+import pytest
+import torch
+from chat_cases import Scripted, base, chatty
+
+from llmcourse.answering import answer, greedy_answers, has_chat_tokens, stream_answer
+from llmcourse.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.generation import generate
+from llmcourse.packing import END_OF_TEXT
+
+QUESTIONS = ["Who?", "Who was it?", "What?", "Why did the owl?", "Where?"]
+
+
+def says(pair, text, *more):
+    """Return a model that says a text, then the special tokens named, then more."""
+    model, tokenizer = pair
+    ends = [tokenizer.special_tokens[name] for name in more]
+    return Scripted(model, [*tokenizer.encode(text), *ends, 9, 9, 9]), tokenizer
+
+
+def test_an_answer_ends_with_the_turn():
+    model, tokenizer = says(chatty(), "The owl.", END_OF_TURN)
+    assert answer(model, tokenizer, "Who?") == "The owl."
+    turn = [Message("user", "Who?")]
+    assert model.read[0] == encode_prompt(turn, tokenizer)
+    model, _ = says(chatty(), "The owl.", END_OF_TURN)
+    assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl."]
+
+
+def test_without_chat_tokens_it_goes_on_behind_a_blank_line():
+    model, tokenizer = says(base(), "The owl.", END_OF_TEXT)
+    assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl."]
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    assert model.read[0] == [end, *tokenizer.encode("Who?\n\n")]
+
+
+def test_a_special_token_in_the_middle_makes_no_answer_right():
+    model, tokenizer = says(chatty(), "The owl.", "<|user|>", END_OF_TURN)
+    assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl.<|user|>"]
+
+
+def test_grouping_changes_nothing():
+    model, tokenizer = chatty()
+    lengths = {len(tokenizer.encode(question)) for question in QUESTIONS}
+    assert 1 < len(lengths) < len(QUESTIONS)  # some are read side by side
+    limits = [7, 2, 9, 1, 30]
+    answers = greedy_answers(model, tokenizer, QUESTIONS, max_new_tokens=limits)
+    for question, limit, found in zip(QUESTIONS, limits, answers, strict=True):
+        ids = torch.tensor(encode_prompt([Message("user", question)], tokenizer))
+        new = generate(model, ids, limit, temperature=0)[len(ids) :].tolist()
+        assert found == tokenizer.decode(new)
+
+
+def test_progress_ends_with_all():
+    seen = []
+    greedy_answers(
+        *chatty(),
+        QUESTIONS,
+        max_new_tokens=[1] * 5,
+        progress=lambda *at: seen.append(at),
+    )
+    assert seen[-1] == (5, 5)
+    assert seen == sorted(seen)
+
+
+def test_a_stream_of_a_seed_is_what_generate_draws():
+    model, tokenizer = chatty()
+    special = tokenizer.special_tokens
+    turns = [Message("user", "Who?"), Message("assistant", "I."), Message("user", "?")]
+    options = {"temperature": 0.8, "top_k": 50, "top_p": 0.9}
+    stops = (special[END_OF_TEXT], special[END_OF_TURN])
+    ids, streamed = torch.tensor(encode_prompt(turns, tokenizer)), []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        pieces = stream_answer(
+            model, tokenizer, turns, max_new_tokens=8, generator=generator, **options
+        )
+        streamed.append("".join(pieces))
+        generator = torch.Generator().manual_seed(seed)
+        drawn = generate(model, ids, 8, generator=generator, **options)
+        new = drawn[len(ids) :].tolist()
+        wanted = takewhile(lambda i: i not in stops, new)
+        wanted = [i for i in wanted if i not in special.values()]
+        assert streamed[-1] == tokenizer.decode(wanted)
+    assert len(set(streamed)) > 1
+
+
+def test_which_tokenizers_know_conversations():
+    assert has_chat_tokens(chatty()[1])
+    assert not has_chat_tokens(base()[1])
+
+
+def test_refusals():
+    long = "owl " * 600
+    with pytest.raises(ValueError, match="must have at most 511 tokens, got"):
+        greedy_answers(*chatty(), [long])
+    with pytest.raises(ValueError, match="must have fewer than 512 tokens, got"):
+        greedy_answers(*base(), [long])
+    with pytest.raises(ValueError, match="a limit for each of 2 questions, got 1"):
+        greedy_answers(*chatty(), ["a", "b"], max_new_tokens=[3])
+    with pytest.raises(ValueError, match="a tokenizer for conversations must have"):
+        stream_answer(*base(), [Message("user", "Hi")])
+    with pytest.raises(ValueError, match="temperature must be"):
+        stream_answer(*chatty(), [Message("user", "Hi")], temperature=-1)
