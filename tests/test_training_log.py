@@ -51,6 +51,20 @@ def test_worked_example_of_two_lines(tmp_path):
 # Law
 
 
+def test_what_else_was_measured_is_kept(tmp_path):
+    """In the history and in the file; without metrics there is no trace of them."""
+    metrics = {"margin": 0.1 + 0.2, "accuracy": 2 / 3}
+    measured = Evaluation(step=2, loss=0.5, metrics=metrics)
+    history = History(updates=[update(1)], evaluations=[measured])
+    text = json.dumps(history.to_json())
+    assert History.from_json(json.loads(text)) == history
+    assert text.count("metrics") == 1
+    write(tmp_path / "log.jsonl", [update(1), measured])
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert "metrics" not in lines[0]
+    assert json.loads(lines[1])["metrics"] == metrics
+
+
 def test_a_history_is_the_same_after_json():
     history = History(
         updates=[r for r in RECORDS if isinstance(r, Update)],
