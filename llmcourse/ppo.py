@@ -123,7 +123,6 @@ class PPO(PolicyTrainer):
         )
         loss = policy.loss - self.config.entropy_weight * uncertainty
         step = self.n_updates
-        update_weights(self.policy, self.optimizer, [loss], step, self.schedule)
         update_weights(
             self.value_head,
             self.value_optimizer,
@@ -131,6 +130,7 @@ class PPO(PolicyTrainer):
             step,
             self.value_schedule,
         )
+        update_weights(self.policy, self.optimizer, [loss], step, self.schedule)
         self.n_updates += 1
         return UpdateRecord(uncertainty.item(), policy.clip_fraction, value_loss.item())
 

@@ -1,0 +1,76 @@
+"""Checkpoints of a policy's training: whole, of this training, or refused."""
+
+import pytest
+import torch
+
+from llmcourse.checkpoints import checkpoint_paths
+from llmcourse.policy_checkpoints import (
+    load_policy_state,
+    save_policy_state,
+    texts_fingerprint,
+    weights_fingerprint,
+)
+
+RUN = {"method": "PPO", "config.clip": 0.2, "stop": [0, 3], "value_clip": float("inf")}
+
+
+def state(number):
+    return {"policy": {"w": torch.full((2, 3), float(number))}, "n_updates": number}
+
+
+def test_what_is_saved_is_loaded_and_two_files_stay(tmp_path):
+    folder = tmp_path / "new" / "one"
+    assert load_policy_state(folder, RUN) is None
+    for number in (1, 2, 3):
+        save_policy_state(folder, RUN, number, state(number))
+    assert [path.stem[-1] for path in checkpoint_paths(folder)] == ["2", "3"]
+    found = load_policy_state(folder, RUN)
+    assert found["n_updates"] == 3
+    assert torch.equal(found["policy"]["w"], torch.full((2, 3), 3.0))
+
+
+def test_a_future_that_did_not_come_is_deleted(tmp_path):
+    for number in (4, 5, 2):
+        save_policy_state(tmp_path, RUN, number, state(number))
+    assert load_policy_state(tmp_path, RUN)["n_updates"] == 2
+
+
+def test_a_damaged_file_is_passed_over(tmp_path):
+    save_policy_state(tmp_path, RUN, 1, state(1))
+    newest = save_policy_state(tmp_path, RUN, 2, state(2))
+    newest.write_bytes(newest.read_bytes()[:-5])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert load_policy_state(tmp_path, RUN)["n_updates"] == 1
+
+
+def test_fingerprints_tell_apart():
+    one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    assert weights_fingerprint(one) == weights_fingerprint(one)
+    assert weights_fingerprint(one) != weights_fingerprint(other)
+    other.load_state_dict(one.state_dict())
+    assert weights_fingerprint(one) == weights_fingerprint(other)
+    lists = (["ab", "c"], ["a", "bc"], ["c", "ab"], ["ab"], [])
+    assert len({texts_fingerprint(texts) for texts in lists}) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config.clip": 0.3}, "config.clip must be 0.2, got 0.3"),
+        ({"stop": [0]}, r"stop must be \[0, 3\], got \[0\]"),
+        ({"new": 1}, "new must be None, got 1"),
+    ],
+)
+def test_another_training(tmp_path, change, message):
+    save_policy_state(tmp_path, RUN, 1, state(1))
+    with pytest.raises(ValueError, match=f"another training: {message}"):
+        load_policy_state(tmp_path, RUN | change)
+
+
+def test_nothing_whole(tmp_path):
+    save_policy_state(tmp_path, RUN, 1, state(1)).write_bytes(b"no")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match="a whole checkpoint, got 1 damaged"),
+    ):
+        load_policy_state(tmp_path, RUN)
