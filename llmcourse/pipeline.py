@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from llmcourse.corpus import build_corpus, split
 from llmcourse.documents import Document, Report
 from llmcourse.files import new_file
+from llmcourse.initialisation import start_copying
 from llmcourse.losses import cross_entropy
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.pretrained import save_pretrained
@@ -42,7 +43,16 @@ class PipelineConfig:
     n_stories: int
     model: TransformerConfig
     pretraining: PretrainingConfig
+    copying_start: bool = False  # begin with `initialisation.start_copying`
     seed: int = 0
+
+    def new_model(self) -> Transformer:
+        """Return a model with its first weights."""
+        generator = torch.Generator().manual_seed(self.seed)
+        model = Transformer(self.model, generator)
+        if self.copying_start:
+            start_copying(model, generator)
+        return model
 
     def __post_init__(self) -> None:
         """Raise ValueError for a corpus that cannot be split."""
@@ -113,7 +123,7 @@ def run(
         vocab_size=config.model.vocab_size,
         special_tokens=[END_OF_TEXT],
     )
-    model = Transformer(config.model, torch.Generator().manual_seed(config.seed))
+    model = config.new_model()
     result = Pipeline(report=report, splits=splits, tokenizer=tokenizer, model=model)
     if is_tales:
         texts = [document.text for document in splits["validation"]]

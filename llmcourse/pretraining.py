@@ -27,7 +27,7 @@ from llmcourse.training_log import Evaluation as Evaluation
 from llmcourse.training_log import History as History
 from llmcourse.training_log import Update as Update
 from llmcourse.transformer import Transformer
-from llmcourse.windows import Tokens, Windows, check_ids, fingerprint
+from llmcourse.windows import NO_TOKEN, Tokens, Windows, check_ids, fingerprint
 
 
 def pretrain(
@@ -62,8 +62,8 @@ def pretrain(
         generator: Decides the order of the windows.
         progress: Called with each update and each evaluation that is made now, not
             with those of before a checkpoint.
-        start_token: Where given, each window begins at this token, so that the
-            model always reads a document from its start.
+        start_token: Where given, each window begins at this token and ends with the
+            next, so that the model always reads one document, from its start.
         checkpoint_folder: Of this training alone; created if missing.
         checkpoint_interval: Steps from one checkpoint to the next; there is one
             before the first step and after the last, too.
@@ -157,15 +157,21 @@ def _shares(
 ) -> Iterator[Tensor]:
     """Yield what each part of the batch adds to the mean loss.
 
-    The mean over a batch is the mean over its equal parts of their means.
+    The mean over a batch is that of its parts' means, each by its number of targets.
     """
     if len(windows) % config.accumulation:
         raise ValueError(
             f"accumulation must divide the {len(windows)} windows of the batch, "
             f"got {config.accumulation}"
         )
+    total = n_targets(windows)
     for part in windows.chunk(config.accumulation):
-        yield next_token_loss(model, part, config) / config.accumulation
+        yield next_token_loss(model, part, config) * (n_targets(part) / total)
+
+
+def n_targets(windows: Int[Tensor, "batch window"]) -> int:
+    """Return the number of tokens to guess: all but the first of each row."""
+    return int((windows[:, 1:] != NO_TOKEN).sum())
 
 
 def next_token_loss(
@@ -173,24 +179,32 @@ def next_token_loss(
 ) -> Tensor:
     """Return the model's mean loss on windows of T + 1 tokens, in nats per token.
 
+    A row may end early: `NO_TOKEN` is nothing to guess. It is read as token 0, which
+    no token before it can see.
+
     Raises:
         ValueError: If there are no windows, if they have nothing to predict or more
-            than the model can read, or if a token is outside the vocabulary.
+            than the model can read, if a token is outside the vocabulary, or if one
+            comes after the end of its row.
     """
     if windows.shape[0] < 1 or windows.shape[1] < 2:
         raise ValueError(
             "there must be a window, and at least 2 tokens in each, "
             f"got {windows.shape[0]} of {windows.shape[1]} tokens"
         )
-    low, high, vocab = int(windows.min()), int(windows.max()), model.config.vocab_size
+    vocab, there = model.config.vocab_size, windows != NO_TOKEN
+    if not there[:, :2].all() or (there[:, 1:] > there[:, :-1]).any():
+        raise ValueError("NO_TOKEN can only follow the at least 2 tokens of a window")
+    known = windows.where(there, 0)
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= vocab:
         raise ValueError(f"tokens must be in 0 … {vocab - 1}, got {low} … {high}")
     windows = windows.to(model.embedding.weight.device)
     low_precision = config.precision == "bfloat16"
     with torch.autocast(windows.device.type, torch.bfloat16, enabled=low_precision):
-        logits = model(windows[:, :-1])  # (B, T, V)
+        logits = model(windows[:, :-1].clamp(min=0))  # (B, T, V)
     targets = windows[:, 1:].flatten()
-    return blockwise_cross_entropy(logits.flatten(0, 1), targets)
+    return blockwise_cross_entropy(logits.flatten(0, 1), targets, ignored=NO_TOKEN)
 
 
 @torch.no_grad()
@@ -200,5 +214,7 @@ def mean_loss(
     """Return the loss over any number of windows, in nats per token."""
     parts = torch.split(windows, config.batch_size // config.accumulation)
     losses = [next_token_loss(model, part, config).item() for part in parts]
-    weighted = (loss * len(part) for loss, part in zip(losses, parts, strict=True))
-    return math.fsum(weighted) / len(windows)
+    weighted = (
+        loss * n_targets(part) for loss, part in zip(losses, parts, strict=True)
+    )
+    return math.fsum(weighted) / n_targets(windows)

@@ -43,23 +43,25 @@ BASE_LLM = PipelineConfig(
     n_stories=100_000,
     model=TransformerConfig(
         vocab_size=3072,
-        d_model=192,
-        n_layers=5,
-        n_heads=4,
-        n_kv_heads=2,
-        d_ff=512,
+        d_model=256,
+        n_layers=3,
+        n_heads=8,
+        n_kv_heads=8,
+        d_ff=544,
         context_length=512,
     ),
     pretraining=PretrainingConfig(
-        steps=18_000,
+        steps=16_000,
         batch_size=4,
-        context_length=256,
-        learning_rate=4e-3,
-        warmup_steps=200,
-        eval_interval=500,
-        eval_windows=64,
+        context_length=288,  # longer than any tale
+        learning_rate=3e-3,
+        embedding_speed=4,
+        warmup_steps=100,
+        eval_interval=1000,
+        eval_windows=100,
         precision="bfloat16",
     ),
+    copying_start=True,
 )
 """The model that the rest of the course stands on: half an hour on two cores."""
 
@@ -224,7 +226,7 @@ def follow(
         OSError: If a checkpoint cannot be written.
     """
     data = data or prepare(config)
-    model = Transformer(config.model, torch.Generator().manual_seed(config.seed))
+    model = config.new_model()
     history = pretrain(
         model,
         data.train,

@@ -26,6 +26,7 @@ class PretrainingConfig:
     batch_size: int = 8  # in windows
     context_length: int = 128  # of a window, in tokens
     learning_rate: float | int = 4e-3  # at its peak
+    embedding_speed: float | int = 1  # of the token embeddings, times learning_rate
     final_share: float | int = 0.0  # of the peak, where the learning rate ends
     warmup_steps: int = 50
     weight_decay: float | int = 0.1

@@ -130,7 +130,7 @@ def update_weights(
             )
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("speed", 1)
         optimizer.step()
     finally:
         optimizer.zero_grad()
@@ -168,7 +168,8 @@ def make_optimizer(model: nn.Module, config: PretrainingConfig) -> torch.optim.A
 
     Decay pulls weights that the data does not hold in place towards zero. A rare
     token's embedding is hardly ever held, and a norm's weight belongs near one.
-    Frozen weights are left out.
+    Frozen weights are left out. Token embeddings learn `embedding_speed` times as fast
+    as the rest: AdamW moves all weights about equally far, whatever their size.
 
     Raises:
         ValueError: If all weights are frozen.
@@ -181,9 +182,12 @@ def make_optimizer(model: nn.Module, config: PretrainingConfig) -> torch.optim.A
     inside = [weight for name, weight in named if "blocks." in name]
     outside = [weight for name, weight in named if "blocks." not in name]
     matrices = [weight for weight in inside if weight.ndim >= 2]
-    others = [weight for weight in inside if weight.ndim < 2] + outside
+    tokens = [w for name, w in named if f".{name}".endswith(".embedding.weight")]
+    others = [weight for weight in inside if weight.ndim < 2]
+    others += [weight for weight in outside if all(weight is not w for w in tokens)]
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": tokens, "weight_decay": 0.0, "speed": config.embedding_speed},
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(

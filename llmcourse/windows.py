@@ -6,6 +6,11 @@
                             0 5 2 6         the target of its last position
 
 Where documents matter, windows can be made to begin with one: see `start_token`.
+They then end with it, too, and batches are made of documents of about one length:
+
+    tokens    0 4 7 | 0 3 3 9 1 | 0 …       documents begin with 0
+    windows   0 4 7 0 ∅                     ∅ stands for NO_TOKEN
+              0 3 3 9 1
 """
 
 import hashlib
@@ -20,6 +25,9 @@ from torch import Tensor
 
 # One-dimensional, of integers. A memory map counts, and is only read where needed.
 Tokens: TypeAlias = NDArray[Any] | Tensor
+
+NO_TOKEN = -1  # fills the row of a document that is shorter than its neighbours
+_POOL = 64  # batches whose documents are sorted by length together
 
 _CHUNK = 1 << 20  # tokens looked at together where all of them are
 
@@ -60,7 +68,8 @@ class Windows:
     Args:
         tokens: One-dimensional integers; a memory map is only read where needed.
         context_length: T; a window has one token more, the last one's target.
-        start_token: Where given, windows begin at this token and nowhere else.
+        start_token: Where given, windows begin at this token and nowhere else, and
+            end with the next one. What follows it is `NO_TOKEN`.
 
     >>> Windows(torch.arange(100), context_length=3).spread(2)
     tensor([[ 0,  1,  2,  3],
@@ -86,13 +95,16 @@ class Windows:
         self.last = len(self.tokens) - context_length - 1  # where a window can begin
         self.starts = None
         if start_token is not None:
-            candidates = self.tokens[: self.last + 1]
-            self.starts = np.flatnonzero(candidates == start_token)
+            self.starts = np.flatnonzero(self.tokens[:-1] == start_token)
             if len(self.starts) == 0:
                 raise ValueError(
                     f"windows must begin at token {start_token}, but it does not "
-                    f"occur before the last {context_length} tokens"
+                    "occur before the last token"
                 )
+            self.last = int(self.starts[-1])
+            # Up to and with the next document's first token, which says: at an end.
+            behind = np.append(self.starts[1:], len(self.tokens) - 1)
+            self.lengths = np.minimum(behind - self.starts, context_length) + 1
 
     def shuffled(
         self, batch_size: int, generator: torch.Generator
@@ -114,16 +126,34 @@ class Windows:
             )
         return ShuffledBatches(self, batch_size, generator)
 
-    def one_pass(self, generator: torch.Generator) -> NDArray[Any]:
-        """Return where the windows of one pass over the data begin, shuffled."""
-        starts = self.starts
-        if starts is None:
+    def one_pass(self, generator: torch.Generator, batch_size: int = 1) -> NDArray[Any]:
+        """Return where the windows of one pass over the data begin, shuffled.
+
+        Documents come in batches of about one length, so that little of a batch is
+        `NO_TOKEN`: 64 batches at a time are sorted by length, and then shuffled.
+        """
+        if self.starts is None:
             room = min(self.context_length, self.last + 1)
             first = int(torch.randint(room, (), generator=generator))
             starts = np.arange(first, self.last + 1, self.context_length)
-        order = torch.randperm(len(starts), generator=generator).numpy()
-        shuffled: NDArray[Any] = starts[order]
-        return shuffled
+            order = torch.randperm(len(starts), generator=generator).numpy()
+            shuffled: NDArray[Any] = starts[order]
+            return shuffled
+        order = torch.randperm(len(self.starts), generator=generator).numpy()
+        size = _POOL * batch_size
+        pools = [order[at : at + size] for at in range(0, len(order), size)]
+        by_length = (
+            pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools
+        )
+        batches = [
+            pool[at : at + batch_size]
+            for pool in by_length
+            for at in range(0, len(pool), batch_size)
+        ]
+        # The last batch may be short: it stays last, so that the others stay whole.
+        ranks = [*torch.randperm(len(batches) - 1, generator=generator).tolist(), -1]
+        mixed: NDArray[Any] = self.starts[np.concatenate([batches[r] for r in ranks])]
+        return mixed
 
     def spread(self, n_windows: int) -> Int[Tensor, "batch window"]:
         """Return windows spread evenly over the data: always the same ones.
@@ -140,8 +170,15 @@ class Windows:
     def take(self, starts: NDArray[Any]) -> Int[Tensor, "batch window"]:
         """Return the windows that begin at the given places."""
         size = self.context_length + 1
-        rows = np.stack([self.tokens[start : start + size] for start in starts])
-        return torch.from_numpy(rows.astype(np.int64))
+        if self.starts is None:
+            rows = np.stack([self.tokens[start : start + size] for start in starts])
+            return torch.from_numpy(rows.astype(np.int64))
+        lengths = self.lengths[np.searchsorted(self.starts, starts)]
+        batch = torch.full((len(starts), int(lengths.max())), NO_TOKEN)
+        for row, start, length in zip(batch, starts, lengths, strict=True):
+            piece = self.tokens[start : start + length].astype(np.int64)
+            row[:length] = torch.from_numpy(piece)
+        return batch
 
 
 class ShuffledBatches(Iterator[Tensor]):
@@ -166,7 +203,7 @@ class ShuffledBatches(Iterator[Tensor]):
 
     def __next__(self) -> Int[Tensor, "batch window"]:
         while len(self._left) < self.batch_size:
-            one_pass = self.windows.one_pass(self.generator)
+            one_pass = self.windows.one_pass(self.generator, self.batch_size)
             self._left = np.concatenate((self._left, one_pass))
         chosen, self._left = np.split(self._left, [self.batch_size])
         return self.windows.take(chosen)

@@ -21,7 +21,8 @@ LAYERS = (
     "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward",
     "corpus training pretrained text_loss adapters instruction_examples preferences"
-    " answering conversations chat_history prompts policy_scores policy_checkpoints",
+    " answering conversations chat_history prompts policy_scores policy_checkpoints"
+    " initialisation",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " preference_examples preference_training rollouts",
     "policy_training",

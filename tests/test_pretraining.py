@@ -21,7 +21,7 @@ from llmcourse.pretraining import (
     train_step,
 )
 from llmcourse.transformer import Transformer, TransformerConfig
-from llmcourse.windows import Windows
+from llmcourse.windows import NO_TOKEN, Windows
 
 SIZES = TransformerConfig(
     vocab_size=13,
@@ -206,6 +206,32 @@ def test_windows_begin_at_the_start_token():
     pretrain(model, tokens, tokens, SHORT, seeded(), start_token=0)
     assert len(firsts) == 6 * 3 + 3 * 5
     assert set(firsts) == {0}
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_rows_that_end_early_are_as_if_read_alone(accumulation):
+    """The mean is over all targets, however they lie in rows and parts."""
+    config = replace(SHORT, batch_size=4, accumulation=accumulation)
+    model = make_model()
+    rows = torch.randint(13, (4, 9), generator=seeded())
+    ends = [9, 4, 2, 7]
+    alone = [
+        next_token_loss(model, rows[i : i + 1, :n], config) for i, n in enumerate(ends)
+    ]
+    expected = sum(
+        loss.item() * (n - 1) for loss, n in zip(alone, ends, strict=True)
+    ) / sum(n - 1 for n in ends)
+    for row, n in zip(rows, ends, strict=True):
+        row[n:] = NO_TOKEN
+    assert mean_loss(model, rows, config) == pytest.approx(expected, rel=1e-6)
+    update = train_step(model, make_optimizer(model, config), rows, 0, config)
+    assert update.loss == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("row", [[3, NO_TOKEN, 4], [NO_TOKEN, 3, 4], [3, NO_TOKEN]])
+def test_refuses_a_token_after_the_end_of_its_row(row):
+    with pytest.raises(ValueError, match="NO_TOKEN can only follow the at least 2"):
+        next_token_loss(make_model(), torch.tensor([row]), SHORT)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -149,7 +149,7 @@ def test_what_is_frozen_neither_moves_nor_counts():
     model.requires_grad_(False)
     model.norm.requires_grad_(True)
     optimizer = make_optimizer(model, CONFIG)
-    assert [len(group["params"]) for group in optimizer.param_groups] == [0, 1]
+    assert [len(group["params"]) for group in optimizer.param_groups] == [0, 0, 1]
     before = {name: w.detach().clone() for name, w in model.named_parameters()}
     loss = model.norm.weight.sum() * 3
     update = update_weights(model, optimizer, [loss], 0, CONFIG)
@@ -217,3 +217,17 @@ def test_a_held_out_loss_that_is_no_number_stops_the_training():
 
     with pytest.raises(FloatingPointError, match="step 2 needs a finite loss on the"):
         run(evaluate=poisoned)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_token_embeddings_learn_at_their_own_speed(tied):
+    """AdamW's first step moves every weight by its learning rate."""
+    config = replace(CONFIG, embedding_speed=5, weight_decay=0, warmup_steps=0)
+    model = Transformer(replace(SIZES, tied_embeddings=tied), seeded())
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    loss = sum(weight.sum() for weight in model.parameters())
+    update = update_weights(model, make_optimizer(model, config), [loss], 0, config)
+    for name, weight in model.named_parameters():
+        speed = 5 if name == "embedding.weight" else 1
+        moved = (before[name] - weight).mean().item()
+        assert moved == pytest.approx(speed * update.learning_rate, rel=1e-3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmcourse import windows as module
-from llmcourse.windows import Windows, check_ids, fingerprint
+from llmcourse.windows import NO_TOKEN, Windows, check_ids, fingerprint
 
 
 def seeded(seed=0):
@@ -18,11 +18,21 @@ def seeded(seed=0):
 
 
 def test_worked_example_of_two_documents():
-    """Documents 5 6 and 7 8, each after a 0: windows of 2 + 1 begin at the zeros
-    that have two tokens behind them.
+    """Documents 5 6 and 7, each after a 0, and a third that breaks off after 9.
+
+    A window ends with the next document's 0; windows of 2 + 1 cannot reach the first
+    one's end.
     """
-    windows = Windows(np.array([0, 5, 6, 0, 7, 8, 0, 9]), 2, start_token=0)
-    assert windows.spread(9).tolist() == [[0, 5, 6], [0, 7, 8]]
+    tokens = np.array([0, 5, 6, 0, 7, 0, 9])
+    windows = Windows(tokens, 3, start_token=0)
+    assert windows.spread(9).tolist() == [
+        [0, 5, 6, 0],
+        [0, 7, 0, NO_TOKEN],
+        [0, 9, NO_TOKEN, NO_TOKEN],
+    ]
+    assert windows.take(np.array([3])).tolist() == [[0, 7, 0]]
+    short = Windows(tokens, 2, start_token=0)
+    assert short.spread(9).tolist() == [[0, 5, 6], [0, 7, 0], [0, 9, NO_TOKEN]]
     plain = Windows(np.array([0, 5, 6, 0]), 2)
     assert plain.spread(9).tolist() == [[0, 5, 6], [5, 6, 0]]
 
@@ -55,6 +65,23 @@ def test_documents_come_once_in_each_pass_in_another_order():
     passes = [rows[i : i + 6] for i in range(0, 24, 6)]
     assert all(sorted(one) == [1, 2, 3, 4, 5, 6] for one in passes)
     assert len({tuple(one) for one in passes}) > 1
+
+
+def test_documents_of_a_batch_are_of_about_one_length():
+    """And every token of every document is a target once in each pass."""
+    lengths = torch.randint(2, 60, (700,), generator=seeded(3)).tolist()
+    documents = [np.array([0, *[5 + at] * n]) for at, n in enumerate(lengths)]
+    tokens = np.concatenate([*documents, [0]])
+    windows = Windows(tokens, 60, start_token=0)
+    batches = list(islice(windows.shuffled(7, seeded()), 100))
+    targets = torch.cat([batch[:, 1:].flatten() for batch in batches])
+    shown = targets[targets != NO_TOKEN].sort().values
+    assert torch.equal(shown, torch.from_numpy(tokens[1:]).sort().values)
+    filled = [(batch != NO_TOKEN).float().mean().item() for batch in batches]
+    assert min(filled[:-1]) > 0.6
+    assert sum(filled) / 100 > 0.95
+    widths = [float(batch.shape[1]) for batch in batches]
+    assert abs(np.corrcoef(widths, range(100))[0, 1]) < 0.3  # short and long mixed
 
 
 def test_the_same_generator_gives_the_same_order():
