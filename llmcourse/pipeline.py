@@ -74,12 +74,14 @@ SMALL = PipelineConfig(
     pretraining=PretrainingConfig(
         steps=4000,
         batch_size=1,
-        context_length=208,
+        context_length=288,  # a tale
         learning_rate=8e-3,
-        warmup_steps=200,
+        embedding_speed=4,
+        warmup_steps=100,
         eval_interval=200,
         eval_windows=32,
     ),
+    copying_start=True,
 )
 """A minute on one core: the sizes of the chapter *pipeline*."""
 
