@@ -5,7 +5,9 @@
     tokenizer.json       and the others, as of any model: see `pretrained`
 
 There, the reward of a text is its one logit minus `reward_offset`, which `transformers`
-keeps but does not subtract; between two texts it makes no difference.
+keeps but does not subtract; between two texts it makes no difference. It reads the last
+token's vector: a model that reads the mean of all, `reward_pooling` says so, has other
+rewards there.
 """
 
 import math
@@ -63,6 +65,7 @@ def save_reward_model(
         "label2id": {"reward": 0},
         "tie_word_embeddings": True,  # it has none: what loads here is a plain one
         "reward_offset": model.offset.item(),
+        "reward_pooling": model.pooling,
     }
     if pad_token is not None:
         settings["pad_token_id"] = tokenizer.special_tokens[pad_token]
@@ -85,8 +88,8 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
             writes a model for sequences with one label; or a shipped model's name.
 
     Raises:
-        ValueError: If there is no head for one number, if the offset is no number, or
-            as `pretrained.load_pretrained`.
+        ValueError: If there is no head for one number, if the offset is no number, if
+            the pooling is unknown, or as `pretrained.load_pretrained`.
         OSError: If a file cannot be read.
     """
     found = read_folder(find_model(name_or_path), heads=[_HEAD])
@@ -98,7 +101,8 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
     offset = found.settings.get("reward_offset", 0.0)
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
-    model = RewardModel(found.model, torch.Generator())
+    pooling = found.settings.get("reward_pooling", "last")
+    model = RewardModel(found.model, torch.Generator(), pooling)
     with torch.no_grad():
         model.head.weight.copy_(head)
         model.offset.fill_(offset)

@@ -1,7 +1,8 @@
 """A reward model: a language model that reads an answer and says how good it is.
 
     prompt, answer ── the model's layers ── norm ──┬── unembedding ── next token
-                                                   └── head ── reward  (at the end)
+                                                   └── head ── reward  (at the end,
+                                                       or of the mean over the text)
 
 It learns from comparisons. They only tell differences, so its zero is free:
 `reward_scores.centre` puts it where the mean reward of some texts is. Its scale is not:
@@ -15,6 +16,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -36,7 +38,7 @@ from llmcourse.transformer import Transformer, TransformerConfig
 
 
 class RewardModel(nn.Module):
-    """A transformer with a head that gives one number, read at a text's last token.
+    """A transformer with a head that gives one number for a text.
 
     The layers are the given model's own, not copies: see `from_model`. The head's first
     weights are small and random.
@@ -45,6 +47,12 @@ class RewardModel(nn.Module):
         model: Has been pretrained, or fine-tuned.
         generator: Source of the head's first weights; None draws from torch's global
             one.
+        pooling: "last" reads the vector at a text's last token, "mean" the mean of
+            the vectors of all its tokens: what a small model learns from few pairs,
+            for it need not learn first where to look.
+
+    Raises:
+        ValueError: If another way of pooling is asked for.
 
     Source: Stiennon et al. (2020), "Learning to summarize with human feedback" (also
     the deviation of the head's first weights, 1 / √(d_model + 1)).
@@ -58,9 +66,15 @@ class RewardModel(nn.Module):
     offset: Tensor
 
     def __init__(
-        self, model: Transformer, generator: torch.Generator | None = None
+        self,
+        model: Transformer,
+        generator: torch.Generator | None = None,
+        pooling: Literal["last", "mean"] = "last",
     ) -> None:
         super().__init__()
+        if pooling not in ("last", "mean"):
+            raise ValueError(f"pooling must be 'last' or 'mean', got {pooling!r}")
+        self.pooling = pooling
         self.body = without_unembedding(model)
         self.head = nn.Linear(model.config.d_model, 1, bias=False)
         std = (model.config.d_model + 1) ** -0.5
@@ -70,7 +84,10 @@ class RewardModel(nn.Module):
 
     @classmethod
     def from_model(
-        cls, model: Transformer, generator: torch.Generator | None = None
+        cls,
+        model: Transformer,
+        generator: torch.Generator | None = None,
+        pooling: Literal["last", "mean"] = "last",
     ) -> "RewardModel":
         """Return a reward model that starts as a copy of a model, which stays as it is.
 
@@ -79,8 +96,9 @@ class RewardModel(nn.Module):
         Args:
             model: See the class.
             generator: See there.
+            pooling: See there.
         """
-        return cls(copy.deepcopy(model), generator)
+        return cls(copy.deepcopy(model), generator, pooling)
 
     @property
     def config(self) -> TransformerConfig:
@@ -104,9 +122,17 @@ class RewardModel(nn.Module):
                 f"last must be in 0 … {ids.shape[1] - 1}, got {last.tolist()}"
             )
         features: Tensor = self.body(ids)  # (B, T, D)
-        rows = torch.arange(len(ids), device=features.device)
-        rewards: Tensor = self.head(features[rows, last.to(features.device)])  # (B, 1)
+        rewards: Tensor = self.head(self._pooled(features, last.to(features.device)))
         return rewards.squeeze(-1) - self.offset
+
+    def _pooled(self, features: Tensor, last: Tensor) -> Tensor:
+        """Return one vector for each text (B, D)."""
+        if self.pooling == "last":
+            return features[torch.arange(len(last), device=last.device), last]
+        places = torch.arange(features.shape[1], device=last.device)
+        mask = (places <= last[:, None]).unsqueeze(-1)  # (B, T, 1)
+        total = features.where(mask, 0.0).sum(dim=1)
+        return total / (last + 1).unsqueeze(-1)
 
 
 def pad_texts(
@@ -200,6 +226,7 @@ def train_reward_model(
         loss = bradley_terry_loss(chosen, rejected, config.centring)
         return Comparison(loss, chosen - rejected)
 
+    pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
     run = Run(
         config=config.schedule(),
         model=model.config,
@@ -207,7 +234,7 @@ def train_reward_model(
         valid_tokens=fingerprint_of_pairs(valid),
         tokenizer=tokenizer,
         seed=generator.initial_seed(),
-        objective=f"Bradley-Terry, centring {config.centring}",
+        objective=f"Bradley-Terry, centring {config.centring}{pooled}",
     )
     return train_on_pairs(
         model,

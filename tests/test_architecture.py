@@ -25,13 +25,16 @@ LAYERS = (
     " initialisation",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " preference_examples preference_training rollouts",
-    "policy_training",
+    "policy_training align_prompts",
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
-    "recipes model_cards instruct_recipe reward_files reward_scores",
-    "instruct_card reward_evaluation",
-    "instruct_model",
-    "cli scaling_study",
+    "recipes model_cards instruct_recipe reward_files reward_scores align_recipe"
+    " align_evaluation",
+    "instruct_card reward_evaluation align_training",
+    "instruct_model align_card",
+    "reward_card",
+    "align_model",
+    "cli scaling_study rlhf_study",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 MODULES = sorted(

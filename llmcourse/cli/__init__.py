@@ -8,6 +8,7 @@ understood, 130 when Ctrl-C stopped it.
 import sys
 import warnings
 
+from llmcourse.cli import align as align
 from llmcourse.cli import chat as chat
 from llmcourse.cli import evaluate as evaluate
 from llmcourse.cli import finetune as finetune

@@ -5,7 +5,12 @@ Another model that ships gets a line in `MEASURES`, and a function that prints.
 
 from collections.abc import Callable, Mapping
 
-from llmcourse.cli.console import bars, out, say
+from llmcourse.align_card import RewardQuality
+from llmcourse.align_model import AlignExam, measure_reward
+from llmcourse.align_model import measure as measure_policy
+from llmcourse.align_recipe import AlignConfig, held_out_pairs, preset
+from llmcourse.cli.align import print_gain, print_reward
+from llmcourse.cli.console import bars, out
 from llmcourse.cli.results import (
     measure,
     print_forgetting,
@@ -17,9 +22,10 @@ from llmcourse.instruct_model import BASE_SPLITS, Exam
 from llmcourse.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.pipeline import Progress
 from llmcourse.pretrained import load_pretrained, shipped_models
+from llmcourse.reward_files import load_reward_model
 from llmcourse.story_evaluation import TEST_SEED
 
-BASE = "base-llm"
+BASE, REWARD = "base-llm", "reward-model"
 _N_STORIES, _N_SAMPLES = 500, 200  # as the card of the base model
 
 
@@ -59,16 +65,37 @@ def instruct(name: str, draw: Progress) -> None:
     )
 
 
-def not_yet(name: str, draw: Progress) -> None:
-    """Say that a model has no measurement here."""
-    say(f"{name}: no measurement is known for it")
+def reward(name: str, draw: Progress) -> None:
+    """Print how often the reward model is right on held-out pairs."""
+    print_reward(_worth(name, draw))
+
+
+def _worth(name: str, draw: Progress) -> RewardQuality:
+    config = _recipe()
+    pairs = held_out_pairs(config, *load_pretrained(config.policy), draw)
+    return measure_reward(*load_reward_model(name), pairs)
+
+
+def aligned(name: str, draw: Progress) -> None:
+    """Print rewards and instructions before and after, and what is lost of stories."""
+    config, exam = _recipe(), AlignExam()
+    start, made = load_pretrained(config.policy), load_pretrained(name)
+    worth = _worth(REWARD, draw)
+    model, _ = load_reward_model(REWARD)
+    print_gain(measure_policy(config, start, made, model, worth, exam, draw))
+    print_forgetting(forgetting(start, made, Exam().n_stories, exam.seed))
+
+
+def _recipe() -> AlignConfig:
+    """Return what all methods have in common: how answers are asked and compared."""
+    return preset("aligned-llm", "grpo")
 
 
 MEASURES: Mapping[str, Callable[[str, Progress], None]] = {
     BASE: base,
     "instruct-llm": instruct,
-    "reward-model": not_yet,
-    "aligned-llm": instruct,
+    REWARD: reward,
+    "aligned-llm": aligned,
 }
 """By name, in the order in which the models are made."""
 

@@ -1,0 +1,253 @@
+"""How `aligned-llm` is made of `instruct-llm`: what is asked, compared and learned.
+
+    orders ── policy ── four answers each ── annotator ── pairs ──┬── reward model
+                                                                  └── DPO
+    orders ── policy ── answers ── reward model ── PPO or GRPO
+
+The policy answers orders to write a story; a policy that has never seen a conversation
+is given the first words of stories instead. The annotator errs as often as the recipe
+says. The gold reward behind the annotator is never shown to what learns.
+
+Source: Ouyang et al. (2022), section 3.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, TypeAlias
+
+import torch
+
+from llmcourse.align_prompts import EXAM_SEED, make_prompts
+from llmcourse.answering import has_chat_tokens
+from llmcourse.dpo import DPOConfig
+from llmcourse.grpo import GRPOConfig
+from llmcourse.pipeline import Progress
+from llmcourse.ppo import PPOConfig
+from llmcourse.preference_examples import end_of_answer
+from llmcourse.preferences import Pair, sample_pairs
+from llmcourse.prompts import Prompt
+from llmcourse.reward_model import RewardConfig
+from llmcourse.rollouts import sample_rollouts
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import Transformer
+
+Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
+
+_AT_ONCE = 64  # answers that are written side by side
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """What is compared, by whom, and how the policy learns from it."""
+
+    policy: str = "instruct-llm"  # a model's folder, or the name of a shipped one
+    n_prompts: int = 750  # whose answers are compared for training
+    n_held_out: int = 125  # the same, to see what the reward model is worth
+    answers_per_prompt: int = 4
+    pairs_per_prompt: int = 4  # of the six that four answers make
+    agreement: float | int = 0.85  # how often the annotator agrees with gold
+    max_new_tokens: int = 260  # of an answer
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    pooling: Literal["last", "mean"] = "mean"  # of the reward model
+    training: Training = field(default_factory=GRPOConfig)
+    n_training_prompts: int = 1000  # that PPO and GRPO draw from
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that no training can have."""
+        least = {"n_prompts": 1, "n_held_out": 1, "answers_per_prompt": 2}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                got = getattr(self, name)
+                raise ValueError(f"{name} must be at least {smallest}, got {got}")
+        if not 0.5 <= self.agreement <= 1:
+            raise ValueError(
+                f"agreement must be between 0.5 and 1, got {self.agreement}"
+            )
+
+    @property
+    def method(self) -> str:
+        """Name of the method: ppo, grpo or dpo."""
+        return type(self.training).__name__.removesuffix("Config").lower()
+
+
+_REWARD = RewardConfig(
+    steps=190,
+    batch_size=16,
+    learning_rate=5e-4,
+    warmup_steps=20,
+    eval_interval=95,
+    eval_windows=100,
+    precision="bfloat16",
+)
+_POLICY = {"iterations": 30, "max_new_tokens": 260, "learning_rate": 5e-4}
+ALIGNED_LLM = {
+    "ppo": AlignConfig(reward=_REWARD, training=PPOConfig(**_POLICY)),
+    "grpo": AlignConfig(reward=_REWARD, training=GRPOConfig(**_POLICY)),
+    "dpo": AlignConfig(
+        reward=_REWARD,
+        training=DPOConfig(
+            steps=190,
+            batch_size=16,
+            learning_rate=2e-4,
+            warmup_steps=20,
+            eval_interval=95,
+            eval_windows=64,
+            precision="bfloat16",
+        ),
+    ),
+}
+"""The model that people like better, by method: a quarter of an hour on two cores."""
+
+_TINY = {
+    "n_prompts": 6,
+    "n_held_out": 3,
+    "max_new_tokens": 12,
+    "n_training_prompts": 6,
+    "reward": RewardConfig(
+        steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_windows=4
+    ),
+}
+_TINY_POLICY = {
+    "iterations": 2,
+    "prompts_per_iteration": 2,
+    "answers_per_prompt": 2,
+    "max_new_tokens": 12,
+    "minibatch_size": 2,
+    "epochs": 1,
+}
+TINY = {
+    "ppo": AlignConfig(**_TINY, training=PPOConfig(**_TINY_POLICY)),
+    "grpo": AlignConfig(**_TINY, training=GRPOConfig(**_TINY_POLICY)),
+    "dpo": AlignConfig(
+        **_TINY,
+        training=DPOConfig(
+            steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_windows=4
+        ),
+    ),
+}
+"""A few seconds: to see that everything works, not that anything is learned."""
+
+PRESETS = {"aligned-llm": ALIGNED_LLM, "tiny": TINY}
+
+
+def preset(name: str, method: str) -> AlignConfig:
+    """Return the recipe of that name, by that method.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    if method not in PRESETS[name]:
+        known = ", ".join(PRESETS[name])
+        raise ValueError(f"method must be one of {known}, got {method!r}")
+    return PRESETS[name][method]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """Pairs to learn from and pairs held out: of other prompts."""
+
+    train: list[Pair]
+    valid: list[Pair]
+
+
+def collect(
+    config: AlignConfig,
+    policy: Transformer,
+    tokenizer: BPETokenizer,
+    progress: Progress | None = None,
+) -> Preferences:
+    """Let the policy answer, and return what the annotator prefers.
+
+    An answer that was cut off is read as one that ended there.
+
+    Args:
+        config: Says how many, and how good the annotator is.
+        policy: Writes the answers, at temperature 1.
+        tokenizer: The policy's.
+        progress: Called with "answers to compare" or "answers held out", how many are
+            there, and of how many.
+
+    Raises:
+        ValueError: If no prompt has two different answers, or as `sample_rollouts`.
+    """
+    train = _pairs(config, policy, tokenizer, config.n_prompts, config.seed, progress)
+    return Preferences(
+        train=train, valid=held_out_pairs(config, policy, tokenizer, progress)
+    )
+
+
+def held_out_pairs(
+    config: AlignConfig,
+    policy: Transformer,
+    tokenizer: BPETokenizer,
+    progress: Progress | None = None,
+) -> list[Pair]:
+    """Return pairs of prompts that no training sees. Arguments as in `collect`."""
+    n, seed = config.n_held_out, EXAM_SEED + 1
+    return _pairs(config, policy, tokenizer, n, seed, progress, "answers held out")
+
+
+def _pairs(
+    config: AlignConfig,
+    policy: Transformer,
+    tokenizer: BPETokenizer,
+    n: int,
+    seed: int,
+    progress: Progress | None,
+    name: str = "answers to compare",
+) -> list[Pair]:
+    prompts = make_prompts(n, seed, tokenizer)
+    generator = torch.Generator().manual_seed(seed)
+    told = None if progress is None else partial(progress, name)
+    answered = list(_answers(config, policy, tokenizer, prompts, generator, told))
+    return _compare(config, answered, generator)
+
+
+def _answers(
+    config: AlignConfig,
+    policy: Transformer,
+    tokenizer: BPETokenizer,
+    prompts: Sequence[Prompt],
+    generator: torch.Generator,
+    told: Callable[[int, int], None] | None,
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each prompt with its answers."""
+    n = config.answers_per_prompt
+    stop = [end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))]
+    size = max(1, _AT_ONCE // n)
+    for start in range(0, len(prompts), size):
+        part = prompts[start : start + size]
+        written = sample_rollouts(
+            policy,
+            [prompt for prompt in part for _ in range(n)],
+            config.max_new_tokens,
+            tokenizer=tokenizer,
+            stop=stop,
+            generator=generator,
+        )
+        for number, prompt in enumerate(part):
+            yield prompt.text, [*written.texts[number * n : (number + 1) * n]]
+        if told is not None:
+            told(n * (start + len(part)), n * len(prompts))
+
+
+def _compare(
+    config: AlignConfig,
+    answered: Sequence[tuple[str, list[str]]],
+    generator: torch.Generator,
+) -> list[Pair]:
+    comparable = [(prompt, texts) for prompt, texts in answered if len({*texts}) > 1]
+    if not comparable:
+        raise ValueError(
+            f"wanted prompts with two different answers, got none among {len(answered)}"
+        )
+    return sample_pairs(
+        comparable,
+        generator,
+        agreement=config.agreement,
+        pairs_per_prompt=config.pairs_per_prompt,
+    )

@@ -1,0 +1,286 @@
+"""The runs of the study of alignment: gold and proxy reward against the KL divergence.
+
+    python -m llmcourse.rlhf_study --out rlhf.json
+
+takes some hours on one core and goes on where it was stopped. Two questions:
+
+    frontier            PPO, GRPO and DPO on the same pairs, over three seeds
+    over-optimisation   GRPO without a KL penalty, by reward models that learned from
+                        100, 1,000 and 5,000 pairs
+
+The policy's answers are judged while it learns: those of each iteration, of PPO and
+GRPO, and answers to prompts of their own at each evaluation of DPO. The chapter *rlhf*
+plots what comes out. The largest reward model's pairs contain those of the smaller.
+
+Source: the questions are those of Gao, Schulman and Hilton (2023), "Scaling laws for
+reward model overoptimization".
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmcourse import align_recipe
+from llmcourse.align_evaluation import judge
+from llmcourse.align_model import measure_reward
+from llmcourse.align_prompts import exam_prompts
+from llmcourse.align_recipe import AlignConfig, Preferences
+from llmcourse.align_training import align, collected, teach
+from llmcourse.answering import has_chat_tokens
+from llmcourse.dpo import DPOConfig
+from llmcourse.files import new_file
+from llmcourse.gold_reward import gold_reward
+from llmcourse.memory import keep_freed_memory
+from llmcourse.pretrained import load_pretrained
+from llmcourse.reward_functions import RewardFunction, batched
+from llmcourse.reward_model import RewardModel
+from llmcourse.reward_scores import text_reward
+from llmcourse.training_log import Evaluation, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One policy of the study."""
+
+    method: str  # ppo, grpo or dpo
+    n_pairs: int  # that the reward model, or DPO, learns from
+    cost: float | int  # of leaving the start: KL weight, or DPO's beta
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPoint:
+    """Where a policy stood at one moment of its training."""
+
+    method: str
+    n_pairs: int
+    cost: float | int
+    seed: int
+    step: int  # updates of DPO, iterations of the others
+    kl: float  # from the start, in nats per answer
+    gold: float  # mean, in points
+    proxy: float  # mean, without unit
+    accuracy: float  # of the reward model on held-out pairs, as a fraction
+
+
+_FRONTIER = (("ppo", 0.02), ("grpo", 0.02), ("dpo", 0.1))
+EXPERIMENTS = (
+    *(
+        Experiment(method=method, n_pairs=3000, cost=cost, seed=seed)
+        for seed in range(3)
+        for method, cost in _FRONTIER
+    ),
+    *(Experiment(method="grpo", n_pairs=n, cost=0) for n in (100, 1000, 5000)),
+)
+"""The frontier first, then what happens without a penalty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlhfStudyConfig:
+    """What all policies of the study share."""
+
+    policy: str = "instruct-llm"
+    preset: str = "aligned-llm"
+    n_prompts: int = 1250  # four pairs each
+    n_held_out: int = 125
+    iterations: int = 60  # of PPO and GRPO
+    n_judged: int = 128  # answers at each evaluation of DPO
+    agreement: float | int = 0.85
+    seed: int = 0  # of the pairs: all policies learn from the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlhfStudy:
+    """What was asked, and all points."""
+
+    recipe: dict[str, Any]
+    points: tuple[StudyPoint, ...] = field(default=())
+
+    def done(self, experiment: Experiment) -> bool:
+        """Return whether an experiment's points are there."""
+        wanted = asdict(experiment).items()
+        return any(wanted <= asdict(point).items() for point in self.points)
+
+
+def to_json(study: RlhfStudy) -> str:
+    """Return a study as text, one line for each point."""
+    points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
+    recipe = json.dumps(study.recipe, indent=1)
+    return f'{{"recipe": {recipe},\n"points": [\n  {points}\n]}}\n'
+
+
+def load_rlhf_study(path: str | Path) -> RlhfStudy:
+    """Return the study of a file.
+
+    Raises:
+        ValueError: If the file holds none.
+        OSError: If it cannot be read.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        points = tuple(StudyPoint(**point) for point in value["points"])
+        return RlhfStudy(recipe=value["recipe"], points=points)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} must hold a study, got: {error}") from error
+
+
+def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
+    """Return the recipe of an experiment.
+
+    The reward model makes as many passes over few pairs as over many, but for a
+    hundred steps at the least.
+
+    >>> few = Experiment(method="grpo", n_pairs=100, cost=0)
+    >>> recipe = configs(few, RlhfStudyConfig())
+    >>> recipe.method, recipe.training.kl_weight
+    ('grpo', 0)
+    """
+    config = align_recipe.preset(study.preset, experiment.method)
+    training, reward = config.training, config.reward
+    if isinstance(training, DPOConfig):
+        training = replace(training, beta=experiment.cost)
+    else:
+        training = replace(
+            training, kl_weight=experiment.cost, iterations=study.iterations
+        )
+    share = experiment.n_pairs / (config.n_prompts * config.pairs_per_prompt)
+    steps = max(round(reward.steps * share), min(reward.steps, 100))
+    return replace(
+        config,
+        policy=study.policy,
+        n_prompts=study.n_prompts,
+        n_held_out=study.n_held_out,
+        agreement=study.agreement,
+        reward=replace(reward, steps=steps),
+        training=training,
+        seed=study.seed,
+    )
+
+
+def run_rlhf_study(
+    path: str | Path,
+    experiments: Sequence[Experiment] = EXPERIMENTS,
+    config: RlhfStudyConfig = RlhfStudyConfig(),
+    progress: Callable[[StudyPoint], None] | None = None,
+) -> RlhfStudy:
+    """Train all policies, write the points after each, and return them.
+
+    Policies that the file has are not trained again. The pairs stay beside it.
+
+    Args:
+        path: The file of the results.
+        experiments: Which policies.
+        config: What they share.
+        progress: Called with each point.
+
+    Raises:
+        ValueError: If the file holds results of another recipe.
+        OSError: If it cannot be written.
+    """
+    path, recipe = Path(path), asdict(config)
+    study = RlhfStudy(recipe=recipe)
+    if path.exists():
+        study = load_rlhf_study(path)
+        if study.recipe != recipe:
+            raise ValueError(
+                f"{str(path)!r} must be of the recipe {recipe}, is of {study.recipe}"
+            )
+    pairs = path.with_suffix(".pairs.jsonl")
+    rewards: dict[int, tuple[RewardModel, float]] = {}
+    for experiment in experiments:
+        if study.done(experiment):
+            continue
+        points = []
+        for point in _points(experiment, config, pairs, rewards):
+            points.append(point)
+            if progress is not None:
+                progress(point)
+        study = replace(study, points=(*study.points, *points))
+        with new_file(path) as file:
+            file.write(to_json(study).encode())
+    return study
+
+
+def _points(
+    experiment: Experiment,
+    study: RlhfStudyConfig,
+    path: Path,
+    rewards: dict[int, tuple[RewardModel, float]],
+) -> Iterator[StudyPoint]:
+    """Train one policy; yield where it stood. Reward models are kept in `rewards`."""
+    config, n = configs(experiment, study), experiment.n_pairs
+    policy, tokenizer = load_pretrained(config.policy)
+    start, _ = load_pretrained(config.policy)
+    found = collected(path, config, policy, tokenizer)
+    few = Preferences(train=found.train[:n], valid=found.valid)
+    if n not in rewards:
+        model = teach(config, policy, tokenizer, few).model
+        worth = measure_reward(model, tokenizer, few.valid)
+        rewards[n] = model, worth.accuracy.rate
+    model, accuracy = rewards[n]
+    proxy = text_reward(model, tokenizer, chat=has_chat_tokens(tokenizer))
+    watched = _Watched(proxy)
+    seen: list[tuple[int, dict[str, float]]] = []
+
+    def watch(record: Record) -> None:
+        if not isinstance(record, Evaluation):
+            return
+        if experiment.method == "dpo":
+            prompts = exam_prompts(study.n_judged, tokenizer)
+            most = config.max_new_tokens
+            judged = judge(policy, start, tokenizer, prompts, proxy, most)
+            seen.append((record.step, judged.summary()))
+        else:
+            found = {"gold": watched.gold, "kl": record.metrics["kl"]}
+            seen.append((record.step, found | {"proxy": record.metrics["reward"]}))
+
+    seeded = replace(config, seed=experiment.seed)
+    align(seeded, policy, tokenizer, few, model, progress=watch, proxy=watched)
+    for step, means in seen:
+        yield StudyPoint(
+            method=experiment.method,
+            n_pairs=n,
+            cost=experiment.cost,
+            seed=experiment.seed,
+            step=step,
+            kl=round(means["kl"], 4),
+            gold=round(means["gold"], 4),
+            proxy=round(means["proxy"], 4),
+            accuracy=round(accuracy, 4),
+        )
+
+
+class _Watched:
+    """A reward that remembers the gold reward of what it was last asked about."""
+
+    def __init__(self, proxy: RewardFunction) -> None:
+        self.proxy, self.gold = proxy, 0.0
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Tensor:
+        self.gold = batched(gold_reward)(prompts, texts).mean().item()
+        return self.proxy(prompts, texts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study from the command line; progress goes to standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="file of the results")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    run_rlhf_study(chosen.out, progress=lambda point: _say(point))
+
+
+def _say(point: StudyPoint) -> None:
+    sys.stderr.write(f"{point}\n")
+
+
+if __name__ == "__main__":
+    main()
