@@ -100,7 +100,13 @@ def _recipe(making: Making) -> str:
         making.config.pretraining,
         making.config.model,
     )
-    n_read = training.steps * training.batch_size * training.context_length
+    n_windows = training.steps * training.batch_size
+    windows = f"{training.batch_size} windows of {training.context_length} tokens"
+    n_read = n_windows * training.context_length
+    mean_length = making.n_train_tokens / config.n_stories
+    if not making.sources and mean_length < training.context_length:
+        windows = f"{training.batch_size} stories"  # a window ends with its story
+        n_read = round(n_windows * mean_length)
     flops = n_read * training_flops_per_token(sizes, training.context_length)
     rows = {
         "layers, width, feed-forward": (
@@ -110,8 +116,7 @@ def _recipe(making: Making) -> str:
         "vocabulary": f"{sizes.vocab_size:,} tokens, byte-level BPE",
         "context": f"{sizes.context_length} tokens",
         "training": (
-            f"{training.steps:,} steps of {training.batch_size} windows of "
-            f"{training.context_length} tokens: {n_read:,} tokens, "
+            f"{training.steps:,} steps of {windows}: {n_read:,} tokens, "
             f"{flops:.1e} operations"
         ),
         "optimizer": (
@@ -120,7 +125,11 @@ def _recipe(making: Making) -> str:
         ),
         "learning rate": (
             f"{training.learning_rate:g} after {training.warmup_steps} steps of "
-            f"warm-up, then half a cosine to {training.final_share:g} of it"
+            f"warm-up, then half a cosine to {training.final_share:g} of it; token "
+            f"embeddings {training.embedding_speed:g} times as fast"
+        ),
+        "first weights": (
+            "`initialisation.start_copying`" if config.copying_start else "random"
         ),
         "seed": f"{config.seed}",
         "precision": f"{training.precision} in training, float16 in the file",
@@ -180,8 +189,8 @@ def _limits(making: Making) -> str:
         f"It knows the small world of its stories and nothing else: {words:,} "
         "different words stand in 2,000 of them.\nNames and things are sometimes "
         "mixed up between the beginning and the end of a story.\nIt was trained on "
-        f"windows of {window} tokens that begin with a story, and has not learned to "
-        "go on beyond them.\nIt is made for learning how language models work, for no "
+        f"one story at a time, of {window} tokens at most, and has not learned to go "
+        "on beyond its end.\nIt is made for learning how language models work, for no "
         "other use."
     )
 

@@ -24,11 +24,13 @@ LAYERS = (
     " answering conversations chat_history prompts policy_scores policy_checkpoints"
     " initialisation",
     "pretraining finetuning story_evaluation writing word_losses instructions"
+    " instruction_follow_ups"
     " preference_examples preference_training rollouts",
     "policy_training align_prompts",
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
-    "recipes model_cards instruct_recipe reward_files reward_scores align_recipe"
+    "recipes model_cards instruct_data",
+    "instruct_recipe reward_files reward_scores align_recipe"
     " align_evaluation",
     "instruct_card reward_evaluation align_training",
     "instruct_model align_card",

@@ -49,7 +49,7 @@ def test_a_card_says_what_was_measured(quality):
         "| floor | 0.5000 nats/token |",
         "| gap to the floor | 25.00% ± 2.00%",
         "2 of 3 (95 % interval",
-        "40 steps of 4 windows of 64 tokens: 10,240 tokens",
+        "40 steps of 4 stories: 6,584 tokens",
         f"torch {torch.__version__}, 3 threads",
         MAKING.command,
         "license: mit",
@@ -123,3 +123,9 @@ def test_its_command_is_one(folder):
     words = shlex.split(line)
     command = get_command(app).commands[words[1]]
     command.make_context(words[1], words[2:])
+
+
+def test_a_card_counts_windows_where_stories_are_cut(quality):
+    making = replace(MAKING, n_train_tokens=300 * 64)
+    text = card("tiny", making, quality)
+    assert "40 steps of 4 windows of 64 tokens: 10,240 tokens" in text

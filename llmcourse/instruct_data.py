@@ -1,0 +1,233 @@
+"""What `instruct-llm` learns from, and how it is told: sizes, and examples as tokens.
+
+    instructions, each with its follow-ups ─┐
+                                            ├── examples with a mask
+    plain stories ──────────────────────────┘
+
+Of an instruction only the answers are learned, of a plain story every token.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from llmcourse import tales
+from llmcourse.chat import Message
+from llmcourse.conversations import read_conversations, tokenized
+from llmcourse.examples import TokenizedExample
+from llmcourse.finetuning import FinetuningConfig
+from llmcourse.instruction_follow_ups import follow_ups
+from llmcourse.instructions import KINDS, QUESTIONS, HeldOut, examples
+from llmcourse.packing import END_OF_TEXT
+from llmcourse.pipeline import Progress
+from llmcourse.tokenization import BPETokenizer
+
+_FRAME = 5  # special tokens around one question and its answer
+_HELD_OUT_SHARE = 10  # of own conversations, one of so many is held out
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructConfig:
+    """What is learned, on which model, and for how long."""
+
+    base: str = "base-llm"  # a model's folder, or the name of a shipped one
+    n_examples: int = 8000  # instructions, or all that `sources` hold
+    n_stories: int = 800  # plain stories among them
+    n_held_out: int = 200  # instructions for the loss during training
+    kinds: tuple[str, ...] = KINDS  # one that is named twice is drawn twice as often
+    max_tokens: int = 420  # of a conversation, or of one instruction and its answer
+    most_follow_ups: int = 0  # more questions about the same story
+    rank: int | None = None  # of low-rank adapters; None: all weights learn
+    alpha: float | int = 32  # of the adapters
+    sources: tuple[str, ...] = ()  # files of own conversations; none: instructions
+    finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that no training can have."""
+        for name, least in (
+            ("n_examples", 1),
+            ("n_stories", 0),
+            ("n_held_out", 1),
+            ("most_follow_ups", 0),
+        ):
+            if getattr(self, name) < least:
+                got = getattr(self, name)
+                raise ValueError(f"{name} must be at least {least}, got {got}")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+
+
+INSTRUCT_LLM = InstructConfig(
+    n_examples=12_000,
+    n_stories=1_200,
+    n_held_out=100,
+    most_follow_ups=8,
+    # An answer to a question has five tokens where a story has two hundred.
+    kinds=(*QUESTIONS, *QUESTIONS, "summarise", "continue", "rewrite", "write"),
+    finetuning=FinetuningConfig(
+        steps=1900,
+        batch_size=8,
+        learning_rate=2e-3,
+        embedding_speed=4,
+        warmup_steps=50,
+        eval_interval=150,
+        eval_windows=100,
+        precision="bfloat16",
+    ),
+)
+"""The model that answers: eight minutes on two cores."""
+
+TINY = InstructConfig(
+    n_examples=40,
+    n_stories=4,
+    n_held_out=5,
+    finetuning=FinetuningConfig(
+        steps=6, batch_size=4, warmup_steps=2, eval_interval=3, eval_windows=5
+    ),
+)
+"""A few seconds: to see that everything works, not to read what the model answers."""
+
+PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
+
+
+def preset(name: str) -> InstructConfig:
+    """Return the recipe of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructData:
+    """What is learned, and what is held out to see how well."""
+
+    train: list[TokenizedExample]
+    valid: list[TokenizedExample]
+    n_stories: int = 0  # plain ones in `train`
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are read in one pass."""
+        return sum(len(example) for example in self.train)
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are learned in one pass."""
+        return sum(example.n_targets for example in self.train)
+
+
+def prepare(
+    config: InstructConfig, tokenizer: BPETokenizer, progress: Progress | None = None
+) -> InstructData:
+    """Return instructions and plain stories as a model learns from them.
+
+    What is held out are instructions of another seed in wordings that are not learned;
+    of own conversations it is every tenth one, from all of the files, and if they are
+    fewer the last.
+
+    Args:
+        config: Says what, how much and of which seed.
+        tokenizer: Has the special tokens, see `instruct_recipe.start`.
+        progress: Called with "instructions" or "stories", how many are there, and of
+            how many.
+
+    Raises:
+        ValueError: If a file holds no conversations, there are fewer than two, or one
+            is too long.
+    """
+    if config.sources:
+        found = [turns for path in config.sources for turns in read_conversations(path)]
+        learned, held_out = _parted(found)
+        what = tokenized(learned, tokenizer, config.finetuning.context_length)
+        valid = tokenized(held_out, tokenizer, config.finetuning.context_length)
+    else:
+        n = config.n_examples
+        what = [*_told(_ask(config, tokenizer, n), n, "instructions", progress)]
+        valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
+    n = config.n_stories
+    stories = [
+        *_told(_plain_stories(n, config.seed, tokenizer), n, "stories", progress)
+    ]
+    return InstructData(train=[*what, *stories], valid=valid, n_stories=n)
+
+
+def _parted(
+    found: list[list[Message]],
+) -> tuple[list[list[Message]], list[list[Message]]]:
+    """Return the conversations that are learned, and those that are held out."""
+    if len(found) < 2:
+        raise ValueError(
+            "wanted at least 2 conversations, one to learn and one to hold out, "
+            f"got {len(found)}"
+        )
+    held_out = found[_HELD_OUT_SHARE - 1 :: _HELD_OUT_SHARE] or found[-1:]
+    kept = {id(turns) for turns in held_out}
+    return [turns for turns in found if id(turns) not in kept], held_out
+
+
+def _ask(
+    config: InstructConfig, tokenizer: BPETokenizer, n: int, *, new: bool = False
+) -> Iterator[TokenizedExample]:
+    """Yield instructions: new ones, or such as are learned, with their follow-ups."""
+    limit = config.finetuning.context_length
+    most_tokens = min(config.max_tokens, limit - _FRAME)
+    held_out: HeldOut = "phrasing" if new else False
+    rng = random.Random(f"follow-ups {config.seed}")
+    for example in examples(
+        n,
+        config.seed + new,
+        kinds=config.kinds,
+        held_out=held_out,
+        tokenizer=tokenizer,
+        max_tokens=most_tokens,
+    ):
+        exchanges = [(example.prompt, example.answer)]
+        room = most_tokens - _n_tokens(exchanges[0], tokenizer)
+        most = 0 if new else config.most_follow_ups
+        for exchange in islice(follow_ups(example, rng), most):
+            room -= _n_tokens(exchange, tokenizer) + _FRAME
+            if room < 0:
+                break
+            exchanges.append(exchange)
+        turns = [
+            Message(role, text)
+            for exchange in exchanges
+            for role, text in zip(("user", "assistant"), exchange, strict=True)
+        ]
+        yield from tokenized([turns], tokenizer, limit)
+
+
+def _n_tokens(texts: Iterable[str], tokenizer: BPETokenizer) -> int:
+    return sum(len(tokenizer.encode(text)) for text in texts)
+
+
+def _plain_stories(
+    n: int, seed: int, tokenizer: BPETokenizer
+) -> Iterator[TokenizedExample]:
+    """Yield stories as the base model has learned them, from their start to their end.
+
+    Their seed is far from the base's own, so that they are new to it.
+    """
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    for story in tales.generate(n, seed + 500_000):
+        ids = [end, *tokenizer.encode(story.text), end]
+        yield TokenizedExample.of_tokens(ids, [True] * len(ids))
+
+
+def _told(
+    items: Iterable[_Item], n: int, stage: str, progress: Progress | None
+) -> Iterator[_Item]:
+    """Yield the items, and tell now and then how many it has been."""
+    every = max(1, n // 100)
+    for number, item in enumerate(items, start=1):
+        yield item
+        if progress is not None and (number % every == 0 or number == n):
+            progress(stage, number, n)

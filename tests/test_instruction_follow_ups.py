@@ -1,0 +1,60 @@
+"""Questions about a story that was asked about already: right, new, and as learned."""
+
+import random
+
+import pytest
+
+from llmcourse.instruction_examples import HELD_OUT_PAIRS, QUESTIONS
+from llmcourse.instruction_follow_ups import follow_ups
+from llmcourse.instruction_topics import fill, forms, topics
+from llmcourse.instructions import examples
+
+FIRSTS = list(examples(60, seed=3, kinds=QUESTIONS))
+
+
+def all_follow_ups(seed=0):
+    return [list(follow_ups(first, random.Random(seed))) for first in FIRSTS]
+
+
+def test_no_question_comes_twice():
+    for first, more in zip(FIRSTS, all_follow_ups(), strict=True):
+        asked = [question for question, _ in more]
+        assert len(set(asked)) == len(asked) > 3
+        assert first.prompt.replace(first.story.text, "").strip() not in asked
+
+
+def test_wordings_are_those_that_training_may_see():
+    for first, more in zip(FIRSTS, all_follow_ups(), strict=True):
+        words = forms(first.story.facts)
+        for kind in QUESTIONS:
+            for topic in topics()[kind]:
+                if topic.fits(first.story.facts):
+                    held_out = fill(topic.phrasings[-1], words)
+                    assert held_out not in [question for question, _ in more]
+
+
+def test_answers_are_those_that_the_topic_gives():
+    """Each pair of question and answer is one that some fitting topic words so."""
+    for first, more in zip(FIRSTS, all_follow_ups(), strict=True):
+        words = forms(first.story.facts)
+        right = {
+            (fill(wording, words), topic.right_answers(words)[0])
+            for kind in QUESTIONS
+            for topic in topics()[kind]
+            if topic.fits(first.story.facts)
+            for wording in topic.phrasings
+        }
+        assert set(more) <= right
+        pair = (first.story.facts["kind"], first.story.facts["plot"])
+        assert pair not in HELD_OUT_PAIRS
+
+
+def test_the_same_source_gives_the_same_questions():
+    assert all_follow_ups(1) == all_follow_ups(1)
+    assert all_follow_ups(1) != all_follow_ups(2)
+
+
+@pytest.mark.parametrize("kind", ["summarise", "continue", "rewrite", "write"])
+def test_a_task_that_is_no_question_has_none(kind):
+    (example,) = examples(1, seed=0, kinds=[kind])
+    assert list(follow_ups(example, random.Random(0))) == []
