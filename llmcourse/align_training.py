@@ -191,23 +191,8 @@ def align(
     chat, training = has_chat_tokens(tokenizer), config.training
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
-        train, valid = (
-            tokenize_pairs(part, tokenizer, chat=chat)
-            for part in (found.train, found.valid)
-        )
-        history = dpo(
-            policy,
-            train,
-            valid[: training.eval_windows],
-            training,
-            generator,
-            progress=progress,
-            checkpoint_folder=checkpoint_folder,
-            checkpoint_interval=training.eval_interval,
-            reference=_copy(policy),
-            tokenizer=tokenizer_fingerprint(tokenizer),
-        )
-        return [*history.updates, *history.evaluations]
+        places = checkpoint_folder, progress
+        return _dpo(training, policy, tokenizer, found, generator, *places)
     records: list[Record] = []
 
     def tell(iteration: PolicyIteration) -> None:
@@ -229,6 +214,34 @@ def align(
     else:
         ppo(policy, prompts, reward, training, generator, **options)
     return records
+
+
+def _dpo(
+    training: DPOConfig,
+    policy: Transformer,
+    tokenizer: BPETokenizer,
+    found: Preferences,
+    generator: torch.Generator,
+    checkpoint_folder: str | Path | None,
+    progress: Told | None,
+) -> list[Record]:
+    train, valid = (
+        tokenize_pairs(part, tokenizer, chat=has_chat_tokens(tokenizer))
+        for part in (found.train, found.valid)
+    )
+    history = dpo(
+        policy,
+        train,
+        valid[: training.eval_windows],
+        training,
+        generator,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=training.eval_interval,
+        reference=_copy(policy),
+        tokenizer=tokenizer_fingerprint(tokenizer),
+    )
+    return [*history.updates, *history.evaluations]
 
 
 def as_record(iteration: PolicyIteration) -> Evaluation:

@@ -1,0 +1,167 @@
+"""From a recipe to two folders: what is in them, what the cards say, how it goes on."""
+
+import json
+import re
+from functools import partial
+
+import pytest
+import torch
+from align_cases import METHODS, config_of, want_length
+from chat_cases import base, chatty
+
+from llmcourse import align_model
+from llmcourse.align_evaluation import judge
+from llmcourse.align_model import AlignExam, make_aligned, measure_reward
+from llmcourse.align_prompts import exam_prompts
+from llmcourse.align_training import collected
+from llmcourse.answering import has_chat_tokens
+from llmcourse.instruction_evaluation import instruction_scores
+from llmcourse.preferences import agreement_rate
+from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.reward_files import load_reward_model
+from llmcourse.reward_scores import text_reward
+from llmcourse.training_log import Evaluation
+
+EXAM = AlignExam(n_prompts=3, n_per_kind=1, seed=5)
+QUICK = AlignExam(n_prompts=2, n_per_kind=0)
+COMMAND = "llmcourse align --preset tiny --out run/"
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory):
+    place = tmp_path_factory.mktemp("policies")
+    save_pretrained(*base(), place / "base")
+    save_pretrained(*chatty(), place / "chat")
+    return place
+
+
+@pytest.fixture(scope="module")
+def made(policies, tmp_path_factory):
+    """The folder of a small run, its config and its quality; few kinds are asked."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    config = config_of("grpo", str(policies / "chat"))
+    few = partial(instruction_scores, kinds=("who", "list"))
+    with pytest.MonkeyPatch.context() as patch:
+        want_length(patch)
+        patch.setattr(align_model, "instruction_scores", few)
+        quality = make_aligned(
+            config, folder, names=("judge", "small"), command=COMMAND, exam=EXAM
+        )
+    return folder, config, quality
+
+
+@pytest.fixture(autouse=True)
+def long_is_good(monkeypatch):
+    want_length(monkeypatch)
+
+
+def test_the_folders_hold_both_models(made):
+    folder, config, _ = made
+    policy, tokenizer = load_pretrained(folder / "model")
+    assert has_chat_tokens(tokenizer)
+    assert (folder / "model" / "generation_config.json").is_file()
+    settings = json.loads((folder / "model/tokenizer_config.json").read_text())
+    assert "<|assistant|>" in settings["chat_template"]
+    reward_model, _ = load_reward_model(folder / "reward" / "model")
+    assert reward_model.pooling == "mean"
+    start, _ = load_pretrained(config.policy)
+    moved = [
+        name
+        for name, weight in policy.state_dict().items()
+        if not torch.equal(weight, start.state_dict()[name].half().float())
+    ]
+    assert moved
+
+
+def test_quality_is_of_the_weights_in_the_files(made):
+    folder, config, quality = made
+    start, tokenizer = load_pretrained(config.policy)
+    policy, _ = load_pretrained(folder / "model")
+    reward_model, _ = load_reward_model(folder / "reward" / "model")
+    proxy = text_reward(reward_model, tokenizer, chat=True)
+    prompts, most = exam_prompts(3, tokenizer), config.max_new_tokens
+    again = judge(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
+    assert dict(quality.after) == again.summary()
+    assert quality.gold.after == pytest.approx(again.gold.mean().item())
+    pairs = collected(folder / "pairs.jsonl", config, start, tokenizer).valid
+    assert quality.reward == measure_reward(reward_model, tokenizer, pairs)
+    assert quality.reward.ceiling == agreement_rate(pairs)
+    scores = instruction_scores(
+        policy,
+        tokenizer,
+        1,
+        EXAM.seed,
+        splits=("held-out wordings",),
+        kinds=("who", "list"),
+    )
+    assert quality.scores == scores
+    found = json.loads(json.dumps(quality.to_json()))
+    assert {"before", "after", "gold", "reward_model"} < set(found)
+
+
+def test_the_cards_say_what_was_measured(made):
+    folder, _, quality = made
+    text = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    gold, after = quality.gold, quality.after
+    for found in (
+        "# small\n",
+        f"| gold reward | {gold.before:.2f} | {gold.after:.2f} of 10 points |",
+        f"{gold.in_sd:+.2f} standard deviations of the start |",
+        f"| KL from the start | 0 | {after['kl']:.1f} nats per answer |",
+        "| instructions, held-out wordings | 0.0 % of 2 (0 % … 66 %) |",
+        "| method | GRPO |",
+        "| iterations | 2 |",
+        "5 orders to write a story, each answered 4 times",
+        "agrees with it in 85 % of pairs",
+        COMMAND,
+    ):
+        assert found in text, found
+    text = (folder / "reward/model/README.md").read_text(encoding="utf-8")
+    accuracy = quality.reward.accuracy
+    for found in (
+        "# judge\n",
+        f"| {100 * accuracy.rate:.1f} % of {accuracy.n} held-out pairs (",
+        "ceiling",
+        "2 steps of 4 pairs",
+        "read from the mean over all tokens",
+        COMMAND,
+    ):
+        assert found in text, found
+    for name in ("model", "reward/model"):
+        text = (folder / name / "README.md").read_text(encoding="utf-8")
+        for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("name", ["model", "reward/model"])
+def test_the_cards_code_runs(made, capsys, name):
+    text = (made[0] / name / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(code.replace("FOLDER", str(made[0] / name)), "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_run_goes_on_to_the_same_bytes(policies, tmp_path, method):
+    config = config_of(method, str(policies / "base"))
+
+    def stop(record):
+        if isinstance(record, Evaluation) and record.step == 1:
+            raise KeyboardInterrupt
+
+    whole = make_aligned(config, tmp_path / "whole", exam=QUICK)
+    for when in ("teaching", "progress"):
+        with pytest.raises(KeyboardInterrupt):
+            make_aligned(config, tmp_path / "parts", exam=QUICK, **{when: stop})
+        assert not (tmp_path / "parts" / "model").exists()
+    again = make_aligned(config, tmp_path / "parts", exam=QUICK)
+    assert again.to_json() == whole.to_json()
+    for name in ("model", "reward/model"):
+        ours, theirs = (
+            (tmp_path / part / name / "model.safetensors").read_bytes()
+            for part in ("parts", "whole")
+        )
+        assert ours == theirs
+    assert whole.scores is None
+    card = (tmp_path / "whole/model/README.md").read_text(encoding="utf-8")
+    assert "first words of stories" in card
