@@ -102,6 +102,8 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
     pooling = found.settings.get("reward_pooling", "last")
+    if pooling not in ("last", "mean"):
+        raise ValueError(f"reward_pooling must be 'last' or 'mean', got {pooling!r}")
     model = RewardModel(found.model, torch.Generator(), pooling)
     with torch.no_grad():
         model.head.weight.copy_(head)

@@ -2,17 +2,25 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
+from align_cases import want_length
 from chat_cases import base, chatty
 from typer.testing import CliRunner
 
-from llmcourse import cli
+from llmcourse import align_model, cli
+from llmcourse.align_model import AlignExam, measure_reward
+from llmcourse.align_recipe import TINY, held_out_pairs
 from llmcourse.cli import evaluate as one
 from llmcourse.cli import evaluate_all as command
 from llmcourse.instruct_model import Exam
 from llmcourse.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.pretrained import save_pretrained
+from llmcourse.reward_files import load_reward_model as load
+from llmcourse.reward_files import save_reward_model
+from llmcourse.reward_model import RewardModel
 
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
 
@@ -94,3 +102,33 @@ def test_neither_model_nor_all_is_refused(monkeypatch, capsys):
         cli.main()
     assert end.value.code == 1
     assert "wanted --model or --all, got neither" in capsys.readouterr().err
+
+
+def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_path):
+    want_length(monkeypatch)
+    folder = tmp_path / "reward-model"
+    model = RewardModel.from_model(chatty()[0], torch.Generator().manual_seed(0))
+    save_reward_model(model, chatty()[1], folder)
+    shipped["aligned-llm"] = chatty()
+    small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
+    monkeypatch.setattr(command, "_recipe", lambda: small)
+    monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
+    monkeypatch.setattr(command, "AlignExam", lambda: AlignExam(n_prompts=2))
+    monkeypatch.setattr(align_model, "instruction_scores", command.instruction_scores)
+    monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, command.REWARD])
+    result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert "skipped" not in result.stdout
+    last = result.stdout.partition("reward-model:")[2]
+    pairs = held_out_pairs(small, *chatty())
+    rate = 100 * measure_reward(load(folder)[0], chatty()[1], pairs).accuracy.rate
+    assert f"{rate:.1f} % of {len(pairs)} held-out pairs as the annotator" in last
+    last = last.partition("aligned-llm:")[2]
+    for words in (
+        "gold reward: ",
+        "+0.00 standard deviations",
+        "instructions before, held-out wordings: 50.0 % of 8",
+        "instructions after, held-out wordings: 50.0 % of 8",
+        "forgotten: 2 plain stories cost",
+    ):
+        assert words in last, words

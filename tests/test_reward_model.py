@@ -50,9 +50,9 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make_model(seed=0, family="llama"):
+def make_model(seed=0, family="llama", pooling="last"):
     model = Transformer(replace(SIZES, family=family), seeded(seed))
-    return RewardModel.from_model(model, seeded(seed))
+    return RewardModel.from_model(model, seeded(seed), pooling)
 
 
 def make_pairs(n=11, seed=0):
@@ -102,6 +102,10 @@ def test_worked_example_of_a_head():
     for last in (0, 2, 4):
         found = reward_model(TEXTS[0][None], torch.tensor([last]))
         torch.testing.assert_close(found, 2 * features[:, last, 7] - 3)
+    mean = RewardModel(model, pooling="mean")
+    mean.load_state_dict(reward_model.state_dict())
+    found = mean(TEXTS[0][None], torch.tensor([2]))
+    torch.testing.assert_close(found, 2 * features[:, :3, 7].mean(dim=1) - 3)
 
 
 def test_worked_example_of_learning_what_is_preferred():
@@ -115,9 +119,10 @@ def test_worked_example_of_learning_what_is_preferred():
 # Law
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_what_comes_after_the_last_token_has_no_influence(family):
-    model = make_model(family=family)
+def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
+    model = make_model(family=family, pooling=pooling)
     ids, last = pad_texts(TEXTS)
     found = model(ids, last)
     for n, text in enumerate(TEXTS):

@@ -129,6 +129,20 @@ def test_a_model_that_knows_the_probabilities_is_calibrated():
     assert expected_calibration_error(doubled) > error + 0.03
 
 
+def test_a_folder_says_what_of_a_text_is_read(tokenizer, tmp_path):
+    model = make_model()
+    model.pooling = "mean"
+    save_reward_model(model, tokenizer, tmp_path)
+    again, _ = load_reward_model(tmp_path)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    path = tmp_path / "config.json"
+    text = path.read_text(encoding="utf-8")
+    assert '"mean"' in text
+    path.write_text(text.replace('"mean"', '"first"'), encoding="utf-8")
+    with pytest.raises(ValueError, match="'last' or 'mean', got 'first'"):
+        load_reward_model(tmp_path)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_load_gives_back_what_was_saved(tokenizer, tmp_path, family):
     model = make_model(family)
