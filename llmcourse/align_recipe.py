@@ -73,26 +73,26 @@ class AlignConfig:
 
 
 _REWARD = RewardConfig(
-    steps=190,
+    steps=285,
     batch_size=16,
-    learning_rate=5e-4,
+    learning_rate=7e-4,
     warmup_steps=20,
     eval_interval=95,
     eval_windows=100,
     precision="bfloat16",
 )
-_POLICY = {"iterations": 30, "max_new_tokens": 260, "learning_rate": 5e-4}
+_POLICY = {"iterations": 40, "epochs": 1, "max_new_tokens": 260}
 ALIGNED_LLM = {
     "ppo": AlignConfig(reward=_REWARD, training=PPOConfig(**_POLICY)),
     "grpo": AlignConfig(reward=_REWARD, training=GRPOConfig(**_POLICY)),
     "dpo": AlignConfig(
         reward=_REWARD,
         training=DPOConfig(
-            steps=190,
+            steps=375,
             batch_size=16,
             learning_rate=2e-4,
             warmup_steps=20,
-            eval_interval=95,
+            eval_interval=125,
             eval_windows=64,
             precision="bfloat16",
         ),
