@@ -6,6 +6,9 @@ takes about twenty minutes on one core and goes on where it was stopped. All mod
 have two layers and the tokenizer of `base-llm`; each reads a story once, if at all, and
 each has a schedule of its own that ends at zero. The chapter *pretraining* fits what
 comes out, see `scaling`.
+
+The stored results are of windows that ran on into the next story where one was shorter.
+Windows now end with their story, so a repeat reads a little less than is written down.
 """
 
 import argparse
