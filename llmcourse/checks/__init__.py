@@ -24,6 +24,12 @@ from llmcourse.checks.fine_tuning import (
     merge_adapter,
     most_learned,
 )
+from llmcourse.checks.instruction_tuning import (
+    answer_mask,
+    count_targets,
+    disarm,
+    stories_for_share,
+)
 from llmcourse.checks.pipeline import bigram_probs, shift
 from llmcourse.checks.pretraining import (
     accumulate,
@@ -50,6 +56,7 @@ from llmcourse.checks.transformer import (
 __all__ = [
     "accumulate",
     "adapter_parameters",
+    "answer_mask",
     "attention_head",
     "best_size",
     "bigram_probs",
@@ -57,8 +64,10 @@ __all__ = [
     "choose_bands",
     "containment",
     "count_examples",
+    "count_targets",
     "cross_entropy",
     "digit_groups",
+    "disarm",
     "encode_pretoken",
     "find_leaks",
     "first_direction",
@@ -75,6 +84,7 @@ __all__ = [
     "predict_pieces",
     "rope_score",
     "shift",
+    "stories_for_share",
     "trapezoid",
     "write_with_cache",
 ]
