@@ -25,7 +25,6 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,6 +33,7 @@ from llmcourse import accounting, attention, checks, norms, plotting, positions,
 from llmcourse.inspection import attention_weights, hidden_states
 from llmcourse.ngrams import NGramModel
 from llmcourse.pretrained import load_pretrained
+from llmcourse.recipes import BASE_LLM
 from llmcourse.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transformer
 from llmcourse.widgets import AttentionExplorer
 
@@ -70,9 +70,9 @@ def to_words(text):
     return re.findall(r"\w+|[^\w\s]", text)
 
 
-known, new = list(tales.generate(2000, seed=0)), list(tales.generate(100, seed=1))
-names = sorted({tale.facts["hero"] for tale in known})
-texts = [" ".join(to_words(tale.text)) for tale in known]
+told, new = list(tales.generate(2000, seed=0)), list(tales.generate(100, seed=1))
+names = sorted({tale.facts["hero"] for tale in told})
+texts = [" ".join(to_words(tale.text)) for tale in told]
 returns = []  # of a hero: the words before, the name
 for tale in new:
     row, name = to_words(tale.text), tale.facts["hero"]
@@ -400,6 +400,11 @@ for part, n in accounting.parameter_counts(gpt2.config).items():
 # A model that is to predict the next token must not see it.
 # The {term}`causal mask` is there to ensure that, and the next cell checks the whole model from outside.
 # It changes one token of nine, each in turn, and marks the positions whose logits move.
+#
+# That nobody sees the future makes writing cheap.
+# What a position has computed is never changed by what is appended, so its keys and values can be kept: that is the {term}`key-value cache`.
+# The cell also feeds a model one token at a time, each read once, and gets the logits of the whole.
+# Then it counts the arithmetic of writing a hundred tokens, with the cache and by reading everything again for each.
 
 # %%
 before = model(ids[None])[0]
@@ -410,16 +415,6 @@ for t in range(len(ids)):
     assert moved.tolist() == [False] * t + [True] * (len(ids) - t)
     print("".join("■" if each else "·" for each in moved), f" token {t + 1} changed")
 
-# %% [markdown]
-# Whatever is changed, all positions from there on move, and none before.
-# So one pass over a text of $T$ tokens is $T$ honest predictions at once, which is what makes training cheap.
-#
-# It makes writing cheap, too.
-# What a position has computed is never changed by what is appended, so its keys and values can be kept: that is the {term}`key-value cache`.
-# The next cell feeds a model one token at a time, each read once, and gets the logits of the whole.
-# Then it counts the arithmetic of writing a hundred tokens, with the cache and by reading everything again for each.
-
-# %%
 cache = model.new_cache()
 pieces = [model(ids[None, t : t + 1], cache)[0] for t in range(len(ids))]
 assert_close(torch.cat(pieces), before)
@@ -430,6 +425,9 @@ print(f"and takes {cache.n_bytes / 2**10:.0f} KiB for {cache.capacity} positions
 assert cache.n_bytes == accounting.kv_cache_bytes(model.config, cache.capacity)
 
 # %% [markdown]
+# Whatever is changed, all positions from there on move, and none before.
+# So one pass over a text of $T$ tokens is $T$ honest predictions at once, which is what makes training cheap; and nearly all of the arithmetic of writing is spared, for some memory.
+#
 # ### What it costs
 #
 # All sizes are known, so all costs are, too.
@@ -453,14 +451,14 @@ for part in ("embedding", "positions", "attention", "feed_forward", "norms"):
     shares = [each.get(part, 0) / sum(each.values()) for each in counts]
     print(f"{part:13}", *(f"{share:13.1%}" for share in shares))
     assert part != "embedding" or all(1 / 5 < share < 1 / 3 for share in shares)
-assert all(1.9 < each["feed_forward"] / each["attention"] < 3.1 for each in counts)
+assert all(1.5 < each["feed_forward"] / each["attention"] < 3.1 for each in counts)
 for model in (Transformer(TINY), base_llm):
     n = sum(weight.numel() for weight in model.parameters())
     assert n == accounting.n_parameters(model.config)
 
 # %% [markdown]
 # The embedding is between a fifth and a third of each: larger models were given larger vocabularies.
-# In the blocks the network has two to three times as many parameters as attention, and norms hardly count.
+# In the blocks the network has one and a half to three times as many parameters as attention, and norms hardly count.
 #
 # Then the arithmetic.
 # Each weight of a matrix is used once for each token, in one multiplication and one addition.
@@ -471,8 +469,8 @@ for model in (Transformer(TINY), base_llm):
 # %%
 def counted(model, n):
     """Return the FLOPs of reading n tokens, as torch counts them."""
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    counter, kernels = FlopCounterMode(display=False), torch.nn.attention
+    with torch.no_grad(), kernels.sdpa_kernel(kernels.SDPBackend.MATH), counter:
         model(torch.zeros(1, n, dtype=torch.long))
     return counter.get_total_flops()
 
@@ -646,131 +644,208 @@ assert induction[1].max() > 0.6 > induction[0].max()
 # ### What the heads of a trained model look at
 #
 # Back to the tales.
-# The heads of `base-llm` were never told what to look at; what did they settle on?
-# The next cell reads the hundred tales from the beginning of this chapter, and collects the weights that each head gives to three kinds of keys:
+# A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
+# Which heads of `base-llm` look at them?
+# The next two cells read the hundred tales from the beginning of this chapter, and collect the weights that each head gives to four kinds of keys.
+# For the first three, the head is asked from the places where such a word comes next, and stood before:
 #
-# - *the hero's name*, from the places where that name comes next,
-# - *the token before*,
-# - *the last full stop*.
+# - *the hero's name*, where it stood before,
+# - *a colour*, where this colour stood before,
+# - *a garment*, where this garment stood before,
+# - *the token before*, from everywhere.
+#
+# A head's score for a kind is its mean weight there.
 
 
 # %%
 def kinds_of(ids, name):
-    places, is_name = torch.arange(len(ids)), ids == name
-    last = torch.where(torch.isin(ids, stops), places, -1).cummax(dim=0).values
-    return {  # which keys each query would look at, (T, S)
-        "the hero's name": (is_name & is_name.roll(-1)[:, None]).tril(),
-        "the token before": places[:, None] - places == 1,
-        "the last full stop": places == last[:, None],
-    }
+    """Return which keys each query would look at, (T, S), for each kind."""
+    coming, places = ids.roll(-1), torch.arange(len(ids))
+    coming[-1] = -1  # nothing comes after the end
+    copies = (coming[:, None] == ids).tril()
+    sets = {"the hero's name": name, "a colour": colours, "a garment": garments}
+    kinds = {kind: copies & torch.isin(coming, x)[:, None] for kind, x in sets.items()}
+    return kinds | {"the token before": places[:, None] - places == 1}
 
 
-stops = torch.tensor([tokenizer.encode(mark)[0] for mark in ".!?"])
-rows, found = [], {}
-for tale in new:
-    ids = torch.tensor([end, *tokenizer.encode(tale.text)])
-    rows.append((ids, tokenizer.encode(" " + tale.facts["hero"])[0]))
-    weights = attention_weights(base_llm, ids)  # (L, H, T, S)
-    for kind, keys in kinds_of(*rows[-1]).items():
-        there = (weights * keys).sum(dim=-1)[..., keys.any(dim=-1)]  # (L, H, places)
-        found.setdefault(kind, []).append(there)
+def look(model, rows):
+    """Return the mean weight of each head on the keys of each kind, (L, H)."""
+    found = {}
+    for ids, name in rows:
+        weights = attention_weights(model, ids)  # (L, H, T, S)
+        for kind, keys in kinds_of(ids, name).items():
+            there = (weights * keys).sum(dim=-1)[..., keys.any(dim=-1)]
+            found.setdefault(kind, []).append(there)  # (L, H, places)
+    return {kind: torch.cat(each, dim=-1).mean(dim=-1) for kind, each in found.items()}
+
 
 # %% [markdown]
-# A head's score for a kind is its mean weight there, over all places that have something of that kind to look at.
-# The next cell names the best head of each kind, beside the median head, and shows them all in an explorer.
+# The second cell names the best two heads of each kind, beside the median head, and shows them all in an explorer.
 # It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
 # Move the token from which it looks; then choose another kind of head.
 # (`■` is the mark before the story.)
 
+
 # %%
-kinds = {kind: torch.cat(each, dim=-1).mean(dim=-1) for kind, each in found.items()}
-n_heads = base_llm.config.n_heads
-for kind, scores in kinds.items():
-    layer, head = divmod(int(scores.argmax()), n_heads)
-    best, median = scores.max(), scores.median()
-    place = f"layer {layer + 1}, head {head + 1}"
-    print(f"{kind:18} {place}: {best:.0%}, median head {median:.0%}")
-    assert best > 3 * median
-shown = [ids[:64] for ids, _ in rows[:3]]
-AttentionExplorer(
-    [["■ ", *(tokenizer.decode([i]) for i in ids.tolist()[1:])] for ids in shown],
-    [attention_weights(base_llm, ids) for ids in shown],
-    kinds,
-    query=int((rows[0][0] == rows[0][1]).nonzero()[1]),
+def first_ids(words):
+    return torch.tensor([tokenizer.encode(" " + word)[0] for word in sorted(words)])
+
+
+candidates, colours, garments = (
+    first_ids({tale.facts[fact] for tale in told})
+    for fact in ("hero", "shade", "garment")
 )
+texts = [torch.tensor([end, *tokenizer.encode(tale.text)]) for tale in new]
+rows = [(ids, first_ids([t.facts["hero"]])) for ids, t in zip(texts, new)]
+kinds, n_heads = look(base_llm, rows), base_llm.config.n_heads
+for kind, scores in kinds.items():
+    best = [divmod(i, n_heads) for i in scores.flatten().topk(2).indices.tolist()]
+    tops = "; ".join(f"layer {i + 1}, head {j + 1} {scores[i, j]:.0%}" for i, j in best)
+    print(f"{kind:16} {tops}; median {scores.median():.0%}")
+    assert (scores[2].max() > 0.7) == (kind != "the token before")
+pieces = [["■ ", *(tokenizer.decode([i]) for i in x[1:64].tolist())] for x in texts[:3]]
+weights = [attention_weights(base_llm, ids[:64]) for ids in texts[:3]]
+again = int((texts[0] == rows[0][1]).nonzero()[1])
+AttentionExplorer(pieces, weights, kinds, query=again)
 
 # %% [markdown]
 # *Question*: look from other places with the head that finds names.
 # What does it look at where no name comes next?
-# And do the other two kinds of head care about meaning, or about places only?
 #
+# The best heads of the first three kinds are all in the last layer, and give the word that is needed nearly all of their weight, while the median head gives it next to none.
+# Some serve two kinds: one head is among the best for colours and for garments.
+# For the token before there is no such specialist: its best head gives it less than a third.
+#
+# These are no induction heads.
 # The hero's name returns behind all sorts of words, so the word before it gives no hint.
-# The head that looks at it searches by kind, *the name, please*, where an induction head would search by the word before.
-# But a head that looks at a name need not be the one that writes it.
-# To know, take it away.
-# The next function silences some heads, by setting what they gathered to zero, and asks how often the hero's name still beats all other names where it returns.
-# That is the question that the n-grams were asked, but for names that begin a text or a quotation: without a space before them they are other tokens, and left out.
+# They search by kind, *the name, please*, or *the colour*, where an induction head would search by the word before.
+#
+# ### What was put there, and what was learned
+#
+# Did nobody tell these heads what to do?
+# Half of it, yes.
+# A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
+# `start_copying` of the module `initialisation` gave the second half to each head of the last layer, before the first step of training: $W_O = W_V^\top$, which adds to the stream a part of what was found, *as it is*.
+# ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
+#
+# Both halves can be measured, before training and after it, for the recipe fixes the start, and it can be made again.
+# *Looks* is the mean weight on the hero's name, as above.
+# *Hands on* gives a head the bare embedding of a name, and compares what it makes of it with the embeddings of all names: for what share of the names is the most similar one that name itself?
 
 
 # %%
 @torch.no_grad()
-def names_right(silent=()):
-    """Return the share of the hero's returns at which no other name is likelier."""
-    width, right = base_llm.config.d_head, []
-    outputs = [block.attention.output for block in base_llm.blocks]
+def handed_on(model, ids):
+    """Return the share of tokens that come out as they went in, (L, H)."""
+    table, answers = model.embedding.weight[ids], []
+    for block in model.blocks:
+        value = block.attention.value(block.attention_norm(table))
+        matrix = block.attention.output.weight.unflatten(-1, (n_heads, -1))
+        parts = value.unflatten(-1, (n_heads, -1))  # (tokens, H, d_head)
+        written = torch.einsum("nhd, ehd -> hne", parts, matrix)
+        answers.append((model.norm(written) @ table.T).argmax(dim=-1))  # (H, tokens)
+    return (torch.stack(answers) == torch.arange(len(ids))).float().mean(dim=-1)
 
-    def silence(module, inputs):
-        for layer, head in silent:
-            if module is outputs[layer]:
-                inputs[0][..., head * width : (head + 1) * width] = 0
 
-    hooks = [output.register_forward_pre_hook(silence) for output in outputs]
+pair = BASE_LLM.new_model(), base_llm
+looks = [look(each, rows[:30])["the hero's name"].mean(dim=1) for each in pair]
+hands = [handed_on(each, candidates).mean(dim=1) for each in pair]
+for part, (first, last) in {"looks": looks, "hands on": hands}.items():
+    for layer, (old, now) in enumerate(zip(first, last), start=1):
+        print(f"{part:8} in layer {layer}: {old:4.0%} → {now:.0%}")
+assert hands[0][2] > 0.95 and looks[0].max() < 0.05 < 0.4 < looks[1][2]
+
+# %% [markdown]
+# Before training every head of the last layer hands on every name as it is; this was put there.
+# But it looks at the name no more than any other head does, that is, hardly.
+# Training on text has taught it to look.
+# The handing on has even become a little less faithful, in heads that turned to other words.
+# In the first two layers heads neither look at the name nor hand it on.
+#
+# ### Take them away
+#
+# A head that looks at a name need not be the one that writes it.
+# To know, take it away.
+# The next function silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
+# Then it asks how often the right name beats all other names where the hero returns, and the right colour all other colours where a colour returns.
+# The first is the question that the n-grams were asked, but for names that begin a text or a quotation: without a space before them they are other tokens, and left out.
+#
+# Each head of the last layer counts as a *name head* or a *colour head*, whichever of the two it looks at more.
+
+
+# %%
+@torch.no_grad()
+def recalled(silent):
+    """Return the shares of names and of colours that come back right, in percent."""
+    pupil, _ = load_pretrained("base-llm")
+    for layer, head in silent:
+        matrix = pupil.blocks[layer].attention.output.weight
+        matrix.unflatten(-1, (n_heads, -1))[:, head] = 0
+    right = {"the hero's name": [], "a colour": []}
     for ids, name in rows:
-        logits = base_llm(ids[None])[0]
-        for place in (ids == name).nonzero()[1:]:
-            right.append(candidates[logits[place - 1, candidates].argmax()] == name)
-    for hook in hooks:
-        hook.remove()
-    return sum(right).item() / len(right)
+        logits, kinds = pupil(ids[None])[0], kinds_of(ids, name)
+        for kind, of in zip(right, (candidates, colours)):
+            at = kinds[kind].any(dim=-1).nonzero()[:, 0]
+            right[kind] += (of[logits[at][:, of].argmax(-1)] == ids[at + 1]).tolist()
+    return {kind: 100 * sum(each) / len(each) for kind, each in right.items()}
 
 
-# %% [markdown]
-# *Predict*: the two heads that look most at the hero's name are silenced, and then, for comparison, two others (three draws of them, averaged).
-# Which hurts more?
-
-# %% mystnb={"image": {"alt": "Six bars: how many of the hero's returns are named right. The n-grams of three lengths are near zero. base-llm is right nearly always. Without its two name heads it is near zero, too; without two others it is right nearly always."}}
-candidates = torch.tensor([tokenizer.encode(" " + name)[0] for name in names])
-ranking = kinds["the hero's name"].flatten().argsort(descending=True).tolist()
-ranking = [divmod(i, n_heads) for i in ranking]
-others = torch.randperm(len(ranking) - 2, generator=generator)[:6].view(3, 2) + 2
-share = {f"{n}-gram": part for n, part in ngram_share.items()}
-share["base-llm"] = whole = names_right()
-share["without its name heads"] = names_right(ranking[:2])
-without_others = [names_right([ranking[i] for i in draw]) for draw in others.tolist()]
-share["without two others"] = sum(without_others) / 3
-fig, ax = plt.subplots(figsize=(4, 2.5))
-plotting.plot_bars(ax, {k: 100 * v for k, v in share.items()}, "names right (%)", 0)
-assert whole > 0.95 and share["without two others"] > 0.9
-assert max(share["without its name heads"], *ngram_share.values()) < 0.1
+on_names, on_colours = (kinds[kind][2] for kind in ("the hero's name", "a colour"))
+order = on_names.argsort(descending=True).tolist()
+name_heads = [(2, head) for head in order if on_names[head] > on_colours[head]]
+colour_heads = [(2, head) for head in order if (2, head) not in name_heads]
 
 # %% [markdown]
-# The model nearly always brings back the right name, which no n-gram could.
-# It does so with two heads: without them it is as good as guessing, and without two others it does not even notice.
-# Looking at the weights gave the suspicion; taking the heads away tested it.
+# For comparison, as many heads of the first two layers are silenced as there are name heads.
+#
+# *Predict*: what is forgotten without the one head that looks most at names, without all name heads, without the colour heads?
+
+# %% mystnb={"image": {"alt": "Two panels of six bars: how many returns of the hero's name, and of a colour, are right. With all heads it is nearly all of both, and so it is without the best name head, and with only the best name head. Without all name heads hardly a name is right, and most colours are. Without the colour heads all names are right, and hardly a colour. Without as many heads in layers 1 and 2 both lose a little."}}
+drawn = torch.randperm(2 * n_heads, generator=generator)[: len(name_heads)].tolist()
+silenced = {
+    "all heads": [],
+    "without the best name head": name_heads[:1],
+    "with only the best name head": name_heads[1:],
+    f"without all {len(name_heads)} name heads": name_heads,
+    f"without the {len(colour_heads)} colour heads": colour_heads,
+    f"without {len(drawn)} in layers 1 and 2": [divmod(i, n_heads) for i in drawn],
+}
+right = {name: recalled(heads) for name, heads in silenced.items()}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.2), sharey=True)
+for ax, kind in zip(axes, right["all heads"]):
+    shares = {name: each[kind] for name, each in right.items()}
+    plotting.plot_bars(ax, shares, f"{kind}, right (%)", 0)
+axes[0].invert_yaxis()  # the two share it, and each has turned it over
+of_names, of_colours = zip(*(each.values() for each in right.values()))
+assert min(*of_names[:3], of_names[4]) > 90 > 15 > of_names[3]
+assert min(of_colours[:4]) > 75 > 25 > of_colours[4]
+assert 50 < of_names[5] < of_names[0] and 50 < of_colours[5] < of_colours[0]
+
+# %% [markdown]
+# The model brings back nearly every name, which no n-gram could.
+# Without its name heads it is hardly better than guessing, and yet most colours are still right; without its colour heads it is the other way round.
+# So the heads have divided the work by *what* they bring back, and this nobody told them.
+#
+# Nor is it one head for one fact.
+# Without the best name head hardly a name is lost, for the others stand in; and with it alone hardly one is lost either.
+# Whoever takes away a single head, and sees that nothing happens, must not conclude that it does nothing.
+#
+# Without as many heads of the first two layers a few of both are lost, though these look at neither.
+# What the last heads search for must be written into the stream before, and that is work of the layers below.
 #
 # ## Takeaways
 #
 # - Attention is an average of the past whose weights are chosen at every place, by how well keys fit the query; the mask keeps the future out, so one pass over a text gives as many honest predictions as it has tokens.
 # - Each part has a job: several heads look for several things, RoPE tells a head how far away a token is and nothing else, norms keep vectors at one size, the residual stream lets every layer add to what the others wrote, and the network works on each position by itself.
 # - Completing `A B … A` takes two layers of attention: the first writes *what came before me* into each position, the second looks for it.
-# - The heads of a trained model become specialists that nobody designed; what one is for is found by taking it away, not by looking at its weights alone.
+# - The heads of a trained model divide the work, and stand in for each other; in `base-llm` handing on was given at the start, and where to look was learned; what heads are for is found by taking them away, not by looking at their weights alone.
 # - Parameters and arithmetic follow from the sizes alone: about two operations for each parameter and token, plus a part that grows with the length of the text.
 #
 # *In practice* the models of today are this one, larger.
 # Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`, later versions with grouped queries {cite:p}`ainslie2023,grattafiori2024`.
 # The attention of long texts is computed in tiles, without ever holding the table of weights {cite:p}`dao2022`.
 # Some large models replace the feed-forward network by many, of which each token uses a few {cite:p}`shazeer2017`.
-# Training one of these on text is the subject of {doc}`pipeline`.
+# Training one of these on text is the subject of {doc}`pretraining`.
 #
 # ## Exercises
 #
@@ -938,5 +1013,5 @@ print(tokenizer.decode(write_with_cache(base_llm, ids, 12)))
 #
 # - Attention and the transformer: {cite:t}`vaswani2017`; the norm before each part: {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2019`.
 # - The parts: RMSNorm {cite:p}`zhang2019`, LayerNorm {cite:p}`ba2016`, GELU {cite:p}`hendrycks2016`, SwiGLU {cite:p}`shazeer2020`, RoPE {cite:p}`su2021`, grouped queries {cite:p}`ainslie2023`; Llama, which joins them: {cite:t}`touvron2023`.
-# - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`.
+# - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`; a start with heads that hand on what they find: {cite:t}`trockman2023`.
 # - Counting parameters and operations: {cite:t}`kaplan2020` and {cite:t}`hoffmann2022`.
