@@ -534,6 +534,7 @@ assert max(by_mean["name: she or he", name] for name in list(tables)[:2]) < 0.8
 
 # %% [markdown]
 # Before training the table knows nothing: neighbours and means are near chance.
+# (A mean that leaves the word itself out lies a little away from it, so where nothing is known it may do worse than chance.)
 # After it, the classes are nearly as clear as in skip-gram, although nobody asked for them.
 #
 # The rows about pronouns show what a task makes of the vectors.
