@@ -14,22 +14,36 @@ Times are the best of several, and both sides take turns, so that other work on 
 machine hits both. The script ends with an error if the logits or the greedily written
 ids differ.
 
-On one of two x86-64 cores with AVX-512, load 1 to 1.4, Python 3.11, torch 2.13,
-transformers 5.24:
+On one of two x86-64 cores with AVX-512, the other one busy, Python 3.11, torch 2.13,
+transformers 5.24; the last shape is base-llm's:
 
     418,272 parameters, vocabulary 2048, width 96, 2 layers
       tokens/s                  ours  theirs   ratio    peak
-      train 1 × 208 float32    22780   21454    1.06     57%
-      train 8 × 128 float32    21865   21264    1.03     51%
-      train 1 × 208 bfloat16   36033   30272    1.19     20%
-      train 8 × 128 bfloat16   37136   27021    1.37     20%
-      generate                  4105    2042    2.01
+      train 1 × 208 float32    13631   13288    1.03     49%
+      train 8 × 128 float32    19253   17995    1.07     65%
+      train 4 × 256 float32    17226   16847    1.02     65%
+      train 1 × 208 bfloat16   14458   13632    1.06     23%
+      train 8 × 128 bfloat16   27360   22144    1.24     40%
+      train 4 × 256 bfloat16   25137   20428    1.23     41%
+      generate                  1943     951    2.04
     922,752 parameters, vocabulary 1024, width 128, 4 layers
-      train 1 × 208 float32    11083   10574    1.05     63%
-      train 8 × 128 float32    11882   11053    1.07     63%
-      train 1 × 208 bfloat16   17788   14429    1.23     24%
-      train 8 × 128 bfloat16   23605   16568    1.42     30%
-      generate                  2064    1234    1.67
+      tokens/s                  ours  theirs   ratio    peak
+      train 1 × 208 float32     6501    6464    1.01     48%
+      train 8 × 128 float32     8784    9166    0.96     60%
+      train 4 × 256 float32     8106    8084    1.00     62%
+      train 1 × 208 bfloat16    7594    7269    1.04     26%
+      train 8 × 128 bfloat16   13721    9811    1.40     43%
+      train 4 × 256 bfloat16   13069   10289    1.27     46%
+      generate                   959     463    2.07
+    2,828,032 parameters, vocabulary 3072, width 256, 3 layers
+      tokens/s                  ours  theirs   ratio    peak
+      train 1 × 208 float32     3154    3168    1.00     60%
+      train 8 × 128 float32     3692    3498    1.06     68%
+      train 4 × 256 float32     3776    3566    1.06     74%
+      train 1 × 208 bfloat16    5040    4399    1.15     47%
+      train 8 × 128 bfloat16    7348    5560    1.32     66%
+      train 4 × 256 bfloat16    6610    4931    1.34     63%
+      generate                   427     281    1.52
 
 In float32 both spend most of the time in the same matrix products, so there is little
 to win; in bfloat16 writing out the scores of short sequences pays.
@@ -46,9 +60,11 @@ from transformers.utils import logging
 
 from llmcourse.accounting import forward_flops_per_token, n_parameters
 from llmcourse.generation import generate
+from llmcourse.memory import keep_freed_memory
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.pretrained import save_pretrained
 from llmcourse.pretraining import PretrainingConfig, make_optimizer, train_step
+from llmcourse.recipes import BASE_LLM
 from llmcourse.tales import generate as generate_tales
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -66,8 +82,9 @@ SHAPES = (
     TransformerConfig(
         vocab_size=1024, d_model=128, n_layers=4, d_ff=344, context_length=384
     ),
+    BASE_LLM.model,
 )
-TRAININGS = ((1, 208), (8, 128))  # windows in a batch, tokens in a window
+TRAININGS = ((1, 208), (8, 128), (4, 256))  # windows in a batch, tokens in a window
 NEW_TOKENS = 200
 
 
@@ -197,6 +214,7 @@ def compare_training(config: TransformerConfig, precision: Any) -> None:
 def main() -> None:
     """Print the tables."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # for both alike
     logging.disable_progress_bar()
     for config in SHAPES:
         print(
