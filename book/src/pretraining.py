@@ -295,7 +295,8 @@ _ = ax.set(ylim=(0, log_vocab * 1.08))
 # The curve falls steeply at first, and ends almost flat, far above the floor.
 # The falling learning rate has its share in that, but whoever does not know the floor would call this converged.
 #
-# What is still missing? The table says it by heap: the price of a word in nats at each moment, and in the last lines what the grammar itself pays, which nobody can beat.
+# What is still missing?
+# The table says it by heap: the price of a word in nats at each moment, and in the last lines what the grammar itself pays, which nobody can beat.
 # Below it, move through the same moments and read what the model wrote.
 
 # %% tags=["nbval-ignore-output"]
@@ -389,8 +390,7 @@ for name, pupil in pupils.items():
 
 
 # %% mystnb={"image": {"alt": "Two panels over the number of texts read, with one line for each start. Left: the price of the answer. From both it first rises. From the usual start it then comes down to the dotted line of chance and lies on it for thousands of texts, before it begins to fall; from the copying start it drops at once. Right: the share of attention on the colour. It jumps from near nothing to nearly all within the first thousand texts from the copying start; from the usual start it lies near zero for thousands of texts and then rises slowly."}}
-def lessons(pupil, curve):
-    generator = seeded()
+def lessons(pupil, curve, generator):
     for step in range(600):
         if step % 5 == 0:
             curve.append((16 * step, *judge_lookups(pupil)))
@@ -401,10 +401,10 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4))
 for (name, pupil), style in zip(pupils.items(), plotting.LINE_STYLES):
     speed, curve = 4 if name == "copying start" else 1, []
     lesson = replace(plan, steps=600, learning_rate=3e-3, warmup_steps=10)
-    learn(pupil, lessons(pupil, curve), replace(lesson, embedding_speed=speed))
+    taught = lessons(pupil, curve, seeded())
+    learn(pupil, taught, replace(lesson, embedding_speed=speed))
     read, prices, looks = zip(*curve)
-    left.plot(read, prices, style, label=name)
-    right.plot(read, looks, style, label=name)
+    _ = left.plot(read, prices, style, label=name), right.plot(read, looks, style)
     assert (prices[30] < 1) == (name == "copying start")
 left.axhline(torch.tensor(64.0).log(), color="0.45", linestyle=":")
 _ = left.set(xlabel="texts read", ylabel="answer (nats)", ylim=(0, None))
