@@ -27,13 +27,12 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmcourse import checks, corpus, pipeline, plotting, tales
+from llmcourse import checks, corpus, pipeline, plotting, tales, text_loss
 from llmcourse.accounting import n_parameters
 from llmcourse.ngrams import NGramModel
 from llmcourse.pipeline import SMALL, document_loss, token_array, write
 from llmcourse.pretrained import load_pretrained
 from llmcourse.pretraining import learning_rate, make_optimizer, pretrain
-from llmcourse.text_loss import document_prices
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 from llmcourse.widgets import SamplingExplorer
@@ -318,7 +317,7 @@ print("\n\n".join(stories))
 base, base_tokenizer = load_pretrained("base-llm")
 texts = [document.text for document in held_out]
 excess = {
-    name: (sum(document_prices(*pair, texts)[0]) - sum(prices)) / len(texts)
+    name: (sum(text_loss.document_prices(*pair, texts)[0]) - sum(prices)) / len(texts)
     for name, pair in {
         "a minute": (model, tokenizer),
         "half an hour": (base, base_tokenizer),
