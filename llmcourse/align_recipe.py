@@ -14,7 +14,7 @@ Source: Ouyang et al. (2022), section 3.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -81,7 +81,7 @@ _REWARD = RewardConfig(
     eval_windows=100,
     precision="bfloat16",
 )
-_POLICY = {"iterations": 40, "epochs": 1, "max_new_tokens": 260}
+_POLICY: dict[str, Any] = {"iterations": 40, "epochs": 1, "max_new_tokens": 260}
 ALIGNED_LLM = {
     "ppo": AlignConfig(reward=_REWARD, training=PPOConfig(**_POLICY)),
     "grpo": AlignConfig(reward=_REWARD, training=GRPOConfig(**_POLICY)),
@@ -100,7 +100,7 @@ ALIGNED_LLM = {
 }
 """The model that people like better, by method: a quarter of an hour on two cores."""
 
-_TINY = {
+_TINY: dict[str, Any] = {
     "n_prompts": 6,
     "n_held_out": 3,
     "max_new_tokens": 12,
@@ -109,7 +109,7 @@ _TINY = {
         steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_windows=4
     ),
 }
-_TINY_POLICY = {
+_TINY_POLICY: dict[str, Any] = {
     "iterations": 2,
     "prompts_per_iteration": 2,
     "answers_per_prompt": 2,

@@ -30,8 +30,7 @@ LAYERS = (
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
-    "instruct_recipe reward_files reward_scores align_recipe"
-    " align_evaluation",
+    "instruct_recipe reward_files reward_scores align_recipe align_evaluation",
     "instruct_card reward_evaluation align_training",
     "instruct_model align_card",
     "reward_card",
