@@ -7,7 +7,7 @@ rules of the endings begin; a mark takes no randomness, so the tales stay the sa
 >>> tale = draw_tale(random.Random(7))
 >>> tale.story == world().parse(f"{tale.beginning} {tale.end}")
 True
->>> make("summarise", tale, random.Random(7)).phrasing in (0, 1, 2)
+>>> make("summarise", tale, random.Random(7)).phrasing < 7  # the eighth is held out
 True
 """
 
@@ -160,9 +160,11 @@ def _question(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     if topic is None:
         return None
     accepted = topic.right_answers(tale.words)
-    # Training has both orders: the story first, or the question.
-    wordings = [f"{{story}}\n\n{question}" for question in topic.phrasings]
-    wordings[1] = f"{topic.phrasings[1]}\n\n{{story}}"
+    # Training has both orders: wordings 2, 5, … come before the story, others after it.
+    wordings = [
+        f"{question}\n\n{{story}}" if number % 3 == 2 else f"{{story}}\n\n{question}"
+        for number, question in enumerate(topic.phrasings)
+    ]
     return _Task(
         topic=topic.name,
         wordings=wordings,

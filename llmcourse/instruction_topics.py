@@ -6,6 +6,7 @@ are right, all as templates over the story's facts in the notation of the gramma
     who owner @ plot=stray                    kind, name, facts that must hold
         ? Who did the {stray} belong to?      wordings; the last one is held out
         ? Who had lost the {stray}?
+        ? Name the owner of the {stray}.
         = The {owner}.                        the answer; further ones are accepted, too
 
 So the data are a text file, as the world itself is. Ask something new there, or word

@@ -1,6 +1,8 @@
 """The file of what can be asked about a tale, and how its templates are filled."""
 
 import random
+import re
+from importlib import resources
 
 import pytest
 
@@ -87,14 +89,14 @@ def test_pronouns_are_those_of_the_story() -> None:
 
 
 def test_every_topic_is_well_formed() -> None:
-    """Two wordings to learn at least, and one held out; one answer or a list."""
+    """Seven wordings to learn and one held out; one answer or a list."""
     for kind, found in topics().items():
         for topic in found:
             if kind in ("summarise", "theme", "extra"):
                 assert topic.phrasings == ()
                 assert len(topic.answers) == 1
             else:
-                assert len(set(topic.phrasings)) == len(topic.phrasings) >= 3
+                assert len(set(topic.phrasings)) == len(topic.phrasings) == 8
                 assert kind == "task" or bool(topic.answers) != bool(topic.parts)
 
 
@@ -103,6 +105,24 @@ def test_held_out_wordings_stand_nowhere_else() -> None:
     held_out = {topic.phrasings[-1] for topic in found}
     trained = {text for topic in found for text in topic.phrasings[:-1]}
     assert not held_out & trained
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a text but for what stands in braces."""
+    return set(re.findall(r"[a-z]+", re.sub(r"\{[^}]*\}", " ", text.lower())))
+
+
+def test_held_out_wordings_have_no_word_of_their_own() -> None:
+    """Each word is in a wording that training has, or in the tales."""
+    source = resources.files("llmcourse").joinpath("data/tales.txt")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    known = words_of(" ".join(line for line in lines if line.startswith(" ")))
+    found = [topic for each in topics().values() for topic in each if topic.phrasings]
+    for topic in found:
+        known |= words_of(" ".join(topic.phrasings[:-1]))
+    assert "wording" not in known
+    for topic in found:
+        assert words_of(topic.phrasings[-1]) <= known, topic.phrasings[-1]
 
 
 def test_every_topic_fits_some_story_and_every_story_some_topic() -> None:
