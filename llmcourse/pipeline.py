@@ -31,7 +31,7 @@ from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 from llmcourse.writing import write as write
 
-STAGES_TO_COME = ("fine-tuning", "RLHF", "deployment")
+STAGES_TO_COME = ("RLHF", "deployment")
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
 

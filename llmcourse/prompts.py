@@ -1,7 +1,7 @@
 """Prompts: what is to be answered, as text for a reward and as ids for a policy.
 
-story_prompt   <|endoftext|> Once upon a time                        goes on
-chat_prompt    <|endoftext|> <|user|> Who …? <|end|> <|assistant|>   answers
+    story_prompt   <|endoftext|> Once upon a time                        goes on
+    chat_prompt    <|endoftext|> <|user|> Who …? <|end|> <|assistant|>   answers
 """
 
 from dataclasses import dataclass

@@ -123,7 +123,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # | 1. corpus | raw text | clean documents, parted for training and measuring | {doc}`corpus` |
 # | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
 # | 3. pretraining | the numbers | a model that continues text | this page |
-# | 4. fine-tuning | that model, instructions | a model that answers | to come |
+# | 4. fine-tuning | that model, instructions | a model that answers | {doc}`fine_tuning`, {doc}`instruction_tuning` |
 # | 5. RLHF | that model, comparisons | a model that answers as people prefer | to come |
 # | 6. deployment | any of these | a service | to come |
 
@@ -384,7 +384,7 @@ print("a line of code costs more than with no model at all:", foreign_loss > log
 # GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`; how to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
 # The loop is the one above, spread over thousands of processors.
 #
-# The stages still to come in this book:
+# The stages whose chapters are still to come:
 
 # %%
 print(", ".join(pipeline.STAGES_TO_COME))
