@@ -1,6 +1,6 @@
 """What a policy is asked while it learns what people prefer: stories, to order.
 
-    a model that answers    <|user|>Write a story about a girl named Mia …<|end|>
+    a model that answers    Write a story about a girl named Mia …
     a model that goes on    Once upon a time there was a
 """
 

@@ -1,7 +1,7 @@
 """Prompts: what is to be answered, as text for a reward and as ids for a policy.
 
-    story_prompt   <|endoftext|> Once upon a time                        goes on
-    chat_prompt    <|endoftext|> <|user|> Who …? <|end|> <|assistant|>   answers
+    story_prompt   the mark of a beginning, then: Once upon a time     goes on
+    chat_prompt    a user's turn, and the mark of the assistant's      answers
 """
 
 from dataclasses import dataclass
