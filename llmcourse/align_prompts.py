@@ -2,6 +2,8 @@
 
     a model that answers    Write a story about a girl named Mia …
     a model that goes on    Once upon a time there was a
+
+The prompts of the exam have seeds of their own.
 """
 
 import random

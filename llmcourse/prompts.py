@@ -2,6 +2,8 @@
 
     story_prompt   the mark of a beginning, then: Once upon a time     goes on
     chat_prompt    a user's turn, and the mark of the assistant's      answers
+
+Reward functions and policies are given the same prompts.
 """
 
 from dataclasses import dataclass
