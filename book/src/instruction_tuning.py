@@ -82,7 +82,7 @@ assert first_sentence(reply).lower() != "above the bakery."
 #
 # A conversation of two turns, written down as one row of tokens, with a mark before each turn that says who speaks, and one behind it:
 #
-# | token | `<|endoftext|>` | `<|user|>` | who | hid | ? | `<|end|>` | `<|assistant|>` | the | owl | . | `<|end|>` |
+# | token | `<\|endoftext\|>` | `<\|user\|>` | who | hid | ? | `<\|end\|>` | `<\|assistant\|>` | the | owl | . | `<\|end\|>` |
 # |---|---|---|---|---|---|---|---|---|---|---|---|
 # | probability | – | 1/8 | 1/8 | 1/8 | 1/8 | 1/8 | 1/8 | 1/2 | 1/4 | 1/2 | 1 |
 # | price, in $\ln 2$ | – | 3 | 3 | 3 | 3 | 3 | 3 | 1 | 2 | 1 | 0 |

@@ -36,6 +36,14 @@ def test_axe_finds_nothing(visit: Visit, axe: str, path: str, scheme: str) -> No
 
 
 @pytest.mark.parametrize("path", PAGES)
+def test_tables_are_tables(visit: Visit, path: str) -> None:
+    """A table with a bar too many in a cell is left as a paragraph full of bars."""
+    page = visit().open(path)
+    paragraphs = page.locator("article p").all_inner_texts()
+    assert [text for text in paragraphs if text.startswith("|")] == []
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_page_is_no_wider_than_a_phone(visit: Visit, path: str) -> None:
     """Wide code and tables scroll inside their own boxes, not the page."""
     page = visit(width=390).open(path)
