@@ -98,7 +98,7 @@ ALIGNED_LLM = {
         ),
     ),
 }
-"""The model that people like better, by method: a quarter of an hour on two cores."""
+"""The model that people like better, by method; the sizes are not tuned yet."""
 
 _TINY: dict[str, Any] = {
     "n_prompts": 6,

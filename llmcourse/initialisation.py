@@ -31,7 +31,7 @@ def start_copying(model: Transformer, generator: torch.Generator | None = None) 
     Its embeddings become ten times as large, for a token cannot be handed on if it
     cannot be made out in the residual stream; the last norm makes up for it, so the
     first guesses stay "all tokens alike" if embeddings also score. Train them at
-    `embedding_speed` 4, else they learn ten times as slowly as before.
+    `embedding_speed` 4 or so: AdamW's steps do not grow with what they change.
 
     Args:
         model: Just made; what it may have learned in its last block is lost.

@@ -79,7 +79,7 @@ INSTRUCT_LLM = InstructConfig(
         precision="bfloat16",
     ),
 )
-"""The model that answers: eight minutes on two cores."""
+"""The model that answers: a quarter of an hour on one core."""
 
 TINY = InstructConfig(
     n_examples=40,

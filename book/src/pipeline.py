@@ -308,9 +308,9 @@ print("\n\n".join(stories))
 # Look for what a minute was too short for: words glued together from wrong pieces, a name or a pronoun that changes half way, a thing that is lost in one place and found in another, a story that forgets its beginning.
 # All but the first need facts from far back in the story; {doc}`corpus` shows how the grammar plants them.
 #
-# ### Half an hour instead of a minute
+# ### Forty minutes instead of one
 #
-# The same functions, on more stories, with a larger model and for half an hour on two cores, made `base-llm`, which comes with the package and with which most later chapters begin.
+# The same functions, on more stories, with a larger model and for forty minutes on one core, made `base-llm`, which comes with the package and with which most later chapters begin.
 # Its tokens are others, so the two models are compared by what a whole story costs them more than it must, in nats.
 
 # %%
@@ -320,10 +320,10 @@ excess = {
     name: (sum(text_loss.document_prices(*pair, texts)[0]) - sum(prices)) / len(texts)
     for name, pair in {
         "a minute": (model, tokenizer),
-        "half an hour": (base, base_tokenizer),
+        "forty minutes": (base, base_tokenizer),
     }.items()
 }
-assert 0 < excess["half an hour"] < excess["a minute"] / 3
+assert 0 < excess["forty minutes"] < excess["a minute"] / 3
 
 # %% tags=["nbval-ignore-output"]
 print(
