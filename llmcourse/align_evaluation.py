@@ -25,7 +25,7 @@ from llmcourse.policy_scores import Scorer
 from llmcourse.preference_examples import end_of_answer
 from llmcourse.prompts import Prompt
 from llmcourse.reward_functions import RewardFunction, batched
-from llmcourse.rollouts import sample_rollouts
+from llmcourse.rollouts import Rollouts, sample_rollouts
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
@@ -86,10 +86,10 @@ def judge(
     if not prompts:
         raise ValueError("a policy is judged by its answers to prompts, got none")
     generator = torch.Generator().manual_seed(seed)
+    scorer = Scorer(reference)
     stop = [end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))]
-    scorer, gold_of = Scorer(reference), batched(gold_reward)
     texts: list[str] = []
-    columns: list[list[Tensor]] = [[], [], [], [], []]
+    found = []
     for start in range(0, len(prompts), _AT_ONCE):
         written = sample_rollouts(
             policy,
@@ -99,23 +99,11 @@ def judge(
             stop=stop,
             generator=generator,
         )
-        asked = [prompt.text for prompt in written.prompts]
-        theirs = torch.cat(
-            [s.log_probs for s in scorer.in_parts(written.ids, written.answer_mask, 16)]
-        )
-        found = (
-            gold_of(asked, written.texts),
-            proxy(asked, written.texts).float(),
-            kl_k1(written.log_probs, theirs).sum(dim=1),
-            written.lengths.float(),
-            written.finished.float(),
-        )
-        for column, values in zip(columns, found, strict=True):
-            column.append(values.cpu())
+        found.append(_marks(written, proxy, scorer))
         texts += written.texts
         if progress is not None:
             progress(name, len(texts), len(prompts))
-    gold, proxy_scores, kl, lengths, finished = (torch.cat(c) for c in columns)
+    gold, proxy_scores, kl, lengths, finished = torch.cat(found, dim=1)
     return Judged(
         texts=tuple(texts),
         gold=gold,
@@ -124,6 +112,21 @@ def judge(
         lengths=lengths,
         finished=finished.mean().item(),
     )
+
+
+def _marks(written: Rollouts, proxy: RewardFunction, scorer: Scorer) -> Tensor:
+    """Return a row of each: gold, proxy, KL divergence, length, whether it ended."""
+    asked = [prompt.text for prompt in written.prompts]
+    parts = scorer.in_parts(written.ids, written.answer_mask, 16)
+    theirs = torch.cat([part.log_probs for part in parts])
+    rows = (
+        batched(gold_reward)(asked, written.texts),
+        proxy(asked, written.texts),
+        kl_k1(written.log_probs, theirs).sum(dim=1),
+        written.lengths,
+        written.finished,
+    )
+    return torch.stack([row.float().cpu() for row in rows])
 
 
 @dataclass(frozen=True, kw_only=True)

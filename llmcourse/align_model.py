@@ -25,7 +25,7 @@ from llmcourse.align_training import align, collected, teach
 from llmcourse.answering import has_chat_tokens
 from llmcourse.chat import save_chat_files
 from llmcourse.files import new_file
-from llmcourse.instruction_evaluation import instruction_scores
+from llmcourse.instruction_evaluation import Score, instruction_scores
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.pipeline import Progress
 from llmcourse.preference_examples import tokenize_pairs
@@ -99,10 +99,10 @@ def make_aligned(
     policy, tokenizer = load_pretrained(config.policy)
     chat = has_chat_tokens(tokenizer)
     pairs = collected(folder / "pairs.jsonl", config, policy, tokenizer, stages)
-    taught = teach(
-        config, policy, tokenizer, pairs, folder / "reward/checkpoints", teaching
-    )
     place = folder / "reward" / "model"
+    taught = teach(
+        config, policy, tokenizer, pairs, place.parent / "checkpoints", teaching
+    )
     pad = END_OF_TEXT if chat else None
     save_reward_model(taught.model, tokenizer, place, torch.float16, pad_token=pad)
     reward_model, _ = load_reward_model(place)
@@ -118,20 +118,26 @@ def make_aligned(
     )
     worth = measure_reward(reward_model, tokenizer, pairs.valid)
     _write(place, reward_card(names[0], making, worth))
-    align(
-        config,
-        policy,
-        tokenizer,
-        pairs,
-        reward_model,
-        folder / "checkpoints",
-        progress,
-    )
+    place = folder / "checkpoints"
+    align(config, policy, tokenizer, pairs, reward_model, place, progress)
     save(policy.eval(), tokenizer, folder / "model")
     start, made = load_pretrained(config.policy), load_pretrained(folder / "model")
     quality = measure(config, start, made, reward_model, worth, exam, stages)
     _write(folder / "model", aligned_card(names[1], making, quality))
     return quality
+
+
+def _asked(
+    model: Model, exam: AlignExam, stage: str, stages: Progress | None
+) -> dict[str, Score]:
+    told = stages or (lambda *_: None)
+    return instruction_scores(
+        *model,
+        exam.n_per_kind,
+        exam.seed,
+        splits=ASKED_SPLITS,
+        progress=lambda *at: told(stage, *at),
+    )
 
 
 def _write(folder: Path, card: str) -> None:
@@ -220,17 +226,11 @@ def measure(
         )
         for name, model in (("before", start), ("after", made))
     )
-    told, scores = stages or (lambda *_: None), []
-    for name, model in (("before", start), ("after", made)):
-        if chat and exam.n_per_kind:
-            found = instruction_scores(
-                *model,
-                exam.n_per_kind,
-                exam.seed,
-                splits=ASKED_SPLITS,
-                progress=lambda *at, name=name: told(f"answers {name}", *at),
-            )
-            scores.append(found)
+    scores = [
+        _asked(model, exam, f"answers {name}", stages)
+        for name, model in (("before", start), ("after", made))
+        if chat and exam.n_per_kind
+    ]
     return AlignQuality(
         before=before.summary(),
         after=after.summary(),

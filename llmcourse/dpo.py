@@ -11,7 +11,7 @@ secretly a reward model".
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,16 +19,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmcourse.checkpoints import Run
 from llmcourse.examples import collate
 from llmcourse.finetuning import FinetuningConfig
 from llmcourse.preference_examples import (
     TokenizedPair,
-    check_pairs,
-    fingerprint_of_pairs,
 )
 from llmcourse.preference_losses import DPOLoss, dpo_loss, sequence_log_probs
-from llmcourse.preference_training import Comparison, train_on_pairs
+from llmcourse.preference_training import (
+    Comparison,
+    PairsConfig,
+    run_on_pairs,
+    train_on_pairs,
+)
 from llmcourse.training import Progress, predict
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer
@@ -36,18 +38,11 @@ from llmcourse.windows import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPOConfig(FinetuningConfig):
-    """How long and how fast a policy learns from pairs: fine-tuning's settings, slower.
-
-    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
-    answer may have, and `eval_windows` the most held-out pairs looked at.
-    """
+class DPOConfig(PairsConfig):
+    """How long and how fast a policy learns from pairs: slower than in fine-tuning."""
 
     steps: int = 100
-    batch_size: int = 16
     learning_rate: float | int = 1e-4
-    warmup_steps: int = 10
-    eval_interval: int = 20
     beta: float | int = 0.1  # what it costs to leave the reference
     label_smoothing: float | int = 0.0  # supposed share of wrong labels
 
@@ -60,11 +55,6 @@ class DPOConfig(FinetuningConfig):
             raise ValueError(
                 f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}"
             )
-
-    def schedule(self) -> FinetuningConfig:
-        """Return what it has in common with all fine-tuning."""
-        shared = (field.name for field in fields(FinetuningConfig))
-        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
 
 
 class PairLogProbs(NamedTuple):
@@ -169,12 +159,13 @@ def dpo(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    for part in (pairs, valid):
-        check_pairs(part, model.config, config.context_length)
     reference = reference or model
     objective = (
         f"DPO, beta {config.beta}, label smoothing {config.label_smoothing}, "
         f"reference {_fingerprint(reference)}"
+    )
+    run = run_on_pairs(
+        pairs, valid, model.config, config, generator, tokenizer, objective
     )
     rows, held_out = (_referenced(reference, part, config) for part in (pairs, valid))
 
@@ -192,15 +183,7 @@ def dpo(
         rows,
         held_out,
         compare,
-        Run(
-            config=config.schedule(),
-            model=model.config,
-            train_tokens=fingerprint_of_pairs(pairs),
-            valid_tokens=fingerprint_of_pairs(valid),
-            tokenizer=tokenizer,
-            seed=generator.initial_seed(),
-            objective=objective,
-        ),
+        run,
         generator,
         progress=progress,
         checkpoint_folder=checkpoint_folder,

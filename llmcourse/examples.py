@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from llmcourse.windows import fingerprint
+from llmcourse.windows import fingerprint, of_like_length
 
 _Example = TypeVar("_Example", bound=Sized)
 _GROUP = 16  # batches whose examples are sorted by length together
@@ -211,11 +211,8 @@ class ShuffledExamples(Iterator[list[_Example]]):
         n_batches = len(fresh) // self.batch_size
         n_used = n_batches * self.batch_size
         fresh, self._over = fresh[:n_used], fresh[n_used:]
-        by_length = [
-            stretch[self._lengths[stretch].argsort(stable=True)]
-            for stretch in torch.split(fresh, _GROUP * self.batch_size)
-        ]
-        batches = torch.cat(by_length).view(n_batches, self.batch_size)
+        sorted_batches = of_like_length(fresh, self._lengths, self.batch_size, _GROUP)
+        batches = torch.cat(sorted_batches).view(n_batches, self.batch_size)
         order = torch.randperm(n_batches, generator=self.generator)
         self._batches = torch.cat((first, batches[order]))
 

@@ -150,16 +150,14 @@ def measure(
     base, model = load_pretrained(config.base), load_pretrained(folder)
     scores = base_scores = None
     if exam.n_per_kind:
+        n, seed = exam.n_per_kind, exam.seed
         scores = instruction_scores(
-            *model,
-            exam.n_per_kind,
-            exam.seed,
-            progress=lambda *at: told("answers", *at),
+            *model, n, seed, progress=lambda *at: told("answers", *at)
         )
         base_scores = instruction_scores(
             *base,
-            exam.n_per_kind,
-            exam.seed,
+            n,
+            seed,
             splits=BASE_SPLITS,
             progress=lambda *at: told("answers of the base", *at),
         )

@@ -95,19 +95,8 @@ def _data(making: Making) -> str:
 
 
 def _recipe(making: Making) -> str:
-    config, training, sizes = (
-        making.config,
-        making.config.pretraining,
-        making.config.model,
-    )
-    n_windows = training.steps * training.batch_size
-    windows = f"{training.batch_size} windows of {training.context_length} tokens"
-    n_read = n_windows * training.context_length
-    mean_length = making.n_train_tokens / config.n_stories
-    if not making.sources and mean_length < training.context_length:
-        windows = f"{training.batch_size} stories"  # a window ends with its story
-        n_read = round(n_windows * mean_length)
-    flops = n_read * training_flops_per_token(sizes, training.context_length)
+    config = making.config
+    training, sizes = config.pretraining, config.model
     rows = {
         "layers, width, feed-forward": (
             f"{sizes.n_layers}, {sizes.d_model}, {sizes.d_ff}"
@@ -115,10 +104,7 @@ def _recipe(making: Making) -> str:
         "heads, key-value heads": f"{sizes.n_heads}, {sizes.n_kv_heads}",
         "vocabulary": f"{sizes.vocab_size:,} tokens, byte-level BPE",
         "context": f"{sizes.context_length} tokens",
-        "training": (
-            f"{training.steps:,} steps of {windows}: {n_read:,} tokens, "
-            f"{flops:.1e} operations"
-        ),
+        "training": _amount(making),
         "optimizer": (
             f"AdamW, betas {training.betas[0]} and {training.betas[1]}, weight decay "
             f"{training.weight_decay}, gradient norm at most {training.clip_norm}"
@@ -138,6 +124,23 @@ def _recipe(making: Making) -> str:
     if making.machine:
         rows["machine"] = making.machine
     return table(("setting", "value"), list(rows.items()))
+
+
+def _amount(making: Making) -> str:
+    """Return how much was read in training, and what that took."""
+    config, training = making.config, making.config.pretraining
+    windows = f"{training.batch_size} windows of {training.context_length} tokens"
+    length: float = training.context_length
+    mean_length = making.n_train_tokens / config.n_stories
+    if not making.sources and mean_length < length:
+        windows = f"{training.batch_size} stories"  # a window ends with its story
+        length = mean_length
+    n_read = round(training.steps * training.batch_size * length)
+    flops = n_read * training_flops_per_token(config.model, training.context_length)
+    return (
+        f"{training.steps:,} steps of {windows}: {n_read:,} tokens, "
+        f"{flops:.1e} operations"
+    )
 
 
 def _quality(quality: TaleLoss | TextLoss, samples: Samples | None) -> str:

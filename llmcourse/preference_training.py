@@ -9,7 +9,7 @@ the schedule and the update are those of all trainings.
 
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,10 +20,35 @@ from torch import Tensor, nn
 
 from llmcourse.checkpoints import Run
 from llmcourse.examples import ShuffledExamples
+from llmcourse.finetuning import FinetuningConfig
+from llmcourse.preference_examples import (
+    TokenizedPair,
+    check_pairs,
+    fingerprint_of_pairs,
+)
 from llmcourse.training import Progress, make_optimizer, train, update_weights
 from llmcourse.training_log import Evaluation, History, Update
+from llmcourse.transformer import TransformerConfig
 
 _Row = TypeVar("_Row", bound=Sized)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig(FinetuningConfig):
+    """How long and how fast something learns from pairs: fine-tuning's settings.
+
+    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
+    answer may have, and `eval_windows` the most held-out pairs looked at.
+    """
+
+    batch_size: int = 16
+    warmup_steps: int = 10
+    eval_interval: int = 20
+
+    def schedule(self) -> FinetuningConfig:
+        """Return what it has in common with all fine-tuning."""
+        shared = (field.name for field in fields(FinetuningConfig))
+        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
 
 
 class Comparison(NamedTuple):
@@ -73,8 +98,7 @@ def train_on_pairs(
         OSError: If a checkpoint cannot be written.
     """
     config = run.config
-    places = np.linspace(0, len(valid) - 1, min(config.eval_windows, len(valid)))
-    held_out = sorted((valid[place] for place in places.round().astype(int)), key=len)
+    held_out = _spread(valid, config.eval_windows)
     optimizer = make_optimizer(model, config)
 
     def update(batch: Sequence[_Row], step: int) -> Update:
@@ -102,6 +126,49 @@ def train_on_pairs(
         checkpoint_folder=checkpoint_folder,
         checkpoint_interval=checkpoint_interval,
     )
+
+
+def run_on_pairs(
+    pairs: Sequence[TokenizedPair],
+    valid: Sequence[TokenizedPair],
+    sizes: TransformerConfig,
+    config: PairsConfig,
+    generator: torch.Generator,
+    tokenizer: str | None,
+    objective: str,
+) -> Run:
+    """Return what a training on pairs is, for its checkpoints.
+
+    Args:
+        pairs: What is learned.
+        valid: Held-out pairs.
+        sizes: Of the model.
+        config: How long and how fast.
+        generator: Decides the order.
+        tokenizer: Its fingerprint, if it is to be compared.
+        objective: The loss in words, with all that it depends on.
+
+    Raises:
+        ValueError: If a pair is too long or holds ids that the model does not have,
+            or if there are none.
+    """
+    for part in (pairs, valid):
+        check_pairs(part, sizes, config.context_length)
+    return Run(
+        config=config.schedule(),
+        model=sizes,
+        train_tokens=fingerprint_of_pairs(pairs),
+        valid_tokens=fingerprint_of_pairs(valid),
+        tokenizer=tokenizer,
+        seed=generator.initial_seed(),
+        objective=objective,
+    )
+
+
+def _spread(rows: Sequence[_Row], n: int) -> list[_Row]:
+    """Return n rows spread evenly over all, or all, the shortest first."""
+    places = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
+    return sorted((rows[place] for place in places), key=len)
 
 
 def _parts(rows: Sequence[_Row], size: int) -> list[Sequence[_Row]]:

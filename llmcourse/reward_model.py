@@ -14,7 +14,7 @@ al. (2022), section 3.5 (reward modeling).
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,16 +22,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmcourse.checkpoints import Run
 from llmcourse.classification import without_unembedding
-from llmcourse.finetuning import FinetuningConfig
 from llmcourse.preference_examples import (
     TokenizedPair,
-    check_pairs,
-    fingerprint_of_pairs,
 )
 from llmcourse.preference_losses import bradley_terry_loss
-from llmcourse.preference_training import Comparison, train_on_pairs
+from llmcourse.preference_training import (
+    Comparison,
+    PairsConfig,
+    run_on_pairs,
+    train_on_pairs,
+)
 from llmcourse.training import Progress
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -155,18 +156,11 @@ def pad_texts(
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardConfig(FinetuningConfig):
-    """How long and how fast a reward model learns: fine-tuning's settings.
-
-    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
-    answer may have, and `eval_windows` the most held-out pairs looked at.
-    """
+class RewardConfig(PairsConfig):
+    """How long and how fast a reward model learns."""
 
     steps: int = 60
-    batch_size: int = 16
     learning_rate: float | int = 1e-3
-    warmup_steps: int = 10
-    eval_interval: int = 20
     eval_windows: int = 256
     centring: float | int = 0.01  # see `preference_losses.bradley_terry_loss`
 
@@ -175,11 +169,6 @@ class RewardConfig(FinetuningConfig):
         super().__post_init__()
         if not self.centring >= 0:
             raise ValueError(f"centring must not be negative, got {self.centring}")
-
-    def schedule(self) -> FinetuningConfig:
-        """Return what it has in common with all fine-tuning."""
-        shared = (field.name for field in fields(FinetuningConfig))
-        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
 
 
 def train_reward_model(
@@ -218,24 +207,17 @@ def train_reward_model(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    for part in (pairs, valid):
-        check_pairs(part, model.config, config.context_length)
+    pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
+    objective = f"Bradley-Terry, centring {config.centring}{pooled}"
+    run = run_on_pairs(
+        pairs, valid, model.config, config, generator, tokenizer, objective
+    )
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         chosen, rejected = _batch_rewards(model, batch, config)
         loss = bradley_terry_loss(chosen, rejected, config.centring)
         return Comparison(loss, chosen - rejected)
 
-    pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    run = Run(
-        config=config.schedule(),
-        model=model.config,
-        train_tokens=fingerprint_of_pairs(pairs),
-        valid_tokens=fingerprint_of_pairs(valid),
-        tokenizer=tokenizer,
-        seed=generator.initial_seed(),
-        objective=f"Bradley-Terry, centring {config.centring}{pooled}",
-    )
     return train_on_pairs(
         model,
         pairs,

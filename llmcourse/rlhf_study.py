@@ -2,7 +2,8 @@
 
     python -m llmcourse.rlhf_study --out rlhf.json
 
-takes some hours on one core and goes on where it was stopped. Two questions:
+has twelve trainings, some hours of one core by estimate, and goes on where it was
+stopped. Two questions:
 
     frontier            PPO, GRPO and DPO on the same pairs, over three seeds
     over-optimisation   GRPO without a KL penalty, by reward models that learned from
@@ -215,16 +216,16 @@ def _points(
     rewards: dict[int, tuple[RewardModel, float]],
 ) -> Iterator[StudyPoint]:
     """Train one policy; yield where it stood. Reward models are kept in `rewards`."""
-    config, n = configs(experiment, study), experiment.n_pairs
+    config = configs(experiment, study)
     policy, tokenizer = load_pretrained(config.policy)
     start, _ = load_pretrained(config.policy)
     found = collected(path, config, policy, tokenizer)
-    few = Preferences(train=found.train[:n], valid=found.valid)
-    if n not in rewards:
+    few = Preferences(train=found.train[: experiment.n_pairs], valid=found.valid)
+    if experiment.n_pairs not in rewards:
         model = teach(config, policy, tokenizer, few).model
         worth = measure_reward(model, tokenizer, few.valid)
-        rewards[n] = model, worth.accuracy.rate
-    model, accuracy = rewards[n]
+        rewards[experiment.n_pairs] = model, worth.accuracy.rate
+    model, accuracy = rewards[experiment.n_pairs]
     proxy = text_reward(model, tokenizer, chat=has_chat_tokens(tokenizer))
     watched = _Watched(proxy)
     seen: list[tuple[int, dict[str, float]]] = []
@@ -244,16 +245,11 @@ def _points(
     seeded = replace(config, seed=experiment.seed)
     align(seeded, policy, tokenizer, few, model, progress=watch, proxy=watched)
     for step, means in seen:
+        kept: dict[str, Any] = {
+            name: round(means[name], 4) for name in ("kl", "gold", "proxy")
+        }
         yield StudyPoint(
-            method=experiment.method,
-            n_pairs=n,
-            cost=experiment.cost,
-            seed=experiment.seed,
-            step=step,
-            kl=round(means["kl"], 4),
-            gold=round(means["gold"], 4),
-            proxy=round(means["proxy"], 4),
-            accuracy=round(accuracy, 4),
+            **asdict(experiment), step=step, accuracy=round(accuracy, 4), **kept
         )
 
 

@@ -62,6 +62,28 @@ def check_ids(tokens: Tokens, vocab_size: int) -> None:
             )
 
 
+def of_like_length(
+    order: Tensor, lengths: Tensor, batch_size: int, n_batches: int
+) -> list[Tensor]:
+    """Return an order cut into batches, each of texts of about one length.
+
+    Args:
+        order: Numbers of the texts.
+        lengths: Of all texts, by number.
+        batch_size: Texts in each batch; the last one gets what is left.
+        n_batches: How many batches' texts are sorted by length together.
+
+    >>> order, lengths = torch.tensor([0, 3, 1, 2]), torch.tensor([9, 5, 8, 4])
+    >>> [batch.tolist() for batch in of_like_length(order, lengths, 2, 2)]
+    [[3, 1], [2, 0]]
+    """
+    return [
+        batch
+        for part in torch.split(order, n_batches * batch_size)
+        for batch in torch.split(part[lengths[part].argsort(stable=True)], batch_size)
+    ]
+
+
 class Windows:
     """A long run of tokens, cut into windows of T + 1.
 
@@ -139,21 +161,14 @@ class Windows:
             order = torch.randperm(len(starts), generator=generator).numpy()
             shuffled: NDArray[Any] = starts[order]
             return shuffled
-        order = torch.randperm(len(self.starts), generator=generator).numpy()
-        size = _POOL * batch_size
-        pools = [order[at : at + size] for at in range(0, len(order), size)]
-        by_length = (
-            pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools
-        )
-        batches = [
-            pool[at : at + batch_size]
-            for pool in by_length
-            for at in range(0, len(pool), batch_size)
-        ]
+        numbers = torch.randperm(len(self.starts), generator=generator)
+        lengths = torch.from_numpy(self.lengths)
+        batches = of_like_length(numbers, lengths, batch_size, _POOL)
         # The last batch may be short: it stays last, so that the others stay whole.
         ranks = [*torch.randperm(len(batches) - 1, generator=generator).tolist(), -1]
-        mixed: NDArray[Any] = self.starts[np.concatenate([batches[r] for r in ranks])]
-        return mixed
+        mixed = torch.cat([batches[rank] for rank in ranks]).numpy()
+        documents: NDArray[Any] = self.starts[mixed]
+        return documents
 
     def spread(self, n_windows: int) -> Int[Tensor, "batch window"]:
         """Return windows spread evenly over the data: always the same ones.

@@ -25,8 +25,8 @@ LAYERS = (
     " initialisation",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " instruction_follow_ups"
-    " preference_examples preference_training rollouts",
-    "policy_training align_prompts",
+    " preference_examples rollouts",
+    "policy_training preference_training align_prompts",
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",

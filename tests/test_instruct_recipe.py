@@ -55,6 +55,25 @@ def asked(n, seed, held_out):
     )
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_question_is_followed_by_more_about_the_same_story(data, most):
+    """As many answers more as are allowed and fit; what is held out has one."""
+    tokenizer = chatty()[1]
+    end = tokenizer.special_tokens["<|end|>"]
+    more = prepare(replace(CONFIG, most_follow_ups=most), tokenizer)
+
+    def n_answers(example):
+        return int((example.targets[example.mask] == end).sum())
+
+    answers = [n_answers(example) for example in more.train[: CONFIG.n_examples]]
+    assert max(answers) == 1 + most
+    assert set(map(n_answers, data.train[: CONFIG.n_examples])) == {1}
+    assert set(map(n_answers, more.valid)) == {1}
+    assert max(map(len, more.train)) <= CONFIG.finetuning.context_length
+    for first, example in zip(data.train, more.train, strict=False):
+        assert ids_of(example)[: len(first)] == ids_of(first)[: len(first)]
+
+
 def test_training_reads_instructions_and_learns_their_answers(data):
     tokenizer = chatty()[1]
     for example, found in zip(asked(6, 3, False), data.train, strict=False):
@@ -160,6 +179,8 @@ def test_refusals(tmp_path):
         replace(CONFIG, n_examples=0)
     with pytest.raises(ValueError, match="n_stories must be at least 0, got -1"):
         replace(CONFIG, n_stories=-1)
+    with pytest.raises(ValueError, match="most_follow_ups must be at least 0, got -1"):
+        replace(CONFIG, most_follow_ups=-1)
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         replace(CONFIG, rank=0)
     _, path = own_file(tmp_path, 1)

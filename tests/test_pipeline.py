@@ -146,3 +146,16 @@ def test_document_loss_is_the_mean_price_of_every_token(result):
 def test_too_few_stories_are_refused():
     with pytest.raises(ValueError, match="n_stories must be at least 100, got 99"):
         replace(CONFIG, n_stories=99)
+
+
+@pytest.mark.parametrize("copying", [True, False])
+def test_a_new_model_has_the_start_that_is_asked_for(copying):
+    model = replace(CONFIG.model, n_kv_heads=CONFIG.model.n_heads)
+    config = replace(CONFIG, model=model, copying_start=copying, seed=2)
+    attention = config.new_model().blocks[-1].attention
+    handed_on = attention.output.weight @ attention.value.weight
+    symmetric = torch.allclose(handed_on, handed_on.T, atol=1e-4)
+    assert symmetric is copying
+    again = config.new_model().state_dict()
+    for name, weight in config.new_model().state_dict().items():
+        assert torch.equal(weight, again[name])
