@@ -418,7 +418,7 @@ _ = left.legend()
 # Only then does its attention begin to turn to the colour, and the price follows; nothing in the curve of the loss had told that, or when.
 #
 # On the tales the start is no such wonder in a minute: spelling and grammar have to be learned first, and in the table above the recalls are far from free, though the model began as a copier.
-# It tells in the long run: when `base-llm` was made, a model of its size came as far with this start in two million tokens as an earlier one without it in eighteen.
+# It tells in the long run, which is too long for this page: an earlier `base-llm`, as large and begun at random, read more text than the present one and was left on the plateau for most of it.
 # It is a trick for small budgets.
 # Large models begin at random and learn to look things up from the sheer amount of text; the idea of starting where training leads anyway is from {cite:t}`trockman2023`.
 
