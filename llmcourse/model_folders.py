@@ -63,12 +63,12 @@ def write_folder(
             f"got one with {tokenizer.vocab_size}"
         )
     weights = _stored(model, dtype, heads or {})
-    descriptions = _descriptions(model, tokenizer, dtype)
-    descriptions["config.json"] |= settings or {}
-    texts = {n: json.dumps(value, indent=2) + "\n" for n, value in descriptions.items()}
+    files = descriptions(model, tokenizer, dtype)
+    files["config.json"] |= settings or {}
+    texts = {name: json.dumps(value, indent=2) + "\n" for name, value in files.items()}
     if card is not None:
         texts["README.md"] = card
-    with _written_at_once(Path(folder)) as staging:
+    with written_at_once(Path(folder)) as staging:
         for name, text in texts.items():
             with new_file(staging / name) as file:
                 file.write(text.encode())
@@ -98,7 +98,7 @@ def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
         OSError: If a file cannot be read.
     """
     path = folder / "config.json"
-    found = _read_json(path)
+    found = read_json(path)
     try:
         config = TransformerConfig(**config_from_json(found))
     except ValueError as error:
@@ -139,7 +139,7 @@ def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer
     return model
 
 
-def _descriptions(
+def descriptions(
     model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
 ) -> dict[str, dict[str, Any]]:
     """Return what the files beside weights and vocabulary say, by their names."""
@@ -181,7 +181,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists() or not index.exists():
         return _read_file(folder / "model.safetensors")
-    places = _read_json(index).get("weight_map")
+    places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in places.values()
     ):
@@ -210,7 +210,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _written_at_once(folder: Path) -> Iterator[Path]:
+def written_at_once(folder: Path) -> Iterator[Path]:
     """Yield an empty folder whose files go to `folder` once all went well."""
     is_new = not folder.exists()
     try:
@@ -226,7 +226,12 @@ def _written_at_once(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ValueError: If there is no such file, or something else in it.
+    """
     _check_is_file(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -18,9 +18,11 @@ LAYERS = (
     "norms feed_forward halved_attention hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples",
-    "sources generation checkpoints model_folders inspection analogies"
+    "quantization"
+    " sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward",
-    "corpus training pretrained text_loss adapters instruction_examples preferences"
+    "quantized_folders"
+    " corpus training pretrained text_loss adapters instruction_examples preferences"
     " answering conversations chat_history prompts policy_scores policy_checkpoints"
     " initialisation",
     "pretraining finetuning story_evaluation writing word_losses instructions"
