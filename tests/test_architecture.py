@@ -18,8 +18,8 @@ LAYERS = (
     "norms feed_forward halved_attention hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples",
-    "quantization"
-    " sources generation checkpoints model_folders inspection analogies"
+    "quantization decoding",
+    "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward",
     "quantized_folders"
     " corpus training pretrained text_loss adapters instruction_examples preferences"
