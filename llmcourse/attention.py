@@ -11,6 +11,8 @@ ever holding the table of scores, which grows with the square of the length.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +21,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.halved_attention import HalvedAttention
 from llmcourse.positions import apply_rope
+
+# From query, key and value to the context, (B, H, T, d_head).
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
@@ -209,7 +214,8 @@ class GroupedQueryAttention(nn.Module):
         key-value heads    0       1         n_heads 4, n_kv_heads 2
 
     With as many key-value heads as query heads this is multi-head attention. Fewer
-    make the key-value cache smaller by the same factor.
+    make the key-value cache smaller by the same factor; one alone is multi-query
+    attention. `attend` can be exchanged, see `attention_kinds`.
 
     Args:
         d_model: Width of the vectors.
@@ -233,6 +239,7 @@ class GroupedQueryAttention(nn.Module):
                 f"got {d_model}, {n_heads} and {n_kv_heads}"
             )
         self.d_head = d_model // n_heads
+        self.attend: Attend = causal_attention
         self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
         self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
         self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
@@ -267,6 +274,6 @@ class GroupedQueryAttention(nn.Module):
             query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
         if cache is not None:
             key, value = cache.update(layer, key, value)  # (B, K, S, d_head)
-        context = causal_attention(query, key, value)  # (B, H, T, d_head)
+        context = self.attend(query, key, value)  # (B, H, T, d_head)
         update: Tensor = self.output(context.transpose(1, 2).flatten(-2))
         return update

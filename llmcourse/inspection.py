@@ -16,7 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmcourse.attention import GroupedQueryAttention, causal_mask, naive_attention
+from llmcourse.attention import (
+    GroupedQueryAttention,
+    causal_attention,
+    causal_mask,
+    naive_attention,
+)
 from llmcourse.positions import apply_rope
 from llmcourse.transformer import Transformer
 
@@ -61,7 +66,8 @@ def attention_weights(
         ids: One sequence of tokens, or a batch of them.
 
     Raises:
-        ValueError: As the model does, for ids that it cannot read.
+        ValueError: As the model does, for ids that it cannot read; or if its attention
+            is of another kind than full, see `attention_kinds`.
 
     >>> from llmcourse.transformer import TINY
     >>> model = Transformer(TINY)
@@ -69,6 +75,8 @@ def attention_weights(
     torch.Size([2, 4, 3, 3])
     """
     layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
+    if any(layer.attend is not causal_attention for layer in layers):
+        raise ValueError("weights are known of full attention only, got another kind")
     with _inputs_of(layers) as inputs:
         model(ids.reshape(-1, ids.shape[-1]))
     each = zip(layers, inputs, strict=True)

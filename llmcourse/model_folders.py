@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from llmcourse.attention import causal_attention
 from llmcourse.files import new_file
 from llmcourse.hugging_face import (
     config_from_json,
@@ -27,7 +28,7 @@ from llmcourse.hugging_face import (
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.positions import rope_tables
 from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse.transformer import Block, Transformer, TransformerConfig
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -62,6 +63,11 @@ def write_folder(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
+    if any(block.attention.attend is not causal_attention for block in _blocks(model)):
+        raise ValueError(
+            "a model is saved with full attention, which `transformers` knows, got "
+            "another kind: see attention_kinds"
+        )
     weights = _stored(model, dtype, heads or {})
     files = descriptions(model, tokenizer, dtype)
     files["config.json"] |= settings or {}
@@ -75,6 +81,10 @@ def write_folder(
         tokenizer.save(staging / "tokenizer.json")
         with new_file(staging / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))
+
+
+def _blocks(model: Transformer) -> Iterator[Block]:
+    return (block for block in model.blocks if isinstance(block, Block))
 
 
 class Folder(NamedTuple):

@@ -12,13 +12,15 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents"
     " schedule training_log preference_losses memory embeddings evaluation compression"
-    " advantages reward_functions",
+    " advantages reward_functions"
+    " chunked_attention linear_attention",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
     " state_files skipgram scaling policy_losses policy_config experience",
     "norms feed_forward halved_attention hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
-    "tales tokenization transformer deduplication splits packing examples",
-    "quantization decoding",
+    "tales tokenization transformer deduplication splits packing examples"
+    " sliding_window",
+    "quantization decoding attention_kinds",
     "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward",
     "quantized_folders"
@@ -27,8 +29,10 @@ LAYERS = (
     " initialisation",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " instruction_follow_ups"
-    " preference_examples rollouts",
-    "policy_training preference_training align_prompts",
+    " preference_examples rollouts"
+    " position_losses",
+    "policy_training preference_training align_prompts"
+    " fact_recall",
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
