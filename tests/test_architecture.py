@@ -31,8 +31,7 @@ LAYERS = (
     " instruction_follow_ups"
     " preference_examples rollouts"
     " position_losses",
-    "policy_training preference_training align_prompts"
-    " fact_recall",
+    "policy_training preference_training align_prompts fact_recall",
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
