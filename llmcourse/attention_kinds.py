@@ -28,8 +28,9 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
     """Let all layers of a model look back in this way; change it in place.
 
     A model of another kind than "full" is not saved by `save_pretrained`: the form of
-    Hugging Face has no word for it, and would read it back as a full one. A key-value
-    cache is of no use to linear attention, whose memory is `LinearState`.
+    Hugging Face has no word for it, and would read it back as a full one. With a
+    key-value cache all kinds give what they give without; but linear attention has no
+    use for one, whose memory could be a `LinearState`.
 
     Args:
         model: Keeps its weights.

@@ -32,14 +32,18 @@ def can_decode(model: nn.Module) -> bool:
     """Return whether a `Decoder` of this model gives what the model gives.
 
     It must be of Llama's family, in full precision and on a processor, with every part
-    exactly as in this package: no adapters, no quantized matrices, and no hooks, which
-    would not be called.
+    exactly as in this package: no adapters, no quantized matrices, no other kind of
+    attention, and no hooks, which would not be called.
     """
     if type(model) is not Transformer or model.config.family != "llama":
         return False
     plain = all(
         type(part) in _PARTS and not part._forward_hooks and not part._forward_pre_hooks
         for part in model.modules()
+    ) and all(
+        part.attend is causal_attention
+        for part in model.modules()
+        if isinstance(part, GroupedQueryAttention)
     )
     return plain and all(
         weight.dtype in (torch.float32, torch.float64) and weight.device.type == "cpu"

@@ -62,15 +62,16 @@ def taylor_features(
 
 def linear_attention(
     query: Float[Tensor, "batch head query d_head"],
-    key: Float[Tensor, "batch kv_head query d_head"],
-    value: Float[Tensor, "batch kv_head query d_value"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
     features: FeatureMap = elu_features,
     block: int = 64,
 ) -> Float[Tensor, "batch head query d_value"]:
     """Return the causal context vectors, in time and memory linear in the length.
 
     Inside a block all pairs are compared; what lies before it comes from the state.
-    A block as long as the text is the fully parallel form.
+    A block as long as the text is the fully parallel form. The queries are the last of
+    the keys' positions.
 
     Args:
         query: What each position looks for.
@@ -81,12 +82,16 @@ def linear_attention(
             fewer.
 
     Raises:
-        ValueError: If the key-value heads do not divide the query heads, or if
-            `block` is below 1.
+        ValueError: If there are more queries than keys, if the key-value heads do not
+            divide the query heads, or if `block` is below 1.
     """
+    n_queries, length = query.shape[2], key.shape[2]
+    if not 1 <= n_queries <= length:
+        raise ValueError(f"queries must be 1 … {length}, the keys, got {n_queries}")
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block}")
-    length, block = query.shape[2], min(block, query.shape[2])
+    block = min(block, length)
+    query = pad(query, (0, 0, length - n_queries, 0))  # none has asked before
     asked, found, handed = _prepare(query, key, value, features)
     empty = -length % block  # positions that fill up the last block
     asked, found, handed = (
@@ -96,7 +101,9 @@ def linear_attention(
     weights = (asked @ found.transpose(-2, -1)).tril()  # (B, H, N, C, C)
     added = found.transpose(-2, -1) @ handed  # to the state, by each block
     state = added.cumsum(dim=2) - added  # before each block, (B, H, N, F, d + 1)
-    mixture = (weights @ handed + asked @ state).flatten(2, 3)[:, :, :length]
+    mixture = (weights @ handed + asked @ state).flatten(2, 3)[
+        :, :, length - n_queries : length
+    ]
     return mixture[..., :-1] / mixture[..., -1:]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llmcourse.attention_kinds import KINDS, new_window_cache, set_attention
+from llmcourse.generation import generate
 from llmcourse.inspection import attention_weights
 from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -76,6 +77,13 @@ def test_a_window_cache_changes_nothing_for_a_model_with_that_window(pieces):
         parts.append(model(part, cache))
     torch.testing.assert_close(torch.cat(parts, dim=1), model(read))
     assert cache.n_bytes == n_bytes == 2 * 2 * 2 * 1 * 4 * 8 * 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_write_the_same_with_a_cache_and_without(kind):
+    model, prompt = make_model(kind), ids(4)
+    wanted = generate(model, prompt, 17, temperature=0, use_cache=False)
+    assert torch.equal(generate(model, prompt, 17, temperature=0), wanted)
 
 
 def test_back_to_full_attention():

@@ -67,6 +67,13 @@ def test_parallel_in_blocks_and_recurrent_are_one(features, length):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_the_last_queries_alone_get_what_they_get_among_all():
+    query, key, value = qkv(7)
+    wanted = linear_attention(query, key, value, block=3)[:, :, 5:]
+    found = linear_attention(query[:, :, 5:], key, value, block=3)
+    torch.testing.assert_close(found, wanted)
+
+
 @FEATURES
 def test_blocks_do_not_change_the_gradient(features):
     slopes = []
@@ -123,5 +130,7 @@ def test_refusals():
         linear_attention(query, *four)
     with pytest.raises(ValueError, match="must divide the 6 query heads, got 4"):
         LinearState().read(*(x[:, :, 0] for x in (query, *four)))
+    with pytest.raises(ValueError, match="queries must be 1 … 3, the keys, got 5"):
+        linear_attention(query, key[:, :, :3], value[:, :, :3])
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         linear_attention(query, key, value, block=0)
