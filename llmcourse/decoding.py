@@ -2,8 +2,8 @@
 
 While a model writes it reads one token at a time, so every matrix meets one vector.
 The arithmetic is then over at once, and what takes the time is fetching the matrices
-and calling so many small operations. `Decoder` has copies of the weights for which
-both cost less, and gives what `Transformer` gives, up to rounding:
+and calling so many small operations. `JoinedTransformer` has copies of the weights for
+which both cost less, and gives what `Transformer` gives, up to rounding:
 
     query, key, value   one matrix instead of three, like gate and up
     norms               their weights are multiplied into the matrix that follows
@@ -26,14 +26,16 @@ from llmcourse.transformer import Block, Transformer
 
 _PARTS = {Transformer, Block, GroupedQueryAttention, SwiGLU, RMSNorm}
 _PARTS |= {nn.Linear, nn.Embedding, nn.ModuleList}
+_MOST_WEIGHTS = 2**25
 
 
-def can_decode(model: nn.Module) -> bool:
-    """Return whether a `Decoder` of this model gives what the model gives.
+def can_join(model: nn.Module) -> bool:
+    """Return whether a `JoinedTransformer` of this model gives what the model gives.
 
     It must be of Llama's family, in full precision and on a processor, with every part
     exactly as in this package: no adapters, no quantized matrices, no other kind of
-    attention, and no hooks, which would not be called.
+    attention, and no hooks, which would not be called. And it must not be so large
+    that the copies of its matrices would take seconds, and as much memory again.
     """
     if type(model) is not Transformer or model.config.family != "llama":
         return False
@@ -45,33 +47,41 @@ def can_decode(model: nn.Module) -> bool:
         for part in model.modules()
         if isinstance(part, GroupedQueryAttention)
     )
-    return plain and all(
-        weight.dtype in (torch.float32, torch.float64) and weight.device.type == "cpu"
-        for weight in model.parameters()
+    weights = list(model.parameters())
+    small = sum(weight.numel() for weight in weights) <= _MOST_WEIGHTS
+    return (
+        plain
+        and small
+        and all(
+            weight.dtype in (torch.float32, torch.float64)
+            and weight.device.type == "cpu"
+            for weight in weights
+        )
     )
 
 
-class Decoder:
+class JoinedTransformer:
     """Reads on where a key-value cache ends, with the weights that the model has now.
 
     Most of them are copied, so it must not be used any more once they have changed.
     Setting it up takes the time of a few tokens.
 
     Raises:
-        ValueError: If `can_decode` is False.
+        ValueError: If `can_join` is False.
 
     >>> from llmcourse.transformer import TINY
     >>> model = Transformer(TINY)
-    >>> decoder, cache = Decoder(model), model.new_cache()
-    >>> decoder(torch.tensor([[5, 0, 3]]), cache).shape  # of the last position only
+    >>> joined, cache = JoinedTransformer(model), model.new_cache()
+    >>> joined(torch.tensor([[5, 0, 3]]), cache).shape  # of the last position only
     torch.Size([1, 1, 512])
     """
 
     def __init__(self, model: Transformer) -> None:
-        if not can_decode(model):
+        if not can_join(model):
             raise ValueError(
-                "a decoder needs a model of the family llama in full precision on the "
-                "processor, without adapters, quantized matrices or hooks"
+                "joining needs a model of the family llama in full precision on the "
+                "processor, not too large, without adapters, quantized matrices, "
+                "another kind of attention or hooks"
             )
         self.config = model.config
         self.cos, self.sin = model.cos, model.sin

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.decoding import Decoder, can_decode
+from llmcourse.decoding import JoinedTransformer, can_join
 from llmcourse.transformer import Transformer
 
-_WARM_UP = 8  # tokens; setting up a decoder takes the time of about two
+_WARM_UP = 8  # tokens; joining the matrices takes the time of about two
 
 
 def next_token_distribution(
@@ -190,8 +190,8 @@ def _steps(
         if use_cache:
             cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
         for n_written in range(max_new_tokens):
-            if use_cache and n_written == _WARM_UP and can_decode(model):
-                read = Decoder(model)  # the same logits, in half the time
+            if use_cache and n_written == _WARM_UP and can_join(model):
+                read = JoinedTransformer(model)  # the same logits, in half the time
             new = sampler(read(unread, cache)[:, -1])  # (B, V) → (B, 1)
             yield new
             unread = new if use_cache else torch.cat((unread, new), dim=1)

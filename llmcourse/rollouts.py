@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmcourse.attention import KVCache
+from llmcourse.decoding import JoinedTransformer, can_join
 from llmcourse.prompts import Prompt
 from llmcourse.transformer import Transformer
 
@@ -132,9 +133,10 @@ class _State:
         n_rows, width = self.ids.shape
         rows = torch.arange(n_rows, device=self.ids.device)  # those that are read on
         cache = policy.new_cache(n_rows, capacity=width)
+        read = JoinedTransformer(policy) if can_join(policy) else policy
         unread = self.ids[:, : self.shortest]
         for position in range(self.shortest, width):
-            logits = policy(unread, cache)[:, -1].float()  # (B, V)
+            logits = read(unread, cache)[:, -1].float()  # (B, V)
             open_rows = self._draw(rows, position, logits)
             if not bool(open_rows.any()):
                 return
