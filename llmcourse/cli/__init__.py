@@ -9,6 +9,7 @@ import sys
 import warnings
 
 from llmcourse.cli import align as align
+from llmcourse.cli import ask as ask
 from llmcourse.cli import chat as chat
 from llmcourse.cli import evaluate as evaluate
 from llmcourse.cli import finetune as finetune

@@ -1,0 +1,162 @@
+"""The command `ask`: an answer from your own text files, with file and line."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from llmcourse.answering import has_chat_tokens, stream_answer
+from llmcourse.chat import Message
+from llmcourse.chunking import recursive_chunks
+from llmcourse.cleaning import clean_text
+from llmcourse.cli.console import app, say
+from llmcourse.dense_retrieval import DualEncoder
+from llmcourse.documents import excerpt
+from llmcourse.pretrained import load_pretrained, shipped_models
+from llmcourse.retrieval import (
+    METHODS,
+    Passage,
+    Prompt,
+    Retriever,
+    line_with,
+    passages,
+    prompt_with,
+    sources_of,
+)
+from llmcourse.text_folders import FolderTexts, read_texts
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import Transformer
+
+_SHOWN = 60  # characters of a passage that is cited
+_NAMED = 3  # files that were passed over
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    docs: Annotated[
+        Path, typer.Option(help="A folder with text files, or one text file.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="A model's folder, or the name of a shipped one.")
+    ] = "instruct-llm",
+    retriever: Annotated[
+        str, typer.Option(help="bm25, by words; dense, by vectors; or both.")
+    ] = "bm25",
+    n_passages: Annotated[
+        int, typer.Option("--passages", help="The most that are read.", min=1)
+    ] = 3,
+    passages_only: Annotated[
+        bool, typer.Option("--passages-only", help="Show them, and no answer.")
+    ] = False,
+    chunk_size: Annotated[
+        int, typer.Option(help="Most tokens of a passage.", min=4)
+    ] = 160,
+    overlap: Annotated[
+        int, typer.Option(help="Most tokens that neighbours share.", min=0)
+    ] = 0,
+    temperature: Annotated[
+        float, typer.Option(help="0: the likeliest answer; more: another one each.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+) -> None:
+    """Answer a question from your own text files, and cite file and line.
+
+    The passages that fit the question best are found, the model reads as many as fit
+    its window, and answers. The shipped models have learned from tales alone: on other
+    texts believe the passages, not the answer.
+
+    `llmcourse ask --docs notes/ "Who wrote the report?"`
+
+    `llmcourse ask --docs notes/ --passages-only "the report of May"`
+    """
+    if retriever not in METHODS:
+        raise ValueError(f"retriever must be one of {METHODS}, got {retriever!r}")
+    texts = read_texts(docs)
+    _tell(texts)
+    loaded, tokenizer = load_pretrained(model)
+    if not passages_only and not has_chat_tokens(tokenizer):
+        raise ValueError(
+            f"wanted a model that knows conversations, got {model!r}; --passages-only "
+            "shows what was found, without an answer"
+        )
+    cut = partial(
+        recursive_chunks, tokenizer=tokenizer, size=chunk_size, overlap=overlap
+    )
+    found = _found(
+        question,
+        passages(texts.documents, cut),
+        retriever,
+        (loaded, tokenizer),
+        n_passages,
+    )
+    if passages_only:
+        for passage in found:
+            typer.echo(f"{clean_text(passage.place)}\n{clean_text(passage.text)}\n")
+        return
+    room = loaded.config.context_length // 8  # tokens that stay free for the answer
+    limit = loaded.config.context_length - room
+    prompt = prompt_with(question, found, tokenizer, limit)
+    sampling: dict[str, Any] = {
+        "temperature": temperature,
+        "generator": torch.Generator().manual_seed(seed),
+    }
+    pieces = stream_answer(
+        loaded, tokenizer, [Message("user", prompt.text)], **sampling
+    )
+    said = []
+    for piece in pieces:
+        said.append(piece)
+        typer.echo(piece, nl=False)  # is there at once
+    typer.echo("\n")
+    _cite("".join(said), prompt)
+    if model in shipped_models():
+        say(
+            f"note: {model} has learned from tales alone; on other texts believe the "
+            "passages, not the answer"
+        )
+
+
+def _tell(texts: FolderTexts) -> None:
+    """Say which files were passed over."""
+    if texts.passed_over:
+        named = [f"{path} ({reason})" for path, reason in texts.passed_over[:_NAMED]]
+        more = len(texts.passed_over) - len(named)
+        rest = f" and {more} more" if more else ""
+        say(f"passed over: {clean_text(', '.join(named))}{rest}")
+
+
+def _found(
+    question: str,
+    among: list[Passage],
+    method: str,
+    loaded: tuple[Transformer, BPETokenizer],
+    n: int,
+) -> list[Passage]:
+    """Return the passages that fit a question best."""
+    encoder = None
+    if method != "bm25":
+        encoder = DualEncoder(*loaded, [passage.text for passage in among])
+    found = Retriever(among, method, encoder).search(question, n)
+    if not found:
+        raise ValueError(
+            f"none of {len(among)} passages has a word of the question: ask in the "
+            "words of your texts, or try --retriever dense"
+        )
+    return found
+
+
+def _cite(answer: str, prompt: Prompt) -> None:
+    """Print what was read, and say what of it has the words of the answer."""
+    backing = sources_of(answer, prompt.used)
+    for passage in prompt.used:
+        mark = "*" if passage in backing else " "
+        line = line_with(answer, passage)
+        shown = clean_text(excerpt(line.text, _SHOWN))
+        typer.echo(f"{mark} {clean_text(line.place)}  {shown}")
+    if backing:
+        say("* has most of the words of the answer")
+    else:
+        say("no passage has the words of the answer: it comes from nowhere")

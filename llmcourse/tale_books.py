@@ -1,0 +1,172 @@
+"""Books of tales: documents longer than any window, and questions about them.
+
+Every tale of a book has a hero of its own name, so that a question which names the
+hero is about one tale. The right answers are known, and where they stand.
+
+>>> book = draw_book(3, seed=0)
+>>> asked = book_questions(book, seed=0)[0]
+>>> asked.text, asked.accepted[0], asked.tale
+('In the story, who lives with David?', 'His big sister.', 0)
+>>> asked.stands_in("and his big sister, who"), asked.stands_in("a sister")
+(True, False)
+"""
+
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from llmcourse.instruction_examples import QUESTIONS, Tale, draw_tale
+from llmcourse.instruction_topics import fill, topics
+from llmcourse.instructions import normalised
+from llmcourse.retrieval import Passage
+
+_GAP = "\n\n"  # between two tales
+_NAMES_A_HERO = "{hero}"
+_MOST_TALES = 80  # there are some ninety names
+
+
+@dataclass(frozen=True)
+class Book:
+    """Tales in one text, with an empty line between two of them."""
+
+    tales: Sequence[Tale]
+    text: str = field(init=False)
+    starts: Sequence[int] = field(init=False)  # where the tales begin, in characters
+
+    def __post_init__(self) -> None:
+        """Put the tales together."""
+        texts = [tale.story.text for tale in self.tales]
+        lengths = (len(text) + len(_GAP) for text in texts)
+        object.__setattr__(self, "text", _GAP.join(texts))
+        object.__setattr__(self, "starts", tuple(accumulate(lengths, initial=0))[:-1])
+
+    def part(self, tale: int, start: int, end: int) -> str:
+        """Return what a stretch of the text has of a tale; nothing if it has nothing.
+
+        Args:
+            tale: Number of the tale.
+            start: Of the stretch, in characters.
+            end: Of the stretch.
+        """
+        first = self.starts[tale]
+        last = first + len(self.tales[tale].story.text)
+        return self.text[max(start, first) : max(min(end, last), first)]
+
+    def tale_at(self, place: int) -> int:
+        """Return the number of the tale at a place; a gap belongs to the one before."""
+        return max(bisect_right(self.starts, place) - 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BookQuestion:
+    """A question about one tale of a book."""
+
+    text: str  # names the hero
+    accepted: tuple[str, ...]  # right answers
+    tale: int
+    kind: str
+    topic: str
+
+    def is_right(self, answer: str) -> bool:
+        """Return whether an answer is one of the right ones, as `instructions.check`.
+
+        One that is a whole sentence, "It was the owl.", is right, too.
+        """
+        said = answer.strip().removeprefix("It was ")
+        return normalised(said) in {normalised(text) for text in self.accepted}
+
+    def stands_in(self, text: str) -> bool:
+        """Return whether a text has the words of a right answer, but for articles."""
+        spaced = f" {' '.join(normalised(text))} "
+        found = (" ".join(normalised(answer)) for answer in self.accepted)
+        return any(f" {answer} " in spaced for answer in found)
+
+
+def draw_book(n: int, seed: int) -> Book:
+    """Return a book of n tales whose heroes all have names of their own.
+
+    Args:
+        n: How many tales.
+        seed: The same seed gives the same book.
+
+    Raises:
+        ValueError: If n is not from 1 to 80.
+    """
+    if not 1 <= n <= _MOST_TALES:
+        raise ValueError(f"a book must have from 1 to {_MOST_TALES} tales, got {n}")
+    rng = random.Random(f"book {seed}")
+    tales: dict[str, Tale] = {}
+    while len(tales) < n:
+        tale = draw_tale(rng)
+        tales.setdefault(tale.story.facts["hero"], tale)
+    return Book(tuple(tales.values()))
+
+
+def book_questions(
+    book: Book,
+    seed: int,
+    *,
+    kinds: Sequence[str] = QUESTIONS,
+    new_phrasing: bool = False,
+) -> list[BookQuestion]:
+    """Return the questions about each tale that name its hero, tale after tale.
+
+    Only those are asked whose answer stands in the tale, word by word: no sums.
+
+    Args:
+        book: The tales.
+        seed: Of the wordings.
+        kinds: Kinds of question, as in `instructions`.
+        new_phrasing: Whether to use the wordings that no training has.
+
+    Raises:
+        ValueError: If a kind is unknown.
+    """
+    if not set(kinds) <= set(QUESTIONS):
+        raise ValueError(f"wanted kinds from {', '.join(QUESTIONS)}, got {list(kinds)}")
+    rng = random.Random(f"book questions {seed}")
+    fitting = [
+        (number, tale, topic)
+        for number, tale in enumerate(book.tales)
+        for kind in kinds
+        for topic in topics()[kind]
+        if topic.fits(tale.story.facts)
+    ]
+    asked = []
+    for number, tale, topic in fitting:
+        phrasings = topic.phrasings[-1:] if new_phrasing else topic.phrasings[:-1]
+        wordings = [wording for wording in phrasings if _NAMES_A_HERO in wording]
+        if not wordings:
+            continue
+        question = BookQuestion(
+            text=fill(rng.choice(wordings), tale.words),
+            accepted=topic.right_answers(tale.words),
+            tale=number,
+            kind=topic.kind,
+            topic=topic.name,
+        )
+        if question.stands_in(tale.story.text):
+            asked.append(question)
+    return asked
+
+
+def right_passages(
+    book: Book, question: BookQuestion, found: Sequence[Passage]
+) -> list[int]:
+    """Return the numbers of the passages that have a question's answer.
+
+    It must stand in what they have of the right tale; the same words in another tale
+    are no answer.
+
+    Args:
+        book: Whose text the passages are from, as one document.
+        question: About the book.
+        found: Passages of its text.
+    """
+    return [
+        number
+        for number, passage in enumerate(found)
+        if question.stands_in(book.part(question.tale, passage.start, passage.end))
+    ]
