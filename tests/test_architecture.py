@@ -13,25 +13,30 @@ LAYERS = (
     "files ngrams grammar_parts accounting losses pretokenization shingles documents"
     " schedule training_log preference_losses memory embeddings evaluation compression"
     " advantages reward_functions"
-    " chunked_attention linear_attention",
+    " chunked_attention linear_attention"
+    " bm25 rank_fusion ranking_measures summarising",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files skipgram scaling policy_losses policy_config experience",
+    " state_files skipgram scaling policy_losses policy_config experience"
+    " text_folders",
     "norms feed_forward halved_attention hugging_face",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples"
     " sliding_window",
     "quantization decoding attention_kinds",
     "sources generation checkpoints model_folders inspection analogies"
-    " lora classification special_tokens chat instruction_topics gold_reward",
+    " lora classification special_tokens chat instruction_topics gold_reward"
+    " chunking",
     "quantized_folders"
     " corpus training pretrained text_loss adapters instruction_examples preferences"
     " answering conversations chat_history prompts policy_scores policy_checkpoints"
-    " initialisation",
+    " initialisation"
+    " dense_retrieval",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " instruction_follow_ups"
     " preference_examples rollouts"
-    " position_losses",
-    "policy_training preference_training align_prompts fact_recall",
+    " position_losses"
+    " retrieval",
+    "policy_training preference_training align_prompts fact_recall tale_books",
     "ppo grpo",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
