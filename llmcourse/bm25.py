@@ -4,9 +4,9 @@
     each further occurrence counts less   ten times is not ten times as good as once
     long documents must have more         they contain many words by chance
 
-For query words q and a document of |d| words, with f(q) of them q:
+For query words q and a document of d words, with f(q) of them q:
 
-    Σ  ln(1 + (N − n(q) + ½) / (n(q) + ½)) · f(q) / (f(q) + k₁ (1 − b + b |d| / mean))
+    Σ  ln(1 + (N − n(q) + ½) / (n(q) + ½)) · f(q) / (f(q) + k₁ (1 − b + b d / mean))
     q      of N documents n(q) have q
 
 Nothing is learned, and nothing is matched but whole words.

@@ -158,40 +158,42 @@ def prompt_with(
     found: Sequence[Passage],
     tokenizer: BPETokenizer,
     max_tokens: int,
+    *,
+    best_last: bool = False,
 ) -> Prompt:
     """Return the best passages, as many as fit, and then the question.
 
-    The best one stands last, right before the question. One that does not fit is left
-    out, and shorter ones after it still may.
+    One that does not fit is left out, and shorter ones after it still may.
 
     Args:
         question: What is asked.
         found: The best first.
         tokenizer: With the special tokens of conversations, which are counted too.
         max_tokens: Of the whole conversation; leave room for an answer.
+        best_last: Whether the best passage stands right before the question, and not
+            at the beginning. Which is better depends on the model.
 
     Raises:
         ValueError: If not a single passage fits.
     """
+
+    def put_together(chosen: Sequence[Passage]) -> str:
+        order = reversed(chosen) if best_last else chosen
+        texts = [_on_one_line(passage.text) for passage in order]
+        return "\n\n".join([*texts, question])
+
     used: list[Passage] = []
     for passage in found:
         more = [*used, passage]
-        if _n_tokens(_text_of(question, more), tokenizer) <= max_tokens:
+        if _n_tokens(put_together(more), tokenizer) <= max_tokens:
             used = more
     if found and not used:
-        n_tokens = min(
-            _n_tokens(_text_of(question, [passage]), tokenizer) for passage in found
-        )
+        n_tokens = min(_n_tokens(put_together([each]), tokenizer) for each in found)
         raise ValueError(
             f"question and passage must fit into {max_tokens} tokens, got {n_tokens}: "
             "ask in fewer words, or cut the documents into smaller passages"
         )
-    return Prompt(_text_of(question, used), tuple(used))
-
-
-def _text_of(question: str, used: Sequence[Passage]) -> str:
-    texts = [_on_one_line(passage.text) for passage in reversed(used)]
-    return "\n\n".join([*texts, question])
+    return Prompt(put_together(used), tuple(used))
 
 
 def _on_one_line(text: str) -> str:

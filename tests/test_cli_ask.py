@@ -49,7 +49,8 @@ def test_an_answer_with_file_and_line(place, said):
     assert (answer, empty) == ("A blue coat.", "")
     assert first == f"* {place}/docs/tom.txt:2  a blue coat.[31m"  # without escape
     assert second.startswith(f"  {place}/docs/mia.txt:")
-    assert said[0][0].endswith("Tom had a blue coat.\x1b[31m\n\nWhat had Tom, a hat?")
+    assert said[0][0].startswith("Tom had a blue coat.\x1b[31m\n\nTales Mia")
+    assert said[0][0].endswith("\n\nWhat had Tom, a hat?")
     passed_over, note = result.stderr.splitlines()
     assert passed_over.endswith("docs/photo.png (binary)")
     assert note == "llmcourse: * has most of the words of the answer"

@@ -52,13 +52,14 @@ def test_both_fuses_the_two_rankings():
     assert Retriever(FOUND, "both", encoder()).ranking(question, 1) == fused[:1]
 
 
-def test_the_best_passage_stands_right_before_the_question():
+def test_the_best_passage_stands_first_or_right_before_the_question():
     _, tokenizer = chatty()
     found = Retriever(FOUND).search("What hat had Mia?", 2)
     assert [passage.place for passage in found] == ["mia.txt:1", "mia.txt:3"]
     prompt = prompt_with("What hat had Mia?", found, tokenizer, 200)
-    expected = "Mia had a hen.\n\nMia had a red hat.\n\nWhat hat had Mia?"
-    assert prompt.text == expected
+    assert prompt.text == "Mia had a red hat.\n\nMia had a hen.\n\nWhat hat had Mia?"
+    last = prompt_with("What hat?", found, tokenizer, 200, best_last=True)
+    assert last.text == "Mia had a hen.\n\nMia had a red hat.\n\nWhat hat?"
     assert prompt.used == tuple(found)
 
 
