@@ -7,7 +7,8 @@ are right, all as templates over the story's facts in the notation of the gramma
         ? Who did the {stray} belong to?      wordings; the last one is held out
         ? Who had lost the {stray}?
         ? Name the owner of the {stray}.
-        = The {owner}.                        the answer; further ones are accepted, too
+        = The {stray} belonged to the {owner}.   the answer, a whole sentence
+        = The {owner}.                           and others that are accepted, too
 
 So the data are a text file, as the world itself is. Ask something new there, or word
 it differently, and there is more to learn from.
@@ -53,13 +54,14 @@ class Topic:
     when: Mapping[str, str] = field(default_factory=dict)  # facts that must hold
     phrasings: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()  # of a list: its things
+    parts: tuple[str, ...] = ()  # of a list: its things, `{list}` in an answer
 
     @property
     def fields(self) -> frozenset[str]:
         """The variables that the templates write."""
         templates = (*self.phrasings, *self.answers, *self.parts)
-        return frozenset(name for text in templates for name in variables(text))
+        found = frozenset(name for text in templates for name in variables(text))
+        return found - {"list"} if self.parts else found
 
     def fits(self, facts: Mapping[str, str]) -> bool:
         """Whether a story has the facts that the topic is about."""
@@ -72,7 +74,11 @@ class Topic:
         if not self.parts:
             return tuple(fill(answer, words) for answer in self.answers)
         things = [fill(part, words) for part in self.parts]
-        return tuple(_enumeration(order) for order in permutations(things))
+        return tuple(
+            fill(answer, {**words, "list": Entry(word=_enumeration(order))})
+            for answer in (*self.answers, "{List}.")
+            for order in permutations(things)
+        )
 
 
 def variables(template: str) -> tuple[str, ...]:
@@ -130,8 +136,7 @@ def _irregular() -> dict[tuple[str, str], Entry]:
 
 
 def _enumeration(things: tuple[str, ...]) -> str:
-    text = f"{', '.join(things[:-1])} and {things[-1]}."
-    return text[:1].upper() + text[1:]
+    return f"{', '.join(things[:-1])} and {things[-1]}"
 
 
 def read_topics(text: str) -> Iterator[Topic]:

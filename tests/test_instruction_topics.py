@@ -89,7 +89,7 @@ def test_pronouns_are_those_of_the_story() -> None:
 
 
 def test_every_topic_is_well_formed() -> None:
-    """Seven wordings to learn and one held out; one answer or a list."""
+    """Seven wordings to learn and one held out; answers, and of a list its parts."""
     for kind, found in topics().items():
         for topic in found:
             if kind in ("summarise", "theme", "extra"):
@@ -97,7 +97,8 @@ def test_every_topic_is_well_formed() -> None:
                 assert len(topic.answers) == 1
             else:
                 assert len(set(topic.phrasings)) == len(topic.phrasings) == 8
-                assert kind == "task" or bool(topic.answers) != bool(topic.parts)
+                assert bool(topic.answers) == (kind != "task")
+                assert bool(topic.parts) == (kind == "list")
 
 
 def test_held_out_wordings_stand_nowhere_else() -> None:
