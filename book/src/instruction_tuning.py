@@ -263,6 +263,7 @@ print(tokenizer.tokens("<|end|>"))
 # All answers begin with *It was*, and for a reason.
 # The first word of a turn has no space before it, and to the tokenizer *Next* and *next*, with its space, are two tokens, as different as any two.
 # Behind *It was* the model can copy what stands in the story; at the very beginning it would have to translate, word by word.
+# The recipe of `instruct-llm` has whole sentences instead, such as *Emil lived above the bakery*, which are nicer to read and take more than a minute to learn.
 #
 # Two things are kept out of the training.
 # Of each question's wordings this page learns the first two, and keeps the third for the tests.
@@ -291,7 +292,8 @@ def opening(tale):
 # %%
 def question(tale, topic, wording):
     """Return what is asked about a tale's first sentences, with the right answers."""
-    kind, right = tale.story.facts["kind"], topic.right_answers(tale.words)
+    kind = tale.story.facts["kind"]
+    right = topic.right_answers(tale.words)[1:]  # the first is a whole sentence
     hero = kind if kind in ("girl", "boy") else "animal"
     said = right[0] if topic.name == "hero" else right[0][0].lower() + right[0][1:]
     return Example(
