@@ -59,9 +59,8 @@ class InstructQuality:
 
     def to_json(self) -> dict[str, Any]:
         """Return all numbers."""
-        found: dict[str, Any] = {
-            "held_out_loss": {"before": self.loss_before, "after": self.loss}
-        }
+        losses = {"before": self.loss_before, "after": self.loss}
+        found: dict[str, Any] = {"held_out_loss": losses}
         for name, scores in (("after", self.scores), ("before", self.base_scores)):
             if scores is not None:
                 found |= {f"instructions_{name}": scores_to_json(scores)}
@@ -130,10 +129,24 @@ def _data(making: InstructMaking) -> str:
     weights = f" ({', '.join(often)} more often than the others)" if often else ""
     return (
         f"{n_asked:,} instructions of the kinds {', '.join(kinds)}{weights}, {plain}."
-        f"\nAll of it is written by `llmcourse.instructions` and `llmcourse.tales` "
+        f"{_first(config)}\n"
+        "All of it is written by `llmcourse.instructions` and `llmcourse.tales` "
         f"with seed {config.seed}: no text of any person or from the web is in it.\n"
         "One wording of every task, and 14 combinations of a hero's kind and a plot, "
         f"were held out.\n{sizes}"
+    )
+
+
+def _first(config: InstructConfig) -> str:
+    """Say what was learned before."""
+    if config.first is None:
+        return ""
+    first = config.first
+    return (
+        f"\nBefore that, in {first.finetuning.steps:,} steps with the same settings, "
+        f"it learned {first.n_examples:,} instructions with up to "
+        f"{first.most_follow_ups} more questions on the same story, and "
+        f"{first.n_stories:,} plain stories, of seed {first.seed}."
     )
 
 
@@ -194,14 +207,10 @@ def _quality(quality: InstructQuality) -> str:
 
 
 _CAPTION = (
-    "Exactly right answers, checked by rule, to instructions of a seed that it has "
-    "not seen; answers are the likeliest, token by token.\nIn brackets: 95 % "
-    "intervals."
+    "Exactly right answers, checked by rule, to new instructions; the likeliest "
+    "tokens are taken.\nIn brackets: 95 % intervals."
 )
-_NOTE = (
-    "Measured with the weights as they are in the file; → goes from the base model to "
-    "this one, ± is one standard error."
-)
+_NOTE = "Measured as in the file; → goes from the base to this model, ± is one s.e."
 
 
 def scores_table(scores: Mapping[str, Score]) -> str:
@@ -232,11 +241,10 @@ def _limits(making: InstructMaking) -> str:
         )
     return (
         "It knows the small world of its stories, and the ten kinds of task above, and "
-        "nothing else.\nIt learned from conversations of one question and one answer, "
-        f"of at most {making.config.max_tokens} tokens; of longer ones it has seen "
-        "none.\nIt answers whatever it is asked, right or wrong, with the same "
-        "confidence.\nIt is made for learning how language models work, for no other "
-        "use."
+        "nothing else.\nOf conversations longer than "
+        f"{making.config.max_tokens} tokens it has seen none.\nIt answers whatever it "
+        "is asked, right or wrong, with the same confidence.\nIt is made for learning "
+        "how language models work, for no other use."
     )
 
 

@@ -51,6 +51,7 @@ def make_instruct(
     command: str = "llmcourse finetune",
     exam: Exam | None = None,
     progress: Callable[[Update | Evaluation], None] | None = None,
+    first_progress: Callable[[Update | Evaluation], None] | None = None,
     stages: Progress | None = None,
     checkpoint_interval: int = 100,
     machine: str = "",
@@ -66,6 +67,7 @@ def make_instruct(
         command: What makes it again, for its card.
         exam: How thoroughly it is measured.
         progress: Called with each update and each evaluation.
+        first_progress: The same, for what is learned first.
         stages: Called with the name of what is done besides, how much of it, and of
             how much.
         checkpoint_interval: Steps from one checkpoint to the next.
@@ -79,7 +81,13 @@ def make_instruct(
     folder, exam = Path(folder), exam or Exam()
     data = prepare(config, start(config)[1], stages)
     tuned = follow(
-        config, folder / "checkpoints", progress, checkpoint_interval, data=data
+        config,
+        folder / "checkpoints",
+        progress,
+        checkpoint_interval,
+        stages=stages,
+        data=data,
+        first_progress=first_progress,
     )
     making = InstructMaking.of(
         config,

@@ -83,23 +83,35 @@ def follow(
     *,
     stages: Progress | None = None,
     data: InstructData | None = None,
+    first_progress: Callable[[Update | Evaluation], None] | None = None,
 ) -> Tuned:
     """Make the model of a recipe, and its data if need be.
 
+    What is to be learned first is learned first.
+
     Args:
         config: The recipe.
-        checkpoint_folder: As in `finetune`: a stopped training goes on from there.
+        checkpoint_folder: As in `finetune`: a stopped training goes on from there;
+            what is learned first has a folder `first` in it.
         progress: Called with each update and each evaluation.
         checkpoint_interval: Steps from one checkpoint to the next.
         stages: As `progress` of `prepare`.
         data: What `prepare` returned, for the tokenizer of `start`.
+        first_progress: As `progress`, for what is learned first.
 
     Raises:
         ValueError: As `start`, `prepare` and `finetune`.
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    model, tokenizer = start(config)
+    if config.first is None:
+        model, tokenizer = start(config)
+    else:
+        before = None if checkpoint_folder is None else Path(checkpoint_folder, "first")
+        half = follow(
+            config.first, before, first_progress, checkpoint_interval, stages=stages
+        )
+        model, tokenizer = half.model.train(), half.tokenizer
     data = data or prepare(config, tokenizer, stages)
     history = finetune(
         model,

@@ -89,7 +89,8 @@ class RlhfStudyConfig:
 
     policy: str = "instruct-llm"
     preset: str = "aligned-llm"
-    n_prompts: int = 1250  # four pairs each
+    n_prompts: int = 840
+    pairs_per_prompt: int = 6  # all that four answers make
     n_held_out: int = 125
     iterations: int = 60  # of PPO and GRPO
     n_judged: int = 128  # answers at each evaluation of DPO
@@ -151,12 +152,13 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
         training = replace(
             training, kl_weight=experiment.cost, iterations=study.iterations
         )
-    share = experiment.n_pairs / (config.n_prompts * config.pairs_per_prompt)
+    share = experiment.n_pairs / (study.n_prompts * study.pairs_per_prompt)
     steps = max(round(reward.steps * share), min(reward.steps, 100))
     return replace(
         config,
         policy=study.policy,
         n_prompts=study.n_prompts,
+        pairs_per_prompt=study.pairs_per_prompt,
         n_held_out=study.n_held_out,
         agreement=study.agreement,
         reward=replace(reward, steps=steps),

@@ -149,6 +149,39 @@ def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_what_is_to_be_learned_first_is_learned_first(folder, data, tmp_path):
+    """Two halves in one are the second half after the first, on the same model."""
+    first = replace(CONFIG, base=str(folder))
+    second = replace(first, seed=7)
+    halves = [], []
+    both = follow(
+        replace(second, first=first),
+        tmp_path,
+        halves[1].append,
+        first_progress=halves[0].append,
+    )
+    model = follow(first).model.train()
+    generator = torch.Generator().manual_seed(7)
+    rows = prepare(second, chatty()[1])
+    history = finetune(model, rows.train, rows.valid, second.finetuning, generator)
+    assert both.history == history
+    assert [len(half) for half in halves] == [len(halves[0])] * 2
+    assert (tmp_path / "first").is_dir()
+    theirs = model.state_dict()
+    for name, weight in both.model.state_dict().items():
+        assert torch.equal(weight, theirs[name]), name
+
+
+def test_now_and_then_a_conversation_is_learned_whole(data):
+    config = replace(CONFIG, whole_every=3)
+    rows = prepare(config, chatty()[1])
+    whole = [bool(row.mask.all()) for row in rows.train[: config.n_examples]]
+    assert whole == [n % 3 == 0 for n in range(config.n_examples)]
+    for row, before in zip(rows.train, data.train, strict=True):
+        assert ids_of(row) == ids_of(before)
+    assert not any(bool(row.mask.all()) for row in rows.valid)
+
+
 @pytest.mark.parametrize(("n", "held_out"), [(2, [1]), (9, [8]), (23, [9, 19])])
 def test_of_own_conversations_every_tenth_is_held_out(tmp_path, n, held_out):
     talks, path = own_file(tmp_path, n)
@@ -181,6 +214,8 @@ def test_refusals(tmp_path):
         replace(CONFIG, n_stories=-1)
     with pytest.raises(ValueError, match="most_follow_ups must be at least 0, got -1"):
         replace(CONFIG, most_follow_ups=-1)
+    with pytest.raises(ValueError, match="whole_every must be at least 0, got -1"):
+        replace(CONFIG, whole_every=-1)
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         replace(CONFIG, rank=0)
     _, path = own_file(tmp_path, 1)

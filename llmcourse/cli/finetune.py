@@ -1,6 +1,8 @@
 """The command `finetune`: from a model that continues to one that answers."""
 
 import shlex
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +56,9 @@ def finetune(
             help="Plain stories among them; the preset's, of --data 0.", min=0
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of instructions and order.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of instructions and order; the preset's.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Processor cores; all.", min=1)
     ] = None,
@@ -97,7 +101,7 @@ def finetune(
     for source in sources:
         words += ["--data", source]
     options = training | {"model": model, "lora": lora, "examples": examples}
-    options |= {"plain": plain, "seed": seed or None, "threads": threads}
+    options |= {"plain": plain, "seed": seed, "threads": threads}
     command = command_line(words, options)
     prepare_folder(folder, resume)
     with stoppable(command):
@@ -115,7 +119,7 @@ def finetune(
 
 def _config(
     preset: str,
-    seed: int,
+    seed: int | None,
     sources: tuple[str, ...],
     sizes: dict[str, Any],
     training: dict[str, Any],
@@ -123,10 +127,16 @@ def _config(
     """Return the preset with what was asked for instead."""
     config = instruct_recipe.preset(preset)
     wanted = {name: value for name, value in training.items() if value is not None}
+    sizes = {name: value for name, value in sizes.items() if value is not None}
+    first = None if sources else config.first
+    if first is not None:
+        own = {name: sizes[name] for name in ("base", "rank") if name in sizes}
+        first = replace(first, **own, seed=first.seed if seed is None else seed + 2)
     return replace(
         config,
-        **{name: value for name, value in sizes.items() if value is not None},
-        seed=seed,
+        **sizes,
+        seed=config.seed if seed is None else seed,
+        first=first,
         sources=sources,
         finetuning=replace(config.finetuning, **wanted),
     )
@@ -142,21 +152,30 @@ def _make(
         f"{rest['name']}: {config.base} learns {what} and {config.n_stories:,} plain "
         f"stories in {training.steps:,} steps of {training.batch_size} examples"
     )
-    log = JSONLinesLog(folder / "log.jsonl")
-    bar = TrainingBar(training.steps, quiet, name="fine-tuning")
-    with bar, bars(quiet) as draw:
+    with ExitStack() as stack:
 
-        def progress(record: Record) -> None:
-            log(record)
-            bar.show(record)
-            if isinstance(record, Evaluation) and record.step == training.steps:
-                bar.close()  # what comes now has bars of its own
+        def shown(name: str, log_name: str, steps: int) -> Callable[[Record], None]:
+            log = JSONLinesLog(folder / log_name)
+            bar = stack.enter_context(TrainingBar(steps, quiet, name=name))
 
+            def progress(record: Record) -> None:
+                log(record)
+                bar.show(record)
+                if isinstance(record, Evaluation) and record.step == steps:
+                    bar.close()  # what comes now has bars of its own
+
+            return progress
+
+        first = None
+        if config.first is not None:
+            steps = config.first.finetuning.steps
+            first = shown("first half", "log-first.jsonl", steps)
         return make_instruct(
             config,
             folder,
-            progress=progress,
-            stages=draw,
+            progress=shown("fine-tuning", "log.jsonl", training.steps),
+            first_progress=first,
+            stages=stack.enter_context(bars(quiet)),
             checkpoint_interval=training.eval_interval,
             **rest,
         )
