@@ -120,9 +120,9 @@ def resume(
     """
     checkpoint = load_checkpoint(folder)
     before, now = _flat(asdict(checkpoint.run)), _flat(asdict(run))
-    odd = [name for name in before if before[name] != now[name]]
+    odd = [name for name in before if before[name] != now.get(name)]
     if odd:
-        differences = (f"{n} must be {before[n]!r}, got {now[n]!r}" for n in odd)
+        differences = (f"{n} must be {before[n]!r}, got {now.get(n)!r}" for n in odd)
         raise ValueError(
             f"{str(folder)!r} holds checkpoints of another training: "
             f"{'; '.join(differences)}"

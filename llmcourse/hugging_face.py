@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmcourse.rope_scaling import rope_from_json, rope_to_json
+
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
 _SIZES = {
     "llama": {
@@ -106,6 +108,7 @@ def config_to_json(config: Mapping[str, Any]) -> dict[str, Any]:
         "tie_word_embeddings": config["tied_embeddings"],
         **{name: allowed[0] for name, allowed in _SWITCHES[family].items()},
         **{theirs: config[ours] for ours, theirs in _SIZES[family].items()},
+        **rope_to_json(config["rope_scaling"]),
         **(extra if family == "gpt2" else {}),  # nothing is dropped out here
     }
 
@@ -121,7 +124,7 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     Traceback (most recent call last):
     ValueError: activation_function must be 'gelu_new' or 'gelu_pytorch_tanh', got ...
     """
-    family = str(found.get("model_type"))
+    family, scaling = str(found.get("model_type")), None
     if family not in _ARCHITECTURES:
         raise ValueError(f"model_type must be 'llama' or 'gpt2', got {family!r}")
     said = {name: value for name, value in found.items() if value is not None}
@@ -134,7 +137,7 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     if family == "llama":
         said.setdefault("num_key_value_heads", said.get("num_attention_heads"))
         said.setdefault("rms_norm_eps", 1e-6)
-        said["rope_theta"] = _rope_base(said)
+        said["rope_theta"], scaling = rope_from_json(said)
     else:
         width = said.get("n_embd")
         said.setdefault("n_inner", 4 * width if isinstance(width, int) else width)
@@ -147,22 +150,8 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     fields.setdefault("n_kv_heads", fields["n_heads"])
     d_head = fields["d_model"] // fields["n_heads"]
     _check_one_of("head_dim", said.get("head_dim", d_head), [d_head])
-    return fields | {"family": family, "tied_embeddings": bool(tied)}
-
-
-def _rope_base(said: Mapping[str, Any]) -> object:
-    """Return the base of the angles; newer files say it inside `rope_parameters`."""
-    base = said.get("rope_theta", 10_000.0)
-    for name in ("rope_scaling", "rope_parameters"):
-        rope = said.get(name, {})
-        if not isinstance(rope, dict):
-            raise ValueError(f"{name} must be a JSON object, got {rope!r}")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        _check_one_of(f"type of {name}", kind, ["default"])
-        if more := rope.keys() - {"rope_type", "type", "rope_theta"}:
-            raise ValueError(f"{name} cannot be followed in {_first(sorted(more))}")
-        base = rope.get("rope_theta", base)
-    return base
+    kinds = {"family": family, "tied_embeddings": bool(tied), "rope_scaling": scaling}
+    return fields | kinds
 
 
 def weights_to_theirs(weights: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from llmcourse.hugging_face import (
     weights_to_theirs,
 )
 from llmcourse.packing import END_OF_TEXT
-from llmcourse.positions import rope_tables
+from llmcourse.rope_scaling import scaled_rope_tables
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Block, Transformer, TransformerConfig
 
@@ -143,8 +143,8 @@ def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer
         weights_from_theirs(weights, shapes, config.family), assign=True
     )
     if config.family == "llama":
-        model.cos, model.sin = rope_tables(
-            config.context_length, config.d_head, config.rope_base
+        model.cos, model.sin = scaled_rope_tables(
+            config.context_length, config.d_head, config.rope_base, config.rope_scaling
         )
     return model
 

@@ -27,7 +27,7 @@ from torch.nn.functional import linear
 from llmcourse.attention import GroupedQueryAttention, KVCache
 from llmcourse.feed_forward import GELUNetwork, SwiGLU
 from llmcourse.norms import LayerNorm, RMSNorm
-from llmcourse.positions import rope_tables
+from llmcourse.rope_scaling import RopeScaling, scaled_rope_tables
 
 _FAMILIES = ("llama", "gpt2")
 
@@ -44,6 +44,7 @@ class TransformerConfig:
     d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
     context_length: int = 128  # in tokens
     rope_base: float | int = 10_000.0  # llama only
+    rope_scaling: RopeScaling | None = None  # for longer texts, llama only
     norm_eps: float | int = 1e-5
     family: Literal["llama", "gpt2"] = "llama"
     tied_embeddings: bool = True  # the embedding also scores the next token
@@ -52,8 +53,11 @@ class TransformerConfig:
         """Raise ValueError for a shape that no model can have."""
         if self.family not in _FAMILIES:
             raise ValueError(f"family must be one of {_FAMILIES}, got {self.family!r}")
+        if isinstance(self.rope_scaling, dict):  # as it comes from JSON
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        no_sizes = ("family", "tied_embeddings", "rope_scaling")
         for name, value in vars(self).items():
-            if name not in ("family", "tied_embeddings") and not value > 0:
+            if name not in no_sizes and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         if self.family == "gpt2":
             self._check_heads_of_gpt2()
@@ -79,6 +83,8 @@ class TransformerConfig:
                 "n_kv_heads must equal n_heads in the family gpt2, "
                 f"got {self.n_kv_heads} and {self.n_heads}"
             )
+        if self.rope_scaling is not None:
+            raise ValueError("rope_scaling is for the family llama, got it for gpt2")
 
     @property
     def d_head(self) -> int:
@@ -180,7 +186,12 @@ class Transformer(nn.Module):
         if config.family == "gpt2":
             self.positions = nn.Embedding(config.context_length, width)
         else:
-            tables = rope_tables(config.context_length, config.d_head, config.rope_base)
+            tables = scaled_rope_tables(
+                config.context_length,
+                config.d_head,
+                config.rope_base,
+                config.rope_scaling,
+            )
         self.register_buffer("cos", tables[0], persistent=False)
         self.register_buffer("sin", tables[1], persistent=False)
         if not config.tied_embeddings:

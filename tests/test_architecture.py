@@ -18,14 +18,17 @@ LAYERS = (
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
     " state_files skipgram scaling policy_losses policy_config experience"
     " text_folders",
-    "norms feed_forward halved_attention hugging_face",
-    "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
+    "norms feed_forward halved_attention"
+    " rope_scaling",
+    "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows"
+    " hugging_face",
     "tales tokenization transformer deduplication splits packing examples"
     " sliding_window",
     "quantization decoding attention_kinds",
     "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward"
-    " chunking",
+    " chunking"
+    " context_extension",
     "quantized_folders"
     " corpus training pretrained text_loss adapters instruction_examples preferences"
     " answering conversations chat_history prompts policy_scores policy_checkpoints"
