@@ -45,7 +45,7 @@ class AlignConfig:
     n_prompts: int = 750  # whose answers are compared for training
     n_held_out: int = 125  # the same, to see what the reward model is worth
     answers_per_prompt: int = 4
-    pairs_per_prompt: int = 4  # of the six that four answers make
+    pairs_per_prompt: int = 6  # all that four answers make
     agreement: float | int = 0.85  # how often the annotator agrees with gold
     max_new_tokens: int = 260  # of an answer
     reward: RewardConfig = field(default_factory=RewardConfig)

@@ -146,7 +146,7 @@ def _first(config: InstructConfig) -> str:
         f"\nBefore that, in {first.finetuning.steps:,} steps with the same settings, "
         f"it learned {first.n_examples:,} instructions with up to "
         f"{first.most_follow_ups} more questions on the same story, and "
-        f"{first.n_stories:,} plain stories, of seed {first.seed}."
+        f"{first.n_stories:,} stories, of seed {first.seed}; the losses start there."
     )
 
 
