@@ -48,6 +48,7 @@ LAYERS = (
     "reward_card",
     "align_model",
     "cli scaling_study rlhf_study",
+    "rlhf_curves",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 MODULES = sorted(

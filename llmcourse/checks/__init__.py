@@ -38,6 +38,12 @@ from llmcourse.checks.pretraining import (
     cross_entropy,
     trapezoid,
 )
+from llmcourse.checks.rlhf import (
+    best_of_n_kl,
+    best_policy,
+    reward_gap,
+    token_advantages,
+)
 from llmcourse.checks.tokenization import (
     digit_groups,
     encode_pretoken,
@@ -58,6 +64,8 @@ __all__ = [
     "adapter_parameters",
     "answer_mask",
     "attention_head",
+    "best_of_n_kl",
+    "best_policy",
     "best_size",
     "bigram_probs",
     "cached_mask",
@@ -82,9 +90,11 @@ __all__ = [
     "noise_probs",
     "parameter_count",
     "predict_pieces",
+    "reward_gap",
     "rope_score",
     "shift",
     "stories_for_share",
+    "token_advantages",
     "trapezoid",
     "write_with_cache",
 ]

@@ -1,0 +1,161 @@
+"""Checks of the chapter *rlhf*."""
+
+import math
+from collections.abc import Callable, Sequence
+
+
+def reward_gap(fn: Callable[[int, int], float]) -> None:
+    """Check a function from the wins and losses of an answer to its reward's lead.
+
+    Args:
+        fn: From how often an answer was preferred to another, and how often the other
+            was, to the difference of their rewards that makes this likeliest.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    for wins, losses in ((3, 1), (2, 8), (5, 5), (99, 1)):
+        got, share = fn(wins, losses), wins / (wins + losses)
+        seen = f"{wins} wins and {losses} losses"
+        assert not math.isclose(got, share, abs_tol=1e-9), (
+            f"{seen}: {share:g} is the probability of being preferred, not the "
+            "difference of rewards whose σ it is"
+        )
+        right = math.log(wins / losses)
+        assert right == 0 or not math.isclose(got, -right, rel_tol=1e-6), (
+            f"{seen}: the lead of an answer that is preferred more often is positive"
+        )
+        assert right == 0 or not math.isclose(got, right / math.log(2), rel_tol=1e-6), (
+            f"{seen}: σ is made with e, so take the natural logarithm"
+        )
+        assert math.isclose(got, right, rel_tol=1e-6, abs_tol=1e-9), (
+            f"{seen}: σ of the difference must be {share:g}, so it must be "
+            f"{right:.3f}, got {got:.3f}"
+        )
+
+
+def best_policy(
+    fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
+) -> None:
+    """Check a function that returns the policy which no other beats.
+
+    Args:
+        fn: From the reference's probabilities of all answers, their rewards and β to
+            the probabilities with the highest mean reward, less β times the KL
+            divergence from the reference.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    cases = (
+        ((0.5, 0.25, 0.25), (0.0, 1.0, -1.0), 1.0),
+        ((0.7, 0.2, 0.1), (1.0, 3.0, 2.0), 0.5),
+        ((0.1, 0.9), (2.0, 0.0), 4.0),
+    )
+    for reference, rewards, beta in cases:
+        got = list(fn(reference, rewards, beta))
+        given = f"reference {reference}, rewards {rewards}, β {beta:g}"
+        assert len(got) == len(rewards), f"{given}: one probability for each answer"
+        assert math.isclose(sum(got), 1, rel_tol=1e-6), (
+            f"{given}: the probabilities must sum to 1, not to {sum(got):.3f}"
+        )
+        plain = _tilted([1.0] * len(rewards), rewards, beta)
+        assert not _close(got, plain), (
+            f"{given}: what is likely under the reference must stay likelier; "
+            "multiply its probabilities in"
+        )
+        upside_down = _tilted(reference, rewards, 1 / beta)
+        assert beta == 1 or not _close(got, upside_down), (
+            f"{given}: a large β keeps the policy at home, so divide the reward by β"
+        )
+        right = _tilted(reference, rewards, beta)
+        assert _close(got, right), f"{given}: wanted {_round(right)}, got {_round(got)}"
+    far = list(fn((0.5, 0.5), (1000.0, 0.0), 1.0))
+    assert _close(far, [1.0, 0.0]), (
+        "e to the power of 1000 is too large a number: subtract the largest reward "
+        f"first, which changes nothing; got {far}"
+    )
+
+
+def _tilted(
+    reference: Sequence[float], rewards: Sequence[float], beta: float
+) -> list[float]:
+    highest = max(rewards)
+    weights = [
+        p * math.exp((r - highest) / beta)
+        for p, r in zip(reference, rewards, strict=True)
+    ]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _close(a: Sequence[float], b: Sequence[float]) -> bool:
+    pairs = zip(a, b, strict=True)
+    return all(math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) for x, y in pairs)
+
+
+def _round(values: Sequence[float]) -> list[float]:
+    return [round(value, 3) for value in values]
+
+
+def best_of_n_kl(fn: Callable[[int], float]) -> None:
+    """Check a function that says how far the best of n answers is from the model.
+
+    Args:
+        fn: From n to the KL divergence in nats of a policy that draws n answers and
+            keeps the best, if no two are equally good.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    assert math.isclose(fn(1), 0, abs_tol=1e-9), (
+        f"the best of one answer is that answer: the divergence is 0, got {fn(1):.3f}"
+    )
+    for n in (2, 4, 100):
+        got, right = fn(n), math.log(n) - (n - 1) / n
+        assert not math.isclose(got, math.log(n), rel_tol=1e-6), (
+            f"n = {n}: ln n is what it would be if the best were always n times as "
+            "likely as before; an answer at rank u (from 0 to 1) is so n u^(n − 1) "
+            "times. Take the mean of the logarithm over the ranks that are kept"
+        )
+        assert math.isclose(got, right, rel_tol=1e-6), (
+            f"n = {n}: the mean of ln(n u^(n − 1)), with u the highest of n numbers "
+            f"between 0 and 1, is {right:.3f}, got {got:.3f}"
+        )
+
+
+def token_advantages(
+    fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
+) -> None:
+    """Check a function that returns generalised advantage estimates of one answer.
+
+    Args:
+        fn: From the rewards of the tokens, what the critic expected before each, and
+            λ, to the advantage of each token, with nothing discounted (γ = 1).
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    rewards, values = [0.0, -1.0, 8.0], [4.0, 5.0, 6.0]
+    surprises = [1.0, 0.0, 2.0]
+    got = list(fn(rewards, values, 0.0))
+    assert len(got) == len(rewards), "one advantage for each token"
+    assert not _close(got, [-4.0, -6.0, 2.0]), (
+        "a token's surprise counts what the critic expects after it, too: reward + "
+        "next value − value"
+    )
+    assert not _close(got[:-1], surprises[:-1]) or _close(got, surprises), (
+        "after the last token nothing is expected: the next value is 0 there, so its "
+        f"surprise is {surprises[-1]:g}, got {got[-1]:g}"
+    )
+    assert _close(got, surprises), (
+        f"with λ = 0 the advantages are the surprises {surprises}, got {_round(got)}"
+    )
+    for trace, right in ((1.0, [3.0, 2.0, 2.0]), (0.5, [1.5, 1.0, 2.0])):
+        got = list(fn(rewards, values, trace))
+        assert not _close(got, surprises), (
+            f"λ = {trace:g}: later surprises count for earlier tokens"
+        )
+        assert _close(got, right), (
+            f"λ = {trace:g}: from the end: advantage = surprise + λ · the next "
+            f"token's advantage, so {right}, got {_round(got)}"
+        )
