@@ -6,52 +6,69 @@ One thread. The same sizes, weights, windows, optimizer and precision on both si
 their model is loaded from the folder that `save_pretrained` writes. For each shape:
 
 - *train*: forward, loss, backward, clipping and AdamW, in tokens per second
+- *products*: the products of the step with weight matrices, forward and backward, made
+  alone: their share of our time. Both sides have to make them
 - *peak*: our arithmetic, three times `forward_flops_per_token` for each token, as a
   share of what a large matrix product of the same precision reaches here
 - *generate*: greedy, one prompt, with key-value cache, in new tokens per second
 
-Times are the best of several, and both sides take turns, so that other work on the
-machine hits both. The script ends with an error if the logits or the greedily written
-ids differ.
+Times are processor times, and of each the median; both sides take turns, so that other
+work on the machine hits both. The script ends with an error if the logits or the
+greedily written ids differ.
 
-On one of two x86-64 cores with AVX-512, the other one busy, Python 3.11, torch 2.13,
-transformers 5.24; the last shape is base-llm's:
+On one of two x86-64 cores with AVX-512 and its bfloat16 instructions, both busy with
+other work, Python 3.11, torch 2.13, transformers 5.24; the last shape is base-llm's, and
+its last two lines are medians of runs of their own, the very last by the clock:
 
     418,272 parameters, vocabulary 2048, width 96, 2 layers
-      tokens/s                  ours  theirs   ratio    peak
-      train 1 × 208 float32    13631   13288    1.03     49%
-      train 8 × 128 float32    19253   17995    1.07     65%
-      train 4 × 256 float32    17226   16847    1.02     65%
-      train 1 × 208 bfloat16   14458   13632    1.06     23%
-      train 8 × 128 bfloat16   27360   22144    1.24     40%
-      train 4 × 256 bfloat16   25137   20428    1.23     41%
-      generate                  1943     951    2.04
+      tokens/s                  ours  theirs   ratio  products   peak
+      train 1 × 208 float32    10799   10526    1.03      44%    42%
+      train 8 × 128 float32    17714   17171    1.03      65%    64%
+      train 4 × 256 float32    16074   16140    1.00      56%    64%
+      train 1 × 208 bfloat16   11946   11731    1.02      25%    18%
+      train 8 × 128 bfloat16   25598   20187    1.27      41%    37%
+      train 4 × 256 bfloat16   24122   19893    1.21      40%    39%
+      generate                  2275     657    3.46
     922,752 parameters, vocabulary 1024, width 128, 4 layers
-      tokens/s                  ours  theirs   ratio    peak
-      train 1 × 208 float32     6501    6464    1.01     48%
-      train 8 × 128 float32     8784    9166    0.96     60%
-      train 4 × 256 float32     8106    8084    1.00     62%
-      train 1 × 208 bfloat16    7594    7269    1.04     26%
-      train 8 × 128 bfloat16   13721    9811    1.40     43%
-      train 4 × 256 bfloat16   13069   10289    1.27     46%
-      generate                   959     463    2.07
+      tokens/s                  ours  theirs   ratio  products   peak
+      train 1 × 208 float32     6120    5975    1.02      47%    48%
+      train 8 × 128 float32     8143    8146    1.00      61%    59%
+      train 4 × 256 float32     7604    7614    1.00      57%    62%
+      train 1 × 208 bfloat16    6407    6148    1.04      29%    23%
+      train 8 × 128 bfloat16   12014    9033    1.33      43%    39%
+      train 4 × 256 bfloat16   10596    8582    1.23      40%    39%
+      generate                   738     285    2.59
     2,828,032 parameters, vocabulary 3072, width 256, 3 layers
-      tokens/s                  ours  theirs   ratio    peak
-      train 1 × 208 float32     3154    3168    1.00     60%
-      train 8 × 128 float32     3692    3498    1.06     68%
-      train 4 × 256 float32     3776    3566    1.06     74%
-      train 1 × 208 bfloat16    5040    4399    1.15     47%
-      train 8 × 128 bfloat16    7348    5560    1.32     66%
-      train 4 × 256 bfloat16    6610    4931    1.34     63%
-      generate                   427     281    1.52
+      tokens/s                  ours  theirs   ratio  products   peak
+      train 1 × 208 float32     2672    2623    1.02      62%    65%
+      train 8 × 128 float32     3455    3452    1.00      76%    81%
+      train 4 × 256 float32     3342    3298    1.01      71%    83%
+      train 1 × 208 bfloat16    3874    3539    1.09      42%    40%
+      train 8 × 128 bfloat16    5888    4635    1.27      60%    58%
+      train 4 × 256 bfloat16    6440    5347    1.20      58%     –
+      generate                   631     225    2.80
 
-In float32 both spend most of the time in the same matrix products, so there is little
-to win; in bfloat16 writing out the scores of short sequences pays.
+Generation is two and a half to three times as fast, since `decoding` joins the matrices
+and lays them out for one vector: a step of the plain model takes twice as long, a
+quarter to a half of it in calls of small operations, the rest in fetching matrices.
+
+Training is not, and on one core it cannot be one and a half times as fast at the last
+shape. Of 159 ms that a step of 4 × 256 takes in bfloat16, theirs 192, 93 are products
+with weight matrices at 187 GFLOP/s, nearly all that the core reaches, and 14 are
+products inside attention: 107 ms that both must spend, so that all the rest would have
+to fit into 21 ms. It takes 52: 12 for the softmax and the copies around attention's
+products, 16 for casts between float32 and bfloat16 and sums of gradients, 6 each for
+norms and RoPE, 5 for the loss, 4 for SwiGLU, 3 for clipping and AdamW. Tried and of no
+use, within 1 %: one product for query, key and value, or for gate and up; norms and
+RoPE with a gradient by hand; more or fewer blocks in attention (two are best) and in the
+loss. In float32 the products are three quarters of the time, and there is nothing to
+win.
 """
 
 import tempfile
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
@@ -88,21 +105,44 @@ TRAININGS = ((1, 208), (8, 128), (4, 256))  # windows in a batch, tokens in a wi
 NEW_TOKENS = 200
 
 
-def best_times(*functions: Callable[[], object], repeats: int = 7) -> list[float]:
-    """Return the shortest time of each function, in seconds; they take turns."""
+def median_times(*functions: Callable[[], object], repeats: int = 7) -> list[float]:
+    """Return each function's processor time, in seconds; they take turns."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, own in zip(functions, times, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            own.append(time.perf_counter() - start)
-    return [min(own) for own in times]
+            own.append(time.process_time() - start)
+    return [median(own) for own in times]
 
 
 def peak_flops(dtype: torch.dtype, n: int = 1024) -> float:
     """Return what a product of two square matrices reaches, in FLOPs per second."""
     a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-    return 2 * n**3 / best_times(lambda: a @ b)[0]
+    return 2 * n**3 / median_times(lambda: a @ b)[0]
+
+
+def bare_products(
+    config: TransformerConfig, n_tokens: int, dtype: torch.dtype
+) -> Callable[[], None]:
+    """Return what makes the products of one update with weight matrices, no more."""
+    width, hidden = config.d_model, config.d_ff
+    n_keys = config.n_kv_heads * config.d_head
+    layer = [(width, width), (n_keys, width), (n_keys, width), (width, width)]
+    layer += [(hidden, width), (hidden, width), (width, hidden)]
+    factors = [
+        tuple(
+            torch.randn(shape).to(dtype)
+            for shape in ((n_tokens, inputs), (outputs, inputs), (n_tokens, outputs))
+        )
+        for outputs, inputs in layer * config.n_layers + [(config.vocab_size, width)]
+    ]
+
+    def products() -> None:
+        for x, weight, gradient in factors:
+            _ = x @ weight.t(), gradient @ weight, gradient.t() @ x
+
+    return products
 
 
 def their_optimizer(model: LlamaForCausalLM, config: PretrainingConfig) -> Any:
@@ -169,13 +209,14 @@ def compare_generation(config: TransformerConfig) -> None:
 
     if not torch.equal(ours(), other()):
         raise SystemExit("both must write the same greedily, but they differ")
-    mine, others = (NEW_TOKENS / t for t in best_times(ours, other))
+    mine, others = (NEW_TOKENS / t for t in median_times(ours, other))
     print(f"  generate               {mine:7.0f} {others:7.0f}   {mine / others:5.2f}")
 
 
 def compare_training(config: TransformerConfig, precision: Any) -> None:
     """Print trained tokens per second of both, for each size of batch."""
-    peak = peak_flops(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    peak = peak_flops(dtype)
     for batch_size, length in TRAININGS:
         model, theirs, tokens = load_both(config)
         training = PretrainingConfig(
@@ -201,13 +242,14 @@ def compare_training(config: TransformerConfig, precision: Any) -> None:
             for _ in range(3):
                 their_step(theirs, other, windows, precision == "bfloat16")  # noqa: B023
 
-        mine, others = (
-            3 * batch_size * length / t for t in best_times(ours, their, repeats=10)
-        )
+        products = bare_products(config, batch_size * length, dtype)
+        times = median_times(ours, their, products, repeats=10)
+        mine, others = (3 * batch_size * length / t for t in times[:2])
         share = mine * 3 * forward_flops_per_token(config, length) / peak
         print(
             f"  train {batch_size} × {length} {precision:8} {mine:7.0f} {others:7.0f}"
-            f"   {mine / others:5.2f}   {share:5.0%}"
+            f"   {mine / others:5.2f}    {3 * times[2] / times[0]:5.0%}  {share:5.0%}",
+            flush=True,
         )
 
 
@@ -220,7 +262,7 @@ def main() -> None:
         print(
             f"{n_parameters(config):,} parameters, vocabulary {config.vocab_size}, "
             f"width {config.d_model}, {config.n_layers} layers\n"
-            "  tokens/s                  ours  theirs   ratio    peak"
+            "  tokens/s                  ours  theirs   ratio  products   peak"
         )
         for precision in ("float32", "bfloat16"):
             compare_training(config, precision)
