@@ -17,8 +17,7 @@ work on the machine hits both. The script ends with an error if the logits or th
 greedily written ids differ.
 
 On one of two x86-64 cores with AVX-512 and its bfloat16 instructions, both busy with
-other work, Python 3.11, torch 2.13, transformers 5.24; the last shape is base-llm's.
-Its last two lines are medians of runs of their own, the very last by the clock:
+other work, Python 3.11, torch 2.13, transformers 5.24; the last shape is base-llm's:
 
     418,272 parameters, vocabulary 2048, width 96, 2 layers
       tokens/s                  ours  theirs   ratio  products   peak
@@ -45,24 +44,25 @@ Its last two lines are medians of runs of their own, the very last by the clock:
       train 4 × 256 float32     3342    3298    1.01      71%    83%
       train 1 × 208 bfloat16    3874    3539    1.09      42%    40%
       train 8 × 128 bfloat16    5888    4635    1.27      60%    58%
-      train 4 × 256 bfloat16    6440    5347    1.20      58%     –
-      generate                   631     225    2.80
+      train 4 × 256 bfloat16    5833    4857    1.20      58%    61%
+      generate                   586     262    2.23
 
-Generation is 2.6 to 3.5 times as fast: `decoding` joins the matrices and lays them out
-for one vector. Without it a step of the last shape takes twice as long, half of that in
-products with one vector, which wait for memory, the rest in small operations.
+Generation is 2.2 to 3.5 times as fast, at the last shape 2.8 times in a quieter hour:
+`decoding` joins the matrices and lays them out for one vector. Without it a step of the
+last shape takes twice as long, half of that in products with one vector, which wait for
+memory, the rest in small operations.
 
 Training is not 1.5 times as fast at the last shape, and it is hard to see how it could
-be with torch's own operations. Of 159 ms that a step of 4 × 256 takes in bfloat16,
-theirs 192, 93 are products with weight matrices, at 187 GFLOP/s (222 is the most that
-was seen here), and 14 are products inside attention: 107 ms that both must spend, so
-all the rest would have to fit into 21 ms. It takes 52, about 12 of them for the softmax
-and the copies around attention's products, 16 for casts between float32 and bfloat16
-and sums of gradients, 6 each for norms and RoPE, 5 for the loss, 4 for SwiGLU, 3 for
-clipping and AdamW. Tried, and not faster by more than 1 %: one product for query, key
-and value, or for gate and up; norms and RoPE with a gradient by hand; other numbers of
-blocks in attention (two are best) and in the loss. In float32 the products are three
-quarters of the time, and there is nothing to win.
+be with torch's own operations. In a run of its own, of 159 ms that a step of 4 × 256
+takes in bfloat16, theirs 192, 93 are products with weight matrices, at 187 GFLOP/s (222
+is the most that was seen here), and 14 are products inside attention: 107 ms that both
+must spend, so all the rest would have to fit into 21 ms. It takes 52, about 12 of them
+for the softmax and the copies around attention's products, 16 for casts between float32
+and bfloat16 and sums of gradients, 6 each for norms and RoPE, 5 for the loss, 4 for
+SwiGLU, 3 for clipping and AdamW. Tried, and not faster by more than 1 %: one product
+for query, key and value, or for gate and up; norms and RoPE with a gradient by hand;
+other numbers of blocks in attention (two are best) and in the loss. In float32 the
+products are three quarters of the time, and there is nothing to win.
 """
 
 import tempfile
