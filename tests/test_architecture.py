@@ -14,7 +14,9 @@ LAYERS = (
     " schedule training_log preference_losses memory embeddings evaluation compression"
     " advantages reward_functions"
     " chunked_attention linear_attention"
-    " bm25 rank_fusion ranking_measures summarising",
+    " bm25 rank_fusion ranking_measures summarising"
+    " peak_memory"
+    " attention_costs",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
     " state_files skipgram scaling policy_losses policy_config experience"
     " text_folders",
@@ -39,7 +41,8 @@ LAYERS = (
     " position_losses"
     " retrieval",
     "policy_training preference_training align_prompts fact_recall tale_books",
-    "ppo grpo",
+    "ppo grpo"
+    " needle",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
     "instruct_recipe reward_files reward_scores align_recipe align_evaluation",
@@ -47,7 +50,8 @@ LAYERS = (
     "instruct_model align_card",
     "reward_card",
     "align_model",
-    "cli scaling_study rlhf_study",
+    "cli scaling_study rlhf_study"
+    " context_study",
     "rlhf_curves",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}

@@ -1,0 +1,239 @@
+"""The runs of the context study: one model, three ways to look back.
+
+    python -m llmcourse.context_study --out context.json
+
+takes about twelve minutes on one core and goes on where it was stopped. All models
+have the same sizes, the same number of parameters and the tokenizer of `base-llm`, and
+read the same tales in the same order, none of them twice. They differ in their
+attention, see `attention_kinds`. Measured on tales that none has read: the loss over
+the position, and how often a fact is repeated rightly from near and from afar. The
+chapter *context_window* plots what comes out.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llmcourse.accounting import n_parameters
+from llmcourse.attention_kinds import KINDS, set_attention
+from llmcourse.fact_recall import Share, fact_recalls, shares_by_distance
+from llmcourse.files import new_file
+from llmcourse.memory import keep_freed_memory
+from llmcourse.pipeline import PipelineConfig, token_array
+from llmcourse.position_losses import EDGES, position_losses
+from llmcourse.pretrained import load_pretrained
+from llmcourse.pretraining import PretrainingConfig, pretrain
+from llmcourse.sources import tales
+from llmcourse.tales import generate
+from llmcourse.text_loss import end_of_text
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import TransformerConfig
+
+RESULTS = Path(str(resources.files("llmcourse"))) / "data" / "context.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextStudyConfig:
+    """What all models of the study share."""
+
+    n_stories: int = 10_000  # for training: no story is read twice
+    d_model: int = 128
+    n_layers: int = 2
+    n_heads: int = 4
+    d_ff: int = 344
+    window: int = 32  # of the attention in a window, in tokens
+    steps: int = 2500
+    batch_size: int = 4  # stories
+    context_length: int = 288  # longer than any tale, in tokens
+    learning_rate: float | int = 4e-3
+    embedding_speed: float | int = 4
+    warmup_steps: int = 100
+    precision: str = "bfloat16"
+    n_held_out: int = 1000  # stories
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextPoint:
+    """One trained model."""
+
+    kind: str  # of attention
+    seed: int  # of the first weights and the order of the stories
+    n_parameters: int
+    loss: float  # on held-out tales, in nats per token
+    losses: tuple[float, ...]  # between the positions of `edges`, in nats per token
+    recalled: dict[int, Share]  # by distance, in tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextStudy:
+    """Stored results: what was trained, on what, and what came out."""
+
+    recipe: dict[str, object]
+    edges: tuple[int, ...]  # positions between which losses are averaged
+    points: tuple[ContextPoint, ...] = ()
+
+
+def load_context_study(path: str | Path = RESULTS) -> ContextStudy:
+    """Return the results of a context study, by default of the one in the package.
+
+    Raises:
+        ValueError: If the file is no such results.
+        OSError: If it cannot be read.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        points = tuple(_point(point) for point in found["points"])
+        edges = tuple(found["edges"])
+        return ContextStudy(recipe=found["recipe"], edges=edges, points=points)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} must hold the results of a context study: {error!r}"
+        ) from error
+
+
+def _point(found: dict[str, object]) -> ContextPoint:
+    """Return a point as it was before it became JSON."""
+    recalled, losses = found.pop("recalled"), found.pop("losses")
+    if not isinstance(recalled, dict) or not isinstance(losses, list):
+        raise ValueError(f"wanted recalled facts and losses, got {recalled}, {losses}")
+    shares = {int(distance): Share(*share) for distance, share in recalled.items()}
+    return ContextPoint(**found, recalled=shares, losses=tuple(losses))  # type: ignore[arg-type]
+
+
+def to_json(study: ContextStudy) -> str:
+    """Return a study as text, one line for each model."""
+    points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
+    return (
+        f'{{"recipe": {json.dumps(study.recipe, indent=1)},\n'
+        f'"edges": {json.dumps(study.edges)},\n"points": [\n  {points}\n]}}\n'
+    )
+
+
+def run_context_study(
+    path: str | Path,
+    kinds: Sequence[str] = KINDS,
+    seeds: Sequence[int] = (0, 1),
+    config: ContextStudyConfig = ContextStudyConfig(),
+    progress: Callable[[ContextPoint], None] | None = None,
+) -> ContextStudy:
+    """Train all models, write the results after each, and return them.
+
+    Models that the file has are not trained again.
+
+    Args:
+        path: The file of the results.
+        kinds: Of attention.
+        seeds: One model of each kind for each.
+        config: What the models share.
+        progress: Called with each model that was trained.
+
+    Raises:
+        ValueError: If the file holds results of another recipe, or if there is no
+            such kind.
+        OSError: If it cannot be written.
+    """
+    study = ContextStudy(recipe=asdict(config), edges=EDGES)
+    if Path(path).exists():
+        study = load_context_study(path)
+        if study.recipe != asdict(config) or study.edges != EDGES:
+            raise ValueError(
+                f"{str(path)!r} must be of the recipe {asdict(config)}, "
+                f"is of {study.recipe}"
+            )
+    _, tokenizer = load_pretrained("base-llm")
+    ids = token_array(tales(config.n_stories, seed=0), tokenizer, np.uint16)
+    done = {(point.kind, point.seed) for point in study.points}
+    for seed in seeds:
+        for kind in kinds:
+            if (kind, seed) in done:
+                continue
+            point = _train(kind, seed, config, tokenizer, ids)
+            study = replace(study, points=(*study.points, point))
+            with new_file(path) as file:
+                file.write(to_json(study).encode())
+            if progress is not None:
+                progress(point)
+    return study
+
+
+def recipe(
+    seed: int, config: ContextStudyConfig, tokenizer: BPETokenizer
+) -> PipelineConfig:
+    """Return sizes, schedule and first weights, of whichever kind of attention."""
+    model = TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        d_model=config.d_model,
+        n_layers=config.n_layers,
+        n_heads=config.n_heads,
+        n_kv_heads=config.n_heads,
+        d_ff=config.d_ff,
+        context_length=config.context_length,
+    )
+    training = PretrainingConfig(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        context_length=config.context_length,
+        learning_rate=config.learning_rate,
+        embedding_speed=config.embedding_speed,
+        warmup_steps=config.warmup_steps,
+        eval_interval=config.steps,
+        precision="bfloat16" if config.precision == "bfloat16" else "float32",
+    )
+    return PipelineConfig(
+        n_stories=config.n_stories,
+        model=model,
+        pretraining=training,
+        copying_start=True,
+        seed=seed,
+    )
+
+
+def _train(
+    kind: str,
+    seed: int,
+    config: ContextStudyConfig,
+    tokenizer: BPETokenizer,
+    ids: "np.ndarray[tuple[int], np.dtype[np.uint16]]",
+) -> ContextPoint:
+    plan = recipe(seed, config, tokenizer)
+    model = plan.new_model()
+    set_attention(model, kind, config.window)
+    generator = torch.Generator().manual_seed(seed)
+    start = end_of_text(tokenizer)
+    n_last = len(ids) // 10  # all that is read of them is a loss at start and end
+    pretrain(model, ids, ids[-n_last:], plan.pretraining, generator, start_token=start)
+    held_out = list(generate(config.n_held_out, seed=1))
+    found = position_losses(model, tokenizer, [story.text for story in held_out])
+    return ContextPoint(
+        kind=kind,
+        seed=seed,
+        n_parameters=n_parameters(plan.model),
+        loss=round(found.loss, 5),
+        losses=tuple(round(loss, 5) for loss in found.between(EDGES)),
+        recalled=shares_by_distance(fact_recalls(model, tokenizer, held_out)),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study from the command line; progress goes to standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="file of the results")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+    def say(point: ContextPoint) -> None:
+        sys.stderr.write(f"{point}\n")
+
+    run_context_study(chosen.out, progress=say)
+
+
+if __name__ == "__main__":
+    main()
