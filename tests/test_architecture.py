@@ -41,8 +41,7 @@ LAYERS = (
     " position_losses"
     " retrieval",
     "policy_training preference_training align_prompts fact_recall tale_books",
-    "ppo grpo"
-    " needle",
+    "ppo grpo needle",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
     "instruct_recipe reward_files reward_scores align_recipe align_evaluation",
@@ -50,8 +49,7 @@ LAYERS = (
     "instruct_model align_card",
     "reward_card",
     "align_model",
-    "cli scaling_study rlhf_study"
-    " context_study",
+    "cli scaling_study rlhf_study context_study",
     "rlhf_curves",
 )
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
