@@ -157,7 +157,7 @@ class _State:
                 "a policy needs finite probabilities to draw from, got others at "
                 f"position {position}"
             )
-        drawn = _fall(log_probs.exp(), luck)
+        drawn = fall(log_probs.exp(), luck)
         self.ids[rows, position] = torch.where(draws, drawn, self.ids[rows, position])
         self.answer_mask[rows, position] = draws
         price = log_probs.gather(1, drawn[:, None])[:, 0]
@@ -172,7 +172,7 @@ class _State:
         return [tokenizer.decode(row[start:end].tolist()) for row, start, end in places]
 
 
-def _fall(
+def fall(
     probs: Float[Tensor, "batch vocab"], luck: Float[Tensor, "batch"]
 ) -> Int[Tensor, "batch"]:
     """Return the token that a point falls on if all probabilities lie end to end.

@@ -25,7 +25,7 @@ LAYERS = (
     " hugging_face",
     "tales tokenization transformer deduplication splits packing examples"
     " sliding_window",
-    "quantization decoding attention_kinds",
+    "quantization decoding attention_kinds slots",
     "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward"
     " chunking"
@@ -40,7 +40,7 @@ LAYERS = (
     " preference_examples rollouts"
     " position_losses"
     " retrieval",
-    "policy_training preference_training align_prompts fact_recall tale_books",
+    "policy_training preference_training align_prompts fact_recall tale_books batching",
     "ppo grpo needle",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
     "recipes model_cards instruct_data",
