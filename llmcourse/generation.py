@@ -49,7 +49,7 @@ def next_token_distribution(
     tensor([1., 0., 0.])
     """
     _check_sampling(temperature, top_k, top_p)
-    if temperature == 0:
+    if temperature < torch.finfo(torch.float32).tiny:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits).scatter(-1, best, 1.0)
     # The largest score becomes 0 first, so no temperature is too low to divide by.

@@ -40,12 +40,15 @@ LAYERS = (
     " preference_examples rollouts"
     " position_losses"
     " retrieval",
-    "policy_training preference_training align_prompts fact_recall tale_books batching",
-    "ppo grpo needle",
-    "pipeline plotting widgets checks instruction_evaluation reward_model dpo",
-    "recipes model_cards instruct_data",
-    "instruct_recipe reward_files reward_scores align_recipe align_evaluation",
-    "instruct_card reward_evaluation align_training",
+    "policy_training preference_training align_prompts fact_recall tale_books batching"
+    " api_types",
+    "ppo grpo needle engine api_errors text_pieces text_vectors service_metrics",
+    "pipeline plotting widgets checks instruction_evaluation reward_model dpo"
+    " answers api_limits",
+    "recipes model_cards instruct_data streaming",
+    "instruct_recipe reward_files reward_scores align_recipe align_evaluation"
+    " service_routes",
+    "instruct_card reward_evaluation align_training serving http_server",
     "instruct_model align_card",
     "reward_card",
     "align_model",

@@ -16,6 +16,7 @@ from llmcourse.cli import finetune as finetune
 from llmcourse.cli import generate as generate
 from llmcourse.cli import pipeline as pipeline
 from llmcourse.cli import pretrain as pretrain
+from llmcourse.cli import serve as serve
 from llmcourse.cli.console import app, say
 from llmcourse.cli.text import load_tokenizer
 

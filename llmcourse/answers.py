@@ -1,0 +1,261 @@
+"""One request over HTTP, from its fields to its text: several choices written at once.
+
+    prompts × n ── requests to the engine ──► ids ── text, up to a stop ──► pieces
+
+Choice number i draws with seed + i. With the same seed and everything else the same, so
+is the answer, whoever else is being answered.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from llmcourse.answering import has_chat_tokens
+from llmcourse.api_errors import ApiError
+from llmcourse.api_types import ChatMessage, FinishReason, SamplingOptions, Usage
+from llmcourse.batching import QueueFullError, Request, Sampling
+from llmcourse.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.engine import Engine
+from llmcourse.packing import END_OF_TEXT
+from llmcourse.service_metrics import ServiceMetrics
+from llmcourse.text_pieces import TextPieces
+from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import TransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What all requests share."""
+
+    name: str  # of the model
+    config: TransformerConfig
+    tokenizer: BPETokenizer
+    engine: Engine
+    metrics: ServiceMetrics
+    request_seconds: float | int  # in which an answer has to be complete
+    started: int  # seconds since 1970
+
+    def check_model(self, name: str) -> None:
+        """Raise ApiError 404 unless the model is ours."""
+        if name != self.name:
+            raise ApiError(
+                404,
+                f"There is no such model; this service has {self.name!r}.",
+                param="model",
+                code="model_not_found",
+            )
+
+    def encode(self, text: str, *, param: str) -> list[int]:
+        """Return a text's ids, or raise ApiError 400 if it is far too long."""
+        limit = self.config.context_length
+        # A text of a megabyte would take a second to encode, only to be refused.
+        longest = max(map(len, self.tokenizer.pieces))
+        if len(text.encode()) > limit * longest:
+            raise too_long(f"more than {limit}", 1, limit, param)
+        return self.tokenizer.encode(text)
+
+    def encode_text(self, prompt: str | list[int]) -> list[int]:
+        """Return the ids of a text to go on with, the mark of a beginning before it."""
+        if not isinstance(prompt, str):
+            return prompt
+        start = self.tokenizer.special_tokens.get(END_OF_TEXT)
+        ids = self.encode(prompt, param="prompt")
+        return ids if start is None else [start, *ids]
+
+    def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
+        """Return the ids of a conversation, or raise ApiError 400."""
+        if not has_chat_tokens(self.tokenizer):
+            raise ApiError(
+                400,
+                f"{self.name} goes on with texts and knows no conversations: "
+                "use /v1/completions.",
+                param="model",
+                code="no_chat_model",
+            )
+        self.encode("".join(turn.text for turn in messages), param="messages")
+        system = {"developer": "system"}
+        turns = [Message(system.get(m.role, m.role), m.text) for m in messages]
+        try:
+            return encode_prompt(turns, self.tokenizer)
+        except ValueError as error:
+            raise ApiError(400, str(error), param="messages") from error
+
+    @property
+    def stop_ids(self) -> set[int]:
+        """The ids that end an answer."""
+        special = self.tokenizer.special_tokens
+        return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
+
+
+def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiError:
+    """Return the error for what does not fit into the context window."""
+    return ApiError(
+        400,
+        f"The model's context window is {limit} tokens; the prompt has {n_prompt}, "
+        f"and {n_new} are to be written.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
+@dataclass(eq=False)
+class Choice:
+    """One of the texts that are being written."""
+
+    index: int
+    request: Request
+    pieces: TextPieces
+    finish_reason: FinishReason | None = None
+    n_tokens: int = 0  # that the text is made of
+
+
+class Answer:
+    """The choices that one request asks for.
+
+    Args:
+        service: Where.
+        prompts: As ids.
+        options: How to draw, and how many choices for each prompt.
+        max_tokens: Most tokens of each choice; None: what fits.
+        param: The field that the prompts came in.
+
+    Raises:
+        ApiError: 400 if prompt and text do not fit into the window, 429 if too many
+            requests wait, 503 if the service is stopping.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        prompts: list[list[int]],
+        options: SamplingOptions,
+        max_tokens: int | None,
+        param: str,
+    ) -> None:
+        self.service, self.prompts = service, prompts
+        self.start = time.monotonic()
+        self._events: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        seed = secrets.randbits(62) if options.seed is None else options.seed
+        repeated = [ids for ids in prompts for _ in range(options.n or 1)]
+        self.choices = [
+            Choice(
+                index,
+                self._request(index, ids, options, max_tokens, seed, param),
+                TextPieces(service.tokenizer, options.stops),
+            )
+            for index, ids in enumerate(repeated)
+        ]
+        self._submit(param)
+        n_read = sum(map(len, prompts))
+        service.metrics.tokens.labels("read").inc(n_read)
+
+    def _request(
+        self,
+        index: int,
+        ids: list[int],
+        options: SamplingOptions,
+        max_tokens: int | None,
+        seed: int,
+        param: str,
+    ) -> Request:
+        limit = self.service.config.context_length
+        n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens
+        if len(ids) + n_new > limit:
+            raise too_long(len(ids), n_new, limit, param)
+        sampling = Sampling(
+            temperature=1.0 if options.temperature is None else options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=seed + index,
+        )
+        return Request(
+            ids=ids,
+            max_new_tokens=n_new,
+            sampling=sampling,
+            stop=self.service.stop_ids,
+            deliver=lambda new: self._deliver(index, new),
+        )
+
+    def _deliver(self, index: int, new: int | None) -> None:
+        """Hand what the engine's thread has over to ours."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (index, new))
+
+    def _submit(self, param: str) -> None:
+        engine = self.service.engine
+        try:
+            engine.submit(*(choice.request for choice in self.choices))
+        except ValueError as error:
+            raise ApiError(400, str(error), param=param) from error
+        except QueueFullError as error:
+            status = 429 if engine.alive else 503
+            raise ApiError(status, str(error), code="queue_full") from error
+
+    async def pieces(self) -> AsyncGenerator[tuple[Choice, str], None]:
+        """Yield each piece of text as soon as it is certain, with its choice.
+
+        Each choice ends with a piece, perhaps an empty one, when its `finish_reason`
+        is known. Whoever stops listening stops the writing.
+
+        Raises:
+            ApiError: 504 if it takes too long, 500 if the model fails, 503 if the
+                service stops.
+        """
+        deadline = self._loop.time() + self.service.request_seconds
+        n_open = len(self.choices)
+        first = True
+        try:
+            while n_open:
+                async with asyncio.timeout_at(deadline):
+                    index, new = await self._events.get()
+                choice = self.choices[index]
+                if choice.finish_reason is not None:
+                    continue  # it ended with a string, and the engine went on a little
+                if first:
+                    waited = time.monotonic() - self.start
+                    self.service.metrics.first_token.observe(waited)
+                    first = False
+                text = self._take(choice, new)
+                n_open -= choice.finish_reason is not None
+                if text or choice.finish_reason is not None:
+                    yield choice, text
+        except TimeoutError:
+            raise ApiError(504, "The answer was not ready in time.") from None
+        finally:
+            self.service.engine.cancel(*(choice.request for choice in self.choices))
+            n_written = sum(choice.n_tokens for choice in self.choices)
+            self.service.metrics.tokens.labels("written").inc(n_written)
+
+    def _take(self, choice: Choice, new: int | None) -> str:
+        """Return the text that one more token, or the end, makes certain."""
+        if new is not None:
+            choice.n_tokens += 1
+            text = choice.pieces.push(new)
+        else:
+            finish = choice.request.finish
+            if finish not in ("stop", "length"):
+                alive = self.service.engine.alive
+                raise ApiError(500 if alive else 503, _MEANING[alive])
+            text = choice.pieces.finish()
+            choice.finish_reason = "stop" if finish == "stop" else "length"
+        if choice.pieces.stopped:
+            choice.finish_reason = "stop"
+            self.service.engine.cancel(choice.request)
+        return text
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens read and written."""
+        n_read = sum(map(len, self.prompts))
+        n_written = sum(choice.n_tokens for choice in self.choices)
+        return Usage(
+            prompt_tokens=n_read,
+            completion_tokens=n_written,
+            total_tokens=n_read + n_written,
+        )
+
+
+_MEANING = {True: "The model failed; the log says why.", False: "The service stops."}
