@@ -60,7 +60,7 @@ class BodyLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int = 1 << 20, seconds: float = 10.0
+        self, app: ASGIApp, max_bytes: int = 1 << 20, seconds: float | int = 10
     ) -> None:
         self.app, self.max_bytes, self.seconds = app, max_bytes, seconds
 

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from llmcourse.attention import KVCache
+from llmcourse.attention import KVCache, causal_attention
 from llmcourse.positions import apply_rope
 from llmcourse.transformer import Block, Transformer
 
@@ -40,7 +40,8 @@ class SlotCache:
         capacity: Most positions of each; None takes the model's `context_length`.
 
     Raises:
-        ValueError: If there is no slot or no room.
+        ValueError: If there is no slot or no room, or if the model's attention is of
+            another kind than the usual one.
 
     >>> from llmcourse.transformer import TINY
     >>> cache = SlotCache(Transformer(TINY), n_slots=3, capacity=40)
@@ -51,6 +52,9 @@ class SlotCache:
     def __init__(
         self, model: Transformer, n_slots: int, capacity: int | None = None
     ) -> None:
+        kinds = [m.attend for m in model.modules() if hasattr(m, "attend")]
+        if any(kind is not causal_attention for kind in kinds):
+            raise ValueError("slots need a model whose attention looks at all keys")
         rows = model.new_cache(n_slots, capacity)
         self.keys, self.values = rows.keys, rows.values  # (L, slot, K, S, d_head)
         self.capacity = rows.capacity

@@ -1,0 +1,142 @@
+"""Connections: those that say nothing, those that end, and the end of the service."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from service_cases import NAME, small_model, small_service, small_tokenizer
+
+from llmcourse.http_server import ImpatientProtocol, listening, running
+from llmcourse.pretrained import save_pretrained
+
+
+def answer_to(url, sent, seconds=20.0):
+    """Return all that comes back on a connection until it is closed."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+        connection.sendall(sent)
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+    return found
+
+
+# Worked example
+
+
+def test_worked_example_of_an_application():
+    app = FastAPI()
+
+    @app.get("/")
+    def hello() -> str:
+        return "hello"
+
+    with running(app) as url:
+        assert httpx.get(url).json() == "hello"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+# Laws
+
+
+def test_connections_that_say_nothing_are_closed(monkeypatch):
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
+    with small_service(body_seconds=0.2) as (url, _):
+        assert answer_to(url, b"") == b""
+        assert answer_to(url, b"POST /v1/completions HTTP/1.1\r\nHost:") == b""
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
+        found = answer_to(url, head + b'{"model":')
+        assert found.startswith(b"HTTP/1.1 408")
+        assert b'"type":"timeout_error"' in found
+        # One that is in use is not: the clock stands still while it is answered.
+        with httpx.Client(base_url=url) as http:
+            for _ in range(2):
+                assert http.get("/health").status_code == 200
+
+
+def test_connections_that_vanish_harm_nobody():
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    with small_service() as (url, _):
+        host, _, port = url.removeprefix("http://").partition(":")
+        for sent in (b"", b"\x16\x03\x01\x02", b"GET", head):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(sent)
+        assert b"400" in answer_to(url, b"nonsense\r\n\r\n")
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_a_signal_under_load_ends_it_gracefully(tmp_path):
+    """The answer that is being written is finished; then the process ends."""
+    save_pretrained(small_model(), small_tokenizer(), tmp_path / NAME)
+    command = [sys.executable, "-m", "llmcourse.cli", "serve", "--port", "0"]
+    command += ["--model", str(tmp_path / NAME), "--grace", "20", "--max-batch", "4"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "80"}
+    )
+    assert process.stderr is not None
+    url = process.stderr.readline().split()[-1]
+    body = {"model": NAME, "prompt": "x", "max_tokens": 90, "stream": True}
+    found = []
+
+    def ask():
+        with httpx.stream("POST", f"{url}/v1/completions", json=body) as answer:
+            found.append([line for line in answer.iter_lines() if line])
+
+    try:
+        wait_for(url)
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(30)
+        assert process.wait(30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    finally:
+        process.kill()
+    assert len(found) == 3
+    for lines in found:
+        assert lines[-1] == "data: [DONE]"
+        last = json.loads(lines[-2].removeprefix("data: "))
+        assert last["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def wait_for(url):
+    for _ in range(600):
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    raise AssertionError("the service did not start")
+
+
+# Refusals
+
+
+def test_a_port_that_is_taken_is_refused():
+    with (
+        listening() as listener,
+        pytest.raises(OSError, match=r"[Aa]ddress already in use"),
+        listening(port=listener.getsockname()[1]),
+    ):
+        pass
+
+
+def test_an_application_that_does_not_start():
+    async def broken(scope, receive, send):
+        raise RuntimeError("no")
+
+    app = FastAPI()
+    app.router.lifespan_context = None
+    with pytest.raises(RuntimeError, match="did not start"), running(app):
+        pass
