@@ -45,7 +45,7 @@ LAYERS = (
     "ppo grpo needle engine api_errors text_pieces text_vectors service_metrics",
     "pipeline plotting widgets checks instruction_evaluation reward_model dpo"
     " answers api_limits",
-    "recipes model_cards instruct_data streaming",
+    "recipes model_cards instruct_data streaming load_test",
     "instruct_recipe reward_files reward_scores align_recipe align_evaluation"
     " service_routes",
     "instruct_card reward_evaluation align_training serving http_server",

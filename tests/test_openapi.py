@@ -1,33 +1,54 @@
 """Whatever the service's description allows or forbids, it does as described."""
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from service_cases import small_service
 
 schemathesis = pytest.importorskip("schemathesis")
 
+PATHS = [
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/embeddings"),
+    ("GET", "/health"),
+    ("GET", "/metrics"),
+]
+
 
 @pytest.fixture(scope="module")
-def api():
+def described():
     with small_service() as (url, _):
+        # That a prompt is too long for the window, or that speakers do not take turns,
+        # no schema can say: 400 is right for some of what the schema allows.
+        accepted = {"expected-statuses": ["2xx", "400", "404", "429"]}
         config = schemathesis.Config.from_dict(
-            # That a prompt is too long for the window, or that speakers do not take
-            # turns, no schema can say: 400 is right for what the schema allows.
-            {
-                "checks": {
-                    "positive_data_acceptance": {
-                        "expected-statuses": ["2xx", "400", "404", "429"]
-                    }
-                }
-            }
+            {"checks": {"positive_data_acceptance": accepted}}
         )
         yield schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
 
 
-schema = schemathesis.pytest.from_fixture("api")
+# What is asked for with GET has no wrong form.
+RIGHT, WRONG = (
+    schemathesis.GenerationMode.POSITIVE,
+    schemathesis.GenerationMode.NEGATIVE,
+)
 
 
-@schema.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_path_does_as_described(case):
-    case.call_and_validate()
+@pytest.mark.parametrize(
+    ("method", "path", "mode"),
+    [(*path, RIGHT) for path in PATHS]
+    + [(*path, WRONG) for path in PATHS if path[0] == "POST"],
+)
+def test_every_path_does_as_described(described, method, path, mode):
+    few = settings(
+        max_examples=8, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+
+    @few
+    @given(described[path][method].as_strategy(generation_mode=mode))
+    def check(case):
+        case.call_and_validate()
+
+    check()

@@ -12,6 +12,13 @@ from llmcourse.checks.corpus import (
     find_leaks,
     is_held_out,
 )
+from llmcourse.checks.deployment import (
+    batch_steps,
+    percentile,
+    quantize_rows,
+    sequences_that_fit,
+    tokens_per_check,
+)
 from llmcourse.checks.embeddings import (
     first_direction,
     name_neighbours,
@@ -64,6 +71,7 @@ __all__ = [
     "adapter_parameters",
     "answer_mask",
     "attention_head",
+    "batch_steps",
     "best_of_n_kl",
     "best_policy",
     "best_size",
@@ -89,12 +97,16 @@ __all__ = [
     "nearest_words",
     "noise_probs",
     "parameter_count",
+    "percentile",
     "predict_pieces",
+    "quantize_rows",
     "reward_gap",
     "rope_score",
+    "sequences_that_fit",
     "shift",
     "stories_for_share",
     "token_advantages",
+    "tokens_per_check",
     "trapezoid",
     "write_with_cache",
 ]

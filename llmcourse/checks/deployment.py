@@ -1,0 +1,133 @@
+"""Checks of the chapter *deployment*."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def batch_steps(fn: Callable[[list[int], int], int]) -> None:
+    """Check a function that counts the steps of continuous batching.
+
+    Args:
+        fn: From the numbers of tokens to write, in the order of the requests, and the
+            number of slots to the number of steps until all are written.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    cases = [([3], 1, 3), ([2, 7, 3, 1, 4], 2, 10), ([5, 5, 5], 3, 5), ([1, 6], 8, 6)]
+    for lengths, slots, wanted in cases:
+        got = fn(list(lengths), slots)
+        where = f"lengths {lengths}, {slots} slots"
+        assert slots == 1 or len(lengths) == 1 or got != sum(lengths), (
+            f"{where}: that is one request after the other; all slots write in a step"
+        )
+        whole = range(0, len(lengths), slots)
+        static = sum(max(lengths[start : start + slots]) for start in whole)
+        assert got == wanted or got != static, (
+            f"{where}: whoever is finished leaves at once, and the next takes the "
+            "slot; nobody waits for the longest of the batch"
+        )
+        assert got == wanted, f"{where}: wanted {wanted} steps, got {got}"
+    assert fn([], 3) == 0, "no request takes no step"
+
+
+def percentile(fn: Callable[[list[float], float], float]) -> None:
+    """Check a function that returns a percentile by the nearest rank.
+
+    Args:
+        fn: From values in any order and p to the smallest of them that p % of the
+            values do not exceed.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    values = [7.0, 3.0, 9.0, 1.0, 5.0, 2.0, 10.0, 4.0, 8.0, 6.0]
+    kept = list(values)
+    assert fn(values, 50) != 2.0, "the values come in any order: sort them first"
+    for p, wanted in ((50, 5.0), (95, 10.0), (100, 10.0), (10, 1.0), (11, 2.0)):
+        got = fn(values, p)
+        assert not (p == 50 and got in (5.5, 6.0)), (
+            f"p50 of ten values: five of them do not exceed 5, got {got}"
+        )
+        assert got == wanted, f"p{p} of 1 … 10: wanted {wanted:g}, got {got}"
+    assert values == kept, "the values of the caller must stay in their order"
+
+
+def sequences_that_fit(fn: Callable[[int, int, int, int, int, int], int]) -> None:
+    """Check a function that counts the sequences whose caches fit into memory.
+
+    Args:
+        fn: From the free bytes, layers, key-value heads, width of a head, positions
+            of each sequence and bytes of a number to the number of sequences.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    for case in ((10_000_000, 3, 8, 32, 512, 4), (2**30, 16, 8, 64, 8192, 2)):
+        room, layers, heads, width, positions, size = case
+        one = 2 * layers * heads * width * positions * size
+        got, wanted = fn(*case), room // one
+        assert got != room // (one // 2), (
+            f"{case}: there are keys and values, so everything comes twice"
+        )
+        assert got == wanted, (
+            f"{case}: each sequence takes {one:,} bytes, so {wanted} fit, got {got}"
+        )
+
+
+def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    """Check a function that makes a matrix 8-bit numbers with a scale for each row.
+
+    Args:
+        fn: From weights (row, column) to numbers (row, column) in int8 and scales
+            (row, 1).
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    weight = torch.tensor([[1.27, -0.634, 0.004], [0.02, 0.01, -0.0254]])
+    numbers, scale = fn(weight.clone())
+    assert scale.shape == (2, 1), (
+        f"a scale for each row, as a column: wanted (2, 1), got {tuple(scale.shape)}"
+    )
+    assert numbers.dtype == torch.int8, f"numbers must be int8, got {numbers.dtype}"
+    assert numbers[1].abs().max() == 127, (
+        "the largest weight of each row becomes 127 or -127: the second row has a "
+        f"scale of its own, got {numbers[1].tolist()}"
+    )
+    wanted = torch.tensor([[127, -63, 0], [100, 50, -127]])
+    assert numbers[0, 1] != -64, (
+        "-63.4 steps are nearer to -63: round, and not downwards"
+    )
+    assert torch.equal(numbers.long(), wanted), (
+        f"wanted {wanted.tolist()}, got {numbers.tolist()}"
+    )
+    torch.testing.assert_close(numbers * scale, weight, rtol=0, atol=0.0051)
+
+
+def tokens_per_check(fn: Callable[[float, int], float]) -> None:
+    """Check a function for the tokens that one step of speculative decoding gives.
+
+    Args:
+        fn: From the probability that a guessed token is accepted, each independently,
+            and the number of guesses to the expected number of tokens.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    for chance, n_guesses in ((0.5, 2), (0.5, 3), (0.8, 4), (0.0, 3), (1.0, 3)):
+        wanted = sum(chance**n for n in range(n_guesses + 1))
+        got = fn(chance, n_guesses)
+        where = f"probability {chance}, {n_guesses} guesses"
+        assert not math.isclose(got, chance * n_guesses) or got == wanted, (
+            f"{where}: a guess counts only if all before it were right, and one token "
+            "is written by the large model in any case"
+        )
+        assert not math.isclose(got, wanted - 1), (
+            f"{where}: where a guess is wrong, the large model's own token is written "
+            "instead, and behind the last one too: one more than the guesses"
+        )
+        assert math.isclose(got, wanted), f"{where}: wanted {wanted:.3f}, got {got:.3f}"
