@@ -73,15 +73,24 @@ class AlignConfig:
 
 
 _REWARD = RewardConfig(
-    steps=285,
+    steps=700,
     batch_size=16,
     learning_rate=7e-4,
     warmup_steps=20,
-    eval_interval=95,
+    eval_interval=175,
     eval_windows=100,
     precision="bfloat16",
 )
-_POLICY: dict[str, Any] = {"iterations": 40, "epochs": 1, "max_new_tokens": 260}
+_POLICY: dict[str, Any] = {
+    "iterations": 60,
+    "prompts_per_iteration": 8,
+    "answers_per_prompt": 4,
+    "minibatch_size": 8,
+    "epochs": 1,
+    "learning_rate": 5e-4,
+    "kl_weight": 0.02,
+    "max_new_tokens": 260,
+}
 ALIGNED_LLM = {
     "ppo": AlignConfig(reward=_REWARD, training=PPOConfig(**_POLICY)),
     "grpo": AlignConfig(reward=_REWARD, training=GRPOConfig(**_POLICY)),

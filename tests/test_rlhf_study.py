@@ -36,6 +36,8 @@ def config(tmp_path, monkeypatch):
         n_prompts=4,
         n_held_out=2,
         iterations=2,
+        dpo_steps=2,
+        reward_steps=2,
         n_judged=3,
     )
 
