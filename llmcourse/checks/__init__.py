@@ -45,6 +45,7 @@ from llmcourse.checks.pretraining import (
     cross_entropy,
     trapezoid,
 )
+from llmcourse.checks.retrieval import fuse, line_of, n_calls, n_chunks
 from llmcourse.checks.rlhf import (
     best_of_n_kl,
     best_policy,
@@ -87,12 +88,16 @@ __all__ = [
     "encode_pretoken",
     "find_leaks",
     "first_direction",
+    "fuse",
     "is_held_out",
     "last_logits",
     "layer_norm",
+    "line_of",
     "longest_match",
     "merge_adapter",
     "most_learned",
+    "n_calls",
+    "n_chunks",
     "name_neighbours",
     "nearest_words",
     "noise_probs",
