@@ -58,7 +58,8 @@ class Haystack:
         self.garments = sorted(x for x in garments if " " not in x)
         if len(self.colours) < 2:
             raise ValueError(f"wanted two colours of one token, got {self.colours}")
-        told = shades | garments
+        names = {x for s in stories for x in s.facts.values() if x[:1].isupper()}
+        told = shades | garments | names
         parts = (re.split(r"(?<=[.!?]) ", story.text)[2:] for story in stories)
         self.sentences = sorted(
             {part for each in parts for part in each if _is_plain(part, told)}

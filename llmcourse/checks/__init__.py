@@ -6,6 +6,12 @@ and otherwise raises `AssertionError` with a text that is the lesson:
     checks.merge(my_merge)
 """
 
+from llmcourse.checks.context_window import (
+    cache_bytes,
+    join_halves,
+    layers_needed,
+    window_mask,
+)
 from llmcourse.checks.corpus import (
     choose_bands,
     containment,
@@ -77,6 +83,7 @@ __all__ = [
     "best_policy",
     "best_size",
     "bigram_probs",
+    "cache_bytes",
     "cached_mask",
     "choose_bands",
     "containment",
@@ -90,9 +97,11 @@ __all__ = [
     "first_direction",
     "fuse",
     "is_held_out",
+    "join_halves",
     "last_logits",
     "layer_norm",
     "line_of",
+    "layers_needed",
     "longest_match",
     "merge_adapter",
     "most_learned",
@@ -113,5 +122,6 @@ __all__ = [
     "token_advantages",
     "tokens_per_check",
     "trapezoid",
+    "window_mask",
     "write_with_cache",
 ]
