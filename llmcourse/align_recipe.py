@@ -73,16 +73,16 @@ class AlignConfig:
 
 
 _REWARD = RewardConfig(
-    steps=700,
+    steps=285,
     batch_size=16,
     learning_rate=7e-4,
     warmup_steps=20,
-    eval_interval=175,
+    eval_interval=95,
     eval_windows=100,
     precision="bfloat16",
 )
 _POLICY: dict[str, Any] = {
-    "iterations": 60,
+    "iterations": 12,
     "prompts_per_iteration": 8,
     "answers_per_prompt": 4,
     "minibatch_size": 8,
@@ -99,7 +99,7 @@ ALIGNED_LLM = {
         training=DPOConfig(
             steps=375,
             batch_size=16,
-            learning_rate=2e-4,
+            learning_rate=6e-4,
             warmup_steps=20,
             eval_interval=125,
             eval_windows=64,
@@ -107,7 +107,12 @@ ALIGNED_LLM = {
         ),
     ),
 }
-"""The model that people like better, by method; the sizes are not tuned yet."""
+"""The model that people like better, by method.
+
+The reward model reads its pairs once, for a second time made it no better. What it
+learns of the orders of `instruct-llm` is little, three of five held-out pairs, so the
+policy stops early: with sixty iterations in place of twelve the gold reward fell.
+"""
 
 _TINY: dict[str, Any] = {
     "n_prompts": 6,

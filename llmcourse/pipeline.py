@@ -31,8 +31,6 @@ from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 from llmcourse.writing import write as write
 
-STAGES_TO_COME = ("RLHF", "deployment")
-
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
 
 

@@ -151,7 +151,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
     training, reward = config.training, config.reward
     if isinstance(training, DPOConfig):
         steps = study.dpo_steps
-        every = max(1, steps // 4)
+        every = max(1, steps // 3)
         training = replace(
             training, beta=experiment.cost, steps=steps, eval_interval=every
         )

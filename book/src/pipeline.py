@@ -2,24 +2,26 @@
 # (pipeline)=
 # # The whole way, once
 #
-# Raw text goes in at one end and a model that writes comes out at the other: six stages, of which this page runs the first three, small, from the first line to the last.
+# Raw text goes in at one end, and a model that writes, answers and has learned what is liked comes out at the other: six stages, of which this page runs the first five, small.
 #
 # **You will be able to**
 #
 # - name the stages of a language model's life, and what goes in and comes out of each;
 # - say what a model that has learned nothing does, and what its loss is;
 # - explain why no model can reach a loss of zero, and what the lowest possible loss is;
-# - train a small transformer from scratch and judge it against that floor.
+# - train a small transformer from scratch and judge it against that floor;
+# - say what instructions and preferences change in a model, and what they do not.
 #
 # **You need** Python, and what a gradient is.
 # The {doc}`glossary` has the words, {doc}`notation` the letters.
 #
-# **Runs in** about 90 seconds on one processor core.
+# **Runs in** about two and a half minutes on one processor core.
 
 # %% [markdown]
 # ## Setup
 
 # %%
+import copy
 import re
 from itertools import islice
 
@@ -27,27 +29,40 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmcourse import checks, corpus, pipeline, plotting, tales, text_loss
-from llmcourse.accounting import n_parameters
-from llmcourse.ngrams import NGramModel
+_ = torch.set_num_threads(1)
+
+# %% [markdown]
+# The rest comes from the package.
+# %%
+from llmcourse import align_prompts, checks, corpus, ngrams, plotting, rollouts, tales
+from llmcourse.answering import greedy_answers
+from llmcourse.finetuning import FinetuningConfig
+from llmcourse.gold_reward import reward_parts
+from llmcourse.grpo import GRPOConfig, grpo
+from llmcourse.instruct_recipe import InstructConfig, follow
 from llmcourse.pipeline import SMALL, document_loss, token_array, write
+from llmcourse.preference_examples import tokenize_pairs
+from llmcourse.preferences import sample_pairs
 from llmcourse.pretrained import load_pretrained
 from llmcourse.pretraining import learning_rate, make_optimizer, pretrain
+from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
+from llmcourse.reward_scores import text_reward
+from llmcourse.text_loss import document_prices
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 from llmcourse.widgets import SamplingExplorer
 from llmcourse.windows import Windows
 
 plotting.use_course_style()
-_ = torch.set_num_threads(1)
 
 # %% [markdown]
 # ## The problem
 #
 # A transformer with random weights is already a complete language model: it takes tokens and gives a probability to every token that could come next.
 # Here is one, with a tokenizer that knows bytes only, asked to go on with a sentence.
+# What it writes hangs on the last digit of the arithmetic, so the test of this page lets that output differ from machine to machine.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])
 newborn = Transformer(
     type(SMALL.model)(vocab_size=257), torch.Generator().manual_seed(0)
@@ -55,15 +70,10 @@ newborn = Transformer(
 start = "Once upon a time there was a "
 noise = write(newborn, bytes_only, start, max_new_tokens=40)
 assert noise.startswith(start)
-
-# %% [markdown]
-# What it writes is noise.
-# Its exact bytes hang on the last digit of the arithmetic, so the test of this page lets the next output differ from machine to machine.
-
-# %% tags=["nbval-ignore-output"]
 print(repr(noise))
 
 # %% [markdown]
+# That is noise.
 # It knows no word, no spelling, not even which bytes are letters.
 # Nothing is missing in the *machine*: it has all the parts that the large ones have.
 # What is missing is everything that text could have told it, and a way to take that in.
@@ -122,10 +132,10 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # |---|---|---|---|
 # | 1. corpus | raw text | clean documents, parted for training and measuring | {doc}`corpus` |
 # | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
-# | 3. pretraining | the numbers | a model that continues text | this page |
-# | 4. fine-tuning | that model, instructions | a model that answers | {doc}`fine_tuning`, {doc}`instruction_tuning` |
-# | 5. RLHF | that model, comparisons | a model that answers as people prefer | to come |
-# | 6. deployment | any of these | a service | to come |
+# | 3. pretraining | the numbers | a model that continues text | this page, {doc}`pretraining` |
+# | 4. fine-tuning | that model, instructions | a model that answers | this page, {doc}`fine_tuning`, {doc}`instruction_tuning` |
+# | 5. RLHF | that model, comparisons | a model that answers as people prefer | this page, {doc}`rlhf` |
+# | 6. deployment | any of these | a service | {doc}`deployment` |
 
 # %% [markdown]
 # ## In code
@@ -141,18 +151,16 @@ print(documents[0].text)
 # %% [markdown]
 # A corpus is cleaned, filtered and rid of copies before anything is learned from it.
 # The report says what each step took away.
+# Then some documents are put aside, to measure on text that the model has never seen.
 
 # %%
 kept, report = corpus.build_corpus(documents)
 print(report)
+splits = corpus.split(kept)
+print({name: len(part) for name, part in splits.items()})
 
 # %% [markdown]
 # From a well-kept generator there is nothing to remove; {doc}`corpus` shows what real text loses here.
-# Then some documents are put aside, to measure on text that the model has never seen.
-
-# %%
-splits = corpus.split(kept)
-print({name: len(part) for name, part in splits.items()})
 
 # %% [markdown]
 # ### Stage 2: numbers
@@ -186,7 +194,8 @@ print(train_tokens[:12].tolist())
 # %%
 config = SMALL.model
 model = SMALL.new_model()
-print(f"{n_parameters(config):,} parameters, {config.n_layers} layers")
+n_parameters = sum(weight.numel() for weight in model.parameters())
+print(f"{n_parameters:,} parameters, {config.n_layers} layers")
 
 # %% [markdown]
 # Before it learns, its loss should be what the toy above promised: the logarithm of the vocabulary's size.
@@ -250,15 +259,16 @@ prices = [-tales.log_prob(document.text) for document in held_out]  # nats, exac
 floor = sum(prices) / (len(token_array(held_out, tokenizer)) - 1)
 rows, held_out_rows = [train_tokens.tolist()], [valid_tokens.tolist()]
 baselines = {
-    name: NGramModel(rows, n, config.vocab_size).loss(held_out_rows)
+    name: ngrams.NGramModel(rows, n, config.vocab_size).loss(held_out_rows)
     for name, n in (("unigram", 1), ("bigram", 2))
 }
 assert floor < baselines["bigram"] < baselines["unigram"] < log_vocab
 
 # %% [markdown]
 # Now the training, the longest cell of this page.
+# The last digits of a training differ between processors, so its output may differ from yours a little; the assertions may not.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 history = pretrain(
     model,
     train_tokens,
@@ -273,11 +283,6 @@ done = (log_vocab - loss) / (log_vocab - floor)
 assert done > 0.8
 assert loss > 1.5 * floor
 assert SMALL.pretraining.steps < len(splits["train"])  # one window a step
-
-# %% [markdown]
-# The last digits of a training differ between processors, so the next output may differ from yours a little; the assertions above may not.
-
-# %% tags=["nbval-ignore-output"]
 print(f"loss {loss:.2f}, floor {floor:.2f} nats/token: {done:.0%} of the way is done")
 
 # %% mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. The held-out curve runs through the middle of the noisy training curve."}}
@@ -296,11 +301,9 @@ _ = ax.set(ylim=(0, log_vocab * 1.08))
 # The mark between documents is its only prompt.
 # The {term}`temperature` divides the scores before the softmax, so below 1 likely tokens become likelier still.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 stories = [write(model, tokenizer, temperature=0.5, seed=seed) for seed in range(3)]
 assert all(len(story.split()) > 20 for story in stories)
-
-# %% tags=["nbval-ignore-output"]
 print("\n\n".join(stories))
 
 # %% [markdown]
@@ -313,19 +316,17 @@ print("\n\n".join(stories))
 # The same functions, on more stories, with a larger model and for forty minutes on one core, made `base-llm`, which comes with the package and with which most later chapters begin.
 # Its tokens are others, so the two models are compared by what a whole story costs them more than it must, in nats.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 base, base_tokenizer = load_pretrained("base-llm")
 texts = [document.text for document in held_out]
 excess = {
-    name: (sum(text_loss.document_prices(*pair, texts)[0]) - sum(prices)) / len(texts)
+    name: (sum(document_prices(*pair, texts)[0]) - sum(prices)) / len(texts)
     for name, pair in {
         "a minute": (model, tokenizer),
         "forty minutes": (base, base_tokenizer),
     }.items()
 }
 assert 0 < excess["forty minutes"] < excess["a minute"] / 3
-
-# %% tags=["nbval-ignore-output"]
 print(
     {name: f"{nats:.0f} nats a story above the floor" for name, nats in excess.items()}
 )
@@ -333,6 +334,133 @@ print(write(base, base_tokenizer, temperature=0.5, seed=0))
 
 # %% [markdown]
 # How it was made, and what it still gets wrong, is told in {doc}`pretraining`.
+#
+# ### Stage 4: instructions
+#
+# A model that goes on with text does not answer.
+# It is shown conversations, of which only the answers are graded; here are twenty-odd seconds of that, on `base-llm`, with questions of two kinds about two hundred and forty stories.
+
+# %% tags=["nbval-ignore-output"]
+lesson = InstructConfig(
+    base="base-llm", n_examples=240, n_stories=0, n_held_out=16,
+    kinds=("who", "what"), most_follow_ups=8,
+    finetuning=FinetuningConfig(
+        steps=30, learning_rate=2e-3, embedding_speed=4, warmup_steps=5,
+        eval_interval=30, eval_windows=16,
+    ),
+)  # fmt: skip
+pupil = follow(lesson)
+before, after = (found.loss for found in pupil.history.evaluations)
+print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
+assert after < before / 2
+
+# %% [markdown]
+# `instruct-llm`, which comes with the package, has had an hour of the same, of ten kinds.
+# From here on the same three requests go to every model: a question whose answer the story repeats, one whose answer it names once, and an order.
+
+# %% tags=["nbval-ignore-output"]
+(story,) = tales.generate(1, seed=9)
+hero = story.facts["hero"]
+requests = [
+    f"{story.text}\n\nWho is the hero of this story?",
+    f"{story.text}\n\nTell me who {hero} lives with.",
+    "Write a story about a girl named Mia who is afraid of thunder.",
+]
+
+
+def said(model, tokenizer):
+    return greedy_answers(model, tokenizer, requests, max_new_tokens=[24] * 3)
+
+
+answers = {
+    "base-llm": said(base, base_tokenizer),
+    "half a minute of instructions": said(pupil.model, pupil.tokenizer),
+    "instruct-llm": said(*load_pretrained("instruct-llm")),
+}
+assert hero in answers["instruct-llm"][0]
+assert story.facts["relative"] in answers["instruct-llm"][1]
+
+# %% [markdown]
+# ### Stage 5: preferences
+#
+# Which answers are *better* no text says.
+# People are asked which of two they like, a {term}`reward model` learns to foresee what they will say, and the model is trained to earn its reward.
+# So it goes here, in half a minute: `base-llm` goes on with the first words of stories, an annotator (a program, who errs in 15 of 100 cases) prefers what has more adjectives in it, and neither the reward model nor the policy is told that.
+
+
+# %%
+def adjectives(prompt, text):
+    return 14 * reward_parts(prompt, text).detail  # different ones, while it is a tale
+
+
+def continued(model, prompts, n, seed):
+    luck = torch.Generator().manual_seed(seed)
+    asked = [prompt for prompt in prompts for _ in range(n)]
+    options = {"tokenizer": base_tokenizer, "stop": [0], "generator": luck}
+    return rollouts.sample_rollouts(model, asked, 40, **options).texts
+
+
+prompts = align_prompts.make_prompts(100, 0, base_tokenizer)
+texts = continued(base, prompts, 4, seed=0)
+candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
+options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": adjectives}
+pairs = sample_pairs(candidates, torch.Generator().manual_seed(0), **options)
+print(f"{len(pairs)} comparisons")
+
+# %% [markdown]
+# First the reward model, then, by it, the policy; a penalty keeps the policy from going too far from where it started.
+
+# %%
+rows = tokenize_pairs(pairs, base_tokenizer)
+judge = RewardModel.from_model(base, torch.Generator().manual_seed(0), "mean")
+reading = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
+train_reward_model(judge, rows, rows[:8], reading, torch.Generator().manual_seed(0))
+policy = copy.deepcopy(base)
+course = GRPOConfig(
+    iterations=14, prompts_per_iteration=8, epochs=1, learning_rate=5e-4,
+    warmup_updates=4, max_new_tokens=40, kl_weight=0.1,
+)  # fmt: skip
+options = {"tokenizer": base_tokenizer, "stop": [0]}
+reward, luck = text_reward(judge.eval(), base_tokenizer), torch.Generator()
+records = grpo(policy, prompts, reward, course, luck.manual_seed(0), **options)
+
+# %% [markdown]
+# Has it learned what the annotator likes?
+# Ninety-six new beginnings, continued by the model before and after with the same luck, tell.
+
+# %% tags=["nbval-ignore-output"]
+exam = align_prompts.exam_prompts(96, base_tokenizer)
+liked = {
+    name: [adjectives(p.text, t) for p, t in zip(exam, continued(model, exam, 1, 1))]
+    for name, model in (("before", base), ("after", policy))
+}
+gains = torch.tensor(liked["after"]) - torch.tensor(liked["before"])
+error = gains.std() / len(gains) ** 0.5
+print(f"{gains.mean():+.1f} ± {error:.1f} adjectives in forty tokens")
+print(f"KL divergence {records[-1].kl:.0f} nats per text")
+assert gains.mean() > 0
+
+# %% [markdown]
+# Nobody ever told it about adjectives: it has inferred from comparisons what was liked.
+# What happens if it is trained on and on, and how a reward model is fooled, is the subject of {doc}`rlhf`.
+#
+# Here are the three requests, stage by stage.
+# The new policy is still a model that goes on with text, so it is asked like its base.
+
+# %% tags=["nbval-ignore-output"]
+answers["half a minute of preferences"] = said(policy, base_tokenizer)
+for number, request in enumerate(requests):
+    print(request.rpartition("\n\n")[2])
+    for stage, texts in answers.items():
+        print(f"  {stage:30} {' '.join(texts[number].split())[:90]}")
+
+# %% [markdown]
+# The base model goes on with the text: behind a question it puts a full stop and is done, and an order it reads as the beginning of a tale.
+# Half a minute of instructions teaches how an answer begins, and neither to find it in the story nor when to stop; `instruct-llm` does both.
+# And preferences alone make nobody answer: they change how the model writes, not what it takes a question for.
+# That is why instructions come first, and preferences after them.
+#
+# The sixth stage, a service that many can ask at once, is the last chapter's, {doc}`deployment`; and what lies beyond the model's window is in {doc}`context_window` and {doc}`retrieval`.
 #
 # ### Explore: what the model knows of the next word
 #
@@ -379,17 +507,12 @@ print("a line of code costs more than with no model at all:", foreign_loss > log
 # No model can go below the entropy of the text, on average over new text; here that floor is known, and a minute of training does most of the way to it.
 # What is left of the way is partly long-range, facts that a story names early and needs late, and partly plain spelling; this page does not measure the shares.
 # A model knows the text that it has read, and is confidently wrong elsewhere.
+# Instructions teach it when to show what it knows, and preferences which of the things it could say are liked.
 #
 # *In practice*: the stages are the same, the sizes are not.
 # GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`; how to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
 # The loop is the one above, spread over thousands of processors.
 #
-# The stages whose chapters are still to come:
-
-# %%
-print(", ".join(pipeline.STAGES_TO_COME))
-
-# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): the first loss

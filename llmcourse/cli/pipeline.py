@@ -55,7 +55,7 @@ def pipeline(
         out.print(f"floor: {floor:.2f} nats/token; the loss is {gap:.0%} above it")
     for name, text in (("before", result.before), ("after", result.after)):
         out.print(Text(f"\n{name} training: {text[:600]}"))
-    out.print(f"\nstill to come: {', '.join(stages.STAGES_TO_COME)}")
+    out.print("\nwhat comes next: llmcourse finetune, llmcourse align, llmcourse serve")
     if out_folder is not None:
         stages.save(result, out_folder)
         out.print(f"kept in {out_folder}")
