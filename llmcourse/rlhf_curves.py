@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator
 
 from llmcourse.plotting import LINE_STYLES
 from llmcourse.rlhf_study import RlhfStudy, StudyPoint, load_rlhf_study
@@ -68,6 +69,32 @@ class Curve:
             gold=_means(self.gold, width),
             proxy=_means(self.proxy, width),
         )
+
+    def gold_at(self, kl: float) -> float:
+        """Return the gold reward where the policy first was at a distance, in points.
+
+        Between two moments, by a straight line.
+
+        Args:
+            kl: In nats per answer.
+
+        Raises:
+            ValueError: If the policy never went so far.
+
+        >>> rest = (0.0, 1.0, 5.0)
+        >>> Curve(kl=rest, gold=(4.0, 7.0, 9.0), proxy=rest).gold_at(3.0)
+        8.0
+        """
+        place = next((i for i, x in enumerate(self.kl) if x >= kl), None)
+        if place is None:
+            raise ValueError(
+                f"a KL divergence of {kl} was wanted, the policy came to {max(self.kl)}"
+            )
+        if place == 0:
+            return self.gold[0]
+        before, after = self.kl[place - 1], self.kl[place]
+        share = (kl - before) / (after - before)
+        return (1 - share) * self.gold[place - 1] + share * self.gold[place]
 
 
 def _means(values: Sequence[float], width: int) -> tuple[float, ...]:
@@ -194,10 +221,24 @@ def plot_against_kl(
             ax.plot(kl, heights, style, color=colour, linewidth=1.2, label=label)
             ax.plot(kl[-1:], heights[-1:], "o", color=colour, markersize=3.5)
     ax.set_xscale("function", functions=(_root, np.square))
+    farthest = max(x for curves in groups.values() for c in curves for x in c.kl)
+    ax.set_xlim(0, 1.05 * max(farthest, 1.0))
+    ax.xaxis.set_major_locator(FixedLocator(_ticks(farthest)))
     ax.set(xlabel="KL (nats/answer), square-root scale")
     ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
     if len(groups) > 1:
         ax.legend()
+
+
+def _ticks(farthest: float) -> list[float]:
+    """Return round numbers that are far enough from each other as square roots."""
+    found = [0.0]
+    for power in range(-1, 6):
+        for digit in (1, 2, 5):
+            x = digit * 10.0**power
+            if x <= farthest and sqrt(x) - sqrt(found[-1]) > 0.11 * sqrt(farthest):
+                found.append(x)
+    return found
 
 
 def _root(x: np.ndarray) -> np.ndarray:

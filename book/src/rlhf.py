@@ -1,0 +1,551 @@
+# %% [markdown]
+# (rlhf)=
+# # Learning from preferences
+#
+# People can say which of two answers they like better; from such comparisons a reward is learned, and a policy by the reward, and what the reward has misunderstood, the policy will find.
+#
+# **You will be able to**
+#
+# - turn comparisons into rewards, by the model of Bradley and Terry;
+# - write the losses of a reward model, of DPO, and of PPO's and GRPO's updates, and say what each of them needs;
+# - compare policies by what they gained at the same distance from where they started;
+# - recognise over-optimisation: the learned reward goes up, what people want goes down;
+# - say what a KL penalty buys, and what it does not.
+#
+# **You need** the chapter {doc}`instruction_tuning`.
+#
+# **Runs in** about two minutes on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import copy
+import math
+from functools import partial
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.functional import logsigmoid
+from torch.testing import assert_close
+
+# %% [markdown]
+# The rest comes from the package.
+# %%
+from llmcourse import advantages, checks, plotting, tales
+from llmcourse.gold_reward import gold_reward, reward_parts
+from llmcourse.grpo import GRPOConfig, grpo
+from llmcourse.policy_losses import ppo_policy_loss
+from llmcourse.preference_examples import tokenize_pairs
+from llmcourse.preference_losses import bradley_terry_loss, dpo_loss
+from llmcourse.preferences import agreement_rate, sample_pairs
+from llmcourse.pretrained import load_pretrained
+from llmcourse.prompts import story_prompt
+from llmcourse.reward_evaluation import pair_accuracy
+from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
+from llmcourse.reward_scores import text_reward
+from llmcourse.rlhf_curves import Curve, plot_against_kl
+from llmcourse.rollouts import sample_rollouts
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+
+# %% [markdown]
+# ## The problem
+#
+# `base-llm` writes {term}`tales`.
+# Here are the ends of two of eight with the same beginning, and what all eight are worth to their reader, on a scale from 0 to 10.
+
+# %% tags=["nbval-ignore-output"]
+base, tokenizer = load_pretrained("base-llm")
+answer = partial(sample_rollouts, tokenizer=tokenizer, stop=[0])
+prompt = story_prompt("Long ago there was a shy little boy named Henry", tokenizer)
+generator = torch.Generator().manual_seed(0)
+stories = answer(base, [prompt] * 8, 260, generator=generator).texts
+worth = {gold_reward(prompt.text, text): text for text in stories}
+print("points:", ", ".join(f"{points:.1f}" for points in sorted(worth)))
+for points in (min(worth), max(worth)):
+    print(f"\n{points:.1f} …{worth[points][-250:]}")
+assert max(worth) > min(worth) + 2
+
+# %% [markdown]
+# All of these were written by the same model, from the same beginning; some fall apart half way, and of those that do not, some are better than others.
+# The model could write the best of them every time, if it knew which one that is.
+# But its training knows no better or worse: it imitates what it was shown, the dull stories as faithfully as the charming ones.
+# Instructions do not change that; they, too, are learned by imitation.
+#
+# Who knows?
+# The points come from `gold_reward`, a rule of this course that stands for what people really want of a story: a happy ending, kind deeds of several kinds, vivid words, the right length, and all of it only if the story holds together.
+# With real people there is no such rule.
+# Ask for points, and everybody has a scale of his own, which is another one tomorrow.
+# Ask *which of these two?*, and people agree rather well.
+# So this is what we shall do: the rule will answer nothing but *which of two*, and err at times; in the end we shall look at the points, which nobody could in reality, to see what has become of what people want.
+
+# %% [markdown]
+# ## By hand
+#
+# Three answers, compared four times each: A was preferred to B in three of four comparisons, and B to C in three of four.
+# How often will A be preferred to C?
+#
+# The {term}`model of Bradley and Terry <Bradley–Terry model>` gives each answer a reward $r$, and says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
+#
+# | | A over B | B over C | A over C |
+# |---|---|---|---|
+# | seen | 3 : 1 | 3 : 1 | – |
+# | $\sigma(\text{difference})$ | 3/4 | 3/4 | 9/10 |
+# | difference of rewards | $\ln 3$ | $\ln 3$ | $2 \ln 3$ |
+#
+# The odds are multiplied, three times three, and so the rewards are added: nine to one, without a single comparison of A with C.
+# Only differences count: rewards of $\ln 3, 0, -\ln 3$ and of $100 + \ln 3, 100, 100 - \ln 3$ say the same.
+#
+# A preference costs what every surprise costs: whoever thinks that A wins with the probability 3/4 pays $-\ln \tfrac34 = 0.29$ nats when it does, and $-\ln \tfrac14 = 1.39$ when it does not.
+
+# %%
+rewards = torch.tensor([math.log(3), 0.0, -math.log(3)], requires_grad=True)
+A, B, C = range(3)
+seen = [(A, B)] * 3 + [(B, A)] + [(B, C)] * 3 + [(C, B)]
+chosen, rejected = (rewards[list(side)] for side in zip(*seen))
+loss = -logsigmoid(chosen - rejected).mean()
+loss.backward()
+print(f"P(A over C) = {torch.sigmoid(rewards[A] - rewards[C]):.2f}")
+odds = torch.tensor([3 / 4, 1 / 4])
+print("A over B costs {:.2f} nats, B over A {:.2f}".format(*-odds.log()))
+print(f"mean surprise {loss:.2f} nats per pair; knowing nothing, {math.log(2):.2f}")
+assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
+
+# %% [markdown]
+# At these rewards the gradient is zero: no others make what was seen more likely.
+# That is all there is to a reward model, but for one thing: its rewards are not three numbers in a table, they are what a network says of a text, and so it has an opinion of texts that nobody compared.
+
+# %% [markdown]
+# ## The idea
+#
+# **A reward model** is a language model with another head: it reads prompt $x$ and answer $y$ and says one number, $r_\phi(x, y)$.
+# It is trained on {term}`pairs <preference pair>` of a chosen and a rejected answer, $y^+$ and $y^-$:
+#
+# $$\mathcal{L}(\phi) = -\ln \sigma\big(r_\phi(x, y^+) - r_\phi(x, y^-)\big).$$
+#
+# **The policy**, the model that writes, is then to earn much, and yet stay near the {term}`reference`, the model that it was:
+#
+# $$\max_\pi \; \mathbb{E}\big[r_\phi(x, y)\big] - \beta \, D_\text{KL}(\pi \,\|\, \pi_\text{ref}).$$
+#
+# The {term}`KL divergence` says how far the policy has gone: how much likelier than the reference it thinks its own answers, on average.
+#
+# Three ways to go there.
+#
+# *PPO* lets the policy write, and asks for each token how much better than expected it went on from there, the {term}`advantage` $A_t$; a second network, the {term}`critic`, has to know what was expected.
+# Tokens of positive advantage are made likelier, but never by more than a factor of $1 + \varepsilon$ in one go:
+#
+# $$\mathcal{L} = -\min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A_t\big), \qquad \rho_t = \frac{\pi(y_t)}{\pi_\text{old}(y_t)}.$$
+#
+# *GRPO* has no critic: the policy answers each prompt several times, and what counts is how far an answer's reward is above the mean of its group, in standard deviations: $A_i = (r_i - \bar r) / s$.
+#
+# *DPO* has no reward model either, and the policy need not write anything.
+# The best policy for the aim above is known: $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
+# Read backwards, each policy is the best one for some reward, $r = \beta \ln(\pi / \pi_\text{ref})$ and a constant that a difference does not see; so put *that* into the loss of the reward model, and train the policy on the pairs at once:
+#
+# $$\mathcal{L}(\theta) = -\ln \sigma\Big(\beta \ln \frac{\pi_\theta(y^+)}{\pi_\text{ref}(y^+)} - \beta \ln \frac{\pi_\theta(y^-)}{\pi_\text{ref}(y^-)}\Big).$$
+#
+# | Symbol | Meaning | Unit | Name in code |
+# |---|---|---|---|
+# | $r_\phi$ | learned reward, the *proxy* | – | `reward_model`, `proxy` |
+# | gold | what people really want; known here alone | points | `gold_reward` |
+# | $\pi$, $\pi_\text{ref}$ | policy, and what it was at the start | – | `policy`, `reference` |
+# | $D_\text{KL}$ | how far it has gone: mean of $\ln \pi(y) - \ln \pi_\text{ref}(y)$ over its answers | nats/answer | `kl` |
+# | $\beta$ | what a nat of distance costs | reward/nat | `kl_weight`, `beta` |
+# | $A$ | advantage | – | `advantages` |
+# | $\rho$, $\varepsilon$ | how much likelier a token has become; how far in one go | – | `ratio`, `clip` |
+
+# %% [markdown]
+# ## In code
+#
+# The four losses, each beside the package's, on random numbers.
+# First the reward model's.
+
+# %%
+r_chosen, r_rejected = torch.randn(2, 5, generator=generator)
+mine = -logsigmoid(r_chosen - r_rejected).mean()
+assert_close(mine, bradley_terry_loss(r_chosen, r_rejected))
+print(f"{mine:.2f} nats per pair")
+
+
+# %% [markdown]
+# DPO's is the same function, of other rewards.
+# At the start, policy and reference are one, and every pair costs $\ln 2$.
+
+
+# %%
+def preference_surprise(policy, reference, beta):
+    """Return DPO's loss from log-probabilities (chosen, rejected) of some pairs."""
+    (won, lost), (won_before, lost_before) = policy, reference
+    implied = beta * (won - won_before), beta * (lost - lost_before)
+    return -logsigmoid(implied[0] - implied[1]).mean()
+
+
+policy, reference = -50 + 5 * torch.randn(2, 2, 5, generator=generator)
+mine = preference_surprise(policy, reference, 0.1)
+assert_close(mine, dpo_loss(*policy, *reference, beta=0.1).loss)
+start = preference_surprise(reference, reference, 0.1)
+assert_close(start, torch.tensor(2.0).log())
+print(f"at the start {start:.2f} nats per pair")
+
+# %% [markdown]
+# GRPO's advantages: two prompts, four answers to each.
+# The second group has the lower rewards, and its best answer the higher advantage, for it stands out more.
+
+# %%
+scores = torch.tensor([[7.0, 6.0, 6.0, 5.0], [1.0, 1.0, 1.0, 5.0]])
+centred = scores - scores.mean(dim=1, keepdim=True)
+mine = centred / (scores.std(dim=1, keepdim=True) + 1e-4)
+theirs = advantages.group_advantages(scores.flatten(), group_size=4)
+assert_close(mine.flatten(), theirs)
+for group in mine.tolist():
+    print(", ".join(f"{advantage:+.2f}" for advantage in group))
+assert mine[1].max() > mine[0].max()
+
+# %% [markdown]
+# PPO's clipping, which GRPO uses too.
+# A token that has become 1.5 times as likely, with $\varepsilon = 0.2$: if it was good, the gradient stops, for it has had its share of this round; if it was bad, it goes on.
+
+# %%
+ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5]]).requires_grad_()
+advantage = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+mine = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+mine.backward()
+everywhere = torch.ones(1, 4).bool()
+old = torch.zeros(1, 4)
+theirs = ppo_policy_loss(ratio.log(), old, advantage, everywhere, clip=0.2)
+assert_close(mine, theirs.loss)
+for r, a, slope in zip(ratio[0].tolist(), advantage[0], ratio.grad[0]):
+    print(f"ratio {r}, advantage {a:+.0f}: {'goes on' if slope else 'stops'}")
+assert ratio.grad[0].bool().tolist() == [False, True, True, False]
+
+# %% [markdown]
+# ## Experiment
+#
+# ### Half a minute of learning from preferences
+#
+# For a start, something small, that is learned while you look on.
+# `base-llm` gets the first six words of a tale and writes forty tokens more.
+# Our annotators like *vivid* beginnings: the points are the number of different adjectives in as much of the text as a tale can begin with.
+# What stands behind the first word that no tale could have there earns nothing.
+
+# %% tags=["nbval-ignore-output"]
+N_TOKENS = 40
+
+
+def vividness(prompt, text):
+    return 14 * reward_parts(prompt, text).detail  # a fraction of 14 adjectives
+
+
+def beginnings(n, seed):
+    words = (" ".join(s.text.split()[:6]) for s in tales.generate(10 * n, seed=seed))
+    return [story_prompt(text, tokenizer) for text in list(dict.fromkeys(words))[:n]]
+
+
+(first,) = beginnings(1, seed=5)
+three = answer(base, [first] * 3, N_TOKENS, generator=generator).texts
+for text in three:
+    print(f"{vividness(first.text, text):.0f}  {first.text}{text}\n")
+begun, broken = "Long ago there was a", " shy shy loud tall old"
+assert vividness(begun, broken) == vividness(begun, " shy")
+
+# %% [markdown]
+# Four such texts to each of a hundred beginnings, and four comparisons among them, by an annotator who agrees with the points in 85 of 100 cases.
+# Forty more beginnings are held out.
+
+
+# %% tags=["nbval-ignore-output"]
+def compared(n, seed):
+    """Return pairs of answers to n beginnings, as an annotator prefers them."""
+    prompts, luck = beginnings(n, seed), torch.Generator().manual_seed(seed)
+    asked = [prompt for prompt in prompts for _ in range(4)]
+    texts = answer(base, asked, N_TOKENS, generator=luck).texts
+    candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
+    options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": vividness}
+    return sample_pairs(candidates, luck, **options)
+
+
+pairs, held_out = compared(100, seed=0), compared(40, seed=1)
+points = [p for pair in pairs for p in (pair.gold_chosen, pair.gold_rejected)]
+usual = sum(points) / len(points)
+print(f"{len(pairs)} pairs, {len(held_out)} held out; {usual:.1f} points on average")
+print(
+    f"held out, the annotator agrees with the points in {agreement_rate(held_out):.0%}"
+)
+assert (len(pairs), len(held_out)) == (400, 160)
+
+# %% [markdown]
+# The reward model starts as a copy of `base-llm`, so that it knows the language, and reads each pair once.
+# No model can foresee an annotator's errors, so the best to be had is the annotator's own agreement.
+
+# %%
+learned, unseen = (tokenize_pairs(part, tokenizer) for part in (pairs, held_out))
+
+
+def taught(n_pairs):
+    """Return a reward model that has read so many pairs, once."""
+    model = RewardModel.from_model(base, torch.Generator().manual_seed(0), "mean")
+    steps = n_pairs // 16
+    config = RewardConfig(
+        steps=steps, learning_rate=7e-4, warmup_steps=3, eval_interval=steps
+    )
+    shuffle = torch.Generator().manual_seed(0)
+    train_reward_model(model, learned[:n_pairs], unseen[:8], config, shuffle)
+    return model.eval()
+
+
+# %% tags=["nbval-ignore-output"]
+reward_models = {n: taught(n) for n in (48, 400)}
+for n, model in reward_models.items():
+    found = pair_accuracy(model, unseen)
+    low, high = found.interval
+    print(f"{n:3} pairs: {found.rate:.0%} of held-out pairs ({low:.0%} to {high:.0%})")
+assert found.rate > 0.55
+
+# %% [markdown]
+# With 48 pairs it hardly knows better than a coin; with 400 it knows something, and not all that could be known.
+# *Predict*: now the policy is trained to earn what this reward model gives, by GRPO, 22 iterations of 32 answers, and nothing holds it back.
+# What will happen to the reward model's rewards, and what to the points?
+
+
+# %%
+def trained(kl_weight, iterations=22, seed=0, n_pairs=400):
+    """Return a policy that learned by a reward model, its curve, and answers of it."""
+    policy, proxy = copy.deepcopy(base), text_reward(reward_models[n_pairs], tokenizer)
+    points, answers, records = [], [], []
+
+    def watched(prompts, texts):
+        points.append(sum(map(vividness, prompts, texts)) / len(texts))
+        answers.append([*map("".join, zip(prompts, texts))])
+        return proxy(prompts, texts)
+
+    config = GRPOConfig(
+        iterations=iterations, prompts_per_iteration=8, answers_per_prompt=4,
+        epochs=1, learning_rate=1e-3, warmup_updates=4,
+        max_new_tokens=N_TOKENS, kl_weight=kl_weight,
+    )  # fmt: skip
+    luck, told = torch.Generator().manual_seed(seed), records.append
+    options = {"tokenizer": tokenizer, "stop": [0], "progress": told}
+    grpo(policy, beginnings(100, seed=5), watched, config, luck, **options)
+    kl, earned = tuple(r.kl for r in records), tuple(r.reward for r in records)
+    return policy, Curve(kl=kl, gold=tuple(points), proxy=earned), answers
+
+
+# %% tags=["nbval-ignore-output"]
+free, curve, answers = trained(kl_weight=0)
+for i in (0, 4, 8, 12, 16, 21):
+    where = f"KL {curve.kl[i]:5.1f}, proxy {curve.proxy[i]:+.2f}"
+    print(f"iteration {i + 1:2}: {where}, {curve.gold[i]:.1f} points")
+
+
+def late(values):
+    """Return the mean of the last five."""
+    return sum(values[-5:]) / 5
+
+
+assert late(curve.proxy) > curve.proxy[0] + 0.1
+assert late(curve.gold) < usual - 1
+
+# %% [markdown]
+# The reward model is more pleased with every iteration, and the reader is not.
+# At first both rise: the policy chooses sentences that have an adjective in them, and there are some to choose.
+# Then there are no more of these, the learned reward still pays, and the points fall, far below where the policy came from.
+# This is {term}`over-optimisation`, and texts from the end show what was found.
+
+# %% tags=["nbval-ignore-output"]
+for text in answers[-1][::8]:
+    print(text, "\n")
+proxy = text_reward(reward_models[400], tokenizer)
+plain, hacked = answers[0], answers[-1]
+for name, texts in (("first", plain), ("last", hacked)):
+    words = [text.split() for text in texts]
+    twice = sum(a == b for row in words for a, b in pairwise(row))
+    print(f"{name} iteration: a word comes twice in a row {twice} times")
+
+# %% [markdown]
+# Nobody ever preferred a text like these; nobody was ever shown one.
+# The reward model has learned from beginnings that were nearly all of the right grammar, and what set the chosen apart in them was some adjectives more.
+# What a broken sentence is worth it was never told, so it thinks of it what its few pairs let it think.
+# The words that come again and again need not even be adjectives: in tales, *found* stands before *a lonely spotted kitten*, and to the reward model what goes along with the good is as good as the good.
+# A policy that is optimised goes to where the reward model is wrong in its favour, for that is where the reward is.
+#
+# ### What the penalty buys
+#
+# *Predict*: the same, but the loss has the distance to the reference in it, with a weight of 0.1.
+# Will the policy earn less of the learned reward?
+# Of the points?
+
+# %% tags=["nbval-ignore-output"]
+held, held_curve, _ = trained(kl_weight=0.1)
+for name, c in (("no penalty", curve), ("penalty", held_curve)):
+    ends = f"KL {late(c.kl):.0f}, proxy {late(c.proxy):+.2f}"
+    print(f"{name:10}: in the end {ends}, {late(c.gold):.1f} points")
+assert late(held_curve.kl) < late(curve.kl) / 2
+assert late(held_curve.gold) > late(curve.gold) + 1
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence. Left, the learned reward: without a penalty it rises all the way, far to the right; with it, the line ends early and lower. Right, the points: with the penalty the line rises above the dotted level of the start and ends there, near; without, it rises a little and then falls far below, far to the right."}}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.7))
+groups = {"no penalty": [curve], "penalty 0.1": [held_curve]}
+for ax, quantity in zip(axes, ("proxy", "gold")):
+    plot_against_kl(ax, groups, quantity, width=5)
+axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
+axes[1].text(axes[1].get_xlim()[1], usual, "start", ha="right", va="bottom", fontsize=8)
+
+# %% [markdown]
+# The penalty costs some of the learned reward, and saves the points: where the reward model has never seen what it judges, the policy does not go, or not so soon.
+# The penalty does not make the reward model any wiser.
+# {cite:t}`gao2023` found that a policy with a penalty gains about as much as one without, at the same distance; the penalty then does what stopping in time would do.
+# One run of each, as here, cannot tell.
+
+# %% [markdown]
+# ### Honest limits
+#
+# Of the three methods only GRPO ran here; `llmcourse align --method ppo` and `--method dpo` run the other two on whole stories, and say in the cards of their models what became of both rewards.
+# What was wanted here is a rule of one line; people want more, disagree, and change their minds.
+# The annotator's errors are independent of each other; those of people have habits, and habits can be learned.
+# The policy is small, its answers are short, and every curve is one training with one set of settings; on another processor the same seed ends with other broken sentences.
+
+# %% [markdown]
+# ## Takeaways
+#
+# Comparisons determine differences of rewards, by the model of Bradley and Terry; a reward model is the same with a network in place of a table.
+# PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model and no writing, for a policy implies a reward by what it has made likelier.
+# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down.
+# The KL divergence says how far a policy has gone; a penalty on it keeps the policy where the reward model knows what it judges, and costs some of the learned reward.
+# What is measured by the reward that was optimised is no evidence; only a judge that the policy has not been trained on is.
+#
+# *In practice*: people compare tens of thousands of answers, the policies are thousands of times larger, and gold is more people, asked again {cite:p}`ouyang2022,stiennon2020`.
+# New comparisons are collected on what the policy writes by then, so that the reward model sees where it was hacked.
+# For mathematics and programs the reward can be a check of the result, which is harder to fool than a model of taste; GRPO was introduced on mathematics {cite:p}`shao2024`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): from wins to rewards
+#
+# One answer was preferred to another `wins` times, and the other `losses` times.
+# Which difference of rewards makes that likeliest?
+#
+# ```python
+# def reward_gap(wins, losses):
+#     return difference
+# ```
+#
+# Check it with `checks.reward_gap(reward_gap)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def reward_gap(wins, losses):
+    return math.log(wins / losses)  # σ of it is wins / (wins + losses)
+
+
+checks.reward_gap(reward_gap)
+
+# %% [markdown]
+# ### Exercise 2 (derive): the best policy
+#
+# A prompt has a handful of possible answers.
+# Given the reference's probabilities, the rewards and $\beta$, which policy has the highest mean reward, less $\beta$ times its KL divergence from the reference?
+# Write the aim as $-\beta D_\text{KL}(\pi \,\|\, q)$ and a constant, for a distribution $q$ that you find on the way.
+#
+# ```python
+# def best_policy(reference, rewards, beta):
+#     return probs
+# ```
+#
+# Check it with `checks.best_policy(best_policy)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def best_policy(reference, rewards, beta):
+    # Σ π r − β Σ π ln(π / ref) = −β Σ π ln(π / (ref e^(r/β))), so q ∝ ref e^(r/β)
+    reference, rewards = torch.tensor([reference, rewards], dtype=torch.float64)
+    return (reference.log() + rewards / beta).softmax(dim=0).tolist()
+
+
+checks.best_policy(best_policy)
+
+# %% [markdown]
+# ### Exercise 3 (derive): the best of n
+#
+# The plainest way to use a reward model trains nothing: write $n$ answers and keep the one with the highest reward.
+# How far from the model is that, as a KL divergence?
+# Suppose that no two answers have the same reward, and give each the share $u$ of answers below it, a number between 0 and 1.
+#
+# ```python
+# def best_of_n_kl(n):
+#     return nats
+# ```
+#
+# Check it with `checks.best_of_n_kl(best_of_n_kl)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def best_of_n_kl(n):
+    # The highest of n has the density n u^(n−1); the mean of its logarithm is
+    # ln n + (n − 1) · mean of ln u = ln n − (n − 1) / n.
+    return math.log(n) - (n - 1) / n
+
+
+checks.best_of_n_kl(best_of_n_kl)
+print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.1f}")
+
+# %% [markdown]
+# ### Exercise 4 (build): who earned it?
+#
+# PPO's critic expected `values` before each token of an answer, and the tokens brought `rewards`.
+# A token's surprise is its reward, plus what is expected after it, less what was expected before; after the last token nothing is expected.
+# Its advantage is its own surprise, $\lambda$ times the next token's, $\lambda^2$ times the one after that, and so on.
+#
+# ```python
+# def token_advantages(rewards, values, trace):  # trace is λ
+#     return advantages
+# ```
+#
+# Check it with `checks.token_advantages(token_advantages)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def token_advantages(rewards, values, trace):
+    found, after, expected = [], 0.0, 0.0
+    for reward, value in zip(reversed(rewards), reversed(values)):
+        after = reward + expected - value + trace * after
+        found, expected = [after, *found], value
+    return found
+
+
+checks.token_advantages(token_advantages)
+row = torch.tensor([[0.0, -1.0, 8.0]]), torch.tensor([[4.0, 5.0, 6.0]])
+theirs = advantages.gae(*row, torch.ones(1, 3).bool(), trace=0.5)
+assert_close(
+    torch.tensor([token_advantages(*(r[0].tolist() for r in row), 0.5)]), theirs
+)
+
+# %% [markdown]
+# ### Exercise 5 (explore): the best of sixteen
+#
+# Let `base-llm` write sixteen answers to some beginnings, and keep the one that the live reward model likes best: how many points has it, beside a usual one?
+# And by the reward model of 48 pairs, which knew next to nothing?
+# By exercise 3 that is less than two nats away, where GRPO without a penalty went to a hundred.
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+asked = [prompt for prompt in beginnings(8, seed=9) for _ in range(16)]
+texts = answer(base, asked, N_TOKENS, generator=generator).texts
+prompts = [prompt.text for prompt in asked]
+vivid = torch.tensor([*map(vividness, prompts, texts)]).view(8, 16)
+print(f"usual: {vivid.mean():.1f} points; best there is: {vivid.amax(1).mean():.1f}")
+for n, model in reward_models.items():
+    best = text_reward(model, tokenizer)(prompts, texts).view(8, 16).argmax(dim=1)
+    kept = vivid.gather(1, best[:, None]).mean()
+    print(f"best of 16 by {n} pairs: {kept:.1f} points")
+
+# %% [markdown]
+# ## Sources
+#
+# Paired comparisons are from {cite:t}`bradley1952`; learning a reward from people's comparisons, and a language model by it with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
+# PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO from {cite:t}`shao2024`.
+# A known gold reward in place of people, and the law of over-optimisation, are from {cite:t}`gao2023`.
