@@ -1,0 +1,630 @@
+# %% [markdown]
+# (deployment)=
+# # Deployment
+#
+# A model becomes a service when many callers can use it at once, each as if nobody else were there; what that takes is to read each weight once for all of them, and to bound everything that could grow.
+#
+# **You will be able to**
+#
+# - say why reading a prompt and writing an answer have different bottlenecks;
+# - batch requests that come and go, and prove that nobody notices the others;
+# - store weights in 8 and in 4 bits, and say what that costs;
+# - start a service, talk to it with a common client, and read its load test.
+#
+# **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`.
+#
+# **Runs in** about half a minute on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import asyncio
+import math
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import matplotlib.pyplot as plt
+import openai
+import torch
+
+# %%
+from llmcourse import checks, plotting, tales
+from llmcourse.accounting import forward_flops_per_token, kv_cache_bytes
+from llmcourse.batching import Batcher, Request, Sampling
+from llmcourse.generation import generate
+from llmcourse.http_server import running
+from llmcourse.load_test import load_test
+from llmcourse.pretrained import load_pretrained
+from llmcourse.quantization import quantization_error, quantize_model, weight_bytes
+from llmcourse.quantized_folders import load_quantized, save_quantized
+from llmcourse.serving import ServiceConfig, create_app
+from llmcourse.slots import SlotCache, read_next, read_prompt
+from llmcourse.text_loss import text_loss
+
+plotting.use_course_style()
+torch.set_num_threads(1)
+NAME = "instruct-llm"
+model, tokenizer = load_pretrained(NAME)
+START = tokenizer.special_tokens["<|endoftext|>"]
+
+# %% [markdown]
+# ## The problem
+#
+# Forty readers open a page, and each asks the model for a story.
+# Some of the stories are short, some are long.
+# A program that answers one after the other lets the last reader wait for all of them, although the processor could have done more at a time.
+#
+# How much more?
+# The next cell counts in *steps*: one step of the model writes one token, for one reader or, if they are read side by side, for several.
+
+# %%
+stories = [story.text for story in tales.generate(40, seed=1)]
+lengths = [len(tokenizer.encode(text)) for text in stories]
+one_by_one = sum(lengths)
+batches = [lengths[start : start + 8] for start in range(0, 40, 8)]
+eight_at_a_time = sum(max(batch) for batch in batches)
+print(f"one by one: {one_by_one:,} steps; eight at a time: {eight_at_a_time:,} steps")
+print(f"the best that eight could do: {math.ceil(one_by_one / 8):,} steps")
+assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
+
+# %% [markdown]
+# Eight at a time is far better, and yet it is a good way from the best: whoever has finished a short story sits in the batch until the longest of the eight is done.
+# And the readers do not come in eights.
+
+# %% [markdown]
+# ## By hand
+#
+# Five requests, A to E, want 2, 7, 3, 1 and 4 tokens; two can be written at a time.
+#
+# One after the other takes $2 + 7 + 3 + 1 + 4 = 17$ steps.
+# In fixed pairs, $(2, 7)$, $(3, 1)$ and $(4)$, it takes $7 + 3 + 4 = 14$.
+# If the place of one that is finished goes to the next in the queue, it takes 10:
+#
+# | step | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
+# |---|---|---|---|---|---|---|---|---|---|---|
+# | slot 0 | A | A | C | C | C | D | E | E | E | E |
+# | slot 1 | B | B | B | B | B | B | B | | | |
+#
+# Now the same by the package: a `Batcher` with two slots, whose requests say when they are done.
+
+# %%
+batcher = Batcher(model, max_batch=2)
+requests = [Request(ids=[START], max_new_tokens=n) for n in (2, 7, 3, 1, 4)]
+batcher.submit(*requests)
+finished = {}
+for step in range(1, 11):
+    batcher.step()
+    for name, request in zip("ABCDE", requests, strict=True):
+        if request.finish and name not in finished:
+            finished[name] = step
+print("finished in step", finished)
+assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
+
+# %% [markdown]
+# ## The idea
+#
+# Writing has two parts.
+# In the **prefill** the model reads the prompt, all of its tokens at once, and its keys and values go into the {term}`key-value cache`.
+# In the **decode** it writes, one token in each step, and looks at the cache.
+#
+# | symbol | meaning | prefill | decode, one request | decode, $B$ requests |
+# |---|---|---|---|---|
+# | $T$ | tokens that a step reads | all of the prompt | 1 | $B$ |
+# | $2PT$ | arithmetic with $P$ weights, FLOPs | much | little | $B$ times that |
+# | $4P$ | bytes of weights to be fetched | once | once | once |
+# | $T / 2$ | FLOPs for each byte | high | 1/2 | $B / 2$ |
+#
+# A processor can do tens of FLOPs in the time in which one byte comes from memory.
+# So the prefill is bound by arithmetic, and the decode of a single request by memory: the arithmetic waits for the weights.
+# If $B$ requests are read side by side, each weight is fetched once for all of them.
+# That is the whole reason for batching.
+#
+# The next cell counts it for our model.
+
+# %%
+config = model.config
+n_weights = weight_bytes(model) // 4
+for n_tokens, what in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16")):
+    flops = forward_flops_per_token(config, 1) * n_tokens
+    print(f"{what:14} {flops / weight_bytes(model):6.1f} FLOPs for each byte")
+per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
+assert 0.4 < per_byte < 0.6
+
+# %% [markdown]
+# What each request needs for itself is its cache.
+# It, and not the weights, decides how many requests fit into the memory of a large service.
+
+# %%
+cache = SlotCache(model, n_slots=16)
+one = kv_cache_bytes(config, config.context_length)
+print(f"weights {weight_bytes(model) / 2**20:.1f} MiB, cache of one request", end=" ")
+print(f"{one / 2**20:.1f} MiB, of 16 {cache.n_bytes / 2**20:.0f} MiB")
+assert cache.n_bytes == 16 * one
+
+# %% [markdown]
+# ## In code
+#
+# Continuous batching in a dozen lines: free slots go to those who wait, every slot's sequence is given its next token, and whoever is finished leaves.
+# `read_prompt` is the prefill, `read_next` one step of the decode; here, the likeliest token is always taken.
+
+
+# %%
+def write_all(prompts, lengths, n_slots):
+    cache = SlotCache(model, n_slots)
+    waiting, running = list(range(len(prompts))), {}  # slot: number of the request
+    texts = [[] for _ in prompts]
+    while waiting or running:
+        for slot in [n for n in range(n_slots) if n not in running][: len(waiting)]:
+            running[slot] = waiting.pop(0)
+            ids = torch.tensor(prompts[running[slot]])
+            texts[running[slot]] = [int(read_prompt(model, ids, cache, slot).argmax())]
+        running = {s: n for s, n in running.items() if len(texts[n]) < lengths[n]}
+        if running:
+            last = {slot: texts[n][-1] for slot, n in running.items()}
+            logits = read_next(model, last, cache)
+            for slot, n in running.items():
+                texts[n].append(int(logits[slot].argmax()))
+    return texts
+
+
+# %% [markdown]
+# Twelve beginnings of tales, of different lengths, to be continued by different numbers of tokens: with five slots, by the package, and each alone by `generate`.
+
+# %%
+prompts = [
+    [START, *tokenizer.encode(text)[: 5 + 3 * n]] for n, text in enumerate(stories[:12])
+]
+wanted = [4 + (7 * n) % 23 for n in range(12)]
+mine = write_all(prompts, wanted, n_slots=5)
+greedy = Sampling(temperature=0)
+theirs = [
+    Request(ids=ids, max_new_tokens=n, sampling=greedy)
+    for ids, n in zip(prompts, wanted, strict=True)
+]
+batcher = Batcher(model, max_batch=5)
+batcher.submit(*theirs)
+batcher.run()
+assert mine == [request.written for request in theirs]
+for ids, text in zip(prompts, mine, strict=True):
+    alone = generate(model, torch.tensor(ids), len(text), temperature=0)
+    assert alone[len(ids) :].tolist() == text
+print(tokenizer.decode(prompts[3][1:]), "…", tokenizer.decode(mine[3]))
+
+# %% [markdown]
+# ### Nobody notices the others
+#
+# That all three agree is less natural than it looks.
+# A processor adds up a product of matrices in an order that depends on their shapes, and floating-point sums depend on the order.
+# So a row of a large batch is not, to the last bit, what it is alone:
+
+# %%
+weight = model.blocks[0].attention.query.weight.detach()
+rows = torch.randn(16, weight.shape[1], generator=torch.Generator().manual_seed(0))
+alone, together = rows[:1] @ weight.T, (rows @ weight.T)[:1]
+print(f"largest difference below 1e-4: {bool((alone - together).abs().max() < 1e-4)}")
+assert (alone - together).abs().max() < 1e-4
+
+# %% [markdown]
+# A difference of a millionth hardly ever matters: only if the point that chooses the next token falls that close to the border between two.
+# In a service that writes millions of tokens a day it happens, and an answer that cannot be had again is one whose faults cannot be found.
+# `read_next` therefore has a row for every slot in each of its matrices, free or not, and looks at a number of keys that follows from each sequence's own length.
+# With that, and a random generator for each request, an answer is the same to the last bit whoever else is being answered.
+
+
+# %%
+def asked():
+    return [
+        Request(ids=ids, max_new_tokens=25, sampling=Sampling(seed=n, top_p=0.95))
+        for n, ids in enumerate(prompts)
+    ]
+
+
+batcher = Batcher(model, max_batch=8)
+alone, crowd = asked(), asked()
+for request in alone:
+    batcher.submit(request)
+    batcher.run()
+batcher.submit(*crowd)
+batcher.run()
+assert [r.written for r in crowd] == [r.written for r in alone]
+print("twelve answers, drawn alone and in a crowd: the same")
+
+# %% [markdown]
+# ## Experiment: what batching is worth
+#
+# *Predict*: sixteen requests at once instead of one; how does the number of tokens per second change for all together, and how does it change for each of them?
+#
+# The next cell lets 1 to 16 requests write side by side and measures the time of a step.
+
+
+# %%
+def step_seconds(n_requests, n_steps=20):
+    batcher = Batcher(model, max_batch=16)
+    many = [Request(ids=[START], max_new_tokens=n_steps + 4) for _ in range(n_requests)]
+    batcher.submit(*many)
+    for _ in range(3):
+        batcher.step()
+    times = []
+    for _ in range(n_steps):
+        start = time.perf_counter()
+        batcher.step()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[n_steps // 2]
+
+
+sizes = [1, 2, 4, 8, 16]
+seconds = [step_seconds(n) for n in sizes]
+for_all = [n / s for n, s in zip(sizes, seconds, strict=True)]
+for_each = [1 / s for s in seconds]
+assert for_all[-1] > 3 * for_all[0]
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Tokens per second against requests at a time, both on logarithmic axes: the line for all requests together rises nearly in proportion, the line for each of them falls only a little."}}
+fig, ax = plt.subplots(figsize=(4, 2.5))
+ax.plot(sizes, for_all, "o-", label="all together")
+ax.plot(sizes, for_each, "s--", label="each")
+ax.set_xscale("log", base=2)
+ax.set_yscale("log")
+ax.legend()
+_ = ax.set(xlabel="requests at a time (log)", ylabel="tokens/s (log)")
+
+# %% [markdown]
+# Together they get many times as much, and each of them hardly waits longer for a token: the weights are fetched anyway.
+# Our step has a row for every slot in any case, so one request alone pays for sixteen; that is the price of the last section.
+# It does not go on for ever: once the arithmetic of a step takes longer than fetching the weights, every further request costs as much as the first.
+#
+# ## Smaller weights
+#
+# If fetching weights is what takes the time and the room, smaller weights help with both.
+# Eight bits instead of 32 need a scale, one for each row of a matrix, so that a row's largest weight becomes 127:
+
+# %%
+row = torch.tensor([0.30, -0.11, 0.02, -0.27])
+scale = row.abs().max() / 127
+numbers = (row / scale).round()
+print(
+    [int(n) for n in numbers],
+    "·",
+    f"{scale:.4f}",
+    "=",
+    [f"{n * scale:.3f}" for n in numbers],
+)
+assert (numbers * scale - row).abs().max() <= scale / 2
+
+# %% [markdown]
+# With four bits there are only 15 steps, so a whole row is too much for one scale: each group of 32 weights gets one.
+# The next cell stores the model both ways, reads it back, and measures what it knows of fresh tales.
+
+# %%
+fresh = [story.text for story in tales.generate(12, seed=99)]
+full = text_loss(model, tokenizer, fresh)
+print(
+    f"32 bits: {weight_bytes(model) / 2**20:4.1f} MiB, perplexity {full.perplexity:.2f}"
+)
+costs = {}
+for bits, group in ((8, None), (4, 32)):
+    with TemporaryDirectory() as folder:
+        save_quantized(quantize_model(model, bits, group), tokenizer, folder)
+        size = (Path(folder) / "model.safetensors").stat().st_size
+        small, _ = load_quantized(folder)
+    costs[bits] = text_loss(small, tokenizer, fresh).perplexity / full.perplexity - 1
+    error = quantization_error(model, small)
+    print(f"{bits:2} bits: {size / 2**20:4.1f} MiB, weights off by {error:.1%}")
+assert abs(costs[8]) < 0.01
+assert abs(costs[4]) < 0.05
+
+# %% [markdown]
+# A quarter of the file for less than a hundredth more perplexity, and a seventh of it for less than a twentieth more.
+#
+# Is it faster, too?
+# The next cell lets the model write twenty tokens with its weights as they were, and with four bits.
+
+
+# %%
+def writing_seconds(writer):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        generate(writer, torch.tensor([START]), 20)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+slower = writing_seconds(small) > writing_seconds(model)
+print("four bits are", "slower" if slower else "faster")
+assert slower
+
+# %% [markdown]
+# Not here: our numbers are made floats again, in a step of their own, before they are multiplied, and on a processor that takes more time than it saves.
+# It pays where the multiplication reads the small numbers itself, as the kernels of real services do.
+
+# %% [markdown]
+# ## A service
+#
+# `create_app` puts a model behind the interface that OpenAI's clients speak, and `running` lets it listen, on this machine alone.
+# On the command line the same is `llmcourse serve --model instruct-llm --port 8000`; the page at its address lets one talk with the model.
+
+# %%
+stack = ExitStack()
+app = create_app(model, tokenizer, NAME, ServiceConfig(max_batch=8, max_queue=16))
+url = stack.enter_context(running(app))
+client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+[found] = client.models.list()
+print(found.id, "with a window of", found.context_length, "tokens")
+
+# %% [markdown]
+# The official client knows nothing of our package.
+# It asks for an answer in a conversation, with a temperature of 0: the likeliest token each time.
+
+# %%
+question = "Write a story about a brave girl named Ida."
+talk = [{"role": "user", "content": question}]
+reply = client.chat.completions.create(
+    model=NAME, messages=talk, temperature=0, max_tokens=40
+)
+print(reply.choices[0].message.content)
+assert reply.usage.completion_tokens <= 40
+
+# %% [markdown]
+# With `stream` the same answer comes piece by piece, as {term}`server-sent events`, so that a reader can begin to read at once.
+
+# %%
+stream = client.chat.completions.create(
+    model=NAME, messages=talk, temperature=0, max_tokens=40, stream=True
+)
+pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+print("|".join(pieces[1:9]))
+assert "".join(pieces) == reply.choices[0].message.content
+
+# %% [markdown]
+# What users can turn are the numbers of the chapter {doc}`transformer`: temperature, top-p, the most tokens, strings that end the text, and the seed.
+# The next word after one beginning, sixteen times: how many different ones are there?
+
+# %%
+begin = {"model": NAME, "prompt": "Once upon a time there was a", "n": 16, "seed": 1}
+different = {}
+for temperature in (0, 0.2, 1.0, 2.0):
+    texts = client.completions.create(**begin, temperature=temperature, max_tokens=1)
+    different[temperature] = len({choice.text for choice in texts.choices})
+print("different words by temperature:", different)
+assert different[0] == 1 < different[0.2] < different[1.0]
+
+# %% [markdown]
+# And what goes wrong comes back as an error that the client understands, before any work is done:
+
+# %%
+for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
+    try:
+        client.completions.create(**({"model": NAME, "prompt": "Once"} | wrong))
+    except openai.APIStatusError as error:
+        print(error.status_code, type(error).__name__)
+
+# %% [markdown]
+# ### How it bears a load
+#
+# *Predict*: the service answers eight requests at a time.
+# How do waiting and throughput change from one caller to 24?
+#
+# Each caller asks for 16 tokens, and asks again as soon as it is answered.
+
+
+# %%
+def ask(number):
+    return {"model": NAME, "prompt": "Once", "max_tokens": 16, "seed": number}
+
+
+loads = []
+for n_callers in (1, 2, 4, 8, 16, 24):
+    loads.append(await load_test(url, ask, n_callers, max(12, 3 * n_callers)))
+p50 = [load.percentile(50) for load in loads]
+assert loads[3].tokens_per_second > 1.5 * loads[0].tokens_per_second
+assert p50[5] > 1.5 * p50[3]
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of callers. Left, the seconds that requests take: median, p95 and p99 lie flat up to about eight callers and rise from there. Right, tokens per second: the line rises up to eight callers and is flat from there."}}
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5))
+callers = [load.n_callers for load in loads]
+for p, style in ((50, "o-"), (95, "s--"), (99, "^:")):
+    left.plot(callers, [load.percentile(p) for load in loads], style, label=f"p{p}")
+right.plot(callers, [load.tokens_per_second for load in loads], "o-")
+left.legend()
+_ = left.set(xlabel="callers", ylabel="time of an answer (s)", ylim=(0, None))
+_ = right.set(xlabel="callers", ylabel="throughput (tokens/s)", ylim=(0, None))
+
+# %% [markdown]
+# Up to eight callers, throughput is there for little waiting.
+# From there on it stays where it is, and every caller more only makes all others wait: the time is spent in the queue.
+# The tail, p95 and p99, is what users remember.
+#
+# A queue must have an end: a service that takes on everything answers, in the end, nobody in time.
+# Ours has 8 slots and 16 places; who comes when they are taken gets status 429, *try again later*.
+
+# %%
+async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+    bodies = [ask(n) | {"max_tokens": 99} for n in range(60)]
+    posts = [http.post("/v1/completions", json=body) for body in bodies]
+    found = [answer.status_code for answer in await asyncio.gather(*posts)]
+print("answered or refused:", sorted(set(found)))
+assert found.count(200) >= 24
+assert set(found) == {200, 429}
+
+# %% [markdown]
+# Whoever leaves, leaves nothing behind: a stream that is closed early stops the writing.
+
+# %%
+stream = client.completions.create(
+    model=NAME, prompt="Once", max_tokens=400, stream=True
+)
+next(iter(stream))
+stream.close()
+batcher = app.state.service.engine.batcher
+while not batcher.idle:
+    await asyncio.sleep(0.01)
+print("requests in a slot:", len(batcher.running))
+stack.close()
+
+# %% [markdown]
+# ## Takeaways
+#
+# Reading a prompt is bound by arithmetic, writing by memory: each step fetches all weights, for one token or for many.
+# So requests are written side by side, and the place of one that is finished goes to the next at once.
+# An answer must not depend on who else is there: a generator for each request, and sums whose order does not depend on the batch.
+# Eight bits cost nothing that can be seen, four bits little; whether they are faster depends on the kernel.
+# A service bounds everything: the queue, the body, the time, the tokens; it is judged by its throughput *and* by the tail of its waiting times.
+#
+# *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
+# Our slots reserve the whole window for each request; vLLM gives out the cache in pages, like an operating system its memory, and so has room for several times as many requests {cite:p}`kwon2023`.
+# Speculative decoding lets a small model guess some tokens, which the large one checks in a single step, without changing what is drawn {cite:p}`leviathan2023`.
+# A model that is too large for one device is split by layers or, each matrix, by columns and rows {cite:p}`shoeybi2019`.
+# Eight and four bits are made with more care where weights have outliers {cite:p}`dettmers2022,frantar2023`.
+#
+# Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
+# So vLLM and `transformers serve` should take it as it is; llama.cpp wants a file of its own form, GGUF, and a converter that knows the tokenizer.
+# None of the three was tried for this page: that our folders give the same logits in `transformers` is what is tested.
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (build): steps of a batch
+#
+# Requests want `lengths` tokens, in this order, and there are `slots` slots.
+# How many steps does continuous batching take?
+#
+# ```python
+# def batch_steps(lengths, slots):
+#     return n_steps
+# ```
+#
+# Check it with `checks.batch_steps(batch_steps)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def batch_steps(lengths, slots):
+    ends = [0] * slots
+    for length in lengths:
+        ends[ends.index(min(ends))] += length
+    return max(ends)
+
+
+checks.batch_steps(batch_steps)
+print(f"{batch_steps(lengths, 8):,} steps for the forty stories of the beginning")
+
+# %% [markdown]
+# ### Exercise 2 (build): a percentile
+#
+# Return the smallest of the values that `p` percent of them do not exceed.
+# The values come in any order, and must stay in it.
+#
+# ```python
+# def percentile(values, p):
+#     return value
+# ```
+#
+# Check it with `checks.percentile(percentile)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def percentile(values, p):
+    return sorted(values)[math.ceil(p / 100 * len(values)) - 1]
+
+
+checks.percentile(percentile)
+
+# %% [markdown]
+# ### Exercise 3 (check): what fits
+#
+# `room` bytes are left for caches.
+# How many sequences of `positions` tokens fit, for a model with so many layers, key-value heads of such a width, and numbers of `size` bytes?
+#
+# ```python
+# def sequences_that_fit(room, layers, kv_heads, d_head, positions, size):
+#     return n_sequences
+# ```
+#
+# Check it with `checks.sequences_that_fit(sequences_that_fit)`.
+# What does it give for 40 GB, 32 layers, windows of 8,192 and two bytes, with 32 heads of width 128, and with 8?
+
+
+# %% tags=["hide-cell", "solution"]
+def sequences_that_fit(room, layers, kv_heads, d_head, positions, size):
+    return room // (2 * layers * kv_heads * d_head * positions * size)
+
+
+checks.sequences_that_fit(sequences_that_fit)
+for kv_heads in (32, 8):
+    n = sequences_that_fit(40 * 10**9, 32, kv_heads, 128, 8192, 2)
+    print(f"{kv_heads} key-value heads: {n} sequences")
+
+# %% [markdown]
+# ### Exercise 4 (build): eight bits
+#
+# Make a matrix numbers from −127 to 127, in `torch.int8`, with a scale for each row, as a column.
+# There is no loop in it.
+#
+# ```python
+# def quantize_rows(weight):  # (row, column)
+#     return numbers, scale  # (row, column), (row, 1)
+# ```
+#
+# Check it with `checks.quantize_rows(quantize_rows)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def quantize_rows(weight):
+    scale = weight.abs().amax(dim=1, keepdim=True) / 127
+    return (weight / scale).round().to(torch.int8), scale
+
+
+checks.quantize_rows(quantize_rows)
+
+# %% [markdown]
+# ### Exercise 5 (derive): guesses that are checked
+#
+# A small model guesses `n` tokens, and the large one checks all of them in one step.
+# Each guess is right with probability `a`, whatever the others are.
+# The guesses up to the first wrong one are kept, and behind them the large model's own token.
+# How many tokens does a step of the large model give, on average?
+#
+# ```python
+# def tokens_per_check(a, n):
+#     return expected_tokens
+# ```
+#
+# Check it with `checks.tokens_per_check(tokens_per_check)`.
+# How many are they at 0.8 and four guesses, and what would more guesses give at best?
+
+
+# %% tags=["hide-cell", "solution"]
+def tokens_per_check(a, n):
+    return sum(a**guess for guess in range(n + 1))
+
+
+checks.tokens_per_check(tokens_per_check)
+print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8):.0f}")
+
+# %% [markdown]
+# ### Exercise 6 (explore): how coarse may it be?
+#
+# Four bits with a scale for a whole row, and with one for each 16, 32 and 64 weights: how do the error of the weights and the bytes change?
+
+
+# %% tags=["hide-cell", "solution"]
+errors = {}
+for group in (None, 32, 16):
+    small = quantize_model(model, 4, group)
+    errors[group] = quantization_error(model, small)
+    share = weight_bytes(small) / weight_bytes(model)
+    print(
+        f"groups of {group or 'a row'}: off by {errors[group]:.1%}, {share:.1%} of the bytes"
+    )
+# Smaller groups fit their weights better, and pay for it with more scales.
+assert errors[16] < errors[32] < errors[None]
+
+# %% [markdown]
+# ## Sources
+#
+# Continuous batching is from {cite:t}`yu2022`, where it is called iteration-level scheduling; the paged cache from {cite:t}`kwon2023`.
+# Speculative decoding is from {cite:t}`leviathan2023`, quantization by row from {cite:t}`dettmers2022`, by group with a correction that we leave out from {cite:t}`frantar2023`, and the split of matrices over devices from {cite:t}`shoeybi2019`.
+# That decoding is bound by memory and prefill by arithmetic is worked out in {cite:t}`pope2023`.
