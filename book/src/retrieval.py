@@ -1,0 +1,690 @@
+# %% [markdown]
+# (retrieval)=
+# # Documents longer than the window
+#
+# What does not fit into the window has to be cut, shortened, or searched: the model answers from what it is given to read, and from nothing else.
+#
+# **You will be able to**
+#
+# - cut a document into chunks that cover it exactly, and say where each one stands;
+# - rank passages by their words with BM25, and by vectors that were trained for it;
+# - measure a retriever with recall at k and the mean reciprocal rank, with intervals;
+# - compare truncating, summarising in pieces, refining and retrieving, by the answers that come out;
+# - give an answer with its source, and say when retrieval makes it worse.
+#
+# **You need** the chapter {doc}`instruction_tuning`.
+#
+# **Runs in** about a minute on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import math
+import random
+from collections import Counter
+from functools import partial
+from itertools import takewhile
+
+import matplotlib.pyplot as plt
+import torch
+
+from llmcourse import checks, plotting
+from llmcourse.answering import greedy_answers
+from llmcourse.bm25 import BM25, words
+from llmcourse.chunking import fixed_chunks, recursive_chunks, sentence_chunks
+from llmcourse.dense_retrieval import DualEncoder, mean_hidden_states, train_encoder
+from llmcourse.documents import Document
+
+# %% [markdown]
+# The rest of what this page needs.
+# %%
+from llmcourse.embeddings import similarities
+from llmcourse.evaluation import wilson_interval
+from llmcourse.pretrained import load_pretrained
+from llmcourse.ranking_measures import hit_at_k, reciprocal_rank
+from llmcourse.retrieval import (
+    Retriever,
+    line_with,
+    passages,
+    prompt_with,
+    sources_of,
+)
+from llmcourse.sources import python_docs
+from llmcourse.summarising import map_reduce, refine
+from llmcourse.tale_books import book_questions, draw_book, right_passages
+from llmcourse.tokenization import BPETokenizer
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+# %% [markdown]
+# ## The problem
+#
+# Here is a book of forty {term}`tales`, one after the other, and a model that has learned to answer questions about one tale (chapter {doc}`instruction_tuning`).
+# Every tale has a hero of its own name, so a question that names the hero is about one page of the book.
+
+# %%
+model, tokenizer = load_pretrained("instruct-llm")
+window = model.config.context_length
+book = draw_book(40, seed=0)
+n_tokens = len(tokenizer.encode(book.text))
+print(f"the book has {n_tokens:,} tokens, the window {window}")
+assert n_tokens > 10 * window
+
+# %% [markdown]
+# The book does not fit.
+# The program refuses it, and a program that did not would have to leave something out.
+
+# %% tags=["raises-exception"]
+greedy_answers(model, tokenizer, [f"{book.text}\n\nWho is the hero?"])
+
+# %% [markdown]
+# From the grammar we know what can be asked about each tale, and every right answer.
+# The next cell draws sixty questions, and asks one of them three times: with the beginning of the book before it, cut off where the window is full; with no text at all; and with the right tale.
+
+# %% tags=["nbval-ignore-output"]
+ROOM = 40  # tokens for the answer, and for the marks of the conversation
+asked = random.Random(0).sample(book_questions(book, seed=0), 60)
+tales = [tale.story.text for tale in book.tales]
+
+
+def beginning(n):
+    return fixed_chunks(book.text, tokenizer, n)[0].text
+
+
+question = next(q for q in asked if q.topic == "family" and q.tale > 5)
+cut_off = beginning(window - ROOM - len(tokenizer.encode(question.text)))
+for text in (cut_off, "", tales[question.tale]):
+    prompt = f"{text}\n\n{question.text}".strip()
+    (said,) = greedy_answers(model, tokenizer, [prompt], max_new_tokens=[24])
+    print(f"{len(tokenizer.encode(text)):4} tokens, then {question.text!r}: {said}")
+print("right:", question.accepted[0])
+assert question.is_right(said)
+
+# %% [markdown]
+# With the right page before it, the model answers; without, it says something all the same: what stands on another page, or what it makes up.
+# So the work is to bring the right page before the question.
+
+# %% [markdown]
+# ## By hand
+#
+# Three very short documents, and the query *red hat*.
+# A word that few documents have says more than one that many have, and to have a word twice is better than once, but not twice as good.
+# With the weights $\ln(1 + (N - n + \frac12)/(n + \frac12))$ for a word that $n$ of $N = 3$ documents have, and $f/(f + 1)$ for a word that stands $f$ times:
+#
+# | | *red*: $n = 2$, $\ln 1.6 = 0.47$ | *hat*: $n = 1$, $\ln 2.67 = 0.98$ | score |
+# |---|---|---|---|
+# | a red boat | $0.47 \cdot 1/2$ | – | 0.24 |
+# | a blue boat | – | – | 0 |
+# | a red hat, a red coat | $0.47 \cdot 2/3$ | $0.98 \cdot 1/2$ | 0.80 |
+
+# %%
+three = ["a red boat", "a blue boat", "a red hat, a red coat"]
+scores = BM25(map(words, three), k1=1, b=0).scores(words("red hat"))
+print([f"{score:.2f}" for score in scores])
+assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
+
+# %% [markdown]
+# ## The idea
+#
+# *{term}`Retrieval`* puts a search before the model.
+# The documents are cut into *{term}`chunks <chunk>`*, pieces that are short enough to be read; a score says how well a chunk fits the question; the best chunks are read, with the question behind them.
+#
+# The score by words is *{term}`BM25`*.
+# For a query of words $q$ and a chunk $c$ of $|c|$ words, in which $q$ stands $f_q$ times,
+#
+# $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
+#
+# The score by vectors is the cosine of a question's vector and a chunk's.
+#
+# | Symbol | Meaning | Name in code |
+# |---|---|---|
+# | $N$, $n_q$ | number of chunks; of those that have the word $q$ | `n_documents`, `n_with` |
+# | $k_1$, $b$ | how soon repetitions stop to count; how much length does | `k1`, `b` |
+# | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words of the chunk; the mean over all | `lengths`, `mean` |
+# | recall at $k$ | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
+# | MRR | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
+
+# %% [markdown]
+# ## In code
+#
+# ### Chunks
+#
+# The simplest cut is every $n$ tokens, with an overlap so that what is cut in two stands whole in one of the neighbours.
+# In four lines, for texts in which every token is whole characters; the package's version also says where each chunk stands, in characters.
+
+
+# %%
+def cut_every(text, size, overlap):
+    ids = tokenizer.encode(text)
+    starts = range(0, max(len(ids) - overlap, 1), size - overlap)
+    return [tokenizer.decode(ids[start : start + size]) for start in starts]
+
+
+chunks = fixed_chunks(book.text, tokenizer, size=100, overlap=20)
+assert [chunk.text for chunk in chunks] == cut_every(book.text, size=100, overlap=20)
+assert all(book.text[c.start : c.end] == c.text for c in chunks)
+for chunk in chunks[2:4]:
+    print(f"{chunk.start}–{chunk.end}: {chunk.text[:24]!r} … {chunk.text[-34:]!r}")
+
+# %% [markdown]
+# Both ends are in the middle of a sentence.
+# `sentence_chunks` puts whole sentences together, as many as fit, and `recursive_chunks` first whole paragraphs, and cuts only those that are too long into sentences.
+# In our book an empty line stands between two tales.
+
+# %%
+pages = recursive_chunks(book.text, tokenizer, size=288)
+sentences = sentence_chunks(book.text, tokenizer, size=48)
+assert "".join(c.text for c in pages) == "".join(c.text for c in sentences) == book.text
+print(f"{len(pages)} pages of up to {max(c.n_tokens for c in pages)} tokens")
+print(f"{len(sentences)} pieces of up to {max(c.n_tokens for c in sentences)} tokens")
+assert [page.text.strip() for page in pages] == tales
+
+# %% [markdown]
+# Cut by structure into pieces of at most 288 tokens, the book falls into exactly its tales.
+# Whatever the method, the chunks without overlap, joined, are the document: nothing is lost in cutting.
+#
+# ### BM25
+#
+# The formula, written out, and the package's, which counts once and keeps for each word the documents that have it.
+
+
+# %%
+def bm25(query, documents, k1=1.5, b=0.75):
+    counts = [Counter(document) for document in documents]
+    mean = sum(map(len, documents)) / len(documents)
+    scores = [0.0] * len(documents)
+    for q in query:
+        n = sum(q in count for count in counts)
+        rarity = math.log(1 + (len(documents) - n + 0.5) / (n + 0.5))
+        for i, (count, document) in enumerate(zip(counts, documents)):
+            norm = k1 * (1 - b + b * len(document) / mean)
+            scores[i] += rarity * count[q] / (count[q] + norm)
+    return scores
+
+
+by_word = [words(tale) for tale in tales]
+query = words(question.text)
+mine = torch.tensor(bm25(query, by_word), dtype=torch.float64)
+torch.testing.assert_close(mine, BM25(by_word).scores(query))
+print(f"{question.text} → tale {mine.argmax()}, and it is in tale {question.tale}")
+assert mine.argmax() == question.tale
+
+# %% [markdown]
+# ## Experiment
+#
+# ### Four ways to read a long book
+#
+# *Predict*: which of these answers most of the sixty questions?
+#
+# - **truncate**: the model reads the book up to where its window ends;
+# - **map-reduce**: each tale is summarised in a sentence, then the summaries are, as many at once as fit, until one text is left, and from this one it answers;
+# - **refine**: a summary is carried through the book, written anew with each tale;
+# - **retrieve**: BM25 finds a tale, and the model reads it.
+#
+# For comparison it also gets the *right tale*, which is the best that any search can do.
+# First the summaries.
+
+# %% tags=["nbval-ignore-output"]
+ORDER = "Summarise the story in one sentence."
+
+
+def fits(text):
+    return len(tokenizer.encode(text)) <= window - 2 * ROOM - 20
+
+
+def summarise(texts):
+    prompts = [f"{text}\n\n{ORDER}" for text in texts]
+    return greedy_answers(model, tokenizer, prompts, max_new_tokens=[ROOM] * len(texts))
+
+
+reduced = map_reduce(tales, summarise, fits)
+refined = refine(tales, summarise, lambda old, new: summarise([f"{old}\n\n{new}"])[0])
+print("tale 0:", reduced.summaries[0][0])
+print("rounds:", [len(level) for level in reduced.levels])
+print("map-reduce, the end:", reduced.text)
+print("refine, the end:", refined[-1])
+
+# %% [markdown]
+# One tale in one sentence, that is something the model has learned, and the first line shows how well.
+# A summary of summaries is something else: nobody has shown it one, and what comes of it is a sentence or the beginning of a tale, about somebody.
+# With the grammar's facts we can count what is left after each round: the heroes, and of the sixty questions those whose answer stands in the summary that its tale went into.
+
+# %% tags=["nbval-ignore-output"]
+heroes = [tale.story.facts["hero"] for tale in book.tales]
+rounds = {"the book": [book.text]} | {
+    f"round {number}": list(texts) for number, texts in enumerate(reduced.summaries, 1)
+}
+for name, texts in {**rounds, "refine": refined[-1:]}.items():
+    joined = " ".join(texts)
+    named = sum(hero in words(joined) for hero in map(str.lower, heroes))
+    left = sum(q.stands_in(joined) for q in asked if heroes[q.tale] in joined)
+    print(f"{name:9} {len(texts):2} texts, {named:2} heroes, {left:2} answers left")
+assert named <= 10
+
+# %% [markdown]
+# In the first round most answers are gone already: a sentence has room for what happens, and not for a coat or a hobby.
+# In the last one nearly all heroes are gone, too.
+# A summary is made before the question is known, and what nobody asks for is the first to go.
+#
+# Now the answers.
+
+# %% tags=["nbval-ignore-output"]
+whole = partial(recursive_chunks, tokenizer=tokenizer, size=288)
+by_page = Retriever(passages([Document(book.text)], whole))
+
+
+def n_right(texts):
+    """Return how many questions are answered, each with its own text before it."""
+    prompts = [f"{text}\n\n{q.text}" for text, q in zip(texts, asked)]
+    said = greedy_answers(model, tokenizer, prompts, max_new_tokens=[24] * len(asked))
+    return sum(q.is_right(answer) for q, answer in zip(asked, said))
+
+
+longest = max(len(tokenizer.encode(q.text)) for q in asked)
+right = {
+    "truncate": n_right([beginning(window - ROOM - longest)] * len(asked)),
+    "map-reduce": n_right([reduced.text] * len(asked)),
+    "refine": n_right([refined[-1]] * len(asked)),
+    "retrieve": n_right([by_page.search(q.text, 1)[0].text for q in asked]),
+    "the right tale": n_right([tales[q.tale] for q in asked]),
+}
+
+# %% tags=["nbval-ignore-output"]
+for name, n in right.items():
+    low, high = wilson_interval(n, len(asked))
+    print(f"{name:15} {n:2} of {len(asked)}   ({low:3.0%} to {high:3.0%})")
+others = max(right["truncate"], right["map-reduce"], right["refine"])
+assert right["retrieve"] > 2 * others
+assert abs(right["retrieve"] - right["the right tale"]) <= 3
+
+# %% [markdown]
+# Retrieval is about as good as having the right tale, for BM25 nearly always finds it: the hero's name is a rare word.
+# What is missing to sixty is the reader's own fault.
+# The other three fail, and for different reasons: truncating never sees most of the book, and summarising has thrown away what is asked for.
+# Neither is to be blamed on this small model alone.
+# A large one would write far better summaries, but any text of fixed length about a book that grows must leave out more and more of it.
+#
+# ### Chunk size and overlap
+#
+# *Predict*: with smaller chunks more of them fit into the window, and each is more to the point.
+# Is it better to search for sentences than for whole tales?
+#
+# A chunk counts as right if it has the answer, in its own tale.
+# The next cell cuts the book in pieces of 16 to 256 tokens, without overlap and with a half, and asks how often the first chunk is a right one, and how often one of as many as 256 tokens hold.
+
+
+# %%
+def found_right(retriever, questions, k):
+    """Return for how many questions one of the first k chunks is a right one."""
+    hits = 0
+    for q in questions:
+        wanted = right_passages(book, q, retriever.passages)
+        hits += bool(wanted) and hit_at_k(retriever.ranking(q.text, k), wanted, k)
+    return hits
+
+
+every = book_questions(book, seed=0)
+sizes, recall = [16, 32, 64, 128, 256], {}
+for share in (0, 2):
+    for size in sizes:
+        cut = partial(fixed_chunks, tokenizer=tokenizer, size=size)
+        cut = partial(cut, overlap=size // share if share else 0)
+        searched = Retriever(passages([Document(book.text)], cut))
+        for k in {1, 256 // size}:
+            recall[share, size, k] = found_right(searched, every, k) / len(every)
+assert recall[0, 32, 8] > 2 * recall[0, 32, 1] < recall[0, 256, 1]
+assert abs(recall[0, 128, 2] - recall[0, 256, 1]) < 0.1
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of the questions for which a right chunk was found, over the size of the chunks from 16 to 256 tokens. For the first chunk alone the lines rise from one in ten to more than eight in ten at 256 tokens, for 256 tokens of chunks they begin at a half and lie above. The lines with overlap lie a little above those without."}}
+fig, ax = plt.subplots(figsize=(4.8, 2.8))
+for share, name in ((0, "no overlap"), (2, "overlap of a half")):
+    style = "-" if share == 0 else "--"
+    first = [recall[share, size, 1] for size in sizes]
+    full = [recall[share, size, 256 // size] for size in sizes]
+    ax.plot(sizes, full, f"C0{style}", marker="s", ms=3, label=f"256 tokens, {name}")
+    ax.plot(sizes, first, f"C1{style}", marker="o", ms=3, label=f"first chunk, {name}")
+ax.set_xscale("log", base=2)
+ax.set_xticks(sizes, [str(size) for size in sizes])
+ax.legend(fontsize=7)
+_ = ax.set(
+    xlabel="tokens of a chunk (log scale)",
+    ylabel="right chunk found (share)",
+    ylim=(0, 1),
+)
+
+# %% [markdown]
+# Small chunks are hard to find by words.
+# *He wore a roomy crimson cardigan* has neither the hero's name in it nor the word *dressed* of the question; only together with the sentences around it can it be told whose cardigan it is.
+# To compare sizes by the first chunk alone is not fair to the small ones, for it gives the model less to read: at equal numbers of tokens most of the gap closes, and two chunks of 128 find about as much as one of 256.
+# The overlap helps a little: what was cut in two stands whole in a neighbour.
+# All this is a fact about this book, in which a page is about one hero; where a page is about many things, it may turn around.
+# So measure, on questions of your own.
+#
+# ### Words and vectors
+#
+# Words must match to the letter.
+# Vectors need not, if they have learned what goes together.
+# The next cell searches 48-token pieces of the book: by words, by the mean of the model's last hidden states, and by sums of its token vectors in which rare tokens weigh more.
+
+# %%
+short = partial(sentence_chunks, tokenizer=tokenizer, size=48)
+pieces = passages([Document(book.text)], short)
+texts = [piece.text for piece in pieces]
+wanted = [right_passages(book, q, pieces) for q in every]
+every, wanted = zip(*[(q, w) for q, w in zip(every, wanted) if w])
+
+
+def report(name, rankings):
+    first = sum(hit_at_k(r, w, 1) for r, w in zip(rankings, wanted)) / len(wanted)
+    mean = sum(map(reciprocal_rank, rankings, wanted)) / len(wanted)
+    print(f"{name:22} recall@1 {first:4.0%}   MRR {mean:.2f}")
+    return first
+
+
+def rankings(method, encoder=None):
+    retriever = Retriever(pieces, method, encoder)
+    return [retriever.ranking(q.text, 100) for q in every]
+
+
+print(f"{len(pieces)} pieces, {len(every)} questions")
+
+
+# %% tags=["nbval-ignore-output"]
+hidden = mean_hidden_states(model, tokenizer, [*texts, *(q.text for q in every)])
+cosines = similarities(hidden[len(texts) :], hidden[: len(texts)])
+by_state = cosines.argsort(dim=1, descending=True).tolist()
+firsts = {"words": report("words (BM25)", rankings("bm25"))}
+firsts["states"] = report("mean hidden states", by_state)
+untrained = DualEncoder(model, tokenizer, texts)
+firsts["tokens"] = report("token vectors", rankings("dense", untrained))
+assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
+
+# %% [markdown]
+# A model's own vectors are not made for this: they tell what comes next, and a question and its answer are not followed by the same things.
+# To be near each other, questions and passages have to be *trained* to be {cite:p}`karpukhin2020`.
+# For that we need questions whose passages are known, and the grammar writes as many as we like, about another book.
+#
+# In a batch of 128 questions each must find its own passage among those of all, and the loss is the cross-entropy of that choice.
+# What is trained are two tables of token vectors, one for questions and one for passages; both begin with the model's embedding.
+
+# %% tags=["nbval-ignore-output"]
+lessons, teaching, rights = [], [], []
+for seed in range(1, 13):
+    other = draw_book(60, seed=seed)
+    read = passages([Document(other.text)], short)
+    for q in book_questions(other, seed=seed):
+        if found := right_passages(other, q, read):
+            lessons.append(q.text)
+            rights.append([len(teaching) + number for number in found])
+    teaching += [passage.text for passage in read]
+encoder = DualEncoder(model, tokenizer, teaching)
+seeded = torch.Generator().manual_seed(0)
+losses = train_encoder(
+    encoder, lessons, teaching, rights, seeded, batch_size=128, learning_rate=0.05
+)
+print(f"{len(lessons):,} questions, {len(teaching):,} passages")
+print(f"loss {losses[0]:.1f} → {sum(losses[-20:]) / 20:.1f} nats per question")
+
+# %% tags=["nbval-ignore-output"]
+firsts["trained"] = report("trained vectors", rankings("dense", encoder))
+firsts["both"] = report("words and vectors", rankings("both", encoder))
+assert firsts["trained"] > 1.4 * firsts["words"]
+assert firsts["both"] > firsts["words"]
+
+# %% [markdown]
+# From worse than words to far better, with a few seconds of training and without a word of grammar: the tables have learned which words of a question go with which words of a passage.
+# *Words and vectors* together fuses the two rankings, by the sum of $1/(60 + \text{rank})$ {cite:p}`cormack2009`.
+# The last line is what that gives here: far more than words alone, and at the first place less than the trained vectors by themselves; where each finds what the other misses, fusion is better than both.
+# And beware of what the numbers do not say: how many books, how large a batch and how fast were chosen with an eye on this very book, so another book would be the fairer judge; and questions in the book are of the kinds that were trained on.
+# On another kind of text this encoder is worth nothing, and BM25 is what it always was.
+#
+# ### When retrieval hurts
+#
+# *Predict*: the model gets the right tale, and a second one that has nothing to do with the question.
+# Does it answer fewer questions?
+# Does it matter which stands first?
+
+# %% tags=["nbval-ignore-output"]
+wrong = [tales[(q.tale + 1) % len(tales)] for q in asked]
+good = [tales[q.tale] for q in asked]
+right["right, then wrong"] = n_right([f"{a}\n\n{b}" for a, b in zip(good, wrong)])
+right["wrong, then right"] = n_right([f"{b}\n\n{a}" for a, b in zip(good, wrong)])
+right["wrong alone"] = n_right(wrong)
+for name in ("the right tale", "right, then wrong", "wrong, then right", "wrong alone"):
+    print(f"{name:18} {right[name]:2} of {len(asked)}")
+assert right["wrong alone"] < right["the right tale"] / 3
+assert (
+    min(right["right, then wrong"], right["wrong, then right"])
+    < right["the right tale"]
+)
+
+# %% [markdown]
+# More is not better.
+# A tale too many costs right answers, and far more of them where it stands in the place in which the model has learned to find the tale.
+# Much larger models also use what stands in the middle of a long prompt less well than what stands at its ends {cite:p}`liu2024`.
+# And with a wrong tale alone the model does not say that it cannot know: it answers about somebody else.
+# So a good retriever that hands over one passage can be better than one with a higher recall at ten.
+#
+# ### Answers with sources
+#
+# What can be done about it is to show what was read.
+# The next cell cites, for four answers, the line of the passage that has most of the answer's words; where no passage has any of them, the answer is from nowhere.
+
+# %% tags=["nbval-ignore-output"]
+by_line = Document(book.text.replace(". ", ".\n"), name="book.txt")
+reader = Retriever(
+    passages([by_line], partial(recursive_chunks, tokenizer=tokenizer, size=288))
+)
+for q in asked[:4]:
+    prompt = prompt_with(q.text, reader.search(q.text, 1), tokenizer, window - ROOM)
+    (said,) = greedy_answers(model, tokenizer, [prompt.text], max_new_tokens=[24])
+    backing = [line_with(said, p) for p in sources_of(said, prompt.used)]
+    cited = f"{backing[0].place}: {backing[0].text}" if backing else "no source"
+    print(f"{q.text} {said}\n    {cited}")
+
+# %% [markdown]
+# That a passage has the words does not make the answer right, but it can be checked in a moment.
+# On your own files the same is `llmcourse ask --docs FOLDER "question"`, and with `--passages-only` it is a search, without a model that answers: for texts that are no tales that is the honest use of it.
+#
+# ### A real text
+#
+# The tales are written by one grammar, and so are the questions.
+# The documentation that Python carries with it, in some dozens of chapters, is written by people for people.
+# Here are twenty questions as a beginner would ask them, and the chapter that answers each.
+
+# %%
+QUESTIONS = {
+    "How do I handle an exception?": "try",
+    "How do I repeat something as long as a condition holds?": "while",
+    "How do I leave a loop early?": "break",
+    "How do I skip to the next cycle of a loop?": "continue",
+    "How do I make an anonymous function?": "lambda",
+    "How do I bring in a module?": "import",
+    "What does nothing when it is executed?": "pass",
+    "How does a function give a value to its caller?": "return",
+    "How do I remove an item from a list?": "del",
+    "How do I write a complex number?": "imaginary",
+    "Which operators bind more tightly than others?": "operator-summary",
+    "How do I choose the width and precision of a printed number?": "formatstrings",
+    "How do I check a condition while debugging?": "assert",
+    "How can a function change a variable of the module?": "global",
+    "How do I define a class?": "class",
+    "How do I call a function with keyword arguments?": "calls",
+    "How do I take out a part of a sequence?": "slicings",
+    "Which methods does a dictionary have?": "typesmapping",
+}
+
+# %% [markdown]
+# It differs from one version of Python to the next, so what follows may be a little different with you.
+# The chapters are cut into chunks of at most 256 tokens of GPT-2's tokenizer, and a chapter is found where its first chunk is.
+
+# %% tags=["nbval-ignore-output"]
+documents = list(takewhile(lambda d: d.name.startswith("topics/"), python_docs()))
+english = BPETokenizer.from_gpt2()
+cut = partial(recursive_chunks, tokenizer=english, size=256)
+manual = passages(documents, cut)
+print(f"{len(documents)} chapters, {len(manual)} chunks")
+of_tales = DualEncoder(model, tokenizer, [passage.text for passage in manual])
+found = {}
+for method in ("bm25", "dense"):
+    searched = Retriever(manual, method, of_tales)
+    for k in (1, 3, 10):
+        named = [{p.name for p in searched.search(q, k)} for q in QUESTIONS]
+        found[method, k] = sum(
+            f"topics/{t}" in n for t, n in zip(QUESTIONS.values(), named)
+        )
+        low, high = wilson_interval(found[method, k], len(QUESTIONS))
+        print(
+            f"{method:5} recall@{k:<3} {found[method, k]:2} ({low:3.0%} to {high:3.0%})"
+        )
+assert found["bm25", 1] < len(QUESTIONS) / 2
+assert found["bm25", 10] > found["dense", 10]
+
+# %% [markdown]
+# On the tales BM25 found the right page nearly always, here it mostly does not.
+# No question has a rare name in it, and a beginner says *leave a loop early* where the documentation says *terminates the nearest enclosing loop*.
+# Vectors could bridge that, but ours have learned from tales alone: to our tokenizer most of these words are crumbs.
+# With eighteen questions the intervals are wide, too; a real test asks hundreds.
+
+# %% [markdown]
+# ## Takeaways
+#
+# A document that is longer than the window has to be cut, and cutting need lose nothing; what loses is leaving chunks out, or replacing them by summaries that were written before the question was known.
+# Retrieval reads the few passages that fit the question, so its cost does not grow with the book; its recall is a ceiling on the answers.
+# BM25 needs no training and finds rare words; vectors find what is said in other words, but only after a training on questions and passages like yours.
+# Chunk size, overlap and the number of passages are measured on known questions, at an equal number of tokens read.
+# A passage too many can cost the answer, and without the right one the model answers just the same, so show the sources.
+#
+# *In practice*: retrieval before generation was named by {cite:t}`lewis2020`; systems of today mostly search with words and vectors, fuse the two, and let a second, slower model reorder the first hundred.
+# For millions of vectors an index that looks only into the nearest cells takes the place of comparing all {cite:p}`johnson2019`, in our package `FaissIndex`.
+# Models with windows of a hundred thousand tokens and more move the border, and do not remove it: every token read is paid for, and what stands in the middle is used less.
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): how many chunks
+#
+# A text of $n$ tokens is cut into chunks of `size` tokens, each of which begins with the last `overlap` tokens of the one before.
+# How many are there?
+#
+# ```python
+# def n_chunks(n, size, overlap):
+#     return number
+# ```
+#
+# Check it with `checks.n_chunks(n_chunks)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def n_chunks(n, size, overlap):
+    # The first brings `size` tokens, each further one `size - overlap` new ones.
+    return max(1, math.ceil((n - overlap) / (size - overlap)))
+
+
+checks.n_chunks(n_chunks)
+assert n_chunks(n_tokens, 100, 20) == len(chunks)
+
+# %% [markdown]
+# ### Exercise 2 (build): fuse rankings
+#
+# Give every item the sum of $1/(60 + \text{rank})$ over all rankings that it is in, the best rank being 1, and return the items, the best first.
+#
+# ```python
+# def fuse(rankings):  # [["a", "b"], ["c", "b"]]
+#     return ranking
+# ```
+#
+# Check it with `checks.fuse(fuse)`.
+# Why does it use ranks and not scores?
+
+
+# %% tags=["hide-cell", "solution"]
+def fuse(rankings):
+    sums = Counter()
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, start=1):
+            sums[item] += 1 / (60 + rank)
+    return sorted(sums, key=lambda item: -sums[item])
+
+
+# BM25 scores have no upper end, cosines end at 1: their sum would mean nothing.
+checks.fuse(fuse)
+
+# %% [markdown]
+# ### Exercise 3 (derive): what map-reduce costs
+#
+# A book has $n$ pieces, and $g$ summaries fit together into one call.
+# How many calls of the model does a map-reduce summary take, until one text is left?
+# To which multiple of $n$ does that come near for large $n$?
+#
+# ```python
+# def n_calls(n, g):
+#     return number
+# ```
+#
+# Check it with `checks.n_calls(n_calls)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def n_calls(n, g):
+    # n + n/g + n/g² + … comes near n · g / (g - 1)
+    return n if n == 1 else n + n_calls_after(math.ceil(n / g), g)
+
+
+def n_calls_after(n, g):
+    return n if n == 1 else n + n_calls_after(math.ceil(n / g), g)
+
+
+checks.n_calls(n_calls)
+
+# %% [markdown]
+# ### Exercise 4 (build): file and line
+#
+# A chunk begins at a character of its document.
+# In which line is that, as an editor counts?
+#
+# ```python
+# def line_of(text, place):
+#     return line
+# ```
+#
+# Check it with `checks.line_of(line_of)`.
+
+
+# %% tags=["hide-cell", "solution"]
+def line_of(text, place):
+    return text.count("\n", 0, place) + 1
+
+
+checks.line_of(line_of)
+
+# %% [markdown]
+# ### Exercise 5 (explore): ask the documentation in its own words
+#
+# Write the questions about Python once more, in words that the documentation would use: *exception handlers*, *terminates the nearest enclosing loop*.
+# How much does that help BM25?
+# What does it say about who should write the questions of a test?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+expert = {
+    "exception handler except clause": "try",
+    "terminates the nearest enclosing loop": "break",
+    "continues with the next cycle of the nearest enclosing loop": "continue",
+    "anonymous function lambda expression": "lambda",
+    "null operation when it is executed nothing happens": "pass",
+}
+searched = Retriever(manual)
+for words_of_theirs, topic in expert.items():
+    first = searched.search(words_of_theirs, 1)[0].name
+    print(f"{words_of_theirs}: {first}, wanted topics/{topic}")
+
+# %% [markdown]
+# ## Sources
+#
+# BM25 and where it comes from are told by {cite:t}`robertson2009`, vectors that are trained for questions by {cite:t}`karpukhin2020`, the fusion of ranks by {cite:t}`cormack2009`.
+# Retrieval and generation as one system are from {cite:t}`lewis2020`; that long prompts are used unevenly was measured by {cite:t}`liu2024`.
+# Discounted gain, for passages that are right to different degrees, is from {cite:t}`jarvelin2002`; the package has it as `ndcg_at_k`.
+# The intervals are Wilson's {cite:p}`wilson1927`.
