@@ -45,7 +45,7 @@ from llmcourse.prompts import story_prompt
 from llmcourse.reward_evaluation import pair_accuracy
 from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
 from llmcourse.reward_scores import text_reward
-from llmcourse.rlhf_curves import Curve, plot_against_kl
+from llmcourse.rlhf_curves import Curve, curves_of, plot_against_kl, stored
 from llmcourse.rollouts import sample_rollouts
 
 plotting.use_course_style()
@@ -401,12 +401,94 @@ axes[1].text(axes[1].get_xlim()[1], usual, "start", ha="right", va="bottom", fon
 # One run of each, as here, cannot tell.
 
 # %% [markdown]
+# ### The study: whole stories, three methods
+#
+# What follows takes most of an hour and is stored with the package; `python -m llmcourse.rlhf_study --out FILE` repeats it.
+# `base-llm` gets the first words of tales and writes them to their end, and what people want is all that `gold_reward` counts: that the tale holds together, its ending, its kind deeds, its words and its length.
+# Annotators who agree with that in 85 of 100 cases compared four answers to each of 840 beginnings, all against all.
+# Three reward models learned from the first hundred pairs, the first thousand, and all.
+
+# %%
+study = stored()
+curves = curves_of(study.points)
+accuracy = {point.n_pairs: point.accuracy for point in study.points}
+for n_pairs in sorted(accuracy):
+    print(f"{n_pairs:5,} pairs: {accuracy[n_pairs]:.0%} of held-out pairs")
+print(f"{len(curves)} policies, looked at {len(study.points)} times")
+assert accuracy[100] < accuracy[1000] < accuracy[5040] < 0.85
+
+# %% [markdown]
+# Fifty times as many comparisons bring few points more, and all three are far from the annotator's 85.
+# Most of what makes one story better than another here is whether it holds together to its last sentence, and that is hard to see for a small model: it would have to notice that a cloak was blue before.
+#
+# *Predict*: PPO, GRPO and DPO learn from the same pairs, each three times, with a cost of the distance in all of them.
+# At the same distance from the start, which of them has gained most of what people want?
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three policies by each of three methods. All start between three and four points. The three lines of GRPO rise to a top of four to five points at about five nats, are back at the start before twenty, and fall below one point on their long way to hundreds of nats. Those of PPO stay about where they started, up to some thirty nats, and end a little lower. Those of DPO do the same, with fewer moments to look at."}}
+frontier = {
+    method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
+    for method in ("ppo", "grpo", "dpo")
+}
+fig, ax = plt.subplots(figsize=(4.6, 2.9))
+plot_against_kl(ax, frontier, width=5)
+assert {len(seeds) for seeds in frontier.values()} == {3}
+
+# %%
+for name, seeds in frontier.items():
+    width = 5 if len(seeds[0].kl) > 5 else 1  # DPO was looked at four times
+    smooth = [c.smoothed(width) for c in seeds]
+    tops = [max(zip(c.gold, c.kl)) for c in smooth]
+    best = ", ".join(f"{gold:.1f} at {kl:.0f} nats" for gold, kl in tops)
+    ends = ", ".join(f"{c.gold[-1]:.1f}" for c in smooth)
+    print(f"{name:4} highest: {best}; in the end: {ends} points")
+grpo_tops = [max(c.smoothed(5).gold) for c in frontier["GRPO"]]
+ppo_tops = [max(c.smoothed(5).gold) for c in frontier["PPO"]]
+assert min(grpo_tops) > max(ppo_tops)
+assert max(c.gold[-1] for c in frontier["GRPO"]) < 1
+
+# %% [markdown]
+# GRPO gains a point or so within the first five to ten nats, keeps nothing of it beyond twenty, and in the end writes stories that are worth next to nothing; its penalty of 0.02 did not hold it.
+# PPO, with the same settings, hardly moves what people want, in either direction: its critic has everything to learn in thirty iterations.
+# DPO was looked at only after every forty steps, by which time it was beyond the best place; two of its three runs stood a little higher there than at the start.
+# So the three differ less in what is best at a given distance than in how fast they run past it, and with settings found for each of them the order might be another.
+#
+# ### Over-optimisation
+#
+# *Predict*: GRPO once more, with no penalty and for as long, by the three reward models.
+# All three learned rewards will go up; which gold rewards will?
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, a line for each of the reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply up to about twenty nats, then slowly, that of 100 pairs twice as high as the others. Right, the gold reward: all rise to a top before ten nats, at about four points for 100 and 1,000 pairs and four and a half for 5,040, and then fall; the line of 5,040 pairs falls more slowly, and all three end near nothing."}}
+by_pairs = {
+    f"{recipe.n_pairs:,} pairs": [curve]
+    for recipe, curve in sorted(curves.items(), key=lambda item: item[0].n_pairs)
+    if recipe.method == "grpo" and not recipe.cost
+}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
+for ax, quantity in zip(axes, ("proxy", "gold")):
+    plot_against_kl(ax, by_pairs, quantity, width=5)
+
+# %%
+for name, (c,) in by_pairs.items():
+    smooth = c.smoothed(5)
+    gold, kl = max(zip(smooth.gold, smooth.kl))
+    print(f"{name:11} highest {gold:.1f} points at {kl:.0f} nats", end=", ")
+    print(f"in the end {smooth.gold[-1]:.1f}; learned reward {smooth.proxy[-1]:+.1f}")
+    assert gold > smooth.gold[0] and smooth.gold[-1] < 1
+    assert smooth.proxy[-1] > smooth.proxy[0] + 0.8
+
+# %% [markdown]
+# Up, over the top, and down: the shape that {cite:t}`gao2023` found for much larger policies and reward models, with a gold reward that was a model itself.
+# As there, the more comparisons a reward model has seen, the higher the top is and the slower the fall.
+# And as there, nothing in the learned reward tells that the top has been passed: it rises on, highest of all for the reward model that knows least.
+# Their law, a line in $d = \sqrt{D_\text{KL}}$ bent down by $d \ln d$, has no floor, and gold rewards do, at zero, where these runs end; so it is not fitted here.
+#
 # ### Honest limits
 #
-# Of the three methods only GRPO ran here; `llmcourse align --method ppo` and `--method dpo` run the other two on whole stories, and say in the cards of their models what became of both rewards.
-# What was wanted here is a rule of one line; people want more, disagree, and change their minds.
+# The same recipe on `instruct-llm`, with orders in place of beginnings, did not make a better model: the reward model was right in three of five held-out pairs only, and what is wanted fell where the learned reward rose.
+# No `aligned-llm` ships until that is mended.
+# What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
 # The annotator's errors are independent of each other; those of people have habits, and habits can be learned.
-# The policy is small, its answers are short, and every curve is one training with one set of settings; on another processor the same seed ends with other broken sentences.
+# The policy is small, and each method was run with one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
 
 # %% [markdown]
 # ## Takeaways
