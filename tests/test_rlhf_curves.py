@@ -1,5 +1,7 @@
 """Curves of a study: grouped, smoothed, fitted and drawn."""
 
+from dataclasses import asdict
+
 import matplotlib.pyplot as plt
 import pytest
 
@@ -10,8 +12,9 @@ from llmcourse.rlhf_curves import (
     curves_of,
     fit_gold,
     plot_against_kl,
+    stored,
 )
-from llmcourse.rlhf_study import StudyPoint
+from llmcourse.rlhf_study import EXPERIMENTS, RlhfStudyConfig, StudyPoint
 
 
 def point(step, seed=0, **changes):
@@ -112,3 +115,15 @@ def test_what_makes_no_curve_is_refused():
     with pytest.raises(ValueError, match="at least one curve"):
         plot_against_kl(ax, {"PPO": []})
     plt.close(ax.figure)
+
+
+def test_the_stored_study_is_that_of_the_recipe():
+    study = stored()
+    assert study.recipe == asdict(RlhfStudyConfig())
+    assert all(study.done(experiment) for experiment in EXPERIMENTS)
+    found = curves_of(study.points)
+    assert len(found) == len(EXPERIMENTS)
+    for recipe, curve in found.items():
+        assert len(curve.kl) == (4 if recipe.method == "dpo" else 30)
+        assert abs(curve.kl[0]) < 0.01
+        assert all(0 <= gold <= 10 for gold in curve.gold)
