@@ -113,7 +113,7 @@ assert question.is_right(said)
 # A word that few documents have says more than one that many have, and to have a word twice is better than once, but not twice as good.
 # With the weights $\ln(1 + (N - n + \frac12)/(n + \frac12))$ for a word that $n$ of $N = 3$ documents have, and $f/(f + 1)$ for a word that stands $f$ times:
 #
-# | | *red*: $n = 2$, $\ln 1.6 = 0.47$ | *hat*: $n = 1$, $\ln 2.67 = 0.98$ | score |
+# | passage | *red*: $n = 2$, $\ln 1.6 = 0.47$ | *hat*: $n = 1$, $\ln 2.67 = 0.98$ | score |
 # |---|---|---|---|
 # | a red boat | $0.47 \cdot 1/2$ | – | 0.24 |
 # | a blue boat | – | – | 0 |

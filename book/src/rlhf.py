@@ -91,7 +91,7 @@ assert max(worth) > min(worth) + 2
 #
 # The {term}`model of Bradley and Terry <Bradley–Terry model>` gives each answer a reward $r$, and says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
 #
-# | | A over B | B over C | A over C |
+# | pair | A over B | B over C | A over C |
 # |---|---|---|---|
 # | seen | 3 : 1 | 3 : 1 | – |
 # | $\sigma(\text{difference})$ | 3/4 | 3/4 | 9/10 |
