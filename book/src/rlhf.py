@@ -392,7 +392,8 @@ groups = {"no penalty": [curve], "penalty 0.1": [held_curve]}
 for ax, quantity in zip(axes, ("proxy", "gold")):
     plot_against_kl(ax, groups, quantity, width=5)
 axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
-axes[1].text(axes[1].get_xlim()[1], usual, "start", ha="right", va="bottom", fontsize=8)
+end = axes[1].get_xlim()[1]
+_ = axes[1].text(end, usual, "start", ha="right", va="bottom", fontsize=8)
 
 # %% [markdown]
 # The penalty costs some of the learned reward, and saves the points: where the reward model has never seen what it judges, the policy does not go, or not so soon.
