@@ -24,6 +24,7 @@ import copy
 import math
 from functools import partial
 from itertools import pairwise
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import torch
@@ -67,7 +68,7 @@ stories = answer(base, [prompt] * 8, 260, generator=generator).texts
 worth = {gold_reward(prompt.text, text): text for text in stories}
 print("points:", ", ".join(f"{points:.1f}" for points in sorted(worth)))
 for points in (min(worth), max(worth)):
-    print(f"\n{points:.1f} …{worth[points][-250:]}")
+    print("\n" + fill(f"{points:.1f} …{worth[points][-250:]}", 80))
 assert max(worth) > min(worth) + 2
 
 # %% [markdown]
@@ -248,7 +249,7 @@ def beginnings(n, seed):
 (first,) = beginnings(1, seed=5)
 three = answer(base, [first] * 3, N_TOKENS, generator=generator).texts
 for text in three:
-    print(f"{vividness(first.text, text):.0f}  {first.text}{text}\n")
+    print(fill(f"{vividness(first.text, text):.0f}  {first.text}{text}", 80) + "\n")
 begun, broken = "Long ago there was a", " shy shy loud tall old"
 assert vividness(begun, broken) == vividness(begun, " shy")
 
@@ -357,8 +358,7 @@ assert late(curve.gold) < usual - 1
 
 # %% tags=["nbval-ignore-output"]
 for text in answers[-1][::8]:
-    print(text, "\n")
-proxy = text_reward(reward_models[400], tokenizer)
+    print(fill(text, 80) + "\n")
 plain, hacked = answers[0], answers[-1]
 for name, texts in (("first", plain), ("last", hacked)):
     words = [text.split() for text in texts]
