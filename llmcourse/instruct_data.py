@@ -105,7 +105,7 @@ INSTRUCT_LLM = replace(
 )
 """The model that answers: above all questions first, then above all writing to order.
 
-Three quarters of an hour on one core.
+About an hour on one core.
 """
 
 TINY = InstructConfig(
