@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import uvicorn
@@ -80,6 +81,9 @@ def serve_on(
         listener: Where to listen.
         app: What answers.
         grace_seconds: For which answers may go on after the signal.
+
+    Raises:
+        RuntimeError: If the application does not start.
     """
     _server(app, grace_seconds).run(sockets=[listener])
 
@@ -106,21 +110,42 @@ def running(
         RuntimeError: If the application does not start.
     """
     server = _server(app, grace_seconds)
+    end: Future[None] = Future()
     with listening(host, port) as listener:
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="server"
-        )
-        thread.daemon = True
+
+        def work() -> None:
+            try:
+                server.run(sockets=[listener])
+            except BaseException as error:  # raised below, in the caller's thread
+                end.set_exception(error)
+            else:
+                end.set_result(None)
+
+        thread = threading.Thread(target=work, name="server", daemon=True)
         thread.start()
         try:
-            while not server.started:
-                if not thread.is_alive():
-                    raise RuntimeError("the application did not start")
+            while not server.started and not end.done():
                 time.sleep(0.005)
+            if end.done():
+                end.result()
             yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
+        end.result()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, but a start that fails is an error and ends no process."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise RuntimeError(
+                "the application did not start; the log says why"
+            ) from None
 
 
 def _server(app: FastAPI, grace_seconds: float | int) -> uvicorn.Server:
@@ -128,6 +153,7 @@ def _server(app: FastAPI, grace_seconds: float | int) -> uvicorn.Server:
         app,
         http=ImpatientProtocol,
         ws="none",
+        lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
@@ -135,4 +161,4 @@ def _server(app: FastAPI, grace_seconds: float | int) -> uvicorn.Server:
         timeout_keep_alive=20,
         timeout_graceful_shutdown=int(grace_seconds),
     )
-    return uvicorn.Server(config)
+    return _Server(config)

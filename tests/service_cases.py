@@ -63,4 +63,4 @@ def wait_until(condition, seconds=20.0):
 
 def alive(kind):
     gc.collect()
-    return sum(isinstance(thing, kind) for thing in gc.get_objects())
+    return sum(type(thing) is kind for thing in gc.get_objects())

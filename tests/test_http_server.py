@@ -1,5 +1,6 @@
 """Connections: those that say nothing, those that end, and the end of the service."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from service_cases import NAME, small_model, small_service, small_tokenizer
 
-from llmcourse.http_server import ImpatientProtocol, listening, running
+from llmcourse.http_server import ImpatientProtocol, listening, running, serve_on
 from llmcourse.pretrained import save_pretrained
 
 
@@ -132,11 +133,27 @@ def test_a_port_that_is_taken_is_refused():
         pass
 
 
-def test_an_application_that_does_not_start():
-    async def broken(scope, receive, send):
-        raise RuntimeError("no")
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_application_that_does_not_start(capsys):
+    """The caller hears of it, in a thread or not; the reason is in the log."""
 
-    app = FastAPI()
-    app.router.lifespan_context = None
+    @contextlib.asynccontextmanager
+    async def broken(_):
+        raise ZeroDivisionError("no engine")
+        yield
+
+    app = FastAPI(lifespan=broken)
     with pytest.raises(RuntimeError, match="did not start"), running(app):
+        pass
+    with listening() as listener, pytest.raises(RuntimeError, match="did not start"):
+        serve_on(listener, app)
+    assert "no engine" in capsys.readouterr().err
+
+
+def test_a_start_that_fails_without_a_word():
+    class Mute(FastAPI):
+        async def __call__(self, scope, receive, send):
+            raise ZeroDivisionError
+
+    with pytest.raises(RuntimeError, match="did not start"), running(Mute()):
         pass
