@@ -12,7 +12,7 @@
 # - price a key-value cache;
 # - test what a model finds in a long text, and stretch its window.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`pretraining`.
+# **You need** the chapters {doc}`transformer`, for attention, rotary positions and the cache, and {doc}`pretraining`.
 #
 # **Runs in** about a minute on one processor core.
 
@@ -72,6 +72,7 @@ def fastest(act, n=5):
 # Somewhere in a text stands what somebody wore, and at the end the colour is asked for.
 # The sentences between are taken from other tales; they name nobody, and no colour.
 # Such a test is called a {term}`needle in a haystack`.
+# The needle counts as found if, of all colours, the model gives the right one the highest probability; whoever guesses finds one in twenty.
 
 # %%
 haystack = Haystack(tokenizer)
@@ -168,7 +169,8 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
 # | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | a block for each | one table $d \times (d + 1)$ |
 #
-# *Chunked* is exact: the same numbers in another order.
+# *Naive* is the attention of the chapter {doc}`transformer`, with the whole table.
+# *Chunked* is exact: the same numbers in another order; and *fused* is torch's own function for that, a single compiled kernel.
 # A *window* gives up what lies behind it, but layers add up: what position $t$ gathers in the second layer was itself gathered up to $w - 1$ positions earlier.
 # *Linear attention* gives up the softmax.
 # If the weight is a product of features $\varphi$, the sum over the past can be taken before the query is known:
@@ -185,7 +187,7 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 # | $d$, $H$, $K$ | width of a head; heads; key-value heads | – | `d_head`, `n_heads`, `n_kv_heads` |
 # | $m, \ell, c$ | largest score, sum, mixture of a row so far | a number, a number, $d$ | `largest`, `total`, `mixture` |
 # | $w$ | width of the window | – | `window` |
-# | $\varphi$ | features, here $\operatorname{elu}(x) + 1$ | $d \to d$ | `features` |
+# | $\varphi$ | features, never negative: here $\operatorname{elu}(x) + 1$, which is $x + 1$ above zero and $e^x$ below | $d \to d$ | `features` |
 # | $2 L K d \cdot b$ | bytes of cache for a token, $L$ layers, $b$ bytes a number | – | `kv_bytes_per_token` |
 
 # %% [markdown]
@@ -292,7 +294,7 @@ for n in LENGTHS:
 
 # %% [markdown]
 # On axes that are both logarithmic, growth with a power of $n$ is a straight line, and its slope is the power.
-# The slope over the last four lengths is fitted by least squares.
+# The slope over the last four lengths is fitted by least squares: the next cell draws, the one after it prints the slopes of the memory.
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the length from 256 to 8,192 tokens, both axes logarithmic. Left, processor time: naive, chunked and fused attention rise steeply, window and linear attention less so. Right, memory: naive attention rises steeply to about 600 MiB; fused, window and linear rise as slowly as the length itself, all below 20 MiB, and chunked is nearly flat."}}
@@ -330,11 +332,14 @@ assert max(power(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # %% [markdown]
 # The table is dear twice over: it takes the time to fill it and the memory to hold it.
 # Chunked and fused attention do the same work (chunked spares the tiles above the diagonal, about half) in memory that grows with $n$ or less; only naive attention needs room with $n^2$.
+# Chunked memory is nearly flat because one block of the table, which stays as large as it is, outweighs what grows.
 # Window and linear attention also do less work, by more than a factor of thirty here, and double when the length doubles.
+# That they hold more than the fused kernel is due to how the package computes them: all blocks side by side, not one after the other.
 # (What the fused kernel uses inside and gives back at once is not counted; it does not grow with the length.)
 #
 # In a whole model attention is only part of the work, for matrices meet each token once, whatever the length.
 # Where does attention begin to matter?
+# The next cell computes it for two models: `base-llm`, 256 wide, and `TINY`, a config of the package that is a quarter as wide.
 
 # %%
 for name, config in {"base-llm": base.config, "TINY": TINY}.items():
@@ -346,12 +351,12 @@ for name, config in {"base-llm": base.config, "TINY": TINY}.items():
         )
 
 # %% [markdown]
-# In short texts the square is not felt.
-# In long ones it is nearly all there is.
+# In short texts attention's pairs are a fifth of the arithmetic or a half, the more the narrower the model; in long ones they are nearly all there is.
+# What counts is the length beside the width: the work of the matrices grows with the square of the width, that of the pairs with width times length.
 #
 # ### Positions that were never learned
 #
-# *Predict*: two small models learn to repeat a pattern of four tokens, both on texts of 24; one has a learned vector for each position, the other turns.
+# *Predict*: two small models learn to repeat a pattern of four tokens, both on texts of 24; one has a learned vector for each position, as GPT-2 has, the other turns its queries and keys by angles ({term}`RoPE`), as Llama and `base-llm` do.
 # What do they do from position 25 on?
 
 
@@ -393,7 +398,7 @@ assert shares["learned"][1] < 0.6 and shares["turning"][1] > 0.7
 #
 # ### A cache, and how large it is
 #
-# To write token 401, a model without a {term}`key-value cache` reads 400 tokens again; with one it reads one.
+# To go on from 401 tokens, a model without a {term}`key-value cache` reads all of them again; with one it reads the newest alone.
 
 # %%
 ids = torch.randint(1, 3000, (1, 401), generator=generator)
@@ -418,6 +423,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 # The price is memory.
 # It grows with layers, width and length, and for large models in long windows it exceeds the weights.
 # Sharing keys and values among query heads divides it.
+# The four numbers of a row are layers, key-value heads, width of a head, and bytes a number.
 
 # %%
 rows = {
@@ -457,6 +463,7 @@ print(f"300 tokens read; the cache holds {small.n_bytes // 2**10} KiB, as at the
 # Six models of one size were trained on the same tales: two each with full attention, with a window of 32 tokens, and with linear attention.
 # The runs take some ten minutes and are stored with their recipe; `python -m llmcourse.context_study --out FILE` makes them again.
 # Tales name facts early and need them late, and two things are measured on tales that no model has read: the loss over the position, and how often a word that repeats a fact is foretold, by how far back the fact last stood.
+# (*20 tokens back* are those from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 
 # %%
 study = load_context_study()
@@ -492,7 +499,8 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # %% [markdown]
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
-# Facts from 20 tokens back still lie inside the window; 60 is at the edge of what two layers of it can reach, and 150 is out of reach: what is left there is guessing.
+# Facts from 20 tokens back still lie inside the window, and more of them are repeated than from afar, though fewer than with full attention: what tells that this fact is wanted now may itself lie farther back.
+# 60 is at the edge of what two layers of it can reach, and 150 is out of reach: what is left there is guessing.
 #
 # Linear attention looks at everything and yet does worst.
 # It has no sharp look: without the exponential no weight towers above the others, and all facts lie on top of each other in one small table.
@@ -525,14 +533,15 @@ assert found[0, 2] > found[2, 2]
 
 # %% [markdown]
 # The window that counts is not the one in the config.
-# What lies at distances that training has shown is found; beyond that the model is lost, although its window has room for more.
-# And within reach the *place* matters: facts told at the beginning are found best, as in the tales, where this kind of fact is told at the beginning.
+# What was told at the beginning is found as far as training has shown such distances; beyond that the model is lost, although its window has room for more.
+# And within reach the *place* matters: a needle near the end is close by, and yet in longer texts it is seldom found, for in the tales this kind of fact is told at the beginning, and there the model has learned to look.
 # Large models have such habits, too: many find what stands at the beginning or the end and lose what stands in the middle {cite:p}`liu2024`.
 #
 # ### Stretching the window
 #
 # The angles at far distances are new to the model, so one can turn everything more slowly until they are old: that is position interpolation {cite:p}`chen2023`.
-# *NTK-aware* scaling spares the fast angles, which tell neighbours apart, by a larger base, and *YaRN* leaves the fast ones alone, slows down the slow ones, and blends between {cite:p}`peng2024`.
+# (In the table it is called `linear`; it has nothing to do with linear attention.)
+# *NTK-aware* scaling (after the *neural tangent kernel*, a theory of what networks learn easily) spares the fast angles, which tell neighbours apart, by a larger base, and *YaRN* leaves the fast ones alone, slows down the slow ones, and blends between {cite:p}`peng2024`.
 # *Predict*: no weight is changed; which of them helps, and what does it cost on short texts?
 #
 # All slow down by three, from the 192 tokens of a longish tale to 576.
@@ -585,7 +594,7 @@ for way, (first, middle) in stretched.items():
 # | MiniMax-01 {cite:p}`minimax2025` | 1,000,000 in training | seven layers of linear attention to one of softmax |
 # | Gemini 1.5 {cite:p}`gemini2024` | 1,000,000 and more | not published; needles found at 99 % and above |
 #
-# What is longer than any window has to be cut, summarised in pieces, or searched; that is the next subject.
+# What is longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
 
 # %% [markdown]
 # ## Exercises
@@ -670,7 +679,7 @@ checks.join_halves(join)
 # ```
 #
 # Check it with `checks.layers_needed(layers_needed)`.
-# What does that say about facts 150 tokens back, for our window of 32?
+# What does that say about facts 150 tokens back, for our window of 32 and two layers?
 
 
 # %% tags=["hide-cell", "solution"]

@@ -12,7 +12,7 @@
 # - compare truncating, summarising in pieces, refining and retrieving, by the answers that come out;
 # - give an answer with its source, and say when retrieval makes it worse.
 #
-# **You need** the chapter {doc}`instruction_tuning`.
+# **You need** the chapters {doc}`instruction_tuning` and {doc}`context_window`, and from {doc}`embeddings` what a cosine says about two vectors.
 #
 # **Runs in** about a minute on one processor core.
 
@@ -61,7 +61,7 @@ _ = torch.set_num_threads(1)
 # %% [markdown]
 # ## The problem
 #
-# Here is a book of forty {term}`tales`, one after the other, and a model that has learned to answer questions about one tale (chapter {doc}`instruction_tuning`).
+# Here is a book of forty {term}`tales`, one after the other, and `instruct-llm`, a model of this book that was tuned, as in the chapter {doc}`instruction_tuning` but longer, to answer questions about one tale.
 # Every tale has a hero of its own name, so a question that names the hero is about one page of the book.
 
 # %%
@@ -74,7 +74,7 @@ assert n_tokens > 10 * window
 
 # %% [markdown]
 # The book does not fit.
-# The program refuses it, and a program that did not would have to leave something out.
+# The program refuses it, as the last line below says, and a program that did not would have to leave something out.
 
 # %% tags=["raises-exception"]
 greedy_answers(model, tokenizer, [f"{book.text}\n\nWho is the hero?"])
@@ -136,7 +136,7 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 #
 # $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
 #
-# The score by vectors is the cosine of a question's vector and a chunk's.
+# The score by vectors, also called *dense*, is the cosine of a question's vector and a chunk's.
 #
 # | Symbol | Meaning | Name in code |
 # |---|---|---|
@@ -144,7 +144,7 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # | $k_1$, $b$ | how soon repetitions stop to count; how much length does | `k1`, `b` |
 # | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words of the chunk; the mean over all | `lengths`, `mean` |
 # | recall at $k$ | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
-# | MRR | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
+# | MRR, mean reciprocal rank | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
 
 # %% [markdown]
 # ## In code
@@ -301,7 +301,7 @@ assert abs(right["retrieve"] - right["the right tale"]) <= 3
 
 # %% [markdown]
 # Retrieval is about as good as having the right tale, for BM25 nearly always finds it: the hero's name is a rare word.
-# What is missing to sixty is the reader's own fault.
+# What is missing to sixty is then not the fault of the search, but of the model that reads.
 # The other three fail, and for different reasons: truncating never sees most of the book, and summarising has thrown away what is asked for.
 # Neither is to be blamed on this small model alone.
 # A large one would write far better summaries, but any text of fixed length about a book that grows must leave out more and more of it.
@@ -366,7 +366,8 @@ _ = ax.set(
 #
 # Words must match to the letter.
 # Vectors need not, if they have learned what goes together.
-# The next cell searches 48-token pieces of the book: by words, by the mean of the model's last hidden states, and by sums of its token vectors in which rare tokens weigh more.
+# The next cells search pieces of the book of up to 48 tokens: by words, by the mean of the model's last hidden states, and by sums of its token vectors in which rare tokens weigh more.
+# Of the questions, those count whose answer stands in a single piece.
 
 # %%
 short = partial(sentence_chunks, tokenizer=tokenizer, size=48)
@@ -434,10 +435,10 @@ assert firsts["trained"] > 1.4 * firsts["words"]
 assert firsts["both"] > firsts["words"]
 
 # %% [markdown]
-# From worse than words to far better, with a few seconds of training and without a word of grammar: the tables have learned which words of a question go with which words of a passage.
+# From worse than words to far better, with one short training and without a word of grammar: the tables have learned which words of a question go with which words of a passage.
 # *Words and vectors* together fuses the two rankings, by the sum of $1/(60 + \text{rank})$ {cite:p}`cormack2009`.
 # The last line is what that gives here: far more than words alone, and at the first place less than the trained vectors by themselves; where each finds what the other misses, fusion is better than both.
-# And beware of what the numbers do not say: how many books, how large a batch and how fast were chosen with an eye on this very book, so another book would be the fairer judge; and questions in the book are of the kinds that were trained on.
+# And beware of what the numbers do not say: the number of books, the batch and the learning rate were chosen with an eye on this very book, so another book would be the fairer judge; and questions in the book are of the kinds that were trained on.
 # On another kind of text this encoder is worth nothing, and BM25 is what it always was.
 #
 # ### When retrieval hurts
@@ -486,13 +487,14 @@ for q in asked[:4]:
 
 # %% [markdown]
 # That a passage has the words does not make the answer right, but it can be checked in a moment.
+# Where the line says what the answer says, all is well; where it shares no more with it than the hero's name, the answer has no backing, and is best distrusted.
 # On your own files the same is `llmcourse ask --docs FOLDER "question"`, and with `--passages-only` it is a search, without a model that answers: for texts that are no tales that is the honest use of it.
 #
 # ### A real text
 #
 # The tales are written by one grammar, and so are the questions.
 # The documentation that Python carries with it, in some dozens of chapters, is written by people for people.
-# Here are twenty questions as a beginner would ask them, and the chapter that answers each.
+# Here are eighteen questions as a beginner would ask them, and the chapter that answers each.
 
 # %%
 QUESTIONS = {
@@ -518,7 +520,7 @@ QUESTIONS = {
 
 # %% [markdown]
 # It differs from one version of Python to the next, so what follows may be a little different with you.
-# The chapters are cut into chunks of at most 256 tokens of GPT-2's tokenizer, and a chapter is found where its first chunk is.
+# The chapters are cut into chunks of at most 256 tokens of GPT-2's tokenizer, and a chapter is found at $k$ if one of the first $k$ chunks is from it.
 
 # %% tags=["nbval-ignore-output"]
 documents = list(takewhile(lambda d: d.name.startswith("topics/"), python_docs()))
@@ -560,13 +562,15 @@ assert found["bm25", 10] > found["dense", 10]
 # *In practice*: retrieval before generation was named by {cite:t}`lewis2020`; systems of today mostly search with words and vectors, fuse the two, and let a second, slower model reorder the first hundred.
 # For millions of vectors an index that looks only into the nearest cells takes the place of comparing all {cite:p}`johnson2019`, in our package `FaissIndex`.
 # Models with windows of a hundred thousand tokens and more move the border, and do not remove it: every token read is paid for, and what stands in the middle is used less.
+#
+# So far one reader has asked one question; the last chapter, {doc}`deployment`, is about many who ask at once.
 
 # %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): how many chunks
 #
-# A text of $n$ tokens is cut into chunks of `size` tokens, each of which begins with the last `overlap` tokens of the one before.
+# A text of $n$ tokens is cut into chunks of `size` tokens, each of which begins with the last `overlap` tokens of the one before; the last chunk may be shorter.
 # How many are there?
 #
 # ```python
@@ -643,7 +647,8 @@ checks.n_calls(n_calls)
 # ### Exercise 4 (build): file and line
 #
 # A chunk begins at a character of its document.
-# In which line is that, as an editor counts?
+# In which line is that, as an editor counts, from 1?
+# (Characters are counted from 0.)
 #
 # ```python
 # def line_of(text, place):
