@@ -11,7 +11,7 @@
 # - store weights in 8 and in 4 bits, and say what that costs;
 # - start a service, talk to it with a common client, and read its load test.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`.
+# **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`context_window` for the key-value cache.
 #
 # **Runs in** about half a minute on one processor core.
 
@@ -118,6 +118,8 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # | $4P$ | bytes of weights to be fetched | once | once | once |
 # | $T / 2$ | FLOPs for each byte | high | 1/2 | $B / 2$ |
 #
+# (Each weight has four bytes here, and each token takes a multiplication and an addition with it.)
+#
 # A processor can do tens of FLOPs in the time in which one byte comes from memory.
 # So the prefill is bound by arithmetic, and the decode of a single request by memory: the arithmetic waits for the weights.
 # If $B$ requests are read side by side, each weight is fetched once for all of them.
@@ -148,7 +150,7 @@ assert cache.n_bytes == 16 * one
 # %% [markdown]
 # ## In code
 #
-# Continuous batching in a dozen lines: free slots go to those who wait, every slot's sequence is given its next token, and whoever is finished leaves.
+# {term}`Continuous batching <continuous batching>` in less than twenty lines: free slots go to those who wait, every slot's sequence is given its next token, and whoever is finished leaves.
 # `read_prompt` is the prefill, `read_next` one step of the decode; here, the likeliest token is always taken.
 
 
@@ -199,7 +201,8 @@ print(tokenizer.decode(prompts[3][1:]), "…", tokenizer.decode(mine[3]))
 #
 # That all three agree is less natural than it looks.
 # A processor adds up a product of matrices in an order that depends on their shapes, and floating-point sums depend on the order.
-# So a row of a large batch is not, to the last bit, what it is alone:
+# So a row of a large batch is not always, to the last bit, what it is alone.
+# Whether it is depends on the processor; the next cell asserts only that the difference is small.
 
 # %%
 weight = model.blocks[0].attention.query.weight.detach()
@@ -273,12 +276,15 @@ _ = ax.set(xlabel="requests at a time (log)", ylabel="tokens/s (log)")
 
 # %% [markdown]
 # Together they get many times as much, and each of them hardly waits longer for a token: the weights are fetched anyway.
-# Our step has a row for every slot in any case, so one request alone pays for sixteen; that is the price of the last section.
-# It does not go on for ever: once the arithmetic of a step takes longer than fetching the weights, every further request costs as much as the first.
+# Part of that is by construction.
+# Our step has a row for every slot, taken or not, so one request alone pays the arithmetic of sixteen; that is the price of the last section.
+# And in a model as small as ours much of a step is neither arithmetic nor fetching, but the program that calls one small operation after the other, which also costs the same for one and for sixteen.
+# It does not go on for ever: once the arithmetic of a step takes longer than all else, every further request costs as much as the first.
 #
 # ## Smaller weights
 #
 # If fetching weights is what takes the time and the room, smaller weights help with both.
+# To store weights as small whole numbers is called {term}`quantization`.
 # Eight bits instead of 32 need a scale, one for each row of a matrix, so that a row's largest weight becomes 127:
 
 # %%
@@ -296,7 +302,8 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
 # With four bits there are only 15 steps, so a whole row is too much for one scale: each group of 32 weights gets one.
-# The next cell stores the model both ways, reads it back, and measures what it knows of fresh tales.
+# The next cell stores the model both ways, reads it back, and measures what it knows of fresh tales, by its {term}`perplexity`.
+# *Off by* is the length of all that rounding changed, as a share of the length of all weights.
 
 # %%
 fresh = [story.text for story in tales.generate(12, seed=99)]
@@ -393,6 +400,9 @@ print("different words by temperature:", different)
 assert different[0] == 1 < different[0.2] < different[1.0]
 
 # %% [markdown]
+# At a temperature of 0 all sixteen are the same.
+# That even a low one leaves many is due to the text: after these words the tales have dozens of adjectives, nearly all as likely as each other, and a temperature sharpens only what differs.
+#
 # And what goes wrong comes back as an error that the client understands, before any work is done:
 
 # %%
@@ -409,6 +419,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 # How do waiting and throughput change from one caller to 24?
 #
 # Each caller asks for 16 tokens, and asks again as soon as it is answered.
+# Waiting is told in percentiles: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
 
 
 # %%
@@ -423,7 +434,7 @@ p50 = [load.percentile(50) for load in loads]
 assert loads[3].tokens_per_second > 1.5 * loads[0].tokens_per_second
 assert p50[5] > 1.2 * p50[3]
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of callers. Left, the seconds that requests take: median, p95 and p99 lie flat up to about eight callers and rise from there. Right, tokens per second: the line rises up to eight callers and is flat from there."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of callers. Left, the seconds that requests take: median, p95 and p99 rise little up to about eight callers, and steadily from there; p95 and p99 are nearly the same. Right, tokens per second: the line rises steeply while there are slots, and flattens beyond."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5))
 callers = [load.n_callers for load in loads]
 for p, style in ((50, "o-"), (95, "s--"), (99, "^:")):
@@ -434,9 +445,10 @@ _ = left.set(xlabel="callers", ylabel="time of an answer (s)", ylim=(0, None))
 _ = right.set(xlabel="callers", ylabel="throughput (tokens/s)", ylim=(0, None))
 
 # %% [markdown]
-# Up to eight callers, throughput is there for little waiting.
-# From there on it stays where it is, and every caller more only makes all others wait: the time is spent in the queue.
-# The tail, p95 and p99, is what users remember.
+# While there are slots, {term}`throughput` is there for little waiting.
+# A few callers more than slots may still help, for a slot whose answer is on its way back would otherwise stand empty.
+# Then throughput stays where it is, and every caller more only makes all others wait: the time is spent in the queue.
+# The tail, p95 and p99, is what users remember; with as few answers as here the two are nearly the same, for p99 is simply the slowest.
 #
 # A queue must have an end: a service that takes on everything answers, in the end, nobody in time.
 # Ours has 8 slots and 16 places; who comes when they are taken gets status 429, *try again later*.
@@ -483,6 +495,8 @@ stack.close()
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
 # So vLLM and `transformers serve` should take it as it is; llama.cpp wants a file of its own form, GGUF, and a converter that knows the tokenizer.
 # None of the three was tried for this page: that our folders give the same logits in `transformers` is what is tested.
+#
+# Here the way ends that began in the chapter {doc}`pipeline`: text has become a model, and the model a service.
 
 # %% [markdown]
 # ## Exercises
@@ -514,8 +528,8 @@ print(f"{batch_steps(lengths, 8):,} steps for the forty stories of the beginning
 # %% [markdown]
 # ### Exercise 2 (build): a percentile
 #
-# Return the smallest of the values that `p` percent of them do not exceed.
-# The values come in any order, and must stay in it.
+# Return the smallest of the values such that at least `p` percent of all values are not above it, for $0 < p \le 100$.
+# The values come in any order, and the caller's list must stay in it.
 #
 # ```python
 # def percentile(values, p):
@@ -536,7 +550,7 @@ checks.percentile(percentile)
 # ### Exercise 3 (check): what fits
 #
 # `room` bytes are left for caches.
-# How many sequences of `positions` tokens fit, for a model with so many layers, key-value heads of such a width, and numbers of `size` bytes?
+# How many sequences of `positions` tokens fit, for a model of `layers` layers with `kv_heads` key-value heads of width `d_head` in each, and numbers of `size` bytes?
 #
 # ```python
 # def sequences_that_fit(room, layers, kv_heads, d_head, positions, size):
@@ -544,7 +558,7 @@ checks.percentile(percentile)
 # ```
 #
 # Check it with `checks.sequences_that_fit(sequences_that_fit)`.
-# What does it give for 40 GB, 32 layers, windows of 8,192 and two bytes, with 32 heads of width 128, and with 8?
+# What does it give for $40 \cdot 10^9$ bytes, 32 layers, windows of 8,192 and two bytes, with 32 heads of width 128, and with 8?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -607,7 +621,8 @@ print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8
 # %% [markdown]
 # ### Exercise 6 (explore): how coarse may it be?
 #
-# Four bits with a scale for a whole row, and with one for each 16, 32 and 64 weights: how do the error of the weights and the bytes change?
+# Four bits with a scale for a whole row, and with one for each 32 or 16 weights: how do the error of the weights and the bytes change?
+# `quantize_model(model, 4, group)` stores, `quantization_error` and `weight_bytes` measure.
 
 
 # %% tags=["hide-cell", "solution"]

@@ -4,7 +4,7 @@
 #
 # A token's number says nothing about the token; a vector for each, learned from the company that it keeps, says a great deal.
 #
-# *You will be able to*
+# **You will be able to**
 #
 # - explain what an embedding is, and which of its numbers a training step changes,
 # - train word vectors with gradients that you derived yourself,
@@ -12,9 +12,9 @@
 # - judge a claim such as "king − man + woman = queen" with a full test set, a baseline and an interval,
 # - tell the one vector that a token has in the table from the many that it has in context, and say how positions come in.
 #
-# *You need* {doc}`tokenization`, and what a gradient is.
+# **You need** {doc}`tokenization`, and what a gradient is.
 #
-# *Runs in* about 40 seconds on two CPU cores.
+# **Runs in** about 40 seconds on two CPU cores.
 
 # %% [markdown]
 # ## Setup

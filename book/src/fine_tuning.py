@@ -145,6 +145,7 @@ def regression(train, test, longest):
 
 # %% [markdown]
 # Now with words, and with words and pairs; the last digit may differ between processors.
+# Two hundred openings are a sample, so each share comes with a *95 % interval*: of intervals made in this way, 95 of a hundred hold the share that ever more openings would give.
 
 # %% tags=["nbval-ignore-output"]
 for runs, name in ((1, "words"), (2, "words and pairs")):
@@ -156,7 +157,7 @@ for runs, name in ((1, "words"), (2, "words and pairs")):
 # %% [markdown]
 # After a thousand examples they guess, and the section *By hand* says why.
 #
-# `base-llm` has read *her aunt … she* thousands of times.
+# `base-llm`, the model that the chapter {doc}`pretraining` ends with, has read *her aunt … she* thousands of times.
 # It must know something of who is a *she*, but it cannot be asked: what it does with a question is to tell on.
 
 # %% [markdown]
@@ -211,7 +212,7 @@ for x in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 #
 # **A head.**
 # The model turns a text $x$ into one vector for each token, and the last of these has read all of the text.
-# In place of the scores for the next token we put a small matrix $U$ with a row for each class, new and random, and train by the loss that we know:
+# In place of the scores for the next token we put a small matrix $U$ with a row for each class, new and random, and train by the loss that we know ($\theta$ are all weights that learn):
 #
 # $$
 # p_\theta(y \mid x) = \operatorname{softmax}(U h_T + b)_y,
@@ -369,7 +370,7 @@ print(f"learned: {counts.learned / counts.total:.1%} of the weights")
 #
 # First the two measures.
 # Memory is counted, tensor by tensor, after one update, and must agree with the formula.
-# What is forgotten is measured as the loss of the model inside on plain tales, which it has not seen, before and after.
+# What is forgotten is measured as the loss of the model inside, with its old last matrix in place of the head, on plain tales, which it has not seen, before and after.
 
 
 # %%
@@ -439,6 +440,7 @@ for way in ("head", 1, 8, "full"):
 
 # %% [markdown]
 # The table follows; its last digits depend on the processor.
+# `tales` is the loss on plain tales in nats per token, before → after.
 
 # %% tags=["nbval-ignore-output"]
 print("way        learned      MiB   right   (95 %)          tales")
@@ -652,6 +654,8 @@ assert losses[2] > 2 * tale_loss_before and losses[3] > 3 * losses[2] / 2
 # LoRA is the usual way to adapt models of billions of weights; on larger tasks than ours it learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`; compare that with the table above.
 # Where fine-tuning bends the features, what is far from the labelled examples can become worse than with the head alone {cite:p}`kumar2022`.
 # Networks that forget one task over the next were described long before {cite:p}`mccloskey1989`; mixing old examples into the new ones is still the plainest help.
+#
+# Here the new question was put by exchanging the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it, and answers in words.
 
 # %% [markdown]
 # ## Exercises
@@ -724,8 +728,8 @@ checks.merge_adapter(merge_adapter)
 # The frozen weights of a model are stored in a format of `frozen_bytes` bytes each.
 # Weights that learn take 16 bytes, as in this chapter; activations are not counted.
 # A device has room for `room` bytes, and the model has `n_frozen` weights.
-# How many weights at most can its adapters have?
-# None, if not even the model fits.
+# How many weights, as a whole number, can its adapters have at most?
+# Return 0 if not even the model fits.
 #
 # ```python
 # def most_learned(room, n_frozen, frozen_bytes):

@@ -12,7 +12,7 @@
 # - test whether it follows requests that it has never seen, and what it forgot on the way;
 # - tell a special token from text that looks like one.
 #
-# **You need** the chapter {doc}`pretraining`.
+# **You need** the chapters {doc}`pretraining` and {doc}`fine_tuning`, and from {doc}`tokenization` what a special token is.
 #
 # **Runs in** about a minute and a half on one processor core.
 
@@ -263,7 +263,8 @@ print(tokenizer.tokens("<|end|>"))
 # All answers begin with *It was*, and for a reason.
 # The first word of a turn has no space before it, and to the tokenizer *Next* and *next*, with its space, are two tokens, as different as any two.
 # Behind *It was* the model can copy what stands in the story; at the very beginning it would have to translate, word by word.
-# The recipe of `instruct-llm` has whole sentences instead, such as *Emil lived above the bakery*, which are nicer to read and take more than a minute to learn.
+# `instruct-llm`, the tuned model that this book ships and later chapters use, learned all ten kinds, for longer than a minute.
+# Its recipe has whole sentences instead, such as *Emil lived above the bakery*, which are nicer to read and take more than a minute to learn.
 #
 # Two things are kept out of the training.
 # Of each question's wordings this page learns the first two, and keeps the third for the tests.
@@ -341,6 +342,7 @@ tests = {
 assert {len(test) for test in tests.values()} == {100}
 
 # %% [markdown]
+# Each test has twenty questions on each of the five topics.
 # Here is the first conversation.
 # Only the answers, and the ends of their turns, will count.
 
@@ -579,7 +581,7 @@ assert lost["with the mask"].after > 1.5 * lost["with stories"].after
 # What tuning does not ask for is forgotten; some of the old text among the new examples keeps much of it.
 #
 # *In practice*: models are tuned on thousands to millions of conversations of every kind, and the more kinds there are, the better they follow requests of kinds that they never saw {cite:p}`wei2022`.
-# Supervised tuning on answers that people wrote is the first of the three steps of {cite:t}`ouyang2022`; the other two follow in this book's next chapter.
+# Supervised tuning on answers that people wrote is the first of the three steps of {cite:t}`ouyang2022`; the other two, a reward and learning by it, follow in the next chapter, {doc}`rlhf`.
 # They, too, mixed pretraining text into a later step, against the forgetting.
 
 # %% [markdown]

@@ -13,7 +13,7 @@
 # - fit a scaling law, and say what such a fit can and cannot foretell;
 # - tell learning a language from learning its examples by heart.
 #
-# **You need** the chapter {doc}`transformer`, or the words *logits* and *softmax* from the {doc}`glossary`.
+# **You need** the chapters {doc}`transformer` and {doc}`corpus`; up to the first training, the words *logits*, *softmax* and *entropy floor* from the {doc}`glossary` will do.
 #
 # **Runs in** about two minutes on one processor core.
 
@@ -68,7 +68,7 @@ assert dog not in best
 # It lets another adjective follow, or names a relative; a dog, to this model, is an odd idea.
 # The model is not stupid, it has not read what you have read.
 # Everything that a language model knows came in through one question: *what is the next token?*
-# This chapter asks that question some hundred thousand times, and measures what comes of it.
+# This chapter asks that question hundreds of thousands of times, and measures what comes of it.
 
 # %% [markdown]
 # ## By hand
@@ -133,7 +133,7 @@ for i in range(1, len(words)):
 # ## In code
 #
 # The data: freshly told tales, a tokenizer trained on them, and all of it as one long row of numbers, with the mark `<|endoftext|>`, number 0, around each story.
-# The model: two layers, the one of the chapter {doc}`pipeline`.
+# The model: two layers, the one of the chapter {doc}`pipeline`, whose recipe is called `SMALL`.
 
 # %%
 data, sizes = recipes.prepare(SMALL), SMALL.model
@@ -160,6 +160,9 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # %% [markdown]
 # The loop takes a batch of windows, each of $T + 1$ tokens; the model reads all but the last and is asked at every place for the token one further on.
 # Five lines do the learning: scores, loss, gradient, clip, step.
+# *Clip* shortens a gradient that is too long ({term}`gradient clipping`).
+# The step is made by *AdamW*, which keeps for each weight a running mean of its gradient and of the gradient's square, and divides the one by the root of the other.
+# How far it goes is the learning rate: it rises over the first steps, the *warm-up*, and then falls along half a wave of a cosine.
 
 
 # %%
@@ -467,7 +470,10 @@ for rate in (0.002, 0.004, 0.25):
 # $E$ is what remains when the model and the text have grown without end; if the law is true, $E = H$.
 # Elsewhere that is a matter of faith, and here it can be tested.
 # The study is stored in the package: twenty trainings of four widths, from 208 thousand to 3.3 million tokens, each with a schedule of its own and from the usual start.
-# `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes; windows now end with their story, so a repeat reads a little less text.
+# `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes; since it was made, the package has changed a little how it cuts text into windows, so a repeat reads a little less text.
+#
+# Mind the unit: the study counts in the tokens of `base-llm`'s vocabulary, which is larger than that of this page's model.
+# A tale has fewer of them, and the same entropy, so the floor *per token* is higher than the one above.
 
 # %%
 study = scaling.load_study()
@@ -532,7 +538,7 @@ print(f"base-llm: foretold {foretold:.1f}, in truth {judged.text.loss:.1f}")
 assert interval.high < study.floor
 assert foretold < study.floor
 
-# %% mystnb={"image": {"alt": "Left: loss over tokens on logarithmic axes for four sizes of model, points and the fitted law. The curves of the law run parallel and downwards through the dashed line of the floor; the points of the larger models bend away above it. Right: how far the law is from the points for each assumed floor: least near zero, and clearly more at the true floor."}}
+# %% mystnb={"image": {"alt": "Left: loss over tokens on logarithmic axes for four sizes of model, points and the fitted law, and a fifth curve and point for base-llm. The curves of the larger models run downwards through the dotted line of the floor; the points of the larger models bend away above their curves, and that of base-llm lies almost on the floor, far above its own. Right: how far the law is from the points for each assumed floor: least near zero, and clearly more at the true floor."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8))
 largest = scaling.Point(
     n_parameters=base_size, n_tokens=base_read, loss=judged.text.loss
@@ -549,7 +555,8 @@ _ = right.set(
 )
 
 # %% [markdown]
-# On the left, the four upper curves were fitted; the lowest is the law's word on `base-llm`, and the last triangle, almost on the floor, is what became of it.
+# On the left, each curve has its number of parameters at its end.
+# The four upper ones were fitted; the lowest is the law's word on `base-llm`, and the triangle that points down, almost on the floor, is what became of it.
 # It is well above what the law foretold, though it had the better start.
 # The law says that endless growth would bring the loss down to almost nothing, with an interval that leaves the true floor out; without the shortest trainings the interval widens up to the floor, and then says next to nothing.
 #
@@ -565,7 +572,7 @@ _ = right.set(
 # ### Learning by heart
 #
 # *Predict*: the same model makes 320 steps on twenty stories, on two hundred, on two thousand.
-# On which does it price its own stories best, and on which new ones?
+# After which does it price its own stories best, and after which new ones?
 
 # %% tags=["nbval-ignore-output"]
 brief = replace(plain, steps=320, warmup_steps=20, eval_interval=320)
@@ -635,6 +642,7 @@ print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} toke
 #
 # What does a longer training buy?
 # `base-llm` is wider and deeper, began as a copier as well, and has read sixty-four thousand tales, none of them twice.
+# (Its loss and floor are again in its own, larger tokens; the bits per byte compare with the model above.)
 # A story counts as valid if the grammar could have written it, to the last letter.
 
 # %% tags=["nbval-ignore-output"]
@@ -721,6 +729,8 @@ SamplingExplorer(
 # *In practice*: the loop is the same, on thousands of processors, with batches of millions of tokens, which are accumulated, and with warm-up, clipping and checkpoints, without which runs of weeks would be lost.
 # Budgets are divided by scaling laws: {cite:t}`kaplan2020` advised large models on little text, and {cite:t}`hoffmann2022`, who gave each training a schedule of its own, about twenty tokens for each parameter; models that will be used much are trained far longer than that {cite:p}`grattafiori2024`.
 # In larger models, too, heads that look up what followed an earlier occurrence form at one stage of the training, and leave a bump in the curve of the loss {cite:p}`olsson2022`.
+#
+# What a pretrained model can be taught further, with few examples, is the subject of the next chapters, first of {doc}`fine_tuning`.
 
 # %% [markdown]
 # ## Exercises
@@ -728,6 +738,7 @@ SamplingExplorer(
 # ### Exercise 1 (check): how many examples
 #
 # A text of $n$ tokens is cut into windows of $T + 1$ tokens that overlap by one, so that each token but the first is a target once.
+# What is left at the end and fills no window is dropped.
 # How many windows are there, and how many guesses?
 #
 # ```python
@@ -827,7 +838,7 @@ checks.accumulate(accumulate)
 # ```
 #
 # Check it with `checks.best_size(best_size)`.
-# By the law that was fitted above, how many tokens should each parameter of a model see, for a budget of $10^{13}$ FLOPs, and should the share grow or fall with the budget?
+# By the law that was fitted above, how many tokens should each parameter of a model see, for a budget of $10^{13}$ FLOPs, and should that number grow or fall with the budget?
 
 
 # %% tags=["hide-cell", "solution"]

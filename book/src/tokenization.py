@@ -4,7 +4,7 @@
 #
 # A language model reads numbers; byte-pair encoding learns pieces of words from a corpus, and turns any text into few numbers, and back, without losing a character.
 #
-# *You will be able to*
+# **You will be able to**
 #
 # - explain why neither words nor characters are good units for a language model,
 # - train byte-pair encoding by hand, and in a few lines of Python,
@@ -12,9 +12,9 @@
 # - measure what a tokenizer costs for numbers, code and other languages,
 # - name what goes wrong at the edges: special tokens in user text, half characters, prompts that end in a space.
 #
-# *You need* Python, and the chapter {doc}`corpus` for where the text comes from.
+# **You need** Python, and the chapter {doc}`corpus` for where the text comes from.
 #
-# *Runs in* about 20 seconds on two CPU cores.
+# **Runs in** about 20 seconds on two CPU cores.
 
 # %% [markdown]
 # ## Setup

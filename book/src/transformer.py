@@ -4,7 +4,7 @@
 #
 # A transformer lets every token look back at all tokens before it, choose which of them matter, and fetch what they hold; two layers of this are enough to bring back a word from far away.
 #
-# *You will be able to*
+# **You will be able to**
 #
 # - compute attention by hand, and write it in a few lines,
 # - say what each part is for: heads, positions, norms, feed-forward network, residual stream, cache,
@@ -12,9 +12,9 @@
 # - explain why completing `A B … A` takes two layers of attention,
 # - find out what the heads of a trained model look at, and test it.
 #
-# *You need* Python and a little torch (a matrix product, `softmax`, `backward`), and the chapters {doc}`pipeline` and {doc}`tokenization`.
+# **You need** Python and a little torch (a matrix product, `softmax`, `backward`), and the chapters {doc}`pipeline` and {doc}`tokenization`.
 #
-# *Runs in* about 50 seconds on two CPU cores.
+# **Runs in** about 50 seconds on two CPU cores.
 
 # %% [markdown]
 # ## Setup
