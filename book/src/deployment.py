@@ -419,7 +419,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 # How do waiting and throughput change from one caller to 24?
 #
 # Each caller asks for 16 tokens, and asks again as soon as it is answered.
-# Waiting is told in percentiles: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
+# Waiting is told in {term}`percentiles <percentile>`: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
 
 
 # %%

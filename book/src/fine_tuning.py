@@ -145,7 +145,7 @@ def regression(train, test, longest):
 
 # %% [markdown]
 # Now with words, and with words and pairs; the last digit may differ between processors.
-# Two hundred openings are a sample, so each share comes with a *95 % interval*: of intervals made in this way, 95 of a hundred hold the share that ever more openings would give.
+# Two hundred openings are a sample, so each share comes with a 95 % {term}`confidence interval`: of intervals made in this way, 95 of a hundred hold the share that ever more openings would give.
 
 # %% tags=["nbval-ignore-output"]
 for runs, name in ((1, "words"), (2, "words and pairs")):
