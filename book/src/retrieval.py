@@ -143,7 +143,7 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # | $N$, $n_q$ | number of chunks; of those that have the word $q$ | `n_documents`, `n_with` |
 # | $k_1$, $b$ | how soon repetitions stop to count; how much length does | `k1`, `b` |
 # | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words of the chunk; the mean over all | `lengths`, `mean` |
-# | {term}`recall at k`, here $k$ | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
+# | {term}`recall at k` | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
 # | MRR, {term}`mean reciprocal rank` | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
 
 # %% [markdown]
