@@ -49,6 +49,23 @@ def test_worked_example_of_an_application():
 # Laws
 
 
+def test_the_second_part_of_an_answer_does_not_wait_for_the_first(monkeypatch):
+    """Head and body are sent at once; the system would hold the body back for 40 ms."""
+    found = []
+    made = ImpatientProtocol.connection_made
+
+    def watched(self, transport):
+        made(self, transport)
+        connection = transport.get_extra_info("socket")
+        found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(ImpatientProtocol, "connection_made", watched)
+    with running(FastAPI()) as url:
+        httpx.get(url)
+    assert len(found) == 1
+    assert found[0] != 0
+
+
 def test_connections_that_say_nothing_are_closed(monkeypatch):
     monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
     with small_service(body_seconds=0.2) as (url, _):
