@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from llmcourse.answering import has_chat_tokens
@@ -56,12 +57,12 @@ class Service:
             raise too_long(f"more than {limit}", 1, limit, param)
         return self.tokenizer.encode(text)
 
-    def encode_text(self, prompt: str | list[int]) -> list[int]:
+    def encode_text(self, prompt: str | list[int], *, param: str) -> list[int]:
         """Return the ids of a text to go on with, the mark of a beginning before it."""
         if not isinstance(prompt, str):
             return prompt
         start = self.tokenizer.special_tokens.get(END_OF_TEXT)
-        ids = self.encode(prompt, param="prompt")
+        ids = self.encode(prompt, param=param)
         return ids if start is None else [start, *ids]
 
     def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
@@ -181,8 +182,12 @@ class Answer:
 
     def _deliver(self, index: int, new: int | None) -> None:
         """Hand what the engine's thread has over to ours."""
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop has ended, and all who listened
             self._loop.call_soon_threadsafe(self._events.put_nowait, (index, new))
+
+    def cancel(self) -> None:
+        """Stop the writing, as far as it has not ended."""
+        self.service.engine.cancel(*(choice.request for choice in self.choices))
 
     def _submit(self, param: str) -> None:
         engine = self.service.engine
@@ -225,7 +230,7 @@ class Answer:
         except TimeoutError:
             raise ApiError(504, "The answer was not ready in time.") from None
         finally:
-            self.service.engine.cancel(*(choice.request for choice in self.choices))
+            self.cancel()
             n_written = sum(choice.n_tokens for choice in self.choices)
             self.service.metrics.tokens.labels("written").inc(n_written)
 

@@ -14,6 +14,7 @@ others, see `slots`: the answer is the one that it would get with nobody else th
 Source: Yu et al. (2022), "Orca", section 3.1 (iteration-level scheduling).
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection
@@ -28,6 +29,8 @@ from llmcourse.generation import next_token_distribution
 from llmcourse.rollouts import fall
 from llmcourse.slots import SlotCache, read_next, read_prompt
 from llmcourse.transformer import Transformer
+
+_LOG = logging.getLogger(__name__)
 
 Finish = Literal["stop", "length", "cancelled", "error"]
 
@@ -125,15 +128,20 @@ class Batcher:
 
         Raises:
             ValueError: If a prompt is empty or has an id that the model lacks, if no
-                token is to be written, or if both together do not fit into the
-                model's `context_length`.
+                token is to be written, if both together do not fit into the model's
+                `context_length`, or if these are more requests than there are places.
             QueueFullError: If there are too many already.
         """
         for request in requests:
             self._check(request)
+        n_places = self.max_batch + self.max_queue
+        if len(requests) > n_places:
+            raise ValueError(
+                f"at most {n_places} texts can be written at once, got {len(requests)}"
+            )
         with self._lock:
             n_open = len(self.running) + len(self.waiting) + len(requests)
-            if n_open > self.max_batch + self.max_queue:
+            if n_open > n_places:
                 raise QueueFullError(
                     f"at most {self.max_batch} requests are answered at a time and "
                     f"{self.max_queue} wait: try again later"
@@ -173,7 +181,7 @@ class Batcher:
             self.cache.lengths = [0] * self.max_batch
         for request in ended:
             request.finish = request.finish or "error"
-            request.deliver(None)
+            self._tell(request, None)
 
     def _check(self, request: Request) -> None:
         config, n_prompt = self.model.config, len(request.ids)
@@ -238,7 +246,15 @@ class Batcher:
                 if len(request.written) == request.max_new_tokens:
                     request.finish = "length"
         if request.finish in (None, "length"):
+            self._tell(request, new)
+
+    def _tell(self, request: Request, new: int | None) -> None:
+        """Deliver a token, or that there are no more, whatever comes of it."""
+        try:
             request.deliver(new)
+        except Exception:  # theirs: the other requests must not suffer from it
+            _LOG.exception("a token could not be delivered")
+            self.cancel(request)
 
     def _drop_cancelled(self) -> None:
         """Free the slots and the places in the queue of all that have ended."""
@@ -250,7 +266,7 @@ class Batcher:
         for slot in ended:
             self.cache.free(slot)
         for request in gone:
-            request.deliver(None)
+            self._tell(request, None)
 
 
 @torch.inference_mode()

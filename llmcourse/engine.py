@@ -49,7 +49,7 @@ class Engine:
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Engine":
         self.start()
@@ -59,7 +59,15 @@ class Engine:
         self.stop()
 
     def start(self) -> None:
-        """Begin to work."""
+        """Begin to work, for the first time or again.
+
+        Raises:
+            RuntimeError: If it works already.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the engine works already")
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -67,13 +75,15 @@ class Engine:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
+            self._thread = None
 
     @property
     def alive(self) -> bool:
         """Whether requests are taken."""
-        return self._thread.is_alive() and not self._stopping
+        thread = self._thread
+        return thread is not None and thread.is_alive() and not self._stopping
 
     def submit(self, *requests: Request) -> None:
         """Let requests be answered: all of them, or none.
@@ -124,8 +134,10 @@ class Engine:
             if not self.batcher.idle:
                 self._step()
         self.batcher.fail()
-        for future, _ in self._jobs:
-            future.cancel()
+        while self._jobs:
+            future, _ = self._jobs.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(QueueFullError("the engine has stopped"))
 
     def _rests(self) -> bool:
         return self.batcher.idle and not self._jobs and not self._stopping

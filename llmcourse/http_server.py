@@ -76,6 +76,12 @@ def listening(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]
         yield listener
 
 
+def address(host: str, listener: socket.socket) -> str:
+    """Return what to type into a browser, for a host and a socket that listens."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
 def serve_on(
     listener: socket.socket, app: FastAPI, grace_seconds: float | int = 10
 ) -> None:
@@ -132,7 +138,7 @@ def running(
                 time.sleep(0.005)
             if end.done():
                 end.result()
-            yield f"http://{host}:{listener.getsockname()[1]}"
+            yield address(host, listener)
         finally:
             server.should_exit = True
             thread.join()

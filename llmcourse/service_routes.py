@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
@@ -38,7 +38,7 @@ from llmcourse.api_types import (
     Vector,
 )
 from llmcourse.batching import QueueFullError
-from llmcourse.streaming import stream_answer
+from llmcourse.streaming import AnswerStream, stream_answer
 from llmcourse.text_vectors import text_vector
 
 _T = TypeVar("_T")
@@ -74,7 +74,7 @@ async def complete(request: Request, body: CompletionRequest) -> Response:
     """Go on with a text, or with several."""
     service = _service(request)
     service.check_model(body.model)
-    prompts = [service.encode_text(prompt) for prompt in body.prompts]
+    prompts = [service.encode_text(text, param="prompt") for text in body.prompts]
     max_tokens = body.max_tokens or _DEFAULT_NEW
     answer = Answer(service, prompts, body, max_tokens, "prompt")
     head = _head("cmpl", "text_completion", service)
@@ -129,8 +129,9 @@ async def embed(request: Request, body: EmbeddingRequest) -> Response:
     width, limit = service.config.d_model, service.config.context_length
     if body.dimensions not in (None, width):
         raise ApiError(400, f"Vectors have {width} numbers.", param="dimensions")
-    inputs = [service.encode_text(text) for text in body.inputs]
-    for ids in inputs:
+    inputs = []
+    for text in body.inputs:
+        inputs.append(ids := service.encode_text(text, param="input"))
         if len(ids) > limit:
             raise too_long(len(ids), 0, limit, "input")
         if max(ids) >= service.config.vocab_size:
@@ -199,12 +200,11 @@ def _events(
     head: dict[str, Any],
     body: CompletionRequest | ChatRequest,
     begun: list[str] | None = None,
-) -> StreamingResponse:
+) -> AnswerStream:
     """Return an answer that comes as it is written."""
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     events = stream_answer(answer, head, usage=usage, begun=begun)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+    return AnswerStream(answer, events)
 
 
 async def _collected(answer: Answer) -> list[str]:

@@ -74,6 +74,8 @@ class ServiceConfig:
             raise ValueError(f"max_queue must be at least 0, got {self.max_queue}")
         if self.api_key is not None and not self.api_key.strip():
             raise ValueError("api_key must not be empty")
+        if self.api_key is not None and self.api_key != self.api_key.strip():
+            raise ValueError("api_key must not begin or end with white space")
 
 
 def create_app(

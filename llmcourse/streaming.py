@@ -18,6 +18,9 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from llmcourse.answers import Answer, Choice
 from llmcourse.api_errors import ApiError, error_body
 
@@ -69,6 +72,30 @@ async def stream_answer(
     except ApiError as error:
         yield event(error_body(error).model_dump())
     yield DONE
+
+
+class AnswerStream(StreamingResponse):
+    """The events of an answer as a response, after which nothing is written any more.
+
+    A caller may be gone before the first event is asked for, and a generator that has
+    not begun cannot tidy up at its end.
+
+    Args:
+        answer: What is being written.
+        events: Of that answer.
+    """
+
+    def __init__(self, answer: Answer, events: AsyncIterator[str]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, headers=headers, media_type="text/event-stream")
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, as long as somebody is there."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.answer.cancel()
 
 
 def _chat_start(choice: Choice) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
 NAME = "tiny"
+# What the model goes on with to the end: its text does not happen to stop before.
+LONG = {"model": NAME, "prompt": "x", "max_tokens": 90, "seed": 1}
 
 
 def small_tokenizer(chat=True):

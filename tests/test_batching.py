@@ -154,6 +154,21 @@ def test_a_model_that_fails_for_one_goes_on_for_others():
     assert (left.finish, batcher.idle) == ("error", True)
 
 
+def test_who_cannot_be_told_is_asked_no_more(caplog):
+    """A listener that fails ends its own request, and no other."""
+
+    def deaf(_):
+        raise RuntimeError("the loop is closed")
+
+    batcher = Batcher(MODEL, max_batch=3)
+    lost, good = request(n=9, deliver=deaf), request(n=9)
+    batcher.submit(lost, good)
+    batcher.run()
+    assert (lost.finish, len(lost.written)) == ("cancelled", 1)
+    assert (good.finish, len(good.written)) == ("length", 9)
+    assert "could not be delivered" in caplog.text
+
+
 # Reference
 
 
@@ -202,6 +217,8 @@ def test_requests_that_cannot_be_answered_are_refused(ids, n, match):
 
 def test_a_full_queue_refuses():
     batcher = Batcher(MODEL, max_batch=2, max_queue=1)
+    with pytest.raises(ValueError, match="at most 3 texts can be written at once"):
+        batcher.submit(*(request() for _ in range(4)))  # later is no better than now
     batcher.submit(request(), request())
     with pytest.raises(QueueFullError, match="2 requests .* and 1 wait"):
         batcher.submit(request(), request())

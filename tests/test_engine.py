@@ -1,6 +1,7 @@
 """The thread of the model: it works, it rests, it survives and it ends."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -68,6 +69,34 @@ def test_what_is_not_finished_at_the_end_fails():
         engine.submit(asked)
     assert done.is_set()
     assert asked.finish == "error"
+
+
+def test_jobs_that_wait_at_the_end_fail():
+    begun, end = threading.Event(), threading.Event()
+    engine = Engine(Batcher(MODEL))
+    with engine:
+        engine.run(lambda: (begun.set(), end.wait(30)))
+        assert begun.wait(30)
+        waits = engine.run(lambda: 6 * 7)
+        stop = threading.Thread(target=engine.stop)
+        stop.start()
+        while engine.alive:
+            time.sleep(0.001)
+        end.set()
+        stop.join()
+    with pytest.raises(QueueFullError, match="has stopped"):
+        waits.result(30)
+
+
+def test_it_can_be_started_again_but_not_twice():
+    engine = Engine(Batcher(MODEL))
+    for _ in range(2):
+        with engine:
+            asked, done = request()
+            engine.submit(asked)
+            assert done.wait(30)
+            with pytest.raises(RuntimeError, match="works already"):
+                engine.start()
 
 
 def test_a_request_can_be_cancelled():

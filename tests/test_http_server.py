@@ -13,9 +13,15 @@ import time
 import httpx
 import pytest
 from fastapi import FastAPI
-from service_cases import NAME, small_model, small_service, small_tokenizer
+from service_cases import LONG, NAME, small_model, small_service, small_tokenizer
 
-from llmcourse.http_server import ImpatientProtocol, listening, running, serve_on
+from llmcourse.http_server import (
+    ImpatientProtocol,
+    address,
+    listening,
+    running,
+    serve_on,
+)
 from llmcourse.pretrained import save_pretrained
 
 
@@ -44,6 +50,15 @@ def test_worked_example_of_an_application():
         assert httpx.get(url).json() == "hello"
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")]
+)
+def test_an_address_is_one_that_browsers_know(host, wanted):
+    with listening() as listener:
+        port = listener.getsockname()[1]
+        assert address(host, listener) == f"http://{wanted}:{port}"
 
 
 # Laws
@@ -102,7 +117,7 @@ def test_a_signal_under_load_ends_it_gracefully(tmp_path):
     )
     assert process.stderr is not None
     url = process.stderr.readline().split()[-1]
-    body = {"model": NAME, "prompt": "x", "max_tokens": 90, "stream": True}
+    body = LONG | {"stream": True}
     found = []
 
     def ask():

@@ -5,12 +5,14 @@ import base64
 import json
 import struct
 import threading
+import time
 
 import httpx
 import openai
 import pytest
 import torch
 from service_cases import (
+    LONG,
     NAME,
     alive,
     batcher_of,
@@ -23,6 +25,7 @@ from service_cases import (
 from llmcourse.answering import stream_answer
 from llmcourse.batching import Request
 from llmcourse.chat import Message
+from llmcourse.http_server import running
 from llmcourse.serving import ServiceConfig, create_app
 from llmcourse.text_vectors import text_vector
 from llmcourse.tokenization import BPETokenizer
@@ -222,22 +225,69 @@ def test_everybody_gets_the_answer_of_a_lone_request():
 
 def test_a_caller_who_vanishes_stops_the_writing():
     with small_service(slow=0.02) as (url, app):
-        body = {"model": NAME, "prompt": "x", "max_tokens": 90}
         for stream in (True, False):
             with httpx.Client(base_url=url) as http:
                 if stream:
                     asked = http.build_request(
-                        "POST", "/v1/completions", json=body | {"stream": True}
+                        "POST", "/v1/completions", json=LONG | {"stream": True}
                     )
                     next(http.send(asked, stream=True).iter_lines())
-                    running = list(batcher_of(app).running.values())
+                    begun = list(batcher_of(app).running.values())
                 else:
                     with pytest.raises(httpx.ReadTimeout):
-                        http.post("/v1/completions", json=body, timeout=0.2)
-                    running = list(batcher_of(app).running.values())
+                        http.post("/v1/completions", json=LONG, timeout=0.2)
+                    begun = list(batcher_of(app).running.values())
             wait_until(lambda: batcher_of(app).idle, seconds=1.0)
-            assert [request.finish for request in running] == ["cancelled"]
+            assert [request.finish for request in begun] == ["cancelled"]
         assert post(url, prompt="x", max_tokens=2).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_caller_who_is_gone_at_once_stops_the_writing(stream):
+    """Gone before the first event is asked for: nobody has begun to write it."""
+    app = create_app(small_model(), small_tokenizer(), NAME)
+    batcher, asked = batcher_of(app), []
+    submit, step = batcher.submit, batcher.step
+    batcher.submit = lambda *new: (asked.extend(new), submit(*new))
+    batcher.step = lambda: (time.sleep(0.02), step())[1]
+    body = json.dumps(LONG | {"stream": stream}).encode()
+    heard = iter([{"type": "http.request", "body": body, "more_body": False}])
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/completions",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+    async def receive():
+        return next(heard, {"type": "http.disconnect"})
+
+    async def send(_):
+        await asyncio.sleep(0)  # as servers do whose buffers are full
+
+    with app.state.service.engine:
+        asyncio.run(app(scope, receive, send))
+        wait_until(lambda: batcher.idle, seconds=1.0)
+    assert [request.finish for request in asked] == ["cancelled"]
+
+
+def test_a_service_can_be_started_again():
+    app = create_app(small_model(), small_tokenizer(), NAME)
+    for _ in range(2):
+        with running(app) as url:
+            assert post(url, prompt="x", max_tokens=2).status_code == 200
+
+
+def test_a_fault_of_ours_is_counted_too(monkeypatch):
+    with small_service() as (url, app):
+        monkeypatch.setattr(app.state.service.metrics, "text", lambda: 1 // 0)
+        found = HTTP.get(f"{url}/metrics")
+        assert found.status_code == 500
+        assert found.json()["error"]["type"] == "server_error"
+        monkeypatch.undo()
+        counted = HTTP.get(f"{url}/metrics").text
+    assert 'llmcourse_responses_total{path="/metrics",status="500"} 1.0' in counted
 
 
 def test_nothing_of_a_request_is_kept(url, service):
@@ -328,6 +378,8 @@ def test_health_and_counts(url):
         (400, "embeddings", {"input": "x", "dimensions": 31}, "32 numbers"),
         (400, "embeddings", {"input": [999]}, "no such id"),
         (400, "embeddings", {"input": "x " * 200}, "context window"),
+        (400, "embeddings", {"input": ["x", "x" * 500_000]}, "more than 96"),
+        (400, "completions", {"prompt": ["x"] * 6, "n": 16}, "at most 80 texts"),
     ],
 )
 def test_wrong_requests(url, status, path, fields, message):
@@ -336,6 +388,8 @@ def test_wrong_requests(url, status, path, fields, message):
     error = found.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert message in error["message"]
+    if path == "embeddings":
+        assert error["param"] in fields
 
 
 @pytest.mark.parametrize(
@@ -397,20 +451,23 @@ def test_a_large_body_is_refused_and_the_connection_lives_on(url):
 
 
 def test_a_full_queue_says_so():
-    with small_service(max_batch=1, max_queue=1, slow=0.01) as (url, app):
-        asked = {"prompt": "x", "max_tokens": 40}
+    with small_service(max_batch=1, max_queue=1) as (url, app):
+        batcher, go_on = batcher_of(app), threading.Event()
+        step = batcher.step
+        batcher.step = lambda: (go_on.wait(20), step())[1]
+        asked = {"prompt": "x", "max_tokens": 2}
         threads = [
             threading.Thread(target=post, args=(url,), kwargs=asked) for _ in range(2)
         ]
         for thread in threads:
             thread.start()
-        batcher = batcher_of(app)
         wait_until(lambda: len(batcher.running) + len(batcher.waiting) == 2)
         for stream in (False, True):
             found = post(url, **asked, stream=stream)
             assert found.status_code == 429
             assert found.json()["error"]["type"] == "rate_limit_error"
             assert found.headers["retry-after"] == "1"
+        go_on.set()
         for thread in threads:
             thread.join()
         assert post(url, **asked).status_code == 200
@@ -418,10 +475,10 @@ def test_a_full_queue_says_so():
 
 def test_an_answer_that_takes_too_long():
     with small_service(request_seconds=0.15, slow=0.02) as (url, app):
-        found = post(url, prompt="x", max_tokens=90)
+        found = post(url, **LONG)
         assert found.status_code == 504
         assert found.json()["error"]["type"] == "timeout_error"
-        events = post(url, prompt="x", max_tokens=90, stream=True).text.split("\n\n")
+        events = post(url, **LONG, stream=True).text.split("\n\n")
         assert "error" in json.loads(events[-3].removeprefix("data: "))
         assert events[-2] == "data: [DONE]"
         wait_until(lambda: batcher_of(app).idle, seconds=1.0)
@@ -463,5 +520,7 @@ def test_wrong_configurations_are_refused():
         ServiceConfig(max_queue=-1)
     with pytest.raises(ValueError, match="api_key must not be empty"):
         ServiceConfig(api_key=" ")
+    with pytest.raises(ValueError, match="must not begin or end with white space"):
+        ServiceConfig(api_key="s3cret\n")
     with pytest.raises(ValueError, match="the model has 320 ids"):
         create_app(small_model(), BPETokenizer.train(["a"], 256), NAME)

@@ -50,7 +50,7 @@ def serve(
     `llmcourse serve --model run-instruct/model --max-batch 32 --queue 200`
     """
     try:
-        from llmcourse.http_server import listening, serve_on
+        from llmcourse.http_server import address, listening, serve_on
         from llmcourse.serving import ServiceConfig, create_app
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
@@ -69,8 +69,7 @@ def serve(
     loaded, tokenizer = load(folder)
     application = create_app(loaded, tokenizer, Path(folder).resolve().name, config)
     with listening(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        say(f"serving {model} at http://{shown}:{listener.getsockname()[1]}")
+        say(f"serving {model} at {address(host, listener)}")
         if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
             say("anyone who reaches this address is answered: there is no --api-key")
         serve_on(listener, application, grace)
