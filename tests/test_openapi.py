@@ -1,4 +1,10 @@
-"""Whatever the service's description allows or forbids, it does as described."""
+"""Whatever the service's description allows or forbids, it does as described.
+
+A few requests for each path, the same ones each time; the environment variable
+``SCHEMA_EXAMPLES`` asks for more, and each time for others.
+"""
+
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,6 +12,7 @@ from service_cases import small_service
 
 schemathesis = pytest.importorskip("schemathesis")
 
+N_EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "8"))  # for each path
 PATHS = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
@@ -42,11 +49,14 @@ RIGHT, WRONG = (
     + [(*path, WRONG) for path in PATHS if path[0] == "POST"],
 )
 def test_every_path_does_as_described(described, method, path, mode):
-    few = settings(
-        max_examples=8, deadline=None, suppress_health_check=list(HealthCheck)
+    wanted = settings(
+        max_examples=N_EXAMPLES,
+        derandomize="SCHEMA_EXAMPLES" not in os.environ,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
 
-    @few
+    @wanted
     @given(described[path][method].as_strategy(generation_mode=mode))
     def check(case):
         case.call_and_validate()
