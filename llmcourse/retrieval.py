@@ -12,9 +12,11 @@ What the model has read is part of what is returned, so an answer can be checked
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import fsum
 
 from llmcourse.bm25 import BM25, words
 from llmcourse.chat import Message, encode_prompt
@@ -224,7 +226,8 @@ def sources_of(answer: str, used: Sequence[Passage]) -> list[Passage]:
 def line_with(answer: str, passage: Passage) -> Passage:
     r"""Return the line of a passage that has most of an answer's words, with its place.
 
-    The first one of several; where no line has any, the first of all.
+    A word counts the less, the more lines have it, as the hero's name in a tale. Of
+    several lines it is the first; where no line has any word, the first of all.
 
     >>> passage = Passage("A red hat.\nA blue hat.", "a.txt", 7, 0, 22)
     >>> line_with("Blue.", passage).place
@@ -232,13 +235,16 @@ def line_with(answer: str, passage: Passage) -> Passage:
     """
     wanted = set(words(answer)) - _EMPTY_WORDS
     lines = passage.text.split("\n")
-    best = max(range(len(lines)), key=lambda i: len(wanted & set(words(lines[i]))))
+    found = [wanted.intersection(words(line)) for line in lines]
+    n_lines = Counter(word for line in found for word in line)
+    shares = [fsum(1 / n_lines[word] for word in line) for line in found]
+    best = shares.index(max(shares))
     return replace(passage, text=lines[best].strip(), line=passage.line + best)
 
 
 _EMPTY_WORDS = frozenset(
     words(
-        "a an and are at because by did had has have he her his i in is it its of on "
-        "or she that the their them they to was were with you"
+        "a an and are at because by did for had has have he her his i in is it its of "
+        "on or she that the their them they to was were with you"
     )
 )

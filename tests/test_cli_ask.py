@@ -44,7 +44,7 @@ def ask(place, question, *more, model="chat"):
 
 
 def test_an_answer_with_file_and_line(place, said):
-    result = ask(place, "What had Tom, a hat?")
+    result = ask(place, "What had Tom, a hat?", "--passages=2")
     answer, empty, first, second = result.stdout.splitlines()
     assert (answer, empty) == ("A blue coat.", "")
     assert first == f"* {place}/docs/tom.txt:2  a blue coat.[31m"  # without escape
@@ -57,10 +57,19 @@ def test_an_answer_with_file_and_line(place, said):
 
 
 def test_an_answer_from_nowhere_is_called_so(place, said):
-    result = ask(place, "What had Mia?", "--passages=1", "--temperature=0.5")
+    result = ask(place, "What had Mia?", "--temperature=0.5")
+    assert len(result.stdout.splitlines()) == 3  # one passage is read
     assert result.stdout.splitlines()[2].startswith("  ")
     assert "it comes from nowhere" in result.stderr
     assert said[0][1] == 0.5
+
+
+def test_passages_alone_are_shown_as_a_list(place):
+    found = ask(place, "Had Mia or Tom a hat?", "--passages-only", model="base")
+    assert [line for line in found.stdout.splitlines() if "docs/" in line] == [
+        f"{place}/docs/mia.txt:1",
+        f"{place}/docs/tom.txt:1",
+    ]
 
 
 @pytest.mark.parametrize("method", ["bm25", "dense", "both"])
@@ -95,7 +104,7 @@ def test_shipped_models_are_said_to_know_only_tales(place, said, monkeypatch):
         (["Mia", "--retriever=best"], "retriever must be one of"),
         (["Mia", "--docs=nowhere"], "there is no folder 'nowhere'"),
         (["Mia", "--model=gpt-5"], "got 'gpt-5'"),
-        (["Mia", "--overlap=160"], "overlap must be from 0 to less than"),
+        (["Mia", "--overlap=256"], "overlap must be from 0 to less than"),
         (["Mia", "--temperature=-1"], "temperature must be at least 0, got -1"),
         (["Mia " * 300], "question and passage must fit into 448 tokens"),
     ],

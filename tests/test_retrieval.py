@@ -20,6 +20,7 @@ from llmcourse.retrieval import (
     prompt_with,
     sources_of,
 )
+from llmcourse.tale_books import book_questions, draw_book
 from llmcourse.tokenization import CharacterTokenizer
 
 CUT = partial(recursive_chunks, tokenizer=CharacterTokenizer(), size=24)
@@ -110,6 +111,30 @@ def test_the_line_of_an_answer_is_counted_from_the_passage():
     passage = Passage("One hat.\r\n\r\n Two coats. ", "a.txt", 5, 0, 0)
     assert line_with("coats", passage) == Passage("Two coats.", "a.txt", 7, 0, 0)
     assert line_with("zebra", passage).line == 5
+
+
+def test_a_rare_word_says_more_of_the_line_than_names_that_are_everywhere():
+    """Ida lives counts 1/3 + 1/2 in the first line, singing 1 in the third."""
+    lines = "Ida lives here.\nHere lives a fox.\nIda likes singing.\nIda sings."
+    passage = Passage(lines, "a.txt", 1, 0, 0)
+    assert line_with("Ida lives for singing.", passage).place == "a.txt:3"
+
+
+def test_most_right_answers_are_cited_by_the_line_that_they_stand_in():
+    """A line for each sentence: nine of ten, where the first line has two of ten."""
+    book = draw_book(12, seed=5)
+    tales = [tale.story.text.replace(". ", ".\n") for tale in book.tales]
+    in_line = in_first = n = 0
+    for question in book_questions(book, seed=5):
+        passage = Passage(tales[question.tale], "a.txt", 1, 0, 0)
+        lines = passage.text.split("\n")
+        if any(map(question.stands_in, lines)):
+            n += 1
+            cited = line_with(question.accepted[0], passage)
+            in_line += question.stands_in(lines[cited.line - 1])
+            in_first += question.stands_in(lines[0])
+    assert n > 50
+    assert in_line > 0.85 * n > 2 * in_first
 
 
 # Refusal

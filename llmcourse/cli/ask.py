@@ -29,6 +29,10 @@ from llmcourse.text_folders import FolderTexts, read_texts
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
+# With the shipped model, more passages, or smaller ones, make fewer answers right:
+# tests/benchmarks/bench_asking.py.
+_READ, _LISTED = 1, 3  # passages: to answer from, and to be shown alone
+_SIZE = 256  # tokens of a passage
 _SHOWN = 60  # characters of a passage that is cited
 _NAMED = 3  # files that were passed over
 
@@ -46,14 +50,23 @@ def ask(
         str, typer.Option(help="bm25, by words; dense, by vectors; or both.")
     ] = "bm25",
     n_passages: Annotated[
-        int, typer.Option("--passages", help="The most that are read.", min=1)
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--passages",
+            help="The most that are read, 1 if not given; or shown, then 3.",
+            min=1,
+        ),
+    ] = None,
     passages_only: Annotated[
         bool, typer.Option("--passages-only", help="Show them, and no answer.")
     ] = False,
     chunk_size: Annotated[
-        int, typer.Option(help="Most tokens of a passage.", min=4)
-    ] = 160,
+        int | None,
+        typer.Option(
+            help="Most tokens of a passage; if not given, 256 or half the window.",
+            min=4,
+        ),
+    ] = None,
     overlap: Annotated[
         int, typer.Option(help="Most tokens that neighbours share.", min=0)
     ] = 0,
@@ -64,9 +77,9 @@ def ask(
 ) -> None:
     """Answer a question from your own text files, and cite file and line.
 
-    The passages that fit the question best are found, the model reads as many as fit
-    its window, and answers. The shipped models have learned from tales alone: on other
-    texts believe the passages, not the answer.
+    The passage that fits the question best is found, the model reads it and answers;
+    with `--passages` it reads more, as many as fit its window. The shipped models have
+    learned from tales alone: on other texts believe the passages, not the answer.
 
     `llmcourse ask --docs notes/ "Who wrote the report?"`
 
@@ -82,15 +95,14 @@ def ask(
             f"wanted a model that knows conversations, got {model!r}; --passages-only "
             "shows what was found, without an answer"
         )
-    cut = partial(
-        recursive_chunks, tokenizer=tokenizer, size=chunk_size, overlap=overlap
-    )
+    size = chunk_size or min(_SIZE, loaded.config.context_length // 2)
+    cut = partial(recursive_chunks, tokenizer=tokenizer, size=size, overlap=overlap)
     found = _found(
         question,
         passages(texts.documents, cut),
         retriever,
         (loaded, tokenizer),
-        n_passages,
+        n_passages or (_LISTED if passages_only else _READ),
     )
     if passages_only:
         for passage in found:
