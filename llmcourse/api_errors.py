@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmcourse.api_types import ErrorBody, ErrorDetail
 
@@ -116,10 +117,37 @@ def add_error_handlers(app: FastAPI) -> None:
             ApiError(error.status_code, str(error.detail)), error.headers
         )
 
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        _LOG.error("%s failed", request.url.path, exc_info=error)
-        return error_response(ApiError(500, "The service failed; its log says why."))
+
+class FaultHandler:
+    """Answers with 500 where the application fails before it has said anything.
+
+    Starlette has a handler for that, too, but raises the fault once more, and then the
+    server drops the connection, on which the caller may have asked again meanwhile.
+
+    Args:
+        app: What is behind.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            _LOG.error("%s failed", scope["path"], exc_info=error)
+            told = ApiError(500, "The service failed; its log says why.")
+            await error_response(told)(scope, receive, send)
 
 
 def _first_fault(error: RequestValidationError) -> ApiError:

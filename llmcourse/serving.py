@@ -25,7 +25,7 @@ from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 
 from llmcourse.answers import Service
-from llmcourse.api_errors import add_error_handlers
+from llmcourse.api_errors import FaultHandler, add_error_handlers
 from llmcourse.api_limits import BodyLimit, KeyCheck
 from llmcourse.batching import Batcher
 from llmcourse.engine import Engine
@@ -127,6 +127,7 @@ def create_app(
         BodyLimit, max_bytes=config.max_body_bytes, seconds=config.body_seconds
     )
     app.add_middleware(KeyCheck, api_key=config.api_key)
+    app.add_middleware(FaultHandler)
     app.add_middleware(CountResponses, metrics=service.metrics, paths=paths)
     return app
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import time
+from functools import cache
 
 import torch
 
@@ -19,12 +20,14 @@ NAME = "tiny"
 LONG = {"model": NAME, "prompt": "x", "max_tokens": 90, "seed": 1}
 
 
+@cache
 def small_tokenizer(chat=True):
     texts = [story.text for story in tales.generate(20, seed=0)]
     special = (END_OF_TEXT, *(CHAT_TOKENS if chat else ()))
     return BPETokenizer.train(texts, 320, special_tokens=special)
 
 
+@cache
 def small_model(vocab_size=320):
     config = TransformerConfig(
         vocab_size=vocab_size,
