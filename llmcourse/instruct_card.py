@@ -129,7 +129,7 @@ def _data(making: InstructMaking) -> str:
     weights = f" ({', '.join(often)} more often than the others)" if often else ""
     return (
         f"{n_asked:,} instructions of the kinds {', '.join(kinds)}{weights}, {plain}."
-        f"{_first(config)}\n"
+        f"{_earlier(config)}\n"
         "All of it is written by `llmcourse.instructions` and `llmcourse.tales` "
         f"with seed {config.seed}: no text of any person or from the web is in it.\n"
         "One wording of every task, and 14 combinations of a hero's kind and a plot, "
@@ -137,17 +137,16 @@ def _data(making: InstructMaking) -> str:
     )
 
 
-def _first(config: InstructConfig) -> str:
+def _earlier(config: InstructConfig) -> str:
     """Say what was learned before."""
-    if config.first is None:
-        return ""
-    first = config.first
-    return (
-        f"\nBefore that, in {first.finetuning.steps:,} steps with the same settings, "
-        f"it learned {first.n_examples:,} instructions with up to "
-        f"{first.most_follow_ups} more questions on the same story, and "
-        f"{first.n_stories:,} stories, of seed {first.seed}; the losses start there."
-    )
+    parts = [
+        f"in {part.finetuning.steps:,} steps {part.n_examples:,} instructions (up to "
+        f"{part.most_follow_ups} follow-ups) and {part.n_stories:,} stories of seed "
+        f"{part.seed}"
+        for part in config.earlier()
+    ]
+    said = f"Before that it learned, at the same settings, {'; then '.join(parts)}; "
+    return f"\n{said}the losses start there." if parts else ""
 
 
 def _recipe(making: InstructMaking) -> str:

@@ -5,7 +5,7 @@ adapter/        low-rank adapters by themselves, where nothing else was learned
 model/          weights, tokenizer, chat template and card, for other programs too
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def make_instruct(
     command: str = "llmcourse finetune",
     exam: Exam | None = None,
     progress: Callable[[Update | Evaluation], None] | None = None,
-    first_progress: Callable[[Update | Evaluation], None] | None = None,
+    before: Sequence[Callable[[Update | Evaluation], None]] = (),
     stages: Progress | None = None,
     checkpoint_interval: int = 100,
     machine: str = "",
@@ -67,7 +67,7 @@ def make_instruct(
         command: What makes it again, for its card.
         exam: How thoroughly it is measured.
         progress: Called with each update and each evaluation.
-        first_progress: The same, for what is learned first.
+        before: The same, for each part that is learned before; or none.
         stages: Called with the name of what is done besides, how much of it, and of
             how much.
         checkpoint_interval: Steps from one checkpoint to the next.
@@ -87,7 +87,7 @@ def make_instruct(
         checkpoint_interval,
         stages=stages,
         data=data,
-        first_progress=first_progress,
+        before=before,
     )
     making = InstructMaking.of(
         config,

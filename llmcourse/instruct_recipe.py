@@ -12,7 +12,7 @@ the wordings and the combinations of hero and plot that training may see.
 your own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,35 +83,43 @@ def follow(
     *,
     stages: Progress | None = None,
     data: InstructData | None = None,
-    first_progress: Callable[[Update | Evaluation], None] | None = None,
+    before: Sequence[Callable[[Update | Evaluation], None]] = (),
 ) -> Tuned:
-    """Make the model of a recipe, and its data if need be.
-
-    What is to be learned first is learned first.
+    """Make the model of a recipe, and its data if need be: one part after the other.
 
     Args:
         config: The recipe.
         checkpoint_folder: As in `finetune`: a stopped training goes on from there;
-            what is learned first has a folder `first` in it.
+            the part before has a folder `first` in it.
         progress: Called with each update and each evaluation.
         checkpoint_interval: Steps from one checkpoint to the next.
         stages: As `progress` of `prepare`.
         data: What `prepare` returned, for the tokenizer of `start`.
-        first_progress: As `progress`, for what is learned first.
+        before: As `progress`, for each of the earlier parts; or none of them.
 
     Raises:
-        ValueError: As `start`, `prepare` and `finetune`.
+        ValueError: If `before` is of another length, or as `start`, `prepare` and
+            `finetune`.
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
+    if before and len(before) != len(config.earlier()):
+        raise ValueError(
+            f"before must have a function for each of {len(config.earlier())} parts, "
+            f"got {len(before)}"
+        )
     if config.first is None:
         model, tokenizer = start(config)
     else:
-        before = None if checkpoint_folder is None else Path(checkpoint_folder, "first")
-        half = follow(
-            config.first, before, first_progress, checkpoint_interval, stages=stages
+        part = follow(
+            config.first,
+            None if checkpoint_folder is None else Path(checkpoint_folder, "first"),
+            before[-1] if before else None,
+            checkpoint_interval,
+            stages=stages,
+            before=before[:-1],
         )
-        model, tokenizer = half.model.train(), half.tokenizer
+        model, tokenizer = part.model.train(), part.tokenizer
     data = data or prepare(config, tokenizer, stages)
     history = finetune(
         model,

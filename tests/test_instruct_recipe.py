@@ -158,7 +158,7 @@ def test_what_is_to_be_learned_first_is_learned_first(folder, data, tmp_path):
         replace(second, first=first),
         tmp_path,
         halves[1].append,
-        first_progress=halves[0].append,
+        before=[halves[0].append],
     )
     model = follow(first).model.train()
     generator = torch.Generator().manual_seed(7)
@@ -170,6 +170,21 @@ def test_what_is_to_be_learned_first_is_learned_first(folder, data, tmp_path):
     theirs = model.state_dict()
     for name, weight in both.model.state_dict().items():
         assert torch.equal(weight, theirs[name]), name
+
+
+def test_parts_are_learned_in_their_order(folder):
+    """Each of three parts tells its own function, the last the one of `progress`."""
+    first = replace(CONFIG, base=str(folder))
+    second = replace(first, seed=7, first=first)
+    third = replace(second, seed=8, first=second)
+    assert third.earlier() == [first, second]
+    told = []
+    heard = [lambda _, n=n: told.append(n) for n in range(3)]
+    follow(third, None, heard[2], before=heard[:2])
+    assert sorted({*told}) == [0, 1, 2]
+    assert told == sorted(told)
+    with pytest.raises(ValueError, match="each of 2 parts, got 1"):
+        follow(third, before=heard[:1])
 
 
 def test_now_and_then_a_conversation_is_learned_whole(data):

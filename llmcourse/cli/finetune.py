@@ -128,10 +128,14 @@ def _config(
     config = instruct_recipe.preset(preset)
     wanted = {name: value for name, value in training.items() if value is not None}
     sizes = {name: value for name, value in sizes.items() if value is not None}
-    first = None if sources else config.first
-    if first is not None:
-        own = {name: sizes[name] for name in ("base", "rank") if name in sizes}
-        first = replace(first, **own, seed=first.seed if seed is None else seed + 2)
+    own: dict[str, Any] = {
+        name: sizes[name] for name in ("base", "rank") if name in sizes
+    }
+    first = None
+    parts = [] if sources else config.earlier()
+    for n, part in enumerate(parts, start=1):
+        drawn = part.seed if seed is None else seed + n
+        first = replace(part, **own, seed=drawn, first=first)
     return replace(
         config,
         **sizes,
@@ -166,15 +170,15 @@ def _make(
 
             return progress
 
-        first = None
-        if config.first is not None:
-            steps = config.first.finetuning.steps
-            first = shown("first half", "log-first.jsonl", steps)
+        before = [
+            shown(f"part {n}", f"log-{n}.jsonl", part.finetuning.steps)
+            for n, part in enumerate(config.earlier(), start=1)
+        ]
         return make_instruct(
             config,
             folder,
             progress=shown("fine-tuning", "log.jsonl", training.steps),
-            first_progress=first,
+            before=before,
             stages=stack.enter_context(bars(quiet)),
             checkpoint_interval=training.eval_interval,
             **rest,
