@@ -104,7 +104,14 @@ def make_aligned(
         config, policy, tokenizer, pairs, place.parent / "checkpoints", teaching
     )
     pad = END_OF_TEXT if chat else None
-    save_reward_model(taught.model, tokenizer, place, torch.float16, pad_token=pad)
+    save_reward_model(
+        taught.model,
+        tokenizer,
+        place,
+        torch.float16,
+        pad_token=pad,
+        reader=config.policy if config.surprise else None,
+    )
     reward_model, _ = load_reward_model(place)
     making = AlignMaking(
         config=config,

@@ -138,7 +138,8 @@ def teach(
         for part in (found.train, found.valid)
     )
     generator = torch.Generator().manual_seed(config.seed)
-    model = RewardModel.from_model(policy, generator, config.pooling).train()
+    reader = policy if config.surprise else None
+    model = RewardModel.from_model(policy, generator, config.pooling, reader).train()
     history = train_reward_model(
         model,
         train,

@@ -14,6 +14,7 @@ from llmcourse.align_card import (
 )
 from llmcourse.model_cards import table
 
+_TOLD = "its surprisal and entropy, by the policy that wrote the answers"
 _READ = {"last": "last token", "mean": "mean over all tokens"}
 
 
@@ -35,6 +36,7 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
             f"{passes:.1f} passes",
         ),
         ("reward", f"read from the {_READ[making.config.pooling]}"),
+        *[("told of each token", _TOLD)] * making.config.surprise,
         ("loss", f"Bradley–Terry, centring {training.centring:g}"),
         ("learning rate", _rate(training.learning_rate, training.warmup_steps)),
         ("precision", f"{training.precision} in training, float16 in the file"),

@@ -7,7 +7,9 @@
 There, the reward of a text is its one logit minus `reward_offset`, which `transformers`
 keeps but does not subtract; between two texts it makes no difference. It reads the last
 token's vector: a model that reads the mean of all, `reward_pooling` says so, has other
-rewards there.
+rewards there. So has one that is told of surprises, which `transformers` does not tell:
+its `surprise.weight` is in the file, and `reward_reader` names the policy that is
+surprised, with a digest of its weights; it has to be found when the model is loaded.
 """
 
 import math
@@ -15,13 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from llmcourse.model_folders import read_folder, write_folder
-from llmcourse.pretrained import find_model
+from llmcourse.classification import without_unembedding
+from llmcourse.model_folders import read_folder, read_json, write_folder
+from llmcourse.policy_checkpoints import weights_fingerprint
+from llmcourse.pretrained import find_model, load_pretrained
 from llmcourse.reward_model import RewardModel
 from llmcourse.tokenization import BPETokenizer
+from llmcourse.transformer import Transformer
 
 _HEAD = "score.weight"
+_SURPRISE = "surprise.weight"
 _ARCHITECTURES = {
     "llama": "LlamaForSequenceClassification",
     "gpt2": "GPT2ForSequenceClassification",
@@ -36,6 +43,7 @@ def save_reward_model(
     *,
     card: str | None = None,
     pad_token: str | None = None,
+    reader: str | None = None,
 ) -> None:
     """Write reward model and tokenizer into a folder: all files, or none.
 
@@ -49,9 +57,12 @@ def save_reward_model(
             never ends an answer, since it reads the reward before the last ones of
             them. `<|endoftext|>` does for conversations, not for stories. If not
             given, it reads one text at a time.
+        reader: Of a model that is told of surprises, where its reader is found: a
+            folder, or a shipped model's name.
 
     Raises:
-        ValueError: If the tokenizer has no such token, or as `save_pretrained`.
+        ValueError: If the tokenizer has no such token; if it is not said where the
+            reader is, or there is none; or as `save_pretrained`.
         OSError: If a file cannot be written.
     """
     if pad_token is not None and pad_token not in tokenizer.special_tokens:
@@ -69,14 +80,25 @@ def save_reward_model(
     }
     if pad_token is not None:
         settings["pad_token_id"] = tokenizer.special_tokens[pad_token]
+    if (model.surprise is None) != (reader is None):
+        raise ValueError(
+            "a reader's name is wanted for a model that is told of surprises, and for "
+            f"no other, got {reader!r}"
+        )
+    body = model.body
+    if model.surprise is not None:
+        digest = weights_fingerprint(model.surprise.reader)
+        settings["reward_reader"] = {"name": reader, "sha256": digest}
+        body = without_unembedding(body)
+        body.embedding = model.surprise.plain()
     write_folder(
-        model.body,
+        body,
         tokenizer,
         folder,
         dtype,
         card=card,
         settings=settings,
-        heads={_HEAD: model.head.weight},
+        heads=_heads(model),
     )
 
 
@@ -89,23 +111,52 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
 
     Raises:
         ValueError: If there is no head for one number, if the offset is no number, if
-            the pooling is unknown, or as `pretrained.load_pretrained`.
+            the pooling is unknown, if its reader is not the one it learned with, or as
+            `pretrained.load_pretrained`.
         OSError: If a file cannot be read.
     """
-    found = read_folder(find_model(name_or_path), heads=[_HEAD])
-    head, wanted = found.heads[_HEAD], (1, found.model.config.d_model)
-    if tuple(head.shape) != wanted:
-        raise ValueError(
-            f"{_HEAD} must have the shape {wanted}, got {tuple(head.shape)}"
-        )
+    folder = find_model(name_or_path)
+    told = read_json(folder / "config.json").get("reward_reader")
+    heads = [_HEAD] if told is None else [_HEAD, _SURPRISE]
+    found = read_folder(folder, heads)
     offset = found.settings.get("reward_offset", 0.0)
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
     pooling = found.settings.get("reward_pooling", "last")
     if pooling not in ("last", "mean"):
         raise ValueError(f"reward_pooling must be 'last' or 'mean', got {pooling!r}")
-    model = RewardModel(found.model, torch.Generator(), pooling)
+    reader = None if told is None else _reader(told)
+    model = RewardModel(found.model, torch.Generator(), pooling, reader)
     with torch.no_grad():
-        model.head.weight.copy_(head)
+        for name, weight in _heads(model).items():
+            stored, wanted = tuple(found.heads[name].shape), tuple(weight.shape)
+            if stored != wanted:
+                raise ValueError(f"{name} must have the shape {wanted}, got {stored}")
+            weight.copy_(found.heads[name])
         model.offset.fill_(offset)
     return model.eval(), found.tokenizer
+
+
+def _heads(model: RewardModel) -> dict[str, Tensor]:
+    """Return the weights that no language model has, by their names in the file."""
+    heads: dict[str, Tensor] = {_HEAD: model.head.weight}
+    if model.surprise is not None:
+        heads[_SURPRISE] = model.surprise.surprise.weight
+    return heads
+
+
+def _reader(told: Any) -> Transformer:
+    """Return the model whose surprise a reward model is told."""
+    match told:
+        case {"name": str(name), "sha256": str(digest)}:
+            reader, _ = load_pretrained(name)
+        case _:
+            raise ValueError(
+                f"reward_reader must have a name and a sha256, got {told!r}"
+            )
+    if (found := weights_fingerprint(reader)) != digest:
+        raise ValueError(
+            f"the reward model must be told of the surprises of the {name!r} with the "
+            f"digest {digest[:8]}…, got another one, with {found[:8]}…"
+        )
+    return reader

@@ -33,6 +33,7 @@ from llmcourse.preference_training import (
     run_on_pairs,
     train_on_pairs,
 )
+from llmcourse.surprise_embedding import SurpriseEmbedding
 from llmcourse.training import Progress
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -51,9 +52,12 @@ class RewardModel(nn.Module):
         pooling: "last" reads the vector at a text's last token, "mean" the mean of
             the vectors of all its tokens: what a small model learns from few pairs,
             for it need not learn first where to look.
+        reader: If given, each token comes with how surprising it was to this model,
+            see `surprise_embedding`; None: the model reads tokens alone.
 
     Raises:
-        ValueError: If another way of pooling is asked for.
+        ValueError: If another way of pooling is asked for, or if the reader has
+            another vocabulary.
 
     Source: Stiennon et al. (2020), "Learning to summarize with human feedback" (also
     the deviation of the head's first weights, 1 / √(d_model + 1)).
@@ -71,12 +75,16 @@ class RewardModel(nn.Module):
         model: Transformer,
         generator: torch.Generator | None = None,
         pooling: Literal["last", "mean"] = "last",
+        reader: Transformer | None = None,
     ) -> None:
         super().__init__()
         if pooling not in ("last", "mean"):
             raise ValueError(f"pooling must be 'last' or 'mean', got {pooling!r}")
         self.pooling = pooling
         self.body = without_unembedding(model)
+        if reader is not None:
+            table = self.body.embedding
+            self.body.embedding = SurpriseEmbedding(table, reader, generator)
         self.head = nn.Linear(model.config.d_model, 1, bias=False)
         std = (model.config.d_model + 1) ** -0.5
         nn.init.normal_(self.head.weight, std=std, generator=generator)
@@ -89,6 +97,7 @@ class RewardModel(nn.Module):
         model: Transformer,
         generator: torch.Generator | None = None,
         pooling: Literal["last", "mean"] = "last",
+        reader: Transformer | None = None,
     ) -> "RewardModel":
         """Return a reward model that starts as a copy of a model, which stays as it is.
 
@@ -98,8 +107,15 @@ class RewardModel(nn.Module):
             model: See the class.
             generator: See there.
             pooling: See there.
+            reader: See there.
         """
-        return cls(copy.deepcopy(model), generator, pooling)
+        return cls(copy.deepcopy(model), generator, pooling, reader)
+
+    @property
+    def surprise(self) -> SurpriseEmbedding | None:
+        """What tells it of surprises, if anything does."""
+        table = self.body.embedding
+        return table if isinstance(table, SurpriseEmbedding) else None
 
     @property
     def config(self) -> TransformerConfig:
@@ -208,7 +224,8 @@ def train_reward_model(
         OSError: If a checkpoint cannot be written.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    objective = f"Bradley-Terry, centring {config.centring}{pooled}"
+    told = "" if model.surprise is None else ", told of surprises"
+    objective = f"Bradley-Terry, centring {config.centring}{pooled}{told}"
     run = run_on_pairs(
         pairs, valid, model.config, config, generator, tokenizer, objective
     )

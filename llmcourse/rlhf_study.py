@@ -89,7 +89,7 @@ class RlhfStudyConfig:
     """What all policies of the study share."""
 
     policy: str = "base-llm"
-    preset: str = "aligned-llm"
+    preset: str = "study"
     n_prompts: int = 840
     pairs_per_prompt: int = 6  # all that four answers make
     n_held_out: int = 125

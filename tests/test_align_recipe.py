@@ -89,7 +89,7 @@ def test_presets_by_method():
     for method in METHODS:
         assert preset("tiny", method) is TINY[method]
         assert preset("aligned-llm", method).method == method
-    with pytest.raises(ValueError, match="aligned-llm, tiny, got 'huge'"):
+    with pytest.raises(ValueError, match="aligned-llm, study, tiny, got 'huge'"):
         preset("huge", "ppo")
     with pytest.raises(ValueError, match="ppo, grpo, dpo, got 'best'"):
         preset("tiny", "best")

@@ -34,7 +34,8 @@ LAYERS = (
     " corpus training pretrained text_loss adapters instruction_examples preferences"
     " answering conversations chat_history prompts policy_scores policy_checkpoints"
     " initialisation"
-    " dense_retrieval",
+    " dense_retrieval"
+    " surprise_embedding",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " instruction_follow_ups"
     " preference_examples rollouts"

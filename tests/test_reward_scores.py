@@ -1,5 +1,6 @@
 """What a reward model says of texts and pairs, how surely, and as a folder."""
 
+import json
 import math
 
 import pytest
@@ -206,3 +207,65 @@ def test_refuses_folders_of_other_models(tokenizer, tmp_path):
 def test_refuses_a_token_that_is_none(tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"pad_token must be one of .*, got 'hen'"):
         save_reward_model(make_model(), tokenizer, tmp_path, pad_token="hen")
+
+
+# Told of surprises
+
+
+@pytest.fixture
+def surprised(tokenizer, tmp_path):
+    """A model that is told of surprises, and the folder of its reader."""
+    generator = torch.Generator().manual_seed(5)
+    reader = Transformer(make_model().config, generator)
+    save_pretrained(reader, tokenizer, tmp_path / "reader")
+    model = RewardModel.from_model(reader, generator, "mean", reader)
+    return model.eval(), tmp_path / "reader"
+
+
+def test_surprises_change_rewards_and_stay_in_the_folder(
+    surprised, tokenizer, tmp_path
+):
+    model, reader = surprised
+    folder = tmp_path / "reward"
+    save_reward_model(model, tokenizer, folder, reader=str(reader))
+    again, _ = load_reward_model(folder)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    with torch.no_grad():
+        again.surprise.surprise.weight.zero_()
+    assert not torch.allclose(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+
+
+def test_without_surprises_it_is_the_model_that_was_there_before(surprised):
+    model, reader = surprised
+    with torch.no_grad():
+        model.surprise.surprise.weight.zero_()
+    plain = RewardModel(load_pretrained(reader)[0], torch.Generator(), "mean")
+    assert plain.surprise is None
+    with torch.no_grad():
+        plain.head.weight.copy_(model.head.weight)
+    assert torch.equal(rewards_of(plain, TEXTS), rewards_of(model, TEXTS))
+
+
+def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_path):
+    model, reader = surprised
+    folder = tmp_path / "reward"
+    save_reward_model(model, tokenizer, folder, reader=str(reader))
+    other = Transformer(make_model().config, torch.Generator().manual_seed(6))
+    save_pretrained(other, tokenizer, reader)
+    with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
+        load_reward_model(folder)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    settings["reward_reader"] = {"name": 3}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="reward_reader must have a name and a sha256"):
+        load_reward_model(folder)
+
+
+def test_refuses_to_be_saved_without_its_reader_s_name(surprised, tokenizer, tmp_path):
+    model, reader = surprised
+    with pytest.raises(ValueError, match="a reader's name is wanted .* got None"):
+        save_reward_model(model, tokenizer, tmp_path / "a")
+    with pytest.raises(ValueError, match="for no other, got "):
+        save_reward_model(make_model(), tokenizer, tmp_path / "a", reader=str(reader))
+    assert not (tmp_path / "a").exists()
