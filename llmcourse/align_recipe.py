@@ -83,7 +83,7 @@ _REWARD = RewardConfig(
     precision="bfloat16",
 )
 _POLICY: dict[str, Any] = {
-    "iterations": 56,
+    "iterations": 160,
     "prompts_per_iteration": 8,
     "answers_per_prompt": 8,
     "minibatch_size": 32,

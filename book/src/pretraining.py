@@ -469,8 +469,8 @@ for rate in (0.002, 0.004, 0.25):
 #
 # $E$ is what remains when the model and the text have grown without end; if the law is true, $E = H$.
 # Elsewhere that is a matter of faith, and here it can be tested.
-# The study is stored in the package: twenty trainings of four widths, from 208 thousand to 3.3 million tokens, each with a schedule of its own and from the usual start.
-# `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes; since it was made, the package has changed a little how it cuts text into windows, so a repeat reads a little less text.
+# The study is stored in the package: twenty-two trainings of four widths, from 208 thousand to 3.3 million tokens, each with a schedule of its own, and all with the start of `base-llm`.
+# `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes.
 #
 # Mind the unit: the study counts in the tokens of `base-llm`'s vocabulary, which is larger than that of this page's model.
 # A tale has fewer of them, and the same entropy, so the floor *per token* is higher than the one above.
@@ -491,6 +491,7 @@ print(f"one of them with three seeds: {', '.join(f'{x:.2f}' for x in repeats)}")
 # More of either lowers the loss, each time by less, and the smallest model gains little from more text.
 # Now the fit.
 # For given exponents the law is linear in $E$, $A$ and $B$, so least squares finds those three at once, and we try all pairs of exponents on a grid.
+# The package's `fit` goes on from the best of such a grid, and must end at the same place.
 
 
 # %%
@@ -509,36 +510,37 @@ def fit_on_grid(points, exponents):
 
 misfit, end = fit_on_grid(study.points, [i / 50 for i in range(20, 50)])
 print(f"E = {end:.1f} nats/token; the law misses a training by {misfit:.2f} typically")
-
-# %% [markdown]
-# The package's `fit` goes on from the best of such a grid, and must end at the same place.
-# How sure is $E$?
-# Hold it fixed at other values, fit the rest, and see how much worse the law gets: the values that are hardly worse form an interval.
-# And where would the law put a model of the size and the reading of `base-llm`?
-# That one began as a copier, so it may be better than the law's family, but no model can be better than the floor.
-
-# %%
 law = scaling.fit(study.points)
 assert abs(law.floor - end) < 0.05
 assert abs(scaling.misfit(law, study.points) - misfit) < 1e-3
-interval = scaling.floor_interval(study.points)
+
+# %% [markdown]
+# How sure is $E$?
+# Hold it fixed at other values, fit the rest, and see how much worse the law gets: the values that are hardly worse form an interval.
+# And where would the law put a model of the size and the reading of `base-llm`?
+#
+# *Predict*: leave the shortest trainings out.
+# Does $E$ come nearer to the floor, and does the interval get narrower?
+
+# %%
 base_size = sum(weight.numel() for weight in base.parameters())
 base_plan = recipes.BASE_LLM.pretraining
 judged = tale_loss(base, base_tokenizer, n_stories=100)
 a_story = judged.text.n_tokens / judged.text.n_documents  # in tokens
 base_read = round(base_plan.steps * base_plan.batch_size * a_story)
-foretold = law.loss(base_size, base_read)
-print(f"95 % interval for E: {interval.low:.1f} to {interval.high:.1f} nats/token")
-longer = [point for point in study.points if point.n_tokens > 208_000]
-without = scaling.floor_interval(longer).high
-print(
-    f"without the shortest trainings up to {without:.1f}, the floor: {study.floor:.2f}"
-)
-print(f"base-llm: foretold {foretold:.1f}, in truth {judged.text.loss:.1f}")
-assert interval.high < study.floor
-assert foretold < study.floor
+print("fitted to trainings on       E   interval    base-llm   (nats/token)")
+for least in reads[:3]:
+    points = [point for point in study.points if point.n_tokens >= least]
+    low, high = scaling.floor_interval(points)
+    one = scaling.fit(points)
+    foretold = one.loss(base_size, base_read)
+    interval = f"{low:.1f} to {high:.1f}"
+    print(f"{least:8,} tokens or more   {one.floor:.1f}  {interval} {foretold:9.2f}")
+    assert foretold < study.floor
+print(f"in truth                    {study.floor:.2f} {judged.text.loss:20.2f}")
+assert scaling.floor_interval(study.points).high < study.floor < high
 
-# %% mystnb={"image": {"alt": "Left: loss over tokens on logarithmic axes for four sizes of model, points and the fitted law, and a fifth curve and point for base-llm. The curves of the larger models run downwards through the dotted line of the floor; the points of the larger models bend away above their curves, and that of base-llm lies almost on the floor, far above its own. Right: how far the law is from the points for each assumed floor: least near zero, and clearly more at the true floor."}}
+# %% mystnb={"image": {"alt": "Left: loss over tokens on logarithmic axes for four sizes of model, points and the fitted law, and a fifth curve and point for base-llm. The curves of the larger models run downwards through the dotted line of the floor; the points of the larger models bend away above their curves, and that of base-llm lies almost on the floor, far above its own. Right: how far the law is from the points for each assumed floor, for all trainings and for the longer ones. For all, it is least well below the true floor and clearly more there; for the longer ones the line is lower and flat, up to the true floor and beyond."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8))
 largest = scaling.Point(
     n_parameters=base_size, n_tokens=base_read, loss=judged.text.loss
@@ -546,22 +548,24 @@ largest = scaling.Point(
 plotting.plot_scaling(left, [*study.points, largest], law, study.floor)
 _ = left.set(xlim=(1.5e5, 2e8))
 floors = [i / 20 for i in range(15)]
-misfits = [scaling.misfit(scaling.fit(study.points, e), study.points) for e in floors]
-right.plot(floors, misfits)
+for least, name in ((reads[0], "all"), (reads[2], "the longer ones")):
+    points = [point for point in study.points if point.n_tokens >= least]
+    misfits = [scaling.misfit(scaling.fit(points, e), points) for e in floors]
+    right.plot(floors, misfits, label=name)
 right.axvline(study.floor, color="0.45", linestyle=":")
-_ = right.text(study.floor + 0.02, max(misfits), "true floor", va="top", fontsize=8)
-_ = right.set(
-    xlabel="assumed E (nats/token)", ylabel="misfit (nats/token)", ylim=(0, None)
-)
+_ = right.text(study.floor + 0.02, 0.004, "true floor", fontsize=8)
+_ = right.legend(loc="upper left")
+_ = right.set(xlabel="assumed E (nats/token)", ylabel="misfit", ylim=(0, None))
 
 # %% [markdown]
 # On the left, each curve has its number of parameters at its end.
 # The four upper ones were fitted; the lowest is the law's word on `base-llm`, and the triangle that points down, almost on the floor, is what became of it.
-# It is well above what the law foretold, though it had the better start.
-# The law says that endless growth would bring the loss down to almost nothing, with an interval that leaves the true floor out; without the shortest trainings the interval widens up to the floor, and then says next to nothing.
+# It is well above what the law foretold.
+# Fitted to all trainings, the law says that endless growth would bring the loss far below the floor, with an interval that leaves the true floor out.
+# The more of the short trainings are left out, the nearer the law comes, to $E$ and to `base-llm`; and the less sure it is, until its interval has everything in it from nothing to beyond the floor.
 #
 # Nothing is wrong with the arithmetic; the form of the law is.
-# It misses the trainings by more than chance does, which moved the repeated one by a few hundredths, and it misses them in a pattern: the larger models fall faster than the law at first, while grammar and spelling are learned, and slower at the end, where, as the heaps above suggest, recalls are what is left.
+# It misses the trainings by no more than another seed moves them, but it misses them in a pattern, the points of the larger models against their curves on the left: below them in the middle, while grammar and spelling are learned, and above them at the end, where, as the heaps above suggest, recalls are what is left.
 # A power law that is fitted while one thing is learned does not know of the next.
 #
 # Within the range that was measured the law is of use, say to choose between two sizes.
