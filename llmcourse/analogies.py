@@ -153,7 +153,7 @@ class AnalogyScore:
     right: Float[Tensor, "word"]  # the best answer is right
     kind: Float[Tensor, "word"]  # it is a partner of some word of the relation
     nearest: Float[Tensor, "word"]  # what lies nearest to c, with no arithmetic, is
-    chance: Float[Tensor, "word"]  # a guess among all partners but b is
+    chance: Float[Tensor, "word"]  # a guess among the partners not given is
     copied: Float[Tensor, "word"]  # the best answer is b or c, if they may be given
 
 
@@ -195,8 +195,14 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
     copied = (sums.argmax(dim=1)[:, None] == given[:, 1:]).any(dim=1)  # b or c
     kind = frozenset[str]().union(*known.values())
     outcomes = [
-        (answer in right, answer in kind, neighbour in right, float(len(right)), same)
-        for (*_, right), answer, neighbour, same in zip(
+        (
+            answer in right,
+            answer in kind,
+            neighbour in right,
+            len(right) / len(kind.difference(words)),
+            same,
+        )
+        for (*words, right), answer, neighbour, same in zip(
             asked, answers, neighbours, copied.tolist(), strict=True
         )
     ]
@@ -204,7 +210,6 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
     for (*_, c_word, _), outcome in zip(asked, outcomes, strict=True):
         by_word[c_word].append(outcome)
     means = torch.stack([torch.tensor(held).mean(dim=0) for held in by_word.values()])
-    means[:, 3] /= len(kind) - 1  # a guess among all partners but b
     return AnalogyScore(len(asked), *means.unbind(dim=1))
 
 

@@ -129,7 +129,7 @@ class WordVectors:
         """Return the vectors of some words, in their order.
 
         Raises:
-            ValueError: If a word is unknown.
+            ValueError: If a word is unknown, or comes twice.
         """
         chosen = list(words)
         return WordVectors(chosen, self.vectors[[self._id(word) for word in chosen]])

@@ -291,7 +291,7 @@ class Transformer(nn.Module):
             n_layers=self.config.n_layers,
             batch_size=batch_size,
             n_kv_heads=self.config.n_kv_heads,
-            capacity=capacity or self.config.context_length,
+            capacity=self.config.context_length if capacity is None else capacity,
             d_head=self.config.d_head,
             dtype=self.embedding.weight.dtype,
             device=self.embedding.weight.device,

@@ -49,7 +49,7 @@ from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
 from llmcourse.reward_scores import text_reward
 from llmcourse.text_loss import document_prices
 from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer
+from llmcourse.transformer import Transformer, TransformerConfig
 from llmcourse.widgets import SamplingExplorer
 from llmcourse.windows import Windows
 
@@ -58,14 +58,14 @@ plotting.use_course_style()
 # %% [markdown]
 # ## The problem
 #
-# A transformer with random weights is already a complete language model: it takes tokens and gives a probability to every token that could come next.
-# Here is one, with a tokenizer that knows bytes only, asked to go on with a sentence.
-# What it writes hangs on the last digit of the arithmetic, so the test of this page lets that output differ from machine to machine.
+# A transformer with random weights is already a complete language model: it takes {term}`token`s, pieces of text, and gives a probability to every token that could come next.
+# Here is one, asked to go on with a sentence; its pieces are single bytes, 256 of them, and a mark between texts.
+# What it writes hangs on the last digit of the arithmetic, so yours may differ.
 
 # %% tags=["nbval-ignore-output"]
 bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])
 newborn = Transformer(
-    type(SMALL.model)(vocab_size=257), torch.Generator().manual_seed(0)
+    TransformerConfig(vocab_size=257), torch.Generator().manual_seed(0)
 )
 start = "Once upon a time there was a "
 noise = write(newborn, bytes_only, start, max_new_tokens=40)
@@ -118,12 +118,12 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # |---|---|---|---|
 # | $x_1, \dots, x_T$ | the tokens of a text, as numbers | $T$ | `ids` |
 # | $x_2, \dots, x_{T+1}$ | at every place, the token that comes next | $T$ | `targets` |
-# | $p_\theta$ | the model's probabilities, softmax of its scores | $T \times V$ | `logits.softmax(-1)` |
+# | $p_\theta$ | the model's probabilities: its scores for the $V$ tokens, made positive and divided by their sum (softmax) | $T \times V$ | `logits.softmax(-1)` |
 # | $\mathcal{L}$ | mean price of what came, in nats per token | one number | `loss` |
-# | $H$ | entropy of the source: the floor | one number | `floor` |
+# | $H$ | entropy of the source, in nats per token: the floor | one number | `floor` |
 #
 # For text from the web nobody knows $H$.
-# In this book we do: the stories come from a grammar, so the probability of every story is known exactly, and with it the floor.
+# In this book we do: the stories come from a grammar, a set of rules that says what can follow what and how often, so the probability of every story is known exactly, and with it the floor.
 #
 # The life of a model has six stages.
 # Each takes what the stage before it made.
@@ -173,7 +173,9 @@ tokenizer = BPETokenizer.train(
     vocab_size=SMALL.model.vocab_size,
     special_tokens=["<|endoftext|>"],
 )
-print(tokenizer.tokens(documents[0].text[:70]))
+sentence = documents[0].text.partition(".")[0]
+print(tokenizer.tokens(sentence))
+print(f"{tokenizer.vocab_size:,} tokens in the vocabulary")
 
 # %% [markdown]
 # Most words of this small world have become one piece.
@@ -190,6 +192,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small {term}`transformer` of the kind that today's large ones are.
+# Its weights are random but for one thing, which makes a minute go further: its last layer begins by handing on what it reads, see {doc}`pretraining`.
 
 # %%
 config = SMALL.model
@@ -205,7 +208,7 @@ held_out = splits["validation"][:100]
 untrained_loss = document_loss(model, tokenizer, held_out)
 log_vocab = torch.tensor(config.vocab_size).log().item()
 assert abs(untrained_loss - log_vocab) < 0.2
-print(f"log V = {log_vocab:.2f} nats/token")
+print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/token")
 
 # %% [markdown]
 # One step of learning takes a batch of windows (stretches of the text; in this page's training, one story per step), asks the model at every place for the next token, and moves all weights a little in the direction that makes the true ones likelier.
@@ -252,7 +255,7 @@ torch.testing.assert_close(torch.tensor(mine), twin_prices)
 # *Predict*: the loss starts at $\ln V$.
 # After less than a minute of learning, on one processor core, how much of the way to the floor will be done: a quarter, half, nearly all?
 #
-# First the floor, estimated by the exact price of a hundred held-out stories, and, on all held-out text, two simple models: one that knows only how frequent each token is, and one that also knows the token before.
+# First the floor, estimated by the exact price of a hundred held-out stories, and, on all held-out text, two simple models: one that knows only how frequent each token is (unigram), and one that also knows the token before (bigram).
 
 # %%
 prices = [-tales.log_prob(document.text) for document in held_out]  # nats, exact
@@ -263,6 +266,8 @@ baselines = {
     for name, n in (("unigram", 1), ("bigram", 2))
 }
 assert floor < baselines["bigram"] < baselines["unigram"] < log_vocab
+for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
+    print(f"{name:7} {level:.2f} nats/token")
 
 # %% [markdown]
 # Now the training, the longest cell of this page.
@@ -294,7 +299,7 @@ _ = ax.set(ylim=(0, log_vocab * 1.08))
 
 # %% [markdown]
 # More than four fifths of the way are done, and the last fifth is the hard one: the loss is still well above the floor.
-# The first few steps teach which tokens are frequent, the next which pairs are; the long rest is what only a model with a memory of the text can learn.
+# In the first fiftieth it learns which tokens are frequent, in the first fifth which pairs are; the long rest is what only a model with a memory of the text can learn.
 # The two curves run together because the training takes less than one pass: every training window, too, is priced before the model has learned from it.
 #
 # What does it write now?
