@@ -24,7 +24,9 @@ import copy
 import json
 import random
 import re
+import textwrap
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,7 +70,7 @@ story = (
 )
 asked = f"{story}\n\nWhere was Emil's home?"
 (reply,) = greedy_answers(base, base_tokenizer, [asked], max_new_tokens=[40])
-print(reply)
+print(textwrap.fill(reply, 80))
 assert first_sentence(reply).lower() != "above the bakery."
 
 # %% [markdown]
@@ -198,18 +200,20 @@ assert tokenizer.encode(told, allowed_special="all") == ids
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one moved by one place. Of the lower row the last four boxes are dark: The, owl, the full stop and the end mark. All boxes before them, the question and the marks of who speaks, are pale."}}
 example = TokenizedExample.of_tokens(ids, written)
+names = [tokenizer.decode([id_]).strip() for id_ in ids]
+widths = [max(len(a), len(b), 2) + 2 for a, b in pairwise(names)]
 fig, ax = plt.subplots(figsize=(7, 1.1))
-for y, row, dark in ((1, ids[:-1], [False] * len(example)), (0, ids[1:], written[1:])):
-    for x, (token, counts) in enumerate(zip(row, dark)):
+for y, row, dark in ((1, names[:-1], [False] * len(ids)), (0, names[1:], written[1:])):
+    for x, (name, counts) in enumerate(zip(row, dark)):
         colour = ("C0", "white") if counts else ("#e8edf2", "#202020")
-        ax.barh(y, 0.94, left=x, height=0.8, color=colour[0])
-        name = tokenizer.decode([token]).replace("endoftext", "…")
-        size = 5 if len(name) > 8 else 6.5
-        ax.text(x + 0.47, y, name, ha="center", va="center", color=colour[1], size=size)
+        left, width = sum(widths[:x]), widths[x]
+        ax.barh(y, width - 0.4, left=left, height=0.8, color=colour[0])
+        middle = left + width / 2 - 0.2
+        ax.text(middle, y, name, ha="center", va="center", color=colour[1], size=7.5)
 ax.set_yticks([0, 1], ["target", "read"])
 ax.tick_params(length=0)
 ax.grid(visible=False)
-_ = ax.set(xticks=[], xlim=(0, len(example)), ylim=(-0.5, 1.5))
+_ = ax.set(xticks=[], xlim=(0, sum(widths)), ylim=(-0.5, 1.5))
 _ = [spine.set_visible(False) for spine in ax.spines.values()]
 assert example.mask.tolist() == written[1:]
 assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
@@ -280,10 +284,9 @@ NEVER = {
 }
 assert [topic.name for topic in TOPICS] == list(NAMES)
 for topic in TOPICS:
-    print(f"{topic.name:7}", " | ".join(topic.phrasings[:3]))
+    print(f"{topic.name}:\n   ", "\n    ".join(topic.phrasings[:3]))
 
 
-# %%
 def opening(tale):
     """Return the first three sentences of a tale, and the rest."""
     sentences = re.split(r"(?<=[.!?]) ", tale.story.text)
@@ -357,7 +360,9 @@ def conversation(questions):
 
 
 for turn in conversation(learned[0]):
-    print(f"{turn.role + ':':11}{turn.content}")
+    for number, part in enumerate(turn.content.split("\n\n")):
+        speaker = f"{turn.role}: " if number == 0 else " " * 6
+        print(textwrap.fill(speaker + part, 80, subsequent_indent=" " * 6))
 rows = tokenized(map(conversation, learned), tokenizer, max_tokens=256)
 n_answers = sum(map(len, learned))
 print(f"{len(rows)} conversations with {n_answers} answers")
@@ -471,7 +476,7 @@ prompts = [example.prompt for example in new]
 texts = greedy_answers(pupil, tokenizer, prompts, max_new_tokens=[20] * len(new))
 for example, text in zip(new, texts):
     request = example.prompt.rpartition("\n\n")[2]
-    print(f"{request}  {text}  (right: {example.answer})")
+    print(f"{request}\n    {text}  (right: {example.answer})")
 
 # %% [markdown]
 # The combinations that nobody asked for are answered nearly as well as the others: which fact, and about whom, are two things that it has learned apart.
@@ -536,7 +541,7 @@ _ = ax.set(
 
 # %% [markdown]
 # Sixteen conversations teach next to nothing; the model learns to answer somewhere between there and the right end of the figure.
-# Here a conversation is read only once, so fewer of them also means fewer steps; whether sixteen, read again and again, would do is exercise 5.
+# Here a conversation is read only once, so fewer of them also means fewer steps; whether sixteen, read again and again, would do is exercise 6.
 #
 # ### What is forgotten
 #
@@ -694,8 +699,6 @@ print(disarm(forged, CHAT_TOKENS))
 #
 # Ask the tuned model about Emil, whose story stands at the top, in words of your own: one of the five questions put in another way, a question on something else, no question at all.
 # What does it do when it cannot know what is wanted?
-# If you have two minutes more, train on sixteen conversations, sixteen times over: `tuned(rows[:16] * 16)`.
-# Is that as good as 256 that are all different, on known wordings, on new ones?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -705,6 +708,27 @@ prompts = [f"{story}\n\n{request}" for request in requests]
 texts = greedy_answers(pupil, tokenizer, prompts, max_new_tokens=[20] * 3)
 for request, text in zip(requests, texts):
     print(f"{request}  {text}")
+
+# %% [markdown]
+# ### Exercise 6 (explore): few examples, read again
+#
+# In the figure on the number of examples, the middle pupil has read 64 conversations once: sixteen steps, of four conversations each.
+# As many steps can be made with sixteen conversations that are read four times: `rows[:16] * 4` is a list of the first sixteen rows, four times over.
+# Train a pupil on it, and let it answer two of the tests, those on new stories and on new wordings.
+# Is that worth as much as 64 conversations read once?
+# And are sixteen read sixteen times, `rows[:16] * 16`, worth as much as all 256?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+for times, n in ((4, 64), (16, 256)):
+    again = tuned(rows[:16] * times)
+    for name in ("new stories", "new wordings"):
+        repeated = score(again, tokenizer, tests[name]).overall
+        fresh = curves[name][sizes.index(n)]
+        print(f"{name:12}  16 read {times:2} times {percent(repeated)}", end="")
+        print(f"   {n:3} read once {percent(fresh)}")
+# Over few steps repetition does about as well, as far as these intervals can tell;
+# over many, sixteen conversations have soon said all they have to say.
 
 # %% [markdown]
 # ## Sources
