@@ -22,6 +22,7 @@
 # %%
 import math
 import random
+import textwrap
 from collections import Counter
 from functools import partial
 from itertools import takewhile
@@ -74,10 +75,13 @@ assert n_tokens > 10 * window
 
 # %% [markdown]
 # The book does not fit.
-# The program refuses it, as the last line below says, and a program that did not would have to leave something out.
+# The program refuses it, and one that did not would have to leave something out.
 
-# %% tags=["raises-exception"]
-greedy_answers(model, tokenizer, [f"{book.text}\n\nWho is the hero?"])
+# %%
+try:
+    greedy_answers(model, tokenizer, [f"{book.text}\n\nWho is the hero?"])
+except ValueError as error:
+    print("refused:", error)
 
 # %% [markdown]
 # From the grammar we know what can be asked about each tale, and every right answer.
@@ -95,15 +99,19 @@ def beginning(n):
 
 question = next(q for q in asked if q.topic == "family" and q.tale > 5)
 cut_off = beginning(window - ROOM - len(tokenizer.encode(question.text)))
-for text in (cut_off, "", tales[question.tale]):
+read = {"the beginning": cut_off, "no text": "", "the right tale": tales[question.tale]}
+marks = []
+print(question.text)
+for name, text in read.items():
     prompt = f"{text}\n\n{question.text}".strip()
     (said,) = greedy_answers(model, tokenizer, [prompt], max_new_tokens=[24])
-    print(f"{len(tokenizer.encode(text)):4} tokens, then {question.text!r}: {said}")
-print("right:", question.accepted[0])
-assert question.is_right(said)
+    marks.append("right" if question.is_right(said) else "wrong")
+    print(textwrap.fill(f"{name}: {said} ({marks[-1]})", 80, subsequent_indent="    "))
+assert marks == ["wrong", "wrong", "right"]
 
 # %% [markdown]
 # With the right page before it, the model answers; without, it says something all the same: what stands on another page, or what it makes up.
+# The cell asserts that of the three answers only the last is right.
 # So the work is to bring the right page before the question.
 
 # %% [markdown]
@@ -241,13 +249,13 @@ def summarise(texts):
 
 reduced = map_reduce(tales, summarise, fits)
 refined = refine(tales, summarise, lambda old, new: summarise([f"{old}\n\n{new}"])[0])
-print("tale 0:", reduced.summaries[0][0])
-print("rounds:", [len(level) for level in reduced.levels])
-print("map-reduce, the end:", reduced.text)
-print("refine, the end:", refined[-1])
+ends = {"map-reduce, the end": reduced.text, "refine, the end": refined[-1]}
+print("texts in each round:", [len(level) for level in reduced.levels])
+for name, text in {"tale 0": reduced.summaries[0][0], **ends}.items():
+    print(textwrap.fill(f"{name}: {text}", 80, subsequent_indent="    "))
 
 # %% [markdown]
-# One tale in one sentence, that is something the model has learned, and the first line shows how well.
+# One tale in one sentence, that is something the model has learned, and the line of tale 0 shows how well.
 # A summary of summaries is something else: nobody has shown it one, and what comes of it is a sentence or the beginning of a tale, about somebody.
 # With the grammar's facts we can count what is left after each round: the heroes, and of the sixty questions those whose answer stands in the summary that its tale went into.
 
@@ -366,20 +374,21 @@ _ = ax.set(
 #
 # Words must match to the letter.
 # Vectors need not, if they have learned what goes together.
-# The next cells search pieces of the book of up to 48 tokens: by words, by the mean of the model's last hidden states, and by sums of its token vectors in which rare tokens weigh more.
+# The next cells search pieces of up to 48 tokens: by words, by the mean of the model's last hidden states, and by sums of its token vectors in which rare tokens weigh more.
+# The book is another one, with another seed: the training to come was tuned with an eye on the book above, so that one could no longer judge it fairly.
 # Of the questions, those count whose answer stands in a single piece.
 
 # %%
+unseen = draw_book(40, seed=99)
 short = partial(sentence_chunks, tokenizer=tokenizer, size=48)
-pieces = passages([Document(book.text)], short)
-texts = [piece.text for piece in pieces]
-wanted = [right_passages(book, q, pieces) for q in every]
-every, wanted = zip(*[(q, w) for q, w in zip(every, wanted) if w])
+pieces = passages([Document(unseen.text)], short)
+pairs = ((q, right_passages(unseen, q, pieces)) for q in book_questions(unseen, 99))
+every, wanted = zip(*[(q, found) for q, found in pairs if found])
 
 
-def report(name, rankings):
-    first = sum(hit_at_k(r, w, 1) for r, w in zip(rankings, wanted)) / len(wanted)
-    mean = sum(map(reciprocal_rank, rankings, wanted)) / len(wanted)
+def report(name, ranked):
+    first = sum(hit_at_k(r, w, 1) for r, w in zip(ranked, wanted)) / len(wanted)
+    mean = sum(map(reciprocal_rank, ranked, wanted)) / len(wanted)
     print(f"{name:22} recall@1 {first:4.0%}   MRR {mean:.2f}")
     return first
 
@@ -393,6 +402,7 @@ print(f"{len(pieces)} pieces, {len(every)} questions")
 
 
 # %% tags=["nbval-ignore-output"]
+texts = [piece.text for piece in pieces]
 hidden = mean_hidden_states(model, tokenizer, [*texts, *(q.text for q in every)])
 cosines = similarities(hidden[len(texts) :], hidden[: len(texts)])
 by_state = cosines.argsort(dim=1, descending=True).tolist()
@@ -405,7 +415,7 @@ assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 # %% [markdown]
 # A model's own vectors are not made for this: they tell what comes next, and a question and its answer are not followed by the same things.
 # To be near each other, questions and passages have to be *trained* to be {cite:p}`karpukhin2020`.
-# For that we need questions whose passages are known, and the grammar writes as many as we like, about another book.
+# For that we need questions whose passages are known, and the grammar writes as many as we like, about twelve books more.
 #
 # In a batch of 128 questions each must find its own passage among those of all, and the loss is the cross-entropy of that choice.
 # What is trained are two tables of token vectors, one for questions and one for passages; both begin with the model's embedding.
@@ -432,13 +442,13 @@ print(f"loss {losses[0]:.1f} → {sum(losses[-20:]) / 20:.1f} nats per question"
 firsts["trained"] = report("trained vectors", rankings("dense", encoder))
 firsts["both"] = report("words and vectors", rankings("both", encoder))
 assert firsts["trained"] > 1.4 * firsts["words"]
-assert firsts["both"] > firsts["words"]
+assert firsts["words"] < firsts["both"] < firsts["trained"]
 
 # %% [markdown]
 # From worse than words to far better, with one short training and without a word of grammar: the tables have learned which words of a question go with which words of a passage.
 # *Words and vectors* together fuses the two rankings, by the sum of $1/(60 + \text{rank})$ {cite:p}`cormack2009`.
 # The last line is what that gives here: far more than words alone, and at the first place less than the trained vectors by themselves; where each finds what the other misses, fusion is better than both.
-# And beware of what the numbers do not say: the number of books, the batch and the learning rate were chosen with an eye on this very book, so another book would be the fairer judge; and questions in the book are of the kinds that were trained on.
+# And beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those that were trained on.
 # On another kind of text this encoder is worth nothing, and BM25 is what it always was.
 #
 # ### When retrieval hurts
@@ -456,10 +466,8 @@ right["wrong alone"] = n_right(wrong)
 for name in ("the right tale", "right, then wrong", "wrong, then right", "wrong alone"):
     print(f"{name:18} {right[name]:2} of {len(asked)}")
 assert right["wrong alone"] < right["the right tale"] / 3
-assert (
-    min(right["right, then wrong"], right["wrong, then right"])
-    < right["the right tale"]
-)
+assert right["right, then wrong"] <= right["the right tale"] - 5
+assert right["wrong, then right"] <= right["right, then wrong"] - 10
 
 # %% [markdown]
 # More is not better.
@@ -471,23 +479,33 @@ assert (
 # ### Answers with sources
 #
 # What can be done about it is to show what was read.
-# The next cell cites, for four answers, the line of the passage that has most of the answer's words; where no passage has any of them, the answer is from nowhere.
+# The next cell answers the sixty questions from the page that was found, and shows the first three answers and the first wrong one.
+# Below each it cites the line of the page that has most of the answer's words, of which a word counts the more, the fewer lines have it; where no line has any of them, the answer is from nowhere.
 
 # %% tags=["nbval-ignore-output"]
 by_line = Document(book.text.replace(". ", ".\n"), name="book.txt")
 reader = Retriever(
     passages([by_line], partial(recursive_chunks, tokenizer=tokenizer, size=288))
 )
-for q in asked[:4]:
-    prompt = prompt_with(q.text, reader.search(q.text, 1), tokenizer, window - ROOM)
-    (said,) = greedy_answers(model, tokenizer, [prompt.text], max_new_tokens=[24])
-    backing = [line_with(said, p) for p in sources_of(said, prompt.used)]
+prompts = [
+    prompt_with(q.text, reader.search(q.text, 1), tokenizer, window - ROOM)
+    for q in asked
+]
+texts, most = [prompt.text for prompt in prompts], [24] * len(asked)
+answers = greedy_answers(model, tokenizer, texts, max_new_tokens=most)
+marks = ["right" if q.is_right(said) else "wrong" for q, said in zip(asked, answers)]
+for n in (0, 1, 2, marks.index("wrong")):
+    backing = [
+        line_with(answers[n], p) for p in sources_of(answers[n], prompts[n].used)
+    ]
     cited = f"{backing[0].place}: {backing[0].text}" if backing else "no source"
-    print(f"{q.text} {said}\n    {cited}")
+    print(f"{asked[n].text} {answers[n]} ({marks[n]})")
+    print(textwrap.fill(cited, 76, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
 # That a passage has the words does not make the answer right, but it can be checked in a moment.
-# Where the line says what the answer says, all is well; where it shares no more with it than the hero's name, the answer has no backing, and is best distrusted.
+# Where the line says what the answer says, all is well.
+# Where it shares no more with it than a name or a person, one has to read on around that line: the answer may be right all the same, and if nothing there says so, as with the wrong answer here, it is best distrusted.
 # On your own files the same is `llmcourse ask --docs FOLDER "question"`, and with `--passages-only` it is a search, without a model that answers: for texts that are no tales that is the honest use of it.
 #
 # ### A real text
@@ -619,8 +637,10 @@ checks.fuse(fuse)
 # %% [markdown]
 # ### Exercise 3 (derive): what map-reduce costs
 #
-# A book has $n$ pieces, and $g$ summaries fit together into one call.
-# How many calls of the model does a map-reduce summary take, until one text is left?
+# A book has $n$ pieces, and each is summarised by a call of the model.
+# Then the summaries are put together in groups of $g$ (the last group may be smaller), each group is summarised by a call, and so on, until one summary is left.
+# With $n = 5$ and $g = 2$ these are $5 + 3 + 2 + 1 = 11$ calls; a single piece takes one.
+# How many are there for any $n$ and $g$?
 # To which multiple of $n$ does that come near for large $n$?
 #
 # ```python
@@ -633,14 +653,12 @@ checks.fuse(fuse)
 
 # %% tags=["hide-cell", "solution"]
 def n_calls(n, g):
-    # n + n/g + n/g² + … comes near n · g / (g - 1)
-    return n if n == 1 else n + n_calls_after(math.ceil(n / g), g)
+    # The n summaries of this round are ceil(n / g) texts for the next one.
+    return n if n == 1 else n + n_calls(math.ceil(n / g), g)
 
 
-def n_calls_after(n, g):
-    return n if n == 1 else n + n_calls_after(math.ceil(n / g), g)
-
-
+# n + n/g + n/g² + … comes near n · g / (g - 1)
+print(f"{n_calls(10**6, 4) / 10**6:.2f} calls for each piece; 4 / 3 = {4 / 3:.2f}")
 checks.n_calls(n_calls)
 
 # %% [markdown]
