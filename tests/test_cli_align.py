@@ -94,7 +94,10 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
 def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
     for number, (args, message) in enumerate(
         [
-            (["--preset=huge"], "preset must be one of aligned-llm, tiny, got 'huge'"),
+            (
+                ["--preset=huge"],
+                "preset must be one of aligned-llm, study, tiny, got 'huge'",
+            ),
             ([*FAST, "--method=best"], "method must be one of ppo, grpo, dpo, got 'be"),
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
             (

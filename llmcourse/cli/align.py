@@ -24,7 +24,9 @@ from llmcourse.training_log import JSONLinesLog, Record
 @app.command()
 def align(
     method: Annotated[str, typer.Option(help="ppo, dpo or grpo.")] = "grpo",
-    preset: Annotated[str, typer.Option(help="aligned-llm or tiny.")] = "aligned-llm",
+    preset: Annotated[
+        str, typer.Option(help="aligned-llm, study or tiny.")
+    ] = "aligned-llm",
     model: Annotated[
         str | None, typer.Option(help="The policy: a folder or a name; instruct-llm.")
     ] = None,
