@@ -10,10 +10,10 @@ questions whose answer stands in what was read.
 
     pieces of        1 passage          2 passages         3 passages
     tokens         right  found       right  found       right  found
-    160              139    194          152    220          137    229
-    208              181    235          122    240          116    240
-    256              184    234          121    240          117    240
-    320              173    234          115    238          110    238
+    160              153    194          192    220          178    229
+    208              219    235          161    240          157    240
+    256              218    234          151    240          150    240
+    320              204    234          141    238          138    238
 
 A tale has 180 tokens. More is read with more passages, and more is found, but the
 model has learned from single tales: another one beside the right one costs more
