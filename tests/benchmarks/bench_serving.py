@@ -28,23 +28,21 @@ Python 3.11, torch 2.13, transformers 5.24, uvicorn 0.54:
 
     memory in MiB: 400 at the start
     tokens per second       clock  ratio  processor  ratio    p50    p95    p99
-      transformers            274   1.00        277   1.00
-      service, callers  1     177   0.65        199   0.72   0.23   0.71   0.82
-      service, callers  4     545   1.99        560   2.02   0.17   0.73   0.85
-      service, callers 16    1063   3.89       1110   4.01   0.52   1.43   1.46
-      service, callers 64     378   1.38       1030   3.72   4.28  20.91  21.05
+      transformers            625   1.00        634   1.00
+      service, callers  1     350   0.56        358   0.56   0.08   0.28   0.30
+      service, callers  4     896   1.43        932   1.47   0.09   0.44   0.45
+      service, callers 16    1529   2.45       1615   2.55   0.39   1.00   1.03
+      service, callers 64    1540   2.47       1635   2.58   1.85   2.78   2.81
     soak, memory in MiB: 427 before
-      431 after 600 requests
-      432 after 1200 requests
-      432 after 1800 requests
-      432 after 2400 requests
+      432 after 600 requests
+      433 after 1200 requests
+      433 after 1800 requests
+      433 after 2400 requests
       1000 × 200, 300 × 400, 100 × 404, 100 × 413, 600 × stream, 300 × vanished
 
-During the row of 64 callers other work took the core two thirds of the time: its clock,
-and its waiting, say nothing, its processor time does. From 16 callers on the slots are
-full, throughput stays and only waiting grows. A caller who is alone gets less than from
-`generate`: so that an answer is the same to the last bit whoever else is there, each
-step computes 16 rows, and 15 of them are for nobody.
+From 16 callers on the slots are full, throughput stays and only waiting grows. A caller
+who is alone gets less than from `generate`: so that an answer is the same to the last
+bit whoever else is there, each step computes 16 rows, and 15 of them are for nobody.
 """
 
 import asyncio
