@@ -63,7 +63,7 @@ BASE_LLM = PipelineConfig(
     ),
     copying_start=True,
 )
-"""The model that the rest of the course stands on: forty minutes on one core."""
+"""The model that the rest of the course stands on: half an hour on one core."""
 
 TINY = PipelineConfig(
     n_stories=300,

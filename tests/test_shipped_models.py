@@ -10,7 +10,11 @@ import pytest
 from safetensors import safe_open
 
 from llmcourse import pretrained, tales
+from llmcourse.align_evaluation import judge
+from llmcourse.align_prompts import make_prompts
 from llmcourse.pretrained import load_pretrained, shipped_models
+from llmcourse.reward_files import load_reward_model
+from llmcourse.reward_scores import text_reward
 from llmcourse.text_loss import document_prices
 
 MODELS = pytest.mark.parametrize("name", shipped_models())
@@ -72,3 +76,20 @@ def test_the_base_model_is_as_good_as_its_card_says():
     excess = mean(p + s.log_prob for p, s in zip(prices, stories, strict=True))
     deviation = error * math.sqrt(n)  # of one story
     assert abs(excess - value) <= 6 * deviation * math.sqrt(1 / 30 + 1 / n)
+
+
+@pytest.mark.skipif("aligned-llm" not in shipped_models(), reason="is not shipped")
+def test_the_aligned_model_earns_more_of_what_it_was_trained_by():
+    """48 orders, with the same luck before and after. The mean gain of the learned
+    reward is compared with nothing, and what is wanted must not have been lost.
+    """
+    start, tokenizer = load_pretrained("instruct-llm")
+    made, _ = load_pretrained("aligned-llm")
+    model, _ = load_reward_model("reward-model")
+    orders = make_prompts(48, 31_337, tokenizer)
+    proxy = text_reward(model, tokenizer, chat=True)
+    before, after = (
+        judge(policy, start, tokenizer, orders, proxy, 260) for policy in (start, made)
+    )
+    assert (after.proxy - before.proxy).mean() > 0.1
+    assert (after.gold - before.gold).mean() > -0.5

@@ -360,7 +360,7 @@ print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2
 
 # %% [markdown]
-# `instruct-llm`, which comes with the package, has had an hour of the same, of ten kinds.
+# `instruct-llm`, which comes with the package, has had eighty minutes of the same, of ten kinds.
 # From here on the same three requests go to every model: a question whose answer the story repeats, one whose answer it names once, and an order.
 
 # %% tags=["nbval-ignore-output"]
@@ -454,6 +454,7 @@ assert gains.mean() > 0
 
 # %% tags=["nbval-ignore-output"]
 answers["half a minute of preferences"] = said(policy, base_tokenizer)
+answers["aligned-llm"] = said(*load_pretrained("aligned-llm"))
 for number, request in enumerate(requests):
     print(request.rpartition("\n\n")[2])
     for stage, texts in answers.items():
@@ -463,7 +464,7 @@ for number, request in enumerate(requests):
 # The base model goes on with the text: behind a question it puts a full stop and is done, and an order it reads as the beginning of a tale.
 # Half a minute of instructions teaches how an answer begins, and neither to find it in the story nor when to stop; `instruct-llm` does both.
 # And preferences alone make nobody answer: they change how the model writes, not what it takes a question for.
-# That is why instructions come first, and preferences after them.
+# That is why instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after an hour of preferences: it answers as before, and more of its stories hold together, as {doc}`rlhf` measures.
 #
 # The sixth stage, a service that many can ask at once, is the last chapter's, {doc}`deployment`; and what lies beyond the model's window is in {doc}`context_window` and {doc}`retrieval`.
 #

@@ -31,10 +31,13 @@ import torch
 from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
-# %% [markdown]
-# The rest comes from the package.
-# %%
 from llmcourse import advantages, checks, plotting, tales
+from llmcourse.align_evaluation import gain_of, judge
+from llmcourse.align_prompts import exam_prompts
+
+# %% [markdown]
+# The rest comes from the package, too.
+# %%
 from llmcourse.gold_reward import gold_reward, reward_parts
 from llmcourse.grpo import GRPOConfig, grpo
 from llmcourse.policy_losses import ppo_policy_loss
@@ -44,10 +47,12 @@ from llmcourse.preferences import agreement_rate, sample_pairs
 from llmcourse.pretrained import load_pretrained
 from llmcourse.prompts import story_prompt
 from llmcourse.reward_evaluation import pair_accuracy
+from llmcourse.reward_files import load_reward_model
 from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
 from llmcourse.reward_scores import text_reward
 from llmcourse.rlhf_curves import Curve, curves_of, fit_gold, plot_against_kl, stored
 from llmcourse.rollouts import sample_rollouts
+from llmcourse.surprise_embedding import surprises
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -525,10 +530,55 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # The last two lines compare GRPO with its penalty and without, by the same reward model and with the same seed: a penalty that is too weak to stop a policy buys nothing.
 # The one of the small experiment was five times as strong.
 #
+# ### A judge that is told what surprised the writer
+#
+# `aligned-llm`, which comes with the package, is made of `instruct-llm` by the same recipe, with orders in place of beginnings.
+# Nearly half of what `instruct-llm` writes to order breaks somewhere: a name that was not asked for, a sentence that goes to pieces.
+# It is a matter of a word or two among two hundred, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
+# But the writer could tell.
+# Where it slipped, it drew a word that it had held unlikely itself; the reward model, which starts as its copy, has that knowledge somewhere in its layers, and nothing asks for it.
+#
+# So `reward-model` gets more than tokens.
+# `SurpriseEmbedding` lets a frozen copy of the writer read along, and adds to the vector of each token two learned vectors, multiplied by two numbers: the token's surprisal $-\ln \pi(y_t \mid x, y_{<t})$, and the entropy of what was expected there, with which to compare.
+# That makes 74 of 100 pairs; the package's script `tests/benchmarks/bench_reward_model.py` trains both.
+#
+# *Predict*: below are forty orders, each carried out by both models with the same luck, and the worst story of `instruct-llm`.
+# Which of its words will have surprised the model that wrote it?
+
+# %% tags=["nbval-ignore-output"]
+shipped, _ = load_reward_model("reward-model")
+writer, words = load_pretrained("instruct-llm")
+aligned, _ = load_pretrained("aligned-llm")
+orders, proxy = exam_prompts(40, words), text_reward(shipped, words, chat=True)
+both = [judge(one, writer, words, orders, proxy, 260) for one in (writer, aligned)]
+before, after = both
+gain, kl = gain_of(before, after), after.kl.mean()
+ends = "{:+.1f} to {:+.1f}".format(*gain.interval)
+print(f"gold {gain.before:.1f} → {gain.after:.1f} points ({ends}), KL {kl:.0f} nats")
+assert after.proxy.mean() > before.proxy.mean()
+alike = [sum(text.startswith("Many years") for text in each.texts) for each in both]
+print(f"begin with “Many years ago”: {alike[0]}, then {alike[1]} of {len(orders)}")
+n = int(before.gold.argmin())
+prompt, story = orders[n].ids, words.encode(before.texts[n])
+nats = surprises(writer, torch.tensor([[*prompt, *story]]))[0, len(prompt) :, 0]
+print(f"\n{fill(before.texts[n], 80)}\n")
+for i in sorted(nats.topk(5).indices.tolist()):
+    print(f"{nats[i]:5.1f} nats {words.decode(story[max(0, i - 3) : i + 1])!r}")
+
+# %% [markdown]
+# Where a story may turn, its writer is surprised by three or four nats; what nobody ordered, or no sentence can have there, surprises it by more.
+# So the reward model need not find the place, it is pointed to it.
+#
+# With this judge GRPO gets further than in any run of the study, in 320 iterations of 64 answers.
+# What is better in one of these stories than in another is above all that it holds together; a reward model that can see this pays for it, and the policy earns it by slipping less often.
+# There is a price, too: the stories have become alike, and nearly all begin with the same words, for a beginning that never fails earns more than a rare one.
+# And they are told to the letter of the order no more often than before, which is worth little to this judge: it pays for a story that holds together, and one order may be traded for an easier one.
+# The card of `aligned-llm`, in its folder, has the numbers of 400 orders, and of instructions of all ten kinds, nine of which were not trained here.
+#
 # ### Honest limits
 #
-# The same recipe on `instruct-llm`, with orders in place of beginnings, did not make a better model: the reward model was right in three of five held-out pairs only, and what is wanted fell where the learned reward rose.
-# No `aligned-llm` ships until that is mended.
+# How long `aligned-llm` was trained was decided by the gold reward, of other orders than its card's: the training ended when it no longer rose, where the learned reward still did.
+# Where gold is people, looking there costs money each time.
 # What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
 # The annotator's errors are independent of each other; those of people have habits, and habits can be learned.
 # The policy is small, and each method was run with one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
@@ -538,7 +588,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 #
 # Comparisons determine differences of rewards, by the model of Bradley and Terry; a reward model is the same with a network in place of a table.
 # PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model and no writing, for a policy implies a reward by what it has made likelier.
-# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down.
+# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; the more the reward model sees, the later.
 # The KL divergence says how far a policy has gone; a penalty on it keeps the policy where the reward model knows what it judges, and costs some of the learned reward.
 # What is measured by the reward that was optimised is no evidence; only a judge that the policy has not been trained on is.
 #
