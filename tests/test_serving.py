@@ -224,21 +224,24 @@ def test_everybody_gets_the_answer_of_a_lone_request():
 
 
 def test_a_caller_who_vanishes_stops_the_writing():
-    with small_service(slow=0.02) as (url, app):
+    with small_service(slow=0.05) as (url, app):
+        batcher, asked = batcher_of(app), []
+        submit = batcher.submit
+        batcher.submit = lambda *new: (asked.extend(new), submit(*new))
         for stream in (True, False):
+            asked.clear()
             with httpx.Client(base_url=url) as http:
                 if stream:
-                    asked = http.build_request(
+                    request = http.build_request(
                         "POST", "/v1/completions", json=LONG | {"stream": True}
                     )
-                    next(http.send(asked, stream=True).iter_lines())
-                    begun = list(batcher_of(app).running.values())
+                    next(http.send(request, stream=True).iter_lines())
                 else:
                     with pytest.raises(httpx.ReadTimeout):
                         http.post("/v1/completions", json=LONG, timeout=0.2)
-                    begun = list(batcher_of(app).running.values())
-            wait_until(lambda: batcher_of(app).idle, seconds=1.0)
-            assert [request.finish for request in begun] == ["cancelled"]
+            wait_until(lambda: asked and asked[0].finish)
+            assert [request.finish for request in asked] == ["cancelled"]
+            wait_until(lambda: batcher.idle)
         assert post(url, prompt="x", max_tokens=2).status_code == 200
 
 
