@@ -15,8 +15,8 @@ and each of the two numbers is multiplied by a learned vector and added to the t
 For the stories of `instruct-llm` that brings ten points of accuracy on held-out pairs,
 64 to 74 of 100; `tests/benchmarks/bench_reward_model.py` measures it.
 
-Source: the idea is ours; Mitchell et al. (2023), "DetectGPT", and Gehrmann et al.
-(2019), "GLTR", tell written from generated text by the same two numbers.
+Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
+probability and the entropy there, to help them tell written from generated text.
 """
 
 import copy
@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmcourse.policy_losses import entropy
 from llmcourse.transformer import Transformer
 
 
@@ -45,10 +46,9 @@ def surprises(
     >>> surprises(Transformer(TINY), torch.tensor([[5, 0, 3]])).shape
     torch.Size([1, 3, 2])
     """
-    log_probs = reader(ids).float().log_softmax(dim=-1)[:, :-1]  # (B, T - 1, V)
-    surprisal = -log_probs.gather(-1, ids[:, 1:, None])
-    entropy = -(log_probs.exp() * log_probs).sum(dim=-1, keepdim=True)
-    both = torch.cat((surprisal, entropy), dim=-1)
+    logits = reader(ids).float()[:, :-1]  # (B, T - 1, V)
+    surprisal = -logits.log_softmax(dim=-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+    both = torch.stack((surprisal, entropy(logits)), dim=-1)
     return nn.functional.pad(both, (0, 0, 1, 0))
 
 

@@ -569,10 +569,10 @@ for i in sorted(nats.topk(5).indices.tolist()):
 # Where a story may turn, its writer is surprised by three or four nats; what nobody ordered, or no sentence can have there, surprises it by more.
 # So the reward model need not find the place, it is pointed to it.
 #
-# With this judge GRPO gets further than in any run of the study, in 320 iterations of 64 answers.
+# With this judge GRPO, in 320 iterations of 64 answers, has a gain at a distance where its runs in the study had lost theirs.
 # What is better in one of these stories than in another is above all that it holds together; a reward model that can see this pays for it, and the policy earns it by slipping less often.
-# There is a price, too: the stories have become alike, and nearly all begin with the same words, for a beginning that never fails earns more than a rare one.
-# And they are told to the letter of the order no more often than before, which is worth little to this judge: it pays for a story that holds together, and one order may be traded for an easier one.
+# There is a price, too: the stories have become alike, and nearly all begin with the same words, perhaps because a beginning that never fails earns more than a rare one.
+# Nor are orders carried out to the letter more often than before, as `llmcourse evaluate --all` counts: of the ten points, what was asked for is worth one.
 # The card of `aligned-llm`, in its folder, has the numbers of 400 orders, and of instructions of all ten kinds, nine of which were not trained here.
 #
 # ### Honest limits
