@@ -15,7 +15,13 @@ from llmcourse.align_model import AlignExam, make_aligned
 from llmcourse.align_recipe import AlignConfig
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_scores
-from llmcourse.cli.running import command_line, n_cores, prepare_folder, stoppable
+from llmcourse.cli.running import (
+    command_line,
+    in_precision,
+    n_cores,
+    prepare_folder,
+    stoppable,
+)
 from llmcourse.dpo import DPOConfig
 from llmcourse.memory import keep_freed_memory
 from llmcourse.training_log import JSONLinesLog, Record
@@ -49,6 +55,10 @@ def align(
     kl_weight: Annotated[
         float | None,
         typer.Option(help="What it costs to leave the start; beta of DPO."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32 or bfloat16; what is fast here."),
     ] = None,
     prompts: Annotated[
         int | None, typer.Option(help="Whose answers are compared.", min=1)
@@ -84,11 +94,12 @@ def align(
     config = align_recipe.preset(preset, method)
     sizes = {"policy": model, "n_prompts": prompts, "agreement": agreement}
     config = replace(config, **_given(sizes), seed=seed)
-    config = _with(config, steps, reward_steps, learning_rate, kl_weight)
+    config = _with(config, steps, reward_steps, learning_rate, kl_weight, precision)
     folder = out_folder or Path(f"run-{preset}")
     words = ["llmcourse", "align", "--method", method, "--preset", preset]
     options: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps}
     options |= {"learning_rate": learning_rate, "kl_weight": kl_weight}
+    options |= {"precision": precision}
     options |= {"model": model, "prompts": prompts, "agreement": agreement}
     options |= {"seed": seed or None, "threads": threads}
     command = command_line([*words, "--out", str(folder)], options)
@@ -116,14 +127,18 @@ def _with(
     reward_steps: int | None,
     learning_rate: float | None,
     kl_weight: float | None,
+    precision: str | None,
 ) -> AlignConfig:
     """Return the recipe with what was asked for instead."""
     if steps is not None:
         config = align_training.with_steps(config, steps)
     cost = "beta" if isinstance(config.training, DPOConfig) else "kl_weight"
     wanted = _given({"learning_rate": learning_rate, cost: kl_weight})
-    reward = replace(config.reward, **_given({"steps": reward_steps}))
+    reward = in_precision(config.reward, precision)
+    reward = replace(reward, **_given({"steps": reward_steps}))
     training = replace(config.training, **wanted)
+    if isinstance(training, DPOConfig):
+        training = in_precision(training, precision)
     return replace(config, reward=reward, training=training)
 
 

@@ -13,7 +13,13 @@ import typer
 from llmcourse import instruct_recipe
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_forgetting, print_scores
-from llmcourse.cli.running import command_line, n_cores, prepare_folder, stoppable
+from llmcourse.cli.running import (
+    command_line,
+    in_precision,
+    n_cores,
+    prepare_folder,
+    stoppable,
+)
 from llmcourse.instruct_card import InstructQuality
 from llmcourse.instruct_model import Exam, make_instruct
 from llmcourse.instruct_recipe import InstructConfig
@@ -45,7 +51,8 @@ def finetune(
     batch_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; the preset's.")
+        str | None,
+        typer.Option(help="float32 or bfloat16; what is fast here."),
     ] = None,
     examples: Annotated[
         int | None, typer.Option(help="Instructions; the preset's.", min=1)
@@ -127,6 +134,7 @@ def _config(
     """Return the preset with what was asked for instead."""
     config = instruct_recipe.preset(preset)
     wanted = {name: value for name, value in training.items() if value is not None}
+    precision = wanted.pop("precision", None)
     sizes = {name: value for name, value in sizes.items() if value is not None}
     own: dict[str, Any] = {
         name: sizes[name] for name in ("base", "rank") if name in sizes
@@ -135,14 +143,15 @@ def _config(
     parts = [] if sources else config.earlier()
     for n, part in enumerate(parts, start=1):
         drawn = part.seed if seed is None else seed + n
-        first = replace(part, **own, seed=drawn, first=first)
+        learning = in_precision(part.finetuning, precision)
+        first = replace(part, **own, seed=drawn, first=first, finetuning=learning)
     return replace(
         config,
         **sizes,
         seed=config.seed if seed is None else seed,
         first=first,
         sources=sources,
-        finetuning=replace(config.finetuning, **wanted),
+        finetuning=replace(in_precision(config.finetuning, precision), **wanted),
     )
 
 

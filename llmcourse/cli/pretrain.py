@@ -21,7 +21,13 @@ from llmcourse.cli.console import (
     out,
 )
 from llmcourse.cli.results import measure, print_loss, print_samples
-from llmcourse.cli.running import command_line, n_cores, prepare_folder, stoppable
+from llmcourse.cli.running import (
+    command_line,
+    in_precision,
+    n_cores,
+    prepare_folder,
+    stoppable,
+)
 from llmcourse.memory import keep_freed_memory
 from llmcourse.model_cards import Making, card
 from llmcourse.pipeline import PipelineConfig
@@ -48,7 +54,8 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; the preset's.")
+        str | None,
+        typer.Option(help="float32 or bfloat16; what is fast here."),
     ] = None,
     vocab_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of tales, weights and order.")] = 0,
@@ -119,11 +126,12 @@ def _config(
     """Return the preset with what was asked for instead."""
     config = recipes.preset(preset)
     wanted = {name: value for name, value in changes.items() if value is not None}
+    training = in_precision(config.pretraining, wanted.pop("precision", None))
     return replace(
         config,
         seed=seed,
         model=replace(config.model, vocab_size=vocab_size or config.model.vocab_size),
-        pretraining=replace(config.pretraining, **wanted),
+        pretraining=replace(training, **wanted),
     )
 
 

@@ -4,13 +4,17 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
 from llmcourse.checkpoints import checkpoint_paths
 from llmcourse.cli.console import say
+from llmcourse.schedule import PretrainingConfig, best_precision
+
+_Config = TypeVar("_Config", bound=PretrainingConfig)
 
 
 def n_cores() -> int:
@@ -18,6 +22,18 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def in_precision(config: _Config, asked: str | None) -> _Config:
+    """Return the config in the precision asked for, or else in one that is no burden.
+
+    What a preset learns in bfloat16 is learned in float32 where the processor could
+    only imitate bfloat16: up to twenty times as fast, to a model that is as good.
+    """
+    precision: Any = asked or config.precision
+    if asked is None and precision == "bfloat16":
+        precision = best_precision()
+    return replace(config, precision=precision)
 
 
 def command_line(words: Sequence[str], options: Mapping[str, Any]) -> str:

@@ -1,0 +1,47 @@
+"""What commands that train share: the precision that they learn in."""
+
+from importlib import import_module
+
+import pytest
+
+from llmcourse import align_recipe
+from llmcourse.cli import running
+from llmcourse.cli.running import in_precision
+from llmcourse.schedule import PretrainingConfig
+
+HERE = ("float32", "bfloat16")  # what a processor may be good at
+
+
+def trainings(command, asked=None):
+    """Return what the commands' largest presets train with, as they would be run."""
+    module = import_module(f"llmcourse.cli.{command}")
+    if command == "pretrain":
+        return [module._config("base-llm", 0, None, {"precision": asked}).pretraining]
+    if command == "finetune":
+        config = module._config("instruct-llm", None, (), {}, {"precision": asked})
+        return [part.finetuning for part in (config, *config.earlier())]
+    config = align_recipe.preset("aligned-llm", "dpo")
+    config = module._with(config, None, None, None, None, asked)
+    return [config.reward, config.training]
+
+
+@pytest.mark.parametrize("here", HERE)
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "align"])
+def test_what_the_processor_lacks_is_not_imitated(monkeypatch, command, here):
+    monkeypatch.setattr(running, "best_precision", lambda: here)
+    assert {config.precision for config in trainings(command)} == {here}
+
+
+@pytest.mark.parametrize("asked", HERE)
+@pytest.mark.parametrize("here", HERE)
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "align"])
+def test_what_is_asked_for_is_done(monkeypatch, command, here, asked):
+    monkeypatch.setattr(running, "best_precision", lambda: here)
+    assert {config.precision for config in trainings(command, asked)} == {asked}
+
+
+@pytest.mark.parametrize("here", HERE)
+def test_a_preset_in_float32_stays_so(monkeypatch, here):
+    monkeypatch.setattr(running, "best_precision", lambda: here)
+    config = PretrainingConfig(steps=7)
+    assert in_precision(config, None) == config
