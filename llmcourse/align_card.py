@@ -13,7 +13,7 @@ from llmcourse.accounting import n_parameters
 from llmcourse.align_evaluation import Gain
 from llmcourse.align_recipe import AlignConfig
 from llmcourse.instruct_card import scores_to_json, share_of
-from llmcourse.instruction_evaluation import Score
+from llmcourse.instruction_evaluation import Forgetting, Score
 from llmcourse.model_cards import table
 from llmcourse.preferences import Pair
 from llmcourse.reward_evaluation import PairAccuracy, ReliabilityBin
@@ -68,6 +68,7 @@ class AlignQuality:
     reward: RewardQuality
     scores_before: Mapping[str, Score] | None = None  # instructions, by split
     scores: Mapping[str, Score] | None = None
+    forgetting: Forgetting | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all numbers."""
@@ -80,6 +81,8 @@ class AlignQuality:
         for name, scores in (("after", self.scores), ("before", self.scores_before)):
             if scores is not None:
                 found |= {f"instructions_{name}": scores_to_json(scores)}
+        if self.forgetting is not None:
+            found["forgetting"] = self.forgetting.to_json()
         return found
 
 
@@ -147,6 +150,14 @@ def aligned_quality(quality: AlignQuality) -> str:
                 f"instructions, {split}",
                 share_of(there.overall) if there else "",
                 share_of(score.overall),
+            )
+        )
+    if (lost := quality.forgetting) is not None:
+        rows.append(
+            (
+                f"loss on {lost.n_stories:,} plain stories, above the floor",
+                f"{lost.before:.4f}",
+                f"{lost.after:.4f} nats/token",
             )
         )
     return (

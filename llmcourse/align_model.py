@@ -25,7 +25,7 @@ from llmcourse.align_training import align, collected, teach
 from llmcourse.answering import has_chat_tokens
 from llmcourse.chat import save_chat_files
 from llmcourse.files import new_file
-from llmcourse.instruction_evaluation import Score, instruction_scores
+from llmcourse.instruction_evaluation import Score, forgetting, instruction_scores
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.pipeline import Progress
 from llmcourse.preference_examples import tokenize_pairs
@@ -57,6 +57,7 @@ class AlignExam:
 
     n_prompts: int = 400  # one answer each
     n_per_kind: int = 30  # instructions of each kind; 0: none
+    n_stories: int = 200  # plain ones, for what is forgotten
     seed: int = TEST_SEED
 
 
@@ -246,4 +247,5 @@ def measure(
         reward=reward,
         scores_before=scores[0] if scores else None,
         scores=scores[1] if scores else None,
+        forgetting=forgetting(start, made, exam.n_stories, exam.seed),
     )

@@ -15,15 +15,15 @@ from llmcourse.align_model import AlignExam, make_aligned, measure_reward
 from llmcourse.align_prompts import exam_prompts
 from llmcourse.align_training import collected
 from llmcourse.answering import has_chat_tokens
-from llmcourse.instruction_evaluation import instruction_scores
+from llmcourse.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.preferences import agreement_rate
 from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.reward_files import load_reward_model
 from llmcourse.reward_scores import text_reward
 from llmcourse.training_log import Evaluation
 
-EXAM = AlignExam(n_prompts=3, n_per_kind=1, seed=5)
-QUICK = AlignExam(n_prompts=2, n_per_kind=0)
+EXAM = AlignExam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
+QUICK = AlignExam(n_prompts=2, n_per_kind=0, n_stories=2)
 COMMAND = "llmcourse align --preset tiny --out run/"
 
 
@@ -95,6 +95,9 @@ def test_quality_is_of_the_weights_in_the_files(made):
         kinds=("who", "list"),
     )
     assert quality.scores == scores
+    assert quality.forgetting == forgetting(
+        (start, tokenizer), (policy, tokenizer), 2, EXAM.seed
+    )
     found = json.loads(json.dumps(quality.to_json()))
     assert {"before", "after", "gold", "reward_model"} < set(found)
 
@@ -102,13 +105,14 @@ def test_quality_is_of_the_weights_in_the_files(made):
 def test_the_cards_say_what_was_measured(made):
     folder, _, quality = made
     text = (folder / "model" / "README.md").read_text(encoding="utf-8")
-    gold, after = quality.gold, quality.after
+    gold, after, lost = quality.gold, quality.after, quality.forgetting
     for found in (
         "# small\n",
         f"| gold reward | {gold.before:.2f} | {gold.after:.2f} of 10 points |",
         f"{gold.in_sd:+.2f} standard deviations of the start |",
         f"| KL from the start | 0 | {after['kl']:.1f} nats per answer |",
         "| instructions, held-out wordings | 0.0 % of 2 (0 % … 66 %) |",
+        f"| {lost.before:.4f} | {lost.after:.4f} nats/token |",
         "| method | GRPO |",
         "| iterations | 2 |",
         "5 orders to write a story, each answered 4 times",

@@ -113,7 +113,9 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
     monkeypatch.setattr(command, "_recipe", lambda: small)
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
-    monkeypatch.setattr(command, "AlignExam", lambda: AlignExam(n_prompts=2))
+    monkeypatch.setattr(
+        command, "AlignExam", lambda: AlignExam(n_prompts=2, n_stories=2)
+    )
     monkeypatch.setattr(align_model, "instruction_scores", command.instruction_scores)
     monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, command.REWARD])
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])

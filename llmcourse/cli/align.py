@@ -14,7 +14,7 @@ from llmcourse.align_card import AlignQuality, RewardQuality
 from llmcourse.align_model import AlignExam, make_aligned
 from llmcourse.align_recipe import AlignConfig
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
-from llmcourse.cli.results import print_scores
+from llmcourse.cli.results import print_forgetting, print_scores
 from llmcourse.cli.running import (
     command_line,
     in_precision,
@@ -210,3 +210,5 @@ def print_gain(quality: AlignQuality) -> None:
     for name, scores in (("before", quality.scores_before), ("after", quality.scores)):
         for split, score in (scores or {}).items():
             print_scores({f"instructions {name}, {split}": score})
+    if quality.forgetting is not None:
+        print_forgetting(quality.forgetting)

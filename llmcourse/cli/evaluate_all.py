@@ -83,7 +83,6 @@ def aligned(name: str, draw: Progress) -> None:
     worth = _worth(REWARD, draw)
     model, _ = load_reward_model(REWARD)
     print_gain(measure_policy(config, start, made, model, worth, exam, draw))
-    print_forgetting(forgetting(start, made, Exam().n_stories, exam.seed))
 
 
 def _recipe() -> AlignConfig:
