@@ -92,7 +92,7 @@ assert max(worth) > min(worth) + 2
 # %% [markdown]
 # ## By hand
 #
-# Three answers, compared four times each: A was preferred to B in three of four comparisons, and B to C in three of four.
+# Three answers: A was preferred to B in three of four comparisons, and B to C in three of four; A and C were never compared.
 # How often will A be preferred to C?
 #
 # The {term}`model of Bradley and Terry <Bradley–Terry model>` gives each answer a reward $r$, and says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
@@ -142,13 +142,15 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # Three ways to go there.
 #
 # *PPO* lets the policy write, and asks for each token how much better than expected it went on from there, the {term}`advantage` $A_t$; a second network, the {term}`critic`, has to know what was expected.
-# Tokens of positive advantage are made likelier, but never by more than a factor of $1 + \varepsilon$ in one go:
+# Tokens of positive advantage are made likelier until they are $1 + \varepsilon$ times as likely as when they were written, and from there on push no further.
+# What a nat of distance costs is subtracted from the reward, token by token:
 #
 # $$\mathcal{L} = -\min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A_t\big), \qquad \rho_t = \frac{\pi(y_t)}{\pi_\text{old}(y_t)}.$$
 #
-# *GRPO* has no critic: the policy answers each prompt several times, and what counts is how far an answer's reward is above the mean of its group, in standard deviations: $A_i = (r_i - \bar r) / s$.
+# *GRPO* has no critic: the policy answers each prompt several times, and what counts is how far an answer's reward is above the mean of its group, in standard deviations: $A_i = (r_i - \bar r) / s$, for all tokens of the answer alike.
+# The distance is part of its loss.
 #
-# *DPO* has no reward model either, and the policy need not write anything.
+# *DPO* has no reward model, and the policy writes nothing while it learns: the pairs are enough.
 # The best policy for the aim above is known: $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
 # Read backwards, each policy is the best one for some reward, $r = \beta \ln(\pi / \pi_\text{ref})$ and a constant that a difference does not see; so put *that* into the loss of the reward model, and train the policy on the pairs at once:
 #
@@ -235,8 +237,7 @@ assert ratio.grad[0].bool().tolist() == [False, True, True, False]
 #
 # For a start, something small, that is learned while you look on.
 # `base-llm` gets the first six words of a tale and writes forty tokens more.
-# Our annotators like *vivid* beginnings: the points are the number of different adjectives in as much of the text as a tale can begin with.
-# What stands behind the first word that no tale could have there earns nothing.
+# Our annotators like *vivid* beginnings: a point for each different adjective, up to the first word that no tale could have there.
 
 # %% tags=["nbval-ignore-output"]
 N_TOKENS = 40
@@ -287,23 +288,21 @@ assert (len(pairs), len(held_out)) == (400, 160)
 # The reward model starts as a copy of `base-llm`, so that it knows the language, and reads each pair once.
 # No model can foresee an annotator's errors, so the best to be had is the annotator's own agreement.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 learned, unseen = (tokenize_pairs(part, tokenizer) for part in (pairs, held_out))
 
 
 def taught(n_pairs):
     """Return a reward model that has read so many pairs, once."""
     model = RewardModel.from_model(base, torch.Generator().manual_seed(0), "mean")
-    steps = n_pairs // 16
     config = RewardConfig(
-        steps=steps, learning_rate=7e-4, warmup_steps=3, eval_interval=steps
+        steps=n_pairs // 16, learning_rate=7e-4, warmup_steps=3, eval_interval=25
     )
     shuffle = torch.Generator().manual_seed(0)
     train_reward_model(model, learned[:n_pairs], unseen[:8], config, shuffle)
     return model.eval()
 
 
-# %% tags=["nbval-ignore-output"]
 reward_models = {n: taught(n) for n in (48, 400)}
 for n, model in reward_models.items():
     found = pair_accuracy(model, unseen)
@@ -312,7 +311,7 @@ for n, model in reward_models.items():
 assert found.rate > 0.55
 
 # %% [markdown]
-# With 48 pairs it hardly knows better than a coin; with 400 it knows something, and not all that could be known.
+# With 48 pairs it knows no better than a coin; with 400 it knows something, and not all that could be known.
 # *Predict*: now the policy is trained to earn what this reward model gives, by GRPO, 22 iterations of 32 answers, and nothing holds it back.
 # What will happen to the reward model's rewards, and what to the points?
 
@@ -356,9 +355,9 @@ assert late(curve.proxy) > curve.proxy[0] + 0.1
 assert late(curve.gold) < usual - 1
 
 # %% [markdown]
-# The reward model is more pleased with every iteration, and the reader is not.
-# At first both rise: the policy chooses sentences that have an adjective in them, and there are some to choose.
-# Then there are no more of these, the learned reward still pays, and the points fall, far below where the policy came from.
+# The reward model is more and more pleased, and the reader is not.
+# At first the points hold, or even seem to rise; a policy can choose sentences that have an adjective in them.
+# Then the learned reward still pays, and the points fall, far below where the policy came from.
 # This is {term}`over-optimisation`, and texts from the end show what was found.
 
 # %% tags=["nbval-ignore-output"]
@@ -374,7 +373,7 @@ for name, texts in (("first", plain), ("last", hacked)):
 # Nobody ever preferred a text like these; nobody was ever shown one.
 # The reward model has learned from beginnings that were nearly all of the right grammar, and what set the chosen apart in them was some adjectives more.
 # What a broken sentence is worth it was never told, so it thinks of it what its few pairs let it think.
-# The words that come again and again need not even be adjectives: in tales, *found* stands before *a lonely spotted kitten*, and to the reward model what goes along with the good is as good as the good.
+# The words that come again and again need not even be adjectives: in tales, *found* stands before *a little white duckling*, and to the reward model what goes along with the good is as good as the good.
 # A policy that is optimised goes to where the reward model is wrong in its favour, for that is where the reward is.
 #
 # ### What the penalty buys
@@ -401,7 +400,7 @@ end = axes[1].get_xlim()[1]
 _ = axes[1].text(end, usual, "start", ha="right", va="bottom", fontsize=8)
 
 # %% [markdown]
-# The penalty costs some of the learned reward, and saves the points: where the reward model has never seen what it judges, the policy does not go, or not so soon.
+# The penalty costs some of the learned reward, and saves the points: the policy ends nearer to where the reward model has seen what it judges.
 # The penalty does not make the reward model any wiser.
 # {cite:t}`gao2023` found that a policy with a penalty gains about as much as one without, at the same distance; the penalty then does what stopping in time would do.
 # One run of each, as here, cannot tell.
@@ -453,12 +452,12 @@ assert min(grpo_tops) > max(ppo_tops)
 assert max(c.gold[-1] for c in frontier["GRPO"]) < 1
 
 # %% [markdown]
-# GRPO gains a point or so within the first five to ten nats, keeps nothing of it beyond twenty, and in the end writes stories that are worth next to nothing; its penalty of 0.02 did not hold it.
+# GRPO gains a point or so within the first six nats, keeps nothing of it beyond twenty, and in the end writes stories that are worth next to nothing; its penalty of 0.02 did not hold it.
 # PPO has gained nothing that could be told from noise: a moment of it is 32 stories, and the means of so few go up and down by themselves.
-# Its penalty has the same weight, but is paid out of the reward, nat by nat, so a policy that goes far pays more than it earns; in GRPO it stands beside advantages that have been divided by their standard deviation, and counts a mean over tokens.
-# The same number is a strong leash in the one and hardly any in the other.
-# DPO was looked at only after every forty steps, by which time it was beyond the best place; two of its three runs stood a little higher there than at the start.
-# So the three differ less in what is best at a given distance than in how fast they run past it, and with settings found for each of them the order might be another.
+# Its penalty has the same weight, but is another: PPO takes it from the reward, and the farther a token has moved, the more it costs; in GRPO's loss, a token that has become likelier is never pulled back harder than by the weight itself, 0.02, where advantages are about 1.
+# DPO, whose $\beta$ is 0.1, was looked at only after every forty steps: how it fared before its first look is not known.
+# So it depends on where one stops: GRPO has the highest tops and the lowest ends.
+# With settings found for each of them the order might be another.
 #
 # ### Over-optimisation
 #
@@ -487,13 +486,14 @@ for name, (c,) in by_pairs.items():
 # %% [markdown]
 # Up, over the top, and down: the shape that {cite:t}`gao2023` found for much larger policies and reward models, with a gold reward that was a model itself.
 # With 5,040 comparisons the top is higher and the fall slower, as there; between 100 and 1,000 no difference can be seen, and one training of each is too little to say more.
-# Nothing in the learned reward tells that the top has been passed: it rises on, highest of all for the reward model that knows least.
+# Nothing in the learned reward tells that the top has been passed: it rises on, or stays.
+# How high is no measure: each reward model has a scale of its own, and the one of 100 pairs has read them sixteen times, the others once or twice.
 #
 # Their law says, with $d = \sqrt{D_\text{KL}}$, that the gold reward is about
 #
 # $$R(d) = R_0 + d\,(\alpha - \beta \ln d),$$
 #
-# where $\alpha$ says how steeply it starts and $\beta$ how soon it turns.
+# where $\alpha$ says how steeply it starts and $\beta$, which is not the $\beta$ of the losses, how soon it turns.
 # It has no floor, and gold rewards do, at zero, where these runs end; so we fit it, by least squares, to the first hundred nats.
 
 
@@ -526,70 +526,91 @@ for name, c in (("0.02", held_back), ("none", free_run)):
 assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 
 # %% [markdown]
-# The law gives the shape to about a quarter of a point; more pairs have made the start steeper, where $\beta$ is much the same for all.
-# The last two lines compare GRPO with its penalty and without, by the same reward model and with the same seed: a penalty that is too weak to stop a policy buys nothing.
+# The law gives the shape to about a quarter of a point; 5,040 pairs have made the start steeper, where $\beta$ is much the same for all.
+# The last two lines compare GRPO with its penalty and without, by the same reward model and with the same seed: a penalty that is too weak to stop a policy does not raise the top.
 # The one of the small experiment was five times as strong.
 #
 # ### A judge that is told what surprised the writer
 #
-# `aligned-llm`, which comes with the package, is made of `instruct-llm` by the same recipe, with orders in place of beginnings.
-# Nearly half of what `instruct-llm` writes to order breaks somewhere: a name that was not asked for, a sentence that goes to pieces.
-# It is a matter of a word or two among two hundred, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
+# `aligned-llm`, which comes with the package, is made of `instruct-llm` in the same way: orders, four answers to each, comparisons, a reward model, GRPO with the penalty 0.02.
+# Nearly half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or whether there was a boy or a girl, or one word is wrong.
+# It is a matter of a word or a few among a hundred and fifty, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
 # But the writer could tell.
 # Where it slipped, it drew a word that it had held unlikely itself; the reward model, which starts as its copy, has that knowledge somewhere in its layers, and nothing asks for it.
 #
 # So `reward-model` gets more than tokens.
 # `SurpriseEmbedding` lets a frozen copy of the writer read along, and adds to the vector of each token two learned vectors, multiplied by two numbers: the token's surprisal $-\ln \pi(y_t \mid x, y_{<t})$, and the entropy of what was expected there, with which to compare.
-# That makes 74 of 100 pairs; the package's script `tests/benchmarks/bench_reward_model.py` trains both.
+# That makes 74 of 100 pairs, and either number is good to three or four; the package's script `tests/benchmarks/bench_reward_model.py` trains both.
+# The idea is this course's; reward models in use read tokens alone.
 #
-# *Predict*: below are forty orders, each carried out by both models with the same luck, and the worst story of `instruct-llm`.
-# Which of its words will have surprised the model that wrote it?
+# What has GRPO made of that?
+# Forty orders are carried out by both models, with the same luck.
 
 # %% tags=["nbval-ignore-output"]
 shipped, _ = load_reward_model("reward-model")
 writer, words = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
 orders, proxy = exam_prompts(40, words), text_reward(shipped, words, chat=True)
+asked = [order.text for order in orders]
 both = [judge(one, writer, words, orders, proxy, 260) for one in (writer, aligned)]
 before, after = both
 gain, kl = gain_of(before, after), after.kl.mean()
 ends = "{:+.1f} to {:+.1f}".format(*gain.interval)
-print(f"gold {gain.before:.1f} → {gain.after:.1f} points ({ends}), KL {kl:.0f} nats")
+print(f"gold {gain.before:.1f} → {gain.after:.1f} points, KL {kl:.0f} nats")
+print(f"gain {gain.gain:+.1f} points (95 %: {ends})")
 assert after.proxy.mean() > before.proxy.mean()
-alike = [sum(text.startswith("Many years") for text in each.texts) for each in both]
-print(f"begin with “Many years ago”: {alike[0]}, then {alike[1]} of {len(orders)}")
-n = int(before.gold.argmin())
-prompt, story = orders[n].ids, words.encode(before.texts[n])
-nats = surprises(writer, torch.tensor([[*prompt, *story]]))[0, len(prompt) :, 0]
-print(f"\n{fill(before.texts[n], 80)}\n")
-for i in sorted(nats.topk(5).indices.tolist()):
-    print(f"{nats[i]:5.1f} nats {words.decode(story[max(0, i - 3) : i + 1])!r}")
+for what, holds in (
+    ("begin with “Many years ago”", lambda _, text: text.startswith("Many years")),
+    ("hold together to the end", lambda *both: reward_parts(*both).coherence == 1),
+):
+    n_before, n_after = (sum(map(holds, asked, each.texts)) for each in both)
+    print(f"{what}: {n_before}, then {n_after} of {len(asked)}")
 
 # %% [markdown]
-# Where a story may turn, its writer is surprised by three or four nats; what nobody ordered, or no sentence can have there, surprises it by more.
-# So the reward model need not find the place, it is pointed to it.
+# Forty stories say that there is a gain, hardly how much; the card of `aligned-llm`, from 400 orders, has +2.8 points (+2.4 to +3.2) at 25 nats, where the policies of the study had lost what they had gained.
+# More was changed than the judge: twice as many comparisons, eight answers to each order in place of four, and four times as many of them in an update; which of these did it was not tried one by one.
+# What is better in one of these stories than in another is above all that it holds together, and more of them do.
 #
-# With this judge GRPO, in 320 iterations of 64 answers, has a gain at a distance where its runs in the study had lost theirs.
-# What is better in one of these stories than in another is above all that it holds together; a reward model that can see this pays for it, and the policy earns it by slipping less often.
-# There is a price, too: the stories have become alike, and nearly all begin with the same words, perhaps because a beginning that never fails earns more than a rare one.
-# Nor are orders carried out to the letter more often than before, as `llmcourse evaluate --all` counts: of the ten points, what was asked for is worth one.
-# The card of `aligned-llm`, in its folder, has the numbers of 400 orders, and of instructions of all ten kinds, nine of which were not trained here.
+# There is a price, too: the stories have become alike, and nearly all begin with the same words.
+# Who is paid for not surprising the writer may write the likeliest beginning each time.
+# And what is not paid for is lost: a plain story costs 0.14 nats per token above the floor, and cost 0.03 before, as the card says; instructions of all ten kinds, nine of which were not trained here, are followed as before.
+#
+# *Predict*: below is the worst of the forty stories of `instruct-llm`.
+# Which of its words will have surprised the model that wrote it more than it had expected?
+
+# %% tags=["nbval-ignore-output"]
+n = int(before.gold.argmin())
+prompt, story = orders[n].ids, words.encode(before.texts[n])
+nats, expected = surprises(writer, torch.tensor([[*prompt, *story]]))[0].T
+print(f"{fill(asked[n], 80)}\n\n{fill(before.texts[n], 80)}\n")
+for i in (nats - expected)[len(prompt) :].topk(5).indices.tolist():
+    slip = words.decode(story[max(0, i - 3) : i + 1])
+    i += len(prompt)
+    print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
+
+# %% [markdown]
+# The order was for a girl named Marta, and the writer began with another name: a slip that it had held unlikely itself.
+# What follows is no slip, or the rest of that name.
+# Where a story may turn, many words are possible, and a surprise of three nats is no sign of anything; that is why the entropy is given, too.
+# Nor does every slip show: *a ivory comb* is not among the five, and neither is *girl* after the name of a boy.
+# The reward model gets a hint, not the place.
 #
 # ### Honest limits
 #
-# How long `aligned-llm` was trained was decided by the gold reward, of other orders than its card's: the training ended when it no longer rose, where the learned reward still did.
-# Where gold is people, looking there costs money each time.
+# `aligned-llm` was trained until the gold reward no longer rose, on other orders than its card's; the learned reward was still rising.
+# So here the points were looked at, which in reality nobody could; with people, each such look costs money.
+# No policy was trained at that length by a judge without surprises, so what they are worth is shown for pairs, not for policies.
 # What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
-# The annotator's errors are independent of each other; those of people have habits, and habits can be learned.
+# The annotator follows the model of Bradley and Terry exactly, so the reward model has just the right loss, and errs each time anew; the errors of people have habits, and habits can be learned.
 # The policy is small, and each method was run with one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
 
 # %% [markdown]
 # ## Takeaways
 #
 # Comparisons determine differences of rewards, by the model of Bradley and Terry; a reward model is the same with a network in place of a table.
-# PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model and no writing, for a policy implies a reward by what it has made likelier.
-# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; the more the reward model sees, the later.
-# The KL divergence says how far a policy has gone; a penalty on it keeps the policy where the reward model knows what it judges, and costs some of the learned reward.
+# PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model, and no writing while it learns, for a policy implies a reward by what it has made likelier.
+# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; by the reward model that had seen most, the policy came highest and fell most slowly.
+# The KL divergence says how far a policy has gone; a penalty on it that is strong enough keeps the policy near, where the reward model errs less, and costs some of the learned reward.
 # What is measured by the reward that was optimised is no evidence; only a judge that the policy has not been trained on is.
 #
 # *In practice*: people compare tens of thousands of answers, the policies are thousands of times larger, and gold is more people, asked again {cite:p}`ouyang2022,stiennon2020`.
