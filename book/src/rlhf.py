@@ -142,8 +142,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # Three ways to go there.
 #
 # *PPO* lets the policy write, and asks for each token how much better than expected it went on from there, the {term}`advantage` $A_t$; a second network, the {term}`critic`, has to know what was expected.
-# Tokens of positive advantage are made likelier until they are $1 + \varepsilon$ times as likely as when they were written, and from there on push no further.
-# What a nat of distance costs is subtracted from the reward, token by token:
+# What a nat of distance costs is subtracted from the reward, token by token.
+# Tokens of positive advantage are made likelier until they are $1 + \varepsilon$ times as likely as when they were written, and from there on push no further:
 #
 # $$\mathcal{L} = -\min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A_t\big), \qquad \rho_t = \frac{\pi(y_t)}{\pi_\text{old}(y_t)}.$$
 #
@@ -601,7 +601,7 @@ for i in (nats - expected)[len(prompt) :].topk(5).indices.tolist():
 # So here the points were looked at, which in reality nobody could; with people, each such look costs money.
 # No policy was trained at that length by a judge without surprises, so what they are worth is shown for pairs, not for policies.
 # What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
-# The annotator follows the model of Bradley and Terry exactly, so the reward model has just the right loss, and errs each time anew; the errors of people have habits, and habits can be learned.
+# The annotator follows the model of Bradley and Terry exactly, which is just what the reward model's loss assumes, and his errors are independent of each other; the errors of people have habits, and habits can be learned.
 # The policy is small, and each method was run with one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
 
 # %% [markdown]
