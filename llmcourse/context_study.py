@@ -30,6 +30,7 @@ from llmcourse.pipeline import PipelineConfig, token_array
 from llmcourse.position_losses import EDGES, position_losses
 from llmcourse.pretrained import load_pretrained
 from llmcourse.pretraining import PretrainingConfig, pretrain
+from llmcourse.schedule import without_imitation
 from llmcourse.sources import tales
 from llmcourse.tales import generate
 from llmcourse.text_loss import end_of_text
@@ -55,7 +56,7 @@ class ContextStudyConfig:
     learning_rate: float | int = 4e-3
     embedding_speed: float | int = 4
     warmup_steps: int = 100
-    precision: str = "bfloat16"
+    precision: str = "bfloat16"  # where the processor has it
     n_held_out: int = 1000  # stories
 
 
@@ -189,7 +190,7 @@ def recipe(
     return PipelineConfig(
         n_stories=config.n_stories,
         model=model,
-        pretraining=training,
+        pretraining=without_imitation(training),
         copying_start=True,
         seed=seed,
     )

@@ -4,8 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from llmcourse import align_recipe
-from llmcourse.cli import running
+from llmcourse import align_recipe, schedule
 from llmcourse.cli.running import in_precision
 from llmcourse.schedule import PretrainingConfig
 
@@ -28,7 +27,7 @@ def trainings(command, asked=None):
 @pytest.mark.parametrize("here", HERE)
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "align"])
 def test_what_the_processor_lacks_is_not_imitated(monkeypatch, command, here):
-    monkeypatch.setattr(running, "best_precision", lambda: here)
+    monkeypatch.setattr(schedule, "best_precision", lambda: here)
     assert {config.precision for config in trainings(command)} == {here}
 
 
@@ -36,12 +35,12 @@ def test_what_the_processor_lacks_is_not_imitated(monkeypatch, command, here):
 @pytest.mark.parametrize("here", HERE)
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "align"])
 def test_what_is_asked_for_is_done(monkeypatch, command, here, asked):
-    monkeypatch.setattr(running, "best_precision", lambda: here)
+    monkeypatch.setattr(schedule, "best_precision", lambda: here)
     assert {config.precision for config in trainings(command, asked)} == {asked}
 
 
 @pytest.mark.parametrize("here", HERE)
 def test_a_preset_in_float32_stays_so(monkeypatch, here):
-    monkeypatch.setattr(running, "best_precision", lambda: here)
+    monkeypatch.setattr(schedule, "best_precision", lambda: here)
     config = PretrainingConfig(steps=7)
     assert in_precision(config, None) == config

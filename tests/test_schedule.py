@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llmcourse.schedule import best_precision
+from llmcourse import context_study, rlhf_study
+from llmcourse.context_study import ContextStudyConfig
+from llmcourse.rlhf_study import EXPERIMENTS, RlhfStudyConfig
+from llmcourse.schedule import PretrainingConfig, best_precision, without_imitation
+from llmcourse.tokenization import BPETokenizer
 
 
 def pretend(monkeypatch, torch_says, capabilities=None):
@@ -58,6 +62,27 @@ def test_on_a_graphics_processor_that_one_is_asked(monkeypatch, device, says):
     pretend(monkeypatch, not says, {"avx512_bf16": not says})
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: says)
     assert best_precision(device) == ("bfloat16" if says else "float32")
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_is_kept_where_the_processor_has_it(monkeypatch, has):
+    pretend(monkeypatch, has)
+    half = PretrainingConfig(steps=7, precision="bfloat16")
+    whole = PretrainingConfig(steps=7)
+    assert without_imitation(half) == (half if has else whole)
+    assert without_imitation(whole) == whole
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_no_study_imitates(monkeypatch, has):
+    pretend(monkeypatch, has)
+    recipes = [rlhf_study.configs(one, RlhfStudyConfig()) for one in EXPERIMENTS]
+    found = {recipe.reward.precision for recipe in recipes}
+    found |= {r.training.precision for r in recipes if r.method == "dpo"}
+    tokenizer = BPETokenizer.train(["a tale"], 257)
+    context = context_study.recipe(0, ContextStudyConfig(), tokenizer)
+    found |= {context.pretraining.precision}
+    assert found == {"bfloat16" if has else "float32"}
 
 
 # Refusal

@@ -12,7 +12,7 @@ import typer
 
 from llmcourse.checkpoints import checkpoint_paths
 from llmcourse.cli.console import say
-from llmcourse.schedule import PretrainingConfig, best_precision
+from llmcourse.schedule import PretrainingConfig, without_imitation
 
 _Config = TypeVar("_Config", bound=PretrainingConfig)
 
@@ -25,14 +25,10 @@ def n_cores() -> int:
 
 
 def in_precision(config: _Config, asked: str | None) -> _Config:
-    """Return the config in the precision asked for, or else in one that is no burden.
-
-    What a preset learns in bfloat16 is learned in float32 where the processor could
-    only imitate bfloat16: up to twenty times as fast, to a model that is as good.
-    """
-    precision: Any = asked or config.precision
-    if asked is None and precision == "bfloat16":
-        precision = best_precision()
+    """Return the config in the precision asked for, or else in what is fast here."""
+    if asked is None:
+        return without_imitation(config)
+    precision: Any = asked
     return replace(config, precision=precision)
 
 
