@@ -21,7 +21,7 @@ from llmcourse.align_card import (
 from llmcourse.align_evaluation import gain_of, judge
 from llmcourse.align_prompts import exam_prompts
 from llmcourse.align_recipe import AlignConfig
-from llmcourse.align_training import align, collected, teach
+from llmcourse.align_training import align, collected, reader_of, teach
 from llmcourse.answering import has_chat_tokens
 from llmcourse.chat import save_chat_files
 from llmcourse.files import new_file
@@ -98,6 +98,7 @@ def make_aligned(
     folder, exam = Path(folder), exam or AlignExam()
     folder.mkdir(parents=True, exist_ok=True)
     policy, tokenizer = load_pretrained(config.policy)
+    reader_of(config, tokenizer)  # refused before anything takes time
     chat = has_chat_tokens(tokenizer)
     pairs = collected(folder / "pairs.jsonl", config, policy, tokenizer, stages)
     place = folder / "reward" / "model"
@@ -111,7 +112,7 @@ def make_aligned(
         place,
         torch.float16,
         pad_token=pad,
-        reader=config.policy if config.surprise else None,
+        reader=config.reader,
     )
     reward_model, _ = load_reward_model(place)
     making = AlignMaking(

@@ -14,7 +14,7 @@ Source: Ouyang et al. (2022), section 3.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -27,7 +27,7 @@ from llmcourse.ppo import PPOConfig
 from llmcourse.preference_examples import end_of_answer
 from llmcourse.preferences import Pair, sample_pairs
 from llmcourse.prompts import Prompt
-from llmcourse.reward_model import RewardConfig
+from llmcourse.reward_model import Pooling, RewardConfig
 from llmcourse.rollouts import sample_rollouts
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
@@ -49,8 +49,8 @@ class AlignConfig:
     agreement: float | int = 0.85  # how often the annotator agrees with gold
     max_new_tokens: int = 260  # of an answer
     reward: RewardConfig = field(default_factory=RewardConfig)
-    pooling: Literal["last", "mean"] = "mean"  # of the reward model
-    surprise: bool = False  # it is told how surprising the policy finds each token
+    pooling: Pooling = "mean"  # of the reward model
+    reader: str | None = None  # who tells it how surprising each token is, as `policy`
     training: Training = field(default_factory=GRPOConfig)
     n_training_prompts: int = 1000  # that PPO and GRPO draw from
     seed: int = 0
@@ -83,12 +83,13 @@ _REWARD = RewardConfig(
     precision="bfloat16",
 )
 _POLICY: dict[str, Any] = {
-    "iterations": 320,
+    "iterations": 400,
     "prompts_per_iteration": 8,
     "answers_per_prompt": 8,
     "minibatch_size": 32,
     "epochs": 1,
     "learning_rate": 3e-4,
+    "cooldown": 0.2,
     "kl_weight": 0.02,
     "max_new_tokens": 260,
 }
@@ -104,7 +105,8 @@ _DPO = DPOConfig(
 _ALIGNED_LLM = AlignConfig(
     n_prompts=2000,
     reward=replace(_REWARD, steps=750, eval_interval=125),
-    surprise=True,
+    pooling="mean and max",
+    reader="base-llm",
 )
 ALIGNED_LLM = {
     "ppo": replace(_ALIGNED_LLM, training=PPOConfig(**_POLICY)),
@@ -115,12 +117,13 @@ ALIGNED_LLM = {
 
 The reward model reads its pairs once. Groups are large and steps small, because the
 reward is noise for the better part: with four answers to a prompt, and an update for
-every eight, the gold reward fell. GRPO stops where it no longer rose; all of it takes
-some seventy minutes on one core. DPO, which no surprises are told, gets less far.
+every eight, the gold reward fell. All of it takes some ninety minutes on one core. DPO,
+which no surprises are told, gets less far.
 """
 
 _STUDY_POLICY = _POLICY | {
     "iterations": 30,
+    "cooldown": 0,
     "answers_per_prompt": 4,
     "minibatch_size": 8,
     "learning_rate": 5e-4,

@@ -31,9 +31,11 @@ from llmcourse.policy_config import PolicyIteration
 from llmcourse.ppo import ppo
 from llmcourse.preference_examples import end_of_answer, tokenize_pairs
 from llmcourse.preferences import Pair
+from llmcourse.pretrained import load_pretrained
 from llmcourse.reward_functions import RewardFunction
 from llmcourse.reward_model import RewardModel, train_reward_model
 from llmcourse.reward_scores import centre, text_reward
+from llmcourse.surprise_embedding import Reader
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.training_log import Evaluation, History, Record
 from llmcourse.transformer import Transformer
@@ -128,7 +130,7 @@ def teach(
         progress: See there.
 
     Raises:
-        ValueError: As `train_reward_model`.
+        ValueError: As `reader_of` and `train_reward_model`.
         FloatingPointError: See there.
         OSError: See there.
     """
@@ -138,7 +140,7 @@ def teach(
         for part in (found.train, found.valid)
     )
     generator = torch.Generator().manual_seed(config.seed)
-    reader = policy if config.surprise else None
+    reader = reader_of(config, tokenizer)
     model = RewardModel.from_model(policy, generator, config.pooling, reader).train()
     history = train_reward_model(
         model,
@@ -154,6 +156,21 @@ def teach(
     texts = [text for pair in valid for text in pair.texts()]
     centre(model.eval(), texts[:_N_CENTRED])
     return Taught(model=model, history=history)
+
+
+def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> Reader | None:
+    """Return who tells the reward model how surprising each token is, if anyone does.
+
+    Args:
+        config: Names the reader.
+        tokenizer: The policy's.
+
+    Raises:
+        ValueError: If there is no such model, or if it has other tokens.
+    """
+    if config.reader is None:
+        return None
+    return Reader.of(*load_pretrained(config.reader), tokenizer)
 
 
 def align(

@@ -90,7 +90,8 @@ class GRPO(PolicyTrainer):
         )
         uncertainty = masked_average(now.entropy, part.mask).item()
         step = self.n_updates
-        update_weights(self.policy, self.optimizer, [policy.loss], step, self.schedule)
+        schedule = self.config.schedule(step)
+        update_weights(self.policy, self.optimizer, [policy.loss], step, schedule)
         self.n_updates += 1
         return UpdateRecord(uncertainty, policy.clip_fraction)
 

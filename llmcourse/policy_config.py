@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from llmcourse.schedule import PretrainingConfig
 
 _FROM_ZERO = {
-    *("warmup_updates", "kl_weight", "unfinished_penalty"),
+    *("warmup_updates", "cooldown", "kl_weight", "unfinished_penalty"),
     *("discount", "trace", "entropy_weight"),
 }
 
@@ -21,6 +21,7 @@ class PolicyConfig:
     max_new_tokens: int = 200  # of an answer
     learning_rate: float | int = 3e-4
     warmup_updates: int = 10
+    cooldown: float | int = 0.0  # last share of it, where learning_rate falls to 0
     clip_norm: float | int = 1.0
     epochs: int = 2  # times that each answer is learned from
     minibatch_size: int = 16  # answers of one update
@@ -37,6 +38,8 @@ class PolicyConfig:
             if not value >= least:
                 wanted = "at least 0" if name in _FROM_ZERO else "positive"
                 raise ValueError(f"{name} must be {wanted}, got {value}")
+        if self.cooldown > 1:
+            raise ValueError(f"cooldown must be at most 1, got {self.cooldown}")
 
     @property
     def n_answers(self) -> int:
@@ -48,11 +51,28 @@ class PolicyConfig:
         """Updates of the policy in one iteration."""
         return self.epochs * math.ceil(self.n_answers / self.minibatch_size)
 
-    def schedule(self, learning_rate: float | int | None = None) -> PretrainingConfig:
-        """Return the same for `training.update_weights`: constant after warm-up."""
+    def schedule(
+        self, update: int = 0, learning_rate: float | int | None = None
+    ) -> PretrainingConfig:
+        """Return what `training.update_weights` needs for an update.
+
+        The learning rate is constant after warm-up, until it falls in a straight line.
+
+        Args:
+            update: Updates made before.
+            learning_rate: Another one than the policy's.
+
+        >>> config = PolicyConfig(iterations=5, cooldown=0.8, epochs=1,
+        ...     prompts_per_iteration=1, learning_rate=1.0)
+        >>> [config.schedule(update).learning_rate for update in range(5)]
+        [1.0, 1.0, 0.75, 0.5, 0.25]
+        """
+        steps = self.iterations * self.updates_per_iteration
+        falling = max(1, self.cooldown * steps)
+        pace = min(1.0, (steps - update) / falling)
         return PretrainingConfig(
-            steps=self.iterations * self.updates_per_iteration,
-            learning_rate=learning_rate or self.learning_rate,
+            steps=steps,
+            learning_rate=pace * (learning_rate or self.learning_rate),
             final_share=1.0,
             warmup_steps=self.warmup_updates,
             weight_decay=0.0,

@@ -76,8 +76,7 @@ class PolicyTrainer(ABC):
         self.tokenizer, self.stop = tokenizer, stop
         self.reference = deepcopy(policy) if reference is None else reference
         self.scorer, self.reference_scorer = Scorer(policy), Scorer(self.reference)
-        self.schedule = config.schedule()
-        self.optimizer = make_optimizer(policy, self.schedule)
+        self.optimizer = make_optimizer(policy, config.schedule())
         self.history: list[PolicyIteration] = []
         self.n_updates = 0
 

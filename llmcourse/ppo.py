@@ -31,6 +31,7 @@ from llmcourse.policy_training import PolicyTrainer, optimise
 from llmcourse.prompts import Prompt
 from llmcourse.reward_functions import RewardFunction
 from llmcourse.rollouts import Decoder, Rollouts
+from llmcourse.schedule import PretrainingConfig
 from llmcourse.training import make_optimizer, update_weights
 from llmcourse.transformer import Transformer
 
@@ -63,8 +64,10 @@ class PPO(PolicyTrainer):
         policy = self.policy
         self.value_head = ValueHead(policy.config.d_model, self.generator)
         self.value_head.to(policy.embedding.weight.device)
-        self.value_schedule = self.config.schedule(self.config.value_learning_rate)
-        self.value_optimizer = make_optimizer(self.value_head, self.value_schedule)
+        self.value_optimizer = make_optimizer(self.value_head, self._value_schedule())
+
+    def _value_schedule(self) -> PretrainingConfig:
+        return self.config.schedule(self.n_updates, self.config.value_learning_rate)
 
     def judge(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
@@ -128,9 +131,10 @@ class PPO(PolicyTrainer):
             self.value_optimizer,
             [value_loss],
             step,
-            self.value_schedule,
+            self._value_schedule(),
         )
-        update_weights(self.policy, self.optimizer, [loss], step, self.schedule)
+        schedule = self.config.schedule(step)
+        update_weights(self.policy, self.optimizer, [loss], step, schedule)
         self.n_updates += 1
         return UpdateRecord(uncertainty.item(), policy.clip_fraction, value_loss.item())
 

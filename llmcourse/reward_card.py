@@ -14,8 +14,12 @@ from llmcourse.align_card import (
 )
 from llmcourse.model_cards import table
 
-_TOLD = "its surprisal and entropy, by the policy that wrote the answers"
-_READ = {"last": "last token", "mean": "mean over all tokens"}
+_READ = {
+    "last": "last token",
+    "mean": "mean over all tokens",
+    "mean and max": "mean over all tokens for half of the features, their maximum for "
+    "the others",
+}
 
 
 def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
@@ -36,7 +40,7 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
             f"{passes:.1f} passes",
         ),
         ("reward", f"read from the {_READ[making.config.pooling]}"),
-        *[("told of each token", _TOLD)] * making.config.surprise,
+        *_told(making.config.reader),
         ("loss", f"Bradley–Terry, centring {training.centring:g}"),
         ("learning rate", _rate(training.learning_rate, training.warmup_steps)),
         ("precision", f"{training.precision} in training, float16 in the file"),
@@ -64,6 +68,13 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
             "Rebuild": rebuild_of(making, "reward/model"),
         },
     )
+
+
+def _told(reader: str | None) -> list[tuple[str, str]]:
+    if reader is None:
+        return []
+    told = f"its place, and its surprisal and entropy for `{reader}`"
+    return [("told of each token", told)]
 
 
 def reward_quality(quality: RewardQuality) -> str:

@@ -6,15 +6,15 @@
 
 There, the reward of a text is its one logit minus `reward_offset`, which `transformers`
 keeps but does not subtract; between two texts it makes no difference. It reads the last
-token's vector: a model that reads the mean of all, `reward_pooling` says so, has other
+token's vector: a model that reads those of all, `reward_pooling` says how, has other
 rewards there. So has one that is told of surprises, which `transformers` does not tell:
-its `surprise.weight` is in the file, and `reward_reader` names the policy that is
+its `surprise.weight` is in the file, and `reward_reader` names the reader that is
 surprised, with a digest of its weights; it has to be found when the model is loaded.
 """
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ from llmcourse.classification import without_unembedding
 from llmcourse.model_folders import read_folder, read_json, write_folder
 from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.pretrained import find_model, load_pretrained
-from llmcourse.reward_model import RewardModel
+from llmcourse.reward_model import Pooling, RewardModel
+from llmcourse.surprise_embedding import Reader
 from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer
 
 _HEAD = "score.weight"
 _SURPRISE = "surprise.weight"
@@ -87,8 +87,13 @@ def save_reward_model(
         )
     body = model.body
     if model.surprise is not None:
-        digest = weights_fingerprint(model.surprise.reader)
-        settings["reward_reader"] = {"name": reader, "sha256": digest}
+        who = model.surprise.reader
+        settings["reward_reader"] = {
+            "name": reader,
+            "sha256": weights_fingerprint(who.model),
+            "start": who.start,
+            "mark": who.mark,
+        }
         body = without_unembedding(body)
         body.embedding = model.surprise.plain()
     write_folder(
@@ -123,8 +128,9 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
     pooling = found.settings.get("reward_pooling", "last")
-    if pooling not in ("last", "mean"):
-        raise ValueError(f"reward_pooling must be 'last' or 'mean', got {pooling!r}")
+    if pooling not in get_args(Pooling):
+        known = ", ".join(get_args(Pooling))
+        raise ValueError(f"reward_pooling must be one of {known}, got {pooling!r}")
     reader = None if told is None else _reader(told)
     model = RewardModel(found.model, torch.Generator(), pooling, reader)
     with torch.no_grad():
@@ -145,18 +151,24 @@ def _heads(model: RewardModel) -> dict[str, Tensor]:
     return heads
 
 
-def _reader(told: Any) -> Transformer:
-    """Return the model whose surprise a reward model is told."""
+def _reader(told: Any) -> Reader:
+    """Return the reader whose surprise a reward model is told."""
     match told:
-        case {"name": str(name), "sha256": str(digest)}:
+        case {
+            "name": str(name),
+            "sha256": str(digest),
+            "start": int() | None as start,
+            "mark": int() | None as mark,
+        }:
             reader, _ = load_pretrained(name)
         case _:
             raise ValueError(
-                f"reward_reader must have a name and a sha256, got {told!r}"
+                "reward_reader must have a name, a sha256, a start and a mark, got "
+                f"{told!r}"
             )
     if (found := weights_fingerprint(reader)) != digest:
         raise ValueError(
             f"the reward model must be told of the surprises of the {name!r} with the "
             f"digest {digest[:8]}…, got another one, with {found[:8]}…"
         )
-    return reader
+    return Reader(model=reader, start=start, mark=mark)

@@ -2,7 +2,7 @@
 
     prompt, answer ── the model's layers ── norm ──┬── unembedding ── next token
                                                    └── head ── reward  (at the end,
-                                                       or of the mean over the text)
+                                                       or of mean and maximum over all)
 
 It learns from comparisons. They only tell differences, so its zero is free:
 `reward_scores.centre` puts it where the mean reward of some texts is. Its scale is not:
@@ -16,16 +16,14 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.classification import without_unembedding
-from llmcourse.preference_examples import (
-    TokenizedPair,
-)
+from llmcourse.preference_examples import TokenizedPair
 from llmcourse.preference_losses import bradley_terry_loss
 from llmcourse.preference_training import (
     Comparison,
@@ -33,10 +31,12 @@ from llmcourse.preference_training import (
     run_on_pairs,
     train_on_pairs,
 )
-from llmcourse.surprise_embedding import SurpriseEmbedding
+from llmcourse.surprise_embedding import Reader, SurpriseEmbedding
 from llmcourse.training import Progress
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer, TransformerConfig
+
+Pooling: TypeAlias = Literal["last", "mean", "mean and max"]
 
 
 class RewardModel(nn.Module):
@@ -51,16 +51,19 @@ class RewardModel(nn.Module):
             one.
         pooling: "last" reads the vector at a text's last token, "mean" the mean of
             the vectors of all its tokens: what a small model learns from few pairs,
-            for it need not learn first where to look.
-        reader: If given, each token comes with how surprising it was to this model,
+            for it need not learn first where to look. "mean and max" takes the mean
+            of the first half of the features and the maximum of the others: a single
+            broken word spoils a story, and is lost in a mean.
+        reader: If given, each token comes with how surprising it was to this reader,
             see `surprise_embedding`; None: the model reads tokens alone.
 
     Raises:
-        ValueError: If another way of pooling is asked for, or if the reader has
-            another vocabulary.
+        ValueError: If another way of pooling is asked for.
 
     Source: Stiennon et al. (2020), "Learning to summarize with human feedback" (also
-    the deviation of the head's first weights, 1 / √(d_model + 1)).
+    the deviation of the head's first weights, 1 / √(d_model + 1)); Collobert et al.
+    (2011), "Natural language processing (almost) from scratch" (the maximum over the
+    positions of a text).
 
     >>> from llmcourse.transformer import TINY
     >>> reward_model = RewardModel.from_model(Transformer(TINY))
@@ -74,12 +77,13 @@ class RewardModel(nn.Module):
         self,
         model: Transformer,
         generator: torch.Generator | None = None,
-        pooling: Literal["last", "mean"] = "last",
-        reader: Transformer | None = None,
+        pooling: Pooling = "last",
+        reader: Reader | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in ("last", "mean"):
-            raise ValueError(f"pooling must be 'last' or 'mean', got {pooling!r}")
+        if pooling not in get_args(Pooling):
+            known = ", ".join(get_args(Pooling))
+            raise ValueError(f"pooling must be one of {known}, got {pooling!r}")
         self.pooling = pooling
         self.body = without_unembedding(model)
         if reader is not None:
@@ -96,8 +100,8 @@ class RewardModel(nn.Module):
         cls,
         model: Transformer,
         generator: torch.Generator | None = None,
-        pooling: Literal["last", "mean"] = "last",
-        reader: Transformer | None = None,
+        pooling: Pooling = "last",
+        reader: Reader | None = None,
     ) -> "RewardModel":
         """Return a reward model that starts as a copy of a model, which stays as it is.
 
@@ -132,7 +136,8 @@ class RewardModel(nn.Module):
             last: Position of each answer's last token.
 
         Raises:
-            ValueError: If a last position is outside the text, or as `Transformer`.
+            ValueError: If a last position is outside the text, or as `Transformer` and
+                `Reader.surprises`.
         """
         if len(last) and not 0 <= int(last.min()) <= int(last.max()) < ids.shape[1]:
             raise ValueError(
@@ -148,8 +153,12 @@ class RewardModel(nn.Module):
             return features[torch.arange(len(last), device=last.device), last]
         places = torch.arange(features.shape[1], device=last.device)
         mask = (places <= last[:, None]).unsqueeze(-1)  # (B, T, 1)
-        total = features.where(mask, 0.0).sum(dim=1)
-        return total / (last + 1).unsqueeze(-1)
+        mean = features.where(mask, 0.0).sum(dim=1) / (last + 1).unsqueeze(-1)
+        if self.pooling == "mean":
+            return mean
+        highest = features.where(mask, -torch.inf).amax(dim=1)
+        half = features.shape[-1] // 2
+        return torch.cat((mean[:, :half], highest[:, half:]), dim=-1)
 
 
 def pad_texts(
@@ -224,7 +233,7 @@ def train_reward_model(
         OSError: If a checkpoint cannot be written.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    told = "" if model.surprise is None else ", told of surprises"
+    told = "" if model.surprise is None else f", told by {model.surprise.reader.name}"
     objective = f"Bradley-Terry, centring {config.centring}{pooled}{told}"
     run = run_on_pairs(
         pairs, valid, model.config, config, generator, tokenizer, objective

@@ -1,55 +1,153 @@
-"""A reward model's second sense: how surprising its policy found each token.
+"""A reward model's second sense: how surprising a reader of stories finds each token.
 
-    ids ──┬── table ──────────────────────────────────────────(+)── the model's layers
-          └── reader ── surprisal, entropy ── two vectors ────┘
+    ids ──┬── table ────────────────────────────────────────────────(+)── layers
+          └── reader ── surprisal, entropy, place ── three vectors ──┘
 
-Whether a word fits is what a language model knows best, and what a reward model, which
-starts as its copy, would have to work out anew from pairs: a name that was never
-mentioned, a word that breaks the story. So it is told. The reader is a frozen copy of
-the policy that wrote the answers. For each token it gives
+Whether a word fits is what a language model knows best, and what a reward model would
+have to work out anew from pairs: a name that was never mentioned, a word that breaks
+the story. So it is told, by a reader: a frozen language model that reads the answer
+alone, as if it were a text of its own. For each token it gives
 
-    surprisal   −log p(token | those before), in nats
+    surprisal   −log p(token | those before it in the answer), in nats
     entropy     what it expected the surprisal to be, in nats
+    place       how many tokens it has read before, in hundreds
 
-and each of the two numbers is multiplied by a learned vector and added to the token's.
-For the stories of `instruct-llm` that brings ten points of accuracy on held-out pairs,
-64 to 74 of 100; `tests/benchmarks/bench_reward_model.py` measures it.
+and each of the three numbers is multiplied by a learned vector and added to the
+token's. Of the prompt, which the reader does not see, all three are zero. Where texts
+have no answers in them, all of a text is read.
+
+`tests/benchmarks/bench_reward_model.py` measures what that brings for the stories of
+`instruct-llm`, with `base-llm` as the reader, which has learned nothing but stories.
 
 Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
 probability and the entropy there, to help them tell written from generated text.
 """
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmcourse.answering import has_chat_tokens
+from llmcourse.chat import CHAT_TOKENS
+from llmcourse.packing import END_OF_TEXT
+from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.policy_losses import entropy
+from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
+N_TOLD = 3
+"""Numbers that come with each token."""
 
-@torch.no_grad()
-def surprises(
-    reader: Transformer, ids: Int[Tensor, "batch position"]
-) -> Float[Tensor, "batch position 2"]:
-    """Return surprisal and entropy of each token, in nats; of the first, zeros.
 
-    Args:
-        reader: Says what it expects.
-        ids: Texts side by side; what comes later changes nothing before it.
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """A language model that reads answers, and where they are.
 
-    Raises:
-        ValueError: As `Transformer`.
-
-    >>> from llmcourse.transformer import TINY
-    >>> surprises(Transformer(TINY), torch.tensor([[5, 0, 3]])).shape
-    torch.Size([1, 3, 2])
+    It may lack the tokens of conversations.
     """
-    logits = reader(ids).float()[:, :-1]  # (B, T - 1, V)
-    surprisal = -logits.log_softmax(dim=-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
-    both = torch.stack((surprisal, entropy(logits)), dim=-1)
-    return nn.functional.pad(both, (0, 0, 1, 0))
+
+    model: Transformer
+    start: int | None = None  # what follows the first one is read; None: all of a text
+    mark: int | None = None  # is read for `start` and for ids the model does not know
+
+    @property
+    def name(self) -> str:
+        """A text that tells this reader from others."""
+        return f"{weights_fingerprint(self.model)} from {self.start} by {self.mark}"
+
+    @classmethod
+    def of(
+        cls, model: Transformer, own: BPETokenizer, tokenizer: BPETokenizer
+    ) -> "Reader":
+        """Return a reader of texts that are made of another tokenizer's ids.
+
+        Args:
+            model: The language model.
+            own: Its tokenizer.
+            tokenizer: The texts', which has the same tokens; those of conversations
+                may be missing in the reader's.
+
+        Raises:
+            ValueError: If there are other differences.
+        """
+        wanted, there = dict(tokenizer.special_tokens), own.special_tokens
+        for name in CHAT_TOKENS:
+            if name not in there:
+                wanted.pop(name, None)
+        same = ("merges", "vocab", "pattern")
+        unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
+        if unlike or wanted != there:
+            raise ValueError(
+                "the reader must have the tokens of who is told, but for those of "
+                f"conversations; other {', '.join(unlike) or 'special tokens'}: "
+                f"it has {own.vocab_size} tokens of {tokenizer.vocab_size}"
+            )
+        chat = has_chat_tokens(tokenizer)
+        return cls(
+            model=model,
+            start=tokenizer.special_tokens["<|assistant|>"] if chat else None,
+            mark=tokenizer.special_tokens.get(END_OF_TEXT),
+        )
+
+    @torch.no_grad()
+    def surprises(
+        self, ids: Int[Tensor, "batch position"]
+    ) -> Float[Tensor, "batch position 3"]:
+        """Return surprisal, entropy and place of each token.
+
+        The first that is read is no surprise.
+
+        Args:
+            ids: Texts side by side; what comes later changes nothing before it. From
+                the first `start` of any of them to the end there is room in the
+                reader's context.
+
+        Raises:
+            ValueError: If a text has no `start`, or as `Transformer`.
+
+        >>> from llmcourse.transformer import TINY
+        >>> reader = Reader(model=Transformer(TINY), start=7)
+        >>> told = reader.surprises(torch.tensor([[5, 7, 0, 3], [7, 6, 0, 1]]))
+        >>> told.shape, told[:, :, 2].mul(100).int().tolist()
+        (torch.Size([2, 4, 3]), [[0, 0, 1, 2], [0, 1, 2, 3]])
+        """
+        first, there = self._first(ids), torch.arange(ids.shape[1], device=ids.device)
+        length = int(ids.shape[1] - first.min())
+        left = there[:length] + first[:, None]  # the answers begin side by side
+        told = self._read(ids.gather(1, left.clamp(max=ids.shape[1] - 1)))
+        places = there - first[:, None]
+        back = places.clamp(min=0).unsqueeze(-1)  # and are at their places again
+        found = told.gather(1, back.expand(-1, -1, 2))
+        both = torch.cat((found, back / 100), dim=-1)
+        return both.where(places.unsqueeze(-1) > 0, 0.0)
+
+    def _first(self, ids: Tensor) -> Tensor:
+        """Return where the reading of each text begins (B)."""
+        if self.start is None:
+            return ids.new_zeros(len(ids))
+        there = ids == self.start
+        if (without := (~there.any(dim=1)).nonzero()).numel():
+            raise ValueError(
+                f"each text must have the id {self.start}, where an answer begins, got "
+                f"text {int(without[0])} without"
+            )
+        return there.int().argmax(dim=1)
+
+    def _read(self, answers: Tensor) -> Tensor:
+        """Return surprisal and entropy of each token; of the first, zeros."""
+        if self.mark is not None:
+            known = answers < self.model.config.vocab_size
+            if self.start is not None:
+                known[:, 0] = False
+            answers = answers.where(known, self.mark)
+        logits = self.model(answers).float()[:, :-1]  # (B, T - 1, V)
+        log_probs = logits.log_softmax(dim=-1)
+        surprisal = -log_probs.gather(-1, answers[:, 1:, None]).squeeze(-1)
+        both = torch.stack((surprisal, entropy(logits)), dim=-1)
+        return nn.functional.pad(both, (0, 0, 1, 0))
 
 
 class SurpriseEmbedding(nn.Embedding):
@@ -59,53 +157,40 @@ class SurpriseEmbedding(nn.Embedding):
 
     Args:
         table: The embedding of the tokens; its weights are shared, not copied.
-        reader: Has the same vocabulary; is copied and frozen.
+        reader: Its model is copied and frozen.
         generator: Source of the first vectors; None draws from torch's global one.
 
-    Raises:
-        ValueError: If the reader has another vocabulary.
-
     >>> from llmcourse.transformer import TINY
-    >>> reader = Transformer(TINY)
-    >>> embedding = SurpriseEmbedding(reader.embedding, reader)
+    >>> model = Transformer(TINY)
+    >>> embedding = SurpriseEmbedding(model.embedding, Reader(model=model))
     >>> embedding(torch.tensor([[5, 0, 3]])).shape, embedding.surprise.weight.shape
-    (torch.Size([1, 3, 64]), torch.Size([64, 2]))
+    (torch.Size([1, 3, 64]), torch.Size([64, 3]))
     """
 
     def __init__(
         self,
         table: nn.Embedding,
-        reader: Transformer,
+        reader: Reader,
         generator: torch.Generator | None = None,
     ) -> None:
-        if reader.config.vocab_size != table.num_embeddings:
-            raise ValueError(
-                f"the reader must have {table.num_embeddings} ids, as the model has, "
-                f"got {reader.config.vocab_size}"
-            )
         super().__init__(
             table.num_embeddings, table.embedding_dim, _weight=table.weight.detach()
         )
         self.weight = table.weight
-        self.surprise = nn.Linear(2, table.embedding_dim, bias=False)
+        self.surprise = nn.Linear(N_TOLD, table.embedding_dim, bias=False)
         # A nat of surprise weighs as much as a token's vector, about.
         std = table.weight.detach().std().item()
         nn.init.normal_(self.surprise.weight, std=std, generator=generator)
         self.surprise.to(table.weight)
-        frozen = copy.deepcopy(reader).eval().requires_grad_(False)
-        self._reader = (frozen,)  # in a tuple, so it is no submodule
-
-    @property
-    def reader(self) -> Transformer:
-        """Who is surprised."""
-        return self._reader[0]
+        frozen = copy.deepcopy(reader.model).eval().requires_grad_(False)
+        self.reader = Reader(model=frozen, start=reader.start, mark=reader.mark)
 
     def forward(
         self, input: Int[Tensor, "batch position"]
     ) -> Float[Tensor, "batch position d_model"]:
         """Return each token's vector, with its surprise added to it."""
         tokens = super().forward(input)
-        told: Tensor = self.surprise(surprises(self.reader, input).to(tokens))
+        told: Tensor = self.surprise(self.reader.surprises(input).to(tokens))
         return tokens + told
 
     def plain(self) -> nn.Embedding:

@@ -15,6 +15,7 @@ METHODS = ("ppo", "grpo", "dpo")
 def config_of(method: str, policy: str) -> AlignConfig:
     """Return the smallest recipe by a method, for a policy's folder."""
     config = replace(TINY[method], policy=policy, n_prompts=5, n_held_out=2, seed=3)
+    config = replace(config, reader=policy, pooling="mean and max")
     if method == "dpo":
         return config
     return replace(config, training=replace(config.training, learning_rate=0.01))

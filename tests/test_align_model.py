@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -20,7 +21,9 @@ from llmcourse.preferences import agreement_rate
 from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.reward_files import load_reward_model
 from llmcourse.reward_scores import text_reward
+from llmcourse.tokenization import BPETokenizer
 from llmcourse.training_log import Evaluation
+from llmcourse.transformer import Transformer, TransformerConfig
 
 EXAM = AlignExam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
 QUICK = AlignExam(n_prompts=2, n_per_kind=0, n_stories=2)
@@ -63,7 +66,8 @@ def test_the_folders_hold_both_models(made):
     settings = json.loads((folder / "model/tokenizer_config.json").read_text())
     assert "<|assistant|>" in settings["chat_template"]
     reward_model, _ = load_reward_model(folder / "reward" / "model")
-    assert reward_model.pooling == "mean"
+    assert reward_model.pooling == "mean and max"
+    assert reward_model.surprise is not None
     start, _ = load_pretrained(config.policy)
     moved = [
         name
@@ -127,7 +131,8 @@ def test_the_cards_say_what_was_measured(made):
         f"| {100 * accuracy.rate:.1f} % of {accuracy.n} held-out pairs (",
         "ceiling",
         "2 steps of 4 pairs",
-        "read from the mean over all tokens",
+        "read from the mean over all tokens for half of the features, ",
+        "told of each token | its place, and its surprisal and entropy for `",
         COMMAND,
     ):
         assert found in text, found
@@ -169,3 +174,18 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(policies, tmp_path, method):
     assert whole.scores is None
     card = (tmp_path / "whole/model/README.md").read_text(encoding="utf-8")
     assert "first words of stories" in card
+
+
+def test_a_reader_that_cannot_be_is_refused_before_anything_is_written(
+    policies, tmp_path
+):
+    config, other = config_of("grpo", str(policies / "chat")), tmp_path / "other"
+    model = Transformer(TransformerConfig(vocab_size=256))
+    save_pretrained(model, BPETokenizer.train(["a tale"], 256), other)
+    for reader, message in (
+        ("nobody", "got 'nobody'"),
+        (str(other), "tokens of who is told"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_aligned(replace(config, reader=reader), tmp_path / "run", exam=QUICK)
+        assert not [*(tmp_path / "run").iterdir()]

@@ -34,13 +34,12 @@ LAYERS = (
     " corpus training pretrained text_loss adapters instruction_examples preferences"
     " answering conversations chat_history prompts policy_scores policy_checkpoints"
     " initialisation"
-    " dense_retrieval"
-    " surprise_embedding",
+    " dense_retrieval",
     "pretraining finetuning story_evaluation writing word_losses instructions"
     " instruction_follow_ups"
     " preference_examples rollouts"
     " position_losses"
-    " retrieval",
+    " retrieval surprise_embedding",
     "policy_training preference_training align_prompts fact_recall tale_books batching"
     " api_types",
     "ppo grpo needle engine api_errors text_pieces text_vectors service_metrics",

@@ -1,6 +1,7 @@
 """What PPO and GRPO have in common: they learn, repeat, go on, and stop in time."""
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -122,6 +123,26 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     again = learn(method, make_policy(), progress=seen.append, **options)
     assert again == expected
     assert len(seen) == 3, "nothing was left to do"
+
+
+@both
+def test_in_the_cooldown_steps_get_shorter(method):
+    """The first half is as without it, and the last update a short one."""
+    steps = {}
+    for cooldown in (0, 0.5):
+        policy, before = make_policy(), []
+        learn(
+            method,
+            policy,
+            iterations=8,
+            cooldown=cooldown,
+            progress=lambda _, policy=policy, seen=before: seen.append(
+                torch.cat([weight.flatten() for weight in weights_of(policy)])
+            ),
+        )
+        steps[cooldown] = [(b - a).norm().item() for a, b in pairwise(before)]
+    assert steps[0.5][:3] == steps[0][:3]
+    assert steps[0.5][-1] < 0.5 * steps[0][-1]
 
 
 @both
@@ -253,6 +274,8 @@ def test_what_cannot_be_trained(method, tmp_path):
         ("clip", 0.0),
         ("kl_weight", -0.1),
         ("unfinished_penalty", -1.0),
+        ("cooldown", -0.1),
+        ("cooldown", 1.1),
     ],
 )
 def test_settings_that_no_training_can_have(method, name, value):

@@ -17,6 +17,7 @@ from llmcourse.reward_model import (
     pad_texts,
     train_reward_model,
 )
+from llmcourse.surprise_embedding import Reader
 from llmcourse.training_log import Update
 from llmcourse.transformer import Transformer, TransformerConfig
 
@@ -106,6 +107,13 @@ def test_worked_example_of_a_head():
     mean.load_state_dict(reward_model.state_dict())
     found = mean(TEXTS[0][None], torch.tensor([2]))
     torch.testing.assert_close(found, 2 * features[:, :3, 7].mean(dim=1) - 3)
+    both = RewardModel(model, pooling="mean and max")
+    both.load_state_dict(reward_model.state_dict())
+    with torch.no_grad():
+        both.head.weight[0, 8] = 1.0  # of the second half: the maximum
+    found = both(TEXTS[0][None], torch.tensor([2]))
+    average, highest = features[:, :3, 7].mean(dim=1), features[:, :3, 8].amax(dim=1)
+    torch.testing.assert_close(found, 2 * average + highest - 3)
 
 
 def test_worked_example_of_learning_what_is_preferred():
@@ -119,7 +127,7 @@ def test_worked_example_of_learning_what_is_preferred():
 # Law
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "mean and max"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
     model = make_model(family=family, pooling=pooling)
@@ -235,6 +243,19 @@ def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
     with pytest.raises(ValueError, match="another training: objective must be"):
         run(folder=tmp_path, config=replace(SHORT, centring=0.5))
+
+
+def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):
+    model = Transformer(SIZES, seeded())
+
+    def told(start, seed=7):
+        reader = Reader(model=Transformer(SIZES, seeded(seed)), start=start)
+        return RewardModel.from_model(model, seeded(), "mean", reader).train()
+
+    run(told(None), tmp_path)
+    for other in (told(None, seed=8), told(4)):
+        with pytest.raises(ValueError, match="another training: objective must be"):
+            run(other, tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops_it_and_the_last_checkpoint_stays(tmp_path):

@@ -18,6 +18,7 @@ from llmcourse.reward_evaluation import (
 from llmcourse.reward_files import load_reward_model, save_reward_model
 from llmcourse.reward_model import RewardModel
 from llmcourse.reward_scores import centre, pair_rewards, rewards_of, text_reward
+from llmcourse.surprise_embedding import Reader
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
@@ -140,7 +141,7 @@ def test_a_folder_says_what_of_a_text_is_read(tokenizer, tmp_path):
     text = path.read_text(encoding="utf-8")
     assert '"mean"' in text
     path.write_text(text.replace('"mean"', '"first"'), encoding="utf-8")
-    with pytest.raises(ValueError, match="'last' or 'mean', got 'first'"):
+    with pytest.raises(ValueError, match="last, mean, mean and max, got 'first'"):
         load_reward_model(tmp_path)
 
 
@@ -218,7 +219,8 @@ def surprised(tokenizer, tmp_path):
     generator = torch.Generator().manual_seed(5)
     reader = Transformer(make_model().config, generator)
     save_pretrained(reader, tokenizer, tmp_path / "reader")
-    model = RewardModel.from_model(reader, generator, "mean", reader)
+    told = Reader.of(reader, tokenizer, tokenizer)
+    model = RewardModel.from_model(reader, generator, "mean and max", told)
     return model.eval(), tmp_path / "reader"
 
 
@@ -235,11 +237,24 @@ def test_surprises_change_rewards_and_stay_in_the_folder(
     assert not torch.allclose(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
 
 
+def test_where_its_reader_reads_stays_in_the_folder(surprised, tokenizer, tmp_path):
+    _, place = surprised
+    reader = Reader(model=load_pretrained(place)[0], start=9, mark=5)
+    texts = TEXTS[:1]  # the one with a 9 in it
+    model = RewardModel.from_model(reader.model, torch.Generator(), "last", reader)
+    save_reward_model(model.eval(), tokenizer, tmp_path / "reward", reader=str(place))
+    again, _ = load_reward_model(tmp_path / "reward")
+    assert torch.equal(rewards_of(again, texts), rewards_of(model, texts))
+    assert again.surprise.reader.name == reader.name
+    with pytest.raises(ValueError, match="where an answer begins, got text"):
+        rewards_of(again, TEXTS)
+
+
 def test_without_surprises_it_is_the_model_that_was_there_before(surprised):
     model, reader = surprised
     with torch.no_grad():
         model.surprise.surprise.weight.zero_()
-    plain = RewardModel(load_pretrained(reader)[0], torch.Generator(), "mean")
+    plain = RewardModel(load_pretrained(reader)[0], torch.Generator(), model.pooling)
     assert plain.surprise is None
     with torch.no_grad():
         plain.head.weight.copy_(model.head.weight)
@@ -258,7 +273,7 @@ def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_p
     settings = json.loads(path.read_text())
     settings["reward_reader"] = {"name": 3}
     path.write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="reward_reader must have a name and a sha256"):
+    with pytest.raises(ValueError, match="must have a name, a sha256, a start and"):
         load_reward_model(folder)
 
 

@@ -28,7 +28,9 @@ FEW = tuple(
 def config(tmp_path, monkeypatch):
     want_length(monkeypatch)
     save_pretrained(*base(), tmp_path / "base")
-    tiny = {method: config_of(method, "none") for method in METHODS}
+    tiny = {
+        method: replace(config_of(method, "none"), reader=None) for method in METHODS
+    }
     monkeypatch.setitem(align_recipe.PRESETS, "tiny", tiny)
     return RlhfStudyConfig(
         policy=str(tmp_path / "base"),

@@ -6,8 +6,11 @@ import math
 import pytest
 import torch
 
+from llmcourse.chat import CHAT_TOKENS
 from llmcourse.classification import without_unembedding
-from llmcourse.surprise_embedding import SurpriseEmbedding, surprises
+from llmcourse.special_tokens import add_special_tokens
+from llmcourse.surprise_embedding import Reader, SurpriseEmbedding
+from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
 SIZES = TransformerConfig(
@@ -20,14 +23,20 @@ SIZES = TransformerConfig(
     context_length=9,
 )
 IDS = torch.tensor([[5, 0, 3, 9, 7], [4, 4, 10, 1, 2]])
+PLACES = torch.arange(5) / 100
 
 
 def make_model(seed=0):
     return Transformer(SIZES, torch.Generator().manual_seed(seed))
 
 
-def embed(model, reader, seed=1):
+def surprises(reader, ids=IDS, **where):
+    return Reader(model=reader, **where).surprises(ids)
+
+
+def embed(model, reader, seed=1, **where):
     generator = torch.Generator().manual_seed(seed)
+    reader = Reader(model=reader, **where)
     return SurpriseEmbedding(model.embedding, reader, generator)
 
 
@@ -38,9 +47,10 @@ def test_who_knows_nothing_is_surprised_alike_by_everything():
     """A reader without a preference among 11 tokens: log 11 each time, as expected."""
     reader = make_model()
     torch.nn.init.zeros_(reader.embedding.weight)
-    found = surprises(reader, IDS)
-    assert found[:, 0].tolist() == [[0.0, 0.0]] * 2
-    assert torch.allclose(found[:, 1:], torch.tensor(math.log(11)))
+    found = surprises(reader)
+    assert found[:, 0].tolist() == [[0.0, 0.0, 0.0]] * 2
+    assert torch.allclose(found[:, 1:, :2], torch.tensor(math.log(11)))
+    assert torch.equal(found[:, :, 2], PLACES.expand(2, 5))
 
 
 # Against a reference
@@ -49,13 +59,46 @@ def test_who_knows_nothing_is_surprised_alike_by_everything():
 def test_surprisal_is_the_cross_entropy_and_entropy_that_of_torch():
     reader = make_model()
     logits = reader(IDS)[:, :-1]
-    found = surprises(reader, IDS)
+    found = surprises(reader)
     wanted = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), IDS[:, 1:].flatten(), reduction="none"
     )
     entropy = torch.distributions.Categorical(logits=logits).entropy()
     assert torch.allclose(found[:, 1:, 0].flatten(), wanted, atol=1e-6)
     assert torch.allclose(found[:, 1:, 1], entropy, atol=1e-6)
+
+
+def test_an_answer_is_read_as_a_text_of_its_own():
+    """Wherever it stands, and whatever was asked: what counts is what follows 4."""
+    reader = make_model()
+    alone = surprises(reader, torch.tensor([[8, 10, 1, 2]]))
+    found = surprises(reader, torch.tensor([[9, 4, 10, 1, 2]]), start=4, mark=8)
+    assert torch.equal(found[:, :2], torch.zeros(1, 2, 3))
+    assert torch.allclose(found[:, 1:], alone, atol=1e-6)
+
+
+def test_answers_side_by_side_are_read_as_each_alone():
+    """Whatever fills them up, be it the id at which answers begin."""
+    reader = make_model()
+    texts = torch.tensor([[5, 7, 4, 9, 3, 4], [4, 2, 3, 1, 4, 4], [1, 4, 2, 10, 6, 0]])
+    found = surprises(reader, texts, start=4, mark=8)
+    for text, row, end in zip(texts, found, (5, 4, 6), strict=True):
+        alone = surprises(reader, text[None, :end], start=4, mark=8)
+        assert torch.allclose(row[:end], alone[0], atol=1e-6)
+
+
+def test_from_the_first_answer_of_a_conversation_all_is_read():
+    reader = make_model()
+    texts = torch.tensor([[4, 9, 7, 4, 2, 3], [1, 4, 9, 7, 4, 2]])
+    found = surprises(reader, texts, start=4, mark=8)
+    assert torch.allclose(found[0, :5], found[1, 1:], atol=1e-6)
+
+
+def test_ids_that_the_reader_lacks_are_read_as_the_mark():
+    reader = make_model()
+    found = surprises(reader, torch.tensor([[1, 2, 12, 3, 13]]), start=12, mark=8)
+    wanted = surprises(reader, torch.tensor([[8, 3, 8]]))
+    assert torch.allclose(found[:, 2:], wanted, atol=1e-6)
 
 
 # Laws
@@ -65,7 +108,7 @@ def test_what_comes_later_surprises_nobody_before():
     reader = make_model()
     other = IDS.clone()
     other[:, 3:] = 6
-    before, after = surprises(reader, IDS), surprises(reader, other)
+    before, after = surprises(reader), surprises(reader, other)
     assert torch.allclose(before[:, :3], after[:, :3], atol=1e-6)
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-3)
 
@@ -73,7 +116,7 @@ def test_what_comes_later_surprises_nobody_before():
 def test_each_vector_is_the_token_plus_its_surprise():
     model, reader = make_model(), make_model(3)
     embedding = embed(model, reader)
-    told = surprises(reader, IDS) @ embedding.surprise.weight.T
+    told = surprises(reader) @ embedding.surprise.weight.T
     assert torch.allclose(embedding(IDS), model.embedding(IDS) + told, atol=1e-6)
     assert embedding.surprise.weight.std() > 0.1 * model.embedding.weight.std()
 
@@ -83,12 +126,12 @@ def test_the_reader_is_a_frozen_copy_and_no_part_of_the_weights():
     embedding = embed(model, model)
     assert [*embedding.state_dict()] == ["weight", "surprise.weight"]
     assert embedding.weight is model.embedding.weight
-    before = surprises(embedding.reader, IDS)
+    before = embedding.reader.surprises(IDS)
     with torch.no_grad():
         model.blocks[0].attention.query.weight.add_(1.0)
-    assert torch.equal(surprises(embedding.reader, IDS), before)
-    assert not any(w.requires_grad for w in embedding.reader.parameters())
-    assert not embedding.reader.training
+    assert torch.equal(embedding.reader.surprises(IDS), before)
+    assert not any(w.requires_grad for w in embedding.reader.model.parameters())
+    assert not embedding.reader.model.training
     assert embedding.surprise.weight.requires_grad
 
 
@@ -99,7 +142,7 @@ def test_gradients_reach_table_and_vectors_but_not_the_reader():
     for weight in (embedding.weight, embedding.surprise.weight):
         assert weight.grad is not None
         assert weight.grad.abs().sum() > 0
-    assert all(w.grad is None for w in embedding.reader.parameters())
+    assert all(w.grad is None for w in embedding.reader.model.parameters())
 
 
 def test_plain_is_the_table_alone_with_the_same_weights():
@@ -113,17 +156,47 @@ def test_a_copy_has_a_reader_of_its_own():
     model = make_model()
     embedding = embed(model, make_model(3))
     copied = copy.deepcopy(embedding)
-    assert copied.reader is not embedding.reader
+    assert copied.reader.model is not embedding.reader.model
     assert torch.equal(copied(IDS), embedding(IDS))
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_a_reader_of_conversations_begins_behind_the_last_assistant(base):
+    own = BPETokenizer.train(["a tale"], 260, special_tokens=["<|endoftext|>"])
+    model = Transformer(TransformerConfig(vocab_size=260))
+    generator = torch.Generator().manual_seed(0)
+    _, chat = add_special_tokens(model, own, CHAT_TOKENS, generator)
+    reader = Reader.of(model, own if base else chat, chat)
+    assert reader.start == chat.special_tokens["<|assistant|>"]
+    assert reader.mark == own.special_tokens["<|endoftext|>"]
+    assert Reader.of(model, own, own).start is None
 
 
 # Hostile input
 
 
-def test_a_reader_of_another_vocabulary_is_refused():
-    other = Transformer(TransformerConfig(vocab_size=12))
-    with pytest.raises(ValueError, match="11 ids, as the model has, got 12"):
-        embed(make_model(), other)
+def test_a_text_without_an_answer_is_refused():
+    with pytest.raises(ValueError, match="have the id 9, .*, got text 1 without"):
+        surprises(make_model(), start=9)
+
+
+def test_a_reader_with_other_tokens_is_refused():
+    words = BPETokenizer.train(["a tale"], 259)
+    vocab, end = words.vocab, {"<|endoftext|>": 259}
+    same = {"vocab": vocab, "merges": words.merges, "pattern": words.pattern}
+    chat = {name: 260 + n for n, name in enumerate(CHAT_TOKENS)}
+    told = BPETokenizer(**same, special_tokens=end | chat)
+    turned = dict(zip(vocab, [*vocab.values()][::-1], strict=True))
+    for change, what in (
+        ({"vocab": turned}, "other vocab"),
+        ({"merges": []}, "other merges"),
+        ({"pattern": r"\s|\S+"}, "other pattern"),
+        ({"special_tokens": {"<|end|>": 259}}, "other special tokens"),
+        ({"special_tokens": end | {CHAT_TOKENS[1]: 260}}, "other special tokens"),
+    ):
+        own = BPETokenizer(**(same | {"special_tokens": end} | change))
+        with pytest.raises(ValueError, match=f"{what}: it has 26. tokens of 26"):
+            Reader.of(make_model(), own, told)
 
 
 def test_ids_outside_the_vocabulary_are_refused_as_ever():

@@ -52,7 +52,7 @@ from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
 from llmcourse.reward_scores import text_reward
 from llmcourse.rlhf_curves import Curve, curves_of, fit_gold, plot_against_kl, stored
 from llmcourse.rollouts import sample_rollouts
-from llmcourse.surprise_embedding import surprises
+from llmcourse.surprise_embedding import Reader
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -530,17 +530,18 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # The last two lines compare GRPO with its penalty and without, by the same reward model and with the same seed: a penalty that is too weak to stop a policy does not raise the top.
 # The one of the small experiment was five times as strong.
 #
-# ### A judge that is told what surprised the writer
+# ### A judge that is told what surprises a reader of stories
 #
 # `aligned-llm`, which comes with the package, is made of `instruct-llm` in the same way: orders, four answers to each, comparisons, a reward model, GRPO with the penalty 0.02.
 # Nearly half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or whether there was a boy or a girl, or one word is wrong.
 # It is a matter of a word or a few among a hundred and fifty, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
-# But the writer could tell.
-# Where it slipped, it drew a word that it had held unlikely itself; the reward model, which starts as its copy, has that knowledge somewhere in its layers, and nothing asks for it.
+# But there is one who could tell: `base-llm`, which has read sixty-four thousand whole stories and nothing else.
+# A word that belongs in no story there is one that it does not expect.
 #
 # So `reward-model` gets more than tokens.
-# `SurpriseEmbedding` lets a frozen copy of the writer read along, and adds to the vector of each token two learned vectors, multiplied by two numbers: the token's surprisal $-\ln \pi(y_t \mid x, y_{<t})$, and the entropy of what was expected there, with which to compare.
-# That makes 74 of 100 pairs, and either number is good to three or four; the package's script `tests/benchmarks/bench_reward_model.py` trains both.
+# `SurpriseEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
+# And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, one half of the features that the reward is read from is their mean over the text, the other half their maximum.
+# All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70; the package's script `tests/benchmarks/bench_reward_model.py` trains both.
 # The idea is this course's; reward models in use read tokens alone.
 #
 # What has GRPO made of that?
@@ -550,6 +551,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 shipped, _ = load_reward_model("reward-model")
 writer, words = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
+reader = Reader.of(*load_pretrained("base-llm"), words)
 orders, proxy = exam_prompts(40, words), text_reward(shipped, words, chat=True)
 asked = [order.text for order in orders]
 both = [judge(one, writer, words, orders, proxy, 260) for one in (writer, aligned)]
@@ -567,38 +569,41 @@ for what, holds in (
     print(f"{what}: {n_before}, then {n_after} of {len(asked)}")
 
 # %% [markdown]
-# Forty stories say that there is a gain, hardly how much; the card of `aligned-llm`, from 400 orders, has +2.8 points (+2.4 to +3.2) at 25 nats, where the policies of the study had lost what they had gained.
-# More was changed than the judge: twice as many comparisons, eight answers to each order in place of four, and four times as many of them in an update; which of these did it was not tried one by one.
+# Forty stories say that there is a gain, hardly how much; the card of `aligned-llm`, from 400 orders, has +2.9 points (+2.5 to +3.2) at 25 nats, where the policies of the study had lost what they had gained.
+# More was changed than the judge: twice as many comparisons, eight answers to each order in place of four, four times as many of them in an update, and updates that get smaller over the last fifth of the training; which of these did it was not tried one by one.
 # What is better in one of these stories than in another is above all that it holds together, and more of them do.
 #
-# There is a price, too: the stories have become alike, and nearly all begin with the same words.
-# Who is paid for not surprising the writer may write the likeliest beginning each time.
-# And what is not paid for is lost: a plain story costs 0.14 nats per token above the floor, and cost 0.03 before, as the card says; instructions of all ten kinds, nine of which were not trained here, are followed as before.
+# There is a price, too: the stories have become more alike, and many begin with the same words.
+# Who is paid for not surprising a reader writes a likely beginning more often.
+# And what is not paid for is lost: a plain story costs 0.13 nats per token above the floor, and cost 0.03 before, as the card says.
+# Instructions of all ten kinds, nine of which were not trained here, are followed as before, 81 of 100 exactly; but among them are thirty orders to write, and of these 8 are carried out to the letter where it was 14, as `llmcourse evaluate --all` counts.
+# Of the ten points, what the order names is worth one.
 #
 # *Predict*: below is the worst of the forty stories of `instruct-llm`.
-# Which of its words will have surprised the model that wrote it more than it had expected?
+# Which of its words will surprise `base-llm` more than it had expected?
 
 # %% tags=["nbval-ignore-output"]
 n = int(before.gold.argmin())
 prompt, story = orders[n].ids, words.encode(before.texts[n])
-nats, expected = surprises(writer, torch.tensor([[*prompt, *story]]))[0].T
+told = reader.surprises(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
+nats, expected, _ = told.T
 print(f"{fill(asked[n], 80)}\n\n{fill(before.texts[n], 80)}\n")
-for i in (nats - expected)[len(prompt) :].topk(5).indices.tolist():
+for i in (nats - expected).topk(5).indices.tolist():
     slip = words.decode(story[max(0, i - 3) : i + 1])
-    i += len(prompt)
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
 
 # %% [markdown]
-# The order was for a girl named Marta, and the writer began with another name: a slip that it had held unlikely itself.
-# What follows is no slip, or the rest of that name.
+# The order was for a girl named Marta, and the story begins with Digby: so *Marta*, three sentences later, comes out of nowhere.
+# A reader of the answer alone knows nothing of the order; that *Digby* is the wrong name it cannot see, only that the story contradicts itself.
+# *Girl* after the name of a boy and *a ivory* are next, and the fourth and fifth are no slips.
 # Where a story may turn, many words are possible, and a surprise of three nats is no sign of anything; that is why the entropy is given, too.
-# Nor does every slip show: *a ivory comb* is not among the five, and neither is *girl* after the name of a boy.
-# The reward model gets a hint, not the place.
 #
 # ### Honest limits
 #
-# `aligned-llm` was trained until the gold reward no longer rose, on other orders than its card's; the learned reward was still rising.
-# So here the points were looked at, which in reality nobody could; with people, each such look costs money.
+# How long `aligned-llm` was trained was decided by gold, of other orders than its card's.
+# Without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward rose all the way.
+# So this judge is fooled as well, only later, and when to stop one cannot tell from its rewards.
+# Here the points could be looked at; with people, each such look costs money.
 # No policy was trained at that length by a judge without surprises, so what they are worth is shown for pairs, not for policies.
 # What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
 # The annotator follows the model of Bradley and Terry exactly, which is just what the reward model's loss assumes, and his errors are independent of each other; the errors of people have habits, and habits can be learned.
