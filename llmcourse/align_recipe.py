@@ -117,7 +117,7 @@ ALIGNED_LLM = {
 
 The reward model reads its pairs once. Groups are large and steps small, because the
 reward is noise for the better part: with four answers to a prompt, and an update for
-every eight, the gold reward fell. All of it takes some ninety minutes on one core. DPO,
+every eight, the gold reward fell. All of it takes some eighty minutes on one core. DPO,
 which no surprises are told, gets less far.
 """
 

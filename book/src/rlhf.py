@@ -532,17 +532,17 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 #
 # ### A judge that is told what surprises a reader of stories
 #
-# `aligned-llm`, which comes with the package, is made of `instruct-llm` in the same way: orders, four answers to each, comparisons, a reward model, GRPO with the penalty 0.02.
-# Nearly half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or whether there was a boy or a girl, or one word is wrong.
+# `aligned-llm`, which comes with the package, is made of `instruct-llm` in the same way: orders, four answers to each, which are compared, a reward model, GRPO with the penalty 0.02.
+# About half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or whether there was a boy or a girl, or one word is wrong.
 # It is a matter of a word or a few among a hundred and fifty, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
 # But there is one who could tell: `base-llm`, which has read sixty-four thousand whole stories and nothing else.
-# A word that belongs in no story there is one that it does not expect.
+# A word that does not fit where it stands is one that it does not expect.
 #
 # So `reward-model` gets more than tokens.
 # `SurpriseEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
-# And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, one half of the features that the reward is read from is their mean over the text, the other half their maximum.
-# All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70; the package's script `tests/benchmarks/bench_reward_model.py` trains both.
-# The idea is this course's; reward models in use read tokens alone.
+# And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, the head no longer reads the mean of each number that the last layer gives a token: of half of them it reads the mean over the text, of the other half the maximum.
+# All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70; the repository's script `tests/benchmarks/bench_reward_model.py` trains both.
+# The idea is this course's; the reward models of the papers named here read tokens alone.
 #
 # What has GRPO made of that?
 # Forty orders are carried out by both models, with the same luck.
@@ -570,14 +570,14 @@ for what, holds in (
 
 # %% [markdown]
 # Forty stories say that there is a gain, hardly how much; the card of `aligned-llm`, from 400 orders, has +2.9 points (+2.5 to +3.2) at 25 nats, where the policies of the study had lost what they had gained.
-# More was changed than the judge: twice as many comparisons, eight answers to each order in place of four, four times as many of them in an update, and updates that get smaller over the last fifth of the training; which of these did it was not tried one by one.
+# More was changed than the judge: it starts from a model that follows orders, learns from twice as many comparisons, and makes 800 updates in place of 120, smaller ones, each from 32 answers in place of 8, with eight answers to an order in place of four; over the last fifth they get smaller still.
+# Which of these did it was not tried one by one.
 # What is better in one of these stories than in another is above all that it holds together, and more of them do.
 #
-# There is a price, too: the stories have become more alike, and many begin with the same words.
-# Who is paid for not surprising a reader writes a likely beginning more often.
-# And what is not paid for is lost: a plain story costs 0.13 nats per token above the floor, and cost 0.03 before, as the card says.
-# Instructions of all ten kinds, nine of which were not trained here, are followed as before, 81 of 100 exactly; but among them are thirty orders to write, and of these 8 are carried out to the letter where it was 14, as `llmcourse evaluate --all` counts.
-# Of the ten points, what the order names is worth one.
+# There is a price, too: many stories begin with the same words now.
+# And what is not paid for can be lost: a plain story costs 0.13 nats per token above the floor, and cost 0.03 before, as the card says.
+# Instructions of all ten kinds, nine of which were not trained here, are followed as before, 81 % exactly, and 80 % before; but of the thirty orders to write among them 8 are carried out to the letter where it was 14, as `llmcourse evaluate --all` counts.
+# That may be chance; but of the ten points, all that an order names is worth one.
 #
 # *Predict*: below is the worst of the forty stories of `instruct-llm`.
 # Which of its words will surprise `base-llm` more than it had expected?
@@ -593,21 +593,22 @@ for i in (nats - expected).topk(5).indices.tolist():
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
 
 # %% [markdown]
+# The number is that of the last token in each line.
 # The order was for a girl named Marta, and the story begins with Digby: so *Marta*, three sentences later, comes out of nowhere.
 # A reader of the answer alone knows nothing of the order; that *Digby* is the wrong name it cannot see, only that the story contradicts itself.
-# *Girl* after the name of a boy and *a ivory* are next, and the fourth and fifth are no slips.
-# Where a story may turn, many words are possible, and a surprise of three nats is no sign of anything; that is why the entropy is given, too.
+# *Girl* is next, for in all stories Digby is an animal, and then *a ivory*, where other words would have been possible; the last two are no slips.
+# So even a surprise beyond the expected need not be a slip, and what is a slip the reward model has to learn from the pairs.
 #
 # ### Honest limits
 #
 # How long `aligned-llm` was trained was decided by gold, of other orders than its card's.
-# Without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward rose all the way.
-# So this judge is fooled as well, only later, and when to stop one cannot tell from its rewards.
+# In a first run, of 480 iterations without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward was higher each time.
+# So this judge is fooled as well, and when to stop one cannot tell from its rewards.
 # Here the points could be looked at; with people, each such look costs money.
-# No policy was trained at that length by a judge without surprises, so what they are worth is shown for pairs, not for policies.
+# No policy was trained at that length by a judge that reads tokens alone, so what the surprises and the maximum are worth is shown for pairs, not for policies.
 # What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
 # The annotator follows the model of Bradley and Terry exactly, which is just what the reward model's loss assumes, and his errors are independent of each other; the errors of people have habits, and habits can be learned.
-# The policy is small, and each method was run with one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
+# The policies are small, and in the study each method had one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
 
 # %% [markdown]
 # ## Takeaways
