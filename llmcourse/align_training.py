@@ -12,6 +12,7 @@ What was collected and learned stays in a folder, so that a stopped run goes on:
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -256,7 +257,7 @@ def _dpo(
         progress=progress,
         checkpoint_folder=checkpoint_folder,
         checkpoint_interval=training.eval_interval,
-        reference=_copy(policy),
+        reference=deepcopy(policy).eval(),
         tokenizer=tokenizer_fingerprint(tokenizer),
     )
     return [*history.updates, *history.evaluations]
@@ -275,12 +276,6 @@ def as_record(iteration: PolicyIteration) -> Evaluation:
     return Evaluation(
         step=int(metrics.pop("iteration")), loss=-iteration.reward, metrics=metrics
     )
-
-
-def _copy(policy: Transformer) -> Transformer:
-    twin = Transformer(policy.config, torch.Generator())
-    twin.load_state_dict(policy.state_dict())
-    return twin.eval()
 
 
 def with_steps(config: AlignConfig, steps: int) -> AlignConfig:

@@ -172,14 +172,32 @@ def save_checkpoint(
                 f"step {checkpoint.step} needs finite weights to be saved, "
                 f"but {name} has others"
             )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
-    path = folder / f"step-{checkpoint.step:08d}.safetensors"
     state = vars(checkpoint) | {
         "run": asdict(checkpoint.run),
         "history": checkpoint.history.to_json(),
     }
+    return write_newest(folder, checkpoint.step, state, keep=keep)
+
+
+def write_newest(
+    folder: str | Path, step: int, state: dict[str, Any], *, keep: int = 2
+) -> Path:
+    """Write a state as `save_checkpoint` does, of any training; return the file's name.
+
+    Args:
+        folder: As there.
+        step: Updates, or whatever the training counts, made so far.
+        state: See `state_files.write_state`.
+        keep: As there.
+
+    Raises:
+        ValueError: As `state_files.write_state`.
+        OSError: If the file cannot be written; what was there stays.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
+    path = folder / f"step-{step:08d}.safetensors"
     write_state(path, state)
     _bring_to_disk(folder)
     there = checkpoint_paths(folder)
@@ -197,18 +215,27 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         ValueError: If no checkpoint is whole, or if it is of a version of this
             package that knows other settings.
     """
+    return _made_of(*read_newest(folder))
+
+
+def read_newest(folder: str | Path) -> tuple[dict[str, Any], Path]:
+    """Return the newest whole state of a folder, of any training, and its file.
+
+    A damaged file is passed over with a warning that says what is wrong with it.
+
+    Raises:
+        ValueError: If no checkpoint is whole.
+    """
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
-            state = read_state(path)
+            return read_state(path), path
         except (OSError, ValueError) as error:
             warnings.warn(
                 f"the checkpoint {str(path)!r} is damaged ({error}), "
                 "trying the one before it",
                 stacklevel=2,
             )
-            continue
-        return _made_of(state, path)
     raise ValueError(
         f"{str(folder)!r} must hold a whole checkpoint, got {len(paths)} damaged ones"
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from llmcourse.examples import collate
 from llmcourse.finetuning import FinetuningConfig
+from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.preference_examples import (
     TokenizedPair,
 )
@@ -34,7 +35,6 @@ from llmcourse.preference_training import (
 from llmcourse.training import Progress, predict
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer
-from llmcourse.windows import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def dpo(
     reference = reference or model
     objective = (
         f"DPO, beta {config.beta}, label smoothing {config.label_smoothing}, "
-        f"reference {_fingerprint(reference)}"
+        f"reference {weights_fingerprint(reference)}"
     )
     run = run_on_pairs(
         pairs, valid, model.config, config, generator, tokenizer, objective
@@ -195,12 +195,6 @@ def _loss(ours: PairLogProbs, theirs: PairLogProbs, config: DPOConfig) -> DPOLos
     return dpo_loss(
         *ours, *theirs, beta=config.beta, label_smoothing=config.label_smoothing
     )
-
-
-def _fingerprint(model: Transformer) -> str:
-    """Return a hash of all weights, so that another reference is noticed."""
-    bits = [w.float().flatten().view(torch.int32) for w in model.state_dict().values()]
-    return fingerprint(torch.cat(bits).cpu()).rpartition(" ")[2]
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ of a folder counts.
 """
 
 import hashlib
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmcourse.checkpoints import checkpoint_paths
-from llmcourse.state_files import read_state, write_state
-
-_KEPT = 2  # files of a folder
+from llmcourse.checkpoints import checkpoint_paths, read_newest, write_newest
 
 
 def save_policy_state(
@@ -41,15 +37,8 @@ def save_policy_state(
         ValueError: As `state_files.write_state`.
         OSError: If the file cannot be written; what was there stays.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{iteration:08d}.safetensors"
-    write_state(path, {"run": run, "iteration": iteration, "state": state})
-    there = checkpoint_paths(folder)
-    place = there.index(path) + 1
-    for other in there[: max(0, place - _KEPT)] + there[place:]:
-        other.unlink(missing_ok=True)
-    return path
+    whole = {"run": run, "iteration": iteration, "state": state}
+    return write_newest(folder, iteration, whole)
 
 
 def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any] | None:
@@ -64,32 +53,19 @@ def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any]
     Raises:
         ValueError: If the checkpoint is of another training, or none is whole.
     """
-    paths = checkpoint_paths(folder)
-    for path in reversed(paths):
-        try:
-            saved = read_state(path)
-        except (OSError, ValueError) as error:
-            warnings.warn(
-                f"the checkpoint {str(path)!r} is damaged ({error}), "
-                "trying the one before it",
-                stacklevel=2,
-            )
-            continue
-        before = saved["run"]
-        names = before.keys() | run.keys()
-        if odd := sorted(n for n in names if before.get(n) != run.get(n)):
-            wanted = (f"{n} must be {before.get(n)!r}, got {run.get(n)!r}" for n in odd)
-            raise ValueError(
-                f"{str(folder)!r} holds checkpoints of another training: "
-                f"{'; '.join(wanted)}"
-            )
-        state: dict[str, Any] = saved["state"]
-        return state
-    if paths:
+    if not checkpoint_paths(folder):
+        return None
+    saved, _ = read_newest(folder)
+    before = saved["run"]
+    names = before.keys() | run.keys()
+    if odd := sorted(n for n in names if before.get(n) != run.get(n)):
+        wanted = (f"{n} must be {before.get(n)!r}, got {run.get(n)!r}" for n in odd)
         raise ValueError(
-            f"{str(folder)!r} must hold a whole checkpoint, got {len(paths)} damaged"
+            f"{str(folder)!r} holds checkpoints of another training: "
+            f"{'; '.join(wanted)}"
         )
-    return None
+    state: dict[str, Any] = saved["state"]
+    return state
 
 
 def weights_fingerprint(model: nn.Module) -> str:
