@@ -13,7 +13,6 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TypeVar
 
 import torch
 
@@ -25,12 +24,11 @@ from llmcourse.finetuning import FinetuningConfig
 from llmcourse.instruction_follow_ups import follow_ups
 from llmcourse.instructions import KINDS, QUESTIONS, HeldOut, examples
 from llmcourse.packing import END_OF_TEXT
-from llmcourse.pipeline import Progress
+from llmcourse.pipeline import Progress, telling
 from llmcourse.tokenization import BPETokenizer
 
 _FRAME = 5  # special tokens around one question and its answer
 _HELD_OUT_SHARE = 10  # of own conversations, one of so many is held out
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +150,6 @@ class InstructData:
 
     train: list[TokenizedExample]
     valid: list[TokenizedExample]
-    n_stories: int = 0  # plain ones in `train`
 
     @property
     def n_tokens(self) -> int:
@@ -191,13 +188,13 @@ def prepare(
         valid = tokenized(held_out, tokenizer, config.finetuning.context_length)
     else:
         n = config.n_examples
-        what = [*_told(_ask(config, tokenizer, n), n, "instructions", progress)]
+        what = [*telling(_ask(config, tokenizer, n), n, "instructions", progress)]
         valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
     n = config.n_stories
     stories = [
-        *_told(_plain_stories(n, config.seed, tokenizer), n, "stories", progress)
+        *telling(_plain_stories(n, config.seed, tokenizer), n, "stories", progress)
     ]
-    return InstructData(train=[*what, *stories], valid=valid, n_stories=n)
+    return InstructData(train=[*what, *stories], valid=valid)
 
 
 def _parted(
@@ -265,14 +262,3 @@ def _plain_stories(
     for story in tales.generate(n, seed + 500_000):
         ids = [end, *tokenizer.encode(story.text), end]
         yield TokenizedExample.of_tokens(ids, [True] * len(ids))
-
-
-def _told(
-    items: Iterable[_Item], n: int, stage: str, progress: Progress | None
-) -> Iterator[_Item]:
-    """Yield the items, and tell now and then how many it has been."""
-    every = max(1, n // 100)
-    for number, item in enumerate(items, start=1):
-        yield item
-        if progress is not None and (number % every == 0 or number == n):
-            progress(stage, number, n)

@@ -8,10 +8,10 @@ stages one by one.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,30 @@ from llmcourse.transformer import Transformer, TransformerConfig
 from llmcourse.writing import write as write
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
+_Item = TypeVar("_Item")
+
+
+def telling(
+    items: Iterable[_Item], n: int, stage: str, progress: Progress | None
+) -> Iterator[_Item]:
+    """Yield the items, and tell now and then how many it has been.
+
+    Args:
+        items: What is asked for one by one.
+        n: How many there are.
+        stage: What is done with them.
+        progress: Called after every hundredth part, and after the last.
+
+    >>> [*telling("ab", 2, "letters", print)]
+    letters 1 2
+    letters 2 2
+    ['a', 'b']
+    """
+    every = max(1, n // 100)
+    for number, item in enumerate(items, start=1):
+        yield item
+        if progress is not None and (number % every == 0 or number == n):
+            progress(stage, number, n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ language, not the stories. `llmcourse pretrain --preset base-llm` runs this reci
 with `--data` the same on text of your own.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from llmcourse.pipeline import (
     PipelineConfig,
     Progress,
     split_or_cut,
+    telling,
     token_array,
 )
 from llmcourse.pretraining import (
@@ -129,7 +130,7 @@ def prepare(config: PipelineConfig, progress: Progress | None = None) -> Trainin
     """
     n, seed = config.n_stories, config.seed
     tokenizer = _train_tokenizer(islice(tales(n, seed), TOKENIZER_STORIES), config)
-    told = _telling(tales(n, seed), n, progress)
+    told = telling(tales(n, seed), n, "tales", progress)
     return TrainingData(
         tokenizer=tokenizer,
         train=token_array(told, tokenizer, np.uint16),
@@ -181,17 +182,6 @@ def _train_tokenizer(
         vocab_size=config.model.vocab_size,
         special_tokens=[END_OF_TEXT],
     )
-
-
-def _telling(
-    documents: Iterable[Document], n: int, progress: Progress | None
-) -> Iterator[Document]:
-    """Yield the documents, and tell now and then how many it has been."""
-    every = max(1, n // 100)
-    for number, document in enumerate(documents, start=1):
-        yield document
-        if progress is not None and (number % every == 0 or number == n):
-            progress("tales", number, n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,32 +70,6 @@ class Curve:
             proxy=_means(self.proxy, width),
         )
 
-    def gold_at(self, kl: float) -> float:
-        """Return the gold reward where the policy first was at a distance, in points.
-
-        Between two moments, by a straight line.
-
-        Args:
-            kl: In nats per answer.
-
-        Raises:
-            ValueError: If the policy never went so far.
-
-        >>> rest = (0.0, 1.0, 5.0)
-        >>> Curve(kl=rest, gold=(4.0, 7.0, 9.0), proxy=rest).gold_at(3.0)
-        8.0
-        """
-        place = next((i for i, x in enumerate(self.kl) if x >= kl), None)
-        if place is None:
-            raise ValueError(
-                f"a KL divergence of {kl} was wanted, the policy came to {max(self.kl)}"
-            )
-        if place == 0:
-            return self.gold[0]
-        before, after = self.kl[place - 1], self.kl[place]
-        share = (kl - before) / (after - before)
-        return (1 - share) * self.gold[place - 1] + share * self.gold[place]
-
 
 def _means(values: Sequence[float], width: int) -> tuple[float, ...]:
     """Return means around each value, over as many before it as after it."""

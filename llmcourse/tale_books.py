@@ -12,7 +12,6 @@ hero is about one tale. The right answers are known, and where they stand.
 """
 
 import random
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -53,10 +52,6 @@ class Book:
         first = self.starts[tale]
         last = first + len(self.tales[tale].story.text)
         return self.text[max(start, first) : max(min(end, last), first)]
-
-    def tale_at(self, place: int) -> int:
-        """Return the number of the tale at a place; a gap belongs to the one before."""
-        return max(bisect_right(self.starts, place) - 1, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

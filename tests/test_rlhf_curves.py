@@ -48,15 +48,6 @@ def test_smoothing_keeps_the_ends_and_straight_lines():
     assert RISING.smoothed(3).gold == pytest.approx((4, 16 / 3, 6, 6))
 
 
-def test_gold_is_read_off_where_the_policy_first_came_by():
-    back = Curve(kl=(0.0, 4.0, 2.0, 4.0), gold=(4.0, 6.0, 8.0, 9.0), proxy=(0.0,) * 4)
-    assert back.gold_at(2.0) == 5.0
-    assert back.gold_at(4.0) == 6.0
-    assert back.gold_at(-0.1) == back.gold_at(0.0) == 4.0
-    for i, kl in enumerate(RISING.kl):
-        assert RISING.gold_at(kl) == RISING.gold[i]
-
-
 def test_the_law_is_found_under_noise():
     law = GoldLaw(start=5.0, rise=1.5, fall=0.4)
     kl = tuple(i * i / 10 for i in range(40))
@@ -105,8 +96,6 @@ def test_what_makes_no_curve_is_refused():
         Curve(kl=(), gold=(), proxy=())
     with pytest.raises(ValueError, match="odd and positive"):
         RISING.smoothed(2)
-    with pytest.raises(ValueError, match="wanted, the policy came to 9"):
-        RISING.gold_at(9.1)
     with pytest.raises(ValueError, match="at least one point"):
         curves_of([])
     with pytest.raises(ValueError, match="two moments"):

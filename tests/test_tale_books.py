@@ -60,12 +60,6 @@ def test_answers_stand_in_their_tales():
         assert BOOK.text.startswith(text, BOOK.starts[question.tale])
 
 
-def test_every_place_is_in_its_tale():
-    for number, start in enumerate(BOOK.starts):
-        assert BOOK.tale_at(start) == number
-        assert BOOK.tale_at(start + 20) == number
-
-
 def test_right_passages_are_of_the_right_tale_and_have_the_answer():
     cut = partial(sentence_chunks, tokenizer=CharacterTokenizer(), size=200)
     found = passages([Document(BOOK.text)], cut)
