@@ -477,7 +477,7 @@ print(f"300 tokens read; the cache holds {small.n_bytes // 2**10} KiB, as at the
 # *Predict*: windows and states are cheap; what can they no longer do?
 #
 # Six models of one size were trained on the same tales: two each with full attention, with a window of 32 tokens, and with linear attention.
-# The runs take some ten minutes and are stored with their recipe; `python -m llmcourse.context_study --out FILE` makes them again.
+# The runs take about twelve minutes and are stored with their recipe; `python -m llmcourse.context_study --out FILE` makes them again.
 # Tales name facts early and need them late, and two things are measured on tales that no model has read: the loss over the position, and how often a word that repeats a fact is foretold, by how far back the fact last stood.
 # (*20 tokens back* are those from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 
