@@ -143,29 +143,26 @@ def aligned_quality(quality: AlignQuality) -> str:
             f"{100 * after['finished']:.0f} %",
         ),
     ]
-    for split, score in (quality.scores or {}).items():
-        there = (quality.scores_before or {}).get(split)
-        rows.append(
-            (
-                f"instructions, {split}",
-                share_of(there.overall) if there else "",
-                share_of(score.overall),
-            )
-        )
-    if (lost := quality.forgetting) is not None:
-        rows.append(
-            (
-                f"loss on {lost.n_stories:,} plain stories, above the floor",
-                f"{lost.before:.4f}",
-                f"{lost.after:.4f} nats/token",
-            )
-        )
+    rows += _kept(quality)
     return (
         f"{table(('measure', 'before', 'after'), rows)}\n\n"
         f"Rewards are means over {quality.n_prompts} answers at temperature 1, to "
         "orders that no training saw, with the weights as they are in the file.\nIn "
         "brackets: 95 % intervals."
     )
+
+
+def _kept(quality: AlignQuality) -> list[tuple[str, str, str]]:
+    """Return rows on what the policy could do before."""
+    rows = []
+    for split, score in (quality.scores or {}).items():
+        there = (quality.scores_before or {}).get(split)
+        before = share_of(there.overall) if there else ""
+        rows.append((f"instructions, {split}", before, share_of(score.overall)))
+    if (lost := quality.forgetting) is not None:
+        name = f"loss on {lost.n_stories:,} plain stories, above the floor"
+        rows.append((name, f"{lost.before:.4f}", f"{lost.after:.4f} nats/token"))
+    return rows
 
 
 def card_of(task: str, title: str, sections: Mapping[str, str]) -> str:

@@ -101,7 +101,7 @@ def best_precision(
 def without_imitation(config: _Config) -> _Config:
     """Return a config in float32, if it asks for what this processor would imitate.
 
-    That is up to twenty times as fast, and the model is as good.
+    On a processor with no more than AVX2 that is some twenty times as fast.
 
     Args:
         config: Of any training on the processor.

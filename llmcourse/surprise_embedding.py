@@ -24,7 +24,7 @@ probability and the entropy there, to help them tell written from generated text
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -38,8 +38,7 @@ from llmcourse.policy_losses import entropy
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
-N_TOLD = 3
-"""Numbers that come with each token."""
+_N_TOLD = 3  # numbers that come with each token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +176,13 @@ class SurpriseEmbedding(nn.Embedding):
             table.num_embeddings, table.embedding_dim, _weight=table.weight.detach()
         )
         self.weight = table.weight
-        self.surprise = nn.Linear(N_TOLD, table.embedding_dim, bias=False)
+        self.surprise = nn.Linear(_N_TOLD, table.embedding_dim, bias=False)
         # A nat of surprise weighs as much as a token's vector, about.
         std = table.weight.detach().std().item()
         nn.init.normal_(self.surprise.weight, std=std, generator=generator)
         self.surprise.to(table.weight)
         frozen = copy.deepcopy(reader.model).eval().requires_grad_(False)
-        self.reader = Reader(model=frozen, start=reader.start, mark=reader.mark)
+        self.reader = replace(reader, model=frozen)
 
     def forward(
         self, input: Int[Tensor, "batch position"]

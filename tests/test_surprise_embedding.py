@@ -161,7 +161,7 @@ def test_a_copy_has_a_reader_of_its_own():
 
 
 @pytest.mark.parametrize("base", [True, False])
-def test_a_reader_of_conversations_begins_behind_the_last_assistant(base):
+def test_a_reader_of_conversations_begins_behind_the_first_assistant(base):
     own = BPETokenizer.train(["a tale"], 260, special_tokens=["<|endoftext|>"])
     model = Transformer(TransformerConfig(vocab_size=260))
     generator = torch.Generator().manual_seed(0)

@@ -464,7 +464,7 @@ for number, request in enumerate(requests):
 # The base model goes on with the text: behind a question it puts a full stop and is done, and an order it reads as the beginning of a tale.
 # Half a minute of instructions teaches how an answer begins, and neither to find it in the story nor when to stop; `instruct-llm` does both.
 # And preferences alone make nobody answer: they change how the model writes, not what it takes a question for.
-# That is why instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after eighty minutes of preferences: it answers as before, and more of its stories hold together, as {doc}`rlhf` measures.
+# That is why instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after an hour and a half of preferences: it answers as before, and more of its stories hold together, as {doc}`rlhf` measures.
 #
 # The sixth stage, a service that many can ask at once, is the last chapter's, {doc}`deployment`; and what lies beyond the model's window is in {doc}`context_window` and {doc}`retrieval`.
 #

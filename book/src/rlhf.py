@@ -570,7 +570,7 @@ for what, holds in (
 
 # %% [markdown]
 # Forty stories say that there is a gain, hardly how much; the card of `aligned-llm`, from 400 orders, has +2.9 points (+2.5 to +3.2) at 25 nats, where the policies of the study had lost what they had gained.
-# More was changed than the judge: it starts from a model that follows orders, learns from twice as many comparisons, and makes 800 updates in place of 120, smaller ones, each from 32 answers in place of 8, with eight answers to an order in place of four; over the last fifth they get smaller still.
+# More was changed than the judge: the policy starts as a model that follows orders, the judge learns from twice as many comparisons, and there are 800 updates in place of 120, smaller ones, each from 32 answers in place of 8, with eight answers to an order in place of four; over the last fifth they get smaller still.
 # Which of these did it was not tried one by one.
 # What is better in one of these stories than in another is above all that it holds together, and more of them do.
 #
@@ -602,7 +602,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # ### Honest limits
 #
 # How long `aligned-llm` was trained was decided by gold, of other orders than its card's.
-# In a first run, of 480 iterations without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward was higher each time.
+# In a first run, of 480 iterations without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward was higher each time; the repository's script `tests/benchmarks/bench_stopping.py` repeats that run.
 # So this judge is fooled as well, and when to stop one cannot tell from its rewards.
 # Here the points could be looked at; with people, each such look costs money.
 # No policy was trained at that length by a judge that reads tokens alone, so what the surprises and the maximum are worth is shown for pairs, not for policies.

@@ -1,5 +1,6 @@
 """The command `ask`: an answer from your own text files, with file and line."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,24 +112,28 @@ def ask(
     room = loaded.config.context_length // 8  # tokens that stay free for the answer
     limit = loaded.config.context_length - room
     prompt = prompt_with(question, found, tokenizer, limit)
+    asked = [Message("user", prompt.text)]
     sampling: dict[str, Any] = {
         "temperature": temperature,
         "generator": torch.Generator().manual_seed(seed),
     }
-    pieces = stream_answer(
-        loaded, tokenizer, [Message("user", prompt.text)], **sampling
-    )
-    said = []
-    for piece in pieces:
-        said.append(piece)
-        typer.echo(piece, nl=False)  # is there at once
-    typer.echo("\n")
-    _cite("".join(said), prompt)
+    said = _say_all(stream_answer(loaded, tokenizer, asked, **sampling))
+    _cite(said, prompt)
     if model in shipped_models():
         say(
             f"note: {model} has learned from tales alone; on other texts believe the "
             "passages, not the answer"
         )
+
+
+def _say_all(pieces: Iterable[str]) -> str:
+    """Print each piece as soon as it is there; return them all."""
+    said = []
+    for piece in pieces:
+        said.append(piece)
+        typer.echo(piece, nl=False)
+    typer.echo("\n")
+    return "".join(said)
 
 
 def _tell(texts: FolderTexts) -> None:

@@ -13,8 +13,10 @@ them.
     tokens and surprises      74.4 %            0.70
 
 The interval of a share is 3 to 4 points to either side. The annotator agrees with gold
-in 85.3 % of these pairs, and the second model in 81.0 %. Half an hour on one core with
-instructions for bfloat16.
+in 85.3 % of these pairs, and the second model in 81.0 %. The rows are of two runs: the
+first in bfloat16 on one processor, the second in float32 on another, where the pairs,
+drawn anew, are others in some places. Half an hour on one core with instructions for
+bfloat16.
 """
 
 import sys
