@@ -605,9 +605,12 @@ for i in (nats - expected).topk(5).indices.tolist():
 # In a first run, of 480 iterations without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward was higher each time; the repository's script `tests/benchmarks/bench_stopping.py` repeats that run.
 # So this judge is fooled as well, and when to stop one cannot tell from its rewards.
 # Here the points could be looked at; with people, each such look costs money.
+#
 # No policy was trained at that length by a judge that reads tokens alone, so what the surprises and the maximum are worth is shown for pairs, not for policies.
+#
 # What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
 # The annotator follows the model of Bradley and Terry exactly, which is just what the reward model's loss assumes, and his errors are independent of each other; the errors of people have habits, and habits can be learned.
+#
 # The policies are small, and in the study each method had one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
 
 # %% [markdown]
@@ -615,8 +618,10 @@ for i in (nats - expected).topk(5).indices.tolist():
 #
 # Comparisons determine differences of rewards, by the model of Bradley and Terry; a reward model is the same with a network in place of a table.
 # PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model, and no writing while it learns, for a policy implies a reward by what it has made likelier.
+#
 # A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; by the reward model that had seen most, the policy came highest and fell most slowly.
 # The KL divergence says how far a policy has gone; a penalty on it that is strong enough keeps the policy near, where the reward model errs less, and costs some of the learned reward.
+#
 # What is measured by the reward that was optimised is no evidence; only a judge that the policy has not been trained on is.
 #
 # *In practice*: people compare tens of thousands of answers, the policies are thousands of times larger, and gold is more people, asked again {cite:p}`ouyang2022,stiennon2020`.
