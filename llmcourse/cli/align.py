@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from llmcourse import align_recipe, align_training
@@ -16,14 +15,19 @@ from llmcourse.align_recipe import AlignConfig
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_forgetting, print_scores
 from llmcourse.cli.running import (
+    Machine,
+    OutFolder,
+    Precision,
+    Resume,
+    Threads,
     command_line,
+    given,
     in_precision,
-    n_cores,
     prepare_folder,
     stoppable,
+    use_cores,
 )
 from llmcourse.dpo import DPOConfig
-from llmcourse.memory import keep_freed_memory
 from llmcourse.training_log import JSONLinesLog, Record
 
 
@@ -36,13 +40,8 @@ def align(
     model: Annotated[
         str | None, typer.Option(help="The policy: a folder or a name; instruct-llm.")
     ] = None,
-    out_folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
-    ] = False,
+    out_folder: OutFolder = None,
+    resume: Resume = False,
     steps: Annotated[
         int | None, typer.Option(help="Of DPO; iterations of the others.", min=1)
     ] = None,
@@ -56,10 +55,7 @@ def align(
         float | None,
         typer.Option(help="What it costs to leave the start; beta of DPO."),
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="float32 or bfloat16; what is fast here."),
-    ] = None,
+    precision: Precision = None,
     prompts: Annotated[
         int | None, typer.Option(help="Whose answers are compared.", min=1)
     ] = None,
@@ -67,18 +63,14 @@ def align(
         float | None, typer.Option(help="Of the annotator with gold, 0.5 … 1.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of prompts, answers and order.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="Processor cores; all.", min=1)
-    ] = None,
+    threads: Threads = None,
     stories: Annotated[
         int, typer.Option(help="Answers to measure, before and after.", min=2)
     ] = 400,
     questions: Annotated[
         int, typer.Option(help="Instructions of each kind, to measure.", min=0)
     ] = 30,
-    machine: Annotated[
-        str, typer.Option(help="Words for the models' cards on what trained them.")
-    ] = "",
+    machine: Machine = "",
     quiet: Quiet = False,
 ) -> None:
     """Ask a model for stories, learn from comparisons which are liked, and train by it.
@@ -89,11 +81,10 @@ def align(
 
     `llmcourse align --method grpo --model instruct-llm --out run/`
     """
-    keep_freed_memory()
-    torch.set_num_threads(threads or n_cores())
+    use_cores(threads)
     config = align_recipe.preset(preset, method)
     sizes = {"policy": model, "n_prompts": prompts, "agreement": agreement}
-    config = replace(config, **_given(sizes), seed=seed)
+    config = replace(config, **given(sizes), seed=seed)
     config = _with(config, steps, reward_steps, learning_rate, kl_weight, precision)
     folder = out_folder or Path(f"run-{preset}")
     words = ["llmcourse", "align", "--method", method, "--preset", preset]
@@ -117,10 +108,6 @@ def align(
         out.print(f"{folder / name}: {size / 1e6:.1f} MB")
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def _with(
     config: AlignConfig,
     steps: int | None,
@@ -133,9 +120,9 @@ def _with(
     if steps is not None:
         config = align_training.with_steps(config, steps)
     cost = "beta" if isinstance(config.training, DPOConfig) else "kl_weight"
-    wanted = _given({"learning_rate": learning_rate, cost: kl_weight})
+    wanted = given({"learning_rate": learning_rate, cost: kl_weight})
     reward = in_precision(config.reward, precision)
-    reward = replace(reward, **_given({"steps": reward_steps}))
+    reward = replace(reward, **given({"steps": reward_steps}))
     training = replace(config.training, **wanted)
     if isinstance(training, DPOConfig):
         training = in_precision(training, precision)

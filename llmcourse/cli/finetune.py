@@ -7,23 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from llmcourse import instruct_recipe
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_forgetting, print_scores
 from llmcourse.cli.running import (
+    LearningRate,
+    Machine,
+    OutFolder,
+    Precision,
+    Resume,
+    Steps,
+    Threads,
     command_line,
+    given,
     in_precision,
-    n_cores,
     prepare_folder,
     stoppable,
+    use_cores,
 )
 from llmcourse.instruct_card import InstructQuality
 from llmcourse.instruct_model import Exam, make_instruct
 from llmcourse.instruct_recipe import InstructConfig
-from llmcourse.memory import keep_freed_memory
 from llmcourse.training_log import Evaluation, JSONLinesLog, Record
 
 
@@ -40,20 +46,12 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(help="Learn only adapters, of this rank.", min=1)
     ] = None,
-    out_folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="For checkpoints, log and model; run-PRESET."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
+    out_folder: OutFolder = None,
+    resume: Resume = False,
+    steps: Steps = None,
     batch_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="float32 or bfloat16; what is fast here."),
-    ] = None,
+    learning_rate: LearningRate = None,
+    precision: Precision = None,
     examples: Annotated[
         int | None, typer.Option(help="Instructions; the preset's.", min=1)
     ] = None,
@@ -66,18 +64,14 @@ def finetune(
     seed: Annotated[
         int | None, typer.Option(help="Of instructions and order; the preset's.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Processor cores; all.", min=1)
-    ] = None,
+    threads: Threads = None,
     questions: Annotated[
         int, typer.Option(help="Of each kind and split, to measure; 0: none.", min=0)
     ] = 30,
     stories: Annotated[
         int, typer.Option(help="Tales to measure what was forgotten.", min=2)
     ] = 200,
-    machine: Annotated[
-        str, typer.Option(help="Words for the model's card on what trained it.")
-    ] = "",
+    machine: Machine = "",
     quiet: Quiet = False,
 ) -> None:
     """Teach a model to answer: instructions about tales, or conversations of your own.
@@ -90,8 +84,7 @@ def finetune(
 
     `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
     """
-    keep_freed_memory()
-    torch.set_num_threads(threads or n_cores())
+    use_cores(threads)
     training = {
         "steps": steps,
         "batch_size": batch_size,
@@ -133,9 +126,9 @@ def _config(
 ) -> InstructConfig:
     """Return the preset with what was asked for instead."""
     config = instruct_recipe.preset(preset)
-    wanted = {name: value for name, value in training.items() if value is not None}
+    wanted = given(training)
     precision = wanted.pop("precision", None)
-    sizes = {name: value for name, value in sizes.items() if value is not None}
+    sizes = given(sizes)
     own: dict[str, Any] = {
         name: sizes[name] for name in ("base", "rank") if name in sizes
     }

@@ -22,13 +22,20 @@ from llmcourse.cli.console import (
 )
 from llmcourse.cli.results import measure, print_loss, print_samples
 from llmcourse.cli.running import (
+    LearningRate,
+    Machine,
+    OutFolder,
+    Precision,
+    Resume,
+    Steps,
+    Threads,
     command_line,
+    given,
     in_precision,
-    n_cores,
     prepare_folder,
     stoppable,
+    use_cores,
 )
-from llmcourse.memory import keep_freed_memory
 from llmcourse.model_cards import Making, card
 from llmcourse.pipeline import PipelineConfig
 from llmcourse.pretrained import load_pretrained, save_pretrained
@@ -44,29 +51,17 @@ def pretrain(
         list[str] | None,
         typer.Option(help="notes/**/*.txt or python_docs: your text, not the tales."),
     ] = None,
-    out_folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="For checkpoints, log and model; run-PRESET."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="float32 or bfloat16; what is fast here."),
-    ] = None,
+    out_folder: OutFolder = None,
+    resume: Resume = False,
+    steps: Steps = None,
+    learning_rate: LearningRate = None,
+    precision: Precision = None,
     vocab_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of tales, weights and order.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="Processor cores; all.", min=1)
-    ] = None,
+    threads: Threads = None,
     stories: Stories = 500,
     samples: Samples = 200,
-    machine: Annotated[
-        str, typer.Option(help="Words for the model's card on what trained it.")
-    ] = "",
+    machine: Machine = "",
     quiet: Quiet = False,
 ) -> None:
     """Pretrain a model: on tales, measured against their floor, or on your own text.
@@ -78,8 +73,7 @@ def pretrain(
 
     `llmcourse pretrain --data "notes/**/*.txt" --out my-run/`
     """
-    keep_freed_memory()
-    torch.set_num_threads(threads or n_cores())
+    use_cores(threads)
     changes = {
         "steps": steps,
         "learning_rate": learning_rate,
@@ -125,7 +119,7 @@ def _config(
 ) -> PipelineConfig:
     """Return the preset with what was asked for instead."""
     config = recipes.preset(preset)
-    wanted = {name: value for name, value in changes.items() if value is not None}
+    wanted = given(changes)
     training = in_precision(config.pretraining, wanted.pop("precision", None))
     return replace(
         config,

@@ -1,4 +1,4 @@
-"""What commands that train share: cores, folders, and how to stop."""
+"""What commands that train share: options, cores, folders, and how to stop."""
 
 import os
 import shlex
@@ -6,15 +6,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import torch
 import typer
 
 from llmcourse.checkpoints import checkpoint_paths
 from llmcourse.cli.console import say
+from llmcourse.memory import keep_freed_memory
 from llmcourse.schedule import PretrainingConfig, without_imitation
 
+OutFolder = Annotated[
+    Path | None,
+    typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
+]
+Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
+LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
+Precision = Annotated[
+    str | None, typer.Option(help="float32 or bfloat16; what is fast here.")
+]
+Threads = Annotated[int | None, typer.Option(help="Processor cores; all.", min=1)]
+Machine = Annotated[
+    str, typer.Option(help="Words for the model's card on what trained it.")
+]
+
 _Config = TypeVar("_Config", bound=PretrainingConfig)
+
+
+def use_cores(threads: int | None) -> None:
+    """Compute on so many cores, or all, and keep the memory that trainings free."""
+    keep_freed_memory()
+    torch.set_num_threads(threads or n_cores())
 
 
 def n_cores() -> int:
@@ -22,6 +47,11 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, which are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def in_precision(config: _Config, asked: str | None) -> _Config:
@@ -34,13 +64,12 @@ def in_precision(config: _Config, asked: str | None) -> _Config:
 
 def command_line(words: Sequence[str], options: Mapping[str, Any]) -> str:
     """Return a command line to be typed again, with the options that were given."""
-    given = [
+    said = [
         text
-        for name, value in options.items()
-        if value is not None
+        for name, value in given(options).items()
         for text in (f"--{name.replace('_', '-')}", str(value))
     ]
-    return shlex.join([*words, *given])
+    return shlex.join([*words, *said])
 
 
 def prepare_folder(folder: Path, resume: bool) -> None:
