@@ -12,7 +12,7 @@ import torch
 from llmcourse.accounting import n_parameters
 from llmcourse.instruct_recipe import InstructConfig, InstructData
 from llmcourse.instruction_evaluation import Count, Forgetting, Score
-from llmcourse.instructions import examples
+from llmcourse.instructions import HELD_OUT_PAIRS, examples
 from llmcourse.model_cards import table
 from llmcourse.story_evaluation import TEST_SEED
 from llmcourse.transformer import TransformerConfig
@@ -132,8 +132,8 @@ def _data(making: InstructMaking) -> str:
         f"{_earlier(config)}\n"
         "All of it is written by `llmcourse.instructions` and `llmcourse.tales` "
         f"with seed {config.seed}: no text of any person or from the web is in it.\n"
-        "One wording of every task, and 14 combinations of a hero's kind and a plot, "
-        f"were held out.\n{sizes}"
+        f"One wording of every task, and {len(HELD_OUT_PAIRS)} combinations of a "
+        f"hero's kind and a plot, were held out.\n{sizes}"
     )
 
 

@@ -68,10 +68,7 @@ def preference_probability(
     """
     if not beta >= 0:
         raise ValueError(f"beta must not be negative, got {beta}")
-    return _sigmoid(beta, gold_a - gold_b)
-
-
-def _sigmoid(beta: float | int, difference: float | int) -> float:
+    difference = gold_a - gold_b
     x = beta * difference if difference else 0.0  # not infinity times zero
     if x < 0:
         return math.exp(x) / (1 + math.exp(x))
@@ -157,10 +154,9 @@ def sample_pairs(
     beta = annotator_beta(differences, agreement)
     luck = torch.rand(len(drawn), generator=generator, dtype=torch.float64).tolist()
     pairs = []
-    for (prompt, a, b), difference, u in zip(drawn, differences, luck, strict=True):
-        (chosen, best), (rejected, other) = (
-            (a, b) if u < _sigmoid(beta, difference) else (b, a)
-        )
+    for (prompt, a, b), u in zip(drawn, luck, strict=True):
+        prefers_a = u < preference_probability(a[1], b[1], beta)
+        (chosen, best), (rejected, other) = (a, b) if prefers_a else (b, a)
         pairs.append(
             Pair(
                 prompt=prompt,
