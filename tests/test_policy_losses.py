@@ -1,6 +1,8 @@
 """Losses of a policy against loops in double precision, and their gradients."""
 
 import math
+from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -206,6 +208,76 @@ def test_value_loss_against_a_loop(clip):
 
     found = clipped_value_loss(values, old, returns, mask, clip)
     assert found.item() == pytest.approx(average(term, mask, "token"), abs=1e-6)
+
+
+def trls_loss(trl, loss_type, new, old, reference, mask, advantages, beta):
+    """Return the loss of TRL's GRPO trainer, which is given log-probabilities.
+
+    Answers without a token, which ours leaves out, count in its mean: there are none.
+    """
+    accelerator = SimpleNamespace(
+        gather=lambda tensor: tensor, reduce=lambda tensor, reduction: tensor
+    )
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True),
+        accelerator=accelerator,
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
+        loss_type=loss_type,
+        beta=beta,
+        epsilon_low=0.1,
+        epsilon_high=0.1,
+        importance_sampling_level="token",
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        use_vllm=False,
+        aux_loss_enabled=False,
+        current_gradient_accumulation_steps=1,
+        _entropy_bonus_enabled=False,
+        _metrics={"train": defaultdict(list)},
+        _get_per_token_logps_and_entropies=lambda *_, **__: (new, 0 * new, None),
+    )
+    ids = mask.long()
+    inputs = {
+        "prompt_ids": ids[:, :1],
+        "prompt_mask": ids[:, :1],
+        "completion_ids": ids,
+        "completion_mask": mask.to(new.dtype),
+        "advantages": advantages,
+        "old_per_token_logps": old,
+        "ref_per_token_logps": reference,
+    }
+    return trl.GRPOTrainer._compute_loss(trainer, None, inputs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("averaging", "loss_type"), [("sequence", "grpo"), ("token", "bnpo")]
+)
+def test_policy_losses_equal_trls(averaging, loss_type, seed):
+    """Loss and gradient; TRL has no trainer for PPO, but its loss is GRPO's without a
+    divergence and with an advantage for each token.
+    """
+    trl = pytest.importorskip("trl")
+    old, new, reference, mask, advantages = (part[1:] for part in random_case(seed))
+    new.requires_grad_()
+    options = {"clip": 0.1, "averaging": averaging}
+    for kl_weight in (0.0, 0.3):
+        each = advantages[:, 2]
+        ours = grpo_loss(
+            new, old, reference, each, mask, kl_weight=kl_weight, **options
+        )
+        theirs = trls_loss(trl, loss_type, new, old, reference, mask, each, kl_weight)
+        assert_alike(new, ours.loss, theirs)
+    ours = ppo_policy_loss(new, old, advantages, mask, **options)
+    theirs = trls_loss(trl, loss_type, new, old, reference, mask, advantages, 0.0)
+    assert_alike(new, ours.loss, theirs)
+
+
+def assert_alike(inputs, *losses):
+    """Assert that two losses and their gradients are equal, to 1e-6."""
+    torch.testing.assert_close(*losses, atol=1e-6, rtol=1e-6)
+    gradients = [torch.autograd.grad(loss, inputs)[0] for loss in losses]
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-6)
 
 
 def test_entropy_against_torch():
