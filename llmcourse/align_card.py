@@ -12,6 +12,7 @@ import torch
 from llmcourse.accounting import n_parameters
 from llmcourse.align_evaluation import Gain
 from llmcourse.align_recipe import AlignConfig
+from llmcourse.evaluation import WinRate
 from llmcourse.instruct_card import scores_to_json, share_of
 from llmcourse.instruction_evaluation import Forgetting, Score
 from llmcourse.model_cards import table
@@ -134,6 +135,7 @@ def aligned_quality(quality: AlignQuality) -> str:
             f"{gold.gain:+.2f} points ({low:+.2f} … {high:+.2f}), "
             f"{gold.in_sd:+.2f} standard deviations of the start",
         ),
+        ("the better answer, by gold", "", better_of(gold.better)),
         ("proxy reward", f"{before['proxy']:+.2f}", f"{after['proxy']:+.2f}"),
         ("KL from the start", "0", f"{after['kl']:.1f} nats per answer"),
         ("length", f"{before['length']:.0f}", f"{after['length']:.0f} tokens"),
@@ -150,6 +152,18 @@ def aligned_quality(quality: AlignQuality) -> str:
         "orders that no training saw, with the weights as they are in the file.\nIn "
         "brackets: 95 % intervals."
     )
+
+
+def better_of(found: WinRate) -> str:
+    """Return a win rate with its interval, in words.
+
+    >>> from llmcourse.evaluation import Interval
+    >>> better_of(WinRate(wins=6, ties=2, losses=2, interval=Interval(0.4, 0.9)))
+    '70 % (40 % … 90 %), equal in 20 %'
+    """
+    low, high = (100 * end for end in found.interval)
+    ties = f"equal in {100 * found.ties / found.n:.0f} %"
+    return f"{100 * found.rate:.0f} % ({low:.0f} % … {high:.0f} %), {ties}"
 
 
 def _kept(quality: AlignQuality) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmcourse.answering import has_chat_tokens
-from llmcourse.evaluation import Interval, bootstrap_interval
+from llmcourse.evaluation import Interval, WinRate, bootstrap_interval, win_rate
 from llmcourse.gold_reward import gold_reward
 from llmcourse.pipeline import Progress
 from llmcourse.policy_losses import kl_k1
@@ -138,6 +138,7 @@ class Gain:
     gain: float  # mean, in points
     interval: Interval  # of the gain, at 95 %
     sd: float  # of one answer's gold at the start, in points
+    better: WinRate  # how often the answer after was the better one, by gold
 
     @property
     def in_sd(self) -> float:
@@ -146,12 +147,15 @@ class Gain:
 
     def to_json(self) -> dict[str, Any]:
         """Return all numbers."""
-        more = {"interval": self.interval._asdict(), "in_sd": self.in_sd}
-        return vars(self) | more
+        return vars(self) | {
+            "interval": self.interval._asdict(),
+            "in_sd": self.in_sd,
+            "better": self.better.to_json(),
+        }
 
 
 def gain_of(before: Judged, after: Judged, seed: int = 0) -> Gain:
-    """Return the gain in gold reward, with a bootstrap interval over the prompts.
+    """Return the gain in gold reward, with bootstrap intervals over the prompts.
 
     Args:
         before: The start's answers.
@@ -165,10 +169,12 @@ def gain_of(before: Judged, after: Judged, seed: int = 0) -> Gain:
     if n[0] != n[1] or n[0] < 2:
         raise ValueError(f"wanted as many answers before and after, 2 or more, got {n}")
     gains = (after.gold - before.gold).double()
+    generator = torch.Generator().manual_seed(seed)
     return Gain(
         before=before.gold.double().mean().item(),
         after=after.gold.double().mean().item(),
         gain=gains.mean().item(),
-        interval=bootstrap_interval(gains, torch.Generator().manual_seed(seed)),
+        interval=bootstrap_interval(gains, generator),
         sd=before.gold.double().std().item(),
+        better=win_rate(after.gold, before.gold, generator),
     )

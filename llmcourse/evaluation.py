@@ -6,13 +6,15 @@ A score on n questions is a sample: other questions would have given another sco
     9 of 10 right              →  0.60 … 0.98    (wilson)
     mean of 0, 1, 1, 1, 0, …   →  drawn again and again from the values themselves
 
-Both suppose that the n outcomes are independent. Where they are not, as with many
-questions about one word, average over each word first and pass one value per word.
+`win_rate` compares two methods, item by item. All suppose that the n outcomes are
+independent. Where they are not, as with many questions about one word, average over
+each word first and pass one value per word.
 """
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -108,6 +110,67 @@ def bootstrap_interval(
     ends = torch.tensor([tail, 1 - tail], dtype=means.dtype)
     low, high = means.quantile(ends).tolist()
     return Interval(low, high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinRate:
+    """How often one of two was better, on the same items."""
+
+    wins: int
+    ties: int
+    losses: int
+    interval: Interval  # of the rate, at 95 %
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return self.wins + self.ties + self.losses
+
+    @property
+    def rate(self) -> float:
+        """Share of wins, a tie being half of one: 1/2 between equals."""
+        return (self.wins + self.ties / 2) / self.n
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts, rate and interval."""
+        return vars(self) | {"rate": self.rate, "interval": self.interval._asdict()}
+
+
+def win_rate(
+    ours: Float[Tensor, "ours"],
+    theirs: Float[Tensor, "theirs"],
+    generator: torch.Generator,
+) -> WinRate:
+    """Return how often the one is better than the other, with a bootstrap interval.
+
+    Args:
+        ours: A score for each item; more is better.
+        theirs: Scores of the same items, in the same order.
+        generator: Source of the bootstrap.
+
+    Raises:
+        ValueError: If there are not as many scores, or fewer than two, or if one is
+            NaN.
+
+    >>> ours, theirs = torch.tensor([[3.0, 2, 5, 1], [1.0, 2, 4, 4]])
+    >>> found = win_rate(ours, theirs, torch.Generator().manual_seed(0))
+    >>> found.wins, found.ties, found.losses, found.rate
+    (2, 1, 1, 0.625)
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"wanted as many scores of both, got {len(ours)} and {len(theirs)}"
+        )
+    if bool((ours.isnan() | theirs.isnan()).any()):
+        raise ValueError("scores must be numbers to be compared, got NaN")
+    values = torch.where(ours == theirs, 0.5, (ours > theirs).double())
+    counts = [int((values == value).sum()) for value in (1.0, 0.5, 0.0)]
+    return WinRate(
+        wins=counts[0],
+        ties=counts[1],
+        losses=counts[2],
+        interval=bootstrap_interval(values, generator),
+    )
 
 
 def _checked_level(level: float | int) -> float:

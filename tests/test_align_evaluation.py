@@ -33,6 +33,8 @@ def test_a_gain_by_hand():
     assert (found.before, found.after, found.gain) == (2.0, 3.0, 1.0)
     assert (found.sd, found.in_sd) == (1.0, 1.0)
     assert tuple(found.interval) == (1.0, 1.0)
+    assert (found.better.wins, found.better.ties, found.better.losses) == (3, 0, 0)
+    assert found.to_json()["better"]["rate"] == 1
 
 
 def test_the_interval_holds_the_gain_and_narrows_with_more_answers():

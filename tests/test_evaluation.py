@@ -7,7 +7,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from llmcourse.evaluation import bootstrap_interval, wilson_interval
+from llmcourse.evaluation import bootstrap_interval, wilson_interval, win_rate
 
 # Worked example
 
@@ -36,7 +36,31 @@ def test_bootstrap_of_two_values_by_hand():
     assert bootstrap_interval(values, generator, 0.8, 4000) == (0, 1)
 
 
+def test_win_rate_of_five_items_by_hand():
+    """Won, tied, lost, won, won: (3 + 1/2) / 5."""
+    ours, theirs = torch.tensor([[2.0, 2, 2, 2, 9], [1.0, 2, 3, 0, -math.inf]])
+    found = win_rate(ours, theirs, torch.Generator().manual_seed(0))
+    assert (found.wins, found.ties, found.losses, found.n) == (3, 1, 1, 5)
+    assert found.rate == 0.7
+    values = torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0])
+    generator = torch.Generator().manual_seed(0)
+    assert found.interval == bootstrap_interval(values, generator)
+    assert found.to_json()["interval"]["low"] == found.interval.low
+
+
 # Law
+
+
+def test_win_rate_turns_around_with_the_two():
+    generator = torch.Generator().manual_seed(3)
+    ours, theirs = torch.randint(3, (2, 200), generator=generator).float()
+    there = win_rate(ours, theirs, generator)
+    back = win_rate(theirs, ours, generator)
+    assert (there.wins, there.ties, there.losses) == (back.losses, back.ties, back.wins)
+    assert there.ties > 20
+    assert there.rate + back.rate == pytest.approx(1)
+    assert there.interval.low < there.rate < there.interval.high
+    assert win_rate(ours, ours, generator).interval == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 7), (3, 11), (10, 13), (5, 5)])
@@ -149,3 +173,13 @@ def test_wilson_refuses(arguments, message):
 def test_bootstrap_refuses(values, level, n_resamples, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(torch.tensor(values), torch.Generator(), level, n_resamples)
+
+
+def test_win_rate_refuses_what_cannot_be_compared():
+    three, generator = torch.tensor([1.0, 2.0, 3.0]), torch.Generator()
+    with pytest.raises(ValueError, match="as many scores of both, got 3 and 2"):
+        win_rate(three, three[:2], generator)
+    with pytest.raises(ValueError, match="must be numbers to be compared, got NaN"):
+        win_rate(three, torch.tensor([1.0, math.nan, 3.0]), generator)
+    with pytest.raises(ValueError, match="at least 2 values"):
+        win_rate(three[:1], three[:1], generator)

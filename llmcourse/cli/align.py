@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llmcourse import align_recipe, align_training
-from llmcourse.align_card import AlignQuality, RewardQuality
+from llmcourse.align_card import AlignQuality, RewardQuality, better_of
 from llmcourse.align_model import AlignExam, make_aligned
 from llmcourse.align_recipe import AlignConfig
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
@@ -189,6 +189,7 @@ def print_gain(quality: AlignQuality) -> None:
         f"gold reward: {gold.before:.2f} → {gold.after:.2f} points, {gold.gain:+.2f} "
         f"({low:+.2f} … {high:+.2f}), {gold.in_sd:+.2f} standard deviations"
     )
+    out.print(f"the better answer, by gold: {better_of(gold.better)}")
     out.print(
         f"proxy reward: {before['proxy']:+.2f} → {after['proxy']:+.2f}; "
         f"KL {after['kl']:.1f} nats per answer; finished "
