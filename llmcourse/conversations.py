@@ -27,14 +27,16 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
 
     Raises:
         ValueError: If there is no such file or no conversation in it, or if a line is
-            not a conversation that ends with the assistant; the line is named.
+            not UTF-8 or not a conversation that ends with the assistant; the line is
+            named.
         OSError: If the file cannot be read.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"wanted a file of conversations, got no file {str(path)!r}")
     found = []
-    with path.open(encoding="utf-8-sig") as file:
+    # A byte that is not UTF-8 comes as a lone surrogate, to be found in its line.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -49,6 +51,12 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
 
 
 def _conversation(line: str) -> list[Message]:
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        place, byte = error.start + 1, ord(line[error.start]) & 0xFF
+        message = f"must be UTF-8, got the byte 0x{byte:02x} as character {place}"
+        raise ValueError(message) from error
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -95,16 +103,30 @@ def tokenized(
         truncate: Whether a longer one may lose its first exchanges.
 
     Raises:
-        ValueError: If one is too long, by its number in the order given; or as
-            `chat.encode_chat`.
+        ValueError: If one is too long, by its number in the order given, and whether
+            `truncate` would do; or as `chat.encode_chat`.
     """
-    found = []
+    limit, found = max_tokens + 1, []
     for number, messages in enumerate(conversations, start=1):
         try:
-            ids, mask = encode_chat(
-                messages, tokenizer, max_tokens + 1, truncate=truncate
-            )
+            ids, mask = encode_chat(messages, tokenizer, limit, truncate=truncate)
         except ValueError as error:
-            raise ValueError(f"conversation {number}: {error}") from error
+            way_out = _way_out(messages, tokenizer, limit)
+            message = f"conversation {number}: {error}{way_out}"
+            raise ValueError(message) from error
         found.append(TokenizedExample.of_tokens(ids, mask))
     return found
+
+
+def _way_out(
+    messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int
+) -> str:
+    """Say how a conversation would do that does not, if there is a way."""
+    try:
+        encode_chat(messages, tokenizer, max_tokens, truncate=True)
+    except ValueError:
+        return ""
+    return (
+        "; without its first exchanges it fits: truncate=True, or --truncate on the "
+        "command line"
+    )

@@ -31,6 +31,8 @@ from llmcourse.examples import (
     collate,
     fingerprint_of,
 )
+from llmcourse.lora import lora_layers
+from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.schedule import PretrainingConfig
 from llmcourse.training import (
     Progress,
@@ -117,6 +119,8 @@ def mean_answer_loss(
     Raises:
         ValueError: As `answer_loss`.
     """
+    if not examples:
+        raise ValueError("a mean loss needs at least one example, got none")
     by_length = sorted(examples, key=len)
     size = config.batch_size // config.accumulation
     parts = [by_length[start : start + size] for start in range(0, len(examples), size)]
@@ -188,8 +192,9 @@ def finetune(
     `pretraining.pretrain`.
 
     Args:
-        model: Changed in place where it is not frozen. A checkpoint of a model with
-            adapters can only go on in one with the same; their `alpha` is not checked.
+        model: Changed in place where it is not frozen. To go on from a checkpoint,
+            pass what was passed at first: the weights from before the first step,
+            with the same adapters, of the same `alpha`.
         examples: What to learn.
         valid: Held-out examples.
         config: How long and how fast.
@@ -203,7 +208,7 @@ def finetune(
         ValueError: If an example is too long or holds ids or targets that the model
             does not have, if there are fewer than a batch, or none held out; if the
             whole model is frozen; or if the folder's checkpoints are of another
-            training.
+            training, or of one that began with another model.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -221,6 +226,7 @@ def finetune(
         valid_tokens=fingerprint_of(valid),
         tokenizer=tokenizer,
         seed=generator.initial_seed(),
+        objective=_objective(model),
     )
     return train(
         run,
@@ -235,6 +241,18 @@ def finetune(
         checkpoint_folder=checkpoint_folder,
         checkpoint_interval=checkpoint_interval,
     )
+
+
+def _objective(model: Transformer | Classifier) -> str:
+    """Say what is learned, and what it depends on that the weights' shapes do not say.
+
+    The weights are those from before the first step: they are not in a checkpoint.
+    """
+    pooled = f", pooled by {model.pooling}" if isinstance(model, Classifier) else ""
+    alphas = [float(layer.alpha) for _, layer in lora_layers(model)]
+    said = alphas if len(set(alphas)) > 1 else alphas[:1]  # of all layers, one is told
+    adapted = f", adapters of alpha {', '.join(map(str, said))}" if alphas else ""
+    return f"answers{pooled}{adapted}, start {weights_fingerprint(model)}"
 
 
 def _check(

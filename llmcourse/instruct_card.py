@@ -3,47 +3,19 @@
 As in `model_cards`, every number comes from the recipe or from a measurement.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from llmcourse.accounting import n_parameters
-from llmcourse.instruct_recipe import InstructConfig, InstructData
+from llmcourse.instruct_recipe import InstructConfig, InstructMaking
 from llmcourse.instruction_evaluation import Count, Forgetting, Score
-from llmcourse.instructions import HELD_OUT_PAIRS, examples
+from llmcourse.instructions import HELD_OUT_PAIRS, QUESTIONS, examples
 from llmcourse.model_cards import table
 from llmcourse.story_evaluation import TEST_SEED
-from llmcourse.transformer import TransformerConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstructMaking:
-    """How a model was fine-tuned."""
-
-    config: InstructConfig
-    sizes: TransformerConfig
-    n_examples: int  # learned in one pass, plain stories too
-    n_tokens: int  # read in one pass
-    n_targets: int  # learned in one pass
-    n_learned: int  # numbers in the weights that are not frozen
-    command: str  # that makes it again, on a command line
-    n_threads: int = 1
-    machine: str = ""  # in words, if it matters: what it was trained on, how long
-
-    @classmethod
-    def of(
-        cls, config: InstructConfig, data: InstructData, **rest: Any
-    ) -> "InstructMaking":
-        """Return how a model was made of this data."""
-        return cls(
-            config=config,
-            n_examples=len(data.train),
-            n_tokens=data.n_tokens,
-            n_targets=data.n_targets,
-            **rest,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,44 +87,68 @@ def _summary(making: InstructMaking) -> str:
 def _data(making: InstructMaking) -> str:
     config = making.config
     n_asked = making.n_examples - config.n_stories
+    plain = f"{config.n_stories:,} plain stories, so that it forgets less"
+    more = f", and {plain}" if config.n_stories else ""
     sizes = (
         f"In all {making.n_tokens:,} tokens to read, of which {making.n_targets:,} are "
-        "to be learned: the answers, and all of the plain stories."
+        f"to be learned: {_learned(config)}."
     )
-    plain = f"and {config.n_stories:,} plain stories, so that it forgets less"
     if config.sources:
         names = ", ".join(f"`{source}`" for source in config.sources)
-        more = f", {plain}" if config.n_stories else ""
-        return f"{n_asked:,} conversations from {names}{more}.\n{sizes}"
-    kinds = sorted(set(config.kinds), key=config.kinds.index)
-    often = [kind for kind in kinds if config.kinds.count(kind) > 1]
-    weights = f" ({', '.join(often)} more often than the others)" if often else ""
+        cut = ", long ones without their first exchanges" if config.truncate else ""
+        return f"{n_asked:,} conversations from {names}{cut}{more}.\n{sizes}"
     return (
-        f"{n_asked:,} instructions of the kinds {', '.join(kinds)}{weights}, {plain}."
-        f"{_earlier(config)}\n"
-        "All of it is written by `llmcourse.instructions` and `llmcourse.tales` "
-        f"with seed {config.seed}: no text of any person or from the web is in it.\n"
+        f"{_asked(n_asked, config)}{more}.{_earlier(config)}\n"
+        "All of it is written by `llmcourse.instructions` and `llmcourse.tales`: "
+        "no text of any person or from the web is in it.\n"
         f"One wording of every task, and {len(HELD_OUT_PAIRS)} combinations of a "
         f"hero's kind and a plot, were held out.\n{sizes}"
     )
 
 
+def _learned(config: InstructConfig) -> str:
+    """Say which of the tokens are targets."""
+    found = ["the answers"]
+    if config.whole_every and not config.sources:
+        found.append("all of the instructions that are learned whole")
+    if config.n_stories:
+        found.append("all of the plain stories")
+    return ", and ".join(found)
+
+
+def _asked(n: int, part: InstructConfig, known: Collection[str] = ()) -> str:
+    """Say how many instructions were learned, of which kinds if not known, and how."""
+    counts, said = Counter(part.kinds), []
+    kinds = f" of the kind{'s' * (len(counts) > 1)} {', '.join(counts)}"
+    if often := [kind for kind in counts if counts[kind] > min(counts.values())]:
+        said.append(f"{', '.join(often)} more often than the others")
+    if part.most_follow_ups and counts.keys() & {*QUESTIONS}:
+        said.append(f"questions with up to {part.most_follow_ups} follow-ups")
+    if part.whole_every:
+        which = f"one of every {part.whole_every}" if part.whole_every > 1 else "each"
+        said.append(f"{which} learned whole")
+    how = f" ({'; '.join(said)})" if said else ""
+    return f"{n:,} instructions{'' if {*counts} == {*known} else kinds}{how}"
+
+
 def _earlier(config: InstructConfig) -> str:
     """Say what was learned before."""
-    parts = [
-        f"in {part.finetuning.steps:,} steps {part.n_examples:,} instructions (up to "
-        f"{part.most_follow_ups} follow-ups) and {part.n_stories:,} stories of seed "
-        f"{part.seed}"
-        for part in config.earlier()
-    ]
-    said = f"Before that it learned, at the same settings, {'; then '.join(parts)}; "
-    return f"\n{said}the losses start there." if parts else ""
+    said = []
+    for part in config.earlier():
+        plan, asked = part.finetuning, _asked(part.n_examples, part, config.kinds)
+        plain = f" and {part.n_stories:,} plain stories" if part.n_stories else ""
+        said.append(
+            f"in {plan.steps:,} steps of {plan.batch_size} examples, at a rate of "
+            f"{plan.learning_rate:g}, {asked}{plain} of seed {part.seed}"
+        )
+    told = f"\nBefore that it learned {'; then '.join(said)}; the losses start there."
+    return told if said else ""
 
 
 def _recipe(making: InstructMaking) -> str:
     config, training, sizes = making.config, making.config.finetuning, making.sizes
     passes = training.steps * training.batch_size / making.n_examples
-    learned = f"{making.n_learned:,} numbers"
+    learned, speed = f"{making.n_learned:,} numbers", training.embedding_speed
     if config.rank is not None:
         learned += f", low-rank adapters of rank {config.rank}, alpha {config.alpha:g}"
     rows = {
@@ -171,6 +167,7 @@ def _recipe(making: InstructMaking) -> str:
         "learning rate": (
             f"{training.learning_rate:g} after {training.warmup_steps} steps of "
             f"warm-up, then half a cosine to {training.final_share:g} of it"
+            + (f"; token embeddings {speed:g} times as fast" if speed != 1 else "")
         ),
         "seed": f"{config.seed}",
         "precision": f"{training.precision} in training, float16 in the file",
@@ -238,12 +235,12 @@ def _limits(making: InstructMaking) -> str:
             "It knows what its base knew and these conversations.\nWhat it says is no "
             "statement of fact, and it may repeat what it has read, word for word."
         )
+    most = max(p.max_tokens for p in (*making.config.earlier(), making.config))
     return (
-        "It knows the small world of its stories, and the ten kinds of task above, and "
-        "nothing else.\nOf conversations longer than "
-        f"{making.config.max_tokens} tokens it has seen none.\nIt answers whatever it "
-        "is asked, right or wrong, with the same confidence.\nIt is made for learning "
-        "how language models work, for no other use."
+        "It knows the small world of its stories, and the tasks above, and nothing "
+        f"else.\nOf conversations longer than {most} tokens it has seen none.\nIt "
+        "answers whatever it is asked, right or wrong, with the same confidence.\nIt "
+        "is made for learning how language models work, for no other use."
     )
 
 

@@ -4,8 +4,8 @@
                                             ├── examples with a mask
     plain stories ──────────────────────────┘
 
-Of an instruction only the answers are learned, of a plain story every token. Now and
-then an instruction is learned as a whole, too: it costs nothing, as its story is read
+Of an instruction the answers are learned, of a plain story every token. Now and then
+an instruction is learned as a whole, too: it costs nothing, as its story is read
 anyway, and keeps the model a teller of tales.
 """
 
@@ -46,9 +46,10 @@ class InstructConfig:
     rank: int | None = None  # of low-rank adapters; None: all weights learn
     alpha: float | int = 32  # of the adapters
     sources: tuple[str, ...] = ()  # files of own conversations; none: instructions
+    truncate: bool = False  # whether a longer one may lose its first exchanges
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
     seed: int = 0
-    first: "InstructConfig | None" = None  # the part that is learned before
+    first: "InstructConfig | None" = None  # learned before, on the same base
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
@@ -64,6 +65,11 @@ class InstructConfig:
                 raise ValueError(f"{name} must be at least {least}, got {got}")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
+        # Only the innermost part is started: what the others say must be the same.
+        for name in ("base", "rank", "alpha") if self.first else ():
+            got, wanted = getattr(self.first, name), getattr(self, name)
+            if got != wanted:
+                raise ValueError(f"{name} of first must be {wanted!r}, got {got!r}")
 
     def earlier(self) -> "list[InstructConfig]":
         """Return the parts that are learned before this one, in their order."""
@@ -179,13 +185,10 @@ def prepare(
 
     Raises:
         ValueError: If a file holds no conversations, there are fewer than two, or one
-            is too long.
+            is too long; it is named by its file and its number there.
     """
     if config.sources:
-        found = [turns for path in config.sources for turns in read_conversations(path)]
-        learned, held_out = _parted(found)
-        what = tokenized(learned, tokenizer, config.finetuning.context_length)
-        valid = tokenized(held_out, tokenizer, config.finetuning.context_length)
+        what, valid = _parted([*_own(config, tokenizer)])
     else:
         n = config.n_examples
         what = [*telling(_ask(config, tokenizer, n), n, "instructions", progress)]
@@ -197,18 +200,29 @@ def prepare(
     return InstructData(train=[*what, *stories], valid=valid)
 
 
+def _own(config: InstructConfig, tokenizer: BPETokenizer) -> Iterator[TokenizedExample]:
+    """Yield the conversations of all files, one file after the other."""
+    for path in config.sources:
+        limit = config.finetuning.context_length
+        talks = read_conversations(path)
+        try:
+            yield from tokenized(talks, tokenizer, limit, truncate=config.truncate)
+        except ValueError as error:
+            raise ValueError(f"{path!r}, {error}") from error
+
+
 def _parted(
-    found: list[list[Message]],
-) -> tuple[list[list[Message]], list[list[Message]]]:
+    found: list[TokenizedExample],
+) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
     """Return the conversations that are learned, and those that are held out."""
     if len(found) < 2:
         raise ValueError(
             "wanted at least 2 conversations, one to learn and one to hold out, "
             f"got {len(found)}"
         )
-    held_out = found[_HELD_OUT_SHARE - 1 :: _HELD_OUT_SHARE] or found[-1:]
-    kept = {id(turns) for turns in held_out}
-    return [turns for turns in found if id(turns) not in kept], held_out
+    every = min(_HELD_OUT_SHARE, len(found))
+    learned = [row for number, row in enumerate(found, start=1) if number % every]
+    return learned, found[every - 1 :: every]
 
 
 def _ask(

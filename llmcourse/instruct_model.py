@@ -6,7 +6,7 @@ model/          weights, tokenizer, chat template and card, for other programs t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,10 +14,11 @@ import torch
 from llmcourse.adapters import save_adapter
 from llmcourse.chat import save_chat_files
 from llmcourse.files import new_file
-from llmcourse.instruct_card import InstructMaking, InstructQuality, instruct_card
+from llmcourse.instruct_card import InstructQuality, instruct_card
 from llmcourse.instruct_recipe import (
     InstructConfig,
     InstructData,
+    InstructMaking,
     Tuned,
     follow,
     prepare,
@@ -39,8 +40,18 @@ class Exam:
     """How thoroughly a model is measured."""
 
     n_per_kind: int = 30  # instructions of each kind, in each split; 0: none
-    n_stories: int = 200  # plain stories, for what was forgotten
+    n_stories: int = 200  # plain stories, for what was forgotten; 0: none
     seed: int = TEST_SEED
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that no measurement can have."""
+        if self.n_per_kind < 0:
+            raise ValueError(f"n_per_kind must be at least 0, got {self.n_per_kind}")
+        if self.n_stories < 0 or self.n_stories == 1:
+            raise ValueError(
+                f"n_stories must be 0, or at least 2 for a standard error, got "
+                f"{self.n_stories}"
+            )
 
 
 def make_instruct(
@@ -169,11 +180,20 @@ def measure(
             splits=BASE_SPLITS,
             progress=lambda *at: told("answers of the base", *at),
         )
-    return InstructQuality(
-        **vars(found)
-        | {
-            "scores": scores,
-            "base_scores": base_scores,
-            "forgetting": forgetting(base, model, exam.n_stories, exam.seed),
-        }
-    )
+    forgotten = None
+    if exam.n_stories:
+        n, seed = exam.n_stories, exam.seed
+        forgotten = forgetting(base, model, n, seed, _by_both("stories read", told))
+    return replace(found, scores=scores, base_scores=base_scores, forgetting=forgotten)
+
+
+def _by_both(stage: str, told: Progress) -> Callable[[int, int], None]:
+    """Return a progress that takes two models' reading, one after the other, as one."""
+    read = 0  # by the first
+
+    def progress(done: int, n: int) -> None:
+        nonlocal read
+        told(stage, read + done, 2 * n)
+        read = n if done == n else read
+
+    return progress

@@ -4,9 +4,10 @@
                   ├── shuffled ── fine-tuning of base-llm ── instruct-llm
     plain stories ┘
 
-Of an instruction only the answer is learned, of a plain story every token: some of
-them keep the model from forgetting what it was. The instructions are of all kinds, with
-the wordings and the combinations of hero and plot that training may see.
+Of an instruction the answers are learned, now and then all of it, and of a plain story
+every token: some of them keep the model from forgetting what it was. The instructions
+are of all kinds, with the wordings and the combinations of hero and plot that training
+may see.
 
 `llmcourse finetune` runs this recipe, and with `--data` the same on conversations of
 your own.
@@ -15,6 +16,7 @@ your own.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +36,7 @@ from llmcourse.pretrained import load_pretrained
 from llmcourse.special_tokens import add_special_tokens
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.training_log import Evaluation, History, Update
-from llmcourse.transformer import Transformer
+from llmcourse.transformer import Transformer, TransformerConfig
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
 """What gets an adapter, in a model that has it, where low-rank ones are learned."""
@@ -73,6 +75,34 @@ class Tuned:
     model: Transformer
     tokenizer: BPETokenizer
     history: History
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructMaking:
+    """How a model was fine-tuned."""
+
+    config: InstructConfig
+    sizes: TransformerConfig
+    n_examples: int  # learned in one pass, plain stories too
+    n_tokens: int  # read in one pass
+    n_targets: int  # learned in one pass
+    n_learned: int  # numbers in the weights that are not frozen
+    command: str  # that makes it again, on a command line
+    n_threads: int = 1
+    machine: str = ""  # in words, if it matters: what it was trained on, how long
+
+    @classmethod
+    def of(
+        cls, config: InstructConfig, data: InstructData, **rest: Any
+    ) -> "InstructMaking":
+        """Return how a model was made of this data."""
+        return cls(
+            config=config,
+            n_examples=len(data.train),
+            n_tokens=data.n_tokens,
+            n_targets=data.n_targets,
+            **rest,
+        )
 
 
 def follow(

@@ -5,10 +5,11 @@ import sys
 from dataclasses import replace
 
 import pytest
-from chat_cases import CONFIG, base, chatty, own_file
+from chat_cases import CONFIG, base, chatty, line_of, own_file
 from typer.testing import CliRunner
 
 from llmcourse import cli, instruct_model, instruct_recipe
+from llmcourse.chat import Message
 from llmcourse.checkpoints import checkpoint_paths, load_checkpoint
 from llmcourse.cli import finetune as command
 from llmcourse.instruction_evaluation import SPLITS, Count, Score
@@ -129,6 +130,50 @@ def test_own_conversations_with_adapters(tmp_path, models):
     assert len(checkpoint_paths(folder / "checkpoints")) == 2
 
 
+def test_a_long_conversation_may_lose_its_first_exchanges(
+    tmp_path, monkeypatch, capsys
+):
+    _, few = own_file(tmp_path, 3)
+    turns = [Message("user", "Say it again."), Message("assistant", "It, and again.")]
+    path = tmp_path / "long.jsonl"
+    path.write_text(f"{line_of(turns)}\n{line_of(turns * 60)}\n", encoding="utf-8")
+    args = ["--data", few, "--data", path, "--batch-size=2", "--quiet"]
+    out = tmp_path / "refused"
+    code, line = fails(monkeypatch, capsys, *FAST, *args, "--out", out)
+    assert code == 1
+    assert "long.jsonl', conversation 2: the conversation must have at most" in line
+    assert line.endswith("or --truncate on the command line")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        stopped = finetune(tmp_path / "run", *args, "--truncate")
+    (line,) = stopped.stderr.splitlines()
+    assert f"--data {path} --truncate --batch-size 2" in line
+    resumed = finetune(tmp_path / "run", *args, "--truncate", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "long ones without their first exchanges" in card
+
+
+def test_what_is_tuned_is_the_same_in_all_parts(monkeypatch):
+    """So is nothing that only the first part would have heeded."""
+    first = replace(CONFIG, seed=5)
+    config = replace(CONFIG, first=first)
+    monkeypatch.setitem(instruct_recipe.PRESETS, "tiny", config)
+    sizes = {"base": "another", "rank": 3, "n_examples": 9}
+    found = command._config("tiny", None, (), sizes, {})
+    assert (found.first.base, found.first.rank) == ("another", 3)
+    assert (found.n_examples, found.first.n_examples) == (9, 6)
+    assert found.first.seed == 5
+
+
+def test_one_story_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    code, line = fails(monkeypatch, capsys, *FAST, "--stories=1", "--out", out)
+    assert code == 1
+    assert "n_stories must be 0, or at least 2 for a standard error, got 1" in line
+    assert not out.exists()
+
+
 def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
     (tmp_path / "bad.jsonl").write_text("{}\n", encoding="utf-8")
     _, few = own_file(tmp_path, 3)
@@ -149,7 +194,9 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
         assert line.startswith("llmcourse: error: ")
 
 
-@pytest.mark.parametrize("option", ["--steps=0", "--lora=0", "--plain=-1"])
+@pytest.mark.parametrize(
+    "option", ["--steps=0", "--lora=0", "--plain=-1", "--stories=-1"]
+)
 def test_numbers_out_of_range_are_usage_errors(tmp_path, option):
     assert finetune(tmp_path, option).exit_code == 2
     assert not any(tmp_path.iterdir())

@@ -48,6 +48,17 @@ def test_the_limit_is_what_is_read():
     assert len(short) < n_read - 1
 
 
+def test_truncating_is_named_where_it_would_help():
+    """It would where the first exchanges can go, and not where there is but one."""
+    tokenizer = chatty()[1]
+    with pytest.raises(ValueError, match="conversation 1: .* --truncate on the comm"):
+        tokenized(TALKS[1:], tokenizer, 20)
+    for truncate in (False, True):
+        with pytest.raises(ValueError, match="conversation 1: ") as refused:
+            tokenized(TALKS[1:], tokenizer, 3, truncate=truncate)
+        assert "--truncate" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -68,6 +79,25 @@ def test_a_line_that_is_wrong_is_named(tmp_path, line, message):
     with pytest.raises(ValueError, match=message) as refused:
         read_conversations(path)
     assert str(refused.value).startswith("line 2 of")
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        (
+            [line_of(TALKS[0]).encode(), b'{"messages": "\xe9"}'],
+            "line 2 of .*0xe9 as ch",
+        ),
+        ([line_of(TALKS[0]).encode("utf-16")], "line 1 of .*0xff as character 1$"),
+        ([b"", b"\xf0\x9f"], "line 2 of .*0xf0 as character 1$"),
+    ],
+)
+def test_bytes_that_are_not_utf_8_are_named(tmp_path, lines, place):
+    path = tmp_path / "talks.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError, match=place) as refused:
+        read_conversations(path)
+    assert "must be UTF-8" in str(refused.value)
 
 
 def test_files_with_nothing_are_refused(tmp_path):

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from llmcourse.checkpoints import checkpoint_paths
+from llmcourse.checkpoints import checkpoint_paths, load_checkpoint
 from llmcourse.classification import Classifier, accuracy
 from llmcourse.examples import ShuffledExamples, TokenizedExample
 from llmcourse.finetuning import (
@@ -18,7 +18,7 @@ from llmcourse.finetuning import (
     masked_cross_entropy,
     mean_answer_loss,
 )
-from llmcourse.lora import add_lora, lora_parameters, merge_lora
+from llmcourse.lora import add_lora, add_lora_to, merge_lora
 from llmcourse.pretraining import next_token_loss, train_step
 from llmcourse.schedule import learning_rate
 from llmcourse.training import make_optimizer
@@ -224,7 +224,7 @@ def test_stopped_anywhere_it_ends_the_same(tmp_path, step, adapted):
     with pytest.raises(Stop):
         run(fresh(), tmp_path, progress=progress)
     assert checkpoint_paths(tmp_path)
-    resumed, again = run(fresh(9) if step > 1 else fresh(), tmp_path)
+    resumed, again = run(fresh(), tmp_path)
     assert again == history
     for name, weight in resumed.state_dict().items():
         assert torch.equal(weight, whole.state_dict()[name]), name
@@ -246,7 +246,7 @@ def test_adapters_can_learn_the_task_and_be_merged():
     config = replace(SHORT, steps=120, batch_size=8, accumulation=1, learning_rate=0.03)
     history = finetune(model, task(40), task(9, seed=1), config, seeded())
     assert history.evaluations[-1].loss < 0.5 * history.evaluations[0].loss
-    assert sum(1 for _ in lora_parameters(model)) == 24
+    assert sum("lora_" in name for name, _ in model.named_parameters()) == 24
     merge_lora(model)
     held_out = [task(9, seed=1)[place] for place in (0, 2, 4, 6, 8)]
     merged = mean_answer_loss(model, held_out, config)
@@ -335,6 +335,8 @@ def test_refuses_a_loss_over_nothing():
     logits, targets = torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="one target that counts, got none of 6"):
         masked_cross_entropy(logits, targets, torch.zeros(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="needs at least one example, got none"):
+        mean_answer_loss(make_model(), [], SHORT)
 
 
 @pytest.mark.parametrize("limits", [(9, 9), (20, 9), (8, 20)])
@@ -407,8 +409,56 @@ def test_refuses_checkpoints_of_a_model_without_the_adapters(tmp_path):
     run(folder=tmp_path)
     model = make_model()
     add_lora(model, rank=2, alpha=4)
-    with pytest.raises(ValueError, match=r"must have the names, shapes .*lora_a"):
+    with pytest.raises(ValueError, match="objective must be .*, got .* of alpha 4.0"):
         run(model, tmp_path)
+
+
+def adapted(alpha):
+    model = make_model()
+    add_lora(model, rank=2, alpha=alpha, generator=seeded())
+    return model
+
+
+def classifier(pooling, seed=0):
+    return Classifier(make_model(), 13, pooling, seeded(seed))
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        (make_model, [lambda: make_model(9)]),
+        (lambda: adapted(4), [lambda: adapted(400), lambda: adapted(4.0000001)]),
+        (
+            lambda: classifier("last"),
+            [lambda: classifier("mean"), lambda: classifier("last", seed=9)],
+        ),
+    ],
+)
+def test_refuses_checkpoints_of_a_training_that_began_otherwise(
+    tmp_path, first, others
+):
+    """All weights have the same shapes; the first goes on, and none of the others."""
+    _, history = run(first(), tmp_path)
+    for other in others:
+        with pytest.raises(ValueError, match="another training: objective must be"):
+            run(other(), tmp_path)
+    assert run(first(), tmp_path)[1] == history
+
+
+def test_refuses_checkpoints_of_adapters_with_their_sizes_changed_about(tmp_path):
+    """Alpha 4 in one layer and 8 in the next is not 8 and 4."""
+
+    def unlike(*alphas):
+        model = make_model()
+        names = [f"blocks.{block}.attention.query" for block in (0, 1)]
+        sizes = {name: (2, a) for name, a in zip(names, alphas, strict=True)}
+        add_lora_to(model, sizes, seeded())
+        return model
+
+    run(unlike(4, 8), tmp_path)
+    with pytest.raises(ValueError, match=r"alpha 4\.0, 8\.0, .*got .*alpha 8\.0, 4\.0"):
+        run(unlike(8, 4), tmp_path)
+    run(unlike(4, 8), tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops_training_before_the_update():
@@ -420,3 +470,32 @@ def test_a_loss_that_is_no_number_stops_training_before_the_update():
         finetune_step(model, make_optimizer(model, SHORT), make_examples(4), 0, SHORT)
     assert torch.equal(model.blocks[0].attention.query.weight, before)
     assert model.embedding.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "message", "good"),
+    [
+        (5, "step 6 needs a finite loss and gradient", 4),
+        (3, "step 3 needs a finite loss on the held-out text", 2),
+        (4, "step 4 needs finite weights to be saved", 2),
+    ],
+)
+def test_what_is_no_number_stops_it_and_the_last_checkpoint_stays(
+    tmp_path, broken, message, good
+):
+    """A weight breaks after a step, and is found by whatever comes next: an update, an
+    evaluation or a checkpoint. From the last good one it goes on to the same end.
+    """
+    model = make_model()
+
+    def progress(record):
+        if isinstance(record, Update) and record.step == broken:
+            with torch.no_grad():
+                model.norm.weight[0] = math.nan
+
+    with pytest.raises(FloatingPointError, match=message):
+        run(model, tmp_path, progress=progress)
+    saved = load_checkpoint(tmp_path)
+    assert saved.step == good
+    assert all(weight.isfinite().all() for weight in saved.weights.values())
+    assert run(make_model(), tmp_path)[1] == run()[1]

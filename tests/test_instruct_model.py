@@ -11,11 +11,12 @@ import torch
 from chat_cases import CONFIG, base, chatty, own_file
 from typer.main import get_command
 
-from llmcourse import instruct_model
+from llmcourse import instruct_model, pretrained
 from llmcourse.adapters import load_adapter
 from llmcourse.answering import has_chat_tokens
-from llmcourse.instruct_card import InstructMaking, instruct_card
+from llmcourse.instruct_card import InstructQuality, instruct_card
 from llmcourse.instruct_model import Exam, make_instruct
+from llmcourse.instruct_recipe import INSTRUCT_LLM, InstructMaking
 from llmcourse.instruction_evaluation import instruction_scores
 from llmcourse.lora import merge_lora
 from llmcourse.pretrained import load_pretrained, save_pretrained
@@ -23,6 +24,8 @@ from llmcourse.training_log import Evaluation
 
 EXAM = Exam(n_per_kind=1, n_stories=2)
 COMMAND = "llmcourse finetune --preset tiny --out run/"
+QUALITY = InstructQuality(loss_before=2.0, loss=1.0, n_held_out=3)
+SHIPPED = pretrained._MODELS / "instruct-llm" / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +128,19 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
         if isinstance(record, Evaluation) and record.step == 2:
             raise KeyboardInterrupt
 
+    told = []
     quick = {"exam": Exam(n_per_kind=0, n_stories=2), "checkpoint_interval": 1}
     with pytest.raises(KeyboardInterrupt):
         make_instruct(made[1], tmp_path, progress=stop, **quick)
     assert not (tmp_path / "model").exists()
-    quality = make_instruct(made[1], tmp_path, **quick)
+    quality = make_instruct(
+        made[1], tmp_path, stages=lambda *at: told.append(at), **quick
+    )
     assert quality.scores is None
+    read = [at for stage, *at in told if stage == "stories read"]
+    assert read == sorted(read)  # two stories, by the base and by the model, as one
+    assert read[-1] == [4, 4]
+    assert [2, 4] in read
     ours, theirs = (p / "model/model.safetensors" for p in (tmp_path, made[0]))
     assert ours.read_bytes() == theirs.read_bytes()
 
@@ -165,19 +175,102 @@ def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
         assert word not in text, word
 
 
-def test_time_and_machine_are_told_only_if_given(made):
-    _, config, quality = made
-    making = InstructMaking(
+def making_of(config, **more):
+    return InstructMaking(
         config=config,
         sizes=base()[0].config,
-        n_examples=8,
+        n_examples=config.n_examples + config.n_stories,
         n_tokens=9,
         n_targets=7,
         n_learned=11,
         command=COMMAND,
+        **more,
     )
+
+
+def test_time_and_machine_are_told_only_if_given(made):
+    _, config, quality = made
+    making = making_of(config)
     assert "| machine |" not in instruct_card("a", making, quality)
     told = replace(making, machine="9 minutes on a laptop", n_threads=2)
     text = instruct_card("a", told, quality)
     assert "| machine | 9 minutes on a laptop |" in text
     assert "2 threads" in text
+
+
+def test_the_card_says_what_was_learned_and_how():
+    """What a recipe has not is not spoken of; what it has is."""
+    plain = replace(CONFIG, kinds=("who",), n_stories=0)
+    rich = replace(
+        CONFIG, most_follow_ups=6, whole_every=2, kinds=("who", "who", "why")
+    )
+    rich = replace(rich, finetuning=replace(rich.finetuning, embedding_speed=4))
+    own = replace(rich, sources=("a.jsonl",), truncate=True, n_stories=0)
+    for config, said in (
+        (plain, ["6 instructions of the kind who.", "learned: the answers."]),
+        (
+            rich,
+            [
+                "6 instructions of the kinds who, why (who more often than the others; "
+                "questions with up to 6 follow-ups; one of every 2 learned whole), and",
+                "answers, and all of the instructions that are learned whole, and all ",
+                "; token embeddings 4 times as fast |",
+            ],
+        ),
+        (
+            replace(CONFIG, whole_every=1, kinds=("write",), most_follow_ups=6),
+            ["6 instructions of the kind write (each learned whole), and 2 plain"],
+        ),
+        (own, ["`a.jsonl`, long ones without their first ex", "learned: the answers."]),
+    ):
+        text = instruct_card("a", making_of(config), QUALITY)
+        assert all(words in text for words in said), text
+    text = instruct_card("a", making_of(plain), QUALITY)
+    for word in ("ten kinds", "plain stories", "follow-ups", "whole", "times as fast"):
+        assert word not in text, word
+
+
+def test_the_card_says_what_was_learned_before():
+    first = replace(CONFIG, n_stories=0, whole_every=3, max_tokens=480)
+    second = replace(first, first=first, kinds=("write",), seed=7, max_tokens=100)
+    text = instruct_card("a", making_of(second), QUALITY)
+    assert (
+        "Before that it learned in 2 steps of 4 examples, at a rate of 0.0005, "
+        "6 instructions of the kinds who, list (one of every 3 learned whole) of seed "
+        "3; the losses start there."
+    ) in text
+    assert "longer than 480 tokens" in text
+
+
+def test_the_shipped_card_says_what_its_recipe_does():
+    """Its numbers are of its own training, the sentences those of today's code."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    read, learned = re.findall(r"In all ([\d,]+) .* which ([\d,]+) are", text)[0]
+    making = replace(
+        making_of(INSTRUCT_LLM),
+        n_tokens=int(read.replace(",", "")),
+        n_targets=int(learned.replace(",", "")),
+    )
+    ours = instruct_card("instruct-llm", making, QUALITY)
+    for part in ("Data", "Limits"):
+        (wanted,) = re.findall(rf"## {part}\n.*?\n## ", ours, re.DOTALL)
+        assert wanted in text
+    for row in ("base", "training", "optimizer", "learning rate", "seed", "precision"):
+        (wanted,) = re.findall(rf"^\| {row} \| .*$", ours, re.MULTILINE)
+        assert wanted in text, row
+
+
+def test_nothing_need_be_measured(made, tmp_path):
+    quality = make_instruct(made[1], tmp_path, exam=Exam(n_per_kind=0, n_stories=0))
+    assert (quality.scores, quality.forgetting) == (None, None)
+    text = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "above the floor" not in text
+
+
+@pytest.mark.parametrize("n_stories", [1, -1])
+def test_refuses_an_exam_that_cannot_be(n_stories):
+    message = f"n_stories must be 0, or at least 2 .* got {n_stories}"
+    with pytest.raises(ValueError, match=message):
+        Exam(n_stories=n_stories)
+    with pytest.raises(ValueError, match="n_per_kind must be at least 0, got -1"):
+        Exam(n_per_kind=-1)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from chat_cases import CONFIG, base, chatty, own_file
+from chat_cases import CONFIG, base, chatty, line_of, own_file
 
 from llmcourse import instruct_recipe, tales
 from llmcourse.chat import CHAT_TOKENS, Message, encode_chat
@@ -210,6 +210,31 @@ def test_of_own_conversations_every_tenth_is_held_out(tmp_path, n, held_out):
         assert [*map(ids_of, found)] == [*map(ids_of, tokenized(wanted, tokenizer, 99))]
 
 
+def long_talk(n):
+    """Return a conversation of n exchanges, of some twenty tokens each."""
+    turns = (
+        Message("user", "Say it again."),
+        Message("assistant", "It, again and again."),
+    )
+    return list(turns) * n
+
+
+def test_of_files_with_a_long_conversation_its_place_is_named(tmp_path):
+    """The third of the second file is it, which is learned, after ten of the first."""
+    _, first = own_file(tmp_path, 10)
+    talks = [long_talk(1), long_talk(1), long_talk(60), long_talk(1)]
+    second = tmp_path / "second.jsonl"
+    second.write_text("\n".join(map(line_of, talks)), encoding="utf-8")
+    config = replace(CONFIG, sources=(str(first), str(second)), n_stories=0)
+    tokenizer = chatty()[1]
+    with pytest.raises(ValueError, match=r"second.jsonl', conversation 3: .* 513 tok"):
+        prepare(config, tokenizer)
+    data = prepare(replace(config, truncate=True), tokenizer)
+    assert [len(data.train), len(data.valid)] == [13, 1]
+    (cut,) = tokenized([long_talk(60)], tokenizer, 512, truncate=True)
+    assert ids_of(data.train[11]) == ids_of(cut)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_base_llm(name):
     config = preset(name)
@@ -233,6 +258,12 @@ def test_refusals(tmp_path):
         replace(CONFIG, whole_every=-1)
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         replace(CONFIG, rank=0)
+    with pytest.raises(ValueError, match="base of first must be 'a', got 'base-llm'"):
+        replace(CONFIG, base="a", first=CONFIG)
+    with pytest.raises(ValueError, match="rank of first must be None, got 4"):
+        replace(CONFIG, first=replace(CONFIG, rank=4))
+    with pytest.raises(ValueError, match="alpha of first must be 400, got 32"):
+        replace(CONFIG, rank=4, alpha=400, first=replace(CONFIG, rank=4))
     _, path = own_file(tmp_path, 1)
     with pytest.raises(ValueError, match="at least 2 conversations.* got 1"):
         prepare(replace(CONFIG, sources=(str(path),)), chatty()[1])

@@ -43,6 +43,12 @@ def finetune(
         list[Path] | None,
         typer.Option(help="JSON lines of conversations of your own, no instructions."),
     ] = None,
+    truncate: Annotated[
+        bool,
+        typer.Option(
+            "--truncate", help="Let those that are too long lose their first exchanges."
+        ),
+    ] = False,
     lora: Annotated[
         int | None, typer.Option(help="Learn only adapters, of this rank.", min=1)
     ] = None,
@@ -69,7 +75,7 @@ def finetune(
         int, typer.Option(help="Of each kind and split, to measure; 0: none.", min=0)
     ] = 30,
     stories: Annotated[
-        int, typer.Option(help="Tales to measure what was forgotten.", min=2)
+        int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
     ] = 200,
     machine: Machine = "",
     quiet: Quiet = False,
@@ -95,11 +101,14 @@ def finetune(
     if sources and plain is None:
         plain = 0
     sizes = {"base": model, "rank": lora, "n_examples": examples, "n_stories": plain}
+    sizes["truncate"] = truncate
     config = _config(preset, seed, sources, sizes, training)
+    exam = Exam(n_per_kind=questions, n_stories=stories)
     folder = out_folder or Path(f"run-{preset}")
     words = ["llmcourse", "finetune", "--preset", preset, "--out", str(folder)]
     for source in sources:
         words += ["--data", source]
+    words += ["--truncate"] * truncate
     options = training | {"model": model, "lora": lora, "examples": examples}
     options |= {"plain": plain, "seed": seed, "threads": threads}
     command = command_line(words, options)
@@ -111,7 +120,7 @@ def finetune(
             quiet,
             name=folder.resolve().name if sources else preset,
             command=command,
-            exam=Exam(n_per_kind=questions, n_stories=stories),
+            exam=exam,
             machine=machine,
         )
     _print(quality, folder / "model")
