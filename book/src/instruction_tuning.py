@@ -564,12 +564,13 @@ lost = {
 }
 for name, found in lost.items():
     costs = f"{found.before:.2f} to {found.after:.2f} nats/token above the floor"
-    print(f"{name:14} {costs}; right: {right[name].share:.0%}")
+    error = f"± {found.increase.standard_error:.2f}"
+    print(f"{name:14} {costs} ({error}); right: {right[name].share:.0%}")
 assert lost["with the mask"].before < 0.1
 assert lost["with the mask"].after > 1.5 * lost["with stories"].after
 
 # %% [markdown]
-# Before, a story cost hardly more than the grammar itself asks for it; the tuned model pays a multiple of that excess.
+# Before, a story cost hardly more than the grammar itself asks for it; the tuned model pays a multiple of that excess, far more than the standard error over the twelve stories.
 # It has not been told to forget: nothing in a minute of short answers held the old skill in place.
 # The pupil without a mask has forgotten less, for the openings in its prompts were graded, too.
 # The pupil with stories has forgotten least, and answers about as well as the first: a few stories are a cheap insurance.

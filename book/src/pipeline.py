@@ -24,6 +24,7 @@
 import copy
 import re
 from itertools import islice
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import torch
@@ -43,7 +44,7 @@ from llmcourse.instruct_recipe import InstructConfig, follow
 from llmcourse.pipeline import SMALL, document_loss, token_array, write
 from llmcourse.preference_examples import tokenize_pairs
 from llmcourse.preferences import sample_pairs
-from llmcourse.pretrained import load_pretrained
+from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.pretraining import learning_rate, make_optimizer, pretrain
 from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
 from llmcourse.reward_scores import text_reward
@@ -343,29 +344,31 @@ print(write(base, base_tokenizer, temperature=0.5, seed=0))
 # ### Stage 4: instructions
 #
 # A model that goes on with text does not answer.
-# It is shown conversations, of which only the answers are graded; here are twenty-odd seconds of that, on `base-llm`, with questions of two kinds about two hundred and forty stories.
+# It is shown conversations, of which only the answers are graded; here are some seconds of that, on the model that this page has made, with questions of two kinds about two hundred and forty stories.
 
 # %% tags=["nbval-ignore-output"]
-lesson = InstructConfig(
-    base="base-llm", n_examples=240, n_stories=0, n_held_out=16,
-    kinds=("who", "what"), most_follow_ups=8,
-    finetuning=FinetuningConfig(
-        steps=30, learning_rate=2e-3, embedding_speed=4, warmup_steps=5,
-        eval_interval=30, eval_windows=16,
-    ),
-)  # fmt: skip
-pupil = follow(lesson)
+with TemporaryDirectory() as folder:
+    save_pretrained(model, tokenizer, folder)
+    lesson = InstructConfig(
+        base=folder, n_examples=240, n_stories=0, n_held_out=16,
+        kinds=("who", "what"), most_follow_ups=8, max_tokens=370,
+        finetuning=FinetuningConfig(
+            steps=30, context_length=384, learning_rate=2e-3, embedding_speed=4,
+            warmup_steps=5, eval_interval=30, eval_windows=16,
+        ),
+    )  # fmt: skip
+    pupil = follow(lesson)
 before, after = (found.loss for found in pupil.history.evaluations)
 print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2
 
 # %% [markdown]
-# `instruct-llm`, which comes with the package, has had eighty minutes of the same, of ten kinds.
+# `instruct-llm`, which comes with the package, is `base-llm` after eighty minutes of the same, of ten kinds.
 # From here on the same three requests go to every model: a question whose answer the story repeats, one whose answer it names once, and an order.
 
 # %% tags=["nbval-ignore-output"]
 (story,) = tales.generate(1, seed=9)
-hero = story.facts["hero"]
+hero, relative = story.facts["hero"], story.facts["relative"]
 requests = [
     f"{story.text}\n\nWho is the hero of this story?",
     f"{story.text}\n\nTell me who {hero} lives with.",
@@ -378,19 +381,20 @@ def said(model, tokenizer):
 
 
 answers = {
+    "this page's model": said(model, tokenizer),
+    "… after instructions": said(pupil.model, pupil.tokenizer),
     "base-llm": said(base, base_tokenizer),
-    "half a minute of instructions": said(pupil.model, pupil.tokenizer),
     "instruct-llm": said(*load_pretrained("instruct-llm")),
 }
-assert hero in answers["instruct-llm"][0]
-assert story.facts["relative"] in answers["instruct-llm"][1]
+assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"][1]
 
 # %% [markdown]
 # ### Stage 5: preferences
 #
 # Which answers are *better* no text says.
 # People are asked which of two they like, a {term}`reward model` learns to foresee what they will say, and the model is trained to earn its reward.
-# So it goes here, in half a minute: `base-llm` goes on with the first words of stories, an annotator (a program, who errs in 15 of 100 cases) prefers what has more adjectives in it, and neither the reward model nor the policy is told that.
+# So it goes here, in half a minute: a model goes on with the first words of stories, an annotator (a program, who errs in 15 of 100 cases) prefers what has more adjectives in it, as far as it is a tale, and neither the reward model nor the policy is told that.
+# The model is `base-llm`, not this page's own, whose stories, as above, soon are no tales any more, so that there would be little to prefer.
 
 
 # %%
@@ -453,7 +457,7 @@ assert gains.mean() > 0
 # The new policy is still a model that goes on with text, so it is asked like its base.
 
 # %% tags=["nbval-ignore-output"]
-answers["half a minute of preferences"] = said(policy, base_tokenizer)
+answers["base-llm after preferences"] = said(policy, base_tokenizer)
 answers["aligned-llm"] = said(*load_pretrained("aligned-llm"))
 for number, request in enumerate(requests):
     print(request.rpartition("\n\n")[2])
@@ -461,8 +465,8 @@ for number, request in enumerate(requests):
         print(f"  {stage:30} {' '.join(texts[number].split())[:90]}")
 
 # %% [markdown]
-# The base model goes on with the text: behind a question it puts a full stop and is done, and an order it reads as the beginning of a tale.
-# Half a minute of instructions teaches how an answer begins, and neither to find it in the story nor when to stop; `instruct-llm` does both.
+# Base models, this page's and `base-llm`, go on with the text: behind a question comes some story or other, or just a full stop, and an order they read as the beginning of a tale.
+# A few seconds of instructions teach how an answer begins, and neither to find it in the story nor when to stop; `instruct-llm` does both.
 # And preferences alone make nobody answer: they change how the model writes, not what it takes a question for.
 # That is why instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after an hour and a half of preferences: it answers as before, and more of its stories hold together, as {doc}`rlhf` measures.
 #
