@@ -370,7 +370,7 @@ print(f"learned: {counts.learned / counts.total:.1%} of the weights")
 #
 # First the two measures.
 # Memory is counted, tensor by tensor, after one update, and must agree with the formula.
-# What is forgotten is measured on plain tales, which the model inside, with its old last matrix in place of the head, has not seen: what each of them costs it, before and after.
+# What is forgotten is measured on ten plain tales: the old last matrix is put back in place of the head, and each tale is priced, before and after.
 
 
 # %%
@@ -442,11 +442,12 @@ for way in ("head", *RANKS, "full"):
 
 # %% [markdown]
 # The table follows; its last digits depend on the processor.
-# The loss on held-out openings is given after 45 steps, too, to see who is late; `tales` is what plain tales cost more than before, in nats per token, with its standard error over the ten tales.
+# The loss on held-out openings is given after 45 steps and after all 64, to see who is late; the last column is what plain tales cost more than before, in nats per token, with the standard error over the ten tales.
 
 # %% tags=["nbval-ignore-output"]
-print("way        learned   MiB   loss, 45 and 64   right   (95 %)           tales")
 tales_before = tale_prices(base)
+print(f"before, plain tales cost {tales_before.mean():.2f} nats/token")
+print("way        learned   MiB   loss at 45, 64   right   (95 %)        tales, more")
 for way, (learned, n_bytes, history, share) in results.items():
     name = way if way in ("head", "full") else f"rank {way}"
     low, high = wilson_interval(round(share * len(test)), len(test))
@@ -465,7 +466,7 @@ assert tale_loss["head"] == tales_before.mean() < tale_loss["full"]
 assert min(tale_loss[rank] for rank in RANKS) > 1.05 * tale_loss["full"]
 
 # %% [markdown]
-# With all weights the task is learned, and as well with LoRA at rank 1, where less than one weight in a hundred learns: a correction in a single direction of every matrix is enough, for the task is a narrow one.
+# With all weights the task is learned, and with LoRA even at rank 1, where less than one weight in a hundred learns: a correction in a single direction of every matrix is enough, for the task is a narrow one.
 # After 45 steps rank 1 is behind ranks 2 to 8, which have more directions to try; in the end all of them are nearly always right, and a higher rank than 2 has brought nothing.
 # The head alone stays far behind.
 # Is that the fault of the features, which were made to foretell the next word, or of the few steps?
@@ -505,7 +506,7 @@ print(f"a fitted head: {fitted / len(test):.0%} right (95 %: {low:.0%} to {high:
 # Better than guessing, so it was the steps in part: that hero and relative agree does lie in the features, if not plainly, and a head that is fitted to the end finds some of it.
 # A frozen model is a set of features that somebody else chose; it pays to look how far they go before anything inside is moved.
 #
-# Gradients and optimizer make up three quarters of the memory in full fine-tuning, and almost nothing with LoRA; what remains are the weights themselves.
+# Gradients and optimizer make up three quarters of the memory in full fine-tuning, and little with LoRA; what remains are the weights themselves.
 # For a model of billions of weights that is the difference between one processor and several.
 # The time of a step falls far less: the whole model must still be run forwards, and backwards down to the lowest adapter.
 #

@@ -572,8 +572,8 @@ assert lost["with the mask"].after > 1.5 * lost["with stories"].after
 # %% [markdown]
 # Before, a story cost hardly more than the grammar itself asks for it; the tuned model pays a multiple of that excess, far more than the standard error over the twelve stories.
 # It has not been told to forget: nothing in a minute of short answers held the old skill in place.
-# The pupil without a mask has forgotten less, for the openings in its prompts were graded, too.
-# The pupil with stories has forgotten least, and answers about as well as the first: a few stories are a cheap insurance.
+# The pupil without a mask has forgotten less; the openings in its prompts were graded, too, which may be why.
+# So has the pupil with stories, and it answers about as well as the first: a few stories are a cheap insurance.
 # None of the three has kept all.
 
 # %% [markdown]

@@ -363,8 +363,9 @@ print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2
 
 # %% [markdown]
+# The first number is more than $\ln V$, what knowing nothing costs: behind a story this model was sure of everything but an answer.
 # `instruct-llm`, which comes with the package, is `base-llm` after eighty minutes of the same, of ten kinds.
-# From here on the same three requests go to every model: a question whose answer the story repeats, one whose answer it names once, and an order.
+# From here on the same three requests go to every model: a question whose answer the story repeats again and again, one whose answer it hardly repeats, and an order.
 
 # %% tags=["nbval-ignore-output"]
 (story,) = tales.generate(1, seed=9)
@@ -466,7 +467,7 @@ for number, request in enumerate(requests):
 
 # %% [markdown]
 # Base models, this page's and `base-llm`, go on with the text: behind a question comes some story or other, or just a full stop, and an order they read as the beginning of a tale.
-# A few seconds of instructions teach how an answer begins, and neither to find it in the story nor when to stop; `instruct-llm` does both.
+# A few seconds of instructions teach an opening, which then stands before any answer, and neither to find the right one in the story nor when to stop; `instruct-llm` does both.
 # And preferences alone make nobody answer: they change how the model writes, not what it takes a question for.
 # That is why instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after an hour and a half of preferences: it answers as before, and more of its stories hold together, as {doc}`rlhf` measures.
 #
