@@ -34,6 +34,7 @@ def stream_answer(
     top_k: int | None = None,
     top_p: float | int | None = None,
     generator: torch.Generator | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> Iterator[str]:
     """Yield the answer to a conversation as soon as it is drawn, up to its end.
 
@@ -46,6 +47,8 @@ def stream_answer(
         top_k: See there.
         top_p: See there.
         generator: See there.
+        watch: Called with each new id, before its text is there. Where none of them
+            is one of `end_tokens`, the answer was cut off.
 
     Raises:
         ValueError: At once, if the turns are not as they must be, if the tokenizer
@@ -56,15 +59,28 @@ def stream_answer(
     ids = encode_prompt(messages, tokenizer, limit - 1)
     new_ids = stream(
         model,
-        torch.tensor(ids),
+        torch.tensor(ids, device=model.embedding.weight.device),
         limit - len(ids) if max_new_tokens is None else max_new_tokens,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
-        stop=_stops(tokenizer),
+        stop=end_tokens(tokenizer),
         generator=generator,
     )
-    return tokenizer.decode_iterable(new_ids, skip_special_tokens=True)
+    seen = new_ids if watch is None else _watched(new_ids, watch)
+    return tokenizer.decode_iterable(seen, skip_special_tokens=True)
+
+
+def _watched(ids: Iterator[int], watch: Callable[[int], None]) -> Iterator[int]:
+    for id_ in ids:
+        watch(id_)
+        yield id_
+
+
+def end_tokens(tokenizer: BPETokenizer) -> set[int]:
+    """Return the ids that end an answer, among those that a tokenizer has."""
+    special = tokenizer.special_tokens
+    return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
 
 
 def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
@@ -105,8 +121,8 @@ def greedy_answers(
         progress: Called with the number of questions answered and of all.
 
     Raises:
-        ValueError: If a question leaves no room for an answer, or if there are not
-            as many limits as questions.
+        ValueError: If a question leaves no room for an answer, if there are not as
+            many limits as questions, or if the tokenizer lacks `<|endoftext|>`.
     """
     limit = model.config.context_length
     most = [limit] * len(questions) if max_new_tokens is None else max_new_tokens
@@ -115,10 +131,10 @@ def greedy_answers(
             f"wanted a limit for each of {len(questions)} questions, got {len(most)}"
         )
     prompts = [_prompt(question, tokenizer, limit) for question in questions]
-    stops, answers = _stops(tokenizer), [""] * len(questions)
-    done = 0
+    stops, answers = end_tokens(tokenizer), [""] * len(questions)
+    device, done = model.embedding.weight.device, 0
     for group in _groups(prompts, most):
-        ids = torch.tensor([prompts[number] for number in group])
+        ids = torch.tensor([prompts[number] for number in group], device=device)
         room = min(max(most[number] for number in group), limit - ids.shape[1])
         rows = generate(model, ids, room, temperature=0, stop=stops)[:, ids.shape[1] :]
         for number, row in zip(group, rows.tolist(), strict=True):
@@ -133,10 +149,13 @@ def _prompt(question: str, tokenizer: BPETokenizer, limit: int) -> list[int]:
     """Return the ids of a question, in the form that the model knows."""
     if has_chat_tokens(tokenizer):
         return encode_prompt([Message("user", question)], tokenizer, limit - 1)
-    ids = [
-        tokenizer.special_tokens[END_OF_TEXT],
-        *tokenizer.encode(f"{question}\n\n"),
-    ]
+    special = tokenizer.special_tokens
+    if END_OF_TEXT not in special:
+        raise ValueError(
+            f"wanted a tokenizer with the special token {END_OF_TEXT}, got one with "
+            f"{sorted(special)}"
+        )
+    ids = [special[END_OF_TEXT], *tokenizer.encode(f"{question}\n\n")]
     if len(ids) >= limit:
         raise ValueError(
             f"a question must have fewer than {limit} tokens, got {len(ids)}"
@@ -157,12 +176,6 @@ def _groups(prompts: Sequence[Sequence[int]], most: Sequence[int]) -> list[list[
         else:
             groups.append([number])
     return groups
-
-
-def _stops(tokenizer: BPETokenizer) -> set[int]:
-    """Return the ids that end an answer, among those that there are."""
-    special = tokenizer.special_tokens
-    return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
 
 
 def _until(ids: list[int], stops: set[int]) -> list[int]:

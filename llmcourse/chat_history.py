@@ -45,9 +45,10 @@ def fit_history(
         if n_tokens <= max_tokens:
             return Fitted(kept, dropped)
         if len(kept) <= first + 1:
+            counted = "the system turn and the marks" if first else "the marks"
             raise ValueError(
-                f"a question must have at most {max_tokens} tokens, with all that is "
-                f"read before it, got {n_tokens}"
+                f"a question must have at most {max_tokens} tokens, {counted} of who "
+                f"speaks included, got {n_tokens}"
             )
         dropped += kept[first : first + 2]
         del kept[first : first + 2]

@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(model.config.d_model, n_classes)
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.head.bias)  # no strong opinion yet
-        self.head.to(model.embedding.weight.device)
+        self.head.to(model.embedding.weight)  # its type and device
 
     @property
     def config(self) -> TransformerConfig:
@@ -117,8 +117,10 @@ def classify(
         batch_size: Texts read side by side.
 
     Raises:
-        ValueError: If there are no texts, or as `Transformer`.
+        ValueError: If there are no texts, or none in a batch, or as `Transformer`.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
     rows = []
     for start in range(0, max(1, len(examples)), batch_size):
         part = examples[start : start + batch_size]
@@ -139,7 +141,7 @@ def accuracy(
         batch_size: Texts read side by side.
 
     Raises:
-        ValueError: If there are no texts, or as `Transformer`.
+        ValueError: As `classify`.
     """
     found = classify(classifier, examples, batch_size).argmax(dim=-1)
     labels = torch.stack([example.targets[-1] for example in examples])

@@ -96,27 +96,6 @@ def pair_log_probs(
     return PairLogProbs(*sequence_log_probs(logits, targets, mask).chunk(2))
 
 
-def implicit_rewards(
-    policy: Transformer,
-    reference: Transformer,
-    pairs: Sequence[TokenizedPair],
-    config: DPOConfig,
-) -> DPOLoss:
-    """Return the loss of any number of pairs, and the rewards the policy implies.
-
-    Args:
-        policy: Has been trained.
-        reference: What it was before.
-        pairs: Held out, perhaps.
-        config: Says β, the label smoothing and how many pairs are read side by side.
-
-    Raises:
-        ValueError: If there are no pairs, or as `Transformer`.
-    """
-    ours = _all_log_probs(policy, pairs, config)
-    return _loss(ours, _all_log_probs(reference, pairs, config), config)
-
-
 def dpo(
     model: Transformer,
     pairs: Sequence[TokenizedPair],

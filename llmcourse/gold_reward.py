@@ -67,16 +67,6 @@ KIND_DEEDS: Mapping[str, str] = MappingProxyType(
 )
 """Kinds of kind deeds, each with the words that tell of it."""
 
-CHEERFUL = frozenset(
-    re.findall(
-        r"\w+",
-        "happy happily glad merry jolly cheerful cheerfully joy laughed laugh smiled "
-        "smile smiling beamed winked won friend friends friendly gave shared helped "
-        "loved kindly lovely wonderful splendid beautiful delighted pleased best",
-    )
-)
-"""Words that go along with a high score, and that anybody can write too often."""
-
 # The world's lists: of adjectives, and of what a prompt can name.
 _ADJECTIVES = "colour cut kindly stout look mood odd coat trait weather"
 _NAMES = (
@@ -146,15 +136,6 @@ def reward_parts(prompt: str, text: str) -> RewardParts:
         asked=1.0 if beginning else _asked(prompt, valid),
         length=_length(len(whole.split())),
     )
-
-
-def cheerful_words(text: str) -> int:
-    """Return how many words of a text are in `CHEERFUL`, repetitions counted.
-
-    >>> cheerful_words("Happy, happy friends smiled.")
-    4
-    """
-    return sum(word in CHEERFUL for word in _words(text))
 
 
 @lru_cache(maxsize=4096)

@@ -139,8 +139,10 @@ def check(example: Example, answer: str) -> bool:
 def normalised(answer: str) -> tuple[str, ...]:
     """Return the words of an answer that count.
 
-    >>> normalised("Because the owl had a SILVER bell")
+    Marks count within a word alone, so that neither quotes nor dashes stick to one.
+
+    >>> normalised("- 'Because the owl had a SILVER bell'")
     ('owl', 'had', 'silver', 'bell')
     """
-    words = re.findall(r"[\w'-]+", answer.lower())
+    words = re.findall(r"\w+(?:['-]\w+)*", answer.lower())
     return tuple(w for w in words if w not in ("a", "an", "the", "because"))

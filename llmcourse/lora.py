@@ -11,6 +11,7 @@ the model then costs what it cost before.
 Source: Hu et al. (2021), "LoRA: Low-rank adaptation of large language models".
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class LoRALinear(nn.Linear):
         generator: Source of the first A; None draws from torch's global one.
 
     Raises:
-        ValueError: If rank or alpha is not positive.
+        ValueError: If rank or alpha is not positive, or alpha not finite.
 
     Source: Hu et al. (2021), section 4.1. There A is Gaussian; its deviation, which
     they do not give, is 1 / √in here, so that x Aᵀ is about as large as x.
@@ -49,10 +50,7 @@ class LoRALinear(nn.Linear):
         alpha: float | int,
         generator: torch.Generator | None = None,
     ) -> None:
-        if rank < 1 or not alpha > 0:
-            raise ValueError(
-                f"rank and alpha must be positive, got rank {rank} and alpha {alpha}"
-            )
+        _check_size(rank, alpha)
         has_bias = layer.bias is not None
         super().__init__(layer.in_features, layer.out_features, has_bias, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
@@ -147,18 +145,25 @@ def add_lora_to(
     """Freeze the model and give each of the layers named an adapter of its own size.
 
     Args:
-        model: Changed in place.
+        model: Changed in place; not at all if refused.
         sizes: Rank and alpha for each layer's full name.
         generator: As in `add_lora`.
 
     Raises:
-        ValueError: If the model has adapters already, or as `LoRALinear`.
+        ValueError: If the model has adapters already, if no layer is named or one that
+            is no linear layer in the blocks, or as `LoRALinear`.
     """
     if n_layers := len(list(lora_layers(model))):
         raise ValueError(
             f"the model has {n_layers} adapters already: merge or remove them first"
         )
     layers = dict(linear_layers(model))
+    if not sizes:
+        raise ValueError("adapters are wanted for at least one layer, got none")
+    if unknown := sorted(sizes.keys() - layers.keys()):
+        raise ValueError(f"names must be linear layers in the blocks, got {unknown}")
+    for rank, alpha in sizes.values():
+        _check_size(rank, alpha)
     adapted = {
         name: LoRALinear(layers[name], rank, alpha, generator)
         for name, (rank, alpha) in sizes.items()
@@ -166,6 +171,14 @@ def add_lora_to(
     model.requires_grad_(False)
     for name, layer in adapted.items():
         model.set_submodule(name, layer)
+
+
+def _check_size(rank: int, alpha: float | int) -> None:
+    if rank < 1 or not 0 < alpha < math.inf:
+        raise ValueError(
+            "rank and alpha must be positive and finite, "
+            f"got rank {rank} and alpha {alpha}"
+        )
 
 
 def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
@@ -180,13 +193,6 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
     for name, part in model.named_modules():
         if isinstance(part, LoRALinear):
             yield name, part
-
-
-def lora_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield A and B of every adapter that is not merged."""
-    for _, layer in lora_layers(model):
-        if not layer.merged:
-            yield from (layer.lora_a, layer.lora_b)
 
 
 def merge_lora(model: nn.Module) -> None:

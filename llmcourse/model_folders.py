@@ -104,7 +104,8 @@ def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
         heads: Names of the weights that a `Transformer` does not have.
 
     Raises:
-        ValueError: As `pretrained.load_pretrained`, or if a head is missing.
+        ValueError: As `pretrained.load_pretrained`, or if a head is missing; if none
+            is asked for, also if the model has one for scores.
         OSError: If a file cannot be read.
     """
     path = folder / "config.json"
@@ -113,6 +114,8 @@ def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
         config = TransformerConfig(**config_from_json(found))
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from error
+    if not heads:
+        _check_writes(found, folder)
     weights = _read_weights(folder)
     if missing := [name for name in heads if name not in weights]:
         raise ValueError(f"{str(folder)!r} must hold the weights {missing}")
@@ -132,6 +135,17 @@ def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
             f"got {tokenizer.vocab_size}"
         )
     return Folder(model.eval(), tokenizer, found, others)
+
+
+def _check_writes(settings: dict[str, Any], folder: Path) -> None:
+    """Raise ValueError for a model whose head scores texts."""
+    named = settings.get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if str(name).endswith("ForSequenceClassification"):
+            raise ValueError(
+                f"{str(folder)!r} holds a model that scores texts and does not write, "
+                f"a {name}: `reward_files.load_reward_model` loads it"
+            )
 
 
 def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:

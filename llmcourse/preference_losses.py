@@ -95,27 +95,6 @@ def sequence_log_probs(
     return token_log_probs(logits, targets, mask).sum(dim=-1)
 
 
-def mean_token_log_probs(
-    logits: Float[Tensor, "batch position vocab"],
-    targets: Int[Tensor, "batch position"],
-    mask: Bool[Tensor, "batch position"],
-) -> Float[Tensor, "batch"]:
-    """Return the log-probability of each answer, in nats per token of the answer.
-
-    Under the sum, a long answer is less probable than a short one; here, length by
-    itself makes no difference.
-
-    Args:
-        logits: As in `sequence_log_probs`.
-        targets: See there.
-        mask: See there.
-
-    Raises:
-        ValueError: If a row has no answer.
-    """
-    return sequence_log_probs(logits, targets, mask) / mask.sum(dim=-1)
-
-
 class DPOLoss(NamedTuple):
     """The loss, and what the policy is implied to find the answers worth."""
 

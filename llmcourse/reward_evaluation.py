@@ -46,10 +46,16 @@ def pair_accuracy(
         batch_size: Texts read side by side.
 
     Raises:
-        ValueError: If there are no pairs, or as `rewards_of`.
+        ValueError: If there are no pairs, if a reward is not a number, or as
+            `rewards_of`.
     """
     chosen, rejected = pair_rewards(model, pairs, batch_size)
-    rate = share_preferred(chosen - rejected)
+    margins = chosen - rejected
+    if n_odd := int(margins.isnan().sum()):
+        raise ValueError(
+            f"rewards must be numbers, got others in {n_odd} of {len(pairs)} pairs"
+        )
+    rate = share_preferred(margins)
     interval = wilson_interval(int(rate * len(pairs) + 1e-6), len(pairs), level)
     return PairAccuracy(rate, interval, len(pairs))
 

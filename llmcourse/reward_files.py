@@ -62,7 +62,7 @@ def save_reward_model(
 
     Raises:
         ValueError: If the tokenizer has no such token; if it is not said where the
-            reader is, or there is none; or as `save_pretrained`.
+            reader is, if there is none or another one; or as `save_pretrained`.
         OSError: If a file cannot be written.
     """
     if pad_token is not None and pad_token not in tokenizer.special_tokens:
@@ -94,6 +94,7 @@ def save_reward_model(
             "start": who.start,
             "mark": who.mark,
         }
+        _reader(settings["reward_reader"])  # refused now rather than when it is loaded
         body = without_unembedding(body)
         body.embedding = model.surprise.plain()
     write_folder(

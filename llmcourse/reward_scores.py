@@ -32,8 +32,10 @@ def rewards_of(
         batch_size: Texts read side by side.
 
     Raises:
-        ValueError: As `pad_texts`, or as `RewardModel`.
+        ValueError: If a batch has no texts, as `pad_texts`, or as `RewardModel`.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
     lengths = torch.tensor([len(text) for text in texts])
     order = lengths.argsort(stable=True).tolist()
     rewards = torch.empty(len(texts))
@@ -94,7 +96,7 @@ def text_reward(
 
     Raises:
         ValueError: When called: if there are no answers, or not as many as prompts;
-            or as `RewardModel`.
+            or as `rewards_of`.
     """
 
     def rewards(prompts: Sequence[str], texts: Sequence[str]) -> Tensor:

@@ -2,17 +2,18 @@
 
     python -m llmcourse.rlhf_study --out rlhf.json
 
-has twelve trainings, three quarters of an hour on one core, and goes on where it was
-stopped. The policy that learns is `base-llm`, asked to go on with the first words of
-stories. Two questions:
+has eighteen trainings, an hour or two on one core, and goes on where it was stopped.
+The policy that learns is `base-llm`, asked to go on with the first words of stories.
+Two questions:
 
     frontier            PPO, GRPO and DPO on the same pairs, over three seeds
-    over-optimisation   GRPO without a KL penalty, by reward models that learned from
-                        100, 1,000 and 5,040 pairs
+    over-optimisation   GRPO without a KL penalty, by three reward models of each size:
+                        they learned from 100, 1,000 and 5,040 pairs
 
 The policy's answers are judged while it learns: those of each iteration, of PPO and
 GRPO, and answers to prompts of their own at each evaluation of DPO. The chapter *rlhf*
-plots what comes out. The largest reward model's pairs contain those of the smaller.
+plots what comes out. The largest reward models' pairs contain those of the smaller,
+of which each has pairs of its own.
 
 Source: the questions are those of Gao, Schulman and Hilton (2023), "Scaling laws for
 reward model overoptimization".
@@ -23,8 +24,9 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -47,6 +49,8 @@ from llmcourse.reward_scores import text_reward
 from llmcourse.schedule import without_imitation
 from llmcourse.training_log import Evaluation, Record
 
+_Rewards: TypeAlias = dict[tuple[int, int], tuple[RewardModel, float]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -55,7 +59,8 @@ class Experiment:
     method: str  # ppo, grpo or dpo
     n_pairs: int  # that the reward model, or DPO, learns from
     cost: float | int  # of leaving the start: KL weight, or DPO's beta
-    seed: int = 0
+    seed: int = 0  # of the policy's training
+    reward_seed: int = 0  # of the reward model's, and of which pairs it learns from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,7 @@ class StudyPoint:
     gold: float  # mean, in points
     proxy: float  # mean, without unit
     accuracy: float  # of the reward model on held-out pairs, as a fraction
+    reward_seed: int = 0
 
 
 _FRONTIER = (("ppo", 0.02), ("grpo", 0.02), ("dpo", 0.1))
@@ -80,7 +86,11 @@ EXPERIMENTS = (
         for seed in range(3)
         for method, cost in _FRONTIER
     ),
-    *(Experiment(method="grpo", n_pairs=n, cost=0) for n in (100, 1000, 5040)),
+    *(
+        Experiment(method="grpo", n_pairs=n, cost=0, seed=seed, reward_seed=seed)
+        for seed in range(3)
+        for n in (100, 1000, 5040)
+    ),
 )
 """The frontier first, then what happens without a penalty."""
 
@@ -163,17 +173,10 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
     share = experiment.n_pairs / (study.n_prompts * study.pairs_per_prompt)
     most = study.reward_steps
     steps = min(most, max(round(most * share), 100))
-    return replace(
-        config,
-        policy=study.policy,
-        n_prompts=study.n_prompts,
-        pairs_per_prompt=study.pairs_per_prompt,
-        n_held_out=study.n_held_out,
-        agreement=study.agreement,
-        reward=without_imitation(replace(reward, steps=steps, eval_interval=steps)),
-        training=training,
-        seed=study.seed,
-    )
+    reward = without_imitation(replace(reward, steps=steps, eval_interval=steps))
+    names = ["policy", "n_prompts", "pairs_per_prompt", "n_held_out", "agreement"]
+    shared: dict[str, Any] = {name: getattr(study, name) for name in [*names, "seed"]}
+    return replace(config, **shared, reward=reward, training=training)
 
 
 def run_rlhf_study(
@@ -205,7 +208,7 @@ def run_rlhf_study(
                 f"{str(path)!r} must be of the recipe {recipe}, is of {study.recipe}"
             )
     pairs = path.with_suffix(".pairs.jsonl")
-    rewards: dict[int, tuple[RewardModel, float]] = {}
+    rewards: _Rewards = {}
     for experiment in experiments:
         if study.done(experiment):
             continue
@@ -224,19 +227,20 @@ def _points(
     experiment: Experiment,
     study: RlhfStudyConfig,
     path: Path,
-    rewards: dict[int, tuple[RewardModel, float]],
+    rewards: _Rewards,
 ) -> Iterator[StudyPoint]:
     """Train one policy; yield where it stood. Reward models are kept in `rewards`."""
     config = configs(experiment, study)
-    policy, tokenizer = load_pretrained(config.policy)
-    start, _ = load_pretrained(config.policy)
+    (policy, tokenizer), (start, _) = map(load_pretrained, [config.policy] * 2)
     found = collected(path, config, policy, tokenizer)
-    few = Preferences(train=found.train[: experiment.n_pairs], valid=found.valid)
-    if experiment.n_pairs not in rewards:
-        model = teach(config, policy, tokenizer, few).model
+    few = _part_of(found, experiment)
+    key = experiment.n_pairs, experiment.reward_seed
+    if key not in rewards:
+        own = replace(config, seed=experiment.reward_seed)
+        model = teach(own, policy, tokenizer, few).model
         worth = measure_reward(model, tokenizer, few.valid)
-        rewards[experiment.n_pairs] = model, worth.accuracy.rate
-    model, accuracy = rewards[experiment.n_pairs]
+        rewards[key] = model, worth.accuracy.rate
+    model, accuracy = rewards[key]
     proxy = text_reward(model, tokenizer, chat=has_chat_tokens(tokenizer))
     watched = _Watched(proxy)
     seen: list[tuple[int, dict[str, float]]] = []
@@ -264,6 +268,13 @@ def _points(
         )
 
 
+def _part_of(found: Preferences, experiment: Experiment) -> Preferences:
+    """Return the pairs of a reward model: others for each of its seeds."""
+    n = experiment.n_pairs
+    first = n * (experiment.reward_seed % max(1, len(found.train) // n))
+    return Preferences(train=found.train[first : first + n], valid=found.valid)
+
+
 class _Watched:
     """A reward that remembers the gold reward of what it was last asked about."""
 
@@ -282,11 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     keep_freed_memory()
-    run_rlhf_study(chosen.out, progress=lambda point: _say(point))
-
-
-def _say(point: StudyPoint) -> None:
-    sys.stderr.write(f"{point}\n")
+    run_rlhf_study(chosen.out, progress=partial(print, file=sys.stderr))
 
 
 if __name__ == "__main__":

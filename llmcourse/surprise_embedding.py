@@ -24,6 +24,7 @@ probability and the entropy there, to help them tell written from generated text
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -152,7 +153,8 @@ class Reader:
 class SurpriseEmbedding(nn.Embedding):
     """A token embedding that adds how surprising each token was to a reader.
 
-    The reader is no part of the weights: it is neither trained nor saved with them.
+    The reader is no part of the weights: it is neither trained nor saved with them. It
+    is where they are, but keeps the type of its own.
 
     Args:
         table: The embedding of the tokens; its weights are shared, not copied.
@@ -182,7 +184,15 @@ class SurpriseEmbedding(nn.Embedding):
         nn.init.normal_(self.surprise.weight, std=std, generator=generator)
         self.surprise.to(table.weight)
         frozen = copy.deepcopy(reader.model).eval().requires_grad_(False)
-        self.reader = replace(reader, model=frozen)
+        self.reader = replace(reader, model=frozen.to(table.weight.device))
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "SurpriseEmbedding":
+        """Change the weights, as `to` does, and take the reader to their device."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.reader.model.to(self.weight.device)
+        return self
 
     def forward(
         self, input: Int[Tensor, "batch position"]

@@ -1,15 +1,24 @@
 """Answers: begun where a model expects it, ended where it ends them."""
 
+from copy import deepcopy
 from itertools import takewhile
 
 import pytest
 import torch
 from chat_cases import Scripted, base, chatty
 
-from llmcourse.answering import answer, greedy_answers, has_chat_tokens, stream_answer
+from llmcourse import answering
+from llmcourse.answering import (
+    answer,
+    end_tokens,
+    greedy_answers,
+    has_chat_tokens,
+    stream_answer,
+)
 from llmcourse.chat import END_OF_TURN, Message, encode_prompt
 from llmcourse.generation import generate
 from llmcourse.packing import END_OF_TEXT
+from llmcourse.tokenization import BPETokenizer
 
 QUESTIONS = ["Who?", "Who was it?", "What?", "Why did the owl?", "Where?"]
 
@@ -88,6 +97,41 @@ def test_a_stream_of_a_seed_is_what_generate_draws():
     assert len(set(streamed)) > 1
 
 
+@pytest.mark.parametrize("end", [END_OF_TURN, END_OF_TEXT])
+def test_who_watches_sees_each_id_before_its_text(end):
+    """The tokens of an answer, and the mark of its end, which has no text."""
+    model, tokenizer = says(chatty(), "The owl.", end)
+    seen, at_piece = [], []
+    turn = [Message("user", "Who?")]
+    for piece in stream_answer(
+        model, tokenizer, turn, temperature=0, watch=seen.append
+    ):
+        at_piece.append((len(seen), piece))
+    owl = tokenizer.encode("The owl.")
+    assert at_piece == [(n, tokenizer.decode([id_])) for n, id_ in enumerate(owl, 1)]
+    assert seen == [*owl, tokenizer.special_tokens[end]]
+    assert [id_ for id_ in seen if id_ in end_tokens(tokenizer)] == seen[-1:]
+
+
+def test_the_ids_lie_where_the_model_is(monkeypatch):
+    """On a device of shapes without numbers, which any computer has."""
+    places = []
+
+    def draw_nothing(model, ids, *_, **__):
+        places.append(ids.device.type)
+        return iter(()) if ids.ndim == 1 else ids
+
+    model, tokenizer = chatty()
+    monkeypatch.setattr(answering, "stream", draw_nothing)
+    monkeypatch.setattr(answering, "generate", draw_nothing)
+    for there in (model, deepcopy(model).to("meta")):
+        list(stream_answer(there, tokenizer, [Message("user", "Who?")]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "tolist", lambda ids: [[]] * len(ids))
+            greedy_answers(there, tokenizer, ["Who?", "What?"])
+    assert places == ["cpu"] * 2 + ["meta"] * 2
+
+
 def test_which_tokenizers_know_conversations():
     assert has_chat_tokens(chatty()[1])
     assert not has_chat_tokens(base()[1])
@@ -101,6 +145,9 @@ def test_refusals():
         greedy_answers(*base(), [long])
     with pytest.raises(ValueError, match="a limit for each of 2 questions, got 1"):
         greedy_answers(*chatty(), ["a", "b"], max_new_tokens=[3])
+    no_ends = BPETokenizer.train(["Who?"], 257)
+    with pytest.raises(ValueError, match=r"special token <\|endoftext\|>, got .*\[\]"):
+        greedy_answers(base()[0], no_ends, ["Who?"])
     with pytest.raises(ValueError, match="a tokenizer for conversations must have"):
         stream_answer(*base(), [Message("user", "Hi")])
     with pytest.raises(ValueError, match="temperature must be"):

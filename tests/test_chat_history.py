@@ -42,5 +42,9 @@ def test_refusals():
     least = len(encode_prompt(TALK[-1:], tokenizer))
     with pytest.raises(ValueError, match=f"at most {least - 1} tokens.*got {least}"):
         fit_history(TALK, tokenizer, least - 1)
+    with pytest.raises(ValueError, match="tokens, the marks of who speaks included"):
+        fit_history(TALK, tokenizer, least - 1)
+    with pytest.raises(ValueError, match="the system turn and the marks of who speaks"):
+        fit_history([SYSTEM, *TALK], tokenizer, least)
     with pytest.raises(ValueError, match="the last turn must be the user's"):
         fit_history(TALK[:2], tokenizer, 99)

@@ -110,6 +110,13 @@ def test_adapters_of_the_body_learn_beside_the_head():
     assert len(learned) == 2 + 3 * 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_head_is_of_the_models_type(dtype):
+    model, _ = make()
+    logits = Classifier(model.to(dtype), 3)(torch.tensor(TEXTS[:1]))
+    assert logits.dtype == dtype
+
+
 # Reference
 
 
@@ -140,6 +147,15 @@ def test_refuses_no_texts():
     for call in (classify, accuracy):
         with pytest.raises(ValueError, match="at least one example, got none"):
             call(classifier, [])
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_refuses_batches_without_texts(batch_size):
+    _, classifier = make()
+    examples = [TokenizedExample.of_label(ids, 0) for ids in TEXTS]
+    for call in (classify, accuracy):
+        with pytest.raises(ValueError, match=f"must be positive, got {batch_size}"):
+            call(classifier, examples, batch_size)
 
 
 def test_refuses_texts_longer_than_the_context():

@@ -13,7 +13,6 @@ from llmcourse.gold_reward import (
     KIND_DEEDS,
     WEIGHTS,
     RewardParts,
-    cheerful_words,
     gold_reward,
     reward_parts,
 )
@@ -23,6 +22,19 @@ from llmcourse.tales import Story
 PERFECT = RewardParts(
     coherence=1.0, ending=1.0, kindness=1.0, detail=1.0, asked=1.0, length=1.0
 )
+
+# Words that go along with a high score, and that anybody can write too often.
+CHEERFUL = re.findall(
+    r"\w+",
+    "happy happily glad merry jolly cheerful cheerfully joy laughed laugh smiled smile "
+    "smiling beamed winked won friend friends friendly gave shared helped loved kindly "
+    "lovely wonderful splendid beautiful delighted pleased best",
+)
+
+
+def cheerful_words(text: str) -> int:
+    """Return how many words of a text are cheerful, repetitions counted."""
+    return sum(word in CHEERFUL for word in re.findall(r"[\w'-]+", text.lower()))
 
 
 @cache

@@ -25,7 +25,8 @@ who owner @ plot=stray, ending=sad
     = the owner
 
 list things
-    ? List them. // {story}
+    ? List them. // Please.
+    ? What did they hide?
     + {item1.a}
     + {item2.a}
 """
@@ -40,7 +41,7 @@ def test_a_file_read_by_hand() -> None:
         phrasings=("Who owned the {stray}?", "Whose {stray} was it?"),
         answers=("The {owner}.", "the owner"),
     )
-    assert things.phrasings == ("List them.\n\n{story}",)
+    assert things.phrasings == ("List them.\n\nPlease.", "What did they hide?")
     assert things.parts == ("{item1.a}", "{item2.a}")
     assert owner.fields == {"stray", "owner"}
 
@@ -144,10 +145,75 @@ def test_summaries_and_themes_are_unambiguous() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="line 2: wanted 'KIND NAME', got 'who'"):
+    with pytest.raises(ValueError, match="line 2: wanted 'KIND NAME' .* got 'who'"):
         list(read_topics("# first\nwho\n    ? Who?"))
     with pytest.raises(ValueError, match="line 1: wanted .* under a topic"):
         list(read_topics("    ? Who?"))
     with pytest.raises(ValueError, match="line 2: wanted .*got '! Who"):
         list(read_topics("who hero\n    ! Who?"))
     assert variables("no fields") == ()
+
+
+TOPIC = """
+who owner @ plot=stray, ending=sad
+    ? Who owned the {stray}?
+    ? Whose {stray} was it?
+    = {Stray.a} of {hero.his} {owner}, {list}.
+    + {job1}
+    + {job2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    ? Whose {stray} was it?\n", "", r"line 2: .* 2 wordings, .* got 1"),
+        ("    + {job1}\n", "", "line 2: .* no things of a list or at least 2, got 1"),
+        ("Who owned the {stray}", "Who owned {strya}", "line 3: .* got 'strya' in"),
+        ("{hero.his}", "{hero.hsi}", "line 5: .* forms that they have, got 'hsi' in"),
+        ("{job2}", "{jobb}", "line 7: .* got 'jobb' in"),
+        ("{Stray.a}", "{Stray.a", r"line 5: wanted fields as \{name\} .* got"),
+        ("{stray} was", "stray} was", r"line 4: wanted fields as"),
+        ("Whose {stray} was", "Whose {list} was", "line 4: .* got 'list' in"),
+        ("Who owned", "Who, in {story}, owned", "line 3: .* got 'story' in"),
+        ("plot=", "plto=", "line 2: .*a tale can have, got 'plto=stray'"),
+        ("=sad", "=bad", "line 2: .*a tale can have, got 'ending=bad'"),
+        ("ending=sad", "ending", "line 2: wanted .*FACT=WORD, .*got 'who owner @ plot"),
+        ("=sad", "=sad=happy", "line 2: wanted .*FACT=WORD"),
+        (", ending=sad", ",", "line 2: wanted .*FACT=WORD"),
+    ],
+)
+def test_what_no_tale_can_fit_is_refused_with_its_line(
+    old: str, new: str, message: str
+) -> None:
+    assert len(list(read_topics(TOPIC))) == 1
+    assert TOPIC.count(old) == 1
+    with pytest.raises(ValueError, match=message):
+        list(read_topics(TOPIC.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("who hero\n ? Who?\n ? Whose?", "line 1: .*'who hero' an answer, got none"),
+        ("theme hero", "line 1: .*'theme hero' an answer, got none"),
+        ("theme hero\n + a\n + b", "line 1: .*'theme hero' an answer, got none"),
+        ("task write\n ? Write.", "line 1: .*'task write' at least 2 .* got 1"),
+        ("who hero", "line 1: .*'who hero' at least 2 wordings.* got 0"),
+        ("task write\n ? {theme}\n ? {themes}", "line 3: .* got 'themes'"),
+        # The fault is in the first of two topics, whose line is said.
+        ("who hero\n\ntheme hero\n = {hero}", "line 1: .* got 0"),
+    ],
+)
+def test_what_a_kind_needs_is_asked_for(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(read_topics(text))
+
+
+def test_what_a_kind_does_not_need_is_not_asked_for() -> None:
+    task, theme, things = read_topics(
+        "task write\n ? {story}\n ? {theme}, {tone.a}\n"
+        "theme hero\n = {hero}\n"
+        "list things\n ? Which?\n ? What?\n + {item1}\n + {item2}"
+    )
+    assert (task.answers, theme.phrasings, things.answers) == ((), (), ())

@@ -10,6 +10,7 @@ import pytest
 from llmcourse.instructions import (
     HELD_OUT_PAIRS,
     KINDS,
+    QUESTIONS,
     check,
     examples,
     normalised,
@@ -100,6 +101,26 @@ def test_normalised_by_hand() -> None:
     assert normalised("two eggs") != normalised("eggs two")
     assert normalised("the bird's nest") == ("bird's", "nest")
     assert normalised("") == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["'The owl.'", '"The owl."', "- the owl", "the owl --", "-owl-"]
+)
+def test_marks_around_words_do_not_count(text: str) -> None:
+    assert normalised(text) == ("owl",)
+
+
+def test_marks_in_words_count() -> None:
+    assert normalised("The bird's twenty-one") == ("bird's", "twenty-one")
+    assert normalised("well- known") != normalised("well-known")
+    assert normalised("- ' --") == ()
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_an_answer_may_be_quoted_or_stand_behind_a_dash(kind: str) -> None:
+    example = next(examples(1, seed=4, kinds=[kind]))
+    for form in ("'{}'", '"{}"', "- {}"):
+        assert check(example, form.format(example.answer))
 
 
 def test_right_answers_pass(large: dict[str, Any]) -> None:

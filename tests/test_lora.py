@@ -1,6 +1,7 @@
 """Low-rank adapters: they start as nothing, learn alone, and can become the weight."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,6 @@ from llmcourse.lora import (
     add_lora_to,
     count_parameters,
     lora_layers,
-    lora_parameters,
     merge_lora,
     remove_lora,
     unmerge_lora,
@@ -98,7 +98,7 @@ def test_worked_example_of_counting():
     total = sum(weight.numel() for weight in plain.parameters())
     assert count_parameters(plain) == (total, total)
     assert count_parameters(model) == (960, total + 960)
-    assert sum(weight.numel() for weight in lora_parameters(model)) == 960
+    assert sum(w.numel() for n, w in model.named_parameters() if "lora_" in n) == 960
 
 
 # Law
@@ -133,7 +133,7 @@ def test_merged_equals_unmerged(family):
     assert (unmerged - make_model(family)(IDS)).abs().max() > 0.1
     merge_lora(model)  # once is enough
     torch.testing.assert_close(model(IDS), unmerged, atol=1e-5, rtol=1e-4)
-    assert not list(lora_parameters(model))
+    assert not [name for name, _ in model.named_parameters() if "lora_" in name]
     unmerge_lora(model)
     unmerge_lora(model)
     assert_same_weights(weights_of(model), before)
@@ -204,15 +204,15 @@ def test_a_copy_of_a_model_has_adapters_of_its_own():
     other = copy.deepcopy(model)
     unmerge_lora(other)
     with torch.no_grad():
-        next(lora_parameters(other)).zero_()
+        next(lora_layers(other))[1].lora_a.zero_()
     unmerge_lora(model)
-    assert next(lora_parameters(model)).abs().max() > 0
+    assert next(lora_layers(model))[1].lora_a.abs().max() > 0
 
 
 def test_the_same_generator_gives_the_same_adapters():
     one, two = adapted_model(learned=False), adapted_model(learned=False)
     assert_same_weights(weights_of(one), weights_of(two))
-    first = next(lora_parameters(one)).detach()
+    first = next(lora_layers(one))[1].lora_a.detach()
     assert first.std().item() == pytest.approx(24**-0.5, rel=0.3)  # of 96 numbers
 
 
@@ -257,13 +257,52 @@ def test_a_layer_equals_pefts(bias):
 # Refusal
 
 
-@pytest.mark.parametrize(("rank", "alpha"), [(0, 1), (-1, 1), (2, 0), (2, -1.0)])
+SIZES_THAT_CANNOT_BE = pytest.mark.parametrize(
+    ("rank", "alpha"),
+    [(0, 1), (-1, 1), (2, 0), (2, -1.0), (2, math.inf), (2, math.nan)],
+)
+
+
+def assert_untouched(model):
+    assert not list(lora_layers(model))
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+@SIZES_THAT_CANNOT_BE
 def test_refuses_sizes_that_are_not_positive(rank, alpha):
     model = make_model()
     with pytest.raises(ValueError, match=f"got rank {rank} and alpha {alpha}"):
         add_lora(model, rank, alpha)
-    assert not list(lora_layers(model))
-    assert all(weight.requires_grad for weight in model.parameters())
+    assert_untouched(model)
+    with pytest.raises(ValueError, match=f"got rank {rank} and alpha {alpha}"):
+        LoRALinear(model.blocks[0].attention.query, rank, alpha)
+    assert_untouched(model)
+
+
+@SIZES_THAT_CANNOT_BE
+def test_a_bad_second_size_leaves_the_first_layer_as_it_was(rank, alpha):
+    model = make_model()
+    good, bad = "blocks.0.attention.query", "blocks.1.attention.query"
+    with pytest.raises(ValueError, match=f"got rank {rank} and alpha {alpha}"):
+        add_lora_to(model, {good: (2, 2), bad: (rank, alpha)})
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize("name", ["blocks.7.attention.query", "query", "embedding"])
+def test_refuses_layers_that_there_are_not(name):
+    model = make_model()
+    with pytest.raises(
+        ValueError, match=rf"must be linear layers .*, got \['{name}'\]"
+    ):
+        add_lora_to(model, {"blocks.0.attention.query": (2, 2), name: (2, 2)})
+    assert_untouched(model)
+
+
+def test_refuses_to_freeze_a_model_for_nothing():
+    model = make_model()
+    with pytest.raises(ValueError, match="at least one layer, got none"):
+        add_lora_to(model, {})
+    assert_untouched(model)
 
 
 @pytest.mark.parametrize("targets", [["gate"], ["query", "keys"], [], ["embedding"]])

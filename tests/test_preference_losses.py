@@ -9,7 +9,6 @@ import torch
 from llmcourse.preference_losses import (
     bradley_terry_loss,
     dpo_loss,
-    mean_token_log_probs,
     sequence_log_probs,
     token_log_probs,
 )
@@ -75,8 +74,6 @@ def test_worked_example_of_a_sequence():
     targets, mask = torch.tensor([[0, 0, 1]]), torch.tensor([[False, True, True]])
     total = sequence_log_probs(probs.log(), targets, mask)
     assert total.item() == pytest.approx(-math.log(32), rel=1e-6)
-    mean = mean_token_log_probs(probs.log(), targets, mask)
-    assert mean.item() == pytest.approx(-math.log(32) / 2, rel=1e-6)
 
 
 # Law
@@ -166,15 +163,14 @@ def test_losses_are_finite_at_extremes(size):
     assert found.loss.item() == pytest.approx(size)
 
 
-@pytest.mark.parametrize("log_probs", [sequence_log_probs, mean_token_log_probs])
-def test_what_is_masked_has_no_influence(log_probs):
+def test_what_is_masked_has_no_influence():
     """Neither another logit, nor NaN, nor a target that does not exist."""
     logits, targets, mask = answers()
-    whole = log_probs(logits, targets, mask)
+    whole = sequence_log_probs(logits, targets, mask)
     for odd in (100.0, math.inf, math.nan):
         others = logits.where(mask[..., None], torch.tensor(odd))
         strange = targets.where(mask, torch.tensor(99))
-        assert torch.equal(log_probs(others, strange, mask), whole)
+        assert torch.equal(sequence_log_probs(others, strange, mask), whole)
 
 
 def test_what_is_masked_gets_no_gradient():
@@ -185,14 +181,12 @@ def test_what_is_masked_gets_no_gradient():
     assert torch.equal(logits.grad.abs().sum(dim=-1) > 0, mask)
 
 
-def test_the_sum_is_of_the_tokens_and_the_mean_is_that_over_their_number():
+def test_the_sum_is_of_the_tokens():
     logits, targets, mask = answers()
     tokens = token_log_probs(logits, targets, mask)
     assert torch.equal(tokens != 0, mask)
     total = sequence_log_probs(logits, targets, mask)
     torch.testing.assert_close(tokens.sum(dim=-1), total)
-    mean = mean_token_log_probs(logits, targets, mask)
-    torch.testing.assert_close(mean * torch.tensor([1.0, 3.0, 4.0]), total)
 
 
 # Reference
@@ -363,12 +357,11 @@ def test_refuses_a_loss_over_nothing():
         dpo_loss(none, none, none, none)
 
 
-@pytest.mark.parametrize("log_probs", [sequence_log_probs, mean_token_log_probs])
-def test_refuses_a_row_without_an_answer(log_probs):
+def test_refuses_a_row_without_an_answer():
     logits, targets, mask = answers()
     mask[1] = False
     with pytest.raises(ValueError, match=r"at least one token .* none in rows \[1\]"):
-        log_probs(logits, targets, mask)
+        sequence_log_probs(logits, targets, mask)
 
 
 def test_refuses_settings_that_cannot_be():

@@ -16,6 +16,8 @@ from llmcourse import files, model_folders, pretrained
 from llmcourse.generation import generate
 from llmcourse.losses import cross_entropy
 from llmcourse.pretrained import load_pretrained, save_pretrained, shipped_models
+from llmcourse.reward_files import load_reward_model, save_reward_model
+from llmcourse.reward_model import RewardModel
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
@@ -402,6 +404,22 @@ def test_an_index_that_leads_elsewhere_is_refused(folder, places):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"index\.json.*files beside it"):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [("llama", "LlamaForSequence"), ("gpt2", "GPT2ForSequence")],
+)
+def test_a_model_that_scores_is_told_from_one_that_writes(
+    shape, name, tokenizer, tmp_path
+):
+    scorer = RewardModel(make_model(shape), torch.Generator().manual_seed(3))
+    save_reward_model(scorer, tokenizer, tmp_path)
+    message = f"scores texts and does not write, a {name}.*load_reward_model. loads it"
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    load_reward_model(tmp_path)
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder, model):

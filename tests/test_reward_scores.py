@@ -194,6 +194,21 @@ def test_refuses_nothing():
             reliability(chosen, chosen, n_bins)
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_refuses_batches_without_texts(batch_size):
+    """They would leave the rewards as they were in memory."""
+    with pytest.raises(ValueError, match=f"must be positive, got {batch_size}"):
+        rewards_of(make_model(), TEXTS, batch_size)
+
+
+def test_refuses_rewards_that_are_no_numbers():
+    model, pairs = make_model(), [of_ids([0], [1], [2]), of_ids([0], [3], [1])]
+    with torch.no_grad():
+        model.head.weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match="must be numbers, got others in 2 of 2"):
+        pair_accuracy(model, pairs)
+
+
 def test_refuses_folders_of_other_models(tokenizer, tmp_path):
     """A language model has no head for rewards, and a reward model writes no text."""
     model = Transformer(make_model().config, torch.Generator())
@@ -201,7 +216,7 @@ def test_refuses_folders_of_other_models(tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"must hold the weights \['score.weight'\]"):
         load_reward_model(tmp_path / "language")
     save_reward_model(make_model(), tokenizer, tmp_path / "reward")
-    with pytest.raises(ValueError, match=r"weights have no place \(1\).*score"):
+    with pytest.raises(ValueError, match="scores texts and does not write"):
         load_pretrained(tmp_path / "reward")
 
 
@@ -275,6 +290,21 @@ def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_p
     path.write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="must have a name, a sha256, a start and"):
         load_reward_model(folder)
+
+
+def test_refuses_to_be_saved_with_the_name_of_another_reader(
+    surprised, tokenizer, tmp_path
+):
+    """What could not be loaded again is not written at all."""
+    model, _ = surprised
+    folder, other = tmp_path / "reward", tmp_path / "other"
+    with pytest.raises(ValueError, match="wanted a model's folder or .*, got 'nobody'"):
+        save_reward_model(model, tokenizer, folder, reader="nobody")
+    stranger = Transformer(make_model().config, torch.Generator().manual_seed(6))
+    save_pretrained(stranger, tokenizer, other)
+    with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
+        save_reward_model(model, tokenizer, folder, reader=str(other))
+    assert not folder.exists()
 
 
 def test_refuses_to_be_saved_without_its_reader_s_name(surprised, tokenizer, tmp_path):

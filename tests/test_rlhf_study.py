@@ -79,7 +79,17 @@ def test_recipes_follow_the_experiment():
         for n in (100, 5000)
     )
     assert few < many
-    assert len({(e.method, e.n_pairs, e.cost, e.seed) for e in EXPERIMENTS}) == 12
+    assert len({(e.method, e.n_pairs, e.cost, e.seed) for e in EXPERIMENTS}) == 18
+
+
+def test_a_reward_model_of_each_seed_learns_from_other_pairs(tmp_path, config):
+    """The policy has one seed, so its rewards differ by the reward model alone."""
+    each = [replace(FEW[0], n_pairs=4, reward_seed=seed) for seed in range(2)]
+    points = run_rlhf_study(tmp_path / "rlhf.json", each, config).points
+    first, second = (point for point in points if point.step == 1)
+    assert (first.reward_seed, second.reward_seed) == (0, 1)
+    assert first.gold == second.gold
+    assert first.proxy != second.proxy
 
 
 def test_what_is_no_study_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from llmcourse.chat import CHAT_TOKENS
 from llmcourse.classification import without_unembedding
+from llmcourse.reward_model import RewardModel
 from llmcourse.special_tokens import add_special_tokens
 from llmcourse.surprise_embedding import Reader, SurpriseEmbedding
 from llmcourse.tokenization import BPETokenizer
@@ -143,6 +144,20 @@ def test_gradients_reach_table_and_vectors_but_not_the_reader():
         assert weight.grad is not None
         assert weight.grad.abs().sum() > 0
     assert all(w.grad is None for w in embedding.reader.model.parameters())
+
+
+def test_the_reader_goes_where_the_weights_go():
+    """To another device, but not to another type: it would be another reader then."""
+    reader = Reader(model=make_model(3))
+    reward_model = RewardModel.from_model(make_model(), reader=reader)
+    inside = reward_model.surprise.reader
+    reward_model.double()
+    assert reward_model.surprise(IDS).dtype == torch.float64
+    assert inside.name == reader.name
+    reward_model.to("meta")
+    tensors = (*inside.model.parameters(), *inside.model.buffers())
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert reader.model.embedding.weight.device.type == "cpu"
 
 
 def test_plain_is_the_table_alone_with_the_same_weights():

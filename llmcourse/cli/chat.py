@@ -1,6 +1,7 @@
 """The command `chat`: a conversation in the terminal."""
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from llmcourse.answering import has_chat_tokens, stream_answer
+from llmcourse.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.chat import Message
 from llmcourse.chat_history import fit_history
 from llmcourse.cli.console import app, say
@@ -70,14 +71,15 @@ def chat(
 def _talk(talk: "_Talk") -> None:
     """Answer what the user says until that is enough."""
     while (line := _read()) is not None:
-        if line in ("/quit", "/exit"):
+        command = line.strip()
+        if command == "/quit":
             break
-        if line == "/reset":
+        if command == "/reset":
             talk.history.clear()
             say("forgotten: the conversation begins anew")
-        elif line.startswith("/"):
-            say(f"unknown command {line.split()[0]}: {_HELP}")
-        elif line.strip():
+        elif command.startswith("/"):
+            say(f"unknown command {command.split()[0]}: {_HELP}")
+        elif command:
             talk.reply(line)
 
 
@@ -148,22 +150,31 @@ class _Talk:
         if fitted.dropped:
             say(f"the context is full; no longer known: {_named(fitted.dropped)}")
         said: list[str] = []
+        ids: list[int] = []
+        note = ""
         try:
-            for piece in self._pieces(fitted.kept):
+            for piece in self._pieces(fitted.kept, watch=ids.append):
                 said.append(piece)
                 typer.echo(piece, nl=False)  # is there at once
+            if end_tokens(self.tokenizer).isdisjoint(ids):
+                note = f"cut off after {len(ids)} tokens"
         except KeyboardInterrupt:
-            say("interrupted")
+            note = "interrupted"
         typer.echo()
+        if note:
+            say(note)
         self.history = [*fitted.kept, Message("assistant", "".join(said))]
 
-    def _pieces(self, messages: list[Message]) -> Any:
+    def _pieces(
+        self, messages: list[Message], watch: Callable[[int], None] | None = None
+    ) -> Any:
         return stream_answer(
             self.model,
             self.tokenizer,
             messages,
             max_new_tokens=self.max_new_tokens,
             generator=self.generator,
+            watch=watch,
             **self.sampling,
         )
 
