@@ -126,9 +126,10 @@ def make_aligned(
         machine=machine,
     )
     worth = measure_reward(reward_model, tokenizer, pairs.valid)
+    places = folder / "checkpoints", progress
+    align(config, policy, tokenizer, pairs, reward_model, *places)
+    # Not earlier: what is refused as another training must leave the card as it was.
     _write(place, reward_card(names[0], making, worth))
-    place = folder / "checkpoints"
-    align(config, policy, tokenizer, pairs, reward_model, place, progress)
     save(policy.eval(), tokenizer, folder / "model")
     start, made = load_pretrained(config.policy), load_pretrained(folder / "model")
     quality = measure(config, start, made, reward_model, worth, exam, stages)

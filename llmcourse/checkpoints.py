@@ -119,14 +119,7 @@ def resume(
             differs. Also if no checkpoint is whole.
     """
     checkpoint = load_checkpoint(folder)
-    before, now = _flat(asdict(checkpoint.run)), _flat(asdict(run))
-    odd = [name for name in before if before[name] != now.get(name)]
-    if odd:
-        differences = (f"{n} must be {before[n]!r}, got {now.get(n)!r}" for n in odd)
-        raise ValueError(
-            f"{str(folder)!r} holds checkpoints of another training: "
-            f"{'; '.join(differences)}"
-        )
+    check_same_run(folder, asdict(checkpoint.run), asdict(run))
     saved, wanted = _shapes(checkpoint.weights), _shapes(model.state_dict())
     if saved != wanted:
         odd = sorted({name for name, _ in saved.items() ^ wanted.items()})
@@ -138,6 +131,26 @@ def resume(
     model.load_state_dict(checkpoint.weights)
     optimizer.load_state_dict(checkpoint.optimizer)
     return checkpoint.history
+
+
+def check_same_run(
+    folder: str | Path, before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    """Raise ValueError if two runs differ, and say in what: three things at most.
+
+    Args:
+        folder: Whose checkpoints are of the run before.
+        before: Names and plain values, maybe nested.
+        now: The same, of what shall go on.
+    """
+    before, now = _flat(before), _flat(now)
+    odd = [name for name in before | now if before.get(name) != now.get(name)]
+    if odd:
+        told = [f"{n} must be {before.get(n)!r}, got {now.get(n)!r}" for n in odd[:3]]
+        told += [f"{len(odd) - 3} more differ"] if odd[3:] else []
+        raise ValueError(
+            f"{str(folder)!r} holds checkpoints of another training: {'; '.join(told)}"
+        )
 
 
 def checkpoint_paths(folder: str | Path) -> list[Path]:

@@ -71,6 +71,9 @@ def _conversation(line: str) -> list[Message]:
             "a conversation to learn from must end with the assistant, got one that "
             f"ends with the {messages[-1].role}"
         )
+    for turn in messages:
+        if turn.role != "system" and not turn.content.strip():
+            raise ValueError(f"the {turn.role} must say something, got an empty turn")
     return messages
 
 

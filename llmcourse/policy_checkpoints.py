@@ -18,7 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmcourse.checkpoints import checkpoint_paths, read_newest, write_newest
+from llmcourse.checkpoints import (
+    check_same_run,
+    checkpoint_paths,
+    read_newest,
+    write_newest,
+)
 
 
 def save_policy_state(
@@ -56,14 +61,7 @@ def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any]
     if not checkpoint_paths(folder):
         return None
     saved, _ = read_newest(folder)
-    before = saved["run"]
-    names = before.keys() | run.keys()
-    if odd := sorted(n for n in names if before.get(n) != run.get(n)):
-        wanted = (f"{n} must be {before.get(n)!r}, got {run.get(n)!r}" for n in odd)
-        raise ValueError(
-            f"{str(folder)!r} holds checkpoints of another training: "
-            f"{'; '.join(wanted)}"
-        )
+    check_same_run(folder, saved["run"], run)
     state: dict[str, Any] = saved["state"]
     return state
 

@@ -80,10 +80,14 @@ def find_model(name_or_path: str | Path) -> Path:
     """Return the folder of that path, or else of the shipped model of that name.
 
     Raises:
-        ValueError: If there is neither.
+        ValueError: If there is neither, or if the model is in a folder of that one.
     """
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        inner = folder / "model"
+        if (inner / "config.json").is_file() and not (folder / "config.json").exists():
+            raise ValueError(f"the model of {str(folder)!r} is in {str(inner)!r}")
+        return folder
     if str(name_or_path) in shipped_models():
         return _MODELS / name_or_path
     names = ", ".join(shipped_models()) or "none"

@@ -77,7 +77,8 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert line.startswith(
         "llmcourse: stopped; to go on: llmcourse align --method grpo"
     )
-    assert line.endswith("--kl-weight 0.5 --threads 1 --resume")
+    more = "--kl-weight 0.5 --threads 1 --stories 2 --questions 0"
+    assert line.endswith(f"{more} --resume")
     args = [*FAST, "--quiet", "--out", folder]
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
@@ -89,6 +90,19 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert resumed.exit_code == 0, resumed.output
     assert not resumed.stderr
     assert checkpoint_paths(folder / "checkpoints")
+
+
+def test_what_is_refused_changes_no_card(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert align(folder, "--method=dpo").exit_code == 0
+    cards = [folder / "reward/model/README.md", folder / "model/README.md"]
+    before = [card.read_text(encoding="utf-8") for card in cards]
+    args = [*FAST, "--quiet", "--out", folder, "--resume", "--method=ppo"]
+    code, line = fails(monkeypatch, capsys, *args)
+    assert code == 1
+    assert "of another training" in line
+    assert len(line) < 400
+    assert [card.read_text(encoding="utf-8") for card in cards] == before
 
 
 def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):

@@ -95,12 +95,14 @@ def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
 def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at(patch, 1)
-        stopped = finetune(tmp_path, "--quiet", "--learning-rate=0.002")
+        more = ("--learning-rate=0.002", "--machine=two cores")
+        stopped = finetune(tmp_path, "--quiet", *more)
     assert stopped.exit_code == 130
     (line,) = stopped.stderr.splitlines()
     assert line.startswith("llmcourse: stopped; to go on: llmcourse finetune --preset")
     assert "--learning-rate 0.002" in line
-    assert line.endswith("--resume")
+    assert "--questions" in line
+    assert line.endswith("--machine 'two cores' --resume")
     args = [*FAST, "--quiet", "--out", tmp_path]
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
@@ -152,6 +154,17 @@ def test_a_long_conversation_may_lose_its_first_exchanges(
     assert resumed.exit_code == 0, resumed.output
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "long ones without their first exchanges" in card
+
+
+@pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
+def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
+    """Three passes of 700 conversations, 8 a step, are 263 steps."""
+    _, path = own_file(tmp_path, n)
+    config = command._config("instruct-llm", None, (str(path),), {}, {"steps": asked})
+    assert config.finetuning.steps == steps
+    many = (str(path),) * 100
+    most = command._config("instruct-llm", None, many, {}, {}).finetuning.steps
+    assert most == 263
 
 
 def test_what_is_tuned_is_the_same_in_all_parts(monkeypatch):

@@ -1,11 +1,11 @@
-"""What commands that train share: the precision that they learn in."""
+"""What commands that train share: the precision that they learn in, their folders."""
 
 from importlib import import_module
 
 import pytest
 
 from llmcourse import align_recipe, schedule
-from llmcourse.cli.running import in_precision
+from llmcourse.cli.running import in_precision, prepare_folders
 from llmcourse.schedule import PretrainingConfig
 
 HERE = ("float32", "bfloat16")  # what a processor may be good at
@@ -44,3 +44,16 @@ def test_a_preset_in_float32_stays_so(monkeypatch, here):
     monkeypatch.setattr(schedule, "best_precision", lambda: here)
     config = PretrainingConfig(steps=7)
     assert in_precision(config, None) == config
+
+
+def test_folders_are_made_refused_or_begun_anew(tmp_path, capsys):
+    one, other = tmp_path / "one", tmp_path / "one" / "other"
+    prepare_folders(one, other, resume=False)
+    assert not capsys.readouterr().err
+    prepare_folders(one, other, resume=True)
+    assert "no checkpoint in" in capsys.readouterr().err
+    (other / "checkpoints" / "step-00000001.safetensors").touch()
+    prepare_folders(one, other, resume=True)
+    assert not capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"other' holds checkpoints already: add"):
+        prepare_folders(one, other, resume=False)

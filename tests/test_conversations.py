@@ -71,6 +71,10 @@ def test_truncating_is_named_where_it_would_help():
         ('{"messages": [{"role": "user", "content": 3}]}', "texts as role and content"),
         ('{"messages": [{"role": "bot", "content": ""}]}', "role must be one of"),
         (line_of(TALKS[0][:1]), "must end with the assistant.*ends with the user"),
+        (
+            line_of([Message("user", "Hi"), Message("assistant", " ")]),
+            "the assistant must say something, got an empty turn",
+        ),
         (line_of(TALKS[0] * 2 + TALKS[0][1:]), "must take turns"),
     ],
 )

@@ -15,7 +15,12 @@ from safetensors.torch import load_file, save_file
 from llmcourse import files, model_folders, pretrained
 from llmcourse.generation import generate
 from llmcourse.losses import cross_entropy
-from llmcourse.pretrained import load_pretrained, save_pretrained, shipped_models
+from llmcourse.pretrained import (
+    find_model,
+    load_pretrained,
+    save_pretrained,
+    shipped_models,
+)
 from llmcourse.reward_files import load_reward_model, save_reward_model
 from llmcourse.reward_model import RewardModel
 from llmcourse.tokenization import BPETokenizer
@@ -540,3 +545,11 @@ def test_a_folder_that_is_not_ours_is_named(folder, model, tokenizer):
         save_pretrained(model, tokenizer, folder)
     folder.chmod(0o700)
     assert contents(folder) == before
+
+
+def test_the_folder_of_a_training_tells_where_its_model_is(tmp_path):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").touch()
+    with pytest.raises(ValueError, match=r"model of '.*run' is in '.*run.model'"):
+        find_model(tmp_path / "run")
+    assert find_model(tmp_path / "run" / "model") == tmp_path / "run" / "model"

@@ -23,7 +23,7 @@ from llmcourse.cli.running import (
     command_line,
     given,
     in_precision,
-    prepare_folder,
+    prepare_folders,
     stoppable,
     use_cores,
 )
@@ -93,11 +93,13 @@ def align(
     options |= {"precision": precision}
     options |= {"model": model, "prompts": prompts, "agreement": agreement}
     options |= {"seed": seed or None, "threads": threads}
-    command = command_line([*words, "--out", str(folder)], options)
-    for place in (folder, folder / "reward"):
-        prepare_folder(place, resume)
     exam = AlignExam(n_prompts=stories, n_per_kind=questions)
-    with stoppable(command):
+    if exam != AlignExam():
+        options |= {"stories": stories, "questions": questions}
+    words += ["--out", str(folder)]
+    command = command_line(words, options)
+    prepare_folders(folder, folder / "reward", resume=resume)
+    with stoppable(command_line(words, options | {"machine": machine or None})):
         quality = _make(
             config, folder, quiet, command=command, exam=exam, machine=machine
         )

@@ -145,7 +145,7 @@ class _Talk:
         try:
             fitted = fit_history(asked, self.tokenizer, limit)
         except ValueError as error:
-            say(f"too long: {error}")
+            say(str(error))
             return
         if fitted.dropped:
             say(f"the context is full; no longer known: {_named(fitted.dropped)}")

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,15 +19,16 @@ from llmcourse.cli.running import (
     OutFolder,
     Precision,
     Resume,
-    Steps,
     Threads,
     command_line,
     given,
     in_precision,
-    prepare_folder,
+    prepare_folders,
     stoppable,
     use_cores,
 )
+from llmcourse.conversations import read_conversations
+from llmcourse.finetuning import FinetuningConfig
 from llmcourse.instruct_card import InstructQuality
 from llmcourse.instruct_model import Exam, make_instruct
 from llmcourse.instruct_recipe import InstructConfig
@@ -54,7 +56,13 @@ def finetune(
     ] = None,
     out_folder: OutFolder = None,
     resume: Resume = False,
-    steps: Steps = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the last part; the preset's, of --data three passes, 100 or more.",
+            min=1,
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     learning_rate: LearningRate = None,
     precision: Precision = None,
@@ -111,9 +119,11 @@ def finetune(
     words += ["--truncate"] * truncate
     options = training | {"model": model, "lora": lora, "examples": examples}
     options |= {"plain": plain, "seed": seed, "threads": threads}
+    if exam != Exam():
+        options |= {"questions": questions, "stories": stories}
     command = command_line(words, options)
-    prepare_folder(folder, resume)
-    with stoppable(command):
+    prepare_folders(folder, resume=resume)
+    with stoppable(command_line(words, options | {"machine": machine or None})):
         quality = _make(
             config,
             folder,
@@ -138,6 +148,8 @@ def _config(
     wanted = given(training)
     precision = wanted.pop("precision", None)
     sizes = given(sizes)
+    if sources and "steps" not in wanted:
+        wanted["steps"] = _steps_for(sources, config.finetuning)
     own: dict[str, Any] = {
         name: sizes[name] for name in ("base", "rank") if name in sizes
     }
@@ -155,6 +167,12 @@ def _config(
         sources=sources,
         finetuning=replace(in_precision(config.finetuning, precision), **wanted),
     )
+
+
+def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
+    """Return the steps of three passes, but a hundred at least, or the preset's."""
+    n = sum(len(read_conversations(path)) for path in sources)
+    return min(training.steps, max(100, ceil(3 * n / training.batch_size)))
 
 
 def _make(

@@ -32,7 +32,7 @@ from llmcourse.cli.running import (
     command_line,
     given,
     in_precision,
-    prepare_folder,
+    prepare_folders,
     stoppable,
     use_cores,
 )
@@ -94,7 +94,7 @@ def pretrain(
         machine=machine,
         quiet=quiet,
     )
-    prepare_folder(folder, resume)
+    prepare_folders(folder, resume=resume)
     with stoppable(job.command):
         _make(job)
 

@@ -72,18 +72,22 @@ def command_line(words: Sequence[str], options: Mapping[str, Any]) -> str:
     return shlex.join([*words, *said])
 
 
-def prepare_folder(folder: Path, resume: bool) -> None:
-    """Make the folder before anything takes time; refuse one that is taken."""
-    if not resume and checkpoint_paths(folder / "checkpoints"):
+def prepare_folders(*folders: Path, resume: bool) -> None:
+    """Make the folders before anything takes time; refuse one that is taken."""
+    taken = [each for each in folders if checkpoint_paths(each / "checkpoints")]
+    if taken and not resume:
         raise ValueError(
-            f"{str(folder)!r} holds checkpoints already: add --resume to go on with "
+            f"{str(taken[0])!r} holds checkpoints already: add --resume to go on with "
             "that training, or name another folder"
         )
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"cannot write into {str(folder)!r}: {error.strerror or error}"
-        raise OSError(error.errno, message) from error
+    if resume and not taken:
+        say(f"no checkpoint in {str(folders[0])!r}: training starts at the beginning")
+    for folder in folders:
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot write into {str(folder)!r}: {error.strerror or error}"
+            raise OSError(error.errno, message) from error
 
 
 @contextmanager
