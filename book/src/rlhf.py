@@ -494,7 +494,7 @@ for name, own in by_pairs.items():
 
 # %% [markdown]
 # Up, over the top, and down, nine times: the shape that {cite:t}`gao2023` found for much larger policies and reward models, with a gold reward that was a model itself.
-# By a reward model of 100 pairs next to nothing is gained; with more of them the top is higher, and mostly the fall is slower, as there.
+# By a reward model of 100 pairs little is gained, half a point at most; with more of them the top is higher, and mostly the fall is slower, as there.
 # Between 1,000 and 5,040 pairs the reward models of one size differ as much as the sizes do: the highest top and the slowest fall of all belong to one of 1,000, which is right in no more of the held-out pairs than another of them.
 # Nothing in the learned reward tells that the top has been passed: it rises on, or stays.
 # How high is no measure: each reward model has a scale of its own, and those of 100 pairs have read them sixteen times, the others once or twice.
@@ -635,7 +635,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Comparisons determine differences of rewards, by the model of Bradley and Terry; a reward model is the same with a network in place of a table.
 # PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model, and no writing while it learns, for a policy implies a reward by what it has made likelier.
 #
-# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; by reward models that had seen a hundred comparisons the policies hardly came up at all, by those that had seen more they came higher before they fell.
+# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; by reward models that had seen a hundred comparisons the policies came up little, by those that had seen more they came higher before they fell.
 # The KL divergence says how far a policy has gone; a penalty on it that is strong enough keeps the policy near, where the reward model errs less, and costs some of the learned reward.
 #
 # What is measured by the reward that was optimised is no evidence; only a judge that the policy has not been trained on is.
