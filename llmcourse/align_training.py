@@ -24,10 +24,10 @@ from llmcourse.align_recipe import AlignConfig, Preferences, collect
 from llmcourse.answering import has_chat_tokens
 from llmcourse.dpo import DPOConfig, dpo
 from llmcourse.files import new_file
+from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.grpo import GRPOConfig, grpo
 from llmcourse.packing import tokenizer_fingerprint
 from llmcourse.pipeline import Progress
-from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.policy_config import PolicyIteration
 from llmcourse.ppo import ppo
 from llmcourse.preference_examples import end_of_answer, tokenize_pairs

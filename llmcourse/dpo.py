@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llmcourse.examples import collate
 from llmcourse.finetuning import FinetuningConfig
-from llmcourse.policy_checkpoints import weights_fingerprint
+from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.preference_examples import (
     TokenizedPair,
 )

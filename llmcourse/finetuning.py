@@ -31,8 +31,8 @@ from llmcourse.examples import (
     collate,
     fingerprint_of,
 )
+from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.lora import lora_layers
-from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.schedule import PretrainingConfig
 from llmcourse.training import (
     Progress,

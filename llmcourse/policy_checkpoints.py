@@ -10,13 +10,8 @@ As in `checkpoints`, of which the names and the guarantees are, the newest whole
 of a folder counts.
 """
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from llmcourse.checkpoints import (
     check_same_run,
@@ -64,28 +59,3 @@ def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any]
     check_same_run(folder, saved["run"], run)
     state: dict[str, Any] = saved["state"]
     return state
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """Return a text that tells a model's weights from others, 64 hexadecimal digits."""
-    return _digest(model.state_dict().items())
-
-
-def texts_fingerprint(texts: Iterable[str]) -> str:
-    """Return a text that tells a list of texts from others, 64 hexadecimal digits.
-
-    >>> texts_fingerprint(["a", "b"]) == texts_fingerprint(["ab"])
-    False
-    """
-    return _digest((text, None) for text in texts)
-
-
-def _digest(parts: Iterable[tuple[str, Tensor | None]]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in parts:
-        digest.update(f"{len(name)} {name}".encode())
-        if tensor is not None:
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digest.update(data.numpy().data)
-    return digest.hexdigest()

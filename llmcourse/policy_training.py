@@ -24,12 +24,8 @@ import torch
 from torch import Tensor
 
 from llmcourse.experience import Experience, UpdateRecord
-from llmcourse.policy_checkpoints import (
-    load_policy_state,
-    save_policy_state,
-    texts_fingerprint,
-    weights_fingerprint,
-)
+from llmcourse.fingerprints import texts_fingerprint, weights_fingerprint
+from llmcourse.policy_checkpoints import load_policy_state, save_policy_state
 from llmcourse.policy_config import PolicyConfig, PolicyIteration
 from llmcourse.policy_losses import kl_k1
 from llmcourse.policy_scores import Scorer

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from llmcourse.classification import without_unembedding
+from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.model_folders import read_folder, read_json, write_folder
-from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.pretrained import find_model, load_pretrained
 from llmcourse.reward_model import Pooling, RewardModel
 from llmcourse.surprise_embedding import Reader
@@ -41,7 +41,6 @@ def save_reward_model(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     *,
-    card: str | None = None,
     pad_token: str | None = None,
     reader: str | None = None,
 ) -> None:
@@ -52,7 +51,6 @@ def save_reward_model(
         tokenizer: As in `pretrained.save_pretrained`, like those that follow.
         folder: See there.
         dtype: See there.
-        card: See there.
         pad_token: What `transformers` is to fill batches up with: a special token that
             never ends an answer, since it reads the reward before the last ones of
             them. `<|endoftext|>` does for conversations, not for stories. If not
@@ -102,7 +100,6 @@ def save_reward_model(
         tokenizer,
         folder,
         dtype,
-        card=card,
         settings=settings,
         heads=_heads(model),
     )

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from llmcourse.answering import has_chat_tokens
 from llmcourse.chat import CHAT_TOKENS
+from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.packing import END_OF_TEXT
-from llmcourse.policy_checkpoints import weights_fingerprint
 from llmcourse.policy_losses import entropy
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer

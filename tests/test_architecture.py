@@ -18,7 +18,7 @@ LAYERS = (
     " peak_memory"
     " attention_costs",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files skipgram scaling policy_losses policy_config experience"
+    " state_files fingerprints skipgram scaling policy_losses policy_config experience"
     " text_folders",
     "norms feed_forward halved_attention rope_scaling",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows"

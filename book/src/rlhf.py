@@ -482,15 +482,17 @@ for ax, quantity in zip(axes, ("proxy", "gold")):
     plot_against_kl(ax, by_pairs, quantity, width=5)
 
 # %%
-tops = {}
+gains = {}
 for name, own in by_pairs.items():
     smooth = [c.smoothed(5) for c in own]
-    tops[name] = [max(zip(c.gold, c.kl)) for c in smooth]
-    said = ", ".join(f"{gold:.1f} at {kl:.0f}" for gold, kl in tops[name])
+    tops = [max(zip(c.gold, c.kl)) for c in smooth]
+    said = ", ".join(f"{gold:.1f} at {kl:.0f}" for gold, kl in tops)
     ends = ", ".join(f"{c.gold[-1]:.1f}" for c in smooth)
     print(f"{name:11} highest: {said} nats; in the end: {ends} points")
-    assert max(c.gold[-1] for c in smooth) < 1
-    assert min(c.proxy[-1] - c.proxy[0] for c in smooth) > 0.5
+    gains[name] = [gold - c.gold[0] for (gold, _), c in zip(tops, smooth)]
+    assert min(gains[name]) > 0 and max(c.gold[-1] for c in smooth) < 1
+    assert min(c.proxy[-1] - c.proxy[0] for c in smooth) > 0.8
+assert max(gains["100 pairs"]) < 0.5 < min(gains["5,040 pairs"])
 
 # %% [markdown]
 # Up, over the top, and down, nine times: the shape that {cite:t}`gao2023` found for much larger policies and reward models, with a gold reward that was a model itself.
