@@ -76,19 +76,31 @@ class Classifier(nn.Module):
         self.body.requires_grad_(False)
 
     def forward(
-        self, ids: Int[Tensor, "batch query"]
+        self, ids: Int[Tensor, "batch query"], lengths: Sequence[int] | None = None
     ) -> Float[Tensor, "batch query n_classes"]:
         """Return the classes' logits after each position, without unit.
+
+        Args:
+            ids: The tokens.
+            lengths: Of the texts side by side in each row, see `Transformer`.
 
         Raises:
             ValueError: As `Transformer`.
         """
-        features: Tensor = self.body(ids)  # (B, T, D)
+        features: Tensor = self.body(ids, lengths=lengths)  # (B, T, D)
         if self.pooling == "mean":
-            n_read = torch.arange(1, ids.shape[1] + 1, device=features.device)
-            features = features.cumsum(dim=1) / n_read[:, None]
+            texts = torch.split(features, list(lengths or [ids.shape[1]]), dim=1)
+            features = torch.cat([_running_mean(text) for text in texts], dim=1)
         logits: Tensor = self.head(features)
         return logits
+
+
+def _running_mean(
+    x: Float[Tensor, "batch position d_model"],
+) -> Float[Tensor, "batch position d_model"]:
+    """Return for each position the mean of the vectors up to there."""
+    n_read = torch.arange(1, x.shape[1] + 1, device=x.device)
+    return x.cumsum(dim=1) / n_read[:, None]
 
 
 def without_unembedding(model: Transformer) -> Transformer:

@@ -30,6 +30,7 @@ from llmcourse.examples import (
     TokenizedExample,
     collate,
     fingerprint_of,
+    pack_examples,
 )
 from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.lora import lora_layers
@@ -94,14 +95,23 @@ def answer_loss(
     model: Transformer | Classifier,
     examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
+    *,
+    packed: bool = False,
 ) -> Float[Tensor, ""]:
     """Return the model's mean loss on the answers, in nats per target that counts.
+
+    Args:
+        model: Reads the examples, and none of them sees another.
+        examples: The batch.
+        config: Says the precision.
+        packed: Whether they stand in one row, without padding, and not in one each:
+            the loss is the same.
 
     Raises:
         ValueError: If there are no examples, or as the model for ids it cannot read.
     """
-    batch = collate(examples)
-    logits = predict(model, batch.ids, config)  # (B, T, V)
+    batch = pack_examples(examples) if packed else collate(examples)
+    logits = predict(model, batch.ids, config, batch.lengths)  # (B, T, V)
     targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
     return masked_cross_entropy(logits, targets, mask)
 
@@ -111,10 +121,12 @@ def mean_answer_loss(
     model: Transformer | Classifier,
     examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
+    *,
+    packed: bool = False,
 ) -> float:
     """Return the loss over any number of examples, in nats per target that counts.
 
-    How they are divided into batches makes no difference.
+    How they are divided into batches, and laid out there, makes no difference.
 
     Raises:
         ValueError: As `answer_loss`.
@@ -124,7 +136,7 @@ def mean_answer_loss(
     by_length = sorted(examples, key=len)
     size = config.batch_size // config.accumulation
     parts = [by_length[start : start + size] for start in range(0, len(examples), size)]
-    shares = _weighted(model, parts, config)
+    shares = _weighted(model, parts, config, packed)
     return math.fsum(share.item() for share in shares)
 
 
@@ -132,6 +144,7 @@ def _weighted(
     model: Transformer | Classifier,
     parts: Sequence[Sequence[TokenizedExample]],
     config: FinetuningConfig,
+    packed: bool,
 ) -> Iterator[Tensor]:
     """Yield what each part adds to the mean over all targets of all parts.
 
@@ -139,7 +152,8 @@ def _weighted(
     """
     counts = [sum(example.n_targets for example in part) for part in parts]
     for part, count in zip(parts, counts, strict=True):
-        yield answer_loss(model, part, config) * (count / sum(counts))
+        loss = answer_loss(model, part, config, packed=packed)
+        yield loss * (count / sum(counts))
 
 
 def finetune_step(
@@ -148,6 +162,8 @@ def finetune_step(
     examples: Sequence[TokenizedExample],
     step: int,
     config: FinetuningConfig,
+    *,
+    packed: bool = False,
 ) -> Update:
     """Make one update; return its record, the loss in nats per target that counts.
 
@@ -157,6 +173,7 @@ def finetune_step(
         examples: The batch; processed in `accumulation` parts.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
+        packed: As in `answer_loss`.
 
     Raises:
         ValueError: If the examples cannot be divided into the parts, or as
@@ -170,7 +187,7 @@ def finetune_step(
         )
     size = len(examples) // config.accumulation
     parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    shares = _weighted(model, parts, config)
+    shares = _weighted(model, parts, config, packed)
     return update_weights(model, optimizer, shares, step, config)
 
 
@@ -185,6 +202,7 @@ def finetune(
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
     tokenizer: str | None = None,
+    packed: bool = False,
 ) -> History:
     """Train the model in place on the answers; return the losses, in nats per target.
 
@@ -203,6 +221,7 @@ def finetune(
         checkpoint_folder: See there.
         checkpoint_interval: See there.
         tokenizer: See there.
+        packed: As in `answer_loss`, for every part of a batch.
 
     Raises:
         ValueError: If an example is too long or holds ids or targets that the model
@@ -226,16 +245,18 @@ def finetune(
         valid_tokens=fingerprint_of(valid),
         tokenizer=tokenizer,
         seed=generator.initial_seed(),
-        objective=_objective(model),
+        objective=_objective(model, packed),
     )
     return train(
         run,
         model,
         optimizer,
         batches,
-        update=lambda rows, step: finetune_step(model, optimizer, rows, step, config),
+        update=lambda rows, step: finetune_step(
+            model, optimizer, rows, step, config, packed=packed
+        ),
         evaluate=lambda step: Evaluation(
-            step=step, loss=mean_answer_loss(model, held_out, config)
+            step=step, loss=mean_answer_loss(model, held_out, config, packed=packed)
         ),
         progress=progress,
         checkpoint_folder=checkpoint_folder,
@@ -243,7 +264,7 @@ def finetune(
     )
 
 
-def _objective(model: Transformer | Classifier) -> str:
+def _objective(model: Transformer | Classifier, packed: bool) -> str:
     """Say what is learned, and what it depends on that the weights' shapes do not say.
 
     The weights are those from before the first step: they are not in a checkpoint.
@@ -252,7 +273,8 @@ def _objective(model: Transformer | Classifier) -> str:
     alphas = [float(layer.alpha) for _, layer in lora_layers(model)]
     said = alphas if len(set(alphas)) > 1 else alphas[:1]  # of all layers, one is told
     adapted = f", adapters of alpha {', '.join(map(str, said))}" if alphas else ""
-    return f"answers{pooled}{adapted}, start {weights_fingerprint(model)}"
+    laid_out = ", packed" if packed else ""  # which changes the last digits
+    return f"answers{pooled}{adapted}{laid_out}, start {weights_fingerprint(model)}"
 
 
 def _check(

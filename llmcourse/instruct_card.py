@@ -157,8 +157,9 @@ def _recipe(making: InstructMaking) -> str:
         "vocabulary": f"{sizes.vocab_size:,} tokens, those of conversations included",
         "context": f"{sizes.context_length} tokens",
         "training": (
-            f"{training.steps:,} steps of {training.batch_size} examples: "
-            f"{passes:.1f} passes"
+            f"{training.steps:,} steps of {training.batch_size} examples"
+            + (", packed in one row" if config.packed else "")
+            + f": {passes:.1f} passes"
         ),
         "optimizer": (
             f"AdamW, betas {training.betas[0]} and {training.betas[1]}, weight decay "

@@ -47,6 +47,7 @@ class InstructConfig:
     alpha: float | int = 32  # of the adapters
     sources: tuple[str, ...] = ()  # files of own conversations; none: instructions
     truncate: bool = False  # whether a longer one may lose its first exchanges
+    packed: bool = False  # whether a batch is one row, without padding
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
     seed: int = 0
     first: "InstructConfig | None" = None  # learned before, on the same base

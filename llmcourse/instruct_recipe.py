@@ -161,5 +161,6 @@ def follow(
         checkpoint_folder=checkpoint_folder,
         checkpoint_interval=checkpoint_interval,
         tokenizer=tokenizer_fingerprint(tokenizer),
+        packed=config.packed,
     )
     return Tuned(model=model.eval(), tokenizer=tokenizer, history=history)

@@ -9,7 +9,7 @@ count. How an update is made from a loss does not depend on it.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -148,18 +148,24 @@ def _add_gradients(shares: Iterable[Tensor]) -> float:
     return torch.stack(losses).sum().item()
 
 
-def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
+def predict(
+    model: nn.Module,
+    ids: Tensor,
+    config: PretrainingConfig,
+    lengths: Sequence[int] | None = None,
+) -> Tensor:
     """Return the model's logits in float32, computed in the config's precision.
 
     Args:
         model: Gives a logit for each position and output.
         ids: What it reads, on whichever device.
         config: Says the precision.
+        lengths: Of the texts side by side in each row, see `Transformer`.
     """
     ids = ids.to(next(model.parameters()).device)
     low_precision = config.precision == "bfloat16"
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=low_precision):
-        logits: Tensor = model(ids)
+        logits: Tensor = model(ids) if lengths is None else model(ids, lengths=lengths)
     return logits.float()
 
 

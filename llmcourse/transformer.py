@@ -16,6 +16,7 @@ position by itself.
 Tied embeddings use one matrix twice, to read the ids and to score the next ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -150,9 +151,11 @@ class Block(nn.Module):
         sin: Float[Tensor, "query half"] | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
+        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         """Return the residual stream after this block."""
-        x = x + self.attention(self.attention_norm(x), cos, sin, cache, layer)
+        seen = self.attention_norm(x)
+        x = x + self.attention(seen, cos, sin, cache, layer, lengths)
         thought: Tensor = self.feed_forward(self.feed_forward_norm(x))
         return x + thought
 
@@ -235,39 +238,66 @@ class Transformer(nn.Module):
         nn.init.constant_(self.norm.weight, start)
 
     def forward(
-        self, ids: Int[Tensor, "batch query"], cache: KVCache | None = None
+        self,
+        ids: Int[Tensor, "batch query"],
+        cache: KVCache | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query vocab"]:
         """Return the next token's logits after each position, without unit.
 
         Args:
             ids: The tokens; with a cache, only those that it has not seen.
             cache: Holds keys and values of all earlier positions; is extended.
+            lengths: Of the texts that stand side by side in each row, in tokens: each
+                is read as if it were alone. None if a row is one text.
 
         Raises:
-            ValueError: If an id is outside the vocabulary, or if there are no ids or
-                more, with those in the cache, than `context_length`.
+            ValueError: If an id is outside the vocabulary, or if a text has no ids or
+                more, with those in the cache, than `context_length`; if `lengths` do
+                not add up to a row, or are given with a cache.
         """
-        start = 0 if cache is None else cache.length
-        end = start + ids.shape[1]
-        if not start < end <= self.config.context_length:
-            raise ValueError(
-                f"context_length is {self.config.context_length} tokens, "
-                f"got {start} cached and {ids.shape[1]} new ones"
-            )
-        x = self._embed(ids, start)  # (B, T, D)
-        cos = None if self.cos is None else self.cos[start:end]
-        sin = None if self.sin is None else self.sin[start:end]
+        where = self._positions(ids, cache, lengths)
+        x = self._embed(ids, where)  # (B, T, D)
+        cos = None if self.cos is None else self.cos[where]
+        sin = None if self.sin is None else self.sin[where]
         for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, cache, layer)
+            x = block(x, cos, sin, cache, layer, lengths)
         if cache is not None:
-            cache.advance(end - start)
+            cache.advance(ids.shape[1])
         if self.unembedding is None:
             return linear(self.norm(x), self.embedding.weight)
         logits: Tensor = self.unembedding(self.norm(x))
         return logits
 
+    def _positions(
+        self, ids: Tensor, cache: KVCache | None, lengths: Sequence[int] | None
+    ) -> slice | Tensor:
+        """Return the place of each token in its text, from 0."""
+        start = 0 if cache is None else cache.length
+        n_new, most = ids.shape[1], self.config.context_length
+        if lengths is None:
+            if not 0 < n_new <= most - start:
+                raise ValueError(
+                    f"context_length is {most} tokens, "
+                    f"got {start} cached and {n_new} new ones"
+                )
+            return slice(start, start + n_new)
+        if cache is not None:
+            raise ValueError("texts side by side are read without a cache, got one")
+        if not lengths or min(lengths) < 1 or sum(lengths) != n_new:
+            raise ValueError(
+                f"lengths must be positive and add up to the {n_new} ids of a row, "
+                f"got {list(lengths)}"
+            )
+        if max(lengths) > most:
+            raise ValueError(
+                f"context_length is {most} tokens, got a text of {max(lengths)}"
+            )
+        places = [torch.arange(length, device=ids.device) for length in lengths]
+        return torch.cat(places)
+
     def _embed(
-        self, ids: Int[Tensor, "batch query"], start: int
+        self, ids: Int[Tensor, "batch query"], where: slice | Tensor
     ) -> Float[Tensor, "batch query d_model"]:
         try:
             x: Tensor = self.embedding(ids)
@@ -278,7 +308,7 @@ class Transformer(nn.Module):
             ) from None
         if self.positions is None:
             return x
-        return x + self.positions.weight[start : start + ids.shape[1]]
+        return x + self.positions.weight[where]
 
     def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> KVCache:
         """Return an empty key-value cache of this model's shape.

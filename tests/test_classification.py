@@ -59,6 +59,16 @@ def test_texts_together_are_classified_as_alone(family, pooling):
     torch.testing.assert_close(alone.sum(dim=-1), torch.ones(4))
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_texts_side_by_side_are_scored_as_alone(family, pooling):
+    _, classifier = make(family, pooling)
+    row = torch.tensor([[token for text in TEXTS for token in text]])
+    together = classifier(row, [len(text) for text in TEXTS])
+    alone = torch.cat([classifier(torch.tensor([text])) for text in TEXTS], dim=1)
+    torch.testing.assert_close(together, alone)
+
+
 def test_the_label_is_not_looked_at():
     _, classifier = make()
     one, two = ([TokenizedExample.of_label(TEXTS[0], label)] for label in (0, 4))

@@ -156,6 +156,22 @@ def test_a_long_conversation_may_lose_its_first_exchanges(
     assert "long ones without their first exchanges" in card
 
 
+def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        stopped = finetune(tmp_path, "--quiet", "--packed")
+    (line,) = stopped.stderr.splitlines()
+    assert f"--out {tmp_path} --packed --threads 1" in line
+    args = [*FAST, "--quiet", "--out", tmp_path, "--resume"]
+    code, line = fails(monkeypatch, capsys, *args)
+    assert code == 1
+    assert "objective must be 'answers, packed, start" in line
+    resumed = finetune(tmp_path, "--quiet", "--packed", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "2 steps of 4 examples, packed in one row: 1.0 passes" in card
+
+
 @pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
 def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     """Three passes of 700 conversations, 8 a step, are 263 steps."""
@@ -172,9 +188,10 @@ def test_what_is_tuned_is_the_same_in_all_parts(monkeypatch):
     first = replace(CONFIG, seed=5)
     config = replace(CONFIG, first=first)
     monkeypatch.setitem(instruct_recipe.PRESETS, "tiny", config)
-    sizes = {"base": "another", "rank": 3, "n_examples": 9}
+    sizes = {"base": "another", "rank": 3, "n_examples": 9, "packed": True}
     found = command._config("tiny", None, (), sizes, {})
     assert (found.first.base, found.first.rank) == ("another", 3)
+    assert found.packed is found.first.packed is True
     assert (found.n_examples, found.first.n_examples) == (9, 6)
     assert found.first.seed == 5
 

@@ -12,6 +12,7 @@ from llmcourse.examples import (
     TokenizedExample,
     collate,
     fingerprint_of,
+    pack_examples,
 )
 from llmcourse.losses import cross_entropy
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -74,6 +75,20 @@ def test_worked_example_of_padding():
     assert batch.mask.int().tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
     assert padding([examples]) == pytest.approx(1 / 3)
     assert padding([examples[:1], examples[1:]]) == pytest.approx(1 / 7)
+
+
+def test_worked_example_of_packing():
+    """The same three texts are 6 in 6 places, and where one ends is known."""
+    batch = pack_examples(
+        [
+            TokenizedExample.of_label(ids, label=label)
+            for ids, label in (([5, 6, 7], 2), ([8], 1), ([9, 4], 0))
+        ]
+    )
+    assert batch.ids.tolist() == [[5, 6, 7, 8, 9, 4]]
+    assert batch.targets.tolist() == [[0, 0, 2, 1, 0, 0]]
+    assert batch.mask.int().tolist() == [[0, 0, 1, 1, 0, 1]]
+    assert batch.lengths == (3, 1, 2)
 
 
 # Law
@@ -199,6 +214,27 @@ def test_rows_are_those_of_torch():
         assert torch.equal(getattr(batch, name), padded)
 
 
+def test_a_packed_row_is_that_of_transformers():
+    """Whose positions begin at 0 with each text, and whose first targets are ignored:
+    theirs stand where the token is, ours where it is predicted.
+    """
+    transformers = pytest.importorskip("transformers")
+    generator = seeded()
+    texts = [torch.randint(13, (n,), generator=generator).tolist() for n in (4, 9, 2)]
+    collator = transformers.DataCollatorWithFlattening(return_tensors="pt")
+    theirs = collator([{"input_ids": text, "labels": text} for text in texts])
+    begins = theirs["position_ids"][0] == 0
+    ends = torch.cat((begins[1:], torch.tensor([True])))
+    ours = pack_examples(
+        [TokenizedExample.of_tokens(t, [True] * len(t)) for t in texts]
+    )
+    assert torch.equal(ours.ids[0], theirs["input_ids"][0][~ends])
+    assert torch.equal(ours.targets[0], theirs["labels"][0][~begins])
+    assert (theirs["labels"][0][begins] == -100).all()
+    places = [place for length in ours.lengths for place in range(length)]
+    assert places == theirs["position_ids"][0][~ends].tolist()
+
+
 # Refusal
 
 
@@ -231,9 +267,10 @@ def test_refuses_parts_of_different_lengths(lengths, monkeypatch):
         TokenizedExample(ids, targets, torch.ones(n_mask, dtype=torch.bool))
 
 
-def test_refuses_a_batch_without_examples():
+@pytest.mark.parametrize("lay_out", [collate, pack_examples])
+def test_refuses_a_batch_without_examples(lay_out):
     with pytest.raises(ValueError, match="at least one example, got none"):
-        collate([])
+        lay_out([])
 
 
 @pytest.mark.parametrize("batch_size", [0, 4])

@@ -276,6 +276,52 @@ def test_a_classifier_learns_in_three_ways(pooling, way):
         assert accuracy(classifier, labelled(60, seed=2)) > 0.8
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_packed_it_learns_the_same(accumulation):
+    """The same examples make the same update: only their layout is another."""
+    config = replace(SHORT, accumulation=accumulation)
+    (padded, one), (packed, two) = (
+        run(config=config, packed=packed) for packed in (False, True)
+    )
+    for ours, theirs in (
+        (one.updates, two.updates),
+        (one.evaluations, two.evaluations),
+    ):
+        losses = [[record.loss for record in records] for records in (ours, theirs)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for ours, theirs in zip(padded.parameters(), packed.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_packed_examples_may_be_more_than_the_context_together(monkeypatch):
+    """Eight of up to 8 tokens in a row, where the model reads at most 9."""
+    rows = []
+    forward = Transformer.forward
+
+    def spy(model, ids, cache=None, lengths=None):
+        rows.append((ids.shape[1], lengths))
+        return forward(model, ids, cache, lengths)
+
+    monkeypatch.setattr(Transformer, "forward", spy)
+    config, examples = replace(SHORT, batch_size=8, accumulation=1), make_examples()
+    finetune(make_model(), examples, examples[:3], config, seeded(), packed=True)
+    assert all(length == sum(lengths) for length, lengths in rows)
+    assert max(length for length, _ in rows) > 4 * SIZES.context_length
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_packed_a_classifier_learns_the_same(pooling):
+    losses = []
+    for packed in (False, True):
+        classifier = Classifier(make_model(), 2, pooling, seeded())
+        held_out = labelled(4, seed=1)
+        history = finetune(
+            classifier, labelled(20), held_out, SHORT, seeded(), packed=packed
+        )
+        losses.append([update.loss for update in history.updates])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_low_precision_learns_almost_the_same():
     (_, exact), (_, rough) = run(), run(config=replace(SHORT, precision="bfloat16"))
     ours = [update.loss for update in rough.updates]
@@ -403,6 +449,13 @@ def test_refuses_checkpoints_of_other_examples(tmp_path):
             finetune(
                 model, examples, valid, SHORT, seeded(), checkpoint_folder=tmp_path
             )
+
+
+def test_refuses_checkpoints_of_another_layout(tmp_path):
+    """The same losses but for the last digits, which is not the same training."""
+    run(folder=tmp_path)
+    with pytest.raises(ValueError, match="got 'answers, packed, start"):
+        run(folder=tmp_path, packed=True)
 
 
 def test_refuses_checkpoints_of_a_model_without_the_adapters(tmp_path):

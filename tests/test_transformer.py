@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from llmcourse.attention_kinds import KINDS, set_attention
 from llmcourse.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,
@@ -118,6 +119,30 @@ def test_cached_equals_uncached(config, pieces):
 def test_rows_of_a_batch_do_not_meet(config):
     model, ids = make_model(config), random_ids(3, 5)
     torch.testing.assert_close(model(ids)[1:2], model(ids[1:2]))
+
+
+@SHAPES
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", [(9,), (4, 5), (11, 1, 11, 2)])
+def test_texts_side_by_side_are_read_as_if_alone(config, kind, lengths):
+    """Each from position 0: so a row may be longer than the context, a text not."""
+    model = make_model(config)
+    set_attention(model, kind, window=3)
+    ids = random_ids(2, sum(lengths))
+    together = model(ids, lengths=lengths)
+    alone = [model(text) for text in ids.split(lengths, dim=1)]
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+
+
+@SHAPES
+def test_no_text_sees_its_neighbours(config):
+    """To the bit: whatever stands beside it."""
+    model, ids = make_model(config), random_ids(1, 9)
+    other = (ids + 1) % SMALL.vocab_size
+    other[:, 3:7] = ids[:, 3:7]
+    before, after = (model(each, lengths=(3, 4, 2)) for each in (ids, other))
+    assert torch.equal(before[:, 3:7], after[:, 3:7])
+    assert (before != after).any(dim=-1)[:, [0, 2, 7, 8]].all()
 
 
 @SHAPES
@@ -348,6 +373,23 @@ def test_refuses_more_than_the_context_length(config):
     model(random_ids(1, 9), cache)
     with pytest.raises(ValueError, match="11 tokens, got 9 cached and 3 new"):
         model(random_ids(1, 3), cache)
+
+
+@pytest.mark.parametrize("lengths", [(), (3, 3), (8,), (7, 0), (9, -2)])
+def test_refuses_texts_that_are_not_the_row(lengths):
+    with pytest.raises(ValueError, match="positive and add up to the 7 ids of a row"):
+        make_model()(random_ids(1, 7), lengths=lengths)
+
+
+def test_refuses_a_text_beyond_the_context_length():
+    with pytest.raises(ValueError, match="11 tokens, got a text of 12"):
+        make_model()(random_ids(1, 14), lengths=(2, 12))
+
+
+def test_refuses_texts_side_by_side_with_a_cache():
+    model = make_model()
+    with pytest.raises(ValueError, match="without a cache, got one"):
+        model(random_ids(1, 7), model.new_cache(), (3, 4))
 
 
 def test_refuses_no_ids():

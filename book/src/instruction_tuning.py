@@ -42,7 +42,7 @@ from llmcourse import chat, checks, plotting, tales
 from llmcourse.answering import greedy_answers
 from llmcourse.chat import CHAT_TOKENS, Message, encode_chat, encode_prompt, render
 from llmcourse.conversations import tokenized
-from llmcourse.examples import TokenizedExample
+from llmcourse.examples import TokenizedExample, pack_examples
 from llmcourse.finetuning import FinetuningConfig, finetune, masked_cross_entropy
 from llmcourse.instruction_evaluation import Count, Score, first_sentence, forgetting
 from llmcourse.instruction_examples import draw_tale
@@ -220,6 +220,11 @@ assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|en
 
 # %% [markdown]
 # The loss, inline and from the package: prices of all targets, and the mean over those that count.
+#
+# Then a second conversation, a longer one.
+# In a batch each may have a row, the shorter ones filled up on the right; or both stand in one row, *{term}`packed <sequence packing>`*.
+# In one row the second would read the first, as if it were the same conversation, so the model is told the lengths, keeps its attention within each, and counts positions from 0 again {cite:p}`krell2021`.
+# What it then says of our conversation is what it says of it alone.
 
 # %%
 with torch.no_grad():
@@ -229,6 +234,16 @@ prices = -logits.log_softmax(dim=-1)[places, example.targets]  # (T,)
 loss = prices[example.mask].mean()
 assert_close(loss, masked_cross_entropy(logits, example.targets, example.mask))
 print(f"{example.n_targets} of {len(example)} targets count")
+
+more = [*messages, Message("user", "Why?"), Message("assistant", "It was hers.")]
+(longer,) = tokenized([more], tokenizer, 40)
+row = pack_examples([longer, example])
+with torch.no_grad():
+    apart = model(row.ids, lengths=row.lengths)[0, -len(example) :]
+    blurred = model(row.ids)[0, -len(example) :]
+assert_close(apart, logits, atol=1e-3, rtol=1e-3)
+assert not torch.allclose(blurred, logits, atol=0.1)
+print(f"{row.ids.numel()} ids in one row; padded, 2 × {len(longer)}")
 
 # %% [markdown]
 # ### Text that looks like a mark

@@ -51,6 +51,12 @@ def finetune(
             "--truncate", help="Let those that are too long lose their first exchanges."
         ),
     ] = False,
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed", help="Lay each batch out as one row, unpadded: the same losses."
+        ),
+    ] = False,
     lora: Annotated[
         int | None, typer.Option(help="Learn only adapters, of this rank.", min=1)
     ] = None,
@@ -109,14 +115,14 @@ def finetune(
     if sources and plain is None:
         plain = 0
     sizes = {"base": model, "rank": lora, "n_examples": examples, "n_stories": plain}
-    sizes["truncate"] = truncate
+    sizes |= {"truncate": truncate, "packed": packed}
     config = _config(preset, seed, sources, sizes, training)
     exam = Exam(n_per_kind=questions, n_stories=stories)
     folder = out_folder or Path(f"run-{preset}")
     words = ["llmcourse", "finetune", "--preset", preset, "--out", str(folder)]
     for source in sources:
         words += ["--data", source]
-    words += ["--truncate"] * truncate
+    words += ["--truncate"] * truncate + ["--packed"] * packed
     options = training | {"model": model, "lora": lora, "examples": examples}
     options |= {"plain": plain, "seed": seed, "threads": threads}
     if exam != Exam():
@@ -151,7 +157,7 @@ def _config(
     if sources and "steps" not in wanted:
         wanted["steps"] = _steps_for(sources, config.finetuning)
     own: dict[str, Any] = {
-        name: sizes[name] for name in ("base", "rank") if name in sizes
+        name: sizes[name] for name in ("base", "rank", "packed") if name in sizes
     }
     first = None
     parts = [] if sources else config.earlier()
