@@ -1,12 +1,14 @@
 """`llmcourse ask`: answers from files, with file and line."""
 
+import re
 import sys
 
 import pytest
-from chat_cases import base, chatty
+from chat_cases import SIZES, base, chatty
 from typer.testing import CliRunner
 
 from llmcourse import cli
+from llmcourse.chat import END_OF_TURN
 from llmcourse.cli import ask as command
 from llmcourse.pretrained import save_pretrained
 
@@ -30,6 +32,7 @@ def said(monkeypatch):
 
     def answer(model, tokenizer, messages, **options):
         prompts.append((messages[-1].content, options["temperature"]))
+        options["watch"](tokenizer.special_tokens[END_OF_TURN])
         return iter(["A blue", " coat."])
 
     monkeypatch.setattr(command, "stream_answer", answer)
@@ -79,6 +82,16 @@ def test_passages_only_need_no_model_that_answers(place, method):
     assert result.stdout == (
         f"{place}/docs/mia.txt:1\nTales\n\nMia had a red hat.\nShe hid.\n\n"
     )
+
+
+def test_an_answer_that_comes_to_no_end_is_called_so(place, said, monkeypatch):
+    """Random weights write until nothing fits any more."""
+    whole = ask(place, "What had Mia?")
+    assert "cut off" not in whole.stderr
+    monkeypatch.undo()
+    cut = ask(place, "What had Mia?")
+    ids = re.search(r"answer was cut off after (\d+) tokens: the context", cut.stderr)
+    assert 0 < int(ids[1]) < SIZES.context_length
 
 
 def test_the_model_answers_as_in_a_conversation(place):

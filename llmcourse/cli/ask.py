@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from llmcourse.answering import has_chat_tokens, stream_answer
+from llmcourse.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.chat import Message
 from llmcourse.chunking import recursive_chunks
 from llmcourse.cleaning import clean_text
@@ -117,8 +117,13 @@ def ask(
         "temperature": temperature,
         "generator": torch.Generator().manual_seed(seed),
     }
-    said = _say_all(stream_answer(loaded, tokenizer, asked, **sampling))
+    ids: list[int] = []
+    said = _say_all(
+        stream_answer(loaded, tokenizer, asked, **sampling, watch=ids.append)
+    )
     _cite(said, prompt)
+    if end_tokens(tokenizer).isdisjoint(ids):
+        say(f"the answer was cut off after {len(ids)} tokens: the context is full")
     if model in shipped_models():
         say(
             f"note: {model} has learned from tales alone; on other texts believe the "

@@ -39,6 +39,22 @@ Samples = Annotated[
 ]
 
 
+def _bar(name: str, total: int, quiet: bool, done: int = 0) -> Any:
+    """Return a bar on standard error: smooth on a terminal, in a file a line a minute.
+
+    There each state of the bar stays, and many would bury all else.
+    """
+    seconds = 0.1 if sys.stderr.isatty() else 60.0
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=name,
+        disable=quiet,
+        mininterval=seconds,
+        maxinterval=max(10.0, seconds),
+    )
+
+
 @contextmanager
 def bars(quiet: bool) -> Iterator[Progress]:
     """Give a progress callback that draws one bar for each stage."""
@@ -46,7 +62,7 @@ def bars(quiet: bool) -> Iterator[Progress]:
 
     def show(stage: str, done: int, total: int) -> None:
         if stage not in drawn:
-            drawn[stage] = tqdm(total=total, desc=stage, leave=True, disable=quiet)
+            drawn[stage] = _bar(stage, total, quiet)
         drawn[stage].update(done - drawn[stage].n)
         if done == total:
             drawn[stage].close()
@@ -84,12 +100,8 @@ class TrainingBar:
         """Take note of an update or an evaluation."""
         is_update = isinstance(record, Update)
         if self.bar is None:
-            self.bar = tqdm(
-                total=self.steps,
-                initial=record.step - is_update,
-                desc=self.name,
-                disable=self.quiet,
-            )
+            done = record.step - is_update
+            self.bar = _bar(self.name, self.steps, self.quiet, done)
         if isinstance(record, Update):
             before = record.loss if self.loss is None else self.loss
             self.loss = before + 0.02 * (record.loss - before)
