@@ -11,8 +11,7 @@ ever holding the table of scores, which grows with the square of the length.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,9 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.halved_attention import HalvedAttention
 from llmcourse.positions import apply_rope
-
-# From query, key and value to the context, (B, H, T, d_head).
-Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+from llmcourse.side_by_side import Attend, attend_apart
 
 
 def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
@@ -125,51 +122,6 @@ def causal_attention(
     _group_size(query.shape[1], key.shape[1])
     context: Tensor = HalvedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
     return context
-
-
-def attend_apart(
-    attend: Attend,
-    query: Float[Tensor, "batch head position d_head"],
-    key: Float[Tensor, "batch kv_head position d_head"],
-    value: Float[Tensor, "batch kv_head position d_head"],
-    lengths: Sequence[int],
-) -> Float[Tensor, "batch head position d_head"]:
-    """Return the context vectors of texts that stand side by side in one row.
-
-        lengths 3, 2        a b c d e        d looks at itself,
-                            └───┘ └─┘        at nothing of a b c
-
-    With a mask over the whole row the result would be the same; here the scores between
-    the texts, which it would throw away, are not computed.
-
-    Args:
-        attend: How the positions of one text look at each other.
-        query: What each position looks for.
-        key: What each position is found by.
-        value: What each position hands over.
-        lengths: Of the texts, in positions; together all of the row.
-
-    Raises:
-        ValueError: If the lengths do not add up to the row, or as `attend`.
-
-    Source: Krell et al. (2021), "Efficient sequence packing without
-    cross-contamination".
-
-    >>> values = torch.tensor([[[[1.0], [3], [8]]]])
-    >>> alike = torch.zeros_like(values)  # no key fits better: means of what is seen
-    >>> attend_apart(causal_attention, alike, alike, values, [2, 1]).flatten()
-    tensor([1., 2., 8.])
-    """
-    if sum(lengths) != query.shape[-2]:
-        raise ValueError(
-            f"lengths must add up to the row's {query.shape[-2]} positions, "
-            f"got {sum(lengths)}"
-        )
-    texts = zip(
-        *(torch.split(x, list(lengths), dim=-2) for x in (query, key, value)),
-        strict=True,
-    )
-    return torch.cat([attend(*text) for text in texts], dim=-2)
 
 
 def _group_size(n_heads: int, n_kv_heads: int) -> int:
@@ -308,8 +260,7 @@ class GroupedQueryAttention(nn.Module):
             sin: Likewise.
             cache: Holds the positions before these; these are written to it.
             layer: Which layer of the cache is ours.
-            lengths: Of the texts that stand side by side, see `attend_apart`; None
-                if there is one.
+            lengths: Of the texts side by side, see `attend_apart`; without a cache.
         """
         heads = (*x.shape[:2], -1, self.d_head)
         query, key, value = (

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from llmcourse.attention import (
-    Attend,
     GroupedQueryAttention,
     KVCache,
     causal_attention,
 )
 from llmcourse.linear_attention import linear_attention
+from llmcourse.side_by_side import Attend
 from llmcourse.sliding_window import WindowCache, sliding_window_attention
 from llmcourse.transformer import Transformer
 

@@ -10,10 +10,12 @@ The model reads the ids and is corrected where the mask says so, nowhere else.
               Hello 0 0       attention no position looks at those after it
     packed    Hi there you Hello      one row for all, and their lengths: 3, 1
 
-Neither lets one example see another, so both give the same losses and gradients. To
-pack saves the padding, and costs a call of attention for each example. To pad leaves
-5 % of the positions to padding where examples of like length share a batch, 45 % where
-they do not (batches of 8, lengths from 1 to 64 tokens, see `tests/test_examples.py`).
+Neither lets one example see another, so both give the same losses and gradients, up to
+rounding. To pack saves the padding, and costs every layer a call of attention for each
+example. Among hundreds of examples there is little to save, for those of like length
+share a batch: 5 % of the positions are padding, where it would be 45 % (batches of 8,
+lengths from 1 to 64 tokens, see `tests/test_examples.py`). What that means in time,
+`tests/benchmarks/bench_packed_examples.py` measures.
 """
 
 from collections.abc import Iterator, Sequence, Sized
@@ -149,13 +151,16 @@ def collate(examples: Sequence[TokenizedExample]) -> Batch:
 def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     """Return the examples one after the other, in a single row without padding.
 
-    A model that is told their lengths reads each as if it were alone, from position 0.
+    A model that is told their lengths reads each as if it were alone, see
+    `side_by_side`. (`packing.pack` lays whole documents into a file, to be cut into
+    windows, and is something else.)
 
     Raises:
         ValueError: If there are no examples.
 
     Source: Krell et al. (2021), "Efficient sequence packing without
-    cross-contamination".
+    cross-contamination". Unlike there nothing is chosen to fit into rows of a given
+    length: a batch is one row, as long as it needs to be.
 
     >>> long, short = [5, 6, 7], [8, 9]
     >>> row = pack_examples([TokenizedExample.of_label(t, 1) for t in (long, short)])

@@ -15,6 +15,7 @@ feedback", section 3.5 (supervised fine-tuning).
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,7 @@ def answer_loss(
         model: Reads the examples, and none of them sees another.
         examples: The batch.
         config: Says the precision.
-        packed: Whether they stand in one row, without padding, and not in one each:
-            the loss is the same.
+        packed: Whether in one row, without padding; it is the same, up to rounding.
 
     Raises:
         ValueError: If there are no examples, or as the model for ids it cannot read.
@@ -171,7 +171,7 @@ def finetune_step(
         model: Changed in place.
         optimizer: Of the weights that are not frozen, see `training.make_optimizer`.
         examples: The batch; processed in `accumulation` parts.
-        step: Updates made before this one; sets the learning rate.
+        step: Updates made before this one.
         config: How long and how fast.
         packed: As in `answer_loss`.
 
@@ -206,8 +206,7 @@ def finetune(
 ) -> History:
     """Train the model in place on the answers; return the losses, in nats per target.
 
-    Evaluations, checkpoints and what the same generator gives are as in
-    `pretraining.pretrain`.
+    Evaluations, checkpoints and the order are as in `pretraining.pretrain`.
 
     Args:
         model: Changed in place where it is not frozen. To go on from a checkpoint,
@@ -252,9 +251,7 @@ def finetune(
         model,
         optimizer,
         batches,
-        update=lambda rows, step: finetune_step(
-            model, optimizer, rows, step, config, packed=packed
-        ),
+        update=partial(finetune_step, model, optimizer, config=config, packed=packed),
         evaluate=lambda step: Evaluation(
             step=step, loss=mean_answer_loss(model, held_out, config, packed=packed)
         ),
@@ -273,8 +270,8 @@ def _objective(model: Transformer | Classifier, packed: bool) -> str:
     alphas = [float(layer.alpha) for _, layer in lora_layers(model)]
     said = alphas if len(set(alphas)) > 1 else alphas[:1]  # of all layers, one is told
     adapted = f", adapters of alpha {', '.join(map(str, said))}" if alphas else ""
-    laid_out = ", packed" if packed else ""  # which changes the last digits
-    return f"answers{pooled}{adapted}{laid_out}, start {weights_fingerprint(model)}"
+    adapted += ", packed" if packed else ""  # which changes the last digits
+    return f"answers{pooled}{adapted}, start {weights_fingerprint(model)}"
 
 
 def _check(
@@ -293,11 +290,9 @@ def _check(
             f"examples must have at most {limit} tokens to read, "
             f"but {len(too_long)} of {len(examples)} have up to {max(too_long)}"
         )
-    outputs = model.n_classes if isinstance(model, Classifier) else None
-    for name, vocab in (
-        ("ids", model.config.vocab_size),
-        ("targets", outputs or model.config.vocab_size),
-    ):
+    n_ids = model.config.vocab_size
+    n_outputs = model.n_classes if isinstance(model, Classifier) else n_ids
+    for name, vocab in (("ids", n_ids), ("targets", n_outputs)):
         values = torch.cat([getattr(example, name) for example in examples])
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= vocab:

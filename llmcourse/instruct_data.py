@@ -67,7 +67,7 @@ class InstructConfig:
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
         # Only the innermost part is started: what the others say must be the same.
-        for name in ("base", "rank", "alpha") if self.first else ():
+        for name in ("base", "rank", "alpha", "packed") if self.first else ():
             got, wanted = getattr(self.first, name), getattr(self, name)
             if got != wanted:
                 raise ValueError(f"{name} of first must be {wanted!r}, got {got!r}")

@@ -29,6 +29,7 @@ from llmcourse.attention import GroupedQueryAttention, KVCache
 from llmcourse.feed_forward import GELUNetwork, SwiGLU
 from llmcourse.norms import LayerNorm, RMSNorm
 from llmcourse.rope_scaling import RopeScaling, scaled_rope_tables
+from llmcourse.side_by_side import places
 
 _FAMILIES = ("llama", "gpt2")
 
@@ -154,8 +155,7 @@ class Block(nn.Module):
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         """Return the residual stream after this block."""
-        seen = self.attention_norm(x)
-        x = x + self.attention(seen, cos, sin, cache, layer, lengths)
+        x = x + self.attention(self.attention_norm(x), cos, sin, cache, layer, lengths)
         thought: Tensor = self.feed_forward(self.feed_forward_norm(x))
         return x + thought
 
@@ -248,16 +248,14 @@ class Transformer(nn.Module):
         Args:
             ids: The tokens; with a cache, only those that it has not seen.
             cache: Holds keys and values of all earlier positions; is extended.
-            lengths: Of the texts that stand side by side in each row, in tokens: each
-                is read as if it were alone. None if a row is one text.
+            lengths: Of texts side by side, see `side_by_side`; None if it is one.
 
         Raises:
-            ValueError: If an id is outside the vocabulary, or if a text has no ids or
-                more, with those in the cache, than `context_length`; if `lengths` do
-                not add up to a row, or are given with a cache.
+            ValueError: If an id is outside the vocabulary, or as `side_by_side.places`.
         """
-        where = self._positions(ids, cache, lengths)
-        x = self._embed(ids, where)  # (B, T, D)
+        n_cached = None if cache is None else cache.length
+        where = places(ids.shape[1], self.config.context_length, n_cached, lengths)
+        x = self._embed(ids, where, lengths)  # (B, T, D)
         cos = None if self.cos is None else self.cos[where]
         sin = None if self.sin is None else self.sin[where]
         for layer, block in enumerate(self.blocks):
@@ -269,38 +267,12 @@ class Transformer(nn.Module):
         logits: Tensor = self.unembedding(self.norm(x))
         return logits
 
-    def _positions(
-        self, ids: Tensor, cache: KVCache | None, lengths: Sequence[int] | None
-    ) -> slice | Tensor:
-        """Return the place of each token in its text, from 0."""
-        start = 0 if cache is None else cache.length
-        n_new, most = ids.shape[1], self.config.context_length
-        if lengths is None:
-            if not 0 < n_new <= most - start:
-                raise ValueError(
-                    f"context_length is {most} tokens, "
-                    f"got {start} cached and {n_new} new ones"
-                )
-            return slice(start, start + n_new)
-        if cache is not None:
-            raise ValueError("texts side by side are read without a cache, got one")
-        if not lengths or min(lengths) < 1 or sum(lengths) != n_new:
-            raise ValueError(
-                f"lengths must be positive and add up to the {n_new} ids of a row, "
-                f"got {list(lengths)}"
-            )
-        if max(lengths) > most:
-            raise ValueError(
-                f"context_length is {most} tokens, got a text of {max(lengths)}"
-            )
-        places = [torch.arange(length, device=ids.device) for length in lengths]
-        return torch.cat(places)
-
     def _embed(
-        self, ids: Int[Tensor, "batch query"], where: slice | Tensor
+        self, ids: Tensor, where: slice | Tensor, lengths: Sequence[int] | None
     ) -> Float[Tensor, "batch query d_model"]:
-        try:
-            x: Tensor = self.embedding(ids)
+        texts = torch.split(ids, list(lengths or [ids.shape[1]]), dim=1)
+        try:  # apart, for an embedding may look around, see `surprise_embedding`
+            x = torch.cat([self.embedding(text) for text in texts], dim=1)
         except IndexError:
             raise ValueError(
                 f"ids must be in 0 … {self.config.vocab_size - 1}, "

@@ -10,7 +10,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from llmcourse.attention import (
     GroupedQueryAttention,
     KVCache,
-    attend_apart,
     causal_attention,
     causal_mask,
     fused_attention,
@@ -204,29 +203,6 @@ def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_head
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("lengths", [(7,), (3, 4), (1, 1, 5), (2, 4, 1)])
-def test_texts_side_by_side_equal_torch_with_a_mask(dtype, lengths):
-    """The mask has a triangle for each text, and nothing between them."""
-    inputs = [random(2, heads, 7, 4, seed=heads).to(dtype) for heads in (6, 3, 3)]
-    inputs = [each.requires_grad_() for each in inputs]
-    ours = attend_apart(causal_attention, *inputs, lengths)
-    triangles = [causal_mask(length, length) for length in lengths]
-    mask = torch.block_diag(*triangles).bool()
-    exact = scaled_dot_product_attention(
-        *(each.float() for each in inputs), attn_mask=mask, enable_gqa=True
-    )
-    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
-    torch.testing.assert_close(ours.float(), exact, atol=tolerance, rtol=tolerance)
-    weight = random(*exact.shape, seed=9)
-    for one, two in zip(
-        torch.autograd.grad((ours.float() * weight).sum(), inputs),
-        torch.autograd.grad((exact * weight).sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, two, atol=tolerance, rtol=4 * tolerance)
-
-
 @pytest.mark.parametrize("length", [2, 5])
 def test_the_gradient_of_the_halves_is_the_slope(length):
     inputs = [random(2, heads, length, 3, seed=heads).double() for heads in (4, 2, 2)]
@@ -267,14 +243,6 @@ def test_refuses_heads_that_cannot_be_shared(dtype):
     query, key = random(1, 6, 5, 4).to(dtype), random(1, 4, 5, 4).to(dtype)
     with pytest.raises(ValueError, match="divide the 6 query heads, got 4"):
         causal_attention(query, key, key)
-
-
-@pytest.mark.parametrize("lengths", [(3, 3), (8,), ()])
-def test_refuses_texts_that_are_not_the_row(lengths):
-    x = random(1, 2, 7, 4)
-    message = rf"the row's 7 positions, got {sum(lengths)}"
-    with pytest.raises(ValueError, match=message):
-        attend_apart(causal_attention, x, x, x, lengths)
 
 
 @pytest.mark.parametrize("sizes", [(10, 4, 2), (12, 4, 3)])

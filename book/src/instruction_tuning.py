@@ -221,10 +221,9 @@ assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|en
 # %% [markdown]
 # The loss, inline and from the package: prices of all targets, and the mean over those that count.
 #
-# Then a second conversation, a longer one.
-# In a batch each may have a row, the shorter ones filled up on the right; or both stand in one row, *{term}`packed <sequence packing>`*.
-# In one row the second would read the first, as if it were the same conversation, so the model is told the lengths, keeps its attention within each, and counts positions from 0 again {cite:p}`krell2021`.
-# What it then says of our conversation is what it says of it alone.
+# Then a batch of two, ours and a longer conversation.
+# Each may have a row, the shorter one filled up on the right; or ours stands behind the other in one row, *{term}`packed <sequence packing>`*.
+# There it would read the other, as if all were one conversation, so the model is told the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
 
 # %%
 with torch.no_grad():
@@ -240,12 +239,15 @@ more = [*messages, Message("user", "Why?"), Message("assistant", "It was hers.")
 row = pack_examples([longer, example])
 with torch.no_grad():
     apart = model(row.ids, lengths=row.lengths)[0, -len(example) :]
-    blurred = model(row.ids)[0, -len(example) :]
+    mixed_up = model(row.ids)[0, -len(example) :]
 assert_close(apart, logits, atol=1e-3, rtol=1e-3)
-assert not torch.allclose(blurred, logits, atol=0.1)
-print(f"{row.ids.numel()} ids in one row; padded, 2 × {len(longer)}")
+assert not torch.allclose(mixed_up, logits, atol=0.1)
+print(f"packed, {row.ids.numel()} places; padded, 2 × {len(longer)}")
 
 # %% [markdown]
+# Told the lengths, the model says of our conversation what it says of it alone; not told, something else.
+# Packing saves the places of the padding, and nothing else changes; how much time that is depends on how much the lengths differ.
+#
 # ### Text that looks like a mark
 #
 # A user types what he likes.
@@ -751,5 +753,6 @@ for times, n in ((4, 64), (16, 256)):
 #
 # Tuning on instructions, with tasks held out to measure what carries over, is from {cite:t}`wei2022`; with answers written by people, and on the way to a model that people prefer, from {cite:t}`ouyang2022`.
 # New rows near the mean of the old ones were proposed by {cite:t}`hewitt2021`.
+# Packing without letting one text read another is from {cite:t}`krell2021`.
 # The forgetting of what is no longer asked was described by {cite:t}`mccloskey1989`.
 # The intervals are Wilson's {cite:p}`wilson1927`.

@@ -54,7 +54,8 @@ def finetune(
     packed: Annotated[
         bool,
         typer.Option(
-            "--packed", help="Lay each batch out as one row, unpadded: the same losses."
+            "--packed",
+            help="Lay a batch out as one row, unpadded; saves time if lengths differ.",
         ),
     ] = False,
     lora: Annotated[
@@ -115,7 +116,7 @@ def finetune(
     if sources and plain is None:
         plain = 0
     sizes = {"base": model, "rank": lora, "n_examples": examples, "n_stories": plain}
-    sizes |= {"truncate": truncate, "packed": packed}
+    sizes |= {"truncate": truncate or None, "packed": packed or None}
     config = _config(preset, seed, sources, sizes, training)
     exam = Exam(n_per_kind=questions, n_stories=stories)
     folder = out_folder or Path(f"run-{preset}")

@@ -1,6 +1,6 @@
 """Time fine-tuning with its examples padded and packed, side by side.
 
-    python tests/benchmarks/bench_packing.py
+    python tests/benchmarks/bench_packed_examples.py
 
 One thread. `base-llm` learns from the instructions of `instruct-llm`'s last part, 8 in
 a batch; of each batch one update is made with a row for every example, and one with all
