@@ -61,7 +61,7 @@ plotting.use_course_style()
 #
 # A transformer with random weights is already a complete language model: it takes {term}`token`s, pieces of text, and gives a probability to every token that could come next.
 # Here is one, asked to go on with a sentence; its pieces are single bytes, 256 of them, and a mark between texts.
-# What it writes hangs on the last digit of the arithmetic, so yours may differ.
+# What it writes depends on the last digit of the arithmetic, so yours may differ.
 
 # %% tags=["nbval-ignore-output"]
 bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])
@@ -193,7 +193,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small {term}`transformer` of the kind that today's large ones are.
-# Its weights are random but for one thing, which makes a minute go further: its last layer begins by handing on what it reads, see {doc}`pretraining`.
+# Its weights are random but for one thing, which makes a minute go further: the last layer is set up so that what the model has read can be copied; why that helps is told in {doc}`pretraining`.
 
 # %%
 config = SMALL.model
@@ -299,8 +299,9 @@ plotting.plot_history(ax, history, per_step, levels)
 _ = ax.set(ylim=(0, log_vocab * 1.08))
 
 # %% [markdown]
-# More than four fifths of the way are done, and the last fifth is the hard one: the loss is still well above the floor.
-# In the first fiftieth it learns which tokens are frequent, in the first fifth which pairs are; the long rest is what only a model with a memory of the text can learn.
+# More than four fifths of the way are done, and the rest is the hard part: the loss is still well above the floor.
+# In the first fiftieth it passes the model that knows how frequent each token is, in the first fifth the one that knows pairs; the long rest takes more than the token before: the spelling of rarer words, sentences, and facts from further back.
+# (The dashed curve is of thirty-two held-out stories, the printed loss of a hundred others, so the two ends differ a little.)
 # The two curves run together because the training takes less than one pass: every training window, too, is priced before the model has learned from it.
 #
 # What does it write now?
@@ -314,13 +315,13 @@ print("\n\n".join(stories))
 
 # %% [markdown]
 # The beginnings are those of real tales, and so are many sentences.
-# Look for what a minute was too short for: words glued together from wrong pieces, a name or a pronoun that changes half way, a thing that is lost in one place and found in another, a story that forgets its beginning.
-# All but the first need facts from far back in the story; {doc}`corpus` shows how the grammar plants them.
+# Look for what a minute was too short for: words glued together from wrong pieces, a name or a pronoun that changes half way, a story that turns into another.
+# All but the first need facts from earlier in the story, some of them from far back; {doc}`corpus` shows how the grammar plants them.
 #
 # ### Forty minutes instead of one
 #
 # The same functions, on more stories, with a larger model and for forty minutes on one core, made `base-llm`, which comes with the package and with which most later chapters begin.
-# Its tokens are others, so the two models are compared by what a whole story costs them more than it must, in nats.
+# Its tokens are others, so the two models are compared by how many nats above the floor a whole story costs them.
 
 # %% tags=["nbval-ignore-output"]
 base, base_tokenizer = load_pretrained("base-llm")
@@ -363,9 +364,12 @@ print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2
 
 # %% [markdown]
-# The first number is more than $\ln V$, what knowing nothing costs: behind a story this model was sure of everything but an answer.
-# `instruct-llm`, which comes with the package, is `base-llm` after eighty minutes of the same, of ten kinds.
-# From here on the same three requests go to every model: a question whose answer the story repeats again and again, one whose answer it hardly repeats, and an order.
+# The first number is more than $\ln V$, what knowing nothing costs: this model had never seen the new marks that say who speaks and where an answer ends, and behind a story it expected anything but an answer.
+# `instruct-llm`, which comes with the package, is `base-llm` after eighty minutes of such lessons, of ten kinds; some of its conversations are graded whole, and plain stories are mixed in, so that it forgets less.
+#
+# From here on the same three requests go to every model, in the form that it knows: with those marks, or, to a model without them, as plain text.
+# The first two are about a tale of the brave young boy Milo and his funny mother: a question whose answer the tale repeats again and again, and one whose answer it hardly repeats.
+# The third is an order.
 
 # %% tags=["nbval-ignore-output"]
 (story,) = tales.generate(1, seed=9)
@@ -393,9 +397,9 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # ### Stage 5: preferences
 #
 # Which answers are *better* no text says.
-# People are asked which of two they like, a {term}`reward model` learns to foresee what they will say, and the model is trained to earn its reward.
-# So it goes here, in half a minute: a model goes on with the first words of stories, an annotator (a program, who errs in 15 of 100 cases) prefers what has more adjectives in it, as far as it is a tale, and neither the reward model nor the policy is told that.
-# The model is `base-llm`, not this page's own, whose stories, as above, soon are no tales any more, so that there would be little to prefer.
+# People are asked which of two they like, a {term}`reward model` learns to foresee what they will say, and the model, from here on called the {term}`policy`, is trained to earn its reward.
+# So it goes here, in half a minute: a model goes on with the first words of stories; an annotator (a program, who errs in 15 of 100 cases) prefers the text with more different adjectives, counted as far as it is a tale; and neither the reward model nor the policy is told that.
+# The model is `base-llm`: the stories of this page's own soon stop being tales, as seen above, so there would be little to choose between.
 
 
 # %%
@@ -451,11 +455,13 @@ print(f"KL divergence {records[-1].kl:.0f} nats per text")
 assert gains.mean() > 0
 
 # %% [markdown]
+# Behind ± stands one standard error.
+# The {term}`KL divergence` says how far the policy has moved: by so much likelier than the model it started from it thinks its own texts, on average.
 # Nobody ever told it about adjectives: it has inferred from comparisons what was liked.
 # What happens if it is trained on and on, and how a reward model is fooled, is the subject of {doc}`rlhf`.
 #
 # Here are the three requests, stage by stage.
-# The new policy is still a model that goes on with text, so it is asked like its base.
+# The new policy is still a model that goes on with text, so it is asked in plain text, like its base.
 
 # %% tags=["nbval-ignore-output"]
 answers["base-llm after preferences"] = said(policy, base_tokenizer)
@@ -466,10 +472,11 @@ for number, request in enumerate(requests):
         print(f"  {stage:30} {' '.join(texts[number].split())[:90]}")
 
 # %% [markdown]
-# Base models, this page's and `base-llm`, go on with the text: behind a question comes some story or other, or just a full stop, and an order they read as the beginning of a tale.
-# A few seconds of instructions teach an opening, which then stands before any answer, and neither to find the right one in the story nor when to stop; `instruct-llm` does both.
-# And preferences alone make nobody answer: they change how the model writes, not what it takes a question for.
-# That is why instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after an hour and a half of preferences: it answers as before, and more of its stories hold together, as {doc}`rlhf` measures.
+# Base models go on with the text: `base-llm` ends each question with a full stop and takes the order for the beginning of a tale; this page's model goes on with scraps of stories after all three.
+# A few seconds of instructions teach an opening, which then stands before every answer; they teach neither how to find the right answer in the story nor when to stop.
+# `instruct-llm` does both here.
+# And these preferences, for adjectives, made nobody answer: no comparison ever showed a question.
+# Preferences choose among the things that a model says already, so instructions come first, and preferences after them, as in `aligned-llm`, which is `instruct-llm` after an hour and a half of preferences: it follows as many instructions as before, and more of its stories hold together; {doc}`rlhf` measures both, and what it cost.
 #
 # The sixth stage, a service that many can ask at once, is the last chapter's, {doc}`deployment`; and what lies beyond the model's window is in {doc}`context_window` and {doc}`retrieval`.
 #
