@@ -2,7 +2,7 @@
 # (fine_tuning)=
 # # Fine-tuning
 #
-# A model that has read much learns a narrow task from few examples, and applies it to words that none of them contains; what that costs, and what the model forgets over it, depends on which of its weights may move, and how far.
+# A model that has read much applies what it learns from a few hundred examples to words that none of them contains; what that costs, and what the model forgets in doing so, depends on which of its weights may move, and how far.
 #
 # **You will be able to**
 #
@@ -56,7 +56,7 @@ def seeded(seed=0):
 # %% [markdown]
 # ## The problem
 #
-# *Kate lived above the toy shop with her aunt. She loved jokes.*
+# *Kate lived above the toy shop with her patient aunt. She loved jokes.*
 #
 # Who loved jokes?
 # An editor of tales wants to be warned wherever the next *he* or *she* could be either of two people: the hero, or the relative that the hero lives with.
@@ -157,27 +157,28 @@ for runs, name in ((1, "words"), (2, "words and pairs")):
 # %% [markdown]
 # After a thousand examples they guess, and the section *By hand* says why.
 #
-# `base-llm`, the model that the chapter {doc}`pretraining` ends with, has read *her aunt … she* thousands of times.
-# It must know something of who is a *she*, but it cannot be asked: what it does with a question is to tell on.
+# `base-llm`, the model that the chapter {doc}`pretraining` ends with, has read of thousands of aunts, and *she* behind them.
+# It must know something of who is a *she*, but it cannot be asked: it takes a question for the beginning of a text, and goes on with it.
 
 # %% [markdown]
 # ## By hand
 #
 # ### Why a bag of words cannot
 #
-# Let $h = 1$ if the hero is a *she* and $-1$ otherwise, and $r$ likewise for the relative.
-# A bag of words adds up weights, so all it can do is $a h + b r + c$, and a positive sum is to mean *ambiguous*.
+# Let $u = 1$ if the hero is a *she* and $-1$ otherwise, and $v$ likewise for the relative.
+# A bag of words adds up weights, so all it can do is $p u + q v + c$, and a positive sum is to mean *ambiguous*.
 #
-# | hero $h$ | relative $r$ | wanted | the sum |
+# | hero $u$ | relative $v$ | wanted | the sum |
 # |---|---|---|---|
-# | $1$ | $1$ | positive | $a + b + c$ |
-# | $-1$ | $-1$ | positive | $-a - b + c$ |
-# | $1$ | $-1$ | negative | $a - b + c$ |
-# | $-1$ | $1$ | negative | $-a + b + c$ |
+# | $1$ | $1$ | positive | $p + q + c$ |
+# | $-1$ | $-1$ | positive | $-p - q + c$ |
+# | $1$ | $-1$ | negative | $p - q + c$ |
+# | $-1$ | $1$ | negative | $-p + q + c$ |
 #
 # The first two sums add up to $2c$, which would have to be positive, and the last two also to $2c$, which would have to be negative.
-# Three of the four can be had, with $a = b = 1$ and $c = -1$, but the regression does not look for that: with all four equally frequent its loss is least when all weights are zero.
-# What is wanted is the *product* $h r$: whether two things agree.
+# Three of the four can be had, with $p = q = 1$ and $c = -1$, but the regression does not look for that: with all four equally frequent its loss is least when all weights are zero.
+# Pairs of neighbouring words are no help: in these openings an adjective stands between *her* and *aunt*, so no pair holds both.
+# What is wanted is the *product* $u v$: whether two things agree.
 # Attention can bring the two to one place, and a feed-forward network can multiply.
 #
 # ### A correction of rank one
@@ -192,21 +193,21 @@ for runs, name in ((1, "words"), (2, "words and pairs")):
 # W + 2 B A = \begin{pmatrix} 3 & 0 & 0 \\ 4 & 1 & -3 \end{pmatrix}.
 # $$
 #
-# For $x = (1, 1, 1)$ the matrix alone gives $(3, 2)$.
-# $A$ makes one number of $x$, here $1 - 1 = 0$, so for this $x$ nothing is corrected; for $x = (1, 0, 0)$ it makes $1$, and $(1, 0)$ becomes $(3, 4)$.
+# For the input $z = (1, 1, 1)$ the matrix alone gives $(3, 2)$.
+# $A$ makes one number of $z$, here $1 - 1 = 0$, so for this $z$ nothing is corrected; for $z = (1, 0, 0)$ it makes $1$, and $(1, 0)$ becomes $(3, 4)$.
 # A correction of rank one looks at its input in one direction, and moves the output in one direction.
 
 # %%
 W = torch.tensor([[1.0, 0, 2], [0, 1, 1]])
 A, B, scale = torch.tensor([[1.0, 0, -1]]), torch.tensor([[1.0], [2]]), 2
-for x in (torch.ones(3), torch.tensor([1.0, 0, 0])):
-    y = W @ x + scale * (B @ (A @ x))  # never computes B A
-    assert_close(y, (W + scale * B @ A) @ x)
-    print([int(v) for v in W @ x], "becomes", [int(v) for v in y])
+for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
+    corrected = W @ z + scale * (B @ (A @ z))  # never computes B A
+    assert_close(corrected, (W + scale * B @ A) @ z)
+    print([int(v) for v in W @ z], "becomes", [int(v) for v in corrected])
 
 # %% [markdown]
-# Here $A$ and $B$ have five numbers where $W$ has six, no saving at all.
-# But the matrix grows with the product of its sides, and the correction with their sum.
+# Here $A$ and $B$ have five numbers where $W$ has six, hardly a saving.
+# But the matrix grows with the product of its sides, and the correction with their sum, times its rank.
 #
 # ## The idea
 #
@@ -225,10 +226,10 @@ for x in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 #
 # - *Head only*: $U$ and $b$; the rest is {term}`frozen <frozen weights>`, a fixed way to turn a text into a vector.
 # - *Full*: all weights, starting from the pretrained ones.
-# - *{term}`LoRA`*: $U$ and $b$, and for some of the matrices $W$ inside a correction of low rank,
+# - *{term}`LoRA`*: $U$ and $b$, and for some of the matrices $W$ inside a correction of low rank $r$ to what they make of their input $z$,
 #
 # $$
-# y = W x + \frac{\alpha}{r} B A x,
+# W z + \frac{\alpha}{r} B A z,
 # $$
 #
 # with $W$ frozen, $A$ random and $B = 0$ at the start, so that training begins at the pretrained model {cite:p}`hu2021`.
@@ -239,8 +240,9 @@ for x in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
+# | $x_i$, $y_i$ | the $n$ texts and their labels | – | `examples` |
 # | $h_T$ | vector of the last token | $D$ | `features` |
-# | $U$, $b$ | head: scores the classes | $C \times D$, $C$ | `head` |
+# | $U$, $b$ | head: scores the $C$ classes, here 2 | $C \times D$, $C$ | `head` |
 # | $W$ | a trained matrix | out $\times$ in | `weight` |
 # | $A$, $B$ | its adapter | $r \times$ in, out $\times r$ | `lora_a`, `lora_b` |
 # | $r$, $\alpha$ | rank; strength of the correction | – | `rank`, `alpha` |
@@ -341,13 +343,18 @@ assert torch.equal(adapted.weight, before)
 print("merged = not merged; unmerged, the weights are as they were")
 
 # %% [markdown]
-# `add_lora` gives an adapter to every matrix of the names that it is told, and freezes the rest of the model.
-# What it saves is the form of Hugging Face's `peft`, so that library can load it, and the package loads what `peft` has saved.
+# `add_lora` gives an adapter to every matrix that has one of the given names, and freezes the rest of the model.
+# `save_adapter` writes the adapters in the form of Hugging Face's `peft`, which can load them; and `load_adapter` reads what `peft` has saved.
+# They get something to save first.
 
 # %%
 writer = copy.deepcopy(base)
 add_lora(writer, rank=4, alpha=8, targets=("query", "value"), generator=seeded())
+for name, weight in writer.named_parameters():
+    if name.endswith("lora_b"):
+        torch.nn.init.normal_(weight, std=0.1, generator=seeded(2))
 ids = torch.tensor([[0, *tokenizer.encode(train[0][0])]])
+assert not torch.equal(writer(ids), base(ids))
 with TemporaryDirectory() as folder:
     save_adapter(writer, folder, base_model="base-llm")
     for path in sorted(Path(folder).iterdir()):
@@ -370,7 +377,8 @@ print(f"learned: {counts.learned / counts.total:.1%} of the weights")
 #
 # First the two measures.
 # Memory is counted, tensor by tensor, after one update, and must agree with the formula.
-# What is forgotten is measured on ten plain tales: the old last matrix is put back in place of the head, and each tale is priced, before and after.
+# What is forgotten is measured on ten plain tales: the model is asked for the next token again, through its own last matrix, and each tale is priced, before and after.
+# (That matrix is the embedding, too, so in full fine-tuning it has been moved with the rest.)
 
 
 # %%
@@ -466,10 +474,11 @@ assert tale_loss["head"] == tales_before.mean() < tale_loss["full"]
 assert min(tale_loss[rank] for rank in RANKS) > 1.05 * tale_loss["full"]
 
 # %% [markdown]
-# With all weights the task is learned, and with LoRA even at rank 1, where less than one weight in a hundred learns: a correction in a single direction of every matrix is enough, for the task is a narrow one.
-# After 45 steps rank 1 is behind ranks 2 to 8, which have more directions to try; in the end all of them are nearly always right, and a higher rank than 2 has brought nothing.
+# With all weights the task is learned, and with LoRA even at rank 1, where less than one weight in a hundred learns: a correction in a single direction of every matrix is enough here.
+# After 45 steps rank 1 is behind ranks 2 to 8, and full fine-tuning, at its lower rate, behind them all; in the end all are nearly always right, and a higher rank than 2 has brought nothing.
+# With one seed, and rates that differ, the table does not say why.
 # The head alone stays far behind.
-# Is that the fault of the features, which were made to foretell the next word, or of the few steps?
+# Is that the fault of the features, which were made to foretell the next word, or of the way the head was trained?
 # The next cell takes six hundred openings' features out of the untouched model, brings each coordinate to one size, and fits a head to the end.
 
 
@@ -503,7 +512,7 @@ assert low > 0.5 and high < 0.9
 print(f"a fitted head: {fitted / len(test):.0%} right (95 %: {low:.0%} to {high:.0%})")
 
 # %% [markdown]
-# Better than guessing, so it was the steps in part: that hero and relative agree does lie in the features, if not plainly, and a head that is fitted to the end finds some of it.
+# Better than guessing, so it was the training in part, with few steps and features of all sizes: that hero and relative agree does lie in the features, if not plainly, and a head that is fitted to the end finds some of it.
 # A frozen model is a set of features that somebody else chose; it pays to look how far they go before anything inside is moved.
 #
 # Gradients and optimizer make up three quarters of the memory in full fine-tuning, and little with LoRA; what remains are the weights themselves.
@@ -550,7 +559,7 @@ for word in ("grandmother", "grandfather"):
     assert len(tokenizer.encode(" " + word)) == 1 and word in relatives
 
 # %% [markdown]
-# For each number of examples two trainings follow, each on openings of its own and with another seed, from either start.
+# For each number of examples and each start there are two trainings, with different seeds and different openings.
 
 
 # %%
@@ -595,7 +604,7 @@ assert max(pretrained[0].max(), random[0].max()) < 0.75  # too few
 
 # %% [markdown]
 # The bars reach from the worse to the better of the two seeds.
-# The left panel is a surprise: on relatives that were marked, random weights do no worse, and with 320 examples both are nearly always right.
+# The left panel is a surprise: on relatives that were marked, random weights do no worse with few examples, rather better as far as two seeds can say, and with 320 both are nearly always right.
 # With two of the eight left out there are only six relatives, and *his* and *her*; who has seen them all with labels can learn their pairings by heart, and needs no pretraining.
 # With 20 examples neither start gets far.
 #
@@ -603,11 +612,12 @@ assert max(pretrained[0].max(), random[0].max()) < 0.75  # too few
 # About a *grandmother* the labels have said nothing, and her word is one token, with a random vector in the random network, which must guess.
 # The pretrained one knows from its tales that she is a *she*, like an aunt; having learned from labels what to compare, it compares her rightly, too.
 # That knowledge came from text without a single label.
+# So how many examples pretraining is worth has two answers: on marked relatives none, on the others more than all of these labels together.
 # This is {term}`transfer`, and it is why models are pretrained at all.
 #
 # ### Too fast
 #
-# *Predict*: twice the rate, twice the learning?
+# *Predict*: the higher the rate, the more is learned?
 #
 # The next cell fine-tunes all weights at rates from gentle to rough, and looks at the task and at the tales.
 
@@ -648,14 +658,14 @@ assert losses[2] > 2 * untouched and losses[3] > 3 * losses[2] / 2
 
 # %% [markdown]
 # At the lowest rate the steps are too small to learn the task, and next to nothing is forgotten.
-# In between the task is learned, and the tales pay for it: little at the lower of the two rates, more than twice the old loss at the higher.
-# At the highest rate both are lost: the first steps throw the weights so far that nothing of the pretraining is left, and nothing is learned in its place.
+# In between the task is learned, and the tales pay for it: little at the lower of the two rates, several times the old loss at the higher.
+# At the highest rate both are lost: the steps throw the weights so far that nothing of the pretraining is left, and nothing is learned in its place.
 # There is a window of rates, and the accuracy alone does not show where in it one is: of two rates that learn the task equally well, the lower one keeps more of the model.
 
 # %% [markdown]
 # ## Takeaways
 #
-# Fine-tuning is the loop of pretraining with few examples, another question and smaller steps; a classifier is a language model whose last matrix is exchanged for one with a row for each class.
+# Fine-tuning is the loop of pretraining with few examples, another question and, where all weights move, smaller steps; a classifier is a language model whose last matrix is exchanged for one with a row for each class.
 # A head on frozen features can only use what lies ready in them; what is hardly there, the inside has to learn to compute.
 # LoRA adds to a frozen matrix a product of two thin ones; it starts at nothing, can be merged and taken off, and needs optimizer memory only for itself.
 # Pretraining is worth most where the labels are silent: a word that no example contains is a word all the same to a model that has read it.
