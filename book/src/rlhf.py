@@ -148,7 +148,9 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # What a nat of distance costs is subtracted from the reward, token by token.
 # With $\pi_\text{old}$ for the policy that wrote the answers, tokens of positive advantage are made likelier until they are $1 + \varepsilon$ times as likely as when they were written, and from there on push no further:
 #
-# $$\mathcal{L} = -\min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A_t\big), \qquad \rho_t = \frac{\pi(y_t)}{\pi_\text{old}(y_t)}.$$
+# $$\mathcal{L} = -\min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A_t\big).$$
+#
+# Here $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$.
 #
 # *GRPO* has no critic: the policy answers each prompt several times, and what counts is how far an answer's reward is above the mean of its group, in standard deviations: $A_i = (r_i - \bar r) / s$, for all tokens of the answer alike.
 # The distance is part of its loss, to which each token adds
