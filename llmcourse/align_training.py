@@ -36,6 +36,7 @@ from llmcourse.pretrained import load_pretrained
 from llmcourse.reward_functions import RewardFunction
 from llmcourse.reward_model import RewardModel, train_reward_model
 from llmcourse.reward_scores import centre, text_reward
+from llmcourse.same_recipe import check_same_recipe
 from llmcourse.surprise_embedding import Reader
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.training_log import Evaluation, History, Record
@@ -89,16 +90,14 @@ def _read_pairs(path: Path, recipe: dict[str, Any]) -> Preferences:
     parts: dict[str, list[Pair]] = {"train": [], "valid": []}
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
-        found = json.loads(first)
+        found = dict(json.loads(first))
         for line in lines:
             values = json.loads(line)
             parts[values.pop("part")].append(Pair(**values))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} must hold pairs, got: {error}") from error
-    if found != recipe:
-        raise ValueError(
-            f"{str(path)!r} must be of this recipe and policy: {recipe}, is of {found}"
-        )
+    refusal = f"{str(path)!r} holds pairs of another recipe or policy"
+    check_same_recipe(refusal, found, recipe)
     return Preferences(train=parts["train"], valid=parts["valid"])
 
 

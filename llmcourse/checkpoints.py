@@ -24,6 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from llmcourse.same_recipe import check_same_recipe
 from llmcourse.schedule import PretrainingConfig
 from llmcourse.state_files import read_state, write_state
 from llmcourse.training_log import History
@@ -119,7 +120,7 @@ def resume(
             differs. Also if no checkpoint is whole.
     """
     checkpoint = load_checkpoint(folder)
-    check_same_run(folder, asdict(checkpoint.run), asdict(run))
+    check_same_recipe(another_training(folder), asdict(checkpoint.run), asdict(run))
     saved, wanted = _shapes(checkpoint.weights), _shapes(model.state_dict())
     if saved != wanted:
         odd = sorted({name for name, _ in saved.items() ^ wanted.items()})
@@ -133,24 +134,9 @@ def resume(
     return checkpoint.history
 
 
-def check_same_run(
-    folder: str | Path, before: dict[str, Any], now: dict[str, Any]
-) -> None:
-    """Raise ValueError if two runs differ, and say in what: three things at most.
-
-    Args:
-        folder: Whose checkpoints are of the run before.
-        before: Names and plain values, maybe nested.
-        now: The same, of what shall go on.
-    """
-    before, now = _flat(before), _flat(now)
-    odd = [name for name in before | now if before.get(name) != now.get(name)]
-    if odd:
-        told = [f"{n} must be {before.get(n)!r}, got {now.get(n)!r}" for n in odd[:3]]
-        told += [f"{len(odd) - 3} more differ"] if odd[3:] else []
-        raise ValueError(
-            f"{str(folder)!r} holds checkpoints of another training: {'; '.join(told)}"
-        )
+def another_training(folder: str | Path) -> str:
+    """Return the beginning of a refusal to go on from the checkpoints of a folder."""
+    return f"{str(folder)!r} holds checkpoints of another training"
 
 
 def checkpoint_paths(folder: str | Path) -> list[Path]:
@@ -270,19 +256,6 @@ def _made_of(state: dict[str, Any], path: Path) -> Checkpoint:
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
     return {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
-
-
-def _flat(value: dict[str, Any], name: str = "") -> dict[str, Any]:
-    """Return nested settings in one level.
-
-    >>> _flat({"model": {"d_model": 8}, "seed": 0})
-    {'model.d_model': 8, 'seed': 0}
-    """
-    flat: dict[str, Any] = {}
-    for key, part in value.items():
-        inner = _flat(part, f"{name}{key}.") if isinstance(part, dict) else None
-        flat |= {f"{name}{key}": part} if inner is None else inner
-    return flat
 
 
 def _bring_to_disk(folder: Path) -> None:

@@ -30,6 +30,7 @@ from llmcourse.pipeline import PipelineConfig, token_array
 from llmcourse.position_losses import EDGES, position_losses
 from llmcourse.pretrained import load_pretrained
 from llmcourse.pretraining import PretrainingConfig, pretrain
+from llmcourse.same_recipe import check_same_recipe
 from llmcourse.schedule import without_imitation
 from llmcourse.sources import tales
 from llmcourse.tales import generate
@@ -143,11 +144,9 @@ def run_context_study(
     study = ContextStudy(recipe=asdict(config), edges=EDGES)
     if Path(path).exists():
         study = load_context_study(path)
-        if study.recipe != asdict(config) or study.edges != EDGES:
-            raise ValueError(
-                f"{str(path)!r} must be of the recipe {asdict(config)}, "
-                f"is of {study.recipe}"
-            )
+        refusal = f"{str(path)!r} holds results of another recipe"
+        made = study.recipe | {"edges": study.edges}
+        check_same_recipe(refusal, made, asdict(config) | {"edges": EDGES})
     _, tokenizer = load_pretrained("base-llm")
     ids = token_array(tales(config.n_stories, seed=0), tokenizer, np.uint16)
     done = {(point.kind, point.seed) for point in study.points}

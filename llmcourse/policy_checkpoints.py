@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.checkpoints import (
-    check_same_run,
+    another_training,
     checkpoint_paths,
     read_newest,
     write_newest,
 )
+from llmcourse.same_recipe import check_same_recipe
 
 
 def save_policy_state(
@@ -56,6 +57,6 @@ def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any]
     if not checkpoint_paths(folder):
         return None
     saved, _ = read_newest(folder)
-    check_same_run(folder, saved["run"], run)
+    check_same_recipe(another_training(folder), saved["run"], run)
     state: dict[str, Any] = saved["state"]
     return state

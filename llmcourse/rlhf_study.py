@@ -46,6 +46,7 @@ from llmcourse.pretrained import load_pretrained
 from llmcourse.reward_functions import RewardFunction, batched
 from llmcourse.reward_model import RewardModel
 from llmcourse.reward_scores import text_reward
+from llmcourse.same_recipe import check_same_recipe
 from llmcourse.schedule import without_imitation
 from llmcourse.training_log import Evaluation, Record
 
@@ -203,10 +204,8 @@ def run_rlhf_study(
     study = RlhfStudy(recipe=recipe)
     if path.exists():
         study = load_rlhf_study(path)
-        if study.recipe != recipe:
-            raise ValueError(
-                f"{str(path)!r} must be of the recipe {recipe}, is of {study.recipe}"
-            )
+        refusal = f"{str(path)!r} holds results of another recipe"
+        check_same_recipe(refusal, study.recipe, recipe)
     pairs = path.with_suffix(".pairs.jsonl")
     rewards: _Rewards = {}
     for experiment in experiments:

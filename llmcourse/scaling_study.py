@@ -23,6 +23,7 @@ from llmcourse.memory import keep_freed_memory
 from llmcourse.pipeline import PipelineConfig
 from llmcourse.pretraining import PretrainingConfig, pretrain
 from llmcourse.recipes import TrainingData, prepare
+from llmcourse.same_recipe import check_same_recipe
 from llmcourse.scaling import Point, Study, load_study, to_json
 from llmcourse.tales import generate, log_prob
 from llmcourse.text_loss import document_prices, end_of_text
@@ -127,10 +128,8 @@ def run_study(
     study = Study(recipe=recipe, floor=floor, points=())
     if Path(path).exists():
         study = load_study(path)
-        if study.recipe != recipe:
-            raise ValueError(
-                f"{str(path)!r} must be of the recipe {recipe}, is of {study.recipe}"
-            )
+        refusal = f"{str(path)!r} holds results of another recipe"
+        check_same_recipe(refusal, study.recipe, recipe)
     done = {(p.n_parameters, p.n_tokens, p.seed) for p in study.points}
     for experiment in experiments:
         if point_key(experiment, config) in done:

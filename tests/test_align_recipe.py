@@ -73,10 +73,14 @@ def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.delattr(align_recipe, "sample_rollouts")  # nobody may be asked again
         assert collected(path, CONFIG, *base()) == first
-    with pytest.raises(ValueError, match="must be of this recipe and policy"):
+    with pytest.raises(
+        ValueError, match="holds pairs of another recipe or policy: .* must be"
+    ):
         collected(path, replace(CONFIG, agreement=0.7), *base())
     other = type(base()[0])(base()[0].config, torch.Generator().manual_seed(9))
-    with pytest.raises(ValueError, match="must be of this recipe and policy"):
+    with pytest.raises(
+        ValueError, match="holds pairs of another recipe or policy: .* must be"
+    ):
         collected(path, CONFIG, other, base()[1])
     text = path.read_text(encoding="utf-8")
     for damaged in ("", text[:-20], "[1]\n[2]\n"):

@@ -21,7 +21,6 @@ from llmcourse import files, pretraining
 from llmcourse.checkpoints import (
     Checkpoint,
     Run,
-    check_same_run,
     checkpoint_paths,
     load_checkpoint,
     resume,
@@ -558,14 +557,3 @@ def test_a_full_disk_stops_the_training_and_keeps_what_is_there(tmp_path, monkey
     assert sorted(tmp_path.iterdir()) == checkpoint_paths(tmp_path)
     assert load_checkpoint(tmp_path).step == 4
     assert_same_end(run(tmp_path), run())
-
-
-def test_of_many_differences_three_are_told():
-    before = {"config": {"a": 1, "b": 2, "c": 3}, "d": 4, "e": 5, "same": 6}
-    check_same_run("here", before, dict(before))
-    with pytest.raises(ValueError, match="'here' holds checkpoints of another") as odd:
-        check_same_run("here", before, {"config": {"a": 1}, "f": 7, "same": 6})
-    assert str(odd.value).endswith(
-        "training: config.b must be 2, got None; config.c must be 3, got None; "
-        "d must be 4, got None; 2 more differ"
-    )

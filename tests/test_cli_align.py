@@ -85,7 +85,7 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert "holds checkpoints already: add --resume" in line
     code, line = fails(monkeypatch, capsys, *args, "--resume", "--agreement=0.9")
     assert code == 1
-    assert "must be of this recipe and policy" in line
+    assert "holds pairs of another recipe or policy: " in line
     resumed = align(folder, "--quiet", "--resume", "--kl-weight=0.5")
     assert resumed.exit_code == 0, resumed.output
     assert not resumed.stderr

@@ -66,7 +66,7 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path):
 def test_refusals(tmp_path):
     path = tmp_path / "study.json"
     path.write_text(to_json(load_context_study()))
-    with pytest.raises(ValueError, match="must be of the recipe"):
+    with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_context_study(path, config=replace(SMALL, steps=3))
     for wrong in ("[]", "{", json.dumps({"recipe": {}, "edges": [], "points": [{}]})):
         path.write_text(wrong)

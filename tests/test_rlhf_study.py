@@ -62,7 +62,7 @@ def test_the_study_goes_on_where_it_was(tmp_path, config, monkeypatch):
     assert again[0].kl == pytest.approx(0, abs=1e-3)
     monkeypatch.delattr(rlhf_study, "align")  # nothing may be trained again
     assert run_rlhf_study(path, FEW, config) == whole
-    with pytest.raises(ValueError, match="must be of the recipe"):
+    with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_rlhf_study(path, FEW, replace(config, iterations=3))
 
 

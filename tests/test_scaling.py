@@ -181,5 +181,5 @@ def test_refusals(tmp_path):
     study = scaling.Study(recipe={"n_stories": 7}, floor=0.5, points=())
     path.write_text(scaling.to_json(study), encoding="utf-8")
     assert json.loads(path.read_text(encoding="utf-8"))["points"] == []
-    with pytest.raises(ValueError, match="must be of the recipe"):
+    with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_study(path, RUNS, TINY)
