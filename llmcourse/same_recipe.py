@@ -21,7 +21,11 @@ def check_same_recipe(
     ValueError: 'run' is another's: a.b must be 1, got 2
     """
     before, now = _flat(before), _flat(now)
-    odd = [name for name in before | now if before.get(name) != now.get(name)]
+    odd = [
+        name
+        for name in before | now
+        if (name in before, before.get(name)) != (name in now, now.get(name))
+    ]
     if odd:
         told = [
             f"{name} must be {before.get(name)!r}, got {now.get(name)!r}"

@@ -23,6 +23,15 @@ def test_of_many_differences_three_are_told():
     )
 
 
+@pytest.mark.parametrize("more", [{"before": None}, {"now": None}])
+def test_what_is_missing_is_not_what_is_none(more):
+    recipes = {"before": {"n": 8}, "now": {"n": 8}}
+    for name in more:
+        recipes[name] |= {"seed": None}
+    with pytest.raises(ValueError, match="seed must be None, got None"):
+        check_same_recipe("pairs of another", recipes["before"], recipes["now"])
+
+
 def test_of_one_it_says_which():
     with pytest.raises(ValueError, match="^pairs of another: seed must be 0, got 1$"):
         check_same_recipe("pairs of another", {"n": 8, "seed": 0}, {"n": 8, "seed": 1})

@@ -96,6 +96,7 @@ def labelled(n, seed):
 train, test = labelled(1024, seed=11), labelled(200, seed=12)
 train = [row for row in train if row not in test]
 assert len(train) > 1000
+assert not any(re.search(r"\b(his|her) (big )?\w+$", text) for text, _ in train)
 for text, label in train[:4]:
     print(label, text)
 assert sum(label for _, label in test) == 100
