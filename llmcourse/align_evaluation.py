@@ -19,10 +19,10 @@ from torch import Tensor
 from llmcourse.answering import has_chat_tokens
 from llmcourse.evaluation import Interval, WinRate, bootstrap_interval, win_rate
 from llmcourse.gold_reward import gold_reward
-from llmcourse.pipeline import Progress
 from llmcourse.policy_losses import kl_k1
 from llmcourse.policy_scores import Scorer
 from llmcourse.preference_examples import end_of_answer
+from llmcourse.progress import StageProgress
 from llmcourse.prompts import Prompt
 from llmcourse.reward_functions import RewardFunction, batched
 from llmcourse.rollouts import Rollouts, sample_rollouts
@@ -65,7 +65,7 @@ def judge(
     seed: int = 0,
     *,
     name: str = "answers judged",
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Judged:
     """Return one answer of a policy to each prompt, with what it is worth.
 

@@ -6,7 +6,6 @@ model/                the aligned model
 reward/checkpoints/, checkpoints/    to go on from
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +26,10 @@ from llmcourse.chat import save_chat_files
 from llmcourse.files import new_file
 from llmcourse.instruction_evaluation import Score, forgetting, instruction_scores
 from llmcourse.packing import END_OF_TEXT
-from llmcourse.pipeline import Progress
 from llmcourse.preference_examples import tokenize_pairs
 from llmcourse.preferences import Pair, agreement_rate
 from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.progress import StageProgress, TrainingProgress
 from llmcourse.reward_card import reward_card
 from llmcourse.reward_evaluation import (
     expected_calibration_error,
@@ -42,7 +41,6 @@ from llmcourse.reward_model import RewardModel
 from llmcourse.reward_scores import pair_rewards, text_reward
 from llmcourse.story_evaluation import TEST_SEED
 from llmcourse.tokenization import BPETokenizer
-from llmcourse.training_log import Record
 from llmcourse.transformer import Transformer
 
 ASKED_SPLITS = ("held-out wordings",)
@@ -68,9 +66,9 @@ def make_aligned(
     names: tuple[str, str] = ("reward-model", "aligned-llm"),
     command: str = "llmcourse align",
     exam: AlignExam | None = None,
-    teaching: Callable[[Record], None] | None = None,
-    progress: Callable[[Record], None] | None = None,
-    stages: Progress | None = None,
+    teaching: TrainingProgress | None = None,
+    progress: TrainingProgress | None = None,
+    stages: StageProgress | None = None,
     machine: str = "",
 ) -> AlignQuality:
     """Make a reward model and an aligned model in a folder; return how good they are.
@@ -138,7 +136,7 @@ def make_aligned(
 
 
 def _asked(
-    model: Model, exam: AlignExam, stage: str, stages: Progress | None
+    model: Model, exam: AlignExam, stage: str, stages: StageProgress | None
 ) -> dict[str, Score]:
     told = stages or (lambda *_: None)
     return instruction_scores(
@@ -203,7 +201,7 @@ def measure(
     reward_model: RewardModel,
     reward: RewardQuality,
     exam: AlignExam,
-    stages: Progress | None = None,
+    stages: StageProgress | None = None,
 ) -> AlignQuality:
     """Return what a policy was before and after.
 

@@ -11,7 +11,7 @@ says. The gold reward behind the annotator is never shown to what learns.
 Source: Ouyang et al. (2022), section 3.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -22,10 +22,10 @@ from llmcourse.align_prompts import EXAM_SEED, make_prompts
 from llmcourse.answering import has_chat_tokens
 from llmcourse.dpo import DPOConfig
 from llmcourse.grpo import GRPOConfig
-from llmcourse.pipeline import Progress
 from llmcourse.ppo import PPOConfig
 from llmcourse.preference_examples import end_of_answer
 from llmcourse.preferences import Pair, sample_pairs
+from llmcourse.progress import CountProgress, StageProgress
 from llmcourse.prompts import Prompt
 from llmcourse.reward_model import Pooling, RewardConfig
 from llmcourse.rollouts import sample_rollouts
@@ -195,7 +195,7 @@ def collect(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Preferences:
     """Let the policy answer, and return what the annotator prefers.
 
@@ -221,7 +221,7 @@ def held_out_pairs(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> list[Pair]:
     """Return pairs of prompts that no training sees. Arguments as in `collect`."""
     n, seed = config.n_held_out, EXAM_SEED + 1
@@ -234,7 +234,7 @@ def _pairs(
     tokenizer: BPETokenizer,
     n: int,
     seed: int,
-    progress: Progress | None,
+    progress: StageProgress | None,
     name: str = "answers to compare",
 ) -> list[Pair]:
     prompts = make_prompts(n, seed, tokenizer)
@@ -250,7 +250,7 @@ def _answers(
     tokenizer: BPETokenizer,
     prompts: Sequence[Prompt],
     generator: torch.Generator,
-    told: Callable[[int, int], None] | None,
+    told: CountProgress | None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each prompt with its answers."""
     n = config.answers_per_prompt

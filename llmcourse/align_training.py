@@ -11,11 +11,10 @@ What was collected and learned stays in a folder, so that a stopped run goes on:
 """
 
 import json
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
@@ -27,12 +26,12 @@ from llmcourse.files import new_file
 from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.grpo import GRPOConfig, grpo
 from llmcourse.packing import tokenizer_fingerprint
-from llmcourse.pipeline import Progress
 from llmcourse.policy_config import PolicyIteration
 from llmcourse.ppo import ppo
 from llmcourse.preference_examples import end_of_answer, tokenize_pairs
 from llmcourse.preferences import Pair
 from llmcourse.pretrained import load_pretrained
+from llmcourse.progress import StageProgress, TrainingProgress
 from llmcourse.reward_functions import RewardFunction
 from llmcourse.reward_model import RewardModel, train_reward_model
 from llmcourse.reward_scores import centre, text_reward
@@ -42,8 +41,6 @@ from llmcourse.tokenization import BPETokenizer
 from llmcourse.training_log import Evaluation, History, Record
 from llmcourse.transformer import Transformer
 
-Told: TypeAlias = Callable[[Record], None]
-
 _N_CENTRED = 200  # answers whose mean reward is zero
 
 
@@ -52,7 +49,7 @@ def collected(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Preferences:
     """Return what the annotator prefers, from a file if it has it, and keep it there.
 
@@ -115,7 +112,7 @@ def teach(
     tokenizer: BPETokenizer,
     found: Preferences,
     checkpoint_folder: str | Path | None = None,
-    progress: Told | None = None,
+    progress: TrainingProgress | None = None,
 ) -> Taught:
     """Return a reward model that starts as the policy and learns from the pairs.
 
@@ -180,7 +177,7 @@ def align(
     found: Preferences,
     reward_model: RewardModel,
     checkpoint_folder: str | Path | None = None,
-    progress: Told | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_interval: int = 5,
     *,
     proxy: RewardFunction | None = None,
@@ -241,7 +238,7 @@ def _dpo(
     found: Preferences,
     generator: torch.Generator,
     checkpoint_folder: str | Path | None,
-    progress: Told | None,
+    progress: TrainingProgress | None,
 ) -> list[Record]:
     train, valid = (
         tokenize_pairs(part, tokenizer, chat=has_chat_tokens(tokenizer))

@@ -12,7 +12,8 @@ import torch
 
 from llmcourse.chat import CHAT_TOKENS, END_OF_TURN, Message, encode_prompt
 from llmcourse.generation import generate, stream
-from llmcourse.packing import END_OF_TEXT
+from llmcourse.packing import END_OF_TEXT, end_of_text
+from llmcourse.progress import CountProgress
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
@@ -104,7 +105,7 @@ def greedy_answers(
     questions: Sequence[str],
     *,
     max_new_tokens: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> list[str]:
     """Return the likeliest answer to each question, taken token by token.
 
@@ -149,13 +150,7 @@ def _prompt(question: str, tokenizer: BPETokenizer, limit: int) -> list[int]:
     """Return the ids of a question, in the form that the model knows."""
     if has_chat_tokens(tokenizer):
         return encode_prompt([Message("user", question)], tokenizer, limit - 1)
-    special = tokenizer.special_tokens
-    if END_OF_TEXT not in special:
-        raise ValueError(
-            f"wanted a tokenizer with the special token {END_OF_TEXT}, got one with "
-            f"{sorted(special)}"
-        )
-    ids = [special[END_OF_TEXT], *tokenizer.encode(f"{question}\n\n")]
+    ids = [end_of_text(tokenizer), *tokenizer.encode(f"{question}\n\n")]
     if len(ids) >= limit:
         raise ValueError(
             f"a question must have fewer than {limit} tokens, got {len(ids)}"

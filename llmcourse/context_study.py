@@ -10,9 +10,7 @@ the position, and how often a fact is repeated rightly from near and from afar. 
 chapter *context_window* plots what comes out.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -25,7 +23,7 @@ from llmcourse.accounting import n_parameters
 from llmcourse.attention_kinds import KINDS, set_attention
 from llmcourse.fact_recall import Share, fact_recalls, shares_by_distance
 from llmcourse.files import new_file
-from llmcourse.memory import keep_freed_memory
+from llmcourse.packing import end_of_text
 from llmcourse.pipeline import PipelineConfig, token_array
 from llmcourse.position_losses import EDGES, position_losses
 from llmcourse.pretrained import load_pretrained
@@ -33,8 +31,8 @@ from llmcourse.pretraining import PretrainingConfig, pretrain
 from llmcourse.same_recipe import check_same_recipe
 from llmcourse.schedule import without_imitation
 from llmcourse.sources import tales
+from llmcourse.study_command import run_study_command
 from llmcourse.tales import generate
-from llmcourse.text_loss import end_of_text
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import TransformerConfig
 
@@ -223,16 +221,7 @@ def _train(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study from the command line; progress goes to standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="file of the results")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-    def say(point: ContextPoint) -> None:
-        sys.stderr.write(f"{point}\n")
-
-    run_context_study(chosen.out, progress=say)
+    run_study_command(run_context_study, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pooch
 import requests
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
+ByteProgress = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
 
 _CHUNK = 16 * 1024  # bytes
 _TIMEOUT = 30  # seconds without any answer
@@ -29,7 +29,7 @@ def download(
     *,
     name: str | None = None,
     retries: int = 2,
-    progress: Progress | None = None,
+    progress: ByteProgress | None = None,
 ) -> Path:
     """Return the path of the file at a URL, downloaded unless it is there already.
 
@@ -68,7 +68,7 @@ class _WrongHashError(ValueError):
 class _Resumable:
     """A downloader for pooch: a callable that writes a URL's bytes to a file."""
 
-    def __init__(self, part: Path, retries: int, progress: Progress | None) -> None:
+    def __init__(self, part: Path, retries: int, progress: ByteProgress | None) -> None:
         self.part = part
         self.retries = retries
         self.progress = progress

@@ -32,7 +32,8 @@ from llmcourse.preference_training import (
     run_on_pairs,
     train_on_pairs,
 )
-from llmcourse.training import Progress, predict
+from llmcourse.progress import TrainingProgress
+from llmcourse.training import predict
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer
 
@@ -104,7 +105,7 @@ def dpo(
     generator: torch.Generator,
     *,
     reference: Transformer | None = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
     tokenizer: str | None = None,

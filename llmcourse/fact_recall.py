@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llmcourse.grammar import Story
-from llmcourse.text_loss import end_of_text
+from llmcourse.packing import end_of_text
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 from llmcourse.word_losses import recalls

@@ -35,9 +35,9 @@ from llmcourse.examples import (
 )
 from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.lora import lora_layers
+from llmcourse.progress import TrainingProgress
 from llmcourse.schedule import PretrainingConfig
 from llmcourse.training import (
-    Progress,
     make_optimizer,
     predict,
     train,
@@ -198,7 +198,7 @@ def finetune(
     config: FinetuningConfig,
     generator: torch.Generator,
     *,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
     tokenizer: str | None = None,

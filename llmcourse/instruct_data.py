@@ -23,8 +23,8 @@ from llmcourse.examples import TokenizedExample
 from llmcourse.finetuning import FinetuningConfig
 from llmcourse.instruction_follow_ups import follow_ups
 from llmcourse.instructions import KINDS, QUESTIONS, HeldOut, examples
-from llmcourse.packing import END_OF_TEXT
-from llmcourse.pipeline import Progress, telling
+from llmcourse.packing import end_of_text
+from llmcourse.progress import StageProgress, telling
 from llmcourse.tokenization import BPETokenizer
 
 _FRAME = 5  # special tokens around one question and its answer
@@ -170,7 +170,9 @@ class InstructData:
 
 
 def prepare(
-    config: InstructConfig, tokenizer: BPETokenizer, progress: Progress | None = None
+    config: InstructConfig,
+    tokenizer: BPETokenizer,
+    progress: StageProgress | None = None,
 ) -> InstructData:
     """Return instructions and plain stories as a model learns from them.
 
@@ -273,7 +275,7 @@ def _plain_stories(
 
     Their seed is far from the base's own, so that they are new to it.
     """
-    end = tokenizer.special_tokens[END_OF_TEXT]
+    end = end_of_text(tokenizer)
     for story in tales.generate(n, seed + 500_000):
         ids = [end, *tokenizer.encode(story.text), end]
         yield TokenizedExample.of_tokens(ids, [True] * len(ids))

@@ -5,7 +5,7 @@ adapter/        low-rank adapters by themselves, where nothing else was learned
 model/          weights, tokenizer, chat template and card, for other programs too
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,10 +26,9 @@ from llmcourse.instruct_recipe import (
 )
 from llmcourse.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.lora import count_parameters, merge_lora, remove_lora
-from llmcourse.pipeline import Progress
 from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.progress import CountProgress, StageProgress, TrainingProgress
 from llmcourse.story_evaluation import TEST_SEED
-from llmcourse.training_log import Evaluation, Update
 
 BASE_SPLITS = ("held-out wordings",)
 """What the base model is asked too, to see what it could do before."""
@@ -61,9 +60,9 @@ def make_instruct(
     name: str = "instruct-llm",
     command: str = "llmcourse finetune",
     exam: Exam | None = None,
-    progress: Callable[[Update | Evaluation], None] | None = None,
-    before: Sequence[Callable[[Update | Evaluation], None]] = (),
-    stages: Progress | None = None,
+    progress: TrainingProgress | None = None,
+    before: Sequence[TrainingProgress] = (),
+    stages: StageProgress | None = None,
     checkpoint_interval: int = 100,
     machine: str = "",
 ) -> InstructQuality:
@@ -143,7 +142,7 @@ def measure(
     tuned: Tuned,
     data: InstructData,
     exam: Exam,
-    stages: Progress | None = None,
+    stages: StageProgress | None = None,
 ) -> InstructQuality:
     """Return how good the model in a folder is, and how good its base was.
 
@@ -187,7 +186,7 @@ def measure(
     return replace(found, scores=scores, base_scores=base_scores, forgetting=forgotten)
 
 
-def _by_both(stage: str, told: Progress) -> Callable[[int, int], None]:
+def _by_both(stage: str, told: StageProgress) -> CountProgress:
     """Return a progress that takes two models' reading, one after the other, as one."""
     read = 0  # by the first
 

@@ -13,7 +13,7 @@ may see.
 your own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from llmcourse.instruct_data import prepare as prepare
 from llmcourse.instruct_data import preset as preset
 from llmcourse.lora import add_lora
 from llmcourse.packing import END_OF_TEXT, tokenizer_fingerprint
-from llmcourse.pipeline import Progress
 from llmcourse.pretrained import load_pretrained
+from llmcourse.progress import StageProgress, TrainingProgress
 from llmcourse.special_tokens import add_special_tokens
 from llmcourse.tokenization import BPETokenizer
-from llmcourse.training_log import Evaluation, History, Update
+from llmcourse.training_log import History
 from llmcourse.transformer import Transformer, TransformerConfig
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
@@ -108,12 +108,12 @@ class InstructMaking:
 def follow(
     config: InstructConfig,
     checkpoint_folder: str | Path | None = None,
-    progress: Callable[[Update | Evaluation], None] | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_interval: int = 100,
     *,
-    stages: Progress | None = None,
+    stages: StageProgress | None = None,
     data: InstructData | None = None,
-    before: Sequence[Callable[[Update | Evaluation], None]] = (),
+    before: Sequence[TrainingProgress] = (),
 ) -> Tuned:
     """Make the model of a recipe, and its data if need be: one part after the other.
 

@@ -22,9 +22,10 @@ from llmcourse import tales
 from llmcourse.answering import greedy_answers, has_chat_tokens
 from llmcourse.evaluation import Interval, wilson_interval
 from llmcourse.instructions import KINDS, Example, HeldOut, check, examples
+from llmcourse.progress import CountProgress
 from llmcourse.story_evaluation import TEST_SEED
 from llmcourse.tales import Estimate
-from llmcourse.text_loss import Progress, document_prices
+from llmcourse.text_loss import document_prices
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
@@ -94,7 +95,7 @@ def instruction_scores(
     *,
     splits: Sequence[str] = tuple(SPLITS),
     kinds: Sequence[str] = KINDS,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> dict[str, Score]:
     """Return how many instructions a model follows exactly, by what is new in them.
 
@@ -148,7 +149,7 @@ def _follow(
     model: Transformer,
     tokenizer: BPETokenizer,
     asked: Sequence[Example],
-    progress: Progress | None,
+    progress: CountProgress | None,
 ) -> list[bool]:
     """Return for each instruction whether the model's answer is right."""
     answers = greedy_answers(
@@ -205,7 +206,7 @@ def forgetting(
     after: tuple[Transformer, BPETokenizer],
     n_stories: int = 200,
     seed: int = TEST_SEED,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> Forgetting:
     """Return how much dearer plain stories have become, in nats per token.
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 
 from llmcourse.fact_recall import Share
+from llmcourse.packing import end_of_text
 from llmcourse.tales import generate
-from llmcourse.text_loss import end_of_text
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 

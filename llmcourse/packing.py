@@ -105,7 +105,7 @@ def pack(
         n_tokens=0,
         n_documents=0,
         vocab_size=tokenizer.vocab_size,
-        end_of_text=_end_of_text(tokenizer),
+        end_of_text=end_of_text(tokenizer),
         tokenizer=tokenizer_fingerprint(tokenizer),
     )
     with new_file(path) as file:
@@ -181,19 +181,24 @@ def load_tokens(
     return np.memmap(path, dtype=dtype, mode="r", shape=(header.n_tokens,))
 
 
-def _special_tokens(tokenizer: PackingTokenizer) -> Mapping[str, int]:
-    """Return the special tokens; the simplest tokenizers have none."""
-    return dict(getattr(tokenizer, "special_tokens", {}))
+def end_of_text(tokenizer: PackingTokenizer) -> int:
+    """Return the id of `<|endoftext|>`, the mark between documents.
 
-
-def _end_of_text(tokenizer: PackingTokenizer) -> int:
+    Raises:
+        ValueError: If the tokenizer has none.
+    """
     special_tokens = _special_tokens(tokenizer)
     if END_OF_TEXT not in special_tokens:
         raise ValueError(
             f"wanted a tokenizer with the special token {END_OF_TEXT}, "
-            f"got one with {sorted(special_tokens) or 'none'}"
+            f"got one with {', '.join(sorted(special_tokens)) or 'none'}"
         )
     return special_tokens[END_OF_TEXT]
+
+
+def _special_tokens(tokenizer: PackingTokenizer) -> Mapping[str, int]:
+    """Return the special tokens; the simplest tokenizers have none."""
+    return dict(getattr(tokenizer, "special_tokens", {}))
 
 
 def _checked_ids(

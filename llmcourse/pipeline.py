@@ -8,10 +8,10 @@ stages one by one.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,40 +22,15 @@ from llmcourse.documents import Document, Report
 from llmcourse.files import new_file
 from llmcourse.initialisation import start_copying
 from llmcourse.losses import cross_entropy
-from llmcourse.packing import END_OF_TEXT
+from llmcourse.packing import END_OF_TEXT, end_of_text
 from llmcourse.pretrained import save_pretrained
 from llmcourse.pretraining import History, PretrainingConfig, Update, pretrain
+from llmcourse.progress import StageProgress
 from llmcourse.sources import tales
 from llmcourse.tales import Estimate, entropy_per_token
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 from llmcourse.writing import write as write
-
-Progress = Callable[[str, int, int], None]  # stage, done, of how many
-_Item = TypeVar("_Item")
-
-
-def telling(
-    items: Iterable[_Item], n: int, stage: str, progress: Progress | None
-) -> Iterator[_Item]:
-    """Yield the items, and tell now and then how many it has been.
-
-    Args:
-        items: What is asked for one by one.
-        n: How many there are.
-        stage: What is done with them.
-        progress: Called after every hundredth part, and after the last.
-
-    >>> [*telling("ab", 2, "letters", print)]
-    letters 1 2
-    letters 2 2
-    ['a', 'b']
-    """
-    every = max(1, n // 100)
-    for number, item in enumerate(items, start=1):
-        yield item
-        if progress is not None and (number % every == 0 or number == n):
-            progress(stage, number, n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +101,7 @@ class Pipeline:
 def run(
     config: PipelineConfig = SMALL,
     documents: Iterable[Document] | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Pipeline:
     """Take raw text through every stage there is, and return what each made.
 
@@ -165,7 +140,7 @@ def _say_nothing(stage: str, done: int, total: int) -> None:
 
 
 def _make_corpus(
-    config: PipelineConfig, documents: Iterable[Document] | None, say: Progress
+    config: PipelineConfig, documents: Iterable[Document] | None, say: StageProgress
 ) -> tuple[Report, dict[str, list[Document]]]:
     say("corpus", 0, 1)
     raw = documents if documents is not None else tales(config.n_stories, config.seed)
@@ -204,7 +179,7 @@ def _cut(document: Document) -> tuple[Document, Document]:
 
 
 def _train(
-    result: Pipeline, config: PipelineConfig, say: Progress, *, from_starts: bool
+    result: Pipeline, config: PipelineConfig, say: StageProgress, *, from_starts: bool
 ) -> History:
     """Train the model of a pipeline in place."""
 
@@ -224,7 +199,7 @@ def _train(
         torch.Generator().manual_seed(config.seed),
         progress=report_update,
         # Few tales are longer than a window; of other texts the rest would go unread.
-        start_token=tokenizer.special_tokens[END_OF_TEXT] if from_starts else None,
+        start_token=end_of_text(tokenizer) if from_starts else None,
     )
 
 
@@ -293,7 +268,7 @@ def token_array(
             f"ids of type {np.dtype(dtype)} need a vocabulary of at most "
             f"{np.iinfo(dtype).max + 1}, got {tokenizer.vocab_size}"
         )
-    end = tokenizer.special_tokens[END_OF_TEXT]
+    end = end_of_text(tokenizer)
     parts = [np.array([end], dtype=dtype)]
     for document in documents:
         parts.append(np.array([*tokenizer.encode(document.text), end], dtype=dtype))

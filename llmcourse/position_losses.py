@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from llmcourse.text_loss import end_of_text
+from llmcourse.packing import end_of_text
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 

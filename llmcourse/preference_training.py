@@ -26,7 +26,8 @@ from llmcourse.preference_examples import (
     check_pairs,
     fingerprint_of_pairs,
 )
-from llmcourse.training import Progress, make_optimizer, train, update_weights
+from llmcourse.progress import TrainingProgress
+from llmcourse.training import make_optimizer, train, update_weights
 from llmcourse.training_log import Evaluation, History, Update
 from llmcourse.transformer import TransformerConfig
 
@@ -69,7 +70,7 @@ def train_on_pairs(
     run: Run,
     generator: torch.Generator,
     *,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
 ) -> History:

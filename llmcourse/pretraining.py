@@ -18,11 +18,12 @@ from torch import Tensor
 
 from llmcourse.checkpoints import Run
 from llmcourse.losses import blockwise_cross_entropy
+from llmcourse.progress import TrainingProgress
 from llmcourse.schedule import PretrainingConfig as PretrainingConfig
 from llmcourse.schedule import best_precision as best_precision
 from llmcourse.schedule import learning_rate as learning_rate
-from llmcourse.training import Progress, train, update_weights
 from llmcourse.training import make_optimizer as make_optimizer
+from llmcourse.training import train, update_weights
 from llmcourse.training_log import Evaluation as Evaluation
 from llmcourse.training_log import History as History
 from llmcourse.training_log import Update as Update
@@ -37,7 +38,7 @@ def pretrain(
     config: PretrainingConfig,
     generator: torch.Generator,
     *,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     start_token: int | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,

@@ -9,7 +9,7 @@ Reward functions and policies are given the same prompts.
 from dataclasses import dataclass
 
 from llmcourse.chat import Message, encode_prompt
-from llmcourse.packing import END_OF_TEXT
+from llmcourse.packing import end_of_text
 from llmcourse.tokenization import BPETokenizer
 
 
@@ -40,13 +40,7 @@ def story_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
     Raises:
         ValueError: If it has not.
     """
-    if END_OF_TEXT not in tokenizer.special_tokens:
-        raise ValueError(
-            f"wanted a tokenizer with the special token {END_OF_TEXT}, got one with "
-            f"{sorted(tokenizer.special_tokens)}"
-        )
-    start = tokenizer.special_tokens[END_OF_TEXT]
-    return Prompt(text, (start, *tokenizer.encode(text)))
+    return Prompt(text, (end_of_text(tokenizer), *tokenizer.encode(text)))
 
 
 def chat_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:

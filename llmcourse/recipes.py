@@ -7,7 +7,7 @@ language, not the stories. `llmcourse pretrain --preset base-llm` runs this reci
 with `--data` the same on text of your own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,22 +18,19 @@ from numpy.typing import NDArray
 
 from llmcourse.corpus import build_corpus, tales
 from llmcourse.documents import Document, Report
-from llmcourse.packing import END_OF_TEXT, tokenizer_fingerprint
+from llmcourse.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.pipeline import (
     SMALL,
     PipelineConfig,
-    Progress,
     split_or_cut,
-    telling,
     token_array,
 )
 from llmcourse.pretraining import (
-    Evaluation,
     History,
     PretrainingConfig,
-    Update,
     pretrain,
 )
+from llmcourse.progress import StageProgress, TrainingProgress, telling
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
 
@@ -115,7 +112,9 @@ class TrainingData:
     report: Report | None = None  # of own text: what cleaning removed
 
 
-def prepare(config: PipelineConfig, progress: Progress | None = None) -> TrainingData:
+def prepare(
+    config: PipelineConfig, progress: StageProgress | None = None
+) -> TrainingData:
     """Return tokenizer and token arrays of generated tales.
 
     The held-out tales are drawn with the next seed. With 10⁵¹ possible stories it
@@ -135,7 +134,7 @@ def prepare(config: PipelineConfig, progress: Progress | None = None) -> Trainin
         tokenizer=tokenizer,
         train=token_array(told, tokenizer, np.uint16),
         valid=token_array(tales(HELD_OUT_STORIES, seed + 1), tokenizer, np.uint16),
-        start_token=tokenizer.special_tokens[END_OF_TEXT],
+        start_token=end_of_text(tokenizer),
     )
 
 
@@ -196,7 +195,7 @@ class Trained:
 def follow(
     config: PipelineConfig,
     checkpoint_folder: str | Path | None = None,
-    progress: Callable[[Update | Evaluation], None] | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_interval: int = 500,
     *,
     data: TrainingData | None = None,

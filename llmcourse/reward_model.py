@@ -31,8 +31,8 @@ from llmcourse.preference_training import (
     run_on_pairs,
     train_on_pairs,
 )
+from llmcourse.progress import TrainingProgress
 from llmcourse.surprise_embedding import Reader, SurpriseEmbedding
-from llmcourse.training import Progress
 from llmcourse.training_log import History
 from llmcourse.transformer import Transformer, TransformerConfig
 
@@ -203,7 +203,7 @@ def train_reward_model(
     config: RewardConfig,
     generator: torch.Generator,
     *,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
     tokenizer: str | None = None,

@@ -19,16 +19,12 @@ Source: the questions are those of Gao, Schulman and Hilton (2023), "Scaling law
 reward model overoptimization".
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from llmcourse import align_recipe
@@ -41,13 +37,13 @@ from llmcourse.answering import has_chat_tokens
 from llmcourse.dpo import DPOConfig
 from llmcourse.files import new_file
 from llmcourse.gold_reward import gold_reward
-from llmcourse.memory import keep_freed_memory
 from llmcourse.pretrained import load_pretrained
 from llmcourse.reward_functions import RewardFunction, batched
 from llmcourse.reward_model import RewardModel
 from llmcourse.reward_scores import text_reward
 from llmcourse.same_recipe import check_same_recipe
 from llmcourse.schedule import without_imitation
+from llmcourse.study_command import run_study_command
 from llmcourse.training_log import Evaluation, Record
 
 _Rewards: TypeAlias = dict[tuple[int, int], tuple[RewardModel, float]]
@@ -287,12 +283,7 @@ class _Watched:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study from the command line; progress goes to standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="file of the results")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    run_rlhf_study(chosen.out, progress=partial(print, file=sys.stderr))
+    run_study_command(run_rlhf_study, __doc__, arguments)
 
 
 if __name__ == "__main__":

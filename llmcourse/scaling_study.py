@@ -8,8 +8,6 @@ if at all, and each has a schedule of its own that ends at zero. The chapter
 *pretraining* fits what comes out, see `scaling`.
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,14 +17,15 @@ import torch
 from llmcourse.accounting import n_parameters
 from llmcourse.files import new_file
 from llmcourse.initialisation import start_copying
-from llmcourse.memory import keep_freed_memory
+from llmcourse.packing import end_of_text
 from llmcourse.pipeline import PipelineConfig
 from llmcourse.pretraining import PretrainingConfig, pretrain
 from llmcourse.recipes import TrainingData, prepare
 from llmcourse.same_recipe import check_same_recipe
 from llmcourse.scaling import Point, Study, load_study, to_json
+from llmcourse.study_command import run_study_command
 from llmcourse.tales import generate, log_prob
-from llmcourse.text_loss import document_prices, end_of_text
+from llmcourse.text_loss import document_prices
 from llmcourse.transformer import Transformer, TransformerConfig
 
 
@@ -185,16 +184,7 @@ def _train(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study from the command line; progress goes to standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="file of the results")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-    def say(point: Point) -> None:
-        sys.stderr.write(f"{point}\n")
-
-    run_study(chosen.out, progress=say)
+    run_study_command(run_study, __doc__, arguments)
 
 
 if __name__ == "__main__":

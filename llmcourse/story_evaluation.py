@@ -18,8 +18,10 @@ import torch
 from llmcourse import losses, tales
 from llmcourse.evaluation import Interval, wilson_interval
 from llmcourse.generation import generate
+from llmcourse.packing import end_of_text
+from llmcourse.progress import CountProgress
 from llmcourse.tales import Estimate
-from llmcourse.text_loss import Progress, TextLoss, document_prices, end_of_text
+from llmcourse.text_loss import TextLoss, document_prices
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
@@ -102,7 +104,7 @@ def tale_loss(
     tokenizer: BPETokenizer,
     n_stories: int = 500,
     seed: int = TEST_SEED,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> TaleLoss:
     """Return how near a model is to the grammar, on freshly drawn stories.
 
@@ -144,7 +146,7 @@ def write_samples(
     *,
     temperature: float | int = 1.0,
     generator: torch.Generator | None = None,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> Samples:
     """Let a model write stories from nothing; return which of them are tales.
 

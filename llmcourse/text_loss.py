@@ -9,7 +9,7 @@ is predicted too. What is longer than the model's context is read in windows:
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from llmcourse import losses
-from llmcourse.packing import END_OF_TEXT
+from llmcourse.packing import end_of_text
+from llmcourse.progress import CountProgress
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 
 _MOST_LOGITS = 1 << 24  # computed at once: 64 MiB
-
-Progress = Callable[[int, int], None]  # done, of how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ def text_loss(
     model: Transformer,
     tokenizer: BPETokenizer,
     texts: Sequence[str],
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> TextLoss:
     """Return how well a model predicts documents, each read from its start.
 
@@ -98,7 +97,7 @@ def document_prices(
     model: Transformer,
     tokenizer: BPETokenizer,
     texts: Iterable[str],
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> tuple[list[float], list[int]]:
     """Return what each document costs in nats, and its tokens, the end included.
 
@@ -153,17 +152,3 @@ def _prices(model: Transformer, windows: Sequence[_Window]) -> list[float]:
     )
     prices: list[float] = costs.view(shape).double().sum(dim=1).tolist()
     return prices
-
-
-def end_of_text(tokenizer: BPETokenizer) -> int:
-    """Return the id of the mark between documents.
-
-    Raises:
-        ValueError: If the tokenizer has none.
-    """
-    if END_OF_TEXT not in tokenizer.special_tokens:
-        raise ValueError(
-            f"wanted a tokenizer with the special token {END_OF_TEXT}, got one with "
-            f"{', '.join(sorted(tokenizer.special_tokens)) or 'none'}"
-        )
-    return tokenizer.special_tokens[END_OF_TEXT]

@@ -11,7 +11,7 @@ count. How an update is made from a loss does not depend on it.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,9 @@ from llmcourse.checkpoints import (
     resume,
     save_checkpoint,
 )
+from llmcourse.progress import TrainingProgress
 from llmcourse.schedule import PretrainingConfig, learning_rate
 from llmcourse.training_log import Evaluation, History, Update
-
-Progress: TypeAlias = Callable[[Update | Evaluation], None]
 
 
 def train(
@@ -38,7 +37,7 @@ def train(
     *,
     update: Callable[[Any, int], Update],
     evaluate: Callable[[int], Evaluation],
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 100,
 ) -> History:

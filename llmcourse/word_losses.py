@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from llmcourse.grammar import Story
-from llmcourse.text_loss import end_of_text
+from llmcourse.packing import end_of_text
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from llmcourse.generation import stream
-from llmcourse.text_loss import end_of_text
+from llmcourse.packing import end_of_text
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer
 

@@ -18,7 +18,8 @@ LAYERS = (
     " peak_memory"
     " attention_costs",
     "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files same_recipe fingerprints skipgram scaling policy_losses"
+    " state_files same_recipe fingerprints skipgram scaling policy_losses progress"
+    " study_command"
     " policy_config experience text_folders",
     "norms feed_forward halved_attention rope_scaling side_by_side",
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows"

@@ -1,6 +1,5 @@
 """The command `align`: from a model that answers to one whose answers are preferred."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from llmcourse.cli.running import (
     use_cores,
 )
 from llmcourse.dpo import DPOConfig
+from llmcourse.progress import TrainingProgress
 from llmcourse.training_log import JSONLinesLog, Record
 
 
@@ -143,7 +143,7 @@ def _make(config: AlignConfig, folder: Path, quiet: bool, **rest: Any) -> AlignQ
     with ExitStack() as stack:
         draw = stack.enter_context(bars(quiet))
 
-        def shown(name: str, place: Path, steps: int) -> Callable[[Record], None]:
+        def shown(name: str, place: Path, steps: int) -> TrainingProgress:
             bar = stack.enter_context(TrainingBar(steps, quiet, name=name))
             log = JSONLinesLog(place / "log.jsonl")
 

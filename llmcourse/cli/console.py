@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from llmcourse import corpus as corpora
 from llmcourse.documents import Document
-from llmcourse.pipeline import Progress
+from llmcourse.progress import StageProgress
 from llmcourse.sources import tales
 from llmcourse.training_log import Record, Update
 
@@ -56,7 +56,7 @@ def _bar(name: str, total: int, quiet: bool, done: int = 0) -> Any:
 
 
 @contextmanager
-def bars(quiet: bool) -> Iterator[Progress]:
+def bars(quiet: bool) -> Iterator[StageProgress]:
     """Give a progress callback that draws one bar for each stage."""
     drawn: dict[str, Any] = {}
 

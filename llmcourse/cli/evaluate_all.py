@@ -20,8 +20,8 @@ from llmcourse.cli.results import (
 )
 from llmcourse.instruct_model import BASE_SPLITS, Exam
 from llmcourse.instruction_evaluation import forgetting, instruction_scores
-from llmcourse.pipeline import Progress
 from llmcourse.pretrained import load_pretrained, shipped_models
+from llmcourse.progress import StageProgress
 from llmcourse.reward_files import load_reward_model
 from llmcourse.story_evaluation import TEST_SEED
 
@@ -29,7 +29,7 @@ BASE, REWARD = "base-llm", "reward-model"
 _N_STORIES, _N_SAMPLES = 500, 200  # as the card of the base model
 
 
-def base(name: str, draw: Progress) -> None:
+def base(name: str, draw: StageProgress) -> None:
     """Print loss, floor, and how many of its own stories are valid."""
     loss, written = measure(
         *load_pretrained(name), _N_STORIES, _N_SAMPLES, TEST_SEED, draw
@@ -39,7 +39,7 @@ def base(name: str, draw: Progress) -> None:
         print_samples(written, show=0)
 
 
-def instruct(name: str, draw: Progress) -> None:
+def instruct(name: str, draw: StageProgress) -> None:
     """Print which share of instructions is followed, before too, and what is lost."""
     exam, model = Exam(), load_pretrained(name)
     found = instruction_scores(
@@ -65,18 +65,18 @@ def instruct(name: str, draw: Progress) -> None:
     )
 
 
-def reward(name: str, draw: Progress) -> None:
+def reward(name: str, draw: StageProgress) -> None:
     """Print how often the reward model is right on held-out pairs."""
     print_reward(_worth(name, draw))
 
 
-def _worth(name: str, draw: Progress) -> RewardQuality:
+def _worth(name: str, draw: StageProgress) -> RewardQuality:
     config = _recipe()
     pairs = held_out_pairs(config, *load_pretrained(config.policy), draw)
     return measure_reward(*load_reward_model(name), pairs)
 
 
-def aligned(name: str, draw: Progress) -> None:
+def aligned(name: str, draw: StageProgress) -> None:
     """Print rewards and instructions before and after, and what is lost of stories."""
     config, exam = _recipe(), AlignExam()
     start, made = load_pretrained(config.policy), load_pretrained(name)
@@ -90,7 +90,7 @@ def _recipe() -> AlignConfig:
     return preset("aligned-llm", "grpo")
 
 
-MEASURES: Mapping[str, Callable[[str, Progress], None]] = {
+MEASURES: Mapping[str, Callable[[str, StageProgress], None]] = {
     BASE: base,
     "instruct-llm": instruct,
     REWARD: reward,

@@ -1,7 +1,6 @@
 """The command `finetune`: from a model that continues to one that answers."""
 
 import shlex
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from math import ceil
@@ -32,6 +31,7 @@ from llmcourse.finetuning import FinetuningConfig
 from llmcourse.instruct_card import InstructQuality
 from llmcourse.instruct_model import Exam, make_instruct
 from llmcourse.instruct_recipe import InstructConfig
+from llmcourse.progress import TrainingProgress
 from llmcourse.training_log import Evaluation, JSONLinesLog, Record
 
 
@@ -194,7 +194,7 @@ def _make(
     )
     with ExitStack() as stack:
 
-        def shown(name: str, log_name: str, steps: int) -> Callable[[Record], None]:
+        def shown(name: str, log_name: str, steps: int) -> TrainingProgress:
             log = JSONLinesLog(folder / log_name)
             bar = stack.enter_context(TrainingBar(steps, quiet, name=name))
 

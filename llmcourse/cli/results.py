@@ -8,7 +8,7 @@ from rich.text import Text
 from llmcourse.cli.console import out
 from llmcourse.instruct_card import share_of
 from llmcourse.instruction_evaluation import Forgetting, Score
-from llmcourse.pipeline import Progress
+from llmcourse.progress import StageProgress
 from llmcourse.story_evaluation import Samples, TaleLoss, tale_loss, write_samples
 from llmcourse.text_loss import TextLoss
 from llmcourse.tokenization import BPETokenizer
@@ -21,7 +21,7 @@ def measure(
     n_stories: int,
     n_samples: int,
     seed: int,
-    draw: Progress,
+    draw: StageProgress,
 ) -> tuple[TaleLoss, Samples | None]:
     """Return a model's loss on fresh tales, and tales of its own if any are wanted."""
     loss = tale_loss(

@@ -13,7 +13,7 @@ from llmcourse import corpus as corpora
 from llmcourse.cli.console import Quiet, Seed, app, bars, documents_of, out
 from llmcourse.documents import Document, Step, StepReport
 from llmcourse.packing import END_OF_TEXT
-from llmcourse.pipeline import Progress
+from llmcourse.progress import StageProgress
 from llmcourse.sources import tales
 from llmcourse.tokenization import (
     BPETokenizer,
@@ -129,7 +129,7 @@ def corpus(
         out.print(f"{out_folder / name}.bin: {file.n_tokens:,} tokens")
 
 
-def _counted(step: Step, show: Progress) -> Step:
+def _counted(step: Step, show: StageProgress) -> Step:
     """Return the step, reporting when it begins and ends."""
 
     def counted(documents: Sequence[Document]) -> tuple[list[Document], StepReport]:
