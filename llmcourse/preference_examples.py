@@ -146,6 +146,43 @@ def tokenize_pairs(
     return [TokenizedPair.of(pair, tokenizer, chat=chat) for pair in pairs]
 
 
+@dataclass(frozen=True, eq=False)
+class PromptPairs:
+    """Pairs of answers to one prompt, some of which share an answer.
+
+    Its length is that of the longest text, in tokens.
+
+    Raises:
+        ValueError: If there are none.
+    """
+
+    pairs: tuple[TokenizedPair, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if nothing is compared."""
+        if not self.pairs:
+            raise ValueError("a prompt needs at least one pair of answers, got none")
+
+    def __len__(self) -> int:
+        return max(map(len, self.pairs))
+
+
+def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
+    """Return the pairs of each prompt together, prompts and pairs in their order.
+
+    >>> first, second = torch.tensor([0, 5]), torch.tensor([0, 6])
+    >>> a, b, c = (torch.tensor([n]) for n in (7, 8, 9))
+    >>> pairs = [TokenizedPair(*row) for row in ((first, a, b), (second, a, b))]
+    >>> [len(of_one.pairs) for of_one in
+    ...     pairs_by_prompt([*pairs, TokenizedPair(first, b, c)])]
+    [2, 1]
+    """
+    found: dict[tuple[int, ...], list[TokenizedPair]] = {}
+    for pair in pairs:
+        found.setdefault(tuple(pair.prompt.tolist()), []).append(pair)
+    return [PromptPairs(tuple(together)) for together in found.values()]
+
+
 def check_pairs(
     pairs: Sequence[TokenizedPair],
     model: TransformerConfig,

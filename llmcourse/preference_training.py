@@ -82,7 +82,8 @@ def train_on_pairs(
 
     Args:
         model: Changed in place where it is not frozen.
-        rows: What is learned; each stands for a pair, its length is that in tokens.
+        rows: What is learned; each stands for a pair or some pairs, its length is that
+            in tokens.
         valid: The same, held out; `eval_windows` of them are looked at.
         compare: Makes a comparison of rows by the model as it is then.
         run: What is trained and how.

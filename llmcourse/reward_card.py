@@ -31,14 +31,9 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
         quality: How good it is.
     """
     training = making.config.reward
-    passes = training.steps * training.batch_size / making.n_pairs
     rows = [
         ("start", f"`{making.config.policy}`, with a head for one number"),
-        (
-            "training",
-            f"{training.steps:,} steps of {training.batch_size} pairs: "
-            f"{passes:.1f} passes",
-        ),
+        ("training", _training(making)),
         ("reward", f"read from the {_READ[making.config.pooling]}"),
         *_told(making.config.reader),
         ("loss", f"Bradley–Terry, centring {training.centring:g}"),
@@ -67,6 +62,17 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
             "Use": _use_reward(making),
             "Rebuild": rebuild_of(making, "reward/model"),
         },
+    )
+
+
+def _training(making: AlignMaking) -> str:
+    """Say how many steps of what there were, and how often all pairs were read."""
+    training, n, what = making.config.reward, making.n_pairs, "pairs"
+    if training.by_prompt:
+        n, what = making.config.n_prompts, "prompts, each with all its pairs"
+    passes = training.steps * training.batch_size / n
+    return (
+        f"{training.steps:,} steps of {training.batch_size} {what}: {passes:.1f} passes"
     )
 
 

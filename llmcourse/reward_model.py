@@ -16,14 +16,18 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.classification import without_unembedding
-from llmcourse.preference_examples import TokenizedPair
+from llmcourse.preference_examples import (
+    PromptPairs,
+    TokenizedPair,
+    pairs_by_prompt,
+)
 from llmcourse.preference_losses import bradley_terry_loss
 from llmcourse.preference_training import (
     Comparison,
@@ -182,12 +186,20 @@ def pad_texts(
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig(PairsConfig):
-    """How long and how fast a reward model learns."""
+    """How long and how fast a reward model learns.
+
+    With `by_prompt` a batch is `batch_size` prompts with all of their pairs, and each
+    of the answers is read once for all comparisons that it is part of: of four
+    answers and their six pairs a third of the work is left.
+
+    Source: Ouyang et al. (2022), section 3.5 (all comparisons of a prompt at once).
+    """
 
     steps: int = 60
     learning_rate: float | int = 1e-3
     eval_windows: int = 256
     centring: float | int = 0.01  # see `preference_losses.bradley_terry_loss`
+    by_prompt: bool = False  # whether batches are of prompts, not of single pairs
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
@@ -211,7 +223,7 @@ def train_reward_model(
     """Train a reward model in place; return the losses, in nats per pair.
 
     Metrics are as in `preference_training.train_on_pairs`. The loss includes the
-    centring term.
+    centring term; by prompt, it is the mean over prompts of the mean over their pairs.
 
     Args:
         model: Changed in place where it is not frozen.
@@ -226,15 +238,17 @@ def train_reward_model(
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
-            if there are fewer than a batch, or none held out; if the whole model is
-            frozen; or if the folder's checkpoints are of another training.
+            if there are fewer pairs, or prompts, than a batch, or no pair held out; if
+            the whole model is frozen; or if the folder's checkpoints are of another
+            training.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
     told = "" if model.surprise is None else f", told by {model.surprise.reader.name}"
-    objective = f"Bradley-Terry, centring {config.centring}{pooled}{told}"
+    grouped = ", all pairs of a prompt at once" if config.by_prompt else ""
+    objective = f"Bradley-Terry, centring {config.centring}{pooled}{told}{grouped}"
     run = run_on_pairs(
         pairs, valid, model.config, config, generator, tokenizer, objective
     )
@@ -244,28 +258,41 @@ def train_reward_model(
         loss = bradley_terry_loss(chosen, rejected, config.centring)
         return Comparison(loss, chosen - rejected)
 
+    def compare_by_prompt(batch: Sequence[PromptPairs]) -> Comparison:
+        sizes = [len(prompt.pairs) for prompt in batch]
+        both = _batch_rewards(model, [p for row in batch for p in row.pairs], config)
+        parts = zip(*(rewards.split_with_sizes(sizes) for rewards in both), strict=True)
+        losses = [bradley_terry_loss(c, r, config.centring) for c, r in parts]
+        return Comparison(torch.stack(losses).mean(), both[0] - both[1])
+
+    options: dict[str, Any] = {
+        "progress": progress,
+        "checkpoint_folder": checkpoint_folder,
+        "checkpoint_interval": checkpoint_interval,
+    }
+    if not config.by_prompt:
+        return train_on_pairs(model, pairs, valid, compare, run, generator, **options)
+    rows, held_out = pairs_by_prompt(pairs), [PromptPairs((pair,)) for pair in valid]
     return train_on_pairs(
-        model,
-        pairs,
-        valid,
-        compare,
-        run,
-        generator,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
+        model, rows, held_out, compare_by_prompt, run, generator, **options
     )
 
 
 def _batch_rewards(
     model: RewardModel, pairs: Sequence[TokenizedPair], config: RewardConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return the rewards of a batch's chosen and rejected answers, with gradients."""
-    both = [pair.texts() for pair in pairs]
-    ids, last = pad_texts([c for c, _ in both] + [r for _, r in both])
+    """Return the rewards of a batch's chosen and rejected answers, with gradients.
+
+    Each text is read once, in however many of the pairs it is.
+    """
+    texts = [*zip(*(pair.texts() for pair in pairs), strict=True)]
+    keys = [tuple(text.tolist()) for side in texts for text in side]
+    places = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    ids, last = pad_texts([torch.tensor(key) for key in places])
     device = model.head.weight.device
     low_precision = config.precision == "bfloat16"
     with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
         rewards = model(ids.to(device), last.to(device))
-    chosen, rejected = rewards.float().chunk(2)
+    where = torch.tensor([places[key] for key in keys], device=device)
+    chosen, rejected = rewards.float()[where].chunk(2)
     return chosen, rejected

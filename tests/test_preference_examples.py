@@ -8,10 +8,12 @@ import torch
 from llmcourse.chat import CHAT_TOKENS, END_OF_TURN, Message, encode_chat
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.preference_examples import (
+    PromptPairs,
     TokenizedPair,
     check_pairs,
     end_of_answer,
     fingerprint_of_pairs,
+    pairs_by_prompt,
     tokenize_answer,
     tokenize_pairs,
     tokenize_prompt,
@@ -123,6 +125,16 @@ def test_a_chat_is_that_of_a_whole_conversation(tokenizer):
         assert [False, *example.mask.tolist()] == mask
 
 
+def test_pairs_of_a_prompt_come_together_and_none_is_lost():
+    """Also where the same prompt comes again later."""
+    parts = ([1, 2], [1], [1, 2], [3], [1])
+    pairs = [of_ids(prompt, [n + 5, 0], [0]) for n, prompt in enumerate(parts)]
+    found = pairs_by_prompt(pairs)
+    numbers = [[pairs.index(pair) for pair in prompt.pairs] for prompt in found]
+    assert numbers == [[0, 2], [1, 4], [3]]
+    assert [len(prompt) for prompt in found] == [4, 3, 3]
+
+
 # Refusal
 
 
@@ -161,3 +173,8 @@ def test_refuses_a_tokenizer_without_the_marks():
         tokenize_prompt("a", plain)
     with pytest.raises(ValueError, match=r"must have <\|end\|>, got one with"):
         tokenize_answer("a", plain, chat=True)
+
+
+def test_refuses_a_prompt_with_nothing_to_compare():
+    with pytest.raises(ValueError, match="at least one pair of answers, got none"):
+        PromptPairs(())

@@ -40,6 +40,7 @@ SHORT = RewardConfig(
     eval_windows=5,
     accumulation=2,
 )
+BY_PROMPT = replace(SHORT, by_prompt=True)
 TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 1, 1])]
 
 
@@ -124,6 +125,34 @@ def test_worked_example_of_learning_what_is_preferred():
     assert pair_accuracy(model, valid).rate > 0.9
 
 
+def test_worked_example_of_all_pairs_of_a_prompt():
+    """Three answers to one prompt, two to another: five texts are read for four pairs,
+    and the loss is the mean of −log σ of the differences, prompt by prompt.
+    """
+    one, two = torch.tensor([5, 6]), torch.tensor([7])
+    a, b, c = (torch.tensor(ids) for ids in ([4, 0], [8, 9, 0], [10, 0]))
+    pairs = [
+        *(TokenizedPair(one, *answers) for answers in ((a, b), (a, c), (b, c))),
+        TokenizedPair(two, a, b),
+    ]
+    model, read = make_model(), []
+    texts = [torch.cat(t) for t in ((one, a), (one, b), (one, c), (two, a), (two, b))]
+    with torch.no_grad():
+        rewards = model(*pad_texts(texts))
+
+    def log_sigma(better, worse):
+        return math.log(1 / (1 + math.exp(float(rewards[worse] - rewards[better]))))
+
+    first = (log_sigma(0, 1) + log_sigma(0, 2) + log_sigma(1, 2)) / 3
+    expected = -(first + log_sigma(3, 4)) / 2
+    model.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
+    config = replace(BY_PROMPT, steps=1, batch_size=2, accumulation=1, centring=0)
+    history = train_reward_model(model, pairs, pairs, config, seeded())
+    assert history.updates[0].loss == pytest.approx(expected, rel=1e-5)
+    assert 5 in read
+    assert max(read) <= 5
+
+
 # Law
 
 
@@ -170,6 +199,19 @@ def test_gradients_are_those_of_finite_differences():
             weight[place] += step
         slope = ((high - low) / (2 * step)).item()
         assert weight.grad[place].item() == pytest.approx(slope, rel=1e-4, abs=1e-9)
+
+
+def test_prompts_of_one_pair_are_learned_as_pairs_are():
+    """Where no two pairs share a prompt, to group them changes nothing."""
+    pairs = [
+        TokenizedPair(torch.tensor([5 + n % 8, 5 + n // 8]), pair.chosen, pair.rejected)
+        for n, pair in enumerate(make_pairs())
+    ]
+    one_by_one, by_prompt = make_model(), make_model()
+    for model, config in ((one_by_one, SHORT), (by_prompt, BY_PROMPT)):
+        train_reward_model(model, pairs, make_pairs(7, seed=1), config, seeded())
+    for name, weight in by_prompt.state_dict().items():
+        torch.testing.assert_close(weight, one_by_one.state_dict()[name])
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -241,8 +283,9 @@ def test_refuses_what_cannot_be_learned():
 
 def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
-    with pytest.raises(ValueError, match="another training: objective must be"):
-        run(folder=tmp_path, config=replace(SHORT, centring=0.5))
+    for other in (replace(SHORT, centring=0.5), BY_PROMPT):
+        with pytest.raises(ValueError, match="another training: objective must be"):
+            run(folder=tmp_path, config=other)
 
 
 def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):
