@@ -28,6 +28,7 @@ class AlignMaking:
     config: AlignConfig
     sizes: TransformerConfig
     n_pairs: int  # learned from
+    n_prompts: int  # whose answers differ, and are compared in these pairs
     example: Pair  # a held-out one
     chat: bool  # whether the policy answers in conversations
     command: str  # that makes both again, on a command line

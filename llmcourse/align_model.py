@@ -117,6 +117,7 @@ def make_aligned(
         config=config,
         sizes=policy.config,
         n_pairs=len(pairs.train),
+        n_prompts=len({pair.prompt for pair in pairs.train}),
         example=pairs.valid[0],
         chat=chat,
         command=command,

@@ -37,12 +37,7 @@ from llmcourse.fingerprints import weights_fingerprint
 from llmcourse.lora import lora_layers
 from llmcourse.progress import TrainingProgress
 from llmcourse.schedule import PretrainingConfig
-from llmcourse.training import (
-    make_optimizer,
-    predict,
-    train,
-    update_weights,
-)
+from llmcourse.training import make_optimizer, predict, train, update_weights
 from llmcourse.training_log import Evaluation, History, Update
 from llmcourse.transformer import Transformer
 

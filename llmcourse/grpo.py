@@ -11,7 +11,7 @@ the loss.
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from llmcourse.advantages import Averaging, group_advantages, masked_average
 from llmcourse.experience import Experience, UpdateRecord
-from llmcourse.policy_config import PolicyConfig, PolicyIteration
+from llmcourse.policy_config import PolicyConfig, PolicyIteration, PolicyProgress
 from llmcourse.policy_losses import grpo_loss
 from llmcourse.policy_training import PolicyTrainer, optimise
 from llmcourse.prompts import Prompt
@@ -106,7 +106,7 @@ def grpo(
     tokenizer: Decoder,
     stop: Collection[int] = (),
     reference: Transformer | None = None,
-    progress: Callable[[PolicyIteration], None] | None = None,
+    progress: PolicyProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 10,
 ) -> list[PolicyIteration]:

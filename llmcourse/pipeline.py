@@ -261,7 +261,8 @@ def token_array(
         dtype: Of the ids; uint16 takes a quarter of the memory.
 
     Raises:
-        ValueError: If the vocabulary does not fit into the type.
+        ValueError: If the vocabulary does not fit into the type, or there is no
+            `<|endoftext|>` in it.
     """
     if tokenizer.vocab_size - 1 > np.iinfo(dtype).max:
         raise ValueError(

@@ -1,7 +1,9 @@
 """How a policy learns from a reward, and what each iteration of it found."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from llmcourse.schedule import PretrainingConfig
 
@@ -92,3 +94,6 @@ class PolicyIteration:
     value_loss: float | None  # of the critic, in squared points; None without one
     length: float  # mean, in tokens, end tokens included
     finished: float  # share of the answers that came to their end
+
+
+PolicyProgress: TypeAlias = Callable[[PolicyIteration], None]

@@ -13,7 +13,7 @@ Ouyang et al. (2022), section 3.5.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 from llmcourse.experience import Experience, UpdateRecord
 from llmcourse.fingerprints import texts_fingerprint, weights_fingerprint
 from llmcourse.policy_checkpoints import load_policy_state, save_policy_state
-from llmcourse.policy_config import PolicyConfig, PolicyIteration
+from llmcourse.policy_config import PolicyConfig, PolicyIteration, PolicyProgress
 from llmcourse.policy_losses import kl_k1
 from llmcourse.policy_scores import Scorer
 from llmcourse.prompts import Prompt
@@ -195,7 +195,7 @@ class PolicyTrainer(ABC):
 def optimise(
     trainer: PolicyTrainer,
     *,
-    progress: Callable[[PolicyIteration], None] | None = None,
+    progress: PolicyProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 10,
 ) -> list[PolicyIteration]:

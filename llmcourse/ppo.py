@@ -14,7 +14,7 @@ policy's features, with an optimizer of its own, so that it costs next to nothin
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from llmcourse.advantages import gae, masked_average, whiten
 from llmcourse.experience import Experience, UpdateRecord
-from llmcourse.policy_config import PolicyConfig, PolicyIteration
+from llmcourse.policy_config import PolicyConfig, PolicyIteration, PolicyProgress
 from llmcourse.policy_losses import clipped_value_loss, kl_k1, ppo_policy_loss
 from llmcourse.policy_scores import ValueHead, spread
 from llmcourse.policy_training import PolicyTrainer, optimise
@@ -190,7 +190,7 @@ def ppo(
     tokenizer: Decoder,
     stop: Collection[int] = (),
     reference: Transformer | None = None,
-    progress: Callable[[PolicyIteration], None] | None = None,
+    progress: PolicyProgress | None = None,
     checkpoint_folder: str | Path | None = None,
     checkpoint_interval: int = 10,
 ) -> list[PolicyIteration]:

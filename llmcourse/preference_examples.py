@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llmcourse.chat import END_OF_TURN
 from llmcourse.examples import TokenizedExample, fingerprint_of
-from llmcourse.packing import END_OF_TEXT
+from llmcourse.packing import end_of_text
 from llmcourse.preferences import Pair
 from llmcourse.prompts import chat_prompt, story_prompt
 from llmcourse.tokenization import BPETokenizer
@@ -56,10 +56,14 @@ def end_of_answer(tokenizer: BPETokenizer, *, chat: bool = False) -> int:
     Raises:
         ValueError: If the tokenizer has no such token.
     """
-    name, there = END_OF_TURN if chat else END_OF_TEXT, tokenizer.special_tokens
-    if name not in there:
-        raise ValueError(f"the tokenizer must have {name}, got one with {[*there]}")
-    return there[name]
+    if not chat:
+        return end_of_text(tokenizer)
+    there = tokenizer.special_tokens
+    if END_OF_TURN not in there:
+        raise ValueError(
+            f"the tokenizer must have {END_OF_TURN}, got one with {[*there]}"
+        )
+    return there[END_OF_TURN]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +152,12 @@ def tokenize_pairs(
 
 @dataclass(frozen=True, eq=False)
 class PromptPairs:
-    """Pairs of answers to one prompt, some of which share an answer.
+    """One or more pairs of answers to one prompt; some may share an answer.
 
     Its length is that of the longest text, in tokens.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or their prompts differ.
     """
 
     pairs: tuple[TokenizedPair, ...]
@@ -162,6 +166,8 @@ class PromptPairs:
         """Raise ValueError if nothing is compared."""
         if not self.pairs:
             raise ValueError("a prompt needs at least one pair of answers, got none")
+        if len(prompts := {tuple(pair.prompt.tolist()) for pair in self.pairs}) > 1:
+            raise ValueError(f"wanted pairs of one prompt, got {len(prompts)} prompts")
 
     def __len__(self) -> int:
         return max(map(len, self.pairs))

@@ -40,7 +40,7 @@ def bradley_terry_loss(
     Raises:
         ValueError: If there are no pairs, or `centring` is negative.
 
-    Source: Ouyang et al. (2022), equation 1, for one pair of each prompt; Eisenstein
+    Source: Ouyang et al. (2022), the inner mean of equation 1; Eisenstein
     et al. (2023), "Helping or herding?" (the centring term).
 
     >>> bradley_terry_loss(torch.tensor([0.0]), torch.tensor([0.0]))  # log 2

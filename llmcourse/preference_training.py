@@ -55,7 +55,7 @@ class PairsConfig(FinetuningConfig):
 class Comparison(NamedTuple):
     """What some pairs say of a model."""
 
-    loss: Float[Tensor, ""]  # mean, in nats per pair
+    loss: Float[Tensor, ""]  # mean over the rows, in nats per pair
     margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
 
 
@@ -76,24 +76,24 @@ def train_on_pairs(
 ) -> History:
     """Train a model in place until it agrees with the preferences; return the losses.
 
-    Losses are in nats per pair. The metrics of updates and evaluations are "margin",
-    the mean by which the chosen answer's reward is higher, and "accuracy", the share
-    of pairs in which it is, a tie counted half.
+    Losses are in nats per pair, means over rows. The metrics of updates and evaluations
+    are "margin", the mean by which the chosen answer's reward is higher, and
+    "accuracy", the share of pairs in which it is, a tie counted half.
 
     Args:
         model: Changed in place where it is not frozen.
-        rows: What is learned; each stands for a pair or some pairs, its length is that
-            in tokens.
+        rows: What is learned; each stands for a pair, or for all pairs of a prompt, and
+            its length is that of its longest text in tokens.
         valid: The same, held out; `eval_windows` of them are looked at.
         compare: Makes a comparison of rows by the model as it is then.
         run: What is trained and how.
-        generator: Decides the order of the pairs.
+        generator: Decides the order of the rows.
         progress: As in `pretraining.pretrain`, like those that follow.
         checkpoint_folder: See there.
         checkpoint_interval: See there.
 
     Raises:
-        ValueError: If there are fewer pairs than a batch has, if the whole model is
+        ValueError: If there are fewer rows than a batch has, if the whole model is
             frozen, or if the folder's checkpoints are of another training.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
@@ -180,7 +180,7 @@ def _parts(rows: Sequence[_Row], size: int) -> list[Sequence[_Row]]:
 def _shares(
     parts: Sequence[Sequence[_Row]], compare: Compare[_Row], seen: list[Tensor]
 ) -> Iterator[Tensor]:
-    """Yield what each part adds to the mean over all pairs; put its margins down."""
+    """Yield what each part adds to the mean over all rows; put its margins down."""
     total = sum(map(len, parts))
     for part in parts:
         found = compare(part)

@@ -5,6 +5,8 @@
     TrainingProgress  an update, an evaluation    a training
 
 Whoever works takes such a function and calls it; who made it decides what is shown.
+Downloads, which tell of bytes, and policies, of their iterations, have kinds of their
+own.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -25,11 +25,7 @@ from llmcourse.pipeline import (
     split_or_cut,
     token_array,
 )
-from llmcourse.pretraining import (
-    History,
-    PretrainingConfig,
-    pretrain,
-)
+from llmcourse.pretraining import History, PretrainingConfig, pretrain
 from llmcourse.progress import StageProgress, TrainingProgress, telling
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig

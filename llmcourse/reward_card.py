@@ -69,7 +69,7 @@ def _training(making: AlignMaking) -> str:
     """Say how many steps of what there were, and how often all pairs were read."""
     training, n, what = making.config.reward, making.n_pairs, "pairs"
     if training.by_prompt:
-        n, what = making.config.n_prompts, "prompts, each with all its pairs"
+        n, what = making.n_prompts, "prompts, each with all its pairs"
     passes = training.steps * training.batch_size / n
     return (
         f"{training.steps:,} steps of {training.batch_size} {what}: {passes:.1f} passes"

@@ -16,18 +16,14 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.classification import without_unembedding
-from llmcourse.preference_examples import (
-    PromptPairs,
-    TokenizedPair,
-    pairs_by_prompt,
-)
+from llmcourse.preference_examples import PromptPairs, TokenizedPair, pairs_by_prompt
 from llmcourse.preference_losses import bradley_terry_loss
 from llmcourse.preference_training import (
     Comparison,
@@ -188,9 +184,10 @@ def pad_texts(
 class RewardConfig(PairsConfig):
     """How long and how fast a reward model learns.
 
-    With `by_prompt` a batch is `batch_size` prompts with all of their pairs, and each
-    of the answers is read once for all comparisons that it is part of: of four
-    answers and their six pairs a third of the work is left.
+    With `by_prompt` a batch is `batch_size` prompts, each with all of its pairs, and
+    every answer is read once for all comparisons that it is part of: of four answers
+    and their six pairs a third of the reading is left. A step then learns from six
+    times as many pairs, so a pass takes fewer steps.
 
     Source: Ouyang et al. (2022), section 3.5 (all comparisons of a prompt at once).
     """
@@ -223,14 +220,15 @@ def train_reward_model(
     """Train a reward model in place; return the losses, in nats per pair.
 
     Metrics are as in `preference_training.train_on_pairs`. The loss includes the
-    centring term; by prompt, it is the mean over prompts of the mean over their pairs.
+    centring term; by prompt, an update's is the mean over prompts of the mean over
+    their pairs, and that of an evaluation still the mean over pairs.
 
     Args:
         model: Changed in place where it is not frozen.
         pairs: What to learn.
         valid: Held-out pairs.
         config: How long and how fast.
-        generator: Decides the order of the pairs.
+        generator: Decides the order of the pairs, or prompts.
         progress: As in `pretraining.pretrain`, like those that follow.
         checkpoint_folder: See there.
         checkpoint_interval: See there.
@@ -252,43 +250,46 @@ def train_reward_model(
     run = run_on_pairs(
         pairs, valid, model.config, config, generator, tokenizer, objective
     )
+    apart = [PromptPairs((pair,)) for pair in pairs]
+    rows = pairs_by_prompt(pairs) if config.by_prompt else apart
+    if len(rows) < config.batch_size:
+        what = "prompts" if config.by_prompt else "pairs"
+        raise ValueError(f"a batch needs {config.batch_size} {what}, got {len(rows)}")
 
-    def compare(batch: Sequence[TokenizedPair]) -> Comparison:
-        chosen, rejected = _batch_rewards(model, batch, config)
-        loss = bradley_terry_loss(chosen, rejected, config.centring)
-        return Comparison(loss, chosen - rejected)
-
-    def compare_by_prompt(batch: Sequence[PromptPairs]) -> Comparison:
+    def compare(batch: Sequence[PromptPairs]) -> Comparison:
         sizes = [len(prompt.pairs) for prompt in batch]
-        both = _batch_rewards(model, [p for row in batch for p in row.pairs], config)
-        parts = zip(*(rewards.split_with_sizes(sizes) for rewards in both), strict=True)
-        losses = [bradley_terry_loss(c, r, config.centring) for c, r in parts]
-        return Comparison(torch.stack(losses).mean(), both[0] - both[1])
+        chosen, rejected = _batch_rewards(model, batch, config)
+        sides = chosen.split_with_sizes(sizes), rejected.split_with_sizes(sizes)
+        each = zip(*sides, strict=True)
+        losses = [bradley_terry_loss(c, r, config.centring) for c, r in each]
+        return Comparison(torch.stack(losses).mean(), chosen - rejected)
 
-    options: dict[str, Any] = {
-        "progress": progress,
-        "checkpoint_folder": checkpoint_folder,
-        "checkpoint_interval": checkpoint_interval,
-    }
-    if not config.by_prompt:
-        return train_on_pairs(model, pairs, valid, compare, run, generator, **options)
-    rows, held_out = pairs_by_prompt(pairs), [PromptPairs((pair,)) for pair in valid]
     return train_on_pairs(
-        model, rows, held_out, compare_by_prompt, run, generator, **options
+        model,
+        rows,
+        [PromptPairs((pair,)) for pair in valid],  # `eval_windows` counts pairs
+        compare,
+        run,
+        generator,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
     )
 
 
 def _batch_rewards(
-    model: RewardModel, pairs: Sequence[TokenizedPair], config: RewardConfig
+    model: RewardModel, batch: Sequence[PromptPairs], config: RewardConfig
 ) -> tuple[Tensor, Tensor]:
     """Return the rewards of a batch's chosen and rejected answers, with gradients.
 
     Each text is read once, in however many of the pairs it is.
     """
-    texts = [*zip(*(pair.texts() for pair in pairs), strict=True)]
-    keys = [tuple(text.tolist()) for side in texts for text in side]
-    places = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    ids, last = pad_texts([torch.tensor(key) for key in places])
+    both = [pair.texts() for prompt in batch for pair in prompt.pairs]
+    texts = [chosen for chosen, _ in both] + [rejected for _, rejected in both]
+    keys = [tuple(text.tolist()) for text in texts]
+    different = dict(zip(keys, texts, strict=True))
+    places = {key: number for number, key in enumerate(different)}
+    ids, last = pad_texts([*different.values()])
     device = model.head.weight.device
     low_precision = config.precision == "bfloat16"
     with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):

@@ -1,37 +1,32 @@
-"""The command of a study: a program that trains for hours and fills one file.
+"""The command of a study: a program that trains many models, one after the other.
 
     python -m llmcourse.scaling_study --out results.json
 
-What it has found goes into the file and, line by line, to standard error.
+A study writes what it finds into a file, and goes on from there if it was stopped; the
+command shows it on standard error, line by line.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from llmcourse.memory import keep_freed_memory
 
 
-@runtime_checkable
-class StudyFunction(Protocol):
-    """What trains, and writes what it finds into a file."""
-
-    def __call__(self, path: Path, /, *, progress: Any) -> object:
-        """Fill the file, and call `progress` with each thing that was found."""
-
-
 def run_study_command(
-    study: StudyFunction, description: str, arguments: Sequence[str] | None = None
+    study: Callable[..., object],
+    description: str,
+    arguments: Sequence[str] | None = None,
 ) -> None:
     """Run a study as the command line asks, in one thread.
 
     Args:
-        study: What to run.
+        study: Takes the path of the file, and `progress`, which is called with each
+            thing that was found.
         description: The first line is shown as help.
         arguments: Of the command line; None takes the process's own.
 

@@ -11,6 +11,7 @@ from align_cases import METHODS, config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse import align_model
+from llmcourse.align_card import AlignMaking
 from llmcourse.align_evaluation import judge
 from llmcourse.align_model import AlignExam, make_aligned, measure_reward
 from llmcourse.align_prompts import exam_prompts
@@ -19,6 +20,7 @@ from llmcourse.answering import has_chat_tokens
 from llmcourse.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.preferences import agreement_rate
 from llmcourse.pretrained import load_pretrained, save_pretrained
+from llmcourse.reward_card import reward_card
 from llmcourse.reward_files import load_reward_model
 from llmcourse.reward_scores import text_reward
 from llmcourse.tokenization import BPETokenizer
@@ -140,6 +142,27 @@ def test_the_cards_say_what_was_measured(made):
         text = (folder / name / "README.md").read_text(encoding="utf-8")
         for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+def test_the_card_counts_passes_over_what_the_batches_are_of(made):
+    """30 pairs of 4 prompts, in 2 steps of 4: of pairs 0.3 passes, of prompts 2."""
+    folder, config, quality = made
+    policy, tokenizer = load_pretrained(config.policy)
+    pairs = collected(folder / "pairs.jsonl", config, policy, tokenizer)
+    for by_prompt, steps in (
+        (False, "2 steps of 4 pairs: 0.3 passes"),
+        (True, "2 steps of 4 prompts, each with all its pairs: 2.0 passes"),
+    ):
+        making = AlignMaking(
+            config=replace(config, reward=replace(config.reward, by_prompt=by_prompt)),
+            sizes=policy.config,
+            n_pairs=30,
+            n_prompts=4,
+            example=pairs.valid[0],
+            chat=True,
+            command=COMMAND,
+        )
+        assert f"| {steps} |" in reward_card("judge", making, quality.reward)
 
 
 @pytest.mark.parametrize("name", ["model", "reward/model"])

@@ -128,11 +128,11 @@ def test_a_chat_is_that_of_a_whole_conversation(tokenizer):
 def test_pairs_of_a_prompt_come_together_and_none_is_lost():
     """Also where the same prompt comes again later."""
     parts = ([1, 2], [1], [1, 2], [3], [1])
-    pairs = [of_ids(prompt, [n + 5, 0], [0]) for n, prompt in enumerate(parts)]
+    pairs = [of_ids(prompt, [5] * n + [6], [0]) for n, prompt in enumerate(parts)]
     found = pairs_by_prompt(pairs)
     numbers = [[pairs.index(pair) for pair in prompt.pairs] for prompt in found]
     assert numbers == [[0, 2], [1, 4], [3]]
-    assert [len(prompt) for prompt in found] == [4, 3, 3]
+    assert [len(prompt) for prompt in found] == [2 + 3, 1 + 5, 1 + 4]
 
 
 # Refusal
@@ -178,3 +178,6 @@ def test_refuses_a_tokenizer_without_the_marks():
 def test_refuses_a_prompt_with_nothing_to_compare():
     with pytest.raises(ValueError, match="at least one pair of answers, got none"):
         PromptPairs(())
+    pairs = of_ids([1], [2], [3]), of_ids([2], [2], [3])
+    with pytest.raises(ValueError, match="wanted pairs of one prompt, got 2 prompts"):
+        PromptPairs(pairs)

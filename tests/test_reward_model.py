@@ -1,5 +1,6 @@
 """A reward model: one number for a text, learned from comparisons."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -125,9 +126,11 @@ def test_worked_example_of_learning_what_is_preferred():
     assert pair_accuracy(model, valid).rate > 0.9
 
 
-def test_worked_example_of_all_pairs_of_a_prompt():
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_worked_example_of_all_pairs_of_a_prompt(accumulation):
     """Three answers to one prompt, two to another: five texts are read for four pairs,
-    and the loss is the mean of −log σ of the differences, prompt by prompt.
+    or three and two, and the loss is the mean of −log σ of the differences, prompt by
+    prompt. The gradient is that of reading each pair by itself.
     """
     one, two = torch.tensor([5, 6]), torch.tensor([7])
     a, b, c = (torch.tensor(ids) for ids in ([4, 0], [8, 9, 0], [10, 0]))
@@ -136,21 +139,32 @@ def test_worked_example_of_all_pairs_of_a_prompt():
         TokenizedPair(two, a, b),
     ]
     model, read = make_model(), []
-    texts = [torch.cat(t) for t in ((one, a), (one, b), (one, c), (two, a), (two, b))]
-    with torch.no_grad():
-        rewards = model(*pad_texts(texts))
+    by_hand = copy.deepcopy(model)
 
-    def log_sigma(better, worse):
-        return math.log(1 / (1 + math.exp(float(rewards[worse] - rewards[better]))))
+    def cost(pair):
+        chosen, rejected = (
+            by_hand(t[None], torch.tensor([-1 + len(t)])) for t in pair.texts()
+        )
+        return -torch.log(1 / (1 + torch.exp(rejected - chosen))).squeeze()
 
-    first = (log_sigma(0, 1) + log_sigma(0, 2) + log_sigma(1, 2)) / 3
-    expected = -(first + log_sigma(3, 4)) / 2
-    model.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
-    config = replace(BY_PROMPT, steps=1, batch_size=2, accumulation=1, centring=0)
-    history = train_reward_model(model, pairs, pairs, config, seeded())
-    assert history.updates[0].loss == pytest.approx(expected, rel=1e-5)
-    assert 5 in read
-    assert max(read) <= 5
+    first, second, third, fourth = map(cost, pairs)
+    expected = ((first + second + third) / 3 + fourth) / 2
+    expected.backward()
+    slopes = [w.grad for w in by_hand.parameters() if w.grad is not None]
+    size = sum(slope.square().sum() for slope in slopes)
+
+    def look(_, inputs):
+        if torch.is_grad_enabled():
+            read.append(len(inputs[0]))
+
+    model.register_forward_pre_hook(look)
+    config = replace(
+        BY_PROMPT, steps=1, batch_size=2, accumulation=accumulation, centring=0
+    )
+    update = train_reward_model(model, pairs, pairs, config, seeded()).updates[0]
+    assert update.loss == pytest.approx(expected.item(), rel=1e-5)
+    assert update.gradient_norm == pytest.approx(size.sqrt().item(), rel=1e-4)
+    assert sorted(read) == ([5] if accumulation == 1 else [2, 3])
 
 
 # Law
@@ -208,23 +222,28 @@ def test_prompts_of_one_pair_are_learned_as_pairs_are():
         for n, pair in enumerate(make_pairs())
     ]
     one_by_one, by_prompt = make_model(), make_model()
-    for model, config in ((one_by_one, SHORT), (by_prompt, BY_PROMPT)):
+    histories = [
         train_reward_model(model, pairs, make_pairs(7, seed=1), config, seeded())
+        for model, config in ((one_by_one, SHORT), (by_prompt, BY_PROMPT))
+    ]
+    assert histories[0] == histories[1]
     for name, weight in by_prompt.state_dict().items():
         torch.testing.assert_close(weight, one_by_one.state_dict()[name])
 
 
+@pytest.mark.parametrize("config", [SHORT, BY_PROMPT], ids=["pairs", "prompts"])
 @pytest.mark.parametrize("step", [1, 3])
-def test_stopped_anywhere_it_ends_the_same(tmp_path, step):
+def test_stopped_anywhere_it_ends_the_same(tmp_path, step, config):
     def progress(record):
         if isinstance(record, Update) and record.step == step:
             raise Stop
 
-    whole, history = run()
+    whole, history = run(config=config)
     with pytest.raises(Stop):
-        run(folder=tmp_path, progress=progress)
+        run(folder=tmp_path, config=config, progress=progress)
     assert checkpoint_paths(tmp_path)
-    resumed, again = run(make_model(9) if step > 1 else None, tmp_path)
+    other = make_model(9) if step > 1 else None
+    resumed, again = run(other, tmp_path, config)
     assert again == history
     for name, weight in resumed.state_dict().items():
         assert torch.equal(weight, whole.state_dict()[name]), name
@@ -273,10 +292,13 @@ def test_refuses_what_cannot_be_learned():
         (fine, [], "got none"),
         ([*fine, long], fine, "at most 9 tokens, but 1 of 12"),
         (fine, [long], "at most 9 tokens, but 1 of 1"),
-        (fine[:3], fine, "needs 4 examples, but the data has 3"),
+        (fine[:3], fine, "a batch needs 4 pairs, got 3"),
     ):
         with pytest.raises(ValueError, match=message):
             train_reward_model(make_model(), pairs, valid, SHORT, seeded())
+    one = [TokenizedPair(TEXTS[1], pair.chosen, pair.rejected) for pair in fine]
+    with pytest.raises(ValueError, match="a batch needs 4 prompts, got 1"):
+        train_reward_model(make_model(), one, fine, BY_PROMPT, seeded())
     with pytest.raises(ValueError, match="centring must not be negative, got -1"):
         replace(SHORT, centring=-1)
 
