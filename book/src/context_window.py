@@ -2,7 +2,7 @@
 # (context_window)=
 # # The context window
 #
-# A model can use only what it reads in one pass, and every token in that window looks at all before it: that is why a window has an end, why a longer one is dear, and why what fits into it is not always found.
+# A model can use only what it reads in one pass, its window; how long that may be is limited by the positions that it knows, by the distances that training has shown it, and by the cost of letting every token look at all before it.
 #
 # **You will be able to**
 #
@@ -158,21 +158,22 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 # For every position $t$, attention is a weighted mean of the values of positions $s$:
 #
 # $$
-# c_t = \frac{\sum_{s \in S_t} w_{ts} v_s}{\sum_{s \in S_t} w_{ts}}.
+# c_t = \frac{\sum_{s \in S_t} a_{ts} v_s}{\sum_{s \in S_t} a_{ts}}.
 # $$
 #
-# The ways to read long texts differ in which positions $S_t$ they look at, how the weights $w$ are made, and in what order it is all computed.
+# The ways to read long texts differ in which positions $S_t$ they look at, how the weights $a_{ts}$ are made, and in what order it is all computed.
 #
-# | Way | looks at $S_t$ | weight $w_{ts}$ | scores for $n$ tokens | kept while writing |
+# | Way | looks at $S_t$ | weight $a_{ts}$ | scores for $n$ tokens | kept while writing |
 # |---|---|---|---|---|
 # | naive | all up to $t$ | $e^{q_t \cdot k_s / \sqrt d}$ | $n^2$, all at once | keys, values: grows with $n$ |
 # | chunked, fused | the same | the same | $n^2$, a block at a time | the same |
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
-# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | a block for each | one table $d \times (d + 1)$ |
+# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | a block's width for each | one table $d \times (d + 1)$ |
 #
 # *Naive* is the attention of the chapter {doc}`transformer`, with the whole table.
 # *Chunked* is exact: the same numbers in another order; and *fused* is torch's own function for that, a single compiled kernel.
 # A *window* gives up what lies behind it, but layers add up: what position $t$ gathers in the second layer was itself gathered up to $w - 1$ positions earlier.
+# It is computed in blocks of $w$ positions, and each query is compared with the keys of its own block and of the one before: $2w$ scores, half of which are hidden.
 # *Linear attention* gives up the softmax.
 # If the weight is a product of features $\varphi$, the sum over the past can be taken before the query is known:
 #
@@ -181,6 +182,7 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 # $$
 #
 # and the bracket has the same size, however long the text {cite:p}`katharopoulos2020`.
+# The denominator needs $\sum_s \varphi(k_s)$ as well, one more column: $d \times (d + 1)$ numbers in all.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
@@ -197,7 +199,7 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 # ### Block by block
 #
 # The two lines of the table by hand, for all rows of one head at once, with a block of keys in place of one.
-# It must give what `naive_attention` gives, and the package's version too, also in its gradients.
+# It must give what `naive_attention` gives, and so must the package's version; its gradients are compared in the package's tests.
 
 
 # %%
@@ -340,16 +342,16 @@ assert max(power(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
 # %% [markdown]
 # The table is dear twice over: it takes the time to fill it and the memory to hold it.
-# Chunked and fused attention do the same work (chunked spares the tiles above the diagonal, about half) in memory that grows with $n$ or less; only naive attention needs room with $n^2$.
-# Chunked memory is nearly flat because one block of the table, which stays as large as it is, outweighs what grows.
+# Chunked and fused attention work on the same pairs of positions in memory that grows with $n$ or less; only naive attention needs room with $n^2$.
+# Chunked attention skips the tiles above the diagonal: at 8,192 tokens they are nearly half of all, at 1,024 fewer, and so its work grows less than 64 times.
+# Its memory grows least of all, for in short texts a few tiles, whose size stays as it is, outweigh what grows; from some thousands of tokens on, it grows with the length.
 # Window and linear attention also do less work, by more than a factor of thirty here, and double when the length doubles.
+# That they hold more than the fused kernel is due to how the package computes them: all blocks side by side, not one after the other.
+# (What the fused kernel uses inside and gives back at once is not counted; it does not grow with the length.)
 #
 # The slopes of the time lie near the powers of the arithmetic, not on them.
 # Naive attention is slower than its arithmetic, for a table that outgrows the processor's cache has to be fetched from memory and brought back.
 # Short texts take longer than their arithmetic, for every call costs something whatever the length, and that makes the lines flat at their left ends.
-#
-# That they hold more than the fused kernel is due to how the package computes them: all blocks side by side, not one after the other.
-# (What the fused kernel uses inside and gives back at once is not counted; it does not grow with the length.)
 #
 # In a whole model attention is only part of the work, for matrices meet each token once, whatever the length.
 # Where does attention begin to matter?
@@ -408,9 +410,11 @@ assert min(shares["turning"]) > 0.8 and shares["learned"][0] > 0.95
 assert max(shares["learned"][1:]) < 0.6
 
 # %% [markdown]
-# A vector that was never trained is noise, and the model fails at once where they begin; past the last row there is not even noise, and the package refuses.
+# Vectors that were never trained are noise, and where they begin the model fails at once; past the last row there is not even noise, and the package refuses.
 # Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on.
 # But that is so only for distances that it has met, as the needle has shown already.
+# `base-llm` turns its queries and keys, too, and refused all the same: its table of angles was made for 512 positions.
+# More of them can be computed at any time, without training, and `extend_context` below does so; what the model makes of them is another matter.
 #
 # ### A cache, and how large it is
 #
@@ -518,7 +522,7 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # Facts from 20 tokens back still lie inside the window, and more of them are repeated than from afar, though fewer than with full attention: what tells that this fact is wanted now may itself lie farther back.
 # 60 is at the edge of what two layers of it can reach, and 150 is out of reach: what is left there is guessing.
 #
-# Linear attention looks at everything and yet does worst.
+# Linear attention looks at everything, and yet from some sixty tokens on its loss is the highest, and of the facts out of the window's reach it repeats as few as the window does, about.
 # It has no sharp look: without the exponential no weight towers above the others, and all facts lie on top of each other in one small table.
 # These are its oldest and plainest features, on a task that is nothing but recall; newer ones do better, with richer features, with states that forget on purpose, or with a few layers of full attention among them {cite:p}`arora2024,yang2024deltanet`.
 # Cheap is not the same as free: the table of fixed size cannot hold what the growing cache holds.
@@ -560,7 +564,7 @@ assert found[0, 2] > found[2, 2]
 # *NTK-aware* scaling (after the *neural tangent kernel*, a theory of what networks learn easily) spares the fast angles, which tell neighbours apart, by a larger base, and *YaRN* leaves the fast ones alone, slows down the slow ones, and blends between {cite:p}`peng2024`.
 # *Predict*: no weight is changed; which of them helps, and what does it cost on short texts?
 #
-# All slow down by three, from the 192 tokens of a longish tale to 576.
+# All three are made to stretch three times, from 192 tokens, a longish tale, to 576.
 
 # %%
 few = texts[:12]
@@ -586,9 +590,9 @@ for way, (first, middle) in stretched.items():
 # %% [markdown]
 # The table's digits depend on the processor; the relations that the cell above it asserts do not.
 # Turned more slowly, the same weights find at 400 tokens what they could not find before.
-# Interpolation finds nearly as much, but it blurs what stands next to what, and pays for that on plain tales; YaRN pays less.
-# NTK-aware scaling pays least, and helps least.
-# In practice a short training at the new length follows, which repairs most of what is left.
+# Interpolation finds much, too, but it blurs what stands next to what, and pays for that on plain tales; YaRN pays less.
+# NTK-aware scaling paid least in the run above, and found less than YaRN.
+# In practice a short training at the new length follows {cite:p}`chen2023,peng2024`.
 
 # %% [markdown]
 # ## Takeaways
