@@ -179,6 +179,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # $$
 #
 # The *signature* of a text is the $k$ minima, and the share of places where two signatures agree estimates $J$ with a standard error of $\sqrt{J(1-J)/k}$.
+# (The *standard error* says how far an estimate typically lies from the truth; four of them are almost never exceeded.)
 #
 # *Not all pairs.*
 # Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band; texts with equal bands are found by sorting or in a dictionary {cite:p}`leskovec2020`.
@@ -214,7 +215,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # %% [markdown]
 # ## In code
 #
-# A signature takes four lines.
+# A signature takes a few lines.
 # The hash functions are one good hash with $k$ different salts; as an order of the shingles any of them will do.
 # The package's version hashes in another way, and much faster, so the numbers in its signatures are others.
 # What has to agree is the estimate: both must come within four standard errors of the exact similarity.
@@ -372,9 +373,9 @@ for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
 assert len(proposed) * 100 < len(all_pairs)
 
 # %% [markdown]
-# The exact check makes the precision perfect, and the recall is what the S-curve promised.
+# The exact check makes the precision perfect, and the recall is high because the S-curve is: for 32 bands of 4 the formula gives 0.87 at a similarity of 0.5, and almost 1 from 0.7 on.
 # Fewer than one pair in a hundred had to be compared.
-# The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to it.
+# The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to the corpus itself.
 #
 # ### A corpus from this machine
 #
@@ -402,6 +403,7 @@ assert next(iter(filtered.reasons)) == "number of words"
 # %% [markdown]
 # ### A test set that leaked
 #
+# `corpus.split` puts each document into training, validation or test by a hash of its text, so that copies land on one side, and no document changes sides when the corpus grows.
 # The report above found hardly any copies, and yet this split is not clean.
 
 # %% tags=["nbval-ignore-output"]
@@ -415,7 +417,7 @@ for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
 assert overlaps
 
 # %% [markdown]
-# A section of the reference stands once as a topic of its own and once inside a longer chapter.
+# In the first pair, where this page was made, a section of the reference stands once as a topic of its own and once inside a longer chapter; with your Python it may be another.
 # The two are not *similar*, for most of the longer text is something else, so no threshold that is high enough to spare different texts finds them; yet what is tested is contained in what was learned.
 # That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
 #
@@ -540,10 +542,11 @@ SurpriseExplorer(
 
 # %% [markdown]
 # Which words are cold under the grammar and warm under the counts of three?
-# They depend on something said long before, and they are what a model with a longer memory has to gain.
+# Most of them depend on something said more than two words before, and a few are rare runs that the counted stories happen to lack.
+# The first kind is what a model with a longer memory has to gain.
 #
 # Now the whole source.
-# A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise {cite:p}`deletang2024`.
+# A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise, in nats, divided by $\ln 2$ {cite:p}`deletang2024`.
 # So all of them can be compared on the same 1,000 stories, though the counts have seen 2,000 others and the compressors start from nothing, in {term}`bits per byte`, with the floor: the entropy of the grammar, computed exactly, without a sample.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of bits per byte, longest first: gzip, counts of single words, xz, bz2, counts of pairs, counts of runs of three; the floor is a small fraction of all of them."}}
@@ -576,6 +579,8 @@ print(f"{exp(tales.entropy_per_word()):.2f} equally likely words")
 assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 
 # %% [markdown]
+# (Of $N$ equally likely words each has a surprise of $\ln N$, so $e^H$ is how many of them would be as uncertain.)
+#
 # The best of the others needs more than three times the floor.
 # Without the floor that would look like a good result, for it is far less than what gzip needs.
 # With human text nobody knows how much of a loss is the model's fault and how much is the text's own freedom; Shannon had to guess it with a human reader {cite:p}`shannon1951`.
@@ -584,7 +589,7 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 # ### Packed for training
 #
 # Training reads slices at random places, from a corpus that may be larger than memory.
-# So the documents become one flat file of token ids, written one document at a time from a generator, and mapped, not loaded, when it is read.
+# So the documents become one flat file of token ids (the numbers into which a {term}`tokenizer` cuts a text; the next chapter trains one), written one document at a time from a generator, and mapped, not loaded, when it is read.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -638,7 +643,7 @@ for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.ite
     print(f"{name}: {fault} is {value:.3g}; language {corpus.guess_language(text)}")
 
 # %% [markdown]
-# The poem has too few words, and list, code and table have words that are too short; each is stopped by the first rule that it breaks, and all of them go.
+# With the settings as they are, a text needs 50 words, of 3 letters at least on average: the poem has too few, and list, code and table have words that are too short; each is stopped by the first rule that it breaks, and all of them go.
 # A model trained on what is left has seen little of them.
 # The harm is not spread evenly: a widely used list of forbidden words was found to remove text by and about minorities more often than other text {cite:p}`dodge2021`.
 # The remedy is the report: look at what each rule removes, and decide with open eyes.

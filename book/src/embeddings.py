@@ -12,7 +12,7 @@
 # - judge a claim such as "king − man + woman = queen" with a full test set, a baseline and an interval,
 # - tell the one vector that a token has in the table from the many that it has in context, and say how positions come in.
 #
-# **You need** {doc}`tokenization`, and what a gradient is.
+# **You need** {doc}`tokenization`, what a gradient is, and for one cell what singular vectors are.
 #
 # **Runs in** about 40 seconds on two CPU cores.
 
@@ -150,7 +150,7 @@ print("dot products after the step:", scores[0].tolist())
 # The derivative of the loss by a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above; that of the score by one of its vectors is the other vector.
 #
 # Two details matter in practice.
-# Noise is drawn in proportion to the count of a word to the power $3/4$, which gives rare words a little more than their share.
+# Noise is drawn in proportion to the count of a word to the power $3/4$, which gives rare words more than their share, and the most frequent ones less (exercise 4 asks how much).
 # And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are thinned out, for they are everybody's company: each occurrence is kept with probability $\sqrt{\tau / f}$.
 #
 # **Similarity.**
@@ -285,7 +285,7 @@ assert frequent < 0.7 and min(same_class.values()) > 0.95
 
 # %% [markdown]
 # The measures differ where lengths do.
-# Distance finds shorter vectors and the dot product longer ones, and the dot product leaves a good part of the words in nobody's neighbourhood, because a few long ones are in everybody's.
+# Distance finds shorter vectors and the dot product longer ones, and the dot product leaves a good part of the words in nobody's neighbourhood: longer ones take their places.
 # Among the words that have a class the choice hardly matters: over nineteen times out of twenty the nearest of them is of the same class.
 #
 # Cosine is the custom, and a sensible one here.
@@ -354,8 +354,8 @@ EmbeddingExplorer(
 )
 
 # %% [markdown]
-# *Question:* among these words, find one whose three lists have hardly a word in common, and compare its length, `vectors["fox"].norm()` for `fox`, with the mean.
-# Most such words are short: what then decides a distance to them, and what a dot product?
+# *Question:* among these words, find one whose three lists have hardly a word in common, and compare its length, `vectors["fox"].norm()` for `fox`, with the mean, `length.mean()`.
+# If it is short: what then decides a distance to it, and what a dot product?
 #
 # ### Is *king − man + woman = queen*?
 #
@@ -396,7 +396,7 @@ for name, score in answered.items():
 # *Kind* says how often the answer is at least of the right kind: some animal's cry, if not this animal's.
 # The last column is for later.
 #
-# About the interval: there are thousands of questions about cries, but only some dozens of animals, and all questions about one animal are right or wrong together.
+# About the interval: there are thousands of questions about cries, but only some dozens of animals, and questions about one animal tend to be right or wrong together.
 # An interval that takes the questions for independent, such as that of {cite:t}`wilson1927`, is too narrow.
 # The bootstrap of {cite:t}`efron1979`, over animals, is not: it draws as many animals from the animals, with replacement, again and again, and looks at how much the mean moves.
 
@@ -430,7 +430,8 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 # %% [markdown]
 # Three relations work, far above the baseline and chance.
 # One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
-# The rest is near chance: the answer to "*apple* is to *apples* as *pear* is to what?" is some plural, but hardly ever `pears`.
+# The other four are right in hardly more than one question of ten, and near chance.
+# Asked for plurals, the arithmetic nearly always gives some plural, and hardly ever the right one.
 #
 # What sets the three apart?
 # The next cell counts, from the text alone, how many times as often as by chance the two words of a pair stand within five places of each other.
@@ -455,8 +456,8 @@ for name, pairs in relations().items():
 assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %% [markdown]
-# The arithmetic works where the two words of a pair stand side by side, and not where they merely correspond.
-# In the tales `apple` and `apples` hardly meet, and nothing ties one to the other rather than to `pears`.
+# The arithmetic works where the two words of a pair stand side by side far more often than by chance, and not where they merely correspond.
+# In the tales `apple` and `apples` meet only a few times as often as by chance, and little ties one to the other rather than to `pears`.
 # In a large corpus of real text both stand beside *tree* and *pie*, and such pairs do better {cite:p}`mikolov2013c`.
 #
 # Now to the custom that $a$, $b$ and $c$ are no answers.
@@ -566,7 +567,8 @@ assert max(by_mean["name: she or he", name] for name in list(tables)[:2]) < 0.8
 #
 # The next cell takes thirty tales with each of the two, cuts each right after `spring`, and reads the vector at that last word, as it leaves the table and after each layer.
 #
-# It prints how far each layer has turned the vectors from the row, and how alike what the layer adds to two of the sixty is; the figure shows how alike the vectors are.
+# (A *layer* adds something to the vector; the next chapter says what.)
+# The cell prints how far the vectors have turned from the row after each layer, and how alike that layer's additions are for the sixty tales; the figure shows how alike the vectors are.
 #
 # *Predict:* how alike are two springs of the same sense, and of different senses, before the first layer, and after the last?
 
@@ -616,11 +618,11 @@ assert min(purity) > 0.9
 
 # %% [markdown]
 # In the table all sixty are the same vector.
-# The first two layers turn it far from that row, but for all sixty by nearly the same addition, which depends on the word and hardly on its sense: the cosine of two such additions is close to 1.
+# The first two layers turn it far from that row, but for all sixty by nearly the same addition, which hardly depends on the sense: the cosine of two such additions is close to 1.
 # Yet the little that differs tells the senses apart: after the first layer already, the nearest of the other 59 has the same sense in over nine cases of ten.
 # (One layer is enough, for *magic* stands right before the word.)
 # Two different words of a tale have little in common at any layer.
-# The last layer, which has to say what comes next, turns the vectors most, and those of different senses farther apart than those of one.
+# The last layer, which has to say what comes next, is the one that turns those of different senses farther apart than those of one.
 #
 # This is the difference between a *static* vector, a row of a table, and a *contextual* one.
 # When people speak of the embedding of a sentence or a document, they mean contextual vectors, usually averaged over its words or taken at one of them.
@@ -639,6 +641,8 @@ assert min(purity) > 0.9
 # - *ALiBi*, attention with linear biases: a penalty for distance is subtracted from the score {cite:p}`press2022`.
 #
 # The next cell takes one pair of tokens, a query and a key three places before it, moves the pair to the right along the text, and prints the score of the two each time.
+# To be short, it adds the first two to query and key themselves, as if these were the tokens' rows.
+# (ALiBi has several penalties, one for each *head* of the next chapter; this is the steepest.)
 #
 # *Predict:* for which ways does the score stay the same?
 
@@ -720,7 +724,7 @@ assert "puffin" not in vectors
 # - Words that keep the same company get similar vectors: skip-gram learns them by telling company from noise, with a gradient of one line.
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
 # - The arithmetic of analogies mostly finds a word of the right kind, and the right word only where the two words of a pair stand together in the text; baselines and intervals belong to every such score.
-# - The table of a language model holds what its task needs, if not always where a look at neighbours finds it; its layers turn a token's one static vector into a contextual one; positions are put in besides, by RoPE and ALiBi so that scores depend on distances alone.
+# - The table of a language model holds what its task needs, if not always where a look at neighbours finds it; its layers turn a token's one static vector into a contextual one; positions are put in besides, by RoPE and ALiBi so that a score depends on the two tokens and their distance, not on where the pair stands.
 #
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.

@@ -101,7 +101,7 @@ for i in range(1, len(words)):
 
 # %% [markdown]
 # Nine words, eight examples; and a transformer answers all eight in a single pass, since no place can see what comes behind it.
-# Note the two that begin with *the*: the first *the* is followed by *quick*, the second by *lazy*.
+# Note the two questions that end with *the*: the answer to one is *quick*, to the other *lazy*.
 # A model that sees one word back must split its bet there; one that sees the whole row need not.
 
 # %% [markdown]
@@ -112,11 +112,12 @@ for i in range(1, len(words)):
 # $$-\ln p_\theta(x_1, \dots, x_T) = -\sum_{t=1}^{T} \ln p_\theta(x_t \mid x_1, \dots, x_{t-1}).$$
 #
 # The loss is that price per token, averaged over the text, and training moves the weights $\theta$ against its gradient.
-# Split it into two parts:
+# Averaged over all that the source can write, it has two parts:
 #
 # $$\mathcal{L}(\theta) = H + D_\text{KL}(\text{source} \,\|\, p_\theta) \;\ge\; H.$$
 #
-# $H$ is the {term}`entropy` of the source, what is truly open in each place; the rest is what the model has not learned, and it is never negative.
+# $H$ is the {term}`entropy` of the source, what is truly open in each place; $D_\text{KL}$, the Kullback–Leibler divergence, is what the model has not learned, and it is never negative.
+# (On the very texts that it was trained on, a model can pay less than $H$; the section *Learning by heart* lets one do so.)
 # On ordinary text the two cannot be told apart, because nobody knows $H$.
 # The tales come from a grammar whose $H$ is computed exactly ({doc}`corpus`), so here they can.
 #
@@ -254,6 +255,7 @@ print(", ".join(f"{name} {x:.2f}" for name, x in levels.items()), "nats/token")
 # *Recalls* repeat a fact of the story, the hero's name for one, or the colour of the coat: whoever remembers the story can say them.
 # *Others* are all the rest.
 # At eight moments of the training we note what the model pays for a word of each heap, and let it write.
+# (A word, with the space before it and the marks behind it, is one token or several, so untrained the model pays more than $\ln V$ for one.)
 
 # %%
 stories = list(tales.generate(20, seed=2))
@@ -295,8 +297,8 @@ plotting.plot_history(ax, history, per_step, levels)
 _ = ax.set(ylim=(0, log_vocab * 1.08))
 
 # %% [markdown]
-# The curve falls steeply at first, and ends almost flat, far above the floor.
-# The falling learning rate has its share in that, but whoever does not know the floor would call this converged.
+# The curve falls steeply at first, then ever more slowly, and ends far above the floor.
+# On this scale its end looks flat, and whoever does not know the floor might call that converged; but in the last quarter of the table below the prices still fall, though the learning rate is running out.
 #
 # What is still missing?
 # The table says it by heap: the price of a word in nats at each moment, and in the last lines what the grammar itself pays, which nobody can beat.
@@ -332,7 +334,7 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 # What if it can do neither yet?
 # Learning to find does not pay, for what is found is handed on as noise; learning to hand on does not pay, for what arrives is a mean over everything.
 # Each half waits for the other, and the loss stays where a guess among all colours puts it: on a {term}`plateau`.
-# In large models, too, it takes heads of two layers that need each other, and they come late and then fast {cite:p}`olsson2022`.
+# In large models, too, there are heads of two layers that need each other, and they appear within a short stretch of the training {cite:p}`olsson2022`.
 #
 # A toy shows the plateau in seconds.
 # Each text is thirty-one words and one colour, anywhere; then a mark asks for the colour.
@@ -356,11 +358,12 @@ assert (tests[torch.arange(100), places] == tests[:, -1]).all()
 print(f"chance: {torch.tensor(64.0).log():.2f} nats for the answer")
 
 # %% [markdown]
-# One block learns this from two starts.
+# One block is enough here, for a colour is found by what it is, and not by what stands before it.
+# It learns from two starts.
 # The usual one draws all weights at random.
 # The other is `start_copying` of the module `initialisation`, with which the model above began: query and key almost zero, so that every place is found alike, and value and output each other's mirror, $W_O = W_V^\top$, so that whatever is found is handed on *as it is*.
 # The mean of all words is a poor answer, but the right colour is in it, so finding it pays from the first step on.
-# A second thing helps: with embeddings as large as what the blocks add to them, and learning four times as fast as the rest, one colour can be told from the next; small ones drown in the {term}`residual stream`, and drift together.
+# It comes with a second thing: embeddings as large as what the blocks add to them, which learn four times as fast as the rest, so that one colour can be told from the next; small ones drown in the {term}`residual stream`, and drift together.
 #
 # Two numbers are to be followed: the price of the answer, and how much of its attention the better of the two heads gives to the place where the colour stands.
 
@@ -416,9 +419,10 @@ _ = left.legend()
 
 # %% [markdown]
 # At first the price rises for both, since nearly all words of these texts are no colours.
-# Then a head of the copying start finds the place, within a few hundred texts, and the price falls with that.
+# Then a head of the copying start finds the place, and the price falls with that.
 # The usual start soon teaches *that* a colour is asked for, and no more: the price stays on the plateau of $\ln 64$, the dotted line, and the attention is nowhere, for thousands of texts.
 # Only then does its attention begin to turn to the colour, and the price follows; nothing in the curve of the loss had told that, or when.
+# (The two starts differ in the blocks and in the embeddings; how much is due to each, this figure does not say.)
 #
 # On the tales the start is no such wonder in a minute: spelling and grammar have to be learned first, and in the table above the recalls are far from free, though the model began as a copier.
 # It tells in the long run, which is too long for this page: an earlier `base-llm`, as large and begun at random, read more text than the present one and was left on the plateau for most of it.
@@ -428,7 +432,7 @@ _ = left.legend()
 # %% [markdown]
 # ### The learning rate, and warming up
 #
-# This and the trainings further down begin at random, as models usually do.
+# This training, and the others that this page still makes itself, begin at random, as models usually do.
 # *Predict*: of these short trainings, which ends lowest, and where does warming up matter?
 
 # %% tags=["nbval-ignore-output"]
@@ -454,9 +458,9 @@ for rate in (0.002, 0.004, 0.25):
     print(f"{rate:9} {ends[rate, 1]:12.2f} {ends[rate, 30]:12.2f}")
 
 # %% [markdown]
-# Half the best rate is a little slow for so few steps; at a rate sixty times too high the model has learned little more than which tokens are frequent, which the unigram model above knows too.
-# It does not explode, because clipping bounds the gradient, and AdamW divides each step by the size of the gradients; it stalls.
-# And warming up makes no difference here that another seed would not make.
+# The middle one ends lowest: half of it is a little slow for so few steps, and at sixty times as much the model has learned little more than which tokens are frequent, which the unigram model above knows too.
+# It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
+# And warming up changes little in these runs, of one seed each.
 # That is an honest result of a small model, not a law: it is in deep models trained with large batches, near the highest rate that they bear, that the first steps do damage and warming up earns its place.
 
 # %% [markdown]
@@ -470,6 +474,7 @@ for rate in (0.002, 0.004, 0.25):
 # $E$ is what remains when the model and the text have grown without end; if the law is true, $E = H$.
 # Elsewhere that is a matter of faith, and here it can be tested.
 # The study is stored in the package: twenty-two trainings of four widths, from 208 thousand to 3.3 million tokens, each with a schedule of its own, and all with the start of `base-llm`.
+# They have two layers and read one story at a time, of 208 tokens at most; `base-llm` has three, and reads four whole stories at a time, so it is not quite of this series.
 # `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes.
 #
 # Mind the unit: the study counts in the tokens of `base-llm`'s vocabulary, which is larger than that of this page's model.
@@ -488,7 +493,7 @@ repeats = sorted(losses[122_784, 416_000, seed] for seed in seeds)
 print(f"one of them with three seeds: {', '.join(f'{x:.2f}' for x in repeats)}")
 
 # %% [markdown]
-# More of either lowers the loss, each time by less, and the smallest model gains little from more text.
+# More of either lowers the loss, each time by less, and the smallest model stays far above the others, however much it reads.
 # Now the fit.
 # For given exponents the law is linear in $E$, $A$ and $B$, so least squares finds those three at once, and we try all pairs of exponents on a grid.
 # The package's `fit` goes on from the best of such a grid, and must end at the same place.
@@ -562,15 +567,16 @@ _ = right.set(xlabel="assumed E (nats/token)", ylabel="misfit", ylim=(0, None))
 # The four upper ones were fitted; the lowest is the law's word on `base-llm`, and the triangle that points down, almost on the floor, is what became of it.
 # It is well above what the law foretold.
 # Fitted to all trainings, the law says that endless growth would bring the loss far below the floor, with an interval that leaves the true floor out.
-# The more of the short trainings are left out, the nearer the law comes, to $E$ and to `base-llm`; and the less sure it is, until its interval has everything in it from nothing to beyond the floor.
+# The more of the short trainings are left out, the nearer the law comes to `base-llm`; and the less sure it is of $E$, until its interval has everything in it from nothing to beyond the floor.
 #
-# Nothing is wrong with the arithmetic; the form of the law is.
+# Nothing is wrong with the arithmetic; the form of the law is, as the interval without the true floor says.
+# (A part of the miss at `base-llm` may be due to its other recipe.)
 # It misses the trainings by no more than another seed moves them, but it misses them in a pattern, the points of the larger models against their curves on the left: below them in the middle, while grammar and spelling are learned, and above them at the end, where, as the heaps above suggest, recalls are what is left.
 # A power law that is fitted while one thing is learned does not know of the next.
 #
 # Within the range that was measured the law is of use, say to choose between two sizes.
 # Beyond, it is a guess, and its interval is not the size of the doubt.
-# Only because the floor is known here could we tell.
+# That it misses a longer training, anyone can see who pays for one; that its $E$ is wrong, only those who know the floor.
 
 # %% [markdown]
 # ### Learning by heart
@@ -602,7 +608,7 @@ for n, (known, new) in by_heart.items():
 # %% [markdown]
 # With twenty stories, each read sixteen times, the model prices them below the floor: after a few words it knows which one it is in, and recites it to the last letter, as the cell asserts.
 # For new stories it pays far more than the other two, for it is sure of the wrong words.
-# With two thousand stories it reads none of them more than once, and old and new cost nearly the same.
+# Of two thousand stories it reads 320, and none of them twice: most of the twenty in the table are as new to it as the others, and cost nearly the same.
 # A loss clearly below the floor is always a sign of memory, or of a leak; without a floor the comparison with held-out text has to tell.
 
 # %% [markdown]
@@ -637,7 +643,8 @@ print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} toke
 
 # %% [markdown]
 # After this short a training, the model comes last.
-# Look at what each is given: xz has the whole training text at hand, letter by letter, and documentation repeats itself, so it copies; alone, without that text, it is hardly better than the others.
+# Look at what each is given: xz has the whole training text at hand, letter by letter, and documentation repeats itself, so it copies; alone, without that text, it does not stand out.
+# (gzip looks back no farther than 32 KiB, and bz2 sorts blocks of 900 kB, so the text before helps these two little.)
 # Our model has seen less than half of the text, once, and kept what fits into its weights.
 # Large models turn this around: one of 70 billion parameters compressed text, pictures and speech better than the programs made for them {cite:p}`deletang2024`, if one does not count its own size.
 
@@ -724,9 +731,9 @@ SamplingExplorer(
 # ## Takeaways
 #
 # Pretraining is one question, what comes next, asked at every place of a text; the loss is the mean of $-\ln p$ of what came.
-# It starts at $\ln V$ and cannot fall below the entropy of the source; frequencies are learned first, then pairs, then sentences, and last what has to be looked up far back in the text.
-# What has to be looked up has no gradient at first, for finding is useless without handing on, and the reverse; a start in which one half is in place spares a small model the plateau, and large ones leave it by the amount of text.
-# A flat curve is not the floor: the model of this page stopped well above it, and `base-llm` went on to a few percent.
+# It starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source; frequencies are learned first, then pairs, then sentences, and last what has to be looked up far back in the text.
+# What has to be looked up has no gradient at first, for finding is useless without handing on, and the reverse; a copying start, with large embeddings that learn fast, spared the toy the plateau, and large models leave it by the amount of text.
+# A curve that looks flat may be far from the floor: the model of this page stopped well above it, and `base-llm` went on to a few percent.
 # A scaling law describes the range it was measured in; followed beyond it, ours foretold a loss below the floor, and its interval did not warn of that.
 # On little text the same loop learns the text by heart, and only held-out text shows it.
 #

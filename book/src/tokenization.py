@@ -514,13 +514,13 @@ assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
 #
 # ### How large should the vocabulary be?
 #
-# Every merge makes texts shorter.
+# A merge shortens the texts in which its pair occurs, and makes none longer.
 # It also costs parameters: a model begins with a table, the {term}`embedding`, that holds one vector for each id, so every merge adds a row to it.
 # The next cell trains tokenizers of several sizes on the tales, and asks two things of each.
 # How many tokens has a new story?
 # And which share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
 #
-# *Predict:* do the last thousand merges shorten a story as much as the first hundred?
+# *Predict:* which shorten a story more, the first 255 merges, from 257 ids to 512, or the two thousand from 1,024 to 3,072?
 
 # %%
 sizes = [257, 384, 512, 768, 1024, 1536, 2048, 3072]
@@ -553,7 +553,7 @@ assert per_story[4] < 2 * per_story[-1]
 assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 
 # %% [markdown]
-# The first 255 merges more than halve a story, from 257 ids to 512; the two thousand from 1,024 to 3,072 do not halve it again.
+# The first 255 merges more than halve a story; the two thousand from 1,024 to 3,072 do not halve it again.
 # The price rises all the while: there are more rows to learn, and each is seen less often.
 # The small model takes the size marked in the list: most of the gain is had by then, and the embedding is still under half of the parameters.
 # Large models have far more text and far larger layers, so that a large table is a small share, and their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.

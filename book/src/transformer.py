@@ -8,7 +8,7 @@
 #
 # - compute attention by hand, and write it in a few lines,
 # - say what each part is for: heads, positions, norms, feed-forward network, residual stream, cache,
-# - assemble a model of Llama's shape or GPT-2's from these parts, and count its parameters and its arithmetic,
+# - assemble from these parts a model of the shape of GPT-2, or of Llama, the family of Meta's that many others are modelled on, and count its parameters and its arithmetic,
 # - explain why completing `A B … A` takes two layers of attention,
 # - find out what the heads of a trained model look at, and test it.
 #
@@ -239,7 +239,7 @@ for row in weights:
 # %% [markdown]
 # Row $t$ holds the shares with which position $t$ looks at each position: zeros after itself, and a sum of one.
 # The package and torch give the same.
-# Torch's function never writes this table down as a whole, which is why it can read long texts.
+# Torch's function has ways to do so without ever writing this table down as a whole, which long texts need.
 #
 # ### Several heads, and fewer keys
 #
@@ -308,7 +308,7 @@ for distance in range(6):
 # ### What happens to each position by itself
 #
 # That is a norm, and the {term}`feed-forward network`.
-# The norm keeps the direction of a vector and forgets its length: a thousand times the vector gives the same.
+# The norm forgets the length of a vector: a thousand times the vector gives the same.
 
 
 # %%
@@ -374,7 +374,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 # GPT-2 is older and differs in its parts, not in its plan.
 # It has LayerNorm for RMSNorm and, in place of RoPE, a learned vector for each position, added at the start.
 # Its network has two matrices with a {term}`GELU` between them, and everything has biases.
-# One word of the config makes the package's model a GPT-2.
+# Two entries of the config, the family and the width of the network, make the package's model a GPT-2.
 # Torch has a layer of this shape, so it can be asked for a second opinion: with the same weights, both must give the same.
 
 # %%
@@ -612,12 +612,13 @@ _ = ax.set(xlabel="steps", ylabel="loss (nats per known letter)", ylim=(0, 2.3))
 # - **Without the feed-forward network** it succeeds all the same.
 #   Bringing back is the business of attention; in language models the network seems to hold much of what was learned about words and facts {cite:p}`geva2021`.
 # - **Without the residual stream** six layers never leave chance.
-#   Each layer passes on nothing but its own mixture, and in a mixture of mixtures of mixtures all positions look alike {cite:p}`dong2021`.
-#   (Try two layers without it, and other seeds: there it is a matter of luck.)
+#   Each layer passes on only what it has made of a mixture, and in mixtures of mixtures positions come to look alike {cite:p}`dong2021`, which may be the reason here.
+#   (Try six layers with the stream, and two without it, with other seeds.)
 #
 # How do two layers do it?
 # Their weights tell.
 # The next cell measures how much each head looks at the letter before, and how much at the letters that stand behind earlier copies of the present one.
+# The first share is a mean over all places, the second over those whose letter stood before; and a letter can count for both: in `A B A`, the `B` stands before the last `A`, and behind a copy of it.
 # (The last digits of a training differ between processors, so what it prints may differ from yours; its assertions may not.)
 
 # %% tags=["nbval-ignore-output"]
@@ -719,9 +720,9 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # Some serve two kinds: one head is among the best for colours and for garments.
 # For the token before there is no such specialist: its best head gives it less than a third.
 #
-# These are no induction heads.
-# The hero's name returns behind all sorts of words, so the word before it gives no hint.
-# They search by kind, *the name, please*, or *the colour*, where an induction head would search by the word before.
+# The heads for names are no induction heads: the hero's name returns behind all sorts of words, so the word before it gives no hint.
+# They seem to search by kind, *the name, please*, where an induction head would search by the word before.
+# (A garment mostly returns behind its colour, so for the heads that find garments this table cannot tell.)
 #
 # ### What was put there, and what was learned
 #
