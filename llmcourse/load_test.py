@@ -52,7 +52,7 @@ def percentile(values: Sequence[float], p: float | int) -> float:
             f"a percentile needs values and a share in (0, 100], got {len(values)} "
             f"and {p}"
         )
-    return sorted(values)[math.ceil(p / 100 * len(values)) - 1]
+    return sorted(values)[math.ceil(p * len(values) / 100) - 1]
 
 
 async def load_test(

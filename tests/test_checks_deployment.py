@@ -17,7 +17,7 @@ def batch_steps(lengths, slots):
 
 
 def percentile(values, p):
-    return sorted(values)[math.ceil(p / 100 * len(values)) - 1]
+    return sorted(values)[math.ceil(p * len(values) / 100) - 1]
 
 
 def sequences_that_fit(room, layers, heads, width, positions, size):
@@ -67,6 +67,11 @@ def keys_alone(room, layers, heads, width, positions, size):
         (checks.batch_steps, lambda lengths, _: sum(lengths), "one request after the"),
         (checks.percentile, lambda v, p: v[int(p / 100 * len(v))], "sort them|p50"),
         (checks.percentile, lambda v, p: sorted(v)[len(v) * p // 101 + 1], "p50"),
+        (
+            checks.percentile,
+            lambda v, p: sorted(v)[math.ceil(p / 100 * len(v)) - 1],
+            "p7 of 1 … 100",
+        ),
         (checks.sequences_that_fit, keys_alone, "keys and values"),
         (checks.quantize_rows, one_scale, "a scale of its own"),
         (checks.quantize_rows, rounded_down, "round, and not downwards"),

@@ -16,6 +16,12 @@ def test_worked_example_of_percentiles():
     assert [percentile(values, p) for p in (10, 50, 95, 99, 100)] == [1, 5, 10, 10, 10]
 
 
+@pytest.mark.parametrize("p", range(1, 101))
+def test_of_a_hundred_values_each_is_its_own_percentile(p):
+    """As 7 / 100 * 100 is more than 7 in floating point, order counts."""
+    assert percentile([float(n) for n in range(100, 0, -1)], p) == p
+
+
 def test_throughput_is_tokens_by_time():
     load = Load(n_callers=2, seconds=(1.0, 3.0), n_tokens=60, wall_seconds=4.0)
     assert (load.tokens_per_second, load.percentile(50)) == (15, 1)

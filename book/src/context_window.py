@@ -20,6 +20,7 @@
 # ## Setup
 
 # %%
+import copy
 import math
 import random
 import textwrap
@@ -466,7 +467,7 @@ assert kv_bytes_per_token(3, 8, 32, 4) == cache.n_bytes / cache.capacity
 # The next cell gives a copy of the model a window of 32, lets it read 300 tokens one by one with a cache that forgets, and compares with reading them at once.
 
 # %%
-windowed = extend_context(base, 1024)  # a copy; its angles are as before
+windowed = copy.deepcopy(base)
 set_attention(windowed, "window", window=32)
 small = new_window_cache(windowed, window=32)
 n_bytes_before = small.n_bytes
@@ -580,7 +581,8 @@ on_tales = {way: text_loss(model, tokenizer, few).loss for way, model in ways.it
 assert stretched["none"][0] < 0.4 and stretched["yarn"][0] > 0.7
 assert stretched["yarn"][0] >= stretched["none"][0] + 0.4
 assert all(on_tales[way] > on_tales["none"] for way in ("linear", "yarn"))
-assert on_tales["yarn"] < on_tales["linear"]
+assert on_tales["none"] < on_tales["ntk"] < on_tales["yarn"] < on_tales["linear"]
+assert stretched["ntk"][0] < stretched["yarn"][0]
 
 # %% tags=["nbval-ignore-output"]
 print("400 tokens, found:   beginning  middle      loss on tales")

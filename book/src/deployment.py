@@ -305,11 +305,11 @@ ax.legend()
 _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)")
 
 # %% [markdown]
-# Sixteen get several times as much as one, and each of them waits longer for a token, but far less than sixteen times as long: the weights are fetched anyway.
+# Sixteen get several times as much as one, and each of them waits longer for a token, but far less than sixteen times as long: what a step costs anyway is shared.
+# In a large model that is above all the fetching of the weights; in one as small as ours much of it is the program that calls one small operation after the other.
 # The service below does not quite get that.
 # In its steps there is a row for every slot, taken or not, rounded up to a multiple of sixteen, so that one request alone pays the arithmetic of sixteen; that is the price of the last section.
-# And in a model as small as ours much of a step is neither arithmetic nor fetching, but the program that calls one small operation after the other, which also costs the same for one and for sixteen.
-# It does not go on for ever: once the arithmetic of a step takes longer than all else, every further request costs as much as the first.
+# The gain does not go on for ever: once the arithmetic of a step takes longer than all else, every further request costs as much as the first.
 #
 # ## Smaller weights
 #
@@ -519,11 +519,13 @@ stream = client.completions.create(
     model=NAME, prompt="Once", max_tokens=400, stream=True
 )
 next(iter(stream))
-stream.close()
 batcher = app.state.service.engine.batcher
+[request] = batcher.running.values()
+stream.close()
 while not batcher.idle:
     await asyncio.sleep(0.01)
-print("requests in a slot:", len(batcher.running))
+print("the request was", request.finish)
+assert request.finish == "cancelled" and len(request.written) < 400
 stack.close()
 
 # %% [markdown]
@@ -533,7 +535,7 @@ stack.close()
 # So requests are written side by side, and the place of one that is finished goes to the next at once.
 # An answer must not depend on who else is there: a generator for each request, and sums whose order does not depend on the batch.
 # Eight bits cost nothing that can be seen, four bits little; whether they are faster depends on the kernel.
-# A service bounds everything: the queue, the body, the time, the tokens; it is judged by its throughput *and* by the tail of its waiting times.
+# A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and the time for it; it is judged by its throughput *and* by the tail of its waiting times.
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
 # Our slots reserve the whole window for each request; vLLM gives out the cache in pages, like an operating system its memory, and so has room for several times as many requests {cite:p}`kwon2023`.
@@ -590,7 +592,7 @@ print(f"{batch_steps(lengths, 8):,} steps for the forty stories of the beginning
 
 # %% tags=["hide-cell", "solution"]
 def percentile(values, p):
-    return sorted(values)[math.ceil(p / 100 * len(values)) - 1]
+    return sorted(values)[math.ceil(p * len(values) / 100) - 1]
 
 
 checks.percentile(percentile)

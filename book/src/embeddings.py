@@ -756,7 +756,7 @@ checks.name_neighbours(answer)
 # - (b) Say in words what a high score means.
 # - (c) Do the trained vectors agree?
 #   Compare their scores with your formula for all pairs that occur at least 20 times.
-#   (`beside` has the counts of pairs, and thinning multiplies them by `skipgram.keep_probability` of both words; `trained.contexts.vectors` are the $u$, and `skipgram.SkipGramConfig` has the threshold and $K$.)
+#   (`beside` has the counts of pairs, and thinning multiplies them by `skipgram.keep_probability` of both words; `trained.contexts.vectors` are the $u$, `skipgram.noise_distribution` gives the $q$, and `skipgram.SkipGramConfig` has the threshold and $K$.)
 
 # %% tags=["hide-cell", "solution"]
 # (a) The loss has the terms -N_co ln σ(s) - K N_c q_o ln σ(-s). Its derivative by s,

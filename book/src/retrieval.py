@@ -62,7 +62,7 @@ _ = torch.set_num_threads(1)
 # %% [markdown]
 # ## The problem
 #
-# Here is a book of forty {term}`tales`, one after the other, and `instruct-llm`, a model of this book that was tuned, as in the chapter {doc}`instruction_tuning` but longer, to answer questions about one tale.
+# Here is a book of forty {term}`tales`, one after the other, and `instruct-llm`, a model of this course that was tuned, as in the chapter {doc}`instruction_tuning` but longer, to answer questions about one tale.
 # Every tale has a hero of its own name, so a question that names the hero is about one page of the book.
 
 # %%
@@ -86,6 +86,7 @@ except ValueError as error:
 # %% [markdown]
 # From the grammar we know what can be asked about each tale, and every right answer.
 # The next cell draws sixty questions, and asks one of them three times: with the beginning of the book before it, cut off where the window is full; with no text at all; and with the right tale.
+# What the model writes differs in a few answers from processor to processor, and so do the counts below; what the cells assert holds all the same.
 
 # %% tags=["nbval-ignore-output"]
 ROOM = 40  # tokens for the answer, and for the marks of the conversation
@@ -257,7 +258,7 @@ for name, text in {"tale 0": reduced.summaries[0][0], **ends}.items():
 # %% [markdown]
 # One tale in one sentence, that is something the model has learned, and the line of tale 0 shows how well.
 # A summary of summaries is something else: nobody has shown it one, and what comes of it is a sentence or the beginning of a tale, about somebody.
-# With the grammar's facts we can count what is left after each round: the heroes, and of the sixty questions those whose answer stands in the summary that its tale went into.
+# With the grammar's facts we can count what is left after each round: the heroes, and of the sixty questions those whose hero and answer stand in one of its texts.
 
 # %% tags=["nbval-ignore-output"]
 heroes = [tale.story.facts["hero"] for tale in book.tales]
@@ -265,15 +266,18 @@ rounds = {"the book": [book.text]} | {
     f"round {number}": list(texts) for number, texts in enumerate(reduced.summaries, 1)
 }
 for name, texts in {**rounds, "refine": refined[-1:]}.items():
-    joined = " ".join(texts)
-    named = sum(hero in words(joined) for hero in map(str.lower, heroes))
-    left = sum(q.stands_in(joined) for q in asked if heroes[q.tale] in joined)
+    named = sum(any(hero in text for text in texts) for hero in heroes)
+    left = sum(
+        any(heroes[q.tale] in text and q.stands_in(text) for text in texts)
+        for q in asked
+    )
     print(f"{name:9} {len(texts):2} texts, {named:2} heroes, {left:2} answers left")
+    assert name != "round 1" or left < len(asked) / 2
 assert named <= 10
 
 # %% [markdown]
 # In the first round most answers are gone already: a sentence has room for what happens, and not for a coat or a hobby.
-# In the last one nearly all heroes are gone, too.
+# In the second, of summaries of summaries, nearly all heroes are gone, too.
 # A summary is made before the question is known, and what nobody asks for is the first to go.
 #
 # Now the answers.
@@ -303,13 +307,15 @@ right = {
 for name, n in right.items():
     low, high = wilson_interval(n, len(asked))
     print(f"{name:15} {n:2} of {len(asked)}   ({low:3.0%} to {high:3.0%})")
+hits = sum(by_page.ranking(q.text, 1) == [q.tale] for q in asked)
+print(f"BM25 finds the right tale for {hits}")
 others = max(right["truncate"], right["map-reduce"], right["refine"])
 assert right["retrieve"] > 2 * others
 assert abs(right["retrieve"] - right["the right tale"]) <= 3
 
 # %% [markdown]
-# Retrieval is about as good as having the right tale, for BM25 nearly always finds it: the hero's name is a rare word.
-# What is missing to sixty is then not the fault of the search, but of the model that reads.
+# Retrieval is about as good as having the right tale, for BM25 nearly always finds it, as the last line says: the hero's name is a rare word.
+# What is missing to sixty is then mostly not the fault of the search, but of the model that reads.
 # The other three fail, and for different reasons: truncating never sees most of the book, and summarising has thrown away what is asked for.
 # Neither is to be blamed on this small model alone.
 # A large one would write far better summaries, but any text of fixed length about a book that grows must leave out more and more of it.
@@ -445,11 +451,11 @@ assert firsts["trained"] > 1.4 * firsts["words"]
 assert firsts["words"] < firsts["both"] < firsts["trained"]
 
 # %% [markdown]
-# From worse than words to far better, with one short training and without a word of grammar: the tables have learned which words of a question go with which words of a passage.
+# From worse than words to far better, with one short training and without being told a rule: the tables have learned which words of a question go with which words of a passage.
 # *Words and vectors* together fuses the two rankings, by the sum of $1/(60 + \text{rank})$ {cite:p}`cormack2009`.
 # The last line is what that gives here: far more than words alone, and at the first place less than the trained vectors by themselves; where each finds what the other misses, fusion is better than both.
 # And beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those that were trained on.
-# On another kind of text this encoder is worth nothing, and BM25 is what it always was.
+# What this encoder is worth on another kind of text, the last experiment asks; BM25 is what it always was.
 #
 # ### When retrieval hurts
 #
@@ -546,10 +552,9 @@ english = BPETokenizer.from_gpt2()
 cut = partial(recursive_chunks, tokenizer=english, size=256)
 manual = passages(documents, cut)
 print(f"{len(documents)} chapters, {len(manual)} chunks")
-of_tales = DualEncoder(model, tokenizer, [passage.text for passage in manual])
 found = {}
 for method in ("bm25", "dense"):
-    searched = Retriever(manual, method, of_tales)
+    searched = Retriever(manual, method, encoder)
     for k in (1, 3, 10):
         named = [{p.name for p in searched.search(q, k)} for q in QUESTIONS]
         found[method, k] = sum(
@@ -572,7 +577,7 @@ assert found["bm25", 10] > found["dense", 10]
 # ## Takeaways
 #
 # A document that is longer than the window has to be cut, and cutting need lose nothing; what loses is leaving chunks out, or replacing them by summaries that were written before the question was known.
-# Retrieval reads the few passages that fit the question, so its cost does not grow with the book; its recall is a ceiling on the answers.
+# Retrieval reads the few passages that fit the question, so what the model reads does not grow with the book, and the search that does is cheap; its recall is a ceiling on the answers.
 # BM25 needs no training and finds rare words; vectors find what is said in other words, but only after a training on questions and passages like yours.
 # Chunk size, overlap and the number of passages are measured on known questions, at an equal number of tokens read.
 # A passage too many can cost the answer, and without the right one the model answers just the same, so show the sources.
@@ -701,8 +706,14 @@ expert = {
 }
 searched = Retriever(manual)
 for words_of_theirs, topic in expert.items():
-    first = searched.search(words_of_theirs, 1)[0].name
-    print(f"{words_of_theirs}: {first}, wanted topics/{topic}")
+    beginners = next(q for q, wanted in QUESTIONS.items() if wanted == topic)
+    before, after = (
+        searched.search(q, 1)[0].name == f"topics/{topic}"
+        for q in (beginners, words_of_theirs)
+    )
+    print(f"{topic:9} found first by a beginner's words: {before}; by its own: {after}")
+# Whoever knows the text writes its words: the questions of a test must come from those
+# who will ask.
 
 # %% [markdown]
 # ## Sources

@@ -695,9 +695,9 @@ def longest_match(pretoken, vocab):
 checks.longest_match(longest_match)
 longest = [piece.decode() for piece in longest_match(b"ananas", set(fruit.vocab))]
 print(longest, "but", fruit.tokens("ananas"))
-differ = 0
+differ, known = 0, set(tales_bpe.vocab)
 for word in bpe.count_pretokens(new_stories, tokenization.GPT2_PATTERN):
-    greedy = longest_match(word, set(tales_bpe.vocab))
+    greedy = longest_match(word, known)
     differ += greedy != encode_pretoken(word, tales_bpe.merges)
 print(f"{differ} distinct pre-tokens of the tales are cut differently")
 assert differ > 0  # so the model would meet pieces that it did not learn there

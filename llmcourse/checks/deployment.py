@@ -53,6 +53,10 @@ def percentile(fn: Callable[[list[float], float], float]) -> None:
             f"p50 of ten values: five of them do not exceed 5, got {got}"
         )
         assert got == wanted, f"p{p} of 1 … 10: wanted {wanted:g}, got {got}"
+    got = fn([float(n) for n in range(1, 101)], 7)
+    assert got == 7.0, (
+        f"p7 of 1 … 100: wanted 7, got {got:g} (7 / 100 * 100 is a little more than 7)"
+    )
     assert values == kept, "the values of the caller must stay in their order"
 
 
