@@ -146,7 +146,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="a limit for each of 2 questions, got 1"):
         greedy_answers(*chatty(), ["a", "b"], max_new_tokens=[3])
     no_ends = BPETokenizer.train(["Who?"], 257)
-    with pytest.raises(ValueError, match=r"special token <\|endoftext\|>, got .*\[\]"):
+    with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with none"):
         greedy_answers(base()[0], no_ends, ["Who?"])
     with pytest.raises(ValueError, match="a tokenizer for conversations must have"):
         stream_answer(*base(), [Message("user", "Hi")])
