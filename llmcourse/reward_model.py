@@ -282,12 +282,12 @@ def _batch_rewards(
 ) -> tuple[Tensor, Tensor]:
     """Return the rewards of a batch's chosen and rejected answers, with gradients.
 
-    Each text is read once, in however many of the pairs it is.
+    Each text of a prompt is read once, in however many of its pairs it is.
     """
-    both = [pair.texts() for prompt in batch for pair in prompt.pairs]
-    texts = [chosen for chosen, _ in both] + [rejected for _, rejected in both]
-    keys = [tuple(text.tolist()) for text in texts]
-    different = dict(zip(keys, texts, strict=True))
+    both = [(n, pair.texts()) for n, row in enumerate(batch) for pair in row.pairs]
+    texts = [(n, pair[side]) for side in (0, 1) for n, pair in both]
+    keys = [(n, *text.tolist()) for n, text in texts]
+    different = {key: text for key, (_, text) in zip(keys, texts, strict=True)}
     places = {key: number for number, key in enumerate(different)}
     ids, last = pad_texts([*different.values()])
     device = model.head.weight.device

@@ -590,6 +590,7 @@ assert final["two layers"] < 0.6 < 1.2 < min(final["one layer"], final["no norms
 assert final["no positions"] > final["two layers"] + 0.3
 assert final["no network"] < 1.0
 assert final["six layers"] < 0.6 and final["six, no residual"] > 1.8
+assert sum(losses["six layers"][200:220]) < sum(losses["two layers"][200:220])
 
 fig, ax = plt.subplots(figsize=(7, 3))
 for number, (name, each) in enumerate(losses.items()):
