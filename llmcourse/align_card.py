@@ -17,6 +17,7 @@ from llmcourse.instruct_card import scores_to_json, share_of
 from llmcourse.instruction_evaluation import Forgetting, Score
 from llmcourse.model_cards import table
 from llmcourse.preferences import Pair
+from llmcourse.pretrained import shipped_models
 from llmcourse.reward_evaluation import PairAccuracy, ReliabilityBin
 from llmcourse.transformer import TransformerConfig
 
@@ -121,6 +122,7 @@ def aligned_card(name: str, making: AlignMaking, quality: AlignQuality) -> str:
             "Use": _use(making),
             "Rebuild": rebuild_of(making, "model"),
         },
+        config.policy,
     )
 
 
@@ -150,8 +152,8 @@ def aligned_quality(quality: AlignQuality) -> str:
     return (
         f"{table(('measure', 'before', 'after'), rows)}\n\n"
         f"Rewards are means over {quality.n_prompts} answers at temperature 1, to "
-        "orders that no training saw, with the weights as they are in the file.\nIn "
-        "brackets: 95 % intervals."
+        "prompts of a seed that no training has, with the weights as they are in the "
+        "file.\nIn brackets: 95 % intervals."
     )
 
 
@@ -180,19 +182,23 @@ def _kept(quality: AlignQuality) -> list[tuple[str, str, str]]:
     return rows
 
 
-def card_of(task: str, title: str, sections: Mapping[str, str]) -> str:
+def card_of(task: str, title: str, sections: Mapping[str, str], start: str) -> str:
     """Return a card of these sections.
 
     Args:
         task: What Hugging Face calls what it does.
         title: With a summary.
         sections: By their headings.
+        start: The model that it was made of, whose licence it has.
     """
     lines = ["library_name: transformers", f"pipeline_tag: {task}"]
-    front = "\n".join(["---", *lines, "license: mit", "language: en", "---"])
+    licence = f"That of `{start}` decides."
+    if start in shipped_models():
+        lines += ["license: mit", "language: en"]
+        licence = "MIT, as the package: weights and all they learned from."
+    front = "\n".join(["---", *lines, "---"])
     parts = [f"## {name}\n\n{text}" for name, text in sections.items()]
-    licence = "## Licence\n\nMIT, as the package: weights and all they learned from."
-    return "\n\n".join([front, title, *parts, licence]) + "\n"
+    return "\n\n".join([front, title, *parts, f"## Licence\n\n{licence}"]) + "\n"
 
 
 def data_of(making: AlignMaking) -> str:
@@ -222,15 +228,15 @@ def common_rows(making: AlignMaking) -> list[tuple[str, str]]:
 def _use(making: AlignMaking) -> str:
     how = "answering import answer" if making.chat else "writing import write"
     call = "answer" if making.chat else "write"
-    return f'''```python
+    return f"""```python
 from llmcourse.{how}
 from llmcourse.pretrained import load_pretrained
 
 model, tokenizer = load_pretrained("FOLDER")
-print({call}(model, tokenizer, """{making.example.prompt}"""))
+print({call}(model, tokenizer, {making.example.prompt!r}))
 ```
 
-FOLDER is the path of this folder; of a shipped model, the name does too.'''
+FOLDER is the path of this folder; of a shipped model, the name does too."""
 
 
 def rebuild_of(making: AlignMaking, place: str) -> str:

@@ -61,7 +61,9 @@ def _beginnings(seed: int) -> Iterator[str]:
 
 
 def exam_prompts(n: int, tokenizer: BPETokenizer) -> list[Prompt]:
-    """Return prompts that no training sees, to compare a policy before and after.
+    """Return prompts of a seed that no training has, to compare policies.
+
+    Orders are then other ones; first words of stories can be those of a training.
 
     Raises:
         ValueError: As `make_prompts`.

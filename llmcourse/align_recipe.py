@@ -14,6 +14,7 @@ Source: Ouyang et al. (2022), section 3.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import ceil, comb
 from typing import Any, TypeAlias
 
 import torch
@@ -57,15 +58,27 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
-        least = {"n_prompts": 1, "n_held_out": 1, "answers_per_prompt": 2}
+        least = {"n_held_out": 1, "answers_per_prompt": 2, "pairs_per_prompt": 1}
+        least["n_prompts"] = self._fewest_prompts()
+        if not isinstance(self.training, DPOConfig):
+            least["n_training_prompts"] = self.training.prompts_per_iteration
         for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                got = getattr(self, name)
+            if (got := getattr(self, name)) < smallest:
                 raise ValueError(f"{name} must be at least {smallest}, got {got}")
         if not 0.5 <= self.agreement <= 1:
             raise ValueError(
                 f"agreement must be between 0.5 and 1, got {self.agreement}"
             )
+        if {self.seed, self.seed + 2} & {EXAM_SEED, EXAM_SEED + 1}:
+            raise ValueError(f"seed must not be one of the exam's, got {self.seed}")
+
+    def _fewest_prompts(self) -> int:
+        """Return of how many prompts there are pairs enough for whole batches."""
+        pairs = max(1, min(self.pairs_per_prompt, comb(self.answers_per_prompt, 2)))
+        needed = [self.reward.batch_size / (1 if self.reward.by_prompt else pairs)]
+        if isinstance(self.training, DPOConfig):
+            needed.append(self.training.batch_size / pairs)
+        return ceil(max(needed))
 
     @property
     def method(self) -> str:
@@ -116,9 +129,9 @@ ALIGNED_LLM = {
 """The model that people like better, by method.
 
 The reward model reads its pairs once. Groups are large and steps small, because the
-reward is noise for the better part: with four answers to a prompt, and an update for
-every eight, the gold reward fell. All of it takes some 95 minutes on two cores
-without instructions for bfloat16. DPO, which no surprises are told, gets less far.
+reward is mostly noise: with four answers to a prompt, and an update for every eight,
+the gold reward fell. It takes some 95 minutes on two cores without instructions for
+bfloat16. DPO, which no surprises are told, gets less far.
 """
 
 _STUDY_POLICY = _POLICY | {
@@ -137,14 +150,14 @@ STUDY = {
 }
 """What the trainings of `rlhf_study` have in common: quick, from reward to reward."""
 
+_QUICK: dict[str, Any] = {"steps": 2, "batch_size": 4, "warmup_steps": 1}
+_QUICK |= {"eval_interval": 1, "eval_windows": 4}
 _TINY: dict[str, Any] = {
     "n_prompts": 6,
     "n_held_out": 3,
     "max_new_tokens": 12,
     "n_training_prompts": 6,
-    "reward": RewardConfig(
-        steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_windows=4
-    ),
+    "reward": RewardConfig(**_QUICK),
 }
 _TINY_POLICY: dict[str, Any] = {
     "iterations": 2,
@@ -157,12 +170,7 @@ _TINY_POLICY: dict[str, Any] = {
 TINY = {
     "ppo": AlignConfig(**_TINY, training=PPOConfig(**_TINY_POLICY)),
     "grpo": AlignConfig(**_TINY, training=GRPOConfig(**_TINY_POLICY)),
-    "dpo": AlignConfig(
-        **_TINY,
-        training=DPOConfig(
-            steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_windows=4
-        ),
-    ),
+    "dpo": AlignConfig(**_TINY, training=DPOConfig(**_QUICK)),
 }
 """A few seconds: to see that everything works, not that anything is learned."""
 
@@ -209,12 +217,12 @@ def collect(
             there, and of how many.
 
     Raises:
-        ValueError: If no prompt has two different answers, or as `sample_rollouts`.
+        ValueError: If no prompt has two different answers, if all of them are worth
+            the same, or as `sample_rollouts`.
     """
     train = _pairs(config, policy, tokenizer, config.n_prompts, config.seed, progress)
-    return Preferences(
-        train=train, valid=held_out_pairs(config, policy, tokenizer, progress)
-    )
+    valid = held_out_pairs(config, policy, tokenizer, progress)
+    return Preferences(train=train, valid=valid)
 
 
 def held_out_pairs(
@@ -223,7 +231,7 @@ def held_out_pairs(
     tokenizer: BPETokenizer,
     progress: StageProgress | None = None,
 ) -> list[Pair]:
-    """Return pairs of prompts that no training sees. Arguments as in `collect`."""
+    """Return pairs of prompts of the exam's own seed. Arguments as in `collect`."""
     n, seed = config.n_held_out, EXAM_SEED + 1
     return _pairs(config, policy, tokenizer, n, seed, progress, "answers held out")
 

@@ -61,12 +61,15 @@ def collected(
         progress: See there.
 
     Raises:
-        ValueError: If the file is of another recipe or damaged, or as `collect`.
+        ValueError: If the file is of another recipe or damaged, if there is no folder
+            for it, or as `collect`.
         OSError: If it cannot be read or written.
     """
     path, recipe = Path(path), _recipe(config, policy)
     if path.exists():
         return _read_pairs(path, recipe)
+    if not path.parent.is_dir():  # known before anything takes time
+        raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
     found = collect(config, policy, tokenizer, progress)
     lines = [json.dumps(recipe)]
     for part, pairs in (("train", found.train), ("valid", found.valid)):
@@ -184,6 +187,8 @@ def align(
 ) -> list[Record]:
     """Train a policy in place by the method of the recipe; return what happened.
 
+    That is all of it, also of a training that goes on.
+
     Of PPO and GRPO each iteration becomes an evaluation: its step is the iteration's
     number, its loss minus the mean proxy reward, and the rest stands in its metrics.
 
@@ -208,12 +213,10 @@ def align(
     if isinstance(training, DPOConfig):
         places = checkpoint_folder, progress
         return _dpo(training, policy, tokenizer, found, generator, *places)
-    records: list[Record] = []
 
     def tell(iteration: PolicyIteration) -> None:
-        records.append(as_record(iteration))
         if progress is not None:
-            progress(records[-1])
+            progress(as_record(iteration))
 
     options: dict[str, Any] = {
         "tokenizer": tokenizer,
@@ -225,10 +228,10 @@ def align(
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or text_reward(reward_model, tokenizer, chat=chat)
     if isinstance(training, GRPOConfig):
-        grpo(policy, prompts, reward, training, generator, **options)
+        made = grpo(policy, prompts, reward, training, generator, **options)
     else:
-        ppo(policy, prompts, reward, training, generator, **options)
-    return records
+        made = ppo(policy, prompts, reward, training, generator, **options)
+    return [as_record(iteration) for iteration in made]
 
 
 def _dpo(

@@ -15,7 +15,7 @@ while it writes. It also names a hash of its contents, so that damage is noticed
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,17 +165,25 @@ def save_checkpoint(
     """
     if keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")
-    for name, weight in checkpoint.weights.items():
-        if not weight.isfinite().all():
-            raise FloatingPointError(
-                f"step {checkpoint.step} needs finite weights to be saved, "
-                f"but {name} has others"
-            )
+    check_finite(checkpoint.weights, checkpoint.step)
     state = vars(checkpoint) | {
         "run": asdict(checkpoint.run),
         "history": checkpoint.history.to_json(),
     }
     return write_newest(folder, checkpoint.step, state, keep=keep)
+
+
+def check_finite(weights: Mapping[str, Tensor], step: int) -> None:
+    """Refuse weights from which nothing good comes.
+
+    Raises:
+        FloatingPointError: If one of them is not finite.
+    """
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise FloatingPointError(
+                f"step {step} needs finite weights to be saved, but {name} has others"
+            )
 
 
 def write_newest(
@@ -242,6 +250,8 @@ def read_newest(folder: str | Path) -> tuple[dict[str, Any], Path]:
 
 def _made_of(state: dict[str, Any], path: Path) -> Checkpoint:
     run = state["run"]
+    if "config" not in run:  # a policy's: what such a training depends on is a list
+        raise ValueError(another_training(path.parent))
     try:
         run["config"] = PretrainingConfig(**run["config"])
         run["model"] = TransformerConfig(**run["model"])

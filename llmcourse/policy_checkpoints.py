@@ -15,6 +15,7 @@ from typing import Any
 
 from llmcourse.checkpoints import (
     another_training,
+    check_finite,
     checkpoint_paths,
     read_newest,
     write_newest,
@@ -36,8 +37,10 @@ def save_policy_state(
 
     Raises:
         ValueError: As `state_files.write_state`.
+        FloatingPointError: If a weight of the policy is not finite.
         OSError: If the file cannot be written; what was there stays.
     """
+    check_finite(state["policy"], iteration)
     whole = {"run": run, "iteration": iteration, "state": state}
     return write_newest(folder, iteration, whole)
 

@@ -227,11 +227,11 @@ def optimise(
     iterations = trainer.config.iterations
     while (done := len(trainer.history)) < iterations:
         found = trainer.iterate()
+        if progress:  # told first: what was saved is not told again
+            progress(found)
         due = (done + 1) % checkpoint_interval == 0 or done + 1 == iterations
         if due and checkpoint_folder is not None:
             save_policy_state(checkpoint_folder, run, done + 1, trainer.state_dict())
-        if progress:
-            progress(found)
     return trainer.history
 
 

@@ -40,9 +40,10 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
         ("learning rate", _rate(training.learning_rate, training.warmup_steps)),
         ("precision", f"{training.precision} in training, float16 in the file"),
     ]
+    asked = "an order" if making.chat else "a beginning"
     summary = (
-        f"A reward model of {n_parameters(making.sizes):,} parameters: it reads an "
-        "order and a story and says how much the story would be liked.\nMade in the "
+        f"A reward model of {n_parameters(making.sizes):,} parameters: it reads "
+        f"{asked} and a story and says how much the story would be liked.\nMade in the "
         "course *Large Language Models Explained* to train `aligned-llm`."
     )
     limits = (
@@ -62,6 +63,7 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
             "Use": _use_reward(making),
             "Rebuild": rebuild_of(making, "reward/model"),
         },
+        making.config.policy,
     )
 
 
@@ -119,14 +121,14 @@ def _rate(rate: float | int, warmup: int) -> str:
 
 
 def _use_reward(making: AlignMaking) -> str:
-    return f'''```python
+    return f"""```python
 from llmcourse.reward_files import load_reward_model
 from llmcourse.reward_scores import text_reward
 
 model, tokenizer = load_reward_model("FOLDER")
-prompt = """{making.example.prompt}"""
-answers = ["""{making.example.chosen}""", "Bang."]
+prompt = {making.example.prompt!r}
+answers = [{making.example.chosen!r}, "Bang."]
 print(text_reward(model, tokenizer, chat={making.chat})([prompt] * 2, answers))
 ```
 
-FOLDER is the path of this folder; of a shipped model, the name does too.'''
+FOLDER is the path of this folder; of a shipped model, the name does too."""

@@ -86,7 +86,7 @@ def text_reward(
 ) -> Callable[[Sequence[str], Sequence[str]], Float[Tensor, "text"]]:
     """Return the function that gives the rewards of answers to prompts, as texts.
 
-    Every answer is read as one that has ended.
+    Every answer is read as one that has ended, and as far as the model's context goes.
 
     Args:
         model: Reads them.
@@ -100,13 +100,12 @@ def text_reward(
     """
 
     def rewards(prompts: Sequence[str], texts: Sequence[str]) -> Tensor:
-        ids = [
-            torch.tensor(
-                tokenize_prompt(prompt, tokenizer, chat=chat)
-                + tokenize_answer(text, tokenizer, chat=chat)
-            )
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
+        ids = []
+        for prompt, text in zip(prompts, texts, strict=True):
+            start = tokenize_prompt(prompt, tokenizer, chat=chat)
+            *answer, end = tokenize_answer(text, tokenizer, chat=chat)
+            room = max(0, model.config.context_length - len(start) - 1)
+            ids.append(torch.tensor([*start, *answer[:room], end]))
         return rewards_of(model, ids, batch_size)
 
     return rewards

@@ -84,6 +84,7 @@ class Recipe(NamedTuple):
     n_pairs: int
     cost: float
     seed: int
+    reward_seed: int = 0
 
 
 def stored() -> RlhfStudy:
@@ -106,7 +107,7 @@ def curves_of(points: Sequence[StudyPoint]) -> dict[Recipe, Curve]:
         raise ValueError("curves are made of at least one point, got none")
     found: dict[Recipe, list[StudyPoint]] = {}
     for p in points:
-        recipe = Recipe(p.method, p.n_pairs, float(p.cost), p.seed)
+        recipe = Recipe(p.method, p.n_pairs, float(p.cost), p.seed, p.reward_seed)
         found.setdefault(recipe, []).append(p)
     for own in found.values():
         own.sort(key=lambda point: point.step)

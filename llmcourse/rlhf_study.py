@@ -264,7 +264,7 @@ def _points(
 
 
 def _part_of(found: Preferences, experiment: Experiment) -> Preferences:
-    """Return the pairs of a reward model: others for each of its seeds."""
+    """Return the pairs of a reward model: others for each seed, while there are any."""
     n = experiment.n_pairs
     first = n * (experiment.reward_seed % max(1, len(found.train) // n))
     return Preferences(train=found.train[first : first + n], valid=found.valid)

@@ -31,11 +31,13 @@ def run_study_command(
         arguments: Of the command line; None takes the process's own.
 
     Raises:
-        SystemExit: If there is no `--out`, or help was asked for.
+        SystemExit: If there is no `--out`, or no folder for it, or help was asked for.
     """
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="file of the results")
     chosen = parser.parse_args(arguments)
+    if not chosen.out.parent.is_dir():  # known before anything takes time
+        parser.error(f"there is no folder {str(chosen.out.parent)!r} to write into")
     torch.set_num_threads(1)
     keep_freed_memory()
     study(chosen.out, progress=partial(print, file=sys.stderr))

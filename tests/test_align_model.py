@@ -2,6 +2,7 @@
 
 import json
 import re
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -11,11 +12,11 @@ from align_cases import METHODS, config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse import align_model
-from llmcourse.align_card import AlignMaking
+from llmcourse.align_card import AlignMaking, aligned_card
 from llmcourse.align_evaluation import judge
 from llmcourse.align_model import AlignExam, make_aligned, measure_reward
 from llmcourse.align_prompts import exam_prompts
-from llmcourse.align_training import collected
+from llmcourse.align_training import align, collected, teach
 from llmcourse.answering import has_chat_tokens
 from llmcourse.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.preferences import agreement_rate
@@ -165,12 +166,49 @@ def test_the_card_counts_passes_over_what_the_batches_are_of(made):
         assert f"| {steps} |" in reward_card("judge", making, quality.reward)
 
 
+def test_the_cards_code_survives_quotation_marks(made):
+    folder, config, quality = made
+    policy, tokenizer = load_pretrained(config.policy)
+    found = collected(folder / "pairs.jsonl", config, policy, tokenizer)
+    example = replace(found.valid[0], chosen='"Yes," it\'s said. "Good night!"')
+    making = AlignMaking(
+        config=config,
+        sizes=policy.config,
+        n_pairs=30,
+        n_prompts=4,
+        example=example,
+        chat=True,
+        command=COMMAND,
+    )
+    for card in (
+        reward_card("judge", making, quality.reward),
+        aligned_card("small", making, quality),
+    ):
+        (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        compile(code, "README.md", "exec")
+
+
 @pytest.mark.parametrize("name", ["model", "reward/model"])
 def test_the_cards_code_runs(made, capsys, name):
     text = (made[0] / name / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(code.replace("FOLDER", str(made[0] / name)), "README.md", "exec"), {})
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_happened_is_returned_whole_when_nothing_is_left(
+    policies, tmp_path, method
+):
+    config, tokenizer = config_of(method, str(policies / "base")), base()[1]
+    pairs = collected(tmp_path / "pairs.jsonl", config, *base())
+    judge_of_them = teach(config, *base(), pairs).model
+    first, again = (
+        align(config, deepcopy(base()[0]), tokenizer, pairs, judge_of_them, tmp_path)
+        for _ in range(2)
+    )
+    assert first
+    assert again == first
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,10 +9,13 @@ from align_cases import METHODS, config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse import align_recipe
-from llmcourse.align_prompts import exam_prompts, make_prompts
+from llmcourse.align_prompts import EXAM_SEED, exam_prompts, make_prompts
 from llmcourse.align_recipe import TINY, AlignConfig, collect, held_out_pairs, preset
 from llmcourse.align_training import collected
+from llmcourse.dpo import DPOConfig
+from llmcourse.grpo import GRPOConfig
 from llmcourse.prompts import chat_prompt, story_prompt
+from llmcourse.reward_model import RewardConfig
 from llmcourse.tales import world
 
 CONFIG = config_of("grpo", "unused")
@@ -114,6 +117,7 @@ def test_answers_that_are_all_alike_cannot_be_compared(monkeypatch):
         ("n_prompts", 0),
         ("n_held_out", 0),
         ("answers_per_prompt", 1),
+        ("pairs_per_prompt", 0),
         ("agreement", 0.4),
         ("agreement", 1.1),
     ],
@@ -121,3 +125,32 @@ def test_answers_that_are_all_alike_cannot_be_compared(monkeypatch):
 def test_sizes_that_make_no_sense(field, value):
     with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
         AlignConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "fewest"),
+    [
+        ({"reward": RewardConfig(by_prompt=True, batch_size=4)}, 4),
+        ({"reward": RewardConfig(batch_size=16)}, 3),  # of six pairs each
+        ({"reward": RewardConfig(batch_size=16), "answers_per_prompt": 3}, 6),
+        ({"reward": RewardConfig(batch_size=16), "pairs_per_prompt": 1}, 16),
+        ({"training": DPOConfig(batch_size=32)}, 6),
+    ],
+)
+def test_there_are_prompts_for_a_batch(settings, fewest):
+    """Or nothing is written: that takes longest."""
+    assert AlignConfig(n_prompts=fewest, **settings).n_prompts == fewest
+    with pytest.raises(ValueError, match=f"n_prompts must be at least {fewest}, got"):
+        AlignConfig(n_prompts=fewest - 1, **settings)
+
+
+def test_there_are_prompts_for_an_iteration():
+    training = GRPOConfig(prompts_per_iteration=8)
+    with pytest.raises(ValueError, match="n_training_prompts must be at least 8, got"):
+        AlignConfig(n_training_prompts=7, training=training)
+
+
+@pytest.mark.parametrize("seed", [-2, -1, 0, 1])
+def test_what_the_exam_asks_is_not_trained(seed):
+    with pytest.raises(ValueError, match="seed must not be one of the exam's"):
+        AlignConfig(seed=EXAM_SEED + seed)

@@ -92,12 +92,13 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert checkpoint_paths(folder / "checkpoints")
 
 
-def test_what_is_refused_changes_no_card(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("first", "then"), [("dpo", "ppo"), ("grpo", "dpo")])
+def test_what_is_refused_changes_no_card(tmp_path, monkeypatch, capsys, first, then):
     folder = tmp_path / "run"
-    assert align(folder, "--method=dpo").exit_code == 0
+    assert align(folder, f"--method={first}").exit_code == 0
     cards = [folder / "reward/model/README.md", folder / "model/README.md"]
     before = [card.read_text(encoding="utf-8") for card in cards]
-    args = [*FAST, "--quiet", "--out", folder, "--resume", "--method=ppo"]
+    args = [*FAST, "--quiet", "--out", folder, "--resume", f"--method={then}"]
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
     assert "of another training" in line

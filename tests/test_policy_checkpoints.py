@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmcourse.checkpoints import checkpoint_paths
+from llmcourse.checkpoints import checkpoint_paths, load_checkpoint
 from llmcourse.policy_checkpoints import load_policy_state, save_policy_state
 
 RUN = {"method": "PPO", "config.clip": 0.2, "stop": [0, 3], "value_clip": float("inf")}
@@ -59,3 +59,18 @@ def test_nothing_whole(tmp_path):
         pytest.raises(ValueError, match="a whole checkpoint, got 1 damaged"),
     ):
         load_policy_state(tmp_path, RUN)
+
+
+def test_weights_from_which_nothing_good_comes_are_not_saved(tmp_path):
+    save_policy_state(tmp_path, RUN, 1, state(1))
+    with pytest.raises(
+        FloatingPointError, match="step 2 needs finite weights .* but w"
+    ):
+        save_policy_state(tmp_path, RUN, 2, state("inf"))
+    assert load_policy_state(tmp_path, RUN)["n_updates"] == 1
+
+
+def test_checkpoints_of_a_training_on_pairs_and_of_a_policy_are_no_others(tmp_path):
+    save_policy_state(tmp_path, RUN, 1, state(1))
+    with pytest.raises(ValueError, match="holds checkpoints of another training"):
+        load_checkpoint(tmp_path)

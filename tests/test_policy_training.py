@@ -118,11 +118,11 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     resumed, seen = make_policy(), []
     found = learn(method, resumed, progress=seen.append, **options)
     assert found == expected
-    assert seen == expected[2:]
+    # What was told before it could be saved is made, and told, again.
+    assert seen == expected[0 if stopped_after == 2 else 2 :]
     assert same(weights_of(resumed), weights_of(whole))
-    again = learn(method, make_policy(), progress=seen.append, **options)
-    assert again == expected
-    assert len(seen) == 3, "nothing was left to do"
+    again = learn(method, make_policy(), progress=pytest.fail, **options)
+    assert again == expected, "nothing was left to do"
 
 
 @both

@@ -112,6 +112,18 @@ def test_text_and_pairs_and_ids_agree(tokenizer):
     torch.testing.assert_close(torch.cat((chosen, rejected)), by_text)
 
 
+def test_of_a_text_that_is_too_long_the_beginning_is_read(tokenizer):
+    """And an end: the 29 tokens that the model can read."""
+    reward = text_reward(make_model(), tokenizer)
+    one = tokenizer.encode(" hen")
+    assert len(one) == 1
+    most = 29 - len(tokenizer.encode("a fox")) - 2  # less the marks at both ends
+    texts = [" hen" * n for n in (most - 1, most, most + 1, 3 * most)]
+    shorter, full, *long = reward(["a fox"] * 4, texts).tolist()
+    assert long == [pytest.approx(full)] * 2
+    assert shorter != pytest.approx(full, abs=1e-6)
+
+
 def test_a_model_that_knows_the_probabilities_is_calibrated():
     """Labels drawn from its own rewards. Of 4,000 pairs in 5 bins, each observed share
     is within five deviations of what is predicted: a false alarm in 10⁵ runs or fewer.

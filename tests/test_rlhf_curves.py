@@ -30,11 +30,13 @@ RISING = Curve(
 
 def test_points_become_one_curve_for_each_policy():
     points = [point(2), point(1), point(1, seed=1), point(1, method="dpo", cost=0.1)]
+    points.append(point(1, reward_seed=1))
     found = curves_of(points)
     assert list(found) == [
         Recipe("grpo", 100, 0.0, 0),
         Recipe("grpo", 100, 0.0, 1),
         Recipe("dpo", 100, 0.1, 0),
+        Recipe("grpo", 100, 0.0, 0, reward_seed=1),
     ]
     first = found[Recipe("grpo", 100, 0.0, 0)]
     assert first == Curve(kl=(1.0, 2.0), gold=(5.0, 6.0), proxy=(0.1, 0.2))

@@ -46,3 +46,9 @@ def test_help_shows_the_first_line(capsys):
     text = capsys.readouterr().out
     assert "Train all." in text
     assert "At length" not in text
+
+
+def test_without_a_folder_for_the_file_nothing_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_study_command(print, "Study.", ["--out", str(tmp_path / "no" / "x.json")])
+    assert "there is no folder" in capsys.readouterr().err

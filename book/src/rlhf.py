@@ -392,7 +392,7 @@ assert fine[0] > 24 and fine[-1] < 16
 # Of the last texts hardly one could begin a tale, even where it reads well, and nobody ever preferred texts like these; hardly any was ever shown.
 # The reward model has learned from beginnings that were nearly all of the right grammar, and what set the chosen apart in them was some adjectives more.
 # What a broken sentence is worth it was never told, so it thinks of it what its few pairs let it think.
-# What comes again and again need not even be an adjective: in tales *peeping* follows *a little white duckling*, and to the reward model what goes along with the good may be as good as the good.
+# What comes again and again need not even be an adjective: in the run printed here it is also *peeping*, which in tales follows *a little white duckling*, and to the reward model what goes along with the good may be as good as the good.
 # A policy that is optimised goes to where the reward model is wrong in its favour, for that is where the reward is.
 #
 # ### What the penalty buys
@@ -454,7 +454,7 @@ assert max(rates[100]) < min(rates[5040]) <= max(rates[5040]) < 0.85
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, each three times, with a cost of the distance in all of them.
 # At the same distance from the start, which of them has gained most of what people want?
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three policies by each of three methods. All start between three and four points. The three lines of GRPO rise to a top of four to five points at about five nats, are back at the start before twenty, and fall below one point on their long way to hundreds of nats. Those of PPO stay about where they started, up to some thirty nats, and end a little lower. Those of DPO do the same, with fewer moments to look at."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three policies by each of three methods. All start at about three to four points. The three lines of GRPO rise to a top of four to five points at about five nats, are back at the start before thirty, and fall below one point on their long way to hundreds of nats. Those of PPO go up and down about where they started, up to some thirty nats; two end lower and one higher. Those of DPO, with fewer moments to look at, end a little lower."}}
 frontier = {
     method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
     for method in ("ppo", "grpo", "dpo")
@@ -784,7 +784,7 @@ assert_close(
 #
 # Let `base-llm` write sixteen answers to some beginnings, and keep the one that the live reward model likes best: how many points has it, beside a usual one?
 # And by the reward model of 48 pairs, which knew next to nothing?
-# By exercise 3 that is less than two nats away, where GRPO without a penalty went to almost fifty.
+# By exercise 3 that is less than two nats away, where GRPO without a penalty went dozens of nats.
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
