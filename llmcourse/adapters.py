@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from llmcourse.files import new_file
 from llmcourse.hugging_face import their_name
 from llmcourse.lora import LoRALinear, add_lora_to, linear_layers, lora_layers
+from llmcourse.model_folders import written_at_once
 from llmcourse.transformer import Transformer
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -77,12 +78,12 @@ def save_adapter(
     config = _config(sizes, [*_their_modules(model)])
     config["base_model_name_or_path"] = base_model
     config["fan_in_fan_out"] = model.config.family == "gpt2"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Both take their names at the end, when both are whole.
-    with new_file(folder / _WEIGHTS) as first, new_file(folder / _CONFIG) as second:
-        first.write(save(weights, metadata={"format": "pt"}))
-        second.write((json.dumps(config, indent=2) + "\n").encode())
+    # Both take their places at the end, when both are whole and on disk.
+    with written_at_once(Path(folder)) as staging:
+        with new_file(staging / _WEIGHTS) as file:
+            file.write(save(weights, metadata={"format": "pt"}))
+        with new_file(staging / _CONFIG) as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
 
 
 def load_adapter(model: Transformer, folder: str | Path) -> None:
@@ -94,8 +95,8 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
 
     Raises:
         ValueError: If a file is missing or damaged, if the adapters are for layers of
-            another name or shape, or do more than the sum of two products; or if the
-            model has adapters already.
+            another name or shape, hold a number that is not finite, or do more than
+            the sum of two products; or if the model has adapters already.
         OSError: If a file cannot be read.
     """
     folder = Path(folder)
@@ -200,7 +201,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     known = _HARMLESS | _REQUIRED.keys()
     if more := [name for name in config if config[name] and name not in known]:
         raise ValueError(f"{str(path)!r} cannot be followed in {more}")
-    ranks, alphas = (config.get(n) or {} for n in ("rank_pattern", "alpha_pattern"))
+    patterns = [config.get(name) or {} for name in ("rank_pattern", "alpha_pattern")]
+    if not all(isinstance(pattern, dict) for pattern in patterns):
+        raise ValueError(f"patterns must be objects of layers' names, got {patterns}")
+    ranks, alphas = patterns
     if odd := [n for n in {*ranks, *alphas} if not n.replace(".", "").isidentifier()]:
         raise ValueError(f"patterns must be names of layers, got {odd}")
     for rank in (config.get("r"), *ranks.values()):
@@ -246,4 +250,6 @@ def _checked(
     if not all(weight.is_floating_point() for weight in pair.values()):
         kinds = [weight.dtype for weight in pair.values()]
         raise ValueError(f"the adapter of {module} must have floats, got {kinds}")
+    if not all(weight.isfinite().all() for weight in pair.values()):
+        raise ValueError(f"the adapter of {module} must be finite, and is not")
     return pair["A"].float(), pair["B"].float()

@@ -22,8 +22,8 @@ from llmcourse.story_evaluation import TEST_SEED
 class InstructQuality:
     """What a fine-tuned model reaches, and its base did."""
 
-    loss_before: float  # nats per target that counts, on held-out conversations
-    loss: float
+    loss_before: float  # nats per target, held out, when the last part began
+    loss: float  # the same when it ended
     n_held_out: int
     scores: Mapping[str, Score] | None = None  # by split; of instructions
     base_scores: Mapping[str, Score] | None = None  # of the base, some of the splits
@@ -70,7 +70,7 @@ def instruct_card(name: str, making: InstructMaking, quality: InstructQuality) -
 
 def _front_matter(making: InstructMaking) -> str:
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
-    if not making.config.sources:
+    if making.is_all_ours:
         lines += ["license: mit", "language: en"]
     return "\n".join(["---", *lines, "---"])
 
@@ -102,7 +102,7 @@ def _data(making: InstructMaking) -> str:
         "All of it is written by `llmcourse.instructions` and `llmcourse.tales`: "
         "no text of any person or from the web is in it.\n"
         f"One wording of every task, and {len(HELD_OUT_PAIRS)} combinations of a "
-        f"hero's kind and a plot, were held out.\n{sizes}"
+        f"hero's kind and a plot, were held out of the instructions.\n{sizes}"
     )
 
 
@@ -151,6 +151,7 @@ def _recipe(making: InstructMaking) -> str:
     learned, speed = f"{making.n_learned:,} numbers", training.embedding_speed
     if config.rank is not None:
         learned += f", low-rank adapters of rank {config.rank}, alpha {config.alpha:g}"
+        learned += ", and the embeddings" * making.embeddings_learned
     rows = {
         "base": f"`{config.base}`",
         "learned": learned,
@@ -207,7 +208,10 @@ _CAPTION = (
     "Exactly right answers, checked by rule, to new instructions; the likeliest "
     "tokens are taken.\nIn brackets: 95 % intervals."
 )
-_NOTE = "Measured as in the file; → goes from the base to this model, ± is one s.e."
+_NOTE = (
+    "The first row is of the training's last part.\nThe others are measured as in the "
+    "file; → goes from the base to this model, ± is one s.e."
+)
 
 
 def scores_table(scores: Mapping[str, Score]) -> str:
@@ -231,9 +235,10 @@ def share_of(count: Count) -> str:
 
 
 def _limits(making: InstructMaking) -> str:
-    if making.config.sources:
+    if not making.is_all_ours:
+        learned = "these conversations" if making.config.sources else "the tasks above"
         return (
-            "It knows what its base knew and these conversations.\nWhat it says is no "
+            f"It knows what its base knew and {learned}.\nWhat it says is no "
             "statement of fact, and it may repeat what it has read, word for word."
         )
     most = max(p.max_tokens for p in (*making.config.earlier(), making.config))
@@ -285,11 +290,9 @@ def _rebuild(making: InstructMaking) -> str:
 
 
 def _licence(making: InstructMaking) -> str:
-    if making.config.sources:
-        return (
-            "The weights were learned from the conversations above and on their base: "
-            "their licences decide."
-        )
+    if not making.is_all_ours:
+        more = " and those of the conversations above" * bool(making.config.sources)
+        return f"The licence of the base{more} decide{'s' * (not more)}."
     return "MIT, as the package: weights, tokenizer and all that it learned from."
 
 

@@ -214,6 +214,15 @@ def _own(config: InstructConfig, tokenizer: BPETokenizer) -> Iterator[TokenizedE
             raise ValueError(f"{path!r}, {error}") from error
 
 
+def n_held_out(n: int) -> int:
+    """Return how many of so many own conversations are held out.
+
+    >>> n_held_out(45), n_held_out(3)
+    (4, 1)
+    """
+    return n // min(_HELD_OUT_SHARE, max(1, n))
+
+
 def _parted(
     found: list[TokenizedExample],
 ) -> tuple[list[TokenizedExample], list[TokenizedExample]]:

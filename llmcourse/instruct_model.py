@@ -20,6 +20,7 @@ from llmcourse.instruct_recipe import (
     InstructData,
     InstructMaking,
     Tuned,
+    fitted,
     follow,
     prepare,
     start,
@@ -89,7 +90,9 @@ def make_instruct(
         OSError: If something cannot be written.
     """
     folder, exam = Path(folder), exam or Exam()
-    data = prepare(config, start(config)[1], stages)
+    model, tokenizer = start(config)
+    config = fitted(config, model.config.context_length)
+    data = prepare(config, tokenizer, stages)
     tuned = follow(
         config,
         folder / "checkpoints",
@@ -104,6 +107,7 @@ def make_instruct(
         data,
         sizes=tuned.model.config,
         n_learned=count_parameters(tuned.model).learned,
+        embeddings_learned=tuned.model.embedding.weight.requires_grad,
         command=command,
         n_threads=torch.get_num_threads(),
         machine=machine,

@@ -14,7 +14,7 @@ your own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from llmcourse.instruct_data import prepare as prepare
 from llmcourse.instruct_data import preset as preset
 from llmcourse.lora import add_lora
 from llmcourse.packing import END_OF_TEXT, tokenizer_fingerprint
-from llmcourse.pretrained import load_pretrained
+from llmcourse.pretrained import load_pretrained, shipped_models
 from llmcourse.progress import StageProgress, TrainingProgress
 from llmcourse.special_tokens import add_special_tokens
 from llmcourse.tokenization import BPETokenizer
@@ -68,6 +68,22 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
     return model.train(), tokenizer
 
 
+def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
+    """Return the recipe with conversations, in all parts, that fit a model's context.
+
+    >>> short = fitted(INSTRUCT_LLM, 128)
+    >>> [part.finetuning.context_length for part in (*short.earlier(), short)]
+    [128, 128, 128]
+    """
+    training, first = config.finetuning, config.first
+    longest = min(training.context_length, context_length)
+    return replace(
+        config,
+        finetuning=replace(training, context_length=longest),
+        first=first and fitted(first, context_length),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
     """What a recipe made; where it has adapters, they are not merged."""
@@ -87,9 +103,15 @@ class InstructMaking:
     n_tokens: int  # read in one pass
     n_targets: int  # learned in one pass
     n_learned: int  # numbers in the weights that are not frozen
+    embeddings_learned: bool = False  # besides low-rank adapters, if there are any
     command: str  # that makes it again, on a command line
     n_threads: int = 1
     machine: str = ""  # in words, if it matters: what it was trained on, how long
+
+    @property
+    def is_all_ours(self) -> bool:
+        """Whether a shipped model learned nothing but instructions about tales."""
+        return not self.config.sources and self.config.base in shipped_models()
 
     @classmethod
     def of(

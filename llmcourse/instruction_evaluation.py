@@ -2,7 +2,7 @@
 
     seen wordings, new stories    has it learned the tasks?
     held-out wordings             does it understand the request, or know it by heart?
-    held-out combinations         heroes and plots that it never saw together
+    held-out combinations         heroes and plots that no instruction had together
 
 Of every kind of task as many are asked, so that the share over all kinds is the mean of
 their shares. An answer is right or wrong by rule; each share has a Wilson interval.
@@ -118,10 +118,10 @@ def instruction_scores(
     Raises:
         ValueError: If nothing is asked, or a split or a kind is unknown.
     """
-    if n_per_kind < 1 or not splits or not set(splits) <= SPLITS.keys():
+    if n_per_kind < 1 or not kinds or not splits or not set(splits) <= SPLITS.keys():
         raise ValueError(
-            f"wanted at least 1 instruction of each kind in some of {list(SPLITS)}, "
-            f"got {n_per_kind} in {list(splits)}"
+            f"wanted at least 1 instruction of some kinds in some of {list(SPLITS)}, "
+            f"got {n_per_kind} of {list(kinds)} in {list(splits)}"
         )
     longest = min(_MOST_TOKENS, model.config.context_length - 8)
     asked = [

@@ -20,7 +20,14 @@ from importlib import resources
 
 from llmcourse.grammar import Grammar, Story
 from llmcourse.grammar_parts import Entry
-from llmcourse.instruction_topics import Topic, fill, forms, topics, variables
+from llmcourse.instruction_topics import (
+    QUESTIONS,
+    Topic,
+    fill,
+    forms,
+    topics,
+    variables,
+)
 from llmcourse.tales import world
 
 HELD_OUT_PAIRS = frozenset(
@@ -41,9 +48,8 @@ HELD_OUT_PAIRS = frozenset(
         ("raccoon", "quarrel"),
     }
 )
-"""Kinds of hero and plots that never come together in training."""
+"""Kinds of hero and plots that no instruction has together in training."""
 
-QUESTIONS = ("who", "where", "what", "why", "how many", "list")
 KINDS = (*QUESTIONS, "summarise", "continue", "rewrite", "write")
 
 MARK = "¶"  # where an ending begins; no tale has it
@@ -63,7 +69,7 @@ class Example:
     story: Story  # what it was made from
     phrasing: int  # number of the wording
     new_phrasing: bool  # the wording does not occur in training
-    new_pair: bool  # kind of hero and plot do not occur together in training
+    new_pair: bool  # no instruction in training has this kind of hero in this plot
     accepted: tuple[str, ...] = ()  # right answers, where they can be listed
     beginning: str = ""  # elsewhere: what the answer goes on with,
     wanted: Mapping[str, str] = field(default_factory=dict)  # and what must be in it
@@ -85,7 +91,7 @@ class Tale:
 
     @property
     def new_pair(self) -> bool:
-        """Whether training has no tale of this kind of hero and this plot."""
+        """Whether no instruction in training has this kind of hero in this plot."""
         return (self.story.facts["kind"], self.story.facts["plot"]) in HELD_OUT_PAIRS
 
 

@@ -12,8 +12,8 @@ learn from where single instructions have one.
 import random
 from collections.abc import Iterator
 
-from llmcourse.instruction_examples import QUESTIONS, Example
-from llmcourse.instruction_topics import fill, forms, topics
+from llmcourse.instruction_examples import Example
+from llmcourse.instruction_topics import QUESTIONS, fill, forms, topics
 
 
 def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]]:

@@ -36,6 +36,8 @@ HEADER = re.compile(
 )
 FIELD = re.compile(r"\{([A-Za-z][a-z0-9_]*)(?:\.([a-z]+))?\}")
 
+QUESTIONS = ("who", "where", "what", "why", "how many", "list")
+
 # Kinds that are no questions: worded by a task, or tasks, which show these texts.
 _ANSWERS_ONLY = ("summarise", "theme", "extra")
 _TASK = "task"
@@ -158,6 +160,11 @@ class _Draft:
                 f"got {line!r}"
             )
         self.number, self.kind, self.name = number, match["kind"], match["name"]
+        if self.kind not in (*QUESTIONS, *_ANSWERS_ONLY, _TASK):
+            known = ", ".join((*QUESTIONS, *_ANSWERS_ONLY, _TASK))
+            raise ValueError(
+                f"line {number}: wanted a kind from {known}, got {self.kind!r}"
+            )
         pairs = match["when"].split(", ") if match["when"] else []
         self.when = dict(pair.split("=") for pair in pairs)
         for name, word in self.when.items():

@@ -12,8 +12,10 @@ are known:
     write       a story to order                              a tale with all of that
 
 What is asked, and how, stands in `data/instructions.txt`. To see whether a model has
-understood rather than learned by heart, two things never occur in training: the last
-wording of every task, and stories whose kind of hero and plot are in `HELD_OUT_PAIRS`.
+understood rather than learned by heart, two things are kept out of the instructions
+that it learns: the last wording of every task, and stories whose kind of hero and plot
+are in `HELD_OUT_PAIRS`. Plain stories may have such a hero and plot: a model may have
+read of them, but nobody has asked it about them.
 
 >>> example = next(examples(1, seed=0, kinds=["who"]))
 >>> check(example, example.answer), check(example, "Somebody else.")
@@ -33,11 +35,11 @@ from typing import Literal, TypeAlias
 from llmcourse.instruction_examples import (
     HELD_OUT_PAIRS,
     KINDS,
-    QUESTIONS,
     Example,
     draw_tale,
     make,
 )
+from llmcourse.instruction_topics import QUESTIONS
 from llmcourse.tales import Encoder, parse
 
 __all__ = [

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from llmcourse.instruction_examples import QUESTIONS, Tale, draw_tale
-from llmcourse.instruction_topics import fill, topics
+from llmcourse.instruction_examples import Tale, draw_tale
+from llmcourse.instruction_topics import QUESTIONS, fill, topics
 from llmcourse.instructions import normalised
 from llmcourse.retrieval import Passage
 

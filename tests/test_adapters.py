@@ -205,6 +205,24 @@ def test_a_full_disk_leaves_the_old_adapter(folder, monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_disk_that_fails_at_the_end_leaves_the_old_adapter(folder, monkeypatch, n):
+    """Whether it is at the end of the first file or of the second."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    synced = []
+
+    def fail(descriptor):
+        synced.append(descriptor)
+        if len(synced) == n:
+            raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="the disk fails"):
+        save_adapter(adapted_model(targets=["down"]), folder)
+    assert len(synced) == n
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.mark.parametrize("way", ["some", "all", "odd"])
 def test_peft_loads_what_we_wrote_with_equal_logits(base, way, tmp_path):
     peft = pytest.importorskip("peft")
@@ -328,6 +346,14 @@ def test_refuses_weights_that_are_no_part_of_such_an_adapter(folder, name):
     check_refused(folder, "is no part of such an adapter")
 
 
+@pytest.mark.parametrize("end", ["A", "B"])
+def test_refuses_numbers_that_are_not_finite(folder, end):
+    """Of NaN in a query's adapter nothing would show in the logits."""
+    name = f"{PREFIX}.lora_{end}.weight"
+    edit_weights(folder, lambda weights: weights[name][1].fill_(torch.nan))
+    check_refused(folder, "q_proj must be finite, and is not")
+
+
 def test_refuses_an_empty_adapter(folder):
     edit_weights(folder, dict.clear)
     check_refused(folder, "must hold an adapter, got none")
@@ -352,6 +378,9 @@ def test_refuses_an_empty_adapter(folder):
         ({"lora_alpha": -1}, "lora_alpha must be a positive number, got -1"),
         ({"lora_alpha": "8"}, "lora_alpha must be a positive number, got '8'"),
         ({"alpha_pattern": {"(a+)+": 8}}, r"must be names of layers, got \['\(a\+\)"),
+        ({"rank_pattern": ["q_proj"]}, "patterns must be objects of layers' names"),
+        ({"rank_pattern": 3}, "patterns must be objects of layers' names, got"),
+        ({"alpha_pattern": "q_proj"}, "patterns must be objects of layers' names"),
     ],
 )
 def test_refuses_what_it_cannot_follow(folder, changes, message):

@@ -174,13 +174,25 @@ def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys)
 
 @pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
 def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
-    """Three passes of 700 conversations, 8 a step, are 263 steps."""
+    """Of 700, 630 are learned; three passes of them, 8 a step, are 237 steps."""
     _, path = own_file(tmp_path, n)
     config = command._config("instruct-llm", None, (str(path),), {}, {"steps": asked})
     assert config.finetuning.steps == steps
+    assert config.finetuning.eval_interval == steps // 5, "and looked at on the way"
     many = (str(path),) * 100
     most = command._config("instruct-llm", None, many, {}, {}).finetuning.steps
-    assert most == 263
+    assert most == 237
+
+
+def test_what_is_held_out_of_a_part_is_learned_in_none(monkeypatch):
+    """Held out is the seed after a part's own."""
+    second = replace(CONFIG, first=CONFIG)
+    monkeypatch.setitem(instruct_recipe.PRESETS, "tiny", replace(CONFIG, first=second))
+    for seed in (0, 7):
+        config = command._config("tiny", seed, (), {}, {})
+        seeds = {part.seed for part in (*config.earlier(), config)}
+        assert len(seeds) == 3
+        assert not seeds & {own + 1 for own in seeds}
 
 
 def test_what_is_tuned_is_the_same_in_all_parts(monkeypatch):

@@ -46,6 +46,16 @@ def test_a_preset_in_float32_stays_so(monkeypatch, here):
     assert in_precision(config, None) == config
 
 
+def test_checkpoints_of_an_earlier_part_are_found_too(tmp_path, capsys):
+    place = tmp_path / "checkpoints" / "first" / "first"
+    place.mkdir(parents=True)
+    (place / "step-00000000.safetensors").touch()
+    prepare_folders(tmp_path, resume=True)
+    assert not capsys.readouterr().err
+    with pytest.raises(ValueError, match="holds checkpoints already: add --resume"):
+        prepare_folders(tmp_path, resume=False)
+
+
 def test_folders_are_made_refused_or_begun_anew(tmp_path, capsys):
     one, other = tmp_path / "one", tmp_path / "one" / "other"
     prepare_folders(one, other, resume=False)

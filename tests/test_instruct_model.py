@@ -21,6 +21,7 @@ from llmcourse.instruction_evaluation import instruction_scores
 from llmcourse.lora import merge_lora
 from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.training_log import Evaluation
+from llmcourse.transformer import Transformer
 
 EXAM = Exam(n_per_kind=1, n_stories=2)
 COMMAND = "llmcourse finetune --preset tiny --out run/"
@@ -41,6 +42,24 @@ def made(tmp_path_factory):
             config, place / "run", name="small", command=COMMAND, exam=EXAM
         )
     return place / "run", config, quality
+
+
+def test_a_model_of_a_shorter_context_reads_what_fits(tmp_path):
+    """Each conversation loses what does not fit in its model, not in the largest."""
+    model, tokenizer = base()
+    short = Transformer(replace(model.config, context_length=64))
+    save_pretrained(short, tokenizer, tmp_path / "short")
+    path = tmp_path / "talks.jsonl"
+    turns = [
+        {"role": r, "content": f"{r} says ha. " * 2} for r in ("user", "assistant")
+    ]
+    path.write_text(f"{json.dumps({'messages': 4 * turns})}\n" * 5, encoding="utf-8")
+    config = replace(
+        CONFIG, base=str(tmp_path / "short"), sources=(str(path),), n_stories=0
+    )
+    with pytest.raises(ValueError, match="conversation 1: .* at most 65 tokens"):
+        make_instruct(config, tmp_path / "run", exam=EXAM)
+    make_instruct(replace(config, truncate=True), tmp_path / "run", exam=EXAM)
 
 
 def test_the_folder_holds_a_chat_model(made):
@@ -84,9 +103,10 @@ def test_the_card_says_what_was_measured(made):
         "| seed | 3 |",
         f"torch {torch.__version__}, 1 thread",
         COMMAND,
-        "license: mit",
+        "The licence of the base decides.",
     ):
         assert found in text, found
+    assert "license:" not in text, "nobody knows a base's that does not come with us"
     for section in ("Data", "Recipe", "Quality", "Limits", "Use", "Rebuild", "Licence"):
         assert f"## {section}\n" in text
 

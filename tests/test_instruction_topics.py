@@ -171,6 +171,7 @@ who owner @ plot=stray, ending=sad
         ("    + {job1}\n", "", "line 2: .* no things of a list or at least 2, got 1"),
         ("Who owned the {stray}", "Who owned {strya}", "line 3: .* got 'strya' in"),
         ("{hero.his}", "{hero.hsi}", "line 5: .* forms that they have, got 'hsi' in"),
+        ("who owner", "whoo owner", "line 2: wanted a kind from who, .*, got 'whoo'"),
         ("{job2}", "{jobb}", "line 7: .* got 'jobb' in"),
         ("{Stray.a}", "{Stray.a", r"line 5: wanted fields as \{name\} .* got"),
         ("{stray} was", "stray} was", r"line 4: wanted fields as"),

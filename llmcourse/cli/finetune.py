@@ -29,6 +29,7 @@ from llmcourse.cli.running import (
 from llmcourse.conversations import read_conversations
 from llmcourse.finetuning import FinetuningConfig
 from llmcourse.instruct_card import InstructQuality
+from llmcourse.instruct_data import n_held_out
 from llmcourse.instruct_model import Exam, make_instruct
 from llmcourse.instruct_recipe import InstructConfig
 from llmcourse.progress import TrainingProgress
@@ -59,14 +60,20 @@ def finetune(
         ),
     ] = False,
     lora: Annotated[
-        int | None, typer.Option(help="Learn only adapters, of this rank.", min=1)
+        int | None,
+        typer.Option(
+            help="Learn adapters of this rank, and the embedding of a model that lacks "
+            "the tokens of conversations; nothing else.",
+            min=1,
+        ),
     ] = None,
     out_folder: OutFolder = None,
     resume: Resume = False,
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Of the last part; the preset's, of --data three passes, 100 or more.",
+            help="Of the last part; the preset's; of --data three passes, but 100 at "
+            "least and the preset's at most.",
             min=1,
         ),
     ] = None,
@@ -160,10 +167,13 @@ def _config(
     own: dict[str, Any] = {
         name: sizes[name] for name in ("base", "rank", "packed") if name in sizes
     }
+    steps = wanted.get("steps", config.finetuning.steps)
+    if steps < config.finetuning.eval_interval:
+        wanted["eval_interval"] = max(1, steps // 5)
     first = None
     parts = [] if sources else config.earlier()
     for n, part in enumerate(parts, start=1):
-        drawn = part.seed if seed is None else seed + n
+        drawn = part.seed if seed is None else seed + 2 * n  # the odd ones are held out
         learning = in_precision(part.finetuning, precision)
         first = replace(part, **own, seed=drawn, first=first, finetuning=learning)
     return replace(
@@ -179,7 +189,8 @@ def _config(
 def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
     """Return the steps of three passes, but a hundred at least, or the preset's."""
     n = sum(len(read_conversations(path)) for path in sources)
-    return min(training.steps, max(100, ceil(3 * n / training.batch_size)))
+    learned = n - n_held_out(n)
+    return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
 def _make(

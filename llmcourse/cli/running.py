@@ -73,8 +73,12 @@ def command_line(words: Sequence[str], options: Mapping[str, Any]) -> str:
 
 
 def prepare_folders(*folders: Path, resume: bool) -> None:
-    """Make the folders before anything takes time; refuse one that is taken."""
-    taken = [each for each in folders if checkpoint_paths(each / "checkpoints")]
+    """Make the folders before anything takes time; refuse one that is taken.
+
+    One is taken if a training has checkpoints there, or an earlier part of it does, in
+    a folder inside.
+    """
+    taken = [each for each in folders if _has_checkpoint(each / "checkpoints")]
     if taken and not resume:
         raise ValueError(
             f"{str(taken[0])!r} holds checkpoints already: add --resume to go on with "
@@ -88,6 +92,11 @@ def prepare_folders(*folders: Path, resume: bool) -> None:
         except OSError as error:
             message = f"cannot write into {str(folder)!r}: {error.strerror or error}"
             raise OSError(error.errno, message) from error
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    inside = (path for path in folder.rglob("*") if path.is_dir())
+    return any(checkpoint_paths(each) for each in (folder, *inside))
 
 
 @contextmanager
