@@ -84,7 +84,7 @@ class CompletionRequest(SamplingOptions):
     )
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    logprobs: None = None  # 0 would ask for those of the tokens that were drawn
     suffix: Annotated[str, Field(max_length=0)] | None = None
 
     @property
@@ -130,6 +130,9 @@ class ChatRequest(SamplingOptions):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    functions: Annotated[list[Any], Field(max_length=0)] | None = None
+    function_call: Literal["none", "auto"] | None = None
     logprobs: Literal[False] | None = None
 
 

@@ -61,7 +61,8 @@ def learn_vocabulary(
     if smallest + len(pairs) < vocab_size:
         raise ValueError(
             f"vocab_size must be at most {smallest + len(pairs)} for this text, "
-            f"which yields {len(pairs)} merges, got {vocab_size}"
+            f"which yields {len(pairs)} merges, got {vocab_size}: more text is needed, "
+            "or a smaller vocabulary"
         )
     pieces = [bytes([byte]) for byte in BYTE_ORDER]
     for left, right in pairs:

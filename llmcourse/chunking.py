@@ -70,8 +70,9 @@ def fixed_chunks(
         overlap: Tokens that a chunk repeats of the one before it, at most.
 
     Raises:
-        ValueError: If size is less than 4, for one character may have four tokens,
-            or the overlap is not from 0 to less than the size.
+        ValueError: If size is less than 4, for one character may have four tokens, or
+            less than what characters have that share tokens; or if the overlap is not
+            from 0 to less than the size.
 
     >>> from llmcourse.tokenization import CharacterTokenizer
     >>> chunks = fixed_chunks("abcdefghij", CharacterTokenizer(), size=5, overlap=2)
@@ -151,6 +152,11 @@ def _chunks(
             f"overlap must be from 0 to less than the size of {size}, got {overlap}"
         )
     atoms = _atoms(text, tokenizer)
+    if (longest := max((atom.n_tokens for atom in atoms), default=0)) > size:
+        raise ValueError(
+            f"size must be at least {longest} tokens, for some characters of this text "
+            f"cannot be parted in fewer, got {size}"
+        )
     cutter = _Cutter(atoms, _places(text, atoms), size, overlap)
     spans = cutter.cut(_Span(0, len(atoms)), levels) if atoms else []
     ends = [0, *(atom.end for atom in atoms)]

@@ -43,6 +43,7 @@ __all__ = [
     "StepReport",
     "TokenFile",
     "build_corpus",
+    "check_parts",
     "clean",
     "clean_text",
     "contamination",
@@ -104,6 +105,16 @@ def build_corpus(
     return current, Report(tuple(reports))
 
 
+def check_parts(splits: Mapping[str, Sequence[Document]]) -> None:
+    """Refuse a corpus of so few documents that a part of it has none.
+
+    Raises:
+        ValueError: If a part is empty.
+    """
+    if empty := [name for name, documents in splits.items() if not documents]:
+        raise ValueError(f"each part needs at least one document, got none in {empty}")
+
+
 def pack_splits(
     splits: Mapping[str, Sequence[Document]],
     tokenizer: PackingTokenizer,
@@ -120,8 +131,7 @@ def pack_splits(
         ValueError: If a part is empty.
         OSError: If the disk is full.
     """
-    if empty := [name for name, documents in splits.items() if not documents]:
-        raise ValueError(f"each part needs at least one document, got none in {empty}")
+    check_parts(splits)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return {

@@ -80,15 +80,18 @@ def remove_near_duplicates(
     _check_threshold(threshold)
     sets = _shingle_sets([document.text for document in documents], n)
     removals: dict[int, Removal] = {}
-    # The pairs are sorted: when i comes first in one, all that could remove it
-    # has been seen.
-    for i, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
-        if i in removals or j in removals:
+    like: dict[int, int] = {}  # of each removed document, the one that stays
+    # The pairs are sorted: when one comes first in a pair, all that could remove it
+    # has been seen. What stays speaks for what was removed: of many in one bucket
+    # only neighbours are candidates.
+    for one, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
+        if j in removals:
             continue
+        i = like.get(one, one)
         similarity = jaccard(sets[i], sets[j])
         if similarity >= threshold:
             detail = _likeness(documents[i], similarity)
-            removals[j] = Removal(documents[j], "near copy", detail)
+            removals[j], like[j] = Removal(documents[j], "near copy", detail), i
     kept = [document for i, document in enumerate(documents) if i not in removals]
     ordered = [removals[i] for i in sorted(removals)]
     return kept, summarise("remove near duplicates", documents, kept, ordered)
@@ -107,7 +110,8 @@ def near_duplicates(
 
     LSH proposes pairs, exact Jaccard similarity decides: no false pair is
     returned, and a true one of similarity J is missed with the probability
-    1 − `candidate_probability(J, n_bands, n_hashes // n_bands)`.
+    1 − `candidate_probability(J, n_bands, n_hashes // n_bands)`; where many texts
+    share a bucket, with a larger one, see `candidate_pairs`.
 
     Args:
         texts: Any texts.

@@ -273,8 +273,9 @@ class FaissIndex(ExactIndex):
         kind = "Flat" if n_cells == 1 else f"IVF{n_cells},Flat"
         width, inner = vectors.shape[1], faiss.METRIC_INNER_PRODUCT
         index: Any = faiss.index_factory(width, kind, inner)
-        index.train(self.vectors.numpy())
-        index.add(self.vectors.numpy())
+        rows = self.vectors.detach().numpy()
+        index.train(rows)
+        index.add(rows)
         if n_cells > 1:
             index.nprobe = n_probed
         self._index = index

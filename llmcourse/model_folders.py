@@ -63,11 +63,7 @@ def write_folder(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
-    if any(block.attention.attend is not causal_attention for block in _blocks(model)):
-        raise ValueError(
-            "a model is saved with full attention, which `transformers` knows, got "
-            "another kind: see attention_kinds"
-        )
+    check_full_attention(model)
     weights = _stored(model, dtype, heads or {})
     files = descriptions(model, tokenizer, dtype)
     files["config.json"] |= settings or {}
@@ -231,6 +227,19 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
         weights[name] = weight.to(torch.float32, copy=True)
     return weights
+
+
+def check_full_attention(model: Transformer) -> None:
+    """Refuse a model that would come back as another one: no file says how it attends.
+
+    Raises:
+        ValueError: If its attention is of another kind than "full".
+    """
+    if any(block.attention.attend is not causal_attention for block in _blocks(model)):
+        raise ValueError(
+            "a model is saved with full attention, which `transformers` knows, got "
+            "another kind: see attention_kinds"
+        )
 
 
 @contextmanager

@@ -191,6 +191,7 @@ def _train(
     train, valid = (
         token_array(result.splits[part], tokenizer) for part in ("train", "validation")
     )
+    check_held_out(len(valid), config.pretraining.context_length)
     return pretrain(
         result.model,
         train,
@@ -201,6 +202,19 @@ def _train(
         # Few tales are longer than a window; of other texts the rest would go unread.
         start_token=end_of_text(tokenizer) if from_starts else None,
     )
+
+
+def check_held_out(n_tokens: int, context_length: int) -> None:
+    """Refuse a text of whose held-out part no window can be read.
+
+    Raises:
+        ValueError: If it has no more tokens than a window reads.
+    """
+    if n_tokens <= context_length:
+        raise ValueError(
+            f"the held-out part of the text must have more than {context_length} "
+            f"tokens, the length of a window, got {n_tokens}: more text is needed"
+        )
 
 
 @torch.no_grad()

@@ -17,7 +17,12 @@ from safetensors.torch import load, save
 
 from llmcourse.files import new_file
 from llmcourse.hugging_face import config_from_json
-from llmcourse.model_folders import descriptions, read_json, written_at_once
+from llmcourse.model_folders import (
+    check_full_attention,
+    descriptions,
+    read_json,
+    written_at_once,
+)
 from llmcourse.quantization import QuantizedMatrix, quantize_model
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.transformer import Transformer, TransformerConfig
@@ -36,8 +41,8 @@ def save_quantized(
         folder: Created if missing.
 
     Raises:
-        ValueError: If the model is not quantized, or if tokenizer and model differ in
-            the number of ids.
+        ValueError: If the model is not quantized, if its attention is not the full
+            one, or if tokenizer and model differ in the number of ids.
         OSError: If a file cannot be written.
     """
     matrices = [part for part in model.modules() if isinstance(part, QuantizedMatrix)]
@@ -48,6 +53,7 @@ def save_quantized(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
+    check_full_attention(model)
     files = descriptions(model, tokenizer, torch.float32)
     files["config.json"]["quantization_config"] = {
         "quant_method": _METHOD,

@@ -22,6 +22,7 @@ from llmcourse.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.pipeline import (
     SMALL,
     PipelineConfig,
+    check_held_out,
     split_or_cut,
     token_array,
 )
@@ -153,12 +154,7 @@ def prepare_text(config: PipelineConfig, documents: Iterable[Document]) -> Train
     tokenizer = _train_tokenizer(splits["train"], config)
     train = token_array(splits["train"], tokenizer, np.uint16)
     valid = token_array(held_out, tokenizer, np.uint16)
-    length = config.pretraining.context_length
-    if len(valid) <= length:
-        raise ValueError(
-            f"the held-out part of the text must have more than {length} tokens, the "
-            f"length of a window, got {len(valid)}: more text is needed"
-        )
+    check_held_out(len(valid), config.pretraining.context_length)
     return TrainingData(
         tokenizer=tokenizer,
         train=train,

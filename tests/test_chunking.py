@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmcourse import chunking
 from llmcourse.chunking import (
     Chunk,
     fixed_chunks,
@@ -174,6 +175,16 @@ def test_refusals(cutter):
             cutter("a", CHARACTERS, 8, overlap)
     with pytest.raises(ValueError, match="surrogate"):
         cutter("\ud800", TOKENIZERS[0], 8)
+
+
+def test_characters_that_share_tokens_are_not_cut_for_ever(monkeypatch):
+    """Such atoms can have more tokens than one character has."""
+    atom = chunking._Atom(end=3, n_tokens=5)
+    monkeypatch.setattr(chunking, "_atoms", lambda *_: [atom])
+    for cutter in CUTTERS:
+        with pytest.raises(ValueError, match="size must be at least 5 tokens.*got 4"):
+            cutter("龍虎豹", CHARACTERS, 4)
+        assert [chunk.text for chunk in cutter("龍虎豹", CHARACTERS, 5)] == ["龍虎豹"]
 
 
 def test_a_tokenizer_from_elsewhere_is_refused():

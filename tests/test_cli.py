@@ -102,6 +102,24 @@ def python_topic(part):
     return pydoc_data.topics.topics[topics[part]]
 
 
+def test_a_corpus_that_is_refused_leaves_the_one_before(tmp_path):
+    arguments = ["corpus", "--out", str(tmp_path), "--quiet", "--n-stories"]
+    assert run(*arguments, "120").exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, lines = fails(*arguments, "8", "--seed", "5", "--vocab-size", "500")
+    assert code == 1
+    assert "each part needs at least one document" in lines[0]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_pipeline_that_could_not_be_kept_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "run", None)
+    (tmp_path / "file").touch()
+    result = run("pipeline", "--out", str(tmp_path / "file"))
+    assert isinstance(result.exception, OSError)
+    assert "cannot write into" in str(result.exception)
+
+
 def test_corpus_reads_own_files(tmp_path):
     sentence = "The fox ran to the old house and slept in the warm {} of the day. "
     for part in ("morning", "noon", "evening", "night"):

@@ -142,9 +142,11 @@ def test_the_command_to_go_on_repeats_what_matters(tmp_path, monkeypatch):
     stop_at(monkeypatch, 0)
     folder = tmp_path / "my run"
     more = ("--steps=5", "--seed=3", "--learning-rate=0.02", "--vocab-size=290")
+    asked = ["--stories 3", "--samples 4", "--machine 'a laptop'"]
+    more += ("--stories=3", "--samples=4", "--machine=a laptop")
     (line,) = pretrain(folder, "--quiet", *more).stderr.splitlines()
     words = ["--preset tiny", f"--out '{folder}'", "--steps 5", "--seed 3"]
-    words += ["--learning-rate 0.02", "--vocab-size 290", "--threads 1"]
+    words += ["--learning-rate 0.02", "--vocab-size 290", "--threads 1", *asked]
     assert all(word in line for word in words)
 
 

@@ -72,6 +72,14 @@ def test_a_chain_of_small_changes_keeps_what_is_like_no_kept_text():
     assert clusters(3, pairs) == [0, 0, 0]
 
 
+def test_of_many_copies_one_stays():
+    """Of so many in one bucket only neighbours are compared with each other."""
+    text = random_texts(1, seed=3, n_words=200)[0]
+    copies = [f"{text} ending {number}" for number in range(200)]
+    kept, _ = remove_near_duplicates(documents(copies))
+    assert names(kept) == ["d0"]
+
+
 def test_precision_and_recall_on_planted_copies():
     """150 copies of J ≥ 0.75 have to be found, decoys of J < 0.7 must not.
 

@@ -132,6 +132,8 @@ def test_faiss_finds_the_same():
         theirs = FaissIndex(vectors, n_cells, n_probed).search(queries, k=5)
         assert torch.equal(theirs.ids, ours.ids)
         torch.testing.assert_close(theirs.scores, ours.scores)
+    learned = FaissIndex(vectors.clone().requires_grad_()).search(queries, k=5)
+    assert torch.equal(learned.ids, ours.ids)
     some = FaissIndex(vectors, n_cells=6).search(queries, k=5)
     assert (some.scores[:, 0] <= ours.scores[:, 0] + 1e-5).all()
 

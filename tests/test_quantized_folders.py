@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llmcourse.attention_kinds import set_attention
 from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.quantization import quantize_model
 from llmcourse.quantized_folders import is_quantized, load_quantized, save_quantized
@@ -124,3 +125,12 @@ def test_a_strange_method_is_refused(tmp_path):
             load_quantized(tmp_path)
     with pytest.raises(ValueError, match="needs the file"):
         is_quantized(tmp_path / "none")
+
+
+@pytest.mark.parametrize("kind", ["window", "linear"])
+def test_refuses_attention_that_no_file_describes(tmp_path, kind):
+    model, tokenizer = make()
+    set_attention(model, kind)
+    with pytest.raises(ValueError, match="saved with full attention"):
+        save_quantized(model, tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from llmcourse import pipeline as stages
 from llmcourse.cli.console import Quiet, Seed, app, bars, documents_of, out
+from llmcourse.cli.running import make_folder
 from llmcourse.losses import gap_to_floor
 
 
@@ -43,6 +44,8 @@ def pipeline(
     training = replace(stages.SMALL.pretraining, steps=steps)
     config = replace(stages.SMALL, n_stories=n_stories, pretraining=training, seed=seed)
     documents = documents_of(sources, n_stories, seed) if sources else None
+    if out_folder is not None:
+        make_folder(out_folder)
     with bars(quiet) as show:
         result = stages.run(config, documents, show)
     out.print(f"\n{result.report}\n")

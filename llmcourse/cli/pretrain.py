@@ -83,6 +83,8 @@ def pretrain(
     folder = out_folder or Path(f"run-{preset}")
     options = changes | {"vocab_size": vocab_size, "seed": seed or None}
     options |= {"threads": threads}
+    if not data and (stories, samples) != (500, 200):
+        options |= {"stories": stories, "samples": samples}
     job = _Job(
         name=preset if not data else folder.resolve().name,
         config=config,
@@ -95,7 +97,8 @@ def pretrain(
         quiet=quiet,
     )
     prepare_folders(folder, resume=resume)
-    with stoppable(job.command):
+    options |= {"machine": machine or None}
+    with stoppable(_command(preset, data or [], folder, options)):
         _make(job)
 
 

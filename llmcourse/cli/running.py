@@ -87,11 +87,20 @@ def prepare_folders(*folders: Path, resume: bool) -> None:
     if resume and not taken:
         say(f"no checkpoint in {str(folders[0])!r}: training starts at the beginning")
     for folder in folders:
-        try:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"cannot write into {str(folder)!r}: {error.strerror or error}"
-            raise OSError(error.errno, message) from error
+        make_folder(folder / "checkpoints")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, before anything takes time.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write into {str(path)!r}: {error.strerror or error}"
+        raise OSError(error.errno, message) from error
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from llmcourse import corpus as corpora
 from llmcourse.cli.console import Quiet, Seed, app, bars, documents_of, out
+from llmcourse.cli.running import make_folder
 from llmcourse.documents import Document, Step, StepReport
 from llmcourse.packing import END_OF_TEXT
 from llmcourse.progress import StageProgress
@@ -120,7 +121,8 @@ def corpus(
     out.print(" · ".join(f"{name} {len(part):,}" for name, part in splits.items()))
     if out_folder is None:
         return
-    out_folder.mkdir(parents=True, exist_ok=True)
+    corpora.check_parts(splits)
+    make_folder(out_folder)
     tokenizer = BPETokenizer.train(
         (document.text for document in splits["train"]), vocab_size, [END_OF_TEXT]
     )

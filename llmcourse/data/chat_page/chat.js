@@ -61,7 +61,9 @@ const connect = async () => {
   at("title").textContent = model.chat ? `Talk with ${model.id}` : `Write with ${model.id}`;
   document.title = at("title").textContent;
   at("status").textContent = `remembers ${model.context_length} tokens`;
-  at("max-tokens").max = model.context_length - 1;
+  const most = at("max-tokens");
+  most.max = model.context_length - 1;
+  if (Number(most.value) > most.max) most.value = Math.max(1, Math.floor(model.context_length / 2));
   if (!model.chat) {
     at("text-label").textContent = "The beginning of a text";
     at("new").textContent = "Clear";
@@ -109,7 +111,8 @@ const setBusy = (busy) => {
 
 const answer = async (text) => {
   const before = turns;
-  turns = [...turns, { role: "user", content: text }];
+  const asking = [...turns, { role: "user", content: text }];
+  turns = asking; // is something else once the conversation has been forgotten
   if (model.chat) addTurn("user", "You", text);
   const turn = addTurn("model", model.id, model.chat ? "" : text);
   const content = turn.querySelector("p");
@@ -122,7 +125,7 @@ const answer = async (text) => {
   let said = "";
   try {
     const [path, asked] = model.chat
-      ? ["v1/chat/completions", { messages: turns }]
+      ? ["v1/chat/completions", { messages: asking }]
       : ["v1/completions", { prompt: text }];
     for await (const piece of pieces(path, { ...options(), ...asked }, writing.signal)) {
       const follow = atEnd();
@@ -133,6 +136,7 @@ const answer = async (text) => {
     }
     if (finish === "length") addNote("cut off: it had used all its tokens");
   } catch (error) {
+    if (turns !== asking) return;
     if (error.name === "AbortError") addNote("stopped");
     else addNote(error.message, true);
     if (!said && model.chat) {
@@ -140,7 +144,7 @@ const answer = async (text) => {
       turn.remove();
     }
   } finally {
-    turns = said ? [...turns, { role: "assistant", content: said }] : before;
+    if (turns === asking) turns = said ? [...asking, { role: "assistant", content: said }] : before;
     turn.classList.remove("writing");
     log.removeAttribute("aria-busy");
     writing = null;
