@@ -103,11 +103,14 @@ def aligned_card(name: str, making: AlignMaking, quality: AlignQuality) -> str:
         f"`{config.policy}`, trained to write what is preferred, by "
         f"{config.method.upper()}, in the course *Large Language Models Explained*."
     )
+    knows = "what its start knew"
+    if config.policy in shipped_models():
+        knows = "the small world of its stories and nothing else"
     limits = (
-        "It knows the small world of its stories and nothing else.\nWhat is preferred "
-        "is decided by a rule, `llmcourse.gold_reward`, that stands for people's "
-        "wishes; it is no statement about real people's.\nIt is made for learning how "
-        "language models work, for no other use."
+        f"It knows {knows}.\nWhat is preferred is decided by a rule, "
+        "`llmcourse.gold_reward`, that stands for people's wishes; it is no statement "
+        "about real people's.\nIt is made for learning how language models work, for "
+        "no other use."
     )
     rows = [("start", f"`{config.policy}`"), ("method", config.method.upper())]
     rows += [(n.replace("_", " "), f"{v}") for n, v in vars(config.training).items()]

@@ -59,7 +59,7 @@ def instruct_card(name: str, making: InstructMaking, quality: InstructQuality) -
         f"# {name}\n\n{_summary(making)}",
         f"## Data\n\n{_data(making)}",
         f"## Recipe\n\n{_recipe(making)}",
-        f"## Quality\n\n{_quality(quality)}",
+        f"## Quality\n\n{_quality(making, quality)}",
         f"## Limits\n\n{_limits(making)}",
         f"## Use\n\n{_use()}",
         f"## Rebuild\n\n{_rebuild(making)}",
@@ -180,13 +180,9 @@ def _recipe(making: InstructMaking) -> str:
     return table(("setting", "value"), list(rows.items()))
 
 
-def _quality(quality: InstructQuality) -> str:
-    rows = [
-        (
-            f"loss on {quality.n_held_out:,} held-out conversations",
-            f"{quality.loss_before:.3f} → {quality.loss:.3f} nats/token of the answers",
-        )
-    ]
+def _quality(making: InstructMaking, quality: InstructQuality) -> str:
+    losses = f"{quality.loss_before:.3f} → {quality.loss:.3f} nats/token of the answers"
+    rows = [(f"loss on {quality.n_held_out:,} held-out conversations", losses)]
     parts = []
     if quality.scores is not None:
         parts += [scores_table(quality.scores), _CAPTION]
@@ -201,16 +197,18 @@ def _quality(quality: InstructQuality) -> str:
                 f"({f.increase.value:+.4f} ± {f.increase.standard_error:.4f})",
             )
         )
-    return "\n\n".join([*parts, table(("measure", "value"), rows), _NOTE])
+    last = "'s last part" if making.config.first else ""
+    notes = [f"The first row is of the training{last}.", *[_OTHERS] * (len(rows) > 1)]
+    return "\n\n".join([*parts, table(("measure", "value"), rows), "\n".join(notes)])
 
 
 _CAPTION = (
     "Exactly right answers, checked by rule, to new instructions; the likeliest "
     "tokens are taken.\nIn brackets: 95 % intervals."
 )
-_NOTE = (
-    "The first row is of the training's last part.\nThe others are measured as in the "
-    "file; → goes from the base to this model, ± is one s.e."
+_OTHERS = (
+    "The others are measured as in the file; → goes from the base to this model, ± is "
+    "one s.e."
 )
 
 

@@ -188,7 +188,8 @@ def prepare(
 
     Raises:
         ValueError: If a file holds no conversations, there are fewer than two, or one
-            is too long; it is named by its file and its number there.
+            is too long; it is named by its file and its number there. If plain stories
+            do not fit.
     """
     if config.sources:
         what, valid = _parted([*_own(config, tokenizer)])
@@ -197,9 +198,12 @@ def prepare(
         what = [*telling(_ask(config, tokenizer, n), n, "instructions", progress)]
         valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
     n = config.n_stories
-    stories = [
-        *telling(_plain_stories(n, config.seed, tokenizer), n, "stories", progress)
-    ]
+    stories = [*telling(_plain_stories(config, tokenizer), n, "stories", progress)]
+    if len(stories) < n:
+        raise ValueError(
+            f"wanted {n} plain stories of at most {config.finetuning.context_length} "
+            f"tokens, found {len(stories)}: ask for none of them"
+        )
     return InstructData(train=[*what, *stories], valid=valid)
 
 
@@ -278,13 +282,16 @@ def _n_tokens(texts: Iterable[str], tokenizer: BPETokenizer) -> int:
 
 
 def _plain_stories(
-    n: int, seed: int, tokenizer: BPETokenizer
+    config: InstructConfig, tokenizer: BPETokenizer
 ) -> Iterator[TokenizedExample]:
     """Yield stories as the base model has learned them, from their start to their end.
 
-    Their seed is far from the base's own, so that they are new to it.
+    Their seed is far from the base's own, so that they are new to it. Those that do
+    not fit are left out; if hardly one does, there are fewer than wanted.
     """
-    end = end_of_text(tokenizer)
-    for story in tales.generate(n, seed + 500_000):
-        ids = [end, *tokenizer.encode(story.text), end]
-        yield TokenizedExample.of_tokens(ids, [True] * len(ids))
+    end, n = end_of_text(tokenizer), config.n_stories
+    drawn = tales.generate(20 * n, config.seed + 500_000)
+    whole = ([end, *tokenizer.encode(story.text), end] for story in drawn)
+    rows = (TokenizedExample.of_tokens(ids, [True] * len(ids)) for ids in whole)
+    fitting = (row for row in rows if len(row) <= config.finetuning.context_length)
+    yield from islice(fitting, n)

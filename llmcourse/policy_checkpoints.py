@@ -37,10 +37,11 @@ def save_policy_state(
 
     Raises:
         ValueError: As `state_files.write_state`.
-        FloatingPointError: If a weight of the policy is not finite.
+        FloatingPointError: If a weight of the policy, or the critic, is not finite.
         OSError: If the file cannot be written; what was there stays.
     """
-    check_finite(state["policy"], iteration)
+    for part in ("policy", "value_head"):
+        check_finite(state.get(part, {}), iteration)
     whole = {"run": run, "iteration": iteration, "state": state}
     return write_newest(folder, iteration, whole)
 

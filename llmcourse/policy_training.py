@@ -212,7 +212,8 @@ def optimise(
     Raises:
         ValueError: If `checkpoint_interval` is not positive, if the folder's
             checkpoints are of another training, or as `PolicyTrainer.iterate`.
-        FloatingPointError: As `PolicyTrainer.iterate`; the last checkpoint stays.
+        FloatingPointError: As `PolicyTrainer.iterate`, or if a weight that is to be
+            saved is not finite; the last checkpoint stays.
         OSError: If a checkpoint cannot be written.
     """
     if checkpoint_interval < 1:

@@ -201,10 +201,6 @@ def test_a_full_disk_leaves_the_old_adapter(folder, monkeypatch):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-# Reference
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_disk_that_fails_at_the_end_leaves_the_old_adapter(folder, monkeypatch, n):
     """Whether it is at the end of the first file or of the second."""
@@ -223,6 +219,10 @@ def test_a_disk_that_fails_at_the_end_leaves_the_old_adapter(folder, monkeypatch
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+# Reference
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("way", ["some", "all", "odd"])
 def test_peft_loads_what_we_wrote_with_equal_logits(base, way, tmp_path):
     peft = pytest.importorskip("peft")

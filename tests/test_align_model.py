@@ -12,7 +12,7 @@ from align_cases import METHODS, config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse import align_model
-from llmcourse.align_card import AlignMaking, aligned_card
+from llmcourse.align_card import AlignMaking, aligned_card, card_of
 from llmcourse.align_evaluation import judge
 from llmcourse.align_model import AlignExam, make_aligned, measure_reward
 from llmcourse.align_prompts import exam_prompts
@@ -164,6 +164,17 @@ def test_the_card_counts_passes_over_what_the_batches_are_of(made):
             command=COMMAND,
         )
         assert f"| {steps} |" in reward_card("judge", making, quality.reward)
+
+
+def test_cards_claim_no_licence_of_others(made):
+    folder, config, _ = made
+    for name in ("model", "reward/model"):
+        text = (folder / name / "README.md").read_text(encoding="utf-8")
+        assert "license:" not in text
+        assert f"## Licence\n\nThat of `{config.policy}` decides." in text
+    card = card_of("text-generation", "# small", {}, "instruct-llm")
+    assert "license: mit" in card
+    assert "## Licence\n\nMIT" in card
 
 
 def test_the_cards_code_survives_quotation_marks(made):

@@ -12,6 +12,7 @@ from llmcourse import cli, instruct_model, instruct_recipe
 from llmcourse.chat import Message
 from llmcourse.checkpoints import checkpoint_paths, load_checkpoint
 from llmcourse.cli import finetune as command
+from llmcourse.instruct_card import InstructQuality
 from llmcourse.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.pretrained import save_pretrained
 
@@ -206,6 +207,21 @@ def test_what_is_tuned_is_the_same_in_all_parts(monkeypatch):
     assert found.packed is found.first.packed is True
     assert (found.n_examples, found.first.n_examples) == (9, 6)
     assert found.first.seed == 5
+
+
+def test_a_short_last_part_lets_the_others_be_saved_as_seldom(tmp_path, monkeypatch):
+    config = command._config("instruct-llm", None, (), {}, {"steps": 7})
+    assert config.finetuning.eval_interval == 1
+    seen = {}
+
+    def remember(*_, **rest):
+        seen.update(rest)
+        return InstructQuality(loss_before=2.0, loss=1.0, n_held_out=3)
+
+    monkeypatch.setattr(command, "make_instruct", remember)
+    command._make(config, tmp_path, quiet=True, name="model")
+    assert seen["checkpoint_interval"] == 300
+    assert len(seen["before"]) == 2
 
 
 def test_one_story_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from llmcourse.adapters import load_adapter
 from llmcourse.answering import has_chat_tokens
 from llmcourse.instruct_card import InstructQuality, instruct_card
 from llmcourse.instruct_model import Exam, make_instruct
-from llmcourse.instruct_recipe import INSTRUCT_LLM, InstructMaking
+from llmcourse.instruct_recipe import INSTRUCT_LLM, InstructMaking, fitted, prepare
 from llmcourse.instruction_evaluation import instruction_scores
 from llmcourse.lora import merge_lora
 from llmcourse.pretrained import load_pretrained, save_pretrained
@@ -54,12 +54,26 @@ def test_a_model_of_a_shorter_context_reads_what_fits(tmp_path):
         {"role": r, "content": f"{r} says ha. " * 2} for r in ("user", "assistant")
     ]
     path.write_text(f"{json.dumps({'messages': 4 * turns})}\n" * 5, encoding="utf-8")
-    config = replace(
-        CONFIG, base=str(tmp_path / "short"), sources=(str(path),), n_stories=0
-    )
+    ours = replace(CONFIG, base=str(tmp_path / "short"))
+    own = replace(ours, sources=(str(path),), truncate=True)
+    with pytest.raises(ValueError, match="wanted 2 plain stories of at most 64 tokens"):
+        prepare(fitted(own, 64), chatty()[1])
+    config = replace(own, truncate=False, n_stories=0)
     with pytest.raises(ValueError, match="conversation 1: .* at most 65 tokens"):
         make_instruct(config, tmp_path / "run", exam=EXAM)
     make_instruct(replace(config, truncate=True), tmp_path / "run", exam=EXAM)
+
+
+def test_plain_stories_that_do_not_fit_are_left_out():
+    n, length = 20, 320
+    config = replace(CONFIG, n_examples=1, n_stories=n, kinds=("who",))
+    tokenizer = chatty()[1]
+    lengths = [len(row) for row in prepare(config, tokenizer).train[-n:]]
+    assert min(lengths) < length < max(lengths)
+    short = [len(row) for row in prepare(fitted(config, length), tokenizer).train[-n:]]
+    fitting = [number for number in lengths if number <= length]
+    assert short[: len(fitting)] == fitting
+    assert max(short) <= length
 
 
 def test_the_folder_holds_a_chat_model(made):

@@ -63,10 +63,12 @@ def test_nothing_whole(tmp_path):
 
 def test_weights_from_which_nothing_good_comes_are_not_saved(tmp_path):
     save_policy_state(tmp_path, RUN, 1, state(1))
-    with pytest.raises(
-        FloatingPointError, match="step 2 needs finite weights .* but w"
-    ):
-        save_policy_state(tmp_path, RUN, 2, state("inf"))
+    critic = state(2) | {"value_head": state("nan")["policy"]}
+    for bad in (state("inf"), critic):
+        with pytest.raises(
+            FloatingPointError, match="step 2 needs finite .* but w has"
+        ):
+            save_policy_state(tmp_path, RUN, 2, bad)
     assert load_policy_state(tmp_path, RUN)["n_updates"] == 1
 
 

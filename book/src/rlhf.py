@@ -454,7 +454,7 @@ assert max(rates[100]) < min(rates[5040]) <= max(rates[5040]) < 0.85
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, each three times, with a cost of the distance in all of them.
 # At the same distance from the start, which of them has gained most of what people want?
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three policies by each of three methods. All start at about three to four points. The three lines of GRPO rise to a top of four to five points at about five nats, are back at the start before thirty, and fall below one point on their long way to hundreds of nats. Those of PPO go up and down about where they started, up to some thirty nats; two end lower and one higher. Those of DPO, with fewer moments to look at, end a little lower."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three policies by each of three methods. All start at about three to four points. The three lines of GRPO rise to a top of four to five points at about five nats, are back at the start before thirty, and fall below one point on their long way to hundreds of nats. Those of PPO go up and down about where they started, up to some thirty nats; two end lower and one higher. Those of DPO, with fewer moments to look at, end lower, one of them by more than a point."}}
 frontier = {
     method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
     for method in ("ppo", "grpo", "dpo")

@@ -173,7 +173,7 @@ def _config(
     first = None
     parts = [] if sources else config.earlier()
     for n, part in enumerate(parts, start=1):
-        drawn = part.seed if seed is None else seed + 2 * n  # the odd ones are held out
+        drawn = part.seed if seed is None else seed + 2 * n  # held out is the next
         learning = in_precision(part.finetuning, precision)
         first = replace(part, **own, seed=drawn, first=first, finetuning=learning)
     return replace(
@@ -217,9 +217,10 @@ def _make(
 
             return progress
 
+        *earlier, _ = parts = [*config.earlier(), config]
         before = [
             shown(f"part {n}", f"log-{n}.jsonl", part.finetuning.steps)
-            for n, part in enumerate(config.earlier(), start=1)
+            for n, part in enumerate(earlier, start=1)
         ]
         return make_instruct(
             config,
@@ -227,7 +228,8 @@ def _make(
             progress=shown("fine-tuning", "log.jsonl", training.steps),
             before=before,
             stages=stack.enter_context(bars(quiet)),
-            checkpoint_interval=training.eval_interval,
+            # Of all parts: a short last one must not make the long ones write more.
+            checkpoint_interval=max(part.finetuning.eval_interval for part in parts),
             **rest,
         )
 
