@@ -91,15 +91,29 @@ class WordList(Rule):
     variables: set[str] = field(default_factory=set)  # those picked from it
 
     def free(self, env: dict[str, Entry]) -> list[Entry]:
-        """Return the entries that no variable holds yet."""
+        """Return the entries that no variable holds yet.
+
+        Raises:
+            ValueError: As `taken`.
+        """
         entries: list[Entry] = self.at(env)
         taken = self.taken(entries, env)
         return [e for e in entries if e.index not in taken] if taken else entries
 
     def taken(self, entries: list[Entry], env: dict[str, Entry]) -> list[int]:
-        """Return the places of the entries that variables hold already, in order."""
+        """Return the places of the entries that variables hold already, in order.
+
+        Raises:
+            ValueError: If that are all of them; the list's line is named.
+        """
         held = [env[name] for name in self.variables if name in env]
-        return sorted(entry.index for entry in held if entry.home is entries)
+        found = sorted(entry.index for entry in held if entry.home is entries)
+        if len(found) == len(entries):
+            raise ValueError(
+                f"line {self.line}: the list {self.name!r} must have more entries than "
+                f"are taken from it, got {len(entries)}"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,6 +79,10 @@ def join_that_overflows(first, second):
         (join_that_overflows, "is not finite"),
         (lambda a, b: a[2] / a[1] + b[2] / b[1], "softmax over all five"),
         (lambda a, b: a[0], "wanted"),
+        (
+            lambda a, b: (a[2] * (s := (a[0] - b[0]).exp()) + b[2]) / (a[1] * s + b[1]),
+            "relative to the larger m",
+        ),
     ],
 )
 def test_join_halves_refuses(wrong, lesson):

@@ -56,6 +56,11 @@ def rounded_down(weight):
     return (weight / scale).floor().clamp(-127, 127).to(torch.int8), scale
 
 
+def cut_off(weight):
+    scale = weight.abs().amax(dim=1, keepdim=True) / 127
+    return (weight / scale).to(torch.int8), scale
+
+
 def keys_alone(room, layers, heads, width, positions, size):
     return room // (layers * heads * width * positions * size)
 
@@ -75,6 +80,7 @@ def keys_alone(room, layers, heads, width, positions, size):
         (checks.sequences_that_fit, keys_alone, "keys and values"),
         (checks.quantize_rows, one_scale, "a scale of its own"),
         (checks.quantize_rows, rounded_down, "round, and not downwards"),
+        (checks.quantize_rows, cut_off, "0.6 of a step is nearer to 1"),
         (checks.tokens_per_check, lambda a, n: a * n, "only if all before it"),
         (checks.tokens_per_check, lambda a, n: tokens_per_check(a, n) - 1, "one more"),
     ],

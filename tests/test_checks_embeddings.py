@@ -85,6 +85,7 @@ def test_other_nearest_words_fail(nearest_words, lesson):
 
 def test_the_packages_noise_passes():
     checks.noise_probs(noise_distribution)
+    checks.noise_probs(lambda n, power: noise_distribution(n, power).double())
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,10 @@ def by_svd(vectors):
     return project(vectors, 1).directions[0]
 
 
+def in_double(vectors):
+    return project(vectors.double(), 1).directions[0]
+
+
 def without_centring(vectors):
     return torch.linalg.svd(vectors, full_matrices=False).Vh[0]
 
@@ -119,7 +124,9 @@ def by_power_iteration(vectors):
     return direction
 
 
-@pytest.mark.parametrize("fn", [by_svd, by_power_iteration, lambda x: -by_svd(x)])
+@pytest.mark.parametrize(
+    "fn", [by_svd, by_power_iteration, in_double, lambda x: -by_svd(x)]
+)
 def test_directions_found_in_two_ways_pass(fn):
     checks.first_direction(fn)
 

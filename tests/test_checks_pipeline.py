@@ -20,6 +20,7 @@ def right_bigram(ids, vocab_size):
 def test_right_answers_pass():
     checks.shift(right_shift)
     checks.bigram_probs(right_bigram)
+    checks.bigram_probs(lambda ids, v: right_bigram(ids, v).double())
 
 
 @pytest.mark.parametrize(

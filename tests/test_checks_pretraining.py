@@ -44,6 +44,7 @@ def right_size(a, alpha, b, beta, budget):
 def test_right_answers_pass():
     checks.count_examples(right_count)
     checks.cross_entropy(right_loss)
+    checks.cross_entropy(lambda z, t: right_loss(z.double(), t))
     checks.trapezoid(right_trapezoid)
     checks.accumulate(right_accumulate)
     checks.best_size(right_size)
@@ -70,8 +71,9 @@ def test_wrong_count_fails(wrong, lesson):
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (lambda z, t: -right_loss(z, t), "log 5 = 1.609, got -1.609"),
-        (lambda z, t: right_loss(z, t) * t.numel(), "log 5"),
+        (lambda z, t: -right_loss(z, t), "a loss is its opposite"),
+        (lambda z, t: right_loss(z, t) * t.numel(), "the sum over the 6 places"),
+        (lambda z, t: right_loss(z, t).expand(6), "one number: the mean"),
         (lambda z, t: right_loss(z, t) / torch.tensor(2.0).log(), "log 5"),
         (lambda z, t: -z.softmax(-1).gather(-1, t[..., None]).mean().log(), "-log of"),
         (

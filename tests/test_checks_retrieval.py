@@ -56,8 +56,14 @@ def test_a_text_that_fits_is_one_chunk():
     def wrong(n, size, overlap):
         return math.ceil((n - overlap) / (size - overlap)) if n > size else 0
 
-    with pytest.raises(AssertionError, match="fits is one chunk"):
+    with pytest.raises(AssertionError, match="fits is one chunk: 4 tokens"):
         checks.n_chunks(wrong)
+
+    def without_one(n, size, overlap):
+        return math.ceil((n - overlap) / (size - overlap))
+
+    with pytest.raises(AssertionError, match="fits is one chunk: 2 tokens"):
+        checks.n_chunks(without_one)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +72,9 @@ def test_a_text_that_fits_is_one_chunk():
         (lambda rankings: [item for r in rankings for item in r], "stands once"),
         (lambda rankings: list(dict.fromkeys(rankings[0] + rankings[-1])), "adding up"),
         (lambda rankings: right_fuse(rankings, k=1), "k = 60"),
+        (lambda rankings: right_fuse(rankings, k=10), "k = 60"),
+        (lambda rankings: right_fuse(rankings, k=600), "k = 60"),
+        (lambda rankings: right_fuse(rankings, first=0), "first rank 1"),
         (lambda rankings: sorted({i for r in rankings for i in r}), "b is second"),
     ],
 )

@@ -26,7 +26,8 @@ def test_a_byte_may_be_written_with_one_backslash():
         ("bananas", ["b", "an", "ana", "s"], "in the order learned"),
         ("bananas", ["ban", "ana"], "spell it in full"),
         ("Ananas", ["An", "ana", "s"], "different bytes"),
-        ("mañana", ["m", "a", "ñ", "ana"], "spell it in full"),
+        ("mañana", ["m", "a", "ñ", "ana"], "ñ is two bytes"),
+        ("mañana", ["m", "a", "ana"], "spell it in full"),
         ("mañana", ["m", "a", "\\xc3\\xb1", "ana"], "two bytes"),
     ],
 )
@@ -99,6 +100,20 @@ def greedy(pretoken, vocab):
 
 
 def test_encoding_by_rank_passes():
+    checks.encode_pretoken(by_rank)
+
+
+def test_the_merges_stay_as_they_are():
+    """Whatever a wrong answer does to them, the right one passes afterwards."""
+
+    def taken_out(pretoken, merges):
+        pieces = split(pretoken)
+        while merges:
+            pieces = merge(pieces, *merges.pop(0))
+        return pieces
+
+    with pytest.raises(AssertionError, match="take none out"):
+        checks.encode_pretoken(taken_out)
     checks.encode_pretoken(by_rank)
 
 

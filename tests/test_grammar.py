@@ -192,6 +192,17 @@ def test_faulty_grammar_is_refused_with_its_line(text: str, message: str) -> Non
         Grammar(text)
 
 
+def test_a_list_from_which_all_is_taken_is_refused_with_its_line() -> None:
+    grammar = Grammar("rule story\n    {a=x} saw {b=x}.\nlist x\n    Mia\n")
+    for ask in (
+        lambda: grammar.sample(random.Random(0)),
+        grammar.entropy,
+        lambda: grammar.log_prob("Mia saw Mia."),
+    ):
+        with pytest.raises(ValueError, match="line 3: the list 'x' must have more"):
+            ask()
+
+
 def test_text_that_is_no_story_is_refused_at_its_word(small: Grammar) -> None:
     with pytest.raises(ValueError, match=r"word 6, after '.*On the ', at 'moon'"):
         small.parse("Mia met Jo. On the moon")

@@ -86,21 +86,22 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
         for half in (slice(0, 2), slice(2, 5)):
             weights = (scores[half] - scores[half].max()).exp()
             parts.append((scores[half].max(), weights.sum(), weights @ values[half]))
-        got = fn(parts[0], parts[1])
-        naive = (parts[0][2] + parts[1][2]) / (parts[0][1] + parts[1][1])
-        assert got.shape == wanted.shape, f"wanted {wanted.shape}, got {got.shape}"
-        assert got.isfinite().all(), (
-            f"the second half's scores lie {shift:g} higher, and e to the power of "
-            "that is not finite: take exponentials relative to the larger m"
-        )
-        assert not torch.allclose(got, naive, atol=1e-4), (
-            "the halves were taken relative to different largest scores: bring both to "
-            "the same one before they are added"
-        )
-        assert torch.allclose(got, wanted, atol=1e-4), (
-            "wanted what softmax over all five keys gives: shrink both halves by "
-            "e^(m - larger m), add sums and mixtures, divide"
-        )
+        for first, second in (parts, parts[::-1]):
+            got = fn(first, second)
+            naive = (parts[0][2] + parts[1][2]) / (parts[0][1] + parts[1][1])
+            assert got.shape == wanted.shape, f"wanted {wanted.shape}, got {got.shape}"
+            assert got.isfinite().all(), (
+                f"one half's scores lie {shift:g} higher, and e to the power of "
+                "that is not finite: take exponentials relative to the larger m"
+            )
+            assert not torch.allclose(got, naive, atol=1e-4), (
+                "the halves were taken relative to different largest scores: bring "
+                "both to the same one before they are added"
+            )
+            assert torch.allclose(got, wanted, atol=1e-4), (
+                "wanted what softmax over all five keys gives: shrink both halves by "
+                "e^(m - larger m), add sums and mixtures, divide"
+            )
 
 
 def layers_needed(fn: Callable[[int, int], int]) -> None:

@@ -92,7 +92,7 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    weight = torch.tensor([[1.27, -0.634, 0.004], [0.02, 0.01, -0.0254]])
+    weight = torch.tensor([[1.27, -0.634, 0.006], [0.02, 0.01, -0.0254]])
     numbers, scale = fn(weight.clone())
     assert scale.shape == (2, 1), (
         f"a scale for each row, as a column: wanted (2, 1), got {tuple(scale.shape)}"
@@ -102,9 +102,13 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         "the largest weight of each row becomes 127 or -127: the second row has a "
         f"scale of its own, got {numbers[1].tolist()}"
     )
-    wanted = torch.tensor([[127, -63, 0], [100, 50, -127]])
+    wanted = torch.tensor([[127, -63, 1], [100, 50, -127]])
     assert numbers[0, 1] != -64, (
         "-63.4 steps are nearer to -63: round, and not downwards"
+    )
+    assert numbers[0, 2] != 0, (
+        "0.6 of a step is nearer to 1: round before the numbers become int8, which "
+        "cuts off what is behind the point"
     )
     assert torch.equal(numbers.long(), wanted), (
         f"wanted {wanted.tolist()}, got {numbers.tolist()}"

@@ -86,7 +86,7 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
     """
     counts = torch.tensor([81, 16, 1])
     before = counts.clone()
-    got = fn(counts, 0.75)
+    got = fn(counts, 0.75).float()
     assert got.shape == counts.shape, (
         f"one probability for each word: wanted 3, got shape {tuple(got.shape)}"
     )
@@ -94,11 +94,11 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
         f"probabilities sum to 1, these to {got.sum().item():.3f}: divide by the sum "
         "after the power is taken, not before"
     )
-    assert not torch.allclose(got.float(), counts / counts.sum()), (
+    assert not torch.allclose(got, counts / counts.sum()), (
         "these are the words' own shares: where is the power?"
     )
     wanted = torch.tensor([27.0, 8.0, 1.0]) / 36
-    assert torch.allclose(got.float(), wanted), (
+    assert torch.allclose(got, wanted), (
         "81, 16 and 1 to the power 3/4 are 27, 8 and 1, so the probabilities are "
         f"27/36, 8/36 and 1/36, got {[round(p, 3) for p in got.tolist()]}"
     )
@@ -120,7 +120,7 @@ def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
     along = torch.randn(50, 1, generator=generator) * wanted
     around = 0.1 * torch.randn(50, 3, generator=generator)
     far = torch.tensor([0.0, 0.0, 30.0])
-    got = fn(along + around + far)
+    got = fn(along + around + far).float()
     assert got.shape == (3,), (
         f"one direction with a number for each coordinate: wanted 3, "
         f"got shape {tuple(got.shape)}"

@@ -45,7 +45,7 @@ def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     ids = torch.tensor([0, 1, 0, 2, 0, 1])
-    table = fn(ids, 4)
+    table = fn(ids, 4).float()
     assert table.shape == (4, 4), (
         f"every token needs a row and a column, also one that never occurs: "
         f"wanted (4, 4), got {tuple(table.shape)}"

@@ -43,11 +43,6 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    even = float(fn(torch.zeros(2, 3, 5), torch.tensor([[0, 4, 1], [2, 2, 3]])))
-    assert math.isclose(even, math.log(5), abs_tol=1e-5), (
-        "where all scores are equal, each of 5 tokens has probability 1/5 and the loss "
-        f"is log 5 = {math.log(5):.3f}, got {even:.3f}"
-    )
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 5, generator=generator)
     targets = torch.tensor([[0, 4, 1], [2, 2, 3]])
@@ -62,7 +57,12 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         "that is the sum over the 6 places; take the mean, so that the loss does not "
         "depend on the size of the batch"
     )
-    assert torch.allclose(torch.as_tensor(got), wanted, atol=1e-5), (
+    even = float(fn(torch.zeros(2, 3, 5), targets))
+    assert math.isclose(even, math.log(5), abs_tol=1e-5), (
+        "where all scores are equal, each of 5 tokens has probability 1/5 and the loss "
+        f"is log 5 = {math.log(5):.3f}, got {even:.3f}"
+    )
+    assert torch.allclose(torch.as_tensor(got).float(), wanted, atol=1e-5), (
         "take -log of the softmax over the last axis, at each place the target's: "
         f"wanted {float(wanted):.3f}, got {float(got):.3f}"
     )

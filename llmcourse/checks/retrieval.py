@@ -27,7 +27,8 @@ def n_chunks(fn: Callable[[int, int, int], int]) -> None:
             f"with chunk {wanted}"
         )
         assert got == wanted, f"{case}: wanted {wanted}, got {got}"
-    assert fn(4, 5, 2) == 1, "a text that fits is one chunk: 4 tokens, size 5"
+    for n in (4, 2, 1):
+        assert fn(n, 5, 2) == 1, f"a text that fits is one chunk: {n} tokens, size 5"
 
 
 def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
@@ -55,11 +56,13 @@ def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
     )
     assert got == ["a", "b", "c", "d"], f"wanted a, b, c, d, got {got}"
     # Far down two places are worth more than one in front only if k is large.
-    far = [[*"abcdefgh", "x"], [*"ijklmnop", "x"]]
-    assert next(iter(fn(far))) == "x", (
-        "x is ninth in both rankings: 2/69 is more than 1/61; with k = 60 the first "
-        "place counts little more than the ninth. Is your k 60, your first rank 1?"
-    )
+    for place, comes_first in ((61, True), (63, False)):
+        far = [[*(f"{s}{i}" for i in range(1, place)), "x"] for s in "ab"]
+        assert (next(iter(fn(far))) == "x") == comes_first, (
+            f"x is at place {place} of both rankings: 2/{60 + place} is "
+            f"{'more' if comes_first else 'less'} than the 1/61 of the first places. "
+            "With k = 60, that is: is your k 60, your first rank 1?"
+        )
 
 
 def n_calls(fn: Callable[[int, int], int]) -> None:
