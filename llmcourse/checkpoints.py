@@ -250,7 +250,7 @@ def read_newest(folder: str | Path) -> tuple[dict[str, Any], Path]:
 
 def _made_of(state: dict[str, Any], path: Path) -> Checkpoint:
     run = state["run"]
-    if "config" not in run:  # a policy's: what such a training depends on is a list
+    if "config" not in run:  # of a policy's training, which says it name by name
         raise ValueError(another_training(path.parent))
     try:
         run["config"] = PretrainingConfig(**run["config"])

@@ -104,7 +104,7 @@ class WordList(Rule):
         """Return the places of the entries that variables hold already, in order.
 
         Raises:
-            ValueError: If that are all of them; the list's line is named.
+            ValueError: If those are all of them; the list's line is named.
         """
         held = [env[name] for name in self.variables if name in env]
         found = sorted(entry.index for entry in held if entry.home is entries)

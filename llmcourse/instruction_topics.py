@@ -160,10 +160,11 @@ class _Draft:
                 f"got {line!r}"
             )
         self.number, self.kind, self.name = number, match["kind"], match["name"]
-        if self.kind not in (*QUESTIONS, *_ANSWERS_ONLY, _TASK):
-            known = ", ".join((*QUESTIONS, *_ANSWERS_ONLY, _TASK))
+        known = (*QUESTIONS, *_ANSWERS_ONLY, _TASK)
+        if self.kind not in known:
             raise ValueError(
-                f"line {number}: wanted a kind from {known}, got {self.kind!r}"
+                f"line {number}: wanted a kind from {', '.join(known)}, "
+                f"got {self.kind!r}"
             )
         pairs = match["when"].split(", ") if match["when"] else []
         self.when = dict(pair.split("=") for pair in pairs)

@@ -585,7 +585,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # `SurpriseEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
 # And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, the head reads the mean over the text of only half of the last layer's numbers, and of the other half the maximum.
 # All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70.
-# Three times as many comparisons, in a training that is no longer because it reads each answer once for all comparisons of its prompt {cite:p}`ouyang2022`, make no more of it: 74 of 100, and 0.71.
+# Three times as many comparisons make no more of it, 74 of 100 and 0.71, in a training of the same length: there each answer is read only once, for all comparisons of its prompt {cite:p}`ouyang2022`.
 # The repository's script `tests/benchmarks/bench_reward_model.py` trains all three.
 # The idea is this course's; the reward models of the papers named here read tokens alone.
 #

@@ -43,6 +43,8 @@ from llmcourse.story_evaluation import TEST_SEED, TaleLoss
 from llmcourse.text_loss import TextLoss, text_loss
 from llmcourse.training_log import JSONLinesLog, Record
 
+_STORIES, _SAMPLES = 500, 200  # measured and written unless asked otherwise
+
 
 @app.command()
 def pretrain(
@@ -59,8 +61,8 @@ def pretrain(
     vocab_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of tales, weights and order.")] = 0,
     threads: Threads = None,
-    stories: Stories = 500,
-    samples: Samples = 200,
+    stories: Stories = _STORIES,
+    samples: Samples = _SAMPLES,
     machine: Machine = "",
     quiet: Quiet = False,
 ) -> None:
@@ -83,7 +85,7 @@ def pretrain(
     folder = out_folder or Path(f"run-{preset}")
     options = changes | {"vocab_size": vocab_size, "seed": seed or None}
     options |= {"threads": threads}
-    if not data and (stories, samples) != (500, 200):
+    if not data and (stories, samples) != (_STORIES, _SAMPLES):
         options |= {"stories": stories, "samples": samples}
     job = _Job(
         name=preset if not data else folder.resolve().name,
