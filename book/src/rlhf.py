@@ -579,7 +579,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # About half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or whether there was a boy or a girl, or one word is wrong.
 # It is a matter of a word or a few among a hundred and fifty, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
 # But there is one who could tell: `base-llm`, which has read sixty-four thousand whole stories and nothing else.
-# A word that does not fit where it stands is one that it does not expect.
+# A word that does not fit where it stands is often one that it does not expect.
 #
 # So `reward-model` gets more than tokens.
 # `SurpriseEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
@@ -587,7 +587,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70.
 # Three times as many comparisons make no more of it, 74 of 100 and 0.71, in a training of the same length: there each answer is read only once, for all comparisons of its prompt {cite:p}`ouyang2022`.
 # The repository's script `tests/benchmarks/bench_reward_model.py` trains all three.
-# The idea is this course's; the reward models of the papers named here read tokens alone.
+# To let a reader tell of its surprises is this course's idea; the reward models of the papers named here read tokens alone.
 #
 # What has GRPO made of that?
 # Forty orders are carried out by both models, with the same luck.
