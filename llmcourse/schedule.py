@@ -66,7 +66,7 @@ def learning_rate(step: int, config: PretrainingConfig) -> float:
     """Return the learning rate of a step, in weight change per normalised gradient.
 
     It rises in a straight line over the first `warmup_steps` steps and then falls
-    along half a cosine to `final_share` of its peak.
+    along half a cosine to `final_share` of its peak, where it stays after the end.
 
     Source: Loshchilov and Hutter (2017), "SGDR", equation 5, without restarts.
 
@@ -77,7 +77,7 @@ def learning_rate(step: int, config: PretrainingConfig) -> float:
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    fall = 0.5 * (1.0 + math.cos(math.pi * done))  # 1 → 0
+    fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))  # 1 → 0
     return config.learning_rate * (config.final_share + (1 - config.final_share) * fall)
 
 

@@ -79,6 +79,16 @@ def test_worked_example_of_a_schedule():
     assert rates == pytest.approx([0.4 + rate / 2 for rate in fall])
 
 
+def test_the_learning_rate_stays_at_its_end():
+    """After the last step it does not rise again, as the cosine would."""
+    for share in (0.0, 0.3):
+        config = PretrainingConfig(
+            steps=21, warmup_steps=4, learning_rate=1.0, final_share=share
+        )
+        for step in (21, 22, 24, 38, 1000):
+            assert learning_rate(step, config) == pytest.approx(share, abs=1e-12)
+
+
 def test_worked_example_of_accumulation():
     """Windows 3 1 4 and 1 5 9, one at a time: the loss and each gradient are the mean
     of the two windows' own, and plain descent moves the weights against it.
