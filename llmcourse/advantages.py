@@ -115,7 +115,11 @@ def gae(
 
 
 def group_advantages(
-    scores: Float[Tensor, "batch"], group_size: int, *, scale: bool = True
+    scores: Float[Tensor, "batch"],
+    group_size: int,
+    *,
+    scale: bool = True,
+    eps: float = 1e-4,
 ) -> Float[Tensor, "batch"]:
     """Return how much better each answer is than those to the same prompt, on average.
 
@@ -125,6 +129,8 @@ def group_advantages(
         scale: Whether to divide by the group's standard deviation, as in GRPO: then
             without unit, and groups that agree almost count as much as others.
             Without, as in Dr. GRPO: in the unit of the scores.
+        eps: Added to the standard deviation, in points, so that a group of equal
+            scores does not divide by zero.
 
     Raises:
         ValueError: If a group has a single answer, which nothing can be compared
@@ -144,5 +150,5 @@ def group_advantages(
     groups = scores.view(-1, group_size)
     centred = groups - groups.mean(dim=1, keepdim=True)
     if scale:
-        centred = centred / (groups.std(dim=1, keepdim=True) + 1e-4)
+        centred = centred / (groups.std(dim=1, keepdim=True) + eps)
     return centred.flatten()
