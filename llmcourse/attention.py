@@ -97,7 +97,7 @@ def fused_attention(
         key,
         value,
         attn_mask=mask,
-        is_causal=square and n_queries > 1,
+        is_causal=bool(square and n_queries > 1),  # symbolic under `torch.export`
         enable_gqa=_group_size(query.shape[1], key.shape[1]) > 1,
     )
 
@@ -115,9 +115,8 @@ def causal_attention(
     Raises:
         ValueError: As `fused_attention`.
     """
-    n_queries, n_keys = query.shape[-2], key.shape[-2]
-    short = 1 < n_queries == n_keys <= 512
-    if not (short and query.dtype == torch.bfloat16 and query.device.type == "cpu"):
+    half = query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
         return fused_attention(query, key, value)
     _group_size(query.shape[1], key.shape[1])
     context: Tensor = HalvedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 
+import jaxtyping
 import pytest
 import torch
 from torch.nn import functional
@@ -313,6 +314,20 @@ def test_llama_equals_its_equations(tied, n_kv_heads):
     logits = normed(x, model.norm) @ scorer.weight.T
     assert logits.std() > 0.2  # or equality would mean little
     torch.testing.assert_close(model(ids), logits, atol=1e-5, rtol=1e-5)
+
+
+@SHAPES
+def test_an_exported_model_reads_any_length(config, monkeypatch):
+    """`torch.export` sees the length as a symbol, which checked types do not know."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model = make_model(config).eval()
+    length = torch.export.Dim("length", min=2, max=config.context_length)
+    exported = torch.export.export(
+        model, (random_ids(2, 5),), dynamic_shapes=({1: length},)
+    ).module()
+    for n in (2, 7, 11):
+        ids = random_ids(2, n)
+        torch.testing.assert_close(exported(ids), model(ids), rtol=1e-5, atol=1e-5)
 
 
 # Refusal
