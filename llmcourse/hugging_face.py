@@ -11,12 +11,14 @@ refused by name: ignored, it would give wrong numbers in silence.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmcourse.rope_scaling import rope_from_json, rope_to_json
+from llmcourse.transformer import TransformerConfig
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
 _SIZES = {
@@ -95,6 +97,9 @@ def config_to_json(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: The fields of a `TransformerConfig`.
 
+    Raises:
+        ValueError: If a field would not come back as it is: there is no word for it.
+
     >>> from dataclasses import asdict
     >>> from llmcourse.transformer import TINY
     >>> config_to_json(asdict(TINY))["hidden_size"]
@@ -102,7 +107,7 @@ def config_to_json(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     family = config["family"]
     extra = dict.fromkeys(["attn_pdrop", "embd_pdrop", "resid_pdrop"], 0.0)
-    return {
+    said = {
         "architectures": [_ARCHITECTURES[family]],
         "model_type": family,
         "tie_word_embeddings": config["tied_embeddings"],
@@ -111,6 +116,13 @@ def config_to_json(config: Mapping[str, Any]) -> dict[str, Any]:
         **rope_to_json(config["rope_scaling"]),
         **(extra if family == "gpt2" else {}),  # nothing is dropped out here
     }
+    again = asdict(TransformerConfig(**config_from_json(said)))
+    if lost := [name for name in config if config[name] != again.get(name)]:
+        raise ValueError(
+            f"config.json of a {family} model cannot keep {_first(lost)}, "
+            f"got {config[lost[0]]!r}"
+        )
+    return said
 
 
 def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,11 +22,10 @@ LAYERS = (
     " study_command"
     " policy_config experience text_folders",
     "norms feed_forward halved_attention rope_scaling side_by_side",
-    "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows"
-    " hugging_face",
+    "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples"
     " sliding_window",
-    "quantization decoding attention_kinds slots",
+    "quantization decoding attention_kinds slots hugging_face",
     "sources generation checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward"
     " chunking"

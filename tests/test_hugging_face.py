@@ -1,6 +1,8 @@
 """Our names and theirs, without a file."""
 
-from dataclasses import asdict, replace
+import json
+from dataclasses import asdict, fields, replace
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from llmcourse.hugging_face import (
     weights_from_theirs,
     weights_to_theirs,
 )
+from llmcourse.rope_scaling import RopeScaling
 from llmcourse.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,
@@ -149,6 +152,48 @@ def test_a_config_comes_back_as_it_was(config):
     assert TransformerConfig(**config_from_json(found)) == config
 
 
+def other_values(kind, value):
+    """Return values of a type, all unlike the given one."""
+    if get_origin(kind) is Literal:
+        found = get_args(kind)
+    elif kind is bool:
+        found = (True, False)
+    elif kind in (int, float):
+        found = (kind(value or 1) * 2, kind(value or 1) * 3)
+    elif kind is str:
+        found = (f"not {value}",)
+    elif kind is type(None):
+        found = (None,)
+    elif kind is RopeScaling:
+        linear = RopeScaling(kind="linear", factor=4)
+        found = (linear, RopeScaling(kind="yarn", factor=2.5, original_length=5))
+    else:
+        assert get_args(kind), f"which values has {kind}?"
+        found = [other for one in get_args(kind) for other in other_values(one, value)]
+    return [other for other in found if other != value]
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(TransformerConfig)])
+def test_each_field_comes_back_or_is_refused(name):
+    """Whatever is changed in a config, no folder gives another one in silence."""
+    kind, tried = get_type_hints(TransformerConfig)[name], 0
+    for config in (LLAMA, GPT2):
+        for value in other_values(kind, getattr(config, name)):
+            try:
+                changed = replace(config, **{name: value})
+            except ValueError:
+                continue  # no model has this shape
+            tried += 1
+            try:
+                text = json.dumps(config_to_json(asdict(changed)))
+            except ValueError as error:
+                assert f"cannot keep {name}, got" in str(error)  # noqa: PT017
+            else:
+                again = TransformerConfig(**config_from_json(json.loads(text)))
+                assert again == changed
+    assert tried
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -186,6 +231,13 @@ def test_the_presets_equal_the_published_files():
 
 
 # Refusal
+
+
+@SHAPES
+def test_refuses_a_field_that_no_folder_knows(config):
+    field = {"position_encoding": "alibi"}
+    with pytest.raises(ValueError, match="cannot keep position_encoding, got 'alibi'"):
+        config_to_json(asdict(config) | field)
 
 
 @pytest.mark.parametrize(

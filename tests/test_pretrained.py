@@ -331,6 +331,13 @@ def test_loads_the_tokenizer_that_transformers_wrote(folder, tokenizer):
 # Refusal
 
 
+def test_refuses_a_config_that_would_come_back_as_another(tokenizer, tmp_path):
+    model = Transformer(replace(GPT2, rope_base=500.0))
+    with pytest.raises(ValueError, match="cannot keep rope_base, got 500"):
+        save_pretrained(model, tokenizer, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_missing_file_is_named(folder):
     for name in ("tokenizer.json", "model.safetensors", "config.json"):
         (folder / name).unlink()
