@@ -83,7 +83,7 @@ def build(name: str) -> Path:
     NotebookClient(
         notebook,
         kernel_name="python3",
-        timeout=600,
+        timeout=3600,
         record_timing=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(BOOK)}},

@@ -59,7 +59,7 @@ def batcher_of(app):
     return app.state.service.engine.batcher
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -77,7 +77,7 @@ def test_sentences_are_repeated_whole_or_not_at_all():
 # Law
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     text=WRITTEN,
     cutter=st.sampled_from(CUTTERS),
@@ -102,7 +102,7 @@ def test_chunks_cover_any_text_exactly(text, cutter, tokenizer, size, share):
         assert sum(c.n_tokens for c in chunks) == len(tokenizer.encode(text))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=WRITTEN, size=st.integers(4, 24))
 def test_words_are_whole_for_the_word_tokenizer(text, size):
     chunks = fixed_chunks(text, WordTokenizer(["a"]), size)

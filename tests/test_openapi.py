@@ -52,7 +52,6 @@ def test_every_path_does_as_described(described, method, path, mode):
     wanted = settings(
         max_examples=N_EXAMPLES,
         derandomize="SCHEMA_EXAMPLES" not in os.environ,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
 

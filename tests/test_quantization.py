@@ -96,7 +96,7 @@ def test_what_was_quantized_once_stays(bits, group_size):
     torch.testing.assert_close(twice, once, rtol=0.005, atol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-8, 7), min_size=6, max_size=6))
 def test_packing_loses_nothing(numbers):
     row = torch.tensor([numbers], dtype=torch.int8)

@@ -38,7 +38,7 @@ def test_worked_example_of_what_is_held_back():
 # Laws
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.text(alphabet="ab €\0", max_size=12),
     st.lists(st.text("ab€", min_size=1, max_size=3), max_size=3),
@@ -62,7 +62,7 @@ def test_special_tokens_are_no_text():
 # Reference
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12))
 def test_equals_decode(ids):
     assert "".join(pieces_of(ids)[0]) == TOKENIZER.decode(ids, skip_special_tokens=True)

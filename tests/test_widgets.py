@@ -136,7 +136,6 @@ def test_entropy_of_an_even_choice_among_four_is_log_4(javascript: RunJS):
 @settings(
     max_examples=5,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(some=st.lists(texts, min_size=40, max_size=60))
@@ -255,7 +254,6 @@ def test_state_is_small_and_the_text_form_is_stable(explorer: Any):
 @settings(
     max_examples=3,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

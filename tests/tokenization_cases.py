@@ -20,9 +20,7 @@ GPT4_IN_OTHER_WORDS = (
 )
 
 _EXAMPLES = int(os.environ.get("LLMCOURSE_EXAMPLES", "0"))
-searching = settings(
-    max_examples=_EXAMPLES or 60, derandomize=not _EXAMPLES, deadline=None
-)
+searching = settings(max_examples=_EXAMPLES or 60, derandomize=not _EXAMPLES)
 
 SNIPPETS = [
     *["'s", "'S", "'ll", "'LL", "'Re", "'ve", "'d", "'", "''", "ſ", "'ſ", "'st"],
