@@ -33,14 +33,20 @@ def can_join(model: nn.Module) -> bool:
     """Return whether a `JoinedTransformer` of this model gives what the model gives.
 
     It must be of Llama's family, in full precision and on a processor, with every part
-    exactly as in this package: no adapters, no quantized matrices, no other kind of
-    attention, and no hooks, which would not be called. And it must not be so large
-    that the copies of its matrices would take seconds, and as much memory again.
+    exactly as in this package: positions by RoPE, no adapters, no quantized matrices,
+    no other kind of attention, no biases, and no hooks, which would not be called. And
+    it must not be so large that the copies of its matrices would take seconds, and as
+    much memory again.
     """
     if type(model) is not Transformer or model.config.family != "llama":
         return False
+    if model.cos is None or model.sin is None or model.positions is not None:
+        return False
     plain = all(
-        type(part) in _PARTS and not part._forward_hooks and not part._forward_pre_hooks
+        type(part) in _PARTS
+        and getattr(part, "bias", None) is None
+        and not part._forward_hooks
+        and not part._forward_pre_hooks
         for part in model.modules()
     ) and all(
         part.attend is causal_attention
@@ -80,8 +86,8 @@ class JoinedTransformer:
         if not can_join(model):
             raise ValueError(
                 "joining needs a model of the family llama in full precision on the "
-                "processor, not too large, without adapters, quantized matrices, "
-                "another kind of attention or hooks"
+                "processor, not too large, with RoPE, without adapters, quantized "
+                "matrices, biases, another kind of attention or hooks"
             )
         self.config = model.config
         self.cos, self.sin = model.cos, model.sin
@@ -110,7 +116,7 @@ class JoinedTransformer:
                 f"context_length is {self.config.context_length} tokens, "
                 f"got {start} cached and {ids.shape[1]} new ones"
             )
-        assert self.cos is not None  # Llama's family has tables
+        assert self.cos is not None  # `can_join` has seen them
         assert self.sin is not None
         cos, sin = self.cos[start:end], self.sin[start:end]
         x = embedding(ids, self.embedding)  # (B, T, D)

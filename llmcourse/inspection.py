@@ -67,7 +67,7 @@ def attention_weights(
 
     Raises:
         ValueError: As the model does, for ids that it cannot read; or if its attention
-            is of another kind than full, see `attention_kinds`.
+            is of another kind than full, see `attention_kinds`, or of another class.
 
     >>> from llmcourse.transformer import TINY
     >>> model = Transformer(TINY)
@@ -75,7 +75,11 @@ def attention_weights(
     torch.Size([2, 4, 3, 3])
     """
     layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
-    if any(layer.attend is not causal_attention for layer in layers):
+    full = [
+        type(layer) is GroupedQueryAttention and layer.attend is causal_attention
+        for layer in layers
+    ]
+    if not all(full) or len(full) != model.config.n_layers:
         raise ValueError("weights are known of full attention only, got another kind")
     with _inputs_of(layers) as inputs:
         model(ids.reshape(-1, ids.shape[-1]))

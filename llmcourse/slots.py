@@ -20,11 +20,12 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from llmcourse.attention import KVCache, causal_attention
+from llmcourse.attention import GroupedQueryAttention, KVCache, causal_attention
 from llmcourse.positions import apply_rope
+from llmcourse.quantization import QuantizedEmbedding
 from llmcourse.transformer import Block, Transformer
 
 _FEWEST_KEYS = 32
@@ -40,8 +41,9 @@ class SlotCache:
         capacity: Most positions of each; None takes the model's `context_length`.
 
     Raises:
-        ValueError: If there is no slot or no room, or if the model's attention is of
-            another kind than the usual one.
+        ValueError: If there is no slot or no room, or if the model reads in a way that
+            `read_next` does not: attention of another kind, an embedding that looks
+            around, subclasses or hooks of the parts that are not called.
 
     >>> from llmcourse.transformer import TINY
     >>> cache = SlotCache(Transformer(TINY), n_slots=3, capacity=40)
@@ -52,9 +54,11 @@ class SlotCache:
     def __init__(
         self, model: Transformer, n_slots: int, capacity: int | None = None
     ) -> None:
-        kinds = [m.attend for m in model.modules() if hasattr(m, "attend")]
-        if any(kind is not causal_attention for kind in kinds):
-            raise ValueError("slots need a model whose attention looks at all keys")
+        if not _reads_as_usual(model):
+            raise ValueError(
+                "slots need a model whose attention looks at all keys, with a plain "
+                "embedding, without subclasses or hooks of model, blocks and attention"
+            )
         rows = model.new_cache(n_slots, capacity)
         self.keys, self.values = rows.keys, rows.values  # (L, slot, K, S, d_head)
         self.capacity = rows.capacity
@@ -84,6 +88,26 @@ class SlotCache:
     def free(self, slot: int) -> None:
         """Let the next sequence have a slot."""
         self.lengths[slot] = 0
+
+
+def _reads_as_usual(model: Transformer) -> bool:
+    """Return whether `read_next` does what the model does.
+
+    Model, blocks and attention layers are not called there, only what is inside them.
+    """
+    kinds = {Transformer, Block, GroupedQueryAttention}
+    replaced = [part for part in model.modules() if isinstance(part, tuple(kinds))]
+    return (
+        type(model.embedding) in (nn.Embedding, QuantizedEmbedding)
+        and len(replaced) == 1 + 2 * model.config.n_layers
+        and all(
+            type(part) in kinds
+            and getattr(part, "attend", causal_attention) is causal_attention
+            and not part._forward_hooks
+            and not part._forward_pre_hooks
+            for part in replaced
+        )
+    )
 
 
 @torch.inference_mode()

@@ -25,8 +25,8 @@ LAYERS = (
     "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
     "tales tokenization transformer deduplication splits packing examples"
     " sliding_window",
-    "quantization decoding attention_kinds slots hugging_face",
-    "sources generation checkpoints model_folders inspection analogies"
+    "quantization decoding attention_kinds hugging_face",
+    "sources generation slots checkpoints model_folders inspection analogies"
     " lora classification special_tokens chat instruction_topics gold_reward"
     " chunking"
     " context_extension",
