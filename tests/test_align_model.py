@@ -15,7 +15,8 @@ from llmcourse import align_model
 from llmcourse.align_card import AlignMaking, aligned_card, card_of
 from llmcourse.align_evaluation import judge
 from llmcourse.align_model import AlignExam, make_aligned, measure_reward
-from llmcourse.align_prompts import exam_prompts
+from llmcourse.align_prompts import exam_prompts, make_prompts
+from llmcourse.align_recipe import Preferences
 from llmcourse.align_training import align, collected, teach
 from llmcourse.answering import has_chat_tokens
 from llmcourse.instruction_evaluation import forgetting, instruction_scores
@@ -23,6 +24,7 @@ from llmcourse.preferences import agreement_rate
 from llmcourse.pretrained import load_pretrained, save_pretrained
 from llmcourse.reward_card import reward_card
 from llmcourse.reward_files import load_reward_model
+from llmcourse.reward_model import RewardModel
 from llmcourse.reward_scores import text_reward
 from llmcourse.tokenization import BPETokenizer
 from llmcourse.training_log import Evaluation
@@ -220,6 +222,23 @@ def test_what_happened_is_returned_whole_when_nothing_is_left(
     )
     assert first
     assert again == first
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_what_is_trained_is_not_what_was_compared(policies, method):
+    """The policy's prompts are of a seed of their own, two above that of the pairs."""
+    config, (policy, tokenizer) = config_of(method, str(policies / "base")), base()
+    nothing, asked = Preferences(train=[], valid=[]), set()
+
+    def note(prompts, texts):
+        asked.update(prompts)
+        return torch.zeros(len(prompts))
+
+    model = RewardModel.from_model(policy)
+    align(config, deepcopy(policy), tokenizer, nothing, model, proxy=note)
+    n, seed = config.n_training_prompts, config.seed
+    assert asked <= {prompt.text for prompt in make_prompts(n, seed + 2, tokenizer)}
+    assert not asked & {prompt.text for prompt in make_prompts(n, seed, tokenizer)}
 
 
 @pytest.mark.parametrize("method", METHODS)

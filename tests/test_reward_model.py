@@ -170,6 +170,13 @@ def test_worked_example_of_all_pairs_of_a_prompt(accumulation):
 # Law
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_head_is_of_the_models_own_precision(dtype):
+    model = RewardModel(Transformer(SIZES, seeded()).to(dtype), seeded())
+    assert model.head.weight.dtype == model.offset.dtype == dtype
+    assert model(TEXTS[0][None], torch.tensor([4])).dtype == dtype
+
+
 @pytest.mark.parametrize("pooling", ["last", "mean", "mean and max"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
