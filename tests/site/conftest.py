@@ -1,11 +1,16 @@
 """Fixtures for driving the built site; skipped with a reason where that cannot be.
 
 ``LLMCOURSE_SITE=required`` turns each of these skips into a failure.
+
+Playwright keeps an event loop running in the thread that it was started in, and a
+thread has one at most.  All that drives the browser therefore runs in a thread of its
+own, so that tests elsewhere can run loops of theirs.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from server import HTML, VENDOR, missing, serve
 from visitor import Visitor
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER_THREAD = ThreadPoolExecutor(max_workers=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,6 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.site)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that has the fixture `visit` in the browser's thread."""
+    if "visit" not in pyfuncitem.fixturenames:
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    BROWSER_THREAD.submit(pyfuncitem.obj, **arguments).result()
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +67,12 @@ def browser() -> Iterator[Browser]:
     executable = os.environ.get("CHROMIUM", found)
     if executable is None:
         missing("no Chromium is installed (CHROMIUM may name one)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
+    playwright = BROWSER_THREAD.submit(sync_playwright().start).result()
+    launch = playwright.chromium.launch
+    yield BROWSER_THREAD.submit(
+        launch, executable_path=executable, args=["--no-sandbox"]
+    ).result()
+    BROWSER_THREAD.submit(playwright.stop).result()
 
 
 @pytest.fixture
@@ -69,4 +86,4 @@ def visit(browser: Browser, site: str) -> Iterator[Callable[..., Visitor]]:
 
     yield new
     for visitor in visitors:
-        visitor.context.close()
+        BROWSER_THREAD.submit(visitor.context.close).result()

@@ -14,6 +14,7 @@ class Visitor:
             color_scheme="dark" if scheme == "dark" else "light",
             reduced_motion="reduce",
         )
+        self.context.set_default_timeout(300_000)
         self.context.route("**/*", self._guard)
         self.page: Page = self.context.new_page()
         self.page.on("console", self._console)
