@@ -151,9 +151,9 @@ def test_dpo():
     )
     ours, theirs, start = make_policy(), make_policy(), make_policy()
     pairs, reference = make_pairs(), make_policy(seed=7)
-    dpo(ours, pairs, pairs, config, seeded(), reference=reference)
+    history = dpo(ours, pairs, pairs, config, seeded(), reference=reference)
     plain = adamw(theirs, 3.0, (0.8, 0.9), 0.5)
-    for rate in rates(config):
+    for record, rate in zip(history.updates, rates(config), strict=True):
         losses = []
         for pair in pairs:
             chosen, rejected = (
@@ -163,7 +163,9 @@ def test_dpo():
             )
             margin = 0.4 * (chosen - rejected)
             losses.append(-0.8 * logsigmoid(margin) - 0.2 * logsigmoid(-margin))
-        step(theirs, plain, torch.stack(losses).mean(), rate, 0.1)
+        loss = torch.stack(losses).mean()
+        assert record.loss == pytest.approx(loss.item(), rel=1e-4)
+        step(theirs, plain, loss, rate, 0.1)
     check_equal(ours, theirs, start)
 
 
@@ -173,21 +175,23 @@ def test_a_reward_model():
     ours, theirs, start = (
         RewardModel.from_model(make_policy(), seeded(5)) for _ in range(3)
     )
-    train_reward_model(ours, pairs, pairs, config, seeded())
+    history = train_reward_model(ours, pairs, pairs, config, seeded())
     plain = adamw(theirs, 3.0, (0.8, 0.9), 0.5)
 
     def reward(prompt, answer):
         features = theirs.body(torch.cat((prompt, answer))[None])  # (1, T, D)
         return features[0, -1] @ theirs.head.weight[0]
 
-    for rate in rates(config):
+    for record, rate in zip(history.updates, rates(config), strict=True):
         losses = []
         for pair in pairs:
             chosen = reward(pair.prompt, pair.chosen)
             rejected = reward(pair.prompt, pair.rejected)
             losses.append((1 + (rejected - chosen).exp()).log())
             losses[-1] = losses[-1] + 0.3 * (chosen + rejected) ** 2
-        step(theirs, plain, torch.stack(losses).mean(), rate, 0.1)
+        loss = torch.stack(losses).mean()
+        assert record.loss == pytest.approx(loss.item(), rel=1e-4)
+        step(theirs, plain, loss, rate, 0.1)
     check_equal(ours, theirs, start)
 
 
