@@ -44,7 +44,6 @@ MODEL_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 INLINE = re.compile(r"`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|\*[^*]*\*")
 # Two sentences on one line: a full stop (no abbreviation's), a space, a capital.
 TWO_SENTENCES = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!et al)(?<!vs)[.?!] +[A-Z]")
-MAX_CELLS, MAX_CODE_CELLS, MAX_CODE_LINES = 90, 30, 20
 MAX_NOTEBOOK_BYTES, MAX_PNG_BYTES = 500_000, 300_000
 
 
@@ -194,9 +193,6 @@ def _irregular(notebook: NotebookNode, text: str) -> Iterator[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         yield "execution counts are not 1 … n"
-    if len(ids) > MAX_CELLS or len(code) > MAX_CODE_CELLS:
-        limits = f"at most {MAX_CELLS} and {MAX_CODE_CELLS}"
-        yield f"{len(ids)} cells, {len(code)} of code, {limits}"
     for cell in notebook.cells:
         where = f"cell {cell.id}"
         if extra := set(cell.metadata.get("tags", ())) - TAGS:
@@ -207,8 +203,6 @@ def _irregular(notebook: NotebookNode, text: str) -> Iterator[str]:
 
 def _code_faults(cell: NotebookNode) -> Iterator[str]:
     lines = cell.source.splitlines()
-    if len(lines) > MAX_CODE_LINES:
-        yield f"{len(lines)} lines, at most {MAX_CODE_LINES}"
     if lines and lines[-1].rstrip().endswith(";"):
         yield "ends in a semicolon, which nbval does not honour"
     for output in cell.outputs:

@@ -14,8 +14,8 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 from matplotlib_inline import backend_inline
 
-from llmcourse.pretraining import History
-from llmcourse.scaling import Law, Point
+from llmcourse.training.config import History
+from llmcourse.training.scaling import Law, Point
 
 STYLE = Path(__file__).with_name("course.mplstyle")
 LINE_STYLES = ("-", "--", "-.", ":")

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from llmcourse import align_recipe
-from llmcourse.align_recipe import TINY, AlignConfig
-from llmcourse.preferences import sample_pairs
+from llmcourse.alignment.preferences import sample_pairs
+from llmcourse.recipes import align_recipe
+from llmcourse.recipes.align_recipe import TINY, AlignConfig
 
 METHODS = ("ppo", "grpo", "dpo")
 

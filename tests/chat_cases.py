@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from llmcourse.chat import CHAT_TOKENS, Message
-from llmcourse.finetuning import FinetuningConfig
-from llmcourse.instruct_recipe import InstructConfig
-from llmcourse.packing import END_OF_TEXT
-from llmcourse.sources import tales
-from llmcourse.special_tokens import add_special_tokens
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse.finetuning.chat import CHAT_TOKENS, Message, add_special_tokens
+from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.finetuning.instruction_tuning import InstructConfig
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.documents import tales
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
 
 SIZES = TransformerConfig(
     vocab_size=600,

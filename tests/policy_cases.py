@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from llmcourse.grpo import GRPOConfig, grpo
-from llmcourse.ppo import PPOConfig, ppo
-from llmcourse.prompts import Prompt
-from llmcourse.transformer import TINY, Transformer
+from llmcourse.alignment.grpo import GRPOConfig, grpo
+from llmcourse.alignment.ppo import PPOConfig, ppo
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.model.transformer import TINY, Transformer
 
 TINY_POLICY = replace(
     TINY, vocab_size=11, context_length=17, n_layers=1, d_model=16, d_ff=24

@@ -7,13 +7,13 @@ from functools import cache
 
 import torch
 
-from llmcourse import tales
-from llmcourse.chat import CHAT_TOKENS
-from llmcourse.http_server import running
-from llmcourse.packing import END_OF_TEXT
-from llmcourse.serving import ServiceConfig, create_app
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse.finetuning.chat import CHAT_TOKENS
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.serving.app import ServiceConfig, create_app
+from llmcourse.serving.server import running
+from llmcourse.text import tales
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
 
 NAME = "tiny"
 # What the model goes on with to the end: its text does not happen to stop before.

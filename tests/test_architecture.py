@@ -1,112 +1,116 @@
-"""An import goes only to a lower layer, and every module has its place."""
+"""Rooms import one way, nothing imports in a circle, and every room has its map."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "llmcourse"
 
-# Flat: one layer a line, from the ground up. A module imports from lines above its own.
-LAYERS = (
-    "files ngrams grammar_parts accounting losses pretokenization shingles documents"
-    " schedule training_log preference_losses memory embeddings evaluation compression"
-    " advantages reward_functions"
-    " chunked_attention linear_attention"
-    " bm25 rank_fusion ranking_measures summarising"
-    " peak_memory"
-    " attention_costs",
-    "grammar_file grammar_entropy simple_tokenizers bpe_vocabulary positions"
-    " state_files same_recipe fingerprints skipgram scaling policy_losses progress"
-    " study_command"
-    " policy_config experience text_folders",
-    "norms feed_forward halved_attention rope_scaling side_by_side",
-    "grammar bpe tokenizer_json attention minhash cleaning quality downloads windows",
-    "tales tokenization transformer deduplication splits packing examples"
-    " sliding_window",
-    "quantization decoding attention_kinds hugging_face",
-    "sources generation slots checkpoints model_folders inspection analogies"
-    " lora classification special_tokens chat instruction_topics gold_reward"
-    " chunking"
-    " context_extension",
-    "quantized_folders"
-    " corpus training pretrained text_loss adapters instruction_examples preferences"
-    " answering conversations chat_history prompts policy_scores policy_checkpoints"
-    " initialisation"
-    " dense_retrieval",
-    "pretraining finetuning story_evaluation writing word_losses instructions"
-    " instruction_follow_ups"
-    " preference_examples rollouts"
-    " position_losses"
-    " retrieval surprise_embedding",
-    "policy_training preference_training align_prompts fact_recall tale_books batching"
-    " api_types",
-    "ppo grpo needle engine api_errors text_pieces text_vectors service_metrics",
-    "pipeline plotting widgets checks instruction_evaluation reward_model dpo"
-    " answers api_limits",
-    "recipes model_cards instruct_data streaming load_test",
-    "instruct_recipe reward_files reward_scores align_recipe align_evaluation"
-    " service_routes",
-    "instruct_card reward_evaluation align_training serving http_server",
-    "instruct_model align_card",
-    "reward_card",
-    "align_model",
-    "cli scaling_study rlhf_study context_study",
-    "rlhf_curves",
-)
-LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
-MODULES = sorted(
-    path.stem if path.suffix else path.name
-    for path in PACKAGE.iterdir()
-    if (path.suffix == ".py" and path.stem != "__init__")
-    or (path / "__init__.py").is_file()
-)
+# Each room may import from those named after it, directly; nothing else.
+ROOMS = {
+    "text": "files",
+    "model": "text files",
+    "training": "model text files",
+    "finetuning": "training model text files",
+    "alignment": "finetuning training model text files plotting",
+    "retrieval": "finetuning training model text files",
+    "serving": "alignment retrieval finetuning training model text files",
+    "recipes": "alignment finetuning training model text files",
+    "cli": "recipes serving retrieval alignment finetuning training model text files",
+    "checks": "retrieval alignment finetuning training model text files",
+    "widgets": "training model text files",
+    "plotting": "training model text files",
+    "files": "",
+}
+CHAPTERS = sorted((PACKAGE.parent / "book" / "src").glob("*.py"))
 
 
-def files_of(module: str) -> list[Path]:
-    path = PACKAGE / f"{module}.py"
-    return [path] if path.exists() else sorted((PACKAGE / module).rglob("*.py"))
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the dotted names that a file imports from the package, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("llmcourse"))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            if (node.module or "").partition(".")[0] == "llmcourse":
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imports_of(module: str) -> Iterator[str]:
-    """Yield the modules of the package that a module imports, anywhere in it."""
-    for path in files_of(module):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path.name}: relative import"
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            else:
-                continue
-            for name in names:
-                if name.startswith("llmcourse."):
-                    yield name.split(".")[1]
+def room_of(dotted: str) -> str:
+    return dotted.split(".")[1]
 
 
-def test_every_module_has_a_layer():
-    assert set(MODULES) == set(LAYER)
+def files_of(room: str) -> list[Path]:
+    path = PACKAGE / f"{room}.py"
+    return [path] if path.exists() else sorted((PACKAGE / room).rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down(module):
-    upward = {
-        name
-        for name in imports_of(module)
-        if name != module and LAYER[name] >= LAYER[module]
-    }
-    assert not upward, f"{module} must not import {sorted(upward)}"
+def faults(room: str) -> list[str]:
+    """Return imports from rooms that this one must not know."""
+    allowed = {room, *ROOMS[room].split()}
+    return [
+        f"{path.name}: {name}"
+        for path in files_of(room)
+        for name in imports_of(path)
+        if room_of(name) not in allowed
+    ]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_are_small(module):
-    for path in files_of(module):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path.name
+def modules() -> dict[str, Path]:
+    """Return all modules by dotted name; a package by its folder's."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
 
 
-def test_the_check_finds_an_upward_import(tmp_path, monkeypatch):
-    (tmp_path / "losses.py").write_text("from llmcourse.cli import main\n")
+def test_every_room_is_known():
+    rooms = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    rooms |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_one_way(room):
+    assert not faults(room)
+
+
+def test_no_module_imports_itself_through_others():
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        found = set()
+        for imported in imports_of(path):
+            if imported not in known:  # a name of a module
+                imported = imported.rpartition(".")[0]
+            found.add(imported)
+        graph[name] = found - {name, "llmcourse"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle: {' → '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("room", ["text", "model", "training", "finetuning"])
+def test_a_map_names_every_module(room):
+    told = (PACKAGE / room / "__init__.py").read_text(encoding="utf-8")
+    names = {p.stem for p in files_of(room)} - {"__init__"}
+    assert not {name for name in names if name not in told}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_chapters_do_not_import_what_makes_the_models(chapter):
+    found = [
+        name for name in imports_of(chapter) if room_of(name) in ("recipes", "cli")
+    ]
+    assert not found
+
+
+def test_the_check_finds_an_import_against_the_way(tmp_path, monkeypatch):
+    (tmp_path / "files.py").write_text("from llmcourse.cli import main\n")
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
-    with pytest.raises(AssertionError, match="losses must not import"):
-        test_imports_go_down("losses")
+    assert faults("files") == ["files.py: llmcourse.cli.main"]

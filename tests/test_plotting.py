@@ -5,8 +5,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from llmcourse import plotting
-from llmcourse.pretraining import Evaluation, History, Update
-from llmcourse.scaling import Law, Point
+from llmcourse.training.config import Evaluation, History, Update
+from llmcourse.training.scaling import Law, Point
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from llmcourse.tokenization import DIGITS_PATTERN, GPT2_PATTERN, GPT4_PATTERN
+from llmcourse.text.bpe import DIGITS_PATTERN, GPT2_PATTERN, GPT4_PATTERN
 
 PATTERNS = [GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN]
 SPECIAL = ["<|end|>", "<|end|><|end|>", "<|é🙂|>"]  # one begins with another

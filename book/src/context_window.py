@@ -32,24 +32,36 @@ import matplotlib.pyplot as plt
 import torch
 from torch.testing import assert_close
 
-# %%
-from llmcourse import accounting, checks, plotting, tales
-from llmcourse.attention import causal_mask, fused_attention, naive_attention
-from llmcourse.attention_costs import attention_cost, kv_bytes_per_token
-from llmcourse.attention_kinds import KINDS, new_window_cache, set_attention
-from llmcourse.chunked_attention import chunked_attention
-from llmcourse.context_extension import extend_context
-from llmcourse.context_study import load_context_study
-from llmcourse.linear_attention import LinearState, elu_features, linear_attention
-from llmcourse.needle import Haystack, needle_share
-from llmcourse.peak_memory import PeakMemory
-from llmcourse.pretrained import load_pretrained
+from llmcourse import checks, plotting
 
 # %%
-from llmcourse.pretraining import PretrainingConfig, make_optimizer, train_step
-from llmcourse.sliding_window import sliding_window_attention, sliding_window_mask
-from llmcourse.text_loss import text_loss
-from llmcourse.transformer import TINY, Transformer
+from llmcourse.model import costs
+from llmcourse.model.attention import causal_mask, fused_attention, naive_attention
+from llmcourse.model.costs import attention_cost, kv_bytes_per_token
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.long_context import (
+    KINDS,
+    LinearState,
+    chunked_attention,
+    elu_features,
+    extend_context,
+    linear_attention,
+    new_window_cache,
+    set_attention,
+    sliding_window_attention,
+    sliding_window_mask,
+)
+from llmcourse.model.transformer import TINY, Transformer
+from llmcourse.retrieval.books import Haystack, needle_share
+from llmcourse.serving.server import PeakMemory
+from llmcourse.text import tales
+
+# %%
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.context_results import load_context_study
+from llmcourse.training.loop import make_optimizer
+from llmcourse.training.pretraining import train_step
+from llmcourse.training.text_loss import text_loss
 
 plotting.use_course_style()
 torch.set_num_threads(1)
@@ -360,9 +372,9 @@ assert max(power(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
 # %%
 for name, config in {"base-llm": base.config, "TINY": TINY}.items():
-    alone = accounting.forward_flops_per_token(config, 1)
+    alone = costs.forward_flops_per_token(config, 1)
     for n in (512, 8192, 131_072):
-        share = 1 - alone / accounting.forward_flops_per_token(config, n)
+        share = 1 - alone / costs.forward_flops_per_token(config, n)
         print(
             f"{name:9} {n:8,} tokens: {share:5.1%} of the arithmetic is attention's pairs"
         )
@@ -434,7 +446,7 @@ def with_cache():
 
 assert_close(with_cache()[0, -1], base(ids)[0, -1], atol=1e-3, rtol=1e-3)
 assert fastest(lambda: base(ids)) > 5 * fastest(with_cache)
-flops = accounting.forward_flops_per_token(base.config, 401)
+flops = costs.forward_flops_per_token(base.config, 401)
 print(f"arithmetic without a cache: 401 times as much, {401 * flops / 1e9:.1f} GFLOP")
 print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 
@@ -482,7 +494,7 @@ print(f"300 tokens read; the cache holds {small.n_bytes // 2**10} KiB, as at the
 # *Predict*: windows and states are cheap; what can they no longer do?
 #
 # Six models of one size were trained on the same tales: two each with full attention, with a window of 32 tokens, and with linear attention.
-# The runs take about twelve minutes and are stored with their recipe; `python -m llmcourse.context_study --out FILE` makes them again.
+# The runs take about twelve minutes and are stored with their recipe; `python book/studies/context_study.py --out FILE` makes them again.
 # Tales name facts early and need them late, and two things are measured on tales that no model has read: the loss over the position, and how often a word that repeats a fact is foretold, by how far back the fact last stood.
 # (*20 tokens back* are those from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 

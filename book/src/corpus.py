@@ -33,9 +33,10 @@ from math import exp, log, sqrt
 import matplotlib.pyplot as plt
 import numpy as np
 
-from llmcourse import checks, corpus, minhash, plotting, quality, shingles, tales
-from llmcourse.ngrams import NGramModel
-from llmcourse.tokenization import BPETokenizer
+from llmcourse import checks, plotting
+from llmcourse.text import cleaning, corpus, deduplication, documents, packing, tales
+from llmcourse.text.ngrams import NGramModel
+from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.widgets import SurpriseExplorer, word_surprises
 
 plotting.use_course_style()
@@ -67,7 +68,7 @@ FERRY = (
 
 # %%
 crawl = [
-    corpus.Document(MENU + text, name=name)
+    documents.Document(MENU + text, name=name)
     for name, text in {
         "lighthouse": LIGHT,
         "cafe": BAKER,
@@ -102,7 +103,7 @@ def frequent_runs(documents, n=5):
     for line in chain.from_iterable(
         document.text.split("\n") for document in documents
     ):
-        tokens = shingles.words(line)
+        tokens = deduplication.words(line)
         runs = [" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
         counts.update([*dict.fromkeys(runs)])  # each run once for a line
     return counts
@@ -205,8 +206,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
-# | $A, B$ | sets of shingles of two texts | sets of 64-bit numbers | `shingles.shingles(text, n)` |
-# | $J, s$ | Jaccard similarity | a number from 0 to 1 | `shingles.jaccard(a, b)` |
+# | $A, B$ | sets of shingles of two texts | sets of 64-bit numbers | `deduplication.shingles(text, n)` |
+# | $J, s$ | Jaccard similarity | a number from 0 to 1 | `deduplication.jaccard(a, b)` |
 # | $k$ | hashes in a signature | 128 | `n_hashes` |
 # | $b, r$ | bands, hashes in a band; $br = k$ | 32, 4 | `n_bands`, `n_rows` |
 # | $P(x)$ | true probability of a story | in $(0, 1]$ | `exp(tales.log_prob(x))` |
@@ -224,7 +225,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # %%
 def minhash_signature(text, n, n_hashes):
     """Return the smallest hash of the shingles of n words, for each hash function."""
-    tokens = shingles.words(text)
+    tokens = deduplication.words(text)
     runs = {" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
     hashes = range(n_hashes)
     return [
@@ -234,14 +235,14 @@ def minhash_signature(text, n, n_hashes):
 
 old = FERRY.replace("at noon", "at one")
 mine = [minhash_signature(text, 3, 1024) for text in (FERRY, old)]
-sets = [shingles.shingles(text, n=3) for text in (FERRY, old)]
-theirs = minhash.signatures(sets, n_hashes=1024)
-exact = shingles.jaccard(*sets)
+sets = [deduplication.shingles(text, n=3) for text in (FERRY, old)]
+theirs = deduplication.signatures(sets, n_hashes=1024)
+exact = deduplication.jaccard(*sets)
 estimate = sum(x == y for x, y in zip(*mine)) / 1024
 standard_error = sqrt(exact * (1 - exact) / 1024)
 print(f"exact {exact:.2f}, estimated {estimate:.2f}")
 assert abs(estimate - exact) < 4 * standard_error
-assert abs(minhash.estimated_jaccard(*theirs) - exact) < 4 * standard_error
+assert abs(deduplication.estimated_jaccard(*theirs) - exact) < 4 * standard_error
 
 # %% [markdown]
 # Only one word was changed, and the similarity is well below 1, for that word stands in three shingles of each text.
@@ -262,10 +263,10 @@ def candidates(signatures, n_bands):
     return sorted(pairs)
 
 
-sets = [shingles.shingles(document.text, n=3) for document in crawl]
-signatures = minhash.signatures(sets, n_hashes=128)
+sets = [deduplication.shingles(document.text, n=3) for document in crawl]
+signatures = deduplication.signatures(sets, n_hashes=128)
 print("to be compared:", candidates(signatures, n_bands=32))
-theirs = minhash.candidate_pairs(signatures, n_bands=32)
+theirs = deduplication.candidate_pairs(signatures, n_bands=32)
 assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tolist()]
 
 # %% [markdown]
@@ -277,16 +278,16 @@ assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tol
 
 # %%
 rules = [
-    quality.Rule("number of words", quality.word_count, 15, 1e5),
-    *quality.GOPHER[1:],
+    cleaning.Rule("number of words", cleaning.word_count, 15, 1e5),
+    *cleaning.GOPHER[1:],
 ]
 steps = (
-    corpus.clean,
-    partial(corpus.remove_boilerplate, min_documents=4),
-    corpus.filter_language,
-    partial(corpus.filter_quality, rules=rules),
-    corpus.remove_duplicates,
-    partial(corpus.remove_near_duplicates, n=3),
+    cleaning.clean,
+    partial(cleaning.remove_boilerplate, min_documents=4),
+    cleaning.filter_language,
+    partial(cleaning.filter_quality, rules=rules),
+    deduplication.remove_duplicates,
+    partial(deduplication.remove_near_duplicates, n=3),
 )
 kept, report = corpus.build_corpus(crawl, steps)
 print(report, "\n")
@@ -311,12 +312,14 @@ assert max(frequent_runs(kept).values()) == 1
 # Which of the two finds more copies, and at which similarity does each begin to miss them?
 
 # %%
-python_documents, _ = corpus.remove_duplicates(corpus.clean([*corpus.python_docs()])[0])
+python_documents, _ = deduplication.remove_duplicates(
+    cleaning.clean([*documents.python_docs()])[0]
+)
 long_texts = [d.text for d in python_documents if len(d.text.split()) >= 200]
 wanted = np.linspace(0.15, 0.95, 160).tolist()
-texts, planted = corpus.plant_near_duplicates(long_texts[:160], wanted)
-sets = [shingles.shingles(text) for text in texts]
-signatures = minhash.signatures(sets, n_hashes=1280)  # ten signatures of 128
+texts, planted = deduplication.plant_near_duplicates(long_texts[:160], wanted)
+sets = [deduplication.shingles(text) for text in texts]
+signatures = deduplication.signatures(sets, n_hashes=1280)  # ten signatures of 128
 first, second, similarity = np.array(
     [(p.first, p.second, p.similarity) for p in planted]
 ).T
@@ -332,12 +335,14 @@ for n_rows, mark, line in ((4, "o", "-"), (8, "s", "--")):
     in_bands = agree.reshape(len(agree), 10, -1, n_rows)  # (pair, signature, band, row)
     found = in_bands.all(axis=-1).any(axis=-1).mean(axis=1)
     n_bands = 128 // n_rows
-    curve = [minhash.candidate_probability(s, n_bands, n_rows) for s in grid]
+    curve = [deduplication.candidate_probability(s, n_bands, n_rows) for s in grid]
     (drawn,) = ax.plot(grid, curve, line, label=f"{n_bands} bands of {n_rows}")
     ax.plot(
         middle, [found[g].mean() for g in groups], mark, color=drawn.get_color(), ms=4
     )
-    predicted = [minhash.candidate_probability(s, n_bands, n_rows) for s in similarity]
+    predicted = [
+        deduplication.candidate_probability(s, n_bands, n_rows) for s in similarity
+    ]
     misses = [abs(found[g].mean() - np.mean(np.array(predicted)[g])) for g in groups]
     assert np.mean(misses) < 0.05
 _ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
@@ -354,16 +359,18 @@ _ = ax.legend()
 
 # %% tags=["nbval-ignore-output"]
 all_pairs = [*combinations(range(len(texts)), 2)]
-exact = {pair: shingles.jaccard(sets[pair[0]], sets[pair[1]]) for pair in all_pairs}
-proposed = minhash.candidate_pairs(signatures[:, :128], n_bands=32)
+exact = {
+    pair: deduplication.jaccard(sets[pair[0]], sets[pair[1]]) for pair in all_pairs
+}
+proposed = deduplication.candidate_pairs(signatures[:, :128], n_bands=32)
 print(f"{len(all_pairs):,} pairs in all, {len(proposed):,} proposed by LSH")
 for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
     right = [pair for pair in exact if exact[pair] >= threshold]
-    found = corpus.near_duplicates(texts, threshold=threshold)
+    found = deduplication.near_duplicates(texts, threshold=threshold)
     truth = [type(found[0])(*pair, exact[pair]) for pair in right]
-    precision, recall = corpus.precision_recall(found, truth)
+    precision, recall = deduplication.precision_recall(found, truth)
     alone = sum(exact[tuple(p)] >= threshold for p in proposed.tolist()) / len(proposed)
-    promised = minhash.candidate_probability(threshold, 32, 4)
+    promised = deduplication.candidate_probability(threshold, 32, 4)
     print(
         f"threshold {threshold}: {len(right):>3} pairs, recall {recall:.2f} (promised "
         f"{promised:.2f}), precision {precision:.2f}; without the check {alone:.2f}"
@@ -383,7 +390,7 @@ assert len(proposed) * 100 < len(all_pairs)
 # Again the digits depend on your Python.
 
 # %% tags=["nbval-ignore-output"]
-kept, report = corpus.build_corpus(corpus.python_docs())
+kept, report = corpus.build_corpus(documents.python_docs())
 print(report, "\n")
 filtered = report.steps[2]
 print(filtered)
@@ -471,9 +478,9 @@ assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 # The check finds the leak by the runs that are shared.
 
 # %%
-training = [corpus.Document(text) for text in train + leaked]
+training = [documents.Document(text) for text in train + leaked]
 tested = [
-    corpus.Document(text, name=str(number)) for number, text in enumerate(held_out)
+    documents.Document(text, name=str(number)) for number, text in enumerate(held_out)
 ]
 for n in (8, 13, 20, 40):
     found = {int(o.document.name) for o in corpus.contamination(training, tested, n=n)}
@@ -594,8 +601,8 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 with tempfile.TemporaryDirectory() as folder:
     path = f"{folder}/train.bin"
     tokenizer = BPETokenizer.train(train[:200], 512, special_tokens=["<|endoftext|>"])
-    header = corpus.pack(corpus.tales(1000, seed=1), tokenizer, path)
-    ids = corpus.load_tokens(path, tokenizer)
+    header = packing.pack(documents.tales(1000, seed=1), tokenizer, path)
+    ids = packing.load_tokens(path, tokenizer)
     print(f"{type(ids).__name__} of {len(ids):,} ids, {ids.itemsize} bytes each")
     end = ids.tolist().index(header.end_of_text)
     assert tokenizer.decode(ids[:end].tolist()) == train[0]
@@ -611,13 +618,15 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 NEWS = " ".join((LIGHT, BAKER, FERRY))
 pages = [
-    corpus.Document(" ".join(text.split()[:50]) + "\n" + NEWS) for text in train[:50]
+    documents.Document(" ".join(text.split()[:50]) + "\n" + NEWS) for text in train[:50]
 ]
 for threshold in (0.3, 0.5, 0.7):
-    left, _ = corpus.remove_near_duplicates(pages, threshold=threshold, n_bands=64)
+    left, _ = deduplication.remove_near_duplicates(
+        pages, threshold=threshold, n_bands=64
+    )
     print(f"threshold {threshold}: {len(left):>2} of {len(pages)} pages are left")
-without, _ = corpus.remove_boilerplate(pages)
-left, _ = corpus.remove_near_duplicates(without, threshold=0.3, n_bands=64)
+without, _ = cleaning.remove_boilerplate(pages)
+left, _ = deduplication.remove_near_duplicates(without, threshold=0.3, n_bands=64)
 assert len(left) == len(pages)
 
 # %% [markdown]
@@ -638,10 +647,12 @@ TIDES = "\n".join(
     f"{d:02} Nov {d % 12}:15 {d % 7}.{d} m {d % 9}:40 0.{d} m" for d in range(1, 29)
 )
 for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.items():
-    fault, value = quality.quality_fault(text)
-    print(f"{name}: {fault} is {value:.3g}; language {corpus.guess_language(text)}")
+    fault, value = cleaning.quality_fault(text)
+    print(f"{name}: {fault} is {value:.3g}; language {cleaning.guess_language(text)}")
 print(
-    "at least:", *(f"{rule.name} {rule.low:g}" for rule in quality.GOPHER[:2]), sep="  "
+    "at least:",
+    *(f"{rule.name} {rule.low:g}" for rule in cleaning.GOPHER[:2]),
+    sep="  ",
 )
 
 # %% [markdown]
@@ -730,7 +741,7 @@ def choose_bands(n_hashes, threshold):
 
 checks.choose_bands(choose_bands)
 chosen = choose_bands(112, 0.75)
-found = minhash.candidate_probability(0.75, *chosen)
+found = deduplication.candidate_probability(0.75, *chosen)
 print("bands, rows:", chosen, f"propose {found:.0%} of the pairs of similarity 0.75")
 
 # %% [markdown]
@@ -774,7 +785,7 @@ def find_leaks(train, test, n):
     """Return the numbers of the test texts that share n words in a row with training."""
 
     def runs(text):
-        tokens = shingles.words(text)
+        tokens = deduplication.words(text)
         return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
 
     seen = set().union(*map(runs, train))

@@ -34,18 +34,29 @@ import openai
 import torch
 
 # %%
-from llmcourse import checks, plotting, tales
-from llmcourse.accounting import forward_flops_per_token, kv_cache_bytes
-from llmcourse.batching import Batcher, Request, Sampling
-from llmcourse.generation import generate
-from llmcourse.http_server import running
-from llmcourse.load_test import load_test
-from llmcourse.pretrained import load_pretrained
-from llmcourse.quantization import quantization_error, quantize_model, weight_bytes
-from llmcourse.quantized_folders import load_quantized, save_quantized
-from llmcourse.serving import ServiceConfig, create_app
-from llmcourse.slots import SlotCache, read_next, read_prompt
-from llmcourse.text_loss import text_loss
+from llmcourse import checks, plotting
+from llmcourse.model.costs import forward_flops_per_token, kv_cache_bytes
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import generate
+from llmcourse.model.quantization import (
+    load_quantized,
+    quantization_error,
+    quantize_model,
+    save_quantized,
+    weight_bytes,
+)
+from llmcourse.serving.app import ServiceConfig, create_app
+from llmcourse.serving.batching import (
+    Batcher,
+    Request,
+    Sampling,
+    SlotCache,
+    read_next,
+    read_prompt,
+)
+from llmcourse.serving.server import load_test, running
+from llmcourse.text import tales
+from llmcourse.training.text_loss import text_loss
 
 plotting.use_course_style()
 torch.set_num_threads(1)

@@ -25,12 +25,22 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid, one_hot
 
-from llmcourse import checks, embeddings, plotting, positions, recipes, skipgram, tales
-from llmcourse.analogies import entries, relations, score_analogies, word_classes
-from llmcourse.embeddings import WordVectors, neighbour_purity, similarities
-from llmcourse.evaluation import bootstrap_interval, wilson_interval
-from llmcourse.inspection import hidden_states
-from llmcourse.pretrained import load_pretrained
+from llmcourse import checks, plotting
+from llmcourse.model import positions
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.inspection import hidden_states
+from llmcourse.text import embeddings, tales
+from llmcourse.text.embeddings import (
+    WordVectors,
+    entries,
+    neighbour_purity,
+    relations,
+    score_analogies,
+    similarities,
+    word_classes,
+)
+from llmcourse.training import pipeline
+from llmcourse.training.intervals import bootstrap_interval, wilson_interval
 from llmcourse.widgets import EmbeddingExplorer
 
 plotting.use_course_style()
@@ -46,7 +56,7 @@ generator = torch.Generator().manual_seed(0)
 
 # %%
 stories = [story.text for story in tales.generate(3000, seed=0)]
-counted = skipgram.count_texts(stories, min_count=5)
+counted = embeddings.count_texts(stories, min_count=5)
 number = {word: i for i, word in enumerate(counted.words)}
 fox = number["fox"]
 print(f"{len(counted.words):,} words, {len(counted.ids):,} in the text")
@@ -122,7 +132,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
     torch.testing.assert_close(similarities(hen, cow[None], kind)[0].item(), wanted)
 
 middle, around = torch.tensor([[1.0, 0]]), torch.tensor([[[0.0, 1], [0, -2]]])
-_, by_middle, by_around = skipgram.skipgram_gradients(middle, around)
+_, by_middle, by_around = embeddings.skipgram_gradients(middle, around)
 print("gradient of v:", by_middle[0].tolist())
 scores = (around - by_around) @ (middle - by_middle).squeeze()
 print("dot products after the step:", scores[0].tolist())
@@ -220,7 +230,7 @@ scores = (targets * center[:, None]).sum(-1)
 loss = -(logsigmoid(scores[:, 0]).sum() + logsigmoid(-scores[:, 1:]).sum())
 by_autograd = torch.autograd.grad(loss, (center, targets))
 mine = pair_gradients(center.detach(), targets.detach())
-theirs = skipgram.skipgram_gradients(center.detach(), targets.detach())[1:]
+theirs = embeddings.skipgram_gradients(center.detach(), targets.detach())[1:]
 torch.testing.assert_close(mine, by_autograd)
 torch.testing.assert_close(theirs, by_autograd)
 
@@ -230,7 +240,7 @@ torch.testing.assert_close(theirs, by_autograd)
 # The vectors $u$ begin at zero, so at first all scores are 0, and each of the $1 + K = 6$ guesses costs $\ln 2$.
 
 # %%
-trained = skipgram.train_skipgram(stories, generator)
+trained = embeddings.train_skipgram(stories, generator)
 vectors = trained.vectors
 print(f"{len(vectors):,} words with {vectors.vectors.shape[1]} numbers each")
 untrained_loss = 6 * torch.tensor(2.0).log().item()
@@ -440,7 +450,7 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 gain = answered["female : male"].right - answered["female : male"].nearest
 assert bootstrap_interval(gain, generator).low < 0
 assert vectors.nearest("mother", k=1)[0][0] == "father"
-center, context = skipgram.context_pairs(counted.ids, counted.text_of, window=5)
+center, context = embeddings.context_pairs(counted.ids, counted.text_of, window=5)
 size = len(counted.words)
 beside = torch.bincount(center * size + context, minlength=size**2).view(size, size)
 total = beside.sum(dim=1).double()
@@ -484,7 +494,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %%
 model, tokenizer = load_pretrained("base-llm")
-newborn = recipes.BASE_LLM.new_model()
+newborn = pipeline.BASE_LLM.new_model()
 tokens = {}
 for word, name in classes.items():
     ids = tokenizer.encode(" " + (word.capitalize() if name == "name" else word))
@@ -633,7 +643,7 @@ assert min(purity) > 0.9
 # A row of the table says what a token is, not where.
 # {term}`Attention <attention>`, which the next chapter explains, makes a *query* and a *key* of every token; the dot product of one token's query with another's key is a *score*, by which the first takes up more or less of the second.
 # If all look at all, it cannot tell *dog bites man* from *man bites dog* unless positions are put in.
-# There are four common ways, and `llmcourse.positions` has the last three:
+# There are four common ways, and `llmcourse.model.positions` has the last three:
 #
 # - *learned*: a second table, one row for each position, added to the tokens' rows {cite:p}`radford2019`,
 # - *sinusoidal*: fixed waves of many lengths, added likewise {cite:p}`vaswani2017`,
@@ -756,7 +766,7 @@ checks.name_neighbours(answer)
 # - (b) Say in words what a high score means.
 # - (c) Do the trained vectors agree?
 #   Compare their scores with your formula for all pairs that occur at least 20 times.
-#   (`beside` has the counts of pairs, and thinning multiplies them by `skipgram.keep_probability` of both words; `trained.contexts.vectors` are the $u$, `skipgram.noise_distribution` gives the $q$, and `skipgram.SkipGramConfig` has the threshold and $K$.)
+#   (`beside` has the counts of pairs, and thinning multiplies them by `embeddings.keep_probability` of both words; `trained.contexts.vectors` are the $u$, `embeddings.noise_distribution` gives the $q$, and `embeddings.SkipGramConfig` has the threshold and $K$.)
 
 # %% tags=["hide-cell", "solution"]
 # (a) The loss has the terms -N_co ln σ(s) - K N_c q_o ln σ(-s). Its derivative by s,
@@ -764,9 +774,9 @@ checks.name_neighbours(answer)
 # so s = ln (N_co / (K N_c q_o)): Levy and Goldberg (2014).
 # (b) o stands beside c more often than it would by chance: the score is the logarithm
 # of how much more often, less ln K. It is a shifted pointwise mutual information.
-config = skipgram.SkipGramConfig()
-keep = skipgram.keep_probability(counted.counts, config.subsampling)
-noise = skipgram.noise_distribution(counted.counts)
+config = embeddings.SkipGramConfig()
+keep = embeddings.keep_probability(counted.counts, config.subsampling)
+noise = embeddings.noise_distribution(counted.counts)
 thinned = beside * keep[:, None] * keep
 share = thinned / thinned.sum(dim=1, keepdim=True)  # N_co / N_c
 wanted = (share / (config.n_negatives * noise)).log()
@@ -823,7 +833,7 @@ def noise_probs(counts, power):
 
 checks.noise_probs(noise_probs)
 probs = noise_probs(counted.counts, 0.75)
-torch.testing.assert_close(probs, skipgram.noise_distribution(counted.counts))
+torch.testing.assert_close(probs, embeddings.noise_distribution(counted.counts))
 factor = probs / (counted.counts / counted.counts.sum())
 print(
     f"the: × {factor[0]:.2f}, a word seen {counted.counts[-1]} times: × {factor[-1]:.1f}"
@@ -874,8 +884,8 @@ trades, heroes = relations()["trade : work"], groups["name: she or he"]
 pronoun = torch.tensor([kind == "she" for kind in heroes.values()]).long()
 same_kind, same_pronoun = {}, {}
 for window in (1, 10):
-    config = skipgram.SkipGramConfig(window=window)
-    found = skipgram.train_skipgram(stories[:600], generator, config).vectors
+    config = embeddings.SkipGramConfig(window=window)
+    found = embeddings.train_skipgram(stories[:600], generator, config).vectors
     near = [found.nearest(word, k=1)[0][0] for word in trades]
     same_kind[window] = sum(word in trades for word in near) / len(trades)
     purity_of_names = neighbour_purity(found.only(heroes).vectors, pronoun)

@@ -32,17 +32,24 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 # %%
-from llmcourse import checks, plotting, tales
-from llmcourse.adapters import load_adapter, save_adapter
-from llmcourse.classification import Classifier, accuracy
-from llmcourse.evaluation import wilson_interval
-from llmcourse.examples import ShuffledExamples, TokenizedExample, collate
-from llmcourse.finetuning import FinetuningConfig, finetune
-from llmcourse.lora import LoRALinear, add_lora, count_parameters, remove_lora
-from llmcourse.pretrained import load_pretrained
-from llmcourse.text_loss import document_prices
-from llmcourse.training import make_optimizer
-from llmcourse.transformer import Transformer
+from llmcourse import checks, plotting
+from llmcourse.finetuning.classification import Classifier, accuracy
+from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample, collate
+from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.finetuning.lora import (
+    LoRALinear,
+    add_lora,
+    count_parameters,
+    load_adapter,
+    remove_lora,
+    save_adapter,
+)
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.transformer import Transformer
+from llmcourse.text import tales
+from llmcourse.training.intervals import wilson_interval
+from llmcourse.training.loop import make_optimizer
+from llmcourse.training.text_loss import document_prices
 
 plotting.use_course_style()
 torch.set_num_threads(1)

@@ -35,21 +35,37 @@ import torch
 from jinja2 import Environment
 from torch.testing import assert_close
 
+from llmcourse import checks, plotting
+
 # %% [markdown]
 # The rest comes from the package.
 # %%
-from llmcourse import chat, checks, plotting, tales
-from llmcourse.answering import greedy_answers
-from llmcourse.chat import CHAT_TOKENS, Message, encode_chat, encode_prompt, render
-from llmcourse.conversations import tokenized
-from llmcourse.examples import TokenizedExample, pack_examples
-from llmcourse.finetuning import FinetuningConfig, finetune, masked_cross_entropy
-from llmcourse.instruction_evaluation import Count, Score, first_sentence, forgetting
-from llmcourse.instruction_examples import draw_tale
-from llmcourse.instruction_topics import fill, topics
-from llmcourse.instructions import Example, check
-from llmcourse.pretrained import load_pretrained, save_pretrained
-from llmcourse.special_tokens import add_special_tokens
+from llmcourse.finetuning import chat
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.chat import (
+    CHAT_TOKENS,
+    Message,
+    add_special_tokens,
+    encode_chat,
+    encode_prompt,
+    render,
+    tokenized,
+)
+from llmcourse.finetuning.examples import TokenizedExample, pack_examples
+from llmcourse.finetuning.finetuning import (
+    FinetuningConfig,
+    finetune,
+    masked_cross_entropy,
+)
+from llmcourse.finetuning.instruction_evaluation import (
+    Count,
+    Score,
+    first_sentence,
+    forgetting,
+)
+from llmcourse.finetuning.instructions import Example, check, draw_tale, fill, topics
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.text import tales
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

@@ -35,24 +35,32 @@ _ = torch.set_num_threads(1)
 # %% [markdown]
 # The rest comes from the package.
 # %%
-from llmcourse import align_prompts, checks, corpus, ngrams, plotting, rollouts, tales
-from llmcourse.answering import greedy_answers
-from llmcourse.finetuning import FinetuningConfig
-from llmcourse.gold_reward import reward_parts
-from llmcourse.grpo import GRPOConfig, grpo
-from llmcourse.instruct_recipe import InstructConfig, follow
-from llmcourse.pipeline import SMALL, document_loss, token_array, write
-from llmcourse.preference_examples import tokenize_pairs
-from llmcourse.preferences import sample_pairs
-from llmcourse.pretrained import load_pretrained, save_pretrained
-from llmcourse.pretraining import learning_rate, make_optimizer, pretrain
-from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
-from llmcourse.reward_scores import text_reward
-from llmcourse.text_loss import document_prices
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer, TransformerConfig
+from llmcourse import checks, plotting
+from llmcourse.alignment import preferences, rollouts
+from llmcourse.alignment.gold_reward import reward_parts
+from llmcourse.alignment.grpo import GRPOConfig, grpo
+from llmcourse.alignment.preferences import sample_pairs, tokenize_pairs
+from llmcourse.alignment.reward_model import (
+    RewardConfig,
+    RewardModel,
+    text_reward,
+    train_reward_model,
+)
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.finetuning.instruction_tuning import InstructConfig, follow
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.generation import write
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import corpus, documents, ngrams, tales
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import learning_rate
+from llmcourse.training.loop import make_optimizer
+from llmcourse.training.pipeline import SMALL, document_loss, token_array
+from llmcourse.training.pretraining import pretrain
+from llmcourse.training.text_loss import document_prices
+from llmcourse.training.windows import Windows
 from llmcourse.widgets import SamplingExplorer
-from llmcourse.windows import Windows
 
 plotting.use_course_style()
 
@@ -146,7 +154,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # The raw text is a few thousand short stories, the {term}`tales`.
 
 # %%
-documents = list(corpus.tales(SMALL.n_stories, seed=SMALL.seed))
+documents = list(documents.tales(SMALL.n_stories, seed=SMALL.seed))
 print(documents[0].text)
 
 # %% [markdown]
@@ -414,7 +422,7 @@ def continued(model, prompts, n, seed):
     return rollouts.sample_rollouts(model, asked, 40, **options).texts
 
 
-prompts = align_prompts.make_prompts(100, 0, base_tokenizer)
+prompts = preferences.make_prompts(100, 0, base_tokenizer)
 texts = continued(base, prompts, 4, seed=0)
 candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
 options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": adjectives}
@@ -443,7 +451,7 @@ records = grpo(policy, prompts, reward, course, luck.manual_seed(0), **options)
 # Ninety-six new beginnings, continued by the model before and after with the same luck, tell.
 
 # %% tags=["nbval-ignore-output"]
-exam = align_prompts.exam_prompts(96, base_tokenizer)
+exam = preferences.exam_prompts(96, base_tokenizer)
 liked = {
     name: [adjectives(p.text, t) for p, t in zip(exam, continued(model, exam, 1, 1))]
     for name, model in (("before", base), ("after", policy))

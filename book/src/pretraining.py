@@ -27,17 +27,21 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmcourse import checks, corpus, ngrams, plotting, recipes, scaling, tales, windows
-from llmcourse.compression import compressed_bits_per_byte
-from llmcourse.inspection import attention_weights
-from llmcourse.pipeline import SMALL, token_array, write
-from llmcourse.pretrained import load_pretrained
-from llmcourse.pretraining import Evaluation, learning_rate, make_optimizer, pretrain
-from llmcourse.story_evaluation import tale_loss, write_samples
-from llmcourse.text_loss import text_loss
-from llmcourse.transformer import Transformer
+from llmcourse import checks, plotting
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import write
+from llmcourse.model.inspection import attention_weights
+from llmcourse.model.transformer import Transformer
+from llmcourse.text import documents, ngrams, tales
+from llmcourse.text.ngrams import compressed_bits_per_byte
+from llmcourse.training import pipeline, scaling, windows
+from llmcourse.training.config import Evaluation, learning_rate
+from llmcourse.training.loop import make_optimizer
+from llmcourse.training.pipeline import SMALL, token_array
+from llmcourse.training.pretraining import pretrain
+from llmcourse.training.story_evaluation import tale_loss, write_samples
+from llmcourse.training.text_loss import recall_losses, recalls, text_loss, word_losses
 from llmcourse.widgets import LossExplorer, Moment, SamplingExplorer, word_surprises
-from llmcourse.word_losses import recall_losses, recalls, word_losses
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -137,7 +141,7 @@ for i in range(1, len(words)):
 # The model: two layers, the one of the chapter {doc}`pipeline`, whose recipe is called `SMALL`.
 
 # %%
-data, sizes = recipes.prepare(SMALL), SMALL.model
+data, sizes = pipeline.prepare(SMALL), SMALL.model
 tokenizer = data.tokenizer
 plan = replace(SMALL.pretraining, steps=2400)
 per_step = round(len(data.train) / (data.train == 0).sum())  # a story
@@ -475,7 +479,7 @@ for rate in (0.002, 0.004, 0.25):
 # Elsewhere that is a matter of faith, and here it can be tested.
 # The study is stored in the package: twenty-two trainings of four widths, from 208 thousand to 3.3 million tokens, each with a schedule of its own, and all with the start of `base-llm`.
 # They have two layers and read one story at a time, of 208 tokens at most; `base-llm` has three, and reads four whole stories at a time, so it is not quite of this series.
-# `python -m llmcourse.scaling_study --out scaling.json` repeats it in about twenty minutes.
+# `python book/studies/scaling_study.py --out scaling.json` repeats it in about twenty minutes.
 #
 # Mind the unit: the study counts in the tokens of `base-llm`'s vocabulary, which is larger than that of this page's model.
 # A tale has fewer of them, and the same entropy, so the floor *per token* is higher than the one above.
@@ -529,7 +533,7 @@ assert abs(scaling.misfit(law, study.points) - misfit) < 1e-3
 
 # %%
 base_size = sum(weight.numel() for weight in base.parameters())
-base_plan = recipes.BASE_LLM.pretraining
+base_plan = pipeline.BASE_LLM.pretraining
 judged = tale_loss(base, base_tokenizer, n_stories=100)
 a_story = judged.text.n_tokens / judged.text.n_documents  # in tokens
 base_read = round(base_plan.steps * base_plan.batch_size * a_story)
@@ -586,7 +590,7 @@ _ = right.set(xlabel="assumed E (nats/token)", ylabel="misfit", ylim=(0, None))
 
 # %% tags=["nbval-ignore-output"]
 brief = replace(plain, steps=320, warmup_steps=20, eval_interval=320)
-documents = list(corpus.tales(320, seed=0))
+documents = list(documents.tales(320, seed=0))
 by_heart = {}
 for n in (20, 80, 320):
     pupil = Transformer(sizes, seeded())
@@ -624,7 +628,7 @@ for n, (known, new) in by_heart.items():
 # The text differs between versions of Python, and so do these numbers.
 
 # %% tags=["nbval-ignore-output"]
-real = recipes.prepare_text(SMALL, corpus.python_docs())
+real = pipeline.prepare_text(SMALL, documents.python_docs())
 pages = [page.text for page in real.held_out[:20]]
 new = "\n\n".join(pages)
 read = real.tokenizer.decode(real.train.tolist(), skip_special_tokens=True)

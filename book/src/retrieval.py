@@ -31,30 +31,28 @@ import matplotlib.pyplot as plt
 import torch
 
 from llmcourse import checks, plotting
-from llmcourse.answering import greedy_answers
-from llmcourse.bm25 import BM25, words
-from llmcourse.chunking import fixed_chunks, recursive_chunks, sentence_chunks
-from llmcourse.dense_retrieval import DualEncoder, mean_hidden_states, train_encoder
-from llmcourse.documents import Document
-
-# %% [markdown]
-# The rest of what this page needs.
-# %%
-from llmcourse.embeddings import similarities
-from llmcourse.evaluation import wilson_interval
-from llmcourse.pretrained import load_pretrained
-from llmcourse.ranking_measures import hit_at_k, reciprocal_rank
-from llmcourse.retrieval import (
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.model.folders import load_pretrained
+from llmcourse.retrieval.bm25 import BM25, hit_at_k, reciprocal_rank, words
+from llmcourse.retrieval.books import book_questions, draw_book, right_passages
+from llmcourse.retrieval.chunking import fixed_chunks, recursive_chunks, sentence_chunks
+from llmcourse.retrieval.dense import DualEncoder, mean_hidden_states, train_encoder
+from llmcourse.retrieval.retrieval import (
     Retriever,
     line_with,
     passages,
     prompt_with,
     sources_of,
 )
-from llmcourse.sources import python_docs
-from llmcourse.summarising import map_reduce, refine
-from llmcourse.tale_books import book_questions, draw_book, right_passages
-from llmcourse.tokenization import BPETokenizer
+from llmcourse.retrieval.summarising import map_reduce, refine
+from llmcourse.text.documents import Document, python_docs
+
+# %% [markdown]
+# The rest of what this page needs.
+# %%
+from llmcourse.text.embeddings import similarities
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.intervals import wilson_interval
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

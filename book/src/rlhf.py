@@ -31,29 +31,43 @@ import torch
 from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
-from llmcourse import advantages, checks, plotting, tales
-from llmcourse.align_evaluation import gain_of, judge
-from llmcourse.align_prompts import exam_prompts
-from llmcourse.evaluation import wilson_interval
+from llmcourse import checks, plotting
+from llmcourse.alignment import losses
+from llmcourse.alignment.curves import (
+    Curve,
+    curves_of,
+    fit_gold,
+    plot_against_kl,
+    stored,
+)
+from llmcourse.alignment.evaluation import gain_of, judge
 
 # %% [markdown]
 # The rest comes from the package, too.
 # %%
-from llmcourse.gold_reward import gold_reward, reward_parts
-from llmcourse.grpo import GRPOConfig, grpo
-from llmcourse.policy_losses import ppo_policy_loss
-from llmcourse.preference_examples import tokenize_pairs
-from llmcourse.preference_losses import bradley_terry_loss, dpo_loss
-from llmcourse.preferences import agreement_rate, sample_pairs
-from llmcourse.pretrained import load_pretrained
-from llmcourse.prompts import story_prompt
-from llmcourse.reward_evaluation import pair_accuracy
-from llmcourse.reward_files import load_reward_model
-from llmcourse.reward_model import RewardConfig, RewardModel, train_reward_model
-from llmcourse.reward_scores import text_reward
-from llmcourse.rlhf_curves import Curve, curves_of, fit_gold, plot_against_kl, stored
-from llmcourse.rollouts import sample_rollouts
-from llmcourse.surprise_embedding import Reader
+from llmcourse.alignment.gold_reward import gold_reward, reward_parts
+from llmcourse.alignment.grpo import GRPOConfig, grpo
+from llmcourse.alignment.losses import bradley_terry_loss, dpo_loss, ppo_policy_loss
+from llmcourse.alignment.preferences import (
+    agreement_rate,
+    exam_prompts,
+    sample_pairs,
+    story_prompt,
+    tokenize_pairs,
+)
+from llmcourse.alignment.reward_files import load_reward_model
+from llmcourse.alignment.reward_model import (
+    Reader,
+    RewardConfig,
+    RewardModel,
+    pair_accuracy,
+    text_reward,
+    train_reward_model,
+)
+from llmcourse.alignment.rollouts import sample_rollouts
+from llmcourse.model.folders import load_pretrained
+from llmcourse.text import tales
+from llmcourse.training.intervals import wilson_interval
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -216,7 +230,7 @@ print(f"at the start {start:.2f} nats per pair")
 scores = torch.tensor([[7.0, 6.0, 6.0, 5.0], [1.0, 1.0, 1.0, 5.0]])
 centred = scores - scores.mean(dim=1, keepdim=True)
 mine = centred / (scores.std(dim=1, keepdim=True) + 1e-4)
-theirs = advantages.group_advantages(scores.flatten(), group_size=4)
+theirs = losses.group_advantages(scores.flatten(), group_size=4)
 assert_close(mine.flatten(), theirs)
 for group in mine.tolist():
     print(", ".join(f"{advantage:+.2f}" for advantage in group))
@@ -428,7 +442,7 @@ _ = axes[1].text(end, usual, "usual", ha="right", va="bottom", fontsize=8)
 # %% [markdown]
 # ### The study: whole stories, three methods
 #
-# What follows takes an hour or two and is stored with the package; `python -m llmcourse.rlhf_study --out FILE` repeats it.
+# What follows takes an hour or two and is stored with the package; `python book/studies/rlhf_study.py --out FILE` repeats it.
 # `base-llm` gets the first words of tales and writes them to their end, and what people want is all that `gold_reward` counts: that the tale holds together, its ending, its kind deeds, its words and its length.
 # Annotators who agree with that in 85 of 100 cases compared four answers to each of 840 beginnings, all against all.
 # Reward models learned from a hundred pairs, from a thousand, and from all: three of each size, which differ in their first weights and their order, and the smaller ones in their pairs.
@@ -776,7 +790,7 @@ def token_advantages(rewards, values, trace):
 
 checks.token_advantages(token_advantages)
 row = torch.tensor([[0.0, -1.0, 8.0]]), torch.tensor([[4.0, 5.0, 6.0]])
-theirs = advantages.gae(*row, torch.ones(1, 3).bool(), trace=0.5)
+theirs = losses.gae(*row, torch.ones(1, 3).bool(), trace=0.5)
 assert_close(
     torch.tensor([token_advantages(*(r[0].tolist() for r in row), 0.5)]), theirs
 )

@@ -33,10 +33,11 @@ try:
 except ImportError:  # only one comparison needs it
     huggingface = None
 
-from llmcourse import bpe, checks, plotting, sources, tales, tokenization
-from llmcourse.accounting import n_parameters, parameter_counts
-from llmcourse.pipeline import SMALL
-from llmcourse.pretokenization import BYTE_ORDER, spell
+from llmcourse import checks, plotting
+from llmcourse.model.costs import n_parameters, parameter_counts
+from llmcourse.text import bpe, documents, tales, tokenizers
+from llmcourse.text.bpe import BYTE_ORDER, spell
+from llmcourse.training.pipeline import SMALL
 from llmcourse.widgets import MergeExplorer, TokenExplorer
 
 plotting.use_course_style()
@@ -52,7 +53,7 @@ plotting.use_course_style()
 # Let a vocabulary be learned from the sentence *deep learning is powerful*, and then meet one new word.
 
 # %%
-words = tokenization.WordTokenizer(["deep", "learning", "is", "powerful"])
+words = tokenizers.WordTokenizer(["deep", "learning", "is", "powerful"])
 for text in ["deep learning is powerful", "deep learning is unbelievable"]:
     ids = words.encode(text)
     print(ids, "→", words.decode(ids))
@@ -76,14 +77,14 @@ def bare_words(texts):
 
 def unknown_share(known, new):
     """Return the share of the words of new texts that known texts lack."""
-    vocabulary = tokenization.WordTokenizer.train(bare_words(known))
+    vocabulary = tokenizers.WordTokenizer.train(bare_words(known))
     ids = [i for text in bare_words(new) for i in vocabulary.encode(text)]
     return ids.count(0) / len(ids)  # id 0 is <unk>
 
 
 stories = [story.text for story in tales.generate(1000, seed=0)]
 new_stories = [story.text for story in tales.generate(200, seed=1)]
-manual = [document.text for document in islice(sources.python_docs(), 250)]
+manual = [document.text for document in islice(documents.python_docs(), 250)]
 
 in_tales = unknown_share(stories, new_stories)
 in_manual = unknown_share(known=manual[1::2], new=manual[::2])
@@ -156,12 +157,12 @@ assert len(story) > 4 * in_words
 # The cell also shows what the tie-break decides: had `an a` won in round 2, the same three pieces would cut `cabana` differently.
 
 # %%
-fruit = tokenization.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
+fruit = tokenizers.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
 assert fruit.merges == [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
 assert fruit.tokens("ananas") == ["an", "ana", "s"]
 
 first, second, third = fruit.merges
-exchanged = tokenization.BPETokenizer(fruit.vocab, [first, third, second])
+exchanged = tokenizers.BPETokenizer(fruit.vocab, [first, third, second])
 for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
     print(name, "·".join(tokenizer.tokens("cabana")))
 
@@ -225,7 +226,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # Not every byte can be printed, so each gets a printable sign: the space is written `Ġ`, and the two bytes of `é` are `Ã` and `©`.
 
 # %%
-pretokens = regex.findall(tokenization.GPT2_PATTERN, "It's 2 cafés, isn't it?")
+pretokens = regex.findall(bpe.GPT2_PATTERN, "It's 2 cafés, isn't it?")
 print(pretokens)
 cafes = pretokens[3].encode()
 print(list(cafes), "=", spell(cafes))
@@ -280,8 +281,8 @@ def train_plainly(word_counts, n_merges):
 # Their vocabulary of 1,024 ids is one special token, 256 bytes, and merges for the rest.
 
 # %%
-word_counts = bpe.count_pretokens(stories, tokenization.GPT2_PATTERN)
-tales_bpe = tokenization.BPETokenizer.train(
+word_counts = bpe.count_pretokens(stories, bpe.GPT2_PATTERN)
+tales_bpe = tokenizers.BPETokenizer.train(
     stories, vocab_size=1024, special_tokens=["<|endoftext|>"]
 )
 assert len(tales_bpe.merges) == 1024 - 1 - 256
@@ -354,8 +355,8 @@ else:
 # Will a space before the word, or a capital letter, make a difference?
 
 # %%
-docs_bpe = tokenization.BPETokenizer.train(manual, vocab_size=4096)
-gpt2 = tokenization.BPETokenizer.from_gpt2()
+docs_bpe = tokenizers.BPETokenizer.train(manual, vocab_size=4096)
+gpt2 = tokenizers.BPETokenizer.from_gpt2()
 assert len(gpt2.merges) == 50_000
 
 for text in ["unbelievable", " unbelievable", "Unbelievable", "UNBELIEVABLE"]:
@@ -410,9 +411,9 @@ TokenExplorer(
         "👍🏽 means yes, 🤷 means who knows",
     ],
     {
-        "words (1,024, from tales)": tokenization.WordTokenizer.train(stories, 1024),
-        "characters": tokenization.CharacterTokenizer(),
-        "bytes": tokenization.ByteTokenizer(),
+        "words (1,024, from tales)": tokenizers.WordTokenizer.train(stories, 1024),
+        "characters": tokenizers.CharacterTokenizer(),
+        "bytes": tokenizers.ByteTokenizer(),
         "BPE (from tales)": tales_bpe,
         "GPT-2": gpt2,
     },
@@ -434,7 +435,7 @@ for n in range(1000, 10_000):
 print("GPT-2:", ", ".join(f"{n} are cut {cut}" for cut, n in cuts.most_common()))
 assert len(cuts) == 5
 for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
-    print(f"{name:15}", regex.findall(getattr(tokenization, name), "1234+1234567"))
+    print(f"{name:15}", regex.findall(getattr(tokenizers, name), "1234+1234567"))
 
 # %% [markdown]
 # GPT-2 has five ways to cut a number of four digits, and which one it takes depends on which digits stood together often on the web.
@@ -526,7 +527,7 @@ assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
 sizes = [257, 384, 512, 768, 1024, 1536, 2048, 3072]
 per_story, share = [], []
 for size in sizes:
-    tokenizer = tokenization.BPETokenizer.train(stories, size, ["<|endoftext|>"])
+    tokenizer = tokenizers.BPETokenizer.train(stories, size, ["<|endoftext|>"])
     tokens = sum(len(tokenizer.encode(text)) for text in new_stories) / len(new_stories)
     config = replace(SMALL.model, vocab_size=size)
     part = parameter_counts(config)["embedding"] / n_parameters(config)
@@ -696,7 +697,7 @@ checks.longest_match(longest_match)
 longest = [piece.decode() for piece in longest_match(b"ananas", set(fruit.vocab))]
 print(longest, "but", fruit.tokens("ananas"))
 differ, known = 0, set(tales_bpe.vocab)
-for word in bpe.count_pretokens(new_stories, tokenization.GPT2_PATTERN):
+for word in bpe.count_pretokens(new_stories, bpe.GPT2_PATTERN):
     greedy = longest_match(word, known)
     differ += greedy != encode_pretoken(word, tales_bpe.merges)
 print(f"{differ} distinct pre-tokens of the tales are cut differently")
@@ -745,7 +746,7 @@ assert tokens > 5 * bound
 home = {"tales": (stories, new_stories), "manual": (manual[1::2], manual[::2])}
 bytes_per_token = {}
 for trained_on, (known, _) in home.items():
-    tokenizer = tokenization.BPETokenizer.train(known, vocab_size=1024)
+    tokenizer = tokenizers.BPETokenizer.train(known, vocab_size=1024)
     for read, (_, new) in home.items():
         text = "".join(new)
         tokens = tokenizer.encode(text)
@@ -779,7 +780,7 @@ def digit_groups(number):
 checks.digit_groups(digit_groups)
 # In a pattern, the space before a number becomes a pre-token of its own.
 numbers = rf" (?=\p{{N}})|{from_the_right}"
-pattern = tokenization.GPT2_PATTERN.replace(r" ?\p{N}+", numbers)
+pattern = bpe.GPT2_PATTERN.replace(r" ?\p{N}+", numbers)
 print(regex.findall(pattern, "1234 + 1234567"))
 
 # %% [markdown]

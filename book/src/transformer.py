@@ -29,12 +29,14 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmcourse import accounting, attention, checks, norms, plotting, positions, tales
-from llmcourse.inspection import attention_weights, hidden_states
-from llmcourse.ngrams import NGramModel
-from llmcourse.pretrained import load_pretrained
-from llmcourse.recipes import BASE_LLM
-from llmcourse.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transformer
+from llmcourse import checks, plotting
+from llmcourse.model import attention, costs, positions, transformer
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.inspection import attention_weights, hidden_states
+from llmcourse.model.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transformer
+from llmcourse.text import tales
+from llmcourse.text.ngrams import NGramModel
+from llmcourse.training.pipeline import BASE_LLM
 from llmcourse.widgets import AttentionExplorer
 
 plotting.use_course_style()
@@ -322,11 +324,11 @@ def think(network, x):
 
 
 x, weight = torch.randn(2, 5, 24, generator=generator)
-ours, theirs = norms.RMSNorm(24), torch.nn.RMSNorm(24, eps=1e-5)
+ours, theirs = transformer.RMSNorm(24), torch.nn.RMSNorm(24, eps=1e-5)
 ours.weight.data, theirs.weight.data = weight[0], weight[0]
 for other in (ours(x), theirs(x), ours(1000 * x)):
     assert_close(rms_norm(x, weight[0]), other, atol=1e-4, rtol=1e-4)
-assert_close(norms.LayerNorm(24)(x), torch.nn.LayerNorm(24)(x))
+assert_close(transformer.LayerNorm(24)(x), torch.nn.LayerNorm(24)(x))
 model = Transformer(replace(TINY, d_model=24, d_ff=64), generator)
 network = model.blocks[0].feed_forward
 assert_close(think(network, x), network(x))
@@ -391,7 +393,7 @@ theirs.linear1.load_state_dict(block.feed_forward.up.state_dict())
 theirs.linear2.load_state_dict(block.feed_forward.down.state_dict())
 x, future = torch.randn(2, 7, 64, generator=generator), ~attention.causal_mask(7, 7)
 assert_close(block(x), theirs(x, src_mask=future), atol=1e-5, rtol=1e-4)
-for part, n in accounting.parameter_counts(gpt2.config).items():
+for part, n in costs.parameter_counts(gpt2.config).items():
     print(f"{part:13}{n:7,}")
 
 # %% [markdown]
@@ -420,11 +422,11 @@ for t in range(len(ids)):
 cache = model.new_cache()
 pieces = [model(ids[None, t : t + 1], cache)[0] for t in range(len(ids))]
 assert_close(torch.cat(pieces), before)
-flops = [accounting.forward_flops_per_token(model.config, t) for t in range(1, 101)]
+flops = [costs.forward_flops_per_token(model.config, t) for t in range(1, 101)]
 again = sum(t * flops_at for t, flops_at in enumerate(flops, start=1))
 print(f"the cache spares {1 - sum(flops) / again:.0%} of the arithmetic")
 print(f"and takes {cache.n_bytes / 2**10:.0f} KiB for {cache.capacity} positions")
-assert cache.n_bytes == accounting.kv_cache_bytes(model.config, cache.capacity)
+assert cache.n_bytes == costs.kv_cache_bytes(model.config, cache.capacity)
 
 # %% [markdown]
 # Whatever is changed, all positions from there on move, and none before.
@@ -446,7 +448,7 @@ table = {
     "GPT-2 small": GPT2_SMALL,
     "SmolLM2-135M": SMOLLM2_135M,
 }
-counts = [accounting.parameter_counts(config) for config in table.values()]
+counts = [costs.parameter_counts(config) for config in table.values()]
 print(f"{'':13}", *(f"{name:>13}" for name in table))
 print(f"{'parameters':13}", *(f"{sum(each.values()):13,}" for each in counts))
 for part in ("embedding", "positions", "attention", "feed_forward", "norms"):
@@ -456,7 +458,7 @@ for part in ("embedding", "positions", "attention", "feed_forward", "norms"):
 assert all(1.5 < each["feed_forward"] / each["attention"] < 3.1 for each in counts)
 for model in (Transformer(TINY), base_llm):
     n = sum(weight.numel() for weight in model.parameters())
-    assert n == accounting.n_parameters(model.config)
+    assert n == costs.n_parameters(model.config)
 
 # %% [markdown]
 # The embedding is between a fifth and a third of each: larger models were given larger vocabularies.
@@ -480,11 +482,11 @@ def counted(model, n):
 
 for model in (Transformer(TINY), base_llm, gpt2):
     for n in (5, 100):
-        closed = n * accounting.forward_flops_per_token(model.config, n)
+        closed = n * costs.forward_flops_per_token(model.config, n)
         assert counted(model, n) == closed
 for n in (128, 1024, 8192):
-    flops = accounting.forward_flops_per_token(SMOLLM2_135M, n)
-    per_weight = flops / accounting.n_parameters(SMOLLM2_135M)
+    flops = costs.forward_flops_per_token(SMOLLM2_135M, n)
+    per_weight = flops / costs.n_parameters(SMOLLM2_135M)
     print(f"SmolLM2-135M, {n:4} tokens: {per_weight:.1f} FLOPs per parameter and token")
 assert 6.1 < per_weight < 6.3
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from math import isclose
 
-from llmcourse.minhash import candidate_probability
+from llmcourse.text.deduplication import candidate_probability
 
 __all__ = ["choose_bands", "containment", "find_leaks", "is_held_out"]
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from llmcourse.bpe import count_pretokens
-from llmcourse.pretokenization import GPT2_PATTERN
-from llmcourse.tokenization import BPETokenizer
+from llmcourse.text.bpe import GPT2_PATTERN, count_pretokens
+from llmcourse.text.tokenizers import BPETokenizer
 
 Merges = list[tuple[bytes, bytes]]
 

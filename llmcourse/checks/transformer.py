@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import layer_norm as torch_layer_norm
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmcourse.positions import apply_rope, rope_tables
-from llmcourse.transformer import TINY, Transformer, TransformerConfig
+from llmcourse.model.positions import apply_rope, rope_tables
+from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 
 
 def _random(*shape: int, seed: int) -> Tensor:

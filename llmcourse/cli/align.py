@@ -7,10 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmcourse import align_recipe, align_training
-from llmcourse.align_card import AlignQuality, RewardQuality, better_of
-from llmcourse.align_model import AlignExam, make_aligned
-from llmcourse.align_recipe import AlignConfig
+from llmcourse.alignment.dpo import DPOConfig
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_forgetting, print_scores
 from llmcourse.cli.running import (
@@ -26,9 +23,11 @@ from llmcourse.cli.running import (
     stoppable,
     use_cores,
 )
-from llmcourse.dpo import DPOConfig
-from llmcourse.progress import TrainingProgress
-from llmcourse.training_log import JSONLinesLog, Record
+from llmcourse.recipes import align_model, align_recipe
+from llmcourse.recipes.align_card import AlignQuality, RewardQuality, better_of
+from llmcourse.recipes.align_model import AlignExam, make_aligned
+from llmcourse.recipes.align_recipe import AlignConfig
+from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress
 
 
 @app.command()
@@ -120,7 +119,7 @@ def _with(
 ) -> AlignConfig:
     """Return the recipe with what was asked for instead."""
     if steps is not None:
-        config = align_training.with_steps(config, steps)
+        config = align_model.with_steps(config, steps)
     cost = "beta" if isinstance(config.training, DPOConfig) else "kl_weight"
     wanted = given({"learning_rate": learning_rate, cost: kl_weight})
     reward = in_precision(config.reward, precision)

@@ -8,15 +8,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from llmcourse.answering import end_tokens, has_chat_tokens, stream_answer
-from llmcourse.chat import Message
-from llmcourse.chunking import recursive_chunks
-from llmcourse.cleaning import clean_text
 from llmcourse.cli.console import app, say
-from llmcourse.dense_retrieval import DualEncoder
-from llmcourse.documents import excerpt
-from llmcourse.pretrained import load_pretrained, shipped_models
-from llmcourse.retrieval import (
+from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
+from llmcourse.finetuning.chat import Message
+from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.model.transformer import Transformer
+from llmcourse.retrieval.chunking import recursive_chunks
+from llmcourse.retrieval.dense import DualEncoder
+from llmcourse.retrieval.retrieval import (
     METHODS,
     Passage,
     Prompt,
@@ -26,9 +25,9 @@ from llmcourse.retrieval import (
     prompt_with,
     sources_of,
 )
-from llmcourse.text_folders import FolderTexts, read_texts
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer
+from llmcourse.text.cleaning import clean_text
+from llmcourse.text.documents import FolderTexts, excerpt, read_texts
+from llmcourse.text.tokenizers import BPETokenizer
 
 # With the shipped model, more passages, or smaller ones, make fewer answers right:
 # tests/benchmarks/bench_asking.py.

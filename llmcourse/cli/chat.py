@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from llmcourse.answering import end_tokens, has_chat_tokens, stream_answer
-from llmcourse.chat import Message
-from llmcourse.chat_history import fit_history
 from llmcourse.cli.console import app, say
-from llmcourse.pretrained import load_pretrained
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer
+from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
+from llmcourse.finetuning.chat import Message, fit_history
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.tokenizers import BPETokenizer
 
 _HELP = "/reset forgets the conversation, /quit ends it; a line that ends in \\ goes on"
 _SHOWN = 40  # characters of a turn that is dropped

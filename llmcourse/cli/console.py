@@ -11,11 +11,9 @@ import typer
 from rich.console import Console
 from tqdm import tqdm
 
-from llmcourse import corpus as corpora
-from llmcourse.documents import Document
-from llmcourse.progress import StageProgress
-from llmcourse.sources import tales
-from llmcourse.training_log import Record, Update
+from llmcourse.text import documents as corpora
+from llmcourse.text.documents import Document, tales
+from llmcourse.training.config import Record, StageProgress, Update
 
 app = typer.Typer(
     name="llmcourse",

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.answering import has_chat_tokens
 from llmcourse.cli.console import (
     Quiet,
     Samples,
@@ -17,11 +16,12 @@ from llmcourse.cli.console import (
 )
 from llmcourse.cli.evaluate_all import evaluate_all
 from llmcourse.cli.results import measure, print_loss, print_samples, print_scores
-from llmcourse.instruct_card import scores_to_json
-from llmcourse.instruction_evaluation import instruction_scores
-from llmcourse.pretrained import load_pretrained
-from llmcourse.story_evaluation import TEST_SEED, TaleLoss
-from llmcourse.text_loss import TextLoss, text_loss
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.instruction_evaluation import instruction_scores
+from llmcourse.model.folders import load_pretrained
+from llmcourse.recipes.instruct_card import scores_to_json
+from llmcourse.training.story_evaluation import TEST_SEED, TaleLoss
+from llmcourse.training.text_loss import TextLoss, text_loss
 
 
 @app.command()

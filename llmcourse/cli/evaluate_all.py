@@ -5,10 +5,7 @@ Another model that ships gets a line in `MEASURES`, and a function that prints.
 
 from collections.abc import Callable, Mapping
 
-from llmcourse.align_card import RewardQuality
-from llmcourse.align_model import AlignExam, measure_reward
-from llmcourse.align_model import measure as measure_policy
-from llmcourse.align_recipe import AlignConfig, held_out_pairs, preset
+from llmcourse.alignment.reward_files import load_reward_model
 from llmcourse.cli.align import print_gain, print_reward
 from llmcourse.cli.console import bars, out
 from llmcourse.cli.results import (
@@ -18,12 +15,15 @@ from llmcourse.cli.results import (
     print_samples,
     print_scores,
 )
-from llmcourse.instruct_model import BASE_SPLITS, Exam
-from llmcourse.instruction_evaluation import forgetting, instruction_scores
-from llmcourse.pretrained import load_pretrained, shipped_models
-from llmcourse.progress import StageProgress
-from llmcourse.reward_files import load_reward_model
-from llmcourse.story_evaluation import TEST_SEED
+from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
+from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.recipes.align_card import RewardQuality
+from llmcourse.recipes.align_model import AlignExam, measure_reward
+from llmcourse.recipes.align_model import measure as measure_policy
+from llmcourse.recipes.align_recipe import AlignConfig, held_out_pairs, preset
+from llmcourse.recipes.instruct_model import BASE_SPLITS, Exam
+from llmcourse.training.config import StageProgress
+from llmcourse.training.story_evaluation import TEST_SEED
 
 BASE, REWARD = "base-llm", "reward-model"
 _N_STORIES, _N_SAMPLES = 500, 200  # as the card of the base model

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from llmcourse import instruct_recipe
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_forgetting, print_scores
 from llmcourse.cli.running import (
@@ -26,14 +25,13 @@ from llmcourse.cli.running import (
     stoppable,
     use_cores,
 )
-from llmcourse.conversations import read_conversations
-from llmcourse.finetuning import FinetuningConfig
-from llmcourse.instruct_card import InstructQuality
-from llmcourse.instruct_data import n_held_out
-from llmcourse.instruct_model import Exam, make_instruct
-from llmcourse.instruct_recipe import InstructConfig
-from llmcourse.progress import TrainingProgress
-from llmcourse.training_log import Evaluation, JSONLinesLog, Record
+from llmcourse.finetuning import instruction_tuning
+from llmcourse.finetuning.chat import read_conversations
+from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.finetuning.instruction_tuning import InstructConfig, n_held_out
+from llmcourse.recipes.instruct_card import InstructQuality
+from llmcourse.recipes.instruct_model import Exam, make_instruct
+from llmcourse.training.config import Evaluation, JSONLinesLog, Record, TrainingProgress
 
 
 @app.command()
@@ -158,7 +156,7 @@ def _config(
     training: dict[str, Any],
 ) -> InstructConfig:
     """Return the preset with what was asked for instead."""
-    config = instruct_recipe.preset(preset)
+    config = instruction_tuning.preset(preset)
     wanted = given(training)
     precision = wanted.pop("precision", None)
     sizes = given(sizes)

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from llmcourse.cli.console import Model, app
-from llmcourse.pretrained import load_pretrained
-from llmcourse.writing import stream_text
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import stream_text
 
 
 @app.command()

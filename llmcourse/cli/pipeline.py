@@ -8,10 +8,10 @@ import torch
 import typer
 from rich.text import Text
 
-from llmcourse import pipeline as stages
 from llmcourse.cli.console import Quiet, Seed, app, bars, documents_of, out
 from llmcourse.cli.running import make_folder
-from llmcourse.losses import gap_to_floor
+from llmcourse.training import pipeline as stages
+from llmcourse.training.losses import gap_to_floor
 
 
 @app.command()

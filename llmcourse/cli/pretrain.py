@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from llmcourse import recipes
-from llmcourse.accounting import n_parameters
 from llmcourse.cli.console import (
     Quiet,
     Samples,
@@ -36,12 +34,14 @@ from llmcourse.cli.running import (
     stoppable,
     use_cores,
 )
-from llmcourse.model_cards import Making, card
-from llmcourse.pipeline import PipelineConfig
-from llmcourse.pretrained import load_pretrained, save_pretrained
-from llmcourse.story_evaluation import TEST_SEED, TaleLoss
-from llmcourse.text_loss import TextLoss, text_loss
-from llmcourse.training_log import JSONLinesLog, Record
+from llmcourse.model.costs import n_parameters
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.recipes.base_card import Making, card
+from llmcourse.training import pipeline
+from llmcourse.training.config import JSONLinesLog, Record
+from llmcourse.training.pipeline import PipelineConfig
+from llmcourse.training.story_evaluation import TEST_SEED, TaleLoss
+from llmcourse.training.text_loss import TextLoss, text_loss
 
 _STORIES, _SAMPLES = 500, 200  # measured and written unless asked otherwise
 
@@ -123,7 +123,7 @@ def _config(
     preset: str, seed: int, vocab_size: int | None, changes: dict[str, Any]
 ) -> PipelineConfig:
     """Return the preset with what was asked for instead."""
-    config = recipes.preset(preset)
+    config = pipeline.preset(preset)
     wanted = given(changes)
     training = in_precision(config.pretraining, wanted.pop("precision", None))
     return replace(
@@ -160,7 +160,7 @@ def _make(job: _Job) -> None:
             log(record)
             bar.show(record)
 
-        trained = recipes.follow(
+        trained = pipeline.follow(
             job.config,
             job.folder / "checkpoints",
             progress,
@@ -172,17 +172,17 @@ def _make(job: _Job) -> None:
     _measure_and_describe(job, data, folder)
 
 
-def _data(job: _Job) -> recipes.TrainingData:
+def _data(job: _Job) -> pipeline.TrainingData:
     with bars(job.quiet) as draw:
         if not job.sources:
-            return recipes.prepare(job.config, draw)
+            return pipeline.prepare(job.config, draw)
         documents = documents_of(job.sources, job.config.n_stories, job.config.seed)
-        data = recipes.prepare_text(job.config, documents)
+        data = pipeline.prepare_text(job.config, documents)
     out.print(f"{data.report}\n")
     return data
 
 
-def _measure_and_describe(job: _Job, data: recipes.TrainingData, folder: Path) -> None:
+def _measure_and_describe(job: _Job, data: pipeline.TrainingData, folder: Path) -> None:
     """Measure the model as it is in the file; write its card beside it."""
     model, tokenizer = load_pretrained(folder)
     loss: TextLoss | TaleLoss

@@ -6,13 +6,18 @@ import torch
 from rich.text import Text
 
 from llmcourse.cli.console import out
-from llmcourse.instruct_card import share_of
-from llmcourse.instruction_evaluation import Forgetting, Score
-from llmcourse.progress import StageProgress
-from llmcourse.story_evaluation import Samples, TaleLoss, tale_loss, write_samples
-from llmcourse.text_loss import TextLoss
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer
+from llmcourse.finetuning.instruction_evaluation import Forgetting, Score
+from llmcourse.model.transformer import Transformer
+from llmcourse.recipes.instruct_card import share_of
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import StageProgress
+from llmcourse.training.story_evaluation import (
+    Samples,
+    TaleLoss,
+    tale_loss,
+    write_samples,
+)
+from llmcourse.training.text_loss import TextLoss
 
 
 def measure(

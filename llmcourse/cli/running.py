@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeVar
 import torch
 import typer
 
-from llmcourse.checkpoints import checkpoint_paths
 from llmcourse.cli.console import say
-from llmcourse.memory import keep_freed_memory
-from llmcourse.schedule import PretrainingConfig, without_imitation
+from llmcourse.training.checkpoints import checkpoint_paths
+from llmcourse.training.config import PretrainingConfig, without_imitation
+from llmcourse.training.loop import keep_freed_memory
 
 OutFolder = Annotated[
     Path | None,

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from llmcourse.cli.console import app, say
-from llmcourse.pretrained import find_model, load_pretrained
-from llmcourse.quantized_folders import is_quantized, load_quantized
+from llmcourse.model.folders import find_model, load_pretrained
+from llmcourse.model.quantization import is_quantized, load_quantized
 
 _EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
@@ -50,8 +50,8 @@ def serve(
     `llmcourse serve --model run-instruct/model --max-batch 32 --queue 200`
     """
     try:
-        from llmcourse.http_server import address, listening, serve_on
-        from llmcourse.serving import ServiceConfig, create_app
+        from llmcourse.serving.app import ServiceConfig, create_app
+        from llmcourse.serving.server import address, listening, serve_on
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise

@@ -9,20 +9,19 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from llmcourse import corpus as corpora
 from llmcourse.cli.console import Quiet, Seed, app, bars, documents_of, out
 from llmcourse.cli.running import make_folder
-from llmcourse.documents import Document, Step, StepReport
-from llmcourse.packing import END_OF_TEXT
-from llmcourse.progress import StageProgress
-from llmcourse.sources import tales
-from llmcourse.tokenization import (
+from llmcourse.text import corpus as corpora
+from llmcourse.text.documents import Document, Step, StepReport, tales
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
     CharacterTokenizer,
     Tokenizer,
     WordTokenizer,
 )
+from llmcourse.training.config import StageProgress
 
 # Black text on these reads well on light and on dark terminals.
 COLOURS = ("#e69f00", "#56b4e9", "#7ecfa8", "#f0e442", "#d9a6c2")

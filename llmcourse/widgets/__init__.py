@@ -19,9 +19,14 @@ from typing import Any, Final
 
 import traitlets
 
-from llmcourse.bpe import count_pretokens
-from llmcourse.pretokenization import GPT2_PATTERN, compile_pattern, spell, to_utf8
-from llmcourse.tokenization import BPETokenizer
+from llmcourse.text.bpe import (
+    GPT2_PATTERN,
+    compile_pattern,
+    count_pretokens,
+    spell,
+    to_utf8,
+)
+from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.widgets.attention import AttentionExplorer
 from llmcourse.widgets.base import Explorer as _Explorer
 from llmcourse.widgets.base import script as _script
@@ -65,7 +70,7 @@ class TokenExplorer(_Explorer):
         ValueError: If there is no text or tokenizer, a text is empty, no string or
             holds a lone surrogate, or a tokenizer's ids and pieces do not pair up.
 
-    >>> from llmcourse.tokenization import CharacterTokenizer
+    >>> from llmcourse.text.tokenizers import CharacterTokenizer
     >>> TokenExplorer(["an unbelievable tale"], {"characters": CharacterTokenizer()})
     TokenExplorer(1 text, characters)
     """
@@ -226,7 +231,7 @@ class SurpriseExplorer(_Explorer):
             number of surprises than there are words, one that is negative or not
             finite, or if the word is not in the first story.
 
-    >>> from llmcourse.tales import generate
+    >>> from llmcourse.text.tales import generate
     >>> SurpriseExplorer([story.text for story in generate(2, seed=0)])
     SurpriseExplorer(2 stories, the grammar)
     """

@@ -9,7 +9,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
-from llmcourse.embeddings import WordVectors, project
+from llmcourse.text.embeddings import WordVectors, project
 from llmcourse.widgets.base import Explorer, script
 from llmcourse.widgets.state import checked_texts
 

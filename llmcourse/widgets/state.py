@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, Protocol, runtime_checkable
 
-from llmcourse.bpe import merge_steps
-from llmcourse.pretokenization import (
+from llmcourse.text.bpe import (
     BYTE_ORDER,
     DIGITS_PATTERN,
     GPT2_PATTERN,
     GPT4_PATTERN,
+    merge_steps,
     spell,
     to_utf8,
 )
-from llmcourse.tokenization import (
+from llmcourse.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
     CharacterTokenizer,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from llmcourse.grammar import Grammar
-from llmcourse.tales import world
+from llmcourse.text.grammar import Grammar
+from llmcourse.text.tales import world
 
 Surprises = Callable[[str], Sequence[float]]
 

@@ -26,18 +26,18 @@ from functools import partial
 
 import torch
 
-from llmcourse.answering import greedy_answers
-from llmcourse.chunking import recursive_chunks
-from llmcourse.documents import Document
-from llmcourse.pretrained import load_pretrained
-from llmcourse.retrieval import Retriever, passages, prompt_with
-from llmcourse.tale_books import (
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.model.folders import load_pretrained
+from llmcourse.retrieval.books import (
     Book,
     BookQuestion,
     book_questions,
     draw_book,
     right_passages,
 )
+from llmcourse.retrieval.chunking import recursive_chunks
+from llmcourse.retrieval.retrieval import Retriever, passages, prompt_with
+from llmcourse.text.documents import Document
 
 BOOKS = (5, 11)  # seeds
 N_QUESTIONS = 120  # about each

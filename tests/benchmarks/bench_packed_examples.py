@@ -27,13 +27,11 @@ from dataclasses import replace
 
 import torch
 
-from llmcourse.examples import ShuffledExamples, TokenizedExample, collate
-from llmcourse.finetuning import finetune_step
-from llmcourse.instruct_data import INSTRUCT_LLM, prepare
-from llmcourse.instruct_recipe import start
-from llmcourse.memory import keep_freed_memory
-from llmcourse.schedule import without_imitation
-from llmcourse.training import make_optimizer
+from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample, collate
+from llmcourse.finetuning.finetuning import finetune_step
+from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, prepare, start
+from llmcourse.training.config import without_imitation
+from llmcourse.training.loop import keep_freed_memory, make_optimizer
 
 STEPS = 40
 

@@ -75,17 +75,18 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
-from llmcourse.accounting import forward_flops_per_token, n_parameters
-from llmcourse.generation import generate
-from llmcourse.memory import keep_freed_memory
-from llmcourse.packing import END_OF_TEXT
-from llmcourse.pretrained import save_pretrained
-from llmcourse.pretraining import PretrainingConfig, make_optimizer, train_step
-from llmcourse.recipes import BASE_LLM
-from llmcourse.tales import generate as generate_tales
-from llmcourse.tokenization import BPETokenizer
-from llmcourse.transformer import Transformer, TransformerConfig
-from llmcourse.windows import Windows
+from llmcourse.model.costs import forward_flops_per_token, n_parameters
+from llmcourse.model.folders import save_pretrained
+from llmcourse.model.generation import generate
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tales import generate as generate_tales
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.loop import keep_freed_memory, make_optimizer
+from llmcourse.training.pipeline import BASE_LLM
+from llmcourse.training.pretraining import train_step
+from llmcourse.training.windows import Windows
 
 SHAPES = (
     TransformerConfig(

@@ -28,11 +28,10 @@ from tempfile import mkdtemp
 
 import torch
 
-from llmcourse.align_model import measure_reward
-from llmcourse.align_recipe import preset
-from llmcourse.align_training import collected, teach
-from llmcourse.memory import keep_freed_memory
-from llmcourse.pretrained import load_pretrained
+from llmcourse.model.folders import load_pretrained
+from llmcourse.recipes.align_model import collected, measure_reward, teach
+from llmcourse.recipes.align_recipe import preset
+from llmcourse.training.loop import keep_freed_memory
 
 
 def main(folder: Path) -> None:

@@ -24,15 +24,15 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 
-from llmcourse.align_evaluation import judge
-from llmcourse.align_prompts import make_prompts
-from llmcourse.align_recipe import Preferences, preset
-from llmcourse.align_training import align, with_steps
-from llmcourse.memory import keep_freed_memory
-from llmcourse.pretrained import load_pretrained
-from llmcourse.reward_files import load_reward_model
-from llmcourse.reward_scores import text_reward
-from llmcourse.training_log import Record
+from llmcourse.alignment.evaluation import judge
+from llmcourse.alignment.preferences import make_prompts
+from llmcourse.alignment.reward_files import load_reward_model
+from llmcourse.alignment.reward_model import text_reward
+from llmcourse.model.folders import load_pretrained
+from llmcourse.recipes.align_model import align, with_steps
+from llmcourse.recipes.align_recipe import Preferences, preset
+from llmcourse.training.config import Record
+from llmcourse.training.loop import keep_freed_memory
 
 LOOKS = (190, 250, 320, 380, 430, 480)
 

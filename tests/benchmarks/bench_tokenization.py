@@ -5,7 +5,7 @@
 Text: Python's own documentation of its language, ``pydoc_data.topics``, cut to
 465,000 characters.  Vocabulary 1,024, GPT-2's pattern, one process.
 
-- *ours*: ``llmcourse.tokenization``
+- *ours*: ``llmcourse.text.tokenizers``
 - *tokenizers*: Hugging Face's Rust library, given one text at a time
 - *recounting*: the textbook's way, as karpathy/minbpe's ``RegexTokenizer`` goes: keep
   every pre-token as a list, recount all pairs for each merge; encode without a cache.
@@ -35,8 +35,8 @@ from itertools import pairwise
 import regex
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from llmcourse.pretokenization import spell
-from llmcourse.tokenization import GPT2_PATTERN, BPETokenizer
+from llmcourse.text.bpe import GPT2_PATTERN, spell
+from llmcourse.text.tokenizers import BPETokenizer
 
 TOPICS = pydoc_data.topics.topics
 TEXT = "\n\n".join(TOPICS[name] for name in sorted(TOPICS))[:465_000]

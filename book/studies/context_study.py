@@ -1,0 +1,173 @@
+"""The runs of the context study: one model, three ways to look back.
+
+    python book/studies/context_study.py --out context.json
+
+takes about twelve minutes on one core and goes on where it was stopped. All models
+have the same sizes, the same number of parameters and the tokenizer of `base-llm`, and
+read the same tales in the same order, none of them twice. They differ in their
+attention, see `long_context`. Measured on tales that none has read: the loss over
+the position, and how often a fact is repeated rightly from near and from afar. The
+chapter *context_window* plots what comes out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from study_command import run_study_command
+
+from llmcourse.files import new_file
+from llmcourse.model.costs import n_parameters
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.long_context import KINDS, set_attention
+from llmcourse.model.transformer import TransformerConfig
+from llmcourse.text.documents import tales
+from llmcourse.text.packing import end_of_text
+from llmcourse.text.tales import generate
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.checkpoints import check_same_recipe
+from llmcourse.training.config import PretrainingConfig, without_imitation
+from llmcourse.training.context_results import (
+    ContextPoint,
+    ContextStudy,
+    load_context_study,
+    to_json,
+)
+from llmcourse.training.pipeline import PipelineConfig, token_array
+from llmcourse.training.pretraining import pretrain
+from llmcourse.training.story_evaluation import fact_recalls, shares_by_distance
+from llmcourse.training.text_loss import EDGES, position_losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextStudyConfig:
+    """What all models of the study share."""
+
+    n_stories: int = 10_000  # for training: no story is read twice
+    d_model: int = 128
+    n_layers: int = 2
+    n_heads: int = 4
+    d_ff: int = 344
+    window: int = 32  # of the attention in a window, in tokens
+    steps: int = 2500
+    batch_size: int = 4  # stories
+    context_length: int = 288  # longer than any tale, in tokens
+    learning_rate: float | int = 4e-3
+    embedding_speed: float | int = 4
+    warmup_steps: int = 100
+    precision: str = "bfloat16"  # where the processor has it
+    n_held_out: int = 1000  # stories
+
+
+def run_context_study(
+    path: str | Path,
+    kinds: Sequence[str] = KINDS,
+    seeds: Sequence[int] = (0, 1),
+    config: ContextStudyConfig = ContextStudyConfig(),
+    progress: Callable[[ContextPoint], None] | None = None,
+) -> ContextStudy:
+    """Train all models, write the results after each, and return them.
+
+    Models that the file has are not trained again.
+
+    Args:
+        path: The file of the results.
+        kinds: Of attention.
+        seeds: One model of each kind for each.
+        config: What the models share.
+        progress: Called with each model that was trained.
+
+    Raises:
+        ValueError: If the file holds results of another recipe, or if there is no
+            such kind.
+        OSError: If it cannot be written.
+    """
+    study = ContextStudy(recipe=asdict(config), edges=EDGES)
+    if Path(path).exists():
+        study = load_context_study(path)
+        refusal = f"{str(path)!r} holds results of another recipe"
+        made = study.recipe | {"edges": study.edges}
+        check_same_recipe(refusal, made, asdict(config) | {"edges": EDGES})
+    _, tokenizer = load_pretrained("base-llm")
+    ids = token_array(tales(config.n_stories, seed=0), tokenizer, np.uint16)
+    done = {(point.kind, point.seed) for point in study.points}
+    for seed in seeds:
+        for kind in kinds:
+            if (kind, seed) in done:
+                continue
+            point = _train(kind, seed, config, tokenizer, ids)
+            study = replace(study, points=(*study.points, point))
+            with new_file(path) as file:
+                file.write(to_json(study).encode())
+            if progress is not None:
+                progress(point)
+    return study
+
+
+def recipe(
+    seed: int, config: ContextStudyConfig, tokenizer: BPETokenizer
+) -> PipelineConfig:
+    """Return sizes, schedule and first weights, of whichever kind of attention."""
+    model = TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        d_model=config.d_model,
+        n_layers=config.n_layers,
+        n_heads=config.n_heads,
+        n_kv_heads=config.n_heads,
+        d_ff=config.d_ff,
+        context_length=config.context_length,
+    )
+    training = PretrainingConfig(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        context_length=config.context_length,
+        learning_rate=config.learning_rate,
+        embedding_speed=config.embedding_speed,
+        warmup_steps=config.warmup_steps,
+        eval_interval=config.steps,
+        precision="bfloat16" if config.precision == "bfloat16" else "float32",
+    )
+    return PipelineConfig(
+        n_stories=config.n_stories,
+        model=model,
+        pretraining=without_imitation(training),
+        copying_start=True,
+        seed=seed,
+    )
+
+
+def _train(
+    kind: str,
+    seed: int,
+    config: ContextStudyConfig,
+    tokenizer: BPETokenizer,
+    ids: "np.ndarray[tuple[int], np.dtype[np.uint16]]",
+) -> ContextPoint:
+    plan = recipe(seed, config, tokenizer)
+    model = plan.new_model()
+    set_attention(model, kind, config.window)
+    generator = torch.Generator().manual_seed(seed)
+    start = end_of_text(tokenizer)
+    n_last = len(ids) // 10  # all that is read of them is a loss at start and end
+    pretrain(model, ids, ids[-n_last:], plan.pretraining, generator, start_token=start)
+    held_out = list(generate(config.n_held_out, seed=1))
+    found = position_losses(model, tokenizer, [story.text for story in held_out])
+    return ContextPoint(
+        kind=kind,
+        seed=seed,
+        n_parameters=n_parameters(plan.model),
+        loss=round(found.loss, 5),
+        losses=tuple(round(loss, 5) for loss in found.between(EDGES)),
+        recalled=shares_by_distance(fact_recalls(model, tokenizer, held_out)),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study from the command line; progress goes to standard error."""
+    run_study_command(run_context_study, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Alignment: reinforcement learning from human feedback, step by step.
+
+    gold_reward     what people "really" want, known here exactly
+    preferences     pairs of answers, and an annotator who errs
+    losses          of reward models, DPO, PPO and GRPO; advantages
+    pairs           the loop that learns from pairs
+    reward_model    what an answer is worth, learned from pairs
+    reward_files    its folder
+    dpo             a policy learns from pairs alone
+    rollouts        a policy answers, and its log-probabilities
+    policy          the loop of PPO and GRPO: sample, reward, learn
+    ppo             proximal policy optimisation, with a critic
+    grpo            group-relative policy optimisation, without one
+    evaluation      gold and proxy reward, win rates, KL divergence
+    curves          reward against KL divergence, from stored runs
+
+Read first: losses, dpo, policy, grpo.
+"""

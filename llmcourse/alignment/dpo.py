@@ -1,0 +1,198 @@
+"""Direct preference optimisation: learn from comparisons, without a reward model.
+
+    reference ── log-probabilities of all answers, once ──┐
+    policy ───── log-probabilities of a batch's answers ──┴── loss ── update
+
+What is raised is not the probability of the chosen answer but how much more it has
+grown than that of the rejected one: both may fall, and often do.
+
+Source: Rafailov et al. (2023), "Direct preference optimization: Your language model is
+secretly a reward model".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmcourse.alignment.losses import DPOLoss, dpo_loss, sequence_log_probs
+from llmcourse.alignment.pairs import (
+    Comparison,
+    PairsConfig,
+    run_on_pairs,
+    train_on_pairs,
+)
+from llmcourse.alignment.preferences import TokenizedPair
+from llmcourse.finetuning.examples import collate
+from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.model.transformer import Transformer
+from llmcourse.training.checkpoints import weights_fingerprint
+from llmcourse.training.config import History, TrainingProgress
+from llmcourse.training.loop import predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOConfig(PairsConfig):
+    """How long and how fast a policy learns from pairs: slower than in fine-tuning."""
+
+    steps: int = 100
+    learning_rate: float | int = 1e-4
+    beta: float | int = 0.1  # what it costs to leave the reference
+    label_smoothing: float | int = 0.0  # supposed share of wrong labels
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        super().__post_init__()
+        if not self.beta > 0:
+            raise ValueError(f"beta must be positive, got {self.beta}")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(
+                f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}"
+            )
+
+
+class PairLogProbs(NamedTuple):
+    """What a model thinks of the two answers of each pair, in nats."""
+
+    chosen: Float[Tensor, "pair"]
+    rejected: Float[Tensor, "pair"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Referenced:
+    """A pair, and what the reference thinks of it."""
+
+    pair: TokenizedPair
+    chosen: Tensor  # scalars, in nats
+    rejected: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+
+def pair_log_probs(
+    model: Transformer, pairs: Sequence[TokenizedPair], config: FinetuningConfig
+) -> PairLogProbs:
+    """Return the log-probabilities of all answers, given their prompts, in nats.
+
+    Args:
+        model: The policy or the reference.
+        pairs: Read side by side, all of them.
+        config: Says the precision.
+
+    Raises:
+        ValueError: If there are no pairs, or as `Transformer`.
+    """
+    examples = [pair.examples() for pair in pairs]
+    batch = collate([c for c, _ in examples] + [r for _, r in examples])
+    logits = predict(model, batch.ids, config)  # (2 B, T, V)
+    targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
+    return PairLogProbs(*sequence_log_probs(logits, targets, mask).chunk(2))
+
+
+def dpo(
+    model: Transformer,
+    pairs: Sequence[TokenizedPair],
+    valid: Sequence[TokenizedPair],
+    config: DPOConfig,
+    generator: torch.Generator,
+    *,
+    reference: Transformer | None = None,
+    progress: TrainingProgress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+    tokenizer: str | None = None,
+) -> History:
+    """Train a policy in place on preferences; return the losses, in nats per pair.
+
+    Metrics of updates and evaluations are as in `pairs.train_on_pairs`,
+    with the implicit rewards of `losses.dpo_loss`. At the start the loss is
+    log 2 and all rewards are zero.
+
+    Args:
+        model: The policy; changed in place where it is not frozen. It may have
+            adapters.
+        pairs: What to learn.
+        valid: Held-out pairs.
+        config: How long and how fast.
+        generator: Decides the order of the pairs.
+        reference: What the policy is held to; not changed. If not given, the policy
+            as it is now: to go on from a checkpoint, pass what was passed at first.
+        progress: As in `pretraining.pretrain`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+        tokenizer: See there.
+
+    Raises:
+        ValueError: If a pair is too long or holds ids that the model does not have,
+            if there are fewer than a batch, or none held out; if the whole model is
+            frozen; or if the folder's checkpoints are of another training, or of one
+            with another reference.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    reference = reference or model
+    objective = (
+        f"DPO, beta {config.beta}, label smoothing {config.label_smoothing}, "
+        f"reference {weights_fingerprint(reference)}"
+    )
+    run = run_on_pairs(
+        pairs, valid, model.config, config, generator, tokenizer, objective
+    )
+    rows, held_out = (_referenced(reference, part, config) for part in (pairs, valid))
+
+    def compare(batch: Sequence[_Referenced]) -> Comparison:
+        ours = pair_log_probs(model, [row.pair for row in batch], config)
+        theirs = PairLogProbs(
+            torch.stack([row.chosen for row in batch]).to(ours.chosen),
+            torch.stack([row.rejected for row in batch]).to(ours.rejected),
+        )
+        found = _loss(ours, theirs, config)
+        return Comparison(found.loss, found.margins)
+
+    return train_on_pairs(
+        model,
+        rows,
+        held_out,
+        compare,
+        run,
+        generator,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def _loss(ours: PairLogProbs, theirs: PairLogProbs, config: DPOConfig) -> DPOLoss:
+    return dpo_loss(
+        *ours, *theirs, beta=config.beta, label_smoothing=config.label_smoothing
+    )
+
+
+@torch.no_grad()
+def _all_log_probs(
+    model: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
+) -> PairLogProbs:
+    """Return the log-probabilities of any number of pairs, in their order."""
+    if not pairs:
+        raise ValueError("log-probabilities are wanted of pairs, got none")
+    by_length = sorted(range(len(pairs)), key=lambda number: len(pairs[number]))
+    size = config.batch_size // config.accumulation
+    chosen, rejected = torch.empty(2, len(pairs))
+    for start in range(0, len(pairs), size):
+        part = by_length[start : start + size]
+        found = pair_log_probs(model, [pairs[number] for number in part], config)
+        chosen[part], rejected[part] = found.chosen.cpu(), found.rejected.cpu()
+    return PairLogProbs(chosen, rejected)
+
+
+def _referenced(
+    reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
+) -> list[_Referenced]:
+    log_probs = _all_log_probs(reference, pairs, config)
+    return [_Referenced(*row) for row in zip(pairs, *log_probs, strict=True)]

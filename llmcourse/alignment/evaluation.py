@@ -1,0 +1,178 @@
+"""What became of a policy: what people want of it, what the reward model says, how far.
+
+    gold    what people really want of its answers     points
+    proxy   what the reward model gives them           without unit
+    KL      how far it went from where it started      nats per answer
+
+Before and after are asked the same prompts with the same luck, so that the difference
+is as little noise as can be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmcourse.alignment.gold_reward import gold_reward
+from llmcourse.alignment.losses import kl_k1
+from llmcourse.alignment.preferences import Prompt, end_of_answer
+from llmcourse.alignment.reward_model import RewardFunction, batched
+from llmcourse.alignment.rollouts import Rollouts, Scorer, sample_rollouts
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import StageProgress
+from llmcourse.training.intervals import Interval, WinRate, bootstrap_interval, win_rate
+
+_AT_ONCE = 64  # answers that are written side by side
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Answers of a policy, each to a prompt of its own, and how they were judged."""
+
+    texts: tuple[str, ...]
+    gold: Float[Tensor, "answer"]  # in points
+    proxy: Float[Tensor, "answer"]
+    kl: Float[Tensor, "answer"]  # from the reference, in nats per answer; a sample
+    lengths: Float[Tensor, "answer"]  # in tokens
+    finished: float  # share of the answers that came to their end
+
+    def summary(self) -> dict[str, float]:
+        """Return the means, by name."""
+        return {
+            "gold": self.gold.mean().item(),
+            "proxy": self.proxy.mean().item(),
+            "kl": self.kl.mean().item(),
+            "length": self.lengths.mean().item(),
+            "finished": self.finished,
+        }
+
+
+@torch.no_grad()
+def judge(
+    policy: Transformer,
+    reference: Transformer,
+    tokenizer: BPETokenizer,
+    prompts: Sequence[Prompt],
+    proxy: RewardFunction,
+    max_new_tokens: int,
+    seed: int = 0,
+    *,
+    name: str = "answers judged",
+    progress: StageProgress | None = None,
+) -> Judged:
+    """Return one answer of a policy to each prompt, with what it is worth.
+
+    Args:
+        policy: Answers at temperature 1.
+        reference: What it was at the start.
+        tokenizer: Of both.
+        prompts: What is asked.
+        proxy: What the policy was trained by, or might have been.
+        max_new_tokens: Of an answer.
+        seed: Of the luck.
+        name: Of what is done, for `progress`.
+        progress: Called with that, the answers so far, and of how many.
+
+    Raises:
+        ValueError: If there are no prompts, or as `sample_rollouts`.
+    """
+    if not prompts:
+        raise ValueError("a policy is judged by its answers to prompts, got none")
+    generator = torch.Generator().manual_seed(seed)
+    scorer = Scorer(reference)
+    stop = [end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))]
+    texts: list[str] = []
+    found = []
+    for start in range(0, len(prompts), _AT_ONCE):
+        written = sample_rollouts(
+            policy,
+            prompts[start : start + _AT_ONCE],
+            max_new_tokens,
+            tokenizer=tokenizer,
+            stop=stop,
+            generator=generator,
+        )
+        found.append(_marks(written, proxy, scorer))
+        texts += written.texts
+        if progress is not None:
+            progress(name, len(texts), len(prompts))
+    gold, proxy_scores, kl, lengths, finished = torch.cat(found, dim=1)
+    return Judged(
+        texts=tuple(texts),
+        gold=gold,
+        proxy=proxy_scores,
+        kl=kl,
+        lengths=lengths,
+        finished=finished.mean().item(),
+    )
+
+
+def _marks(written: Rollouts, proxy: RewardFunction, scorer: Scorer) -> Tensor:
+    """Return a row of each: gold, proxy, KL divergence, length, whether it ended."""
+    asked = [prompt.text for prompt in written.prompts]
+    parts = scorer.in_parts(written.ids, written.answer_mask, 16)
+    theirs = torch.cat([part.log_probs for part in parts])
+    rows = (
+        batched(gold_reward)(asked, written.texts),
+        proxy(asked, written.texts),
+        kl_k1(written.log_probs, theirs).sum(dim=1),
+        written.lengths,
+        written.finished,
+    )
+    return torch.stack([row.float().cpu() for row in rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What a policy has gained in gold reward, prompt by prompt."""
+
+    before: float  # mean, in points
+    after: float
+    gain: float  # mean, in points
+    interval: Interval  # of the gain, at 95 %
+    sd: float  # of one answer's gold at the start, in points
+    better: WinRate  # how often the answer after was the better one, by gold
+
+    @property
+    def in_sd(self) -> float:
+        """The gain in standard deviations of the start."""
+        return self.gain / self.sd if self.sd else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers."""
+        return vars(self) | {
+            "interval": self.interval._asdict(),
+            "in_sd": self.in_sd,
+            "better": self.better.to_json(),
+        }
+
+
+def gain_of(before: Judged, after: Judged, seed: int = 0) -> Gain:
+    """Return the gain in gold reward, with bootstrap intervals over the prompts.
+
+    Args:
+        before: The start's answers.
+        after: The policy's, to the same prompts in the same order.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: If there are not as many answers, or fewer than two.
+    """
+    n = len(before.gold), len(after.gold)
+    if n[0] != n[1] or n[0] < 2:
+        raise ValueError(f"wanted as many answers before and after, 2 or more, got {n}")
+    gains = (after.gold - before.gold).double()
+    generator = torch.Generator().manual_seed(seed)
+    return Gain(
+        before=before.gold.double().mean().item(),
+        after=after.gold.double().mean().item(),
+        gain=gains.mean().item(),
+        interval=bootstrap_interval(gains, generator),
+        sd=before.gold.double().std().item(),
+        better=win_rate(after.gold, before.gold, generator),
+    )

@@ -1,0 +1,158 @@
+"""Group relative policy optimisation: no critic, the other answers are the measure.
+
+    prompt ──┬── answer    score 7    advantage  +
+             ├── answer    score 4    advantage  −
+             └── answer    score 4    advantage  −
+
+Every prompt is answered several times. What is better than the mean of its group
+becomes likelier, all its tokens alike, and the distance to the reference is part of
+the loss.
+
+Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from llmcourse.alignment.losses import (
+    Averaging,
+    group_advantages,
+    grpo_loss,
+    masked_average,
+)
+from llmcourse.alignment.policy import (
+    Experience,
+    PolicyConfig,
+    PolicyIteration,
+    PolicyProgress,
+    PolicyTrainer,
+    UpdateRecord,
+    optimise,
+)
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
+from llmcourse.alignment.rollouts import Decoder, Rollouts
+from llmcourse.model.transformer import Transformer
+from llmcourse.training.loop import update_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig(PolicyConfig):
+    """How long and how fast a policy learns by GRPO; `kl_weight` 0 is without KL."""
+
+    scale: bool = True  # by the group's standard deviation; Dr. GRPO: False
+    averaging: Averaging = "sequence"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        super().__post_init__()
+        if self.answers_per_prompt < 2:
+            raise ValueError(
+                "answers_per_prompt must be at least 2, so that there is something "
+                f"to compare with, got {self.answers_per_prompt}"
+            )
+        if self.averaging not in ("token", "sequence"):
+            raise ValueError(
+                f"averaging must be 'token' or 'sequence', got {self.averaging!r}"
+            )
+
+
+class GRPO(PolicyTrainer):
+    """A policy that learns by GRPO. Arguments as `PolicyTrainer`."""
+
+    config: GRPOConfig
+
+    def judge(
+        self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
+    ) -> Experience:
+        """Return the answers with an advantage for each.
+
+        Args:
+            rollouts: The answers, those to one prompt side by side.
+            scores: Of the answers, in points.
+            reference_log_probs: Of their tokens, in nats.
+        """
+        group_size = self.config.answers_per_prompt
+        return Experience(
+            ids=rollouts.ids,
+            mask=rollouts.answer_mask,
+            log_probs=rollouts.log_probs,
+            reference_log_probs=reference_log_probs,
+            advantages=group_advantages(scores, group_size, scale=self.config.scale),
+        )
+
+    def update(self, part: Experience) -> UpdateRecord:
+        """Make one update of the policy."""
+        now = self.scorer(part.ids, part.mask)
+        policy = grpo_loss(
+            now.log_probs,
+            part.log_probs,
+            part.reference_log_probs,
+            part.advantages,
+            part.mask,
+            clip=self.config.clip,
+            kl_weight=self.config.kl_weight,
+            averaging=self.config.averaging,
+        )
+        uncertainty = masked_average(now.entropy, part.mask).item()
+        step = self.n_updates
+        schedule = self.config.schedule(step)
+        update_weights(self.policy, self.optimizer, [policy.loss], step, schedule)
+        self.n_updates += 1
+        return UpdateRecord(uncertainty, policy.clip_fraction)
+
+
+def grpo(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    reward: RewardFunction,
+    config: GRPOConfig,
+    generator: torch.Generator,
+    *,
+    tokenizer: Decoder,
+    stop: Collection[int] = (),
+    reference: Transformer | None = None,
+    progress: PolicyProgress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 10,
+) -> list[PolicyIteration]:
+    """Train a policy in place by GRPO; return what each iteration found.
+
+    Args:
+        policy: As in `PolicyTrainer`, like those that follow.
+        prompts: See there.
+        reward: See there.
+        config: See there.
+        generator: See there.
+        tokenizer: See there.
+        stop: See there.
+        reference: See there.
+        progress: As in `optimise`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+
+    Raises:
+        ValueError: As `PolicyTrainer` and `optimise`.
+        FloatingPointError: See `optimise`.
+        OSError: See `optimise`.
+    """
+    trainer = GRPO(
+        policy,
+        prompts,
+        reward,
+        config,
+        generator,
+        tokenizer=tokenizer,
+        stop=stop,
+        reference=reference,
+    )
+    return optimise(
+        trainer,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )

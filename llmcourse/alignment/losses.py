@@ -1,0 +1,484 @@
+"""What is minimised to learn from comparisons, with a reward model or without one.
+
+    reward model    -log σ( r(chosen) - r(rejected) )
+    DPO             the same, with r = β log( policy / reference ) as the reward
+
+Both say how surprising it is that the chosen answer was preferred, if answers are
+preferred as Bradley and Terry (1952) have it. The first learns a reward to train a
+policy on later; the second reads the reward off the policy itself, and so needs
+nothing else.
+
+A sequence's log-probability is the sum over the tokens of the answer, its end
+included. What is masked, the prompt and the padding, has no influence, not even if it
+is no number.
+
+What a policy is corrected by: the losses of PPO and GRPO, by hand.
+
+A policy writes an answer token by token. The advantage of a token says how much better
+the answer went on than expected; tokens of positive advantage become likelier, those
+of negative advantage less likely. How far in one go is limited by clipping::
+
+    ratio = π(token) / π_old(token)        1 before the first update
+    loss  = −min(ratio · A, clip(ratio, 1 − ε, 1 + ε) · A)
+
+Every tensor has a row per answer and a column per position. Where the mask is False
+there is no token of an answer: what stands there, even NaN, has no influence.
+
+Advantages: how much better it went than expected, from a token on or in all.
+
+    PPO     rewards of the tokens, a critic's values ── gae ── whiten
+    GRPO    scores of a group of answers ── group_advantages
+
+Every tensor has a row per answer and a column per position. Where the mask is False
+there is no token of an answer: what stands there, even NaN, has no influence.
+"""
+
+import math
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def bradley_terry_loss(
+    chosen: Float[Tensor, "pair"],
+    rejected: Float[Tensor, "pair"],
+    centring: float | int = 0.0,
+) -> Float[Tensor, ""]:
+    """Return the mean surprise at the preferences, in nats per pair.
+
+    A pair's gradient is as large as the probability that its rejected answer had of
+    being preferred: what the model is sure of teaches nothing.
+
+    Args:
+        chosen: Rewards of the preferred answers.
+        rejected: Rewards of the others, in the same order.
+        centring: How much the square of the two rewards' sum is to count besides.
+            Preferences only tell differences of rewards; a little of this keeps their
+            mean near zero.
+
+    Raises:
+        ValueError: If there are no pairs, or `centring` is negative.
+
+    Source: Ouyang et al. (2022), the inner mean of equation 1; Eisenstein
+    et al. (2023), "Helping or herding?" (the centring term).
+
+    >>> bradley_terry_loss(torch.tensor([0.0]), torch.tensor([0.0]))  # log 2
+    tensor(0.6931)
+    """
+    if not centring >= 0:
+        raise ValueError(f"centring must not be negative, got {centring}")
+    _check_not_empty(chosen)
+    loss = -logsigmoid(chosen - rejected).mean()
+    if not centring:
+        return loss
+    return loss + centring * (chosen + rejected).square().mean()
+
+
+def token_log_probs(
+    logits: Float[Tensor, "batch position vocab"],
+    targets: Int[Tensor, "batch position"],
+    mask: Bool[Tensor, "batch position"],
+) -> Float[Tensor, "batch position"]:
+    """Return the log-probability of each target that counts, in nats; 0 elsewhere.
+
+    Args:
+        logits: Unnormalised log-probabilities.
+        targets: Index of the token at each position; any where it is masked.
+        mask: True on the tokens of the answer.
+    """
+    asked = logits[mask]  # (N, V)
+    log_probs = asked.log_softmax(dim=-1).gather(-1, targets[mask].unsqueeze(-1))
+    return logits.new_zeros(mask.shape).masked_scatter(mask, log_probs.squeeze(-1))
+
+
+def sequence_log_probs(
+    logits: Float[Tensor, "batch position vocab"],
+    targets: Int[Tensor, "batch position"],
+    mask: Bool[Tensor, "batch position"],
+) -> Float[Tensor, "batch"]:
+    """Return the log-probability of each answer, in nats: the sum over its tokens.
+
+    Args:
+        logits: Unnormalised log-probabilities.
+        targets: Index of the token at each position; any where it is masked.
+        mask: True on the tokens of the answer.
+
+    Raises:
+        ValueError: If a row has no answer.
+
+    >>> targets, mask = torch.tensor([[0, 3, 2]]), torch.tensor([[False, True, True]])
+    >>> sequence_log_probs(torch.zeros(1, 3, 4), targets, mask)  # -2 log 4
+    tensor([-2.7726])
+    """
+    _check_answers(mask)
+    return token_log_probs(logits, targets, mask).sum(dim=-1)
+
+
+class DPOLoss(NamedTuple):
+    """The loss, and what the policy is implied to find the answers worth."""
+
+    loss: Float[Tensor, ""]  # mean, in nats per pair
+    chosen_rewards: Float[Tensor, "pair"]  # no gradient
+    rejected_rewards: Float[Tensor, "pair"]
+
+    @property
+    def margins(self) -> Float[Tensor, "pair"]:
+        """By how much the chosen answer's reward is higher, without unit."""
+        return self.chosen_rewards - self.rejected_rewards
+
+
+def dpo_loss(
+    policy_chosen: Float[Tensor, "pair"],
+    policy_rejected: Float[Tensor, "pair"],
+    reference_chosen: Float[Tensor, "pair"],
+    reference_rejected: Float[Tensor, "pair"],
+    *,
+    beta: float | int = 0.1,
+    label_smoothing: float | int = 0.0,
+) -> DPOLoss:
+    """Return the loss of direct preference optimisation, and the implicit rewards.
+
+    The reward of an answer is β times the log of how much more probable it has become
+    under the policy than under the reference. A constant that depends on the prompt
+    alone is missing from it; in the difference of two answers it does not matter.
+
+    Args:
+        policy_chosen: Log-probabilities of the preferred answers, in nats.
+        policy_rejected: Of the others, in the same order.
+        reference_chosen: The same under the reference, which is not trained.
+        reference_rejected: See there.
+        beta: How much it costs to leave the reference; small: little.
+        label_smoothing: Supposed share of preferences that are the wrong way round.
+            Above 0, no pair can be had too surely ("conservative" DPO).
+
+    Raises:
+        ValueError: If there are no pairs, `beta` is not positive, or
+            `label_smoothing` not in [0, 0.5).
+
+    Source: Rafailov et al. (2023), equation 7; Mitchell (2023), "A note on DPO with
+    noisy preferences" (label smoothing).
+
+    >>> same = torch.tensor([-3.0, -5.0])
+    >>> dpo_loss(same, same, same, same).loss  # log 2: policy and reference are equal
+    tensor(0.6931)
+    """
+    if not beta > 0 or not 0 <= label_smoothing < 0.5:
+        raise ValueError(
+            "beta must be positive and label_smoothing in [0, 0.5), "
+            f"got {beta} and {label_smoothing}"
+        )
+    _check_not_empty(policy_chosen)
+    chosen = beta * (policy_chosen - reference_chosen)
+    rejected = beta * (policy_rejected - reference_rejected)
+    margins = chosen - rejected
+    right = -logsigmoid(margins)  # surprise if the label is right, and if it is wrong
+    wrong = -logsigmoid(-margins)
+    loss = ((1 - label_smoothing) * right + label_smoothing * wrong).mean()
+    return DPOLoss(loss, chosen.detach(), rejected.detach())
+
+
+def _check_not_empty(values: Tensor) -> None:
+    if not values.numel():
+        raise ValueError("a loss needs at least one pair, got none")
+
+
+def _check_answers(mask: Tensor) -> None:
+    if not mask.any(dim=-1).all():
+        rows = (~mask.any(dim=-1)).nonzero().flatten().tolist()
+        raise ValueError(
+            f"each row needs at least one token that counts, got none in rows {rows}"
+        )
+
+
+Averaging: TypeAlias = Literal["token", "sequence"]
+PerToken: TypeAlias = Float[Tensor, "batch position"]
+Mask: TypeAlias = Bool[Tensor, "batch position"]
+
+
+def masked_average(
+    values: PerToken, mask: Mask, averaging: Averaging = "token"
+) -> Float[Tensor, ""]:
+    """Return the mean of the values that count, in their unit; 0 if none does.
+
+    Args:
+        values: One for each position.
+        mask: True where a value counts.
+        averaging: "token" weighs all tokens alike, so a long answer weighs more;
+            "sequence" takes the mean of each answer first, so that every answer
+            weighs the same, and a token of a long one less. Answers without a token
+            are left out.
+
+    Raises:
+        ValueError: If another averaging is asked for.
+
+    Source: Shao et al. (2024), equation 3 ("sequence"); Yu et al. (2025), "DAPO",
+    for what speaks for "token".
+
+    >>> values = torch.tensor([[1.0, 3.0], [8.0, 0.0]])
+    >>> mask = torch.tensor([[True, True], [True, False]])
+    >>> masked_average(values, mask), masked_average(values, mask, "sequence")
+    (tensor(4.), tensor(5.))
+    """
+    if averaging not in ("token", "sequence"):
+        raise ValueError(f"averaging must be 'token' or 'sequence', got {averaging!r}")
+    values = values.where(mask, 0.0)
+    if averaging == "token":
+        return values.sum() / mask.sum().clamp(min=1)
+    counts = mask.sum(dim=1)  # (B,)
+    means = values.sum(dim=1) / counts.clamp(min=1)
+    return means.sum() / (counts > 0).sum().clamp(min=1)
+
+
+def whiten(values: PerToken, mask: Mask) -> PerToken:
+    """Return the values with mean 0 and deviation 1 over those that count, else 0.
+
+    The deviation is that of a sample (n − 1). Values that are all alike become 0.
+
+    Args:
+        values: One for each position.
+        mask: True where a value counts.
+
+    >>> whiten(torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[True, True, False]]))
+    tensor([[-0.7071,  0.7071,  0.0000]])
+    """
+    centred = (values - masked_average(values, mask)).where(mask, 0.0)
+    variance = centred.square().sum() / (mask.sum() - 1).clamp(min=1)
+    return centred * torch.rsqrt(variance + 1e-8)
+
+
+def gae(
+    rewards: PerToken,
+    values: PerToken,
+    mask: Mask,
+    discount: float | int = 1.0,
+    trace: float | int = 0.95,
+) -> PerToken:
+    """Return generalised advantage estimates, in the unit of the rewards.
+
+    A token's surprise is δ = reward + γ · next value − value, with next value 0 after
+    the last token. Its advantage is the sum of the surprises from there on, the one
+    l tokens later weighed with (γλ)^l.
+
+    Args:
+        rewards: What each token brought at once.
+        values: What the critic expected before each token.
+        mask: True on the tokens; positions between them are skipped over.
+        discount: γ, what a reward is worth one token later.
+        trace: λ. 1 trusts the rewards (no bias), 0 the critic (little variance).
+
+    Raises:
+        ValueError: If γ or λ is outside [0, 1].
+
+    Source: Schulman et al. (2016), equation 16.
+
+    >>> rewards, values = torch.tensor([[0.0, 0.0, 8.0]]), torch.tensor([[4.0, 5.0, 6]])
+    >>> gae(rewards, values, torch.ones(1, 3).bool(), trace=0.5)
+    tensor([[2., 2., 2.]])
+    """
+    for name, number in (("discount", discount), ("trace", trace)):
+        if not 0 <= number <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {number}")
+    rewards, values = rewards.where(mask, 0.0), values.where(mask, 0.0)
+    advantages = torch.zeros_like(values)
+    next_value = next_advantage = torch.zeros_like(values[:, 0])  # (B,)
+    for t in reversed(range(values.shape[1])):
+        there = mask[:, t]
+        surprise = rewards[:, t] + discount * next_value - values[:, t]
+        advantage = surprise + discount * trace * next_advantage
+        advantages[:, t] = advantage.where(there, 0.0)
+        next_value = values[:, t].where(there, next_value)
+        next_advantage = advantage.where(there, next_advantage)
+    return advantages
+
+
+def group_advantages(
+    scores: Float[Tensor, "batch"],
+    group_size: int,
+    *,
+    scale: bool = True,
+    eps: float | int = 1e-4,
+) -> Float[Tensor, "batch"]:
+    """Return how much better each answer is than those to the same prompt, on average.
+
+    Args:
+        scores: Of all answers, those of a group side by side.
+        group_size: Answers to one prompt.
+        scale: Whether to divide by the group's standard deviation, as in GRPO: then
+            without unit, and groups that agree almost count as much as others.
+            Without, as in Dr. GRPO: in the unit of the scores.
+        eps: Added to the standard deviation, in points, so that a group of equal
+            scores does not divide by zero.
+
+    Raises:
+        ValueError: If a group has a single answer, which nothing can be compared
+            with, or if the answers do not make whole groups.
+
+    Source: Shao et al. (2024), section 4.1.2; Liu et al. (2025), "Understanding
+    R1-Zero-like training" (Dr. GRPO).
+
+    >>> group_advantages(torch.tensor([1.0, 3.0, 5.0, 5.0]), 2, scale=False)
+    tensor([-1.,  1.,  0.,  0.])
+    """
+    if group_size < 2 or len(scores) % group_size:
+        raise ValueError(
+            "a group needs at least two answers, and the answers whole groups, got "
+            f"groups of {group_size} and {len(scores)} answers"
+        )
+    groups = scores.view(-1, group_size)
+    centred = groups - groups.mean(dim=1, keepdim=True)
+    if scale:
+        centred = centred / (groups.std(dim=1, keepdim=True) + eps)
+    return centred.flatten()
+
+
+class PolicyLoss(NamedTuple):
+    """A loss of the policy, and how often it was clipped."""
+
+    loss: Tensor  # scalar, without unit
+    clip_fraction: float  # share of the tokens whose gradient the clipping stops
+
+
+def kl_k1(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
+    """Return the plainest estimate of KL(policy ‖ reference), in nats per token.
+
+    With r = π_ref / π at a token that the policy drew: −log r. Right on average;
+    single ones are often negative.
+
+    Source: Schulman (2020), "Approximating KL divergence".
+    """
+    return log_probs - reference_log_probs
+
+
+def kl_k2(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
+    """Return (log r)² / 2, in nats per token: never negative, a little wrong.
+
+    Source: as `kl_k1`. Its gradient is that of the true divergence, on average.
+    """
+    return 0.5 * (log_probs - reference_log_probs).square()
+
+
+def kl_k3(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
+    """Return (r − 1) − log r, in nats per token: never negative, right on average.
+
+    Source: as `kl_k1`; Shao et al. (2024), equation 4.
+    """
+    log_ratio = reference_log_probs - log_probs
+    return log_ratio.exp() - 1.0 - log_ratio
+
+
+def entropy(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch"]:
+    """Return how uncertain each next token is, in nats.
+
+    >>> entropy(torch.zeros(1, 4))  # log 4
+    tensor([1.3863])
+    """
+    log_probs = logits.log_softmax(dim=-1)
+    return -(log_probs.exp() * log_probs).sum(dim=-1)
+
+
+def ppo_policy_loss(
+    log_probs: PerToken,
+    old_log_probs: PerToken,
+    advantages: PerToken,
+    mask: Mask,
+    clip: float | int = 0.2,
+    averaging: Averaging = "token",
+) -> PolicyLoss:
+    """Return the clipped surrogate loss of PPO, without unit.
+
+    Args:
+        log_probs: Of the tokens, under the policy as it is.
+        old_log_probs: Under the policy that drew them.
+        advantages: Of the tokens.
+        mask: True on the tokens.
+        clip: ε, how far the ratio may move with a gain, from 1.
+        averaging: See `masked_average`.
+
+    Raises:
+        ValueError: If clip is not positive, or as `masked_average`.
+
+    Source: Schulman et al. (2017), equation 7, with the sign of a loss.
+    """
+    if not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}")
+    ratio = (log_probs - old_log_probs).where(mask, 0.0).exp()
+    advantages = advantages.where(mask, 0.0)
+    free = ratio * advantages
+    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
+    loss = -masked_average(torch.minimum(free, clipped), mask, averaging)
+    stopped = masked_average((clipped < free).to(ratio.dtype), mask)
+    return PolicyLoss(loss, stopped.item())
+
+
+def clipped_value_loss(
+    values: PerToken,
+    old_values: PerToken,
+    returns: PerToken,
+    mask: Mask,
+    clip: float | int = math.inf,
+) -> Float[Tensor, ""]:
+    """Return half the mean squared error of a critic, in squared units of its values.
+
+    Each value counts as it is or moved back to within `clip` of the old one,
+    whichever is worse; so there is nothing to gain by moving farther.
+
+    Args:
+        values: As the critic is.
+        old_values: As it was when the answers were written.
+        returns: What should have been said.
+        mask: True on the tokens.
+        clip: In the unit of the values; infinite leaves the plain error.
+
+    Raises:
+        ValueError: If clip is not positive.
+
+    Source: Schulman et al. (2017), equation 9, has the plain error; the clipping is
+    from the authors' code, see Huang et al. (2022).
+    """
+    if not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}")
+    moved = (values - old_values).where(mask, 0.0).clamp(-clip, clip)
+    errors = (values - returns).where(mask, 0.0).square()
+    clipped = (old_values + moved - returns).where(mask, 0.0).square()
+    return 0.5 * masked_average(torch.maximum(errors, clipped), mask)
+
+
+def grpo_loss(
+    log_probs: PerToken,
+    old_log_probs: PerToken,
+    reference_log_probs: PerToken,
+    advantages: Float[Tensor, "batch"],
+    mask: Mask,
+    *,
+    clip: float | int = 0.2,
+    kl_weight: float | int = 0.04,
+    averaging: Averaging = "sequence",
+) -> PolicyLoss:
+    """Return the loss of GRPO: PPO's, plus the divergence from the reference (k3).
+
+    Args:
+        log_probs: As in `ppo_policy_loss`.
+        old_log_probs: See there.
+        reference_log_probs: Of the same tokens under the reference.
+        advantages: One for each answer: all its tokens share it.
+        mask: True on the tokens.
+        clip: See `ppo_policy_loss`.
+        kl_weight: β; 0 for none.
+        averaging: See `masked_average`.
+
+    Raises:
+        ValueError: As `ppo_policy_loss`, or if `kl_weight` is negative.
+
+    Source: Shao et al. (2024), equation 3.
+    """
+    if not kl_weight >= 0:
+        raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
+    spread = advantages[:, None].expand_as(log_probs)
+    policy = ppo_policy_loss(log_probs, old_log_probs, spread, mask, clip, averaging)
+    log_probs = log_probs.where(mask, 0.0)
+    kl = kl_k3(log_probs, reference_log_probs.where(mask, 0.0))
+    penalty = kl_weight * masked_average(kl, mask, averaging)
+    return PolicyLoss(policy.loss + penalty, policy.clip_fraction)

@@ -1,0 +1,201 @@
+"""The training that a reward model and a policy under DPO have in common.
+
+    pairs ── a batch ── what each pair says ── loss, margin, accuracy
+                                          └──── update
+
+They differ in what a pair says: two rewards, or two ratios of probabilities. The loop,
+the schedule and the update are those of all trainings.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmcourse.alignment.preferences import (
+    TokenizedPair,
+    check_pairs,
+    fingerprint_of_pairs,
+)
+from llmcourse.finetuning.examples import ShuffledExamples
+from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.model.transformer import TransformerConfig
+from llmcourse.training.checkpoints import Run
+from llmcourse.training.config import Evaluation, History, TrainingProgress, Update
+from llmcourse.training.loop import make_optimizer, train, update_weights
+
+_Row = TypeVar("_Row", bound=Sized)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig(FinetuningConfig):
+    """How long and how fast something learns from pairs: fine-tuning's settings.
+
+    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
+    answer may have, and `eval_windows` the most held-out pairs looked at.
+    """
+
+    batch_size: int = 16
+    warmup_steps: int = 10
+    eval_interval: int = 20
+
+    def schedule(self) -> FinetuningConfig:
+        """Return what it has in common with all fine-tuning."""
+        shared = (field.name for field in fields(FinetuningConfig))
+        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
+
+
+class Comparison(NamedTuple):
+    """What some pairs say of a model."""
+
+    loss: Float[Tensor, ""]  # mean over the rows, in nats per pair
+    margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
+
+
+Compare = Callable[[Sequence[_Row]], Comparison]
+
+
+def train_on_pairs(
+    model: nn.Module,
+    rows: Sequence[_Row],
+    valid: Sequence[_Row],
+    compare: Compare[_Row],
+    run: Run,
+    generator: torch.Generator,
+    *,
+    progress: TrainingProgress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+) -> History:
+    """Train a model in place until it agrees with the preferences; return the losses.
+
+    Losses are in nats per pair, means over rows. The metrics of updates and evaluations
+    are "margin", the mean by which the chosen answer's reward is higher, and
+    "accuracy", the share of pairs in which it is, a tie counted half.
+
+    Args:
+        model: Changed in place where it is not frozen.
+        rows: What is learned; each stands for a pair, or for all pairs of a prompt, and
+            its length is that of its longest text in tokens.
+        valid: The same, held out; `eval_windows` of them are looked at.
+        compare: Makes a comparison of rows by the model as it is then.
+        run: What is trained and how.
+        generator: Decides the order of the rows.
+        progress: As in `pretraining.pretrain`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+
+    Raises:
+        ValueError: If there are fewer rows than a batch has, if the whole model is
+            frozen, or if the folder's checkpoints are of another training.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    config = run.config
+    held_out = _spread(valid, config.eval_windows)
+    optimizer = make_optimizer(model, config)
+
+    def update(batch: Sequence[_Row], step: int) -> Update:
+        parts = _parts(batch, len(batch) // config.accumulation)
+        seen: list[Tensor] = []
+        shares = _shares(parts, compare, seen)
+        record = update_weights(model, optimizer, shares, step, config)
+        return replace(record, metrics=_metrics(seen))
+
+    @torch.no_grad()
+    def evaluate(step: int) -> Evaluation:
+        parts = _parts(held_out, config.batch_size // config.accumulation)
+        seen: list[Tensor] = []
+        loss = math.fsum(share.item() for share in _shares(parts, compare, seen))
+        return Evaluation(step=step, loss=loss, metrics=_metrics(seen))
+
+    return train(
+        run,
+        model,
+        optimizer,
+        ShuffledExamples(rows, config.batch_size, generator),
+        update=update,
+        evaluate=evaluate,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def run_on_pairs(
+    pairs: Sequence[TokenizedPair],
+    valid: Sequence[TokenizedPair],
+    sizes: TransformerConfig,
+    config: PairsConfig,
+    generator: torch.Generator,
+    tokenizer: str | None,
+    objective: str,
+) -> Run:
+    """Return what a training on pairs is, for its checkpoints.
+
+    Args:
+        pairs: What is learned.
+        valid: Held-out pairs.
+        sizes: Of the model.
+        config: How long and how fast.
+        generator: Decides the order.
+        tokenizer: Its fingerprint, if it is to be compared.
+        objective: The loss in words, with all that it depends on.
+
+    Raises:
+        ValueError: If a pair is too long or holds ids that the model does not have,
+            or if there are none.
+    """
+    for part in (pairs, valid):
+        check_pairs(part, sizes, config.context_length)
+    return Run(
+        config=config.schedule(),
+        model=sizes,
+        train_tokens=fingerprint_of_pairs(pairs),
+        valid_tokens=fingerprint_of_pairs(valid),
+        tokenizer=tokenizer,
+        seed=generator.initial_seed(),
+        objective=objective,
+    )
+
+
+def _spread(rows: Sequence[_Row], n: int) -> list[_Row]:
+    """Return n rows spread evenly over all, or all, the shortest first."""
+    places = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
+    return sorted((rows[place] for place in places), key=len)
+
+
+def _parts(rows: Sequence[_Row], size: int) -> list[Sequence[_Row]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _shares(
+    parts: Sequence[Sequence[_Row]], compare: Compare[_Row], seen: list[Tensor]
+) -> Iterator[Tensor]:
+    """Yield what each part adds to the mean over all rows; put its margins down."""
+    total = sum(map(len, parts))
+    for part in parts:
+        found = compare(part)
+        seen.append(found.margins.detach())
+        yield found.loss * (len(part) / total)
+
+
+def _metrics(seen: Sequence[Tensor]) -> dict[str, float]:
+    margins = torch.cat([*seen]).double()
+    return {"margin": margins.mean().item(), "accuracy": share_preferred(margins)}
+
+
+def share_preferred(margins: Float[Tensor, "pair"]) -> float:
+    """Return the share of pairs with a positive margin, as a fraction; ties count half.
+
+    >>> share_preferred(torch.tensor([0.5, -2.0, 3.0, 0.0]))
+    0.625
+    """
+    return ((margins > 0).double() + (margins == 0).double() / 2).mean().item()

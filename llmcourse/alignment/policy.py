@@ -1,0 +1,455 @@
+"""The loop that PPO and GRPO share: answer, be judged, learn from it, again.
+
+    prompts ── policy ── answers ──┬── reward      one score per answer
+       ▲                           └── reference   log-probabilities of its tokens
+       │                                 │
+       └── some updates ── advantages ───┘          an iteration
+
+The reference is the policy as it was at the start. It never changes, and the distance
+to it, the KL divergence, says how much of what was learned before is still there.
+
+Source: Ziegler et al. (2019), "Fine-tuning language models from human preferences";
+Ouyang et al. (2022), section 3.5.
+
+How a policy learns from a reward, and what each iteration of it found.
+
+What there is to learn from: answers, how likely they were, how they were judged.
+
+Checkpoints of a policy's training: all that it needs to go on to the same bits.
+
+    step-00000010.safetensors    run          what it is a training of
+                                 history      of its iterations
+                                 weights      of the policy, and of a critic
+                                 optimizers   their moments
+                                 generator    the state of chance
+
+As in `checkpoints`, of which the names and the guarantees are, the newest whole file
+of a folder counts.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmcourse.alignment.losses import Mask, PerToken, kl_k1
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
+from llmcourse.alignment.rollouts import Decoder, Rollouts, Scorer, sample_rollouts
+from llmcourse.model.transformer import Transformer
+from llmcourse.training.checkpoints import (
+    another_training,
+    check_finite,
+    check_same_recipe,
+    checkpoint_paths,
+    read_newest,
+    texts_fingerprint,
+    weights_fingerprint,
+    write_newest,
+)
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.loop import make_optimizer
+
+
+class UpdateRecord(NamedTuple):
+    """What one update found."""
+
+    entropy: float  # in nats per token
+    clip_fraction: float
+    value_loss: float | None = None  # in squared points
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """Answers side by side, and how they were judged.
+
+    >>> ids, numbers = torch.tensor([[7, 8, 0], [7, 8, 9]]), torch.zeros(2, 3)
+    >>> mask = torch.tensor([[False, True, False], [False, True, True]])
+    >>> whole = Experience(ids, mask, numbers, numbers, advantages=torch.ones(2))
+    >>> whole.rows(torch.tensor([0])).ids
+    tensor([[7, 8]])
+    """
+
+    ids: Int[Tensor, "batch position"]
+    mask: Mask
+    log_probs: PerToken  # under the policy that drew the answers, in nats
+    reference_log_probs: PerToken
+    advantages: PerToken | Float[Tensor, "batch"]  # one for each token, or each answer
+    values: PerToken | None = None  # of a critic before the updates, in points
+    returns: PerToken | None = None  # what the critic should have said
+
+    def rows(self, chosen: Int[Tensor, "row"]) -> "Experience":
+        """Return some of the answers, as wide as the longest of them."""
+        width = int(self.mask[chosen].any(dim=0).nonzero().max()) + 1
+
+        def part(tensor: Tensor) -> Tensor:
+            return tensor[chosen] if tensor.ndim == 1 else tensor[chosen, :width]
+
+        return Experience(
+            ids=part(self.ids),
+            mask=part(self.mask),
+            log_probs=part(self.log_probs),
+            reference_log_probs=part(self.reference_log_probs),
+            advantages=part(self.advantages),
+            values=None if self.values is None else part(self.values),
+            returns=None if self.returns is None else part(self.returns),
+        )
+
+
+def save_policy_state(
+    folder: str | Path, run: dict[str, Any], iteration: int, state: dict[str, Any]
+) -> Path:
+    """Write the state of a training; return the file's name.
+
+    Args:
+        folder: Of this training alone; created if missing. Only the two newest files
+            stay in it.
+        run: What must be the same to go on: names and plain values.
+        iteration: Iterations made so far.
+        state: Everything else, see `checkpoints.write_state`.
+
+    Raises:
+        ValueError: As `checkpoints.write_state`.
+        FloatingPointError: If a weight of the policy, or the critic, is not finite.
+        OSError: If the file cannot be written; what was there stays.
+    """
+    for part in ("policy", "value_head"):
+        check_finite(state.get(part, {}), iteration)
+    whole = {"run": run, "iteration": iteration, "state": state}
+    return write_newest(folder, iteration, whole)
+
+
+def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the newest whole state of a folder; None if it has no checkpoint.
+
+    A damaged file is passed over with a warning.
+
+    Args:
+        folder: Maybe not there yet.
+        run: What shall go on.
+
+    Raises:
+        ValueError: If the checkpoint is of another training, or none is whole.
+    """
+    if not checkpoint_paths(folder):
+        return None
+    saved, _ = read_newest(folder)
+    check_same_recipe(another_training(folder), saved["run"], run)
+    state: dict[str, Any] = saved["state"]
+    return state
+
+
+_FROM_ZERO = {
+    *("warmup_updates", "cooldown", "kl_weight", "unfinished_penalty"),
+    *("discount", "trace", "entropy_weight"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """How long and how fast a policy learns from a reward."""
+
+    iterations: int = 40
+    prompts_per_iteration: int = 16
+    answers_per_prompt: int = 4  # side by side; GRPO's group
+    max_new_tokens: int = 200  # of an answer
+    learning_rate: float | int = 3e-4
+    warmup_updates: int = 10
+    cooldown: float | int = 0.0  # last share of it, where learning_rate falls to 0
+    clip_norm: float | int = 1.0
+    epochs: int = 2  # times that each answer is learned from
+    minibatch_size: int = 16  # answers of one update
+    clip: float | int = 0.2  # how far a token's probability may move, as a ratio
+    kl_weight: float | int = 0.05  # in points per nat
+    unfinished_penalty: float | int = 0.0  # points taken from an answer without end
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        for name, value in vars(self).items():
+            if isinstance(value, bool | str):
+                continue
+            least = 0 if name in _FROM_ZERO else math.ulp(0.0)
+            if not value >= least:
+                wanted = "at least 0" if name in _FROM_ZERO else "positive"
+                raise ValueError(f"{name} must be {wanted}, got {value}")
+        if self.cooldown > 1:
+            raise ValueError(f"cooldown must be at most 1, got {self.cooldown}")
+
+    @property
+    def n_answers(self) -> int:
+        """Answers of one iteration."""
+        return self.prompts_per_iteration * self.answers_per_prompt
+
+    @property
+    def updates_per_iteration(self) -> int:
+        """Updates of the policy in one iteration."""
+        return self.epochs * math.ceil(self.n_answers / self.minibatch_size)
+
+    def schedule(
+        self, update: int = 0, learning_rate: float | int | None = None
+    ) -> PretrainingConfig:
+        """Return what `loop.update_weights` needs for an update.
+
+        The learning rate is constant after warm-up, until it falls in a straight line.
+
+        Args:
+            update: Updates made before.
+            learning_rate: Another one than the policy's.
+
+        >>> config = PolicyConfig(iterations=5, cooldown=0.8, epochs=1,
+        ...     prompts_per_iteration=1, learning_rate=1.0)
+        >>> [config.schedule(update).learning_rate for update in range(5)]
+        [1.0, 1.0, 0.75, 0.5, 0.25]
+        """
+        steps = self.iterations * self.updates_per_iteration
+        falling = max(1, self.cooldown * steps)
+        pace = min(1.0, (steps - update) / falling)
+        return PretrainingConfig(
+            steps=steps,
+            learning_rate=pace * (learning_rate or self.learning_rate),
+            final_share=1.0,
+            warmup_steps=self.warmup_updates,
+            weight_decay=0.0,
+            clip_norm=self.clip_norm,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyIteration:
+    """What an iteration found; rewards and KL are from before its updates."""
+
+    iteration: int  # 1 is the first
+    reward: float  # mean of the answers' scores, in points, without any penalty
+    kl: float  # divergence from the reference, in nats per answer, estimated by k1
+    entropy: float  # mean uncertainty of the tokens, in nats per token
+    clip_fraction: float  # share of the tokens whose gradient clipping stopped
+    value_loss: float | None  # of the critic, in squared points; None without one
+    length: float  # mean, in tokens, end tokens included
+    finished: float  # share of the answers that came to their end
+
+
+PolicyProgress: TypeAlias = Callable[[PolicyIteration], None]
+
+
+class PolicyTrainer(ABC):
+    """A policy that learns from a reward, iteration by iteration.
+
+    Args:
+        policy: Changed in place, where its weights are not frozen.
+        prompts: Drawn from in each iteration, without repetition.
+        reward: Scores the answers.
+        config: How long and how fast.
+        generator: Source of all randomness.
+        tokenizer: Turns answers into text.
+        stop: Ids that end an answer.
+        reference: What the policy is to stay near; None takes a copy of it as it is.
+
+    Raises:
+        ValueError: If there are too few prompts, if one does not leave room for an
+            answer, or if the whole policy is frozen.
+    """
+
+    def __init__(
+        self,
+        policy: Transformer,
+        prompts: Sequence[Prompt],
+        reward: RewardFunction,
+        config: PolicyConfig,
+        generator: torch.Generator,
+        *,
+        tokenizer: Decoder,
+        stop: Collection[int] = (),
+        reference: Transformer | None = None,
+    ) -> None:
+        _check(policy, prompts, config)
+        self.policy, self.prompts, self.reward = policy, tuple(prompts), reward
+        self.config, self.generator = config, generator
+        self.tokenizer, self.stop = tokenizer, stop
+        self.reference = deepcopy(policy) if reference is None else reference
+        self.scorer, self.reference_scorer = Scorer(policy), Scorer(self.reference)
+        self.optimizer = make_optimizer(policy, config.schedule())
+        self.history: list[PolicyIteration] = []
+        self.n_updates = 0
+
+    @abstractmethod
+    def judge(
+        self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
+    ) -> Experience:
+        """Return what there is to learn from answers with these scores (B,)."""
+
+    @abstractmethod
+    def update(self, part: Experience) -> UpdateRecord:
+        """Make one update from some of the answers."""
+
+    def iterate(self) -> PolicyIteration:
+        """Answer, be judged and learn; return what was found.
+
+        Raises:
+            ValueError: If the reward gives no score, or more than one, to an answer.
+            FloatingPointError: If a score, a probability, a loss or a gradient is not
+                finite. The policy then has the weights from before that update.
+        """
+        rollouts = self._answer()
+        scores = self._scores(rollouts)
+        reference = self._of_reference(rollouts)
+        penalty = self.config.unfinished_penalty * ~rollouts.finished
+        experience = self.judge(rollouts, scores - penalty, reference)
+        records = [self.update(experience.rows(rows)) for rows in self._minibatches()]
+        values = [r.value_loss for r in records if r.value_loss is not None]
+        kl = kl_k1(rollouts.log_probs, reference).sum(dim=1)
+        self.history.append(
+            PolicyIteration(
+                iteration=len(self.history) + 1,
+                reward=scores.mean().item(),
+                kl=kl.mean().item(),
+                entropy=fmean(record.entropy for record in records),
+                clip_fraction=fmean(record.clip_fraction for record in records),
+                value_loss=fmean(values) if values else None,
+                length=rollouts.lengths.double().mean().item(),
+                finished=rollouts.finished.double().mean().item(),
+            )
+        )
+        return self.history[-1]
+
+    def _answer(self) -> Rollouts:
+        order = torch.randperm(len(self.prompts), generator=self.generator)
+        chosen = order[: self.config.prompts_per_iteration].tolist()
+        repeated = [n for n in chosen for _ in range(self.config.answers_per_prompt)]
+        return sample_rollouts(
+            self.policy,
+            [self.prompts[number] for number in repeated],
+            self.config.max_new_tokens,
+            tokenizer=self.tokenizer,
+            stop=self.stop,
+            generator=self.generator,
+        )
+
+    @torch.no_grad()
+    def _of_reference(self, rollouts: Rollouts) -> Tensor:
+        size = self.config.minibatch_size
+        ids, mask = rollouts.ids, rollouts.answer_mask
+        parts = self.reference_scorer.in_parts(ids, mask, size)
+        return torch.cat([scores.log_probs for scores in parts])
+
+    def _scores(self, rollouts: Rollouts) -> Tensor:
+        texts = [prompt.text for prompt in rollouts.prompts]
+        scores = self.reward(texts, rollouts.texts).detach().float()
+        if scores.shape != (len(rollouts),):
+            raise ValueError(
+                f"a reward must give {len(rollouts)} scores, one for each answer, "
+                f"got the shape {tuple(scores.shape)}"
+            )
+        if not bool(scores.isfinite().all()):
+            raise FloatingPointError(
+                f"iteration {len(self.history) + 1} needs finite scores, "
+                f"got {scores[~scores.isfinite()][0].item()}"
+            )
+        return scores.to(rollouts.ids.device)
+
+    def _minibatches(self) -> list[Tensor]:
+        """Return the rows of each update: every epoch in another order."""
+        n, size = self.config.n_answers, self.config.minibatch_size
+        order = [
+            torch.randperm(n, generator=self.generator)
+            for _ in range(self.config.epochs)
+        ]
+        return [rows[at : at + size] for rows in order for at in range(0, n, size)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on."""
+        return {
+            "history": [asdict(iteration) for iteration in self.history],
+            "n_updates": self.n_updates,
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another trainer of the same run stood."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.history = [PolicyIteration(**found) for found in state["history"]]
+        self.n_updates = state["n_updates"]
+
+    def run(self) -> dict[str, Any]:
+        """Return what must be the same to go on: names and plain values."""
+        config = {f"config.{k}": v for k, v in asdict(self.config).items()}
+        model = {f"model.{k}": v for k, v in asdict(self.policy.config).items()}
+        own = {
+            "method": type(self).__name__,
+            "reference": weights_fingerprint(self.reference),
+            "prompts": texts_fingerprint(str(prompt) for prompt in self.prompts),
+            "stop": sorted(self.stop),
+            "seed": self.generator.initial_seed(),
+        }
+        return own | config | model
+
+
+def optimise(
+    trainer: PolicyTrainer,
+    *,
+    progress: PolicyProgress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 10,
+) -> list[PolicyIteration]:
+    """Make all iterations of a training, or those that are left; return the history.
+
+    Args:
+        trainer: Changed in place, and so is its policy.
+        progress: Called with every iteration that is made.
+        checkpoint_folder: Where the state is saved; if it holds checkpoints of this
+            training already, it goes on from there, to the same bits. The reward is
+            not compared: it must be the same too.
+        checkpoint_interval: Iterations between two checkpoints.
+
+    Raises:
+        ValueError: If `checkpoint_interval` is not positive, if the folder's
+            checkpoints are of another training, or as `PolicyTrainer.iterate`.
+        FloatingPointError: As `PolicyTrainer.iterate`, or if a weight that is to be
+            saved is not finite; the last checkpoint stays.
+        OSError: If a checkpoint cannot be written.
+    """
+    if checkpoint_interval < 1:
+        raise ValueError(
+            f"checkpoint_interval must be positive, got {checkpoint_interval}"
+        )
+    run = trainer.run()
+    if checkpoint_folder is not None:
+        state = load_policy_state(checkpoint_folder, run)
+        if state is not None:
+            trainer.load_state_dict(state)
+    iterations = trainer.config.iterations
+    while (done := len(trainer.history)) < iterations:
+        found = trainer.iterate()
+        if progress:  # told first: what was saved is not told again
+            progress(found)
+        due = (done + 1) % checkpoint_interval == 0 or done + 1 == iterations
+        if due and checkpoint_folder is not None:
+            save_policy_state(checkpoint_folder, run, done + 1, trainer.state_dict())
+    return trainer.history
+
+
+def _check(
+    policy: Transformer, prompts: Sequence[Prompt], config: PolicyConfig
+) -> None:
+    if len(prompts) < config.prompts_per_iteration:
+        raise ValueError(
+            f"an iteration needs {config.prompts_per_iteration} prompts, "
+            f"got {len(prompts)}"
+        )
+    longest = max(len(prompt.ids) for prompt in prompts)
+    if longest + config.max_new_tokens > policy.config.context_length:
+        raise ValueError(
+            "prompts and answers must fit into context_length = "
+            f"{policy.config.context_length}, got {longest} + {config.max_new_tokens}"
+        )

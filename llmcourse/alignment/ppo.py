@@ -1,0 +1,243 @@
+"""Proximal policy optimisation: a critic says which tokens of an answer were good.
+
+    reward of a token   = −kl_weight · (log π − log π_ref)      and, at the last one,
+                          the answer's score
+    critic              what is still to come, guessed before each token
+    advantage           gae, whitened
+
+The penalty is paid token by token, so the policy learns at which word it left the
+reference; the score comes once, and the critic's job is to say which words earned it.
+
+Source: Schulman et al. (2017), "Proximal policy optimization algorithms"; Ziegler et
+al. (2019), equation 2 (the penalty). Unlike there, the critic is a small network on the
+policy's features, with an optimizer of its own, so that it costs next to nothing.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmcourse.alignment.losses import (
+    clipped_value_loss,
+    gae,
+    kl_k1,
+    masked_average,
+    ppo_policy_loss,
+    whiten,
+)
+from llmcourse.alignment.policy import (
+    Experience,
+    PolicyConfig,
+    PolicyIteration,
+    PolicyProgress,
+    PolicyTrainer,
+    UpdateRecord,
+    optimise,
+)
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
+from llmcourse.alignment.rollouts import Decoder, Rollouts, ValueHead, spread
+from llmcourse.model.transformer import Transformer
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.loop import make_optimizer, update_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(PolicyConfig):
+    """How long and how fast a policy learns by PPO."""
+
+    discount: float | int = 1.0  # γ: a word later is not a word worth less
+    trace: float | int = 0.95  # λ of the advantage estimates
+    value_learning_rate: float | int = 1e-3  # of the critic
+    value_clip: float | int = math.inf  # most a value may move, in points
+    entropy_weight: float | int = 0.0  # points for a nat of uncertainty
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        super().__post_init__()
+        for name in ("discount", "trace"):
+            if not vars(self)[name] <= 1:
+                raise ValueError(f"{name} must be at most 1, got {vars(self)[name]}")
+
+
+class PPO(PolicyTrainer):
+    """A policy that learns by PPO, and its critic. Arguments as `PolicyTrainer`."""
+
+    config: PPOConfig
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        policy = self.policy
+        self.value_head = ValueHead(policy.config.d_model, self.generator)
+        self.value_head.to(policy.embedding.weight.device)
+        self.value_optimizer = make_optimizer(self.value_head, self._value_schedule())
+
+    def _value_schedule(self) -> PretrainingConfig:
+        return self.config.schedule(self.n_updates, self.config.value_learning_rate)
+
+    def judge(
+        self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
+    ) -> Experience:
+        """Return the answers with an advantage for each token.
+
+        Args:
+            rollouts: The answers.
+            scores: Of the answers, in points.
+            reference_log_probs: Of their tokens, in nats.
+        """
+        mask = rollouts.answer_mask
+        if not self.history:  # the critic starts from what is usual, not from zero
+            torch.nn.init.constant_(self.value_head.output.bias, scores.mean().item())
+        values = self._values(rollouts)
+        rewards = token_rewards(
+            scores, rollouts.log_probs, reference_log_probs, mask, self.config.kl_weight
+        )
+        advantages = gae(rewards, values, mask, self.config.discount, self.config.trace)
+        return Experience(
+            ids=rollouts.ids,
+            mask=mask,
+            log_probs=rollouts.log_probs,
+            reference_log_probs=reference_log_probs,
+            advantages=whiten(advantages, mask),
+            values=values,
+            returns=advantages + values,
+        )
+
+    @torch.no_grad()
+    def _values(self, rollouts: Rollouts) -> Tensor:
+        mask, size = rollouts.answer_mask, self.config.minibatch_size
+        parts = self.scorer.in_parts(rollouts.ids, mask, size)
+        values = [self.value_head(scores.features) for scores in parts]
+        return spread(torch.cat(values), mask)
+
+    def update(self, part: Experience) -> UpdateRecord:
+        """Make one update of the critic and one of the policy."""
+        assert part.values is not None
+        assert part.returns is not None
+        now = self.scorer(part.ids, part.mask)
+        policy = ppo_policy_loss(
+            now.log_probs,
+            part.log_probs,
+            part.advantages,
+            part.mask,
+            self.config.clip,
+        )
+        uncertainty = masked_average(now.entropy, part.mask)
+        value_loss = clipped_value_loss(
+            spread(self.value_head(now.features), part.mask),
+            part.values,
+            part.returns,
+            part.mask,
+            self.config.value_clip,
+        )
+        loss = policy.loss - self.config.entropy_weight * uncertainty
+        step = self.n_updates
+        update_weights(
+            self.value_head,
+            self.value_optimizer,
+            [value_loss],
+            step,
+            self._value_schedule(),
+        )
+        schedule = self.config.schedule(step)
+        update_weights(self.policy, self.optimizer, [loss], step, schedule)
+        self.n_updates += 1
+        return UpdateRecord(uncertainty.item(), policy.clip_fraction, value_loss.item())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on."""
+        return super().state_dict() | {
+            "value_head": self.value_head.state_dict(),
+            "value_optimizer": self.value_optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another trainer of the same run stood."""
+        super().load_state_dict(state)
+        self.value_head.load_state_dict(state["value_head"])
+        self.value_optimizer.load_state_dict(state["value_optimizer"])
+
+
+def token_rewards(
+    scores: Tensor,
+    log_probs: Tensor,
+    reference_log_probs: Tensor,
+    mask: Tensor,
+    kl_weight: float | int,
+) -> Tensor:
+    """Return what each token brought: the KL penalty, at the last one the score too.
+
+    Args:
+        scores: Of the answers (B,), in points.
+        log_probs: Of the tokens (B, T) under the policy that drew them.
+        reference_log_probs: Under the reference.
+        mask: True on the tokens.
+        kl_weight: Points per nat.
+
+    Source: Ziegler et al. (2019), equation 2; Ouyang et al. (2022), equation 2.
+
+    >>> log_probs, mask = torch.tensor([[0.0, -1.0, -1.0]]), torch.ones(1, 3).bool()
+    >>> token_rewards(torch.tensor([5.0]), log_probs, log_probs - 1, mask, 0.1)
+    tensor([[-0.1000, -0.1000,  4.9000]])
+    """
+    penalty = kl_weight * kl_k1(log_probs, reference_log_probs)
+    after = mask.flip(1).cumsum(dim=1).flip(1)  # tokens from here on
+    last = mask & (after == 1)
+    return torch.where(last, scores[:, None], 0.0) - penalty.where(mask, 0.0)
+
+
+def ppo(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    reward: RewardFunction,
+    config: PPOConfig,
+    generator: torch.Generator,
+    *,
+    tokenizer: Decoder,
+    stop: Collection[int] = (),
+    reference: Transformer | None = None,
+    progress: PolicyProgress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 10,
+) -> list[PolicyIteration]:
+    """Train a policy in place by PPO; return what each iteration found.
+
+    Args:
+        policy: As in `PolicyTrainer`, like those that follow.
+        prompts: See there.
+        reward: See there.
+        config: See there.
+        generator: See there.
+        tokenizer: See there.
+        stop: See there.
+        reference: See there.
+        progress: As in `optimise`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+
+    Raises:
+        ValueError: As `PolicyTrainer` and `optimise`.
+        FloatingPointError: See `optimise`.
+        OSError: See `optimise`.
+    """
+    trainer = PPO(
+        policy,
+        prompts,
+        reward,
+        config,
+        generator,
+        tokenizer=tokenizer,
+        stop=stop,
+        reference=reference,
+    )
+    return optimise(
+        trainer,
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )

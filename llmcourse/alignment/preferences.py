@@ -1,0 +1,543 @@
+"""Pairs of texts of which one is preferred, by an annotator who errs as people do.
+
+An annotator sees two answers to a prompt and prefers a with the probability::
+
+    P(a ≻ b) = σ(β (gold(a) − gold(b)))        σ(x) = 1 / (1 + e⁻ˣ)
+
+the model of Bradley and Terry: clear cases are decided well, close ones by chance.
+β says how sharp the annotator's eye is. What one knows of people is rather how often
+they agree, so β is found for a rate of agreement with gold, on the pairs at hand.
+
+>>> beta = annotator_beta([1.0, -1.0], agreement=0.75)  # σ(β) = 3/4
+>>> math.isclose(beta, math.log(3), rel_tol=1e-9)
+True
+>>> round(preference_probability(7.0, 6.0, beta), 3)
+0.75
+
+Source: Bradley and Terry (1952), "Rank analysis of incomplete block designs: I. The
+method of paired comparisons"; pairs labelled by people in Ouyang et al. (2022), who
+report that their annotators agree with each other in about 73 % of the cases; labels
+drawn from a gold reward in Gao, Schulman and Hilton (2023).
+
+Prompts and answers as tokens: the same for whoever learns from preferences.
+
+    a story   <|endoftext|> Once upon a time   ,there was … <|endoftext|>
+    a chat    <|endoftext|> <|user|> Who … <|end|> <|assistant|>   Mia. <|end|>
+              └ prompt                                         ┘   └ answer  ┘
+
+Prompt and answer are encoded apart, as a policy meets them: it reads the one and
+writes the other. The answer ends with the mark that says so, which has to be written
+too. A reward model reads both and is asked at the last token; a policy is asked for the
+log-probability of the answer's tokens.
+
+Prompts: what is to be answered, as text for a reward and as ids for a policy.
+
+    story_prompt   the mark of a beginning, then: Once upon a time     goes on
+    chat_prompt    a user's turn, and the mark of the assistant's      answers
+
+Reward functions and policies are given the same prompts.
+
+What a policy is asked while it learns what people prefer: stories, to order.
+
+    a model that answers    Write a story about a girl named Mia …
+    a model that goes on    Once upon a time there was a
+
+The prompts of the exam have seeds of their own.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llmcourse.alignment.gold_reward import gold_reward
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
+from llmcourse.finetuning.instructions import examples
+from llmcourse.model.transformer import TransformerConfig
+from llmcourse.text import tales
+from llmcourse.text.packing import end_of_text
+from llmcourse.text.tokenizers import BPETokenizer
+
+Reward = Callable[[str, str], float]  # of a prompt and a text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two answers to a prompt, and what each is really worth.
+
+    Raises:
+        ValueError: If the two are the same text: nobody could prefer one of them.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    gold_chosen: float  # in points
+    gold_rejected: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a pair of equal texts."""
+        if self.chosen == self.rejected:
+            raise ValueError(f"a pair needs two different texts, got {self.chosen!r}")
+
+
+def preference_probability(
+    gold_a: float | int, gold_b: float | int, beta: float | int
+) -> float:
+    """Return the probability that an annotator prefers a to b.
+
+    Args:
+        gold_a: What a is worth.
+        gold_b: What b is worth, in the same unit.
+        beta: Sharpness of the annotator, in one over that unit; `math.inf` for one
+            that never errs.
+
+    Raises:
+        ValueError: If beta is negative.
+    """
+    if not beta >= 0:
+        raise ValueError(f"beta must not be negative, got {beta}")
+    difference = gold_a - gold_b
+    x = beta * difference if difference else 0.0  # not infinity times zero
+    if x < 0:
+        return math.exp(x) / (1 + math.exp(x))
+    return 1 / (1 + math.exp(-x))
+
+
+def annotator_beta(differences: Sequence[float | int], agreement: float | int) -> float:
+    """Return the beta at which an annotator agrees with gold as often as wanted.
+
+    The expected share of pairs in which the better text is preferred, the mean of σ
+    at beta times the size of the difference, grows with beta from 1/2 to 1, so
+    halving an interval finds it.
+    Pairs without a difference are left out: there, no answer is better.
+
+    Args:
+        differences: Between the two golds of each pair, of either sign.
+        agreement: Expected share of agreement, from 1/2 (an annotator who tosses a
+            coin: 0) to 1 (one who never errs: `math.inf`).
+
+    Raises:
+        ValueError: If the share is outside these limits, a difference is not finite,
+            or none differs from zero.
+    """
+    if not 0.5 <= agreement <= 1:
+        raise ValueError(f"agreement must be between 0.5 and 1, got {agreement}")
+    gaps = torch.tensor(list(differences), dtype=torch.float64).abs()
+    gaps = gaps[gaps != 0]
+    if not len(gaps) or not gaps.isfinite().all():
+        raise ValueError(
+            f"wanted finite differences, some of them not zero, got {differences[:5]}"
+        )
+    if agreement in (0.5, 1):
+        return 0.0 if agreement == 0.5 else math.inf
+    low, high = 0.0, 1.0 / float(gaps.max())
+    while _expected_agreement(gaps, high) < agreement:
+        low, high = high, 2 * high
+    while low < (middle := (low + high) / 2) < high:  # until floats are exhausted
+        if _expected_agreement(gaps, middle) < agreement:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _expected_agreement(gaps: torch.Tensor, beta: float) -> float:
+    return float(torch.sigmoid(beta * gaps).mean())
+
+
+def sample_pairs(
+    candidates: Iterable[tuple[str, Sequence[str]]],
+    generator: torch.Generator,
+    *,
+    agreement: float | int = 0.75,
+    pairs_per_prompt: int = 1,
+    reward: Reward = gold_reward,
+) -> list[Pair]:
+    """Return pairs of different answers, labelled by an annotator who errs.
+
+    Args:
+        candidates: Prompts, each with some answers to it. Of equal answers, one is
+            kept.
+        generator: Source of which answers are compared and of the annotator's errors.
+        agreement: Expected share of the pairs in which the better one is chosen,
+            among those that differ in gold; see `annotator_beta`.
+        pairs_per_prompt: Different pairs drawn for each prompt; where its answers
+            make fewer, all of them.
+        reward: What people really want: a function of prompt and text.
+
+    Raises:
+        ValueError: If there is no prompt, or one has fewer than two different
+            answers; if `pairs_per_prompt` is not positive; as `annotator_beta`.
+    """
+    if pairs_per_prompt < 1:
+        raise ValueError(f"pairs_per_prompt must be positive, got {pairs_per_prompt}")
+    drawn = [
+        (prompt, *pair)
+        for prompt, texts in candidates
+        for pair in _draw(prompt, texts, pairs_per_prompt, reward, generator)
+    ]
+    if not drawn:
+        raise ValueError("wanted at least one prompt with answers, got none")
+    differences = [a[1] - b[1] for _, a, b in drawn]
+    beta = annotator_beta(differences, agreement)
+    luck = torch.rand(len(drawn), generator=generator, dtype=torch.float64).tolist()
+    pairs = []
+    for (prompt, a, b), u in zip(drawn, luck, strict=True):
+        prefers_a = u < preference_probability(a[1], b[1], beta)
+        (chosen, best), (rejected, other) = (a, b) if prefers_a else (b, a)
+        pairs.append(
+            Pair(
+                prompt=prompt,
+                chosen=chosen,
+                rejected=rejected,
+                gold_chosen=best,
+                gold_rejected=other,
+            )
+        )
+    return pairs
+
+
+_Valued = tuple[str, float]  # a text and its gold
+
+
+def _draw(
+    prompt: str,
+    texts: Sequence[str],
+    n: int,
+    reward: Reward,
+    generator: torch.Generator,
+) -> list[tuple[_Valued, _Valued]]:
+    """Return n different pairs of the different texts, in random order."""
+    different = list(dict.fromkeys(texts))
+    if len(different) < 2:
+        raise ValueError(
+            f"a prompt needs two different answers, got {len(different)} for {prompt!r}"
+        )
+    couples = list(combinations(range(len(different)), 2))
+    order = torch.randperm(len(couples), generator=generator).tolist()
+    drawn = [couples[number] for number in order[:n]]
+    gold = {i: reward(prompt, different[i]) for i in {i for c in drawn for i in c}}
+    valued = {i: (different[i], gold[i]) for i in gold}
+    return [(valued[i], valued[j]) for i, j in drawn]
+
+
+def agreement_rate(pairs: Sequence[Pair]) -> float:
+    """Return in what share of the pairs the better text was chosen, as a fraction.
+
+    Pairs of equal gold are left out.
+
+    Raises:
+        ValueError: If no pair differs in gold.
+    """
+    gaps = [pair.gold_chosen - pair.gold_rejected for pair in pairs]
+    unequal = [gap for gap in gaps if gap != 0]
+    if not unequal:
+        raise ValueError(f"none of {len(pairs)} pairs differs in gold")
+    return sum(gap > 0 for gap in unequal) / len(unequal)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be answered: as a reward reads it, and as the policy does.
+
+    Raises:
+        ValueError: If the policy would have nothing to read.
+    """
+
+    text: str
+    ids: tuple[int, ...]  # may have marks that the text has not, such as whose turn
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a prompt without ids."""
+        if not self.ids:
+            raise ValueError(f"a prompt needs at least one id, got none: {self.text!r}")
+
+
+def story_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
+    """Return the task of going on with a text.
+
+    Args:
+        text: A beginning; may be empty.
+        tokenizer: Has `<|endoftext|>`, which comes before every text.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    return Prompt(text, (end_of_text(tokenizer), *tokenizer.encode(text)))
+
+
+def chat_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
+    """Return the task of answering what a user says.
+
+    Args:
+        text: Of the user's turn, the only one.
+        tokenizer: Has the tokens of conversations, see `chat`.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    return Prompt(text, tuple(encode_prompt([Message("user", text)], tokenizer)))
+
+
+def tokenize_prompt(
+    prompt: str, tokenizer: BPETokenizer, *, chat: bool = False
+) -> list[int]:
+    """Return the ids that a policy reads before it answers.
+
+    Args:
+        prompt: The beginning of a story, or nothing; in a chat, what the user says.
+        tokenizer: The model's.
+        chat: Whether the answer is a turn of a conversation.
+
+    Raises:
+        ValueError: If the tokenizer lacks the special tokens for it.
+    """
+    make = chat_prompt if chat else story_prompt
+    return [*make(prompt, tokenizer).ids]
+
+
+def tokenize_answer(
+    text: str, tokenizer: BPETokenizer, *, chat: bool = False
+) -> list[int]:
+    """Return the ids of an answer, with the mark that ends it. Arguments as above."""
+    return [*tokenizer.encode(text), end_of_answer(tokenizer, chat=chat)]
+
+
+def end_of_answer(tokenizer: BPETokenizer, *, chat: bool = False) -> int:
+    """Return the id that ends an answer: of a turn in a chat, of the text elsewhere.
+
+    Raises:
+        ValueError: If the tokenizer has no such token.
+    """
+    if not chat:
+        return end_of_text(tokenizer)
+    there = tokenizer.special_tokens
+    if END_OF_TURN not in there:
+        raise ValueError(
+            f"the tokenizer must have {END_OF_TURN}, got one with {[*there]}"
+        )
+    return there[END_OF_TURN]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedPair:
+    """A prompt and two answers to it, of which one was preferred.
+
+    Its length is that of the longer text, in tokens.
+
+    Raises:
+        ValueError: If a part is empty, or the two answers are equal.
+
+    >>> ids = [torch.tensor(ids) for ids in ([0, 5], [7, 8, 0], [9, 0])]
+    >>> pair = TokenizedPair(*ids)
+    >>> len(pair), pair.texts()[1], pair.examples()[1].mask
+    (5, tensor([0, 5, 9, 0]), tensor([False,  True,  True]))
+    """
+
+    prompt: Int[Tensor, "prompt"]
+    chosen: Int[Tensor, "chosen"]
+    rejected: Int[Tensor, "rejected"]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a pair that teaches nothing."""
+        lengths = len(self.prompt), len(self.chosen), len(self.rejected)
+        if not all(lengths):
+            raise ValueError(
+                "a pair needs a token in prompt, chosen and rejected answer, "
+                f"got {lengths} tokens"
+            )
+        if torch.equal(self.chosen, self.rejected):
+            raise ValueError(
+                f"a pair needs two different answers, got {self.chosen.tolist()} twice"
+            )
+
+    @classmethod
+    def of(
+        cls, pair: Pair, tokenizer: BPETokenizer, *, chat: bool = False
+    ) -> "TokenizedPair":
+        """Return a pair of texts as tokens, both answers with their ends.
+
+        An answer that was cut off has no end: make its pair of ids instead.
+
+        Args:
+            pair: The texts.
+            tokenizer: As in `tokenize_prompt`, like the next.
+            chat: See there.
+
+        Raises:
+            ValueError: As `tokenize_prompt`.
+        """
+        prompt = tokenize_prompt(pair.prompt, tokenizer, chat=chat)
+        chosen, rejected = (
+            tokenize_answer(text, tokenizer, chat=chat)
+            for text in (pair.chosen, pair.rejected)
+        )
+        return cls(*(torch.tensor(ids) for ids in (prompt, chosen, rejected)))
+
+    def texts(self) -> tuple[Tensor, Tensor]:
+        """Return prompt and answer in one, for the chosen and the rejected answer."""
+        return (
+            torch.cat((self.prompt, self.chosen)),
+            torch.cat((self.prompt, self.rejected)),
+        )
+
+    def examples(self) -> tuple[TokenizedExample, TokenizedExample]:
+        """Return the task of writing the chosen answer, and of the rejected one."""
+        start = len(self.prompt)
+        chosen, rejected = (
+            TokenizedExample.of_tokens(
+                text.tolist(), [False] * start + [True] * (len(text) - start)
+            )
+            for text in self.texts()
+        )
+        return chosen, rejected
+
+    def __len__(self) -> int:
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+def tokenize_pairs(
+    pairs: Sequence[Pair], tokenizer: BPETokenizer, *, chat: bool = False
+) -> list[TokenizedPair]:
+    """Return many pairs as tokens. Arguments and errors as `TokenizedPair.of`."""
+    return [TokenizedPair.of(pair, tokenizer, chat=chat) for pair in pairs]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPairs:
+    """One or more pairs of answers to one prompt; some may share an answer.
+
+    Its length is that of the longest text, in tokens.
+
+    Raises:
+        ValueError: If there are none, or their prompts differ.
+    """
+
+    pairs: tuple[TokenizedPair, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if nothing is compared."""
+        if not self.pairs:
+            raise ValueError("a prompt needs at least one pair of answers, got none")
+        if len(prompts := {tuple(pair.prompt.tolist()) for pair in self.pairs}) > 1:
+            raise ValueError(f"wanted pairs of one prompt, got {len(prompts)} prompts")
+
+    def __len__(self) -> int:
+        return max(map(len, self.pairs))
+
+
+def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
+    """Return the pairs of each prompt together, prompts and pairs in their order.
+
+    >>> first, second = torch.tensor([0, 5]), torch.tensor([0, 6])
+    >>> a, b, c = (torch.tensor([n]) for n in (7, 8, 9))
+    >>> pairs = [TokenizedPair(*row) for row in ((first, a, b), (second, a, b))]
+    >>> [len(of_one.pairs) for of_one in
+    ...     pairs_by_prompt([*pairs, TokenizedPair(first, b, c)])]
+    [2, 1]
+    """
+    found: dict[tuple[int, ...], list[TokenizedPair]] = {}
+    for pair in pairs:
+        found.setdefault(tuple(pair.prompt.tolist()), []).append(pair)
+    return [PromptPairs(tuple(together)) for together in found.values()]
+
+
+def check_pairs(
+    pairs: Sequence[TokenizedPair],
+    model: TransformerConfig,
+    context_length: int | None = None,
+) -> None:
+    """Look at every pair once, before a training.
+
+    Args:
+        pairs: All there are.
+        model: Shape of what is to read them.
+        context_length: The most tokens of a text, if fewer than the model can read.
+
+    Raises:
+        ValueError: If there are none, if one is too long, or if an id is outside the
+            vocabulary.
+    """
+    if not pairs:
+        raise ValueError("pairs are needed, to learn and to hold out, got none")
+    limit = min(model.context_length, context_length or model.context_length)
+    if too_long := [len(pair) for pair in pairs if len(pair) > limit]:
+        raise ValueError(
+            f"prompt and answer must have at most {limit} tokens, "
+            f"but {len(too_long)} of {len(pairs)} pairs have up to {max(too_long)}"
+        )
+    ids = torch.cat([part for pair in pairs for part in pair.texts()])
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= model.vocab_size:
+        raise ValueError(
+            f"ids must be in 0 … {model.vocab_size - 1}, got {low} … {high}"
+        )
+
+
+def fingerprint_of_pairs(pairs: Sequence[TokenizedPair]) -> str:
+    """Return a short text that is equal for equal pairs in the same order."""
+    return fingerprint_of([example for pair in pairs for example in pair.examples()])
+
+
+EXAM_SEED = 1_000_000
+"""Of the prompts by which policies are compared: far from the seeds of trainings."""
+
+_FIRST_WORDS = (8, 16)  # of a story, where that is what a policy goes on with
+
+
+def make_prompts(
+    n: int, seed: int, tokenizer: BPETokenizer, max_tokens: int = 420
+) -> list[Prompt]:
+    """Return orders to write a story; first words of stories for a model without turns.
+
+    All of them different.
+
+    Args:
+        n: How many.
+        seed: Of the stories that they are made from.
+        tokenizer: The policy's: what it has of special tokens decides.
+        max_tokens: The most that an order and its story have, together.
+
+    Raises:
+        ValueError: If the tokenizer lacks `<|endoftext|>`.
+    """
+    chat = has_chat_tokens(tokenizer)
+    texts = _orders(seed, tokenizer, max_tokens) if chat else _beginnings(seed)
+    make = chat_prompt if chat else story_prompt
+    found: dict[str, Prompt] = {}
+    while len(found) < n:
+        text = next(texts)
+        found.setdefault(text, make(text, tokenizer))
+    return list(found.values())
+
+
+def _orders(seed: int, tokenizer: BPETokenizer, max_tokens: int) -> Iterator[str]:
+    for example in examples(
+        10**9, seed, kinds=["write"], tokenizer=tokenizer, max_tokens=max_tokens
+    ):
+        yield example.prompt
+
+
+def _beginnings(seed: int) -> Iterator[str]:
+    rng = random.Random(f"beginnings {seed}")
+    for story in tales.generate(10**9, seed):
+        yield " ".join(story.text.split()[: rng.randint(*_FIRST_WORDS)])
+
+
+def exam_prompts(n: int, tokenizer: BPETokenizer) -> list[Prompt]:
+    """Return prompts of a seed that no training has, to compare policies.
+
+    Orders are then other ones; first words of stories can be those of a training.
+
+    Raises:
+        ValueError: As `make_prompts`.
+    """
+    return make_prompts(n, EXAM_SEED, tokenizer)

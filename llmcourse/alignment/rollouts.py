@@ -1,0 +1,319 @@
+"""Rollouts: a policy answers many prompts at once, and what it drew is written down.
+
+    ids          p p p a a a .      p  of the prompt
+                 p p p p p a a      a  of the answer, drawn
+    answer_mask  0 0 0 1 1 1 0      .  behind the end
+                 0 0 0 0 0 1 1
+
+All rows start at position 0 and are read side by side, as far as the shortest prompt
+goes; from there on, a row whose prompt has a next token is given that, and any other
+draws one. So no row has padding before its text, every position is exactly what it
+would be if the prompt stood alone, and the key-value cache needs no mask.
+
+Each answer has random numbers of its own, so what is drawn does not depend on the
+other prompts of the batch.
+
+What a model says of answers that are already written, by reading them once.
+
+    prompt answer ── layers ──┬── unembedding ── log-probability, entropy
+                              └── value head ── what will the answer be worth?
+
+Row and column of every result are those of the answers: at a token's place stands what
+the model said of it before it had read it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear
+
+from llmcourse.alignment.losses import Mask, PerToken, entropy
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.finetuning.classification import Classifier
+from llmcourse.model.attention import KVCache
+from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.transformer import Transformer
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Whatever turns ids into text: every tokenizer of this package does."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of the ids."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """Answers to prompts, side by side; filled up with zeros on the right."""
+
+    prompts: tuple[Prompt, ...]
+    texts: tuple[str, ...]  # of the answers, without the end token
+    ids: Int[Tensor, "batch position"]
+    answer_mask: Bool[Tensor, "batch position"]  # True on what was drawn
+    log_probs: Float[Tensor, "batch position"]  # of what was drawn, in nats; else 0
+    finished: Bool[Tensor, "batch"]  # whether the end token was drawn
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def lengths(self) -> Int[Tensor, "batch"]:
+        """Length of each answer in tokens, the end token included."""
+        return self.answer_mask.sum(dim=1)
+
+
+def sample_rollouts(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    *,
+    tokenizer: Decoder,
+    stop: Collection[int] = (),
+    generator: torch.Generator,
+) -> Rollouts:
+    """Return one answer to each prompt, drawn as the policy believes (temperature 1).
+
+    Args:
+        policy: The model.
+        prompts: What to answer, of any lengths; the same one may come many times.
+        max_new_tokens: Most tokens of an answer.
+        tokenizer: Turns the answers into text.
+        stop: Ids that end an answer; the one that does is part of it.
+        generator: Source of randomness: `max_new_tokens` numbers for each answer,
+            one row after the other.
+
+    Raises:
+        ValueError: If there is no prompt or no token to write, or if a prompt and its
+            answer do not fit into the policy's `context_length`.
+        FloatingPointError: If the policy gives probabilities that are not finite.
+    """
+    lengths = _checked_lengths(policy, prompts, max_new_tokens)
+    device = policy.embedding.weight.device
+    luck = torch.rand(len(prompts), max_new_tokens, generator=generator)
+    state = _State(prompts, lengths, max_new_tokens, luck, stop, device)
+    with torch.inference_mode():
+        state.write(policy)
+    width = int((lengths.to(device) + state.n_written).max())
+    return Rollouts(
+        prompts=tuple(prompts),
+        texts=tuple(state.texts(tokenizer)),
+        ids=state.ids[:, :width].clone(),
+        answer_mask=state.answer_mask[:, :width].clone(),
+        log_probs=state.log_probs[:, :width].clone(),
+        finished=state.finished.clone(),
+    )
+
+
+class _State:
+    """Answers being written: which rows still are, and what they have so far."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        lengths: Tensor,
+        max_new_tokens: int,
+        luck: Tensor,
+        stop: Collection[int],
+        device: torch.device,
+    ) -> None:
+        shape = (len(prompts), int(lengths.max()) + max_new_tokens)
+        self.ids = torch.zeros(shape, dtype=torch.int64)
+        for row, prompt in enumerate(prompts):
+            self.ids[row, : len(prompt.ids)] = torch.tensor(prompt.ids)
+        self.ids = self.ids.to(device)
+        self.shortest = int(lengths.min())
+        self.lengths, self.luck = lengths.to(device), luck.to(device)
+        self.max_new_tokens = max_new_tokens
+        self.stop = torch.tensor(sorted(stop), dtype=torch.int64, device=device)
+        self.answer_mask = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.log_probs = torch.zeros(shape, device=device)
+        self.finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+
+    @property
+    def n_written(self) -> Tensor:
+        """Length of each answer so far, in tokens."""
+        return self.answer_mask.sum(dim=1)  # (B,)
+
+    def write(self, policy: Transformer) -> None:
+        """Write all answers to their ends."""
+        n_rows, width = self.ids.shape
+        rows = torch.arange(n_rows, device=self.ids.device)  # those that are read on
+        cache = policy.new_cache(n_rows, capacity=width)
+        read = JoinedTransformer(policy) if can_join(policy) else policy
+        unread = self.ids[:, : self.shortest]
+        for position in range(self.shortest, width):
+            logits = read(unread, cache)[:, -1].float()  # (B, V)
+            open_rows = self._draw(rows, position, logits)
+            if not bool(open_rows.any()):
+                return
+            # Copying the cache costs about one step, so not for every row that ends.
+            if int(open_rows.sum()) <= 0.85 * len(rows):
+                rows = rows[open_rows]
+                _keep_rows(cache, open_rows)
+            unread = self.ids[rows, position, None]
+
+    def _draw(self, rows: Tensor, position: int, logits: Tensor) -> Tensor:
+        """Give each row its next token; return which are not at their end."""
+        number = position - self.lengths[rows]  # of the answer's token; below 0: prompt
+        draws = (number >= 0) & (number < self.max_new_tokens) & ~self.finished[rows]
+        luck = self.luck[rows, number.clamp(0, self.max_new_tokens - 1)]
+        log_probs = logits.log_softmax(dim=-1)
+        if not bool(log_probs[:, 0].isfinite().all()):  # NaN in one is NaN in all
+            raise FloatingPointError(
+                "a policy needs finite probabilities to draw from, got others at "
+                f"position {position}"
+            )
+        drawn = fall(log_probs.exp(), luck)
+        self.ids[rows, position] = torch.where(draws, drawn, self.ids[rows, position])
+        self.answer_mask[rows, position] = draws
+        price = log_probs.gather(1, drawn[:, None])[:, 0]
+        self.log_probs[rows, position] = price.where(draws, 0.0)
+        self.finished[rows] |= draws & torch.isin(drawn, self.stop)
+        return ~self.finished[rows] & (number < self.max_new_tokens - 1)
+
+    def texts(self, tokenizer: Decoder) -> list[str]:
+        """Return the answers as text, without the end token."""
+        ends = self.lengths + self.n_written - self.finished.long()
+        places = zip(self.ids, self.lengths.tolist(), ends.tolist(), strict=True)
+        return [tokenizer.decode(row[start:end].tolist()) for row, start, end in places]
+
+
+def fall(
+    probs: Float[Tensor, "batch vocab"], luck: Float[Tensor, "batch"]
+) -> Int[Tensor, "batch"]:
+    """Return the token that a point falls on if all probabilities lie end to end.
+
+    As in `generation`: in double precision it cannot fall behind the end.
+    """
+    edges = probs.double().cumsum(dim=-1)
+    points = luck[:, None] * edges[:, -1:]
+    return torch.searchsorted(edges, points, right=True)[:, 0]
+
+
+def _keep_rows(cache: KVCache, rows: Bool[Tensor, "batch"]) -> None:
+    """Drop the other rows from a cache: their texts are at an end."""
+    cache.keys, cache.values = cache.keys[:, rows], cache.values[:, rows]
+
+
+def _checked_lengths(
+    policy: Transformer, prompts: Sequence[Prompt], max_new_tokens: int
+) -> Int[Tensor, "batch"]:
+    if not prompts or max_new_tokens < 1:
+        raise ValueError(
+            "rollouts need at least 1 prompt and 1 new token, "
+            f"got {len(prompts)} and {max_new_tokens}"
+        )
+    lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
+    longest, limit = int(lengths.max()), policy.config.context_length
+    if longest + max_new_tokens > limit:
+        raise ValueError(
+            f"prompt and answer must fit into context_length = {limit}, "
+            f"got {longest} + {max_new_tokens} tokens"
+        )
+    return lengths
+
+
+class Scores(NamedTuple):
+    """What a model says of answers; 0 where there is no token of one."""
+
+    log_probs: PerToken  # in nats
+    entropy: PerToken  # of the next token's distribution, in nats
+    features: Float[Tensor, "token d_model"]  # of what came before, tokens in order
+
+
+class Scorer:
+    """Reads answers with a model, whose logits it computes only where they count.
+
+    Args:
+        model: Its layers are used, not copied.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> scorer = Scorer(Transformer(TINY))
+    >>> ids, mask = torch.tensor([[5, 0, 3]]), torch.tensor([[False, False, True]])
+    >>> scorer(ids, mask).log_probs.shape
+    torch.Size([1, 3])
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        own = torch.Generator(model.embedding.weight.device)
+        self._body = Classifier(model, n_classes=1, generator=own).body
+
+    def __call__(
+        self, ids: Int[Tensor, "batch position"], mask: Bool[Tensor, "batch position"]
+    ) -> Scores:
+        """Return what the model says of the tokens where the mask is True.
+
+        Raises:
+            ValueError: If the first token of a row counts, as nothing comes before
+                it; or as `Transformer`.
+        """
+        if bool(mask[:, 0].any()):
+            raise ValueError("an answer needs a prompt before it, got mask True at 0")
+        features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
+        unembedding = self.model.unembedding
+        scorer = self.model.embedding if unembedding is None else unembedding
+        logits = linear(features, scorer.weight).float()  # (N, V)
+        drawn = logits.log_softmax(dim=-1).gather(1, ids[mask][:, None])[:, 0]
+        return Scores(
+            log_probs=spread(drawn, mask),
+            entropy=spread(entropy(logits), mask),
+            features=features,
+        )
+
+    def in_parts(
+        self,
+        ids: Int[Tensor, "batch position"],
+        mask: Bool[Tensor, "batch position"],
+        size: int,
+    ) -> Iterator[Scores]:
+        """Yield the scores of `size` answers at a time, so that memory lasts.
+
+        Raises:
+            ValueError: As for all at once.
+        """
+        for start in range(0, len(ids), size):
+            yield self(ids[start : start + size], mask[start : start + size])
+
+
+def spread(values: Float[Tensor, "token"], mask: Mask) -> PerToken:
+    """Return values at the places where a mask is True, in order, and 0 elsewhere.
+
+    >>> spread(torch.tensor([5.0, 7.0]), torch.tensor([[False, True], [True, False]]))
+    tensor([[0., 5.],
+            [7., 0.]])
+    """
+    grid = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+    return grid.masked_scatter(mask, values)
+
+
+class ValueHead(nn.Module):
+    """Guesses from a policy's features what the answer will be worth, in points.
+
+    Its gradient goes no further than the head: guessing well must not cost the policy
+    what it knows. One hidden layer makes up for that.
+
+    Args:
+        d_model: Width of the features.
+        generator: Source of the first weights; None draws from torch's global one.
+    """
+
+    def __init__(self, d_model: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(d_model, 2 * d_model)
+        self.output = nn.Linear(2 * d_model, 1)
+        nn.init.normal_(self.hidden.weight, std=d_model**-0.5, generator=generator)
+        for weight in (self.hidden.bias, self.output.weight, self.output.bias):
+            nn.init.zeros_(weight)
+
+    def forward(
+        self, features: Float[Tensor, "token d_model"]
+    ) -> Float[Tensor, "token"]:
+        """Return a value for each of the features, in points."""
+        values: Tensor = self.output(gelu(self.hidden(features.detach())))
+        return values[:, 0]

@@ -1,0 +1,183 @@
+"""What a model answers: one conversation as a stream, or many questions at once.
+
+    "Who …?" → <|endoftext|><|user|>Who …?<|end|><|assistant|>  model  The owl.<|end|>
+
+A model that has never seen a conversation is asked in plain text, with a blank line
+between the question and where its answer should begin.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from llmcourse.finetuning.chat import CHAT_TOKENS, END_OF_TURN, Message, encode_prompt
+from llmcourse.model.generation import generate, stream
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.packing import END_OF_TEXT, end_of_text
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import CountProgress
+
+_MOST_AT_ONCE = 64  # questions that are answered side by side
+
+
+def has_chat_tokens(tokenizer: BPETokenizer) -> bool:
+    """Return whether a tokenizer can tell who speaks in a conversation."""
+    return {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
+
+
+def stream_answer(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    messages: Sequence[Message],
+    *,
+    max_new_tokens: int | None = None,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    generator: torch.Generator | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Iterator[str]:
+    """Yield the answer to a conversation as soon as it is drawn, up to its end.
+
+    Args:
+        model: Has learned from conversations.
+        tokenizer: The model's, with the special tokens of `chat`.
+        messages: A conversation that ends with the user's turn.
+        max_new_tokens: The most tokens to write; what fits the model if not given.
+        temperature: As in `generation.generate`, like those that follow.
+        top_k: See there.
+        top_p: See there.
+        generator: See there.
+        watch: Called with each new id, before its text is there. Where none of them
+            is one of `end_tokens`, the answer was cut off.
+
+    Raises:
+        ValueError: At once, if the turns are not as they must be, if the tokenizer
+            lacks the special tokens, if the conversation leaves no room for an
+            answer, or as `generation.generate`.
+    """
+    limit = model.config.context_length
+    ids = encode_prompt(messages, tokenizer, limit - 1)
+    new_ids = stream(
+        model,
+        torch.tensor(ids, device=model.embedding.weight.device),
+        limit - len(ids) if max_new_tokens is None else max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop=end_tokens(tokenizer),
+        generator=generator,
+    )
+    seen = new_ids if watch is None else _watched(new_ids, watch)
+    return tokenizer.decode_iterable(seen, skip_special_tokens=True)
+
+
+def _watched(ids: Iterator[int], watch: Callable[[int], None]) -> Iterator[int]:
+    for id_ in ids:
+        watch(id_)
+        yield id_
+
+
+def end_tokens(tokenizer: BPETokenizer) -> set[int]:
+    """Return the ids that end an answer, among those that a tokenizer has."""
+    special = tokenizer.special_tokens
+    return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
+
+
+def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
+    """Return the likeliest answer to one question, token by token.
+
+    Args:
+        model: As in `stream_answer`, like the tokenizer.
+        tokenizer: See there.
+        question: What the user says.
+
+    Raises:
+        ValueError: As `stream_answer`.
+    """
+    turn = [Message("user", question)]
+    return "".join(stream_answer(model, tokenizer, turn, temperature=0))
+
+
+def greedy_answers(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    questions: Sequence[str],
+    *,
+    max_new_tokens: Sequence[int] | None = None,
+    progress: CountProgress | None = None,
+) -> list[str]:
+    """Return the likeliest answer to each question, taken token by token.
+
+    Questions of the same number of tokens are answered side by side; how they are
+    grouped changes nothing. Special tokens, if a model writes some before the end of
+    its turn, stay in the text: they are no part of any right answer.
+
+    Args:
+        model: Any; if its tokenizer has no special tokens for conversations, each
+            question is a plain text that it goes on with.
+        tokenizer: The model's, with `<|endoftext|>`.
+        questions: What the user says, each in a conversation of its own.
+        max_new_tokens: The most tokens of each answer; what fits if not given.
+        progress: Called with the number of questions answered and of all.
+
+    Raises:
+        ValueError: If a question leaves no room for an answer, if there are not as
+            many limits as questions, or if the tokenizer lacks `<|endoftext|>`.
+    """
+    limit = model.config.context_length
+    most = [limit] * len(questions) if max_new_tokens is None else max_new_tokens
+    if len(most) != len(questions):
+        raise ValueError(
+            f"wanted a limit for each of {len(questions)} questions, got {len(most)}"
+        )
+    prompts = [_prompt(question, tokenizer, limit) for question in questions]
+    stops, answers = end_tokens(tokenizer), [""] * len(questions)
+    device, done = model.embedding.weight.device, 0
+    for group in _groups(prompts, most):
+        ids = torch.tensor([prompts[number] for number in group], device=device)
+        room = min(max(most[number] for number in group), limit - ids.shape[1])
+        rows = generate(model, ids, room, temperature=0, stop=stops)[:, ids.shape[1] :]
+        for number, row in zip(group, rows.tolist(), strict=True):
+            answers[number] = tokenizer.decode(_until(row[: most[number]], stops))
+        done += len(group)
+        if progress is not None:
+            progress(done, len(questions))
+    return answers
+
+
+def _prompt(question: str, tokenizer: BPETokenizer, limit: int) -> list[int]:
+    """Return the ids of a question, in the form that the model knows."""
+    if has_chat_tokens(tokenizer):
+        return encode_prompt([Message("user", question)], tokenizer, limit - 1)
+    ids = [end_of_text(tokenizer), *tokenizer.encode(f"{question}\n\n")]
+    if len(ids) >= limit:
+        raise ValueError(
+            f"a question must have fewer than {limit} tokens, got {len(ids)}"
+        )
+    return ids
+
+
+def _groups(prompts: Sequence[Sequence[int]], most: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of prompts of equal length, those of like limit together."""
+    order = sorted(range(len(prompts)), key=lambda n: (len(prompts[n]), most[n]))
+    groups: list[list[int]] = []
+    for number in order:
+        last = groups[-1] if groups else []
+        alike = last and len(prompts[last[0]]) == len(prompts[number])
+        # A short answer does not wait for one that may be ten times as long.
+        if alike and len(last) < _MOST_AT_ONCE and most[number] <= 3 * most[last[0]]:
+            last.append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def _until(ids: list[int], stops: set[int]) -> list[int]:
+    """Return the ids before the first that ends an answer.
+
+    >>> _until([7, 8, 1, 9], {1})
+    [7, 8]
+    """
+    end = next((place for place, id_ in enumerate(ids) if id_ in stops), len(ids))
+    return ids[:end]

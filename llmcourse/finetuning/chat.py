@@ -1,0 +1,517 @@
+"""Conversations as tokens: who speaks is said by special tokens, what by plain text.
+
+    <|endoftext|> <|user|>Hi<|end|> <|assistant|>Hello!<|end|> <|user|>Bye<|end|> …
+                                                 └ the model writes this ┘
+
+(without the spaces). A conversation is at most one system turn, then user and assistant
+in turn; two turns of one speaker in a row are refused, for the model never learned from
+such: join them first. Content is kept as it is, to the last space.
+
+What a user types can look like a special token, but never becomes one: only this
+module puts them in.
+
+What a model is still told of a conversation that grows longer than its context.
+
+system turn      stays
+user, assistant  dropped first, together
+user, assistant
+user             the question to be answered: stays
+
+Conversations of your own, from a file of JSON lines, as examples to learn from.
+
+    {"messages": [{"role": "user", "content": "Hi"},
+                  {"role": "assistant", "content": "Hello!"}]}
+
+One conversation is one line of the file. A conversation ends with the assistant's turn,
+and all of the assistant's turns are learned.
+
+More special tokens for a model that has been trained without them.
+
+    ids         0 … V-1   V        V+1           …
+    embedding   learned   <|user|> <|assistant|> …    rows that are new
+
+A tokenizer only has to look them up; the model needs a row of its embedding for each.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmcourse.files import new_file
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+
+ROLES = ("system", "user", "assistant")
+END_OF_TURN = "<|end|>"
+CHAT_TOKENS = (*(f"<|{role}|>" for role in ROLES), END_OF_TURN)
+
+# The same in Jinja, which other programs read. `raise_exception` and the `generation`
+# block, which marks what the model writes, are provided by `transformers`.
+CHAT_TEMPLATE = (
+    "{%- set system = messages and messages[0]['role'] == 'system' -%}"
+    "{%- set turns = messages[1:] if system else messages -%}"
+    "{%- if not turns -%}"
+    "{{- raise_exception('a conversation must have a turn of the user') -}}"
+    "{%- endif -%}"
+    "{%- for turn in turns -%}"
+    "{%- if turn['role'] != ['user', 'assistant'][loop.index0 % 2] -%}"
+    "{{- raise_exception('user and assistant must take turns') -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt and turns[-1]['role'] != 'user' -%}"
+    "{{- raise_exception('an answer must come after a turn of the user') -}}"
+    "{%- endif -%}"
+    "{{- bos_token -}}"
+    "{%- for message in messages -%}"
+    "{{- '<|' + message['role'] + '|>' -}}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}"
+    "{%- else -%}"
+    "{{- message['content'] + '<|end|>' -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.
+
+    Raises:
+        ValueError: If the role is not system, user or assistant.
+    """
+
+    role: str
+    content: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a role that there is not."""
+        if self.role not in ROLES:
+            raise ValueError(f"role must be one of {ROLES}, got {self.role!r}")
+
+
+def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    """Return a conversation as text, to be looked at.
+
+    Not to be encoded: content that looks like a special token cannot be told from
+    one any more. Use `encode_chat` and `encode_prompt`.
+
+    Args:
+        messages: The conversation.
+        add_generation_prompt: Whether the assistant is asked to speak next.
+
+    Raises:
+        ValueError: If the turns are not as they must be.
+
+    >>> render([Message("user", "Hi")], add_generation_prompt=True)
+    '<|endoftext|><|user|>Hi<|end|><|assistant|>'
+    """
+    check_turns(messages, to_answer=add_generation_prompt)
+    turns = (f"<|{turn.role}|>{turn.content}{END_OF_TURN}" for turn in messages)
+    end = "<|assistant|>" if add_generation_prompt else ""
+    return END_OF_TEXT + "".join(turns) + end
+
+
+def check_turns(messages: Sequence[Message], *, to_answer: bool = False) -> None:
+    """Raise ValueError unless user and assistant take turns, the user first.
+
+    Args:
+        messages: The conversation; a system turn may come before.
+        to_answer: Whether the last turn must be the user's.
+    """
+    roles = [message.role for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if not turns:
+        raise ValueError(f"a conversation must have a turn of the user, got {roles}")
+    if turns != [("user", "assistant")[place % 2] for place in range(len(turns))]:
+        raise ValueError(
+            "user and assistant must take turns, the user first and at most one system "
+            f"turn before, got {roles}"
+        )
+    if to_answer and turns[-1] != "user":
+        raise ValueError(
+            f"the last turn must be the user's, to be answered, got {roles}"
+        )
+
+
+def encode_chat(
+    messages: Sequence[Message],
+    tokenizer: BPETokenizer,
+    max_tokens: int | None = None,
+    *,
+    truncate: bool = False,
+) -> tuple[list[int], list[bool]]:
+    """Return the ids of a conversation and which of them the assistant wrote.
+
+    The mask is true on the assistant's content and the end of its turn, which it has
+    to write too, and false on everything that it only reads.
+
+    Args:
+        messages: A conversation that ends with the assistant's turn.
+        tokenizer: Has the special tokens, see `chat`.
+        max_tokens: The most ids; for training the context's length and one more, as
+            the last is never read. None allows any number.
+        truncate: Whether a longer conversation may lose its first exchanges of user
+            and assistant; the system turn stays. Otherwise it is refused.
+
+    Raises:
+        ValueError: If the turns are not as they must be, if there is nothing to
+            learn at the end, if it is too long (with `truncate`, if the last
+            exchange alone is), or if the tokenizer lacks the special tokens.
+    """
+    check_turns(messages)
+    if messages[-1].role != "assistant":
+        roles = [message.role for message in messages]
+        raise ValueError(
+            f"a conversation to learn from must end with the assistant, got {roles}"
+        )
+    return _encode(messages, tokenizer, max_tokens, truncate)
+
+
+def encode_prompt(
+    messages: Sequence[Message],
+    tokenizer: BPETokenizer,
+    max_tokens: int | None = None,
+    *,
+    truncate: bool = False,
+) -> list[int]:
+    """Return the ids of a conversation up to where the assistant is to speak.
+
+    Args:
+        messages: A conversation that ends with the user's turn.
+        tokenizer: As in `encode_chat`.
+        max_tokens: The most ids; leave room in the context for the answer.
+        truncate: As in `encode_chat`.
+
+    Raises:
+        ValueError: As `encode_chat`, but the last turn must be the user's.
+    """
+    check_turns(messages, to_answer=True)
+    return _encode(messages, tokenizer, max_tokens, truncate)[0]
+
+
+def _encode(
+    messages: Sequence[Message],
+    tokenizer: BPETokenizer,
+    max_tokens: int | None,
+    truncate: bool,
+) -> tuple[list[int], list[bool]]:
+    special = _special_ids(tokenizer)
+    start = [special[END_OF_TEXT]]
+    turns = [_encode_turn(turn, tokenizer, special) for turn in messages]
+    if messages[-1].role == "user":
+        turns.append(([special["<|assistant|>"]], [False]))
+    kept = 1 if messages[0].role == "system" else 0  # turns that are never dropped
+    n_tokens = len(start) + sum(len(ids) for ids, _ in turns)
+    if max_tokens is not None and n_tokens > max_tokens:
+        if not truncate:
+            raise ValueError(
+                f"the conversation must have at most {max_tokens} tokens, "
+                f"got {n_tokens}"
+            )
+        while n_tokens > max_tokens and len(turns) > kept + 2:
+            n_tokens -= sum(len(ids) for ids, _ in turns[kept : kept + 2])
+            del turns[kept : kept + 2]
+        if n_tokens > max_tokens:
+            raise ValueError(
+                f"what is never cut off, the system turn and the last exchange, must "
+                f"have at most {max_tokens} tokens, got {n_tokens}"
+            )
+    ids = [*start, *(id_ for turn, _ in turns for id_ in turn)]
+    return ids, [False, *(counts for _, mask in turns for counts in mask)]
+
+
+def _encode_turn(
+    message: Message, tokenizer: BPETokenizer, special: dict[str, int]
+) -> tuple[list[int], list[bool]]:
+    content = tokenizer.encode(message.content)  # no special tokens: plain text
+    ids = [special[f"<|{message.role}|>"], *content, special[END_OF_TURN]]
+    written = message.role == "assistant"
+    return ids, [False, *[written] * (len(ids) - 1)]
+
+
+def _special_ids(tokenizer: BPETokenizer) -> dict[str, int]:
+    wanted = (END_OF_TEXT, *CHAT_TOKENS)
+    if missing := [name for name in wanted if name not in tokenizer.special_tokens]:
+        raise ValueError(
+            f"a tokenizer for conversations must have {missing}, got one with "
+            f"{[*tokenizer.special_tokens]}: see special_tokens.add_special_tokens"
+        )
+    return {name: tokenizer.special_tokens[name] for name in wanted}
+
+
+def save_chat_files(
+    tokenizer: BPETokenizer, folder: str | Path, context_length: int
+) -> None:
+    """Make a folder written by `save_pretrained` a chat model for other programs too.
+
+    `tokenizer_config.json` gets the template, and `generation_config.json` says that
+    an answer ends with the end of the turn.
+
+    Programs that render first and encode then, as `transformers` does, take special
+    tokens in a user's text for real ones: strip them there, or encode here.
+
+    Args:
+        tokenizer: Has the special tokens, see `chat`.
+        folder: Exists.
+        context_length: The model's, in tokens.
+
+    Raises:
+        ValueError: If the tokenizer lacks the special tokens, or there is no folder.
+        OSError: If a file cannot be written.
+    """
+    special = _special_ids(tokenizer)
+    ends = [special[END_OF_TURN], special[END_OF_TEXT]]
+    texts = {
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TURN,
+            "pad_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": context_length,
+            "chat_template": CHAT_TEMPLATE,
+        },
+        "generation_config.json": {
+            "bos_token_id": special[END_OF_TEXT],
+            "eos_token_id": ends,
+            "pad_token_id": special[END_OF_TEXT],
+        },
+    }
+    for name, value in texts.items():
+        with new_file(Path(folder) / name) as file:
+            file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+class Fitted(NamedTuple):
+    """A conversation in two parts."""
+
+    kept: list[Message]  # what the model reads
+    dropped: list[Message]  # what it does not, the oldest turn first
+
+
+def fit_history(
+    messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int
+) -> Fitted:
+    """Return what of a conversation fits, and the turns that had to go for it.
+
+    Whole exchanges of user and assistant are dropped, the oldest first, as few as
+    possible. What is kept has the ids that `chat.encode_prompt` gives the whole with
+    `truncate`.
+
+    Args:
+        messages: A conversation that ends with the user's turn.
+        tokenizer: Has the special tokens of `chat`.
+        max_tokens: The most ids of what is kept.
+
+    Raises:
+        ValueError: If the system turn and the last question alone are too long, or as
+            `chat.encode_prompt`.
+    """
+    kept, dropped = list(messages), list[Message]()
+    first = 1 if messages and messages[0].role == "system" else 0
+    while True:
+        n_tokens = len(encode_prompt(kept, tokenizer))
+        if n_tokens <= max_tokens:
+            return Fitted(kept, dropped)
+        if len(kept) <= first + 1:
+            counted = "the system turn and the marks" if first else "the marks"
+            raise ValueError(
+                f"a question must have at most {max_tokens} tokens, {counted} of who "
+                f"speaks included, got {n_tokens}"
+            )
+        dropped += kept[first : first + 2]
+        del kept[first : first + 2]
+
+
+def read_conversations(path: str | Path) -> list[list[Message]]:
+    """Return the conversations of a file, in its order; empty lines are passed over.
+
+    Other keys than `messages` are not looked at.
+
+    Args:
+        path: A file of JSON lines, in UTF-8.
+
+    Raises:
+        ValueError: If there is no such file or no conversation in it, or if a line is
+            not UTF-8 or not a conversation that ends with the assistant; the line is
+            named.
+        OSError: If the file cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"wanted a file of conversations, got no file {str(path)!r}")
+    found = []
+    # A byte that is not UTF-8 comes as a lone surrogate, to be found in its line.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                found.append(_conversation(line))
+            except ValueError as error:
+                place = f"line {number} of {str(path)!r}"
+                raise ValueError(f"{place}: {error}") from error
+    if not found:
+        raise ValueError(f"{str(path)!r} must hold a conversation, got none")
+    return found
+
+
+def _conversation(line: str) -> list[Message]:
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        place, byte = error.start + 1, ord(line[error.start]) & 0xFF
+        message = f"must be UTF-8, got the byte 0x{byte:02x} as character {place}"
+        raise ValueError(message) from error
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"must be JSON: {error}") from error
+    turns = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(turns, list):
+        raise ValueError(f'wanted {{"messages": [...]}}, got {line.strip()[:40]!r}')
+    messages = [_message(turn) for turn in turns]
+    check_turns(messages)
+    if messages[-1].role != "assistant":
+        raise ValueError(
+            "a conversation to learn from must end with the assistant, got one that "
+            f"ends with the {messages[-1].role}"
+        )
+    for turn in messages:
+        if turn.role != "system" and not turn.content.strip():
+            raise ValueError(f"the {turn.role} must say something, got an empty turn")
+    return messages
+
+
+def _message(turn: Any) -> Message:
+    role, content = (
+        (turn.get("role"), turn.get("content"))
+        if isinstance(turn, dict)
+        else (None, None)
+    )
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise ValueError(
+            f"a turn must have texts as role and content, got {str(turn)[:60]}"
+        )
+    return Message(role, content)
+
+
+def tokenized(
+    conversations: Sequence[Sequence[Message]],
+    tokenizer: BPETokenizer,
+    max_tokens: int,
+    *,
+    truncate: bool = False,
+) -> list[TokenizedExample]:
+    """Return conversations as examples of what the assistant is to say.
+
+    Args:
+        conversations: Each ends with the assistant's turn.
+        tokenizer: Has the special tokens, see `chat`.
+        max_tokens: The most that may be read of one, in tokens.
+        truncate: Whether a longer one may lose its first exchanges.
+
+    Raises:
+        ValueError: If one is too long, by its number in the order given, and whether
+            `truncate` would do; or as `chat.encode_chat`.
+    """
+    limit, found = max_tokens + 1, []
+    for number, messages in enumerate(conversations, start=1):
+        try:
+            ids, mask = encode_chat(messages, tokenizer, limit, truncate=truncate)
+        except ValueError as error:
+            way_out = _way_out(messages, tokenizer, limit)
+            message = f"conversation {number}: {error}{way_out}"
+            raise ValueError(message) from error
+        found.append(TokenizedExample.of_tokens(ids, mask))
+    return found
+
+
+def _way_out(
+    messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int
+) -> str:
+    """Say how a conversation would do that does not, if there is a way."""
+    try:
+        encode_chat(messages, tokenizer, max_tokens, truncate=True)
+    except ValueError:
+        return ""
+    return (
+        "; without its first exchanges it fits: truncate=True, or --truncate on the "
+        "command line"
+    )
+
+
+def add_special_tokens(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    names: Sequence[str],
+    generator: torch.Generator | None = None,
+) -> tuple[Transformer, BPETokenizer]:
+    """Return a model and a tokenizer with more special tokens; neither is changed.
+
+    The new tokens get the next ids, and rows of the embedding (and of the unembedding)
+    close to the mean of the others, so that a trained model finds them neither likely
+    nor strange. All other logits stay the same. The rows have to be learned: with
+    low-rank adapters alone, `model.embedding` must be unfrozen for that.
+
+    Args:
+        model: Of any shape.
+        tokenizer: Its tokenizer.
+        names: The new special tokens.
+        generator: Source of what tells the new rows apart, a tenth of the others'
+            deviation; None draws from torch's global one.
+
+    Raises:
+        ValueError: If model and tokenizer do not belong together, if a name is there
+            already, twice or none, or as `BPETokenizer`.
+
+    Source: Hewitt (2021), "Initializing new word embeddings for pretrained language
+    models".
+    """
+    n_old = model.config.vocab_size
+    if tokenizer.vocab_size != n_old:
+        raise ValueError(
+            f"the model has {n_old} ids, so must the tokenizer, "
+            f"got one with {tokenizer.vocab_size}"
+        )
+    there = [name for name in names if name in tokenizer.special_tokens]
+    if there or len(set(names)) < len(names) or not names:
+        raise ValueError(f"names must be of new tokens, each once, got {list(names)}")
+    added = {name: n_old + place for place, name in enumerate(names)}
+    larger = BPETokenizer(
+        tokenizer.vocab,
+        tokenizer.merges,
+        tokenizer.special_tokens | added,
+        tokenizer.pattern,
+    )
+    grown = copy.deepcopy(model)
+    grown.config = replace(model.config, vocab_size=larger.vocab_size)
+    for layer in (grown.embedding, grown.unembedding):
+        if layer is not None:
+            _grow(layer, len(names), generator)
+    return grown, larger
+
+
+def _grow(
+    layer: nn.Embedding | nn.Linear, n_rows: int, generator: torch.Generator | None
+) -> None:
+    """Give a matrix with a row for each token more rows."""
+    old: Float[Tensor, "vocab d_model"] = layer.weight.detach()
+    noise = torch.randn(n_rows, old.shape[1], generator=generator).to(old)
+    new = old.mean(dim=0) + 0.1 * old.std(dim=0) * noise
+    layer.weight = nn.Parameter(torch.cat((old, new)), layer.weight.requires_grad)
+    if isinstance(layer, nn.Embedding):
+        layer.num_embeddings = len(layer.weight)
+    else:
+        layer.out_features = len(layer.weight)

@@ -1,0 +1,160 @@
+"""A language model that names the class of a text instead of its next token.
+
+    ids ── the model's layers ── norm ──┬── unembedding ── next token
+                                        └── head ── class       (a matrix of its own)
+
+A classifier is the same transformer with another matrix at the end, as narrow as
+there are classes. It has an opinion at every position; the one that counts is the
+last, where all of the text has been read.
+
+Source: Radford et al. (2018), "Improving language understanding by generative
+pre-training", section 3.2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmcourse.finetuning.examples import TokenizedExample, collate
+from llmcourse.model.transformer import Transformer, TransformerConfig
+
+
+class Classifier(nn.Module):
+    """A transformer with a new head that scores classes.
+
+    The layers are the given model's own, not copies: what is learned here changes
+    them there too, unless they are frozen.
+
+    Args:
+        model: Has been pretrained.
+        n_classes: How many classes there are.
+        pooling: "last" scores the last position's vector, "mean" the mean of all
+            positions' vectors up to there.
+        generator: Source of the head's first weights; None draws from torch's global
+            one.
+
+    Raises:
+        ValueError: If there are no classes, or another way of pooling is asked for.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> classifier = Classifier(Transformer(TINY), n_classes=3)
+    >>> classifier(torch.tensor([[5, 0, 3, 9]])).shape
+    torch.Size([1, 4, 3])
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        n_classes: int,
+        pooling: Literal["last", "mean"] = "last",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if n_classes < 1:
+            raise ValueError(f"n_classes must be positive, got {n_classes}")
+        if pooling not in ("last", "mean"):
+            raise ValueError(f"pooling must be 'last' or 'mean', got {pooling!r}")
+        self.n_classes = n_classes
+        self.pooling = pooling
+        self.body = without_unembedding(model)
+        self.head = nn.Linear(model.config.d_model, n_classes)
+        nn.init.normal_(self.head.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.head.bias)  # no strong opinion yet
+        self.head.to(model.embedding.weight)  # its type and device
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Shape and sizes of the model inside."""
+        return self.body.config
+
+    def freeze_body(self) -> None:
+        """Leave everything but the head as it is in trainings to come."""
+        self.body.requires_grad_(False)
+
+    def forward(
+        self, ids: Int[Tensor, "batch query"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch query n_classes"]:
+        """Return the classes' logits after each position, without unit.
+
+        Args:
+            ids: The tokens.
+            lengths: Of the texts side by side in each row, see `Transformer`.
+
+        Raises:
+            ValueError: As `Transformer`.
+        """
+        features: Tensor = self.body(ids, lengths=lengths)  # (B, T, D)
+        if self.pooling == "mean":
+            texts = torch.split(features, list(lengths or [ids.shape[1]]), dim=1)
+            features = torch.cat([_running_mean(text) for text in texts], dim=1)
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def _running_mean(
+    x: Float[Tensor, "batch position d_model"],
+) -> Float[Tensor, "batch position d_model"]:
+    """Return for each position the mean of the vectors up to there."""
+    n_read = torch.arange(1, x.shape[1] + 1, device=x.device)
+    return x.cumsum(dim=1) / n_read[:, None]
+
+
+def without_unembedding(model: Transformer) -> Transformer:
+    """Return another transformer with the same layers that returns what they give.
+
+    In place of scores it returns the normalised residual stream, (B, T, D).
+    """
+    with torch.device("meta"):  # shapes without numbers, all replaced below
+        body = Transformer(replace(model.config, tied_embeddings=False))
+    for name, layer in model.named_children():
+        body.add_module(name, layer)
+    body.add_module("unembedding", nn.Identity())
+    body.cos, body.sin = model.cos, model.sin
+    return body
+
+
+@torch.no_grad()
+def classify(
+    classifier: Classifier, examples: Sequence[TokenizedExample], batch_size: int = 32
+) -> Float[Tensor, "example n_classes"]:
+    """Return the probability of each class for each text, as fractions of one.
+
+    Args:
+        classifier: Reads the texts.
+        examples: See `TokenizedExample.of_label`; their labels are not looked at.
+        batch_size: Texts read side by side.
+
+    Raises:
+        ValueError: If there are no texts, or none in a batch, or as `Transformer`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    rows = []
+    for start in range(0, max(1, len(examples)), batch_size):
+        part = examples[start : start + batch_size]
+        logits = classifier(collate(part).ids.to(classifier.head.weight.device))
+        last = torch.tensor([len(example) - 1 for example in part])
+        rows.append(logits[torch.arange(len(part)), last].softmax(dim=-1).cpu())
+    return torch.cat(rows)
+
+
+def accuracy(
+    classifier: Classifier, examples: Sequence[TokenizedExample], batch_size: int = 32
+) -> float:
+    """Return the share of texts whose likeliest class is their own, as a fraction.
+
+    Args:
+        classifier: Reads the texts.
+        examples: Texts with labels, see `TokenizedExample.of_label`.
+        batch_size: Texts read side by side.
+
+    Raises:
+        ValueError: As `classify`.
+    """
+    found = classify(classifier, examples, batch_size).argmax(dim=-1)
+    labels = torch.stack([example.targets[-1] for example in examples])
+    return (found == labels).float().mean().item()

@@ -1,0 +1,278 @@
+"""Examples of what to answer, laid out in batches and shuffled by length.
+
+    ids       <|user|>  Hi    <|end|>  <|assistant|>  Hello  <|end|>
+    targets   Hi        …     …        Hello          <|end|>
+    mask      0         0     0        1              1
+
+The model reads the ids and is corrected where the mask says so, nowhere else.
+
+    padded    Hi there you    a row each, filled up on the right: under causal
+              Hello 0 0       attention no position looks at those after it
+    packed    Hi there you Hello      one row for all, and their lengths: 3, 1
+
+Neither lets one example see another, so both give the same losses and gradients, up to
+rounding. To pack saves the padding, and costs every layer a call of attention for each
+example. Among hundreds of examples there is little to save, for those of like length
+share a batch: 5 % of the positions are padding, where it would be 45 % (batches of 8,
+lengths from 1 to 64 tokens, see `tests/test_examples.py`). What that means in time,
+`tests/benchmarks/bench_packed_examples.py` measures.
+"""
+
+from collections.abc import Iterator, Sequence, Sized
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from llmcourse.training.windows import fingerprint, of_like_length
+
+_Example = TypeVar("_Example", bound=Sized)
+_GROUP = 16  # batches whose examples are sorted by length together
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedExample:
+    """What the model reads, and at some of the positions what comes next.
+
+    Raises:
+        ValueError: If there is nothing to read or nothing to answer, or if the three
+            differ in length.
+    """
+
+    ids: Int[Tensor, "position"]
+    targets: Int[Tensor, "position"]
+    mask: Bool[Tensor, "position"]  # True where the target counts
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an example that teaches nothing."""
+        n_targets, n_marks = len(self.targets), len(self.mask)
+        if not len(self.ids) == n_targets == n_marks:
+            raise ValueError(
+                f"an example needs as many targets and marks as ids ({len(self.ids)}), "
+                f"got {n_targets} and {n_marks}"
+            )
+        if not self.mask.any():
+            raise ValueError(
+                "an example needs at least one position that counts, "
+                f"got none of {len(self.ids)}"
+            )
+
+    @classmethod
+    def of_tokens(cls, ids: Sequence[int], mask: Sequence[bool]) -> "TokenizedExample":
+        """Return the task of predicting those tokens for which the mask is true.
+
+        The first token is read only, whatever its mask: nothing comes before it.
+
+        Args:
+            ids: A text or a conversation, to its end.
+            mask: For each of the ids, whether it is to be learned.
+
+        Raises:
+            ValueError: If ids and mask differ in length, or nothing is learned.
+
+        >>> example = TokenizedExample.of_tokens([7, 8, 9], [False, False, True])
+        >>> example.ids, example.targets, example.mask
+        (tensor([7, 8]), tensor([8, 9]), tensor([False,  True]))
+        """
+        if len(ids) != len(mask):
+            raise ValueError(
+                f"the mask must have as many entries as there are ids ({len(ids)}), "
+                f"got {len(mask)}"
+            )
+        tokens = torch.tensor(ids, dtype=torch.int64)
+        counts = torch.tensor(mask, dtype=torch.bool)
+        return cls(tokens[:-1], tokens[1:], counts[1:])
+
+    @classmethod
+    def of_label(cls, ids: Sequence[int], label: int) -> "TokenizedExample":
+        """Return the task of naming the class of a text once it has been read.
+
+        Args:
+            ids: The text.
+            label: Number of its class.
+
+        Raises:
+            ValueError: If the text has no tokens.
+
+        >>> TokenizedExample.of_label([7, 8, 9], label=2).targets
+        tensor([0, 0, 2])
+        """
+        tokens = torch.tensor(ids, dtype=torch.int64)
+        targets, mask = torch.zeros_like(tokens), torch.zeros_like(tokens).bool()
+        targets[-1:], mask[-1:] = label, True
+        return cls(tokens, targets, mask)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of positions that count."""
+        return int(self.mask.sum())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Examples in rows: one in each, padded on the right, or all in one, packed."""
+
+    ids: Int[Tensor, "batch position"]
+    targets: Int[Tensor, "batch position"]
+    mask: Bool[Tensor, "batch position"]  # False on the padding
+    lengths: tuple[int, ...] | None = None  # of what is packed, in tokens
+
+
+def collate(examples: Sequence[TokenizedExample]) -> Batch:
+    """Return the examples as rows.
+
+    The padding is of zeros, an id like any other: nobody who counts can see it.
+
+    Raises:
+        ValueError: If there are no examples.
+
+    >>> long, short = [5, 6, 7], [8, 9]
+    >>> collate([TokenizedExample.of_label(ids, label=1) for ids in (long, short)]).ids
+    tensor([[5, 6, 7],
+            [8, 9, 0]])
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example, got none")
+    length = max(len(example) for example in examples)
+    ids = torch.zeros(len(examples), length, dtype=torch.int64)
+    targets, mask = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        ids[row, : len(example)] = example.ids
+        targets[row, : len(example)] = example.targets
+        mask[row, : len(example)] = example.mask
+    return Batch(ids, targets, mask)
+
+
+def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
+    """Return the examples one after the other, in a single row without padding.
+
+    A model that is told their lengths reads each as if it were alone, see
+    `attention`. (`packing.pack` lays whole documents into a file, to be cut into
+    windows, and is something else.)
+
+    Raises:
+        ValueError: If there are no examples.
+
+    Source: Krell et al. (2021), "Efficient sequence packing without
+    cross-contamination". Unlike there nothing is chosen to fit into rows of a given
+    length: a batch is one row, as long as it needs to be.
+
+    >>> long, short = [5, 6, 7], [8, 9]
+    >>> row = pack_examples([TokenizedExample.of_label(t, 1) for t in (long, short)])
+    >>> row.ids, row.lengths
+    (tensor([[5, 6, 7, 8, 9]]), (3, 2))
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example, got none")
+    return Batch(
+        ids=torch.cat([example.ids for example in examples])[None],
+        targets=torch.cat([example.targets for example in examples])[None],
+        mask=torch.cat([example.mask for example in examples])[None],
+        lengths=tuple(len(example) for example in examples),
+    )
+
+
+def fingerprint_of(examples: Sequence[TokenizedExample]) -> str:
+    """Return a short text that is equal for equal examples in the same order."""
+    parts = [
+        part.long()
+        for example in examples
+        for part in (
+            torch.tensor([len(example)]),
+            example.ids,
+            example.targets,
+            example.mask,
+        )
+    ]
+    return f"{len(examples)} examples, {fingerprint(torch.cat(parts))}"
+
+
+class ShuffledExamples(Iterator[list[_Example]]):
+    """An endless iterator over batches, of examples of like length, in random order.
+
+    Each pass over the data is shuffled, then sorted by length within stretches of 16
+    batches; the order of the batches is shuffled again. What does not fill a batch is
+    filled up with others from the next pass and begins it: each example is seen
+    equally often, and none twice in a batch.
+
+    Args:
+        examples: The data; anything that has a length.
+        batch_size: Examples in each batch.
+        generator: Decides the order.
+
+    Raises:
+        ValueError: If there are fewer examples than `batch_size`.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[_Example],
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        if not 1 <= batch_size <= len(examples):
+            raise ValueError(
+                f"a batch needs {batch_size} examples, but the data has {len(examples)}"
+            )
+        self.examples = examples
+        self.batch_size = batch_size
+        self.generator = generator
+        self._lengths = torch.tensor([len(example) for example in examples])
+        self._batches = torch.empty(0, batch_size, dtype=torch.int64)  # to come
+        self._over = torch.empty(0, dtype=torch.int64)  # for the next pass
+
+    def __next__(self) -> list[_Example]:
+        if not len(self._batches):
+            self._shuffle()
+        chosen, self._batches = self._batches[0], self._batches[1:]
+        return [self.examples[number] for number in chosen.tolist()]
+
+    def _shuffle(self) -> None:
+        """Decide the order of one pass, and of what is left of the last one."""
+        fresh = torch.randperm(len(self.examples), generator=self.generator)
+        first = self._batches  # none, or the one that begins in the last pass
+        if n_over := len(self._over):
+            others = fresh[~torch.isin(fresh, self._over)]
+            others = others[: self.batch_size - n_over]
+            first = torch.cat((self._over, others))[None]
+            fresh = fresh[~torch.isin(fresh, others)]
+        n_batches = len(fresh) // self.batch_size
+        n_used = n_batches * self.batch_size
+        fresh, self._over = fresh[:n_used], fresh[n_used:]
+        sorted_batches = of_like_length(fresh, self._lengths, self.batch_size, _GROUP)
+        batches = torch.cat(sorted_batches).view(n_batches, self.batch_size)
+        order = torch.randperm(n_batches, generator=self.generator)
+        self._batches = torch.cat((first, batches[order]))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what `load_state_dict` needs to go on with the next batch."""
+        return {
+            "batches": self._batches,
+            "over": self._over,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another iterator over the same data stood.
+
+        Raises:
+            ValueError: If the state is not of this data and batch size.
+        """
+        batches, over = state["batches"], state["over"]
+        numbers = torch.cat((batches.flatten(), over))
+        low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+        if not 0 <= low <= high < len(self.examples):
+            raise ValueError(
+                f"examples must be in 0 … {len(self.examples) - 1}, got {low} … {high}"
+            )
+        if batches.shape[1] != self.batch_size:
+            raise ValueError(
+                f"batches must have {self.batch_size} examples, got {batches.shape[1]}"
+            )
+        self._batches, self._over = batches, over
+        self.generator.set_state(state["generator"])

@@ -1,0 +1,297 @@
+"""Fine-tuning: teach a model that has read much what exactly is wanted of it.
+
+    pretraining    every token of every text is a target
+    fine-tuning    a few chosen examples; of each, only the answer is a target
+
+The loop, the schedule and the update are pretraining's; so is the model, if it is not
+given low-rank adapters to learn instead (`lora`), or another output
+(`classification`). Whatever of it is frozen stays as it is.
+
+Source: Wei et al. (2022), "Finetuned language models are zero-shot learners";
+Ouyang et al. (2022), "Training language models to follow instructions with human
+feedback", section 3.5 (supervised fine-tuning).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from llmcourse.finetuning.classification import Classifier
+from llmcourse.finetuning.examples import (
+    ShuffledExamples,
+    TokenizedExample,
+    collate,
+    fingerprint_of,
+    pack_examples,
+)
+from llmcourse.finetuning.lora import lora_layers
+from llmcourse.model.transformer import Transformer
+from llmcourse.training.checkpoints import Run, weights_fingerprint
+from llmcourse.training.config import (
+    Evaluation,
+    History,
+    PretrainingConfig,
+    TrainingProgress,
+    Update,
+)
+from llmcourse.training.loop import make_optimizer, predict, train, update_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig(PretrainingConfig):
+    """How long and how fast a model is fine-tuned: pretraining's settings, gentler.
+
+    `batch_size` counts examples, `context_length` is the most that one may have the
+    model read, in tokens, and `eval_windows` the most held-out examples looked at.
+    """
+
+    steps: int = 300
+    batch_size: int = 8
+    context_length: int = 512
+    learning_rate: float | int = 5e-4
+    warmup_steps: int = 20
+    weight_decay: float | int = 0.0  # what pretraining found is not to fade
+    eval_interval: int = 50
+
+
+def masked_cross_entropy(
+    logits: Float[Tensor, "*batch vocab"],
+    targets: Int[Tensor, "*batch"],
+    mask: Bool[Tensor, "*batch"],
+) -> Float[Tensor, ""]:
+    """Return the mean loss over the targets that count, in nats per such target.
+
+    All of them weigh the same, so a long answer weighs more than a short one.
+
+    Args:
+        logits: Unnormalised log-probabilities.
+        targets: Index of the correct token at each position; any where it is masked.
+        mask: True where the target counts.
+
+    Raises:
+        ValueError: If no target counts: there is no mean over nothing.
+
+    >>> logits, targets = torch.zeros(3, 4), torch.tensor([0, 3, 2])
+    >>> masked_cross_entropy(logits, targets, torch.tensor([False, True, True]))
+    tensor(1.3863)
+    """
+    if not mask.any():
+        raise ValueError(
+            f"a loss needs at least one target that counts, got none of {mask.numel()}"
+        )
+    return cross_entropy(logits[mask], targets[mask])
+
+
+def answer_loss(
+    model: Transformer | Classifier,
+    examples: Sequence[TokenizedExample],
+    config: FinetuningConfig,
+    *,
+    packed: bool = False,
+) -> Float[Tensor, ""]:
+    """Return the model's mean loss on the answers, in nats per target that counts.
+
+    Args:
+        model: Reads the examples, and none of them sees another.
+        examples: The batch.
+        config: Says the precision.
+        packed: Whether in one row, without padding; it is the same, up to rounding.
+
+    Raises:
+        ValueError: If there are no examples, or as the model for ids it cannot read.
+    """
+    batch = pack_examples(examples) if packed else collate(examples)
+    logits = predict(model, batch.ids, config, batch.lengths)  # (B, T, V)
+    targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
+    return masked_cross_entropy(logits, targets, mask)
+
+
+@torch.no_grad()
+def mean_answer_loss(
+    model: Transformer | Classifier,
+    examples: Sequence[TokenizedExample],
+    config: FinetuningConfig,
+    *,
+    packed: bool = False,
+) -> float:
+    """Return the loss over any number of examples, in nats per target that counts.
+
+    How they are divided into batches, and laid out there, makes no difference.
+
+    Raises:
+        ValueError: As `answer_loss`.
+    """
+    if not examples:
+        raise ValueError("a mean loss needs at least one example, got none")
+    by_length = sorted(examples, key=len)
+    size = config.batch_size // config.accumulation
+    parts = [by_length[start : start + size] for start in range(0, len(examples), size)]
+    shares = _weighted(model, parts, config, packed)
+    return math.fsum(share.item() for share in shares)
+
+
+def _weighted(
+    model: Transformer | Classifier,
+    parts: Sequence[Sequence[TokenizedExample]],
+    config: FinetuningConfig,
+    packed: bool,
+) -> Iterator[Tensor]:
+    """Yield what each part adds to the mean over all targets of all parts.
+
+    The parts have unlike numbers of targets, so the mean of their means would not do.
+    """
+    counts = [sum(example.n_targets for example in part) for part in parts]
+    for part, count in zip(parts, counts, strict=True):
+        loss = answer_loss(model, part, config, packed=packed)
+        yield loss * (count / sum(counts))
+
+
+def finetune_step(
+    model: Transformer | Classifier,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[TokenizedExample],
+    step: int,
+    config: FinetuningConfig,
+    *,
+    packed: bool = False,
+) -> Update:
+    """Make one update; return its record, the loss in nats per target that counts.
+
+    Args:
+        model: Changed in place.
+        optimizer: Of the weights that are not frozen, see `loop.make_optimizer`.
+        examples: The batch; processed in `accumulation` parts.
+        step: Updates made before this one.
+        config: How long and how fast.
+        packed: As in `answer_loss`.
+
+    Raises:
+        ValueError: If the examples cannot be divided into the parts, or as
+            `answer_loss`.
+        FloatingPointError: If the loss or its gradient is not finite.
+    """
+    if len(examples) % config.accumulation or not examples:
+        raise ValueError(
+            f"accumulation must divide the {len(examples)} examples of the batch, "
+            f"got {config.accumulation}"
+        )
+    size = len(examples) // config.accumulation
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    shares = _weighted(model, parts, config, packed)
+    return update_weights(model, optimizer, shares, step, config)
+
+
+def finetune(
+    model: Transformer | Classifier,
+    examples: Sequence[TokenizedExample],
+    valid: Sequence[TokenizedExample],
+    config: FinetuningConfig,
+    generator: torch.Generator,
+    *,
+    progress: TrainingProgress | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+    tokenizer: str | None = None,
+    packed: bool = False,
+) -> History:
+    """Train the model in place on the answers; return the losses, in nats per target.
+
+    Evaluations, checkpoints and the order are as in `pretraining.pretrain`.
+
+    Args:
+        model: Changed in place where it is not frozen. To go on from a checkpoint,
+            pass what was passed at first: the weights from before the first step,
+            with the same adapters, of the same `alpha`.
+        examples: What to learn.
+        valid: Held-out examples.
+        config: How long and how fast.
+        generator: Decides the order of the examples.
+        progress: As in `pretraining.pretrain`, like those that follow.
+        checkpoint_folder: See there.
+        checkpoint_interval: See there.
+        tokenizer: See there.
+        packed: As in `answer_loss`, for every part of a batch.
+
+    Raises:
+        ValueError: If an example is too long or holds ids or targets that the model
+            does not have, if there are fewer than a batch, or none held out; if the
+            whole model is frozen; or if the folder's checkpoints are of another
+            training, or of one that began with another model.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    _check(model, examples, config)
+    _check(model, valid, config)
+    places = np.linspace(0, len(valid) - 1, min(config.eval_windows, len(valid)))
+    held_out = [valid[place] for place in places.round().astype(int)]
+    batches = ShuffledExamples(examples, config.batch_size, generator)
+    optimizer = make_optimizer(model, config)
+    run = Run(
+        config=config,
+        model=model.config,
+        train_tokens=fingerprint_of(examples),
+        valid_tokens=fingerprint_of(valid),
+        tokenizer=tokenizer,
+        seed=generator.initial_seed(),
+        objective=_objective(model, packed),
+    )
+    return train(
+        run,
+        model,
+        optimizer,
+        batches,
+        update=partial(finetune_step, model, optimizer, config=config, packed=packed),
+        evaluate=lambda step: Evaluation(
+            step=step, loss=mean_answer_loss(model, held_out, config, packed=packed)
+        ),
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def _objective(model: Transformer | Classifier, packed: bool) -> str:
+    """Say what is learned, and what it depends on that the weights' shapes do not say.
+
+    The weights are those from before the first step: they are not in a checkpoint.
+    """
+    pooled = f", pooled by {model.pooling}" if isinstance(model, Classifier) else ""
+    alphas = [float(layer.alpha) for _, layer in lora_layers(model)]
+    said = alphas if len(set(alphas)) > 1 else alphas[:1]  # of all layers, one is told
+    adapted = f", adapters of alpha {', '.join(map(str, said))}" if alphas else ""
+    adapted += ", packed" if packed else ""  # which changes the last digits
+    return f"answers{pooled}{adapted}, start {weights_fingerprint(model)}"
+
+
+def _check(
+    model: Transformer | Classifier,
+    examples: Sequence[TokenizedExample],
+    config: FinetuningConfig,
+) -> None:
+    """Look at every example once, before the first step."""
+    if not examples:
+        raise ValueError(
+            "fine-tuning needs examples, to learn and to hold out, got none"
+        )
+    limit = min(config.context_length, model.config.context_length)
+    if too_long := [len(example) for example in examples if len(example) > limit]:
+        raise ValueError(
+            f"examples must have at most {limit} tokens to read, "
+            f"but {len(too_long)} of {len(examples)} have up to {max(too_long)}"
+        )
+    n_ids = model.config.vocab_size
+    n_outputs = model.n_classes if isinstance(model, Classifier) else n_ids
+    for name, vocab in (("ids", n_ids), ("targets", n_outputs)):
+        values = torch.cat([getattr(example, name) for example in examples])
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= vocab:
+            raise ValueError(f"{name} must be in 0 … {vocab - 1}, got {low} … {high}")

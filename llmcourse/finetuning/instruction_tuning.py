@@ -1,0 +1,476 @@
+"""How `instruct-llm` is made of `base-llm`: what it learns to answer, and for how long.
+
+    instructions ─┐
+                  ├── shuffled ── fine-tuning of base-llm ── instruct-llm
+    plain stories ┘
+
+Of an instruction the answers are learned, now and then all of it, and of a plain story
+every token: some of them keep the model from forgetting what it was. The instructions
+are of all kinds, with the wordings and the combinations of hero and plot that training
+may see.
+
+`llmcourse finetune` runs this recipe, and with `--data` the same on conversations of
+your own.
+
+What `instruct-llm` learns from, and how it is told: sizes, and examples as tokens.
+
+    instructions, each with its follow-ups ─┐
+                                            ├── examples with a mask
+    plain stories ──────────────────────────┘
+
+Of an instruction the answers are learned, of a plain story every token. Now and then
+an instruction is learned as a whole, too: it costs nothing, as its story is read
+anyway, and keeps the model a teller of tales.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmcourse.finetuning.chat import (
+    CHAT_TOKENS,
+    Message,
+    add_special_tokens,
+    read_conversations,
+    tokenized,
+)
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.finetuning.instructions import (
+    KINDS,
+    QUESTIONS,
+    HeldOut,
+    examples,
+    follow_ups,
+)
+from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import tales
+from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import History, StageProgress, TrainingProgress, telling
+
+_FRAME = 5  # special tokens around one question and its answer
+_HELD_OUT_SHARE = 10  # of own conversations, one of so many is held out
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructConfig:
+    """What is learned, on which model, and for how long."""
+
+    base: str = "base-llm"  # a model's folder, or the name of a shipped one
+    n_examples: int = 8000  # instructions, or all that `sources` hold
+    n_stories: int = 800  # plain stories among them
+    n_held_out: int = 200  # instructions for the loss during training
+    kinds: tuple[str, ...] = KINDS  # one that is named twice is drawn twice as often
+    max_tokens: int = 420  # of a conversation, or of one instruction and its answer
+    most_follow_ups: int = 0  # more questions about the same story
+    whole_every: int = 0  # one conversation of so many is learned whole; 0: none
+    rank: int | None = None  # of low-rank adapters; None: all weights learn
+    alpha: float | int = 32  # of the adapters
+    sources: tuple[str, ...] = ()  # files of own conversations; none: instructions
+    truncate: bool = False  # whether a longer one may lose its first exchanges
+    packed: bool = False  # whether a batch is one row, without padding
+    finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
+    seed: int = 0
+    first: "InstructConfig | None" = None  # learned before, on the same base
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that no training can have."""
+        for name, least in (
+            ("n_examples", 1),
+            ("n_stories", 0),
+            ("n_held_out", 1),
+            ("most_follow_ups", 0),
+            ("whole_every", 0),
+        ):
+            if getattr(self, name) < least:
+                got = getattr(self, name)
+                raise ValueError(f"{name} must be at least {least}, got {got}")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+        # Only the innermost part is started: what the others say must be the same.
+        for name in ("base", "rank", "alpha", "packed") if self.first else ():
+            got, wanted = getattr(self.first, name), getattr(self, name)
+            if got != wanted:
+                raise ValueError(f"{name} of first must be {wanted!r}, got {got!r}")
+
+    def earlier(self) -> "list[InstructConfig]":
+        """Return the parts that are learned before this one, in their order."""
+        return [] if self.first is None else [*self.first.earlier(), self.first]
+
+
+_READING = InstructConfig(
+    n_examples=30_000,
+    n_stories=1_500,
+    n_held_out=100,
+    max_tokens=480,
+    most_follow_ups=12,
+    whole_every=4,
+    # An answer to a question has ten tokens where a story has two hundred.
+    kinds=(*QUESTIONS, *QUESTIONS, "summarise", "continue", "rewrite", "write"),
+    finetuning=FinetuningConfig(
+        steps=3900,
+        batch_size=8,
+        learning_rate=2e-3,
+        embedding_speed=4,
+        warmup_steps=50,
+        eval_interval=300,
+        eval_windows=100,
+        precision="bfloat16",
+    ),
+)
+_WRITING = replace(
+    _READING,
+    first=_READING,
+    n_examples=12_500,
+    n_stories=400,
+    most_follow_ups=6,
+    kinds=(
+        *QUESTIONS,
+        *("summarise", "summarise", "continue", "continue", "continue"),
+        *("rewrite", "rewrite", "rewrite"),
+        *("write", "write", "write", "write", "write", "write"),
+    ),
+    seed=2,
+    finetuning=replace(_READING.finetuning, steps=1600),
+)
+INSTRUCT_LLM = replace(
+    _WRITING,
+    first=_WRITING,
+    n_examples=47_000,
+    n_stories=1_000,
+    whole_every=2,
+    seed=3,
+    finetuning=replace(_WRITING.finetuning, steps=6000),
+)
+"""The model that answers: above all questions first, then above all writing to order.
+
+The last part is the second, at length: what is written to order was still getting
+better. Some eighty minutes on one core, of which twenty are the last part's.
+"""
+
+TINY = InstructConfig(
+    n_examples=40,
+    n_stories=4,
+    n_held_out=5,
+    finetuning=FinetuningConfig(
+        steps=6, batch_size=4, warmup_steps=2, eval_interval=3, eval_windows=5
+    ),
+)
+"""A few seconds: to see that everything works, not to read what the model answers."""
+
+PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
+
+
+def preset(name: str) -> InstructConfig:
+    """Return the recipe of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructData:
+    """What is learned, and what is held out to see how well."""
+
+    train: list[TokenizedExample]
+    valid: list[TokenizedExample]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are read in one pass."""
+        return sum(len(example) for example in self.train)
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are learned in one pass."""
+        return sum(example.n_targets for example in self.train)
+
+
+def prepare(
+    config: InstructConfig,
+    tokenizer: BPETokenizer,
+    progress: StageProgress | None = None,
+) -> InstructData:
+    """Return instructions and plain stories as a model learns from them.
+
+    What is held out are instructions of another seed in wordings that are not learned;
+    of own conversations it is every tenth one, from all of the files, and if they are
+    fewer the last.
+
+    Args:
+        config: Says what, how much and of which seed.
+        tokenizer: Has the special tokens, see `instruction_tuning.start`.
+        progress: Called with "instructions" or "stories", how many are there, and of
+            how many.
+
+    Raises:
+        ValueError: If a file holds no conversations, there are fewer than two, or one
+            is too long; it is named by its file and its number there. If plain stories
+            do not fit.
+    """
+    if config.sources:
+        what, valid = _parted([*_own(config, tokenizer)])
+    else:
+        n = config.n_examples
+        what = [*telling(_ask(config, tokenizer, n), n, "instructions", progress)]
+        valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
+    n = config.n_stories
+    stories = [*telling(_plain_stories(config, tokenizer), n, "stories", progress)]
+    if len(stories) < n:
+        raise ValueError(
+            f"wanted {n} plain stories of at most {config.finetuning.context_length} "
+            f"tokens, found {len(stories)}: ask for none of them"
+        )
+    return InstructData(train=[*what, *stories], valid=valid)
+
+
+def _own(config: InstructConfig, tokenizer: BPETokenizer) -> Iterator[TokenizedExample]:
+    """Yield the conversations of all files, one file after the other."""
+    for path in config.sources:
+        limit = config.finetuning.context_length
+        talks = read_conversations(path)
+        try:
+            yield from tokenized(talks, tokenizer, limit, truncate=config.truncate)
+        except ValueError as error:
+            raise ValueError(f"{path!r}, {error}") from error
+
+
+def n_held_out(n: int) -> int:
+    """Return how many of so many own conversations are held out.
+
+    >>> n_held_out(45), n_held_out(3)
+    (4, 1)
+    """
+    return n // min(_HELD_OUT_SHARE, max(1, n))
+
+
+def _parted(
+    found: list[TokenizedExample],
+) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
+    """Return the conversations that are learned, and those that are held out."""
+    if len(found) < 2:
+        raise ValueError(
+            "wanted at least 2 conversations, one to learn and one to hold out, "
+            f"got {len(found)}"
+        )
+    every = min(_HELD_OUT_SHARE, len(found))
+    learned = [row for number, row in enumerate(found, start=1) if number % every]
+    return learned, found[every - 1 :: every]
+
+
+def _ask(
+    config: InstructConfig, tokenizer: BPETokenizer, n: int, *, new: bool = False
+) -> Iterator[TokenizedExample]:
+    """Yield instructions: new ones, or such as are learned, with their follow-ups."""
+    limit = config.finetuning.context_length
+    most_tokens = min(config.max_tokens, limit - _FRAME)
+    held_out: HeldOut = "phrasing" if new else False
+    rng = random.Random(f"follow-ups {config.seed}")
+    asked = examples(
+        n,
+        config.seed + new,
+        kinds=config.kinds,
+        held_out=held_out,
+        tokenizer=tokenizer,
+        max_tokens=most_tokens,
+    )
+    for number, example in enumerate(asked):
+        exchanges = [(example.prompt, example.answer)]
+        room = most_tokens - _n_tokens(exchanges[0], tokenizer)
+        most = 0 if new else config.most_follow_ups
+        for exchange in islice(follow_ups(example, rng), most):
+            room -= _n_tokens(exchange, tokenizer) + _FRAME
+            if room < 0:
+                break
+            exchanges.append(exchange)
+        turns = [
+            Message(role, text)
+            for exchange in exchanges
+            for role, text in zip(("user", "assistant"), exchange, strict=True)
+        ]
+        (row,) = tokenized([turns], tokenizer, limit)
+        if config.whole_every and number % config.whole_every == 0 and not new:
+            row = replace(row, mask=torch.ones_like(row.mask))
+        yield row
+
+
+def _n_tokens(texts: Iterable[str], tokenizer: BPETokenizer) -> int:
+    return sum(len(tokenizer.encode(text)) for text in texts)
+
+
+def _plain_stories(
+    config: InstructConfig, tokenizer: BPETokenizer
+) -> Iterator[TokenizedExample]:
+    """Yield stories as the base model has learned them, from their start to their end.
+
+    Their seed is far from the base's own, so that they are new to it. Those that do
+    not fit are left out; if hardly one does, there are fewer than wanted.
+    """
+    end, n = end_of_text(tokenizer), config.n_stories
+    drawn = tales.generate(20 * n, config.seed + 500_000)
+    whole = ([end, *tokenizer.encode(story.text), end] for story in drawn)
+    rows = (TokenizedExample.of_tokens(ids, [True] * len(ids)) for ids in whole)
+    fitting = (row for row in rows if len(row) <= config.finetuning.context_length)
+    yield from islice(fitting, n)
+
+
+TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
+"""What gets an adapter, in a model that has it, where low-rank ones are learned."""
+
+
+def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
+    """Return the base model, made ready to learn, and its tokenizer.
+
+    It gets the special tokens of conversations that it lacks, and adapters if the
+    config wants some. Its embedding then learns in full if there are new tokens in it,
+    for adapters alone cannot teach them.
+
+    Raises:
+        ValueError: If there is no such model, or as `lora.add_lora`.
+    """
+    model, tokenizer = load_pretrained(config.base)
+    generator = torch.Generator().manual_seed(config.seed)
+    wanted = (END_OF_TEXT, *CHAT_TOKENS)
+    missing = [name for name in wanted if name not in tokenizer.special_tokens]
+    if missing:
+        model, tokenizer = add_special_tokens(model, tokenizer, missing, generator)
+    if config.rank is not None:
+        names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        targets = [name for name in TARGETS if name in names]
+        add_lora(model, config.rank, config.alpha, targets, generator)
+        for layer in (model.embedding, model.unembedding):
+            if layer is not None and missing:
+                layer.requires_grad_(True)
+    return model.train(), tokenizer
+
+
+def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
+    """Return the recipe with conversations, in all parts, that fit a model's context.
+
+    >>> short = fitted(INSTRUCT_LLM, 128)
+    >>> [part.finetuning.context_length for part in (*short.earlier(), short)]
+    [128, 128, 128]
+    """
+    training, first = config.finetuning, config.first
+    longest = min(training.context_length, context_length)
+    return replace(
+        config,
+        finetuning=replace(training, context_length=longest),
+        first=first and fitted(first, context_length),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What a recipe made; where it has adapters, they are not merged."""
+
+    model: Transformer
+    tokenizer: BPETokenizer
+    history: History
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructMaking:
+    """How a model was fine-tuned."""
+
+    config: InstructConfig
+    sizes: TransformerConfig
+    n_examples: int  # learned in one pass, plain stories too
+    n_tokens: int  # read in one pass
+    n_targets: int  # learned in one pass
+    n_learned: int  # numbers in the weights that are not frozen
+    embeddings_learned: bool = False  # besides low-rank adapters, if there are any
+    command: str  # that makes it again, on a command line
+    n_threads: int = 1
+    machine: str = ""  # in words, if it matters: what it was trained on, how long
+
+    @property
+    def is_all_ours(self) -> bool:
+        """Whether a shipped model learned nothing but instructions about tales."""
+        return not self.config.sources and self.config.base in shipped_models()
+
+    @classmethod
+    def of(
+        cls, config: InstructConfig, data: InstructData, **rest: Any
+    ) -> "InstructMaking":
+        """Return how a model was made of this data."""
+        return cls(
+            config=config,
+            n_examples=len(data.train),
+            n_tokens=data.n_tokens,
+            n_targets=data.n_targets,
+            **rest,
+        )
+
+
+def follow(
+    config: InstructConfig,
+    checkpoint_folder: str | Path | None = None,
+    progress: TrainingProgress | None = None,
+    checkpoint_interval: int = 100,
+    *,
+    stages: StageProgress | None = None,
+    data: InstructData | None = None,
+    before: Sequence[TrainingProgress] = (),
+) -> Tuned:
+    """Make the model of a recipe, and its data if need be: one part after the other.
+
+    Args:
+        config: The recipe.
+        checkpoint_folder: As in `finetune`: a stopped training goes on from there;
+            the part before has a folder `first` in it.
+        progress: Called with each update and each evaluation.
+        checkpoint_interval: Steps from one checkpoint to the next.
+        stages: As `progress` of `prepare`.
+        data: What `prepare` returned, for the tokenizer of `start`.
+        before: As `progress`, for each of the earlier parts; or none of them.
+
+    Raises:
+        ValueError: If `before` is of another length, or as `start`, `prepare` and
+            `finetune`.
+        FloatingPointError: If a loss is not finite.
+        OSError: If a checkpoint cannot be written.
+    """
+    if before and len(before) != len(config.earlier()):
+        raise ValueError(
+            f"before must have a function for each of {len(config.earlier())} parts, "
+            f"got {len(before)}"
+        )
+    if config.first is None:
+        model, tokenizer = start(config)
+    else:
+        part = follow(
+            config.first,
+            None if checkpoint_folder is None else Path(checkpoint_folder, "first"),
+            before[-1] if before else None,
+            checkpoint_interval,
+            stages=stages,
+            before=before[:-1],
+        )
+        model, tokenizer = part.model.train(), part.tokenizer
+    data = data or prepare(config, tokenizer, stages)
+    history = finetune(
+        model,
+        data.train,
+        data.valid,
+        config.finetuning,
+        torch.Generator().manual_seed(config.seed),
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        packed=config.packed,
+    )
+    return Tuned(model=model.eval(), tokenizer=tokenizer, history=history)

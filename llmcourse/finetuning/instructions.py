@@ -1,0 +1,716 @@
+"""Instructions about tales, with answers that a rule can check.
+
+Questions that need reading, and tasks that need writing, made from stories whose facts
+are known:
+
+    kind        task                                          right is
+    six kinds   a question: who, where, what, why, how many,  what the facts say
+                or for a list
+    summarise   the story in one sentence                     hero, plot and ending
+    continue    the rest of a story                           what makes it a tale
+    rewrite     another last paragraph, of the tone ordered   a tale that ends so
+    write       a story to order                              a tale with all of that
+
+What is asked, and how, stands in `data/instructions.txt`. To see whether a model has
+understood rather than learned by heart, two things are kept out of the instructions
+that it learns: the last wording of every task, and stories whose kind of hero and plot
+are in `HELD_OUT_PAIRS`. Plain stories may have such a hero and plot: a model may have
+read of them, but nobody has asked it about them.
+
+>>> example = next(examples(1, seed=0, kinds=["who"]))
+>>> check(example, example.answer), check(example, "Somebody else.")
+(True, False)
+
+Source: Ouyang et al. (2022), "Training language models to follow instructions with
+human feedback", section 3, where people wrote prompts and answers; held-out tasks to
+measure generalisation as in Wei et al. (2022), "Finetuned language models are
+zero-shot learners". Unlike theirs, every answer here is checked by rule.
+
+What can be asked about a tale: the file `data/instructions.txt`, read and filled in.
+
+A topic says for which stories it fits, how the request is worded, and which answers
+are right, all as templates over the story's facts in the notation of the grammar::
+
+    who owner @ plot=stray                    kind, name, facts that must hold
+        ? Who did the {stray} belong to?      two wordings or more; the last is held out
+        ? Who had lost the {stray}?
+        ? Name the owner of the {stray}.
+        = The {stray} belonged to the {owner}.   the answer, a whole sentence
+        = The {owner}.                           and others that are accepted, too
+
+So the data are a text file, as the world itself is. Ask something new there, or word
+it differently, and there is more to learn from. What no tale can fit is refused, with
+the number of its line.
+
+>>> fill("{Hero.he} wore {shade.a} {garment}.", forms({
+...     "hero": "Mia", "shade": "orange", "garment": "coat"}))
+'She wore an orange coat.'
+
+How an instruction of each kind is made from a tale.
+
+A tale is drawn in two parts, the beginning and the ending, for one kind of task asks
+for another ending. Both parts come from the grammar itself, with a mark put where the
+rules of the endings begin; a mark takes no randomness, so the tales stay the same.
+
+>>> tale = draw_tale(random.Random(7))
+>>> tale.story == world().parse(f"{tale.beginning} {tale.end}")
+True
+>>> make("summarise", tale, random.Random(7)).phrasing < 7  # the eighth is held out
+True
+
+More questions about a story that has been read: a conversation from one instruction.
+
+    user        Mia lived …  Who is the story about?     the instruction
+    assistant   Mia.
+    user        What did Mia wear?                       follow-ups
+    assistant   An orange coat.
+
+The story is read once and asked about many times, so a training has several answers to
+learn from where single instructions have one.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from itertools import permutations
+from typing import Literal, TypeAlias
+
+from llmcourse.text.grammar import Grammar, Story
+from llmcourse.text.grammar_text import Call, Entry, check_items
+from llmcourse.text.tales import Encoder, parse, world
+
+HEADER = re.compile(
+    r"(?P<kind>how many|[a-z]+) (?P<name>[a-z]+)"
+    r"(?: @ (?P<when>\w+=[^=,]+(?:, \w+=[^=,]+)*))?"
+)
+FIELD = re.compile(r"\{([A-Za-z][a-z0-9_]*)(?:\.([a-z]+))?\}")
+
+QUESTIONS = ("who", "where", "what", "why", "how many", "list")
+
+# Kinds that are no questions: worded by a task, or tasks, which show these texts.
+_ANSWERS_ONLY = ("summarise", "theme", "extra")
+_TASK = "task"
+_TASK_TEXTS = ("story", "beginning", "end", "tone", "theme", "extras")
+
+# Variables whose words have forms that no rule of thumb gives, and where those stand.
+_LISTS = {
+    "hero": ("girl", "boy", "sheanimal", "heanimal"),
+    "relative": ("relative",),
+    "job": ("job",),
+    "place": ("place",),
+    "wish": ("wish",),
+    "plant": ("plant",),
+    "count": ("number", "plenty", "years"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """One thing to ask about a story, or to ask for."""
+
+    kind: str
+    name: str
+    when: Mapping[str, str] = field(default_factory=dict)  # facts that must hold
+    phrasings: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()  # of a list: its things, `{list}` in an answer
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The variables that the templates write."""
+        templates = (*self.phrasings, *self.answers, *self.parts)
+        found = frozenset(name for text in templates for name in variables(text))
+        return found - {"list"} if self.parts else found
+
+    def fits(self, facts: Mapping[str, str]) -> bool:
+        """Whether a story has the facts that the topic is about."""
+        return all(facts.get(name) == value for name, value in self.when.items()) and (
+            self.fields <= facts.keys()
+        )
+
+    def right_answers(self, words: Mapping[str, Entry]) -> tuple[str, ...]:
+        """Return all right answers, the one to learn first; lists in any order."""
+        if not self.parts:
+            return tuple(fill(answer, words) for answer in self.answers)
+        things = [fill(part, words) for part in self.parts]
+        return tuple(
+            fill(answer, {**words, "list": Entry(word=_enumeration(order))})
+            for answer in (*self.answers, "{List}.")
+            for order in permutations(things)
+        )
+
+
+def variables(template: str) -> tuple[str, ...]:
+    """Return the variables that a template writes, in order.
+
+    >>> variables("{Hero} lives with {hero.his} {relative}.")
+    ('hero', 'hero', 'relative')
+    """
+    return tuple(name.lower() for name, _ in FIELD.findall(template))
+
+
+def fill(template: str, words: Mapping[str, Entry]) -> str:
+    """Return a template with its fields written.
+
+    Args:
+        template: With `{name}` or `{name.form}`; a capital capitalises.
+        words: From `forms`.
+
+    Raises:
+        KeyError: If a variable is missing.
+    """
+
+    def word(match: re.Match[str]) -> str:
+        name, form = match[1], match[2] or "word"
+        form = form.capitalize() if name[0].isupper() else form
+        return words[name.lower()][form]
+
+    return FIELD.sub(word, template)
+
+
+def forms(facts: Mapping[str, str]) -> dict[str, Entry]:
+    """Return the words of facts with their forms: articles, plurals, pronouns.
+
+    Args:
+        facts: As `Story.facts`.
+    """
+    return {
+        name: _irregular().get((_group(name), word)) or Entry(word=word)
+        for name, word in facts.items()
+    }
+
+
+def _group(name: str) -> str:
+    return "job" if name in ("job1", "job2", "owner", "judge") else name
+
+
+@cache
+def _irregular() -> dict[tuple[str, str], Entry]:
+    """Return the entries of the world's lists with forms of their own."""
+    found: dict[tuple[str, str], Entry] = {}
+    for name, lists in _LISTS.items():
+        for entry in (e for each in lists for e in world().lists[each].choices["*"]):
+            found.setdefault((name, entry["word"]), Entry()).update(entry)
+    return found
+
+
+def _enumeration(things: tuple[str, ...]) -> str:
+    return f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+class _Draft:
+    """A topic that is being read: its header, and numbered lines by their marks."""
+
+    def __init__(self, number: int, line: str) -> None:
+        match = HEADER.fullmatch(line)
+        if match is None:
+            raise ValueError(
+                f"line {number}: wanted 'KIND NAME' or 'KIND NAME @ FACT=WORD, …', "
+                f"got {line!r}"
+            )
+        self.number, self.kind, self.name = number, match["kind"], match["name"]
+        known = (*QUESTIONS, *_ANSWERS_ONLY, _TASK)
+        if self.kind not in known:
+            raise ValueError(
+                f"line {number}: wanted a kind from {', '.join(known)}, "
+                f"got {self.kind!r}"
+            )
+        pairs = match["when"].split(", ") if match["when"] else []
+        self.when = dict(pair.split("=") for pair in pairs)
+        for name, word in self.when.items():
+            if word not in _vocabulary().get(name, ()):
+                raise ValueError(
+                    f"line {number}: wanted a fact that a tale can have, got "
+                    f"'{name}={word}'"
+                )
+        self.lines: dict[str, list[tuple[int, str]]] = {"?": [], "=": [], "+": []}
+
+    def topic(self) -> Topic:
+        """Return the topic, checked."""
+        texts = {
+            mark: tuple(text for _, text in found) for mark, found in self.lines.items()
+        }
+        self._check_numbers(*(len(texts[mark]) for mark in "?=+"))
+        words = dict(_any_words())
+        if self.kind == _TASK:
+            words |= {name: Entry(word=name) for name in _TASK_TEXTS}
+        listed = {"list": Entry(word="list")} if texts["+"] else {}
+        for mark, found in self.lines.items():
+            for number, text in found:
+                _check_fields(text, words | (listed if mark == "=" else {}), number)
+        return Topic(
+            kind=self.kind,
+            name=self.name,
+            when=self.when,
+            phrasings=texts["?"],
+            answers=texts["="],
+            parts=texts["+"],
+        )
+
+    def _check_numbers(self, wordings: int, answers: int, parts: int) -> None:
+        is_question = self.kind not in (*_ANSWERS_ONLY, _TASK)
+        wanted = ""
+        if wordings < 2 and self.kind not in _ANSWERS_ONLY:
+            wanted = f"at least 2 wordings, the last one to hold out, got {wordings}"
+        elif self.kind != _TASK and not answers and not (is_question and parts):
+            wanted = "an answer, got none"
+        elif parts == 1:
+            wanted = "no things of a list or at least 2, got 1"
+        if wanted:
+            raise ValueError(
+                f"line {self.number}: wanted for '{self.kind} {self.name}' {wanted}"
+            )
+
+
+def _check_fields(template: str, words: Mapping[str, Entry], number: int) -> None:
+    """Raise ValueError for a template that could never be filled in."""
+    try:
+        filled = fill(template, words)
+    except KeyError as error:
+        raise ValueError(
+            f"line {number}: wanted facts that a tale can have, in forms that they "
+            f"have, got {error} in {template!r}"
+        ) from None
+    if "{" in filled or "}" in filled:
+        raise ValueError(
+            f"line {number}: wanted fields as {{name}} or {{name.form}}, got "
+            f"{template!r}"
+        )
+
+
+@cache
+def _vocabulary() -> Mapping[str, frozenset[str]]:
+    """Return the words that each variable of the tales can hold."""
+    bound = check_items((Call(world().rules["story"], line=0),), {})
+    return {
+        name: frozenset(entry["word"] for entry in entries if entry is not None)
+        for name, entries in bound.items()
+    }
+
+
+@cache
+def _any_words() -> Mapping[str, Entry]:
+    """Return each variable with a word, in all forms that any of its words has."""
+    merged: dict[str, Entry] = {}
+    for name, words in _vocabulary().items():
+        entry = merged[name] = Entry()
+        for word in words:
+            entry.update(forms({name: word})[name])
+    return merged
+
+
+def read_topics(text: str) -> Iterator[Topic]:
+    """Yield the topics of a file in the form that the module's docstring shows.
+
+    Raises:
+        ValueError: If a line is no header, or stands under none; if a topic has too
+            few wordings, no answer, or a list of one thing; if it names what no tale
+            has. The line is named.
+    """
+    draft: _Draft | None = None
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if not raw[0].isspace():
+            if draft is not None:
+                yield draft.topic()
+            draft = _Draft(number, line)
+        elif draft is None or line[0] not in draft.lines:
+            raise ValueError(
+                f"line {number}: wanted '?', '=' or '+' under a topic, got {line!r}"
+            )
+        else:
+            template = line[1:].strip().replace(" // ", "\n\n")
+            draft.lines[line[0]].append((number, template))
+    if draft is not None:
+        yield draft.topic()
+
+
+@cache
+def topics() -> Mapping[str, tuple[Topic, ...]]:
+    """Return the topics of the tales by kind, read once."""
+    source = resources.files("llmcourse").joinpath("data/instructions.txt")
+    by_kind: dict[str, list[Topic]] = {}
+    for topic in read_topics(source.read_text(encoding="utf-8")):
+        by_kind.setdefault(topic.kind, []).append(topic)
+    return {kind: tuple(found) for kind, found in by_kind.items()}
+
+
+HELD_OUT_PAIRS = frozenset(
+    {
+        ("girl", "journey"),
+        ("boy", "gift"),
+        ("fox", "search"),
+        ("otter", "fear"),
+        ("rabbit", "seeds"),
+        ("mouse", "contest"),
+        ("bear", "quarrel"),
+        ("hedgehog", "box"),
+        ("squirrel", "stray"),
+        ("badger", "basket"),
+        ("mole", "journey"),
+        ("beaver", "contest"),
+        ("hamster", "stray"),
+        ("raccoon", "quarrel"),
+    }
+)
+"""Kinds of hero and plots that no instruction has together in training."""
+
+KINDS = (*QUESTIONS, "summarise", "continue", "rewrite", "write")
+
+MARK = "¶"  # where an ending begins; no tale has it
+_ENDING_RULE = re.compile(r" (?=<(?:\w+_end|home_again)>)")
+_SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z\"])")
+_COMPLETIONS = 12  # drawn at most, until one has another ending
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """An instruction and a right answer, with all that is needed to check others."""
+
+    kind: str  # one of KINDS
+    topic: str  # what of that kind
+    prompt: str
+    answer: str
+    story: Story  # what it was made from
+    phrasing: int  # number of the wording
+    new_phrasing: bool  # the wording does not occur in training
+    new_pair: bool  # no instruction in training has this kind of hero in this plot
+    accepted: tuple[str, ...] = ()  # right answers, where they can be listed
+    beginning: str = ""  # elsewhere: what the answer goes on with,
+    wanted: Mapping[str, str] = field(default_factory=dict)  # and what must be in it
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it must not be learned from."""
+        return self.new_phrasing or self.new_pair
+
+
+@dataclass(frozen=True)
+class Tale:
+    """A story in two parts, and its words with their forms."""
+
+    story: Story
+    beginning: str
+    end: str
+    words: Mapping[str, Entry]
+
+    @property
+    def new_pair(self) -> bool:
+        """Whether no instruction in training has this kind of hero in this plot."""
+        return (self.story.facts["kind"], self.story.facts["plot"]) in HELD_OUT_PAIRS
+
+
+def draw_tale(rng: random.Random) -> Tale:
+    """Return a tale as `tales.generate` draws it, with its ending apart."""
+    marked = _marked().sample(rng)
+    beginning, _, end = marked.text.partition(f" {MARK}")
+    story = replace(marked, text=f"{beginning} {end}")
+    return Tale(story, beginning, end, forms(story.facts))
+
+
+@cache
+def _marked() -> Grammar:
+    """Return the grammar of the tales with a mark where a story's ending begins."""
+    source = resources.files("llmcourse").joinpath("data/tales.txt")
+    text = source.read_text(encoding="utf-8")
+    return Grammar(_ENDING_RULE.sub(f" {MARK}", text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What a kind of instruction makes of a tale; the fields as in `Example`."""
+
+    topic: str
+    wordings: Sequence[str]
+    answer: str
+    texts: Mapping[str, str] = field(default_factory=dict)  # that the wordings show
+    accepted: tuple[str, ...] = ()
+    beginning: str = ""
+    wanted: Mapping[str, str] = field(default_factory=dict)
+
+
+def make(
+    kind: str, tale: Tale, rng: random.Random, *, new_phrasing: bool = False
+) -> Example | None:
+    """Return an example of a kind, or None if the tale has nothing of that kind.
+
+    Args:
+        kind: One of `KINDS`.
+        tale: From `draw_tale`.
+        rng: Source of what is left open: topic, wording, where to cut, what to order.
+        new_phrasing: Whether to use the wording that training lacks.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"wanted a kind from {', '.join(KINDS)}, got {kind!r}")
+    task = _MAKERS.get(kind, _question)(kind, tale, rng)
+    if task is None:
+        return None
+    last = len(task.wordings) - 1
+    phrasing = last if new_phrasing else rng.randrange(last)
+    texts = {name: Entry(word=text) for name, text in task.texts.items()}
+    return Example(
+        kind=kind,
+        topic=task.topic,
+        prompt=fill(task.wordings[phrasing], {**tale.words, **texts}),
+        answer=task.answer,
+        story=tale.story,
+        phrasing=phrasing,
+        new_phrasing=new_phrasing,
+        new_pair=tale.new_pair,
+        accepted=task.accepted,
+        beginning=task.beginning,
+        wanted=task.wanted,
+    )
+
+
+def _question(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    topic = _any_topic(kind, tale, rng)
+    if topic is None:
+        return None
+    accepted = topic.right_answers(tale.words)
+    # Training has both orders: wordings 2, 5, … come before the story, others after it.
+    wordings = [
+        f"{question}\n\n{{story}}" if number % 3 == 2 else f"{{story}}\n\n{question}"
+        for number, question in enumerate(topic.phrasings)
+    ]
+    return _Task(
+        topic=topic.name,
+        wordings=wordings,
+        texts={"story": tale.story.text},
+        answer=accepted[0],
+        accepted=accepted,
+    )
+
+
+def _summarise(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    topic = _any_topic(kind, tale, rng)
+    if topic is None:
+        return None
+    what = fill(topic.answers[0], tale.words)
+    who = ("{hero}, {trait.a} {kind},", "{hero}, {kind.a},", "{hero}")
+    accepted = tuple(f"{fill(names, tale.words)} {what}" for names in who)
+    return _Task(
+        topic=topic.name,
+        wordings=_wordings(kind),
+        texts={"story": tale.story.text},
+        answer=accepted[0],
+        accepted=accepted,
+    )
+
+
+def _continue(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    """Cut a tale after a sentence, in its second or third quarter."""
+    text = tale.story.text
+    ends = [match.start() for match in _SENTENCE_END.finditer(text)]
+    middle = [at for at in ends if 0.25 < at / len(text) < 0.75]
+    cuts = [at for at in middle if text.count('"', 0, at) % 2 == 0]  # nobody speaks
+    if not cuts:
+        return None
+    at = rng.choice(cuts)
+    return _Task(
+        topic="rest",
+        wordings=_wordings(kind),
+        texts={"beginning": text[:at]},
+        answer=text[at + 1 :],
+        beginning=text[:at],
+    )
+
+
+def _rewrite(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    """Draw endings from the grammar until one has another tone."""
+    drawn = (world().complete(tale.beginning, rng) for _ in range(_COMPLETIONS))
+    old = tale.story.facts["ending"]
+    other = next((story for story in drawn if story.facts["ending"] != old), None)
+    if other is None:
+        return None
+    tone = other.facts["ending"]
+    return _Task(
+        topic=tone,
+        wordings=_wordings(kind),
+        texts={"beginning": tale.beginning, "end": tale.end, "tone": tone},
+        answer=other.text[len(tale.beginning) + 1 :],
+        beginning=tale.beginning,
+        wanted={"ending": tone},
+    )
+
+
+def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    """Order a tale: who, what about, where, and up to two things more."""
+    theme = _any_topic("theme", tale, rng)
+    if theme is None:
+        return None
+    facts = tale.story.facts
+    fitting = {topic.name: topic for topic in topics()["extra"] if topic.fits(facts)}
+    where = "place" if "place" in fitting else "home"
+    told = {"place", "home"} | {
+        n for n, t in fitting.items() if t.fields <= theme.fields
+    }
+    others = sorted(fitting.keys() - told)
+    extras = [where, *rng.sample(others, rng.randrange(3))]
+    templates = [theme.answers[0], *(fitting[name].answers[0] for name in extras)]
+    ordered = {name for template in templates for name in variables(template)}
+    texts = [fill(template, tale.words) for template in templates]
+    return _Task(
+        topic=theme.name,
+        wordings=_wordings(kind),
+        texts={"theme": texts[0], "extras": " ".join(texts[1:])},
+        answer=tale.story.text,
+        wanted={name: facts[name] for name in sorted(ordered | _ALWAYS_ORDERED)},
+    )
+
+
+_ALWAYS_ORDERED = {"hero", "kind", "plot"}
+_MAKERS: Mapping[str, Callable[[str, Tale, random.Random], _Task | None]] = {
+    "summarise": _summarise,
+    "continue": _continue,
+    "rewrite": _rewrite,
+    "write": _write,
+}
+
+
+def _any_topic(kind: str, tale: Tale, rng: random.Random) -> Topic | None:
+    """Return a topic that fits; those of its plot more often than general ones."""
+    fitting = [topic for topic in topics()[kind] if topic.fits(tale.story.facts)]
+    weighted = [topic for topic in fitting for _ in range(3 if topic.when else 1)]
+    return rng.choice(weighted) if weighted else None
+
+
+def _wordings(task: str) -> tuple[str, ...]:
+    return next(t.phrasings for t in topics()["task"] if t.name == task)
+
+
+HeldOut: TypeAlias = bool | Literal["phrasing", "pair"]
+
+_TRIES = 5000  # stories without a fitting example before giving up
+
+
+def examples(
+    n: int,
+    seed: int,
+    *,
+    kinds: Sequence[str] = KINDS,
+    held_out: HeldOut = False,
+    tokenizer: Encoder | None = None,
+    max_tokens: int = 420,
+) -> Iterator[Example]:
+    """Yield n examples, the same ones for the same arguments on every machine.
+
+    Args:
+        n: How many.
+        seed: Of the stories and of what is asked. Evaluate with another one.
+        kinds: Kinds to draw from, each as often.
+        held_out: False for training. "phrasing" gives wordings that training lacks,
+            "pair" stories of `HELD_OUT_PAIRS`, True both at once.
+        tokenizer: If given, long examples are skipped.
+        max_tokens: The most that prompt and answer may have then, together.
+
+    Raises:
+        ValueError: If n is negative, a kind is unknown or none is named, or
+            `held_out` is none of the four. On iteration: if nothing is short enough.
+    """
+    if n < 0:
+        raise ValueError(f"the number of examples cannot be negative, got {n}")
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise ValueError(f"wanted kinds from {', '.join(KINDS)}, got {list(kinds)}")
+    if held_out not in (False, True, "phrasing", "pair"):
+        raise ValueError(
+            f"held_out must be False, True, 'phrasing' or 'pair', got {held_out!r}"
+        )
+    limit = None if tokenizer is None else (tokenizer, max_tokens)
+    rng = random.Random(f"instructions {seed}")
+    return (_one(rng.choice(kinds), rng, held_out, limit) for _ in range(n))
+
+
+def _one(
+    kind: str, rng: random.Random, held_out: HeldOut, limit: tuple[Encoder, int] | None
+) -> Example:
+    """Return the first example that fits, from as many stories as it takes."""
+    new_pair, new_phrasing = held_out in (True, "pair"), held_out in (True, "phrasing")
+    for _ in range(_TRIES):
+        tale = draw_tale(rng)
+        if tale.new_pair != new_pair:
+            continue
+        example = make(kind, tale, rng, new_phrasing=new_phrasing)
+        if example is None:
+            continue
+        if limit is None or _length(example, limit[0]) <= limit[1]:
+            return example
+    raise ValueError(
+        f"found no example of kind {kind!r} in {_TRIES} stories"
+        + (f" with at most {limit[1]} tokens" if limit else "")
+    )
+
+
+def _length(example: Example, tokenizer: Encoder) -> int:
+    """Return the tokens of prompt and answer."""
+    texts = (example.prompt, example.answer)
+    return sum(len(tokenizer.encode(text)) for text in texts)
+
+
+def check(example: Example, answer: str) -> bool:
+    """Return whether an answer is right; no text makes it fail.
+
+    Where the right answers can be listed, it must be one of them, but for case,
+    punctuation and articles. Elsewhere it must make a tale, to the last letter,
+    together with the beginning it was given, and the tale must have the facts that
+    were asked for.
+    """
+    if example.accepted:
+        return normalised(answer) in {normalised(text) for text in example.accepted}
+    try:
+        facts = parse(f"{example.beginning} {answer.strip()}".strip()).facts
+    except ValueError:
+        return False
+    return all(facts.get(name) == word for name, word in example.wanted.items())
+
+
+def normalised(answer: str) -> tuple[str, ...]:
+    """Return the words of an answer that count.
+
+    Marks count within a word alone, so that neither quotes nor dashes stick to one.
+
+    >>> normalised("- 'Because the owl had a SILVER bell'")
+    ('owl', 'had', 'silver', 'bell')
+    """
+    words = re.findall(r"\w+(?:['-]\w+)*", answer.lower())
+    return tuple(w for w in words if w not in ("a", "an", "the", "because"))
+
+
+def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield a question and its answer for all else that can be asked about a story.
+
+    They come in random order, in wordings that training may see. After a task that
+    is no question there are none: the answer has made another story.
+
+    Args:
+        example: What was asked first.
+        rng: Source of order and wordings.
+
+    >>> from llmcourse.finetuning.instructions import examples
+    >>> first = next(examples(1, seed=0, kinds=["who"]))
+    >>> more = list(follow_ups(first, random.Random(0)))
+    >>> len(more) > 5, any(first.story.text in question for question, _ in more)
+    (True, False)
+    """
+    if example.kind not in QUESTIONS:
+        return
+    words = forms(example.story.facts)
+    left = [
+        topic
+        for kind in QUESTIONS
+        for topic in topics()[kind]
+        if topic.fits(example.story.facts)
+        and (kind, topic.name) != (example.kind, example.topic)
+    ]
+    rng.shuffle(left)
+    for topic in left:
+        wording = rng.choice(topic.phrasings[:-1])
+        yield fill(wording, words), topic.right_answers(words)[0]

@@ -1,0 +1,514 @@
+"""Low-rank adapters: learn a small correction to a large matrix, and only that.
+
+        x ──┬── W  (frozen) ────────────(+)── y        y = x Wᵀ + s · x Aᵀ Bᵀ
+            └── A  ── B  ── · alpha / rank ┘
+              in → rank → out
+
+W has in · out numbers, A and B together rank · (in + out). B starts at zero, so the
+adapted model starts as the model that it was. Once learned, s · B A can be added to W:
+the model then costs what it cost before.
+
+Source: Hu et al. (2021), "LoRA: Low-rank adaptation of large language models".
+
+Low-rank adapters as files, in the form that Hugging Face `peft` reads and writes.
+
+    adapter_config.json          rank, alpha, which layers
+    adapter_model.safetensors    base_model.model.model.layers.0.self_attn.q_proj
+                                     .lora_A.weight, .lora_B.weight, …
+
+An adapter is small and useless without the model that it was learned on; nothing in
+it says whether another model of the same shape is that one.
+
+GPT-2's query, key and value are one matrix there, and so is their adapter: ours are
+written side by side, as one whose rank is the sum of theirs.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from llmcourse.files import new_file
+from llmcourse.model.folders import written_at_once
+from llmcourse.model.hugging_face import their_name
+from llmcourse.model.transformer import Transformer
+
+
+class LoRALinear(nn.Linear):
+    """A linear layer whose weights are frozen, and that learns a low-rank correction.
+
+    Args:
+        layer: Its weight and bias are used, not copied, and are frozen.
+        rank: Width of the correction.
+        alpha: The correction is multiplied by alpha / rank, so that its size does
+            not depend on the rank.
+        generator: Source of the first A; None draws from torch's global one.
+
+    Raises:
+        ValueError: If rank or alpha is not positive, or alpha not finite.
+
+    Source: Hu et al. (2021), section 4.1. There A is Gaussian; its deviation, which
+    they do not give, is 1 / √in here, so that x Aᵀ is about as large as x.
+
+    >>> layer = nn.Linear(5, 3)
+    >>> adapted, x = LoRALinear(layer, rank=2, alpha=4), torch.ones(1, 5)
+    >>> torch.equal(adapted(x), layer(x)), adapted.lora_a.shape, adapted.lora_b.shape
+    (True, torch.Size([2, 5]), torch.Size([3, 2]))
+    """
+
+    def __init__(
+        self,
+        layer: nn.Linear,
+        rank: int,
+        alpha: float | int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        _check_size(rank, alpha)
+        has_bias = layer.bias is not None
+        super().__init__(layer.in_features, layer.out_features, has_bias, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.requires_grad_(False)
+        self.rank, self.alpha = rank, alpha
+        a = torch.randn(rank, layer.in_features, generator=generator)
+        a = a * layer.in_features**-0.5
+        self.lora_a = nn.Parameter(a.to(layer.weight))  # its type and device
+        self.lora_b = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))
+        self._apart: tuple[nn.Parameter, nn.Parameter, nn.Parameter] | None = None
+
+    @property
+    def scale(self) -> float:
+        """What the correction is multiplied by, without unit."""
+        return self.alpha / self.rank
+
+    @property
+    def merged(self) -> bool:
+        """Whether the correction is part of the weight now."""
+        return self._apart is not None
+
+    @torch.no_grad()
+    def correction(self) -> Float[Tensor, "out in"]:
+        """Return what the adapter adds to the weight, without unit."""
+        _, a, b = self._apart or (self.weight, self.lora_a, self.lora_b)
+        return self.scale * (b @ a)
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Return the layer's output, corrected."""
+        y = linear(x, self.weight, self.bias)
+        if self.merged:
+            return y
+        return y + self.scale * linear(linear(x, self.lora_a), self.lora_b)
+
+    def merge(self) -> None:
+        """Add the correction to the weight; it is the layer's only weight then.
+
+        The weight as it was is kept aside, so `unmerge` gives it back to the bit.
+        Neither it nor the adapter is among the parameters until then.
+        """
+        if self._apart is None:
+            assert isinstance(self.weight, nn.Parameter)
+            merged = self.weight + self.correction()
+            self._apart = self.weight, self.lora_a, self.lora_b
+            self.weight = nn.Parameter(merged.detach(), requires_grad=False)
+            del self.lora_a, self.lora_b
+
+    def unmerge(self) -> None:
+        """Take the correction out of the weight again: it can go on learning."""
+        if self._apart is not None:
+            self.weight, self.lora_a, self.lora_b = self._apart
+            self._apart = None
+
+
+def add_lora(
+    model: nn.Module,
+    rank: int,
+    alpha: float | int,
+    targets: Sequence[str] = ("query", "value"),
+    generator: torch.Generator | None = None,
+) -> None:
+    """Freeze the model and give the linear layers of some names a low-rank adapter.
+
+    Args:
+        model: Changed in place. What it computes stays the same to the bit. Of a
+            `Classifier`, give the `body`: its head then goes on learning in full.
+        rank: See `LoRALinear`.
+        alpha: See `LoRALinear`.
+        targets: Last parts of the layers' names: some of query, key, value, output,
+            gate, up and down. The paper found query and value to be enough.
+        generator: Source of the first weights; None draws from torch's global one.
+
+    Raises:
+        ValueError: If a target is not the name of a linear layer in the blocks, if
+            there are none or the model has adapters already, or as `LoRALinear`.
+
+    Source: Hu et al. (2021), section 7.1 (the targets).
+    """
+    layers = dict(linear_layers(model))
+    names = {name.rpartition(".")[2] for name in layers}
+    if isinstance(targets, str) or not targets or not set(targets) <= names:
+        raise ValueError(f"targets must be some of {sorted(names)}, got {targets!r}")
+    chosen = [name for name in layers if name.rpartition(".")[2] in targets]
+    add_lora_to(model, dict.fromkeys(chosen, (rank, alpha)), generator)
+
+
+def add_lora_to(
+    model: nn.Module,
+    sizes: dict[str, tuple[int, float | int]],
+    generator: torch.Generator | None = None,
+) -> None:
+    """Freeze the model and give each of the layers named an adapter of its own size.
+
+    Args:
+        model: Changed in place; not at all if refused.
+        sizes: Rank and alpha for each layer's full name.
+        generator: As in `add_lora`.
+
+    Raises:
+        ValueError: If the model has adapters already, if no layer is named or one that
+            is no linear layer in the blocks, or as `LoRALinear`.
+    """
+    if n_layers := len(list(lora_layers(model))):
+        raise ValueError(
+            f"the model has {n_layers} adapters already: merge or remove them first"
+        )
+    layers = dict(linear_layers(model))
+    if not sizes:
+        raise ValueError("adapters are wanted for at least one layer, got none")
+    if unknown := sorted(sizes.keys() - layers.keys()):
+        raise ValueError(f"names must be linear layers in the blocks, got {unknown}")
+    for rank, alpha in sizes.values():
+        _check_size(rank, alpha)
+    adapted = {
+        name: LoRALinear(layers[name], rank, alpha, generator)
+        for name, (rank, alpha) in sizes.items()
+    }
+    model.requires_grad_(False)
+    for name, layer in adapted.items():
+        model.set_submodule(name, layer)
+
+
+def _check_size(rank: int, alpha: float | int) -> None:
+    if rank < 1 or not 0 < alpha < math.inf:
+        raise ValueError(
+            "rank and alpha must be positive and finite, "
+            f"got rank {rank} and alpha {alpha}"
+        )
+
+
+def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """Yield name and layer of every linear layer inside the model's blocks."""
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear) and "blocks." in name:
+            yield name, part
+
+
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
+    """Yield name and layer of every linear layer that has an adapter."""
+    for name, part in model.named_modules():
+        if isinstance(part, LoRALinear):
+            yield name, part
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Add every correction to its weight: the same outputs, at no extra cost.
+
+    The model can then be saved like one without adapters. What is merged does not
+    learn; make optimizers only after `unmerge_lora`. Move the model to another
+    device or type before merging, or after unmerging, not between.
+
+    Raises:
+        ValueError: If the model has no adapters.
+    """
+    for layer in _all_adapted(model):
+        layer.merge()
+
+
+def unmerge_lora(model: nn.Module) -> None:
+    """Take every correction out of its weight: both are what they were, to the bit.
+
+    Raises:
+        ValueError: If the model has no adapters.
+    """
+    for layer in _all_adapted(model):
+        layer.unmerge()
+
+
+def remove_lora(model: nn.Module) -> None:
+    """Turn all adapted layers into plain ones again, and unfreeze the model.
+
+    What is merged stays in the weights, for good; what is not is lost.
+
+    Raises:
+        ValueError: If the model has no adapters.
+    """
+    _all_adapted(model)
+    for name, adapted in list(lora_layers(model)):
+        layer = nn.Linear(
+            adapted.in_features,
+            adapted.out_features,
+            adapted.bias is not None,
+            device="meta",
+        )
+        layer.weight, layer.bias = adapted.weight, adapted.bias
+        model.set_submodule(name, layer)
+    model.requires_grad_(True)
+
+
+def _all_adapted(model: nn.Module) -> list[LoRALinear]:
+    if not (layers := [layer for _, layer in lora_layers(model)]):
+        raise ValueError("the model must have adapters, got one without: see add_lora")
+    return layers
+
+
+class ParameterCounts(NamedTuple):
+    """Numbers in a model's weights."""
+
+    learned: int  # not frozen
+    total: int
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    """Return how many of the model's parameters learn, and how many there are.
+
+    >>> count_parameters(LoRALinear(nn.Linear(5, 3), rank=2, alpha=4))
+    ParameterCounts(learned=16, total=34)
+    """
+    weights = list(model.parameters())
+    return ParameterCounts(
+        learned=sum(weight.numel() for weight in weights if weight.requires_grad),
+        total=sum(weight.numel() for weight in weights),
+    )
+
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_ENDINGS = {".lora_A.weight": "A", ".lora_B.weight": "B"}
+# What may be set and changes nothing here: how it was learned, and what the names and
+# shapes of the weights say as well. Whatever else is set is refused.
+_HARMLESS = {
+    *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "exclude_modules"),
+    *("fan_in_fan_out", "inference_mode", "layers_pattern", "layers_to_transform"),
+    *("lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version"),
+    *("qalora_group_size", "r", "rank_pattern", "revision", "target_modules"),
+    "task_type",
+}
+_REQUIRED = {"bias": ("none", None), "init_lora_weights": (True, False, "gaussian")}
+
+
+def save_adapter(
+    model: Transformer, folder: str | Path, base_model: str | None = None
+) -> None:
+    """Write the model's adapters into a folder, for `load_adapter` and for `peft`.
+
+    Args:
+        model: Has adapters that are not merged.
+        folder: Created if missing.
+        base_model: Name or path of the model they were learned on, for the record.
+
+    Raises:
+        ValueError: If there are no adapters, if they are merged, or if a number in
+            them is not finite.
+        OSError: If a file cannot be written; older ones then stay.
+    """
+    adapted = dict(lora_layers(model))
+    if not adapted or any(layer.merged for layer in adapted.values()):
+        state = "merged ones" if adapted else "none"
+        raise ValueError(f"the model must have adapters to be saved, got {state}")
+    weights: dict[str, Tensor] = {}
+    sizes: dict[str, tuple[int, float | int]] = {}
+    for theirs, ours in _their_modules(model).items():
+        if not any(name in adapted for name in ours):
+            continue
+        a, b, alpha = _joined([*ours.values()])
+        weights[f"{_PREFIX}{theirs}.lora_A.weight"] = a.float().contiguous()
+        weights[f"{_PREFIX}{theirs}.lora_B.weight"] = b.float().contiguous()
+        sizes[theirs] = (len(a), alpha)
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} must be finite to be saved, and is not")
+    config = _config(sizes, [*_their_modules(model)])
+    config["base_model_name_or_path"] = base_model
+    config["fan_in_fan_out"] = model.config.family == "gpt2"
+    # Both take their places at the end, when both are whole and on disk.
+    with written_at_once(Path(folder)) as staging:
+        with new_file(staging / _WEIGHTS) as file:
+            file.write(save(weights, metadata={"format": "pt"}))
+        with new_file(staging / _CONFIG) as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_adapter(model: Transformer, folder: str | Path) -> None:
+    """Give a model the adapters of a folder; the rest of it is frozen.
+
+    Args:
+        model: That they were learned on. Changed in place; not at all if refused.
+        folder: As `save_adapter` or `peft` writes it.
+
+    Raises:
+        ValueError: If a file is missing or damaged, if the adapters are for layers of
+            another name or shape, hold a number that is not finite, or do more than
+            the sum of two products; or if the model has adapters already.
+        OSError: If a file cannot be read.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / _CONFIG)
+    found = _read_weights(folder / _WEIGHTS)
+    modules = _their_modules(model)
+    sizes: dict[str, tuple[int, float | int]] = {}
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
+    for theirs, pair in sorted(found.items()):
+        if theirs not in modules:
+            raise ValueError(
+                f"{theirs!r} has an adapter, but is no layer of this model"
+            )
+        layers = modules[theirs]
+        a, b = _checked(theirs, pair, [*layers.values()], _of(theirs, config, "r"))
+        rows = [layer.out_features for layer in layers.values()]
+        for ours, part in zip(layers, torch.split(b, rows), strict=True):
+            sizes[ours] = (len(a), _of(theirs, config, "lora_alpha"))
+            parts[ours] = (a, part)
+    add_lora_to(model, sizes, torch.Generator())
+    with torch.no_grad():
+        for name, layer in lora_layers(model):
+            layer.lora_a.copy_(parts[name][0])
+            layer.lora_b.copy_(parts[name][1])
+
+
+def _their_modules(model: Transformer) -> dict[str, dict[str, nn.Linear]]:
+    """Return, for each linear layer in their blocks, ours that it consists of."""
+    modules: dict[str, dict[str, nn.Linear]] = {}
+    for name, layer in linear_layers(model):
+        theirs = their_name(f"{name}.weight", model.config.family)
+        modules.setdefault(theirs.removesuffix(".weight"), {})[name] = layer
+    return modules
+
+
+def _joined(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor, float | int]:
+    """Return A, B and alpha of one adapter that does what those of some layers do.
+
+    Theirs is one matrix with the layers' rows below each other. Each row of A serves
+    one of them, so B is zero everywhere else.
+    """
+    adapted = [layer for layer in layers if isinstance(layer, LoRALinear)]
+    rank, first = sum(layer.rank for layer in adapted), adapted[0]
+    rows, start = [], 0
+    for layer in layers:
+        b = layer.weight.new_zeros(layer.out_features, rank)
+        if isinstance(layer, LoRALinear):
+            part = layer.lora_b.detach() * (layer.scale / first.scale)
+            b[:, start : start + layer.rank] = part
+            start += layer.rank
+        rows.append(b)
+    a = torch.cat([layer.lora_a.detach() for layer in adapted])
+    alpha = first.alpha if rank == first.rank else first.alpha * rank / first.rank
+    return a, torch.cat(rows), alpha
+
+
+def _config(
+    sizes: Mapping[str, tuple[int, float | int]], modules: Sequence[str]
+) -> dict[str, Any]:
+    """Return what `adapter_config.json` says of adapters of these ranks and alphas."""
+    rank, alpha = Counter(sizes.values()).most_common(1)[0][0]
+    targets: set[str] = set()
+    for name in sizes:
+        last = name.rpartition(".")[2]
+        alike = [other for other in modules if other.endswith(f".{last}")]
+        targets.add(last if set(alike) <= sizes.keys() else name)
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(targets),
+        "rank_pattern": {n: r for n, (r, _) in sizes.items() if r != rank},
+        "alpha_pattern": {n: a for n, (_, a) in sizes.items() if a != alpha},
+    }
+
+
+def _of(module: str, config: Mapping[str, Any], name: str) -> Any:
+    """Return a layer's rank or alpha: its own, if the config gives it one."""
+    patterns = config.get({"r": "rank_pattern", "lora_alpha": "alpha_pattern"}[name])
+    for pattern, value in (patterns or {}).items():
+        if f".{module}".endswith(f".{pattern}"):
+            return value
+    return config[name]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"an adapter's folder needs the file {str(path)!r}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} must be JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ValueError(f"{str(path)!r} must describe a low-rank adapter (LORA)")
+    for name, allowed in _REQUIRED.items():
+        if config.setdefault(name, allowed[0]) not in allowed:
+            raise ValueError(f"{name} must be {allowed[0]!r}, got {config[name]!r}")
+    known = _HARMLESS | _REQUIRED.keys()
+    if more := [name for name in config if config[name] and name not in known]:
+        raise ValueError(f"{str(path)!r} cannot be followed in {more}")
+    patterns = [config.get(name) or {} for name in ("rank_pattern", "alpha_pattern")]
+    if not all(isinstance(pattern, dict) for pattern in patterns):
+        raise ValueError(f"patterns must be objects of layers' names, got {patterns}")
+    ranks, alphas = patterns
+    if odd := [n for n in {*ranks, *alphas} if not n.replace(".", "").isidentifier()]:
+        raise ValueError(f"patterns must be names of layers, got {odd}")
+    for rank in (config.get("r"), *ranks.values()):
+        if type(rank) is not int or rank < 1:
+            raise ValueError(f"r must be a positive whole number, got {rank!r}")
+    for alpha in (config.get("lora_alpha"), *alphas.values()):
+        if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
+            raise ValueError(f"lora_alpha must be a positive number, got {alpha!r}")
+    return config
+
+
+def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Return A and B of each of their layers, whichever there are of the two."""
+    if not path.is_file():
+        raise ValueError(f"an adapter's folder needs the file {str(path)!r}")
+    try:
+        weights = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} must be a whole safetensors file: {error}"
+        ) from error
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, weight in weights.items():
+        ending = name[-len(".lora_A.weight") :]
+        if not name.startswith(_PREFIX) or ending not in _ENDINGS:
+            raise ValueError(f"{name!r} in {str(path)!r} is no part of such an adapter")
+        module = name.removeprefix(_PREFIX).removesuffix(ending)
+        found.setdefault(module, {})[_ENDINGS[ending]] = weight
+    if not found:
+        raise ValueError(f"{str(path)!r} must hold an adapter, got none")
+    return found
+
+
+def _checked(
+    module: str, pair: Mapping[str, Tensor], layers: Sequence[nn.Linear], rank: int
+) -> tuple[Tensor, Tensor]:
+    """Return A and B if they fit the layers, side by side."""
+    n_out = sum(layer.out_features for layer in layers)
+    wanted = {"A": (rank, layers[0].in_features), "B": (n_out, rank)}
+    got = {name: tuple(weight.shape) for name, weight in sorted(pair.items())}
+    if got != wanted:
+        raise ValueError(f"the adapter of {module} must have {wanted}, got {got}")
+    if not all(weight.is_floating_point() for weight in pair.values()):
+        kinds = [weight.dtype for weight in pair.values()]
+        raise ValueError(f"the adapter of {module} must have floats, got {kinds}")
+    if not all(weight.isfinite().all() for weight in pair.values()):
+        raise ValueError(f"the adapter of {module} must be finite, and is not")
+    return pair["A"].float(), pair["B"].float()

@@ -1,0 +1,16 @@
+"""The model: a decoder-only transformer, and what can be done with its weights.
+
+    transformer     blocks, norms, feed-forward networks, first weights
+    attention       causal attention, with a key-value cache
+    positions       RoPE, learned and sinusoidal positions, longer contexts
+    generation      sampling: temperature, top-k, top-p; streams of text
+    decoding        the same logits faster: fused weights, one token a step
+    long_context    attention in windows, in chunks, and linear attention
+    inspection      the residual stream and the attention weights
+    costs           parameters, FLOPs and bytes
+    quantization    weights of 8 and 4 bits
+    folders         models saved and loaded, as Hugging Face folders
+    hugging_face    our names and theirs
+
+Read first: transformer, attention, positions, generation.
+"""

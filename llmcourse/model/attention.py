@@ -1,0 +1,457 @@
+"""How tokens look at each other.
+
+Every position asks with a query, is found by its key and hands over its value:
+
+    scores  = query · key / √d_head         how well does each key fit?
+    weights = softmax(scores)               shares that sum to one
+    context = weights · value               the mixture that is handed over
+
+`naive_attention` is exactly this. `fused_attention` gives the same result without
+ever holding the table of scores, which grows with the square of the length.
+
+Several texts in one row of a batch, each read as if it were alone.
+
+    row         the owl hid <|end|> it flew <|end|>      lengths 4, 3
+    places      0   1   2   3       0  1    2            from 0 in each text
+    attention   └─────────────────┘ └───────────────┘    none from one to the other
+
+All else that a model does, it does to every token by itself, whatever stands beside it.
+
+Causal attention for short sequences, with a gradient written out by hand.
+
+                 keys
+              ┌───────┬───────┐
+     queries  │ first │ never │     the first half of the queries sees only the first
+              ├───────┴───────┤     half of the keys: a quarter of the scores is
+              │    second     │     never asked for
+              └───────────────┘
+
+What is computed is `attention.naive_attention` under the causal mask, and a test
+proves that, with its gradients. With weights W = softmax(S), context C = W V and a
+dot for a gradient of the loss:
+
+    V̇ = Wᵀ Ċ,   Ẇ = Ċ Vᵀ,   Ṡ = W · (Ẇ - Σ over keys of W · Ẇ),   Q̇ = Ṡ K,   K̇ = Ṡᵀ Q
+
+Written out, the halves' gradients are added where they belong; automatically, each
+half of the keys would get a gradient filled up with zeros first.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from llmcourse.model.positions import apply_rope
+
+
+class HalvedAttention(torch.autograd.Function):
+    """Context vectors (B, H, T, d_head) of queries, and K ≤ H key-value heads.
+
+    All query heads that share a key-value head are rows of one product, which spares
+    a copy of the keys for each. There is no second derivative: asking for one raises
+    a RuntimeError.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return the context; keep what the gradient needs."""
+        length, d_head = query.shape[2:]
+        query = query / math.sqrt(d_head)
+        query = torch.unflatten(
+            query, 1, (key.shape[1], -1)
+        )  # (B, K, H / K, T, d_head)
+        hidden = torch.full((length, length), -math.inf, dtype=query.dtype).triu_(1)
+        context, halves = torch.empty_like(query), []
+        for start, end in ((0, length // 2), (length // 2, length)):
+            rows = query[:, :, :, start:end].flatten(2, 3)  # (B, K, H / K · R, d_head)
+            scores = rows @ key[:, :, :end].transpose(-2, -1)
+            of_heads = torch.unflatten(scores, 2, (-1, end - start))
+            of_heads += hidden[start:end, :end]
+            weights = scores.softmax(dim=-1)
+            of_rows = weights @ value[:, :, :end]
+            context[:, :, :, start:end] = torch.unflatten(of_rows, 2, (-1, end - start))
+            halves += [rows, weights]
+        ctx.save_for_backward(key, value, *halves)
+        return context.flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients for query, key and value from that of the context."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph must be off: attention in halves has no second "
+                "derivative, take fused_attention"
+            )
+        key, value, *halves = ctx.saved_tensors
+        length, d_head = g.shape[2:]
+        g = torch.unflatten(g, 1, (key.shape[1], -1))
+        for_query = torch.empty_like(g)
+        for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
+        for start, end in ((0, length // 2), (length // 2, length)):
+            rows, weights, *halves = halves
+            upstream = g[:, :, :, start:end].flatten(2, 3)
+            for_value[:, :, :end] += weights.transpose(-2, -1) @ upstream
+            for_weights = upstream @ value[:, :, :end].transpose(-2, -1)
+            for_scores = torch._softmax_backward_data(
+                for_weights, weights, -1, weights.dtype
+            )
+            of_rows = (for_scores @ key[:, :, :end]) / math.sqrt(d_head)
+            for_query[:, :, :, start:end] = torch.unflatten(
+                of_rows, 2, (-1, end - start)
+            )
+            for_key[:, :, :end] += for_scores.transpose(-2, -1) @ rows
+        return for_query.flatten(1, 2), for_key, for_value
+
+
+# From query, key and value to the context, (B, H, T, d_head).
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def check_lengths(lengths: Sequence[int], n_positions: int) -> None:
+    """Raise ValueError unless these are lengths of texts that fill a row.
+
+    Args:
+        lengths: Of the texts, in positions.
+        n_positions: Of the row.
+    """
+    if not lengths or min(lengths) < 1 or sum(lengths) != n_positions:
+        raise ValueError(
+            f"lengths must be positive and add up to the {n_positions} positions of a "
+            f"row, got {list(lengths)}"
+        )
+
+
+def places(
+    n_new: int,
+    most: int,
+    n_cached: int | None = None,
+    lengths: Sequence[int] | None = None,
+) -> slice | Int[Tensor, "position"]:
+    """Return the place of each token of a row in its text, from 0: it picks table rows.
+
+    Args:
+        n_new: Tokens in the row.
+        most: The longest text that a model reads, its `context_length`.
+        n_cached: Tokens of the text that were read before; None if there is no cache.
+        lengths: Of the texts in the row, in tokens; None if it is one.
+
+    Raises:
+        ValueError: If a text is empty or longer than that, if the lengths do not fill
+            the row, or if there is a cache beside them.
+
+    >>> places(3, most=8, n_cached=4)
+    slice(4, 7, None)
+    >>> places(5, most=8, lengths=[3, 2])
+    tensor([0, 1, 2, 0, 1])
+    """
+    if lengths is None:
+        start = n_cached or 0
+        if not start < start + n_new <= most:
+            raise ValueError(
+                f"context_length is {most} tokens, "
+                f"got {start} cached and {n_new} new ones"
+            )
+        return slice(start, start + n_new)
+    if n_cached is not None:
+        raise ValueError("texts side by side are read without a cache, got one")
+    check_lengths(lengths, n_new)
+    if max(lengths) > most:
+        raise ValueError(
+            f"context_length is {most} tokens, got a text of {max(lengths)}"
+        )
+    return torch.cat([torch.arange(length) for length in lengths])
+
+
+def attend_apart(
+    attend: Attend,
+    query: Float[Tensor, "batch head position d_head"],
+    key: Float[Tensor, "batch kv_head position d_head"],
+    value: Float[Tensor, "batch kv_head position d_head"],
+    lengths: Sequence[int],
+) -> Float[Tensor, "batch head position d_head"]:
+    """Return the context vectors of texts that stand side by side.
+
+    Args:
+        attend: How the positions of one text look at each other.
+        query: What each position looks for.
+        key: What each position is found by.
+        value: What each position hands over.
+        lengths: Of the texts, in positions; together all of the row.
+
+    Raises:
+        ValueError: If the lengths do not fill the row, or as `attend`.
+
+    Source: Krell et al. (2021), "Efficient sequence packing without
+    cross-contamination". Unlike there no mask hides the scores between the texts: they
+    are not computed, as each text has a call of `attend` to itself.
+
+    >>> values = torch.tensor([[[[1.0], [3], [8]]]])
+    >>> means = lambda q, k, v: v.mean(dim=-2, keepdim=True).expand_as(v)
+    >>> attend_apart(means, values, values, values, lengths=[2, 1]).flatten()
+    tensor([2., 2., 8.])
+    """
+    for x in (query, key):  # unlike where there is a cache
+        check_lengths(lengths, x.shape[-2])
+    apart = [torch.split(x, list(lengths), dim=-2) for x in (query, key, value)]
+    return torch.cat([attend(*text) for text in zip(*apart, strict=True)], dim=-2)
+
+
+def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
+    """Return True (no unit) where a query may look: at itself and before.
+
+    The queries are the last of the keys' positions: with a key-value cache there
+    are fewer queries than keys.
+
+    Raises:
+        ValueError: If there are no queries, or more of them than keys.
+
+    >>> causal_mask(2, 3).int()
+    tensor([[1, 1, 0],
+            [1, 1, 1]], dtype=torch.int32)
+    """
+    if not 1 <= n_queries <= n_keys:
+        raise ValueError(f"n_queries must be in 1 … n_keys = {n_keys}, got {n_queries}")
+    allowed = torch.ones(n_queries, n_keys, dtype=torch.bool)
+    return allowed.tril(diagonal=n_keys - n_queries)
+
+
+def naive_attention(
+    query: Float[Tensor, "*batch query d_head"],
+    key: Float[Tensor, "*batch key d_head"],
+    value: Float[Tensor, "*batch key d_value"],
+    mask: Bool[Tensor, "query key"] | None = None,
+) -> tuple[Float[Tensor, "*batch query d_value"], Float[Tensor, "*batch query key"]]:
+    """Return the context vectors and the attention weights, as fractions of one.
+
+    Args:
+        query: What each position looks for.
+        key: What each position is found by.
+        value: What each position hands over.
+        mask: True where a query may look at a key; None lets all look at all.
+
+    Source: Vaswani et al. (2017), equation 1.
+
+    >>> context, weights = naive_attention(
+    ...     torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([[1.0], [2], [3], [4]])
+    ... )
+    >>> context.item(), weights[0].tolist()  # no key fits better: the mean
+    (2.5, [0.25, 0.25, 0.25, 0.25])
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (*B, T, S)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(dim=-1)
+    return weights @ value, weights
+
+
+def fused_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_head"],
+) -> Float[Tensor, "batch head query d_head"]:
+    """Return causal attention's context vectors, in memory linear in the length.
+
+    The queries are the last of the keys' positions. Where there are fewer
+    key-value heads than query heads, each serves several neighbouring ones.
+
+    Raises:
+        ValueError: If there are more queries than keys, or if the key-value heads
+            do not divide the query heads.
+
+    Source: Dao et al. (2022), "FlashAttention"; Ainslie et al. (2023), "GQA".
+    """
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
+    square = n_queries == n_keys
+    mask = None
+    if not square and n_queries != 1:  # a single query is the last: it sees all keys
+        mask = causal_mask(n_queries, n_keys).to(query.device)
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=bool(square and n_queries > 1),  # symbolic under `torch.export`
+        enable_gqa=_group_size(query.shape[1], key.shape[1]) > 1,
+    )
+
+
+def causal_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_head"],
+) -> Float[Tensor, "batch head query d_head"]:
+    """Return what `fused_attention` does, by the faster of the two ways.
+
+    On a processor and in bfloat16, writing out the scores of a short sequence takes
+    half the time of the fused kernel; everywhere else the fused one is used.
+
+    Raises:
+        ValueError: As `fused_attention`.
+    """
+    half = query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
+        return fused_attention(query, key, value)
+    _group_size(query.shape[1], key.shape[1])
+    context: Tensor = HalvedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return context
+
+
+def _group_size(n_heads: int, n_kv_heads: int) -> int:
+    if n_heads % n_kv_heads:
+        raise ValueError(
+            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
+        )
+    return n_heads // n_kv_heads
+
+
+class KVCache:
+    """Keys and values of all positions read so far, so none is computed twice.
+
+    The room for `capacity` positions is taken at once; `length` tells how many are
+    filled. Each layer writes its new keys and values with `update`; when all have,
+    `advance` moves `length` on.
+
+    >>> cache = KVCache(
+    ...     n_layers=1, batch_size=2, n_kv_heads=3, capacity=7, d_head=4
+    ... )
+    >>> keys, values = cache.update(0, torch.ones(2, 3, 5, 4), torch.ones(2, 3, 5, 4))
+    >>> cache.advance(5)
+    >>> keys.shape, cache.length, cache.n_bytes
+    (torch.Size([2, 3, 5, 4]), 5, 1344)
+    """
+
+    def __init__(
+        self,
+        *,
+        n_layers: int,
+        batch_size: int,
+        n_kv_heads: int,
+        capacity: int,
+        d_head: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (n_layers, batch_size, n_kv_heads, capacity, d_head)
+        if min(shape) < 1:
+            raise ValueError(
+                "(n_layers, batch_size, n_kv_heads, capacity, d_head) must all be "
+                f"at least 1, got {shape}"
+            )
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.capacity = capacity
+        self.length = 0  # in positions
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory taken by keys and values together, in bytes."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def update(
+        self,
+        layer: int,
+        key: Float[Tensor, "batch kv_head new d_head"],
+        value: Float[Tensor, "batch kv_head new d_head"],
+    ) -> tuple[
+        Float[Tensor, "batch kv_head key d_head"],
+        Float[Tensor, "batch kv_head key d_head"],
+    ]:
+        """Write one layer's new keys and values; return all of its positions'.
+
+        Raises:
+            ValueError: If they do not fit any more.
+        """
+        end = self.length + key.shape[-2]
+        if end > self.capacity:
+            raise ValueError(
+                f"cache holds at most {self.capacity} positions, got {end}"
+            )
+        self.keys[layer, :, :, self.length : end] = key
+        self.values[layer, :, :, self.length : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def advance(self, n_positions: int) -> None:
+        """Count positions as read, once every layer has written them."""
+        self.length += n_positions
+
+
+class GroupedQueryAttention(nn.Module):
+    r"""Causal self-attention in which several query heads share one key-value head.
+
+        query heads      0   1   2   3
+                          \ /     \ /
+        key-value heads    0       1         n_heads 4, n_kv_heads 2
+
+    With as many key-value heads as query heads this is multi-head attention. Fewer
+    make the key-value cache smaller by the same factor; one alone is multi-query
+    attention. `attend` can be exchanged, see `long_context`.
+
+    Args:
+        d_model: Width of the vectors.
+        n_heads: Query heads.
+        n_kv_heads: Key-value heads.
+        bias: Whether the four projections add a bias, as in GPT-2; not so in Llama.
+
+    Raises:
+        ValueError: If the heads do not divide as they must.
+
+    Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, n_kv_heads: int, *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        if d_model % n_heads or n_heads % n_kv_heads:
+            raise ValueError(
+                "d_model must be a multiple of n_heads and that of n_kv_heads, "
+                f"got {d_model}, {n_heads} and {n_kv_heads}"
+            )
+        self.d_head = d_model // n_heads
+        self.attend: Attend = causal_attention
+        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
+        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.output = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        cos: Float[Tensor, "query half"] | None = None,
+        sin: Float[Tensor, "query half"] | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        lengths: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Return what each position gathered from itself and those before it.
+
+        Args:
+            x: One vector per position.
+            cos: Of the positions' angles, see `rope_tables`; None turns nothing,
+                where positions were added to the vectors before.
+            sin: Likewise.
+            cache: Holds the positions before these; these are written to it.
+            layer: Which layer of the cache is ours.
+            lengths: Of the texts side by side, see `attend_apart`; without a cache.
+        """
+        heads = (*x.shape[:2], -1, self.d_head)
+        query, key, value = (
+            projection(x).view(heads).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )  # (B, H, T, d_head), (B, K, T, d_head) twice
+        if cos is not None and sin is not None:
+            # Queries and keys are turned alike: in one go, it takes half the calls.
+            turned = apply_rope(torch.cat((query, key), dim=1), cos, sin)
+            query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
+        if cache is not None:
+            key, value = cache.update(layer, key, value)  # (B, K, S, d_head)
+        if lengths is None:
+            context = self.attend(query, key, value)  # (B, H, T, d_head)
+        else:
+            context = attend_apart(self.attend, query, key, value, lengths)
+        update: Tensor = self.output(context.transpose(1, 2).flatten(-2))
+        return update

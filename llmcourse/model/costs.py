@@ -1,0 +1,363 @@
+"""What a transformer costs, in closed form: parameters, arithmetic, memory.
+
+Nothing is run here: every number follows from the sizes alone, so that a model of
+any size can be priced before it is built.
+
+What each kind of attention costs, in closed form: arithmetic and memory.
+
+    kind       scores computed for n positions        grows with
+    naive      n²                                     n²
+    chunked    those of the blocks below the diagonal n², half as much; memory n
+    fused      n², as torch counts it                 n²; memory n
+    window     2 · window for each position           n
+    linear     block for each position, and a state   n
+
+What is counted is what the functions of this package do: the products as
+`torch.utils.flop_counter` counts them, and the most memory held at once, in float32,
+beyond what was there before. Tests hold both against what is measured.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """Whatever has a decoder-only transformer's sizes: a `TransformerConfig` does."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary."""
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads in a block."""
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key-value heads in a block."""
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head."""
+
+    @property
+    def d_ff(self) -> int:
+        """Width of the feed-forward network."""
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence, in tokens."""
+
+    @property
+    def family(self) -> str:
+        """Either "llama" or "gpt2"."""
+
+    @property
+    def tied_embeddings(self) -> bool:
+        """Whether the embedding also scores the next token."""
+
+
+def parameter_counts(sizes: Sizes) -> dict[str, int]:
+    """Return the parameters of each part that the model has, as a count.
+
+    Biases are counted with the matrix or the norm that they belong to. A tied
+    embedding also scores the next token and is counted once.
+
+    >>> from llmcourse.model.transformer import GPT2_SMALL, TINY
+    >>> parameter_counts(TINY)
+    {'embedding': 32768, 'attention': 32768, 'feed_forward': 66048, 'norms': 320}
+    >>> parameter_counts(GPT2_SMALL)["positions"]
+    786432
+    """
+    width, layers = sizes.d_model, sizes.n_layers
+    matrices = _matrices(sizes)
+    counts = {
+        "embedding": sizes.vocab_size * width,
+        "attention": matrices["attention"],
+        "feed_forward": matrices["feed_forward"],
+        "norms": (2 * layers + 1) * width,
+    }
+    if _is_gpt2(sizes):
+        queries, keys = _attention_widths(sizes)
+        counts["positions"] = sizes.context_length * width
+        counts["attention"] += layers * (queries + 2 * keys + width)  # biases
+        counts["feed_forward"] += layers * (sizes.d_ff + width)
+        counts["norms"] *= 2
+    if not sizes.tied_embeddings:
+        counts["unembedding"] = matrices["unembedding"]
+    return counts
+
+
+def n_parameters(sizes: Sizes) -> int:
+    """Return the parameters of a model, as a count.
+
+    >>> from llmcourse.model.transformer import GPT2_SMALL, TINY
+    >>> n_parameters(TINY), n_parameters(GPT2_SMALL)
+    (131904, 124439808)
+    """
+    return sum(parameter_counts(sizes).values())
+
+
+def forward_flops_per_token(sizes: Sizes, n_positions: int) -> int:
+    """Return the matrix arithmetic of reading a sequence, in FLOPs per token.
+
+    A multiplication and an addition for each weight of each matrix, and for each
+    coordinate of each pair of positions once in the scores and once in the mixture
+    of values. All pairs count, although the mask hides almost half of them: that
+    is how `torch.utils.flop_counter` counts. Norms, softmax, biases and the like
+    are left out: they are a small share of the arithmetic (not of the time).
+
+    Args:
+        sizes: The model's.
+        n_positions: Length of the sequence, in tokens.
+
+    Raises:
+        ValueError: If `n_positions` is below 1.
+
+    Source: Hoffmann et al. (2022), appendix F; Kaplan et al. (2020), section 2.1.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> forward_flops_per_token(TINY, n_positions=1) / n_parameters(TINY)  # about 2
+    1.99...
+    """
+    _check_at_least_one(n_positions=n_positions)
+    pairs = sizes.n_layers * sizes.n_heads * sizes.d_head * n_positions
+    return 2 * sum(_matrices(sizes).values()) + 4 * pairs
+
+
+def training_flops_per_token(sizes: Sizes, n_positions: int) -> int:
+    """Return the matrix arithmetic of learning from a sequence, in FLOPs per token.
+
+    Three times that of reading it: for each product the gradient needs two more of
+    the same size, one for either factor.
+
+    Args:
+        sizes: The model's.
+        n_positions: Length of the sequence, in tokens.
+
+    Raises:
+        ValueError: If `n_positions` is below 1.
+
+    Source: Kaplan et al. (2020), section 2.1.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> training_flops_per_token(TINY, n_positions=1) / n_parameters(TINY)  # about 6
+    5.99...
+    """
+    return 3 * forward_flops_per_token(sizes, n_positions)
+
+
+def activation_bytes(sizes: Sizes, n_positions: int, batch_size: int = 1) -> int:
+    """Return what is kept for the gradient while a batch is read, in bytes.
+
+    Between the ids and the logits, in float32, with attention that is fused: its
+    table of weights, which would grow with the square of the length, is not kept.
+    The loss keeps one more number for each logit.
+
+    Args:
+        sizes: The model's.
+        n_positions: Positions of each sequence, in tokens.
+        batch_size: Sequences side by side.
+
+    Raises:
+        ValueError: If either number is below 1.
+
+    Source: Korthikanti et al. (2022), section 4, counts GPT-2's shape in bfloat16,
+    with dropout; here what the modules of this package keep is counted.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> activation_bytes(TINY, n_positions=128) / 2**20  # MiB
+    1.46...
+    """
+    _check_at_least_one(n_positions=n_positions, batch_size=batch_size)
+    queries, keys = _attention_widths(sizes)
+    norm = 3 * sizes.d_model + 1  # what it reads, scaled, weighted; the scale itself
+    # query, key, value, context; the sum of each head's exponentials
+    attention = queries + 2 * keys + queries + sizes.n_heads
+    if _is_gpt2(sizes):
+        hidden = 2 * sizes.d_ff  # before and after the bend
+    else:
+        # Heads that were turned lie apart, and are copied to lie side by side.
+        attention += queries * (n_positions > 1)
+        hidden = 4 * sizes.d_ff  # the gate before and after its bend, up, product
+    numbers = sizes.n_layers * (2 * norm + attention + hidden) + norm
+    return (4 * numbers + 8) * n_positions * batch_size  # 8: an id
+
+
+def kv_cache_bytes(
+    sizes: Sizes, n_positions: int, batch_size: int = 1, bytes_per_number: int = 4
+) -> int:
+    """Return the memory of a key-value cache, in bytes.
+
+    Args:
+        sizes: The model's.
+        n_positions: Positions of each sequence, in tokens.
+        batch_size: Sequences side by side.
+        bytes_per_number: 4 for float32, 2 for bfloat16.
+
+    Raises:
+        ValueError: If any of the three numbers is below 1.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> kv_cache_bytes(TINY, n_positions=128)  # 2 layers · (key, value) · 64 · 128 · 4
+    131072
+    """
+    _check_at_least_one(
+        n_positions=n_positions,
+        batch_size=batch_size,
+        bytes_per_number=bytes_per_number,
+    )
+    per_position = 2 * sizes.n_layers * sizes.n_kv_heads * sizes.d_head
+    return per_position * n_positions * batch_size * bytes_per_number
+
+
+def _is_gpt2(sizes: Sizes) -> bool:
+    return sizes.family == "gpt2"
+
+
+def _attention_widths(sizes: Sizes) -> tuple[int, int]:
+    """Return the coordinates of all query heads and of all key-value heads."""
+    return sizes.n_heads * sizes.d_head, sizes.n_kv_heads * sizes.d_head
+
+
+def _matrices(sizes: Sizes) -> dict[str, int]:
+    """Return the weights that each token is multiplied with, without biases."""
+    width, layers = sizes.d_model, sizes.n_layers
+    queries, keys = _attention_widths(sizes)
+    per_network = 2 if _is_gpt2(sizes) else 3  # up and down; gate, up and down
+    return {
+        # query and output, key and value
+        "attention": layers * width * (2 * queries + 2 * keys),
+        "feed_forward": layers * per_network * width * sizes.d_ff,
+        "unembedding": sizes.vocab_size * width,  # tied or not, it scores
+    }
+
+
+def _check_at_least_one(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+KINDS = ("naive", "chunked", "fused", "window", "linear")
+_NUMBER = 4  # bytes, in float32
+
+
+class Cost(NamedTuple):
+    """What one attention over a whole text costs, without gradient."""
+
+    flops: int  # of matrix products
+    n_bytes: int  # at the worst moment, beyond queries, keys, values and mask
+
+
+def attention_cost(
+    kind: str, n_positions: int, n_heads: int, d_head: int, width: int = 64
+) -> Cost:
+    """Return the cost of causal attention over one text, from all heads together.
+
+    Args:
+        kind: One of `KINDS`: `attention.naive_attention` with a mask, the others by
+            the functions of that name.
+        n_positions: Length of the text.
+        n_heads: Heads, as many for keys and values as for queries.
+        d_head: Width of each.
+        width: The block of chunked and linear attention, or the window, in positions;
+            the others have none.
+
+    Raises:
+        ValueError: If there is no such kind, or if a number is below 1.
+
+    >>> short, long = (attention_cost("naive", n, 4, 32) for n in (1024, 8192))
+    >>> long.flops // short.flops, long.n_bytes // short.n_bytes
+    (64, 64)
+    >>> short, long = (attention_cost("linear", n, 4, 32) for n in (1024, 8192))
+    >>> long.flops // short.flops, long.n_bytes // short.n_bytes
+    (8, 8)
+    """
+    ways = {
+        "naive": _naive,
+        "chunked": _chunked,
+        "fused": _fused,
+        "window": _window,
+        "linear": _linear,
+    }
+    if kind not in ways:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    sizes = (n_positions, d_head, min(width, n_positions))
+    if min(*sizes, n_heads) < 1:
+        raise ValueError(
+            "n_positions, n_heads, d_head and width must be at least 1, got "
+            f"{n_positions}, {n_heads}, {d_head} and {width}"
+        )
+    return ways[kind](*sizes, n_heads)
+
+
+def _naive(n: int, d: int, width: int, heads: int) -> Cost:
+    """The scores twice, before and after masking, and the mask turned around."""
+    masking = 2 * heads * n * n * _NUMBER + n * n
+    mixing = (2 * heads * n * n + heads * n * d) * _NUMBER
+    return Cost(4 * heads * n * n * d, max(masking, mixing))
+
+
+def _fused(n: int, d: int, width: int, heads: int) -> Cost:
+    """The context, and one number for each row."""
+    return Cost(4 * heads * n * n * d, heads * n * (d + 1) * _NUMBER)
+
+
+def _chunked(n: int, d: int, block: int, heads: int) -> Cost:
+    """Scaled queries and context; four tiles, a block of context, ten of numbers."""
+    rows = -(-n // block)  # of tiles
+    tiles = rows * (rows + 1) // 2
+    held = n * (2 * d + 1) + 4 * block**2 + block * d + 10 * block
+    return Cost(4 * heads * d * tiles * block**2, heads * held * _NUMBER)
+
+
+def _window(n: int, d: int, window: int, heads: int) -> Cost:
+    """Scores of two blocks, three times; queries once, keys and values twice."""
+    n = -(-n // window) * window
+    numbers = heads * n * (3 * 2 * window + 5 * d)
+    return Cost(4 * heads * n * 2 * window * d, numbers * _NUMBER + 2 * window * n)
+
+
+def _linear(n: int, d: int, block: int, heads: int) -> Cost:
+    """Features as wide as a head; the weights in blocks, twice; or sum and state."""
+    n = -(-n // block) * block
+    handed = d + 1  # a value, and a one
+    flops = 2 * block * d + 2 * block * handed + 4 * d * handed
+    held = 3 * d + handed
+    comparing, mixing = 2 * block, block + 2 * d * handed / block + 3 * handed
+    numbers = round(n * (held + max(comparing, mixing)))
+    return Cost(n * heads * flops, heads * numbers * _NUMBER)
+
+
+def kv_bytes_per_token(
+    n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: float | int = 2
+) -> float | int:
+    """Return how much a key-value cache grows with each token, in bytes.
+
+    Args:
+        n_layers: Of the model.
+        n_kv_heads: Key-value heads in a layer.
+        d_head: Width of each.
+        bytes_per_number: 2 for bfloat16.
+
+    Raises:
+        ValueError: If a number is not positive.
+
+    >>> kv_bytes_per_token(32, 8, 128) / 2**10  # Llama 3 8B, in KiB
+    128.0
+    """
+    if min(n_layers, n_kv_heads, d_head) < 1 or not bytes_per_number > 0:
+        raise ValueError(
+            "layers, key-value heads, width and bytes must be positive, got "
+            f"{n_layers}, {n_kv_heads}, {d_head} and {bytes_per_number}"
+        )
+    return 2 * n_layers * n_kv_heads * d_head * bytes_per_number

@@ -1,0 +1,370 @@
+"""Models as folders, in the form that Hugging Face `transformers` loads too.
+
+    config.json             sizes, as `LlamaForCausalLM` or `GPT2LMHeadModel` names them
+    model.safetensors       weights: names, shapes and numbers, no code
+    tokenizer.json          merges and special tokens
+    tokenizer_config.json   that `tokenizer.json` is all there is to it
+    generation_config.json  the id that ends a text
+    README.md               the model card, if there is one
+
+A folder written here opens with `AutoModelForCausalLM.from_pretrained`, with the same
+logits; a folder of a Llama or GPT-2 without surprises opens here.
+
+What a model's folder holds, whatever head the model has: written whole, read back.
+
+`pretrained` and `reward_files` say what the files are. Only when all of them are
+written do they take their names, so a full disk leaves a folder as it was.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from llmcourse.files import new_file
+from llmcourse.model.attention import causal_attention
+from llmcourse.model.hugging_face import (
+    config_from_json,
+    config_to_json,
+    weights_from_theirs,
+    weights_to_theirs,
+)
+from llmcourse.model.positions import scaled_rope_tables
+from llmcourse.model.transformer import Block, Transformer, TransformerConfig
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def write_folder(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    folder: str | Path,
+    dtype: torch.dtype,
+    *,
+    card: str | None = None,
+    settings: dict[str, Any] | None = None,
+    heads: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a folder as `folders.save_pretrained`, perhaps with another head.
+
+    Args:
+        model: As in `folders.save_pretrained`, like those that follow.
+        tokenizer: See there.
+        folder: See there.
+        dtype: See there.
+        card: See there.
+        settings: What `config.json` is to say instead, or besides.
+        heads: More weights, under the names that `transformers` has for them.
+
+    Raises:
+        ValueError: As `folders.save_pretrained`.
+        OSError: If a file cannot be written.
+    """
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
+            f"got one with {tokenizer.vocab_size}"
+        )
+    check_full_attention(model)
+    weights = _stored(model, dtype, heads or {})
+    files = descriptions(model, tokenizer, dtype)
+    files["config.json"] |= settings or {}
+    texts = {name: json.dumps(value, indent=2) + "\n" for name, value in files.items()}
+    if card is not None:
+        texts["README.md"] = card
+    with written_at_once(Path(folder)) as staging:
+        for name, text in texts.items():
+            with new_file(staging / name) as file:
+                file.write(text.encode())
+        tokenizer.save(staging / "tokenizer.json")
+        with new_file(staging / "model.safetensors") as file:
+            file.write(save(weights, metadata={"format": "pt"}))
+
+
+def _blocks(model: Transformer) -> Iterator[Block]:
+    return (block for block in model.blocks if isinstance(block, Block))
+
+
+class Folder(NamedTuple):
+    """What a model's folder holds."""
+
+    model: Transformer
+    tokenizer: BPETokenizer
+    settings: dict[str, Any]  # all that `config.json` says
+    heads: dict[str, Tensor]  # weights of another head, by name
+
+
+def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
+    """Return all that `write_folder` wrote.
+
+    Args:
+        folder: Exists.
+        heads: Names of the weights that a `Transformer` does not have.
+
+    Raises:
+        ValueError: As `folders.load_pretrained`, or if a head is missing; if none
+            is asked for, also if the model has one for scores.
+        OSError: If a file cannot be read.
+    """
+    path = folder / "config.json"
+    found = read_json(path)
+    try:
+        config = TransformerConfig(**config_from_json(found))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
+    if not heads:
+        _check_writes(found, folder)
+    weights = _read_weights(folder)
+    if missing := [name for name in heads if name not in weights]:
+        raise ValueError(f"{str(folder)!r} must hold the weights {missing}")
+    others = {name: weights.pop(name) for name in heads}
+    try:
+        model = _build(config, weights)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(folder)!r}, which should hold a {config.family} of "
+            f"{config.n_layers} layers: {error}"
+        ) from error
+    _check_is_file(folder / "tokenizer.json")
+    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
+            f"got {tokenizer.vocab_size}"
+        )
+    return Folder(model.eval(), tokenizer, found, others)
+
+
+def _check_writes(settings: dict[str, Any], folder: Path) -> None:
+    """Raise ValueError for a model whose head scores texts."""
+    named = settings.get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if str(name).endswith("ForSequenceClassification"):
+            raise ValueError(
+                f"{str(folder)!r} holds a model that scores texts and does not write, "
+                f"a {name}: `reward_files.load_reward_model` loads it"
+            )
+
+
+def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:
+    """Return a model that has these weights, instead of drawing its own first."""
+    with torch.device("meta"):  # shapes without numbers
+        model = Transformer(config)
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    model.load_state_dict(
+        weights_from_theirs(weights, shapes, config.family), assign=True
+    )
+    if config.family == "llama":
+        model.cos, model.sin = scaled_rope_tables(
+            config.context_length, config.d_head, config.rope_base, config.rope_scaling
+        )
+    return model
+
+
+def descriptions(
+    model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
+) -> dict[str, dict[str, Any]]:
+    """Return what the files beside weights and vocabulary say, by their names."""
+    config = config_to_json(asdict(model.config))
+    config["torch_dtype"] = str(dtype).removeprefix("torch.")
+    end = END_OF_TEXT if END_OF_TEXT in tokenizer.special_tokens else None
+    end_id = tokenizer.special_tokens.get(END_OF_TEXT)
+    ids = {"bos_token_id": end_id, "eos_token_id": end_id}
+    return {
+        "config.json": config | ids,
+        "generation_config.json": ids,
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": end,
+            "eos_token": end,
+            "model_max_length": model.config.context_length,
+            "clean_up_tokenization_spaces": False,
+        },
+    }
+
+
+def _stored(
+    model: Transformer, dtype: torch.dtype, heads: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the weights as they are stored."""
+    if dtype not in _FLOATS:
+        raise ValueError(f"dtype must be one of {_FLOATS}, got {dtype}")
+    weights = weights_to_theirs(model.state_dict(), model.config.family)
+    weights |= {name: weight.detach() for name, weight in heads.items()}
+    weights = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} must be finite in {dtype}, and is not")
+    return weights
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of a folder, from one file or from several."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return _read_file(folder / "model.safetensors")
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in places.values()
+    ):
+        raise ValueError(f"{str(index)!r} must map weights to files beside it")
+    weights: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        weights |= _read_file(folder / name)
+    return weights
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    """Return the weights of one file in float32, in memory of their own."""
+    _check_is_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} must be a whole safetensors file: {error}"
+        ) from error
+    for name, weight in weights.items():
+        if weight.dtype not in _FLOATS:
+            raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
+        weights[name] = weight.to(torch.float32, copy=True)
+    return weights
+
+
+def check_full_attention(model: Transformer) -> None:
+    """Refuse a model that would come back as another one: no file says how it attends.
+
+    Raises:
+        ValueError: If its attention is of another kind than "full".
+    """
+    if any(block.attention.attend is not causal_attention for block in _blocks(model)):
+        raise ValueError(
+            "a model is saved with full attention, which `transformers` knows, got "
+            "another kind: see attention_kinds"
+        )
+
+
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder whose files go to `folder` once all went well."""
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
+            yield Path(staging)
+            for path in Path(staging).iterdir():
+                path.replace(folder / path.name)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ValueError: If there is no such file, or something else in it.
+    """
+    _check_is_file(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} must be JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(path)!r} must be a JSON object, got {found!r:.40}")
+    return found
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"a model's folder needs the file {str(path)!r}")
+
+
+_MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
+
+
+def save_pretrained(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    card: str | None = None,
+) -> None:
+    """Write model and tokenizer into a folder: all files, or none.
+
+    Only when all of them are written whole do they take their names, so a full disk
+    leaves the folder as it was. Other files in the folder stay.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with the same number of ids.
+        folder: Created if missing.
+        dtype: Of the stored weights; float16 halves the file.
+        card: Markdown for `README.md`: what the model is, learned from and is good for.
+
+    Raises:
+        ValueError: If tokenizer and model differ in the number of ids, if the model
+            has weights that `transformers` has no name for, or if a weight is not
+            finite in this dtype.
+        OSError: If a file cannot be written.
+    """
+    write_folder(model, tokenizer, folder, dtype, card=card)
+
+
+def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer]:
+    """Return the model and the tokenizer of a folder, ready to write.
+
+    Weights are computed with in float32, whatever they are stored in.
+
+    Args:
+        name_or_path: A folder, as `save_pretrained` or `transformers` writes it, or
+            the name of a shipped model.
+
+    Raises:
+        ValueError: If there is no such folder or model, if a file is missing or
+            damaged, if the model is of another kind or has a feature that ours
+            lacks, or if the files do not belong together.
+        OSError: If a file cannot be read.
+    """
+    found = read_folder(find_model(name_or_path))
+    return found.model, found.tokenizer
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """Return the folder of that path, or else of the shipped model of that name.
+
+    Raises:
+        ValueError: If there is neither, or if the model is in a folder of that one.
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        inner = folder / "model"
+        if (inner / "config.json").is_file() and not (folder / "config.json").exists():
+            raise ValueError(f"the model of {str(folder)!r} is in {str(inner)!r}")
+        return folder
+    if str(name_or_path) in shipped_models():
+        return _MODELS / name_or_path
+    names = ", ".join(shipped_models()) or "none"
+    raise ValueError(
+        f"wanted a model's folder or the name of a shipped model ({names}), "
+        f"got {str(name_or_path)!r}"
+    )

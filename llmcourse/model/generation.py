@@ -1,0 +1,332 @@
+"""Writing with a language model: one token at a time, each drawn from its guess.
+
+    logits ── / temperature ── top-k ── top-p ── draw ──► next id ──► read it, repeat
+
+The model only ever gives probabilities. How much of their tail is kept is decided
+here: a low temperature prefers the likely, top-k keeps the k likeliest tokens,
+top-p the fewest that together have probability p.
+
+What a model writes, as text: all at once, or piece by piece as it is drawn.
+
+    "Once upon" → 0 17 8 …  model  … 42 9 0 → " a time", " there", …
+
+The mark between documents stands before the prompt, so that the model takes it for the
+beginning of a text, and it ends the text when the model draws it.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.packing import end_of_text
+from llmcourse.text.tokenizers import BPETokenizer
+
+_WARM_UP = 8  # tokens; joining the matrices takes the time of about two
+
+
+def next_token_distribution(
+    logits: Float[Tensor, "*batch vocab"],
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+) -> Float[Tensor, "*batch vocab"]:
+    """Return the probabilities that the next token is drawn from.
+
+    Args:
+        logits: Scores of all tokens, as the model gives them.
+        temperature: What the scores are divided by; 0 leaves only the best token.
+        top_k: Number of tokens to keep at most; None keeps all.
+        top_p: Share of the probability to keep, counted from the likeliest token
+            down; the token that reaches it is kept too. Applied after `top_k`.
+
+    Raises:
+        ValueError: If `temperature` is negative or not finite, `top_k` below 1, or
+            `top_p` outside (0, 1].
+
+    Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020), section
+    3.1 (top-p).
+
+    >>> logits = torch.tensor([0.5, 0.3, 0.2]).log()
+    >>> next_token_distribution(logits, top_p=0.6)
+    tensor([0.6250, 0.3750, 0.0000])
+    >>> next_token_distribution(logits, temperature=0)
+    tensor([1., 0., 0.])
+    """
+    _check_sampling(temperature, top_k, top_p)
+    if temperature < torch.finfo(torch.float32).tiny:
+        best = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits).scatter(-1, best, 1.0)
+    # The largest score becomes 0 first, so no temperature is too low to divide by.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    probs = logits.softmax(dim=-1)
+    if top_k is None and top_p is None:
+        return probs
+    ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        ordered[..., top_k:] = 0.0
+        ordered = ordered / ordered.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        before = ordered.cumsum(dim=-1) - ordered  # probability of all likelier ones
+        ordered = ordered.where(before < top_p, 0.0)
+        ordered = ordered / ordered.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(probs).scatter(-1, order, ordered)
+
+
+def generate(
+    model: Transformer,
+    ids: Int[Tensor, "*batch prompt"],
+    max_new_tokens: int,
+    *,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    stop: Collection[int] = (),
+    generator: torch.Generator | None = None,
+    use_cache: bool = True,
+) -> Int[Tensor, "*batch total"]:
+    """Return the prompt's ids followed by those that the model wrote.
+
+    Args:
+        model: Gives the probabilities.
+        ids: One prompt, or a batch of prompts of equal length.
+        max_new_tokens: Most tokens to write for each prompt.
+        temperature: As in `next_token_distribution`, like the two that follow.
+        top_k: See there.
+        top_p: See there.
+        stop: Ids that end a text. The stop token is part of the result; a text of
+            a batch that has ended repeats it until the last one has.
+        generator: Source of randomness; None draws from torch's global one.
+        use_cache: Keep keys and values of what was read. Without, every step reads
+            everything again: the same result, slower.
+
+    Raises:
+        ValueError: If there is no prompt, if prompt and new tokens do not fit into
+            the model's `context_length`, or as in `next_token_distribution`.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> generate(model, torch.tensor([4, 8]), max_new_tokens=3).shape
+    torch.Size([5])
+    """
+    batch = ids if ids.ndim == 2 else ids[None]
+    sampler = _sampler(temperature, top_k, top_p, generator)
+    steps = _steps(model, batch, max_new_tokens, sampler, use_cache=use_cache)
+    stop_ids = torch.tensor(sorted(stop), dtype=batch.dtype, device=batch.device)
+    written = [batch]
+    stopped = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.device)
+    for new in steps:  # (B, 1)
+        written.append(torch.where(stopped, written[-1][:, -1:], new))
+        stopped = torch.isin(written[-1], stop_ids)
+        if bool(stopped.all()):
+            break
+    result = torch.cat(written, dim=1)
+    return result if ids.ndim == 2 else result[0]
+
+
+def stream(
+    model: Transformer,
+    ids: Int[Tensor, "prompt"],
+    max_new_tokens: int,
+    *,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    stop: Collection[int] = (),
+    generator: torch.Generator | None = None,
+) -> Iterator[int]:
+    """Yield each new id as soon as it is drawn: the same ids as `generate` writes.
+
+    Args:
+        model: As in `generate`, like all that follow.
+        ids: One prompt.
+        max_new_tokens: See `generate`.
+        temperature: See `generate`.
+        top_k: See `generate`.
+        top_p: See `generate`.
+        stop: See `generate`; the stop token is yielded last.
+        generator: See `generate`.
+
+    Raises:
+        ValueError: As `generate`, and at once: before the first id is asked for.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> len(list(stream(model, torch.tensor([4, 8]), max_new_tokens=3)))
+    3
+    """
+    sampler = _sampler(temperature, top_k, top_p, generator)
+    steps = _steps(model, ids[None], max_new_tokens, sampler, use_cache=True)
+    return _until_stop((int(new) for new in steps), stop)
+
+
+def _until_stop(ids: Iterator[int], stop: Collection[int]) -> Iterator[int]:
+    for new in ids:
+        yield new
+        if new in stop:
+            return
+
+
+def _steps(
+    model: Transformer,
+    ids: Int[Tensor, "batch prompt"],
+    max_new_tokens: int,
+    sampler: Callable[[Tensor], Tensor],
+    *,
+    use_cache: bool,
+) -> Iterator[Int[Tensor, "batch 1"]]:
+    """Check the request now; return an iterator over the new ids of all rows."""
+    n_prompt, limit = ids.shape[1], model.config.context_length
+    if n_prompt < 1 or max_new_tokens < 0:
+        raise ValueError(
+            "generation needs at least 1 prompt token and 0 new ones, "
+            f"got {n_prompt} and {max_new_tokens}"
+        )
+    if n_prompt + max_new_tokens > limit:
+        raise ValueError(
+            f"prompt and new tokens must fit into context_length = {limit}, "
+            f"got {n_prompt} + {max_new_tokens}"
+        )
+
+    @torch.inference_mode()
+    def steps() -> Iterator[Tensor]:
+        read: Callable[..., Tensor] = model
+        cache, unread = None, ids
+        if use_cache:
+            cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
+        for n_written in range(max_new_tokens):
+            if use_cache and n_written == _WARM_UP and can_join(model):
+                read = JoinedTransformer(model)  # the same logits, in half the time
+            new = sampler(read(unread, cache)[:, -1])  # (B, V) → (B, 1)
+            yield new
+            unread = new if use_cache else torch.cat((unread, new), dim=1)
+
+    return steps()
+
+
+def _sampler(
+    temperature: float | int,
+    top_k: int | None,
+    top_p: float | int | None,
+    generator: torch.Generator | None,
+) -> Callable[[Tensor], Tensor]:
+    """Check the options now; return what draws ids (B, 1) from logits (B, V)."""
+    _check_sampling(temperature, top_k, top_p)
+
+    def sampler(logits: Tensor) -> Tensor:
+        if temperature == 0:
+            return logits.argmax(dim=-1, keepdim=True)
+        probs = next_token_distribution(logits, temperature, top_k, top_p)
+        # A point thrown at a bar of all probabilities, laid end to end, hits the
+        # token that it falls on. In double precision no rounding can let it fall
+        # on a token of probability zero or behind the end.
+        edges = probs.double().cumsum(dim=-1)  # (B, V)
+        point = torch.rand(len(probs), 1, generator=generator, device=probs.device)
+        return torch.searchsorted(edges, point * edges[:, -1:], right=True)
+
+    return sampler
+
+
+def _check_sampling(
+    temperature: float | int, top_k: int | None, top_p: float | int | None
+) -> None:
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+
+
+def stream_text(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    prompt: str = "",
+    *,
+    max_new_tokens: int | None = None,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Yield the text behind a prompt as soon as it is drawn, up to its end.
+
+    A character of several bytes comes when the last of them is there. Bytes that are
+    no UTF-8 become U+FFFD.
+
+    Args:
+        model: A trained model, or an untrained one.
+        tokenizer: The model's, with `<|endoftext|>`.
+        prompt: How the text begins; with an empty one the model begins itself.
+        max_new_tokens: The most tokens to write; what fits the model if not given.
+        temperature: As in `generation.generate`, like the two that follow.
+        top_k: See there.
+        top_p: See there.
+        seed: The same seed gives the same text.
+
+    Raises:
+        ValueError: At once, if the prompt is longer than the model's context, or as
+            `generation.generate`.
+    """
+    end = end_of_text(tokenizer)
+    ids, limit = [end, *tokenizer.encode(prompt)], model.config.context_length
+    if len(ids) > limit:
+        raise ValueError(
+            f"the prompt, with a mark before it, must fit into context_length = {limit}"
+            f" tokens, got {len(ids)}"
+        )
+    new_ids = stream(
+        model,
+        torch.tensor(ids),
+        limit - len(ids) if max_new_tokens is None else max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop=[end],
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return tokenizer.decode_iterable(new_ids, skip_special_tokens=True)
+
+
+def write(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    prompt: str = "",
+    *,
+    max_new_tokens: int | None = None,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    seed: int = 0,
+) -> str:
+    """Return a prompt and the text that a model writes after it, up to its end.
+
+    Args:
+        model: As in `stream_text`, like all that follow.
+        tokenizer: See there.
+        prompt: See there.
+        max_new_tokens: See there.
+        temperature: See there.
+        top_k: See there.
+        top_p: See there.
+        seed: See there.
+
+    Raises:
+        ValueError: As `stream_text`.
+    """
+    return prompt + "".join(
+        stream_text(
+            model,
+            tokenizer,
+            prompt,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
+    )

@@ -1,0 +1,625 @@
+"""One transformer, three ways to look back: give a model another kind of attention.
+
+    full      softmax over all positions before              what a model is made with
+    window    softmax over the last few                      see `long_context`
+    linear    features instead of the softmax, a fixed state see `long_context`
+
+None of them has weights of its own, so models of all kinds have the same parameters,
+and their number: what differs is what a position can reach.
+
+Attention that looks back over a window of fixed width, and the cache for it.
+
+    window 3       keys
+    queries    ■ · · · · ·
+               ■ ■ · · · ·
+               ■ ■ ■ · · ·      each query sees itself and two before; time and memory
+               · ■ ■ ■ · ·      grow with the length, and no longer with its square
+               · · ■ ■ ■ ·
+               · · · ■ ■ ■
+
+What a position has gathered is itself gathered in the next layer, so L layers together
+reach back over L · (window - 1) positions. What is farther away is out of reach.
+
+Source: Child et al. (2019), "Generating long sequences with sparse transformers";
+Jiang et al. (2023), "Mistral 7B", section 2 (window and rolling cache).
+
+Attention without a softmax, so that the past fits into a table of fixed size.
+
+    softmax     weight of a key  =  exp(query · key / √d)       all keys must be kept
+    linear      weight of a key  =  φ(query) · φ(key)           only a sum must be kept
+
+With features φ the sum over keys can be taken before the query is known:
+
+    context  =  Σ (φ(q) · φ(k)) v  /  Σ φ(q) · φ(k)
+             =  φ(q) · [Σ φ(k) vᵀ]  /  φ(q) · [Σ φ(k)]
+
+The brackets are the state: they grow by one product with each position, and not in
+size. A one that is appended to every value makes one sum of the two.
+
+Source: Katharopoulos et al. (2020), "Transformers are RNNs", section 3.
+
+Exact attention that never holds the table of scores, in plain torch.
+
+    keys        block 1      block 2      block 3
+    queries   ┌──────────┐
+    block 1   │ ▙        │               of each row three things are kept: the largest
+              ├──────────┼──────────┐    score so far, the sum of exponentials, and the
+    block 2   │          │ ▙        │    sum of values that they weigh
+              └──────────┴──────────┘
+
+A softmax needs the sum over all keys before it can divide, but the division can wait.
+Where a later block has a larger score, what was summed before shrinks by one factor:
+this is the online softmax. The gradient computes each block of scores once more, from
+the logarithm of the row's sum, so that nothing of the table is kept for it either.
+
+Torch's fused kernel does the same in a compiled loop, see `attention.fused_attention`.
+
+Source: Milakov and Gimelshein (2018), "Online normalizer calculation for softmax";
+Dao et al. (2022), "FlashAttention", algorithms 1 and 4.
+
+The same weights with a longer context window.
+
+    model        512 positions, angles as it has learned
+    longer     2,048 positions, angles as before, or slowed down by 4
+
+Where positions turn (RoPE), a longer window needs longer tables and nothing else; the
+question is what the model makes of them. Where positions are learned, those that it
+does not have cannot be made up, and there is no longer window.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import elu, pad, scaled_dot_product_attention
+
+from llmcourse.model.attention import (
+    Attend,
+    GroupedQueryAttention,
+    KVCache,
+    causal_attention,
+    causal_mask,
+)
+from llmcourse.model.positions import RopeScaling, ntk_base, scaled_rope_tables
+from llmcourse.model.transformer import Transformer
+
+FeatureMap: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def elu_features(
+    x: Float[Tensor, "*batch d_head"],
+) -> Float[Tensor, "*batch d_head"]:
+    """Return x + 1 where x is positive, and exp(x) elsewhere: never below 0.
+
+    Source: Katharopoulos et al. (2020), equation 7.
+
+    >>> elu_features(torch.tensor([2.0, 0.0, -1.0]))
+    tensor([3.0000, 1.0000, 0.3679])
+    """
+    return elu(x) + 1
+
+
+def taylor_features(
+    x: Float[Tensor, "*batch d_head"],
+) -> Float[Tensor, "*batch feature"]:
+    """Return features whose product is 1 + s + s² / 2, near exp(s) for small scores s.
+
+    The score is that of softmax attention, s = query · key / √d. There are
+    1 + d + d² features.
+
+    Source: Arora et al. (2024), "Simple linear attention language models balance the
+    recall-throughput tradeoff", section 3.
+
+    >>> x = torch.tensor([0.3, -0.2])
+    >>> score = (x @ x).item() / math.sqrt(2)
+    >>> (taylor_features(x) @ taylor_features(x)).item() - math.exp(score)
+    -0.0001...
+    """
+    x = x / x.shape[-1] ** 0.25  # of query and key each, so √d together
+    squares = (x[..., :, None] * x[..., None, :]).flatten(-2) / math.sqrt(2)
+    return torch.cat((torch.ones_like(x[..., :1]), x, squares), dim=-1)
+
+
+def linear_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
+    features: FeatureMap = elu_features,
+    block: int = 64,
+) -> Float[Tensor, "batch head query d_value"]:
+    """Return the causal context vectors, in time and memory linear in the length.
+
+    Inside a block all pairs are compared; what lies before it comes from the state.
+    A block as long as the text is the fully parallel form. The queries are the last of
+    the keys' positions.
+
+    Args:
+        query: What each position looks for.
+        key: What each position is found by.
+        value: What each position hands over.
+        features: The map φ, of positive products.
+        block: Positions that are compared with each other, the last block's perhaps
+            fewer.
+
+    Raises:
+        ValueError: If there are more queries than keys, if the key-value heads do not
+            divide the query heads, or if `block` is below 1.
+    """
+    n_queries, length = query.shape[2], key.shape[2]
+    if not 1 <= n_queries <= length:
+        raise ValueError(f"queries must be 1 … {length}, the keys, got {n_queries}")
+    if block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
+    block = min(block, length)
+    query = pad(query, (0, 0, length - n_queries, 0))  # none has asked before
+    asked, found, handed = _prepare(query, key, value, features)
+    empty = -length % block  # positions that fill up the last block
+    asked, found, handed = (
+        torch.unflatten(pad(x, (0, 0, 0, empty)), 2, (-1, block))
+        for x in (asked, found, handed)
+    )  # (B, H, N, C, F or d + 1)
+    weights = (asked @ found.transpose(-2, -1)).tril()  # (B, H, N, C, C)
+    added = found.transpose(-2, -1) @ handed  # to the state, by each block
+    state = added.cumsum(dim=2) - added  # before each block, (B, H, N, F, d + 1)
+    mixture = (weights @ handed + asked @ state).flatten(2, 3)[
+        :, :, length - n_queries : length
+    ]
+    return mixture[..., :-1] / mixture[..., -1:]
+
+
+class LinearState:
+    """What linear attention remembers of all positions read so far.
+
+    Its size does not depend on how many they are.
+
+    >>> state = LinearState()
+    >>> one = torch.ones(1, 1, 4)
+    >>> state.read(one, one, 3 * one)  # the first position sees only itself
+    tensor([[[3., 3., 3., 3.]]])
+    >>> state.read(one, one, 5 * one)
+    tensor([[[4., 4., 4., 4.]]])
+    >>> state.n_bytes  # 4 features · (4 coordinates and a sum) · 4 bytes
+    80
+    """
+
+    def __init__(self, features: FeatureMap = elu_features) -> None:
+        self.features = features
+        self.table: Tensor | None = None  # (B, H, F, d_value + 1)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the state takes, in bytes."""
+        return 0 if self.table is None else self.table.nbytes
+
+    def read(
+        self,
+        query: Float[Tensor, "batch head d_head"],
+        key: Float[Tensor, "batch kv_head d_head"],
+        value: Float[Tensor, "batch kv_head d_value"],
+    ) -> Float[Tensor, "batch head d_value"]:
+        """Take in one position; return its context vectors: the recurrent form.
+
+        Raises:
+            ValueError: If the key-value heads do not divide the query heads.
+        """
+        asked, found, handed = _prepare(
+            query[:, :, None], key[:, :, None], value[:, :, None], self.features
+        )
+        added = found.transpose(-2, -1) @ handed
+        self.table = added if self.table is None else self.table + added
+        mixture = (asked @ self.table)[:, :, 0]
+        return mixture[..., :-1] / mixture[..., -1:]
+
+
+def _prepare(
+    query: Tensor, key: Tensor, value: Tensor, features: FeatureMap
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the features of query and key, and values with a one behind them.
+
+    Keys and values are repeated for the query heads that share them.
+    """
+    n_heads, n_kv_heads = query.shape[1], key.shape[1]
+    if n_heads % n_kv_heads:
+        raise ValueError(
+            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
+        )
+    handed = pad(value, (0, 1), value=1.0)
+    found = features(key)
+    if n_heads != n_kv_heads:
+        group = n_heads // n_kv_heads
+        found, handed = (x.repeat_interleave(group, dim=1) for x in (found, handed))
+    return features(query), found, handed
+
+
+def sliding_window_mask(
+    n_queries: int, n_keys: int, window: int
+) -> Bool[Tensor, "query key"]:
+    """Return True where a query may look: at the last `window` keys, itself included.
+
+    The queries are the last of the keys' positions.
+
+    Raises:
+        ValueError: If there are no queries, or more of them than keys, or if the
+            window is below 1.
+
+    >>> sliding_window_mask(3, 4, window=2).int()
+    tensor([[1, 1, 0, 0],
+            [0, 1, 1, 0],
+            [0, 0, 1, 1]], dtype=torch.int32)
+    """
+    _check_window(window)
+    return causal_mask(n_queries, n_keys).triu(n_keys - n_queries - window + 1)
+
+
+def sliding_window_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
+    window: int,
+) -> Float[Tensor, "batch head query d_value"]:
+    """Return the context vectors, each of the last `window` positions.
+
+    A whole text is cut into blocks of the window's width: a query sees keys of its own
+    block and of the one before, so 2 · window scores for each are computed, and half
+    of them hidden. The queries are the last of the keys' positions.
+
+    Args:
+        query: What each position looks for.
+        key: What each position is found by.
+        value: What each position hands over.
+        window: Positions that a query sees, itself included.
+
+    Raises:
+        ValueError: If there are more queries than keys, if the key-value heads do not
+            divide the query heads, or if the window is below 1.
+    """
+    _check_window(window)
+    n_heads, n_kv_heads = query.shape[1], key.shape[1]
+    if n_heads % n_kv_heads:
+        raise ValueError(
+            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
+        )
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    if n_queries != n_keys or window >= n_keys:
+        mask = sliding_window_mask(n_queries, n_keys, window).to(query.device)
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, enable_gqa=n_heads != n_kv_heads
+        )
+    if n_heads != n_kv_heads:
+        group = n_heads // n_kv_heads
+        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    return _banded(query, key, value, window)
+
+
+def _banded(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+    """Return what a whole text gathers, all blocks side by side."""
+    length, d_head = query.shape[2:]
+    empty = -length % window
+    asked = torch.unflatten(pad(query, (0, 0, 0, empty)), 2, (-1, window))
+    found, handed = (_with_block_before(x, window, empty) for x in (key, value))
+    scores = asked @ found.transpose(-2, -1) / d_head**0.5  # (B, H, N, W, 2 W)
+    seen = sliding_window_mask(window, 2 * window, window)
+    seen = seen.repeat(scores.shape[2], 1, 1)
+    seen[0, :, :window] = False  # before the first block there is nothing
+    weights = scores.masked_fill(~seen.to(scores.device), float("-inf")).softmax(dim=-1)
+    context: Tensor = (weights @ handed).flatten(2, 3)[:, :, :length]
+    return context
+
+
+def _with_block_before(x: Tensor, window: int, empty: int) -> Tensor:
+    """Return each block of positions behind the block before it, (B, H, N, 2 W, d)."""
+    blocks = torch.unflatten(pad(x, (0, 0, window, empty)), 2, (-1, window))
+    return torch.cat((blocks[:, :, :-1], blocks[:, :, 1:]), dim=3)
+
+
+class WindowCache(KVCache):
+    """Keys and values of the last `capacity` positions; older ones are dropped.
+
+    The memory is taken once and does not grow, however much is read. To a model whose
+    attention is a sliding window of this width it makes no difference.
+
+    >>> cache = WindowCache(
+    ...     n_layers=1, batch_size=1, n_kv_heads=1, capacity=3, d_head=1
+    ... )
+    >>> for position in range(5):
+    ...     new = torch.full((1, 1, 1, 1), float(position))
+    ...     keys, _ = cache.update(0, new, new)
+    ...     cache.advance(1)
+    >>> keys.flatten(), cache.length, cache.n_bytes
+    (tensor([2., 3., 4.]), 5, 24)
+    """
+
+    def update(
+        self,
+        layer: int,
+        key: Float[Tensor, "batch kv_head new d_head"],
+        value: Float[Tensor, "batch kv_head new d_head"],
+    ) -> tuple[
+        Float[Tensor, "batch kv_head key d_head"],
+        Float[Tensor, "batch kv_head key d_head"],
+    ]:
+        """Keep the newest positions; return all that the new ones may look at.
+
+        That is what was kept and all of the new, which can be more than will be kept.
+        """
+        kept = min(self.length, self.capacity)
+        found = []
+        for store, new in ((self.keys[layer], key), (self.values[layer], value)):
+            rows = torch.cat((store[:, :, :kept], new.to(store.dtype)), dim=2)
+            newest = rows[:, :, -self.capacity :]
+            store[:, :, : newest.shape[2]] = newest
+            found.append(rows)
+        oldest = max(0, kept + 1 - self.capacity)  # that the first new one looks at
+        return found[0][:, :, oldest:], found[1][:, :, oldest:]
+
+
+def _check_window(window: int) -> None:
+    if window < 1:
+        raise ValueError(f"window must be at least 1 position, got {window}")
+
+
+KINDS: Sequence[str] = ("full", "window", "linear")
+
+
+def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
+    """Let all layers of a model look back in this way; change it in place.
+
+    A model of another kind than "full" is not saved by `save_pretrained`: the form of
+    Hugging Face has no word for it, and would read it back as a full one. With a
+    key-value cache all kinds give what they give without; but linear attention has no
+    use for one, whose memory could be a `LinearState`.
+
+    Args:
+        model: Keeps its weights.
+        kind: One of `KINDS`.
+        window: Positions that a query sees, itself included, if the kind is "window".
+
+    Raises:
+        ValueError: If there is no such kind, or if the window is below 1.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> set_attention(model, "window", window=1)  # each position sees only itself
+    >>> import torch
+    >>> first, second = (model(torch.tensor([[t, 5]]))[0, 1] for t in (3, 4))
+    >>> torch.equal(first, second)
+    True
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1 position, got {window}")
+    ways: dict[str, Attend] = {
+        "full": causal_attention,
+        "window": partial(sliding_window_attention, window=window),
+        "linear": linear_attention,
+    }
+    if kind not in ways:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    for layer in model.modules():
+        if isinstance(layer, GroupedQueryAttention):
+            layer.attend = ways[kind]
+
+
+def new_window_cache(model: Transformer, window: int, batch_size: int = 1) -> KVCache:
+    """Return an empty cache that keeps the last positions only.
+
+    Args:
+        model: Whose keys and values it keeps.
+        window: Positions that are kept.
+        batch_size: Number of sequences that will be read side by side.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+    config, weight = model.config, model.embedding.weight
+    return WindowCache(
+        n_layers=config.n_layers,
+        batch_size=batch_size,
+        n_kv_heads=config.n_kv_heads,
+        capacity=window,
+        d_head=config.d_head,
+        dtype=weight.dtype,
+        device=weight.device,
+    )
+
+
+def chunked_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
+    block: int = 128,
+) -> Float[Tensor, "batch head query d_value"]:
+    """Return causal attention's context vectors, a block of scores at a time.
+
+    The queries are the last of the keys' positions. Where there are fewer key-value
+    heads than query heads, each serves several neighbouring ones.
+
+    Args:
+        query: What each position looks for.
+        key: What each position is found by.
+        value: What each position hands over.
+        block: Rows and columns of scores that are held at once, in positions.
+
+    Raises:
+        ValueError: If there are more queries than keys, if the key-value heads do not
+            divide the query heads, or if `block` is below 1.
+    """
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    if not 1 <= n_queries <= n_keys:
+        raise ValueError(f"queries must be 1 … {n_keys}, the keys, got {n_queries}")
+    if query.shape[1] % key.shape[1]:
+        raise ValueError(
+            f"key-value heads must divide the {query.shape[1]} query heads, "
+            f"got {key.shape[1]}"
+        )
+    if block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
+    context: Tensor = _Chunked.apply(query, key, value, block)  # type: ignore[no-untyped-call]
+    return context
+
+
+class _Tile(NamedTuple):
+    """A block of the table of scores."""
+
+    rows: slice  # queries, counted from the first query
+    columns: slice  # keys
+    hidden: Tensor | None  # True where a key lies ahead of its query
+
+
+def _tiles(n_queries: int, n_keys: int, block: int) -> Iterator[list[_Tile]]:
+    """Yield, for each block of queries, the tiles that it can see any of."""
+    ahead = n_keys - n_queries  # position of the first query
+    for top in range(0, n_queries, block):
+        rows = slice(top, min(top + block, n_queries))
+        places = torch.arange(rows.start, rows.stop) + ahead
+        tiles = []
+        for left in range(0, ahead + rows.stop, block):
+            columns = slice(left, min(left + block, n_keys))
+            hidden = torch.arange(columns.start, columns.stop) > places[:, None]
+            tiles.append(_Tile(rows, columns, hidden if hidden.any() else None))
+        yield tiles
+
+
+def _scores(rows: Tensor, key: Tensor, tile: _Tile) -> Tensor:
+    """Return the scores (B, K, G, R, C) of a tile, for G query heads to a key head."""
+    keys = key[:, :, tile.columns].transpose(-2, -1)
+    flat = rows.flatten(2, 3) @ keys  # one product for all heads of a group
+    scores = torch.unflatten(flat, 2, tuple(rows.shape[2:4]))
+    if tile.hidden is not None:
+        scores.masked_fill_(tile.hidden.to(scores.device), -math.inf)
+    return scores
+
+
+def _mixed(weights: Tensor, value: Tensor) -> Tensor:
+    """Return weights (B, K, G, R, C) times values (B, K, C, d)."""
+    return torch.unflatten(weights.flatten(2, 3) @ value, 2, tuple(weights.shape[2:4]))
+
+
+class _Chunked(torch.autograd.Function):
+    """The loop forwards, and the one backwards."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, block: int
+    ) -> Tensor:
+        """Return the context; keep it, and one number for each row of scores."""
+        n_queries, n_keys = query.shape[2], key.shape[2]
+        scaled = query / math.sqrt(query.shape[-1])
+        scaled = torch.unflatten(scaled, 1, (key.shape[1], -1))
+        context = query.new_empty((*scaled.shape[:-1], value.shape[-1]))
+        log_sums = query.new_empty((*scaled.shape[:-1], 1))
+        for tiles in _tiles(n_queries, n_keys, block):
+            rows = scaled[..., tiles[0].rows, :]  # (B, K, G, R, d)
+            largest = torch.full_like(rows[..., :1], -math.inf)
+            total = torch.zeros_like(largest)
+            mixture = torch.zeros_like(context[..., tiles[0].rows, :])
+            for tile in tiles:
+                scores = _scores(rows, key, tile)
+                before = largest
+                largest = largest.maximum(scores.amax(-1, keepdim=True))
+                weights = (scores - largest).exp()  # not yet divided by their sum
+                shrink = (before - largest).exp()
+                total = total * shrink + weights.sum(-1, keepdim=True)
+                mixture = mixture * shrink + _mixed(weights, value[:, :, tile.columns])
+            context[..., tiles[0].rows, :] = mixture / total
+            log_sums[..., tiles[0].rows, :] = largest + total.log()
+        ctx.save_for_backward(scaled, key, value, context, log_sums)
+        ctx.block = block
+        return context.flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of query, key and value, and none for the block."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph must be off: attention in blocks has no second "
+                "derivative, take fused_attention"
+            )
+        scaled, key, value, context, log_sums = ctx.saved_tensors
+        g = torch.unflatten(g, 1, tuple(scaled.shape[1:3]))
+        for_query = torch.zeros_like(scaled)
+        for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
+        # Of each row, what all its weights' gradients have in common.
+        common = (g * context).sum(-1, keepdim=True)
+        for tiles in _tiles(scaled.shape[3], key.shape[2], ctx.block):
+            for rows, columns, hidden in tiles:
+                asked, upstream = scaled[..., rows, :], g[..., rows, :]
+                scores = _scores(asked, key, _Tile(rows, columns, hidden))
+                weights = (scores - log_sums[..., rows, :]).exp()
+                flat = weights.flatten(2, 3).transpose(-2, -1)
+                for_value[:, :, columns] += flat @ upstream.flatten(2, 3)
+                mixed = _mixed(upstream, value[:, :, columns].transpose(-2, -1))
+                for_scores = weights * (mixed - common[..., rows, :])
+                for_query[..., rows, :] += _mixed(for_scores, key[:, :, columns])
+                flat = for_scores.flatten(2, 3).transpose(-2, -1)
+                for_key[:, :, columns] += flat @ asked.flatten(2, 3)
+        for_query /= math.sqrt(scaled.shape[-1])
+        return for_query.flatten(1, 2), for_key, for_value, None
+
+
+WAYS = ("none", "linear", "ntk", "yarn")
+
+
+def extend_context(
+    model: Transformer,
+    context_length: int,
+    way: str = "none",
+    *,
+    trained_length: int | None = None,
+) -> Transformer:
+    """Return a copy of a model that reads longer texts.
+
+    Args:
+        model: Of Llama's family; is not changed.
+        context_length: Of the copy, in tokens.
+        way: "none" leaves the angles as they are; "linear", "ntk" and "yarn" slow them
+            down by `context_length` over `trained_length`.
+        trained_length: Tokens that the model has seen at once in training; None takes
+            its present `context_length`.
+
+    Raises:
+        ValueError: If there is no such way, if the model has no angles, if they are
+            slowed down already, or if the context would not be longer than the
+            training's.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> longer = extend_context(Transformer(TINY), 256, "linear")
+    >>> longer(torch.zeros(1, 200, dtype=torch.long)).shape
+    torch.Size([1, 200, 512])
+    """
+    config = model.config
+    trained = config.context_length if trained_length is None else trained_length
+    if way not in WAYS:
+        raise ValueError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
+    if config.family != "llama" or config.rope_scaling is not None:
+        raise ValueError(
+            "only positions that turn, and are not slowed down yet, can be, got "
+            f"{config.family} with {config.rope_scaling}"
+        )
+    if not 1 <= trained < context_length:
+        raise ValueError(
+            f"context_length must be above the {trained} of training, "
+            f"got {context_length}"
+        )
+    factor = context_length / trained
+    base, scaling = config.rope_base, None
+    if way == "ntk":
+        base = ntk_base(base, config.d_head, factor)
+    elif way == "linear":
+        scaling = RopeScaling(kind="linear", factor=factor)
+    elif way == "yarn":
+        scaling = RopeScaling(kind="yarn", factor=factor, original_length=trained)
+    longer = copy.deepcopy(model)
+    longer.config = replace(
+        config, context_length=context_length, rope_base=base, rope_scaling=scaling
+    )
+    tables = scaled_rope_tables(context_length, config.d_head, base, scaling)
+    longer.cos, longer.sin = (
+        table.to(model.embedding.weight.device) for table in tables
+    )
+    return longer

@@ -1,0 +1,334 @@
+"""Where a token stands: attention alone cannot tell, so positions are put in.
+
+Rotary positions (RoPE) turn each query and key by an angle that grows with its
+position. A dot product depends on the angle *between* two vectors only, so the
+score of two tokens depends on how far apart they are, not on where they are.
+Sinusoidal positions are added to the embeddings instead, and ALiBi adds a
+penalty for distance to the scores. Learned positions, as in GPT-2, are added like
+sinusoidal ones and trained like any weight: an `nn.Embedding` with a row for each
+position, so there is nothing to compute here, and nothing beyond the last row.
+
+Longer texts for a model whose positions turn: RoPE, slowed down.
+
+Beyond the length of its training a model meets angles that it has never met. The ways
+out make its hands turn more slowly, so that a longer text has the old angles:
+
+    hands             fast: neighbours      …      slow: far apart
+    interpolation     all of them, `factor` times as slow
+    NTK-aware         not                   …      `factor` times as slow
+    YaRN              not           …  a ramp  …   `factor` times as slow
+
+Interpolation blurs what stands next to what. NTK-aware scaling is nothing but a larger
+base. YaRN leaves alone the hands that have turned many times within the old length,
+slows down those that have not turned once, and makes attention a little sharper.
+
+Source: Chen et al. (2023), "Extending context window of large language models via
+positional interpolation"; Peng et al. (2024), "YaRN", sections 3.1 to 3.4.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rope_frequencies(
+    d_head: int, base: float | int = 10_000.0
+) -> Float[Tensor, "half"]:
+    """Return how fast each pair of coordinates turns, in radians per position.
+
+    The first pair turns by one radian per token, the last by almost 1 / base:
+    fast hands of the clock tell near positions apart, slow ones far positions.
+
+    Raises:
+        ValueError: If `d_head` is not a positive even number, or `base` not positive.
+
+    Source: Su et al. (2021), "RoFormer", section 3.2.2.
+
+    >>> rope_frequencies(4, base=100.0)
+    tensor([1.0000, 0.1000])
+    """
+    if d_head < 2 or d_head % 2:
+        raise ValueError(f"d_head must be a positive even number, got {d_head}")
+    if not base > 0:
+        raise ValueError(f"base must be positive, got {base}")
+    return base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+
+
+def rope_tables(
+    n_positions: int, d_head: int, base: float | int = 10_000.0
+) -> tuple[Float[Tensor, "position half"], Float[Tensor, "position half"]]:
+    """Return cosine and sine (no unit) of every angle for positions 0 … n − 1.
+
+    Raises:
+        ValueError: As `rope_frequencies`, or if `n_positions` is below 1.
+
+    >>> cos, sin = rope_tables(3, d_head=2)
+    >>> sin[:, 0]  # sin 0, sin 1, sin 2
+    tensor([0.0000, 0.8415, 0.9093])
+    """
+    _check_positions(n_positions)
+    positions = torch.arange(n_positions, dtype=torch.float32)
+    angles = torch.outer(positions, rope_frequencies(d_head, base))  # (T, d_head / 2)
+    return angles.cos(), angles.sin()
+
+
+def apply_rope(
+    x: Float[Tensor, "*batch position d_head"],
+    cos: Float[Tensor, "position half"],
+    sin: Float[Tensor, "position half"],
+) -> Float[Tensor, "*batch position d_head"]:
+    """Return the vectors, each turned by the angles of its position.
+
+    Coordinate i is paired with coordinate i + d_head / 2, as in Llama's published
+    weights. The paper pairs neighbours, 2i with 2i + 1: the same rotation after
+    a fixed reordering of the coordinates.
+
+    Source: Su et al. (2021), equation 34, with the pairing above.
+
+    >>> cos, sin = rope_tables(2, d_head=2)
+    >>> apply_rope(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), cos, sin)
+    tensor([[1.0000, 0.0000],
+            [0.5403, 0.8415]])
+    """
+    first, second = x.chunk(2, dim=-1)
+    turned = (first * cos - second * sin, second * cos + first * sin)
+    return torch.cat(turned, dim=-1).to(x.dtype)  # low precision in, low out
+
+
+def sinusoidal_positions(
+    n_positions: int, d_model: int, base: float | int = 10_000.0
+) -> Float[Tensor, "position d_model"]:
+    """Return the fixed vectors (no unit) that are added to the embeddings.
+
+    Even coordinates hold the sine and odd ones the cosine of the angles that RoPE
+    turns by.
+
+    Raises:
+        ValueError: As `rope_tables`.
+
+    Source: Vaswani et al. (2017), "Attention is all you need", section 3.5.
+
+    >>> sinusoidal_positions(2, d_model=2)
+    tensor([[0.0000, 1.0000],
+            [0.8415, 0.5403]])
+    """
+    cos, sin = rope_tables(n_positions, d_model, base)
+    return torch.stack((sin, cos), dim=-1).flatten(-2)
+
+
+def alibi_bias(n_heads: int, n_positions: int) -> Float[Tensor, "head query key"]:
+    """Return what is added to the scores: −slope · distance, in units of a score.
+
+    Head h of H has slope 2^(−8h / H), so the last head sees farthest. Keys after
+    the query get 0 here: hiding them is the causal mask's business.
+
+    Raises:
+        ValueError: If `n_heads` or `n_positions` is below 1.
+
+    Source: Press et al. (2022), "Train short, test long", section 3. Unlike their
+    code, the formula is used for every number of heads, not for powers of two only.
+
+    >>> alibi_bias(8, n_positions=3)[0]  # the first head's slope is 1/2
+    tensor([[ 0.0000,  0.0000,  0.0000],
+            [-0.5000,  0.0000,  0.0000],
+            [-1.0000, -0.5000,  0.0000]])
+    """
+    _check_positions(n_positions)
+    if n_heads < 1:
+        raise ValueError(f"n_heads must be at least 1, got {n_heads}")
+    slopes = 2.0 ** (-8.0 * torch.arange(1, n_heads + 1) / n_heads)  # (H,)
+    positions = torch.arange(n_positions)
+    distance = (positions[:, None] - positions).clamp(min=0)  # (T, S)
+    return -slopes[:, None, None] * distance + 0.0  # −0.0 becomes 0.0
+
+
+def _check_positions(n_positions: int) -> None:
+    if n_positions < 1:
+        raise ValueError(f"n_positions must be at least 1, got {n_positions}")
+
+
+_FAST, _SLOW = 32, 1  # turns within the old length, the ends of YaRN's ramp
+_KINDS = ("linear", "yarn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How the hands are slowed down, under the names of Hugging Face."""
+
+    kind: Literal["linear", "yarn"]  # linear: interpolation
+    factor: float | int  # new length over old
+    original_length: int | None = None  # of the training, in tokens; for yarn
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a scaling that there is not."""
+        if self.kind not in _KINDS:
+            raise ValueError(f"kind must be one of {_KINDS}, got {self.kind!r}")
+        if not 1 <= self.factor < math.inf:
+            raise ValueError(f"factor must be at least 1, got {self.factor}")
+        if (self.kind == "yarn") != (self.original_length is not None):
+            raise ValueError(
+                "yarn needs original_length, and linear has none, got "
+                f"{self.original_length} for {self.kind}"
+            )
+        if self.original_length is not None and self.original_length < 1:
+            raise ValueError(
+                f"original_length must be at least 1, got {self.original_length}"
+            )
+
+
+def ntk_base(base: float | int, d_head: int, factor: float | int) -> float:
+    """Return the base (no unit) whose slowest hand is `factor` times as slow.
+
+    The fastest hand does not change, so this is NTK-aware scaling for a length of
+    `factor` times the old one.
+
+    Raises:
+        ValueError: If `d_head` is not an even number above 2, or a factor below 1.
+
+    Source: Peng et al. (2024), equation 16.
+
+    >>> new = ntk_base(10_000, d_head=4, factor=8)
+    >>> rope_frequencies(4) / rope_frequencies(4, new)
+    tensor([1., 8.])
+    """
+    if d_head < 4 or d_head % 2:
+        raise ValueError(f"d_head must be an even number above 2, got {d_head}")
+    if not factor >= 1:
+        raise ValueError(f"factor must be at least 1, got {factor}")
+    return float(base * factor ** (d_head / (d_head - 2)))
+
+
+def scaled_frequencies(
+    d_head: int, base: float | int, scaling: RopeScaling | None
+) -> Float[Tensor, "half"]:
+    """Return how fast each pair of coordinates turns, in radians per position.
+
+    Args:
+        d_head: Coordinates of a head.
+        base: As in `positions.rope_frequencies`.
+        scaling: How it is slowed down; None for not at all.
+
+    Raises:
+        ValueError: As `positions.rope_frequencies`, or for yarn if the base is not
+            above 1.
+
+    >>> scaled_frequencies(4, 100, RopeScaling(kind="linear", factor=4))
+    tensor([0.2500, 0.0250])
+    """
+    frequencies = rope_frequencies(d_head, base)
+    if scaling is None:
+        return frequencies
+    slowed = frequencies / scaling.factor
+    if scaling.original_length is None:
+        return slowed
+    share = _ramp(d_head, base, scaling.original_length)
+    return slowed * share + frequencies * (1 - share)
+
+
+def _ramp(d_head: int, base: float | int, length: int) -> Float[Tensor, "half"]:
+    """Return how much each hand is slowed down: from 0, not at all, to 1.
+
+    As in the authors' code it rises with the number of the pair, between the pairs
+    that make 32 turns and 1 turn within the length, rounded outwards.
+    """
+    if not base > 1:
+        raise ValueError(f"base must be above 1, got {base}")
+
+    def pair_of(turns: int) -> float:
+        """Return which pair makes so many turns, pairs being counted from 0."""
+        return d_head * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low = max(math.floor(pair_of(_FAST)), 0)
+    high = min(math.ceil(pair_of(_SLOW)), d_head - 1)
+    width = high - low if high != low else 0.001  # a step, then
+    pairs = torch.arange(d_head // 2, dtype=torch.float32)
+    return ((pairs - low) / width).clamp(0, 1)
+
+
+def scaled_rope_tables(
+    n_positions: int, d_head: int, base: float | int, scaling: RopeScaling | None
+) -> tuple[Float[Tensor, "position half"], Float[Tensor, "position half"]]:
+    """Return cosine and sine (no unit) of every angle for positions 0 … n − 1.
+
+    Under yarn both are longer by a factor, so that all scores grow by its square.
+
+    Args:
+        n_positions: How many.
+        d_head: As in `scaled_frequencies`, like the two that follow.
+        base: See there.
+        scaling: See there.
+
+    Raises:
+        ValueError: As `scaled_frequencies`, or if `n_positions` is below 1.
+    """
+    cos, sin = rope_tables(n_positions, d_head, base)
+    if scaling is None:
+        return cos, sin
+    positions = torch.arange(n_positions, dtype=torch.float32)
+    angles = torch.outer(positions, scaled_frequencies(d_head, base, scaling))
+    length = 0.1 * math.log(scaling.factor) + 1 if scaling.kind == "yarn" else 1.0
+    return length * angles.cos(), length * angles.sin()
+
+
+def rope_to_json(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what `config.json` says of a scaling: nothing, if there is none.
+
+    Args:
+        scaling: The fields of a `RopeScaling`.
+    """
+    if scaling is None:
+        return {}
+    said = {"rope_type": scaling["kind"], "factor": float(scaling["factor"])}
+    if scaling["original_length"] is not None:
+        said["original_max_position_embeddings"] = scaling["original_length"]
+    return {"rope_scaling": said}
+
+
+def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]:
+    """Return base and scaling; newer files say both inside `rope_parameters`.
+
+    Args:
+        said: By `config.json`.
+
+    Raises:
+        ValueError: If it asks for another kind of scaling, or says more of it than
+            can be followed.
+    """
+    base, scaling = said.get("rope_theta", 10_000.0), None
+    for name in ("rope_scaling", "rope_parameters"):
+        rope = said.get(name, {})
+        if not isinstance(rope, dict):
+            raise ValueError(f"{name} must be a JSON object, got {rope!r}")
+        base = rope.get("rope_theta", base)
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind not in ("default", *_KINDS):
+            raise ValueError(
+                f"type of {name} must be 'default', 'linear' or 'yarn', got {kind!r}"
+            )
+        known = {"rope_type", "type", "rope_theta"}
+        if kind != "default":
+            known |= {"factor"}
+        if kind == "yarn":
+            known |= {"original_max_position_embeddings"}
+        if more := sorted(rope.keys() - known):
+            raise ValueError(f"{name} cannot be followed in {', '.join(more)}")
+        if kind != "default":
+            scaling = _scaling(name, kind, rope)
+    return base, scaling
+
+
+def _scaling(name: str, kind: str, rope: Mapping[str, Any]) -> RopeScaling:
+    length = rope.get("original_max_position_embeddings")
+    factor = rope.get("factor")
+    for number in (factor, *([length] if kind == "yarn" else [])):
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            raise ValueError(f"{name} of type {kind} needs numbers, got {dict(rope)}")
+    assert isinstance(factor, int | float)
+    if kind == "yarn":
+        return RopeScaling(kind="yarn", factor=factor, original_length=length)
+    return RopeScaling(kind="linear", factor=factor)

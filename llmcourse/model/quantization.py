@@ -1,0 +1,383 @@
+"""Weights as small whole numbers: a quarter of the memory, or an eighth.
+
+    weights   0.30  -0.11   0.02  -0.27      one row of a matrix
+    scale     0.30 / 127                     one number for the row, or for a group
+    numbers    127    -47      8   -114      8 bits each
+    read as   0.300 -0.111  0.019 -0.269     number · scale
+
+Each row of a matrix, which makes one channel of its output, has a scale of its own, so
+one row with a large weight does not make all others coarse. With 4 bits there are
+only 15 steps, so each group of a few weights has one.
+
+Only what is stored shrinks. The numbers become floats again before they are multiplied,
+which takes time: this is not faster, unless reading the weights is what takes longest.
+
+Source: Dettmers et al. (2022), "LLM.int8()", section 2.1 (absmax, by row); Frantar et
+al. (2023), "GPTQ" (by group).
+
+Quantized models as folders: the files of `pretrained`, with smaller weights.
+
+    config.json         as ever, and `quantization_config`: bits and group size
+    model.safetensors   of each matrix the `numbers` and their `scale`; norms as ever
+
+Names and packing are ours: other programs have others, and read the folder that was
+quantized instead, with tools of their own.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int8, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
+
+from llmcourse.files import new_file
+from llmcourse.model.folders import (
+    check_full_attention,
+    descriptions,
+    read_json,
+    written_at_once,
+)
+from llmcourse.model.hugging_face import config_from_json
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.tokenizers import BPETokenizer
+
+BITS = (8, 4)
+Quantized = Int8[Tensor, "row column"] | UInt8[Tensor, "row half_of_columns"]
+
+
+def quantize(
+    weight: Float[Tensor, "row column"], bits: int = 8, group_size: int | None = None
+) -> tuple[Quantized, Float[Tensor, "row group"]]:
+    """Return a matrix as whole numbers, and the scale (in units of a weight) of each.
+
+    The largest weight of a group gets the largest number; what lies between two numbers
+    goes to the nearer one, so no weight moves by more than half a scale.
+
+    Args:
+        weight: The matrix.
+        bits: 8; or 4, then two numbers share a byte, see `pack_int4`.
+        group_size: Neighbours in a row that share a scale; None: the whole row.
+
+    Raises:
+        ValueError: If bits is neither 8 nor 4, if the groups do not fill a row, if a
+            row of 4-bit numbers does not fill bytes, or if a weight is not finite.
+
+    >>> numbers, scale = quantize(torch.tensor([[0.5, -1.0, 0.25, 0.0]]))
+    >>> numbers
+    tensor([[  64, -127,   32,    0]], dtype=torch.int8)
+    """
+    n_columns = weight.shape[1]
+    size = n_columns if group_size is None else group_size
+    if bits not in BITS:
+        raise ValueError(f"bits must be one of {BITS}, got {bits}")
+    if size < 1 or n_columns % size or (bits == 4 and n_columns % 2):
+        raise ValueError(
+            f"groups must fill a row, and 4-bit numbers its bytes, got rows of "
+            f"{n_columns}, groups of {size} and {bits} bits"
+        )
+    if not weight.isfinite().all():
+        raise ValueError("weights must be finite to be quantized, and are not")
+    largest = 2 ** (bits - 1) - 1
+    groups = weight.detach().float().reshape(len(weight), -1, size)  # (row, G, size)
+    # In 16 bits with the range of 32. The numbers are made with what is stored, so
+    # that it is a little off costs nothing.
+    scale = (groups.abs().amax(dim=-1) / largest).bfloat16()
+    scale = scale.where(scale > 0, 1.0)  # a group of zeros
+    numbers = (groups / scale[..., None].float()).round().clamp(-largest, largest)
+    numbers = numbers.to(torch.int8).reshape(weight.shape)
+    return (pack_int4(numbers) if bits == 4 else numbers), scale
+
+
+def dequantize(
+    numbers: Quantized, scale: Float[Tensor, "row group"]
+) -> Float[Tensor, "row column"]:
+    """Return the weights that the numbers stand for, without unit.
+
+    >>> dequantize(*quantize(torch.tensor([[0.5, -1.0, 0.25, 0.0]]))).round(decimals=2)
+    tensor([[ 0.5000, -1.0000,  0.2500,  0.0000]])
+    """
+    if numbers.dtype == torch.uint8:
+        numbers = unpack_int4(numbers)
+    groups = numbers.float().reshape(*scale.shape, -1)  # (row, G, size)
+    return (groups * scale[..., None].float()).reshape(numbers.shape)
+
+
+def pack_int4(numbers: Int8[Tensor, "row column"]) -> UInt8[Tensor, "row half"]:
+    """Return numbers from −8 to 7 as bytes, two in each: the first in the low half.
+
+    >>> pack_int4(torch.tensor([[1, -8]], dtype=torch.int8))  # 9 + 16 · 0
+    tensor([[9]], dtype=torch.uint8)
+    """
+    shifted = (numbers + 8).to(torch.uint8)
+    return shifted[:, 0::2] | (shifted[:, 1::2] << 4)
+
+
+def unpack_int4(packed: UInt8[Tensor, "row half"]) -> Int8[Tensor, "row column"]:
+    """Return the numbers (no unit) that `pack_int4` put into bytes."""
+    pair = torch.stack((packed & 15, packed >> 4), dim=-1)  # (row, half, 2)
+    return pair.flatten(-2).to(torch.int8) - 8
+
+
+class QuantizedMatrix(nn.Module):
+    """A matrix that is stored as whole numbers, and a matrix of floats when asked.
+
+    Args:
+        weight: The matrix.
+        bits: As in `quantize`, like the group size.
+        group_size: See there.
+
+    Raises:
+        ValueError: As `quantize`.
+    """
+
+    numbers: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "row column"],
+        bits: int = 8,
+        group_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.bits, self.group_size = bits, group_size
+        numbers, scale = quantize(weight, bits, group_size)
+        self.register_buffer("numbers", numbers)
+        self.register_buffer("scale", scale)
+
+    @property
+    def weight(self) -> Float[Tensor, "row column"]:
+        """The weights that the numbers stand for, made anew each time."""
+        return dequantize(self.numbers, self.scale)
+
+
+class QuantizedLinear(QuantizedMatrix):
+    """A linear layer whose weights are whole numbers; its bias stays as it is.
+
+    >>> layer = nn.Linear(6, 3)
+    >>> QuantizedLinear(layer)(torch.ones(1, 6)).shape
+    torch.Size([1, 3])
+    """
+
+    def __init__(
+        self, layer: nn.Linear, bits: int = 8, group_size: int | None = None
+    ) -> None:
+        super().__init__(layer.weight, bits, group_size)
+        self.bias = layer.bias
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Return the layer's output, up to the error of its weights."""
+        return linear(x, self.weight, self.bias)
+
+
+class QuantizedEmbedding(QuantizedMatrix):
+    """An embedding of whole numbers; only the rows that are looked up become floats."""
+
+    def __init__(
+        self, layer: nn.Embedding, bits: int = 8, group_size: int | None = None
+    ) -> None:
+        super().__init__(layer.weight, bits, group_size)
+
+    def forward(self, ids: Tensor) -> Float[Tensor, "*batch d_model"]:
+        """Return the vectors of the ids.
+
+        Raises:
+            IndexError: If there is no such id, as torch's own.
+        """
+        numbers = embedding(ids.flatten(), self.numbers)
+        rows = dequantize(numbers, embedding(ids.flatten(), self.scale))
+        return rows.reshape(*ids.shape, -1)
+
+
+def quantize_model(
+    model: Transformer, bits: int = 8, group_size: int | None = None
+) -> Transformer:
+    """Return a model with whole numbers in all matrices; the given one stays as it is.
+
+    Norms and biases, and GPT-2's learned positions, are few and stay floats. The result
+    writes, streams and serves like any model, and cannot be trained.
+
+    Args:
+        model: With no adapters: merge them first.
+        bits: As in `quantize`, like the group size.
+        group_size: See there; with 4 bits, 32 is a good choice.
+
+    Raises:
+        ValueError: If the model has layers of other kinds, or as `quantize`.
+    """
+    small = copy.deepcopy(model).eval().requires_grad_(False)
+    for parent, name, layer in list(_matrices(small)):
+        if type(layer) is nn.Linear:
+            setattr(parent, name, QuantizedLinear(layer, bits, group_size))
+        elif type(layer) is nn.Embedding:
+            setattr(parent, name, QuantizedEmbedding(layer, bits, group_size))
+        else:
+            raise ValueError(
+                f"only plain linear layers and embeddings can be quantized, got {name} "
+                f"of type {type(layer).__name__}"
+            )
+    return small
+
+
+def _matrices(model: Transformer) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Yield every matrix as (module it is in, its name there, itself)."""
+    for parent in model.modules():
+        for name, layer in parent.named_children():
+            is_matrix = isinstance(layer, nn.Linear | nn.Embedding | QuantizedMatrix)
+            if is_matrix and name != "positions":
+                yield parent, name, layer
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Return the memory that all weights of a model take, in bytes.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> round(weight_bytes(model) / weight_bytes(quantize_model(model)), 1)
+    3.9
+    """
+    return sum(value.nbytes for value in model.state_dict().values())
+
+
+@torch.no_grad()
+def quantization_error(model: Transformer, quantized: Transformer) -> float:
+    """Return the error of all quantized weights, as a share of their size.
+
+    The root of the mean square of the differences over that of the weights.
+
+    Args:
+        model: As it was.
+        quantized: What `quantize_model` made of it.
+
+    Raises:
+        ValueError: If the second has no quantized layer.
+    """
+    difference = size = 0.0
+    theirs = dict(model.named_modules())
+    for name, layer in quantized.named_modules():
+        if isinstance(layer, QuantizedMatrix):
+            before = theirs[name].weight
+            difference += float((layer.weight - before).double().square().sum())
+            size += float(before.double().square().sum())
+    if size == 0:
+        raise ValueError("the second model must be quantized, got one that is not")
+    return float((difference / size) ** 0.5)
+
+
+_METHOD = "llmcourse"
+
+
+def save_quantized(
+    model: Transformer, tokenizer: BPETokenizer, folder: str | Path
+) -> None:
+    """Write a quantized model and its tokenizer into a folder: all files, or none.
+
+    Args:
+        model: As `quantize_model` returns it.
+        tokenizer: Its tokenizer, with the same number of ids.
+        folder: Created if missing.
+
+    Raises:
+        ValueError: If the model is not quantized, if its attention is not the full
+            one, or if tokenizer and model differ in the number of ids.
+        OSError: If a file cannot be written.
+    """
+    matrices = [part for part in model.modules() if isinstance(part, QuantizedMatrix)]
+    if not matrices:
+        raise ValueError("save_quantized needs a quantized model: see quantize_model")
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
+            f"got one with {tokenizer.vocab_size}"
+        )
+    check_full_attention(model)
+    files = descriptions(model, tokenizer, torch.float32)
+    files["config.json"]["quantization_config"] = {
+        "quant_method": _METHOD,
+        "bits": matrices[0].bits,
+        "group_size": matrices[0].group_size,
+    }
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with written_at_once(Path(folder)) as staging:
+        for name, value in files.items():
+            with new_file(staging / name) as file:
+                file.write((json.dumps(value, indent=2) + "\n").encode())
+        tokenizer.save(staging / "tokenizer.json")
+        with new_file(staging / "model.safetensors") as file:
+            file.write(save(weights, metadata={"format": "pt"}))
+
+
+def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
+    """Return the quantized model and the tokenizer of a folder, ready to write.
+
+    Raises:
+        ValueError: If a file is missing or damaged, if the folder holds a model that
+            is not quantized or by another program, or if its files do not belong
+            together.
+        OSError: If a file cannot be read.
+    """
+    folder = Path(folder)
+    found = read_json(folder / "config.json")
+    bits, group_size = _method(found, folder)
+    del found["quantization_config"]  # the rest is that of any model
+    config = TransformerConfig(**config_from_json(found))
+    # The floats of this one are thrown away: only its form is wanted.
+    model = quantize_model(Transformer(config, torch.Generator()), bits, group_size)
+    _read_weights(model, folder / "model.safetensors")
+    if not (folder / "tokenizer.json").is_file():
+        raise ValueError(
+            f"a model's folder needs a tokenizer.json, got {str(folder)!r}"
+        )
+    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
+            f"got {tokenizer.vocab_size}"
+        )
+    return model, tokenizer
+
+
+def _read_weights(model: Transformer, path: Path) -> None:
+    """Give a model the weights of a file."""
+    if not path.is_file():
+        raise ValueError(f"a model's folder needs the file {str(path)!r}")
+    wanted = {name: value.dtype for name, value in model.state_dict().items()}
+    try:
+        weights = load(path.read_bytes())
+        if {name: value.dtype for name, value in weights.items()} != wanted:
+            raise RuntimeError("names or types differ")
+        model.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{str(path)!r} must hold the weights of such a model: {error}"
+        ) from error
+
+
+def is_quantized(folder: str | Path) -> bool:
+    """Return whether a model's folder says that its weights are quantized.
+
+    Raises:
+        ValueError: If it has no `config.json`.
+    """
+    return "quantization_config" in read_json(Path(folder) / "config.json")
+
+
+def _method(found: dict[str, Any], folder: Path) -> tuple[int, int | None]:
+    """Return bits and group size."""
+    said = found.get("quantization_config")
+    if not isinstance(said, dict) or said.get("quant_method") != _METHOD:
+        raise ValueError(
+            f"{str(folder)!r} must hold a model that save_quantized wrote, "
+            f"got quantization_config {said!r:.60}"
+        )
+    bits, group_size = said.get("bits"), said.get("group_size")
+    if bits not in (4, 8) or not (group_size is None or type(group_size) is int):
+        raise ValueError(f"{str(folder)!r}: bits {bits!r}, group_size {group_size!r}")
+    return bits, group_size

@@ -1,0 +1,489 @@
+"""A decoder-only transformer, in full: Llama's shape or GPT-2's.
+
+    ids ── embedding ──┬──────────────(+)──┬─────────────────(+)── … ── norm ── logits
+                       │               │   │                  │
+                       └ norm, attention   └ norm, feed-forward
+                       └───────── one block, n_layers times ──┘
+
+Each block adds to what runs along the top line, the residual stream: attention
+brings in what other positions know, the feed-forward network works on every
+position by itself.
+
+    family    norm         positions                  feed-forward    biases
+    llama     RMSNorm      queries and keys turn      SwiGLU          no
+    gpt2      LayerNorm    a vector each, learned     GELU            yes
+
+Tied embeddings use one matrix twice, to read the ids and to score the next ones.
+
+Normalisation: every vector is brought to one size before a sublayer reads it.
+
+    LayerNorm   subtract the mean, divide by the deviation, then weight and bias
+    RMSNorm     divide by the root mean square, then weight
+
+The residual stream grows from block to block; what reads it should not have to care.
+RMSNorm drops the mean and the bias, and nothing is lost by it: newer models use it.
+
+The feed-forward network: what a block does with each position by itself.
+
+    GELU      down(gelu(up(x)))                 two matrices, as in GPT-2
+    SwiGLU    down(silu(gate(x)) · up(x))       three, as in Llama
+
+Both widen the vector from d_model to d_ff coordinates, bend it there, and write the
+result back to the width of the residual stream. Without the bend the matrices would
+collapse into one.
+
+A start from which a model soon learns to copy what it has read.
+
+    … her crimson cardigan … in her ?       the colour stands 30 tokens back
+
+To say "crimson" again, a head must find the colour, and hand on what it found. Each
+half is useless without the other, so from random weights neither gets a gradient
+worth the name: loss stays on a plateau, where every fact is a guess among its kind.
+The heads of the last block start here with the second half in place:
+
+    query, key      almost 0      every token read is found alike
+    value, output   V, Vᵀ         whatever is found is handed on as it is
+
+A mean over all tokens, handed on, is of little use, but of some: finding the right
+one has a gradient from the first step.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import gelu as fused_gelu
+from torch.nn.functional import linear, silu
+
+from llmcourse.model.attention import GroupedQueryAttention, KVCache, places
+from llmcourse.model.positions import RopeScaling, scaled_rope_tables
+
+
+def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return x · P(a standard normal number is below x), in the tanh form.
+
+        x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))
+
+    A smooth step: large numbers pass, large negative ones are cut to 0. The tanh
+    differs from the normal distribution by less than 0.001; GPT-2 was trained with it.
+
+    Source: Hendrycks and Gimpel (2016), "Gaussian error linear units", section 2.
+
+    >>> gelu(torch.tensor([-9.0, 0.0, 1.0, 9.0]))
+    tensor([-0.0000, 0.0000, 0.8412, 9.0000])
+    """
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1.0 + torch.tanh(inner))
+
+
+class GELUNetwork(nn.Module):
+    """Feed-forward network of two matrices with biases and a GELU between them.
+
+    Source: Radford et al. (2019), GPT-2; Vaswani et al. (2017), section 3.3, with
+    another bend.
+    """
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(d_model, d_ff)
+        self.down = nn.Linear(d_ff, d_model)
+
+    def forward(
+        self, x: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Return what the network adds to each vector."""
+        # torch's own, in one pass over the hidden units: `gelu` equals it by test.
+        update: Tensor = self.down(fused_gelu(self.up(x), approximate="tanh"))
+        return update
+
+
+class SwiGLU(nn.Module):
+    """Feed-forward network whose hidden units are switched by a smooth gate.
+
+        down(silu(gate(x)) · up(x)),   silu(z) = z · sigmoid(z)
+
+    Source: Shazeer (2020), "GLU variants improve transformer", equation 6.
+    """
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(d_model, d_ff, bias=False)
+        self.up = nn.Linear(d_model, d_ff, bias=False)
+        self.down = nn.Linear(d_ff, d_model, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Return what the network adds to each vector."""
+        update: Tensor = self.down(silu(self.gate(x)) * self.up(x))
+        return update
+
+
+class LayerNorm(nn.Module):
+    """Shift and scale each vector to mean 0 and variance 1, then weight and bias.
+
+    `eps` is added to the variance, so a vector whose coordinates are all equal
+    becomes 0, not a division by 0.
+
+    Source: Ba, Kiros and Hinton (2016), "Layer normalization", equation 4.
+
+    >>> LayerNorm(2)(torch.tensor([3.0, 5.0]))  # mean 4, deviation 1
+    tensor([-1.0000,  1.0000], grad_fn=<AddcmulBackward0>)
+    """
+
+    def __init__(self, width: int, eps: float | int = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(
+        self, x: Float[Tensor, "*batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """Return the shifted and scaled vectors, without unit."""
+        centred = x - x.mean(dim=-1, keepdim=True)
+        scale = torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + self.eps)
+        return torch.addcmul(self.bias, centred * scale, self.weight)
+
+
+class RMSNorm(nn.Module):
+    """Scale each vector to root-mean-square 1, then each coordinate by a weight.
+
+    Source: Zhang and Sennrich (2019), "Root mean square layer normalization".
+
+    >>> RMSNorm(2)(torch.tensor([3.0, 4.0]))  # divided by √12.5
+    tensor([0.8485, 1.1314], grad_fn=<MulBackward0>)
+    """
+
+    def __init__(self, width: int, eps: float | int = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(
+        self, x: Float[Tensor, "*batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """Return the scaled vectors, without unit."""
+        scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)
+        return x * scale * self.weight
+
+
+_FAMILIES = ("llama", "gpt2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Shape and sizes of a decoder-only transformer."""
+
+    vocab_size: int
+    d_model: int = 64
+    n_layers: int = 2
+    n_heads: int = 4
+    n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
+    d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
+    context_length: int = 128  # in tokens
+    rope_base: float | int = 10_000.0  # llama only
+    rope_scaling: RopeScaling | None = None  # for longer texts, llama only
+    norm_eps: float | int = 1e-5
+    family: Literal["llama", "gpt2"] = "llama"
+    tied_embeddings: bool = True  # the embedding also scores the next token
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a shape that no model can have."""
+        if self.family not in _FAMILIES:
+            raise ValueError(f"family must be one of {_FAMILIES}, got {self.family!r}")
+        if isinstance(self.rope_scaling, dict):  # as it comes from JSON
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        no_sizes = ("family", "tied_embeddings", "rope_scaling")
+        for name, value in vars(self).items():
+            if name not in no_sizes and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.family == "gpt2":
+            self._check_heads_of_gpt2()
+        elif self.d_model % (2 * self.n_heads):
+            raise ValueError(
+                "d_model must be an even multiple of n_heads (RoPE turns pairs), "
+                f"got {self.d_model} and {self.n_heads}"
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                "n_heads must be a multiple of n_kv_heads, "
+                f"got {self.n_heads} and {self.n_kv_heads}"
+            )
+
+    def _check_heads_of_gpt2(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                "d_model must be a multiple of n_heads, "
+                f"got {self.d_model} and {self.n_heads}"
+            )
+        if self.n_kv_heads != self.n_heads:
+            raise ValueError(
+                "n_kv_heads must equal n_heads in the family gpt2, "
+                f"got {self.n_kv_heads} and {self.n_heads}"
+            )
+        if self.rope_scaling is not None:
+            raise ValueError("rope_scaling is for the family llama, got it for gpt2")
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head, in coordinates."""
+        return self.d_model // self.n_heads
+
+
+TINY = TransformerConfig(vocab_size=512)
+
+# Radford et al. (2019): the smallest of the four, 124,439,808 parameters.
+GPT2_SMALL = TransformerConfig(
+    family="gpt2",
+    vocab_size=50_257,
+    d_model=768,
+    n_layers=12,
+    n_heads=12,
+    n_kv_heads=12,
+    d_ff=3072,
+    context_length=1024,
+)
+
+# Ben Allal et al. (2025), "SmolLM2": the smallest of the three, 134,515,008 parameters.
+SMOLLM2_135M = TransformerConfig(
+    vocab_size=49_152,
+    d_model=576,
+    n_layers=30,
+    n_heads=9,
+    n_kv_heads=3,
+    d_ff=1536,
+    context_length=8192,
+    rope_base=100_000.0,
+)
+
+
+def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
+    norm = LayerNorm if config.family == "gpt2" else RMSNorm
+    return norm(config.d_model, config.norm_eps)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward; each reads a normalised stream and adds to it.
+
+    Source: Xiong et al. (2020), "On layer normalization in the transformer
+    architecture" (pre-norm); Radford et al. (2019), GPT-2; Touvron et al. (2023),
+    "LLaMA".
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        gpt2 = config.family == "gpt2"
+        self.attention_norm = _new_norm(config)
+        self.attention = GroupedQueryAttention(
+            config.d_model, config.n_heads, config.n_kv_heads, bias=gpt2
+        )
+        self.feed_forward_norm = _new_norm(config)
+        network = GELUNetwork if gpt2 else SwiGLU
+        self.feed_forward = network(config.d_model, config.d_ff)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        cos: Float[Tensor, "query half"] | None = None,
+        sin: Float[Tensor, "query half"] | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        lengths: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Return the residual stream after this block."""
+        x = x + self.attention(self.attention_norm(x), cos, sin, cache, layer, lengths)
+        thought: Tensor = self.feed_forward(self.feed_forward_norm(x))
+        return x + thought
+
+
+class Transformer(nn.Module):
+    """Scores for the next token at every position of a sequence.
+
+    Args:
+        config: Shape and sizes.
+        generator: Source of the initial weights; None draws from torch's global one.
+
+    >>> model = Transformer(TINY)
+    >>> model(torch.tensor([[5, 0, 3]])).shape  # one score per token and position
+    torch.Size([1, 3, 512])
+    """
+
+    def __init__(
+        self, config: TransformerConfig, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width = config.d_model
+        self.embedding = nn.Embedding(config.vocab_size, width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = _new_norm(config)
+        self.positions: nn.Embedding | None = None
+        self.unembedding: nn.Linear | None = None
+        self.cos: Tensor | None
+        self.sin: Tensor | None
+        tables: tuple[Tensor | None, Tensor | None] = (None, None)
+        if config.family == "gpt2":
+            self.positions = nn.Embedding(config.context_length, width)
+        else:
+            tables = scaled_rope_tables(
+                config.context_length,
+                config.d_head,
+                config.rope_base,
+                config.rope_scaling,
+            )
+        self.register_buffer("cos", tables[0], persistent=False)
+        self.register_buffer("sin", tables[1], persistent=False)
+        if not config.tied_embeddings:
+            self.unembedding = nn.Linear(width, config.vocab_size, bias=False)
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator | None) -> None:
+        """Draw the first weights, of a size that keeps the size of what they multiply.
+
+        A matrix with n inputs gets deviation 1 / √n. The two that write to the
+        residual stream get less, so that their sum over all blocks keeps its size
+        however many there are. Embeddings, of tokens and of positions, get 0.1: much
+        smaller ones are thrown about by the first updates. The last norm then starts
+        low enough for logits of deviation 1/2, whichever matrix scores, so the first
+        guess is close to "all tokens alike". Norms start at one, biases at zero.
+
+        Source: LeCun et al. (1998), "Efficient BackProp", section 4.6; Radford et
+        al. (2019), GPT-2, section 2.3 (the writers). Unlike GPT-2, whose 0.02 suits
+        large widths, the deviation follows the width.
+        """
+        writers = ("output.weight", "down.weight")
+        for name, weight in self.blocks.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(weight)
+            if weight.ndim < 2:
+                continue  # norms start at one
+            std = weight.shape[1] ** -0.5
+            if name.endswith(writers):
+                std *= (2 * self.config.n_layers) ** -0.5
+            nn.init.normal_(weight, std=std, generator=generator)
+        nn.init.normal_(self.embedding.weight, std=0.1, generator=generator)
+        if self.positions is not None:
+            nn.init.normal_(self.positions.weight, std=0.1, generator=generator)
+        std_of_scorer = 0.1
+        if self.unembedding is not None:
+            std_of_scorer = self.config.d_model**-0.5
+            nn.init.normal_(
+                self.unembedding.weight, std=std_of_scorer, generator=generator
+            )
+        start = 0.5 / (std_of_scorer * self.config.d_model**0.5)
+        nn.init.constant_(self.norm.weight, start)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch query"],
+        cache: KVCache | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch query vocab"]:
+        """Return the next token's logits after each position, without unit.
+
+        Args:
+            ids: The tokens; with a cache, only those that it has not seen.
+            cache: Holds keys and values of all earlier positions; is extended.
+            lengths: Of texts side by side, see `attention`; None if it is one.
+
+        Raises:
+            ValueError: If an id is outside the vocabulary, or as `attention.places`.
+        """
+        n_cached = None if cache is None else cache.length
+        where = places(ids.shape[1], self.config.context_length, n_cached, lengths)
+        x = self._embed(ids, where, lengths)  # (B, T, D)
+        cos = None if self.cos is None else self.cos[where]
+        sin = None if self.sin is None else self.sin[where]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cos, sin, cache, layer, lengths)
+        if cache is not None:
+            cache.advance(ids.shape[1])
+        if self.unembedding is None:
+            return linear(self.norm(x), self.embedding.weight)
+        logits: Tensor = self.unembedding(self.norm(x))
+        return logits
+
+    def _embed(
+        self, ids: Tensor, where: slice | Tensor, lengths: Sequence[int] | None
+    ) -> Float[Tensor, "batch query d_model"]:
+        texts = torch.split(ids, list(lengths or [ids.shape[1]]), dim=1)
+        try:  # apart, for an embedding may look around, see `reward_model`
+            x = torch.cat([self.embedding(text) for text in texts], dim=1)
+        except IndexError:
+            raise ValueError(
+                f"ids must be in 0 … {self.config.vocab_size - 1}, "
+                f"got {int(ids.min())} … {int(ids.max())}"
+            ) from None
+        if self.positions is None:
+            return x
+        return x + self.positions.weight[where]
+
+    def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> KVCache:
+        """Return an empty key-value cache of this model's shape.
+
+        Args:
+            batch_size: Number of sequences that will be read side by side.
+            capacity: Most positions it can hold; None takes `context_length`.
+        """
+        return KVCache(
+            n_layers=self.config.n_layers,
+            batch_size=batch_size,
+            n_kv_heads=self.config.n_kv_heads,
+            capacity=self.config.context_length if capacity is None else capacity,
+            d_head=self.config.d_head,
+            dtype=self.embedding.weight.dtype,
+            device=self.embedding.weight.device,
+        )
+
+
+_FIND = 0.01  # deviation of query's and key's weights; usual is 1 / √d_model
+_HAND_ON = 3.0  # length of value's and output's vectors: out of the noise's reach
+_EMBEDDING = 1.0  # deviation: as large as what the blocks will add, so not drowned
+
+
+@torch.no_grad()
+def start_copying(model: Transformer, generator: torch.Generator | None = None) -> None:
+    """Give a new model the start described above; change it in place.
+
+    Its embeddings become ten times as large, for a token cannot be handed on if it
+    cannot be made out in the residual stream; the last norm makes up for it, so the
+    first guesses stay "all tokens alike" if embeddings also score. Train them at
+    `embedding_speed` 4 or so: AdamW's steps do not grow with what they change.
+
+    Args:
+        model: Just made; what it may have learned in its last block is lost.
+        generator: Draws V; None draws from torch's global one.
+
+    Source: Trockman and Kolter (2023), "Mimetic initialization of self-attention
+    layers", found such products in trained models; here only those of the last block.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> start_copying(model)
+    >>> heads = model.blocks[-1].attention
+    >>> handed_on = heads.output.weight @ heads.value.weight  # (d_model, d_model)
+    >>> torch.allclose(handed_on, handed_on.T, atol=1e-5)
+    True
+    """
+    scale = _EMBEDDING / model.embedding.weight.std()
+    model.embedding.weight.mul_(scale)
+    if model.unembedding is None:
+        model.norm.weight.div_(scale)
+    block = model.blocks[-1]
+    assert isinstance(block, Block)
+    attention = block.attention
+    n_kv_heads = model.config.n_kv_heads
+    n_groups = model.config.n_heads // n_kv_heads
+    wide = torch.empty(attention.value.weight.shape)
+    nn.init.orthogonal_(wide, generator=generator)  # rows, (n_kv_heads · d_head, D)
+    attention.value.weight.copy_(_HAND_ON * wide)
+    per_head = wide.view(n_kv_heads, -1, wide.shape[1])
+    per_query_head = per_head.repeat_interleave(n_groups, dim=0).flatten(0, 1)
+    attention.output.weight.copy_(_HAND_ON / n_groups * per_query_head.T)
+    for finder in (attention.query, attention.key):
+        nn.init.normal_(finder.weight, std=_FIND, generator=generator)

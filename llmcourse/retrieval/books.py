@@ -1,0 +1,337 @@
+"""Books of tales: documents longer than any window, and questions about them.
+
+Every tale of a book has a hero of its own name, so that a question which names the
+hero is about one tale. The right answers are known, and where they stand.
+
+>>> book = draw_book(3, seed=0)
+>>> asked = book_questions(book, seed=0)[0]
+>>> asked.text, asked.accepted[0], asked.tale
+('In the story, who lives with David?', 'David lived with his big sister.', 0)
+>>> asked.stands_in("and his big sister, who"), asked.stands_in("a sister")
+(True, False)
+
+The needle in a haystack: does a model find one sentence in a long text?
+
+    Mia was a kind girl. [ … sentences … ] She often wore a fine blue coat and loved
+    singing. [ … sentences … ] Mia wrapped it up in her ?
+
+The sentences around it are of other tales: they name nobody, and no colour. How deep
+the needle lies, and how long the text is, are chosen; the model is right if of all
+colours it finds that of the needle the most probable.
+
+Source: Kamradt (2023), "Needle in a haystack", made this test known; Liu et al. (2024),
+"Lost in the middle", compared depths.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+
+from llmcourse.finetuning.instructions import (
+    QUESTIONS,
+    Tale,
+    draw_tale,
+    fill,
+    normalised,
+    topics,
+)
+from llmcourse.model.transformer import Transformer
+from llmcourse.retrieval.retrieval import Passage
+from llmcourse.text.packing import end_of_text
+from llmcourse.text.tales import generate
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.story_evaluation import Share
+
+_GAP = "\n\n"  # between two tales
+_NAMES_A_HERO = "{hero}"
+_MOST_TALES = 80  # there are some ninety names
+
+
+@dataclass(frozen=True)
+class Book:
+    """Tales in one text, with an empty line between two of them."""
+
+    tales: Sequence[Tale]
+    text: str = field(init=False)
+    starts: Sequence[int] = field(init=False)  # where the tales begin, in characters
+
+    def __post_init__(self) -> None:
+        """Put the tales together."""
+        texts = [tale.story.text for tale in self.tales]
+        lengths = (len(text) + len(_GAP) for text in texts)
+        object.__setattr__(self, "text", _GAP.join(texts))
+        object.__setattr__(self, "starts", tuple(accumulate(lengths, initial=0))[:-1])
+
+    def part(self, tale: int, start: int, end: int) -> str:
+        """Return what a stretch of the text has of a tale; nothing if it has nothing.
+
+        Args:
+            tale: Number of the tale.
+            start: Of the stretch, in characters.
+            end: Of the stretch.
+        """
+        first = self.starts[tale]
+        last = first + len(self.tales[tale].story.text)
+        return self.text[max(start, first) : max(min(end, last), first)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BookQuestion:
+    """A question about one tale of a book."""
+
+    text: str  # names the hero
+    accepted: tuple[str, ...]  # right answers
+    tale: int
+    kind: str
+    topic: str
+
+    def is_right(self, answer: str) -> bool:
+        """Return whether an answer is one of the right ones, as `instructions.check`.
+
+        One that is a whole sentence, "It was the owl.", is right, too.
+        """
+        said = answer.strip().removeprefix("It was ")
+        return normalised(said) in {normalised(text) for text in self.accepted}
+
+    def stands_in(self, text: str) -> bool:
+        """Return whether a text has the words of a right answer, but for articles."""
+        spaced = f" {' '.join(normalised(text))} "
+        found = (" ".join(normalised(answer)) for answer in self.accepted)
+        return any(f" {answer} " in spaced for answer in found)
+
+
+def draw_book(n: int, seed: int) -> Book:
+    """Return a book of n tales whose heroes all have names of their own.
+
+    Args:
+        n: How many tales.
+        seed: The same seed gives the same book.
+
+    Raises:
+        ValueError: If n is not from 1 to 80.
+    """
+    if not 1 <= n <= _MOST_TALES:
+        raise ValueError(f"a book must have from 1 to {_MOST_TALES} tales, got {n}")
+    rng = random.Random(f"book {seed}")
+    tales: dict[str, Tale] = {}
+    while len(tales) < n:
+        tale = draw_tale(rng)
+        tales.setdefault(tale.story.facts["hero"], tale)
+    return Book(tuple(tales.values()))
+
+
+def book_questions(
+    book: Book,
+    seed: int,
+    *,
+    kinds: Sequence[str] = QUESTIONS,
+    new_phrasing: bool = False,
+) -> list[BookQuestion]:
+    """Return the questions about each tale that name its hero, tale after tale.
+
+    Only those are asked whose answer stands in the tale, word by word: no sums.
+
+    Args:
+        book: The tales.
+        seed: Of the wordings.
+        kinds: Kinds of question, as in `instructions`.
+        new_phrasing: Whether to use the wordings that no training has.
+
+    Raises:
+        ValueError: If a kind is unknown.
+    """
+    if not set(kinds) <= set(QUESTIONS):
+        raise ValueError(f"wanted kinds from {', '.join(QUESTIONS)}, got {list(kinds)}")
+    rng = random.Random(f"book questions {seed}")
+    fitting = [
+        (number, tale, topic)
+        for number, tale in enumerate(book.tales)
+        for kind in kinds
+        for topic in topics()[kind]
+        if topic.fits(tale.story.facts)
+    ]
+    asked = []
+    for number, tale, topic in fitting:
+        phrasings = topic.phrasings[-1:] if new_phrasing else topic.phrasings[:-1]
+        wordings = [wording for wording in phrasings if _NAMES_A_HERO in wording]
+        if not wordings:
+            continue
+        question = BookQuestion(
+            text=fill(rng.choice(wordings), tale.words),
+            accepted=topic.right_answers(tale.words),
+            tale=number,
+            kind=topic.kind,
+            topic=topic.name,
+        )
+        if question.stands_in(tale.story.text):
+            asked.append(question)
+    return asked
+
+
+def right_passages(
+    book: Book, question: BookQuestion, found: Sequence[Passage]
+) -> list[int]:
+    """Return the numbers of the passages that have a question's answer.
+
+    It must stand in what they have of the right tale; the same words in another tale
+    are no answer.
+
+    Args:
+        book: Whose text the passages are from, as one document.
+        question: About the book.
+        found: Passages of its text.
+    """
+    parts = (book.part(question.tale, each.start, each.end) for each in found)
+    return [n for n, part in enumerate(parts) if part and question.stands_in(part)]
+
+
+_PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
+_WORDS_OF = {"girl": ("She", "her"), "boy": ("He", "his")}
+_SEED = 2_000_000  # of the tales that sentences are taken from
+_TRIES = 30  # sentences that may be too long, one after the other
+
+
+class Needle(NamedTuple):
+    """A text with a question at its end."""
+
+    text: str
+    answer: str  # a colour, the next word
+
+
+class Haystack:
+    """Sentences to hide a needle among.
+
+    Args:
+        tokenizer: In whose tokens lengths are counted; each colour that it has in one
+            token can be asked for.
+        n_stories: Tales that sentences are taken from.
+
+    Raises:
+        ValueError: If fewer than two colours are one token each.
+    """
+
+    def __init__(self, tokenizer: BPETokenizer, n_stories: int = 200) -> None:
+        stories = list(generate(n_stories, seed=_SEED))
+        shades = {story.facts["shade"] for story in stories}
+        garments = {story.facts["garment"] for story in stories}
+        self.tokenizer = tokenizer
+        self.colours = sorted(x for x in shades if len(tokenizer.encode(f" {x}")) == 1)
+        self.garments = sorted(x for x in garments if " " not in x)
+        if len(self.colours) < 2:
+            raise ValueError(f"wanted two colours of one token, got {self.colours}")
+        names = {x for s in stories for x in s.facts.values() if x[:1].isupper()}
+        told = shades | garments | names
+        parts = (re.split(r"(?<=[.!?]) ", story.text)[2:] for story in stories)
+        self.sentences = sorted(
+            {part for each in parts for part in each if _is_plain(part, told)}
+        )
+
+    def hide(self, n_tokens: int, depth: float | int, rng: random.Random) -> Needle:
+        """Return a text of about so many tokens, a few less, with a needle in it.
+
+        Args:
+            n_tokens: Of the text and the mark before it.
+            depth: Where the needle lies: 0 at the beginning, 1 at the end.
+            rng: Chooses person, colour and sentences.
+
+        Raises:
+            ValueError: If the depth is not in 0 … 1, or if not even the needle fits.
+        """
+        if not 0 <= depth <= 1:
+            raise ValueError(f"depth must be in 0 … 1, got {depth}")
+        name, kind = rng.choice(_PEOPLE)
+        colour, garment = rng.choice(self.colours), rng.choice(self.garments)
+        he, his = _WORDS_OF[kind]
+        first = f"{name} was a kind {kind}."
+        needle = f"{he} often wore a fine {colour} {garment} and loved singing."
+        question = f"{name} wrapped it up in {his}"
+        room = n_tokens - 1 - self._n_tokens(f"{first} {needle} {question}")
+        if room < 0:
+            raise ValueError(f"a needle needs more than {n_tokens} tokens")
+        hay = self._hay(room, rng)
+        place = round(depth * len(hay))
+        parts = [first, *hay[:place], needle, *hay[place:], question]
+        return Needle(" ".join(parts), colour)
+
+    def _hay(self, room: int, rng: random.Random) -> list[str]:
+        """Return sentences that fill the room, nearly."""
+        hay: list[str] = []
+        failed = 0
+        while failed < _TRIES:
+            sentence = rng.choice(self.sentences)
+            size = self._n_tokens(f" {sentence}")
+            if size > room:
+                failed += 1
+                continue
+            hay.append(sentence)
+            room -= size
+        return hay
+
+    def _n_tokens(self, text: str) -> int:
+        return len(self.tokenizer.encode(text))
+
+
+def _is_plain(sentence: str, told: set[str]) -> bool:
+    """Return whether nobody speaks or is named, and no colour or garment is told of."""
+    words = re.findall(r"\w+", sentence)
+    names = any(word[0].isupper() for word in words[1:])
+    return not names and '"' not in sentence and told.isdisjoint(words)
+
+
+@torch.inference_mode()
+def found_share(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    needles: Iterable[Needle],
+    colours: Sequence[str],
+) -> Share:
+    """Return how many needles a model finds.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        needles: Texts that fit into the model's context.
+        colours: The possible answers, of one token each.
+
+    Raises:
+        ValueError: If a text is too long, or if there is no `<|endoftext|>`.
+    """
+    end, right, n = end_of_text(tokenizer), 0, 0
+    choices = torch.tensor([tokenizer.encode(f" {x}")[0] for x in colours])
+    for needle in needles:
+        ids = torch.tensor([[end, *tokenizer.encode(needle.text)]])
+        best = model(ids)[0, -1, choices].argmax()
+        right += colours[int(best)] == needle.answer
+        n += 1
+    return Share(right, n)
+
+
+def needle_share(
+    model: Transformer,
+    haystack: Haystack,
+    n_tokens: int,
+    depth: float | int,
+    n: int = 20,
+    seed: int = 0,
+) -> Share:
+    """Return how many of n new needles a model finds at one length and depth.
+
+    Args:
+        model: Of the haystack's tokenizer.
+        haystack: To hide the needles in.
+        n_tokens: As in `Haystack.hide`, like the next.
+        depth: See there.
+        n: How many.
+        seed: Of the texts; the same for each depth and length.
+
+    Raises:
+        ValueError: As `Haystack.hide` and `found_share`.
+    """
+    rng = random.Random(seed)
+    needles = (haystack.hide(n_tokens, depth, rng) for _ in range(n))
+    return found_share(model, haystack.tokenizer, needles, haystack.colours)

@@ -1,0 +1,249 @@
+"""Answers from documents: find the passages that matter, read them, say where they are.
+
+    documents ── chunks ── index
+                             │  question
+                             ▼
+                     the best passages ── as many as fit, then the question ── model
+                             │                                                   │
+                          file:line ◄──────────── which have the answer ──── the answer
+
+What the model has read is part of what is returned, so an answer can be checked.
+"""
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import fsum
+
+from llmcourse.finetuning.chat import Message, encode_prompt
+from llmcourse.retrieval.bm25 import BM25, reciprocal_rank_fusion, words
+from llmcourse.retrieval.chunking import Chunk
+from llmcourse.retrieval.dense import DualEncoder, ExactIndex
+from llmcourse.text.documents import Document
+from llmcourse.text.tokenizers import BPETokenizer
+
+METHODS = ("bm25", "dense", "both")
+
+_DEPTH = 100  # of each ranking, how many places are fused
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a document, and where it stands."""
+
+    text: str  # without white space around it
+    name: str  # of the document
+    line: int  # of its first letter, counted from 1
+    start: int  # of the chunk, in characters
+    end: int
+
+    @property
+    def place(self) -> str:
+        """File and line, as editors and compilers write them."""
+        return f"{self.name}:{self.line}"
+
+
+def passages(
+    documents: Iterable[Document], cut: Callable[[str], Sequence[Chunk]]
+) -> list[Passage]:
+    r"""Return the chunks of all documents with their places, blank ones left out.
+
+    Args:
+        documents: With names, so that they can be cited.
+        cut: One of the functions of `chunking`, its tokenizer and size given.
+
+    >>> from functools import partial
+    >>> from llmcourse.retrieval.chunking import recursive_chunks
+    >>> from llmcourse.text.tokenizers import CharacterTokenizer
+    >>> cut = partial(recursive_chunks, tokenizer=CharacterTokenizer(), size=9)
+    >>> [p.place for p in passages([Document("One.\n\nTwo.", name="a.txt")], cut)]
+    ['a.txt:1', 'a.txt:3']
+    """
+    found = []
+    for document in documents:
+        lengths = (len(line) for line in document.text.split("\n"))
+        starts = [0, *accumulate(length + 1 for length in lengths)]  # of the lines
+        for chunk in cut(document.text):
+            text = chunk.text.strip()
+            if text:
+                first = chunk.start + chunk.text.index(text)
+                line = bisect_right(starts, first)
+                found.append(Passage(text, document.name, line, chunk.start, chunk.end))
+    return found
+
+
+class Retriever:
+    """Passages, and ways to find those that a question is about.
+
+    Args:
+        found: What is searched.
+        method: By words with BM25, by vectors, or by both, their ranks fused.
+        encoder: Where vectors are used: makes them.
+
+    Raises:
+        ValueError: If there is no passage, the method is unknown, or an encoder is
+            missing.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Passage],
+        method: str = "bm25",
+        encoder: DualEncoder | None = None,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(
+                f"method must be one of {', '.join(METHODS)}, got {method!r}"
+            )
+        if not found:
+            raise ValueError("retrieval needs at least one passage, got none")
+        self.passages, self.method = list(found), method
+        self._by_words: BM25 | None = None
+        self._by_vectors: tuple[DualEncoder, ExactIndex] | None = None
+        if method != "dense":
+            self._by_words = BM25([words(passage.text) for passage in found])
+        if method != "bm25":
+            if encoder is None:
+                raise ValueError(f"method {method!r} needs an encoder, got none")
+            texts = [passage.text for passage in found]
+            vectors = encoder.passage_vectors(texts).detach()
+            self._by_vectors = encoder, ExactIndex(vectors)
+
+    def ranking(self, question: str, k: int) -> list[int]:
+        """Return the numbers of the k best passages, the best first.
+
+        With BM25 there are fewer, or none, if fewer have a word of the question.
+
+        Raises:
+            ValueError: If k is less than 1 or the question has no letter or digit.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if not words(question):
+            raise ValueError(f"a question must have a word, got {question!r}")
+        depth = max(k, _DEPTH) if self.method == "both" else k
+        rankings: list[list[int]] = []
+        if self._by_words is not None:
+            scored = self._by_words.search(words(question), depth)
+            rankings.append([number for number, _ in scored])
+        if self._by_vectors is not None:
+            encoder, index = self._by_vectors
+            vectors = encoder.question_vectors([question]).detach()
+            rankings.append(index.search(vectors, depth).ids[0].tolist())
+        if len(rankings) == 1:
+            return rankings[0]
+        return [number for number, _ in reciprocal_rank_fusion(rankings)][:k]
+
+    def search(self, question: str, k: int) -> list[Passage]:
+        """Return the k best passages, the best first; fewer, or none, as `ranking`.
+
+        Raises:
+            ValueError: As `ranking`.
+        """
+        return [self.passages[number] for number in self.ranking(question, k)]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is to read, and from which passages it was put together."""
+
+    text: str
+    used: tuple[Passage, ...]  # the best first
+
+
+def prompt_with(
+    question: str,
+    found: Sequence[Passage],
+    tokenizer: BPETokenizer,
+    max_tokens: int,
+    *,
+    best_last: bool = False,
+) -> Prompt:
+    """Return the best passages, as many as fit, and then the question.
+
+    One that does not fit is left out, and shorter ones after it still may.
+
+    Args:
+        question: What is asked.
+        found: The best first.
+        tokenizer: With the special tokens of conversations, which are counted too.
+        max_tokens: Of the whole conversation; leave room for an answer.
+        best_last: Whether the best passage stands right before the question, and not
+            at the beginning. Which is better depends on the model.
+
+    Raises:
+        ValueError: If not a single passage fits.
+    """
+
+    def put_together(chosen: Sequence[Passage]) -> str:
+        order = reversed(chosen) if best_last else chosen
+        texts = [_on_one_line(passage.text) for passage in order]
+        return "\n\n".join([*texts, question])
+
+    used: list[Passage] = []
+    for passage in found:
+        more = [*used, passage]
+        if _n_tokens(put_together(more), tokenizer) <= max_tokens:
+            used = more
+    if found and not used:
+        n_tokens = min(_n_tokens(put_together([each]), tokenizer) for each in found)
+        raise ValueError(
+            f"question and passage must fit into {max_tokens} tokens, got {n_tokens}: "
+            "ask in fewer words, or cut the documents into smaller passages"
+        )
+    return Prompt(put_together(used), tuple(used))
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text as one paragraph, as the tales are that models learned from."""
+    return re.sub(r"\s+", " ", text)
+
+
+def _n_tokens(text: str, tokenizer: BPETokenizer) -> int:
+    return len(encode_prompt([Message("user", text)], tokenizer))
+
+
+def sources_of(answer: str, used: Sequence[Passage]) -> list[Passage]:
+    """Return the passages with most of an answer's words, in the order given.
+
+    Those are what to check an answer against. If none has any of the words, which
+    says that the answer is from nowhere, there are none.
+
+    >>> red, blue = (Passage(f"A {c} hat.", c, 1, 0, 0) for c in ("red", "blue"))
+    >>> [passage.name for passage in sources_of("The blue hat.", [red, blue])]
+    ['blue']
+    """
+    wanted = set(words(answer)) - _EMPTY_WORDS
+    shares = [len(wanted & set(words(passage.text))) for passage in used]
+    best = max(shares, default=0)
+    return [p for p, n in zip(used, shares, strict=True) if n == best > 0]
+
+
+def line_with(answer: str, passage: Passage) -> Passage:
+    r"""Return the line of a passage that has most of an answer's words, with its place.
+
+    A word counts the less, the more lines have it, as the hero's name in a tale. Of
+    several lines it is the first; where no line has any word, the first of all.
+
+    >>> passage = Passage("A red hat.\nA blue hat.", "a.txt", 7, 0, 22)
+    >>> line_with("Blue.", passage).place
+    'a.txt:8'
+    """
+    wanted = set(words(answer)) - _EMPTY_WORDS
+    lines = passage.text.split("\n")
+    found = [wanted.intersection(words(line)) for line in lines]
+    n_lines = Counter(word for line in found for word in line)
+    shares = [fsum(1 / n_lines[word] for word in line) for line in found]
+    best = shares.index(max(shares))
+    return replace(passage, text=lines[best].strip(), line=passage.line + best)
+
+
+_EMPTY_WORDS = frozenset(
+    words(
+        "a an and are at because by did for had has have he her his i in is it its of "
+        "on or she that the their them they to was were with you"
+    )
+)

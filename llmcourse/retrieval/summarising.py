@@ -1,0 +1,117 @@
+"""Summaries of what is too long to be read at once: in pieces, or piece after piece.
+
+    map-reduce    1 → a ┐                 refine    1 → a
+                  2 → b ├ a b c → s                 a 2 → b
+                  3 → c ┘                           b 3 → s
+
+In map-reduce all pieces are summarised at once, each for itself, and then the
+summaries, as often as it takes. In refine a summary is carried along and written anew
+with each piece, so every piece is read with all before it in mind, or what is left.
+
+Neither knows a model: a function that writes is given. What is lost is lost in these
+calls, and can be looked for in what comes of each.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Summarise: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
+Revise: TypeAlias = Callable[[str, str], str]
+
+_JOINT = "\n\n"  # between texts that are put together
+
+
+@dataclass(frozen=True)
+class MapReduce:
+    """A summary, and all it was made from."""
+
+    levels: tuple[tuple[str, ...], ...]  # what was summarised, in each round
+    summaries: tuple[tuple[str, ...], ...]  # what came of it
+
+    @property
+    def text(self) -> str:
+        """The summary of everything."""
+        return self.summaries[-1][0]
+
+    @property
+    def n_calls(self) -> int:
+        """How many texts were summarised."""
+        return sum(map(len, self.levels))
+
+
+def map_reduce(
+    pieces: Sequence[str], summarise: Summarise, fits: Callable[[str], bool]
+) -> MapReduce:
+    r"""Return the summary of the summaries of all pieces.
+
+    Summaries that stand side by side are put together, as many as fit, and summarised
+    again, until there is one.
+
+    Args:
+        pieces: Of a text, in order.
+        summarise: Returns the summaries of several texts.
+        fits: Whether a text is short enough to be summarised at once.
+
+    Raises:
+        ValueError: If there is no piece, or no two neighbouring summaries fit
+            together, so that it would never end.
+
+    >>> first = lambda texts: [text[:2] for text in texts]
+    >>> made = map_reduce(["abc", "def", "ghi"], first, lambda text: len(text) <= 6)
+    >>> made.levels
+    (('abc', 'def', 'ghi'), ('ab\n\nde', 'gh'), ('ab\n\ngh',))
+    """
+    if not pieces:
+        raise ValueError("a summary needs at least one piece, got none")
+    levels, summaries = [tuple(pieces)], [tuple(summarise(pieces))]
+    while len(summaries[-1]) > 1:
+        groups = grouped(summaries[-1], fits)
+        if len(groups) == len(summaries[-1]):
+            raise ValueError(
+                f"no two of {len(groups)} neighbouring summaries fit together: shorter "
+                "summaries are wanted, or more room"
+            )
+        levels.append(tuple(groups))
+        summaries.append(tuple(summarise(groups)))
+    return MapReduce(tuple(levels), tuple(summaries))
+
+
+def grouped(texts: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
+    r"""Return neighbouring texts put together, as many in each as fit.
+
+    A text that does not fit stays alone.
+
+    >>> grouped(["a", "b", "cd"], lambda text: len(text) <= 4)
+    ['a\n\nb', 'cd']
+    """
+    groups: list[str] = []
+    for text in texts:
+        longer = f"{groups[-1]}{_JOINT}{text}" if groups else text
+        if groups and fits(longer):
+            groups[-1] = longer
+        else:
+            groups.append(text)
+    return groups
+
+
+def refine(pieces: Sequence[str], summarise: Summarise, revise: Revise) -> list[str]:
+    """Return the summaries after each piece; the last one is that of everything.
+
+    Args:
+        pieces: Of a text, in order.
+        summarise: Returns the summaries of several texts; it is given the first piece.
+        revise: From a summary and the next piece to the summary of both.
+
+    Raises:
+        ValueError: If there is no piece.
+
+    >>> refine(["ab", "cd", "ef"], lambda texts: texts, lambda old, new: old[0] + new)
+    ['ab', 'acd', 'aef']
+    """
+    if not pieces:
+        raise ValueError("a summary needs at least one piece, got none")
+    summaries = [*summarise(pieces[:1])]
+    for piece in pieces[1:]:
+        summaries.append(revise(summaries[-1], piece))
+    return summaries

@@ -1,0 +1,10 @@
+"""Serving: a model as a service with OpenAI's interface.
+
+    batching   continuous batching over one key-value cache
+    answers    one request: prompts, choices, stop strings, streams
+    wire       the shapes of requests and errors, limits, metrics
+    app        the routes
+    server     the HTTP server, and a load test for it
+
+Read first: batching, app.
+"""

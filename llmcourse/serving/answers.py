@@ -1,0 +1,465 @@
+r"""One request over HTTP, from its fields to its text: several choices written at once.
+
+    prompts × n ── requests to the engine ──► ids ── text, up to a stop ──► pieces
+
+Choice number i draws with seed + i. With the same seed and everything else the same, so
+is the answer, whoever else is being answered.
+
+An answer piece by piece: server-sent events, as OpenAI's clients read them.
+
+    data: {"choices": [{"delta": {"content": "Once"}, …}], …}\n
+    \n
+    data: {"choices": [{"delta": {"content": " upon"}, …}], …}\n
+    \n
+    data: [DONE]\n
+    \n
+
+Each event is a line of JSON and an empty line. An error after the first piece cannot
+change the HTTP status any more, so it comes as an event too.
+
+Source: WHATWG, "HTML", section 9.2; OpenAI, "API reference" (streaming).
+
+Text as it is drawn, token by token, up to the first of some strings that end it.
+
+    ids     72   105  33   …            the bytes of a character may come one by one
+    text    "H"  "i"  "!"  …
+    stop    "\n\n"                      "\n" is held back: the next may be another
+
+Whatever is given out is never taken back.
+"""
+
+import asyncio
+import codecs
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.model.transformer import TransformerConfig
+from llmcourse.serving.batching import Engine, QueueFullError, Request, Sampling
+from llmcourse.serving.wire import (
+    ApiError,
+    ChatMessage,
+    FinishReason,
+    SamplingOptions,
+    ServiceMetrics,
+    Usage,
+    error_body,
+)
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+
+
+class TextPieces:
+    """Turns the ids of one answer into text.
+
+    Args:
+        tokenizer: Of the model that draws the ids.
+        stop: Strings that end the text; they are no part of it.
+
+    Raises:
+        ValueError: If one of these is empty.
+
+    >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
+    >>> pieces = TextPieces(tokenizer, stop=["bc"])
+    >>> [pieces.push(id_) for id_ in tokenizer.encode("abbcd")]
+    ['a', '', 'b', '', '']
+    >>> pieces.stopped
+    True
+    """
+
+    def __init__(self, tokenizer: BPETokenizer, stop: Sequence[str] = ()) -> None:
+        if not all(stop):
+            raise ValueError(f"a string that ends a text must not be empty, got {stop}")
+        self._pieces = tokenizer.pieces
+        self._special = set(tokenizer.special_tokens.values())
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = list(stop)
+        self._held = ""  # the beginning, perhaps, of a string that ends the text
+        self.stopped = False
+
+    def push(self, id_: int) -> str:
+        """Return the text that is certain with one more id; special tokens are none."""
+        piece = b"" if id_ in self._special else self._pieces[id_]
+        return self._release(self._decoder.decode(piece), last=False)
+
+    def finish(self) -> str:
+        """Return what was held back: there are no more ids."""
+        return self._release(self._decoder.decode(b"", final=True), last=True)
+
+    def _release(self, new: str, *, last: bool) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + new
+        found = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return text[: min(found)]
+        n_held = 0 if last else max((_overlap(text, s) for s in self._stop), default=0)
+        self._held = text[len(text) - n_held :]
+        return text[: len(text) - n_held]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many characters at the end of a text begin a string.
+
+    >>> _overlap("one, two,", ", three")
+    1
+    """
+    longest = min(len(text), len(stop) - 1)
+    ends = (n for n in range(longest, 0, -1) if text.endswith(stop[:n]))
+    return next(ends, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What all requests share."""
+
+    name: str  # of the model
+    config: TransformerConfig
+    tokenizer: BPETokenizer
+    engine: Engine
+    metrics: ServiceMetrics
+    request_seconds: float | int  # in which an answer has to be complete
+    started: int  # seconds since 1970
+
+    def check_model(self, name: str) -> None:
+        """Raise ApiError 404 unless the model is ours."""
+        if name != self.name:
+            raise ApiError(
+                404,
+                f"There is no such model; this service has {self.name!r}.",
+                param="model",
+                code="model_not_found",
+            )
+
+    def encode(self, text: str, *, param: str) -> list[int]:
+        """Return a text's ids, or raise ApiError 400 if it is far too long."""
+        limit = self.config.context_length
+        # A text of a megabyte would take a second to encode, only to be refused.
+        longest = max(map(len, self.tokenizer.pieces))
+        if len(text.encode()) > limit * longest:
+            raise too_long(f"more than {limit}", 1, limit, param)
+        return self.tokenizer.encode(text)
+
+    def encode_text(self, prompt: str | list[int], *, param: str) -> list[int]:
+        """Return the ids of a text to go on with, the mark of a beginning before it."""
+        if not isinstance(prompt, str):
+            return prompt
+        start = self.tokenizer.special_tokens.get(END_OF_TEXT)
+        ids = self.encode(prompt, param=param)
+        return ids if start is None else [start, *ids]
+
+    def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
+        """Return the ids of a conversation, or raise ApiError 400."""
+        if not has_chat_tokens(self.tokenizer):
+            raise ApiError(
+                400,
+                f"{self.name} goes on with texts and knows no conversations: "
+                "use /v1/completions.",
+                param="model",
+                code="no_chat_model",
+            )
+        self.encode("".join(turn.text for turn in messages), param="messages")
+        system = {"developer": "system"}
+        turns = [Message(system.get(m.role, m.role), m.text) for m in messages]
+        try:
+            return encode_prompt(turns, self.tokenizer)
+        except ValueError as error:
+            raise ApiError(400, str(error), param="messages") from error
+
+    @property
+    def stop_ids(self) -> set[int]:
+        """The ids that end an answer."""
+        special = self.tokenizer.special_tokens
+        return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
+
+
+def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiError:
+    """Return the error for what does not fit into the context window."""
+    return ApiError(
+        400,
+        f"The model's context window is {limit} tokens; the prompt has {n_prompt}, "
+        f"and {n_new} are to be written.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
+@dataclass(eq=False)
+class Choice:
+    """One of the texts that are being written."""
+
+    index: int
+    request: Request
+    pieces: TextPieces
+    finish_reason: FinishReason | None = None
+    n_tokens: int = 0  # that the text is made of
+
+
+class Answer:
+    """The choices that one request asks for.
+
+    Args:
+        service: Where.
+        prompts: As ids.
+        options: How to draw, and how many choices for each prompt.
+        max_tokens: Most tokens of each choice; None: what fits.
+        param: The field that the prompts came in.
+
+    Raises:
+        ApiError: 400 if prompt and text do not fit into the window, 429 if too many
+            requests wait, 503 if the service is stopping.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        prompts: list[list[int]],
+        options: SamplingOptions,
+        max_tokens: int | None,
+        param: str,
+    ) -> None:
+        self.service, self.prompts = service, prompts
+        self.start = time.monotonic()
+        self._events: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        seed = secrets.randbits(62) if options.seed is None else options.seed
+        repeated = [ids for ids in prompts for _ in range(options.n or 1)]
+        self.choices = [
+            Choice(
+                index,
+                self._request(index, ids, options, max_tokens, seed, param),
+                TextPieces(service.tokenizer, options.stops),
+            )
+            for index, ids in enumerate(repeated)
+        ]
+        self._submit(param)
+        n_read = sum(map(len, prompts))
+        service.metrics.tokens.labels("read").inc(n_read)
+
+    def _request(
+        self,
+        index: int,
+        ids: list[int],
+        options: SamplingOptions,
+        max_tokens: int | None,
+        seed: int,
+        param: str,
+    ) -> Request:
+        limit = self.service.config.context_length
+        n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens
+        if len(ids) + n_new > limit:
+            raise too_long(len(ids), n_new, limit, param)
+        sampling = Sampling(
+            temperature=1.0 if options.temperature is None else options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=seed + index,
+        )
+        return Request(
+            ids=ids,
+            max_new_tokens=n_new,
+            sampling=sampling,
+            stop=self.service.stop_ids,
+            deliver=lambda new: self._deliver(index, new),
+        )
+
+    def _deliver(self, index: int, new: int | None) -> None:
+        """Hand what the engine's thread has over to ours."""
+        with suppress(RuntimeError):  # the loop has ended, and all who listened
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (index, new))
+
+    def cancel(self) -> None:
+        """Stop the writing, as far as it has not ended."""
+        self.service.engine.cancel(*(choice.request for choice in self.choices))
+
+    def _submit(self, param: str) -> None:
+        engine = self.service.engine
+        try:
+            engine.submit(*(choice.request for choice in self.choices))
+        except ValueError as error:
+            raise ApiError(400, str(error), param=param) from error
+        except QueueFullError as error:
+            status = 429 if engine.alive else 503
+            raise ApiError(status, str(error), code="queue_full") from error
+
+    async def pieces(self) -> AsyncGenerator[tuple[Choice, str], None]:
+        """Yield each piece of text as soon as it is certain, with its choice.
+
+        Each choice ends with a piece, perhaps an empty one, when its `finish_reason`
+        is known. Whoever stops listening stops the writing.
+
+        Raises:
+            ApiError: 504 if it takes too long, 500 if the model fails, 503 if the
+                service stops.
+        """
+        deadline = self._loop.time() + self.service.request_seconds
+        n_open = len(self.choices)
+        first = True
+        try:
+            while n_open:
+                async with asyncio.timeout_at(deadline):
+                    index, new = await self._events.get()
+                choice = self.choices[index]
+                if choice.finish_reason is not None:
+                    continue  # it ended with a string, and the engine went on a little
+                if first:
+                    waited = time.monotonic() - self.start
+                    self.service.metrics.first_token.observe(waited)
+                    first = False
+                text = self._take(choice, new)
+                n_open -= choice.finish_reason is not None
+                if text or choice.finish_reason is not None:
+                    yield choice, text
+        except TimeoutError:
+            raise ApiError(504, "The answer was not ready in time.") from None
+        finally:
+            self.cancel()
+            n_written = sum(choice.n_tokens for choice in self.choices)
+            self.service.metrics.tokens.labels("written").inc(n_written)
+
+    def _take(self, choice: Choice, new: int | None) -> str:
+        """Return the text that one more token, or the end, makes certain."""
+        if new is not None:
+            choice.n_tokens += 1
+            text = choice.pieces.push(new)
+        else:
+            finish = choice.request.finish
+            if finish not in ("stop", "length"):
+                alive = self.service.engine.alive
+                raise ApiError(500 if alive else 503, _MEANING[alive])
+            text = choice.pieces.finish()
+            choice.finish_reason = "stop" if finish == "stop" else "length"
+        if choice.pieces.stopped:
+            choice.finish_reason = "stop"
+            self.service.engine.cancel(choice.request)
+        return text
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens read and written."""
+        n_read = sum(map(len, self.prompts))
+        n_written = sum(choice.n_tokens for choice in self.choices)
+        return Usage(
+            prompt_tokens=n_read,
+            completion_tokens=n_written,
+            total_tokens=n_read + n_written,
+        )
+
+
+_MEANING = {True: "The model failed; the log says why.", False: "The service stops."}
+
+
+DONE = "data: [DONE]\n\n"
+
+
+def event(value: Any) -> str:
+    r"""Return a value as one event.
+
+    >>> event({"text": "a\nb"})
+    'data: {"text": "a\\nb"}\n\n'
+    """
+    return f"data: {json.dumps(value)}\n\n"
+
+
+async def stream_answer(
+    answer: Answer,
+    head: dict[str, Any],
+    *,
+    usage: bool,
+    begun: list[str] | None = None,
+) -> AsyncIterator[str]:
+    """Yield an answer as events, its choices mixed as their pieces come.
+
+    Args:
+        answer: What is being written.
+        head: What all events have in common.
+        usage: Whether an event with the number of tokens ends it.
+        begun: What each continuation begins with, perhaps nothing; None: these are
+            answers in a conversation.
+    """
+    tail = {"usage": None} if usage else {}
+    chat = begun is None
+    for choice in answer.choices:
+        if begun is None:
+            yield event(head | {"choices": [_chat_start(choice)]} | tail)
+        elif begun[choice.index]:
+            start = _continued(choice, begun[choice.index])
+            yield event(head | {"choices": [start]} | tail)
+    try:
+        async with aclosing(answer.pieces()) as pieces:
+            async for choice, text in pieces:
+                new = _said(choice, text) if chat else [_continued(choice, text)]
+                for one in new:
+                    yield event(head | {"choices": [one]} | tail)
+        if usage:
+            counted = {"choices": [], "usage": answer.usage.model_dump()}
+            yield event(head | counted)
+    except ApiError as error:
+        yield event(error_body(error).model_dump())
+    yield DONE
+
+
+class AnswerStream(StreamingResponse):
+    """The events of an answer as a response, after which nothing is written any more.
+
+    A caller may be gone before the first event is asked for, and a generator that has
+    not begun cannot tidy up at its end.
+
+    Args:
+        answer: What is being written.
+        events: Of that answer.
+    """
+
+    def __init__(self, answer: Answer, events: AsyncIterator[str]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, headers=headers, media_type="text/event-stream")
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, as long as somebody is there."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.answer.cancel()
+
+
+def _chat_start(choice: Choice) -> dict[str, Any]:
+    return _delta(choice.index, {"role": "assistant", "content": ""}, None)
+
+
+def _said(choice: Choice, text: str) -> list[dict[str, Any]]:
+    """Return a piece of what the assistant says, and the end, each by itself."""
+    new = [_delta(choice.index, {"content": text}, None)] if text else []
+    if choice.finish_reason is not None:
+        new.append(_delta(choice.index, {}, choice.finish_reason))
+    return new
+
+
+def _delta(
+    index: int, delta: dict[str, str], finish_reason: str | None
+) -> dict[str, Any]:
+    return {
+        "index": index,
+        "delta": delta,
+        "logprobs": None,
+        "finish_reason": finish_reason,
+    }
+
+
+def _continued(choice: Choice, text: str) -> dict[str, Any]:
+    return {
+        "index": choice.index,
+        "text": text,
+        "logprobs": None,
+        "finish_reason": choice.finish_reason,
+    }

@@ -1,0 +1,404 @@
+r"""Make text uniform: Unicode form, control characters, line ends, boilerplate.
+
+The same sentence reaches a corpus in many spellings. "é" is one character or
+two, a line ends in one byte or two, a page repeats its site's menu. A model
+would spend parameters on the difference:
+
+    "cafe\u0301 \r\n\x00"  →  "café"
+
+Keep documents that are prose in the wanted language, by rules one can read.
+
+Each rule measures one number of a text and wants it between two bounds. Rules make
+mistakes of two kinds; on text known to be good, `StepReport.removed_share` is the
+rate of false alarms.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from llmcourse.text.deduplication import words
+from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
+
+# Line ends of all systems, form feed and vertical tab, NEL, U+2028 and U+2029.
+_LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+# Control characters but tab and newline; soft hyphen, zero-width space, word
+# joiner and byte order mark; the marks that turn the direction of writing.
+# U+200C and U+200D stay: Persian and emoji are written with them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f"
+    "\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffe\uffff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f]")
+_TRAILING_SPACE = re.compile(r"[ \t]+$", re.MULTILINE)
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def _fix_line_ends(text: str) -> str:
+    return _LINE_END.sub("\n", text)
+
+
+def _fix_invisible(text: str) -> str:
+    return _SURROGATE.sub("\ufffd", _INVISIBLE.sub("", text))
+
+
+def _fix_unicode(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _fix_spaces(text: str) -> str:
+    text = _TRAILING_SPACE.sub("", _ODD_SPACE.sub(" ", text))
+    return _BLANK_LINES.sub("\n\n", text).strip("\n")
+
+
+# The order matters: a control character may part a letter from its accent.
+_FIXES = {
+    "line ends": _fix_line_ends,
+    "invisible characters": _fix_invisible,
+    "Unicode not in form C": _fix_unicode,
+    "spaces and blank lines": _fix_spaces,
+}
+
+
+def clean_text(text: str) -> str:
+    r"""Return the text in one form; cleaning it again changes nothing.
+
+    Unicode normal form C; lines end in a newline; no control or other invisible
+    characters but tab and newline; a lone surrogate becomes U+FFFD; no space at
+    the end of a line; at most one blank line in a row, none at the ends. Spaces
+    at the beginning of a line stay: they mean something in code and verse.
+
+    Args:
+        text: Any string.
+
+    Source: Unicode Standard Annex 15 (normal form C).
+
+    >>> clean_text("cafe\u0301 \r\n\x00")
+    'café'
+    """
+    for fix in _FIXES.values():
+        text = fix(text)
+    return text
+
+
+def clean(documents: Sequence[Document]) -> tuple[list[Document], StepReport]:
+    r"""Return the documents with clean texts, those without any text left out.
+
+    Args:
+        documents: Documents as their source gave them.
+
+    >>> documents, report = clean([Document("a \r\nb"), Document("\x00\n")])
+    >>> [document.text for document in documents], dict(report.reasons)["no text"]
+    (['a\nb'], 1)
+    """
+    kept: list[Document] = []
+    removals: list[Removal] = []
+    for document in documents:
+        text = document.text
+        for reason, fix in _FIXES.items():
+            fixed = fix(text)
+            if fixed != text:
+                removals.append(Removal(document, reason, _change(text, fixed)))
+            text = fixed
+        if text.strip():
+            kept.append(replace(document, text=text))
+        else:
+            removals.append(Removal(document, "no text", repr(document.text[:20])))
+    return kept, summarise("clean", documents, kept, removals)
+
+
+def _change(before: str, after: str) -> str:
+    """Return where two texts first differ, a few characters of each."""
+    limit = min(len(before), len(after))
+    first = next((i for i in range(limit) if before[i] != after[i]), limit)
+    start = max(first - 8, 0)
+    return f"{before[start : first + 8]!r} → {after[start : first + 8]!r}"
+
+
+def remove_boilerplate(
+    documents: Sequence[Document],
+    *,
+    share: float = 0.1,
+    min_documents: int = 10,
+    min_words: int = 3,
+) -> tuple[list[Document], StepReport]:
+    """Return the documents without the lines that many of them repeat.
+
+    Menus, licence headers, page numbers: a line is boilerplate if it stands in
+    at least `share` of the documents and in at least `min_documents`. Digits
+    count as equal, so "Page 3 of 10" and "Page 4 of 10" are one line. A document
+    of which nothing is left goes.
+
+    Args:
+        documents: Clean documents.
+        share: Share of the documents, between 0 and 1.
+        min_documents: With few documents, a share means little.
+        min_words: Shorter lines stay: "}" is in every program, and no menu.
+
+    Raises:
+        ValueError: If `share` is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1, got {share}")
+    seen: Counter[str] = Counter()
+    for document in documents:
+        seen.update({_line_key(line) for line in document.text.split("\n")})
+    least = max(share * len(documents), min_documents)
+    boilerplate = {
+        key
+        for key, count in seen.items()
+        if count >= least and len(key.split()) >= min_words
+    }
+    kept: list[Document] = []
+    removals: list[Removal] = []
+    for document in documents:
+        lines = document.text.split("\n")
+        good = [line for line in lines if _line_key(line) not in boilerplate]
+        if len(good) == len(lines):
+            kept.append(document)
+            continue
+        bad = next(line for line in lines if _line_key(line) in boilerplate)
+        detail = f"{excerpt(bad)} (in {seen[_line_key(bad)]:,} documents)"
+        removals.append(Removal(document, "repeated line", detail))
+        text = _fix_spaces("\n".join(good))
+        if text.strip():
+            kept.append(replace(document, text=text))
+    return kept, summarise("remove boilerplate", documents, kept, removals)
+
+
+def _line_key(line: str) -> str:
+    """Return the form in which lines are compared: case, digits, spaces folded."""
+    return re.sub(r"\d+", "0", " ".join(line.casefold().split()))
+
+
+# The commonest little words of each language: about a third of any text in it.
+_COMMON_WORDS = {
+    "en": (
+        "the of and to a in is that it was for on be with as by this not are or "
+        "from at he she they his her had have if an when which you"
+    ),
+    "de": (
+        "der die das und in zu den nicht von sie ist mit sich ein eine auf dem es "
+        "für er im als auch war ich dass wie einen des aus bei nach wenn"
+    ),
+    "fr": (
+        "le la les de des du un une et est que qui dans en il elle pour pas sur "
+        "au ne se ce avec par plus son sa je nous vous mais ou où"
+    ),
+    "es": (
+        "el la los las de del un una y es que en se no por con para su al lo más "
+        "como pero sus le ya o este sí porque esta fue muy cuando"
+    ),
+    "it": (
+        "il la le gli di del della un una e è che in non per con si da sono al "
+        "lo ma più come nel dei alla su anche era o questo ha i"
+    ),
+    "pt": (
+        "o a os as de do da um uma e é que em não para com se por no na dos mais "
+        "como mas ao ele ela foi sua seu ou quando muito já das"
+    ),
+    "nl": (
+        "de het een en van in is dat op te zijn met voor niet aan er om hij ze als "
+        "ook maar bij was naar dan nog wordt door over uit heeft die"
+    ),
+    "sv": (
+        "och i att det som en på är av för med den till inte har de ett om men var "
+        "jag sig så han hon från vi nu när eller kan ut där"
+    ),
+}
+FUNCTION_WORDS: dict[str, frozenset[str]] = {
+    language: frozenset(text.split()) for language, text in _COMMON_WORDS.items()
+}
+UNKNOWN = "unknown"  # the language of a text without function words
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A number of a text, and the bounds between which it has to lie."""
+
+    name: str
+    measure: Callable[[str], float]
+    low: float
+    high: float
+
+
+def word_count(text: str) -> float:
+    """Return the number of words, parted by white space."""
+    return float(len(text.split()))
+
+
+def word_length(text: str) -> float:
+    """Return the mean length of a word, in characters."""
+    split = text.split()
+    return len("".join(split)) / max(len(split), 1)
+
+
+def symbol_ratio(text: str) -> float:
+    """Return the number of hashes or of ellipses, the larger, per word."""
+    ellipses = text.count("...") + text.count("…")
+    return max(text.count("#"), ellipses) / max(len(text.split()), 1)
+
+
+def alphabetic_share(text: str) -> float:
+    """Return the share of the words that hold at least one letter."""
+    return _share([any(map(str.isalpha, word)) for word in text.split()])
+
+
+def bullet_share(text: str) -> float:
+    """Return the share of the lines that begin with a bullet."""
+    return _share([line.startswith(("-", "*", "•", "‣")) for line in _lines(text)])
+
+
+def ellipsis_share(text: str) -> float:
+    """Return the share of the lines that end with an ellipsis, cut off."""
+    return _share([line.endswith(("...", "…")) for line in _lines(text)])
+
+
+def repeated_line_share(text: str) -> float:
+    """Return the share of the lines that stood in the text before."""
+    lines = _lines(text)
+    return 1 - len(set(lines)) / len(lines) if lines else 0.0
+
+
+def repeated_phrase_share(text: str) -> float:
+    """Return the share of the characters in the commonest run of four words.
+
+    A run that stands in the text only once does not count.
+    """
+    split = text.split()
+    runs = Counter(zip(split, split[1:], split[2:], split[3:], strict=False))
+    if not runs:
+        return 0.0
+    run, count = max(runs.items(), key=lambda item: item[1] * len("".join(item[0])))
+    return count * len("".join(run)) / len("".join(split)) if count > 1 else 0.0
+
+
+def function_word_share(text: str, language: str = "en") -> float:
+    """Return the share of the words that are function words of the language.
+
+    Args:
+        text: Any text.
+        language: A key of `FUNCTION_WORDS`.
+
+    Raises:
+        ValueError: If the language is not in the list.
+
+    >>> function_word_share("The fox and the hen")
+    0.6
+    """
+    if language not in FUNCTION_WORDS:
+        known = ", ".join(FUNCTION_WORDS)
+        raise ValueError(f"wanted a language out of {known}, got {language!r}")
+    return _share([word in FUNCTION_WORDS[language] for word in words(text)])
+
+
+GOPHER = (
+    Rule("number of words", word_count, 50.0, 100_000.0),
+    Rule("word length", word_length, 3.0, 10.0),
+    Rule("symbols per word", symbol_ratio, 0.0, 0.1),
+    Rule("share of words with a letter", alphabetic_share, 0.8, 1.0),
+    Rule("share of bullet lines", bullet_share, 0.0, 0.9),
+    Rule("share of cut-off lines", ellipsis_share, 0.0, 0.3),
+    Rule("share of function words", function_word_share, 0.1, 0.8),
+    Rule("share of repeated lines", repeated_line_share, 0.0, 0.3),
+    Rule("share of a repeated phrase", repeated_phrase_share, 0.0, 0.16),
+)
+"""The rules of Rae et al. (2021), tables A1 and A2, for English text.
+
+Unlike there, one rule stands for the many lengths of phrases, and a share of
+function words replaces "two of eight stop words": word lists lack them, too.
+"""
+
+
+def quality_fault(
+    text: str, rules: Sequence[Rule] = GOPHER
+) -> tuple[str, float] | None:
+    """Return the first rule that the text breaks and its number, None if good.
+
+    Args:
+        text: A clean text.
+        rules: The rules, tried in order.
+
+    >>> quality_fault("Too short.")
+    ('number of words', 2.0)
+    >>> quality_fault("buy now " * 50)
+    ('share of function words', 0.0)
+    """
+    for rule in rules:
+        value = rule.measure(text)
+        if not rule.low <= value <= rule.high:
+            return rule.name, value
+    return None
+
+
+def filter_quality(
+    documents: Sequence[Document], *, rules: Sequence[Rule] = GOPHER
+) -> tuple[list[Document], StepReport]:
+    """Return the documents that keep all the rules.
+
+    Args:
+        documents: Clean documents.
+        rules: The rules.
+    """
+    kept: list[Document] = []
+    removals: list[Removal] = []
+    for document in documents:
+        fault = quality_fault(document.text, rules)
+        if fault is None:
+            kept.append(document)
+        else:
+            removals.append(Removal(document, fault[0], f"{fault[1]:.3g}"))
+    return kept, summarise("filter quality", documents, kept, removals)
+
+
+def guess_language(text: str) -> str:
+    """Return the language whose function words are commonest in the text.
+
+    A text with fewer than one such word in ten is of an unknown language.
+
+    Args:
+        text: Any text; a sentence is short, a paragraph enough.
+
+    Source: Grefenstette (1995), the method of short words.
+
+    >>> guess_language("Es war einmal ein Fuchs, der in dem Wald wohnte.")
+    'de'
+    """
+    shares = {name: function_word_share(text, name) for name in FUNCTION_WORDS}
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] >= 0.1 else UNKNOWN
+
+
+def filter_language(
+    documents: Sequence[Document], *, language: str = "en"
+) -> tuple[list[Document], StepReport]:
+    """Return the documents in the language, as far as `guess_language` can tell.
+
+    Args:
+        documents: Clean documents.
+        language: A key of `FUNCTION_WORDS`.
+
+    Raises:
+        ValueError: If the language is not in the list.
+    """
+    function_word_share("", language)  # refuses an unknown language
+    kept: list[Document] = []
+    removals: list[Removal] = []
+    for document in documents:
+        guess = guess_language(document.text)
+        if guess == language:
+            kept.append(document)
+        else:
+            removals.append(Removal(document, f"language {guess}"))
+    return kept, summarise("filter language", documents, kept, removals)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags) if flags else 0.0

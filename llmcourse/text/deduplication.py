@@ -1,0 +1,562 @@
+"""Remove copies: exact ones by a hash, near ones by MinHash and LSH.
+
+A text that stands a hundred times in a corpus is learned a hundred times as
+often, and by heart; a copy of a test text in the training text makes the test
+worthless (Lee et al. 2022).
+
+The runs of n words by which two texts are compared.
+
+A text is cut into words (case and punctuation ignored), and every run of n
+words, a *shingle*, becomes a number of 64 bits:
+
+    "The cat sat. The cat!"  n = 2  →  {the cat, cat sat, sat the}
+
+The numbers depend on the text alone, not on the machine or the process:
+Python's own `hash` differs from run to run.
+
+MinHash and LSH: find similar texts without comparing every pair.
+
+Two ideas of a page each. *MinHash*: put all shingles in a random order; the
+first shingle of A is the first of B with probability J, the Jaccard similarity
+of A and B. Do so under k orders, and the share of agreements estimates J:
+
+    signature of A   [17, 93, 40,  8]
+    signature of B   [17, 51, 40,  8]    3 of 4 agree: J ≈ 0.75
+
+*LSH banding*: cut the k numbers into bands of r; two texts become a candidate
+pair if all r numbers of some band agree. That happens with the probability
+1 − (1 − Jʳ)ᵇ, a steep S over J, and a band is found by sorting, not by pairs.
+"""
+
+import hashlib
+import random
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
+
+Hashes = UInt64[np.ndarray, "_"]  # of one text; each has its own number
+
+_WORD = re.compile(r"\w+")
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text: compatibility form, folded case, no punctuation.
+
+    >>> words("The cat – the CAT!")
+    ['the', 'cat', 'the', 'cat']
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _WORD.findall(text.casefold())
+
+
+def fingerprint(text: str, salt: str = "") -> int:
+    r"""Return a number of 64 bits, equal for texts that differ in case and spaces only.
+
+    Args:
+        text: Any text.
+        salt: Another salt gives other, independent numbers.
+
+    >>> fingerprint("The cat sat.") == fingerprint("the  cat\nsat.")
+    True
+    """
+    return _digest(f"{salt}\n{' '.join(text.casefold().split())}")
+
+
+def word_hashes(text: str) -> Hashes:
+    """Return one number of 64 bits for each word of a text, in order."""
+    return np.array([_cached_digest(word) for word in words(text)], dtype=np.uint64)
+
+
+def ngram_hashes(text: str, n: int) -> Hashes:
+    """Return one number of 64 bits for each run of n words, in order.
+
+    The hash of a run is h₁ + c·h₂ + c²·h₃ + … modulo 2⁶⁴ for the hashes of its
+    words, computed for all runs at once, then mixed.
+
+    Args:
+        text: A text; with fewer than n words it has no run.
+        n: Length of a run, in words.
+
+    Raises:
+        ValueError: If n is not positive.
+
+    >>> len(ngram_hashes("the cat sat on the mat", n=3))
+    4
+    """
+    if n < 1:
+        raise ValueError(f"an n-gram needs n of at least 1 word, got {n}")
+    hashes = word_hashes(text)
+    count = max(len(hashes) - n + 1, 0)
+    total = np.zeros(count, dtype=np.uint64)
+    for offset in reversed(range(n)):
+        total = total * _STEP + hashes[offset : offset + count]
+    return mix(total)
+
+
+def shingles(text: str, n: int = 5) -> Hashes:
+    """Return the set of shingles of a text: sorted, each once.
+
+    A text of fewer than n words is one shingle, itself.
+
+    Args:
+        text: Any text; one without words has no shingle.
+        n: Length of a shingle, in words.
+
+    Raises:
+        ValueError: If n is not positive.
+
+    Source: Broder (1997), section 2.
+
+    >>> len(shingles("the cat sat the cat", n=2))
+    3
+    """
+    hashes = ngram_hashes(text, n)
+    if len(hashes) == 0 and (short := words(text)):
+        hashes = np.array([_digest(" ".join(short))], dtype=np.uint64)
+    return np.unique(hashes)
+
+
+def jaccard(a: Hashes, b: Hashes) -> float:
+    """Return the share of shingles that two sets have in common, from 0 to 1.
+
+    Jaccard similarity is ``|A ∩ B| / |A ∪ B|``; two empty sets count as equal.
+
+    Args:
+        a: A set of shingles, as `shingles` returns it.
+        b: Another one.
+
+    >>> jaccard(shingles("a b c d", n=2), shingles("b c d e", n=2))  # 2 of 4
+    0.5
+    """
+    shared = len(np.intersect1d(a, b, assume_unique=True))
+    union = len(a) + len(b) - shared
+    return shared / union if union else 1.0
+
+
+def mix(numbers: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """Return numbers of 64 bits, scrambled so that every bit depends on all.
+
+    Source: Steele et al. (2014), the finaliser of SplitMix64 (by Stafford).
+    """
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: UInt64[np.ndarray, "*shape"] = numbers ^ (numbers >> np.uint64(31))
+    return mixed
+
+
+def _digest(text: str) -> int:
+    data = text.encode("utf-8", errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+_cached_digest = lru_cache(maxsize=2**17)(_digest)
+
+
+Signatures = UInt64[np.ndarray, "text n_hashes"]
+Pairs = Int64[np.ndarray, "pair 2"]
+
+_CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
+_MAX_DISTANCE = 64  # how far apart in a sorted bucket two texts are still paired
+
+
+def signature(
+    shingles: Hashes, n_hashes: int = 128, seed: int = 0
+) -> UInt64[np.ndarray, "n_hashes"]:
+    """Return the MinHash signature of a set of shingles.
+
+    Each order of the shingles is a hash function x → a·x + b modulo 2⁶⁴, a odd,
+    of shingles that are random numbers already. An empty set has the signature
+    of all ones.
+
+    Args:
+        shingles: A set of shingles, as `deduplication.shingles` returns it.
+        n_hashes: Number of orders, k.
+        seed: Another seed gives other orders.
+
+    Raises:
+        ValueError: If `n_hashes` is not positive.
+
+    Source: Broder (1997), section 3.
+    """
+    if n_hashes < 1:
+        raise ValueError(f"a signature needs at least one hash, got {n_hashes}")
+    numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64) + _start(seed))
+    factors = (numbers[:n_hashes] | np.uint64(1))[:, None]
+    offsets = numbers[n_hashes:, None]
+    smallest = np.full(n_hashes, np.iinfo(np.uint64).max, dtype=np.uint64)
+    for start in range(0, len(shingles), _CHUNK):
+        hashes = factors * shingles[start : start + _CHUNK] + offsets
+        np.minimum(smallest, hashes.min(axis=1), out=smallest)
+    return smallest
+
+
+def signatures(
+    shingle_sets: Sequence[Hashes], n_hashes: int = 128, seed: int = 0
+) -> Signatures:
+    """Return the MinHash signatures of many sets of shingles, one in each row.
+
+    Args:
+        shingle_sets: One set of shingles for each text.
+        n_hashes: Number of hashes in a signature.
+        seed: Another seed gives other orders.
+
+    Raises:
+        ValueError: If `n_hashes` is not positive.
+    """
+    rows = [signature(each, n_hashes, seed) for each in shingle_sets]
+    return np.array(rows, dtype=np.uint64).reshape(len(rows), n_hashes)
+
+
+def estimated_jaccard(
+    a: UInt64[np.ndarray, "n_hashes"], b: UInt64[np.ndarray, "n_hashes"]
+) -> float:
+    """Return the share of hashes that agree, an estimate of Jaccard similarity.
+
+    Its standard error is √(J(1 − J) / n_hashes): 0.04 for 128 hashes at J = 0.7.
+
+    Args:
+        a: A signature.
+        b: Another one, of the same length and seed.
+
+    >>> estimated_jaccard(np.array([1, 2], np.uint64), np.array([1, 3], np.uint64))
+    0.5
+    """
+    return float(np.mean(a == b))
+
+
+def candidate_probability(jaccard: float, n_bands: int, n_rows: int) -> float:
+    """Return the probability that banding proposes a pair of this similarity.
+
+    Args:
+        jaccard: Jaccard similarity of the pair, from 0 to 1.
+        n_bands: Number of bands, b.
+        n_rows: Number of hashes in a band, r.
+
+    Source: Leskovec, Rajaraman and Ullman (2020), section 3.4.2.
+
+    >>> [round(candidate_probability(j, 20, 5), 3) for j in (0.2, 0.5, 0.8)]
+    [0.006, 0.47, 1.0]
+    """
+    return float(1 - (1 - jaccard**n_rows) ** n_bands)
+
+
+def candidate_pairs(signatures: Signatures, n_bands: int) -> Pairs:
+    """Return the pairs of texts that agree in at least one whole band.
+
+    Unlike the book, texts that share a bucket with hundreds of others are paired
+    with their next 64 in it only: the pairs still connect the whole bucket, and
+    a corpus of a million copies of one page does not need 10¹² pairs.
+
+    Args:
+        signatures: One signature in each row.
+        n_bands: Number of bands; divides the number of hashes.
+
+    Returns:
+        Indices (smaller, larger) of each pair, sorted, each pair once.
+
+    Raises:
+        ValueError: If the bands do not divide the number of hashes evenly.
+
+    Source: Leskovec, Rajaraman and Ullman (2020), section 3.4.1.
+
+    >>> candidate_pairs(np.array([[1, 2], [3, 2], [4, 5]], np.uint64), n_bands=2)
+    array([[0, 1]])
+    """
+    n_texts, n_hashes = signatures.shape
+    if n_bands < 1 or n_hashes % n_bands:
+        raise ValueError(
+            f"wanted a number of bands that divides {n_hashes} hashes, got {n_bands}"
+        )
+    codes: list[np.ndarray] = []
+    for band in np.split(signatures, n_bands, axis=1):
+        keys = _band_keys(band)
+        order = np.argsort(keys, kind="stable").astype(np.uint64)
+        keys = keys[order]
+        for distance in range(1, min(_MAX_DISTANCE, n_texts - 1) + 1):
+            same = keys[:-distance] == keys[distance:]
+            if not same.any():
+                break
+            # Stable: within a bucket the order is that of the texts.
+            smaller, larger = order[:-distance][same], order[distance:][same]
+            codes.append(smaller * np.uint64(n_texts) + larger)
+    unique = np.unique(np.concatenate([np.empty(0, np.uint64), *codes]))
+    pairs = np.stack(np.divmod(unique, np.uint64(max(n_texts, 1))), axis=1)
+    return pairs.astype(np.int64)
+
+
+def _band_keys(
+    band: UInt64[np.ndarray, "text n_rows"],
+) -> UInt64[np.ndarray, "text"]:
+    """Return one number for each row of a band, equal for equal rows."""
+    keys = np.zeros(len(band), dtype=np.uint64)
+    for column in band.T:
+        keys = mix(keys ^ column)
+    return keys
+
+
+def _start(seed: int) -> np.uint64:
+    """Return where the random numbers of this seed begin."""
+    return np.uint64(mix(np.array([seed % 2**64], dtype=np.uint64))[0])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two near duplicates, by their places in the corpus."""
+
+    first: int
+    second: int
+    similarity: float  # exact Jaccard similarity of their shingles
+
+
+def remove_duplicates(
+    documents: Sequence[Document],
+) -> tuple[list[Document], StepReport]:
+    """Return the documents without exact copies; the first of each stays.
+
+    Copies may differ in case and spaces.
+
+    Args:
+        documents: Clean documents.
+
+    >>> documents = [Document("The fox."), Document("A hen."), Document("the fox.")]
+    >>> [document.text for document in remove_duplicates(documents)[0]]
+    ['The fox.', 'A hen.']
+    """
+    first: dict[int, Document] = {}
+    kept: list[Document] = []
+    removals: list[Removal] = []
+    for document in documents:
+        original = first.setdefault(fingerprint(document.text), document)
+        if original is document:
+            kept.append(document)
+        else:
+            removals.append(Removal(document, "copy", _likeness(original, 1.0)))
+    return kept, summarise("remove duplicates", documents, kept, removals)
+
+
+def remove_near_duplicates(
+    documents: Sequence[Document],
+    *,
+    threshold: float = 0.7,
+    n: int = 5,
+    n_hashes: int = 128,
+    n_bands: int = 32,
+    seed: int = 0,
+) -> tuple[list[Document], StepReport]:
+    """Return the documents without near copies of earlier ones that stay.
+
+    Each removed document is like one that is kept. To remove whole `clusters`
+    instead, as Lee et al. (2022) do, is simple but risky: where A is like B, B
+    like C, and so on, a chain of small changes takes all but one of them.
+
+    Args:
+        documents: Documents, best without exact copies.
+        threshold: Jaccard similarity from which on two texts are copies.
+        n: Length of a shingle, in words.
+        n_hashes: Length of a signature.
+        n_bands: Bands of a signature; divides `n_hashes`.
+        seed: Seed of the hashes.
+
+    Raises:
+        ValueError: If the threshold is not above 0 and at most 1, if all texts
+            have fewer than n words, or if the bands do not divide the hashes.
+    """
+    _check_threshold(threshold)
+    sets = _shingle_sets([document.text for document in documents], n)
+    removals: dict[int, Removal] = {}
+    like: dict[int, int] = {}  # of each removed document, the one that stays
+    # The pairs are sorted: when one comes first in a pair, all that could remove it
+    # has been seen. What stays speaks for what was removed: of many in one bucket
+    # only neighbours are candidates.
+    for one, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
+        if j in removals:
+            continue
+        i = like.get(one, one)
+        similarity = jaccard(sets[i], sets[j])
+        if similarity >= threshold:
+            detail = _likeness(documents[i], similarity)
+            removals[j], like[j] = Removal(documents[j], "near copy", detail), i
+    kept = [document for i, document in enumerate(documents) if i not in removals]
+    ordered = [removals[i] for i in sorted(removals)]
+    return kept, summarise("remove near duplicates", documents, kept, ordered)
+
+
+def near_duplicates(
+    texts: Sequence[str],
+    *,
+    threshold: float = 0.7,
+    n: int = 5,
+    n_hashes: int = 128,
+    n_bands: int = 32,
+    seed: int = 0,
+) -> list[Pair]:
+    """Return the pairs of texts whose Jaccard similarity reaches the threshold.
+
+    LSH proposes pairs, exact Jaccard similarity decides: no false pair is
+    returned, and a true one of similarity J is missed with the probability
+    1 − `candidate_probability(J, n_bands, n_hashes // n_bands)`; where many texts
+    share a bucket, with a larger one, see `candidate_pairs`.
+
+    Args:
+        texts: Any texts.
+        threshold: Least similarity, above 0 and at most 1.
+        n: Length of a shingle, in words.
+        n_hashes: Length of a signature.
+        n_bands: Bands of a signature; divides `n_hashes`.
+        seed: Seed of the hashes.
+
+    Raises:
+        ValueError: If the threshold is not above 0 and at most 1, if all texts
+            have fewer than n words, or if the bands do not divide the hashes.
+    """
+    _check_threshold(threshold)
+    sets = _shingle_sets(texts, n)
+    pairs = []
+    for i, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
+        similarity = jaccard(sets[i], sets[j])
+        if similarity >= threshold:
+            pairs.append(Pair(i, j, similarity))
+    return pairs
+
+
+def clusters(n_items: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each item the first item that it is connected with.
+
+    Union–find: each item points towards the root of its cluster. With the pairs
+    of `near_duplicates`, the families of texts that were copied from each other.
+
+    Args:
+        n_items: Number of items.
+        pairs: Items that belong together.
+
+    Source: Tarjan and van Leeuwen (1984), path halving; unlike there, the
+    smaller item becomes the root, since the first document is to stay.
+
+    >>> clusters(5, [(1, 3), (3, 4)])
+    [0, 1, 2, 1, 1]
+    """
+    parent = list(range(n_items))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for a, b in pairs:
+        first, second = sorted((root(a), root(b)))
+        parent[second] = first
+    return [root(item) for item in range(n_items)]
+
+
+def plant_near_duplicates(
+    texts: Sequence[str],
+    similarities: Sequence[float],
+    *,
+    n: int = 5,
+    seed: int = 0,
+) -> tuple[list[str], list[Pair]]:
+    """Return the texts followed by edited copies, and the pairs that this makes.
+
+    Words of a copy are replaced, one after another at random places, by words
+    that stand in no text, as long as the similarity stays above the one asked.
+
+    Args:
+        texts: Texts; the i-th similarity is for a copy of the i-th text.
+        similarities: Wanted Jaccard similarities, each above 0 and at most 1.
+        n: Length of a shingle, in words.
+        seed: The same seed gives the same copies.
+
+    Returns:
+        All texts, and a pair (original, copy, exact similarity) for each copy.
+
+    Raises:
+        ValueError: If there are fewer texts than similarities, or one of these is
+            not above 0 and at most 1.
+    """
+    if len(similarities) > len(texts):
+        wanted = len(similarities)
+        raise ValueError(f"{wanted} copies need {wanted} texts, got {len(texts)}")
+    copies, pairs = [], []
+    for i, similarity in enumerate(similarities):
+        if not 0 < similarity <= 1:
+            raise ValueError(f"a similarity is above 0, at most 1, got {similarity}")
+        copy = _edited(texts[i], similarity, n, random.Random(f"{seed} {i}"))
+        reached = jaccard(shingles(texts[i], n), shingles(copy, n))
+        copies.append(copy)
+        pairs.append(Pair(i, len(texts) + i, reached))
+    return [*texts, *copies], pairs
+
+
+def precision_recall(
+    found: Iterable[Pair], wanted: Iterable[Pair]
+) -> tuple[float, float]:
+    """Return the shares of found pairs that are wanted and of wanted ones found.
+
+    Args:
+        found: Pairs that a method returned.
+        wanted: Pairs that it should have returned.
+
+    Raises:
+        ValueError: If nothing is wanted: recall has no meaning then.
+
+    >>> precision_recall([Pair(0, 1, 0.9), Pair(2, 3, 0.8)], [Pair(0, 1, 0.9)])
+    (0.5, 1.0)
+    """
+    got = {(pair.first, pair.second) for pair in found}
+    right = {(pair.first, pair.second) for pair in wanted}
+    if not right:
+        raise ValueError("recall needs at least one wanted pair, got none")
+    hits = len(got & right)
+    return hits / len(got) if got else 1.0, hits / len(right)
+
+
+def _edited(text: str, similarity: float, n: int, rng: random.Random) -> str:
+    """Return the text, words replaced until one more would be too many."""
+    original, tokens, tag = shingles(text, n), text.split(" "), rng.getrandbits(64)
+    places = rng.sample(range(len(tokens)), len(tokens))
+
+    def edited(count: int) -> str:
+        new = {place: f"edit{place}x{tag}" for place in places[:count]}
+        return " ".join(new.get(i, token) for i, token in enumerate(tokens))
+
+    # Similarity falls with the number of edits: bisect for the last one allowed.
+    count = bisect_right(
+        range(1, len(tokens) + 1),
+        -similarity,
+        key=lambda count: -jaccard(original, shingles(edited(count), n)),
+    )
+    return edited(count)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
+
+
+def _shingle_sets(texts: Sequence[str], n: int) -> list[Hashes]:
+    """Return the shingles of each text; refuse if all texts are too short."""
+    sets = [shingles(text, n) for text in texts]
+    if max(map(len, sets), default=n) <= 1:  # perhaps each text is one shingle
+        longest = max(len(words(text)) for text in texts)
+        if longest < n:
+            raise ValueError(
+                f"shingles of {n} words need a text of at least {n} words, "
+                f"the longest of {len(texts)} has {longest}"
+            )
+    return sets
+
+
+def _likeness(original: Document, similarity: float) -> str:
+    name = original.name or excerpt(original.text)
+    return f"like {name} (Jaccard {similarity:.2f})"

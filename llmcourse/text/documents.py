@@ -1,0 +1,422 @@
+"""A document, and the report of what a step did to many of them.
+
+Every step of the corpus takes documents and returns documents plus a
+`StepReport`, so nothing is ever thrown away in silence:
+
+    documents, report = clean(documents)
+    print(report)
+
+Where documents come from: tales, the Python documentation, your own files.
+
+Each source is an iterator of documents, so that a corpus need not fit into
+memory; a mistake in its arguments is told at once, not at the first document.
+
+All text files of a folder, whatever else there is in it.
+
+    notes/           →  notes/a.txt, notes/more/b.md
+      a.txt             passed over: notes/photo.jpg, which is binary
+      more/b.md
+      photo.jpg
+
+A file counts as text if it is UTF-8 without a NUL. What does not is named with the
+reason; a folder of holiday photos with one letter in it should not be an error.
+"""
+
+import ast
+import glob
+import os
+import sysconfig
+import tokenize
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from llmcourse.text.tales import generate
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text and where it came from.
+
+    >>> Document("Once there was a fox.", source="tales", name="tales/0").name
+    'tales/0'
+    """
+
+    text: str
+    source: str = ""  # which collection: "tales", "python_docs", "text_files"
+    name: str = ""  # which document of it: a path, a topic, a number
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that a step took away, and why."""
+
+    document: Document
+    reason: str  # the same few words for all removals of a kind
+    detail: str = ""  # what exactly: the line, the number, the other document
+
+    def __str__(self) -> str:
+        detail = self.detail or excerpt(self.document.text)
+        return f"{self.document.name or '(unnamed)'}: {self.reason}: {detail}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one step of the corpus kept and removed."""
+
+    step: str
+    documents_in: int
+    documents_out: int
+    characters_in: int
+    characters_out: int
+    reasons: Mapping[str, int]  # documents touched, by reason
+    examples: tuple[Removal, ...] = ()  # a few, each reason's first
+
+    @property
+    def documents_removed(self) -> int:
+        """Number of documents that went in and did not come out."""
+        return self.documents_in - self.documents_out
+
+    @property
+    def removed_share(self) -> float:
+        """Share of the documents that was removed, between 0 and 1.
+
+        On text known to be good this is a filter's false-positive rate.
+        """
+        return self.documents_removed / max(self.documents_in, 1)
+
+    def __str__(self) -> str:
+        reasons = [f"  {count:>7,} × {name}" for name, count in self.reasons.items()]
+        examples = [f"  e.g. {example}" for example in self.examples]
+        return "\n".join([_HEADER, _row(self), *reasons, *examples])
+
+
+@dataclass(frozen=True)
+class Report:
+    """The reports of all steps, in the order in which they ran.
+
+    >>> documents = [Document("one"), Document("two"), Document("one")]
+    >>> removal = Removal(documents[2], "exact duplicate")
+    >>> step = summarise("duplicates", documents, documents[:2], [removal])
+    >>> print(Report((step,)))
+    step                       documents    removed      characters    removed
+    input                              3                          9
+    duplicates                         2     33.3 %               6     33.3 %
+    """
+
+    steps: tuple[StepReport, ...]
+
+    def __str__(self) -> str:
+        rows = [_HEADER]
+        if self.steps:
+            first = self.steps[0]
+            start = f"{first.documents_in:>12,}{'':>11}{first.characters_in:>16,}"
+            rows.append(f"{'input':<24}{start}")
+        return "\n".join([*rows, *map(_row, self.steps)])
+
+
+Step = Callable[[Sequence[Document]], tuple[list[Document], StepReport]]
+
+_HEADER = (
+    f"{'step':<24}{'documents':>12}{'removed':>11}{'characters':>16}{'removed':>11}"
+)
+
+
+def _row(report: StepReport) -> str:
+    """Return the report as one line of a table: what is left, what went."""
+    characters_lost = report.characters_in - report.characters_out
+    characters_share = characters_lost / max(report.characters_in, 1)
+    return (
+        f"{report.step:<24}"
+        f"{report.documents_out:>12,}{100 * report.removed_share:>9.1f} %"
+        f"{report.characters_out:>16,}{100 * characters_share:>9.1f} %"
+    )
+
+
+def summarise(
+    step: str,
+    before: Sequence[Document],
+    after: Sequence[Document],
+    removals: Iterable[Removal],
+) -> StepReport:
+    """Return the report of a step from what went in, came out and was removed.
+
+    Args:
+        step: The name of the step.
+        before: The documents that went in.
+        after: The documents that came out.
+        removals: One entry per document and reason.
+    """
+    counts: Counter[str] = Counter()
+    examples: list[Removal] = []
+    for removal in removals:
+        if removal.reason not in counts and len(examples) < 5:
+            examples.append(removal)
+        counts[removal.reason] += 1
+    return StepReport(
+        step=step,
+        documents_in=len(before),
+        documents_out=len(after),
+        characters_in=sum(len(document.text) for document in before),
+        characters_out=sum(len(document.text) for document in after),
+        reasons=dict(counts.most_common()),
+        examples=tuple(examples),
+    )
+
+
+def excerpt(text: str, width: int = 50) -> str:
+    """Return the beginning of a text on one line, at most `width` characters.
+
+    >>> excerpt("Once upon  a time there was a fox.", width=18)
+    'Once upon a time …'
+    """
+    line = " ".join(text[: 4 * width].split())
+    return line if len(line) <= width else line[: width - 2].rstrip() + " …"
+
+
+# Folders that hold tests, foreign packages or generated files.
+_NOT_THE_LIBRARY = {
+    "__pycache__",
+    "dist-packages",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+}
+
+
+def tales(n: int, seed: int) -> Iterator[Document]:
+    """Return n generated stories, one document each.
+
+    Args:
+        n: Number of stories.
+        seed: The same seed gives the same stories.
+
+    Raises:
+        ValueError: If n is negative.
+
+    >>> next(tales(1, seed=0)).name
+    'tales/0/0'
+    """
+    if n < 0:
+        raise ValueError(f"the number of tales must not be negative, got {n}")
+    return (
+        Document(story.text, source="tales", name=f"tales/{seed}/{number}")
+        for number, story in enumerate(generate(n, seed))
+    )
+
+
+def python_docs() -> Iterator[Document]:
+    """Return the documentation that this Python carries with it.
+
+    First the topics of `help()`, which are chapters of the language reference;
+    then, module by module, the docstrings of the standard library. The modules
+    are parsed, not imported. The text differs between versions of Python.
+
+    Raises:
+        FileNotFoundError: If this Python comes without its library's sources.
+    """
+    files = _library_files()
+
+    def documents() -> Iterator[Document]:
+        for topic, text in sorted(_help_topics().items()):
+            yield Document(text, source="python_docs", name=f"topics/{topic}")
+        for name, source in _library_sources(files):
+            if text := "\n\n".join(_docstrings(source)):
+                yield Document(text, source="python_docs", name=name)
+
+    return documents()
+
+
+def python_sources() -> Iterator[Document]:
+    """Return the source files of the standard library: long, real documents.
+
+    Raises:
+        FileNotFoundError: If this Python comes without its library's sources.
+    """
+    return (
+        Document(source, source="python_sources", name=name)
+        for name, source in _library_sources(_library_files())
+    )
+
+
+def text_files(path: str | Path) -> Iterator[Document]:
+    """Return the text files at a path or behind a pattern, in order of name.
+
+    Args:
+        path: A file, or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
+
+    Raises:
+        ValueError: If the path is a folder or does not exist, if no file matches
+            the pattern, or, on reaching it, if a file is not UTF-8.
+    """
+    pattern = str(path)
+    if Path(pattern).is_dir():
+        files = str(Path(pattern) / "**" / "*.txt")
+        raise ValueError(
+            f"wanted a text file or a pattern, got the folder {pattern!r}; "
+            f"for all text files in it write {files!r}"
+        )
+    if Path(pattern).is_file():
+        paths = [Path(pattern)]
+    elif glob.has_magic(pattern):
+        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        paths = [Path(name) for name in found if Path(name).is_file()]
+        if not paths:
+            raise ValueError(f"no file matches the pattern {pattern!r}")
+    else:
+        raise ValueError(f"there is no file {pattern!r}")
+    return (
+        Document(read_text(path), source="text_files", name=path.as_posix())
+        for path in paths
+    )
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If the file is not UTF-8; names the first bad byte.
+    """
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{str(path)!r} is not UTF-8: byte 0x{data[error.start]:02x} at offset "
+            f"{error.start:,} ({error.reason}); save the file as UTF-8"
+        ) from error
+
+
+def _help_topics() -> dict[str, str]:
+    """Return the chapters of `help()`; an empty dictionary where there are none."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:  # some builds of Python leave them out
+        return {}
+    return dict(topics)
+
+
+def _library_files() -> list[tuple[str, Path]]:
+    """Return name and path of each source file of the standard library."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    files = []
+    for folder, subfolders, names in os.walk(library):
+        subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk does not enter these
+        paths = [Path(folder) / name for name in names if name.endswith(".py")]
+        files += [(path.relative_to(library).as_posix(), path) for path in paths]
+    if not files:
+        raise FileNotFoundError(
+            f"wanted the sources of Python's standard library in {str(library)!r}, "
+            "found none: this Python was installed without them"
+        )
+    return sorted(files)
+
+
+def _library_sources(files: list[tuple[str, Path]]) -> Iterator[tuple[str, str]]:
+    for name, path in files:
+        with tokenize.open(path) as file:  # obeys "# coding:" lines
+            yield name, file.read()
+
+
+def _docstrings(source: str) -> Iterator[str]:
+    """Yield the docstrings in a module's source, in order of the lines."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of "\d" and the like in old code
+        tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
+    for node in sorted(nodes, key=lambda node: getattr(node, "lineno", 0)):
+        if text := ast.get_docstring(node):
+            name = getattr(node, "name", "")
+            yield f"{name}\n{text}" if name else text
+
+
+MOST_BYTES = 16 << 20
+"""Of one file: 16 MiB of text are ten novels."""
+
+
+class PassedOver(NamedTuple):
+    """A file that was not read, and why."""
+
+    path: str
+    reason: str
+
+
+class FolderTexts(NamedTuple):
+    """What there is in a folder."""
+
+    documents: list[Document]  # named by their paths
+    passed_over: list[PassedOver]
+
+
+def read_texts(path: str | Path) -> FolderTexts:
+    """Return the text files of a folder and of the folders in it, in order of name.
+
+    Files and folders whose names begin with a dot are left out without a word, and
+    links to folders are not followed.
+
+    Args:
+        path: A folder, or a single file.
+
+    Raises:
+        ValueError: If there is no such folder or no text file in it, or if the path is
+            a file that is no text.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise ValueError(f"there is no folder {str(path)!r}")
+    documents: list[Document] = []
+    passed_over: list[PassedOver] = []
+    for file in _files(place) if place.is_dir() else [place]:
+        found = _read(file)
+        if isinstance(found, Document):
+            documents.append(found)
+        else:
+            passed_over.append(found)
+    if not documents:
+        reasons = "; ".join(f"{file}: {reason}" for file, reason in passed_over[:3])
+        more = f" and {len(passed_over) - 3} more" if len(passed_over) > 3 else ""
+        raise ValueError(
+            f"wanted text files in {str(path)!r}, found none"
+            + (f" ({reasons}{more})" if passed_over else "")
+        )
+    return FolderTexts(documents, passed_over)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, those of a folder before those of its own."""
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
+        yield from (Path(place) / name for name in sorted(names) if name[0] != ".")
+
+
+def _read(file: Path) -> Document | PassedOver:
+    """Return the text of a file, or why there is none."""
+    name = file.as_posix()
+    try:
+        if not file.is_file():
+            return PassedOver(name, "no regular file")
+        if (size := file.stat().st_size) > MOST_BYTES:
+            return PassedOver(name, f"too large, {size >> 20} MiB")
+        data = file.read_bytes()
+    except OSError as error:
+        return PassedOver(name, f"cannot be read: {error.strerror or error}")
+    if b"\0" in data:
+        return PassedOver(name, "binary")
+    try:
+        # A byte order mark is white space to nobody, and no part of the first line.
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        return PassedOver(name, f"not UTF-8, at byte {error.start}")
+    if not text.strip():
+        return PassedOver(name, "empty")
+    return Document(text, source="text_files", name=name)

@@ -1,0 +1,738 @@
+"""Vectors for words: what is near what, sums of them, and maps.
+
+Three ways to say how alike two vectors are, larger is more alike:
+
+    dot         x · y             grows with the length of both
+    cosine      x · y / |x| |y|   the angle alone
+    euclidean   −|x − y|          the distance, lengths included
+
+All that is asked of vectors here works for any of them: those of `skipgram`, or the
+rows of a language model's embedding matrix.
+
+Skip-gram with negative sampling: word vectors from the company that words keep.
+
+Each word of a text is asked to tell the words around it from words drawn at random:
+
+    there was a brave [girl] called Mia in …
+                brave, called, Mia: her company   → score up
+                soup, lantern, slept: the noise   → score down
+
+A word has two vectors, one for being in the middle and one for being around, and the
+score is their dot product. The gradient is written out below; no autograd runs.
+
+Questions of the form "a is to b as c is to what?", all that a grammar knows of.
+
+The word lists of the tales say which words belong together: a fox cub has a parent, an
+animal a cry, a trade its work. Each such relation gives a question for every two of
+its pairs, so nobody chooses which are asked:
+
+    baker : kneading :: tailor : ?        right if it is "sewing"
+
+The same lists sort words into classes (colours, trades, …), with which clusters of
+vectors can be compared.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Final, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import logsigmoid, normalize
+
+from llmcourse.text.deduplication import words
+from llmcourse.text.grammar import Grammar
+from llmcourse.text.grammar_text import Entry
+from llmcourse.text.tales import world
+
+SIMILARITIES: Final = ("cosine", "euclidean", "dot")
+
+
+def similarities(
+    queries: Float[Tensor, "*batch d_model"],
+    vectors: Float[Tensor, "vocab d_model"],
+    kind: str = "cosine",
+) -> Float[Tensor, "*batch vocab"]:
+    """Return how alike each query is to each vector, larger is more alike.
+
+    Cosines have no unit and lie in −1 … 1, dot products and distances are in the
+    units of the vectors. The cosine with a vector of zeros is 0.
+
+    Raises:
+        ValueError: If the kind is none of the three.
+
+    >>> x, others = torch.tensor([1.0, 0.0]), torch.tensor([[3.0, 4.0], [1.0, 1.0]])
+    >>> [similarities(x, others, kind).tolist() for kind in ("dot", "euclidean")]
+    [[3.0, 1.0], [-4.47..., -1.0]]
+    """
+    if kind == "dot":
+        return queries @ vectors.T
+    if kind == "cosine":
+        return normalize(queries, dim=-1) @ normalize(vectors, dim=-1).T
+    if kind == "euclidean":
+        # Differences one by one: the shortcut by squares loses small distances.
+        flat = queries.reshape(-1, queries.shape[-1])
+        mode = "donot_use_mm_for_euclid_dist"
+        return -torch.cdist(flat, vectors, compute_mode=mode).reshape(
+            *queries.shape[:-1], len(vectors)
+        )
+    raise ValueError(f"kind must be one of {', '.join(SIMILARITIES)}, got {kind!r}")
+
+
+def nearest(
+    vectors: Float[Tensor, "vocab d_model"],
+    query: Float[Tensor, "d_model"],
+    k: int,
+    kind: str = "cosine",
+    exclude: Iterable[int] = (),
+) -> tuple[Int[Tensor, "k"], Float[Tensor, "k"]]:
+    """Return the ids of the k vectors most alike to a query, and their similarities.
+
+    Args:
+        vectors: Where to look.
+        query: Any vector.
+        k: How many, the most alike first.
+        kind: One of `SIMILARITIES`; it also decides the unit.
+        exclude: Ids that do not count, such as the query's own.
+
+    Raises:
+        ValueError: If there are not k vectors to choose from, or the kind is unknown.
+
+    >>> ids, _ = nearest(torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]]),
+    ...     query=torch.tensor([2.0, 1.0]), k=2)
+    >>> ids
+    tensor([0, 1])
+    """
+    left_out = sorted(set(exclude))
+    if not 1 <= k <= len(vectors) - len(left_out):
+        raise ValueError(
+            f"k must be in 1 … {len(vectors) - len(left_out)}, the vectors that are "
+            f"not excluded, got {k}"
+        )
+    scores = similarities(query, vectors, kind)
+    scores[left_out] = float("-inf")
+    values, ids = scores.topk(k)
+    return ids, values
+
+
+class WordVectors:
+    """Words, each with its vector.
+
+    Args:
+        words: Distinct words.
+        vectors: One row for each.
+
+    Raises:
+        ValueError: If a word stands twice, or there are more or fewer rows.
+
+    >>> v = WordVectors(["hen", "cow", "tin"], torch.tensor([[2.0, 1], [1, 1], [0, 1]]))
+    >>> v["cow"]
+    tensor([1., 1.])
+    >>> [word for word, _ in v.nearest("hen", k=2)]
+    ['cow', 'tin']
+    """
+
+    def __init__(
+        self, words: Sequence[str], vectors: Float[Tensor, "vocab d_model"]
+    ) -> None:
+        self.words, self.vectors = list(words), vectors
+        self.ids = {word: i for i, word in enumerate(self.words)}
+        if not len(self.ids) == len(self.words) == len(vectors):
+            raise ValueError(
+                f"wanted one vector for each distinct word, got {len(vectors)} for "
+                f"{len(self.words)} words, {len(self.ids)} of them distinct"
+            )
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self.ids
+
+    def __getitem__(self, word: str) -> Float[Tensor, "d_model"]:
+        return self.vectors[self._id(word)]
+
+    def only(self, words: Iterable[str]) -> "WordVectors":
+        """Return the vectors of some words, in their order.
+
+        Raises:
+            ValueError: If a word is unknown, or comes twice.
+        """
+        chosen = list(words)
+        return WordVectors(chosen, self.vectors[[self._id(word) for word in chosen]])
+
+    def nearest(
+        self, word: str, k: int = 5, kind: str = "cosine"
+    ) -> list[tuple[str, float]]:
+        """Return the k other words most alike to a word, and their similarities.
+
+        Raises:
+            ValueError: If the word or the kind is unknown, or there are not k others.
+        """
+        own = self._id(word)
+        return self._named(*nearest(self.vectors, self[word], k, kind, [own]))
+
+    def analogy(
+        self, a: str, b: str, c: str, k: int = 5, *, exclude: bool = True
+    ) -> list[tuple[str, float]]:
+        """Return the k best answers to "a is to b as c is to what?", with cosines.
+
+        Args:
+            a: As in king : man :: queen : ?.
+            b: What stands to `a` as the answer does to `c`.
+            c: What the answer belongs to.
+            k: How many answers, the best first.
+            exclude: Whether a, b and c do not count as answers, as is usual.
+
+        Raises:
+            ValueError: If a word is unknown or there are not k answers.
+        """
+        ids = [self._id(word) for word in (a, b, c)]
+        query = analogy_query(*self.vectors[ids])
+        return self._named(
+            *nearest(self.vectors, query, k, exclude=ids if exclude else ())
+        )
+
+    def _named(self, ids: Tensor, values: Tensor) -> list[tuple[str, float]]:
+        names = [self.words[i] for i in ids.tolist()]
+        return list(zip(names, values.tolist(), strict=True))
+
+    def _id(self, word: str) -> int:
+        if word not in self.ids:
+            raise ValueError(f"wanted one of {len(self)} known words, got {word!r}")
+        return self.ids[word]
+
+
+def analogy_query(
+    a: Float[Tensor, "*batch d_model"],
+    b: Float[Tensor, "*batch d_model"],
+    c: Float[Tensor, "*batch d_model"],
+) -> Float[Tensor, "*batch d_model"]:
+    """Return where the answer to "a is to b as c is to what?" should lie, no unit.
+
+    The step from a to b, made from c. All three are brought to length 1 first, so
+    that no word counts more for being long.
+
+    Source: Mikolov, Yih and Zweig (2013), "Linguistic regularities in continuous
+    space word representations", section 4.
+
+    >>> analogy_query(*torch.tensor([[1.0, 0], [0, 1], [1, 0]]))
+    tensor([0., 1.])
+    """
+    return normalize(b, dim=-1) - normalize(a, dim=-1) + normalize(c, dim=-1)
+
+
+class Projection(NamedTuple):
+    """What `project` returns."""
+
+    points: Float[Tensor, "vocab component"]  # the shadows of the vectors
+    directions: Float[Tensor, "component d_model"]  # unit vectors, at right angles
+    explained: Float[Tensor, "component"]  # share of the variance along each
+
+
+def project(
+    vectors: Float[Tensor, "vocab d_model"], n_components: int = 2
+) -> Projection:
+    """Return the principal components: the flat map that keeps most of the variance.
+
+    The mean is taken off; the directions are the first right singular vectors of
+    what is left, and each explains its squared singular value's share. A direction
+    and its opposite explain as much, so each is turned to make its largest
+    coordinate positive: the map does not flip from one computer to another.
+
+    Args:
+        vectors: At least two.
+        n_components: How many directions to keep.
+
+    Raises:
+        ValueError: If there are fewer vectors or coordinates than components, or
+            all vectors are equal.
+
+    Source: Pearson (1901), "On lines and planes of closest fit".
+
+    >>> points, _, explained = project(torch.tensor([[0.0, 0], [2, 0], [4, 0]]), 1)
+    >>> points.squeeze(1).tolist(), explained.item()
+    ([-2.0, 0.0, 2.0], 1.0)
+    """
+    if not 1 <= n_components <= min(len(vectors) - 1, vectors.shape[1]):
+        raise ValueError(
+            f"n_components must be in 1 … {min(len(vectors) - 1, vectors.shape[1])} "
+            f"for {len(vectors)} vectors of {vectors.shape[1]}, got {n_components}"
+        )
+    centred = vectors - vectors.mean(dim=0)
+    _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
+    if not sizes[0] > 0:
+        raise ValueError("wanted vectors that differ, got all equal")
+    directions = directions[:n_components]
+    largest = directions.abs().argmax(dim=1, keepdim=True)
+    directions = directions * directions.gather(1, largest).sign()
+    explained = sizes.square() / sizes.square().sum()
+    return Projection(centred @ directions.T, directions, explained[:n_components])
+
+
+def neighbour_purity(
+    vectors: Float[Tensor, "vocab d_model"],
+    labels: Int[Tensor, "vocab"],
+    k: int = 1,
+    kind: str = "cosine",
+) -> Float[Tensor, "vocab"]:
+    """Return, for each vector, the share of its k nearest others with its own label.
+
+    The mean is a number for how well the labels' groups are apart: 1 if every
+    vector lies among its own, about the groups' own shares if labels mean nothing.
+
+    Raises:
+        ValueError: If there are not k others, or the kind is unknown.
+
+    >>> pairs = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    >>> neighbour_purity(pairs, labels=torch.tensor([0, 0, 1, 0]))
+    tensor([1., 1., 0., 0.])
+    """
+    if not 1 <= k < len(vectors):
+        raise ValueError(f"k must be in 1 … {len(vectors) - 1}, got {k}")
+    scores = similarities(vectors, vectors, kind).fill_diagonal_(float("-inf"))
+    ids = scores.topk(k).indices  # (V, k)
+    return (labels[ids] == labels[:, None]).float().mean(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipGramConfig:
+    """Sizes of the vectors and of their training."""
+
+    d_model: int = 48
+    window: int = 5  # farthest neighbour that counts as company, in words
+    n_negatives: int = 5  # noise words for each word of company
+    min_count: int = 5  # rarer words are left out
+    subsampling: float = 1e-3  # words with more than this share are thinned out
+    noise_power: float = 0.75  # noise is drawn by counts to this power
+    epochs: int = 4
+    batch_size: int = 512  # pairs
+    learning_rate: float = 0.1  # at the start; it falls to zero
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a size that no training can have."""
+        for name, value in vars(self).items():
+            if name != "noise_power" and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+@dataclass(frozen=True)
+class CountedTexts:
+    """Texts as rows of word ids, the most frequent word being 0."""
+
+    words: list[str]
+    counts: Int[Tensor, "vocab"]
+    ids: Int[Tensor, "n"]  # all texts, one after the other
+    text_of: Int[Tensor, "n"] = field(repr=False)  # which text each id stands in
+
+
+@dataclass(frozen=True)
+class SkipGram:
+    """What a training made."""
+
+    vectors: WordVectors  # of words in the middle: the ones to use
+    contexts: WordVectors  # of words around
+    losses: list[float]  # mean of each hundred batches, in nats per pair
+
+
+def count_texts(texts: Iterable[str], min_count: int = 1) -> CountedTexts:
+    """Return texts as word ids, without case, punctuation and rare words.
+
+    Args:
+        texts: Any texts; words are cut by `deduplication.words`.
+        min_count: Words that occur less often are left out.
+
+    Raises:
+        ValueError: If no word is left.
+
+    >>> count_texts(["The hen.", "The hen and the cow."], min_count=2).ids.tolist()
+    [0, 1, 0, 1, 0]
+    """
+    rows = [words(text) for text in texts]
+    counts = Counter(word for row in rows for word in row)
+    kept = [word for word in counts if counts[word] >= min_count]
+    kept.sort(key=lambda word: (-counts[word], word))
+    if not kept:
+        raise ValueError(f"wanted words that occur {min_count} times, got none")
+    ids = {word: i for i, word in enumerate(kept)}
+    found = torch.tensor(
+        [(ids[w], text) for text, row in enumerate(rows) for w in row if w in ids]
+    )
+    frequency = torch.tensor([counts[word] for word in kept])
+    return CountedTexts(kept, frequency, found[:, 0], found[:, 1])
+
+
+def noise_distribution(
+    counts: Int[Tensor, "vocab"], power: float | int = 0.75
+) -> Float[Tensor, "vocab"]:
+    """Return the probability of each word to be drawn as noise, as fractions of one.
+
+    Source: Mikolov et al. (2013), "Distributed representations", section 2.2.
+
+    >>> noise_distribution(torch.tensor([16, 1]))  # 16 to the power 3/4 is 8
+    tensor([0.8889, 0.1111])
+    """
+    weights = counts.double() ** power
+    return (weights / weights.sum()).float()
+
+
+def keep_probability(
+    counts: Int[Tensor, "vocab"], threshold: float | int
+) -> Float[Tensor, "vocab"]:
+    """Return the probability that an occurrence of each word is kept, no unit.
+
+    Words with a share f above the threshold t are kept with probability √(t / f).
+
+    Source: Mikolov et al. (2013), "Distributed representations", equation 5.
+
+    >>> keep_probability(torch.tensor([80, 19, 1]), threshold=0.05)
+    tensor([0.2500, 0.5130, 1.0000])
+    """
+    share = counts / counts.sum()
+    return (threshold / share).sqrt().clamp(max=1.0)
+
+
+def context_pairs(
+    ids: Int[Tensor, "n"],
+    text_of: Int[Tensor, "n"],
+    window: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Int[Tensor, "pair"], Int[Tensor, "pair"]]:
+    """Return all pairs of a word and a word of its company, as two rows of ids.
+
+    Args:
+        ids: Words of all texts, one after the other.
+        text_of: The text of each; company is kept within a text.
+        window: How many words to each side count.
+        generator: If given, each word draws its own window from 1 … `window`, so
+            that near words count more, and the pairs are shuffled.
+
+    Source: Mikolov, Chen, Corrado and Dean (2013), "Efficient estimation", section
+    3.2, for the random windows.
+
+    >>> ids = torch.tensor([7, 8, 9])
+    >>> center, context = context_pairs(ids, torch.zeros(3, dtype=torch.long), 1)
+    >>> list(zip(center.tolist(), context.tolist()))
+    [(7, 8), (8, 9), (8, 7), (9, 8)]
+    """
+    reach = torch.full_like(ids, window)
+    if generator is not None:
+        reach = torch.randint(1, window + 1, ids.shape, generator=generator)
+    pairs = []
+    for distance in range(1, min(window, len(ids) - 1) + 1):
+        right = torch.arange(distance, len(ids))
+        left = right - distance
+        same_text = text_of[left] == text_of[right]
+        for center, context in ((left, right), (right, left)):
+            near = same_text & (reach[center] >= distance)
+            pairs.append(torch.stack((ids[center[near]], ids[context[near]])))
+    center, context = torch.cat(pairs, dim=1) if pairs else ids.new_zeros(2, 0)
+    if generator is not None:
+        order = torch.randperm(len(center), generator=generator)
+        center, context = center[order], context[order]
+    return center, context
+
+
+def skipgram_gradients(
+    center: Float[Tensor, "pair d_model"],
+    targets: Float[Tensor, "pair target d_model"],
+    counted: Bool[Tensor, "pair target"] | None = None,
+) -> tuple[
+    Float[Tensor, ""],
+    Float[Tensor, "pair d_model"],
+    Float[Tensor, "pair target d_model"],
+]:
+    """Return the loss in nats per pair, and the gradient of each pair's own loss.
+
+        loss = −log σ(s₀) − Σₖ log σ(−sₖ)        s = targets · center
+        d loss / d s = σ(s) − (1, 0, 0, …)
+
+    Args:
+        center: Vectors of the words in the middle.
+        targets: For each, the vector of its company first, then those of the noise.
+        counted: False for targets that are to be ignored; None counts all.
+
+    Source: Mikolov et al. (2013), "Distributed representations", equation 4.
+
+    >>> targets = torch.tensor([[[0.0, 1.0], [0.0, -2.0]]])
+    >>> _, by_center, _ = skipgram_gradients(torch.tensor([[1.0, 0.0]]), targets)
+    >>> by_center[0]  # both scores are 0, both probabilities 1/2
+    tensor([ 0.0000, -1.5000])
+    """
+    scores = (targets @ center.unsqueeze(-1)).squeeze(-1)  # (pair, 1 + K)
+    errors = scores.sigmoid()
+    errors[:, 0] -= 1
+    signed = torch.cat((scores[:, :1], -scores[:, 1:]), dim=1)
+    losses = -logsigmoid(signed)
+    if counted is not None:
+        errors, losses = errors * counted, losses * counted
+    by_center = (errors.unsqueeze(1) @ targets).squeeze(1)
+    by_targets = errors.unsqueeze(-1) * center.unsqueeze(1)
+    return losses.sum(dim=1).mean(), by_center, by_targets
+
+
+def train_skipgram(
+    texts: Iterable[str],
+    generator: torch.Generator,
+    config: SkipGramConfig | None = None,
+) -> SkipGram:
+    """Return word vectors learned from texts by skip-gram with negative sampling.
+
+    Plain gradient descent on each batch of pairs, with a rate that falls to zero in
+    a straight line. Noise that is by chance the company itself is ignored, as in the
+    authors' own program.
+
+    Args:
+        texts: At least two words in one of them must be frequent enough.
+        generator: Source of first vectors, thinning, windows, order and noise.
+        config: The sizes; by default, for a few thousand tales.
+
+    Raises:
+        ValueError: If the texts hold no pair of words.
+
+    Source: Mikolov et al. (2013), "Distributed representations of words and phrases
+    and their compositionality".
+    """
+    config = config or SkipGramConfig()
+    counted = count_texts(texts, config.min_count)
+    vocab_size = len(counted.words)
+    vectors = torch.rand(vocab_size, config.d_model, generator=generator) - 0.5
+    vectors /= config.d_model
+    contexts = torch.zeros_like(vectors)
+    losses: list[float] = []
+    for rate, center, context, noise in _batches(counted, config, generator):
+        ids = torch.cat((context[:, None], noise), dim=1)  # (pair, 1 + K)
+        fresh = torch.ones_like(ids, dtype=torch.bool)
+        fresh[:, 1:] = noise != context[:, None]
+        loss, by_center, by_targets = skipgram_gradients(
+            vectors[center], contexts[ids], fresh
+        )
+        vectors.index_add_(0, center, by_center, alpha=-rate)
+        contexts.index_add_(0, ids.flatten(), by_targets.flatten(0, 1), alpha=-rate)
+        losses.append(loss.item())
+    if not losses:
+        raise ValueError("wanted texts with two frequent words side by side, got none")
+    hundreds = [losses[start : start + 100] for start in range(0, len(losses), 100)]
+    return SkipGram(
+        vectors=WordVectors(counted.words, vectors),
+        contexts=WordVectors(counted.words, contexts),
+        losses=[sum(part) / len(part) for part in hundreds],
+    )
+
+
+def _batches(
+    counted: CountedTexts, config: SkipGramConfig, generator: torch.Generator
+) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
+    """Yield the rate and the ids of middle, company and noise of each batch."""
+    keep = keep_probability(counted.counts, config.subsampling)
+    noise = noise_distribution(counted.counts, config.noise_power).double().cumsum(0)
+    for epoch in range(config.epochs):
+        kept = torch.rand(len(counted.ids), generator=generator) < keep[counted.ids]
+        pairs = context_pairs(
+            counted.ids[kept], counted.text_of[kept], config.window, generator
+        )
+        starts = range(0, len(pairs[0]), config.batch_size)
+        for start in starts:
+            center, context = (row[start : start + config.batch_size] for row in pairs)
+            done = (epoch + start / len(pairs[0])) / config.epochs
+            shape = (len(center), config.n_negatives)
+            draws = torch.rand(shape, generator=generator, dtype=noise.dtype)
+            drawn = torch.searchsorted(noise, draws * noise[-1])
+            yield config.learning_rate * (1 - done), center, context, drawn
+
+
+Pairs: TypeAlias = Mapping[str, frozenset[str]]  # a word and its right partners
+
+# Class to the lists of the tales whose words, where they are single, belong to it.
+CLASSES: Final = {
+    "name": ("girl", "boy", "pal", "sheanimal", "heanimal"),
+    "animal": ("species", "visitor", "wayfarer", "stray"),
+    "trade": ("job",),
+    "family": ("relative",),
+    "place": ("place",),
+    "colour": ("colour", "coat"),
+    "food": ("food",),
+    "garment": ("garment",),
+    "toy": ("toy",),
+    "number": ("number", "plenty", "years"),
+    "trait": ("trait",),
+    "hobby": ("hobby",),
+    "weather": ("weather",),
+}
+
+
+def entries(grammar: Grammar, *names: str) -> list[Entry]:
+    """Return the entries of some word lists, under all their keys.
+
+    Raises:
+        ValueError: If the grammar has no such list.
+    """
+    if unknown := [name for name in names if name not in grammar.lists]:
+        raise ValueError(f"wanted lists of the grammar, got {', '.join(unknown)}")
+    choices = [grammar.lists[name].choices.values() for name in names]
+    return [entry for lists in choices for held in lists for entry in held]
+
+
+def word_classes(grammar: Grammar | None = None) -> dict[str, str]:
+    """Return the class of each single word that has exactly one, see `CLASSES`.
+
+    >>> classes = word_classes()
+    >>> classes["fox"], classes["kite"], "orange" in classes, "honey" in classes
+    ('animal', 'toy', True, True)
+    """
+    grammar = grammar or world()
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name, lists in CLASSES.items():
+        for entry in entries(grammar, *lists):
+            if len(parts := words(entry["word"])) == 1:
+                found[parts[0]].add(name)
+    return {word: min(names) for word, names in found.items() if len(names) == 1}
+
+
+def relations(grammar: Grammar | None = None) -> dict[str, Pairs]:
+    """Return the relations between words that the lists of the tales hold.
+
+    Of entries of several words, the one that carries the meaning is taken: the last
+    of a noun ("big sister"), the first of an activity ("kneading dough").
+    """
+    grammar = grammar or world()
+
+    def listed(name: str) -> list[Entry]:
+        return entries(grammar, name)
+
+    girl, boy = listed("girl")[0], listed("boy")[0]
+    she, he = (
+        [words(e["word"])[-1] for e in listed("relative") if e["he"] == form]
+        for form in ("she", "he")
+    )
+    gender = [("girl", "boy"), *zip(she, he, strict=True)]
+    gender += [(girl[form], boy[form]) for form in ("he", "him", "his", "himself")]
+    cries = [(e["word"], e["noise"]) for e in entries(grammar, "visitor", "wayfarer")]
+    food = [entry for entry in listed("food") if len(words(entry["word"])) == 1]
+    found = {
+        "female : male": gender,
+        "one : many": [(entry["word"], entry["s"]) for entry in food],
+        "number : one less": [(e["word"], e["less"]) for e in listed("number")],
+        "young : parent": [(e["word"], e["parent"]) for e in listed("stray")],
+        "young : cry": [(e["word"], e["cry"]) for e in listed("stray")],
+        "animal : cry": cries,
+        "trade : work": [(e["word"], words(e["work"])[0]) for e in listed("job")],
+        "place : thing": [*_things_of_places(grammar)],
+    }
+    return {name: _grouped(pairs) for name, pairs in found.items()}
+
+
+def _things_of_places(grammar: Grammar) -> Iterator[tuple[str, str]]:
+    """Yield each place with each single word of what is found there alone."""
+    found = [
+        (place, entry["word"])
+        for place, held in grammar.lists["thing"].choices.items()
+        for entry in held
+        if len(words(entry["word"])) == 1
+    ]
+    places = Counter(word for _, word in found)
+    yield from (pair for pair in found if places[pair[1]] == 1)
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    grouped: defaultdict[str, set[str]] = defaultdict(set)
+    for a, b in pairs:
+        grouped[a].add(b)
+    return {a: frozenset(partners) for a, partners in grouped.items()}
+
+
+def questions(pairs: Pairs) -> Iterator[tuple[str, str, str, frozenset[str]]]:
+    """Yield every question a : b :: c : ? of a relation, and its right answers.
+
+    Left out are those whose b would be a right answer, for b cannot be given.
+
+    >>> len(list(questions({"a": frozenset("x"), "b": frozenset("xy")})))
+    1
+    """
+    for a, c in permutations(pairs, 2):
+        for b in sorted(pairs[a] - pairs[c]):
+            yield a, b, c, pairs[c]
+
+
+@dataclass(frozen=True)
+class AnalogyScore:
+    """How the questions of one relation were answered.
+
+    The tensors have one value for each word c that was asked about, the mean over
+    its questions, in fractions of one. Questions about the same word are not
+    independent, so intervals are to be taken over these.
+    """
+
+    n_questions: int
+    right: Float[Tensor, "word"]  # the best answer is right
+    kind: Float[Tensor, "word"]  # it is a partner of some word of the relation
+    nearest: Float[Tensor, "word"]  # what lies nearest to c, with no arithmetic, is
+    chance: Float[Tensor, "word"]  # a guess among the partners not given is
+    copied: Float[Tensor, "word"]  # the best answer is b or c, if they may be given
+
+
+def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
+    """Return how well sums of vectors answer all questions of a relation.
+
+    As is usual, a, b and c are no answers, for the arithmetic or for the word
+    nearest to c alone; `copied` says what happens otherwise. Words without a vector
+    are left out of the relation. Both are measured by cosines.
+
+    Args:
+        vectors: Of the words; all of them are possible answers.
+        pairs: The relation.
+
+    Raises:
+        ValueError: If the relation has no question about known words.
+
+    >>> v = WordVectors(["he", "she", "him", "her"],
+    ...     torch.tensor([[1.0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 1]]))
+    >>> pairs = {"he": frozenset({"she"}), "him": frozenset({"her"})}
+    >>> score_analogies(v, pairs).right
+    tensor([1., 1.])
+    """
+    vocabulary = frozenset(vectors.words)
+    known = {a: pairs[a] & vocabulary for a in pairs if a in vocabulary}
+    known = {a: partners for a, partners in known.items() if partners}
+    asked = list(questions(known))
+    if not asked:
+        raise ValueError(
+            f"wanted a relation with questions about known words, got {len(known)} of "
+            f"{len(pairs)} words with partners among them"
+        )
+    given = torch.tensor([[vectors.ids[word] for word in q[:3]] for q in asked])
+    unit = normalize(vectors.vectors, dim=-1)
+    a, b, c = unit[given].unbind(dim=1)  # (Q, D) each
+    sums = analogy_query(a, b, c) @ unit.T  # (Q, V)
+    answers = [vectors.words[i] for i in _best_other(sums, given)]
+    neighbours = [vectors.words[i] for i in _best_other(c @ unit.T, given)]
+    copied = (sums.argmax(dim=1)[:, None] == given[:, 1:]).any(dim=1)  # b or c
+    kind = frozenset[str]().union(*known.values())
+    outcomes = [
+        (
+            answer in right,
+            answer in kind,
+            neighbour in right,
+            len(right) / len(kind.difference(words)),
+            same,
+        )
+        for (*words, right), answer, neighbour, same in zip(
+            asked, answers, neighbours, copied.tolist(), strict=True
+        )
+    ]
+    by_word: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
+    for (*_, c_word, _), outcome in zip(asked, outcomes, strict=True):
+        by_word[c_word].append(outcome)
+    means = torch.stack([torch.tensor(held).mean(dim=0) for held in by_word.values()])
+    return AnalogyScore(len(asked), *means.unbind(dim=1))
+
+
+def _best_other(
+    scores: Float[Tensor, "question vocab"], given: Int[Tensor, "question 3"]
+) -> list[int]:
+    """Return the best-scored word of each question that is not given in it."""
+    best: list[int] = scores.scatter(1, given, float("-inf")).argmax(dim=1).tolist()
+    return best

@@ -1,0 +1,522 @@
+"""Read a story grammar from text: rules, word lists, and what their fields say.
+
+A grammar is a text file of blocks. A line at the margin opens a block, indented
+lines fill it, a line that is indented further continues the one above it, and `#`
+starts a comment line::
+
+    list animal: word | he=it | sound        a word list with named forms
+        owl | hooted                         one entry a line, or several with commas
+        fox | barked
+
+    list food @ animal                       a list that depends on a bound variable
+        owl: moth, beetle
+        fox: plum, egg
+
+    rule story                               a rule: one alternative a line
+        {Hero.a=animal} found {prize.a=food}. <end>
+
+    rule end @ hero.sound                    a rule that depends on a bound variable
+        hooted: {Hero.the} [hooted|sang] at the moon.
+        barked: (3) {Hero.the} barked.
+        barked: (1) {Hero.the} ate {prize.the}.
+
+In a template, `<rule>` expands a rule, `[one|two]` is a choice on the spot, and
+braces hold variables: `{hero=animal}` picks an entry that no variable holds yet and
+binds it, `{hero}` repeats it, `{hero.sound}` is another form of it, `{=animal}`
+picks without binding, `{ending: happy}` notes a fact and writes nothing. A capital
+(`{Hero.sound}`) capitalises what is written. `(3)` in front is a weight. Every entry
+has the forms `word`, `a` (with its article), `the` and `s` (plural); a column of that
+name overrides the rule of thumb. The key `*` stands for all keys not named.
+
+What a story grammar is made of: word lists, rules, and the items of a template.
+
+`grammar_text` reads these from text; `grammar` writes and reads stories with them.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias
+
+Key: TypeAlias = tuple[str, str]  # a variable and one of its forms
+
+
+class Entry(dict[str, str]):
+    """One entry of a word list: its forms by name; missing ones are derived.
+
+    >>> owl = Entry(word="owl")
+    >>> owl["a"], owl["The"], owl["s"]
+    ('an owl', 'The owl', 'owls')
+    """
+
+    __slots__ = ("home", "index")
+    home: "list[Entry]"  # the list it stands in, for finding words already taken
+    index: int  # its place there
+
+    def __missing__(self, form: str) -> str:
+        word = self["word"]
+        if form[0].isupper():  # {Hero.he}: the same, with a capital
+            text = self[form.lower()]
+            text = text[:1].upper() + text[1:]
+        elif form == "a":
+            text = ("an " if word[0] in "aeiou" else "a ") + word
+        elif form == "the":
+            text = "the " + word
+        elif form == "s":
+            text = _plural(word)
+        else:
+            raise KeyError(form)
+        self[form] = text
+        return text
+
+
+def _plural(noun: str) -> str:
+    """Return the regular plural of an English noun."""
+    if re.search(r"[^aeiou]y$", noun):
+        return noun[:-1] + "ies"
+    return noun + ("es" if re.search(r"(s|x|z|ch|sh)$", noun) else "s")
+
+
+@dataclass(eq=False, slots=True)
+class Choice:
+    """The alternatives of a rule under one key, with their probabilities."""
+
+    alternatives: "list[tuple[Item, ...]]" = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    probs: list[float] = field(default_factory=list)
+    cumulative: list[float] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Turn the weights into probabilities."""
+        total = sum(self.weights)
+        self.probs = [weight / total for weight in self.weights]
+        self.cumulative = [weight / total for weight in accumulate(self.weights)]
+        self.cumulative[-1] = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Rule:
+    """A named choice; with a key, one choice for each value of a bound variable."""
+
+    name: str
+    line: int
+    key: Key | None = None
+    choices: dict[str, Any] = field(default_factory=dict)
+    busy: bool = False  # being checked: for finding rules that contain themselves
+
+    def at(self, env: dict[str, Entry]) -> Any:
+        """Return what the rule (or list) holds under the values bound so far."""
+        if self.key is None:
+            return self.choices["*"]
+        value = env[self.key[0]][self.key[1]]
+        return self.choices[value] if value in self.choices else self.choices["*"]
+
+
+@dataclass(eq=False, slots=True)
+class WordList(Rule):
+    """A named list of entries; with a key, one for each value of a variable."""
+
+    forms: list[str] = field(default_factory=list)
+    variables: set[str] = field(default_factory=set)  # those picked from it
+
+    def free(self, env: dict[str, Entry]) -> list[Entry]:
+        """Return the entries that no variable holds yet.
+
+        Raises:
+            ValueError: As `taken`.
+        """
+        entries: list[Entry] = self.at(env)
+        taken = self.taken(entries, env)
+        return [e for e in entries if e.index not in taken] if taken else entries
+
+    def taken(self, entries: list[Entry], env: dict[str, Entry]) -> list[int]:
+        """Return the places of the entries that variables hold already, in order.
+
+        Raises:
+            ValueError: If those are all of them; the list's line is named.
+        """
+        held = [env[name] for name in self.variables if name in env]
+        found = sorted(entry.index for entry in held if entry.home is entries)
+        if len(found) == len(entries):
+            raise ValueError(
+                f"line {self.line}: the list {self.name!r} must have more entries than "
+                f"are taken from it, got {len(entries)}"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ref:
+    """Write a form of a bound variable."""
+
+    var: str
+    form: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pick:
+    """Pick a free entry of a list, write a form of it, and bind it."""
+
+    var: str  # empty: do not bind
+    form: str
+    source: WordList
+    line: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Note:
+    """Bind a variable to a fixed value and write nothing."""
+
+    var: str
+    entry: Entry
+    line: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """Expand a rule."""
+
+    rule: Rule
+    line: int
+
+
+Item: TypeAlias = str | Ref | Pick | Note | Call
+Env: TypeAlias = dict[str, Entry]  # the bound variables
+
+
+class Cell:
+    """An item still to be written, and the cells after it.
+
+    Derivations with the same things left to write share their cells, so a cell says
+    all about the future that the bound variables do not.
+    """
+
+    __slots__ = ("item", "then")
+
+    def __init__(self, item: Item, then: "Cell | None") -> None:
+        self.item = item
+        self.then = then
+
+
+class Option(NamedTuple):
+    """One way to take a choice: where it leads, and what it writes and binds."""
+
+    number: int
+    prob: float
+    words: str
+    then: Cell | None
+    env: Env
+
+
+class Unrolled:
+    """The choices of a grammar, one after the other, as a graph of cells."""
+
+    def __init__(self, start: Rule) -> None:
+        self.root = Cell(Call(start, line=start.line), None)
+        self._cells: dict[tuple[int, int], Cell | None] = {}
+
+    def options(
+        self, cell: Cell, env: Env, text: str = "", at: int = 0, partial: bool = True
+    ) -> list[Option]:
+        """Return the options of a choice whose words fit a text.
+
+        Args:
+            cell: The choice.
+            env: The variables bound before it.
+            text: The text that the words have to continue.
+            at: Where in the text they begin.
+            partial: Whether they may go beyond the end of the text.
+        """
+        item = cell.item
+        if isinstance(item, Call):
+            choice = item.rule.at(env)
+            return [
+                Option(number, prob, "", self._before(items, cell.then), env)
+                for number, (prob, items) in enumerate(
+                    zip(choice.probs, choice.alternatives, strict=True)
+                )
+            ]
+        assert isinstance(item, Pick)
+        free = item.source.free(env)
+        rest = text[at:] if partial else None
+        options = []
+        for number, entry in enumerate(free):
+            words = entry[item.form]
+            if text.startswith(words, at) or (
+                rest is not None and words.startswith(rest)
+            ):
+                bound = {**env, item.var: entry} if item.var else env
+                options.append(Option(number, 1 / len(free), words, cell.then, bound))
+        return options
+
+    def mentions(self) -> set[Key]:
+        """Return the forms of variables that any template writes."""
+        found: set[Key] = set()
+        todo: list[Item] = [self.root.item]
+        seen: set[int] = set()
+        while todo:
+            item = todo.pop()
+            if isinstance(item, Ref | Pick):
+                found.add((item.var, item.form))
+            elif isinstance(item, Call) and id(item.rule) not in seen:
+                seen.add(id(item.rule))
+                for choice in item.rule.choices.values():
+                    todo.extend(i for items in choice.alternatives for i in items)
+        return found
+
+    def branches(self, cell: Cell) -> Iterator[Cell | None]:
+        """Yield where each alternative of a rule leads, whatever its key."""
+        assert isinstance(cell.item, Call)
+        for choice in cell.item.rule.choices.values():
+            for items in choice.alternatives:
+                yield self._before(items, cell.then)
+
+    def _before(self, items: tuple[Item, ...], then: Cell | None) -> Cell | None:
+        """Return the cells of some items, followed by those of what comes after."""
+        key = (id(items), id(then))
+        if key not in self._cells:
+            cell = then
+            for item in reversed(items):
+                cell = Cell(item, cell)
+            self._cells[key] = cell
+        return self._cells[key]
+
+
+NAME = r"[a-z][a-z0-9_]*"
+HEADER = re.compile(rf"(rule|list) ({NAME})(?: @ ({NAME})(?:\.({NAME}))?)?(?:: (.+))?")
+FIELD = re.compile(rf"([A-Za-z][a-z0-9_]*)?(?:\.({NAME}))?(?:(=|: )([^{{}}]+))?")
+TOKEN = re.compile(r"\{[^{}<>|\[\]]*\}|<[^{}<>|\[\]]*>|[\[\]|]|[^\[\]|{}<>]+|.")
+
+
+class Reader:
+    """Turns the text of a grammar into linked rules and lists."""
+
+    def __init__(self, text: str) -> None:
+        self.rules: dict[str, Rule] = {}
+        self.lists: dict[str, WordList] = {}
+        block: Rule | None = None
+        for line, indent, words in _logical_lines(text):
+            if indent == 0:
+                block = self._open(words, line)
+            elif isinstance(block, WordList):
+                self._entries(block, words, line)
+            elif block is not None:
+                self._alternative(block, words, line)
+            else:
+                raise ValueError(f"line {line}: indented text before any rule or list")
+        for block in [*self.rules.values(), *self.lists.values()]:
+            kind = "list" if isinstance(block, WordList) else "rule"
+            if not block.choices:
+                raise ValueError(
+                    f"line {block.line}: unknown or empty {kind} {block.name!r}"
+                )
+            if kind == "rule":
+                for choice in block.choices.values():
+                    choice.close()
+
+    def _open(self, words: str, line: int) -> Rule:
+        match = HEADER.fullmatch(words)
+        if match is None:
+            raise ValueError(
+                f"line {line}: wanted 'rule NAME' or 'list NAME', got {words!r}"
+            )
+        kind, name, var, form, columns = match.groups()
+        block = self._list(name, line) if kind == "list" else self._rule(name, line)
+        if block.choices:
+            raise ValueError(f"line {line}: {kind} {name!r} is defined twice")
+        block.key = (var, form or "word") if var else None
+        block.line = line
+        if isinstance(block, WordList):
+            block.forms = [c.strip() for c in (columns or "word").split("|")]
+        return block
+
+    def _rule(self, name: str, line: int) -> Rule:
+        return self.rules.setdefault(name, Rule(name, line))
+
+    def _list(self, name: str, line: int) -> WordList:
+        return self.lists.setdefault(name, WordList(name, line))
+
+    def _keys(self, block: Rule, words: str, line: int) -> tuple[list[str], str]:
+        if block.key is None:
+            return ["*"], words
+        keys, colon, rest = words.partition(": ")
+        if not colon:
+            raise ValueError(
+                f"line {line}: {block.name!r} has a key, so wanted "
+                f"'KEY: …', got {words!r}"
+            )
+        return [key.strip() for key in keys.split(",")], rest.strip()
+
+    def _entries(self, block: WordList, words: str, line: int) -> None:
+        keys, rest = self._keys(block, words, line)
+        fixed = dict(form.split("=") for form in block.forms if "=" in form)
+        open_forms = [form for form in block.forms if "=" not in form]
+        for key in keys:
+            entries = block.choices.setdefault(key, [])
+            for cell in rest.split(","):
+                values = [value.strip() for value in cell.split("|")]
+                if len(values) != len(open_forms) or not all(values):
+                    raise ValueError(
+                        f"line {line}: wanted {' | '.join(open_forms)}, "
+                        f"got {cell.strip()!r}"
+                    )
+                entry = Entry(zip(open_forms, values, strict=True), **fixed)
+                if any(entry["word"] == other["word"] for other in entries):
+                    raise ValueError(
+                        f"line {line}: {entry['word']!r} stands twice "
+                        f"in list {block.name!r}"
+                    )
+                entry.home, entry.index = entries, len(entries)
+                entries.append(entry)
+
+    def _alternative(self, block: Rule, words: str, line: int) -> None:
+        keys, rest = self._keys(block, words, line)
+        for key in keys:
+            choice = block.choices.setdefault(key, Choice())
+            self._add(choice, TOKEN.findall(rest), line, closing="")
+
+    def _add(self, choice: Choice, tokens: list[str], line: int, closing: str) -> None:
+        """Read alternatives into a choice, up to the closing bracket."""
+        items: list[Item] = []
+        weight = 1.0
+        while True:
+            token = tokens.pop(0) if tokens else ""
+            if token in ("", "]") or (token == "|" and closing):
+                if token != closing and token != "|":
+                    raise ValueError(
+                        f"line {line}: a bracket is open or closed without its partner"
+                    )
+                choice.alternatives.append(tuple(items))
+                choice.weights.append(weight)
+                if token == closing:
+                    return
+                items, weight = [], 1.0
+            elif not items and (match := re.match(r"\((\d+)\) ?", token)):
+                weight = float(match[1])
+                if weight == 0:
+                    raise ValueError(f"line {line}: wanted a weight above 0, got 0")
+                if token[match.end() :]:
+                    items.append(token[match.end() :])
+            elif token == "[":
+                inner = Rule(f"choice in line {line}", line)
+                inner.choices["*"] = Choice()
+                self._add(inner.choices["*"], tokens, line, closing="]")
+                inner.choices["*"].close()
+                items.append(Call(inner, line))
+            else:
+                items.append(self._item(token, line))
+
+    def _item(self, token: str, line: int) -> Item:
+        if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
+            return Call(self._rule(token[1:-1], line), line)
+        if token in ("|", "{", "}", "<", ">"):
+            raise ValueError(f"line {line}: stray {token!r} in a template")
+        if token[0] != "{":
+            return token
+        match = FIELD.fullmatch(token[1:-1])
+        if match is None or token == "{}":
+            raise ValueError(f"line {line}: cannot read the field {token}")
+        var, form, sign, value = match.groups()
+        var, form = var or "", form or "word"
+        form = form.capitalize() if var[:1].isupper() else form
+        var = var.lower()
+        if sign == ": ":
+            entry = Entry(word=value)
+            entry.home, entry.index = [entry], 0
+            return Note(var, entry, line)
+        if sign == "=":
+            source = self._list(value, line)
+            source.variables.add(var)
+            source.variables.discard("")
+            return Pick(var, form, source, line)
+        return Ref(var, form, line)
+
+
+def _logical_lines(text: str) -> list[tuple[int, int, str]]:
+    """Return (line number, indent, words), continuation lines joined on."""
+    lines: list[tuple[int, int, str]] = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        words = raw.strip()
+        indent = len(raw) - len(raw.lstrip())
+        if not words or words.startswith("#"):
+            continue
+        if lines and indent > lines[-1][1] > 0:
+            lines[-1] = (lines[-1][0], lines[-1][1], f"{lines[-1][2]} {words}")
+        else:
+            lines.append((number, indent, words))
+    return lines
+
+
+# What each variable may hold after some items; None: it may be unbound.
+Sources: TypeAlias = dict[str, tuple[Entry | None, ...]]
+
+
+def check_items(items: tuple[Item, ...], bound: Sources) -> Sources:
+    """Return what may be bound after some items.
+
+    Raises:
+        ValueError: If on some way a variable is used that is not bound there, lacks
+            the form, or has a value that the rule or list has no key for; if a
+            variable is bound twice; if a rule contains itself.
+    """
+    for item in items:
+        if isinstance(item, Ref):
+            _check_form(bound, item.var, item.form, item.line)
+        elif isinstance(item, Call):
+            bound = _check_rule(item, bound)
+        elif isinstance(item, Note | Pick):
+            if item.var in bound:
+                raise ValueError(f"line {item.line}: {item.var!r} is bound already")
+            bound = {**bound, item.var: _check_source(item, bound)}
+            bound.pop("", None)
+    return bound
+
+
+def _check_source(item: Note | Pick, bound: Sources) -> tuple[Entry | None, ...]:
+    if isinstance(item, Note):
+        return (item.entry,)
+    _check_keys(bound, item.source, item.line)
+    entries = tuple(e for held in item.source.choices.values() for e in held)
+    _check_form({"": entries}, "", item.form, item.line)
+    return entries
+
+
+def _check_rule(call: Call, bound: Sources) -> Sources:
+    _check_keys(bound, call.rule, call.line)
+    if call.rule.busy:
+        raise ValueError(f"line {call.line}: rule {call.rule.name!r} contains itself")
+    call.rule.busy = True
+    ends = [
+        check_items(alternative, bound)
+        for choice in call.rule.choices.values()
+        for alternative in choice.alternatives
+    ]
+    call.rule.busy = False
+    merged: Sources = {}
+    for name in {name for end in ends for name in end}:
+        held = {id(end.get(name)): end.get(name, (None,)) for end in ends}
+        merged[name] = tuple({id(e): e for es in held.values() for e in es}.values())
+    return merged
+
+
+def _check_form(bound: Sources, var: str, form: str, line: int) -> None:
+    for entry in bound.get(var, (None,)):
+        if entry is None:
+            raise ValueError(f"line {line}: {var!r} is not bound on every way here")
+        try:
+            entry[form]
+        except KeyError:
+            word = entry["word"]
+            raise ValueError(f"line {line}: {word!r} has no form {form!r}") from None
+
+
+def _check_keys(bound: Sources, block: Rule, line: int) -> None:
+    if block.key is None:
+        return
+    var, form = block.key
+    _check_form(bound, var, form, line)
+    for entry in bound[var]:
+        if entry and entry[form] not in block.choices and "*" not in block.choices:
+            raise ValueError(f"line {line}: {block.name!r} has no key {entry[form]!r}")

@@ -1,0 +1,17 @@
+"""Training: next-token prediction, from the loss to a finished base model.
+
+    losses             cross-entropy and its units
+    windows            which tokens a batch holds
+    loop               one step: gradient, clipping, AdamW
+    config             learning rate, precision, the log of a training
+    pretraining        the loop over all steps, with evaluation
+    checkpoints        stop, go on, end at the same bits
+    pipeline           all stages from text to a model; recipe of `base-llm`
+    scaling            how the loss falls with size and data
+    text_loss          loss by text, by word and by position
+    story_evaluation   stories against the grammar; facts recalled
+    intervals          how sure a measured share or mean is
+    context_results    stored results of the study of attention
+
+Read first: losses, loop, pretraining.
+"""

@@ -1,0 +1,307 @@
+"""How long and how fast a model learns.
+
+    learning rate
+      peak ┤   ╭──╮
+           │  ╱    ╲             up in a straight line: the first gradients are wild
+           │ ╱      ╲            down along half a cosine: small steps at the end
+         0 ┼╱        ╰──
+           └──┬─────────┬─ step
+           warm-up     end
+
+The rest of the configuration says how much is read in a step, and how exactly.
+
+What happened in a training, step by step, in memory and as a file of JSON lines.
+
+    {"kind": "evaluation", "step": 0, "loss": 6.24}
+    {"kind": "update", "step": 1, "loss": 6.25, "learning_rate": …, …}
+    {"kind": "update", "step": 2, "loss": 6.19, "learning_rate": …, …}
+
+Losses are in nats per token; where something else is learned than the next token, the
+function that trains says in what. What else it measures stands under "metrics".
+
+How far long work is, told while it goes on.
+
+    CountProgress     done, of how many           questions, stories
+    StageProgress     stage, done, of how many    work of several kinds
+    TrainingProgress  an update, an evaluation    a training
+
+Whoever works takes such a function and calls it; who made it decides what is shown.
+Downloads, which tell of bytes, and policies, of their iterations, have kinds of their
+own.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import torch
+
+_Config = TypeVar("_Config", bound="PretrainingConfig")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig:
+    """How long and how fast a model learns."""
+
+    steps: int = 1000
+    batch_size: int = 8  # in windows
+    context_length: int = 128  # of a window, in tokens
+    learning_rate: float | int = 4e-3  # at its peak
+    embedding_speed: float | int = 1  # of the token embeddings, times learning_rate
+    final_share: float | int = 0.0  # of the peak, where the learning rate ends
+    warmup_steps: int = 50
+    weight_decay: float | int = 0.1
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float | int = 1.0
+    eval_interval: int = 100  # in steps
+    eval_windows: int = 64
+    precision: Literal["float32", "bfloat16"] = "float32"
+    accumulation: int = 1  # equal parts that a batch is processed in, to save memory
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no training can have."""
+        for name in (entry.name for entry in fields(PretrainingConfig)):
+            value = getattr(self, name)
+            if name == "betas":
+                wanted, fine = "in [0, 1)", all(0 <= beta < 1 for beta in value)
+            elif name == "precision":
+                wanted, fine = "float32 or bfloat16", value in ("float32", "bfloat16")
+            elif name == "final_share":
+                wanted, fine = "in [0, 1]", 0 <= value <= 1
+            elif name in ("warmup_steps", "weight_decay"):
+                wanted, fine = "at least 0", value >= 0
+            else:
+                wanted, fine = "positive", value > 0
+            if not fine:
+                raise ValueError(f"{name} must be {wanted}, got {value}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation must divide batch_size {self.batch_size}, "
+                f"got {self.accumulation}"
+            )
+
+
+def learning_rate(step: int, config: PretrainingConfig) -> float:
+    """Return the learning rate of a step, in weight change per normalised gradient.
+
+    It rises in a straight line over the first `warmup_steps` steps and then falls
+    along half a cosine to `final_share` of its peak, where it stays after the end.
+
+    Source: Loshchilov and Hutter (2017), "SGDR", equation 5, without restarts.
+
+    >>> config = PretrainingConfig(steps=100, warmup_steps=4, learning_rate=0.8)
+    >>> [round(learning_rate(step, config), 3) for step in (0, 1, 3, 52, 99)]
+    [0.2, 0.4, 0.8, 0.4, 0.0]
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))  # 1 → 0
+    return config.learning_rate * (config.final_share + (1 - config.final_share) * fall)
+
+
+def best_precision(
+    device: str | torch.device = "cpu",
+) -> Literal["float32", "bfloat16"]:
+    """Return bfloat16 where the processor has instructions for it, else float32.
+
+    With such instructions a step of the course's models takes little more than half
+    of float32's time. Without them bfloat16 is imitated and takes twice as long with
+    AVX-512, ten times as long with AVX2 (the same processor, told to do without).
+
+    Args:
+        device: Where the model is.
+    """
+    if torch.device(device).type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _has_bfloat16_instructions() else "float32"
+
+
+def without_imitation(config: _Config) -> _Config:
+    """Return a config in float32, if it asks for what this processor would imitate.
+
+    On a processor with no more than AVX2 that is some twenty times as fast.
+
+    Args:
+        config: Of any training on the processor.
+
+    >>> without_imitation(PretrainingConfig(steps=7)).precision
+    'float32'
+    """
+    wanted = best_precision() if config.precision == "bfloat16" else "float32"
+    return replace(config, precision=wanted)
+
+
+def _has_bfloat16_instructions() -> bool:
+    """Return whether this processor multiplies bfloat16, and torch may make use of it.
+
+    Torch's own answer also says yes where AVX-512 imitates them, so newer versions
+    are asked for the instructions by name too.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    found = torch.cpu.get_capabilities()
+    names = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
+    return any(found.get(name, False) for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """One step of training; the loss is in nats per token."""
+
+    step: int  # 1 is the first
+    loss: float  # on this step's batch, before its update
+    learning_rate: float
+    gradient_norm: float  # before clipping
+    metrics: dict[str, float] = field(default_factory=dict)  # of its batch, if any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The loss on the held-out windows, in nats per token."""
+
+    step: int  # updates made so far; 0 is the untrained model
+    loss: float
+    metrics: dict[str, float] = field(default_factory=dict)  # what else was measured
+
+
+Record: TypeAlias = Update | Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What happened in a training, in order."""
+
+    updates: list[Update] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return lists of numbers that JSON can hold, without loss of digits."""
+        return {
+            "updates": [_plain(update) for update in self.updates],
+            "evaluations": [_plain(evaluation) for evaluation in self.evaluations],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "History":
+        """Return the history that `to_json` made this value of."""
+        return cls(
+            updates=[Update(**update) for update in value["updates"]],
+            evaluations=[Evaluation(**found) for found in value["evaluations"]],
+        )
+
+
+class JSONLinesLog:
+    """A progress callback that appends each record to a file, as one line of JSON.
+
+    A training that is resumed repeats some steps. With the first record, all lines
+    from that record on are dropped, so that the file has each step once; a training
+    from the start therefore begins an empty file. Each line is in the file, though
+    perhaps not yet on the disk, before the training goes on.
+
+    Args:
+        path: Name of the file, in a folder that exists.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._begun = False
+
+    def __call__(self, record: Record) -> None:
+        """Append a record.
+
+        Raises:
+            ValueError: If the file holds something else than such a log.
+            OSError: If the file cannot be written.
+        """
+        if not self._begun and self.path.exists():
+            self._drop_from(record)
+        self._begun = True
+        kind = type(record).__name__.lower()
+        line = json.dumps({"kind": kind} | _plain(record)).encode() + b"\n"
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            message = f"cannot write {str(self.path)!r}: {error.strerror or error}"
+            raise OSError(error.errno, message) from error
+
+    def _drop_from(self, record: Record) -> None:
+        """Cut the file before the first line that does not come before a record."""
+        kept = 0
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n") and _is_beginning(line):
+                break  # a line that was being written when the training was killed
+            if _place(_parsed(line, f"line {number} of {str(self.path)!r}")) >= (
+                record.step,
+                isinstance(record, Evaluation),
+            ):
+                break
+            kept += len(line)
+        with self.path.open("r+b") as file:
+            file.truncate(kept)
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """Return a record as a dict, without metrics if there are none."""
+    return {n: v for n, v in vars(record).items() if n != "metrics" or v}
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not {"kind", "step"} <= value.keys():
+        raise ValueError(f"{where} must be a record of a training, got {line[:40]!r}")
+    return value
+
+
+def _place(line: dict[str, Any]) -> tuple[int, bool]:
+    """Return what sorts records: a step's update comes before its evaluation."""
+    return line["step"], line["kind"] == "evaluation"
+
+
+def _is_beginning(line: bytes) -> bool:
+    """Return whether a line may be the first part of a record.
+
+    >>> _is_beginning(b'{"kin'), _is_beginning(b'{"kind": "upd'), _is_beginning(b"Dear")
+    (True, True, False)
+    """
+    start = b'{"kind": "'
+    return line.startswith(start) or start.startswith(line)
+
+
+CountProgress: TypeAlias = Callable[[int, int], None]
+StageProgress: TypeAlias = Callable[[str, int, int], None]
+TrainingProgress: TypeAlias = Callable[[Record], None]
+_Item = TypeVar("_Item")
+
+
+def telling(
+    items: Iterable[_Item], n: int, stage: str, progress: StageProgress | None
+) -> Iterator[_Item]:
+    """Yield the items, and tell now and then how many it has been.
+
+    Args:
+        items: What is asked for one by one.
+        n: How many there are.
+        stage: What is done with them.
+        progress: Called after every hundredth part, and after the last.
+
+    >>> [*telling("ab", 2, "letters", print)]
+    letters 1 2
+    letters 2 2
+    ['a', 'b']
+    """
+    every = max(1, n // 100)
+    for number, item in enumerate(items, start=1):
+        yield item
+        if progress is not None and (number % every == 0 or number == n):
+            progress(stage, number, n)

@@ -1,0 +1,496 @@
+"""The stages of a language model's life, one after the other, small.
+
+    documents → corpus → tokenizer → token arrays → model → text
+
+Each stage is a function of another module; here they are joined, with sizes that one
+processor core finishes in a minute. The chapter *pipeline* walks through the same
+stages one by one.
+
+How the shipped base model is made: data, tokenizer, sizes and schedule, in full.
+
+    tales ── tokenizer ── one long array of ids ── pretraining ── base-llm
+
+The tales never run out, so the model sees no story twice: what it learns is the
+language, not the stories. `llmcourse pretrain --preset base-llm` runs this recipe, and
+with `--data` the same on text of your own.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+
+from llmcourse.files import new_file
+from llmcourse.model.folders import save_pretrained
+from llmcourse.model.generation import write
+from llmcourse.model.transformer import Transformer, TransformerConfig, start_copying
+from llmcourse.text.corpus import build_corpus, split
+from llmcourse.text.documents import Document, Report, tales
+from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
+from llmcourse.text.tales import Estimate, entropy_per_token
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import (
+    History,
+    PretrainingConfig,
+    StageProgress,
+    TrainingProgress,
+    Update,
+    telling,
+)
+from llmcourse.training.losses import cross_entropy
+from llmcourse.training.pretraining import pretrain
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Sizes of every stage."""
+
+    n_stories: int
+    model: TransformerConfig
+    pretraining: PretrainingConfig
+    copying_start: bool = False  # begin with `transformer.start_copying`
+    seed: int = 0
+
+    def new_model(self) -> Transformer:
+        """Return a model with its first weights."""
+        generator = torch.Generator().manual_seed(self.seed)
+        model = Transformer(self.model, generator)
+        if self.copying_start:
+            start_copying(model, generator)
+        return model
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a corpus that cannot be split."""
+        if self.n_stories < 100:
+            raise ValueError(f"n_stories must be at least 100, got {self.n_stories}")
+
+
+SMALL = PipelineConfig(
+    n_stories=6000,
+    model=TransformerConfig(
+        vocab_size=2048,
+        d_model=96,
+        n_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        d_ff=256,
+        context_length=384,  # longer than any tale
+    ),
+    pretraining=PretrainingConfig(
+        steps=4000,
+        batch_size=1,
+        context_length=288,  # a tale
+        learning_rate=8e-3,
+        embedding_speed=4,
+        warmup_steps=100,
+        eval_interval=200,
+        eval_windows=32,
+    ),
+    copying_start=True,
+)
+"""A minute on one core: the sizes of the chapter *pipeline*."""
+
+
+@dataclass(kw_only=True)
+class Pipeline:
+    """What every stage made."""
+
+    report: Report  # of the corpus
+    splits: dict[str, list[Document]]
+    tokenizer: BPETokenizer
+    model: Transformer
+    history: History = field(default_factory=History)
+    floor: Estimate | None = None  # in nats per token; known for tales alone
+    loss: float = math.inf  # after training, in nats per token: `document_loss`
+    before: str = ""  # what the untrained model writes
+    after: str = ""  # what it writes after training
+
+
+def run(
+    config: PipelineConfig = SMALL,
+    documents: Iterable[Document] | None = None,
+    progress: StageProgress | None = None,
+) -> Pipeline:
+    """Take raw text through every stage there is, and return what each made.
+
+    Args:
+        config: Sizes of the stages.
+        documents: The raw text; generated tales if not given.
+        progress: Called with a stage's name, what is done of it and of how many.
+
+    Raises:
+        ValueError: If the text is too short for the tokenizer or the training.
+    """
+    say = progress or _say_nothing
+    is_tales = documents is None
+    report, splits = _make_corpus(config, documents, say)
+    say("tokenizer", 0, 1)
+    tokenizer = BPETokenizer.train(
+        (document.text for document in splits["train"]),
+        vocab_size=config.model.vocab_size,
+        special_tokens=[END_OF_TEXT],
+    )
+    model = config.new_model()
+    result = Pipeline(report=report, splits=splits, tokenizer=tokenizer, model=model)
+    if is_tales:
+        texts = [document.text for document in splits["validation"]]
+        result.floor = entropy_per_token(tokenizer, texts)
+    say("tokenizer", 1, 1)
+    result.before = write(model, tokenizer, seed=config.seed)
+    result.history = _train(result, config, say, from_starts=is_tales)
+    result.after = write(model, tokenizer, seed=config.seed)
+    result.loss = document_loss(model, tokenizer, splits["validation"][:100])
+    return result
+
+
+def _say_nothing(stage: str, done: int, total: int) -> None:
+    """Stand in for a progress callback."""
+
+
+def _make_corpus(
+    config: PipelineConfig, documents: Iterable[Document] | None, say: StageProgress
+) -> tuple[Report, dict[str, list[Document]]]:
+    say("corpus", 0, 1)
+    raw = documents if documents is not None else tales(config.n_stories, config.seed)
+    kept, report = build_corpus(raw)
+    splits = split_or_cut(kept)
+    say("corpus", 1, 1)
+    return report, splits
+
+
+def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
+    """Return the parts of a text: split by document, or, where those are too few, cut.
+
+    One long file is on one side of any split. Where training or validation would be
+    left with less than a hundredth of the text, each document's last twentieth is
+    held out instead.
+
+    Args:
+        documents: What `build_corpus` kept.
+    """
+    splits = split(documents)
+    sizes = {name: sum(len(d.text) for d in part) for name, part in splits.items()}
+    if min(sizes["train"], sizes["validation"]) * 100 >= sum(sizes.values()):
+        return splits
+    pairs = [_cut(document) for document in documents]
+    train, validation = ([pair[i] for pair in pairs if pair[i].text] for i in (0, 1))
+    return {"train": train, "validation": validation, "test": []}
+
+
+def _cut(document: Document) -> tuple[Document, Document]:
+    """Return a document's beginning, up to a word near its last twentieth, and end."""
+    text = document.text
+    most = len(text) * 19 // 20
+    place = 1 + max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
+    place = place or most  # a text without white space
+    return replace(document, text=text[:place]), replace(document, text=text[place:])
+
+
+def _train(
+    result: Pipeline, config: PipelineConfig, say: StageProgress, *, from_starts: bool
+) -> History:
+    """Train the model of a pipeline in place."""
+
+    def report_update(event: object) -> None:
+        if isinstance(event, Update):
+            say("pretraining", event.step, config.pretraining.steps)
+
+    tokenizer = result.tokenizer
+    train, valid = (
+        token_array(result.splits[part], tokenizer) for part in ("train", "validation")
+    )
+    check_held_out(len(valid), config.pretraining.context_length)
+    return pretrain(
+        result.model,
+        train,
+        valid,
+        config.pretraining,
+        torch.Generator().manual_seed(config.seed),
+        progress=report_update,
+        # Few tales are longer than a window; of other texts the rest would go unread.
+        start_token=end_of_text(tokenizer) if from_starts else None,
+    )
+
+
+def check_held_out(n_tokens: int, context_length: int) -> None:
+    """Refuse a text of whose held-out part no window can be read.
+
+    Raises:
+        ValueError: If it has no more tokens than a window reads.
+    """
+    if n_tokens <= context_length:
+        raise ValueError(
+            f"the held-out part of the text must have more than {context_length} "
+            f"tokens, the length of a window, got {n_tokens}: more text is needed"
+        )
+
+
+@torch.no_grad()
+def document_loss(
+    model: Transformer, tokenizer: BPETokenizer, documents: Sequence[Document]
+) -> float:
+    """Return the loss on documents read from start to end, in nats per token.
+
+    This is what compares with the floor: every token counts once, the end of each
+    document too. Documents longer than the model's context are cut there.
+
+    Raises:
+        ValueError: If there is no document.
+    """
+    if not documents:
+        raise ValueError("a loss needs at least one document, got none")
+    total, n_tokens = 0.0, 0
+    for document in documents:
+        ids = token_array([document], tokenizer)[: model.config.context_length + 1]
+        row = torch.from_numpy(ids)[None]  # (1, T + 1)
+        logits = model(row[:, :-1])[0]  # (T, V)
+        total += float(cross_entropy(logits, row[0, 1:])) * len(logits)
+        n_tokens += len(logits)
+    return total / n_tokens
+
+
+def save(result: Pipeline, folder: str | Path) -> None:
+    """Write the model and its tokenizer, the corpus report and the samples.
+
+    Args:
+        result: What `run` returned.
+        folder: Created if missing; `load_pretrained` opens it.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    folder = Path(folder)
+    save_pretrained(result.model, result.tokenizer, folder)
+    with new_file(folder / "corpus.txt") as file:
+        file.write(f"{result.report}\n".encode())
+    with new_file(folder / "samples.txt") as file:
+        file.write(f"before\n{result.before}\n\nafter\n{result.after}\n".encode())
+
+
+def token_array(
+    documents: Iterable[Document],
+    tokenizer: BPETokenizer,
+    dtype: DTypeLike = np.int64,
+) -> NDArray[Any]:
+    """Return the ids of the documents in one array, `<|endoftext|>` around each.
+
+    For corpora that fit into memory; `packing.pack` writes the same to disk, but for
+    the mark before the first document.
+
+    Args:
+        documents: Read one after the other.
+        tokenizer: A tokenizer that has `<|endoftext|>`.
+        dtype: Of the ids; uint16 takes a quarter of the memory.
+
+    Raises:
+        ValueError: If the vocabulary does not fit into the type, or there is no
+            `<|endoftext|>` in it.
+    """
+    if tokenizer.vocab_size - 1 > np.iinfo(dtype).max:
+        raise ValueError(
+            f"ids of type {np.dtype(dtype)} need a vocabulary of at most "
+            f"{np.iinfo(dtype).max + 1}, got {tokenizer.vocab_size}"
+        )
+    end = end_of_text(tokenizer)
+    parts = [np.array([end], dtype=dtype)]
+    for document in documents:
+        parts.append(np.array([*tokenizer.encode(document.text), end], dtype=dtype))
+    return np.concatenate(parts)
+
+
+TOKENIZER_STORIES = 8_000  # more do not change the merges by much
+HELD_OUT_STORIES = 1_000
+
+BASE_LLM = PipelineConfig(
+    n_stories=100_000,
+    model=TransformerConfig(
+        vocab_size=3072,
+        d_model=256,
+        n_layers=3,
+        n_heads=8,
+        n_kv_heads=8,
+        d_ff=544,
+        context_length=512,
+    ),
+    pretraining=PretrainingConfig(
+        steps=16_000,
+        batch_size=4,
+        context_length=288,  # longer than any tale
+        learning_rate=3e-3,
+        embedding_speed=4,
+        warmup_steps=100,
+        eval_interval=1000,
+        eval_windows=100,
+        precision="bfloat16",
+    ),
+    copying_start=True,
+)
+"""The model that the rest of the course stands on: half an hour on one core."""
+
+TINY = PipelineConfig(
+    n_stories=300,
+    model=TransformerConfig(
+        vocab_size=512,
+        d_model=32,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=1,
+        d_ff=64,
+        context_length=512,
+    ),
+    pretraining=PretrainingConfig(
+        steps=40,
+        batch_size=4,
+        context_length=64,
+        learning_rate=1e-2,
+        warmup_steps=4,
+        eval_interval=10,
+        eval_windows=8,
+    ),
+)
+"""A few seconds: to see that everything works, not to read what the model writes."""
+
+PRESETS = {"base-llm": BASE_LLM, "small": SMALL, "tiny": TINY}
+
+
+def preset(name: str) -> PipelineConfig:
+    """Return the recipe of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """A text as a model reads it."""
+
+    tokenizer: BPETokenizer
+    train: NDArray[np.uint16]
+    valid: NDArray[np.uint16]
+    start_token: int | None  # where windows begin; None: anywhere
+    held_out: tuple[Document, ...] = ()  # of own text: what `valid` is made of
+    report: Report | None = None  # of own text: what cleaning removed
+
+
+def prepare(
+    config: PipelineConfig, progress: StageProgress | None = None
+) -> TrainingData:
+    """Return tokenizer and token arrays of generated tales.
+
+    The held-out tales are drawn with the next seed. With 10⁵¹ possible stories it
+    would be a wonder if one of them had been in the training text.
+
+    Args:
+        config: Says how many tales, of which seed, and the size of the vocabulary.
+        progress: Called with "tales", how many are encoded, and of how many.
+
+    Raises:
+        ValueError: If the vocabulary is too large for the tales or for 16-bit ids.
+    """
+    n, seed = config.n_stories, config.seed
+    tokenizer = _train_tokenizer(islice(tales(n, seed), TOKENIZER_STORIES), config)
+    told = telling(tales(n, seed), n, "tales", progress)
+    return TrainingData(
+        tokenizer=tokenizer,
+        train=token_array(told, tokenizer, np.uint16),
+        valid=token_array(tales(HELD_OUT_STORIES, seed + 1), tokenizer, np.uint16),
+        start_token=end_of_text(tokenizer),
+    )
+
+
+def prepare_text(config: PipelineConfig, documents: Iterable[Document]) -> TrainingData:
+    """Return tokenizer and token arrays of any text, cleaned, a part of it held out.
+
+    Windows begin anywhere, for of a long document they would else never reach the end.
+
+    Args:
+        config: Says the size of the vocabulary and the length of the windows.
+        documents: The raw text.
+
+    Raises:
+        ValueError: If there is too little text for the vocabulary or the windows, or
+            if the vocabulary is too large for 16-bit ids.
+    """
+    kept, report = build_corpus(documents)
+    splits = split_or_cut(kept)
+    held_out = (*splits["validation"], *splits["test"])
+    tokenizer = _train_tokenizer(splits["train"], config)
+    train = token_array(splits["train"], tokenizer, np.uint16)
+    valid = token_array(held_out, tokenizer, np.uint16)
+    check_held_out(len(valid), config.pretraining.context_length)
+    return TrainingData(
+        tokenizer=tokenizer,
+        train=train,
+        valid=valid,
+        start_token=None,
+        held_out=held_out,
+        report=report,
+    )
+
+
+def _train_tokenizer(
+    documents: Iterable[Document], config: PipelineConfig
+) -> BPETokenizer:
+    return BPETokenizer.train(
+        (document.text for document in documents),
+        vocab_size=config.model.vocab_size,
+        special_tokens=[END_OF_TEXT],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a recipe made."""
+
+    model: Transformer
+    tokenizer: BPETokenizer
+    history: History = field(default_factory=History)
+
+
+def follow(
+    config: PipelineConfig,
+    checkpoint_folder: str | Path | None = None,
+    progress: TrainingProgress | None = None,
+    checkpoint_interval: int = 500,
+    *,
+    data: TrainingData | None = None,
+) -> Trained:
+    """Make the model of a recipe, and its data if need be.
+
+    Args:
+        config: The recipe.
+        checkpoint_folder: As in `pretrain`: a stopped training goes on from there.
+        progress: Called with each update and each evaluation.
+        checkpoint_interval: Steps from one checkpoint to the next.
+        data: What `prepare` or `prepare_text` returned; if not given, tales are
+            prepared.
+
+    Raises:
+        ValueError: As `prepare` and `pretrain`.
+        OSError: If a checkpoint cannot be written.
+    """
+    data = data or prepare(config)
+    model = config.new_model()
+    history = pretrain(
+        model,
+        data.train,
+        data.valid,
+        config.pretraining,
+        torch.Generator().manual_seed(config.seed),
+        progress=progress,
+        start_token=data.start_token,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+        tokenizer=tokenizer_fingerprint(data.tokenizer),
+    )
+    return Trained(model=model, tokenizer=data.tokenizer, history=history)

@@ -1,0 +1,220 @@
+"""Pretraining: guess the next token everywhere, and be corrected everywhere.
+
+    tokens   The   quick   brown   fox    one window of the text
+    ids      The   quick   brown          what the model reads
+    targets        quick   brown   fox    what it should have guessed
+
+Each position is a training example of its own, so one window of T + 1 tokens gives
+T of them in a single pass.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llmcourse.model.transformer import Transformer
+from llmcourse.training.checkpoints import Run
+from llmcourse.training.config import (
+    Evaluation,
+    History,
+    PretrainingConfig,
+    TrainingProgress,
+    Update,
+)
+from llmcourse.training.loop import make_optimizer, train, update_weights
+from llmcourse.training.losses import blockwise_cross_entropy
+from llmcourse.training.windows import NO_TOKEN, Tokens, Windows, check_ids, fingerprint
+
+
+def pretrain(
+    model: Transformer,
+    train_tokens: Tokens,
+    valid_tokens: Tokens,
+    config: PretrainingConfig,
+    generator: torch.Generator,
+    *,
+    progress: TrainingProgress | None = None,
+    start_token: int | None = None,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_interval: int = 100,
+    tokenizer: str | None = None,
+) -> History:
+    """Train the model in place; return the losses, in nats per token.
+
+    The same generator state gives the same training. The model is evaluated before
+    the first step, every `eval_interval` steps and after the last, always on the same
+    windows.
+
+    With a folder, the training can be stopped at any moment. Called again in the same
+    way it goes on from the folder's newest checkpoint, and ends with the bits of a
+    training that was never stopped, given the same processor, number of threads and
+    version of torch.
+
+    Args:
+        model: Changed in place.
+        train_tokens: The text to learn from.
+        valid_tokens: The held-out text.
+        config: How long and how fast.
+        generator: Decides the order of the windows.
+        progress: Called with each update and each evaluation that is made now, not
+            with those of before a checkpoint.
+        start_token: Where given, each window begins at this token and ends with the
+            next, so that the model always reads one document, from its start.
+        checkpoint_folder: Of this training alone; created if missing.
+        checkpoint_interval: Steps from one checkpoint to the next; there is one
+            before the first step and after the last, too.
+        tokenizer: Fingerprint of what made the tokens, to be compared with that of
+            the checkpoints, see `packing.tokenizer_fingerprint`.
+
+    Raises:
+        ValueError: If tokens are not one-dimensional integers within the vocabulary
+            or too few for one batch, or the windows too long for the model; or if
+            the checkpoints in the folder are of another training, or all damaged.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    windows = _windows(train_tokens, model, config, start_token)
+    valid = _windows(valid_tokens, model, config, start_token)
+    held_out = valid.spread(config.eval_windows)
+    batches = windows.shuffled(config.batch_size, generator)
+    optimizer = make_optimizer(model, config)
+    run = Run(
+        config=config,
+        model=model.config,
+        train_tokens=fingerprint(windows.tokens),
+        valid_tokens=fingerprint(valid.tokens),
+        start_token=start_token,
+        tokenizer=tokenizer,
+        seed=generator.initial_seed(),
+    )
+    return train(
+        run,
+        model,
+        optimizer,
+        batches,
+        update=lambda rows, step: train_step(model, optimizer, rows, step, config),
+        evaluate=lambda step: Evaluation(
+            step=step, loss=mean_loss(model, held_out, config)
+        ),
+        progress=progress,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_interval=checkpoint_interval,
+    )
+
+
+def _windows(
+    tokens: Tokens,
+    model: Transformer,
+    config: PretrainingConfig,
+    start_token: int | None,
+) -> Windows:
+    """Return the windows of a text that the model can be trained on, all of it."""
+    length, limit = config.context_length, model.config.context_length
+    if length > limit:
+        raise ValueError(
+            f"windows must fit into the model's context_length {limit}, got {length}"
+        )
+    windows = Windows(tokens, length, start_token)
+    check_ids(windows.tokens, model.config.vocab_size)
+    return windows
+
+
+def train_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    windows: Int[Tensor, "batch window"],
+    step: int,
+    config: PretrainingConfig,
+) -> Update:
+    """Make one update; return its record, the loss in nats per token.
+
+    Gradients that the model still has from elsewhere are dropped first.
+
+    Args:
+        model: Changed in place.
+        optimizer: Of the model's parameters, see `make_optimizer`.
+        windows: T + 1 tokens in each row; processed in `accumulation` equal parts.
+        step: Updates made before this one; sets the learning rate.
+        config: How long and how fast.
+
+    Raises:
+        ValueError: If a token is outside the vocabulary, or if the windows are too
+            long or too short or cannot be divided into the parts.
+        FloatingPointError: If the loss or its gradient is not finite.
+    """
+    return update_weights(
+        model, optimizer, _shares(model, windows, config), step, config
+    )
+
+
+def _shares(
+    model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
+) -> Iterator[Tensor]:
+    """Yield what each part of the batch adds to the mean loss.
+
+    The mean over a batch is that of its parts' means, each by its number of targets.
+    """
+    if len(windows) % config.accumulation:
+        raise ValueError(
+            f"accumulation must divide the {len(windows)} windows of the batch, "
+            f"got {config.accumulation}"
+        )
+    total = n_targets(windows)
+    for part in windows.chunk(config.accumulation):
+        yield next_token_loss(model, part, config) * (n_targets(part) / total)
+
+
+def n_targets(windows: Int[Tensor, "batch window"]) -> int:
+    """Return the number of tokens to guess: all but the first of each row."""
+    return int((windows[:, 1:] != NO_TOKEN).sum())
+
+
+def next_token_loss(
+    model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
+) -> Tensor:
+    """Return the model's mean loss on windows of T + 1 tokens, in nats per token.
+
+    A row may end early: `NO_TOKEN` is nothing to guess. It is read as token 0, which
+    no token before it can see.
+
+    Raises:
+        ValueError: If there are no windows, if they have nothing to predict or more
+            than the model can read, if a token is outside the vocabulary, or if one
+            comes after the end of its row.
+    """
+    if windows.shape[0] < 1 or windows.shape[1] < 2:
+        raise ValueError(
+            "there must be a window, and at least 2 tokens in each, "
+            f"got {windows.shape[0]} of {windows.shape[1]} tokens"
+        )
+    vocab, there = model.config.vocab_size, windows != NO_TOKEN
+    if not there[:, :2].all() or (there[:, 1:] > there[:, :-1]).any():
+        raise ValueError("NO_TOKEN can only follow the at least 2 tokens of a window")
+    known = windows.where(there, 0)
+    low, high = int(known.min()), int(known.max())
+    if low < 0 or high >= vocab:
+        raise ValueError(f"tokens must be in 0 … {vocab - 1}, got {low} … {high}")
+    windows = windows.to(model.embedding.weight.device)
+    low_precision = config.precision == "bfloat16"
+    with torch.autocast(windows.device.type, torch.bfloat16, enabled=low_precision):
+        logits = model(windows[:, :-1].clamp(min=0))  # (B, T, V)
+    targets = windows[:, 1:].flatten()
+    return blockwise_cross_entropy(logits.flatten(0, 1), targets, ignored=NO_TOKEN)
+
+
+@torch.no_grad()
+def mean_loss(
+    model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
+) -> float:
+    """Return the loss over any number of windows, in nats per token."""
+    parts = torch.split(windows, config.batch_size // config.accumulation)
+    losses = [next_token_loss(model, part, config).item() for part in parts]
+    weighted = (
+        loss * n_targets(part) for loss, part in zip(losses, parts, strict=True)
+    )
+    return math.fsum(weighted) / n_targets(windows)

@@ -1,0 +1,211 @@
+"""Preference pairs: an annotator who errs as Bradley and Terry say."""
+
+import math
+import random
+
+import pytest
+import torch
+
+from llmcourse.alignment.preferences import (
+    Pair,
+    agreement_rate,
+    annotator_beta,
+    preference_probability,
+    sample_pairs,
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def value(prompt: str, text: str) -> float:
+    """A gold that can be read off."""
+    return float(text)
+
+
+def numbers(n_prompts: int, n_texts: int, seed: int = 0) -> list[tuple[str, list[str]]]:
+    rng = random.Random(seed)
+    return [
+        (f"prompt {i}", [f"{rng.gauss(7, 1.3):.6f}" for _ in range(n_texts)])
+        for i in range(n_prompts)
+    ]
+
+
+def test_probability_by_hand() -> None:
+    """σ(ln 3) = 3/4; twice the difference, σ(2 ln 3) = 9/10."""
+    beta = math.log(3)
+    assert preference_probability(2, 1, beta) == pytest.approx(3 / 4)
+    assert preference_probability(3, 1, beta) == pytest.approx(9 / 10)
+    assert preference_probability(1, 3, beta) == pytest.approx(1 / 10)
+    assert preference_probability(5, 5, beta) == 0.5
+
+
+def test_beta_by_hand() -> None:
+    """All differences 2 and agreement 3/4: 2 beta = ln 3. A zero changes nothing."""
+    assert annotator_beta([2.0, -2.0, 0.0], 0.75) == pytest.approx(math.log(3) / 2)
+    assert annotator_beta([2.0, 1.0], 0.5) == 0
+    assert annotator_beta([2.0, 1.0], 1) == math.inf
+
+
+def test_probabilities_of_the_two_orders_sum_to_one() -> None:
+    rng = random.Random(1)
+    for beta in (0, 0.3, 7.0, 1e6, math.inf):
+        for _ in range(20):
+            a, b = rng.uniform(0, 10), rng.uniform(0, 10)
+            both = (
+                preference_probability(a, b, beta),
+                preference_probability(b, a, beta),
+            )
+            assert sum(both) == pytest.approx(1)
+        assert preference_probability(a, a, beta) == 0.5
+
+
+def test_extreme_differences_do_not_overflow() -> None:
+    assert preference_probability(-1e300, 1e300, 1e5) == 0
+    assert preference_probability(1e300, -1e300, 1e5) == 1
+
+
+@pytest.mark.parametrize("agreement", [0.51, 0.66, 0.75, 0.9, 0.999])
+def test_beta_gives_the_expected_agreement(agreement: float) -> None:
+    """Against the mean of the probabilities, one by one."""
+    rng = random.Random(2)
+    differences = [rng.gauss(0, 2) for _ in range(301)]
+    beta = annotator_beta(differences, agreement)
+    expected = [preference_probability(abs(d), 0, beta) for d in differences]
+    assert math.fsum(expected) / 301 == pytest.approx(agreement, abs=1e-12)
+
+
+def test_beta_scales_with_the_unit_and_knows_no_sign() -> None:
+    """In tenths of points the same annotator has a tenth of the beta."""
+    differences = [0.5, -1.5, 3.0, 0.1]
+    beta = annotator_beta(differences, 0.8)
+    assert annotator_beta([10 * d for d in differences], 0.8) == pytest.approx(
+        beta / 10
+    )
+    assert annotator_beta([-d for d in differences], 0.8) == beta
+    assert annotator_beta(differences, 0.9) > beta
+
+
+@pytest.mark.parametrize("agreement", [0.6, 0.75, 0.95])
+def test_measured_agreement_is_the_parameter(agreement: float) -> None:
+    """Of 4,000 pairs, within 4 standard deviations: a false alarm has p < 1e-4.
+
+    The labels are independent draws whose mean probability is the parameter, so the
+    deviation of the rate is at most √(p (1 − p) / n).
+    """
+    pairs = sample_pairs(
+        numbers(4000, 3), generator(), agreement=agreement, reward=value
+    )
+    deviation = math.sqrt(agreement * (1 - agreement) / len(pairs))
+    assert abs(agreement_rate(pairs) - agreement) < 4 * deviation
+
+
+def test_close_pairs_are_decided_by_chance_and_clear_ones_are_not() -> None:
+    """Shares of 1,000 and more pairs; each margin is over 5 deviations."""
+    pairs = sample_pairs(numbers(6000, 2), generator(3), agreement=0.75, reward=value)
+    by_gap = sorted(pairs, key=lambda p: abs(p.gold_chosen - p.gold_rejected))
+    assert agreement_rate(by_gap[:1000]) < 0.65
+    assert agreement_rate(by_gap[-1000:]) > 0.85
+
+
+def test_a_constant_added_to_gold_changes_nothing() -> None:
+    """Only differences count. By an eighth, so that sums of floats are exact."""
+    candidates = [(f"p{i}", [str(i / 8), str(i % 5)]) for i in range(7, 60)]
+
+    def higher(prompt: str, text: str) -> float:
+        return float(text) + 1024
+
+    pairs = sample_pairs(candidates, generator(), reward=value)
+    shifted = sample_pairs(candidates, generator(), reward=higher)
+    assert [(p.chosen, p.rejected) for p in pairs] == [
+        (p.chosen, p.rejected) for p in shifted
+    ]
+    assert all(
+        s.gold_chosen - p.gold_chosen == 1024
+        for p, s in zip(pairs, shifted, strict=True)
+    )
+
+
+def test_names_and_order_are_no_advantage() -> None:
+    """Of equal gold the earlier answer wins half: 2,000 coins, 4 deviations."""
+    candidates = [(f"p{i}", ["first", "second"]) for i in range(2000)]
+
+    def nearly_equal(prompt: str, text: str) -> float:
+        return 1.0 if prompt == "p0" and text == "first" else 0.0
+
+    pairs = sample_pairs(candidates, generator(4), reward=nearly_equal)
+    first = sum(pair.chosen == "first" for pair in pairs)
+    assert abs(first - 1000) < 4 * math.sqrt(2000 / 4)
+
+
+def test_an_annotator_who_never_errs() -> None:
+    pairs = sample_pairs(numbers(50, 3), generator(), agreement=1, reward=value)
+    assert agreement_rate(pairs) == 1
+
+
+def test_pairs_hold_what_was_compared() -> None:
+    candidates = numbers(5, 4)
+    pairs = sample_pairs(candidates, generator(), pairs_per_prompt=3, reward=value)
+    assert [pair.prompt for pair in pairs] == [
+        p for p, _ in candidates for _ in range(3)
+    ]
+    texts = dict(candidates)
+    for pair in pairs:
+        assert {pair.chosen, pair.rejected} <= set(texts[pair.prompt])
+        assert pair.gold_chosen == float(pair.chosen)
+        assert pair.gold_rejected == float(pair.rejected)
+    couples = {(p.prompt, frozenset((p.chosen, p.rejected))) for p in pairs}
+    assert len(couples) == 15  # none twice
+
+
+def test_few_answers_make_few_pairs() -> None:
+    pairs = sample_pairs(
+        [("p", ["1", "2", "1"])], generator(), pairs_per_prompt=9, reward=value
+    )
+    assert len(pairs) == 1
+
+
+def test_seed_decides_the_pairs() -> None:
+    candidates = numbers(40, 3)
+    first = sample_pairs(candidates, generator(5), reward=value)
+    assert first == sample_pairs(candidates, generator(5), reward=value)
+    assert first != sample_pairs(candidates, generator(6), reward=value)
+
+
+def test_gold_reward_is_the_default() -> None:
+    pair = sample_pairs([("", ["Once upon a time", "Nonsense"])], generator())[0]
+    assert {pair.gold_chosen, pair.gold_rejected} > {0.0}
+
+
+def test_refusals() -> None:
+    same = {"prompt": "p", "gold_chosen": 1.0, "gold_rejected": 0.0}
+    with pytest.raises(ValueError, match="needs two different texts, got 'a'"):
+        Pair(chosen="a", rejected="a", **same)
+    with pytest.raises(ValueError, match="two different answers, got 1 for 'p'"):
+        sample_pairs([("p", ["1", "1"])], generator(), reward=value)
+    with pytest.raises(ValueError, match="at least one prompt"):
+        sample_pairs([], generator())
+    with pytest.raises(ValueError, match="pairs_per_prompt must be positive, got 0"):
+        sample_pairs([("p", ["1", "2"])], generator(), pairs_per_prompt=0)
+    with pytest.raises(ValueError, match="between 0.5 and 1, got 0.4"):
+        annotator_beta([1.0], 0.4)
+    with pytest.raises(ValueError, match="between 0.5 and 1, got 1.1"):
+        annotator_beta([1.0], 1.1)
+    for differences in ([], [0.0], [1.0, math.nan], [math.inf]):
+        with pytest.raises(ValueError, match="wanted finite differences"):
+            annotator_beta(differences, 0.7)
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        preference_probability(1, 0, -1)
+    with pytest.raises(ValueError, match="none of 1 pairs differs"):
+        agreement_rate(
+            [
+                Pair(
+                    prompt="p",
+                    chosen="a",
+                    rejected="b",
+                    gold_chosen=1.0,
+                    gold_rejected=1.0,
+                )
+            ]
+        )

@@ -1,0 +1,344 @@
+"""A reward model: one number for a text, learned from comparisons."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from llmcourse.alignment.preferences import TokenizedPair
+from llmcourse.alignment.reward_model import (
+    Reader,
+    RewardConfig,
+    RewardModel,
+    pad_texts,
+    pair_accuracy,
+    train_reward_model,
+)
+from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.inspection import hidden_states
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.training.checkpoints import checkpoint_paths
+from llmcourse.training.config import Update
+
+SIZES = TransformerConfig(
+    vocab_size=13,
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    n_kv_heads=2,
+    d_ff=20,
+    context_length=9,
+)
+SHORT = RewardConfig(
+    steps=5,
+    batch_size=4,
+    context_length=9,
+    learning_rate=0.01,
+    warmup_steps=2,
+    eval_interval=2,
+    eval_windows=5,
+    accumulation=2,
+)
+BY_PROMPT = replace(SHORT, by_prompt=True)
+TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 1, 1])]
+
+
+class Stop(Exception):  # noqa: N818
+    """What a callback raises to end a training early."""
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_model(seed=0, family="llama", pooling="last"):
+    model = Transformer(replace(SIZES, family=family), seeded(seed))
+    return RewardModel.from_model(model, seeded(seed), pooling)
+
+
+def make_pairs(n=11, seed=0):
+    """Return pairs of random answers; the chosen one has token 4 in it."""
+    generator = seeded(seed)
+
+    def draw(low, high, n=1):
+        return torch.randint(low, high, (n,), generator=generator)
+
+    return [
+        TokenizedPair(
+            draw(5, 13, 2),
+            torch.cat((draw(5, 13, int(draw(0, 3))), torch.tensor([4, 0]))),
+            torch.cat((draw(5, 13, int(draw(1, 4))), torch.tensor([0]))),
+        )
+        for _ in range(n)
+    ]
+
+
+def run(model=None, folder=None, config=SHORT, **options):
+    model = model or make_model()
+    history = train_reward_model(
+        model,
+        make_pairs(),
+        make_pairs(7, seed=1),
+        config,
+        seeded(),
+        checkpoint_folder=folder,
+        checkpoint_interval=2,
+        **options,
+    )
+    return model, history
+
+
+# Worked example
+
+
+def test_worked_example_of_a_head():
+    """A head that reads one coordinate and doubles it, and a zero that lies at 3."""
+    model = Transformer(SIZES, seeded())
+    reward_model = RewardModel(model)
+    with torch.no_grad():
+        reward_model.head.weight.zero_()
+        reward_model.head.weight[0, 7] = 2.0
+        reward_model.offset.fill_(3.0)
+    features = model.norm(hidden_states(model, TEXTS[0][None])[-1])  # (1, T, D)
+    for last in (0, 2, 4):
+        found = reward_model(TEXTS[0][None], torch.tensor([last]))
+        torch.testing.assert_close(found, 2 * features[:, last, 7] - 3)
+    mean = RewardModel(model, pooling="mean")
+    mean.load_state_dict(reward_model.state_dict())
+    found = mean(TEXTS[0][None], torch.tensor([2]))
+    torch.testing.assert_close(found, 2 * features[:, :3, 7].mean(dim=1) - 3)
+    both = RewardModel(model, pooling="mean and max")
+    both.load_state_dict(reward_model.state_dict())
+    with torch.no_grad():
+        both.head.weight[0, 8] = 1.0  # of the second half: the maximum
+    found = both(TEXTS[0][None], torch.tensor([2]))
+    average, highest = features[:, :3, 7].mean(dim=1), features[:, :3, 8].amax(dim=1)
+    torch.testing.assert_close(found, 2 * average + highest - 3)
+
+
+def test_worked_example_of_learning_what_is_preferred():
+    """Answers with token 4 in them were preferred: held-out ones are told apart."""
+    config = replace(SHORT, steps=100, eval_interval=50)
+    model, valid = make_model(), make_pairs(20, seed=1)
+    train_reward_model(model, make_pairs(60), valid, config, seeded())
+    assert pair_accuracy(model, valid).rate > 0.9
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_worked_example_of_all_pairs_of_a_prompt(accumulation):
+    """Three answers to one prompt, two to another: five texts are read for four pairs,
+    or three and two, and the loss is the mean of −log σ of the differences, prompt by
+    prompt. The gradient is that of reading each pair by itself.
+    """
+    one, two = torch.tensor([5, 6]), torch.tensor([7])
+    a, b, c = (torch.tensor(ids) for ids in ([4, 0], [8, 9, 0], [10, 0]))
+    pairs = [
+        *(TokenizedPair(one, *answers) for answers in ((a, b), (a, c), (b, c))),
+        TokenizedPair(two, a, b),
+    ]
+    model, read = make_model(), []
+    by_hand = copy.deepcopy(model)
+
+    def cost(pair):
+        chosen, rejected = (
+            by_hand(t[None], torch.tensor([-1 + len(t)])) for t in pair.texts()
+        )
+        return -torch.log(1 / (1 + torch.exp(rejected - chosen))).squeeze()
+
+    first, second, third, fourth = map(cost, pairs)
+    expected = ((first + second + third) / 3 + fourth) / 2
+    expected.backward()
+    slopes = [w.grad for w in by_hand.parameters() if w.grad is not None]
+    size = sum(slope.square().sum() for slope in slopes)
+
+    def look(_, inputs):
+        if torch.is_grad_enabled():
+            read.append(len(inputs[0]))
+
+    model.register_forward_pre_hook(look)
+    config = replace(
+        BY_PROMPT, steps=1, batch_size=2, accumulation=accumulation, centring=0
+    )
+    update = train_reward_model(model, pairs, pairs, config, seeded()).updates[0]
+    assert update.loss == pytest.approx(expected.item(), rel=1e-5)
+    assert update.gradient_norm == pytest.approx(size.sqrt().item(), rel=1e-4)
+    assert sorted(read) == ([5] if accumulation == 1 else [2, 3])
+
+
+# Law
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_head_is_of_the_models_own_precision(dtype):
+    model = RewardModel(Transformer(SIZES, seeded()).to(dtype), seeded())
+    assert model.head.weight.dtype == model.offset.dtype == dtype
+    assert model(TEXTS[0][None], torch.tensor([4])).dtype == dtype
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "mean and max"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
+    model = make_model(family=family, pooling=pooling)
+    ids, last = pad_texts(TEXTS)
+    found = model(ids, last)
+    for n, text in enumerate(TEXTS):
+        alone = model(text[None], last[n : n + 1])
+        torch.testing.assert_close(found[n : n + 1], alone)
+        others = ids.clone()
+        others[n, len(text) :] = 11
+        torch.testing.assert_close(model(others, last), found)
+
+
+def test_the_language_model_stays_as_it_is():
+    """What is trained is a copy, and of the first model nothing else is lost."""
+    model = Transformer(SIZES, seeded())
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    run(RewardModel.from_model(model, seeded()))
+    assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
+
+
+def test_gradients_are_those_of_finite_differences():
+    """Of the loss of one pair, by the head's weights and by a matrix deep inside."""
+    model = make_model().double()
+    pair = make_pairs(1)[0]
+    ids, last = pad_texts(pair.texts())
+
+    def loss():
+        chosen, rejected = model(ids, last).unbind()
+        return -(chosen - rejected).sigmoid().log()
+
+    loss().backward()
+    for weight in (model.head.weight, model.body.blocks[0].attention.value.weight):
+        place, step = (0, 3), 1e-5
+        with torch.no_grad():
+            weight[place] += step
+            high = loss()
+            weight[place] -= 2 * step
+            low = loss()
+            weight[place] += step
+        slope = ((high - low) / (2 * step)).item()
+        assert weight.grad[place].item() == pytest.approx(slope, rel=1e-4, abs=1e-9)
+
+
+def test_prompts_of_one_pair_are_learned_as_pairs_are():
+    """Where no two pairs share a prompt, to group them changes nothing."""
+    pairs = [
+        TokenizedPair(torch.tensor([5 + n % 8, 5 + n // 8]), pair.chosen, pair.rejected)
+        for n, pair in enumerate(make_pairs())
+    ]
+    one_by_one, by_prompt = make_model(), make_model()
+    histories = [
+        train_reward_model(model, pairs, make_pairs(7, seed=1), config, seeded())
+        for model, config in ((one_by_one, SHORT), (by_prompt, BY_PROMPT))
+    ]
+    assert histories[0] == histories[1]
+    for name, weight in by_prompt.state_dict().items():
+        torch.testing.assert_close(weight, one_by_one.state_dict()[name])
+
+
+@pytest.mark.parametrize("config", [SHORT, BY_PROMPT], ids=["pairs", "prompts"])
+@pytest.mark.parametrize("step", [1, 3])
+def test_stopped_anywhere_it_ends_the_same(tmp_path, step, config):
+    def progress(record):
+        if isinstance(record, Update) and record.step == step:
+            raise Stop
+
+    whole, history = run(config=config)
+    with pytest.raises(Stop):
+        run(folder=tmp_path, config=config, progress=progress)
+    assert checkpoint_paths(tmp_path)
+    other = make_model(9) if step > 1 else None
+    resumed, again = run(other, tmp_path, config)
+    assert again == history
+    for name, weight in resumed.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
+
+
+def test_the_history_is_complete_and_in_order():
+    seen = []
+    _, history = run(progress=seen.append)
+    assert [update.step for update in history.updates] == [1, 2, 3, 4, 5]
+    assert [evaluation.step for evaluation in history.evaluations] == [0, 2, 4, 5]
+    assert all(record.metrics.keys() == {"margin", "accuracy"} for record in seen)
+
+
+def test_adapters_and_the_head_learn_and_nothing_else():
+    model = Transformer(SIZES, seeded())
+    add_lora(model, rank=2, alpha=4, generator=seeded())
+    reward_model = RewardModel.from_model(model, seeded())
+    before = {name: w.clone() for name, w in reward_model.state_dict().items()}
+    run(reward_model)
+    for name, weight in reward_model.state_dict().items():
+        learns = "lora" in name or "head" in name
+        assert torch.equal(weight, before[name]) != learns, name
+
+
+# Refusal
+
+
+def test_refuses_places_outside_the_text():
+    ids = torch.tensor([[1, 2, 3]])
+    for last in (-1, 3):
+        with pytest.raises(ValueError, match=rf"last must be in 0 … 2, got \[{last}\]"):
+            make_model()(ids, torch.tensor([last]))
+
+
+def test_refuses_texts_without_tokens():
+    for texts in ([], [torch.tensor([1]), torch.tensor([], dtype=torch.int64)]):
+        with pytest.raises(ValueError, match="texts with at least one token"):
+            pad_texts(texts)
+
+
+def test_refuses_what_cannot_be_learned():
+    fine = make_pairs()
+    long = TokenizedPair(torch.arange(7), torch.tensor([1, 2, 0]), torch.tensor([0]))
+    for pairs, valid, message in (
+        ([], fine, "got none"),
+        (fine, [], "got none"),
+        ([*fine, long], fine, "at most 9 tokens, but 1 of 12"),
+        (fine, [long], "at most 9 tokens, but 1 of 1"),
+        (fine[:3], fine, "a batch needs 4 pairs, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_reward_model(make_model(), pairs, valid, SHORT, seeded())
+    one = [TokenizedPair(TEXTS[1], pair.chosen, pair.rejected) for pair in fine]
+    with pytest.raises(ValueError, match="a batch needs 4 prompts, got 1"):
+        train_reward_model(make_model(), one, fine, BY_PROMPT, seeded())
+    with pytest.raises(ValueError, match="centring must not be negative, got -1"):
+        replace(SHORT, centring=-1)
+
+
+def test_refuses_checkpoints_of_another_objective(tmp_path):
+    run(folder=tmp_path)
+    for other in (replace(SHORT, centring=0.5), BY_PROMPT):
+        with pytest.raises(ValueError, match="another training: objective must be"):
+            run(folder=tmp_path, config=other)
+
+
+def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):
+    model = Transformer(SIZES, seeded())
+
+    def told(start, seed=7):
+        reader = Reader(model=Transformer(SIZES, seeded(seed)), start=start)
+        return RewardModel.from_model(model, seeded(), "mean", reader).train()
+
+    run(told(None), tmp_path)
+    for other in (told(None, seed=8), told(4)):
+        with pytest.raises(ValueError, match="another training: objective must be"):
+            run(other, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_it_and_the_last_checkpoint_stays(tmp_path):
+    model = make_model()
+
+    def progress(record):
+        if isinstance(record, Update) and record.step == 3:
+            with torch.no_grad():
+                model.head.weight[0, 0] = math.nan
+
+    with pytest.raises(FloatingPointError, match="step 4 needs a finite loss"):
+        run(model, tmp_path, progress=progress)
+    assert [path.stem for path in checkpoint_paths(tmp_path)][-1] == "step-00000002"
+    assert run(make_model(), tmp_path)[1] == run()[1]

@@ -1,0 +1,331 @@
+"""What a reward model says of texts and pairs, how surely, and as a folder."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from llmcourse.alignment.preferences import TokenizedPair
+from llmcourse.alignment.reward_files import load_reward_model, save_reward_model
+from llmcourse.alignment.reward_model import (
+    Reader,
+    RewardModel,
+    centre,
+    expected_calibration_error,
+    pair_accuracy,
+    pair_rewards,
+    reliability,
+    rewards_of,
+    text_reward,
+)
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.intervals import wilson_interval
+
+PAD = "<|pad|>"
+TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 2, 2], [8, 6])]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    texts = ["a hen met a hen", "a fox met a hen and ran"]
+    return BPETokenizer.train(texts, vocab_size=262, special_tokens=(END_OF_TEXT, PAD))
+
+
+def make_model(family="llama"):
+    sizes = TransformerConfig(
+        vocab_size=262,
+        d_model=12,
+        n_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        d_ff=10,
+        context_length=29,
+        family=family,
+    )
+    generator = torch.Generator().manual_seed(0)
+    return RewardModel(Transformer(sizes, generator), generator)
+
+
+def of_ids(*parts):
+    return TokenizedPair(*(torch.tensor(part) for part in parts))
+
+
+# Worked example
+
+
+def test_worked_example_of_calibration():
+    """Of four pairs with the rewards' difference log 3, the favoured answer should be
+    chosen in three. It is in two: off by a quarter. Two more, of log 19, are as sure as
+    0.95 and right: off by 0.05. Together (4 · 0.25 + 2 · 0.05) / 6.
+    """
+    margins = torch.tensor([3.0, 3, 1 / 3, 1 / 3, 19, 19]).log()
+    bins = reliability(margins, torch.zeros(6), n_bins=5)
+    assert [each.n for each in bins] == [4, 2]
+    assert [each.observed for each in bins] == [0.5, 1.0]
+    assert [each.predicted for each in bins] == pytest.approx([0.75, 0.95])
+    error = expected_calibration_error(bins)
+    assert error == pytest.approx((4 * 0.25 + 2 * 0.05) / 6)
+
+
+def test_worked_example_of_accuracy():
+    """Two right, one wrong: 2/3."""
+    model = make_model()
+    a, b, c = rewards_of(model, [torch.tensor([0, n]) for n in (1, 2, 3)]).tolist()
+    low, middle, high = (n for _, n in sorted(((a, 1), (b, 2), (c, 3))))
+    order = ((high, low), (middle, low), (low, high))
+    pairs = [of_ids([0], [x], [y]) for x, y in order]
+    found = pair_accuracy(model, pairs)
+    assert found.rate == pytest.approx(2 / 3)
+    assert found.interval == wilson_interval(2, 3)
+    assert found.n == 3
+
+
+# Law
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_rewards_do_not_depend_on_the_batches(batch_size):
+    model = make_model()
+    alone = [model(text[None], torch.tensor([len(text) - 1])).item() for text in TEXTS]
+    found = rewards_of(model, TEXTS, batch_size).tolist()
+    assert found == pytest.approx(alone, abs=1e-5)
+
+
+def test_centred_rewards_have_mean_zero_and_the_same_differences():
+    model = make_model()
+    before = rewards_of(model, TEXTS)
+    centre(model, TEXTS)
+    after = rewards_of(model, TEXTS)
+    assert after.mean().item() == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(after - after[0], before - before[0])
+    assert before.mean().abs() > 1e-3
+
+
+def test_text_and_pairs_and_ids_agree(tokenizer):
+    model = make_model()
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    prompt = [end, *tokenizer.encode("a hen")]
+    answers = [[*tokenizer.encode(text), end] for text in (" ran", " met a fox")]
+    chosen, rejected = pair_rewards(model, [of_ids(prompt, *answers)])
+    by_text = text_reward(model, tokenizer)(["a hen", "a hen"], [" ran", " met a fox"])
+    torch.testing.assert_close(torch.cat((chosen, rejected)), by_text)
+
+
+def test_of_a_text_that_is_too_long_the_beginning_is_read(tokenizer):
+    """And an end: the 29 tokens that the model can read."""
+    reward = text_reward(make_model(), tokenizer)
+    one = tokenizer.encode(" hen")
+    assert len(one) == 1
+    most = 29 - len(tokenizer.encode("a fox")) - 2  # less the marks at both ends
+    texts = [" hen" * n for n in (most - 1, most, most + 1, 3 * most)]
+    shorter, full, *long = reward(["a fox"] * 4, texts).tolist()
+    assert long == [pytest.approx(full)] * 2
+    assert shorter != pytest.approx(full, abs=1e-6)
+
+
+def test_a_model_that_knows_the_probabilities_is_calibrated():
+    """Labels drawn from its own rewards. Of 4,000 pairs in 5 bins, each observed share
+    is within five deviations of what is predicted: a false alarm in 10⁵ runs or fewer.
+    """
+    generator = torch.Generator().manual_seed(0)
+    margins = 2 * torch.randn(4000, generator=generator)
+    right = torch.rand(4000, generator=generator) < margins.sigmoid()
+    chosen = torch.where(right, margins, -margins)
+    bins = reliability(chosen, torch.zeros(4000))
+    assert sum(each.n for each in bins) == 4000
+    for each in bins:
+        deviation = math.sqrt(each.predicted * (1 - each.predicted) / each.n)
+        assert abs(each.predicted - each.observed) < 5 * deviation
+        assert each.low <= each.predicted <= each.high
+    doubled = reliability(2 * chosen, torch.zeros(4000))
+    error = expected_calibration_error(bins)
+    assert expected_calibration_error(doubled) > error + 0.03
+
+
+def test_a_folder_says_what_of_a_text_is_read(tokenizer, tmp_path):
+    model = make_model()
+    model.pooling = "mean"
+    save_reward_model(model, tokenizer, tmp_path)
+    again, _ = load_reward_model(tmp_path)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    path = tmp_path / "config.json"
+    text = path.read_text(encoding="utf-8")
+    assert '"mean"' in text
+    path.write_text(text.replace('"mean"', '"first"'), encoding="utf-8")
+    with pytest.raises(ValueError, match="last, mean, mean and max, got 'first'"):
+        load_reward_model(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_load_gives_back_what_was_saved(tokenizer, tmp_path, family):
+    model = make_model(family)
+    centre(model, TEXTS)
+    save_reward_model(model, tokenizer, tmp_path)
+    again, same = load_reward_model(tmp_path)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    assert same.merges == tokenizer.merges
+    assert not again.training
+
+
+# Reference
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_equals_transformers(tokenizer, tmp_path, family):
+    """One text at a time, and in batches with a token to fill them up."""
+    transformers = pytest.importorskip("transformers")
+    model = make_model(family)
+    centre(model, TEXTS)
+    pad = tokenizer.special_tokens[PAD]
+    save_reward_model(model, tokenizer, tmp_path, pad_token=PAD)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert type(theirs).__name__.endswith("ForSequenceClassification")
+    assert theirs.num_labels == 1
+    ids = torch.nn.utils.rnn.pad_sequence(TEXTS, batch_first=True, padding_value=pad)
+    with torch.no_grad():
+        logits = theirs(ids, attention_mask=(ids != pad).long()).logits[:, 0]
+    rewards = logits - theirs.config.reward_offset
+    torch.testing.assert_close(rewards, rewards_of(model, TEXTS), atol=1e-5, rtol=1e-5)
+
+
+# Refusal
+
+
+def test_refuses_nothing():
+    model = make_model()
+    with pytest.raises(ValueError, match="texts with at least one token"):
+        rewards_of(model, [])
+    with pytest.raises(ValueError, match="texts with at least one token"):
+        pair_accuracy(model, [])
+    with pytest.raises(ValueError, match="at least one bin, got none"):
+        expected_calibration_error([])
+    for chosen, n_bins in ((torch.empty(0), 5), (torch.ones(2), 0)):
+        message = f"got {len(chosen)} pairs and {n_bins} bins"
+        with pytest.raises(ValueError, match=message):
+            reliability(chosen, chosen, n_bins)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_refuses_batches_without_texts(batch_size):
+    """They would leave the rewards as they were in memory."""
+    with pytest.raises(ValueError, match=f"must be positive, got {batch_size}"):
+        rewards_of(make_model(), TEXTS, batch_size)
+
+
+def test_refuses_rewards_that_are_no_numbers():
+    model, pairs = make_model(), [of_ids([0], [1], [2]), of_ids([0], [3], [1])]
+    with torch.no_grad():
+        model.head.weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match="must be numbers, got others in 2 of 2"):
+        pair_accuracy(model, pairs)
+
+
+def test_refuses_folders_of_other_models(tokenizer, tmp_path):
+    """A language model has no head for rewards, and a reward model writes no text."""
+    model = Transformer(make_model().config, torch.Generator())
+    save_pretrained(model, tokenizer, tmp_path / "language")
+    with pytest.raises(ValueError, match=r"must hold the weights \['score.weight'\]"):
+        load_reward_model(tmp_path / "language")
+    save_reward_model(make_model(), tokenizer, tmp_path / "reward")
+    with pytest.raises(ValueError, match="scores texts and does not write"):
+        load_pretrained(tmp_path / "reward")
+
+
+def test_refuses_a_token_that_is_none(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=r"pad_token must be one of .*, got 'hen'"):
+        save_reward_model(make_model(), tokenizer, tmp_path, pad_token="hen")
+
+
+# Told of surprises
+
+
+@pytest.fixture
+def surprised(tokenizer, tmp_path):
+    """A model that is told of surprises, and the folder of its reader."""
+    generator = torch.Generator().manual_seed(5)
+    reader = Transformer(make_model().config, generator)
+    save_pretrained(reader, tokenizer, tmp_path / "reader")
+    told = Reader.of(reader, tokenizer, tokenizer)
+    model = RewardModel.from_model(reader, generator, "mean and max", told)
+    return model.eval(), tmp_path / "reader"
+
+
+def test_surprises_change_rewards_and_stay_in_the_folder(
+    surprised, tokenizer, tmp_path
+):
+    model, reader = surprised
+    folder = tmp_path / "reward"
+    save_reward_model(model, tokenizer, folder, reader=str(reader))
+    again, _ = load_reward_model(folder)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    with torch.no_grad():
+        again.surprise.surprise.weight.zero_()
+    assert not torch.allclose(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+
+
+def test_where_its_reader_reads_stays_in_the_folder(surprised, tokenizer, tmp_path):
+    _, place = surprised
+    reader = Reader(model=load_pretrained(place)[0], start=9, mark=5)
+    texts = TEXTS[:1]  # the one with a 9 in it
+    model = RewardModel.from_model(reader.model, torch.Generator(), "last", reader)
+    save_reward_model(model.eval(), tokenizer, tmp_path / "reward", reader=str(place))
+    again, _ = load_reward_model(tmp_path / "reward")
+    assert torch.equal(rewards_of(again, texts), rewards_of(model, texts))
+    assert again.surprise.reader.name == reader.name
+    with pytest.raises(ValueError, match="where an answer begins, got text"):
+        rewards_of(again, TEXTS)
+
+
+def test_without_surprises_it_is_the_model_that_was_there_before(surprised):
+    model, reader = surprised
+    with torch.no_grad():
+        model.surprise.surprise.weight.zero_()
+    plain = RewardModel(load_pretrained(reader)[0], torch.Generator(), model.pooling)
+    assert plain.surprise is None
+    with torch.no_grad():
+        plain.head.weight.copy_(model.head.weight)
+    assert torch.equal(rewards_of(plain, TEXTS), rewards_of(model, TEXTS))
+
+
+def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_path):
+    model, reader = surprised
+    folder = tmp_path / "reward"
+    save_reward_model(model, tokenizer, folder, reader=str(reader))
+    other = Transformer(make_model().config, torch.Generator().manual_seed(6))
+    save_pretrained(other, tokenizer, reader)
+    with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
+        load_reward_model(folder)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    settings["reward_reader"] = {"name": 3}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="must have a name, a sha256, a start and"):
+        load_reward_model(folder)
+
+
+def test_refuses_to_be_saved_with_the_name_of_another_reader(
+    surprised, tokenizer, tmp_path
+):
+    """What could not be loaded again is not written at all."""
+    model, _ = surprised
+    folder, other = tmp_path / "reward", tmp_path / "other"
+    with pytest.raises(ValueError, match="wanted a model's folder or .*, got 'nobody'"):
+        save_reward_model(model, tokenizer, folder, reader="nobody")
+    stranger = Transformer(make_model().config, torch.Generator().manual_seed(6))
+    save_pretrained(stranger, tokenizer, other)
+    with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
+        save_reward_model(model, tokenizer, folder, reader=str(other))
+    assert not folder.exists()
+
+
+def test_refuses_to_be_saved_without_its_reader_s_name(surprised, tokenizer, tmp_path):
+    model, reader = surprised
+    with pytest.raises(ValueError, match="a reader's name is wanted .* got None"):
+        save_reward_model(model, tokenizer, tmp_path / "a")
+    with pytest.raises(ValueError, match="for no other, got "):
+        save_reward_model(make_model(), tokenizer, tmp_path / "a", reader=str(reader))
+    assert not (tmp_path / "a").exists()

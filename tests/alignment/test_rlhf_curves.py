@@ -1,0 +1,121 @@
+"""Curves of a study: grouped, smoothed, fitted and drawn."""
+
+from dataclasses import asdict
+
+import matplotlib.pyplot as plt
+import pytest
+from rlhf_study import EXPERIMENTS, RlhfStudyConfig
+
+from llmcourse.alignment.curves import (
+    Curve,
+    GoldLaw,
+    Recipe,
+    StudyPoint,
+    curves_of,
+    fit_gold,
+    plot_against_kl,
+    stored,
+)
+
+
+def point(step, seed=0, **changes):
+    values = {"method": "grpo", "n_pairs": 100, "cost": 0, "accuracy": 0.7}
+    means = {"kl": float(step), "gold": 4.0 + step, "proxy": step / 10}
+    return StudyPoint(**(values | means | {"step": step, "seed": seed} | changes))
+
+
+RISING = Curve(
+    kl=(0.0, 1.0, 4.0, 9.0), gold=(4.0, 5.0, 7.0, 6.0), proxy=(0.0, 1.0, 2.0, 3.0)
+)
+
+
+def test_points_become_one_curve_for_each_policy():
+    points = [point(2), point(1), point(1, seed=1), point(1, method="dpo", cost=0.1)]
+    points.append(point(1, reward_seed=1))
+    found = curves_of(points)
+    assert list(found) == [
+        Recipe("grpo", 100, 0.0, 0),
+        Recipe("grpo", 100, 0.0, 1),
+        Recipe("dpo", 100, 0.1, 0),
+        Recipe("grpo", 100, 0.0, 0, reward_seed=1),
+    ]
+    first = found[Recipe("grpo", 100, 0.0, 0)]
+    assert first == Curve(kl=(1.0, 2.0), gold=(5.0, 6.0), proxy=(0.1, 0.2))
+
+
+def test_smoothing_keeps_the_ends_and_straight_lines():
+    falling = (5.0, 4.0, 3.0, 2.0, 1.0)
+    line = Curve(kl=(0.0, 1.0, 2.0, 3.0, 4.0), gold=falling, proxy=falling)
+    for width in (1, 3, 5, 99):
+        assert line.smoothed(width) == line
+    assert RISING.smoothed(3).gold == pytest.approx((4, 16 / 3, 6, 6))
+
+
+def test_the_law_is_found_under_noise():
+    law = GoldLaw(start=5.0, rise=1.5, fall=0.4)
+    kl = tuple(i * i / 10 for i in range(40))
+    noise = [0.01 * (-1) ** i for i in range(40)]
+    gold = tuple(
+        law.gold(x) + e * (i > 0)
+        for i, (x, e) in enumerate(zip(kl, noise, strict=True))
+    )
+    found = fit_gold(Curve(kl=kl, gold=gold, proxy=kl))
+    assert found == pytest.approx(law, abs=0.02)
+    assert law.gold(0.0) == law.gold(-1e-9) == 5.0
+
+
+def test_the_law_is_highest_where_its_slope_says():
+    law = GoldLaw(start=5.0, rise=1.5, fall=0.4)
+    best = 2.718281828 ** (2 * (law.rise / law.fall - 1))  # d = e^(rise/fall − 1)
+    assert law.gold(best) > max(law.gold(best * 0.9), law.gold(best * 1.1))
+
+
+def test_a_figure_has_a_line_and_an_end_for_each_curve():
+    _, ax = plt.subplots()
+    plot_against_kl(ax, {"PPO": [RISING, RISING], "DPO": [RISING]}, width=3)
+    lines = [line for line in ax.lines if len(line.get_xdata()) > 1]
+    assert len(lines) == 3
+    assert len(ax.lines) == 6
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["PPO", "DPO"]
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color()
+    assert list(lines[0].get_ydata()) == list(RISING.smoothed(3).gold)
+    assert "points" in ax.get_ylabel()
+    ax.figure.canvas.draw()  # the scale can be drawn, margins included
+    plt.close(ax.figure)
+
+
+def test_the_proxy_is_drawn_too():
+    _, ax = plt.subplots()
+    plot_against_kl(ax, {"PPO": [RISING]}, "proxy")
+    assert list(ax.lines[0].get_ydata()) == [0, 1, 2, 3]
+    assert ax.get_legend() is None
+    plt.close(ax.figure)
+
+
+def test_what_makes_no_curve_is_refused():
+    with pytest.raises(ValueError, match="as many KL"):
+        Curve(kl=(0.0,), gold=(1.0, 2.0), proxy=(0.0,))
+    with pytest.raises(ValueError, match="at least one"):
+        Curve(kl=(), gold=(), proxy=())
+    with pytest.raises(ValueError, match="odd and positive"):
+        RISING.smoothed(2)
+    with pytest.raises(ValueError, match="at least one point"):
+        curves_of([])
+    with pytest.raises(ValueError, match="two moments"):
+        fit_gold(Curve(kl=(0.0, 1.0), gold=(4.0, 5.0), proxy=(0.0, 0.0)))
+    _, ax = plt.subplots()
+    with pytest.raises(ValueError, match="at least one curve"):
+        plot_against_kl(ax, {"PPO": []})
+    plt.close(ax.figure)
+
+
+def test_the_stored_study_is_that_of_the_recipe():
+    study = stored()
+    assert study.recipe == asdict(RlhfStudyConfig())
+    assert all(study.done(experiment) for experiment in EXPERIMENTS)
+    found = curves_of(study.points)
+    assert len(found) == len(EXPERIMENTS)
+    for recipe, curve in found.items():
+        assert len(curve.kl) == (4 if recipe.method == "dpo" else 30)
+        assert abs(curve.kl[0]) < 0.01
+        assert all(0 <= gold <= 10 for gold in curve.gold)

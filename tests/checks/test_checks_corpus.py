@@ -1,0 +1,102 @@
+"""The checks of the chapter on the corpus: a right answer each, and wrong ones."""
+
+import random
+from hashlib import sha256
+
+import pytest
+
+from llmcourse import checks
+from llmcourse.text.deduplication import words
+
+
+def containment(a, b):
+    return len(a & b) / len(a) if a else 0.0
+
+
+def choose_bands(n_hashes, threshold):
+    divisors = [b for b in range(1, n_hashes + 1) if n_hashes % b == 0]
+    best = min(divisors, key=lambda b: abs((1 / b) ** (b / n_hashes) - threshold))
+    return best, n_hashes // best
+
+
+def place(text):
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def is_held_out(text, share):
+    return place(text) < share
+
+
+def find_leaks(train, test, n):
+    def runs(text):
+        tokens = words(text)
+        return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+
+    seen = set().union(*map(runs, train))
+    return [i for i, text in enumerate(test) if runs(text) & seen]
+
+
+@pytest.mark.parametrize("fn", [containment, choose_bands, is_held_out, find_leaks])
+def test_right_answers_pass(fn):
+    getattr(checks, fn.__name__)(fn)
+
+
+def case_sensitive(train, test, n):
+    def runs(text):
+        return {
+            tuple(text.split()[i : i + n]) for i in range(len(text.split()) - n + 1)
+        }
+
+    seen = set().union(*map(runs, train))
+    return [i for i, text in enumerate(test) if runs(text) & seen]
+
+
+def joined(train, test, n):
+    return find_leaks([" ".join(train)], test, n)
+
+
+def bag_of_words(train, test, n):
+    seen = {word for text in train for word in words(text)}
+    return [i for i, text in enumerate(test) if len(seen & set(words(text))) >= n]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "lesson"),
+    [
+        (
+            "containment",
+            lambda a, b: len(a & b) / len(a | b or {0}),
+            "not of the union",
+        ),
+        ("containment", lambda a, b: len(a & b) / min(len(a), len(b)), "direction"),
+        (
+            "containment",
+            lambda a, b: 1.0 if a <= b else len(a & b) / len(a),
+            "shares nothing",
+        ),
+        ("choose_bands", lambda k, t: (round(k / 5), 5), "divide it"),
+        ("choose_bands", lambda k, t: (k // 4, 4), "come nearer"),
+        ("choose_bands", lambda k, t: choose_bands(k, 1 - t), "come nearer"),
+        ("is_held_out", lambda text, share: random.random() < share, "changed sides"),
+        (
+            "is_held_out",
+            lambda text, share: hash(text) % 1000 < 1000 * share,
+            "hashlib",
+        ),
+        ("is_held_out", lambda text, share: place(text) < share / 2, "about 200"),
+        ("is_held_out", lambda text, share: place(f"{text}{share}") < share, "left"),
+        (
+            "is_held_out",
+            lambda text, share: place(text) < max(share, 0.05),
+            "holds out nothing",
+        ),
+        ("find_leaks", bag_of_words, "compare runs"),
+        ("find_leaks", case_sensitive, "in one form"),
+        ("find_leaks", joined, "by itself"),
+        ("find_leaks", lambda train, test, n: find_leaks(train, test, 4), "is n used"),
+        ("find_leaks", lambda train, test, n: [2], "share four words"),
+    ],
+)
+def test_wrong_answers_fail_with_the_lesson(name, wrong, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        getattr(checks, name)(wrong)

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+
+from llmcourse.checks import embeddings as checks
+from llmcourse.text.embeddings import nearest, noise_distribution, project
+
+RIGHT = {"dot": "owl", "cosine": "hen", "euclidean": "cow"}
+
+
+def by_cosine(vectors, i, k):
+    return nearest(vectors, vectors[i], k, exclude=[i])[0]
+
+
+def by_dot(vectors, i, k):
+    return nearest(vectors, vectors[i], k, "dot", exclude=[i])[0]
+
+
+def by_distance(vectors, i, k):
+    return nearest(vectors, vectors[i], k, "euclidean", exclude=[i])[0]
+
+
+def itself_too(vectors, i, k):
+    return nearest(vectors, vectors[i], k)[0]
+
+
+def backwards(vectors, i, k):
+    return nearest(vectors, -vectors[i], k, exclude=[i])[0]
+
+
+def one_too_many(vectors, i, k):
+    return by_cosine(vectors, i, k + 1)
+
+
+def in_place(vectors, i, k):
+    vectors /= vectors.norm(dim=1, keepdim=True)
+    return by_dot(vectors, i, k)
+
+
+def by_a_threshold(vectors, i, k):
+    """Dividing by lengths plus a constant, against a division by zero: too large."""
+    unit = vectors / (vectors.norm(dim=1, keepdim=True) + 0.1)
+    return by_dot(unit, i, k)
+
+
+def test_right_neighbours_pass():
+    checks.name_neighbours(RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "lesson"),
+    [
+        ("dot", "hen", "a long vector gains"),
+        ("cosine", "owl", "only the angle"),
+        ("cosine", "cow", "only the angle"),
+        ("euclidean", "owl", "length of the difference"),
+    ],
+)
+def test_wrong_neighbours_fail(kind, word, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.name_neighbours(RIGHT | {kind: word})
+
+
+def test_the_nearest_by_cosine_pass():
+    checks.nearest_words(by_cosine)
+
+
+@pytest.mark.parametrize(
+    ("nearest_words", "lesson"),
+    [
+        (itself_too, "leave its own id out"),
+        (by_dot, "divide by the lengths"),
+        (backwards, "sort the other way"),
+        (one_too_many, "asked for 2 neighbours, got 3"),
+        (in_place, "do not change"),
+        (by_a_threshold, "the same angles"),
+    ],
+)
+def test_other_nearest_words_fail(nearest_words, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.nearest_words(nearest_words)
+
+
+def test_the_packages_noise_passes():
+    checks.noise_probs(noise_distribution)
+    checks.noise_probs(lambda n, power: noise_distribution(n, power).double())
+
+
+@pytest.mark.parametrize(
+    ("noise_probs", "lesson"),
+    [
+        (lambda counts, power: (counts / counts.sum()) ** power, "after the power"),
+        (lambda counts, power: counts / counts.sum(), "where is the power"),
+        (lambda counts, power: (w := counts**0.5) / w.sum(), "27, 8 and 1"),
+        (lambda counts, power: (w := counts**0.75) / w.sum(), "is the power used"),
+        (lambda counts, power: noise_distribution(counts, power).sum(), "each word"),
+    ],
+)
+def test_other_noise_fails(noise_probs, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.noise_probs(noise_probs)
+
+
+def by_svd(vectors):
+    return project(vectors, 1).directions[0]
+
+
+def in_double(vectors):
+    return project(vectors.double(), 1).directions[0]
+
+
+def without_centring(vectors):
+    return torch.linalg.svd(vectors, full_matrices=False).Vh[0]
+
+
+def by_power_iteration(vectors):
+    centred = vectors - vectors.mean(dim=0)
+    direction = torch.ones(vectors.shape[1])
+    for _ in range(50):
+        direction = centred.T @ (centred @ direction)
+        direction = direction / direction.norm()
+    return direction
+
+
+@pytest.mark.parametrize(
+    "fn", [by_svd, by_power_iteration, in_double, lambda x: -by_svd(x)]
+)
+def test_directions_found_in_two_ways_pass(fn):
+    checks.first_direction(fn)
+
+
+@pytest.mark.parametrize(
+    ("fn", "lesson"),
+    [
+        (without_centring, "take their mean off"),
+        (lambda x: 3 * by_svd(x), "length 1, this one has 3.00"),
+        (lambda x: project(x, 2).directions[1], "vary most along"),
+        (lambda x: project(x, 2).directions, "one direction"),
+        (lambda x: torch.tensor([math.sqrt(0.5), math.sqrt(0.5), 0]), "vary most"),
+    ],
+)
+def test_other_directions_fail(fn, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.first_direction(fn)

@@ -1,0 +1,147 @@
+"""A right answer passes each check; plausible wrong ones fail with the lesson."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from llmcourse import checks
+from llmcourse.alignment import losses
+
+
+def right_gap(wins, losses):
+    return math.log(wins / losses)
+
+
+def right_policy(reference, rewards, beta):
+    scores = torch.tensor(reference).log() + torch.tensor(rewards) / beta
+    return scores.double().softmax(dim=0).tolist()
+
+
+def right_kl(n):
+    return math.log(n) - (n - 1) / n
+
+
+def right_advantages(rewards, values, trace):
+    found, after = [], 0.0
+    expected = [*values[1:], 0.0]
+    for reward, value, later in reversed(
+        list(zip(rewards, values, expected, strict=True))
+    ):
+        after = reward + later - value + trace * after
+        found.insert(0, after)
+    return found
+
+
+def test_right_answers_pass():
+    checks.reward_gap(right_gap)
+    checks.best_policy(right_policy)
+    checks.best_of_n_kl(right_kl)
+    checks.token_advantages(right_advantages)
+
+
+def test_the_right_advantages_are_those_of_the_package():
+    rewards, values = [0.5, -1.0, 8.0, 0.0], [4.0, 5.0, 6.0, 1.0]
+    mask = torch.ones(1, 4).bool()
+    theirs = losses.gae(
+        torch.tensor([rewards]), torch.tensor([values]), mask, trace=0.7
+    )
+    assert right_advantages(rewards, values, 0.7) == pytest.approx(theirs[0].tolist())
+
+
+def test_the_right_divergence_is_that_of_drawn_answers():
+    # The mean of 100,000 logarithms, of deviation about 0.8: 0.02 is 8 errors of it.
+    kept = torch.rand(100_000, 5, generator=torch.Generator().manual_seed(0)).amax(1)
+    times_as_likely = 5 * kept.double() ** 4
+    assert times_as_likely.log().mean().item() == pytest.approx(right_kl(5), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lesson"),
+    [
+        (lambda wins, losses: wins / (wins + losses), "probability of being preferred"),
+        (lambda wins, losses: -right_gap(wins, losses), "is positive"),
+        (lambda wins, losses: math.log2(wins / losses), "natural logarithm"),
+        (lambda wins, losses: float(wins - losses), "must be"),
+    ],
+)
+def test_wrong_gaps_fail(wrong, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.reward_gap(wrong)
+
+
+def tilted_overflowing(reference, rewards, beta):
+    weights = [
+        p * math.exp(min(r / beta, 709)) if r < 1000 else math.nan
+        for p, r in zip(reference, rewards, strict=True)
+    ]
+    return [weight / sum(weights) for weight in weights]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lesson"),
+    [
+        (
+            lambda ref, rewards, beta: right_policy([1.0] * len(ref), rewards, beta),
+            "multiply its probabilities in",
+        ),
+        (
+            lambda ref, rewards, beta: right_policy(ref, rewards, 1 / beta),
+            "divide the reward",
+        ),
+        (lambda ref, rewards, beta: right_policy(ref, rewards, beta)[:-1], "one prob"),
+        (
+            lambda ref, rewards, beta: [
+                2 * p for p in right_policy(ref, rewards, beta)
+            ],
+            "sum to 1",
+        ),
+        (lambda ref, _rewards, _beta: list(ref), "wanted"),
+        (tilted_overflowing, "subtract the largest"),
+    ],
+)
+def test_wrong_policies_fail(wrong, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.best_policy(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lesson"),
+    [
+        (math.log, "if the best were always"),
+        (lambda n: math.log(n) + 1, "best of one"),
+        (lambda n: (n - 1) / n, "mean of ln"),
+    ],
+)
+def test_wrong_divergences_fail(wrong, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.best_of_n_kl(wrong)
+
+
+def without_next_value(rewards, values, trace):
+    after, found = 0.0, []
+    for reward, value in reversed(list(zip(rewards, values, strict=True))):
+        after = reward - value + trace * after
+        found.insert(0, after)
+    return found
+
+
+def with_value_behind_the_end(rewards, values, trace):
+    return right_advantages([*rewards[:-1], rewards[-1] + values[-1]], values, trace)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lesson"),
+    [
+        (without_next_value, "after it, too"),
+        (with_value_behind_the_end, "nothing is expected"),
+        (lambda r, v, _: right_advantages(r, v, 0.0), "count for earlier"),
+        (lambda r, v, t: right_advantages(r, v, t)[1:], "one advantage"),
+        (lambda r, v, t: right_advantages(r, v, t * t), "next token's advantage"),
+        (lambda r, _v, t: right_advantages(r, [0.0] * len(r), t), "with λ = 0"),
+    ],
+)
+def test_wrong_advantages_fail(wrong, lesson):
+    with pytest.raises(AssertionError, match=re.escape(lesson)):
+        checks.token_advantages(wrong)

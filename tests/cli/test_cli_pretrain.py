@@ -1,0 +1,303 @@
+"""`llmcourse pretrain`: to the end, stopped, resumed, refused."""
+
+import json
+import pydoc_data.topics
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from llmcourse import cli
+from llmcourse.cli import pretrain as command
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.transformer import Transformer
+from llmcourse.training import pipeline
+from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
+
+SMALLEST = replace(
+    pipeline.TINY,
+    n_stories=100,
+    model=replace(
+        pipeline.TINY.model, vocab_size=300, d_model=8, d_ff=12, context_length=37
+    ),
+    pretraining=replace(
+        pipeline.TINY.pretraining,
+        steps=11,
+        batch_size=2,
+        context_length=19,
+        eval_interval=4,
+        eval_windows=3,
+    ),
+)
+FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--samples=2")
+
+
+@pytest.fixture(autouse=True)
+def smallest(monkeypatch):
+    monkeypatch.setitem(pipeline.PRESETS, "tiny", SMALLEST)
+    monkeypatch.setattr(pipeline, "HELD_OUT_STORIES", 3)
+
+
+def pretrain(folder, *more):
+    return CliRunner().invoke(cli.app, ["pretrain", *FAST, "--out", str(folder), *more])
+
+
+def fails(monkeypatch, capsys, *args):
+    """Run the whole command line; return its exit code and the error's one line."""
+    monkeypatch.setattr(sys, "argv", ["llmcourse", "pretrain", *map(str, args)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    lines = capsys.readouterr().err.splitlines()
+    message = [line for line in lines if line.startswith("llmcourse: ")]
+    assert lines[-1:] == message  # nothing comes behind it
+    return end.value.code, message[0]
+
+
+def log_of(folder):
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def stop_at(monkeypatch, step, error=KeyboardInterrupt):
+    """Stop a training by an error, as soon as it has logged a step."""
+
+    class Stopping(command.JSONLinesLog):
+        def __call__(self, record):
+            super().__call__(record)
+            if record.step == step:
+                raise error
+
+    monkeypatch.setattr(command, "JSONLinesLog", Stopping)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a training that was not stopped, and what was printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pipeline.PRESETS, "tiny", SMALLEST)
+        patch.setattr(pipeline, "HELD_OUT_STORIES", 3)
+        folder = tmp_path_factory.mktemp("whole") / "new" / "run"
+        return folder, pretrain(folder)
+
+
+def test_a_folder_holds_model_card_log_and_checkpoints(whole):
+    folder, result = whole
+    assert result.exit_code == 0, result.output
+    model, tokenizer = load_pretrained(folder / "model")
+    assert model.config == SMALLEST.model
+    assert tokenizer.vocab_size == 300
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert "llmcourse pretrain --preset tiny" in card
+    assert len(checkpoint_paths(folder / "checkpoints")) == 2
+    checkpoint = load_checkpoint(folder / "checkpoints")
+    assert checkpoint.step == 11
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, checkpoint.weights[name].half().float()), name
+
+
+def test_it_says_loss_floor_and_gap_and_draws_bars_elsewhere(whole):
+    _, result = whole
+    for words in ("nats/token", "floor: ", "gap: ", "valid stories", "bits/byte"):
+        assert words in result.stdout
+        assert words not in result.stderr
+    assert "pretraining: 100%" in result.stderr
+    assert "loss=" in result.stderr
+    assert "rate=" in result.stderr
+
+
+def test_the_log_has_each_step_once(whole):
+    records = log_of(whole[0])
+    steps = {
+        kind: [r["step"] for r in records if r["kind"] == kind]
+        for kind in ("update", "evaluation")
+    }
+    assert steps == {"update": list(range(1, 12)), "evaluation": [0, 4, 8, 11]}
+
+
+@pytest.mark.parametrize("step", [0, 6, 11])
+def test_a_resumed_training_ends_with_the_same_bytes(
+    whole, tmp_path, monkeypatch, step
+):
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        stopped = pretrain(tmp_path, "--quiet")
+    assert stopped.exit_code == 130
+    (line,) = stopped.stderr.splitlines()
+    assert line.startswith("llmcourse: stopped; to go on: llmcourse pretrain --preset")
+    assert line.endswith("--resume")
+    assert not (tmp_path / "model").exists()
+    result = pretrain(tmp_path, "--resume", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert ("no checkpoint in" in result.stderr) == (step == 0)
+    assert len(result.stderr.splitlines()) == (step == 0)
+    folder = whole[0]
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        ours, theirs = (place / "model" / name for place in (tmp_path, folder))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert log_of(tmp_path) == log_of(folder)
+
+
+def test_the_command_to_go_on_repeats_what_matters(tmp_path, monkeypatch):
+    stop_at(monkeypatch, 0)
+    folder = tmp_path / "my run"
+    more = ("--steps=5", "--seed=3", "--learning-rate=0.02", "--vocab-size=290")
+    asked = ["--stories 3", "--samples 4", "--machine 'a laptop'"]
+    more += ("--stories=3", "--samples=4", "--machine=a laptop")
+    (line,) = pretrain(folder, "--quiet", *more).stderr.splitlines()
+    words = ["--preset tiny", f"--out '{folder}'", "--steps 5", "--seed 3"]
+    words += ["--learning-rate 0.02", "--vocab-size 290", "--threads 1", *asked]
+    assert all(word in line for word in words)
+
+
+def test_resume_begins_where_there_is_nothing_yet(tmp_path):
+    result = pretrain(tmp_path, "--resume", "--steps=1", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(tmp_path / "checkpoints").step == 1
+
+
+def python_topics():
+    """Return some English of its own for each of a few files."""
+    topics = ("lambda", "with", "try", "raise", "import", "class", "global", "del")
+    return {name: pydoc_data.topics.topics[name] for name in topics}
+
+
+def write_topics(folder):
+    (folder / "notes" / "deep").mkdir(parents=True)
+    for name, text in python_topics().items():
+        path = folder / "notes" / "deep" / f"{name}.txt"
+        path.write_text(text, encoding="utf-8")
+    return str(folder / "notes" / "**" / "*.txt")
+
+
+def test_own_files_have_no_floor(tmp_path):
+    pattern = write_topics(tmp_path)
+    result = pretrain(tmp_path / "run", "--data", pattern, "--steps=2")
+    assert result.exit_code == 0, result.output
+    assert "remove near duplicates" in result.stdout  # the report of cleaning
+    assert "bits/byte" in result.stdout
+    assert "floor: " not in result.stdout
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert pattern in card
+    _, tokenizer = load_pretrained(tmp_path / "run" / "model")
+    tales_tokenizer = pipeline.prepare(SMALLEST).tokenizer
+    assert tokenizer.pieces != tales_tokenizer.pieces  # learned from the files
+
+
+def test_files_that_change_between_stop_and_resume_are_noticed(
+    tmp_path, monkeypatch, capsys
+):
+    pattern = write_topics(tmp_path)
+    args = [*FAST, "--quiet", "--out", tmp_path / "run", "--data", pattern]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        assert fails(patch, capsys, *args)[0] == 130
+    for path in (tmp_path / "notes" / "deep").iterdir():
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\nAnd that was all that there is to say about it.\n")
+    code, message = fails(monkeypatch, capsys, *args, "--resume")
+    assert code == 1
+    assert "checkpoints of another training: train_tokens must be" in message
+
+
+def test_a_folder_with_checkpoints_is_refused_without_resume(
+    whole, monkeypatch, capsys
+):
+    before = log_of(whole[0])
+    code, message = fails(monkeypatch, capsys, *FAST, "--out", whole[0])
+    assert code == 1
+    assert "holds checkpoints already: add --resume" in message
+    assert log_of(whole[0]) == before
+
+
+def test_other_settings_cannot_go_on(whole, monkeypatch, capsys):
+    code, message = fails(
+        monkeypatch, capsys, *FAST, "--resume", "--steps=12", "--out", whole[0]
+    )
+    assert code == 1
+    assert "config.steps must be 11, got 12" in message
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(
+    tmp_path, monkeypatch, capsys
+):
+    forward, n_updates = Transformer.forward, 0
+
+    def broken(self, ids, cache=None):
+        nonlocal n_updates
+        n_updates += torch.is_grad_enabled()
+        logits = forward(self, ids, cache)
+        return logits * float("nan") if n_updates == 7 else logits
+
+    monkeypatch.setattr(Transformer, "forward", broken)
+    code, message = fails(monkeypatch, capsys, *FAST, "--quiet", "--out", tmp_path)
+    assert code == 1
+    assert "step 7 needs a finite loss and gradient, got loss nan" in message
+    assert "lower learning rate" in message
+    checkpoint = load_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint.step == 4
+    assert all(weight.isfinite().all() for weight in checkpoint.weights.values())
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 9)
+        pretrain(tmp_path, "--quiet")
+    newest = checkpoint_paths(tmp_path / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:-5])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert pretrain(tmp_path, "--resume", "--quiet").exit_code == 0
+    ours, theirs = (
+        folder / "model" / "model.safetensors" for folder in (tmp_path, whole[0])
+    )
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--preset=huge"], "preset must be one of base-llm, small, tiny, got 'huge'"),
+        ([*FAST, "--vocab-size=255"], "vocab_size must be at least 257"),
+        ([*FAST, "--vocab-size=99999"], "vocab_size must be at most"),
+        ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
+        ([*FAST, "--data=nowhere/*.txt"], "no file matches the pattern"),
+    ],
+)
+def test_refusals_are_one_line(monkeypatch, capsys, tmp_path, args, message):
+    code, line = fails(monkeypatch, capsys, *args, "--out", tmp_path, "--quiet")
+    assert code == 1
+    assert message in line
+
+
+@pytest.mark.parametrize("option", ["--steps=0", "--threads=0", "--stories=1"])
+def test_numbers_out_of_range_are_usage_errors(tmp_path, option):
+    assert pretrain(tmp_path, option).exit_code == 2
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_place_that_is_no_folder_is_refused_before_anything_is_made(
+    monkeypatch, capsys, tmp_path, place
+):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    monkeypatch.setattr(pipeline, "prepare", None)  # is not reached
+    code, line = fails(monkeypatch, capsys, *FAST, "--out", tmp_path / place)
+    assert code == 1
+    assert "cannot write into" in line
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_too_little_text_is_refused(monkeypatch, capsys, tmp_path):
+    text = python_topics()["lambda"]
+    (tmp_path / "one.txt").write_text(text, encoding="utf-8")
+    args = [*FAST, "--quiet", "--data", tmp_path / "one.txt", "--out", tmp_path / "run"]
+    long = replace(SMALLEST.pretraining, context_length=37 * 9)
+    sizes = replace(SMALLEST.model, context_length=37 * 9)
+    monkeypatch.setitem(
+        pipeline.PRESETS, "tiny", replace(SMALLEST, pretraining=long, model=sizes)
+    )
+    code, line = fails(monkeypatch, capsys, *args)
+    assert code == 1
+    assert "held-out part of the text must have more than 333 tokens" in line

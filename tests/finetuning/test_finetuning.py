@@ -1,0 +1,571 @@
+"""Fine-tuning: only answers are learned, and only by what is not frozen."""
+
+import math
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+
+from llmcourse.finetuning.classification import Classifier, accuracy
+from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample
+from llmcourse.finetuning.finetuning import (
+    FinetuningConfig,
+    answer_loss,
+    finetune,
+    finetune_step,
+    masked_cross_entropy,
+    mean_answer_loss,
+)
+from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
+from llmcourse.training.config import Evaluation, Update, learning_rate
+from llmcourse.training.loop import make_optimizer
+from llmcourse.training.pretraining import next_token_loss, train_step
+
+SIZES = TransformerConfig(
+    vocab_size=13,
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    n_kv_heads=1,
+    d_ff=20,
+    context_length=9,
+)
+SHORT = FinetuningConfig(
+    steps=7,
+    batch_size=4,
+    context_length=8,
+    learning_rate=0.01,
+    warmup_steps=2,
+    eval_interval=3,
+    eval_windows=5,
+    accumulation=2,
+)
+
+
+class Stop(Exception):  # noqa: N818
+    """What a callback raises to end a training early."""
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_model(seed=0):
+    return Transformer(SIZES, seeded(seed))
+
+
+def make_examples(n=11, seed=0):
+    """Return examples of 3 to 8 random ids, of which the last one to three count."""
+    generator = seeded(seed)
+    examples = []
+    for _ in range(n):
+        length, answer = (
+            int(torch.randint(*bounds, (), generator=generator))
+            for bounds in ((4, 10), (1, 4))
+        )
+        ids = torch.randint(13, (length,), generator=generator).tolist()
+        mask = [False] * (length - answer) + [True] * answer
+        examples.append(TokenizedExample.of_tokens(ids, mask))
+    return examples
+
+
+def task(n, seed=0):
+    """Return examples of copying: 1 a b c 2, and then a b c 2 is to be answered."""
+    generator = seeded(seed)
+    examples = []
+    for _ in range(n):
+        word = torch.randint(3, 6, (2,), generator=generator).tolist()
+        ids = [1, *word, 2, *word, 2]
+        examples.append(TokenizedExample.of_tokens(ids, [False] * 4 + [True] * 3))
+    return examples
+
+
+def labelled(n, seed=0):
+    """Return texts whose class is whether token 4 is in them."""
+    generator = seeded(seed)
+    examples = []
+    for _ in range(n):
+        length = int(torch.randint(2, 8, (), generator=generator))
+        ids = torch.randint(5, 13, (length,), generator=generator).tolist()
+        label = int(torch.randint(2, (), generator=generator))
+        if label:
+            ids[int(torch.randint(length, (), generator=generator))] = 4
+        examples.append(TokenizedExample.of_label(ids, label))
+    return examples
+
+
+def run(model=None, folder=None, config=SHORT, seed=0, **options):
+    model = model or make_model()
+    history = finetune(
+        model,
+        make_examples(),
+        make_examples(seed=1),
+        config,
+        seeded(seed),
+        checkpoint_folder=folder,
+        checkpoint_interval=2,
+        **options,
+    )
+    return model, history
+
+
+def weights_of(model):
+    return {name: w.detach().clone() for name, w in model.state_dict().items()}
+
+
+# Worked example
+
+
+def test_worked_example_of_a_masked_loss():
+    """Two positions count. At one the target has probability 1/2, at the other 1/8:
+    (log 2 + log 8) / 2 = 2 log 2. What stands under the mask, even a logit that is no
+    number or a target outside the vocabulary, does not matter.
+    """
+    logits = torch.tensor(
+        [[1 / 2, 1 / 4, 1 / 4], [math.nan] * 3, [1 / 4, 1 / 8, 5 / 8]]
+    ).log()
+    targets, mask = torch.tensor([0, 99, 1]), torch.tensor([True, False, True])
+    loss = masked_cross_entropy(logits, targets, mask)
+    assert loss.item() == pytest.approx(2 * math.log(2), rel=1e-6)
+
+
+def test_worked_example_of_learning_to_copy():
+    """Of nine words of two letters out of three, each is to be repeated: a function
+    of what was read, so the loss falls from log 13 to nearly 0, held-out order or not.
+    """
+    config = replace(SHORT, steps=120, batch_size=8, accumulation=1, learning_rate=0.02)
+    history = finetune(make_model(), task(40), task(9, seed=1), config, seeded())
+    assert history.evaluations[0].loss == pytest.approx(math.log(13), abs=0.3)
+    assert history.evaluations[-1].loss < 0.1
+
+
+# Law
+
+
+def test_what_is_masked_is_not_learned():
+    """Other targets under the mask: the same gradient, and none from them alone."""
+    model, examples = make_model(), make_examples()
+    others = [
+        replace(e, targets=torch.where(e.mask, e.targets, (e.targets + 1) % 13))
+        for e in examples
+    ]
+    gradients = []
+    for each in (examples, others):
+        answer_loss(model, each, SHORT).backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+        model.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4])
+def test_a_batch_in_parts_is_the_whole_batch(accumulation):
+    """The parts have unlike numbers of targets; each target weighs the same."""
+    examples = make_examples(4, seed=3)
+    assert len({example.n_targets for example in examples}) > 1
+    config = replace(SHORT, accumulation=accumulation, clip_norm=math.inf)
+    model, whole = make_model(), make_model()
+    update = finetune_step(
+        model, torch.optim.SGD(model.parameters()), examples, 4, config
+    )
+    loss = answer_loss(whole, examples, config)
+    loss.backward()
+    assert update.loss == pytest.approx(loss.item(), rel=1e-6)
+    rate = learning_rate(4, config)
+    for ours, theirs in zip(model.parameters(), whole.parameters(), strict=True):
+        moved = theirs.detach() - rate * theirs.grad
+        torch.testing.assert_close(ours.detach(), moved, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 11])
+def test_the_mean_over_examples_does_not_depend_on_the_batches(batch_size):
+    model, examples = make_model(), make_examples()
+    config = replace(SHORT, batch_size=batch_size, accumulation=1)
+    whole = answer_loss(model, examples, SHORT).item()
+    assert mean_answer_loss(model, examples, config) == pytest.approx(whole, rel=1e-6)
+
+
+def test_the_history_is_complete_and_in_order():
+    seen = []
+    _, history = run(progress=seen.append)
+    assert [update.step for update in history.updates] == [1, 2, 3, 4, 5, 6, 7]
+    assert [evaluation.step for evaluation in history.evaluations] == [0, 3, 6, 7]
+    assert [r for r in seen if isinstance(r, Update)] == history.updates
+    assert [r for r in seen if isinstance(r, Evaluation)] == history.evaluations
+
+
+def test_the_same_generator_gives_the_same_weights_and_another_does_not():
+    (first, one), (again, two), (other, _) = run(seed=3), run(seed=3), run(seed=4)
+    assert one == two
+    same = zip(first.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert not torch.equal(first.embedding.weight, other.embedding.weight)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_stopped_anywhere_it_ends_the_same(tmp_path, step, adapted):
+    """Two steps lie between checkpoints; a pass over the data takes two or three."""
+
+    def fresh(seed=0):
+        model = make_model(seed)
+        if adapted:
+            add_lora(model, rank=2, alpha=3, generator=seeded(seed))
+        return model
+
+    def progress(record):
+        if isinstance(record, Update) and record.step == step:
+            raise Stop
+
+    whole, history = run(fresh())
+    with pytest.raises(Stop):
+        run(fresh(), tmp_path, progress=progress)
+    assert checkpoint_paths(tmp_path)
+    resumed, again = run(fresh(), tmp_path)
+    assert again == history
+    for name, weight in resumed.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
+
+
+def test_adapters_learn_and_nothing_else():
+    model = make_model()
+    add_lora(model, rank=2, alpha=4, generator=seeded())
+    before = weights_of(model)
+    run(model)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]) == ("lora" not in name), name
+
+
+def test_adapters_can_learn_the_task_and_be_merged():
+    """The base model is frozen as it was drawn, and yet the loss falls far."""
+    model = make_model()
+    add_lora(model, 4, 8, ["query", "key", "value", "output", "up", "down"], seeded())
+    config = replace(SHORT, steps=120, batch_size=8, accumulation=1, learning_rate=0.03)
+    history = finetune(model, task(40), task(9, seed=1), config, seeded())
+    assert history.evaluations[-1].loss < 0.5 * history.evaluations[0].loss
+    assert sum("lora_" in name for name, _ in model.named_parameters()) == 24
+    merge_lora(model)
+    held_out = [task(9, seed=1)[place] for place in (0, 2, 4, 6, 8)]
+    merged = mean_answer_loss(model, held_out, config)
+    assert merged == pytest.approx(history.evaluations[-1].loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("way", ["head", "full", "lora"])
+def test_a_classifier_learns_in_three_ways(pooling, way):
+    """Whether token 4 is there: what is left from chance, a half, is little in full
+    and with adapters. The head alone sees features that nobody trained, so for it
+    only what may change is looked at.
+    """
+    model = make_model()
+    classifier = Classifier(model, 2, pooling, seeded())
+    if way == "head":
+        classifier.freeze_body()
+    if way == "lora":
+        add_lora(classifier.body, 2, 4, ["query", "value", "up", "down"], seeded())
+    before = weights_of(classifier)
+    config = replace(SHORT, steps=150, batch_size=8, accumulation=1, learning_rate=0.02)
+    finetune(classifier, labelled(80), labelled(20, seed=1), config, seeded())
+    for name, weight in classifier.state_dict().items():
+        learns = way == "full" or "head" in name or "lora" in name
+        assert torch.equal(weight, before[name]) != learns, name
+    if way != "head":
+        assert accuracy(classifier, labelled(60, seed=2)) > 0.8
+
+
+@pytest.fixture
+def read_rows(monkeypatch):
+    """What transformers read: the shape of the ids, and the lengths if there are."""
+    rows, forward = [], Transformer.forward
+
+    def spy(model, ids, cache=None, lengths=None):
+        rows.append((tuple(ids.shape), lengths))
+        return forward(model, ids, cache, lengths)
+
+    monkeypatch.setattr(Transformer, "forward", spy)
+    return rows
+
+
+def assert_packed(rows):
+    assert rows
+    assert all(shape == (1, sum(lengths or ())) for shape, lengths in rows)
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "precision", "adapted"),
+    [(1, "float32", False), (2, "float32", True), (2, "bfloat16", False)],
+)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_packed_it_learns_the_same(read_rows, family, accumulation, precision, adapted):
+    """The same examples make the same update: only their layout is another."""
+    config = replace(SHORT, accumulation=accumulation, precision=precision)
+    losses = []
+    for packed in (False, True):
+        read_rows.clear()
+        sizes = replace(SIZES, family=family, n_kv_heads=2)
+        model = Transformer(sizes, seeded())
+        if adapted:
+            add_lora(model, 2, 4, ["query", "value", "up", "down"], seeded())
+        _, history = run(model, config=config, packed=packed)
+        records = [*history.updates, *history.evaluations]
+        losses.append([record.loss for record in records])
+    assert_packed(read_rows)
+    rounding = 1e-4 if precision == "float32" else 2e-2
+    assert losses[0] == pytest.approx(losses[1], rel=rounding)
+
+
+def test_packed_examples_may_be_more_than_the_context_together(read_rows):
+    """Eight of up to 8 tokens in a row, where the model reads at most 9."""
+    config, examples = replace(SHORT, batch_size=8, accumulation=1), make_examples()
+    finetune(make_model(), examples, examples[:3], config, seeded(), packed=True)
+    assert_packed(read_rows)
+    assert max(shape[1] for shape, _ in read_rows) > 4 * SIZES.context_length
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_packed_a_classifier_learns_the_same(pooling, read_rows):
+    losses = []
+    for packed in (False, True):
+        read_rows.clear()
+        classifier = Classifier(make_model(), 2, pooling, seeded())
+        held_out = labelled(4, seed=1)
+        history = finetune(
+            classifier, labelled(20), held_out, SHORT, seeded(), packed=packed
+        )
+        losses.append([update.loss for update in history.updates])
+    assert_packed(read_rows)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_low_precision_learns_almost_the_same():
+    (_, exact), (_, rough) = run(), run(config=replace(SHORT, precision="bfloat16"))
+    ours = [update.loss for update in rough.updates]
+    theirs = [update.loss for update in exact.updates]
+    assert ours == pytest.approx(theirs, rel=2e-2)
+    assert ours != theirs
+
+
+# Reference
+
+
+def test_equals_pretraining_where_everything_counts():
+    """With every token a target and all of one length, it is pretraining's step."""
+    windows = torch.randint(13, (4, 9), generator=seeded())
+    examples = [TokenizedExample.of_tokens(row.tolist(), [True] * 9) for row in windows]
+    ours, theirs = make_model(), make_model()
+    torch.testing.assert_close(
+        answer_loss(ours, examples, SHORT), next_token_loss(theirs, windows, SHORT)
+    )
+    update = finetune_step(ours, make_optimizer(ours, SHORT), examples, 1, SHORT)
+    other = train_step(theirs, make_optimizer(theirs, SHORT), windows, 1, SHORT)
+    assert update.loss == pytest.approx(other.loss, rel=1e-6)
+    assert update.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-5)
+    for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def test_the_loss_is_torchs_with_an_index_to_ignore():
+    logits = torch.randn(5, 7, 13, generator=seeded())
+    targets = torch.randint(13, (5, 7), generator=seeded())
+    mask = torch.rand(5, 7, generator=seeded()) < 0.4
+    ignored = torch.where(mask, targets, -100).flatten()
+    torch.testing.assert_close(
+        masked_cross_entropy(logits, targets, mask),
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), ignored),
+    )
+
+
+def test_equals_a_loop_of_steps():
+    model, history = run()
+    copy, config = make_model(), SHORT
+    optimizer = make_optimizer(copy, config)
+    batches = ShuffledExamples(make_examples(), config.batch_size, seeded())
+    updates = [
+        finetune_step(copy, optimizer, batch, step, config)
+        for step, batch in enumerate(islice(batches, config.steps))
+    ]
+    assert updates == history.updates
+    for ours, theirs in zip(copy.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+# Refusal
+
+
+def test_refuses_a_loss_over_nothing():
+    logits, targets = torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="one target that counts, got none of 6"):
+        masked_cross_entropy(logits, targets, torch.zeros(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="needs at least one example, got none"):
+        mean_answer_loss(make_model(), [], SHORT)
+
+
+@pytest.mark.parametrize("limits", [(9, 9), (20, 9), (8, 20)])
+def test_refuses_examples_longer_than_the_context(limits):
+    """Whichever is the lower, the config's or the model's."""
+    ours, models = limits
+    config = replace(SHORT, context_length=ours)
+    model = Transformer(replace(SIZES, context_length=models), seeded())
+    long = [TokenizedExample.of_label([1] * n, 0) for n in (3, 11, 10)]
+    fine = make_examples()
+    for examples, valid in ((fine + long, fine), (fine, long)):
+        message = f"at most {min(limits)} tokens to read, but 2 of .* have up to 11"
+        with pytest.raises(ValueError, match=message):
+            finetune(model, examples, valid, config, seeded())
+
+
+@pytest.mark.parametrize("bad", [-1, 13])
+def test_refuses_ids_outside_the_vocabulary(bad):
+    odd = [TokenizedExample.of_tokens([3, bad, 4], [False, False, True])]
+    for examples, valid in ((odd * 4, make_examples()), (make_examples(), odd)):
+        with pytest.raises(ValueError, match="ids must be in 0 … 12, got"):
+            finetune(make_model(), examples, valid, SHORT, seeded())
+
+
+def test_refuses_labels_that_are_no_class():
+    classifier = Classifier(make_model(), n_classes=2)
+    texts = [TokenizedExample.of_label([3, 4], label) for label in (0, 1, 2, 0)]
+    with pytest.raises(ValueError, match="targets must be in 0 … 1, got 0 … 2"):
+        finetune(classifier, texts, texts[:1], SHORT, seeded())
+
+
+def test_refuses_too_few_examples():
+    fine = make_examples()
+    for examples, valid in (([], fine), (fine, [])):
+        with pytest.raises(
+            ValueError, match="needs examples, to learn and to hold out, got none"
+        ):
+            finetune(make_model(), examples, valid, SHORT, seeded())
+    with pytest.raises(ValueError, match="needs 4 examples, but the data has 3"):
+        finetune(make_model(), fine[:3], fine, SHORT, seeded())
+
+
+def test_refuses_to_train_what_is_frozen():
+    model = make_model().requires_grad_(False)
+    with pytest.raises(ValueError, match="a weight that is not frozen"):
+        run(model)
+
+
+@pytest.mark.parametrize("n_examples", [0, 3])
+def test_refuses_a_batch_that_cannot_be_divided(n_examples):
+    model, examples = make_model(), make_examples(n_examples)
+    with pytest.raises(ValueError, match=f"divide the {n_examples} examples"):
+        finetune_step(model, make_optimizer(model, SHORT), examples, 0, SHORT)
+
+
+def test_refuses_checkpoints_of_other_examples(tmp_path):
+    run(folder=tmp_path)
+    model, fine = make_model(), make_examples()
+    for examples, valid, name in (
+        (make_examples(seed=5), make_examples(seed=1), "train_tokens"),
+        (fine, fine, "valid_tokens"),
+    ):
+        with pytest.raises(ValueError, match=f"of another training: {name} must be"):
+            finetune(
+                model, examples, valid, SHORT, seeded(), checkpoint_folder=tmp_path
+            )
+
+
+def test_refuses_checkpoints_of_another_layout(tmp_path):
+    """The same losses but for the last digits, which is not the same training."""
+    run(folder=tmp_path)
+    with pytest.raises(ValueError, match="got 'answers, packed, start"):
+        run(folder=tmp_path, packed=True)
+
+
+def test_refuses_checkpoints_of_a_model_without_the_adapters(tmp_path):
+    run(folder=tmp_path)
+    model = make_model()
+    add_lora(model, rank=2, alpha=4)
+    with pytest.raises(ValueError, match="objective must be .*, got .* of alpha 4.0"):
+        run(model, tmp_path)
+
+
+def adapted(alpha):
+    model = make_model()
+    add_lora(model, rank=2, alpha=alpha, generator=seeded())
+    return model
+
+
+def classifier(pooling, seed=0):
+    return Classifier(make_model(), 13, pooling, seeded(seed))
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        (make_model, [lambda: make_model(9)]),
+        (lambda: adapted(4), [lambda: adapted(400), lambda: adapted(4.0000001)]),
+        (
+            lambda: classifier("last"),
+            [lambda: classifier("mean"), lambda: classifier("last", seed=9)],
+        ),
+    ],
+)
+def test_refuses_checkpoints_of_a_training_that_began_otherwise(
+    tmp_path, first, others
+):
+    """All weights have the same shapes; the first goes on, and none of the others."""
+    _, history = run(first(), tmp_path)
+    for other in others:
+        with pytest.raises(ValueError, match="another training: objective must be"):
+            run(other(), tmp_path)
+    assert run(first(), tmp_path)[1] == history
+
+
+def test_refuses_checkpoints_of_adapters_with_their_sizes_changed_about(tmp_path):
+    """Alpha 4 in one layer and 8 in the next is not 8 and 4."""
+
+    def unlike(*alphas):
+        model = make_model()
+        names = [f"blocks.{block}.attention.query" for block in (0, 1)]
+        sizes = {name: (2, a) for name, a in zip(names, alphas, strict=True)}
+        add_lora_to(model, sizes, seeded())
+        return model
+
+    run(unlike(4, 8), tmp_path)
+    with pytest.raises(ValueError, match=r"alpha 4\.0, 8\.0, .*got .*alpha 8\.0, 4\.0"):
+        run(unlike(8, 4), tmp_path)
+    run(unlike(4, 8), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_training_before_the_update():
+    model = make_model()
+    with torch.no_grad():
+        model.norm.weight[0] = math.nan
+    before = model.blocks[0].attention.query.weight.detach().clone()
+    with pytest.raises(FloatingPointError, match="step 1 needs a finite loss"):
+        finetune_step(model, make_optimizer(model, SHORT), make_examples(4), 0, SHORT)
+    assert torch.equal(model.blocks[0].attention.query.weight, before)
+    assert model.embedding.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "message", "good"),
+    [
+        (5, "step 6 needs a finite loss and gradient", 4),
+        (3, "step 3 needs a finite loss on the held-out text", 2),
+        (4, "step 4 needs finite weights to be saved", 2),
+    ],
+)
+def test_what_is_no_number_stops_it_and_the_last_checkpoint_stays(
+    tmp_path, broken, message, good
+):
+    """A weight breaks after a step, and is found by whatever comes next: an update, an
+    evaluation or a checkpoint. From the last good one it goes on to the same end.
+    """
+    model = make_model()
+
+    def progress(record):
+        if isinstance(record, Update) and record.step == broken:
+            with torch.no_grad():
+                model.norm.weight[0] = math.nan
+
+    with pytest.raises(FloatingPointError, match=message):
+        run(model, tmp_path, progress=progress)
+    saved = load_checkpoint(tmp_path)
+    assert saved.step == good
+    assert all(weight.isfinite().all() for weight in saved.weights.values())
+    assert run(make_model(), tmp_path)[1] == run()[1]

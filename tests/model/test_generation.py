@@ -1,0 +1,249 @@
+"""Drawing tokens: the distribution, the loop, and the cache."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from llmcourse.model.generation import generate, next_token_distribution, stream
+from llmcourse.model.transformer import TINY, Transformer
+
+MODEL_CONFIG = replace(TINY, vocab_size=19, context_length=24)
+
+
+def make_model():
+    """Return a model that is far from sure and far from indifferent."""
+    generator = torch.Generator().manual_seed(2)
+    model = Transformer(MODEL_CONFIG, generator)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2, generator=generator)
+    return model
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+PROMPTS = torch.tensor([[3, 1, 4], [1, 5, 9]])
+
+# Worked example
+
+
+def test_worked_example_of_four_tokens():
+    """Probabilities 0.4, 0.3, 0.2, 0.1.
+
+    Temperature 1/2 squares them: 16, 9, 4, 1 of 30. Top-k 2 leaves 4 : 3. Top-p
+    0.7 needs the first two exactly, 0.71 a third. Top-k 3 leaves 4 : 3 : 2, of
+    which top-p 0.5 needs the first two again (4/9 are not enough).
+    """
+    logits = torch.tensor([0.3, 0.1, 0.4, 0.2]).log()
+    for options, expected in (
+        ({"temperature": 0.5}, [9 / 30, 1 / 30, 16 / 30, 4 / 30]),
+        ({"top_k": 2}, [3 / 7, 0, 4 / 7, 0]),
+        ({"top_p": 0.69}, [3 / 7, 0, 4 / 7, 0]),
+        ({"top_p": 0.71}, [3 / 9, 0, 4 / 9, 2 / 9]),
+        ({"top_k": 3, "top_p": 0.5}, [3 / 7, 0, 4 / 7, 0]),
+        ({"temperature": 0}, [0, 0, 1, 0]),
+    ):
+        probs = next_token_distribution(logits, **options)
+        torch.testing.assert_close(probs, torch.tensor(expected, dtype=torch.float32))
+
+
+# Law
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-30, 0.3, 1.0, 5.0])
+@pytest.mark.parametrize("top_k", [None, 1, 5, 99])
+@pytest.mark.parametrize("top_p", [None, 1e-9, 0.5, 1.0])
+def test_probabilities_sum_to_one(temperature, top_k, top_p):
+    logits = 30 * torch.randn(2, 3, 11, generator=seeded())
+    probs = next_token_distribution(logits, temperature, top_k, top_p)
+    assert (probs >= 0).all()
+    torch.testing.assert_close(probs.sum(-1), torch.ones(2, 3))
+    assert torch.equal(probs.argmax(-1), logits.argmax(-1))
+
+
+def test_top_k_keeps_exactly_k_of_equals():
+    probs = next_token_distribution(torch.zeros(7), top_k=3)
+    assert sorted(probs.tolist()) == pytest.approx([0] * 4 + [1 / 3] * 3)
+
+
+def test_options_that_keep_all_change_nothing():
+    logits = torch.randn(5, 11, generator=seeded())
+    plain = logits.softmax(-1)
+    for options in ({}, {"top_k": 11}, {"top_k": 400}, {"top_p": 1.0}):
+        torch.testing.assert_close(next_token_distribution(logits, **options), plain)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0}, {}, {"temperature": 1.5, "top_k": 7}, {"top_p": 0.8}],
+)
+def test_the_cache_changes_nothing(options):
+    model = make_model()
+    cached, plain = (
+        generate(model, PROMPTS, 21, generator=seeded(), use_cache=use_cache, **options)
+        for use_cache in (True, False)
+    )
+    assert torch.equal(cached, plain)
+    assert torch.equal(cached[:, :3], PROMPTS)
+    assert cached.shape == (2, 24)  # the whole context is used
+
+
+def test_the_same_seed_writes_the_same_and_another_does_not():
+    first, again, other = (
+        generate(make_model(), PROMPTS, 20, generator=seeded(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_greedy_needs_no_luck():
+    model = make_model()
+    first, other = (
+        generate(model, PROMPTS, 20, temperature=0, generator=seeded(s)) for s in (1, 2)
+    )
+    assert torch.equal(first, other)
+    barely = generate(model, PROMPTS, 20, top_k=1, generator=seeded())
+    assert torch.equal(first, barely)
+
+
+def test_a_stream_yields_what_generate_writes():
+    model = make_model()
+    written = generate(model, PROMPTS[0], 15, generator=seeded())
+    ids = list(stream(model, PROMPTS[0], 15, generator=seeded()))
+    assert written.tolist() == PROMPTS[0].tolist() + ids
+    stop = ids[6]
+    end = ids.index(stop) + 1
+    stopped = generate(model, PROMPTS[0], 15, stop=[stop], generator=seeded())
+    assert stopped.tolist() == PROMPTS[0].tolist() + ids[:end]
+    ids_again = stream(model, PROMPTS[0], 15, stop={stop}, generator=seeded())
+    assert list(ids_again) == ids[:end]
+
+
+def test_a_stop_in_the_prompt_stops_nothing():
+    model = make_model()
+    free = generate(model, PROMPTS[0], 5, temperature=0)
+    stop = [3, 1, 4]
+    assert not set(free[3:].tolist()) & set(stop), "choose other prompts"
+    assert torch.equal(generate(model, PROMPTS[0], 5, temperature=0, stop=stop), free)
+
+
+def test_a_stopped_row_repeats_its_stop_and_the_others_go_on():
+    model = make_model()
+    free = generate(model, PROMPTS, 12, generator=seeded())
+    stop = int(free[0, 5])
+    ends = [
+        row.tolist().index(stop) if stop in row.tolist() else 11 for row in free[:, 3:]
+    ]
+    assert ends[0] != ends[1], "choose another seed"
+    stopped = generate(model, PROMPTS, 12, stop=[stop], generator=seeded())
+    assert stopped.shape[1] == 3 + max(ends) + 1
+    for row, free_row, end in zip(stopped[:, 3:], free[:, 3:], ends, strict=True):
+        assert torch.equal(row[: end + 1], free_row[: end + 1])
+        assert (row[end + 1 :] == stop).all()
+
+
+def test_a_stream_reads_no_further_than_asked():
+    """The model is called once for the prompt and once for each id after the first."""
+    model, calls = make_model(), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    ids = stream(model, PROMPTS[0], 15)
+    assert len(calls) == 0
+    next(ids)
+    assert len(calls) == 1
+    next(ids)
+    assert len(calls) == 2
+
+
+def test_a_waiting_stream_leaves_torch_as_it_was():
+    ids = stream(make_model(), PROMPTS[0], 15)
+    next(ids)
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+
+
+def test_what_is_written_can_be_trained_on():
+    """No trace of the mode in which it was computed sticks to the result."""
+    model = make_model()
+    written = generate(model, PROMPTS, 4, generator=seeded())
+    model(written).sum().backward()
+    assert model.embedding.weight.grad.abs().sum() > 0
+
+
+# Reference
+
+
+def test_frequencies_follow_the_distribution():
+    """20,000 draws from 19 tokens: Pearson's statistic has 18 degrees of freedom and
+    exceeds 60 by chance once in 500,000.
+    """
+    model, n = make_model(), 20_000
+    ids = generate(model, PROMPTS[:1].repeat(n, 1), 1, generator=seeded())[:, -1]
+    with torch.no_grad():
+        expected = n * model(PROMPTS[:1])[0, -1].softmax(-1)
+    counts = torch.bincount(ids, minlength=19)
+    assert ((counts - expected) ** 2 / expected).sum() < 60
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.7, 5, 0.9), (1.3, 8, 0.4), (1.0, 3, 1.0)]
+)
+def test_equals_the_filters_of_transformers(temperature, top_k, top_p):
+    transformers = pytest.importorskip("transformers")
+    logits = 3 * torch.randn(5, 19, generator=seeded(3))
+    filtered = logits
+    for warp in (
+        transformers.TemperatureLogitsWarper(temperature),
+        transformers.TopKLogitsWarper(top_k),
+        transformers.TopPLogitsWarper(top_p),
+    ):
+        filtered = warp(None, filtered)
+    torch.testing.assert_close(
+        next_token_distribution(logits, temperature, top_k, top_p),
+        filtered.softmax(-1),
+    )
+
+
+# Refusal
+
+
+@pytest.mark.parametrize("temperature", [-0.1, math.inf, math.nan])
+def test_refuses_a_temperature_that_is_none(temperature):
+    with pytest.raises(ValueError, match="temperature must be at least 0"):
+        next_token_distribution(torch.zeros(3), temperature)
+    with pytest.raises(ValueError, match="temperature must be at least 0"):
+        stream(make_model(), PROMPTS[0], 5, temperature=temperature)
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_refuses_to_keep_no_token(top_k):
+    with pytest.raises(ValueError, match=f"top_k must be at least 1, got {top_k}"):
+        generate(make_model(), PROMPTS, 5, top_k=top_k)
+
+
+@pytest.mark.parametrize("top_p", [0, -0.5, 1.01, math.nan])
+def test_refuses_a_share_that_is_none(top_p):
+    with pytest.raises(ValueError, match=r"top_p must be in \(0, 1\], got"):
+        generate(make_model(), PROMPTS, 5, top_p=top_p)
+
+
+def test_refuses_what_does_not_fit_before_the_first_token():
+    with pytest.raises(ValueError, match=r"context_length = 24, got 3 \+ 22"):
+        generate(make_model(), PROMPTS, 22)
+    with pytest.raises(ValueError, match=r"context_length = 24, got 3 \+ 22"):
+        stream(make_model(), PROMPTS[0], 22)
+
+
+def test_refuses_an_empty_prompt_and_a_negative_number():
+    nothing = torch.zeros(0, dtype=torch.long)
+    with pytest.raises(ValueError, match="got 0 and 5"):
+        generate(make_model(), nothing, 5)
+    with pytest.raises(ValueError, match="got 3 and -1"):
+        stream(make_model(), PROMPTS[0], -1)
+
+
+def test_refuses_ids_outside_the_vocabulary():
+    with pytest.raises(ValueError, match="ids must be in 0 … 18"):
+        generate(make_model(), torch.tensor([3, 19]), 5)

@@ -1,0 +1,563 @@
+"""A model's folder gives the model back, here and in `transformers`."""
+
+import errno
+import json
+import os
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from llmcourse import files
+from llmcourse.alignment.reward_files import load_reward_model, save_reward_model
+from llmcourse.alignment.reward_model import RewardModel
+from llmcourse.model import folders
+from llmcourse.model.folders import (
+    find_model,
+    load_pretrained,
+    save_pretrained,
+    shipped_models,
+)
+from llmcourse.model.generation import generate
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.losses import cross_entropy
+
+LLAMA = TransformerConfig(
+    vocab_size=262,
+    d_model=24,
+    n_layers=3,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=20,
+    context_length=11,
+    rope_base=500.0,
+    norm_eps=1e-3,
+)
+GPT2 = replace(LLAMA, family="gpt2", n_kv_heads=6, rope_base=10_000.0)
+CONFIGS = {
+    "llama": LLAMA,
+    "llama-untied": replace(LLAMA, tied_embeddings=False),
+    "gpt2": GPT2,
+    "gpt2-untied": replace(GPT2, tied_embeddings=False),
+}
+ALL_SHAPES = pytest.mark.parametrize("shape", CONFIGS)
+IDS = torch.tensor([[5, 261, 0, 17, 3, 200, 41]])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BPETokenizer.train(["low lower lowest"], 262, ["<|endoftext|>"])
+
+
+def make_model(shape):
+    """Return a model of which no weight, bias or norm could be left out unseen."""
+    model = Transformer(CONFIGS[shape], torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture
+def model():
+    return make_model("llama")
+
+
+@pytest.fixture
+def folder(model, tokenizer, tmp_path):
+    save_pretrained(model, tokenizer, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# Worked example
+
+
+def test_worked_example_of_a_folder(folder):
+    """What is on disk: names, sizes, and one number after another, 4 bytes each.
+
+    Parameters: 262 · 24 in the embedding; in each of 3 layers 24 · (24 + 24 + 8 + 8)
+    in attention, 3 · 24 · 20 in the network, 48 in norms; 24 in the last norm.
+    """
+    assert contents(folder).keys() == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert (config["hidden_size"], config["eos_token_id"]) == (24, 0)
+    n_parameters = 262 * 24 + 3 * (24 * 64 + 3 * 24 * 20 + 48) + 24
+    stored = load_file(folder / "model.safetensors")
+    assert sum(weight.nbytes for weight in stored.values()) == 4 * n_parameters
+
+
+# Law
+
+
+@ALL_SHAPES
+def test_load_gives_back_what_was_saved(shape, tokenizer, tmp_path):
+    model = make_model(shape)
+    save_pretrained(model, tokenizer, tmp_path)
+    again, same_tokenizer = load_pretrained(tmp_path)
+    assert again.config == model.config
+    assert not again.training
+    assert all(weight.requires_grad for weight in again.parameters())
+    torch.testing.assert_close(again(IDS), model(IDS), rtol=0, atol=0)
+    assert same_tokenizer.merges == tokenizer.merges
+    assert same_tokenizer.special_tokens == tokenizer.special_tokens
+
+
+@ALL_SHAPES
+def test_what_was_loaded_can_be_saved_again(shape, tokenizer, tmp_path):
+    """Even over the folder it came from."""
+    save_pretrained(make_model(shape), tokenizer, tmp_path)
+    before = contents(tmp_path)
+    save_pretrained(*load_pretrained(tmp_path), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_loading_draws_no_random_numbers(folder):
+    before = torch.random.get_rng_state()
+    load_pretrained(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_halves_the_file(folder, model, tokenizer, tmp_path, dtype):
+    """Bfloat16 keeps 8 bits of each weight, which leaves about 2 digits."""
+    save_pretrained(model, tokenizer, tmp_path / "half", dtype)
+    full = (folder / "model.safetensors").stat().st_size
+    half = (tmp_path / "half" / "model.safetensors").stat().st_size
+    assert half < 0.6 * full
+    again, _ = load_pretrained(tmp_path / "half")
+    assert all(weight.dtype == torch.float32 for weight in again.parameters())
+    torch.testing.assert_close(again(IDS), model(IDS), rtol=3e-2, atol=3e-2)
+
+
+def test_weights_may_lie_in_several_files(folder, model):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {name: f"model-{len(name) % 2}.safetensors" for name in weights}
+    for place in set(places.values()):
+        part = {name: weights[name] for name in weights if places[name] == place}
+        save_file(part, folder / place)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    torch.testing.assert_close(load_pretrained(folder)[0](IDS), model(IDS))
+    (folder / "model-1.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"needs the file .*model-1\.safetensors"):
+        load_pretrained(folder)
+
+
+def test_a_card_is_written_as_it_is(model, tokenizer, tmp_path):
+    save_pretrained(model, tokenizer, tmp_path, card="# Tales\n\nLoss – 2 nats.\n")
+    written = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert written == "# Tales\n\nLoss – 2 nats.\n"
+    save_pretrained(model, tokenizer, tmp_path)  # without one, the old one stays
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == written
+
+
+def test_other_files_in_the_folder_stay(folder, model, tokenizer):
+    (folder / "notes.txt").write_text("mine")
+    save_pretrained(model, tokenizer, folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert len(contents(folder)) == 6
+
+
+def test_shipped_models_have_names(folder, model, monkeypatch, tmp_path):
+    monkeypatch.setattr(folders, "_MODELS", tmp_path / "models")
+    assert shipped_models() == []
+    shutil.copytree(folder, tmp_path / "models" / "low-llm")
+    shutil.copytree(folder, tmp_path / "models" / "base-llm")
+    (tmp_path / "models" / "no-model").mkdir()
+    assert shipped_models() == ["base-llm", "low-llm"]
+    torch.testing.assert_close(load_pretrained("low-llm")[0](IDS), model(IDS))
+    for name in ("high-llm", "no-model", "../models/low-llm", "/nowhere"):
+        with pytest.raises(ValueError, match=rf"base-llm, low-llm\), got '{name}'"):
+            load_pretrained(name)
+
+
+def test_a_folder_goes_before_a_name(model, tokenizer, monkeypatch, tmp_path):
+    shipped = tmp_path / "models" / "low-llm"
+    save_pretrained(make_model("gpt2"), tokenizer, shipped)
+    monkeypatch.setattr(folders, "_MODELS", shipped.parent)
+    monkeypatch.chdir(tmp_path)
+    assert load_pretrained("low-llm")[0].config.family == "gpt2"
+    save_pretrained(model, tokenizer, "low-llm")
+    assert load_pretrained("low-llm")[0].config.family == "llama"
+
+
+# The reward model scores texts and has no next token: it is no `Transformer` alone.
+@pytest.mark.parametrize("name", sorted({*shipped_models()} - {"reward-model"}))
+def test_a_shipped_model_prefers_text_it_could_have_written(name):
+    """What it writes by always taking the likeliest token costs it less than noise."""
+    model, tokenizer = load_pretrained(name)
+    written = generate(model, torch.tensor([0]), max_new_tokens=20, temperature=0)
+    noise = torch.randint(tokenizer.vocab_size, (21,), generator=torch.manual_seed(0))
+    costs = [
+        cross_entropy(model(ids[None, :-1])[0], ids[1:]) for ids in (written, noise)
+    ]
+    assert costs[0] < costs[1] - 1
+
+
+# Reference
+
+
+@ALL_SHAPES
+def test_transformers_loads_the_folder_with_equal_logits(shape, tokenizer, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = make_model(shape)
+    save_pretrained(model, tokenizer, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        logits = theirs(IDS).logits
+    assert logits.std() > 0.2  # or equality would mean little
+    torch.testing.assert_close(logits, model(IDS), rtol=1e-5, atol=1e-5)
+    assert theirs.generation_config.eos_token_id == 0
+    fast = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = "a lower , slow é\n"
+    assert fast(text)["input_ids"] == tokenizer.encode(text)
+    assert fast.decode(tokenizer.encode(text)) == text
+    assert (fast.eos_token, fast.model_max_length) == ("<|endoftext|>", 11)
+
+
+def make_theirs(family, *, tied):
+    """Return a random model of `transformers`, whose weights all matter."""
+    transformers = pytest.importorskip("transformers")
+    if family == "llama":
+        config = transformers.LlamaConfig(
+            vocab_size=262,
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+            intermediate_size=20,
+            max_position_embeddings=11,
+            rope_theta=100_000.0,
+            tie_word_embeddings=tied,
+        )
+        theirs = transformers.LlamaForCausalLM(config)
+    else:
+        config = transformers.GPT2Config(
+            vocab_size=262,
+            n_embd=24,
+            n_layer=2,
+            n_head=6,
+            n_positions=11,
+            bos_token_id=0,
+            eos_token_id=0,
+            tie_word_embeddings=tied,
+        )
+        theirs = transformers.GPT2LMHeadModel(config)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            mean = 1.0 if weight.ndim == 1 else 0.0  # near one, as norms are
+            weight.normal_(mean, 0.2, generator=generator)
+    return theirs.eval()
+
+
+def check_equal(folder, theirs, tokenizer, tolerance=1e-5):
+    """Check that the folder that they wrote gives their logits here."""
+    tokenizer.save(folder / "tokenizer.json")
+    ours, _ = load_pretrained(folder)
+    with torch.no_grad():
+        logits = theirs(IDS).logits
+    assert logits.std() > 0.2
+    torch.testing.assert_close(ours(IDS), logits, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shard", ["10KB", "1GB"])
+def test_loads_what_transformers_wrote(family, tied, shard, tokenizer, tmp_path):
+    theirs = make_theirs(family, tied=tied)
+    theirs.save_pretrained(tmp_path, max_shard_size=shard)
+    assert (tmp_path / "model.safetensors").exists() == (shard == "1GB")
+    check_equal(tmp_path, theirs, tokenizer)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_loads_weights_without_the_prefix_and_in_bfloat16(family, tokenizer, tmp_path):
+    theirs = make_theirs(family, tied=True)
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.copy_(weight.bfloat16())
+    deepcopy(theirs).bfloat16().base_model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert not any(name.startswith(("model.", "tra")) for name in file.keys())  # noqa: SIM118
+    check_equal(tmp_path, theirs, tokenizer)
+
+
+def test_loads_an_older_config(tokenizer, tmp_path):
+    """`rope_theta` used to stand by itself, as in SmolLM2's own file."""
+    theirs = make_theirs("llama", tied=True)
+    theirs.save_pretrained(tmp_path)
+    edit_json(
+        tmp_path / "config.json",
+        rope_parameters=None,
+        rope_theta=100_000,
+        rope_scaling=None,
+        rope_interleaved=False,
+        head_dim=None,
+    )
+    check_equal(tmp_path, theirs, tokenizer)
+
+
+def test_loads_the_tokenizer_that_transformers_wrote(folder, tokenizer):
+    transformers = pytest.importorskip("transformers")
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    _, again = load_pretrained(folder)
+    text = "lower slow <|endoftext|> low"
+    assert again.encode(text) == tokenizer.encode(text)
+    assert again.special_tokens == tokenizer.special_tokens
+
+
+# Refusal
+
+
+def test_refuses_a_config_that_would_come_back_as_another(tokenizer, tmp_path):
+    model = Transformer(replace(GPT2, rope_base=500.0))
+    with pytest.raises(ValueError, match="cannot keep rope_base, got 500"):
+        save_pretrained(model, tokenizer, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_missing_file_is_named(folder):
+    for name in ("tokenizer.json", "model.safetensors", "config.json"):
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=f"needs the file .*{name}"):
+            load_pretrained(folder)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9999])
+def test_truncated_weights_are_refused(folder, share):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ValueError, match=r"model\.safetensors.*whole safetensors file"):
+        load_pretrained(folder)
+
+
+def test_a_damaged_header_is_refused(folder):
+    """One byte of it set to another; the first eight are its length.
+
+    A name, a shape, a kind or a place is then another one, or it is no JSON at all.
+    What lies in "__metadata__" is no part of the model.
+    """
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    start = whole.index(b"model.", whole.index(b"__metadata__"))
+    end = whole.rindex(b"}", 0, 8 + length)
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randint(start, end - 1, (40,), generator=generator).tolist()
+    for place in [0, 7, 8, *random]:
+        damaged = bytearray(whole)
+        damaged[place] = ord("#") if whole[place] != ord("#") else ord("%")
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="model"):
+            load_pretrained(folder)
+
+
+def test_weights_that_are_no_floats_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.norm\.weight.* in torch\.int8"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, r"config\.json.* model_type .*got 'bert'"),
+        ({"tie_word_embeddings": False}, r"missing \(1\): lm_head\.weight"),
+        ({"num_hidden_layers": 2}, r"2 layers: .*no place \(9\): model\.layers\.2"),
+        ({"num_hidden_layers": 4}, r"4 layers: .*missing \(9\): model\.layers\.3"),
+        ({"intermediate_size": 24}, r"mlp\.gate_proj\.weight must have the shape \(24"),
+        ({"hidden_size": -1}, r"config\.json.*hidden_size must be a positive"),
+        ({"hidden_size": 25}, r"config\.json.*even multiple of n_heads"),
+        ({"rope_scaling": {"type": "yarn"}}, r"config\.json.*rope_scaling.*'yarn'"),
+    ],
+)
+def test_a_config_of_another_model_is_refused(folder, changes, message):
+    edit_json(folder / "config.json", **changes)
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_config_that_is_no_json_object_is_refused(folder, text):
+    (folder / "config.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"config\.json.*must be (a )?JSON"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("places", [None, {"x": 5}, {"x": "../model"}, {"x": "/a"}])
+def test_an_index_that_leads_elsewhere_is_refused(folder, places):
+    (folder / "model.safetensors").rename(folder / "model")
+    index = {"weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index\.json.*files beside it"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [("llama", "LlamaForSequence"), ("gpt2", "GPT2ForSequence")],
+)
+def test_a_model_that_scores_is_told_from_one_that_writes(
+    shape, name, tokenizer, tmp_path
+):
+    scorer = RewardModel(make_model(shape), torch.Generator().manual_seed(3))
+    save_reward_model(scorer, tokenizer, tmp_path)
+    message = f"scores texts and does not write, a {name}.*load_reward_model. loads it"
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    load_reward_model(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder, model):
+    other = BPETokenizer.train(["low lower lowest"], 260, ["<|endoftext|>"])
+    with pytest.raises(ValueError, match="262 ids, so must the tokenizer.*260"):
+        save_pretrained(model, other, folder)
+    other.save(folder / "tokenizer.json")
+    with pytest.raises(ValueError, match="must have 262 ids, got 260"):
+        load_pretrained(folder)
+
+
+def test_a_tokenizer_that_is_none_is_refused(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        load_pretrained(folder)
+
+
+def test_weights_that_are_not_finite_are_not_saved(folder, model, tokenizer):
+    before = contents(folder)
+    with torch.no_grad():
+        model.blocks[1].attention.key.weight[0, 0] = 1e6
+    save_pretrained(model, tokenizer, folder.with_name("wide"))  # fine in float32
+    with pytest.raises(ValueError, match=r"layers\.1.*k_proj.* in torch.float16"):
+        save_pretrained(model, tokenizer, folder, torch.float16)
+    with pytest.raises(ValueError, match=r"dtype must be one of .*got torch\.int8"):
+        save_pretrained(model, tokenizer, folder, torch.int8)
+    assert contents(folder) == before
+
+
+def test_a_model_with_more_than_its_weights_is_not_saved(model, tokenizer, tmp_path):
+    model.blocks[0].attention.adapter = torch.nn.Linear(2, 3)
+    with pytest.raises(ValueError, match=r"attention\.adapter\.weight' is no weight"):
+        save_pretrained(model, tokenizer, tmp_path)
+    assert not contents(tmp_path)
+
+
+class NearlyFull:
+    """A disk that takes some calls of fsync, and then no more."""
+
+    def __init__(self, calls):
+        self.left = calls
+
+    def __call__(self, descriptor):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_a_full_disk_leaves_the_folder_as_it_was(
+    folder, tokenizer, monkeypatch, tmp_path, calls
+):
+    """Whichever of the six files is the first that does not fit."""
+    before = contents(folder)
+    other = make_model("gpt2")
+    for place in (folder, tmp_path / "new"):
+        monkeypatch.setattr(files.os, "fsync", NearlyFull(calls))
+        with pytest.raises(OSError, match="cannot write .*No space left") as caught:
+            save_pretrained(other, tokenizer, place, card="# Other\n")
+        assert caught.value.errno == errno.ENOSPC
+    assert contents(folder) == before
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(files.os, "fsync", NearlyFull(6))
+    save_pretrained(other, tokenizer, folder, card="# Other\n")
+    assert load_pretrained(folder)[0].config == other.config
+
+
+def test_a_write_that_stops_half_way_leaves_the_folder_as_it_was(
+    folder, tokenizer, monkeypatch
+):
+    before = contents(folder)
+    open_temporary = files.NamedTemporaryFile
+
+    def open_nearly_full(**arguments):
+        file = open_temporary(**arguments)
+        write = file.write
+
+        def write_half(data):
+            if len(data) > 10_000:  # the weights are the largest
+                write(data[:5_000])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(data)
+
+        file.write = write_half
+        return file
+
+    monkeypatch.setattr(files, "NamedTemporaryFile", open_nearly_full)
+    with pytest.raises(OSError, match="cannot write .*No space left"):
+        save_pretrained(make_model("gpt2"), tokenizer, folder)
+    assert contents(folder) == before
+
+
+def test_an_interruption_leaves_the_folder_as_it_was(folder, tokenizer, monkeypatch):
+    before = contents(folder)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folders, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_pretrained(make_model("gpt2"), tokenizer, folder)
+    assert contents(folder) == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(model, tokenizer, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "model"):
+        with pytest.raises(OSError, match="file"):
+            save_pretrained(model, tokenizer, folder)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_is_not_ours_is_named(folder, model, tokenizer):
+    before = contents(folder)
+    folder.chmod(0o500)
+    with pytest.raises(PermissionError, match=str(folder)):
+        save_pretrained(model, tokenizer, folder)
+    folder.chmod(0o700)
+    assert contents(folder) == before
+
+
+def test_the_folder_of_a_training_tells_where_its_model_is(tmp_path):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").touch()
+    with pytest.raises(ValueError, match=r"model of '.*run' is in '.*run.model'"):
+        find_model(tmp_path / "run")
+    assert find_model(tmp_path / "run" / "model") == tmp_path / "run" / "model"

@@ -1,0 +1,216 @@
+"""Whole numbers for weights: what is lost is bounded, known and small."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import generate
+from llmcourse.model.quantization import (
+    QuantizedEmbedding,
+    QuantizedLinear,
+    dequantize,
+    pack_int4,
+    quantization_error,
+    quantize,
+    quantize_model,
+    unpack_int4,
+    weight_bytes,
+)
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import tales
+from llmcourse.training.text_loss import text_loss
+
+LLAMA = TransformerConfig(
+    vocab_size=262,
+    d_model=24,
+    n_layers=3,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=20,
+    context_length=11,
+)
+CONFIGS = {
+    "llama": LLAMA,
+    "gpt2": replace(LLAMA, family="gpt2", n_kv_heads=6),
+    "untied": replace(LLAMA, tied_embeddings=False),
+}
+WAYS = [(8, None), (8, 4), (4, None), (4, 4)]
+IDS = torch.tensor([[5, 261, 0, 17, 3, 200, 41], [9, 9, 1, 30, 77, 2, 8]])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# Worked example
+
+
+def test_worked_example_of_a_row():
+    """The largest weight, 1.27, gets 127, so a step is 0.01: -0.634 is -63.4 steps and
+    becomes -63, 0.004 is less than half a step and becomes 0. The other row has a
+    scale of its own: without one, it would be 0, 0, 0, 0.
+
+    The scale is stored in 16 bits, 0.4 % off at most, so the numbers may be too.
+    """
+    weight = torch.tensor([[1.27, -0.634, 0.004, 0.0], [4e-5, -4e-5, 0.0, 2e-5]])
+    numbers, scale = quantize(weight)
+    torch.testing.assert_close(
+        scale.float(), torch.tensor([[0.01], [4e-5 / 127]]), rtol=0.004, atol=0
+    )
+    assert numbers[0].tolist() == [127, -63, 0, 0]
+    assert numbers[1].tolist() == [127, -127, 0, 64]
+
+
+def test_worked_example_of_two_numbers_in_a_byte():
+    """-8 … 7 become 0 … 15: (-1, 7) is (7, 15), and 7 + 16 · 15 = 247."""
+    assert pack_int4(torch.tensor([[-1, 7]], dtype=torch.int8)).tolist() == [[247]]
+
+
+# Laws
+
+
+@pytest.mark.parametrize(("bits", "group_size"), WAYS)
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_no_weight_moves_by_more_than_half_a_step(bits, group_size, size):
+    weight = size * torch.randn(7, 12, generator=seeded())
+    weight[3] = 0.0
+    numbers, scale = quantize(weight, bits, group_size)
+    error = (dequantize(numbers, scale) - weight).abs()
+    steps = scale.float().repeat_interleave(12 // scale.shape[1], dim=1)
+    assert (error <= 0.5 * steps * (1 + 1e-5)).all()
+    assert torch.equal(dequantize(numbers, scale)[3], torch.zeros(12))
+
+
+@pytest.mark.parametrize(("bits", "group_size"), WAYS)
+def test_what_was_quantized_once_stays(bits, group_size):
+    once = dequantize(
+        *quantize(torch.randn(5, 8, generator=seeded()), bits, group_size)
+    )
+    twice = dequantize(*quantize(once, bits, group_size))
+    torch.testing.assert_close(twice, once, rtol=0.005, atol=0)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(-8, 7), min_size=6, max_size=6))
+def test_packing_loses_nothing(numbers):
+    row = torch.tensor([numbers], dtype=torch.int8)
+    assert torch.equal(unpack_int4(pack_int4(row)), row)
+
+
+def test_a_large_weight_spoils_only_its_own_group():
+    weight = 0.1 * torch.randn(3, 8, generator=seeded())
+    weight[1, 2] = 100.0
+    rows = (dequantize(*quantize(weight)) - weight).abs()
+    groups = (dequantize(*quantize(weight, group_size=4)) - weight).abs()
+    assert rows[1].max() > 0.04 > rows[[0, 2]].max() * 10
+    assert groups[1, 4:].max() < 0.002
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("bits", "group_size"), WAYS)
+def test_a_model_computes_with_the_weights_that_are_left(name, bits, group_size):
+    model = Transformer(CONFIGS[name], seeded())
+    small = quantize_model(model, bits, group_size)
+    for path, layer in small.named_modules():
+        if isinstance(layer, QuantizedLinear | QuantizedEmbedding):
+            model.get_submodule(path).weight.data = layer.weight
+    with torch.no_grad():
+        torch.testing.assert_close(small(IDS), model(IDS))
+    cached = generate(small, IDS[0, :4], 6, temperature=0)
+    uncached = generate(small, IDS[0, :4], 6, temperature=0, use_cache=False)
+    assert torch.equal(cached, uncached)
+
+
+def test_the_model_that_is_quantized_stays_as_it_is():
+    model = Transformer(LLAMA, seeded())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    quantize_model(model)
+    assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("bits", "group_size", "least", "most_error", "most_loss"),
+    [(8, None, 3.9, 0.01, 0.005), (4, 32, 7.0, 0.12, 0.05)],
+)
+def test_a_trained_model_loses_little(bits, group_size, least, most_error, most_loss):
+    """8 bits cost a thousandth of the perplexity, 4 bits half a hundredth: the bounds
+    leave room of ten times that.
+    """
+    model, tokenizer = load_pretrained("base-llm")
+    small = quantize_model(model, bits, group_size)
+    assert weight_bytes(model) / weight_bytes(small) > least
+    assert quantization_error(model, small) < most_error
+    stories = [story.text for story in tales.generate(8, seed=7)]
+    before, after = (text_loss(m, tokenizer, stories).loss for m in (model, small))
+    assert abs(after - before) < most_loss
+
+
+# Reference
+
+
+def test_equals_torch_fake_quantization():
+    """Torch's own, by channel, with the same scale: to the bit."""
+    weight = torch.randn(5, 12, generator=seeded())
+    numbers, scale = quantize(weight)
+    theirs = torch.fake_quantize_per_channel_affine(
+        weight, scale[:, 0].float(), torch.zeros(5, dtype=torch.int32), 0, -127, 127
+    )
+    assert torch.equal(dequantize(numbers, scale), theirs)
+
+
+def test_the_error_is_that_of_a_slow_loop():
+    model = Transformer(LLAMA, seeded())
+    small = quantize_model(model, 4)
+    pairs = [
+        (float(before), float(after))
+        for name, layer in small.named_modules()
+        if hasattr(layer, "numbers")
+        for before, after in zip(
+            model.get_submodule(name).weight.detach().flatten(),
+            layer.weight.flatten(),
+            strict=True,
+        )
+    ]
+    squares = sum((a - b) ** 2 for b, a in pairs) / sum(b**2 for b, _ in pairs)
+    assert quantization_error(model, small) == pytest.approx(squares**0.5)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("shape", "bits", "group_size", "match"),
+    [
+        ((2, 6), 5, None, r"bits must be one of \(8, 4\), got 5"),
+        ((2, 6), 8, 4, "rows of 6, groups of 4"),
+        ((2, 6), 8, 0, "groups of 0"),
+        ((2, 5), 4, None, "rows of 5, groups of 5 and 4 bits"),
+    ],
+)
+def test_wrong_forms_are_refused(shape, bits, group_size, match):
+    with pytest.raises(ValueError, match=match):
+        quantize(torch.zeros(shape), bits, group_size)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="must be finite"):
+        quantize(torch.tensor([[1.0, float("nan")]]))
+
+
+def test_other_layers_are_refused():
+    model = Transformer(LLAMA, seeded())
+    with pytest.raises(ValueError, match="needs|must be quantized"):
+        quantization_error(model, model)
+    with pytest.raises(ValueError, match="of type QuantizedEmbedding"):
+        quantize_model(quantize_model(model))
+    add_lora(model, rank=2, alpha=2)
+    with pytest.raises(ValueError, match="of type LoRALinear"):
+        quantize_model(model)
+    assert isinstance(model.embedding, nn.Embedding)

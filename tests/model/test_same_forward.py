@@ -1,0 +1,269 @@
+"""What else computes the forward pass gives what `Transformer` gives, or refuses.
+
+The fused-weight decoder, the slots and the attention weights each have their own lines
+for it. Whatever a config or a model has, they follow it.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.attention import GroupedQueryAttention
+from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.generation import generate
+from llmcourse.model.inspection import attention_weights
+from llmcourse.model.long_context import KINDS, set_attention
+from llmcourse.model.positions import RopeScaling
+from llmcourse.model.quantization import quantize_model
+from llmcourse.model.transformer import Block, Transformer, TransformerConfig
+from llmcourse.serving.batching import SlotCache, read_next, read_prompt
+
+LLAMA = TransformerConfig(
+    vocab_size=23,
+    d_model=24,
+    n_layers=3,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=20,
+    context_length=128,
+    rope_base=500.0,
+)
+GPT2 = replace(LLAMA, family="gpt2", n_kv_heads=6)
+YARN = RopeScaling(kind="yarn", factor=4, original_length=32)
+CONFIGS = {
+    "grouped": LLAMA,
+    "multi-head": replace(LLAMA, n_kv_heads=6),
+    "multi-query": replace(LLAMA, n_kv_heads=1),
+    "untied": replace(LLAMA, tied_embeddings=False),
+    "linear": replace(LLAMA, rope_scaling=RopeScaling(kind="linear", factor=4)),
+    "yarn": replace(LLAMA, rope_scaling=YARN, n_kv_heads=3),
+    "large epsilon": replace(LLAMA, norm_eps=0.3),
+    "gpt2": GPT2,
+    "gpt2-untied": replace(GPT2, tied_embeddings=False, norm_eps=0.3),
+}
+
+
+def make_model(config=LLAMA):
+    """Return a model in which every weight, bias and norm matters."""
+    generator = torch.Generator().manual_seed(2)
+    model = Transformer(config, generator).eval()
+    for weight in model.parameters():
+        mean = 0.1 if weight.ndim > 1 else 1.0
+        nn.init.normal_(weight, mean=mean, std=0.3, generator=generator)
+    return model
+
+
+def random_ids(n, seed=1):
+    return torch.randint(23, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def expected(model, ids):
+    """Return the logits after the last 5 of the ids, in one forward pass."""
+    return model(ids[None])[0, -5:]
+
+
+@torch.no_grad()
+def by_joining(model, ids):
+    joined, cache = JoinedTransformer(model), model.new_cache()
+    model(ids[None, :-5], cache)
+    return torch.cat([joined(new[None, None], cache)[0] for new in ids[-5:]])
+
+
+def by_slots(model, ids):
+    cache = SlotCache(model, n_slots=3)
+    read_prompt(model, ids[:-5], cache, 1)
+    return torch.stack([read_next(model, {1: int(new)}, cache)[1] for new in ids[-5:]])
+
+
+@torch.no_grad()
+def by_weights(model, ids):
+    """Replace what each layer attends with by the weights that were returned."""
+    layers = iter(attention_weights(model, ids))
+    for block in model.blocks:
+        weights = next(layers)  # (H, T, S)
+
+        def attend(query, key, value, weights=weights):
+            return weights @ value.repeat_interleave(
+                query.shape[1] // value.shape[1], dim=1
+            )
+
+        block.attention.attend = attend
+    return model(ids[None])[0, -5:]
+
+
+WAYS = {"joined": by_joining, "slots": by_slots, "weights": by_weights}
+EACH_WAY = pytest.mark.parametrize("way", WAYS)
+ACCEPTED = [
+    (name, way)
+    for name, config in CONFIGS.items()
+    for way in WAYS
+    if way != "joined" or config.family == "llama"
+]
+
+# Reference
+
+
+@pytest.mark.parametrize(("name", "way"), ACCEPTED)
+def test_equals_the_model(name, way):
+    """45 tokens are more keys than the fewest that a slot looks at."""
+    model, ids = make_model(CONFIGS[name]), random_ids(45)
+    want = expected(model, ids)
+    assert want.std() > 0.5
+    torch.testing.assert_close(WAYS[way](model, ids), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["slots", "weights"])
+@pytest.mark.parametrize("name", ["grouped", "gpt2-untied"])
+@pytest.mark.parametrize("change", ["adapters", "quantized", "no positions"])
+def test_equals_a_model_that_was_changed(name, way, change):
+    """Adapters and quantized matrices are parts that are called; so is the rest."""
+    model, ids = make_model(CONFIGS[name]), random_ids(45)
+    if change == "adapters":
+        generator = torch.Generator().manual_seed(0)
+        add_lora(model, rank=2, alpha=4.0, generator=generator)
+        for weight in model.parameters():
+            nn.init.normal_(weight, std=0.3, generator=generator)
+    elif change == "quantized":
+        model = quantize_model(model)
+    else:
+        model.cos = model.sin = model.positions = None
+    want = expected(model, ids)
+    torch.testing.assert_close(WAYS[way](model, ids), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", ["", "no positions", "learned positions"])
+@pytest.mark.parametrize("name", ["grouped", "yarn", "gpt2-untied"])
+def test_what_is_written_equals_what_is_written_without_a_cache(name, change, kind):
+    """However the model attends and counts positions, and without an error."""
+    model = make_model(CONFIGS[name])
+    set_attention(model, kind, window=5)
+    if change:
+        model.cos = model.sin = model.positions = None
+    if change == "learned positions":
+        model.positions = nn.Embedding(128, 24)
+    slow, fast = (
+        generate(model, random_ids(3), 14, temperature=0, use_cache=cached)
+        for cached in (False, True)
+    )
+    assert torch.equal(slow, fast)
+
+
+# Refusal
+
+
+class OtherEmbedding(nn.Embedding):
+    """Looks at the token before, too."""
+
+    def forward(self, ids):
+        return super().forward(ids) + super().forward(ids.roll(1, dims=-1))
+
+
+class OtherBlock(Block):
+    """Has an attention and a network that read the same."""
+
+    def forward(self, x, *arguments):
+        attended = self.attention(self.attention_norm(x), *arguments)
+        return x + attended + self.feed_forward(self.feed_forward_norm(x))
+
+
+class OtherAttention(GroupedQueryAttention):
+    """Attends half as much."""
+
+    def forward(self, x, *arguments):
+        return super().forward(x, *arguments) / 2
+
+
+class OtherTransformer(Transformer):
+    """Has cooler logits."""
+
+    def forward(self, *arguments):
+        return super().forward(*arguments) / 2
+
+
+def other_embedding(model):
+    table = OtherEmbedding(23, 24)
+    table.load_state_dict(model.embedding.state_dict())
+    model.embedding = table
+
+
+def other_attend(model):
+    model.blocks[1].attention.attend = lambda query, key, value: query
+
+
+def other_block(model):
+    model.blocks[1].__class__ = OtherBlock
+
+
+def other_attention(model):
+    model.blocks[1].attention.__class__ = OtherAttention
+
+
+def other_model(model):
+    model.__class__ = OtherTransformer
+
+
+def hooked_block(model):
+    model.blocks[1].register_forward_hook(lambda part, read, written: written / 2)
+
+
+def hooked_attention(model):
+    model.blocks[1].attention.register_forward_hook(lambda p, r, written: written / 2)
+
+
+def biased(model):
+    model.blocks[1].attention.output = nn.Linear(24, 24)
+
+
+def without_positions(model):
+    model.cos = model.sin = None
+
+
+CHANGES = {
+    "joined": [
+        *(other_embedding, other_attend, other_block, other_attention, other_model),
+        *(hooked_block, hooked_attention, biased, without_positions),
+    ],
+    "slots": [
+        *(other_embedding, other_attend, other_block, other_attention, other_model),
+        *(hooked_block, hooked_attention),
+    ],
+    "weights": [other_attend, other_attention],
+}
+SAID = {
+    "joined": "joining needs a model of the family llama",
+    "slots": "slots need a model whose attention looks at all keys",
+    "weights": "weights are known of full attention only",
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "change"), [(way, change) for way in CHANGES for change in CHANGES[way]]
+)
+def test_refuses_a_model_that_reads_otherwise(way, change):
+    model = make_model()
+    change(model)
+    with pytest.raises(ValueError, match=SAID[way]):
+        WAYS[way](model, random_ids(9))
+    assert generate(model, random_ids(3), 12).shape == (15,)
+
+
+@EACH_WAY
+@pytest.mark.parametrize("kind", ["window", "linear"])
+def test_refuses_other_kinds_of_attention(way, kind):
+    model = make_model()
+    set_attention(model, kind)
+    with pytest.raises(ValueError, match=SAID[way]):
+        WAYS[way](model, random_ids(9))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-untied"])
+def test_joining_refuses_gpt2(name):
+    model = make_model(CONFIGS[name])
+    assert not can_join(model)
+    with pytest.raises(ValueError, match=SAID["joined"]):
+        by_joining(model, random_ids(9))

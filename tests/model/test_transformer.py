@@ -1,0 +1,405 @@
+"""The model in both shapes: laws, and equality with torch and `transformers`."""
+
+import math
+from copy import copy
+from dataclasses import replace
+from functools import partial
+
+import jaxtyping
+import pytest
+import torch
+from torch.nn import functional
+
+from llmcourse.model.long_context import KINDS, set_attention
+from llmcourse.model.transformer import (
+    GPT2_SMALL,
+    SMOLLM2_135M,
+    Transformer,
+    TransformerConfig,
+)
+
+SMALL = TransformerConfig(
+    vocab_size=37,
+    d_model=24,
+    n_layers=3,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=20,
+    context_length=11,
+    rope_base=500.0,
+)
+GPT2 = replace(SMALL, family="gpt2", n_kv_heads=6)
+UNTIED = replace(SMALL, tied_embeddings=False)
+GPT2_UNTIED = replace(GPT2, tied_embeddings=False)
+SHAPES = pytest.mark.parametrize(
+    "config",
+    [SMALL, UNTIED, GPT2, GPT2_UNTIED],
+    ids=["llama", "llama-untied", "gpt2", "gpt2-untied"],
+)
+
+
+def make_model(config=SMALL, std=0.3):
+    """Return a model whose weights are large enough for everything to matter."""
+    generator = torch.Generator().manual_seed(5)
+    model = Transformer(config, generator)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, mean=0.1, std=std, generator=generator)
+    return model
+
+
+def random_ids(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(SMALL.vocab_size, shape, generator=generator)
+
+
+# Worked example
+
+
+def test_worked_example_of_two_words():
+    """Blocks that write nothing leave the embedding: (3, 4) and (0, 1) in the stream.
+
+    RMSNorm divides (3, 4) by √12.5; scored against both words that is
+    25 / √12.5 = 7.07 and 4 / √12.5 = 1.13. LayerNorm, after the position (0, 3)
+    was added, makes (3, 7) into (−1, 1), with scores 1 and 1.
+    """
+    sizes = {"vocab_size": 2, "d_model": 2, "n_heads": 1, "n_kv_heads": 1}
+    words = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    for family, expected in (("llama", [25.0, 4.0]), ("gpt2", [1.0, 1.0])):
+        model = Transformer(TransformerConfig(family=family, **sizes, norm_eps=1e-9))
+        with torch.no_grad():
+            for block in model.blocks:
+                block.attention.output.weight.zero_()
+                block.feed_forward.down.weight.zero_()
+            model.embedding.weight.copy_(words)
+            model.norm.weight.fill_(1.0)
+            if model.positions is not None:
+                model.positions.weight[0] = torch.tensor([0.0, 3.0])
+        logits = model(torch.tensor([[0]]))[0, 0]
+        scale = math.sqrt(12.5) if family == "llama" else 1.0
+        torch.testing.assert_close(logits * scale, torch.tensor(expected))
+
+
+# Law
+
+
+@SHAPES
+@pytest.mark.parametrize("d_model", [24, 96])
+def test_the_first_guess_is_close_to_all_tokens_alike(config, d_model):
+    """Logits of deviation s cost s²/2 more than none: 0.125 nats for s = 1/2. Guesses
+    that were one-sided, as those of larger embeddings are, would cost whole nats.
+    """
+    config = replace(config, vocab_size=997, d_model=d_model)
+    model = Transformer(config, torch.Generator().manual_seed(0))
+    log_probs = model(random_ids(20, 11)).log_softmax(-1)  # averaged over all targets
+    assert (-log_probs).mean().item() == pytest.approx(math.log(997) + 0.125, abs=0.1)
+
+
+@SHAPES
+@pytest.mark.parametrize("changed", [0, 3, 6])
+def test_no_position_sees_a_later_one(config, changed):
+    model, ids = make_model(config), random_ids(2, 7)
+    other = ids.clone()
+    other[:, changed] = (ids[:, changed] + 1) % SMALL.vocab_size
+    before, after = model(ids), model(other)
+    torch.testing.assert_close(after[:, :changed], before[:, :changed])
+    differs = (after - before).abs().amax(dim=-1) > 1e-3  # (B, T)
+    assert differs[:, changed:].all()
+
+
+@SHAPES
+@pytest.mark.parametrize("pieces", [[7], [1] * 7, [3, 1, 2, 1]])
+def test_cached_equals_uncached(config, pieces):
+    model, ids = make_model(config), random_ids(2, 7)
+    cache = model.new_cache(batch_size=2, capacity=7)
+    logits = [model(part, cache) for part in ids.split(pieces, dim=1)]
+    assert cache.length == 7
+    torch.testing.assert_close(torch.cat(logits, dim=1), model(ids))
+
+
+@SHAPES
+def test_rows_of_a_batch_do_not_meet(config):
+    model, ids = make_model(config), random_ids(3, 5)
+    torch.testing.assert_close(model(ids)[1:2], model(ids[1:2]))
+
+
+@SHAPES
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", [(9,), (4, 5), (11, 1, 11, 2)])
+def test_texts_side_by_side_are_read_as_if_alone(config, kind, lengths):
+    """Each from position 0: so a row may be longer than the context, a text not."""
+    model = make_model(config)
+    set_attention(model, kind, window=3)
+    ids = random_ids(2, sum(lengths))
+    together = model(ids, lengths=lengths)
+    alone = [model(text) for text in ids.split(lengths, dim=1)]
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+
+
+@SHAPES
+def test_no_text_sees_its_neighbours(config):
+    """To the bit: whatever stands beside it."""
+    model, ids = make_model(config), random_ids(1, 9)
+    other = (ids + 1) % SMALL.vocab_size
+    other[:, 3:7] = ids[:, 3:7]
+    before, after = (model(each, lengths=(3, 4, 2)) for each in (ids, other))
+    assert torch.equal(before[:, 3:7], after[:, 3:7])
+    assert (before != after).any(dim=-1)[:, [0, 2, 7, 8]].all()
+
+
+@SHAPES
+def test_position_matters(config):
+    model = make_model(config)
+    logits = model(torch.tensor([[1, 2, 3], [2, 1, 3]]))[:, -1]
+    assert (logits[0] - logits[1]).abs().max() > 1e-2
+
+
+def test_only_learned_positions_tell_where_a_lone_run_of_one_token_stands():
+    """Where all tokens are equal, so are their values: rotated scores cannot matter,
+    and every position gathers the same. A position that was added can be told.
+    """
+    ids = torch.full((1, 5), 7)
+    rotated, learned = (make_model(config)(ids)[0] for config in (SMALL, GPT2))
+    torch.testing.assert_close(rotated, rotated[:1].expand(5, 37))
+    assert (learned[1:] - learned[:-1]).abs().amax(dim=-1).min() > 1e-2
+
+
+@SHAPES
+def test_every_weight_learns(config):
+    model = make_model(config)
+    model(random_ids(2, 11)).square().mean().backward()
+    for name, weight in model.named_parameters():
+        if "attention.key.bias" in name:  # one number more for all keys: no change
+            assert weight.grad.abs().max() < 1e-5
+        else:
+            assert weight.grad.abs().max() > 1e-5, name
+
+
+@SHAPES
+def test_the_same_generator_gives_the_same_model(config):
+    first, second = (
+        Transformer(config, torch.Generator().manual_seed(3)).state_dict()
+        for _ in range(2)
+    )
+    other = Transformer(config, torch.Generator().manual_seed(4)).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
+
+
+@pytest.mark.parametrize("config", [SMALL, GPT2])
+def test_untying_adds_one_matrix_and_changes_no_other(config):
+    tied, untied = (
+        Transformer(shape, torch.Generator().manual_seed(3)).state_dict()
+        for shape in (config, replace(config, tied_embeddings=False))
+    )
+    assert untied.keys() - tied.keys() == {"unembedding.weight"}
+    assert all(torch.equal(tied[name], untied[name]) for name in tied if name[0] != "n")
+
+
+@pytest.mark.parametrize("config", [SMALL, GPT2])
+def test_blocks_write_to_the_stream_more_softly_the_more_there_are(config):
+    """Of 24 · 24 · 3 numbers the standard deviation is known to 1.7 %; 10 % off
+    would be a chance in 10⁸.
+    """
+    model = Transformer(config, torch.Generator().manual_seed(0))
+    for name, expected in (("query", 24**-0.5), ("output", 24**-0.5 / 6**0.5)):
+        weights = [getattr(block.attention, name).weight for block in model.blocks]
+        assert torch.stack(weights).std().item() == pytest.approx(expected, rel=0.1)
+
+
+def test_biases_start_at_zero():
+    biases = [w for name, w in Transformer(GPT2).named_parameters() if "bias" in name]
+    assert len(biases) == 3 * 8 + 1  # of a block: two norms, four and two matrices
+    assert not any(bias.any() for bias in biases)
+
+
+# Reference
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"), [(GPT2_SMALL, 124_439_808), (SMOLLM2_135M, 134_515_008)]
+)
+def test_presets_have_the_published_number_of_parameters(config, expected):
+    with torch.device("meta"):  # shapes without numbers
+        model = Transformer(config)
+    assert sum(weight.numel() for weight in model.parameters()) == expected
+
+
+def as_torch_layer(block, config):
+    """Return torch's own pre-norm layer with the weights of a block of GPT-2."""
+    layer = torch.nn.TransformerEncoderLayer(
+        config.d_model,
+        config.n_heads,
+        config.d_ff,
+        dropout=0.0,
+        activation=partial(functional.gelu, approximate="tanh"),
+        layer_norm_eps=config.norm_eps,
+        batch_first=True,
+        norm_first=True,
+    )
+    attention, network = block.attention, block.feed_forward
+    pairs = {
+        "self_attn.out_proj": attention.output,
+        "linear1": network.up,
+        "linear2": network.down,
+        "norm1": block.attention_norm,
+        "norm2": block.feed_forward_norm,
+    }
+    weights = {
+        f"{theirs}.{kind}": getattr(ours, kind)
+        for theirs, ours in pairs.items()
+        for kind in ("weight", "bias")
+    }
+    projections = (attention.query, attention.key, attention.value)
+    for kind in ("weight", "bias"):
+        stacked = torch.cat([getattr(each, kind) for each in projections])
+        weights[f"self_attn.in_proj_{kind}"] = stacked
+    layer.load_state_dict(weights)
+    return layer
+
+
+@pytest.mark.parametrize("config", [GPT2, GPT2_UNTIED])
+def test_gpt2_equals_a_stack_of_torchs_layers(config):
+    model, ids = make_model(config), random_ids(2, 7)
+    x = model.embedding(ids) + model.positions(torch.arange(7))
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(7)
+    for block in model.blocks:
+        x = as_torch_layer(block, config)(x, src_mask=mask, is_causal=True)
+    norm = model.norm
+    x = functional.layer_norm(x, (24,), norm.weight, norm.bias, config.norm_eps)
+    scorer = model.embedding if config.tied_embeddings else model.unembedding
+    logits = x @ scorer.weight.T
+    assert logits.std() > 0.2  # or equality would mean little
+    torch.testing.assert_close(model(ids), logits, atol=1e-5, rtol=1e-5)
+
+
+def turned(x, base):
+    """Return (B, H, T, d_head) turned by multiplication with complex numbers."""
+    half = x.shape[-1] // 2
+    rates = base ** (-torch.arange(half) / half)
+    angles = torch.arange(x.shape[-2])[:, None] * rates
+    z = torch.complex(*x.split(half, dim=-1))
+    z = z * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((z.real, z.imag), dim=-1)
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 6])
+@pytest.mark.parametrize("tied", [True, False])
+def test_llama_equals_its_equations(tied, n_kv_heads):
+    """Written down once more, with torch's functions and heads in full."""
+    config = replace(SMALL, n_kv_heads=n_kv_heads, tied_embeddings=tied)
+    model, ids = make_model(config), random_ids(2, 7)
+
+    def normed(x, norm):
+        return functional.rms_norm(x, (24,), norm.weight, config.norm_eps)
+
+    def heads(x, projection):
+        each = (x @ projection.weight.T).unflatten(-1, (-1, 4)).transpose(1, 2)
+        return each.repeat_interleave(6 // each.shape[1], dim=1)
+
+    x = model.embedding(ids)
+    for block in model.blocks:
+        attention, network = block.attention, block.feed_forward
+        read = normed(x, block.attention_norm)
+        context = functional.scaled_dot_product_attention(
+            turned(heads(read, attention.query), base=500.0),
+            turned(heads(read, attention.key), base=500.0),
+            heads(read, attention.value),
+            is_causal=True,
+        )
+        x = x + context.transpose(1, 2).flatten(2) @ attention.output.weight.T
+        read = normed(x, block.feed_forward_norm)
+        gate = functional.silu(read @ network.gate.weight.T)
+        x = x + (gate * (read @ network.up.weight.T)) @ network.down.weight.T
+    scorer = model.embedding if tied else model.unembedding
+    logits = normed(x, model.norm) @ scorer.weight.T
+    assert logits.std() > 0.2  # or equality would mean little
+    torch.testing.assert_close(model(ids), logits, atol=1e-5, rtol=1e-5)
+
+
+@SHAPES
+def test_an_exported_model_reads_any_length(config, monkeypatch):
+    """`torch.export` sees the length as a symbol, which checked types do not know."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model = make_model(config).eval()
+    length = torch.export.Dim("length", min=2, max=config.context_length)
+    exported = torch.export.export(
+        model, (random_ids(2, 5),), dynamic_shapes=({1: length},)
+    ).module()
+    for n in (2, 7, 11):
+        ids = random_ids(2, n)
+        torch.testing.assert_close(exported(ids), model(ids), rtol=1e-5, atol=1e-5)
+
+
+# Refusal
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab_size", "d_model", "n_layers", "n_heads", "rope_base"]
+)
+def test_refuses_sizes_that_are_not_positive(name):
+    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
+        replace(SMALL, **{name: 0})
+
+
+@pytest.mark.parametrize("d_model", [20, 18])
+def test_refuses_a_width_without_pairs_in_every_head(d_model):
+    with pytest.raises(
+        ValueError, match=f"even multiple of n_heads.*got {d_model} and"
+    ):
+        replace(SMALL, d_model=d_model)
+
+
+def test_refuses_key_value_heads_that_do_not_divide():
+    with pytest.raises(ValueError, match="multiple of n_kv_heads, got 6 and 4"):
+        replace(SMALL, n_kv_heads=4)
+
+
+def test_refuses_another_family():
+    config = copy(SMALL)
+    object.__setattr__(config, "family", "bert")  # past the check of types
+    with pytest.raises(ValueError, match=r"family must be one of .*gpt2.*got 'bert'"):
+        config.__post_init__()
+
+
+def test_refuses_grouped_queries_in_gpt2():
+    with pytest.raises(ValueError, match="must equal n_heads.* gpt2, got 2 and 6"):
+        replace(SMALL, family="gpt2")
+
+
+def test_refuses_a_width_that_heads_of_gpt2_cannot_share():
+    assert replace(GPT2, d_model=18).d_head == 3  # nothing turns: odd is fine
+    with pytest.raises(ValueError, match="a multiple of n_heads, got 20 and 6"):
+        replace(GPT2, d_model=20)
+
+
+@SHAPES
+@pytest.mark.parametrize("bad", [-1, 37])
+def test_refuses_ids_outside_the_vocabulary(config, bad):
+    with pytest.raises(ValueError, match=r"ids must be in 0 … 36, got"):
+        make_model(config)(torch.tensor([[1, bad, 2]]))
+
+
+@SHAPES
+def test_refuses_more_than_the_context_length(config):
+    model = make_model(config)
+    with pytest.raises(ValueError, match="11 tokens, got 0 cached and 12 new"):
+        model(random_ids(1, 12))
+    cache = model.new_cache()
+    model(random_ids(1, 9), cache)
+    with pytest.raises(ValueError, match="11 tokens, got 9 cached and 3 new"):
+        model(random_ids(1, 3), cache)
+
+
+def test_refuses_texts_side_by_side_that_it_cannot_read():
+    model = make_model()
+    with pytest.raises(ValueError, match="add up to the 7 positions of a row"):
+        model(random_ids(1, 7), lengths=(3, 3))
+    with pytest.raises(ValueError, match="11 tokens, got a text of 12"):
+        model(random_ids(1, 14), lengths=(2, 12))
+    with pytest.raises(ValueError, match="without a cache, got one"):
+        model(random_ids(1, 7), model.new_cache(), (3, 4))
+
+
+def test_refuses_no_ids():
+    with pytest.raises(ValueError, match="got 0 cached and 0 new"):
+        make_model()(torch.zeros(1, 0, dtype=torch.long))

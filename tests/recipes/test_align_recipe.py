@@ -1,0 +1,167 @@
+"""Prompts and preferences: what is asked, what is compared, what is kept."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from align_cases import METHODS, config_of, want_length
+from chat_cases import base, chatty
+
+from llmcourse.alignment.dpo import DPOConfig
+from llmcourse.alignment.grpo import GRPOConfig
+from llmcourse.alignment.preferences import (
+    EXAM_SEED,
+    chat_prompt,
+    exam_prompts,
+    make_prompts,
+    story_prompt,
+)
+from llmcourse.alignment.reward_model import RewardConfig
+from llmcourse.recipes import align_recipe
+from llmcourse.recipes.align_model import collected
+from llmcourse.recipes.align_recipe import (
+    TINY,
+    AlignConfig,
+    collect,
+    held_out_pairs,
+    preset,
+)
+from llmcourse.text.tales import world
+
+CONFIG = config_of("grpo", "unused")
+
+
+@pytest.fixture(autouse=True)
+def long_is_good(monkeypatch):
+    want_length(monkeypatch)
+
+
+def test_a_model_that_answers_gets_orders_and_another_gets_beginnings():
+    orders = make_prompts(3, 0, chatty()[1])
+    assert orders == [chat_prompt(p.text, chatty()[1]) for p in orders]
+    assert all(re.search("story|tale", p.text) for p in orders)
+    beginnings = make_prompts(3, 0, base()[1])
+    assert beginnings == [story_prompt(p.text, base()[1]) for p in beginnings]
+    for prompt in beginnings:
+        assert 8 <= len(prompt.text.split()) <= 16
+        world().prefix_log_prob(prompt.text)  # a tale can begin so
+
+
+def test_prompts_are_different_and_of_their_seed():
+    _, tokenizer = chatty()
+    prompts = make_prompts(12, 4, tokenizer)
+    assert len({prompt.text for prompt in prompts}) == 12
+    assert make_prompts(5, 4, tokenizer) == prompts[:5]
+    assert not {p.text for p in exam_prompts(12, tokenizer)} & {p.text for p in prompts}
+
+
+def test_pairs_are_of_the_policy_s_answers_with_their_worth():
+    policy, tokenizer = chatty()
+    found = collect(CONFIG, policy, tokenizer)
+    asked = {p.text for p in make_prompts(CONFIG.n_prompts, 3, tokenizer)}
+    assert {pair.prompt for pair in found.train} <= asked
+    assert not {pair.prompt for pair in found.valid} & asked
+    assert len(found.train) <= CONFIG.n_prompts * CONFIG.pairs_per_prompt
+    for pair in (*found.train, *found.valid):
+        assert pair.gold_chosen == len(pair.chosen)
+        assert pair.gold_rejected == len(pair.rejected)
+    assert found.valid == held_out_pairs(CONFIG, policy, tokenizer)
+
+
+def test_an_annotator_who_never_errs_prefers_what_is_wanted():
+    found = collect(replace(CONFIG, agreement=1), *base())
+    assert all(pair.gold_chosen >= pair.gold_rejected for pair in found.train)
+
+
+def test_progress_counts_answers():
+    told = []
+    collect(CONFIG, *base(), lambda *at: told.append(at))
+    assert told[-1] == ("answers held out", 8, 8)
+    assert ("answers to compare", 20, 20) in told
+
+
+def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
+    path = tmp_path / "pairs.jsonl"
+    first = collected(path, CONFIG, *base())
+    with monkeypatch.context() as patch:
+        patch.delattr(align_recipe, "sample_rollouts")  # nobody may be asked again
+        assert collected(path, CONFIG, *base()) == first
+    with pytest.raises(
+        ValueError, match="holds pairs of another recipe or policy: .* must be"
+    ):
+        collected(path, replace(CONFIG, agreement=0.7), *base())
+    other = type(base()[0])(base()[0].config, torch.Generator().manual_seed(9))
+    with pytest.raises(
+        ValueError, match="holds pairs of another recipe or policy: .* must be"
+    ):
+        collected(path, CONFIG, other, base()[1])
+    text = path.read_text(encoding="utf-8")
+    for damaged in ("", text[:-20], "[1]\n[2]\n"):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(ValueError, match="must hold pairs"):
+            collected(path, CONFIG, *base())
+
+
+def test_presets_by_method():
+    for method in METHODS:
+        assert preset("tiny", method) is TINY[method]
+        assert preset("aligned-llm", method).method == method
+    with pytest.raises(ValueError, match="aligned-llm, study, tiny, got 'huge'"):
+        preset("huge", "ppo")
+    with pytest.raises(ValueError, match="ppo, grpo, dpo, got 'best'"):
+        preset("tiny", "best")
+
+
+def test_answers_that_are_all_alike_cannot_be_compared(monkeypatch):
+    def alike(config, policy, tokenizer, prompts, *_):
+        return [(prompt.text, ["same", "same"]) for prompt in prompts]
+
+    monkeypatch.setattr(align_recipe, "_answers", alike)
+    with pytest.raises(ValueError, match="two different answers, got none among 5"):
+        collect(CONFIG, *base())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_prompts", 0),
+        ("n_held_out", 0),
+        ("answers_per_prompt", 1),
+        ("pairs_per_prompt", 0),
+        ("agreement", 0.4),
+        ("agreement", 1.1),
+    ],
+)
+def test_sizes_that_make_no_sense(field, value):
+    with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
+        AlignConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "fewest"),
+    [
+        ({"reward": RewardConfig(by_prompt=True, batch_size=4)}, 4),
+        ({"reward": RewardConfig(batch_size=16)}, 3),  # of six pairs each
+        ({"reward": RewardConfig(batch_size=16), "answers_per_prompt": 3}, 6),
+        ({"reward": RewardConfig(batch_size=16), "pairs_per_prompt": 1}, 16),
+        ({"training": DPOConfig(batch_size=32)}, 6),
+    ],
+)
+def test_there_are_prompts_for_a_batch(settings, fewest):
+    """Or nothing is written: that takes longest."""
+    assert AlignConfig(n_prompts=fewest, **settings).n_prompts == fewest
+    with pytest.raises(ValueError, match=f"n_prompts must be at least {fewest}, got"):
+        AlignConfig(n_prompts=fewest - 1, **settings)
+
+
+def test_there_are_prompts_for_an_iteration():
+    training = GRPOConfig(prompts_per_iteration=8)
+    with pytest.raises(ValueError, match="n_training_prompts must be at least 8, got"):
+        AlignConfig(n_training_prompts=7, training=training)
+
+
+@pytest.mark.parametrize("seed", [-2, -1, 0, 1])
+def test_what_the_exam_asks_is_not_trained(seed):
+    with pytest.raises(ValueError, match="seed must not be one of the exam's"):
+        AlignConfig(seed=EXAM_SEED + seed)

@@ -1,0 +1,179 @@
+"""Vectors of passages and questions, and the search among them."""
+
+import math
+
+import pytest
+import torch
+from chat_cases import base
+
+from llmcourse.model.inspection import hidden_states
+from llmcourse.retrieval.dense import (
+    DualEncoder,
+    ExactIndex,
+    FaissIndex,
+    contrastive_loss,
+    mean_hidden_states,
+    train_encoder,
+)
+
+PASSAGES = [
+    *("Mia wore a red hat.", "Mia lived in a tall house."),
+    *("Tom wore a blue coat.", "Tom lived under the bridge."),
+]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def encoder(passages=PASSAGES):
+    return DualEncoder(*base(), passages)
+
+
+# Worked example
+
+
+def test_a_vector_is_the_sum_of_weighted_rows_by_hand():
+    """Of two passages both have " a" and one has " in", the other " was".
+
+    The weight is ln(1 + (2 - n + ½) / (n + ½)): ln 2 for n = 1, ln 1.2 for n = 2.
+    """
+    model, tokenizer = base()
+    a, in_ = (tokenizer.encode(f" {word}") for word in ("a", "in"))
+    assert len(a) == len(in_) == 1
+    rows = model.embedding.weight.detach()
+    expected = math.log(1.2) * rows[a[0]] + math.log(2) * rows[in_[0]]
+    found = encoder(["a in", "a was"]).passage_vectors(["a in"])
+    torch.testing.assert_close(found[0], expected / expected.norm())
+
+
+def test_the_loss_of_two_questions_by_hand():
+    """Scores 1 and 0 cost ln(1 + e^-1) each; where both are right there is no other."""
+    scores = torch.eye(2)
+    loss = contrastive_loss(scores, torch.eye(2).bool())
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert contrastive_loss(scores, torch.ones(2, 2).bool()) == 0
+
+
+# Law
+
+
+def test_vectors_have_length_one_and_an_empty_text_has_none():
+    vectors = encoder().question_vectors([*PASSAGES, "", "Mia"])
+    lengths = vectors.norm(dim=1).tolist()
+    assert lengths == pytest.approx([1, 1, 1, 1, lengths[4], 1])
+    one = encoder().question_vectors(["Mia"])
+    torch.testing.assert_close(vectors[5:], one)
+
+
+def test_the_first_word_is_one_like_all_others():
+    both = encoder().passage_vectors(["hat red", "red hat"])
+    torch.testing.assert_close(both[0], both[1])
+
+
+def test_an_index_finds_each_vector_by_itself():
+    vectors = torch.randn(30, 7, generator=generator())
+    found = ExactIndex(vectors).search(5 * vectors, k=4)
+    assert found.ids[:, 0].tolist() == list(range(30))
+    torch.testing.assert_close(found.scores[:, 0], torch.ones(30))
+    assert (found.scores.diff(dim=1) <= 0).all()
+    assert ExactIndex(vectors).search(vectors[:1], k=99).ids.shape == (1, 30)
+
+
+def test_training_brings_questions_to_their_passages():
+    questions = [
+        *("What was Mia dressed in?", "Where was Mia's home?"),
+        *("What was Tom dressed in?", "Where was Tom's home?"),
+    ] * 2
+    right = [[0], [1], [2], [3]] * 2
+    untrained, trained = encoder(), encoder()
+    before = untrained.state_dict()
+    losses = train_encoder(
+        trained, questions, PASSAGES, right, generator(), steps=60, batch_size=8
+    )
+    assert losses[-1] < 0.1 < losses[0]
+    index = ExactIndex(trained.passage_vectors(PASSAGES).detach())
+    found = index.search(trained.question_vectors(questions).detach(), k=1)
+    assert found.ids[:, 0].tolist() == [0, 1, 2, 3] * 2
+    again = encoder()
+    assert losses == train_encoder(
+        again, questions, PASSAGES, right, generator(), steps=60, batch_size=8
+    )
+    model = base()[0]
+    torch.testing.assert_close(before, untrained.state_dict())
+    assert not torch.equal(trained.passage, encoder().passage)
+    assert model.embedding.weight.grad is None
+
+
+def test_mean_hidden_states_reads_long_texts_in_windows():
+    model, tokenizer = base()
+    text = " ".join(PASSAGES * 18)
+    ids = torch.tensor(tokenizer.encode(text))
+    limit = model.config.context_length
+    assert limit < len(ids) < 2 * limit
+    parts = [
+        hidden_states(model, ids[:limit])[-1],
+        hidden_states(model, ids[limit:])[-1],
+    ]
+    found = mean_hidden_states(model, tokenizer, ["Mia", text])
+    torch.testing.assert_close(found[1], torch.cat(parts).mean(0))
+    torch.testing.assert_close(found[:1], mean_hidden_states(model, tokenizer, ["Mia"]))
+
+
+# Reference
+
+
+def test_faiss_finds_the_same():
+    pytest.importorskip("faiss")
+    vectors = torch.randn(60, 7, generator=generator())
+    queries = torch.randn(9, 7, generator=generator(1))
+    ours = ExactIndex(vectors).search(queries, k=5)
+    for n_cells, n_probed in ((1, 1), (4, 4)):
+        theirs = FaissIndex(vectors, n_cells, n_probed).search(queries, k=5)
+        assert torch.equal(theirs.ids, ours.ids)
+        torch.testing.assert_close(theirs.scores, ours.scores)
+    learned = FaissIndex(vectors.clone().requires_grad_()).search(queries, k=5)
+    assert torch.equal(learned.ids, ours.ids)
+    some = FaissIndex(vectors, n_cells=6).search(queries, k=5)
+    assert (some.scores[:, 0] <= ours.scores[:, 0] + 1e-5).all()
+
+
+def test_the_loss_equals_a_loop():
+    scores = torch.randn(5, 5, generator=generator())
+    is_right = torch.eye(5).bool()
+    is_right[1, 3] = is_right[3, 1] = True
+    expected = 0.0
+    for i in range(5):
+        others = [scores[i, j] for j in range(5) if j == i or not is_right[i, j]]
+        expected += math.log(sum(math.exp(s) for s in others)) - scores[i, i].item()
+    assert contrastive_loss(scores, is_right).item() == pytest.approx(expected / 5)
+
+
+# Refusal
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="at least one passage, got none"):
+        encoder([])
+    with pytest.raises(ValueError, match="at least one vector, got none"):
+        ExactIndex(torch.zeros(0, 3))
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        ExactIndex(torch.ones(2, 3)).search(torch.ones(1, 3), k=0)
+    with pytest.raises(ValueError, match="at least one token, got an empty one"):
+        mean_hidden_states(*base(), [""])
+    questions = ["Who?"] * 8
+    for right in ([[0]] * 7, [[0]] * 7 + [[]]):
+        with pytest.raises(ValueError, match="each of 8 questions, got 7"):
+            train_encoder(encoder(), questions, PASSAGES, right, generator())
+    with pytest.raises(ValueError, match="multiple of 8, .* got 12 and 8"):
+        train_encoder(
+            encoder(), questions, PASSAGES, [[0]] * 8, generator(), batch_size=12
+        )
+
+
+def test_faiss_refusals():
+    pytest.importorskip("faiss")
+    with pytest.raises(ValueError, match="1 ≤ probed ≤ cells ≤ 2 vectors, got 1 and 3"):
+        FaissIndex(torch.eye(2), n_cells=3)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        FaissIndex(torch.eye(2)).search(torch.ones(1, 2), k=0)

@@ -1,0 +1,97 @@
+"""Books of tales, and where in them the answers stand."""
+
+from functools import partial
+
+import pytest
+
+from llmcourse.retrieval.books import (
+    Book,
+    BookQuestion,
+    book_questions,
+    draw_book,
+    right_passages,
+)
+from llmcourse.retrieval.chunking import sentence_chunks
+from llmcourse.retrieval.retrieval import passages
+from llmcourse.text.documents import Document
+from llmcourse.text.tokenizers import CharacterTokenizer
+
+BOOK = draw_book(12, seed=1)
+ASKED = book_questions(BOOK, seed=1)
+
+# Worked example
+
+
+def test_places_by_hand():
+    """The second tale begins after the first and a gap of two characters."""
+    first, second = (len(tale.story.text) for tale in BOOK.tales[:2])
+    assert BOOK.starts[:3] == (0, first + 2, first + second + 4)
+    assert BOOK.part(1, 0, first + 9) == BOOK.tales[1].story.text[:7]
+    assert BOOK.part(1, 0, first) == BOOK.part(0, first + 1, first + 9) == ""
+    assert BOOK.part(1, 0, 10**6) == BOOK.tales[1].story.text
+
+
+def test_right_is_what_the_instructions_allow_and_a_whole_sentence():
+    question = BookQuestion(
+        text="Who?", accepted=("The owl.", "an old owl"), tale=0, kind="who", topic="x"
+    )
+    assert question.is_right("the OWL")
+    assert question.is_right("It was the owl.")
+    assert not question.is_right("The owl and the fox.")
+    assert question.stands_in("There was an old owl, and it")
+    assert not question.stands_in("There was an old howl.")
+
+
+# Law
+
+
+def test_heroes_have_names_of_their_own_and_questions_name_them():
+    heroes = [tale.story.facts["hero"] for tale in BOOK.tales]
+    assert len(set(heroes)) == 12
+    assert all(heroes[question.tale] in question.text for question in ASKED)
+    assert {question.tale for question in ASKED} == set(range(12))
+
+
+def test_answers_stand_in_their_tales():
+    for question in ASKED:
+        text = BOOK.tales[question.tale].story.text
+        assert question.stands_in(text)
+        assert all(question.is_right(answer) for answer in question.accepted)
+        assert BOOK.text.startswith(text, BOOK.starts[question.tale])
+
+
+def test_right_passages_are_of_the_right_tale_and_have_the_answer():
+    cut = partial(sentence_chunks, tokenizer=CharacterTokenizer(), size=200)
+    found = passages([Document(BOOK.text)], cut)
+    n_right = 0
+    for question in ASKED:
+        for number in right_passages(BOOK, question, found):
+            n_right += 1
+            assert question.stands_in(found[number].text)
+            part = BOOK.part(question.tale, found[number].start, found[number].end)
+            assert part.strip() in found[number].text
+    assert n_right >= 0.9 * len(ASKED)  # few answers are cut in two
+
+
+def test_the_same_seed_gives_the_same_and_wordings_can_be_new():
+    assert draw_book(12, seed=1).text == BOOK.text != draw_book(12, seed=2).text
+    assert book_questions(BOOK, seed=1) == ASKED
+    new = book_questions(BOOK, seed=1, new_phrasing=True)
+    assert not {q.text for q in new} & {q.text for q in ASKED}
+    only = book_questions(BOOK, seed=1, kinds=["where"])
+    assert {question.kind for question in only} == {"where"}
+
+
+def test_an_empty_book_has_no_questions():
+    assert book_questions(Book(()), seed=0) == []
+
+
+# Refusal
+
+
+def test_refusals():
+    for n in (0, 81):
+        with pytest.raises(ValueError, match=f"from 1 to 80 tales, got {n}"):
+            draw_book(n, seed=0)
+    with pytest.raises(ValueError, match="wanted kinds from who, .* got \\['which'\\]"):
+        book_questions(BOOK, seed=0, kinds=["which"])

@@ -1,0 +1,549 @@
+"""The service over real connections: right answers, right refusals, nobody lost."""
+
+import asyncio
+import base64
+import json
+import socket
+import struct
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+import torch
+from service_cases import (
+    LONG,
+    NAME,
+    alive,
+    batcher_of,
+    small_model,
+    small_service,
+    small_tokenizer,
+    wait_until,
+)
+
+from llmcourse.finetuning.answering import stream_answer
+from llmcourse.finetuning.chat import Message
+from llmcourse.model.generation import stream_text
+from llmcourse.model.inspection import text_vector
+from llmcourse.serving.app import ServiceConfig, create_app
+from llmcourse.serving.batching import Request
+from llmcourse.serving.server import running
+from llmcourse.text.tokenizers import BPETokenizer
+
+HTTP = httpx.Client(timeout=300)  # one for all: setting one up takes its time
+TALK = [{"role": "user", "content": "Who was brave?"}]
+
+
+@pytest.fixture(scope="module")
+def service():
+    with small_service() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def url(service):
+    return service[0]
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def post(url, path="completions", **fields):
+    body = {"model": NAME} | fields
+    return HTTP.post(f"{url}/v1/{path}", json=body)
+
+
+# Worked example
+
+
+def test_worked_example_of_a_completion(url):
+    """Five tokens of a text, as it goes over the wire."""
+    found = post(url, prompt="Once", max_tokens=5, seed=1).json()
+    assert found["id"].startswith("cmpl-")
+    assert (found["object"], found["model"]) == ("text_completion", NAME)
+    [choice] = found["choices"]
+    assert (choice["index"], choice["finish_reason"]) == (0, "length")
+    n_read = 1 + len(small_tokenizer().encode("Once"))
+    assert found["usage"] == {
+        "prompt_tokens": n_read,
+        "completion_tokens": 5,
+        "total_tokens": n_read + 5,
+    }
+
+
+# Laws
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0}, {"top_p": 0.8}])
+def test_the_official_client_gets_the_text_that_the_model_writes(client, sampling):
+    written = "".join(
+        stream_text(
+            small_model(),
+            small_tokenizer(),
+            "Once upon",
+            max_new_tokens=20,
+            seed=3,
+            **sampling,
+        )
+    )
+    asked = {"model": NAME, "prompt": "Once upon", "max_tokens": 20, "seed": 3}
+    whole = client.completions.create(**asked, **sampling)
+    assert whole.choices[0].text == written
+    pieces = [
+        chunk.choices[0].text
+        for chunk in client.completions.create(**asked, **sampling, stream=True)
+    ]
+    assert "".join(pieces) == written
+    assert len(pieces) > 5
+
+
+def test_the_official_client_talks(client):
+    generator = torch.Generator().manual_seed(5)
+    answered = "".join(
+        stream_answer(
+            small_model(),
+            small_tokenizer(),
+            [Message("user", "Who was brave?")],
+            max_new_tokens=30,
+            top_k=20,
+            generator=generator,
+        )
+    )
+    asked = {
+        "model": NAME,
+        "messages": TALK,
+        "max_completion_tokens": 30,
+        "seed": 5,
+        "extra_body": {"top_k": 20},
+    }
+    whole = client.chat.completions.create(**asked)
+    assert whole.choices[0].message.content == answered
+    stream = client.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    said = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(said) == answered
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
+
+
+def test_several_prompts_and_choices_come_in_order(client):
+    asked = {"model": NAME, "max_tokens": 6, "seed": 8}
+    lone = [
+        client.completions.create(prompt=prompt, **(asked | {"seed": seed}))
+        for prompt, seed in (("A", 8), ("A", 9), ("B c", 10), ("B c", 11))
+    ]
+    texts = [one.choices[0].text for one in lone]
+    together = client.completions.create(prompt=["A", "B c"], n=2, **asked)
+    assert [choice.text for choice in together.choices] == texts
+    mixed = ["", "", "", ""]
+    stream = client.completions.create(prompt=["A", "B c"], n=2, stream=True, **asked)
+    for chunk in stream:
+        mixed[chunk.choices[0].index] += chunk.choices[0].text
+    assert mixed == texts
+    echoed = client.completions.create(prompt=["A", "B c"], n=2, echo=True, **asked)
+    begun = ["A", "A", "B c", "B c"]
+    assert [c.text for c in echoed.choices] == [
+        prompt + text for prompt, text in zip(begun, texts, strict=True)
+    ]
+
+
+def test_a_prompt_of_ids_is_taken_as_it_is(client):
+    ids = [0, *small_tokenizer().encode("Once")]
+    asked = {"model": NAME, "max_tokens": 9, "seed": 2}
+    by_text = client.completions.create(prompt="Once", **asked)
+    by_ids = client.completions.create(prompt=ids, **asked)
+    assert by_ids.choices[0].text == by_text.choices[0].text
+
+
+def test_a_string_that_ends_the_text(client):
+    asked = {"model": NAME, "prompt": "x", "max_tokens": 40, "seed": 4}
+    whole = client.completions.create(**asked).choices[0].text
+    stop = whole[7:9]
+    for stream in (False, True):
+        found = client.completions.create(**asked, stop=[stop, "\0"], stream=stream)
+        parts = list(found) if stream else [found]
+        text = "".join(part.choices[0].text for part in parts)
+        assert text == whole[: whole.index(stop)]
+        assert parts[-1].choices[0].finish_reason == "stop"
+
+
+def test_vectors_are_those_of_the_model(client, url):
+    found = client.embeddings.create(model=NAME, input=["A dog.", "A cat."])
+    ids = [0, *small_tokenizer().encode("A cat.")]
+    torch.testing.assert_close(
+        torch.tensor(found.data[1].embedding), text_vector(small_model(), ids)
+    )
+    plain = post(url, "embeddings", input="A cat.", encoding_format="float").json()
+    packed = post(url, "embeddings", input="A cat.", encoding_format="base64").json()
+    numbers = base64.b64decode(packed["data"][0]["embedding"])
+    assert list(struct.unpack("<32f", numbers)) == pytest.approx(
+        plain["data"][0]["embedding"], abs=1e-7
+    )
+
+
+def test_everybody_gets_the_answer_of_a_lone_request():
+    """64 callers at once, four requests each; queue and slots are full all the time."""
+    kinds = [
+        {"prompt": "Once upon a time"[:n], "seed": n, "max_tokens": 3 + n // 2}
+        | ({"temperature": 0.8, "top_p": 0.9} if n % 3 else {})
+        for n in range(1, 13)
+    ]
+
+    async def run():
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as http:
+
+            async def ask(kind):
+                body = {"model": NAME} | kind
+                found = await http.post("/v1/completions", json=body)
+                return found.json()["choices"][0]["text"]
+
+            async def caller(number):
+                wanted = [(number + step) % 12 for step in range(4)]
+                return [(kind, await ask(kinds[kind])) for kind in wanted]
+
+            lone = [await ask(kind) for kind in kinds]
+            crowd = await asyncio.gather(*map(caller, range(64)))
+        return lone, [pair for pairs in crowd for pair in pairs]
+
+    with small_service(max_batch=16, max_queue=48) as (url, app):
+        lone, answers = asyncio.run(run())
+        assert len(answers) == 256
+        assert all(text == lone[kind] for kind, text in answers)
+        assert batcher_of(app).idle
+        counted = HTTP.get(f"{url}/metrics").text
+    line = 'llmcourse_responses_total{path="/v1/completions",status="200"} 268.0'
+    assert line in counted
+
+
+def test_a_caller_who_vanishes_stops_the_writing():
+    with small_service(slow=0.05) as (url, app):
+        batcher, asked = batcher_of(app), []
+        submit = batcher.submit
+        batcher.submit = lambda *new: (asked.extend(new), submit(*new))
+        for stream in (True, False):
+            asked.clear()
+            with httpx.Client(base_url=url, timeout=300) as http:
+                if stream:
+                    request = http.build_request(
+                        "POST", "/v1/completions", json=LONG | {"stream": True}
+                    )
+                    next(http.send(request, stream=True).iter_lines())
+                else:
+                    parts = httpx.URL(url)
+                    with socket.create_connection((parts.host, parts.port)) as caller:
+                        body = json.dumps(LONG).encode()
+                        head = f"Host: x\r\nContent-Length: {len(body)}\r\n"
+                        path = b"POST /v1/completions HTTP/1.1\r\n"
+                        kind = b"Content-Type: application/json\r\n\r\n"
+                        caller.sendall(path + head.encode() + kind + body)
+                        wait_until(lambda: asked)
+            wait_until(lambda: asked and asked[0].finish)
+            assert [request.finish for request in asked] == ["cancelled"]
+            wait_until(lambda: batcher.idle)
+        assert post(url, prompt="x", max_tokens=2).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_caller_who_is_gone_at_once_stops_the_writing(stream):
+    """Gone before the first event is asked for: nobody has begun to write it."""
+    app = create_app(small_model(), small_tokenizer(), NAME)
+    batcher, asked = batcher_of(app), []
+    submit, step = batcher.submit, batcher.step
+    batcher.submit = lambda *new: (asked.extend(new), submit(*new))
+    batcher.step = lambda: (time.sleep(0.02), step())[1]
+    body = json.dumps(LONG | {"stream": stream}).encode()
+    heard = iter([{"type": "http.request", "body": body, "more_body": False}])
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/completions",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+    async def receive():
+        return next(heard, {"type": "http.disconnect"})
+
+    async def send(_):
+        await asyncio.sleep(0)  # as servers do whose buffers are full
+
+    with app.state.service.engine:
+        asyncio.run(app(scope, receive, send))
+        wait_until(lambda: batcher.idle)
+    assert [request.finish for request in asked] == ["cancelled"]
+
+
+def test_a_service_can_be_started_again():
+    app = create_app(small_model(), small_tokenizer(), NAME)
+    for _ in range(2):
+        with running(app) as url:
+            assert post(url, prompt="x", max_tokens=2).status_code == 200
+
+
+def test_a_fault_of_ours_is_counted_too(monkeypatch):
+    with small_service() as (url, app):
+        monkeypatch.setattr(app.state.service.metrics, "text", lambda: 1 // 0)
+        for _ in range(3):  # the connection lives on
+            found = HTTP.get(f"{url}/metrics")
+            assert found.status_code == 500
+            assert found.json()["error"]["type"] == "server_error"
+        monkeypatch.undo()
+        counted = HTTP.get(f"{url}/metrics").text
+    assert 'llmcourse_responses_total{path="/metrics",status="500"} 3.0' in counted
+
+
+def test_nothing_of_a_request_is_kept(url, service):
+    for number in range(20):
+        stream = number % 2 == 0
+        post(url, prompt="x", max_tokens=2, stream=stream)
+        post(url, prompt=7)
+        post(url, "embeddings", input="x")
+    wait_until(lambda: alive(Request) == 0)
+
+
+def test_the_page_asks_no_other_host(url):
+    page = HTTP.get(f"{url}/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/", "/chat.css", "/chat.js"):
+        found = HTTP.get(url + path)
+        assert found.status_code == 200
+        assert "//" not in found.text.replace("// ", "").replace("://", "//x"), path
+
+
+# Reference
+
+
+def test_the_description_knows_every_path(url):
+    described = HTTP.get(f"{url}/openapi.json").json()["paths"]
+    assert set(described) == {
+        "/v1/models",
+        "/v1/models/{name}",
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/health",
+        "/metrics",
+    }
+    assert "422" not in described["/v1/completions"]["post"]["responses"]
+
+
+def test_models_are_listed(client):
+    [model] = client.models.list()
+    assert (model.id, model.context_length, model.chat) == (NAME, 96, True)
+    assert client.models.retrieve(NAME) == model
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4")
+
+
+def test_health_and_counts(url):
+    assert HTTP.get(f"{url}/health").json() == {"status": "ok"}
+    before = HTTP.get(f"{url}/metrics")
+    assert before.headers["content-type"].startswith("text/plain")
+    post(url, prompt="x", max_tokens=3, temperature=0)
+    lines = HTTP.get(f"{url}/metrics").text.splitlines()
+    assert "llmcourse_running_requests 0.0" in lines
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "fields", "message"),
+    [
+        (404, "completions", {"model": "gpt-4", "prompt": "x"}, "no such model"),
+        (400, "completions", {}, "prompt: Field required"),
+        (400, "completions", {"prompt": 7}, "prompt"),
+        (400, "completions", {"prompt": []}, "prompt"),
+        (400, "completions", {"prompt": "x", "max_tokens": 0}, "max_tokens"),
+        (400, "completions", {"prompt": "x", "max_tokens": -5}, "max_tokens"),
+        (400, "completions", {"prompt": "x", "max_tokens": "5"}, "valid integer"),
+        (400, "completions", {"prompt": "x", "max_tokens": 10**30}, "max_tokens"),
+        (400, "completions", {"prompt": "x", "max_tokens": 95}, "window is 96 tokens"),
+        (400, "completions", {"prompt": "x " * 200}, "context window"),
+        (400, "completions", {"prompt": "x" * 500_000}, "more than 96"),
+        (400, "completions", {"prompt": [[320]]}, "ids must be in"),
+        (400, "completions", {"prompt": "x", "temperature": -1}, "temperature"),
+        (400, "completions", {"prompt": "x", "temperature": 2.5}, "temperature"),
+        (400, "completions", {"prompt": "x", "temperature": True}, "temperature"),
+        (400, "completions", {"prompt": "x", "top_p": 0}, "top_p"),
+        (400, "completions", {"prompt": "x", "n": 17}, "n: "),
+        (400, "completions", {"prompt": "x", "seed": 2**64}, "seed"),
+        (400, "completions", {"prompt": "x", "stop": ""}, "stop"),
+        (400, "completions", {"prompt": "x", "stop": ["a"] * 5}, "stop"),
+        (400, "completions", {"prompt": "x", "logit_bias": {"5": 1.0}}, "logit_bias"),
+        (400, "completions", {"prompt": "x", "presence_penalty": 0.5}, "presence"),
+        (400, "chat/completions", {"messages": []}, "messages"),
+        (400, "chat/completions", {"messages": TALK * 2}, "take turns"),
+        (400, "chat/completions", {"messages": [{"role": "king"}]}, "messages.0"),
+        (400, "completions", {"prompt": "x", "logprobs": 0}, "logprobs"),
+        (400, "chat/completions", {"messages": TALK, "tools": [{}]}, "tools"),
+        (400, "chat/completions", {"messages": TALK, "functions": [{}]}, "functions"),
+        (
+            400,
+            "chat/completions",
+            {"messages": TALK, "tool_choice": "required"},
+            "tool_choice",
+        ),
+        (400, "embeddings", {"input": ""}, "input"),
+        (400, "embeddings", {"input": "x", "dimensions": 31}, "32 numbers"),
+        (400, "embeddings", {"input": [999]}, "no such id"),
+        (400, "embeddings", {"input": "x " * 200}, "context window"),
+        (400, "embeddings", {"input": ["x", "x" * 500_000]}, "more than 96"),
+        (400, "completions", {"prompt": ["x"] * 6, "n": 16}, "at most 80 texts"),
+    ],
+)
+def test_wrong_requests(url, status, path, fields, message):
+    found = post(url, path, **fields)
+    assert found.status_code == status
+    error = found.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert message in error["message"]
+    if path == "embeddings":
+        assert error["param"] in fields
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"model": "tiny", "prompt": "x", "temperature": NaN}',
+        b'{"model": "tiny", "prompt": "x", "temperature": 1e999}',
+        b'{"model": "tiny", "prompt": "x", "seed": 1' + b"0" * 5000 + b"}",
+        b'{"model": "tiny", "prompt": "\\ud83d"}',
+        b'{"model": "\\ud83d", "prompt": "x"}',
+        b'{"model": "tiny", "prompt": ["a", 1]}',
+    ],
+)
+def test_bodies_that_mean_nothing(url, body):
+    headers = {"content-type": "application/json"}
+    found = HTTP.post(f"{url}/v1/completions", content=body, headers=headers)
+    assert found.status_code == 400
+    assert found.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "a\0b"},
+        {"prompt": "", "temperature": 1e-300},
+        {"prompt": "\U0001f600" * 3, "seed": -(2**63), "n": 16},
+        {"prompt": "x", "seed": 2**63 - 1, "n": 2, "top_k": 2**31 - 1, "user": "me"},
+        {"prompt": "x", "unheard_of": [1], "logprobs": None, "stop": []},
+    ],
+)
+def test_strange_requests_that_are_right(url, fields):
+    found = post(url, max_tokens=3, **fields)
+    assert found.status_code == 200, found.text
+    assert found.json()["usage"]["completion_tokens"] >= 1
+
+
+def test_other_paths_and_methods(url):
+    for status, found in (
+        (404, HTTP.get(f"{url}/v2")),
+        (404, HTTP.get(f"{url}/docs")),
+        (405, HTTP.get(f"{url}/v1/completions")),
+        (405, HTTP.delete(f"{url}/health")),
+    ):
+        assert found.status_code == status
+        assert "message" in found.json()["error"]
+
+
+def test_a_large_body_is_refused_and_the_connection_lives_on(url):
+    with httpx.Client(base_url=url, timeout=300) as http:
+        found = http.post("/v1/completions", content=b"x" * 10_000_000)
+        assert found.status_code == 413
+        assert found.json()["error"]["code"] == "size"
+        assert http.get("/health").status_code == 200
+
+
+def test_a_full_queue_says_so():
+    with small_service(max_batch=1, max_queue=1) as (url, app):
+        batcher, go_on = batcher_of(app), threading.Event()
+        step = batcher.step
+        batcher.step = lambda: (go_on.wait(300), step())[1]
+        asked = {"prompt": "x", "max_tokens": 2}
+        threads = [
+            threading.Thread(target=post, args=(url,), kwargs=asked) for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(batcher.running) + len(batcher.waiting) == 2)
+        for stream in (False, True):
+            found = post(url, **asked, stream=stream)
+            assert found.status_code == 429
+            assert found.json()["error"]["type"] == "rate_limit_error"
+            assert found.headers["retry-after"] == "1"
+        go_on.set()
+        for thread in threads:
+            thread.join()
+        assert post(url, **asked).status_code == 200
+
+
+def test_an_answer_that_takes_too_long():
+    with small_service(request_seconds=0.15, slow=0.02) as (url, app):
+        batcher, asked = batcher_of(app), []
+        submit = batcher.submit
+        batcher.submit = lambda *new: (asked.extend(new), submit(*new))
+        found = post(url, **LONG)
+        assert found.status_code == 504
+        assert found.json()["error"]["type"] == "timeout_error"
+        events = post(url, **LONG, stream=True).text.split("\n\n")
+        assert "error" in json.loads(events[-3].removeprefix("data: "))
+        assert events[-2] == "data: [DONE]"
+        wait_until(lambda: batcher.idle)
+        assert {request.finish for request in asked} == {"cancelled"}
+
+
+def test_the_key_is_asked_for():
+    with small_service(api_key="s3cret") as (url, _):
+        asked = {"model": NAME, "prompt": "x"}
+        for key in ("", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cret2"):
+            found = HTTP.post(
+                f"{url}/v1/completions", json=asked, headers={"authorization": key}
+            )
+            assert found.status_code == 401
+            assert found.headers["www-authenticate"] == "Bearer"
+            assert found.json()["error"]["code"] == "invalid_api_key"
+        raw = {"authorization": b"Bearer \xff"}
+        assert HTTP.get(f"{url}/v1/models", headers=raw).status_code == 401
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="s3cret") as client:
+            assert client.completions.create(**asked).choices
+        with (
+            openai.OpenAI(base_url=f"{url}/v1", api_key="other") as client,
+            pytest.raises(openai.AuthenticationError),
+        ):
+            client.models.list()
+        assert HTTP.get(f"{url}/health").status_code == 200
+
+
+def test_a_model_without_conversations_says_so():
+    with small_service(chat=False) as (url, _):
+        found = post(url, "chat/completions", messages=TALK)
+        assert found.status_code == 400
+        assert found.json()["error"]["code"] == "no_chat_model"
+
+
+def test_wrong_configurations_are_refused():
+    with pytest.raises(ValueError, match="max_batch must be positive, got 0"):
+        ServiceConfig(max_batch=0)
+    with pytest.raises(ValueError, match="max_queue must be at least 0"):
+        ServiceConfig(max_queue=-1)
+    with pytest.raises(ValueError, match="api_key must not be empty"):
+        ServiceConfig(api_key=" ")
+    with pytest.raises(ValueError, match="must not begin or end with white space"):
+        ServiceConfig(api_key="s3cret\n")
+    with pytest.raises(ValueError, match="the model has 320 ids"):
+        create_app(small_model(), BPETokenizer.train(["a"], 256), NAME)

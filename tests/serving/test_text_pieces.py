@@ -1,0 +1,76 @@
+"""Text as it is drawn: never taken back, never too late."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmcourse.serving.answers import TextPieces
+from llmcourse.text.tokenizers import BPETokenizer
+
+TOKENIZER = BPETokenizer.train(
+    ["the bees see the trees"], 266, special_tokens=["<|endoftext|>"]
+)
+
+
+def pieces_of(ids, stop=()):
+    pieces = TextPieces(TOKENIZER, stop)
+    found = [pieces.push(id_) for id_ in ids]
+    return [*found, pieces.finish()], pieces.stopped
+
+
+# Worked example
+
+
+def test_worked_example_of_a_character_in_three_bytes():
+    """€ is E2 82 AC: nothing, nothing, the character. Cut off, it is U+FFFD."""
+    ids = TOKENIZER.encode("€")
+    assert pieces_of(ids) == (["", "", "€", ""], False)
+    assert pieces_of(ids[:2]) == (["", "", "\ufffd"], False)
+
+
+def test_worked_example_of_what_is_held_back():
+    """ "ab" may become "abc": it is given out once it has not."""
+    ids = TOKENIZER.encode("xabd")
+    assert pieces_of(ids, ["abc"]) == (["x", "", "", "abd", ""], False)
+    assert pieces_of(TOKENIZER.encode("xabc"), ["abc"]) == (["x"] + [""] * 4, True)
+
+
+# Laws
+
+
+@settings(max_examples=60)
+@given(
+    st.text(alphabet="ab €\0", max_size=12),
+    st.lists(st.text("ab€", min_size=1, max_size=3), max_size=3),
+)
+def test_the_pieces_are_the_text_up_to_the_first_stop(text, stop):
+    found, stopped = pieces_of(TOKENIZER.encode(text), stop)
+    # The first to be complete ends the text, not the first to begin.
+    begins = {one: text.find(one) for one in stop if one in text}
+    first = min((begins[one] + len(one) for one in begins), default=None)
+    ends = [begin for one, begin in begins.items() if begin + len(one) == first]
+    assert "".join(found) == (text[: min(ends)] if ends else text)
+    assert stopped == bool(ends)
+
+
+def test_special_tokens_are_no_text():
+    end = TOKENIZER.special_tokens["<|endoftext|>"]
+    assert pieces_of([end, *TOKENIZER.encode("bee"), end])[0].count("") >= 2
+    assert "".join(pieces_of([end, *TOKENIZER.encode("bee"), end])[0]) == "bee"
+
+
+# Reference
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12))
+def test_equals_decode(ids):
+    assert "".join(pieces_of(ids)[0]) == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+# Refusals
+
+
+def test_an_empty_stop_is_refused():
+    with pytest.raises(ValueError, match="must not be empty"):
+        TextPieces(TOKENIZER, ["a", ""])

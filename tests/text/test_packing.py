@@ -1,0 +1,278 @@
+import errno
+import json
+import tracemalloc
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcourse.files import new_file
+from llmcourse.text import packing
+from llmcourse.text.documents import Document
+from llmcourse.text.packing import load_header, load_tokens, pack, tokenizer_fingerprint
+from llmcourse.text.tokenizers import BPETokenizer, WordTokenizer
+
+
+class Letters:
+    """Bytes, and one more id for the end of a text."""
+
+    def __init__(self, vocab_size=257, shift=0):
+        self.vocab_size = vocab_size
+        self.special_tokens = {"<|endoftext|>": 256}
+        self.shift = shift
+
+    def encode(self, text):
+        return [byte + self.shift for byte in text.encode()]
+
+    def decode(self, ids):
+        return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+
+def documents(*texts):
+    return [Document(text, "test", text[:3]) for text in texts]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "train.bin"
+
+
+class FullFile:
+    """A file on a disk that has room for so many bytes, and a buffer of ten."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < -10:
+            self.flush()
+        self.file.write(data)
+
+    def flush(self):
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def fill_disk(monkeypatch):
+    """Return a function after which each new file has room for so many bytes."""
+
+    def fill(room):
+        @contextmanager
+        def full_file(path):
+            with new_file(path) as file:
+                yield FullFile(file, room)
+
+        monkeypatch.setattr(packing, "new_file", full_file)
+
+    return fill
+
+
+def test_two_documents_and_two_ends(path):
+    """ "ab" is 97 98, "c" is 99, each followed by 256, the end of a text."""
+    header = pack(documents("ab", "c"), Letters(), path)
+    assert load_tokens(path).tolist() == [97, 98, 256, 99, 256]
+    assert (header.n_tokens, header.n_documents) == (5, 2)
+    assert (header.dtype, header.vocab_size, header.end_of_text) == ("uint16", 257, 256)
+    assert path.stat().st_size == 10
+    assert path.read_bytes()[4:6] == b"\x00\x01"  # 256, its low byte first
+    assert load_header(path) == header
+
+
+def test_what_is_packed_with_our_tokenizer_decodes_to_the_texts(path):
+    texts = ["low lower lowest", "", "naïve\nfox <|endoftext|> 🦊"]
+    tokenizer = BPETokenizer.train(texts, 270, ["<|endoftext|>"])
+    header = pack(documents(*texts), tokenizer, path)
+    ids = load_tokens(path, tokenizer)
+    ends = np.flatnonzero(ids == header.end_of_text)
+    parts = np.split(ids, ends + 1)[:-1]
+    assert [tokenizer.decode(part[:-1].tolist()) for part in parts] == texts
+
+
+@given(texts=st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
+def test_packed_ids_are_those_of_the_tokenizer(texts, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "x.bin"
+    pack(documents(*texts), Letters(), path)
+    wanted = [i for text in texts for i in [*Letters().encode(text), 256]]
+    assert load_tokens(path).tolist() == wanted
+
+
+def test_memory_does_not_grow_with_the_corpus(path):
+    """2,000 documents of 4,000 ids make a file of 16 MB; the peak stays below 1 MB.
+
+    The list of one document's ids, 8 bytes each and the small integers shared,
+    takes 32 kB, twice that with its copy and three arrays.
+    """
+    stream = (Document(chr(97 + i % 26) * 3999) for i in range(2000))
+    pack(documents("warm up"), Letters(), path)
+    tracemalloc.start()
+    header = pack(stream, Letters(), path)
+    ids = load_tokens(path)
+    assert ids[4000 * 1234] == 97 + 1234 % 26
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert header.n_tokens == 8_000_000
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"), [(65_536, "uint16"), (65_537, "uint32")]
+)
+def test_the_smallest_sufficient_type_is_used(path, vocab_size, dtype):
+    assert pack(documents("ab"), Letters(vocab_size), path).dtype == dtype
+    assert load_tokens(path).tolist() == [97, 98, 256]
+
+
+def test_a_larger_type_can_be_asked_for(path):
+    pack(documents("ab"), Letters(), path, dtype="uint32")
+    assert path.stat().st_size == 12
+    assert load_tokens(path).tolist() == [97, 98, 256]
+
+
+def test_progress_counts_documents(path):
+    seen = []
+    pack(documents("a", "b", "c"), Letters(), path, progress=seen.append)
+    assert seen == [1, 2, 3]
+
+
+def test_tokenizers_that_differ_have_other_fingerprints():
+    texts = ["low lower lowest newer wider"]
+    one = BPETokenizer.train(texts, 265, ["<|endoftext|>"])
+    same = BPETokenizer.train(texts, 265, ["<|endoftext|>"])
+    smaller = BPETokenizer.train(texts, 264, ["<|endoftext|>"])
+    renamed = BPETokenizer.train(texts, 265, ["<|end|>"])
+    assert tokenizer_fingerprint(one) == tokenizer_fingerprint(same)
+    others = [tokenizer_fingerprint(other) for other in (one, smaller, renamed)]
+    assert len(set(others)) == 3
+
+
+@pytest.mark.parametrize("room", [40, 121])
+def test_a_full_disk_leaves_nothing_behind(path, fill_disk, room):
+    """124 bytes do not fit: seen at once or, with the last in a buffer, at the end."""
+    fill_disk(room)
+    with pytest.raises(OSError, match=r"train\.bin.*No space left") as caught:
+        pack(documents("x" * 30, "y" * 30), Letters(), path)
+    assert caught.value.errno == errno.ENOSPC
+    assert [*path.parent.iterdir()] == []
+
+
+@pytest.mark.parametrize("room", [40, 121])
+def test_a_full_disk_leaves_the_old_array_as_it_was(path, fill_disk, room):
+    pack(documents("old"), Letters(), path)
+    fill_disk(room)
+    with pytest.raises(OSError, match="No space left"):
+        pack(documents("x" * 30, "y" * 30), Letters(), path)
+    assert load_tokens(path).tolist() == [*b"old", 256]
+
+
+def test_no_room_for_the_header_leaves_no_array_without_one(path, fill_disk):
+    fill_disk(20)
+    with pytest.raises(OSError, match=r"train\.json.*No space left"):
+        pack(documents("abc"), Letters(), path)
+    assert [*path.parent.iterdir()] == []
+
+
+def test_the_header_of_an_old_array_does_not_vouch_for_a_new_one(path, monkeypatch):
+    """Interrupted between the two files, arrays of equal size could be mistaken."""
+
+    def interrupt(name):
+        if name.suffix == ".json":
+            raise KeyboardInterrupt
+        return new_file(name)
+
+    pack(documents("old"), Letters(), path)
+    monkeypatch.setattr(packing, "new_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pack(documents("new"), Letters(), path)
+    with pytest.raises(ValueError, match="is missing"):
+        load_tokens(path)
+
+
+def test_an_interrupted_stream_leaves_nothing_behind(path):
+    def stream():
+        yield Document("abc")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(stream(), Letters(), path)
+    assert [*path.parent.iterdir()] == []
+
+
+def test_an_empty_corpus_is_refused(path):
+    with pytest.raises(ValueError, match="at least one document, got none"):
+        pack([], Letters(), path)
+    assert [*path.parent.iterdir()] == []
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused(path):
+    with pytest.raises(ValueError, match=r"special token <\|endoftext\|>, got .*none"):
+        pack(documents("a"), WordTokenizer(["a"]), path)
+
+
+@pytest.mark.parametrize("shift", [200, -98])
+def test_ids_outside_of_the_vocabulary_are_refused(path, shift):
+    with pytest.raises(ValueError, match="ids must be from 0 to 256, got .* in abc"):
+        pack(documents("abc"), Letters(shift=shift), path)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int64"])
+def test_a_type_too_small_or_unknown_is_refused(path, dtype):
+    with pytest.raises(ValueError, match=f"65,537 fit into uint32, got '{dtype}'"):
+        pack(documents("a"), Letters(65_537), path, dtype=dtype)
+
+
+def test_a_name_that_the_header_needs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"another name than 'x\.json'"):
+        pack(documents("a"), Letters(), tmp_path / "x.json")
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no folder .*nowhere"):
+        pack(documents("a"), Letters(), tmp_path / "nowhere" / "x.bin")
+
+
+def test_an_array_without_its_header_is_refused(path):
+    pack(documents("a"), Letters(), path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match=r"made by pack, but .*train\.json.* missing"):
+        load_tokens(path)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"dtype": "uint16"}', '{"n": 1'])
+def test_a_foreign_header_is_refused(path, text):
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(ValueError, match=r"train\.json.* not written by pack"):
+        load_header(path)
+
+
+@pytest.mark.parametrize("size", [0, 7, 12])
+def test_an_array_of_another_size_is_refused(path, size):
+    pack(documents("abcd"), Letters(), path)
+    path.write_bytes(b"a" * size)
+    with pytest.raises(ValueError, match=rf"10 bytes in .*train\.bin.*, got {size}"):
+        load_tokens(path)
+
+
+def test_a_header_without_its_array_is_refused(path):
+    pack(documents("abcd"), Letters(), path)
+    path.unlink()
+    with pytest.raises(ValueError, match="wanted 10 bytes in .*, got 0"):
+        load_tokens(path)
+
+
+def test_another_tokenizer_is_refused(path):
+    pack(documents("abcd"), Letters(), path)
+    load_tokens(path, Letters())
+    with pytest.raises(ValueError, match="was packed with the tokenizer"):
+        load_tokens(path, Letters(vocab_size=300))
+
+
+def test_the_header_is_plain_json(path):
+    header = pack(documents("ab"), Letters(), path)
+    stored = json.loads(Path(path).with_suffix(".json").read_text())
+    assert stored["n_tokens"] == header.n_tokens
+    assert stored["tokenizer"] == tokenizer_fingerprint(Letters())

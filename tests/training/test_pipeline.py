@@ -1,0 +1,161 @@
+"""Every stage runs, on tales and on other text, the same way twice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmcourse.model import generation
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.corpus import split
+from llmcourse.text.documents import Document, tales
+from llmcourse.text.packing import load_tokens, pack
+from llmcourse.training import pipeline
+from llmcourse.training.config import PretrainingConfig
+
+CONFIG = pipeline.PipelineConfig(
+    n_stories=120,
+    model=TransformerConfig(
+        context_length=640,
+        vocab_size=300,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=1,
+        d_ff=24,
+    ),
+    pretraining=PretrainingConfig(
+        steps=2, batch_size=2, context_length=32, eval_windows=2
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return pipeline.run(CONFIG)
+
+
+def test_every_stage_leaves_something(result):
+    assert sum(map(len, result.splits.values())) <= 120
+    assert result.report.steps[-1].documents_out > 100
+    assert result.tokenizer.vocab_size == 300
+    assert len(result.history.updates) == 2
+    assert result.before
+    assert result.after
+    assert result.floor is not None
+    assert 0 < result.floor.value < result.history.evaluations[-1].loss
+
+
+def test_the_same_seed_gives_the_same_model(result):
+    again = pipeline.run(CONFIG)
+    assert again.history == result.history
+    assert again.after == result.after
+    other = pipeline.run(replace(CONFIG, seed=1))
+    assert other.history != result.history
+
+
+def test_other_text_has_no_known_floor(result):
+    events = []
+    documents = list(tales(150, seed=3))
+    own = pipeline.run(CONFIG, documents, lambda *event: events.append(event))
+    assert own.floor is None
+    assert ("pretraining", 2, 2) in events
+    assert [e[0] for e in events[::2]][:2] == ["corpus", "tokenizer"]
+
+
+def test_token_array_equals_what_packing_writes(result, tmp_path):
+    documents = result.splits["validation"]
+    array = pipeline.token_array(documents, result.tokenizer)
+    pack(documents, result.tokenizer, tmp_path / "a.bin")
+    assert array[1:].tolist() == load_tokens(tmp_path / "a.bin").tolist()
+    assert array[0] == array[-1]
+
+
+def test_token_array_takes_the_type_that_is_asked_for(result):
+    documents = result.splits["validation"]
+    wide = pipeline.token_array(documents, result.tokenizer)
+    narrow = pipeline.token_array(iter(documents), result.tokenizer, np.uint16)
+    assert (wide.dtype, narrow.dtype) == (np.int64, np.uint16)
+    assert narrow.tolist() == wide.tolist()
+    with pytest.raises(ValueError, match="uint8 need a vocabulary of at most 256, got"):
+        pipeline.token_array(documents, result.tokenizer, np.uint8)
+
+
+def test_enough_documents_are_parted_whole():
+    documents = list(tales(120, seed=2))
+    assert pipeline.split_or_cut(documents) == split(documents)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_documents_are_cut_between_words(n):
+    documents = split(list(tales(9, seed=6)))["train"][:n]
+    assert not split(documents)["validation"]  # so that there is need
+    parts = pipeline.split_or_cut(documents)
+    for whole, train, held_out in zip(
+        documents, parts["train"], parts["validation"], strict=True
+    ):
+        assert train.text + held_out.text == whole.text
+        assert train.text.endswith(" ")
+        assert 0.9 < len(train.text) / len(whole.text) <= 0.95
+        assert train.name == held_out.name == whole.name
+    assert parts["test"] == []
+
+
+def test_a_text_without_white_space_is_cut_all_the_same():
+    parts = pipeline.split_or_cut([Document("x" * 40)])
+    assert [len(parts[name][0].text) for name in ("train", "validation")] == [38, 2]
+
+
+def test_one_long_text_goes_through_the_pipeline():
+    text = "\n\n".join(document.text for document in tales(60, seed=9))
+    found = pipeline.run(CONFIG, [Document(text)])
+    assert found.loss > 0
+    assert found.floor is None
+
+
+def test_write_continues_the_prompt_and_stops_at_the_end(result):
+    model, tokenizer = result.model, result.tokenizer
+    text = generation.write(model, tokenizer, "Once", max_new_tokens=4)
+    assert text.startswith("Once")
+    assert len(text) > len("Once")
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    with torch.no_grad():  # the end scores highest everywhere
+        finished = Transformer(CONFIG.model)
+        for weight in finished.blocks.parameters():
+            weight.zero_()  # the blocks add nothing
+        finished.embedding.weight[:] = 0.01
+        finished.embedding.weight[end] = 1.0
+    assert generation.write(finished, tokenizer, "Once", temperature=0) == "Once"
+
+
+def test_document_loss_is_the_mean_price_of_every_token(result):
+    documents = result.splits["validation"][:2]
+    prices = []
+    for document in documents:
+        ids = pipeline.token_array([document], result.tokenizer).tolist()
+        with torch.no_grad():
+            probs = result.model(torch.tensor([ids[:-1]]))[0].softmax(-1)
+        prices += [-probs[t, id_].log().item() for t, id_ in enumerate(ids[1:])]
+    loss = pipeline.document_loss(result.model, result.tokenizer, documents)
+    assert loss == pytest.approx(sum(prices) / len(prices), rel=1e-5)
+    with pytest.raises(ValueError, match="at least one document"):
+        pipeline.document_loss(result.model, result.tokenizer, [])
+
+
+def test_too_few_stories_are_refused():
+    with pytest.raises(ValueError, match="n_stories must be at least 100, got 99"):
+        replace(CONFIG, n_stories=99)
+
+
+@pytest.mark.parametrize("copying", [True, False])
+def test_a_new_model_has_the_start_that_is_asked_for(copying):
+    model = replace(CONFIG.model, n_kv_heads=CONFIG.model.n_heads)
+    config = replace(CONFIG, model=model, copying_start=copying, seed=2)
+    attention = config.new_model().blocks[-1].attention
+    handed_on = attention.output.weight @ attention.value.weight
+    symmetric = torch.allclose(handed_on, handed_on.T, atol=1e-4)
+    assert symmetric is copying
+    again = config.new_model().state_dict()
+    for name, weight in config.new_model().state_dict().items():
+        assert torch.equal(weight, again[name])

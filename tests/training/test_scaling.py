@@ -1,0 +1,193 @@
+"""The law recovers what made the points; the study trains, stores and goes on."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import scaling_study
+import torch
+from scaling_study import Experiment, StudyConfig, configs, run_study
+
+from llmcourse.model.costs import n_parameters
+from llmcourse.training import scaling
+from llmcourse.training.scaling import (
+    Law,
+    Point,
+    fit,
+    floor_interval,
+    load_study,
+    misfit,
+)
+
+LAW = Law(floor=0.7, a=30.0, alpha=0.35, b=500.0, beta=0.6)
+SIZES, TEXTS = (2e4, 8e4, 3e5, 1e6), (1e5, 4e5, 2e6)
+
+
+def points_of(law: Law, noise: float = 0.0, seed: int = 0) -> list[Point]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Point(
+            n_parameters=int(n),
+            n_tokens=int(d),
+            loss=law.loss(n, d) + noise * float(torch.randn((), generator=generator)),
+        )
+        for n in SIZES
+        for d in TEXTS
+    ]
+
+
+def test_a_law_by_hand():
+    """0.5 + 8 / √16 + 27 / ∛27 = 0.5 + 2 + 9."""
+    law = Law(floor=0.5, a=8.0, alpha=0.5, b=27.0, beta=1 / 3)
+    assert law.loss(16, 27) == pytest.approx(11.5)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        LAW,
+        replace(LAW, floor=0.0),
+        Law(floor=1.5, a=3.0, alpha=0.2, b=9e4, beta=1.1),
+    ],
+)
+def test_the_fit_finds_the_law_that_made_the_points(law):
+    found = fit(points_of(law))
+    assert misfit(found, points_of(law)) < 1e-4
+    assert found.floor == pytest.approx(law.floor, abs=0.01)
+    assert found.alpha == pytest.approx(law.alpha, abs=0.01)
+    assert found.beta == pytest.approx(law.beta, abs=0.01)
+    assert found.loss(1e8, 1e8) == pytest.approx(law.loss(1e8, 1e8), abs=0.02)
+
+
+def test_no_law_of_a_plain_search_fits_better():
+    """Random steps from the fit, of all five numbers, find nothing closer."""
+    points = points_of(LAW, noise=0.03)
+    found = fit(points)
+    best, generator = misfit(found, points), torch.Generator().manual_seed(1)
+    for scale in (0.3, 0.03, 0.003):
+        for _ in range(300):
+            step = (scale * torch.randn(5, generator=generator)).exp().tolist()
+            other = Law(
+                **{
+                    name: value * factor
+                    for (name, value), factor in zip(
+                        vars(found).items(), step, strict=True
+                    )
+                }
+            )
+            assert misfit(other, points) > best - 1e-6
+
+
+def test_a_given_floor_is_kept_and_fits_no_better():
+    points = points_of(LAW, noise=0.03)
+    best = misfit(fit(points), points)
+    for floor in (0.0, 0.4, 1.0):
+        law = fit(points, floor)
+        assert law.floor == floor
+        assert misfit(law, points) >= best - 1e-9
+    assert misfit(fit(points, 0.0), points) > best
+
+
+def test_the_interval_holds_the_floor_as_often_as_it_says():
+    """Of 20 intervals at 95 %, 19 hold the floor on average.
+
+    Were each to hold it with probability 0.9 only, 13 or fewer would have a
+    probability below 0.3 %.
+    """
+    held = 0
+    for seed in range(20):
+        points = points_of(LAW, noise=0.02, seed=seed)
+        low, high = floor_interval(points)
+        assert 0 <= low <= fit(points).floor + 1e-6
+        assert fit(points).floor - 1e-6 <= high
+        held += low <= LAW.floor <= high
+    assert held > 13
+
+
+def test_a_higher_level_and_more_noise_widen_the_interval():
+    def width(noise: float, level: float) -> float:
+        low, high = floor_interval(points_of(LAW, noise), level)
+        return high - low
+
+    assert width(0.02, 0.5) < width(0.02, 0.95) < width(0.06, 0.95)
+
+
+def test_an_interval_may_begin_at_zero():
+    law = Law(floor=0.0, a=30.0, alpha=0.1, b=500.0, beta=0.6)
+    assert floor_interval(points_of(law, noise=0.02)).low == 0.0
+
+
+TINY = StudyConfig(
+    n_stories=100, vocab_size=300, n_layers=1, d_head=4, context_length=9, n_held_out=3
+)
+RUNS = (Experiment(d_model=4, steps=3), Experiment(d_model=8, steps=2, seed=5))
+
+
+def test_a_study_stores_what_it_trains_and_goes_on(tmp_path):
+    path, told = tmp_path / "scaling.json", []
+    study = run_study(path, RUNS[:1], TINY, told.append)
+    assert told == list(study.points)
+    point = study.points[0]
+    model, training = configs(RUNS[0], TINY)
+    assert point.n_parameters == n_parameters(model)
+    assert point.n_tokens == 3 * 9 == training.steps * training.context_length
+    assert abs(point.loss - math.log(300)) < 1.0  # three steps teach little
+    assert 0 < study.floor < point.loss
+
+    told.clear()
+    both = run_study(path, RUNS, TINY, told.append)
+    assert both.points[:1] == study.points
+    assert [p.seed for p in told] == [5]
+    assert load_study(path) == both
+    afresh = run_study(tmp_path / "other.json", RUNS, TINY)
+    assert afresh == both  # the same seeds, the same losses
+
+
+def test_the_command_writes_the_study(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "out.json"
+
+    def run(out, progress):
+        return run_study(out, RUNS[:1], TINY, progress)
+
+    monkeypatch.setattr(scaling_study, "run_study", run)
+    threads = torch.get_num_threads()
+    try:
+        scaling_study.main(["--out", str(path)])
+    finally:
+        torch.set_num_threads(threads)
+    assert len(load_study(path).points) == 1
+    assert "n_tokens=27" in capsys.readouterr().err
+
+
+def test_the_stored_study_is_that_of_the_recipe():
+    study = load_study()
+    assert study.recipe == vars(StudyConfig())
+    wanted = [scaling_study.point_key(e) for e in scaling_study.EXPERIMENTS]
+    found = [(p.n_parameters, p.n_tokens, p.seed) for p in study.points]
+    assert sorted(found) == sorted(wanted)
+    assert all(study.floor < p.loss < math.log(3072) for p in study.points)
+
+
+def test_refusals(tmp_path):
+    points = points_of(LAW)
+    with pytest.raises(ValueError, match="at least 5 points .* got 4 points"):
+        fit(points[:4])
+    with pytest.raises(ValueError, match="3 of tokens, got 4 points of 4 and 1"):
+        fit(points[::3])
+    with pytest.raises(ValueError, match="level must be between 0 and 1, got 1"):
+        floor_interval(points, 1)
+    with pytest.raises(ValueError, match="at least 6 points, got 5"):
+        floor_interval(points[:3] + points[3:4] + points[6:7])
+    with pytest.raises(ValueError, match="at least one point, got none"):
+        misfit(LAW, [])
+    path = tmp_path / "odd.json"
+    for text in ("{", '{"recipe": {}, "floor": 1.0, "points": [{"loss": 1}]}', "[]"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match="results of a scaling study"):
+            load_study(path)
+    study = scaling.Study(recipe={"n_stories": 7}, floor=0.5, points=())
+    path.write_text(scaling.to_json(study), encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8"))["points"] == []
+    with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
+        run_study(path, RUNS, TINY)

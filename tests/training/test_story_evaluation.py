@@ -1,0 +1,158 @@
+"""A model against the grammar: prices of the same stories, and stories of its own."""
+
+import json
+import math
+from statistics import mean, stdev
+
+import pytest
+import torch
+
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import tales
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import story_evaluation as module
+from llmcourse.training.intervals import wilson_interval
+from llmcourse.training.story_evaluation import (
+    Sample,
+    Samples,
+    tale_loss,
+    write_samples,
+)
+
+END = "<|endoftext|>"
+STORIES = list(tales.generate(5, seed=17))
+SIZES = TransformerConfig(
+    vocab_size=400,
+    d_model=8,
+    n_layers=1,
+    n_heads=2,
+    n_kv_heads=1,
+    d_ff=12,
+    context_length=7,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BPETokenizer.train([story.text for story in STORIES], 400, [END])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Transformer(SIZES, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def clueless():
+    """A model to which all tokens are alike: every logit is zero."""
+    model = Transformer(SIZES)
+    with torch.no_grad():
+        model.norm.weight.zero_()
+    return model
+
+
+def test_excess_of_a_clueless_model(clueless, tokenizer):
+    """It pays log 400 for each token, whatever the grammar says of the story."""
+    found = tale_loss(clueless, tokenizer, n_stories=5, seed=17)
+    counts = [len(tokenizer.encode(story.text)) + 1 for story in STORIES]
+    excess = [
+        n * math.log(400) + story.log_prob
+        for n, story in zip(counts, STORIES, strict=True)
+    ]
+    assert found.excess.value == pytest.approx(mean(excess))
+    assert found.excess.standard_error == pytest.approx(stdev(excess) / 5**0.5)
+    entropy = tales.world().entropy()
+    assert found.floor.value == pytest.approx(entropy / mean(counts))
+    assert found.gap == pytest.approx(mean(counts) * math.log(400) / entropy - 1)
+    assert found.text.n_tokens == sum(counts)
+    assert found.text.n_bytes == sum(len(story.text.encode()) for story in STORIES)
+
+
+def test_the_two_gaps_differ_by_the_luck_of_the_draw(model, tokenizer):
+    """Gap = price / entropy − 1; paired: (price − exact price) / entropy."""
+    found = tale_loss(model, tokenizer, n_stories=3, seed=4)
+    exact = mean(-story.log_prob for story in tales.generate(3, seed=4))
+    luck = exact / tales.world().entropy() - 1
+    assert found.gap - found.paired_gap.value == pytest.approx(luck)
+    above = found.text.loss - found.sample_floor  # nats per token
+    assert above * found.text.n_tokens / 3 == pytest.approx(found.excess.value)
+
+
+def test_stories_of_another_seed_are_others(model, tokenizer):
+    one, other = (tale_loss(model, tokenizer, n_stories=2, seed=s) for s in (1, 2))
+    assert one.sample_floor != other.sample_floor
+    assert one == tale_loss(model, tokenizer, n_stories=2, seed=1)
+
+
+def write(monkeypatch, tokenizer, texts):
+    """Let `generate` return these texts, each up to its end, padded with ends."""
+    end = tokenizer.special_tokens[END]
+    rows = iter([[end, *tokenizer.encode(text), end] for text in texts])
+
+    def fake(model, prompts, max_new_tokens, **options):
+        assert options["stop"] == [end]
+        assert prompts.tolist() == [[end]] * len(prompts)
+        chosen = [next(rows) for _ in prompts]
+        longest = max(map(len, chosen))
+        return torch.tensor([row + [end] * (longest - len(row)) for row in chosen])
+
+    monkeypatch.setattr(module, "generate", fake)
+
+
+def test_samples_are_valid_where_the_grammar_can_write_them(
+    model, tokenizer, monkeypatch
+):
+    texts = [story.text for story in STORIES]
+    texts[1] = texts[1].replace(" was ", " were ")
+    texts[3] = texts[3][:-1]  # the last full stop
+    write(monkeypatch, tokenizer, texts)
+    monkeypatch.setattr(module, "_SAMPLES_AT_ONCE", 2)
+    seen = []
+    found = write_samples(model, tokenizer, 5, progress=lambda *at: seen.append(at))
+    assert [sample.text for sample in found.samples] == texts
+    assert [sample.error is None for sample in found.samples] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert found.n_valid == 3
+    assert found.valid_share == 0.6
+    assert found.interval == wilson_interval(3, 5)
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_an_untrained_model_writes_nonsense_the_same_way_twice(model, tokenizer):
+    def samples(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return write_samples(model, tokenizer, 3, generator=generator)
+
+    found = samples(1)
+    assert found.n_valid == 0  # false alarms: none of 400 tokens is a story
+    assert all(END not in sample.text for sample in found.samples)
+    assert found == samples(1)
+    assert found != samples(2)
+
+
+def test_json_has_derived_numbers_too(model, tokenizer):
+    loss = tale_loss(model, tokenizer, n_stories=2)
+    found = json.loads(json.dumps(loss.to_json()))
+    assert found["gap"] == loss.gap
+    assert found["paired_gap"]["value"] == loss.paired_gap.value
+    assert found["loss"] == loss.text.loss
+    samples = Samples((Sample("a", None), Sample("b", "no")))
+    found = json.loads(json.dumps(samples.to_json()))
+    assert (found["n"], found["n_valid"], found["valid_share"]) == (2, 1, 0.5)
+    assert found["interval"]["low"] == samples.interval.low
+
+
+@pytest.mark.parametrize("n", [-1, 0, 1])
+def test_too_few_stories_are_refused(model, tokenizer, n):
+    with pytest.raises(ValueError, match=f"at least 2 stories, got {n}"):
+        tale_loss(model, tokenizer, n_stories=n)
+
+
+def test_no_samples_are_refused(model, tokenizer):
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        write_samples(model, tokenizer, 0)

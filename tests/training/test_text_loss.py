@@ -1,0 +1,125 @@
+"""What a text costs: by hand, in any company, and in windows where it is long."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.documents import tales
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import text_loss as module
+from llmcourse.training.pipeline import document_loss
+from llmcourse.training.text_loss import document_prices, text_loss
+
+TEXTS = [document.text for document in tales(4, seed=5)]
+END = "<|endoftext|>"
+SIZES = TransformerConfig(
+    vocab_size=281,
+    d_model=12,
+    n_layers=2,
+    n_heads=3,
+    n_kv_heads=1,
+    d_ff=20,
+    context_length=9,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BPETokenizer.train(TEXTS, 281, [END])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Transformer(SIZES, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def clueless():
+    """A model to which all tokens are alike: every logit is zero."""
+    model = Transformer(SIZES)
+    with torch.no_grad():
+        model.norm.weight.zero_()
+    return model
+
+
+def test_a_clueless_model_pays_log_v_for_every_token(clueless, tokenizer):
+    """The text "ab" is 2 tokens and its end: 3 · log 281 nats for 2 bytes."""
+    loss = text_loss(clueless, tokenizer, ["ab"])
+    n_tokens = len(tokenizer.encode("ab")) + 1
+    assert loss.n_tokens == n_tokens
+    assert loss.loss == pytest.approx(math.log(281))
+    assert loss.perplexity == pytest.approx(281)
+    assert loss.bits_per_byte == pytest.approx(n_tokens * math.log2(281) / 2)
+    assert (loss.n_documents, loss.n_bytes) == (1, 2)
+
+
+def test_bytes_are_those_of_utf8(clueless, tokenizer):
+    assert text_loss(clueless, tokenizer, ["é狐", "a"]).n_bytes == 2 + 3 + 1
+
+
+@pytest.mark.parametrize("most", [1, 281 * 9 * 4, 1 << 24])
+def test_a_document_costs_the_same_in_any_company(model, tokenizer, monkeypatch, most):
+    monkeypatch.setattr(module, "_MOST_LOGITS", most)
+    texts = [TEXTS[0][:5], TEXTS[1], "", TEXTS[2][:31]]
+    prices, n_tokens = document_prices(model, tokenizer, texts)
+    for text, price, n in zip(texts, prices, n_tokens, strict=True):
+        alone = document_prices(model, tokenizer, [text])
+        assert alone == ([pytest.approx(price, rel=1e-5)], [n])
+
+
+def test_short_documents_cost_what_one_pass_says(tokenizer):
+    model = Transformer(SIZES, torch.Generator().manual_seed(1))
+    documents = list(tales(3, seed=8))
+    short = [type(d)(d.text[:5]) for d in documents]
+    ours = text_loss(model, tokenizer, [d.text for d in short])
+    assert ours.loss == pytest.approx(document_loss(model, tokenizer, short), rel=1e-5)
+
+
+def test_long_documents_are_read_in_windows_that_overlap_by_half(model, tokenizer):
+    """Of 9 targets a further window has 5 new ones, so each is read 4 before it."""
+    ids = [tokenizer.special_tokens[END], *tokenizer.encode(TEXTS[3][:90])]
+    ids.append(ids[0])
+    assert len(ids) > 3 * 9
+    price = 0.0
+    for k in range(1, len(ids)):
+        start = 0 if k <= 9 else 5 + 5 * ((k - 10) // 5)
+        assert k - start <= 9
+        assert start == 0 or k - start >= 5  # the four before the new ones, at least
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[start:k]]))[0, -1]
+        price -= logits.log_softmax(0)[ids[k]].item()
+    prices, n_tokens = document_prices(model, tokenizer, [TEXTS[3][:90]])
+    assert prices == [pytest.approx(price, rel=1e-5)]
+    assert n_tokens == [len(ids) - 1]
+
+
+def test_progress_ends_where_all_is_read(model, tokenizer):
+    seen = []
+    document_prices(model, tokenizer, TEXTS[:2], lambda *at: seen.append(at))
+    done, totals = zip(*seen, strict=True)
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[0]
+    assert len(set(totals)) == 1
+
+
+def test_json_has_derived_numbers_too(model, tokenizer):
+    loss = text_loss(model, tokenizer, TEXTS[:1])
+    found = json.loads(json.dumps(loss.to_json()))
+    assert found["perplexity"] == loss.perplexity
+    assert found["bits_per_byte"] == loss.bits_per_byte
+    assert found["n_tokens"] == loss.n_tokens
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""]])
+def test_no_text_is_refused(model, tokenizer, texts):
+    with pytest.raises(ValueError, match=f"got {len(texts)} empty documents"):
+        text_loss(model, tokenizer, texts)
+
+
+def test_a_tokenizer_without_an_end_is_refused(model):
+    bare = BPETokenizer.train(TEXTS, 281, ["<pad>"])
+    with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with <pad>"):
+        text_loss(model, bare, ["a"])

@@ -1,0 +1,232 @@
+"""The loop that pretraining and fine-tuning share, with models of a few numbers."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.training.checkpoints import Run, checkpoint_paths
+from llmcourse.training.config import Evaluation, PretrainingConfig, Update
+from llmcourse.training.loop import make_optimizer, predict, train, update_weights
+
+SIZES = TransformerConfig(
+    vocab_size=13, d_model=16, n_layers=2, n_heads=2, n_kv_heads=2, d_ff=20
+)
+CONFIG = PretrainingConfig(
+    steps=5, learning_rate=0.5, warmup_steps=0, eval_interval=2, clip_norm=10.0
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Counting:
+    """Batches that are the numbers 0, 1, 2, …"""
+
+    def __init__(self):
+        self.next = 0
+
+    def __next__(self):
+        self.next += 1
+        return self.next - 1
+
+    def state_dict(self):
+        return {"next": torch.tensor(self.next)}
+
+    def load_state_dict(self, state):
+        self.next = int(state["next"])
+
+
+def run(folder=None, interval=2, evaluate=None, progress=None):
+    """Train one number to follow the batches; return it, its history and the log."""
+    model, log = nn.Linear(1, 1, bias=False), []
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.5)
+
+    def update(batch, step):
+        log.append(("update", batch, step))
+        loss = (model.weight - batch).square().sum()
+        return update_weights(model, optimizer, [loss], step, CONFIG)
+
+    def look(step):
+        log.append(("evaluate", step))
+        return Evaluation(step=step, loss=model.weight.item())
+
+    history = train(
+        Run(config=CONFIG, model=SIZES, train_tokens="a", valid_tokens="b"),
+        model,
+        optimizer,
+        Counting(),
+        update=update,
+        evaluate=evaluate or look,
+        progress=progress,
+        checkpoint_folder=folder,
+        checkpoint_interval=interval,
+    )
+    return model.weight.item(), history, log
+
+
+# Worked example
+
+
+def test_worked_example_of_an_update():
+    """(w - 1)² at w = 3 in two shares, 0.25 and 0.75 of it: loss 4, gradient 4, and at
+    rate 0.1 the weight moves to 2.6; a clip at 1 lets it move by 0.1.
+    """
+    for clip, expected in ((10.0, 2.6), (1.0, 2.9)):
+        model = nn.Linear(1, 1, bias=False)
+        with torch.no_grad():
+            model.weight.fill_(3.0)
+        config = replace(CONFIG, learning_rate=0.1, clip_norm=clip)
+        loss = (((model.weight - 1) ** 2).sum() * share for share in (0.25, 0.75))
+        optimizer = torch.optim.SGD(model.parameters())
+        update = update_weights(model, optimizer, loss, 0, config)
+        assert (update.step, update.loss, update.gradient_norm) == (1, 4.0, 4.0)
+        assert update.learning_rate == 0.1
+        assert model.weight.item() == pytest.approx(expected)
+        assert model.weight.grad is None
+
+
+def test_worked_example_of_a_loop(tmp_path):
+    """Five steps, a look every two and at the end, checkpoints likewise."""
+    seen = []
+    _, history, log = run(tmp_path, progress=seen.append)
+    order = ["evaluate", "update", "update"] * 2 + ["evaluate", "update", "evaluate"]
+    assert [entry[0] for entry in log] == order
+    updates = [entry[1:] for entry in log if entry[0] == "update"]
+    assert updates == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]
+    assert [entry[1] for entry in log if entry[0] == "evaluate"] == [0, 2, 4, 5]
+    assert [r for r in seen if isinstance(r, Update)] == history.updates
+    assert [r for r in seen if isinstance(r, Evaluation)] == history.evaluations
+    names = [path.stem for path in checkpoint_paths(tmp_path)]
+    assert names == ["step-00000004", "step-00000005"]
+
+
+# Law
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_stopped_anywhere_it_ends_the_same(tmp_path, step, interval):
+    def progress(record):
+        if isinstance(record, Update) and record.step == step:
+            raise KeyError("stop")
+
+    whole = run()
+    with pytest.raises(KeyError):
+        run(tmp_path, interval, progress=progress)
+    weight, history, log = run(tmp_path, interval)
+    assert (weight, history) == whole[:2]
+    first = next(entry[1] for entry in log if entry[0] == "update")
+    assert first == (step - 1) // interval * interval
+
+
+def test_one_share_is_asked_for_after_the_gradient_of_the_other():
+    model = nn.Linear(1, 1, bias=False)
+
+    def shares():
+        yield 2 * model.weight.sum()
+        assert model.weight.grad.item() == 2
+        yield 3 * model.weight.sum()
+        assert model.weight.grad.item() == 5
+
+    update = update_weights(
+        model, torch.optim.SGD(model.parameters()), shares(), 0, CONFIG
+    )
+    assert update.gradient_norm == 5
+
+
+def test_what_is_frozen_neither_moves_nor_counts():
+    """Not in the gradient's norm either, even where a gradient was left behind."""
+    model = Transformer(SIZES, seeded())
+    model.embedding.weight.grad = torch.ones_like(model.embedding.weight)
+    model.requires_grad_(False)
+    model.norm.requires_grad_(True)
+    optimizer = make_optimizer(model, CONFIG)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [0, 0, 1]
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    loss = model.norm.weight.sum() * 3
+    update = update_weights(model, optimizer, [loss], 0, CONFIG)
+    assert update.gradient_norm == pytest.approx(3 * math.sqrt(16))
+    moved = {n for n, w in model.named_parameters() if not torch.equal(w, before[n])}
+    assert moved == {"norm.weight"}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_every_weight_is_learned_and_the_blocks_matrices_decay(family, tied):
+    model = Transformer(replace(SIZES, family=family, tied_embeddings=tied), seeded())
+    optimizer = make_optimizer(model, replace(CONFIG, weight_decay=0.3))
+    decay = {
+        id(weight): group["weight_decay"]
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    assert decay == {
+        id(weight): 0.3 if weight.ndim == 2 and name.startswith("blocks.") else 0.0
+        for name, weight in model.named_parameters()
+    }
+
+
+# Reference
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_predictions_are_the_models_in_that_precision(precision):
+    model = Transformer(SIZES, seeded())
+    ids = torch.tensor([[5, 0, 3], [12, 1, 1]])
+    logits = predict(model, ids, replace(CONFIG, precision=precision))
+    assert logits.dtype == torch.float32
+    exact = model(ids)
+    assert torch.equal(logits, exact) == (precision == "float32")
+    torch.testing.assert_close(logits, exact, atol=0.05, rtol=0.05)  # 8 bits are kept
+
+
+# Refusal
+
+
+def test_refuses_a_model_that_is_all_frozen():
+    model = Transformer(SIZES, seeded()).requires_grad_(False)
+    with pytest.raises(ValueError, match="needs a weight that is not frozen"):
+        make_optimizer(model, CONFIG)
+
+
+def test_refuses_an_interval_that_is_not_positive():
+    with pytest.raises(ValueError, match="checkpoint_interval must be positive, got 0"):
+        run(interval=0)
+
+
+def test_a_loss_that_is_no_number_changes_nothing():
+    model = nn.Linear(1, 1, bias=False)
+    before = model.weight.item()
+    optimizer = torch.optim.SGD(model.parameters())
+    with pytest.raises(FloatingPointError, match="step 4 needs a finite loss"):
+        update_weights(model, optimizer, [model.weight.sum() * math.inf], 3, CONFIG)
+    assert (model.weight.item(), model.weight.grad) == (before, None)
+
+
+def test_a_held_out_loss_that_is_no_number_stops_the_training():
+    def poisoned(step):
+        return Evaluation(step=step, loss=math.nan if step == 2 else 1.0)
+
+    with pytest.raises(FloatingPointError, match="step 2 needs a finite loss on the"):
+        run(evaluate=poisoned)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_token_embeddings_learn_at_their_own_speed(tied):
+    """AdamW's first step moves every weight by its learning rate."""
+    config = replace(CONFIG, embedding_speed=5, weight_decay=0, warmup_steps=0)
+    model = Transformer(replace(SIZES, tied_embeddings=tied), seeded())
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    loss = sum(weight.sum() for weight in model.parameters())
+    update = update_weights(model, make_optimizer(model, config), [loss], 0, config)
+    for name, weight in model.named_parameters():
+        speed = 5 if name == "embedding.weight" else 1
+        moved = (before[name] - weight).mean().item()
+        assert moved == pytest.approx(speed * update.learning_rate, rel=1e-3)

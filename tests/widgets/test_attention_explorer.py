@@ -1,0 +1,121 @@
+"""The attention explorer: what Python packs, and what its JavaScript unpacks, in Node.
+
+How it looks and answers the keyboard is tested in a browser, in tests/site.
+"""
+
+import json
+
+import pytest
+import torch
+from test_widgets import RunJS, javascript  # noqa: F401 (a fixture)
+
+from llmcourse.model.inspection import attention_weights
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.widgets import AttentionExplorer
+
+TEXTS = [["Mia", " ran", ".\n", " Mia", " slept"], [" Tom", " sat", "."]]
+N_LAYERS, N_HEADS = 2, 3
+
+
+@pytest.fixture(scope="module")
+def weights():
+    config = TransformerConfig(
+        vocab_size=7,
+        d_model=24,
+        n_layers=N_LAYERS,
+        n_heads=N_HEADS,
+        n_kv_heads=N_HEADS,
+        d_ff=20,
+    )
+    model = Transformer(config, torch.Generator().manual_seed(0))
+    ids = ([3, 1, 0, 3, 2], [4, 5, 0])
+    return [attention_weights(model, torch.tensor(row)) for row in ids]
+
+
+# Worked example
+
+
+def test_a_triangle_by_hand(javascript: RunJS):  # noqa: F811
+    """Rows (1) and (1/5, 4/5) are the bytes 255, 51, 204; the zero is left out."""
+    explorer = AttentionExplorer(
+        [["a", "b"]], [torch.tensor([[[[1.0, 0.0], [0.2, 0.8]]]])]
+    )
+    packed = explorer.texts[0]["weights"]
+    assert javascript(AttentionExplorer, "[...m.unpack(x)]", packed) == [255, 51, 204]
+
+
+def test_the_strongest_come_first_and_nothing_below_a_half_percent(javascript: RunJS):  # noqa: F811
+    weights = [0.1, 0.4, 0.004, 0.4, 0.096]
+    assert javascript(AttentionExplorer, "m.strongest(x, 4)", weights) == [3, 1, 0, 4]
+    assert javascript(AttentionExplorer, "m.strongest(x, 2)", weights) == [3, 1]
+    assert javascript(AttentionExplorer, "m.strongest(x, 9)", weights) == [3, 1, 0, 4]
+
+
+# Law
+
+
+def test_the_page_sees_the_weights_of_each_head(javascript: RunJS, weights):  # noqa: F811
+    """Within half a step of 1/255."""
+    explorer = AttentionExplorer(TEXTS, weights)
+    script = """x.map(({ tokens, weights }) => [0, 1].map((l) => [0, 1, 2].map((h) =>
+        tokens.map((_, q) => m.row(m.unpack(weights), tokens.length, 3, l, h, q)))))"""
+    for page, exact in zip(
+        javascript(AttentionExplorer, script, explorer.texts), weights, strict=True
+    ):
+        for layer in range(N_LAYERS):
+            for head in range(N_HEADS):
+                for query, row in enumerate(page[layer][head]):
+                    expected = exact[layer, head, query, : query + 1].tolist()
+                    assert row == pytest.approx(expected, abs=0.5 / 255 + 1e-6)
+
+
+def test_the_strongest_head_of_the_first_kind_is_shown_first(javascript, weights):  # noqa: F811
+    before = torch.tensor([[0.1, 0.2, 0.3], [0.9, 0.1, 0.2]])
+    first = torch.tensor([[0.1, 0.8, 0.3], [0.2, 0.1, 0.2]])
+    kinds = {"the token before": before, "the first token": first}
+    explorer = AttentionExplorer(TEXTS, weights, kinds)
+    assert (explorer.layer, explorer.head, explorer.query) == (2, 1, 5)
+    assert [each["name"] for each in explorer.kinds] == list(kinds)
+    found = javascript(
+        AttentionExplorer, "x.map((k) => m.best(k.scores))", explorer.kinds
+    )
+    assert found == [[1, 0], [0, 1]]
+    chosen = AttentionExplorer(TEXTS, weights, kinds, layer=1, head=3, query=2)
+    assert (chosen.layer, chosen.head, chosen.query) == (1, 3, 2)
+
+
+def test_the_state_is_small_and_the_script_writes_no_markup(weights):
+    explorer = AttentionExplorer(TEXTS, weights)
+    assert repr(explorer) == "AttentionExplorer(2 texts, 2 layers of 3 heads)"
+    state = {name: explorer.get_state()[name] for name in explorer.keys}
+    n_weights = N_LAYERS * N_HEADS * (15 + 6)
+    assert len("".join(text["weights"] for text in explorer.texts)) < 1.5 * n_weights
+    assert len(json.dumps(state)) < 40_000
+    for name in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write"):
+        assert name not in explorer._esm
+
+
+# Refusal
+
+
+def test_refuses_what_does_not_fit(weights):
+    one, other = weights
+    short = one.clone()
+    short[0, 0, 2] /= 2
+    for texts, given, options, said in [
+        ([], [], {}, "at least one text"),
+        (TEXTS, [one], {}, "got 2 and 1"),
+        (TEXTS, [one, other[:1]], {}, "2 layers of 3 heads"),
+        ([TEXTS[1]], [one], {}, "3 tokens need 3 × 3 weights"),
+        ([["a", "", "c"]], [other], {}, "not empty"),
+        ([TEXTS[0]], [short], {}, "sums from 0.5 to 1"),
+        ([TEXTS[0]], [one.flip(-1)], {}, "shares of one"),
+        ([TEXTS[0]], [one.log()], {}, "shares of one"),
+        (TEXTS, weights, {"kinds": {"k": torch.ones(2, 4)}}, "'k' must have a score"),
+        (TEXTS, weights, {"kinds": {"k": -torch.ones(2, 3)}}, "shares from 0 to 1"),
+        (TEXTS, weights, {"layer": 3}, "layer must be from 1 to 2, got 3"),
+        (TEXTS, weights, {"head": 0}, "head must be from 1 to 3, got 0"),
+        (TEXTS, weights, {"query": 6}, "query must be from 1 to 5, got 6"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            AttentionExplorer(texts, given, **options)
