@@ -37,7 +37,7 @@ import torch
 from llmcourse import checks, plotting
 from llmcourse.model.costs import forward_flops_per_token, kv_cache_bytes
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import generate
+from llmcourse.model.generation import GREEDY, Sampling, generate
 from llmcourse.model.quantization import (
     load_quantized,
     quantization_error,
@@ -49,7 +49,6 @@ from llmcourse.serving.app import ServiceConfig, create_app
 from llmcourse.serving.batching import (
     Batcher,
     Request,
-    Sampling,
     SlotCache,
     read_next,
     read_prompt,
@@ -192,9 +191,8 @@ prompts = [
 ]
 wanted = [4 + (7 * n) % 23 for n in range(12)]
 mine = write_all(prompts, wanted, n_slots=5)
-greedy = Sampling(temperature=0)
 theirs = [
-    Request(ids=ids, max_new_tokens=n, sampling=greedy)
+    Request(ids=ids, max_new_tokens=n, sampling=GREEDY)
     for ids, n in zip(prompts, wanted, strict=True)
 ]
 batcher = Batcher(model, max_batch=5)
@@ -202,7 +200,7 @@ batcher.submit(*theirs)
 batcher.run()
 assert mine == [request.written for request in theirs]
 for ids, text in zip(prompts, mine, strict=True):
-    alone = generate(model, torch.tensor(ids), len(text), temperature=0)
+    alone = generate(model, torch.tensor(ids), len(text), sampling=GREEDY)
     assert alone[len(ids) :].tolist() == text
 shown = f"{tokenizer.decode(prompts[3][1:])} |{tokenizer.decode(mine[3])} …"
 print(textwrap.fill(shown, 80))
@@ -260,7 +258,7 @@ assert n_same == len(alone)
 # %%
 def asked():
     return [
-        Request(ids=ids, max_new_tokens=25, sampling=Sampling(seed=n, top_p=0.95))
+        Request(ids=ids, max_new_tokens=25, sampling=Sampling(top_p=0.95), seed=n)
         for n, ids in enumerate(prompts)
     ]
 

@@ -50,7 +50,7 @@ from llmcourse.finetuning.answering import greedy_answers
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_tuning import InstructConfig, follow
 from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.model.generation import write
+from llmcourse.model.generation import Sampling, write
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import corpus, documents, ngrams, tales
 from llmcourse.text.tokenizers import BPETokenizer
@@ -317,7 +317,10 @@ _ = ax.set(ylim=(0, log_vocab * 1.08))
 # The {term}`temperature` divides the scores before the softmax, so below 1 likely tokens become likelier still.
 
 # %% tags=["nbval-ignore-output"]
-stories = [write(model, tokenizer, temperature=0.5, seed=seed) for seed in range(3)]
+stories = [
+    write(model, tokenizer, sampling=Sampling(temperature=0.5), seed=seed)
+    for seed in range(3)
+]
 assert all(len(story.split()) > 20 for story in stories)
 print("\n\n".join(stories))
 
@@ -345,7 +348,7 @@ assert 0 < excess["forty minutes"] < excess["a minute"] / 3
 print(
     {name: f"{nats:.0f} nats a story above the floor" for name, nats in excess.items()}
 )
-print(write(base, base_tokenizer, temperature=0.5, seed=0))
+print(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 
 # %% [markdown]
 # How it was made, and what it still gets wrong, is told in {doc}`pretraining`.
@@ -609,7 +612,7 @@ assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoo
 # ### Exercise 5 (explore): temperature and truth
 #
 # `tales.parse(text)` raises `ValueError` if a text is not a story of the grammar, and the message says at which word the text stops fitting.
-# Write twenty stories with `write(model, tokenizer, temperature=t, seed=s)` at each of the temperatures 0.3 and 1.5.
+# Write twenty stories with `write(model, tokenizer, sampling=Sampling(temperature=t), seed=s)` at each of the temperatures 0.3 and 1.5.
 # The error says `at word N`, so N − 1 words fit, and all of them if there is no error: how many on average?
 # What does the temperature trade for what?
 
@@ -626,7 +629,8 @@ def fitting_words(text):
 fit = {}
 for temperature in (0.3, 1.5):
     texts = [
-        write(model, tokenizer, temperature=temperature, seed=s) for s in range(20)
+        write(model, tokenizer, sampling=Sampling(temperature=temperature), seed=s)
+        for s in range(20)
     ]
     fit[temperature] = sum(map(fitting_words, texts)) / 20
 print({t: f"{n:.0f} words fit" for t, n in fit.items()})

@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from llmcourse import checks, plotting
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import write
+from llmcourse.model.generation import GREEDY, Sampling, write
 from llmcourse.model.inspection import attention_weights
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import documents, ngrams, tales
@@ -273,7 +273,9 @@ def now(text):
 def look(event):
     if isinstance(event, Evaluation) and event.step in stops:
         heaps.append(recall_losses(stories, now))
-        sample = write(model, tokenizer, "Once upon a time", temperature=0.7)
+        sample = write(
+            model, tokenizer, "Once upon a time", sampling=Sampling(temperature=0.7)
+        )
         moments.append(Moment(event.step * per_step, event.loss, sample))
 
 
@@ -601,7 +603,7 @@ for n in (20, 80, 320):
     if n == 20:
         story = documents[0].text
         opening = " ".join(story.split()[:8])
-        recited = write(pupil, tokenizer, opening, temperature=0)
+        recited = write(pupil, tokenizer, opening, sampling=GREEDY)
 assert recited == story
 assert by_heart[20][0] < floor < 0.5 * by_heart[320][0]
 assert by_heart[20][1] > by_heart[80][1] > by_heart[320][1]

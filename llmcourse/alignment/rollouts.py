@@ -36,6 +36,7 @@ from llmcourse.alignment.preferences import Prompt
 from llmcourse.finetuning.classification import Classifier
 from llmcourse.model.attention import KVCache
 from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
 
 
@@ -168,7 +169,7 @@ class _State:
                 "a policy needs finite probabilities to draw from, got others at "
                 f"position {position}"
             )
-        drawn = fall(log_probs.exp(), luck)
+        drawn = inverse_cdf(log_probs.exp(), luck)
         self.ids[rows, position] = torch.where(draws, drawn, self.ids[rows, position])
         self.answer_mask[rows, position] = draws
         price = log_probs.gather(1, drawn[:, None])[:, 0]
@@ -181,18 +182,6 @@ class _State:
         ends = self.lengths + self.n_written - self.finished.long()
         places = zip(self.ids, self.lengths.tolist(), ends.tolist(), strict=True)
         return [tokenizer.decode(row[start:end].tolist()) for row, start, end in places]
-
-
-def fall(
-    probs: Float[Tensor, "batch vocab"], luck: Float[Tensor, "batch"]
-) -> Int[Tensor, "batch"]:
-    """Return the token that a point falls on if all probabilities lie end to end.
-
-    As in `generation`: in double precision it cannot fall behind the end.
-    """
-    edges = probs.double().cumsum(dim=-1)
-    points = luck[:, None] * edges[:, -1:]
-    return torch.searchsorted(edges, points, right=True)[:, 0]
 
 
 def _keep_rows(cache: KVCache, rows: Bool[Tensor, "batch"]) -> None:

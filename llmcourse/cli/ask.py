@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -12,6 +12,7 @@ from llmcourse.cli.console import app, say
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
 from llmcourse.retrieval.chunking import recursive_chunks
 from llmcourse.retrieval.dense import DualEncoder
@@ -112,13 +113,16 @@ def ask(
     limit = loaded.config.context_length - room
     prompt = prompt_with(question, found, tokenizer, limit)
     asked = [Message("user", prompt.text)]
-    sampling: dict[str, Any] = {
-        "temperature": temperature,
-        "generator": torch.Generator().manual_seed(seed),
-    }
     ids: list[int] = []
     said = _say_all(
-        stream_answer(loaded, tokenizer, asked, **sampling, watch=ids.append)
+        stream_answer(
+            loaded,
+            tokenizer,
+            asked,
+            sampling=Sampling(temperature=temperature),
+            generator=torch.Generator().manual_seed(seed),
+            watch=ids.append,
+        )
     )
     _cite(said, prompt)
     if end_tokens(tokenizer).isdisjoint(ids):

@@ -1,10 +1,10 @@
 """The command `chat`: a conversation in the terminal."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -13,6 +13,7 @@ from llmcourse.cli.console import app, say
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.finetuning.chat import Message, fit_history
 from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
 
@@ -54,7 +55,7 @@ def chat(
             f"wanted a model that knows conversations, got {model!r}: let it write "
             "with `llmcourse generate`, or teach it with `llmcourse finetune`"
         )
-    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     talk = _Talk(loaded, tokenizer, sampling, max_new_tokens, seed)
     talk.check()
     if sys.stdin.isatty():
@@ -114,7 +115,7 @@ class _Talk:
 
     model: Transformer
     tokenizer: BPETokenizer
-    sampling: dict[str, Any]
+    sampling: Sampling
     max_new_tokens: int | None
     seed: int
     history: list[Message] = field(default_factory=list)
@@ -166,7 +167,7 @@ class _Talk:
 
     def _pieces(
         self, messages: list[Message], watch: Callable[[int], None] | None = None
-    ) -> Any:
+    ) -> Iterator[str]:
         return stream_answer(
             self.model,
             self.tokenizer,
@@ -174,7 +175,7 @@ class _Talk:
             max_new_tokens=self.max_new_tokens,
             generator=self.generator,
             watch=watch,
-            **self.sampling,
+            sampling=self.sampling,
         )
 
 

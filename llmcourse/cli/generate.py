@@ -6,7 +6,7 @@ import typer
 
 from llmcourse.cli.console import Model, app
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import stream_text
+from llmcourse.model.generation import Sampling, stream_text
 
 
 @app.command()
@@ -36,6 +36,7 @@ def generate(
 
     `llmcourse generate --model base-llm --n 3 --temperature 0.5`
     """
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     loaded, tokenizer = load_pretrained(model)
     for number in range(n):
         pieces = stream_text(
@@ -43,9 +44,7 @@ def generate(
             tokenizer,
             prompt,
             max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            sampling=sampling,
             seed=seed + number,
         )
         typer.echo("\n" * (number > 0) + prompt, nl=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from llmcourse.finetuning.chat import CHAT_TOKENS, END_OF_TURN, Message, encode_prompt
-from llmcourse.model.generation import generate, stream
+from llmcourse.model.generation import GREEDY, Sampling, generate, stream
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import END_OF_TEXT, end_of_text
 from llmcourse.text.tokenizers import BPETokenizer
@@ -31,9 +31,7 @@ def stream_answer(
     messages: Sequence[Message],
     *,
     max_new_tokens: int | None = None,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | int | None = None,
+    sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
     watch: Callable[[int], None] | None = None,
 ) -> Iterator[str]:
@@ -44,10 +42,8 @@ def stream_answer(
         tokenizer: The model's, with the special tokens of `chat`.
         messages: A conversation that ends with the user's turn.
         max_new_tokens: The most tokens to write; what fits the model if not given.
-        temperature: As in `generation.generate`, like those that follow.
-        top_k: See there.
-        top_p: See there.
-        generator: See there.
+        sampling: Temperature, top-k and top-p.
+        generator: Source of randomness; None draws from torch's global one.
         watch: Called with each new id, before its text is there. Where none of them
             is one of `end_tokens`, the answer was cut off.
 
@@ -62,9 +58,7 @@ def stream_answer(
         model,
         torch.tensor(ids, device=model.embedding.weight.device),
         limit - len(ids) if max_new_tokens is None else max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        sampling=sampling,
         stop=end_tokens(tokenizer),
         generator=generator,
     )
@@ -96,7 +90,7 @@ def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
         ValueError: As `stream_answer`.
     """
     turn = [Message("user", question)]
-    return "".join(stream_answer(model, tokenizer, turn, temperature=0))
+    return "".join(stream_answer(model, tokenizer, turn, sampling=GREEDY))
 
 
 def greedy_answers(
@@ -137,7 +131,8 @@ def greedy_answers(
     for group in _groups(prompts, most):
         ids = torch.tensor([prompts[number] for number in group], device=device)
         room = min(max(most[number] for number in group), limit - ids.shape[1])
-        rows = generate(model, ids, room, temperature=0, stop=stops)[:, ids.shape[1] :]
+        rows = generate(model, ids, room, sampling=GREEDY, stop=stops)
+        rows = rows[:, ids.shape[1] :]
         for number, row in zip(group, rows.tolist(), strict=True):
             answers[number] = tokenizer.decode(_until(row[: most[number]], stops))
         done += len(group)

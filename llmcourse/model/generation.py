@@ -16,6 +16,8 @@ beginning of a text, and it ends the text when the model draws it.
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -29,52 +31,89 @@ from llmcourse.text.tokenizers import BPETokenizer
 _WARM_UP = 8  # tokens; joining the matrices takes the time of about two
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Args:
+        temperature: What the scores are divided by; 0 takes the likeliest token.
+        top_k: Number of tokens to keep at most; None keeps all.
+        top_p: Share of the probability to keep, counted from the likeliest token
+            down; the token that reaches it is kept too. Applied after `top_k`.
+
+    Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020), section
+    3.1 (top-p).
+    """
+
+    temperature: float | int = 1.0
+    top_k: int | None = None
+    top_p: float | int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that nothing can be drawn with."""
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+
+
+GREEDY = Sampling(temperature=0)  # always the likeliest token
+
+
 def next_token_distribution(
-    logits: Float[Tensor, "*batch vocab"],
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | int | None = None,
+    logits: Float[Tensor, "*batch vocab"], sampling: Sampling = Sampling()
 ) -> Float[Tensor, "*batch vocab"]:
     """Return the probabilities that the next token is drawn from.
 
     Args:
         logits: Scores of all tokens, as the model gives them.
-        temperature: What the scores are divided by; 0 leaves only the best token.
-        top_k: Number of tokens to keep at most; None keeps all.
-        top_p: Share of the probability to keep, counted from the likeliest token
-            down; the token that reaches it is kept too. Applied after `top_k`.
-
-    Raises:
-        ValueError: If `temperature` is negative or not finite, `top_k` below 1, or
-            `top_p` outside (0, 1].
-
-    Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020), section
-    3.1 (top-p).
+        sampling: Temperature, top-k and top-p.
 
     >>> logits = torch.tensor([0.5, 0.3, 0.2]).log()
-    >>> next_token_distribution(logits, top_p=0.6)
+    >>> next_token_distribution(logits, Sampling(top_p=0.6))
     tensor([0.6250, 0.3750, 0.0000])
-    >>> next_token_distribution(logits, temperature=0)
+    >>> next_token_distribution(logits, GREEDY)
     tensor([1., 0., 0.])
     """
-    _check_sampling(temperature, top_k, top_p)
-    if temperature < torch.finfo(torch.float32).tiny:
+    if sampling.temperature < torch.finfo(torch.float32).tiny:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits).scatter(-1, best, 1.0)
     # The largest score becomes 0 first, so no temperature is too low to divide by.
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     probs = logits.softmax(dim=-1)
-    if top_k is None and top_p is None:
+    if sampling.top_k is None and sampling.top_p is None:
         return probs
     ordered, order = probs.sort(dim=-1, descending=True, stable=True)
-    if top_k is not None:
-        ordered[..., top_k:] = 0.0
+    if sampling.top_k is not None:
+        ordered[..., sampling.top_k :] = 0.0
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
-    if top_p is not None:
+    if sampling.top_p is not None:
         before = ordered.cumsum(dim=-1) - ordered  # probability of all likelier ones
-        ordered = ordered.where(before < top_p, 0.0)
+        ordered = ordered.where(before < sampling.top_p, 0.0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter(-1, order, ordered)
+
+
+def inverse_cdf(
+    probs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, "batch"]
+) -> Int[Tensor, "batch"]:
+    """Return the token of each row that a random number in [0, 1) falls on.
+
+    The probabilities are laid end to end. In double precision no rounding can let the
+    number fall on a token of probability zero or behind the end.
+
+    Args:
+        probs: Probabilities of the tokens.
+        uniform: A random number for each row.
+
+    >>> inverse_cdf(torch.tensor([[0.5, 0.0, 0.5]] * 2), torch.tensor([0.2, 0.6]))
+    tensor([0, 2])
+    """
+    edges = probs.double().cumsum(dim=-1)  # (B, V)
+    points = uniform[:, None] * edges[:, -1:]
+    return torch.searchsorted(edges, points, right=True)[:, 0]
 
 
 def generate(
@@ -82,9 +121,7 @@ def generate(
     ids: Int[Tensor, "*batch prompt"],
     max_new_tokens: int,
     *,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | int | None = None,
+    sampling: Sampling = Sampling(),
     stop: Collection[int] = (),
     generator: torch.Generator | None = None,
     use_cache: bool = True,
@@ -95,9 +132,7 @@ def generate(
         model: Gives the probabilities.
         ids: One prompt, or a batch of prompts of equal length.
         max_new_tokens: Most tokens to write for each prompt.
-        temperature: As in `next_token_distribution`, like the two that follow.
-        top_k: See there.
-        top_p: See there.
+        sampling: Temperature, top-k and top-p.
         stop: Ids that end a text. The stop token is part of the result; a text of
             a batch that has ended repeats it until the last one has.
         generator: Source of randomness; None draws from torch's global one.
@@ -105,8 +140,8 @@ def generate(
             everything again: the same result, slower.
 
     Raises:
-        ValueError: If there is no prompt, if prompt and new tokens do not fit into
-            the model's `context_length`, or as in `next_token_distribution`.
+        ValueError: If there is no prompt, or if prompt and new tokens do not fit into
+            the model's `context_length`.
 
     >>> from llmcourse.model.transformer import TINY
     >>> model = Transformer(TINY)
@@ -114,8 +149,8 @@ def generate(
     torch.Size([5])
     """
     batch = ids if ids.ndim == 2 else ids[None]
-    sampler = _sampler(temperature, top_k, top_p, generator)
-    steps = _steps(model, batch, max_new_tokens, sampler, use_cache=use_cache)
+    draw = partial(_draw, sampling=sampling, generator=generator)
+    steps = _steps(model, batch, max_new_tokens, draw, use_cache=use_cache)
     stop_ids = torch.tensor(sorted(stop), dtype=batch.dtype, device=batch.device)
     written = [batch]
     stopped = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.device)
@@ -133,9 +168,7 @@ def stream(
     ids: Int[Tensor, "prompt"],
     max_new_tokens: int,
     *,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | int | None = None,
+    sampling: Sampling = Sampling(),
     stop: Collection[int] = (),
     generator: torch.Generator | None = None,
 ) -> Iterator[int]:
@@ -145,9 +178,7 @@ def stream(
         model: As in `generate`, like all that follow.
         ids: One prompt.
         max_new_tokens: See `generate`.
-        temperature: See `generate`.
-        top_k: See `generate`.
-        top_p: See `generate`.
+        sampling: See `generate`.
         stop: See `generate`; the stop token is yielded last.
         generator: See `generate`.
 
@@ -159,8 +190,8 @@ def stream(
     >>> len(list(stream(model, torch.tensor([4, 8]), max_new_tokens=3)))
     3
     """
-    sampler = _sampler(temperature, top_k, top_p, generator)
-    steps = _steps(model, ids[None], max_new_tokens, sampler, use_cache=True)
+    draw = partial(_draw, sampling=sampling, generator=generator)
+    steps = _steps(model, ids[None], max_new_tokens, draw, use_cache=True)
     return _until_stop((int(new) for new in steps), stop)
 
 
@@ -175,7 +206,7 @@ def _steps(
     model: Transformer,
     ids: Int[Tensor, "batch prompt"],
     max_new_tokens: int,
-    sampler: Callable[[Tensor], Tensor],
+    draw: Callable[[Tensor], Tensor],
     *,
     use_cache: bool,
 ) -> Iterator[Int[Tensor, "batch 1"]]:
@@ -201,45 +232,23 @@ def _steps(
         for n_written in range(max_new_tokens):
             if use_cache and n_written == _WARM_UP and can_join(model):
                 read = JoinedTransformer(model)  # the same logits, in half the time
-            new = sampler(read(unread, cache)[:, -1])  # (B, V) → (B, 1)
+            new = draw(read(unread, cache)[:, -1])  # (B, V) → (B, 1)
             yield new
             unread = new if use_cache else torch.cat((unread, new), dim=1)
 
     return steps()
 
 
-def _sampler(
-    temperature: float | int,
-    top_k: int | None,
-    top_p: float | int | None,
+def _draw(
+    logits: Float[Tensor, "batch vocab"],
+    sampling: Sampling,
     generator: torch.Generator | None,
-) -> Callable[[Tensor], Tensor]:
-    """Check the options now; return what draws ids (B, 1) from logits (B, V)."""
-    _check_sampling(temperature, top_k, top_p)
-
-    def sampler(logits: Tensor) -> Tensor:
-        if temperature == 0:
-            return logits.argmax(dim=-1, keepdim=True)
-        probs = next_token_distribution(logits, temperature, top_k, top_p)
-        # A point thrown at a bar of all probabilities, laid end to end, hits the
-        # token that it falls on. In double precision no rounding can let it fall
-        # on a token of probability zero or behind the end.
-        edges = probs.double().cumsum(dim=-1)  # (B, V)
-        point = torch.rand(len(probs), 1, generator=generator, device=probs.device)
-        return torch.searchsorted(edges, point * edges[:, -1:], right=True)
-
-    return sampler
-
-
-def _check_sampling(
-    temperature: float | int, top_k: int | None, top_p: float | int | None
-) -> None:
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+) -> Int[Tensor, "batch 1"]:
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1, keepdim=True)
+    probs = next_token_distribution(logits, sampling)
+    uniform = torch.rand(len(probs), generator=generator, device=probs.device)
+    return inverse_cdf(probs, uniform)[:, None]
 
 
 def stream_text(
@@ -248,9 +257,7 @@ def stream_text(
     prompt: str = "",
     *,
     max_new_tokens: int | None = None,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | int | None = None,
+    sampling: Sampling = Sampling(),
     seed: int = 0,
 ) -> Iterator[str]:
     """Yield the text behind a prompt as soon as it is drawn, up to its end.
@@ -263,9 +270,7 @@ def stream_text(
         tokenizer: The model's, with `<|endoftext|>`.
         prompt: How the text begins; with an empty one the model begins itself.
         max_new_tokens: The most tokens to write; what fits the model if not given.
-        temperature: As in `generation.generate`, like the two that follow.
-        top_k: See there.
-        top_p: See there.
+        sampling: Temperature, top-k and top-p.
         seed: The same seed gives the same text.
 
     Raises:
@@ -283,9 +288,7 @@ def stream_text(
         model,
         torch.tensor(ids),
         limit - len(ids) if max_new_tokens is None else max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        sampling=sampling,
         stop=[end],
         generator=torch.Generator().manual_seed(seed),
     )
@@ -298,9 +301,7 @@ def write(
     prompt: str = "",
     *,
     max_new_tokens: int | None = None,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | int | None = None,
+    sampling: Sampling = Sampling(),
     seed: int = 0,
 ) -> str:
     """Return a prompt and the text that a model writes after it, up to its end.
@@ -310,9 +311,7 @@ def write(
         tokenizer: See there.
         prompt: See there.
         max_new_tokens: See there.
-        temperature: See there.
-        top_k: See there.
-        top_p: See there.
+        sampling: See there.
         seed: See there.
 
     Raises:
@@ -324,9 +323,7 @@ def write(
             tokenizer,
             prompt,
             max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            sampling=sampling,
             seed=seed,
         )
     )

@@ -43,8 +43,9 @@ from starlette.types import Receive, Scope, Send
 
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import TransformerConfig
-from llmcourse.serving.batching import Engine, QueueFullError, Request, Sampling
+from llmcourse.serving.batching import Engine, QueueFullError, Request
 from llmcourse.serving.wire import (
     ApiError,
     ChatMessage,
@@ -263,12 +264,12 @@ class Answer:
             temperature=1.0 if options.temperature is None else options.temperature,
             top_k=options.top_k,
             top_p=options.top_p,
-            seed=seed + index,
         )
         return Request(
             ids=ids,
             max_new_tokens=n_new,
             sampling=sampling,
+            seed=seed + index,
             stop=self.service.stop_ids,
             deliver=lambda new: self._deliver(index, new),
         )

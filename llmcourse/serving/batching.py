@@ -53,9 +53,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from llmcourse.alignment.rollouts import fall
 from llmcourse.model.attention import GroupedQueryAttention, KVCache, causal_attention
-from llmcourse.model.generation import next_token_distribution
+from llmcourse.model.generation import (
+    Sampling,
+    inverse_cdf,
+    next_token_distribution,
+)
 from llmcourse.model.positions import apply_rope
 from llmcourse.model.quantization import QuantizedEmbedding
 from llmcourse.model.transformer import Block, Transformer
@@ -282,37 +285,14 @@ class QueueFullError(RuntimeError):
     """No slot and no place in the queue is left."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How a request's tokens are drawn; see `generation.next_token_distribution`.
-
-    Raises:
-        ValueError: As there.
-    """
-
-    temperature: float | int = 1.0
-    top_k: int | None = None
-    top_p: float | int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for options that nothing can be drawn with."""
-        self.distribution(torch.zeros(1))
-
-    def distribution(
-        self, logits: Float[Tensor, "*batch vocab"]
-    ) -> Float[Tensor, "*batch vocab"]:
-        """Return the probabilities to draw from."""
-        return next_token_distribution(logits, self.temperature, self.top_k, self.top_p)
-
-
 @dataclass(eq=False, kw_only=True)
 class Request:
     """A prompt to go on with, and what has been written so far."""
 
     ids: list[int]  # of the prompt
     max_new_tokens: int
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = Sampling()
+    seed: int = 0
     stop: Collection[int] = ()  # ids that end the answer; not part of `written`
     # Called with each new id, and with None once there will be no more.
     deliver: Callable[[int | None], None] = lambda _: None
@@ -321,7 +301,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Seed the request's own generator."""
-        self.generator = torch.Generator().manual_seed(self.sampling.seed)
+        self.generator = torch.Generator().manual_seed(self.seed)
 
 
 class Batcher:
@@ -463,14 +443,13 @@ class Batcher:
         self, requests: dict[int, Request], logits: Tensor | dict[int, Tensor]
     ) -> int:
         """Draw the next token of some requests; return how many were written."""
-        groups: dict[tuple[object, ...], list[int]] = {}
+        groups: dict[Sampling, list[int]] = {}
         for slot, request in requests.items():
-            how = request.sampling
-            groups.setdefault((how.temperature, how.top_k, how.top_p), []).append(slot)
-        for slots in groups.values():
+            groups.setdefault(request.sampling, []).append(slot)
+        for sampling, slots in groups.items():
             scores = torch.stack([logits[slot] for slot in slots])
-            how = requests[slots[0]].sampling
-            drawn = _drawn(scores, how, [requests[slot].generator for slot in slots])
+            generators = [requests[slot].generator for slot in slots]
+            drawn = _drawn(scores, sampling, generators)
             for slot, new in zip(slots, drawn, strict=True):
                 self._give(requests[slot], new)
         return sum(request.finish in (None, "length") for request in requests.values())
@@ -515,7 +494,7 @@ class Batcher:
 @torch.inference_mode()
 def _drawn(
     logits: Float[Tensor, "row vocab"],
-    how: Sampling,
+    sampling: Sampling,
     generators: list[torch.Generator],
 ) -> list[int | None]:
     """Return an id for each row, None for one whose logits are not finite.
@@ -523,11 +502,12 @@ def _drawn(
     As in `generation`: the same seed gives the same ids as there.
     """
     sound = logits.isfinite().all(dim=-1)
-    if how.temperature == 0:
+    if sampling.temperature == 0:
         ids = logits.argmax(dim=-1)
     else:
-        luck = torch.cat([torch.rand(1, generator=own) for own in generators])
-        ids = fall(how.distribution(logits.where(sound[:, None], 0.0)), luck)
+        uniform = torch.cat([torch.rand(1, generator=own) for own in generators])
+        logits = logits.where(sound[:, None], 0.0)
+        ids = inverse_cdf(next_token_distribution(logits, sampling), uniform)
     return [int(new) if ok else None for new, ok in zip(ids, sound, strict=True)]
 
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from llmcourse.model.generation import generate
+from llmcourse.model.generation import Sampling, generate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.grammar import Story
@@ -159,7 +159,7 @@ def write_samples(
     tokenizer: BPETokenizer,
     n: int = 200,
     *,
-    temperature: float | int = 1.0,
+    sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
     progress: CountProgress | None = None,
 ) -> Samples:
@@ -169,7 +169,7 @@ def write_samples(
         model: The model.
         tokenizer: Its tokenizer, with `<|endoftext|>`.
         n: How many stories.
-        temperature: As in `generation.generate`; 1 draws as the model believes.
+        sampling: Temperature, top-k and top-p.
         generator: Source of randomness.
         progress: Called with the number of stories written and of all.
 
@@ -186,7 +186,7 @@ def write_samples(
             model,
             prompts,
             model.config.context_length - 1,
-            temperature=temperature,
+            sampling=sampling,
             stop=[end],
             generator=generator,
         )

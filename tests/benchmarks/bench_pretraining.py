@@ -77,7 +77,7 @@ from transformers.utils import logging
 
 from llmcourse.model.costs import forward_flops_per_token, n_parameters
 from llmcourse.model.folders import save_pretrained
-from llmcourse.model.generation import generate
+from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tales import generate as generate_tales
@@ -200,7 +200,7 @@ def compare_generation(config: TransformerConfig) -> None:
     options |= {"do_sample": False, "pad_token_id": 0}
 
     def ours() -> torch.Tensor:
-        return generate(model, prompt, NEW_TOKENS, temperature=0)
+        return generate(model, prompt, NEW_TOKENS, sampling=GREEDY)
 
     def other() -> torch.Tensor:
         mask = torch.ones_like(prompt)

@@ -31,7 +31,7 @@ def said(monkeypatch):
     prompts = []
 
     def answer(model, tokenizer, messages, **options):
-        prompts.append((messages[-1].content, options["temperature"]))
+        prompts.append((messages[-1].content, options["sampling"].temperature))
         options["watch"](tokenizer.special_tokens[END_OF_TURN])
         return iter(["A blue", " coat."])
 

@@ -13,6 +13,7 @@ from llmcourse.cli import chat as command
 from llmcourse.finetuning.answering import end_tokens, stream_answer
 from llmcourse.finetuning.chat import END_OF_TURN, Message
 from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.generation import Sampling
 
 CUT = "cut off after 9 tokens"  # what random weights write comes to no end
 
@@ -47,7 +48,7 @@ def answers_to(models, *questions, temperature=0, seed=0):
             tokenizer,
             turns,
             max_new_tokens=9,
-            temperature=temperature,
+            sampling=Sampling(temperature=temperature),
             generator=generator,
         )
         turns.append(Message("assistant", "".join(pieces)))

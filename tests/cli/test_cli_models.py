@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from llmcourse import cli
 from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.model.generation import write
+from llmcourse.model.generation import Sampling, write
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.documents import tales
 from llmcourse.text.tokenizers import BPETokenizer
@@ -65,14 +65,18 @@ def fails(monkeypatch, capsys, *args):
 @pytest.mark.parametrize("prompt", ["", "Once [upon] é"])
 def test_generate_prints_the_prompt_and_what_is_written(folder, loaded, prompt):
     result = run("generate", folder, prompt, "--seed=5", "--temperature=0.7")
-    assert result.stdout == write(*loaded, prompt, seed=5, temperature=0.7) + "\n"
+    assert (
+        result.stdout
+        == write(*loaded, prompt, seed=5, sampling=Sampling(temperature=0.7)) + "\n"
+    )
 
 
 def test_generate_writes_several_texts_of_seeds_that_follow(folder, loaded):
     options = ("--n=2", "--seed=8", "--max-new-tokens=6", "--top-k=9", "--top-p=0.9")
     result = run("generate", folder, "One", *options)
+    sampling = Sampling(top_k=9, top_p=0.9)
     texts = [
-        write(*loaded, "One", seed=seed, max_new_tokens=6, top_k=9, top_p=0.9)
+        write(*loaded, "One", seed=seed, max_new_tokens=6, sampling=sampling)
         for seed in (8, 9)
     ]
     assert texts[0] != texts[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.model.generation import generate
+from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.inspection import attention_weights
 from llmcourse.model.long_context import KINDS, new_window_cache, set_attention
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -82,8 +82,8 @@ def test_a_window_cache_changes_nothing_for_a_model_with_that_window(pieces):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_kinds_write_the_same_with_a_cache_and_without(kind):
     model, prompt = make_model(kind), ids(4)
-    wanted = generate(model, prompt, 17, temperature=0, use_cache=False)
-    assert torch.equal(generate(model, prompt, 17, temperature=0), wanted)
+    wanted = generate(model, prompt, 17, sampling=GREEDY, use_cache=False)
+    assert torch.equal(generate(model, prompt, 17, sampling=GREEDY), wanted)
 
 
 def test_back_to_full_attention():

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmcourse.model.generation import generate, next_token_distribution, stream
+from llmcourse.model.generation import (
+    GREEDY,
+    Sampling,
+    generate,
+    inverse_cdf,
+    next_token_distribution,
+    stream,
+)
 from llmcourse.model.transformer import TINY, Transformer
 
 MODEL_CONFIG = replace(TINY, vocab_size=19, context_length=24)
@@ -46,8 +53,15 @@ def test_worked_example_of_four_tokens():
         ({"top_k": 3, "top_p": 0.5}, [3 / 7, 0, 4 / 7, 0]),
         ({"temperature": 0}, [0, 0, 1, 0]),
     ):
-        probs = next_token_distribution(logits, **options)
+        probs = next_token_distribution(logits, Sampling(**options))
         torch.testing.assert_close(probs, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_worked_example_of_a_number_on_a_bar_of_probabilities():
+    """Ends at 0.25, 0.25, 1: a token without probability is never drawn."""
+    probs = torch.tensor([[0.25, 0.0, 0.75]]).expand(4, 3)
+    drawn = inverse_cdf(probs, torch.tensor([0.0, 0.2499, 0.25, 0.9999999]))
+    assert drawn.tolist() == [0, 0, 2, 2]
 
 
 # Law
@@ -58,14 +72,15 @@ def test_worked_example_of_four_tokens():
 @pytest.mark.parametrize("top_p", [None, 1e-9, 0.5, 1.0])
 def test_probabilities_sum_to_one(temperature, top_k, top_p):
     logits = 30 * torch.randn(2, 3, 11, generator=seeded())
-    probs = next_token_distribution(logits, temperature, top_k, top_p)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    probs = next_token_distribution(logits, sampling)
     assert (probs >= 0).all()
     torch.testing.assert_close(probs.sum(-1), torch.ones(2, 3))
     assert torch.equal(probs.argmax(-1), logits.argmax(-1))
 
 
 def test_top_k_keeps_exactly_k_of_equals():
-    probs = next_token_distribution(torch.zeros(7), top_k=3)
+    probs = next_token_distribution(torch.zeros(7), Sampling(top_k=3))
     assert sorted(probs.tolist()) == pytest.approx([0] * 4 + [1 / 3] * 3)
 
 
@@ -73,7 +88,9 @@ def test_options_that_keep_all_change_nothing():
     logits = torch.randn(5, 11, generator=seeded())
     plain = logits.softmax(-1)
     for options in ({}, {"top_k": 11}, {"top_k": 400}, {"top_p": 1.0}):
-        torch.testing.assert_close(next_token_distribution(logits, **options), plain)
+        torch.testing.assert_close(
+            next_token_distribution(logits, Sampling(**options)), plain
+        )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +100,14 @@ def test_options_that_keep_all_change_nothing():
 def test_the_cache_changes_nothing(options):
     model = make_model()
     cached, plain = (
-        generate(model, PROMPTS, 21, generator=seeded(), use_cache=use_cache, **options)
+        generate(
+            model,
+            PROMPTS,
+            21,
+            sampling=Sampling(**options),
+            generator=seeded(),
+            use_cache=use_cache,
+        )
         for use_cache in (True, False)
     )
     assert torch.equal(cached, plain)
@@ -102,10 +126,13 @@ def test_the_same_seed_writes_the_same_and_another_does_not():
 def test_greedy_needs_no_luck():
     model = make_model()
     first, other = (
-        generate(model, PROMPTS, 20, temperature=0, generator=seeded(s)) for s in (1, 2)
+        generate(model, PROMPTS, 20, sampling=GREEDY, generator=seeded(s))
+        for s in (1, 2)
     )
     assert torch.equal(first, other)
-    barely = generate(model, PROMPTS, 20, top_k=1, generator=seeded())
+    barely = generate(
+        model, PROMPTS, 20, sampling=Sampling(top_k=1), generator=seeded()
+    )
     assert torch.equal(first, barely)
 
 
@@ -124,10 +151,10 @@ def test_a_stream_yields_what_generate_writes():
 
 def test_a_stop_in_the_prompt_stops_nothing():
     model = make_model()
-    free = generate(model, PROMPTS[0], 5, temperature=0)
+    free = generate(model, PROMPTS[0], 5, sampling=GREEDY)
     stop = [3, 1, 4]
     assert not set(free[3:].tolist()) & set(stop), "choose other prompts"
-    assert torch.equal(generate(model, PROMPTS[0], 5, temperature=0, stop=stop), free)
+    assert torch.equal(generate(model, PROMPTS[0], 5, sampling=GREEDY, stop=stop), free)
 
 
 def test_a_stopped_row_repeats_its_stop_and_the_others_go_on():
@@ -193,6 +220,7 @@ def test_frequencies_follow_the_distribution():
 def test_equals_the_filters_of_transformers(temperature, top_k, top_p):
     transformers = pytest.importorskip("transformers")
     logits = 3 * torch.randn(5, 19, generator=seeded(3))
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     filtered = logits
     for warp in (
         transformers.TemperatureLogitsWarper(temperature),
@@ -201,7 +229,7 @@ def test_equals_the_filters_of_transformers(temperature, top_k, top_p):
     ):
         filtered = warp(None, filtered)
     torch.testing.assert_close(
-        next_token_distribution(logits, temperature, top_k, top_p),
+        next_token_distribution(logits, sampling),
         filtered.softmax(-1),
     )
 
@@ -212,21 +240,19 @@ def test_equals_the_filters_of_transformers(temperature, top_k, top_p):
 @pytest.mark.parametrize("temperature", [-0.1, math.inf, math.nan])
 def test_refuses_a_temperature_that_is_none(temperature):
     with pytest.raises(ValueError, match="temperature must be at least 0"):
-        next_token_distribution(torch.zeros(3), temperature)
-    with pytest.raises(ValueError, match="temperature must be at least 0"):
-        stream(make_model(), PROMPTS[0], 5, temperature=temperature)
+        Sampling(temperature=temperature)
 
 
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_refuses_to_keep_no_token(top_k):
     with pytest.raises(ValueError, match=f"top_k must be at least 1, got {top_k}"):
-        generate(make_model(), PROMPTS, 5, top_k=top_k)
+        Sampling(top_k=top_k)
 
 
 @pytest.mark.parametrize("top_p", [0, -0.5, 1.01, math.nan])
 def test_refuses_a_share_that_is_none(top_p):
     with pytest.raises(ValueError, match=r"top_p must be in \(0, 1\], got"):
-        generate(make_model(), PROMPTS, 5, top_p=top_p)
+        Sampling(top_p=top_p)
 
 
 def test_refuses_what_does_not_fit_before_the_first_token():

@@ -22,7 +22,7 @@ from llmcourse.model.folders import (
     save_pretrained,
     shipped_models,
 )
-from llmcourse.model.generation import generate
+from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.losses import cross_entropy
@@ -208,7 +208,7 @@ def test_a_folder_goes_before_a_name(model, tokenizer, monkeypatch, tmp_path):
 def test_a_shipped_model_prefers_text_it_could_have_written(name):
     """What it writes by always taking the likeliest token costs it less than noise."""
     model, tokenizer = load_pretrained(name)
-    written = generate(model, torch.tensor([0]), max_new_tokens=20, temperature=0)
+    written = generate(model, torch.tensor([0]), max_new_tokens=20, sampling=GREEDY)
     noise = torch.randint(tokenizer.vocab_size, (21,), generator=torch.manual_seed(0))
     costs = [
         cross_entropy(model(ids[None, :-1])[0], ids[1:]) for ids in (written, noise)

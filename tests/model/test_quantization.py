@@ -10,7 +10,7 @@ from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import generate
+from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.quantization import (
     QuantizedEmbedding,
     QuantizedLinear,
@@ -122,8 +122,8 @@ def test_a_model_computes_with_the_weights_that_are_left(name, bits, group_size)
             model.get_submodule(path).weight.data = layer.weight
     with torch.no_grad():
         torch.testing.assert_close(small(IDS), model(IDS))
-    cached = generate(small, IDS[0, :4], 6, temperature=0)
-    uncached = generate(small, IDS[0, :4], 6, temperature=0, use_cache=False)
+    cached = generate(small, IDS[0, :4], 6, sampling=GREEDY)
+    uncached = generate(small, IDS[0, :4], 6, sampling=GREEDY, use_cache=False)
     assert torch.equal(cached, uncached)
 
 

@@ -25,7 +25,7 @@ from service_cases import (
 
 from llmcourse.finetuning.answering import stream_answer
 from llmcourse.finetuning.chat import Message
-from llmcourse.model.generation import stream_text
+from llmcourse.model.generation import Sampling, stream_text
 from llmcourse.model.inspection import text_vector
 from llmcourse.serving.app import ServiceConfig, create_app
 from llmcourse.serving.batching import Request
@@ -88,7 +88,7 @@ def test_the_official_client_gets_the_text_that_the_model_writes(client, samplin
             "Once upon",
             max_new_tokens=20,
             seed=3,
-            **sampling,
+            sampling=Sampling(**sampling),
         )
     )
     asked = {"model": NAME, "prompt": "Once upon", "max_tokens": 20, "seed": 3}
@@ -110,7 +110,7 @@ def test_the_official_client_talks(client):
             small_tokenizer(),
             [Message("user", "Who was brave?")],
             max_new_tokens=30,
-            top_k=20,
+            sampling=Sampling(top_k=20),
             generator=generator,
         )
     )

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenization_cases import PATTERNS, texts
 
-from llmcourse.model.generation import next_token_distribution
+from llmcourse.model.generation import Sampling, next_token_distribution
 from llmcourse.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
@@ -279,9 +279,7 @@ def test_sampling_equals_the_packages_own(javascript: RunJS, cases: list[Any]):
     for (logits, temperature, top_k, top_p), probs in zip(cases, theirs, strict=True):
         wanted = next_token_distribution(
             torch.tensor(logits, dtype=torch.float64),
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
         )
         torch.testing.assert_close(torch.tensor(probs, dtype=torch.float64), wanted)
 
