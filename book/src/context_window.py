@@ -32,7 +32,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch.testing import assert_close
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import context_window as checks
 
 # %%
 from llmcourse.model import costs

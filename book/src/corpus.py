@@ -33,7 +33,8 @@ from math import exp, log, sqrt
 import matplotlib.pyplot as plt
 import numpy as np
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import corpus as checks
 from llmcourse.text import cleaning, corpus, deduplication, documents, packing, tales
 from llmcourse.text.ngrams import NGramModel
 from llmcourse.text.tokenizers import BPETokenizer

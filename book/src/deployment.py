@@ -34,7 +34,8 @@ import openai
 import torch
 
 # %%
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import deployment as checks
 from llmcourse.model.costs import forward_flops_per_token, kv_cache_bytes
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import GREEDY, Sampling, generate

@@ -25,7 +25,8 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid, one_hot
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import embeddings as checks
 from llmcourse.model import positions
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.inspection import hidden_states

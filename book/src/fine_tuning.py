@@ -32,7 +32,8 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 # %%
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import fine_tuning as checks
 from llmcourse.finetuning.classification import Classifier, accuracy
 from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample, collate
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune

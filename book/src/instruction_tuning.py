@@ -35,7 +35,8 @@ import torch
 from jinja2 import Environment
 from torch.testing import assert_close
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import instruction_tuning as checks
 
 # %% [markdown]
 # The rest comes from the package.

@@ -35,7 +35,7 @@ _ = torch.set_num_threads(1)
 # %% [markdown]
 # The rest comes from the package.
 # %%
-from llmcourse import checks, plotting
+from llmcourse import plotting
 from llmcourse.alignment import preferences, rollouts
 from llmcourse.alignment.gold_reward import reward_parts
 from llmcourse.alignment.grpo import GRPOConfig, grpo
@@ -46,6 +46,7 @@ from llmcourse.alignment.reward_model import (
     text_reward,
     train_reward_model,
 )
+from llmcourse.checks import pipeline as checks
 from llmcourse.finetuning.answering import greedy_answers
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_tuning import InstructConfig, follow

@@ -27,7 +27,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import pretraining as checks
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import GREEDY, Sampling, write
 from llmcourse.model.inspection import attention_weights

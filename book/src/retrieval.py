@@ -30,7 +30,8 @@ from itertools import takewhile
 import matplotlib.pyplot as plt
 import torch
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import retrieval as checks
 from llmcourse.finetuning.answering import greedy_answers
 from llmcourse.model.folders import load_pretrained
 from llmcourse.retrieval.bm25 import BM25, hit_at_k, reciprocal_rank, words

@@ -31,7 +31,7 @@ import torch
 from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
 from llmcourse.alignment import losses
 from llmcourse.alignment.curves import (
     Curve,
@@ -65,6 +65,7 @@ from llmcourse.alignment.reward_model import (
     train_reward_model,
 )
 from llmcourse.alignment.rollouts import sample_rollouts
+from llmcourse.checks import rlhf as checks
 from llmcourse.model.folders import load_pretrained
 from llmcourse.text import tales
 from llmcourse.training.intervals import wilson_interval

@@ -33,7 +33,8 @@ try:
 except ImportError:  # only one comparison needs it
     huggingface = None
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import tokenization as checks
 from llmcourse.model.costs import n_parameters, parameter_counts
 from llmcourse.text import bpe, documents, tales, tokenizers
 from llmcourse.text.bpe import BYTE_ORDER, spell

@@ -29,7 +29,8 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from llmcourse import checks, plotting
+from llmcourse import plotting
+from llmcourse.checks import transformer as checks
 from llmcourse.model import attention, costs, positions, transformer
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.inspection import attention_weights, hidden_states

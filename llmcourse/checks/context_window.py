@@ -5,9 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from llmcourse.checks.base import check
+
 Part = tuple[Tensor, Tensor, Tensor]  # largest score, sum, mixture
 
 
+@check
 def cache_bytes(fn: Callable[[int, int, int, int, int, int], int]) -> None:
     """Check a function that prices a key-value cache.
 
@@ -39,6 +42,7 @@ def cache_bytes(fn: Callable[[int, int, int, int, int, int], int]) -> None:
         assert got == wanted, f"{where}: wanted {wanted} bytes, got {got}"
 
 
+@check
 def window_mask(fn: Callable[[int, int], Tensor]) -> None:
     """Check a function that makes the mask of a causal sliding window.
 
@@ -66,6 +70,7 @@ def window_mask(fn: Callable[[int, int], Tensor]) -> None:
             )
 
 
+@check
 def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
     """Check a function that joins attention over two halves of the keys.
 
@@ -104,6 +109,7 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
             )
 
 
+@check
 def layers_needed(fn: Callable[[int, int], int]) -> None:
     """Check a function that says how many layers of a window reach a distance.
 

@@ -1,13 +1,14 @@
-"""Checks for the exercises of the chapter on the corpus."""
+"""Checks of the chapter *corpus*."""
 
 from collections.abc import Callable, Collection, Sequence
+from inspect import unwrap
 from math import isclose
 
+from llmcourse.checks.base import check
 from llmcourse.text.deduplication import candidate_probability
 
-__all__ = ["choose_bands", "containment", "find_leaks", "is_held_out"]
 
-
+@check
 def containment(fn: Callable[[set[str], set[str]], float]) -> None:
     """Check a function from two sets to the share of the first that is in the second.
 
@@ -35,6 +36,7 @@ def containment(fn: Callable[[set[str], set[str]], float]) -> None:
     )
 
 
+@check
 def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
     """Check a function from hashes and threshold to bands and hashes in a band.
 
@@ -63,6 +65,7 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
         )
 
 
+@check
 def is_held_out(fn: Callable[[str, float], bool]) -> None:
     """Check a function from a text and a share to whether the text is held out.
 
@@ -77,7 +80,7 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
     assert sides == [bool(fn(text, 0.1)) for text in texts], (
         "asked twice, a text changed sides: draw no random number, hash the text"
     )
-    names = getattr(getattr(fn, "__code__", None), "co_names", ())
+    names = getattr(getattr(unwrap(fn), "__code__", None), "co_names", ())
     assert "hash" not in names, (
         "Python's hash of a string is another one in every process: a text held out "
         "today would be trained on tomorrow; take one from hashlib"
@@ -99,6 +102,7 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
     )
 
 
+@check
 def find_leaks(
     fn: Callable[[Sequence[str], Sequence[str], int], Collection[int]],
 ) -> None:
@@ -128,7 +132,7 @@ def find_leaks(
     )
     assert 2 in found, (
         "'A HEN, sat on: the wall!' is a training text in capitals and with other "
-        "punctuation: compare words in one form, as shingles.words gives them"
+        "punctuation: compare words in one form, as `deduplication.words` gives them"
     )
     assert found == {0, 2}, (
         f"the tests 0 and 2 share four words in a row with training, got {found}"

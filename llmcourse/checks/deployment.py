@@ -6,7 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from llmcourse.checks.base import check
 
+
+@check
 def batch_steps(fn: Callable[[list[int], int], int]) -> None:
     """Check a function that counts the steps of continuous batching.
 
@@ -34,6 +37,7 @@ def batch_steps(fn: Callable[[list[int], int], int]) -> None:
     assert fn([], 3) == 0, "no request takes no step"
 
 
+@check
 def percentile(fn: Callable[[list[float], float], float]) -> None:
     """Check a function that returns a percentile by the nearest rank.
 
@@ -60,6 +64,7 @@ def percentile(fn: Callable[[list[float], float], float]) -> None:
     assert values == kept, "the values of the caller must stay in their order"
 
 
+@check
 def sequences_that_fit(fn: Callable[[int, int, int, int, int, int], int]) -> None:
     """Check a function that counts the sequences whose caches fit into memory.
 
@@ -82,6 +87,7 @@ def sequences_that_fit(fn: Callable[[int, int, int, int, int, int], int]) -> Non
         )
 
 
+@check
 def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check a function that makes a matrix 8-bit numbers with a scale for each row.
 
@@ -116,6 +122,7 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     torch.testing.assert_close(numbers * scale, weight, rtol=0, atol=0.0051)
 
 
+@check
 def tokens_per_check(fn: Callable[[float, int], float]) -> None:
     """Check a function for the tokens that one step of speculative decoding gives.
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises of the chapter *embeddings*."""
+"""Checks of the chapter *embeddings*."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,12 +7,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from llmcourse.checks.base import check
+
 Shown = dict[str, tuple[float, float]]
 
 VECTORS: Final[Shown] = {"owl": (12.0, 0.0), "hen": (3.0, 4.0), "cow": (0.0, 1.0)}
 QUERY: Final = (1.0, 2.0)
 
 
+@check
 def name_neighbours(answer: Mapping[str, str]) -> None:
     """Check which of three vectors is nearest to (1, 2) under three similarities.
 
@@ -50,6 +53,7 @@ def name_neighbours(answer: Mapping[str, str]) -> None:
         )
 
 
+@check
 def nearest_words(nearest: Callable[[Tensor, int, int], Tensor]) -> None:
     """Check a function from vectors, a word's id and k to the k nearest others' ids.
 
@@ -78,6 +82,7 @@ def nearest_words(nearest: Callable[[Tensor, int, int], Tensor]) -> None:
     )
 
 
+@check
 def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
     """Check a function from counts and a power to the probabilities of noise words.
 
@@ -109,6 +114,7 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
     assert torch.equal(counts, before), "do not change the counts themselves"
 
 
+@check
 def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
     """Check a function from vectors to the direction along which they vary most.
 

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from llmcourse.checks.base import check
 
+
+@check
 def adapter_parameters(fn: Callable[[Sequence[tuple[int, int]], int], int]) -> None:
     """Check a function that counts the numbers that low-rank adapters learn.
 
@@ -34,6 +37,7 @@ def adapter_parameters(fn: Callable[[Sequence[tuple[int, int]], int], int]) -> N
         )
 
 
+@check
 def last_logits(fn: Callable[[Tensor, list[int]], Tensor]) -> None:
     """Check a function that picks the position of a padded batch that counts.
 
@@ -65,6 +69,7 @@ def last_logits(fn: Callable[[Tensor, list[int]], Tensor]) -> None:
     )
 
 
+@check
 def merge_adapter(fn: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None:
     """Check a function that adds an adapter's correction to its matrix.
 
@@ -101,6 +106,7 @@ def merge_adapter(fn: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None
     )
 
 
+@check
 def most_learned(fn: Callable[[float, int, float], int]) -> None:
     """Check a function that says how many weights can learn in a given memory.
 

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from llmcourse.checks.base import check
 
+
+@check
 def count_targets(
     fn: Callable[[Sequence[tuple[str, int]]], tuple[int, int]],
 ) -> None:
@@ -22,31 +25,30 @@ def count_targets(
         ([("user", 2), ("assistant", 3), ("user", 2), ("assistant", 4)], 20, 9),
     )
     for turns, n_ids, n_targets in cases:
-        got = fn(turns)
-        assert isinstance(got, tuple), "return two numbers: ids, targets that count"
-        assert len(got) == 2, f"return two numbers, not {len(got)}"
+        got, targets = fn(turns)
         plain = sum(n for _, n in turns)
-        assert got[0] != plain + 2 * len(turns), (
+        assert got != plain + 2 * len(turns), (
             f"{turns}: the conversation itself begins with <|endoftext|>, one more id"
         )
-        assert got[0] == n_ids, (
+        assert got == n_ids, (
             f"{turns}: <|endoftext|>, and with each turn's content who speaks and "
-            f"<|end|>: {n_ids} ids, got {got[0]}"
+            f"<|end|>: {n_ids} ids, got {got}"
         )
         answers = [n for role, n in turns if role == "assistant"]
-        assert got[1] != sum(answers), (
+        assert targets != sum(answers), (
             f"{turns}: the assistant must also learn to stop, so the <|end|> of each "
-            f"of its turns is a target: {n_targets}, got {got[1]}"
+            f"of its turns is a target: {n_targets}, got {targets}"
         )
-        assert len(answers) == 1 or got[1] != answers[-1] + 1, (
+        assert len(answers) == 1 or targets != answers[-1] + 1, (
             f"{turns}: all turns of the assistant count, not the last one alone"
         )
-        assert got[1] == n_targets, (
+        assert targets == n_targets, (
             f"{turns}: what the assistant writes, with its <|end|>, makes {n_targets} "
-            f"targets, got {got[1]}"
+            f"targets, got {targets}"
         )
 
 
+@check
 def answer_mask(
     fn: Callable[[list[int], Mapping[str, int]], list[bool]],
 ) -> None:
@@ -87,6 +89,7 @@ def answer_mask(
     )
 
 
+@check
 def stories_for_share(
     fn: Callable[[int, float, float, float], float],
 ) -> None:
@@ -117,6 +120,7 @@ def stories_for_share(
         )
 
 
+@check
 def disarm(fn: Callable[[str, Sequence[str]], str]) -> None:
     """Check a function that takes all special tokens out of a text.
 

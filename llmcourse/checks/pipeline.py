@@ -5,7 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from llmcourse.checks.base import check
 
+
+@check
 def shift(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check a function that cuts windows into inputs and targets.
 
@@ -35,6 +38,7 @@ def shift(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     assert torch.equal(windows, before), "do not change the windows themselves"
 
 
+@check
 def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
     """Check a function that estimates a bigram model by counting.
 

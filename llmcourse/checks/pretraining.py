@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmcourse.checks.base import check
 
+
+@check
 def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
     """Check a function that counts windows and the guesses that they train.
 
@@ -19,21 +22,20 @@ def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     for n_tokens, length, windows in ((4, 3, 1), (7, 3, 2), (3, 3, 0), (1000, 9, 111)):
-        got = fn(n_tokens, length)
-        assert isinstance(got, tuple), "return two numbers: windows, guesses"
-        assert len(got) == 2, f"return two numbers, not {len(got)}"
+        got, guesses = fn(n_tokens, length)
         where = f"{n_tokens} tokens in windows of {length} + 1"
-        assert got[0] != n_tokens // (length + 1) or got[0] == windows, (
-            f"{where} make {windows} windows, got {got[0]}: the last token of one, "
+        assert got != n_tokens // (length + 1) or got == windows, (
+            f"{where} make {windows} windows, got {got}: the last token of one, "
             "which is only a target there, is read as the first of the next"
         )
-        assert got[0] == windows, f"{where} make {windows} windows, got {got[0]}"
-        assert got[1] == windows * length, (
+        assert got == windows, f"{where} make {windows} windows, got {got}"
+        assert guesses == windows * length, (
             f"each window of {length} + 1 tokens has {length} guesses, for its first "
-            f"token is not guessed: wanted {windows * length}, got {got[1]}"
+            f"token is not guessed: wanted {windows * length}, got {guesses}"
         )
 
 
+@check
 def cross_entropy(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check a function that computes the loss of next-token prediction.
 
@@ -72,8 +74,15 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         "scores changes no probability, so subtract the largest first; "
         f"got {large}"
     )
+    far = float(fn(torch.tensor([[[0.0, 2000.0]]]), torch.tensor([[0]])))
+    assert math.isclose(far, 2000, rel_tol=1e-4), (
+        "the softmax of 0 and 2000 rounds to 0 and 1, and log 0 is infinite: compute "
+        "score - log sum exp(scores) and not the logarithm of a softmax; "
+        f"wanted 2000, got {far:g}"
+    )
 
 
+@check
 def trapezoid(fn: Callable[[int, int, int, int, float], float]) -> None:
     """Check a schedule that rises, stays, and falls, each in a straight line.
 
@@ -106,7 +115,8 @@ def trapezoid(fn: Callable[[int, int, int, int, float], float]) -> None:
         )
 
 
-def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], object]) -> None:
+@check
+def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
     """Check a function that adds up the gradient of a batch part by part.
 
     Args:
@@ -126,14 +136,19 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], object]) -> None:
     size = float(wanted.norm())
 
     def error(rows: int) -> tuple[float, float]:
+        """Return how far off the gradient is, and its size, both relative."""
         model.zero_grad()
-        model.rows_read = 0
+        model.rows_read = model.most_at_once = 0
         fn(model, ids, targets, rows)
+        assert model.most_at_once <= rows, (
+            f"{model.most_at_once} rows were read at once, in parts of {rows}: a batch "
+            "is cut because its activations do not fit into memory together"
+        )
         assert model.scores.weight.grad is not None, "call backward() for each part"
         got = model.scores.weight.grad
         return float((got - wanted).norm()) / size, float(got.norm()) / size
 
-    off, share = error(5)
+    off, _ = error(5)
     assert off < 1e-4, (
         "with a single part nothing is accumulated, and the gradient must be that of "
         f"the mean loss; it is off by {off:.0%}"
@@ -149,7 +164,7 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], object]) -> None:
         "with parts of one row the gradients must add up to that of the mean over all; "
         f"it is off by {off:.0%}"
     )
-    off, share = error(2)
+    off, _ = error(2)
     assert off < 1e-4, (
         "5 rows in parts of 2 make parts of 2, 2 and 1: the mean of their means is not "
         "the mean over all rows. Weight each part by its share of the rows; "
@@ -164,18 +179,18 @@ class _Pairs(nn.Module):
         super().__init__()
         self.scores = nn.Embedding(vocab_size, vocab_size)
         nn.init.normal_(self.scores.weight, generator=generator)
-        self.rows_read = 0
+        self.rows_read = self.most_at_once = 0
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the logits of what follows each id."""
         self.rows_read += len(ids)
+        self.most_at_once = max(self.most_at_once, len(ids))
         logits: Tensor = self.scores(ids)
         return logits
 
 
-def best_size(
-    fn: Callable[[float, float, float, float, float], float],
-) -> None:
+@check
+def best_size(fn: Callable[[float, float, float, float, float], float]) -> None:
     """Check a function that divides a budget between parameters and tokens.
 
     Args:

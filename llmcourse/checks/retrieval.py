@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
+from llmcourse.checks.base import check
 
+
+@check
 def n_chunks(fn: Callable[[int, int, int], int]) -> None:
     """Check a function that says into how many chunks a text is cut.
 
@@ -31,6 +34,7 @@ def n_chunks(fn: Callable[[int, int, int], int]) -> None:
         assert fn(n, 5, 2) == 1, f"a text that fits is one chunk: {n} tokens, size 5"
 
 
+@check
 def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
     """Check a function that makes one ranking of several by reciprocal ranks, k = 60.
 
@@ -65,6 +69,7 @@ def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
         )
 
 
+@check
 def n_calls(fn: Callable[[int, int], int]) -> None:
     """Check a function that counts the calls of a map-reduce summary.
 
@@ -88,6 +93,7 @@ def n_calls(fn: Callable[[int, int], int]) -> None:
         assert got == wanted, f"{case}: wanted {wanted} calls, got {got}"
 
 
+@check
 def line_of(fn: Callable[[str, int], int]) -> None:
     r"""Check a function that says in which line of a text a place is.
 

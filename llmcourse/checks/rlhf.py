@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
+from llmcourse.checks.base import check
 
+
+@check
 def reward_gap(fn: Callable[[int, int], float]) -> None:
     """Check a function from the wins and losses of an answer to its reward's lead.
 
@@ -34,6 +37,7 @@ def reward_gap(fn: Callable[[int, int], float]) -> None:
         )
 
 
+@check
 def best_policy(
     fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
 ) -> None:
@@ -97,6 +101,7 @@ def _round(values: Sequence[float]) -> list[float]:
     return [round(value, 3) for value in values]
 
 
+@check
 def best_of_n_kl(fn: Callable[[int], float]) -> None:
     """Check a function that says how far the best of n answers is from the model.
 
@@ -123,6 +128,7 @@ def best_of_n_kl(fn: Callable[[int], float]) -> None:
         )
 
 
+@check
 def token_advantages(
     fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
 ) -> None:
@@ -150,12 +156,12 @@ def token_advantages(
     assert _close(got, surprises), (
         f"with λ = 0 the advantages are the surprises {surprises}, got {_round(got)}"
     )
-    for trace, right in ((1.0, [3.0, 2.0, 2.0]), (0.5, [1.5, 1.0, 2.0])):
-        got = list(fn(rewards, values, trace))
+    for gae_lambda, right in ((1.0, [3.0, 2.0, 2.0]), (0.5, [1.5, 1.0, 2.0])):
+        got = list(fn(rewards, values, gae_lambda))
         assert not _close(got, surprises), (
-            f"λ = {trace:g}: later surprises count for earlier tokens"
+            f"λ = {gae_lambda:g}: later surprises count for earlier tokens"
         )
         assert _close(got, right), (
-            f"λ = {trace:g}: from the end: advantage = surprise + λ · the next "
+            f"λ = {gae_lambda:g}: from the end: advantage = surprise + λ · the next "
             f"token's advantage, so {right}, got {_round(got)}"
         )

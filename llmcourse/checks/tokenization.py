@@ -1,8 +1,9 @@
-"""Checks of the exercises of the chapter *tokenization*."""
+"""Checks of the chapter *tokenization*."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from llmcourse.checks.base import check
 from llmcourse.text.bpe import GPT2_PATTERN, count_pretokens
 from llmcourse.text.tokenizers import BPETokenizer
 
@@ -16,6 +17,7 @@ _TEXT: Final = (
 )
 
 
+@check
 def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
     """Check the pieces of three words under the three merges found by hand.
 
@@ -58,6 +60,7 @@ def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
         assert got == right, f"{word!r} is not cut into {got}: {lesson}"
 
 
+@check
 def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
     """Check a function from a pre-token and merges, in the order learned, to pieces.
 
@@ -104,6 +107,7 @@ def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
         )
 
 
+@check
 def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
     """Check a function that cuts a pre-token into the longest known pieces.
 
@@ -127,6 +131,7 @@ def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
     assert list(cut(b"", vocab)) == [], "nothing is cut into no pieces"
 
 
+@check
 def digit_groups(group: Callable[[str], Sequence[str]]) -> None:
     """Check a function that cuts a number into threes, counted from the right.
 

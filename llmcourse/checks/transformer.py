@@ -1,4 +1,4 @@
-"""Checks of the exercises of the chapter *transformer*."""
+"""Checks of the chapter *transformer*."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm as torch_layer_norm
 from torch.nn.functional import scaled_dot_product_attention
 
+from llmcourse.checks.base import check
 from llmcourse.model.positions import apply_rope, rope_tables
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 
@@ -21,6 +22,7 @@ def _near(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-4)
 
 
+@check
 def cached_mask(fn: Callable[[int, int], Tensor]) -> None:
     """Check a causal mask for queries that are the last of the keys' positions.
 
@@ -66,6 +68,7 @@ def _torch_head(
     )[0]
 
 
+@check
 def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check one causal attention head.
 
@@ -104,6 +107,7 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
     )
 
 
+@check
 def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
     """Check a LayerNorm without weight and bias, with 1e-5 added to the variance.
 
@@ -141,6 +145,7 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
     )
 
 
+@check
 def rope_score(fn: Callable[[Tensor, Tensor, int], Tensor]) -> None:
     """Check a function that scores a query and a key by their distance alone.
 
@@ -179,6 +184,7 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], Tensor]) -> None:
         )
 
 
+@check
 def parameter_count(fn: Callable[[TransformerConfig], int]) -> None:
     """Check a closed form for the parameters of a model of Llama's shape.
 
@@ -219,6 +225,7 @@ def _written_without_cache(model: Transformer, ids: Tensor, n_new: int) -> Tenso
     return ids
 
 
+@check
 def write_with_cache(
     fn: Callable[[Transformer, Tensor, int], Sequence[int] | Tensor],
 ) -> None:

@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from llmcourse import checks
 from llmcourse.alignment import losses
+from llmcourse.checks import rlhf as checks
 
 
 def right_gap(wins, losses):

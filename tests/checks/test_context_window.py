@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from llmcourse import checks
+from llmcourse.checks import context_window as checks
 
 
 def right_bytes(layers, heads, width, tokens, sequences, number):

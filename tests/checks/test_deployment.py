@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from llmcourse import checks
+from llmcourse.checks import deployment as checks
 
 
 def batch_steps(lengths, slots):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmcourse import checks
+from llmcourse.checks import pretraining as checks
 
 
 def right_count(n_tokens, length):
@@ -53,7 +53,7 @@ def test_right_answers_pass():
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (lambda n, t: n // t * t, "return two numbers"),
+        (lambda n, t: n // t * t, "must return tuple\\[int, int\\], got 3"),
         (
             lambda n, t: (n // (t + 1), n // (t + 1) * t),
             "read as the first of the next",
@@ -66,6 +66,10 @@ def test_right_answers_pass():
 def test_wrong_count_fails(wrong, lesson):
     with pytest.raises(AssertionError, match=lesson):
         checks.count_examples(wrong)
+
+
+def log_of_softmax(logits, targets):
+    return -logits.softmax(-1).log().gather(-1, targets[..., None]).mean()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +90,7 @@ def test_wrong_count_fails(wrong, lesson):
             ),
             "subtract the largest",
         ),
+        (log_of_softmax, "log 0 is infinite"),
     ],
 )
 def test_wrong_loss_fails(wrong, lesson):
@@ -125,6 +130,10 @@ def only_the_last(model, ids, targets, rows):
         (accumulated(lambda rows, n_rows, n_parts: rows), "single part"),
         (lambda m, i, t, rows: right_accumulate(m, i[:3], t[:3], rows), "single part"),
         (only_the_last, "add up"),
+        (
+            lambda m, i, t, rows: right_accumulate(m, i, t, len(i)),
+            "5 rows were read at once, in parts of 1",
+        ),
     ],
 )
 def test_wrong_accumulation_fails(wrong, lesson):

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from llmcourse import checks
+from llmcourse.checks import corpus as checks
 from llmcourse.text.deduplication import words
 
 

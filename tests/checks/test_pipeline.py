@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmcourse import checks
+from llmcourse.checks import pipeline as checks
 
 
 def right_shift(windows):

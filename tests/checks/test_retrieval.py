@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llmcourse import checks
+from llmcourse.checks import retrieval as checks
 
 
 def right_chunks(n, size, overlap):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmcourse import checks
+from llmcourse.checks import fine_tuning as checks
 
 
 def right_count(shapes, rank):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmcourse import checks
+from llmcourse.checks import transformer as checks
 from llmcourse.model.attention import causal_mask
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.positions import apply_rope, rope_tables
