@@ -374,9 +374,77 @@ class KVCache:
         self.values[layer, :, :, self.length : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
+    def attend(
+        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> Float[Tensor, "batch head new d_head"]:
+        """Write one layer's new keys and values; let the new queries attend to all.
+
+        Raises:
+            ValueError: As `update`.
+        """
+        return attend(query, *self.update(layer, key, value))
+
     def advance(self, n_positions: int) -> None:
         """Count positions as read, once every layer has written them."""
         self.length += n_positions
+
+
+class RaggedCache:
+    """Caches of sequences with different lengths, which a model extends as one batch.
+
+        row 0   t t t t t t t ●          ●  the token that is read now
+        row 1   t t ●                    t  keys and values that are in the cache
+        row 2   (None: no sequence)
+        row 3   t t t t t ●
+
+    The rows share every product of matrices. Attention has a call for each row, which
+    sees that row's keys and nothing else: no padding, no mask, and a result that does
+    not depend on the other rows.
+
+    Args:
+        rows: A cache of one sequence for each row of the batch. A row with None is
+            computed like the others, and its result means nothing.
+
+    >>> cache = KVCache(n_layers=1, batch_size=1, n_kv_heads=1, capacity=9, d_head=1)
+    >>> cache.advance(5)
+    >>> RaggedCache([None, cache]).positions(most=9)
+    tensor([[0],
+            [5]])
+    """
+
+    def __init__(self, rows: Sequence[KVCache | None]) -> None:
+        self.rows = list(rows)
+
+    def positions(self, most: int) -> Int[Tensor, "batch 1"]:
+        """Return the position of each row's new token.
+
+        Raises:
+            ValueError: If a row has `most` positions already.
+        """
+        lengths = [row.length if row else 0 for row in self.rows]
+        if max(lengths) >= most:
+            raise ValueError(
+                f"context_length is {most} tokens, "
+                f"got {max(lengths)} cached and 1 new one"
+            )
+        return torch.tensor(lengths)[:, None]
+
+    def attend(
+        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> Float[Tensor, "batch head 1 d_head"]:
+        """Write one layer's new keys and values; let each row attend to its own."""
+        context = torch.zeros_like(query)
+        for n, row in enumerate(self.rows):
+            if row is not None:
+                new = (x[n : n + 1] for x in (query, key, value))
+                context[n : n + 1] = row.attend(attend, layer, *new)
+        return context
+
+    def advance(self, n_positions: int) -> None:
+        """Count positions as read, once every layer has written them."""
+        for row in self.rows:
+            if row is not None:
+                row.advance(n_positions)
 
 
 class GroupedQueryAttention(nn.Module):
@@ -421,9 +489,9 @@ class GroupedQueryAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
-        cos: Float[Tensor, "query half"] | None = None,
-        sin: Float[Tensor, "query half"] | None = None,
-        cache: KVCache | None = None,
+        cos: Float[Tensor, "*rows query half"] | None = None,
+        sin: Float[Tensor, "*rows query half"] | None = None,
+        cache: KVCache | RaggedCache | None = None,
         layer: int = 0,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
@@ -448,8 +516,8 @@ class GroupedQueryAttention(nn.Module):
             turned = apply_rope(torch.cat((query, key), dim=1), cos, sin)
             query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
         if cache is not None:
-            key, value = cache.update(layer, key, value)  # (B, K, S, d_head)
-        if lengths is None:
+            context = cache.attend(self.attend, layer, query, key, value)
+        elif lengths is None:
             context = self.attend(query, key, value)  # (B, H, T, d_head)
         else:
             context = attend_apart(self.attend, query, key, value, lengths)

@@ -79,8 +79,8 @@ def rope_tables(
 
 def apply_rope(
     x: Float[Tensor, "*batch position d_head"],
-    cos: Float[Tensor, "position half"],
-    sin: Float[Tensor, "position half"],
+    cos: Float[Tensor, "*rows position half"],
+    sin: Float[Tensor, "*rows position half"],
 ) -> Float[Tensor, "*batch position d_head"]:
     """Return the vectors, each turned by the angles of its position.
 

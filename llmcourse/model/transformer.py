@@ -59,7 +59,12 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu as fused_gelu
 from torch.nn.functional import linear, silu
 
-from llmcourse.model.attention import GroupedQueryAttention, KVCache, places
+from llmcourse.model.attention import (
+    GroupedQueryAttention,
+    KVCache,
+    RaggedCache,
+    places,
+)
 from llmcourse.model.positions import RopeScaling, scaled_rope_tables
 
 
@@ -289,9 +294,9 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
-        cos: Float[Tensor, "query half"] | None = None,
-        sin: Float[Tensor, "query half"] | None = None,
-        cache: KVCache | None = None,
+        cos: Float[Tensor, "*rows query half"] | None = None,
+        sin: Float[Tensor, "*rows query half"] | None = None,
+        cache: KVCache | RaggedCache | None = None,
         layer: int = 0,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
@@ -381,24 +386,31 @@ class Transformer(nn.Module):
     def forward(
         self,
         ids: Int[Tensor, "batch query"],
-        cache: KVCache | None = None,
+        cache: KVCache | RaggedCache | None = None,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query vocab"]:
         """Return the next token's logits after each position, without unit.
 
         Args:
             ids: The tokens; with a cache, only those that it has not seen.
-            cache: Holds keys and values of all earlier positions; is extended.
+            cache: Holds keys and values of all earlier positions; is extended. With
+                a `RaggedCache` there is one new token in each row.
             lengths: Of texts side by side, see `attention`; None if it is one.
 
         Raises:
             ValueError: If an id is outside the vocabulary, or as `attention.places`.
         """
-        n_cached = None if cache is None else cache.length
-        where = places(ids.shape[1], self.config.context_length, n_cached, lengths)
+        most = self.config.context_length
+        if isinstance(cache, RaggedCache):
+            where: slice | Tensor = cache.positions(most)
+        else:
+            n_cached = None if cache is None else cache.length
+            where = places(ids.shape[1], most, n_cached, lengths)
         x = self._embed(ids, where, lengths)  # (B, T, D)
         cos = None if self.cos is None else self.cos[where]
         sin = None if self.sin is None else self.sin[where]
+        if isinstance(cache, RaggedCache) and cos is not None and sin is not None:
+            cos, sin = cos[:, None], sin[:, None]  # (B, 1, 1, d_head / 2): all heads
         for layer, block in enumerate(self.blocks):
             x = block(x, cos, sin, cache, layer, lengths)
         if cache is not None:

@@ -281,7 +281,7 @@ class Answer:
 
     def cancel(self) -> None:
         """Stop the writing, as far as it has not ended."""
-        self.service.engine.cancel(*(choice.request for choice in self.choices))
+        self.service.engine.batcher.cancel(*(choice.request for choice in self.choices))
 
     def _submit(self, param: str) -> None:
         engine = self.service.engine
@@ -342,7 +342,7 @@ class Answer:
             choice.finish_reason = "stop" if finish == "stop" else "length"
         if choice.pieces.stopped:
             choice.finish_reason = "stop"
-            self.service.engine.cancel(choice.request)
+            self.service.engine.batcher.cancel(choice.request)
         return text
 
     @property

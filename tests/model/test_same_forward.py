@@ -1,7 +1,8 @@
 """What else computes the forward pass gives what `Transformer` gives, or refuses.
 
-The fused-weight decoder, the slots and the attention weights each have their own lines
-for it. Whatever a config or a model has, they follow it.
+The fused-weight decoder and the attention weights each have their own lines for it, and
+the slots of a batch call the model in another way. Whatever a config or a model has,
+they follow it.
 """
 
 from dataclasses import replace
@@ -96,7 +97,6 @@ def by_weights(model, ids):
 
 
 WAYS = {"joined": by_joining, "slots": by_slots, "weights": by_weights}
-EACH_WAY = pytest.mark.parametrize("way", WAYS)
 ACCEPTED = [
     (name, way)
     for name, config in CONFIGS.items()
@@ -109,7 +109,6 @@ ACCEPTED = [
 
 @pytest.mark.parametrize(("name", "way"), ACCEPTED)
 def test_equals_the_model(name, way):
-    """45 tokens are more keys than the fewest that a slot looks at."""
     model, ids = make_model(CONFIGS[name]), random_ids(45)
     want = expected(model, ids)
     assert want.std() > 0.5
@@ -228,17 +227,35 @@ CHANGES = {
         *(other_embedding, other_attend, other_block, other_attention, other_model),
         *(hooked_block, hooked_attention, biased, without_positions),
     ],
-    "slots": [
-        *(other_embedding, other_attend, other_block, other_attention, other_model),
-        *(hooked_block, hooked_attention),
-    ],
     "weights": [other_attend, other_attention],
 }
+# Slots call the model itself, so they follow any change.
+FOLLOWED = [
+    *(other_attend, other_block, other_attention, other_model),
+    *(hooked_block, hooked_attention, biased, without_positions),
+]
 SAID = {
     "joined": "joining needs a model of the family llama",
-    "slots": "slots need a model whose attention looks at all keys",
     "weights": "weights are known of full attention only",
 }
+
+
+@pytest.mark.parametrize("change", FOLLOWED)
+def test_slots_follow_a_model_that_reads_otherwise(change):
+    model, ids = make_model(), random_ids(45)
+    change(model)
+    torch.testing.assert_close(
+        by_slots(model, ids), expected(model, ids), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slots_follow_every_kind_of_attention(kind):
+    model, ids = make_model(), random_ids(45)
+    set_attention(model, kind, window=5)
+    torch.testing.assert_close(
+        by_slots(model, ids), expected(model, ids), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,7 +269,7 @@ def test_refuses_a_model_that_reads_otherwise(way, change):
     assert generate(model, random_ids(3), 12).shape == (15,)
 
 
-@EACH_WAY
+@pytest.mark.parametrize("way", CHANGES)
 @pytest.mark.parametrize("kind", ["window", "linear"])
 def test_refuses_other_kinds_of_attention(way, kind):
     model = make_model()

@@ -2,13 +2,24 @@
 
 import random
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from llmcourse.model.generation import Sampling, generate
+from llmcourse.model.quantization import quantize_model
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.serving.batching import Batcher, QueueFullError, Request
+from llmcourse.serving.batching import (
+    Batcher,
+    Engine,
+    QueueFullError,
+    Request,
+    SlotCache,
+    read_next,
+    read_prompt,
+)
 
 CONFIG = TransformerConfig(
     vocab_size=53,
@@ -50,7 +61,142 @@ def mixed_requests(n, seed=0):
     ]
 
 
-# Worked example
+def listened(n=3):
+    """Return a request and the event that its end sets."""
+    done = threading.Event()
+    made = request(n=n, deliver=lambda new: done.set() if new is None else None)
+    return made, done
+
+
+# The cache of the slots
+
+LLAMA = TransformerConfig(
+    vocab_size=53,
+    d_model=48,
+    n_layers=3,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=36,
+    context_length=80,
+)
+FAMILIES = {
+    "llama": LLAMA,
+    "gpt2": replace(LLAMA, family="gpt2", n_kv_heads=6),
+    "untied": replace(LLAMA, tied_embeddings=False, n_kv_heads=6),
+}
+EACH = pytest.mark.parametrize("name", FAMILIES)
+
+
+def make_model(name="llama"):
+    return Transformer(FAMILIES[name], torch.Generator().manual_seed(0)).eval()
+
+
+def some_ids(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 53, (n,), generator=generator)
+
+
+def test_worked_example_of_lengths():
+    """Two prompts of 3 and 5 tokens in slots 2 and 0; then slot 2 reads two more."""
+    model = make_model()
+    cache = SlotCache(model, n_slots=4)
+    read_prompt(model, some_ids(3), cache, 2)
+    read_prompt(model, some_ids(5), cache, 0)
+    assert cache.lengths == [5, 0, 3, 0]
+    for new in (7, 8):
+        read_next(model, {2: new}, cache)
+    assert cache.lengths == [5, 0, 5, 0]
+    read_prompt(model, some_ids(2), cache, 0)  # another sequence takes the slot
+    assert cache.lengths == [2, 0, 5, 0]
+
+
+@EACH
+def test_each_slot_equals_the_model_without_a_cache(name):
+    model = make_model(name)
+    cache = SlotCache(model, n_slots=4)
+    texts = {0: some_ids(40, 1), 1: some_ids(70, 2), 3: some_ids(36, 3)}
+    starts = {0: 25, 1: 58, 3: 1}
+    for slot, start in starts.items():
+        logits = read_prompt(model, texts[slot][:start], cache, slot)
+        with torch.no_grad():
+            want = model(texts[slot][None, :start])[0, -1]
+        torch.testing.assert_close(logits, want, rtol=1e-4, atol=1e-5)
+    for step in range(10):
+        places = {slot: start + step for slot, start in starts.items()}
+        ids = {slot: int(texts[slot][place]) for slot, place in places.items()}
+        logits = read_next(model, ids, cache)
+        for slot, place in places.items():
+            with torch.no_grad():
+                want = model(texts[slot][None, : place + 1])[0, -1]
+            torch.testing.assert_close(logits[slot], want, rtol=1e-4, atol=1e-5)
+
+
+@EACH
+def test_neither_place_nor_company_changes_a_bit(name):
+    model = make_model(name)
+    prompt, rest = some_ids(27, 4), some_ids(12, 5).tolist()
+
+    def alone_in(slot):
+        cache = SlotCache(model, n_slots=17)
+        read_prompt(model, prompt, cache, slot)
+        return torch.stack([read_next(model, {slot: i}, cache)[slot] for i in rest])
+
+    cache = SlotCache(model, n_slots=17)
+    for slot, n in ((4, 50), (0, 3), (1, 27)):
+        read_prompt(model, some_ids(n, 6 + slot), cache, slot)
+    read_prompt(model, prompt, cache, 3)
+    crowded = torch.stack(
+        [read_next(model, dict.fromkeys((4, 0, 1), 9) | {3: i}, cache)[3] for i in rest]
+    )
+    for slot in (*range(5), 15, 16):
+        assert torch.equal(alone_in(slot), crowded)
+
+
+def test_what_a_slot_held_before_does_not_matter():
+    model = make_model()
+    cache, fresh = SlotCache(model, 2), SlotCache(model, 2)
+    read_prompt(model, some_ids(60, 8), cache, 1)
+    read_next(model, {1: 5}, cache)
+    for held in (cache, fresh):
+        read_prompt(model, some_ids(4, 9), held, 1)
+    assert torch.equal(
+        read_next(model, {1: 6}, cache)[1], read_next(model, {1: 6}, fresh)[1]
+    )
+
+
+def test_a_quantized_model_has_slots_too():
+    model = quantize_model(make_model("untied"))
+    cache, ids = SlotCache(model, 3), some_ids(9)
+    read_prompt(model, ids[:8], cache, 1)
+    with torch.no_grad():
+        want = model(ids[None])[0, -1]
+    torch.testing.assert_close(
+        read_next(model, {1: int(ids[8])}, cache)[1], want, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_bytes_are_those_of_the_formula():
+    """2 · layers · slots · key-value heads · positions · width · 4 bytes."""
+    assert SlotCache(make_model(), 5, 7).n_bytes == 2 * 3 * 5 * 2 * 7 * 8 * 4
+
+
+def test_what_does_not_fit_is_refused():
+    model = make_model()
+    cache = SlotCache(model, n_slots=2, capacity=6)
+    with pytest.raises(ValueError, match=r"at most 6 positions, got 7"):
+        read_prompt(model, some_ids(7), cache, 0)
+    read_prompt(model, some_ids(6), cache, 1)
+    with pytest.raises(ValueError, match=r"at most 6 positions, got 7"):
+        read_next(model, {1: 3}, cache)
+    with pytest.raises(ValueError, match="context_length is 80"):
+        read_prompt(model, some_ids(0), cache, 0)
+    cache = SlotCache(model, n_slots=2)
+    read_prompt(model, some_ids(80), cache, 1)
+    with pytest.raises(ValueError, match="80 cached and 1 new"):
+        read_next(model, {1: 3}, cache)
+
+
+# The batcher
 
 
 def test_worked_example_of_who_is_where():
@@ -71,9 +217,6 @@ def test_worked_example_of_who_is_where():
     assert batcher.step() == 2
     assert batcher.idle
     assert [len(r.written) for r in requests] == [1, 3, 2]
-
-
-# Laws
 
 
 @pytest.mark.parametrize("max_batch", [3, 8])
@@ -170,9 +313,6 @@ def test_who_cannot_be_told_is_asked_no_more(caplog):
     assert "could not be delivered" in caplog.text
 
 
-# Reference
-
-
 def test_equals_generate():
     """With the same seed. A flip needs a difference of 1e-6 in a probability where a
     point falls: less than 1 in 1,000 for these 20 answers.
@@ -191,9 +331,6 @@ def test_equals_generate():
             generator=torch.Generator().manual_seed(one.seed),
         ).tolist()
         assert [i for i in whole[len(one.ids) :] if i not in one.stop] == one.written
-
-
-# Refusals
 
 
 @pytest.mark.parametrize(
@@ -230,3 +367,83 @@ def test_a_full_queue_refuses():
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match="max_batch must be at least 1"):
         Batcher(MODEL, max_batch=0)
+
+
+# The engine
+
+
+def test_worked_example_of_three_tokens():
+    sizes = []
+    with Engine(Batcher(MODEL, max_batch=2), sizes.append) as engine:
+        asked, done = listened()
+        engine.submit(asked)
+        assert done.wait(300)
+    assert (asked.finish, sizes) == ("length", [1, 1, 1])
+
+
+def test_jobs_and_requests_take_turns():
+    with Engine(Batcher(MODEL)) as engine:
+        asked, done = listened(40)
+        engine.submit(asked)
+        assert engine.run(lambda: 6 * 7).result(300) == 42
+        with pytest.raises(ZeroDivisionError):
+            engine.run(lambda: 1 // 0).result(300)
+        assert done.wait(300)
+
+
+def test_a_step_that_fails_ends_its_requests_and_no_others():
+    batcher = Batcher(MODEL)
+    right, batcher.step = batcher.step, lambda: 1 // 0
+    with Engine(batcher) as engine:
+        bad, done = listened()
+        engine.submit(bad)
+        assert done.wait(300)
+        assert bad.finish == "error"
+        batcher.step = right
+        good, done = listened()
+        engine.submit(good)
+        assert done.wait(300)
+        assert good.finish == "length"
+
+
+def test_what_is_not_finished_at_the_end_fails():
+    """The engine stops while a step is being made."""
+    begun, batcher = threading.Event(), Batcher(MODEL)
+    engine, step = Engine(batcher), batcher.step
+
+    def step_until_the_end():
+        begun.set()
+        while engine.alive:
+            time.sleep(0.001)
+        return step()
+
+    batcher.step = step_until_the_end
+    asked, done = listened(40)
+    with engine:
+        engine.submit(asked)
+        assert begun.wait(300)
+        waits = engine.run(lambda: 6 * 7)
+    assert done.is_set()
+    assert asked.finish == "error"
+    assert waits.cancelled()
+
+
+def test_an_engine_can_be_started_again():
+    engine = Engine(Batcher(MODEL))
+    for _ in range(2):
+        with engine:
+            assert engine.alive
+            asked, done = listened()
+            engine.submit(asked)
+            assert done.wait(300)
+        assert not engine.alive
+
+
+def test_an_engine_that_does_not_run_takes_nothing():
+    engine = Engine(Batcher(MODEL))
+    with pytest.raises(QueueFullError, match="not running"):
+        engine.submit(request())
+    with engine, pytest.raises(ValueError, match="at least 1 token"):
+        engine.submit(Request(ids=[], max_new_tokens=3))
+    with pytest.raises(QueueFullError, match="not running"):
+        engine.run(lambda: 1)
