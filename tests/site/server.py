@@ -44,7 +44,7 @@ def pages() -> list[str]:
     if not HTML.is_dir():
         return []
     chapters = [
-        str(p.relative_to(HTML)) for p in sorted((HTML / "book").glob("*.html"))
+        str(p.relative_to(HTML)) for p in sorted((HTML / "book").rglob("*.html"))
     ]
     return [*chapters, "search.html", "genindex.html", "404.html"]
 

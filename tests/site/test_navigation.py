@@ -14,8 +14,13 @@ def chapters() -> list[str]:
     import yaml
 
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    return [f"{name}.html" for name in [toc["root"], *parts]]
+    pages = [toc["root"]]
+    for part in toc["parts"]:
+        for chapter in part["chapters"]:
+            pages.append(chapter["file"])
+            for tree in chapter.get("subtrees", ()):
+                pages += [section["file"] for section in tree["sections"]]
+    return [f"{page}.html" for page in pages]
 
 
 def test_next_leads_through_the_whole_book_and_previous_back(visit: Visit) -> None:
