@@ -583,7 +583,7 @@ assert found["bm25", 10] > found["dense", 10]
 # A passage too many can cost the answer, and without the right one the model answers just the same, so show the sources.
 #
 # *In practice*: retrieval before generation was named by {cite:t}`lewis2020`; systems of today mostly search with words and vectors, fuse the two, and let a second, slower model reorder the first hundred.
-# For millions of vectors an index that looks only into the nearest cells takes the place of comparing all {cite:p}`johnson2019`, in our package `FaissIndex`.
+# For millions of vectors an index that looks only into the nearest cells takes the place of comparing all {cite:p}`johnson2019`; the library FAISS has several.
 # Models with windows of a hundred thousand tokens and more move the border, and do not remove it: every token read is paid for, and what stands in the middle is used less.
 #
 # So far one reader has asked one question; the last chapter, {doc}`deployment`, is about many who ask at once.
@@ -720,5 +720,5 @@ for words_of_theirs, topic in expert.items():
 #
 # BM25 and where it comes from are told by {cite:t}`robertson2009`, vectors that are trained for questions by {cite:t}`karpukhin2020`, the fusion of ranks by {cite:t}`cormack2009`.
 # Retrieval and generation as one system are from {cite:t}`lewis2020`; that long prompts are used unevenly was measured by {cite:t}`liu2024`.
-# Discounted gain, for passages that are right to different degrees, is from {cite:t}`jarvelin2002`; the package has it as `ndcg_at_k`.
+# Discounted gain, for passages that are right to different degrees, is from {cite:t}`jarvelin2002`.
 # The intervals are Wilson's {cite:p}`wilson1927`.

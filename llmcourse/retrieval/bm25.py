@@ -1,4 +1,6 @@
-"""BM25: how well documents match the words of a query, by counting.
+"""BM25, one ranking made of several, and how good a ranking is.
+
+BM25 says how well documents match the words of a query, by counting:
 
     rare words count more                 "zither" tells more than "the"
     each further occurrence counts less   ten times is not ten times as good as once
@@ -11,32 +13,25 @@ For query words q and a document of d words, with f(q) of them q:
 
 Nothing is learned, and nothing is matched but whole words.
 
-One ranking made of several, when their scores cannot be compared.
+Reciprocal rank fusion makes one ranking of several whose scores cannot be compared.
+Only places count, so it does not matter that BM25 gives 11.3 and a cosine 0.4:
 
     by words     7 2 5        7: 1/(60 + 1) + 1/(60 + 2)
     by vectors   4 7 9        4: 1/(60 + 1)            …
     together     7 4 2 5 9
 
-Only places count, so it does not matter that BM25 gives 11.3 and a cosine 0.4.
-
-How good a ranking is, when it is known what should be at its top.
+A ranking is measured where it is known what should be at its top, one query at a time:
 
     ranking    c  a  x  b         relevant: a, b, d
 
-    recall@2   1/3      of the relevant ones, those among the first two
-    hit@2      1        is there one at all?
+    hit@2      1        is any of them among the first two?
     MRR        1/2      1 / the place of the first; the mean over many queries
-    nDCG@4     0.50     later places count less: 1/log₂(1 + place)
-
-All lie between 0 and 1. Each is of one query: average over many, and give the mean an
-interval with `intervals.bootstrap_interval`, or a share of hits one with
-`intervals.wilson_interval`.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -87,18 +82,18 @@ class BM25:
         lengths = torch.tensor([sum(c.values()) for c in counts], dtype=torch.float64)
         mean = max(float(lengths.mean()), 1.0)
         norms = (k1 * (1 - b + b * lengths / mean)).tolist()
-        found: dict[str, list[tuple[int, float]]] = {}  # word: documents, their weights
+        weights: dict[str, list[tuple[int, float]]] = {}  # word: documents, weights
         for number, (count, norm) in enumerate(zip(counts, norms, strict=True)):
             for word, n in count.items():
-                found.setdefault(word, []).append((number, n / (n + norm)))
+                weights.setdefault(word, []).append((number, n / (n + norm)))
         self.n_documents = len(counts)
-        self._found = {
+        self._weights = {
             word: (
                 torch.tensor([number for number, _ in entries]),
                 torch.tensor([weight for _, weight in entries], dtype=torch.float64)
                 * self._rarity(len(entries)),
             )
-            for word, entries in found.items()
+            for word, entries in weights.items()
         }
 
     def _rarity(self, n_with: int) -> float:
@@ -112,13 +107,13 @@ class BM25:
         """
         total = torch.zeros(self.n_documents, dtype=torch.float64)
         for word in query:
-            if word in self._found:
-                numbers, weights = self._found[word]
+            if word in self._weights:
+                numbers, weights = self._weights[word]
                 total[numbers] += weights
         return total
 
     def search(self, query: Iterable[str], k: int) -> list[tuple[int, float]]:
-        """Return the k best documents by number, with their scores, the best first.
+        """Return the numbers and scores of the k best documents, the best first.
 
         Documents without any word of the query are not among them; of equal ones the
         first comes first.
@@ -168,27 +163,6 @@ def reciprocal_rank_fusion(
     return sorted(sums.items(), key=lambda pair: -pair[1])
 
 
-def recall_at_k(
-    ranking: Sequence[Hashable], relevant: Collection[Hashable], k: int
-) -> float:
-    """Return the share of the relevant items that are among the first k.
-
-    Args:
-        ranking: Items from the best on, without repetitions; it may be short.
-        relevant: What should be found.
-        k: How many of the ranking are looked at.
-
-    Raises:
-        ValueError: If nothing is relevant, an item is ranked twice, or k is less
-            than 1.
-
-    >>> recall_at_k("caxb", relevant="abd", k=2)
-    0.33...
-    """
-    wanted = _checked(ranking, relevant, k)
-    return len(wanted.intersection(ranking[:k])) / len(wanted)
-
-
 def hit_at_k(
     ranking: Sequence[Hashable], relevant: Collection[Hashable], k: int
 ) -> bool:
@@ -197,12 +171,16 @@ def hit_at_k(
     Where any one of them answers the query, this is what counts.
 
     Args:
-        ranking: As in `recall_at_k`, like those that follow.
-        relevant: See there.
-        k: See there.
+        ranking: Items, the best first, without repetitions; it may be short.
+        relevant: What should be found.
+        k: How many of the ranking are looked at.
 
     Raises:
-        ValueError: As `recall_at_k`.
+        ValueError: If nothing is relevant, an item is ranked twice, or k is less
+            than 1.
+
+    >>> [hit_at_k("caxb", relevant="abd", k=k) for k in (1, 2)]
+    [False, True]
     """
     return not _checked(ranking, relevant, k).isdisjoint(ranking[:k])
 
@@ -215,11 +193,11 @@ def reciprocal_rank(
     Its mean over queries is called MRR.
 
     Args:
-        ranking: As in `recall_at_k`.
-        relevant: See there.
+        ranking: Items, the best first, without repetitions; it may be short.
+        relevant: What should be found.
 
     Raises:
-        ValueError: As `recall_at_k`.
+        ValueError: If nothing is relevant or an item is ranked twice.
 
     >>> reciprocal_rank("caxb", relevant="abd")
     0.5
@@ -227,41 +205,6 @@ def reciprocal_rank(
     wanted = _checked(ranking, relevant, 1)
     places = (n for n, item in enumerate(ranking, start=1) if item in wanted)
     return 1 / first if (first := next(places, 0)) else 0.0
-
-
-def ndcg_at_k(
-    ranking: Sequence[Hashable], gains: Mapping[Hashable, float | int], k: int
-) -> float:
-    """Return the normalised discounted cumulative gain of the first k, from 0 to 1.
-
-    The item at place i gives its gain divided by log₂(1 + i); the sum is divided by
-    that of the best order there could be.
-
-    Args:
-        ranking: As in `recall_at_k`.
-        gains: What each item is worth; others are worth nothing.
-        k: As in `recall_at_k`.
-
-    Raises:
-        ValueError: If no gain is above 0 or one is below, an item is ranked twice, or
-            k is less than 1.
-
-    Source: Järvelin and Kekäläinen (2002), "Cumulated gain-based evaluation of IR
-    techniques", with the discount that is usual today.
-
-    >>> round(ndcg_at_k("caxb", {"a": 1, "b": 1, "d": 1}, k=4), 2)
-    0.5
-    """
-    if any(not gain >= 0 for gain in gains.values()):
-        raise ValueError(f"gains must not be negative, got {min(gains.values())}")
-    _checked(ranking, [item for item, gain in gains.items() if gain > 0], k)
-    best = sorted(gains.values(), reverse=True)
-    reached = [gains.get(item, 0) for item in ranking]
-    return _discounted(reached[:k]) / _discounted(best[:k])
-
-
-def _discounted(gains: Sequence[float | int]) -> float:
-    return math.fsum(gain / math.log2(1 + n) for n, gain in enumerate(gains, start=1))
 
 
 def _checked(

@@ -1,16 +1,16 @@
-"""Books of tales: documents longer than any window, and questions about them.
+"""Books of tales: documents longer than any window, with questions and needles.
 
 Every tale of a book has a hero of its own name, so that a question which names the
 hero is about one tale. The right answers are known, and where they stand.
 
 >>> book = draw_book(3, seed=0)
->>> asked = book_questions(book, seed=0)[0]
->>> asked.text, asked.accepted[0], asked.tale
+>>> question = book_questions(book, seed=0)[0]
+>>> question.text, question.accepted[0], question.tale
 ('In the story, who lives with David?', 'David lived with his big sister.', 0)
->>> asked.stands_in("and his big sister, who"), asked.stands_in("a sister")
+>>> question.stands_in("and his big sister, who"), question.stands_in("a sister")
 (True, False)
 
-The needle in a haystack: does a model find one sentence in a long text?
+A needle in a haystack asks whether a model finds one sentence in a long text:
 
     Mia was a kind girl. [ … sentences … ] She often wore a fine blue coat and loved
     singing. [ … sentences … ] Mia wrapped it up in her ?
@@ -50,6 +50,11 @@ from llmcourse.training.story_evaluation import Share
 _GAP = "\n\n"  # between two tales
 _NAMES_A_HERO = "{hero}"
 _MOST_TALES = 80  # there are some ninety names
+
+_PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
+_PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}
+_SEED = 2_000_000  # of the tales that sentences are taken from
+_TRIES = 30  # sentences in a row that may be too long
 
 
 @dataclass(frozen=True)
@@ -91,18 +96,18 @@ class BookQuestion:
     topic: str
 
     def is_right(self, answer: str) -> bool:
-        """Return whether an answer is one of the right ones, as `instructions.check`.
+        """Return whether an answer is a right one, case and articles aside.
 
-        One that is a whole sentence, "It was the owl.", is right, too.
+        A whole sentence, "It was the owl.", is right, too.
         """
-        said = answer.strip().removeprefix("It was ")
-        return normalised(said) in {normalised(text) for text in self.accepted}
+        short = answer.strip().removeprefix("It was ")
+        return normalised(short) in {normalised(text) for text in self.accepted}
 
     def stands_in(self, text: str) -> bool:
         """Return whether a text has the words of a right answer, but for articles."""
         spaced = f" {' '.join(normalised(text))} "
-        found = (" ".join(normalised(answer)) for answer in self.accepted)
-        return any(f" {answer} " in spaced for answer in found)
+        answers = (" ".join(normalised(answer)) for answer in self.accepted)
+        return any(f" {answer} " in spaced for answer in answers)
 
 
 def draw_book(n: int, seed: int) -> Book:
@@ -148,14 +153,14 @@ def book_questions(
     if not set(kinds) <= set(QUESTIONS):
         raise ValueError(f"wanted kinds from {', '.join(QUESTIONS)}, got {list(kinds)}")
     rng = random.Random(f"book questions {seed}")
-    fitting = [
+    fitting = (
         (number, tale, topic)
         for number, tale in enumerate(book.tales)
         for kind in kinds
         for topic in topics()[kind]
         if topic.fits(tale.story.facts)
-    ]
-    asked = []
+    )
+    questions = []
     for number, tale, topic in fitting:
         phrasings = topic.phrasings[-1:] if new_phrasing else topic.phrasings[:-1]
         wordings = [wording for wording in phrasings if _NAMES_A_HERO in wording]
@@ -169,8 +174,8 @@ def book_questions(
             topic=topic.name,
         )
         if question.stands_in(tale.story.text):
-            asked.append(question)
-    return asked
+            questions.append(question)
+    return questions
 
 
 def right_passages(
@@ -188,12 +193,6 @@ def right_passages(
     """
     parts = (book.part(question.tale, each.start, each.end) for each in found)
     return [n for n, part in enumerate(parts) if part and question.stands_in(part)]
-
-
-_PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
-_WORDS_OF = {"girl": ("She", "her"), "boy": ("He", "his")}
-_SEED = 2_000_000  # of the tales that sentences are taken from
-_TRIES = 30  # sentences that may be too long, one after the other
 
 
 class Needle(NamedTuple):
@@ -225,10 +224,10 @@ class Haystack:
         if len(self.colours) < 2:
             raise ValueError(f"wanted two colours of one token, got {self.colours}")
         names = {x for s in stories for x in s.facts.values() if x[:1].isupper()}
-        told = shades | garments | names
+        facts = shades | garments | names
         parts = (re.split(r"(?<=[.!?]) ", story.text)[2:] for story in stories)
         self.sentences = sorted(
-            {part for each in parts for part in each if _is_plain(part, told)}
+            {part for each in parts for part in each if _is_plain(part, facts)}
         )
 
     def hide(self, n_tokens: int, depth: float | int, rng: random.Random) -> Needle:
@@ -246,7 +245,7 @@ class Haystack:
             raise ValueError(f"depth must be in 0 … 1, got {depth}")
         name, kind = rng.choice(_PEOPLE)
         colour, garment = rng.choice(self.colours), rng.choice(self.garments)
-        he, his = _WORDS_OF[kind]
+        he, his = _PRONOUNS[kind]
         first = f"{name} was a kind {kind}."
         needle = f"{he} often wore a fine {colour} {garment} and loved singing."
         question = f"{name} wrapped it up in {his}"
@@ -276,11 +275,11 @@ class Haystack:
         return len(self.tokenizer.encode(text))
 
 
-def _is_plain(sentence: str, told: set[str]) -> bool:
-    """Return whether nobody speaks or is named, and no colour or garment is told of."""
+def _is_plain(sentence: str, facts: set[str]) -> bool:
+    """Return whether a sentence has no speech, no name and none of the facts."""
     words = re.findall(r"\w+", sentence)
     names = any(word[0].isupper() for word in words[1:])
-    return not names and '"' not in sentence and told.isdisjoint(words)
+    return not names and '"' not in sentence and facts.isdisjoint(words)
 
 
 @torch.inference_mode()
@@ -324,13 +323,14 @@ def needle_share(
     Args:
         model: Of the haystack's tokenizer.
         haystack: To hide the needles in.
-        n_tokens: As in `Haystack.hide`, like the next.
-        depth: See there.
+        n_tokens: Of each text.
+        depth: Where the needle lies: 0 at the beginning, 1 at the end.
         n: How many.
         seed: Of the texts; the same for each depth and length.
 
     Raises:
-        ValueError: As `Haystack.hide` and `found_share`.
+        ValueError: If the depth is not in 0 … 1, or n_tokens is too small for a needle
+            or too large for the model.
     """
     rng = random.Random(seed)
     needles = (haystack.hide(n_tokens, depth, rng) for _ in range(n))

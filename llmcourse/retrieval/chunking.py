@@ -91,14 +91,14 @@ def sentence_chunks(
     letter follows, and at an empty line. One that is too long is cut by tokens.
 
     Args:
-        text: As in `fixed_chunks`, like the tokenizer.
-        tokenizer: See there.
+        text: Any text; an empty one has no chunks.
+        tokenizer: Says what a token is.
         size: The most tokens of a chunk.
         overlap: The most tokens that a chunk repeats, in whole sentences: none where
             the last sentence is longer.
 
     Raises:
-        ValueError: As `fixed_chunks`.
+        ValueError: If the size or the overlap is out of range, see `fixed_chunks`.
 
     >>> from llmcourse.text.tokenizers import CharacterTokenizer
     >>> chunks = sentence_chunks("I am. You are, e.g. me.", CharacterTokenizer(), 20)
@@ -118,17 +118,17 @@ def recursive_chunks(
     lines, a line into words, a word into tokens.
 
     Args:
-        text: As in `fixed_chunks`, like the tokenizer.
-        tokenizer: See there.
+        text: Any text; an empty one has no chunks.
+        tokenizer: Says what a token is.
         size: The most tokens of a chunk.
         overlap: The most tokens that a chunk repeats, in whole pieces: the last ones
             of what the chunk before was put together from.
 
     Raises:
-        ValueError: As `fixed_chunks`.
+        ValueError: If the size or the overlap is out of range, see `fixed_chunks`.
 
     Source: The idea is that of `RecursiveCharacterTextSplitter` in LangChain, which
-    counts characters unless told otherwise, and drops the white space between chunks.
+    counts characters by default, and drops the white space between chunks.
 
     >>> from llmcourse.text.tokenizers import CharacterTokenizer
     >>> chunks = recursive_chunks("One.\n\nTwo three. Four.", CharacterTokenizer(), 12)

@@ -10,19 +10,17 @@ are worth as vectors is seen with `mean_hidden_states`: little, before such a tr
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding_bag, normalize
 
 from llmcourse.model.inspection import hidden_states
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.embeddings import similarities
 from llmcourse.text.tokenizers import BPETokenizer
 
-_NEIGHBOURS = 8  # questions in a row that come into a batch together
+_NEIGHBOURS = 8  # questions in a row that enter a batch together
 
 
 class DualEncoder(nn.Module):
@@ -35,7 +33,7 @@ class DualEncoder(nn.Module):
         model: Whose embedding both tables begin with; it is not changed.
         tokenizer: The model's.
         passages: What will be searched. A token that is in few of them gets a long
-            vector, by the same count as in `bm25`, one that is in all a short one.
+            vector, weighted as in BM25, one that is in all a short one.
 
     Raises:
         ValueError: If there is no passage.
@@ -94,10 +92,9 @@ def train_encoder(
 ) -> list[float]:
     """Train an encoder to put questions near their passages; return losses, in nats.
 
-    In each step some questions look for one of their right passages each, among those
-    of all of them: the others' are the wrong ones. Eight questions in a row come
-    together, so if those about one text stand together, its other passages are among
-    the wrong ones, and they are the hard ones.
+    The negatives of a question are the passages of the others in its batch. Eight
+    questions in a row come together, so if those about one text stand together, its
+    other passages are among the negatives, and they are the hard ones.
 
     Args:
         encoder: Is changed.
@@ -126,26 +123,26 @@ def train_encoder(
             f"wanted right passages for each of {len(questions)} questions, got "
             f"{sum(map(bool, right))}"
         )
-    asked = [encoder.ids(text) for text in questions]
-    told = [encoder.ids(text) for text in passages]
+    question_ids = [encoder.ids(text) for text in questions]
+    passage_ids = [encoder.ids(text) for text in passages]
     rights = [sorted(numbers) for numbers in right]
     optimizer = torch.optim.Adam(encoder.parameters(), lr=learning_rate)
     losses = []
     for _ in range(steps):
         starts = torch.randint(
-            len(asked) - _NEIGHBOURS + 1,
+            len(question_ids) - _NEIGHBOURS + 1,
             (batch_size // _NEIGHBOURS,),
             generator=generator,
         )
         rows = [i + n for i in starts.tolist() for n in range(_NEIGHBOURS)]
         draws = torch.rand(len(rows), generator=generator).tolist()
         pairs = zip(rows, draws, strict=True)
-        found = [rights[i][int(x * len(rights[i]))] for i, x in pairs]
-        vectors = _bags(encoder.question, [asked[i] for i in rows])
-        others = _bags(encoder.passage, [told[j] for j in found])
+        own = [rights[i][int(x * len(rights[i]))] for i, x in pairs]
+        vectors = _bags(encoder.question, [question_ids[i] for i in rows])
+        others = _bags(encoder.passage, [passage_ids[j] for j in own])
         loss = contrastive_loss(
             scale * vectors @ others.T,
-            torch.tensor([[j in rights[i] for j in found] for i in rows]),
+            torch.tensor([[j in rights[i] for j in own] for i in rows]),
         )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -155,15 +152,18 @@ def train_encoder(
 
 
 def contrastive_loss(
-    scores: Float[Tensor, "batch batch"], is_right: Any
+    scores: Float[Tensor, "batch batch"], is_right: Bool[Tensor, "batch batch"]
 ) -> Float[Tensor, ""]:
-    """Return the mean price of finding one's own among all, in nats per question.
+    """Return the cross-entropy of finding one's own passage, in nats per question.
 
     Args:
-        scores: Of each question with its own passage, on the diagonal, and those of
-            the other questions.
-        is_right: Where a passage is right for a question. Off the diagonal such ones
-            do not count, for they are no wrong answers.
+        scores: Of each question with its own passage, on the diagonal, and with those
+            of the other questions in the batch, which are its negatives.
+        is_right: Which passages are right for which questions. Right ones off the
+            diagonal are masked: they are no negatives.
+
+    Source: Oord, Li and Vinyals (2018), "Representation learning with contrastive
+    predictive coding", where it is called InfoNCE.
 
     >>> contrastive_loss(torch.zeros(2, 2), torch.eye(2).bool())  # log 2
     tensor(0.6931)
@@ -197,97 +197,3 @@ def mean_hidden_states(
         windows = [hidden_states(model, part)[-1] for part in torch.split(ids, limit)]
         vectors.append(torch.cat(windows).mean(dim=0))
     return torch.stack(vectors)
-
-
-class Nearest(NamedTuple):
-    """What an index finds for each query, the nearest first."""
-
-    ids: Int[Tensor, "query k"]
-    scores: Float[Tensor, "query k"]  # cosines
-
-
-class ExactIndex:
-    """Vectors, each of which is compared with each query.
-
-    Args:
-        vectors: Of any length; cosines are compared.
-
-    Raises:
-        ValueError: If there is none.
-
-    >>> index = ExactIndex(torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]))
-    >>> index.search(torch.tensor([[0.0, 1.0]]), k=2).ids
-    tensor([[1, 2]])
-    """
-
-    def __init__(self, vectors: Float[Tensor, "document d_model"]) -> None:
-        if not len(vectors):
-            raise ValueError("an index needs at least one vector, got none")
-        self.vectors = normalize(vectors)
-
-    def search(self, queries: Float[Tensor, "query d_model"], k: int) -> Nearest:
-        """Return the k nearest vectors of each query, or all if there are fewer.
-
-        Raises:
-            ValueError: If k is less than 1.
-        """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        found = similarities(queries, self.vectors).topk(min(k, len(self.vectors)))
-        return Nearest(found.indices, found.values)
-
-
-class FaissIndex(ExactIndex):
-    """The same with the library FAISS, for so many vectors that all are too many.
-
-    Vectors are put into cells, and of these only the ones nearest to a query are looked
-    through. What lies in another cell is missed.
-
-    Args:
-        vectors: As in `ExactIndex`.
-        n_cells: How many cells; 1 looks through everything, exactly.
-        n_probed: How many of them a query looks through.
-
-    Raises:
-        ValueError: If there are more cells than vectors, or as `ExactIndex`.
-        ImportError: If FAISS is not installed (`pip install faiss-cpu`).
-
-    Source: Johnson, Douze and Jégou (2019), "Billion-scale similarity search with
-    GPUs".
-    """
-
-    def __init__(
-        self,
-        vectors: Float[Tensor, "document d_model"],
-        n_cells: int = 1,
-        n_probed: int = 1,
-    ) -> None:
-        super().__init__(vectors)
-        if not 1 <= n_probed <= n_cells <= len(vectors):
-            raise ValueError(
-                f"wanted 1 ≤ probed ≤ cells ≤ {len(vectors)} vectors, got "
-                f"{n_probed} and {n_cells}"
-            )
-        import faiss
-
-        kind = "Flat" if n_cells == 1 else f"IVF{n_cells},Flat"
-        width, inner = vectors.shape[1], faiss.METRIC_INNER_PRODUCT
-        index: Any = faiss.index_factory(width, kind, inner)
-        rows = self.vectors.detach().numpy()
-        index.train(rows)
-        index.add(rows)
-        if n_cells > 1:
-            index.nprobe = n_probed
-        self._index = index
-
-    def search(self, queries: Float[Tensor, "query d_model"], k: int) -> Nearest:
-        """Return the nearest vectors that were looked at; -1 stands for none.
-
-        Raises:
-            ValueError: If k is less than 1.
-        """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        most = min(k, len(self.vectors))
-        scores, ids = self._index.search(normalize(queries).detach().numpy(), most)
-        return Nearest(torch.from_numpy(ids), torch.from_numpy(scores))

@@ -21,8 +21,9 @@ from math import fsum
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.retrieval.bm25 import BM25, reciprocal_rank_fusion, words
 from llmcourse.retrieval.chunking import Chunk
-from llmcourse.retrieval.dense import DualEncoder, ExactIndex
+from llmcourse.retrieval.dense import DualEncoder
 from llmcourse.text.documents import Document
+from llmcourse.text.embeddings import similarities
 from llmcourse.text.tokenizers import BPETokenizer
 
 METHODS = ("bm25", "dense", "both")
@@ -101,16 +102,14 @@ class Retriever:
         if not found:
             raise ValueError("retrieval needs at least one passage, got none")
         self.passages, self.method = list(found), method
-        self._by_words: BM25 | None = None
-        self._by_vectors: tuple[DualEncoder, ExactIndex] | None = None
         if method != "dense":
-            self._by_words = BM25([words(passage.text) for passage in found])
+            self._bm25 = BM25([words(passage.text) for passage in found])
         if method != "bm25":
             if encoder is None:
                 raise ValueError(f"method {method!r} needs an encoder, got none")
+            self._encoder = encoder
             texts = [passage.text for passage in found]
-            vectors = encoder.passage_vectors(texts).detach()
-            self._by_vectors = encoder, ExactIndex(vectors)
+            self._vectors = encoder.passage_vectors(texts).detach()
 
     def ranking(self, question: str, k: int) -> list[int]:
         """Return the numbers of the k best passages, the best first.
@@ -124,24 +123,30 @@ class Retriever:
             raise ValueError(f"k must be at least 1, got {k}")
         if not words(question):
             raise ValueError(f"a question must have a word, got {question!r}")
-        depth = max(k, _DEPTH) if self.method == "both" else k
-        rankings: list[list[int]] = []
-        if self._by_words is not None:
-            scored = self._by_words.search(words(question), depth)
-            rankings.append([number for number, _ in scored])
-        if self._by_vectors is not None:
-            encoder, index = self._by_vectors
-            vectors = encoder.question_vectors([question]).detach()
-            rankings.append(index.search(vectors, depth).ids[0].tolist())
-        if len(rankings) == 1:
-            return rankings[0]
+        if self.method == "bm25":
+            return self._by_words(question, k)
+        if self.method == "dense":
+            return self._by_vectors(question, k)
+        depth = max(k, _DEPTH)
+        rankings = self._by_words(question, depth), self._by_vectors(question, depth)
         return [number for number, _ in reciprocal_rank_fusion(rankings)][:k]
 
+    def _by_words(self, question: str, k: int) -> list[int]:
+        return [number for number, _ in self._bm25.search(words(question), k)]
+
+    def _by_vectors(self, question: str, k: int) -> list[int]:
+        vectors = self._encoder.question_vectors([question]).detach()
+        scores = similarities(vectors, self._vectors)[0]
+        best: list[int] = scores.topk(min(k, len(scores))).indices.tolist()
+        return best
+
     def search(self, question: str, k: int) -> list[Passage]:
-        """Return the k best passages, the best first; fewer, or none, as `ranking`.
+        """Return the k best passages, the best first.
+
+        With BM25 there are fewer, or none, if fewer have a word of the question.
 
         Raises:
-            ValueError: As `ranking`.
+            ValueError: If k is less than 1 or the question has no letter or digit.
         """
         return [self.passages[number] for number in self.ranking(question, k)]
 
@@ -198,7 +203,7 @@ def prompt_with(
 
 
 def _on_one_line(text: str) -> str:
-    """Return a text as one paragraph, as the tales are that models learned from."""
+    """Return a text as one paragraph, like the tales that the models learned from."""
     return re.sub(r"\s+", " ", text)
 
 

@@ -1,4 +1,4 @@
-"""BM25 against two libraries, an obvious loop, and numbers by hand."""
+"""BM25, fusion and measures: against libraries, obvious loops and numbers by hand."""
 
 import math
 import random
@@ -6,7 +6,13 @@ import random
 import pytest
 import torch
 
-from llmcourse.retrieval.bm25 import BM25, words
+from llmcourse.retrieval.bm25 import (
+    BM25,
+    hit_at_k,
+    reciprocal_rank,
+    reciprocal_rank_fusion,
+    words,
+)
 from llmcourse.text.tales import generate
 
 TALES = [words(story.text) for story in generate(60, seed=1)]
@@ -55,6 +61,23 @@ def test_words():
     assert words("Straße, ÉTÉ x_1! 3.5") == ["strasse", "été", "x_1", "3", "5"]
 
 
+def test_second_twice_beats_first_once_by_hand():
+    """b: 1/(60 + 2) twice is 0.0323; a and c: 1/(60 + 1) once is 0.0164."""
+    fused = reciprocal_rank_fusion([["a", "b"], ["c", "b"]])
+    assert [item for item, _ in fused] == ["b", "a", "c"]
+    assert fused[0][1] == pytest.approx(2 / 62)
+    assert fused[1][1] == fused[2][1] == pytest.approx(1 / 61)
+
+
+def test_measures_by_hand():
+    """Relevant are a, b and d; a is second and b fourth."""
+    assert [hit_at_k("caxb", "abd", k) for k in (1, 2)] == [False, True]
+    assert reciprocal_rank("caxb", "abd") == 1 / 2
+    assert reciprocal_rank("cxb", "ab") == 1 / 3
+    assert reciprocal_rank([], "a") == 0
+    assert not hit_at_k([], "a", 3)
+
+
 # Law
 
 
@@ -86,6 +109,17 @@ def test_search_is_the_sorted_scores_without_those_that_match_nothing():
 def test_empty_documents_match_nothing():
     assert BM25([[], []]).scores(["a"]).tolist() == [0, 0]
     assert BM25([["a"], []]).scores(["a"])[1] == 0
+
+
+def test_one_ranking_stays_and_equal_ones_stay():
+    ranking = [5, 3, 9, 1]
+    for rankings in ([ranking], [ranking] * 3, [ranking, []]):
+        assert [i for i, _ in reciprocal_rank_fusion(rankings)] == ranking
+    assert reciprocal_rank_fusion([]) == []
+
+
+def test_scores_do_not_matter_and_ties_keep_their_order():
+    assert [i for i, _ in reciprocal_rank_fusion([[1, 2], [2, 1]])] == [1, 2]
 
 
 # Reference
@@ -127,6 +161,26 @@ def test_equal_to_rank_bm25_where_words_are_rare():
         torch.testing.assert_close(ours.scores([word]) * scale, expected)
 
 
+def test_equal_to_the_sum_over_all_rankings():
+    rng = random.Random(0)
+    rankings = [rng.sample(range(20), rng.randint(1, 15)) for _ in range(4)]
+    for item, score in reciprocal_rank_fusion(rankings, k=7):
+        places = [r.index(item) + 1 for r in rankings if item in r]
+        assert score == pytest.approx(sum(1 / (7 + place) for place in places))
+    fused = reciprocal_rank_fusion(rankings, k=7)
+    assert {item for item, _ in fused} == {item for r in rankings for item in r}
+    assert [s for _, s in fused] == sorted((s for _, s in fused), reverse=True)
+
+
+def test_a_hit_is_a_reciprocal_rank_of_at_least_one_over_k():
+    rng = random.Random(0)
+    for _ in range(20):
+        ranking, relevant = rng.sample(range(12), 8), rng.sample(range(12), 3)
+        for k in range(1, 9):
+            near = reciprocal_rank(ranking, relevant) >= 1 / k
+            assert hit_at_k(ranking, relevant, k) == near
+
+
 # Refusal
 
 
@@ -138,3 +192,21 @@ def test_refusals():
             BM25([["a"]], k1=k1, b=b)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         BM25([["a"]]).search(["a"], k=0)
+
+
+def test_refusals_of_fusion():
+    with pytest.raises(ValueError, match="k must be at least 0, got -1"):
+        reciprocal_rank_fusion([[1]], k=-1)
+    with pytest.raises(ValueError, match="stand in a ranking once"):
+        reciprocal_rank_fusion([[1, 2, 1]])
+
+
+def test_refusals_of_measures():
+    with pytest.raises(ValueError, match="something relevant, got 3 and 0"):
+        hit_at_k("ab", "", 3)
+    with pytest.raises(ValueError, match="k at least 1 and .*, got 0 and 1"):
+        hit_at_k("ab", "a", 0)
+    with pytest.raises(ValueError, match="ranked once, got one twice"):
+        hit_at_k("aa", "a", 1)
+    with pytest.raises(ValueError, match="something relevant"):
+        reciprocal_rank("ab", [])

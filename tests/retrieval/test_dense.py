@@ -1,4 +1,4 @@
-"""Vectors of passages and questions, and the search among them."""
+"""Vectors of passages and questions, and how they are trained."""
 
 import math
 
@@ -9,8 +9,6 @@ from chat_cases import base
 from llmcourse.model.inspection import hidden_states
 from llmcourse.retrieval.dense import (
     DualEncoder,
-    ExactIndex,
-    FaissIndex,
     contrastive_loss,
     mean_hidden_states,
     train_encoder,
@@ -71,15 +69,6 @@ def test_the_first_word_is_one_like_all_others():
     torch.testing.assert_close(both[0], both[1])
 
 
-def test_an_index_finds_each_vector_by_itself():
-    vectors = torch.randn(30, 7, generator=generator())
-    found = ExactIndex(vectors).search(5 * vectors, k=4)
-    assert found.ids[:, 0].tolist() == list(range(30))
-    torch.testing.assert_close(found.scores[:, 0], torch.ones(30))
-    assert (found.scores.diff(dim=1) <= 0).all()
-    assert ExactIndex(vectors).search(vectors[:1], k=99).ids.shape == (1, 30)
-
-
 def test_training_brings_questions_to_their_passages():
     questions = [
         *("What was Mia dressed in?", "Where was Mia's home?"),
@@ -92,9 +81,8 @@ def test_training_brings_questions_to_their_passages():
         trained, questions, PASSAGES, right, generator(), steps=60, batch_size=8
     )
     assert losses[-1] < 0.1 < losses[0]
-    index = ExactIndex(trained.passage_vectors(PASSAGES).detach())
-    found = index.search(trained.question_vectors(questions).detach(), k=1)
-    assert found.ids[:, 0].tolist() == [0, 1, 2, 3] * 2
+    cosines = trained.question_vectors(questions) @ trained.passage_vectors(PASSAGES).T
+    assert cosines.argmax(dim=1).tolist() == [0, 1, 2, 3] * 2
     again = encoder()
     assert losses == train_encoder(
         again, questions, PASSAGES, right, generator(), steps=60, batch_size=8
@@ -123,21 +111,6 @@ def test_mean_hidden_states_reads_long_texts_in_windows():
 # Reference
 
 
-def test_faiss_finds_the_same():
-    pytest.importorskip("faiss")
-    vectors = torch.randn(60, 7, generator=generator())
-    queries = torch.randn(9, 7, generator=generator(1))
-    ours = ExactIndex(vectors).search(queries, k=5)
-    for n_cells, n_probed in ((1, 1), (4, 4)):
-        theirs = FaissIndex(vectors, n_cells, n_probed).search(queries, k=5)
-        assert torch.equal(theirs.ids, ours.ids)
-        torch.testing.assert_close(theirs.scores, ours.scores)
-    learned = FaissIndex(vectors.clone().requires_grad_()).search(queries, k=5)
-    assert torch.equal(learned.ids, ours.ids)
-    some = FaissIndex(vectors, n_cells=6).search(queries, k=5)
-    assert (some.scores[:, 0] <= ours.scores[:, 0] + 1e-5).all()
-
-
 def test_the_loss_equals_a_loop():
     scores = torch.randn(5, 5, generator=generator())
     is_right = torch.eye(5).bool()
@@ -155,10 +128,6 @@ def test_the_loss_equals_a_loop():
 def test_refusals():
     with pytest.raises(ValueError, match="at least one passage, got none"):
         encoder([])
-    with pytest.raises(ValueError, match="at least one vector, got none"):
-        ExactIndex(torch.zeros(0, 3))
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-        ExactIndex(torch.ones(2, 3)).search(torch.ones(1, 3), k=0)
     with pytest.raises(ValueError, match="at least one token, got an empty one"):
         mean_hidden_states(*base(), [""])
     questions = ["Who?"] * 8
@@ -169,11 +138,3 @@ def test_refusals():
         train_encoder(
             encoder(), questions, PASSAGES, [[0]] * 8, generator(), batch_size=12
         )
-
-
-def test_faiss_refusals():
-    pytest.importorskip("faiss")
-    with pytest.raises(ValueError, match="1 ≤ probed ≤ cells ≤ 2 vectors, got 1 and 3"):
-        FaissIndex(torch.eye(2), n_cells=3)
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-        FaissIndex(torch.eye(2)).search(torch.ones(1, 2), k=0)
