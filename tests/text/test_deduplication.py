@@ -1,21 +1,257 @@
-import random
+"""Shingles, MinHash, exact and near copies."""
 
+import hashlib
+import math
+import os
+import random
+import subprocess
+import sys
+import unicodedata
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcourse.text.deduplication import (
     Pair,
+    candidate_pairs,
+    candidate_probability,
     clusters,
+    estimated_jaccard,
+    fingerprint,
     jaccard,
+    mix,
     near_duplicates,
+    ngram_hashes,
     plant_near_duplicates,
     precision_recall,
     remove_duplicates,
     remove_near_duplicates,
     shingles,
+    signature,
+    signatures,
+    word_hashes,
+    words,
 )
 from llmcourse.text.documents import Document, tales
+
+SMALL_TEXTS = st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join)
+
+
+def word_set(text, n):
+    """The definition: the set of runs of n words, by Python's own sets."""
+    split = words(text)
+    runs = {tuple(split[i : i + n]) for i in range(len(split) - n + 1)}
+    return runs or ({tuple(split)} if split else set())
+
+
+def test_three_shingles_of_two_words():
+    """the cat, cat sat, sat the; "the cat" again is the same one."""
+    assert len(shingles("The cat sat. The cat!", n=2)) == 3
+
+
+def test_two_texts_share_two_of_four_shingles():
+    """{ab, bc, cd} and {bc, cd, de}: 2 in common, 4 in all."""
+    assert jaccard(shingles("a b c d", 2), shingles("b c d e", 2)) == 0.5
+
+
+@given(a=SMALL_TEXTS, b=SMALL_TEXTS, n=st.integers(1, 5))
+def test_jaccard_is_that_of_sets_of_word_runs(a, b, n):
+    one, other = word_set(a, n), word_set(b, n)
+    wanted = len(one & other) / len(one | other) if one | other else 1.0
+    assert jaccard(shingles(a, n), shingles(b, n)) == wanted
+
+
+@given(text=st.text(), n=st.integers(1, 4))
+def test_every_run_of_words_has_one_hash(text, n):
+    assert len(ngram_hashes(text, n)) == max(len(words(text)) - n + 1, 0)
+
+
+@given(text=st.text())
+def test_words_do_not_depend_on_the_unicode_form(text):
+    assert words(unicodedata.normalize("NFD", text)) == words(text)
+
+
+def test_words_know_no_case_and_no_punctuation():
+    assert words("Straße, STRASSE; ﬁx_me!") == ["strasse", "strasse", "fix_me"]
+
+
+def test_a_run_hash_depends_on_the_order_of_the_words():
+    assert ngram_hashes("a b", 2)[0] != ngram_hashes("b a", 2)[0]
+
+
+def test_run_hashes_are_the_polynomial_computed_with_large_integers():
+    """Python's integers do not overflow: an independent account of modulo 2⁶⁴."""
+    hashes = [int(h) for h in word_hashes("one two three four")]
+    step = 0x9E3779B97F4A7C15
+    totals = [
+        (hashes[i] + step * hashes[i + 1] + step**2 * hashes[i + 2]) % 2**64
+        for i in range(2)
+    ]
+    wanted = mix(np.array(totals, dtype=np.uint64))
+    np.testing.assert_array_equal(ngram_hashes("one two three four", 3), wanted)
+
+
+def test_word_hashes_are_blake2():
+    digest = hashlib.blake2b("füchse".encode(), digest_size=8).digest()
+    assert int(word_hashes("Füchse")[0]) == int.from_bytes(digest, "little")
+
+
+def test_another_process_finds_the_same_numbers():
+    """Python's own hash of a string would differ: its seed is another one there."""
+    code = (
+        "from llmcourse.text.deduplication import fingerprint, ngram_hashes;"
+        "print(fingerprint('a b c'), *ngram_hashes('a b c', 2))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "1234"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = [fingerprint("a b c"), *ngram_hashes("a b c", 2)]
+    assert done.stdout.split() == [str(number) for number in here]
+
+
+def test_fingerprints_see_punctuation_but_no_case_and_no_spaces():
+    assert fingerprint(" A  b\n") == fingerprint("a b")
+    assert fingerprint("x + y") != fingerprint("x - y")
+    assert fingerprint("a b", salt="1") != fingerprint("a b", salt="2")
+
+
+def test_lone_surrogates_are_hashed_too():
+    assert fingerprint("\ud800") != fingerprint("\ud801")
+
+
+def test_mixing_one_bit_changes_half_of_the_bits():
+    """32 of 64 on average; the mean over 64 one-bit changes lies within 4 errors.
+
+    Each bit flips like a coin: standard error √(64 · ¼ / 64) = 0.5 bits, so a
+    good mixer fails with a probability of 6e-5.
+    """
+    before = np.full(64, 12345, dtype=np.uint64)
+    after = before ^ (np.uint64(1) << np.arange(64, dtype=np.uint64))
+    flipped = mix(before) ^ mix(after)
+    bits = [int(number).bit_count() for number in flipped]
+    assert abs(np.mean(bits) - 32) < 2
+
+
+@pytest.mark.parametrize("function", [shingles, ngram_hashes])
+def test_runs_of_no_words_are_refused(function):
+    with pytest.raises(ValueError, match="at least 1 word, got 0"):
+        function("a b c", n=0)
+
+
+RNG = np.random.default_rng(0)
+
+
+def random_sets(n_pairs, size, shared):
+    """Return pairs of sets of `size` random numbers with `shared` in common."""
+    pairs = []
+    for _ in range(n_pairs):
+        numbers = RNG.integers(0, 2**63, 2 * size - shared, dtype=np.uint64)
+        pairs.append((np.unique(numbers[:size]), np.unique(numbers[size - shared :])))
+    return pairs
+
+
+def test_two_texts_of_three_share_a_band():
+    """Two bands of one hash: rows 0 and 1 agree in the second, row 2 with none."""
+    rows = np.array([[1, 2], [3, 2], [4, 5]], dtype=np.uint64)
+    assert candidate_pairs(rows, n_bands=2).tolist() == [[0, 1]]
+    assert candidate_pairs(rows, n_bands=1).tolist() == []
+
+
+def test_the_s_curve_by_hand():
+    """J = 1/2, 2 bands of 2 rows: 1 − (1 − 1/4)² = 7/16."""
+    assert candidate_probability(0.5, n_bands=2, n_rows=2) == 7 / 16
+
+
+def test_the_share_of_equal_hashes_estimates_jaccard():
+    """60 of 140 in common, J = 3/7; 200 pairs × 128 hashes.
+
+    Within 4 standard errors of √(J(1 − J) / (200 · 128)): false alarm 6e-5.
+    """
+    pairs = random_sets(200, size=100, shared=60)
+    estimates = [estimated_jaccard(signature(a), signature(b)) for a, b in pairs]
+    jaccard = 60 / 140
+    error = math.sqrt(jaccard * (1 - jaccard) / (200 * 128))
+    assert abs(np.mean(estimates) - jaccard) < 4 * error
+
+
+def test_hashes_of_one_signature_are_independent():
+    """The spread of the estimates is the binomial one, within a fifth.
+
+    A standard deviation from 400 pairs has a relative error of 1/√800 = 3.5 %;
+    20 % is more than 5 of them: false alarm 1e-6. Dependent hashes spread more.
+    """
+    pairs = random_sets(400, size=100, shared=60)
+    estimates = [estimated_jaccard(signature(a), signature(b)) for a, b in pairs]
+    jaccard = 60 / 140
+    binomial = math.sqrt(jaccard * (1 - jaccard) / 128)
+    assert abs(np.std(estimates) / binomial - 1) < 0.2
+
+
+@pytest.mark.parametrize(("n_bands", "n_rows"), [(32, 4), (16, 8), (21, 6)])
+def test_banding_proposes_pairs_as_often_as_the_s_curve_says(n_bands, n_rows):
+    """400 pairs of J = 3/7 or 9/11; within 4 standard errors: false alarm 6e-5."""
+    for shared in (60, 90):
+        jaccard = shared / (200 - shared)
+        sets = [each for pair in random_sets(400, 100, shared) for each in pair]
+        found = candidate_pairs(signatures(sets, n_bands * n_rows), n_bands)
+        hits = sum(1 for i, j in found.tolist() if i % 2 == 0 and j == i + 1)
+        wanted = candidate_probability(jaccard, n_bands, n_rows)
+        error = math.sqrt(wanted * (1 - wanted) / 400)
+        assert abs(hits / 400 - wanted) <= 4 * error + 1 / 400
+
+
+def test_candidates_are_those_of_a_loop_over_all_pairs():
+    rows = RNG.integers(0, 4, (50, 6), dtype=np.uint64)  # many agreements
+    wanted = [
+        [i, j]
+        for i in range(50)
+        for j in range(i + 1, 50)
+        if any((rows[i, b : b + 2] == rows[j, b : b + 2]).all() for b in (0, 2, 4))
+    ]
+    assert candidate_pairs(rows, n_bands=3).tolist() == wanted
+
+
+def test_a_crowded_bucket_is_connected_without_all_its_pairs():
+    rows = np.ones((1000, 2), dtype=np.uint64)
+    pairs = candidate_pairs(rows, n_bands=1).tolist()
+    assert len(pairs) < 64 * 1000
+    assert {(i, i + 1) for i in range(999)} <= {tuple(pair) for pair in pairs}
+
+
+def test_a_long_set_has_the_signature_of_its_parts():
+    """Hashed in chunks: the minimum of minima is the minimum."""
+    numbers = np.unique(RNG.integers(0, 2**63, 10_000, dtype=np.uint64))
+    halves = [signature(numbers[:3000]), signature(numbers[3000:])]
+    np.testing.assert_array_equal(signature(numbers), np.minimum(*halves))
+
+
+def test_the_order_of_shingles_does_not_matter_and_the_seed_does():
+    numbers = RNG.integers(0, 2**63, 30, dtype=np.uint64)
+    one = signature(numbers, n_hashes=16)
+    np.testing.assert_array_equal(one, signature(numbers[::-1].copy(), n_hashes=16))
+    assert not (one == signature(numbers, n_hashes=16, seed=1)).any()
+
+
+def test_no_texts_have_no_candidates():
+    assert candidate_pairs(signatures([], 8), n_bands=4).shape == (0, 2)
+
+
+@pytest.mark.parametrize("n_bands", [0, 5, 16])
+def test_bands_that_do_not_divide_the_hashes_are_refused(n_bands):
+    with pytest.raises(ValueError, match=f"divides 8 hashes, got {n_bands}"):
+        candidate_pairs(np.zeros((3, 8), dtype=np.uint64), n_bands)
+
+
+def test_a_signature_of_no_hashes_is_refused():
+    with pytest.raises(ValueError, match="at least one hash, got 0"):
+        signature(np.zeros(3, dtype=np.uint64), n_hashes=0)
 
 
 def random_texts(n, seed, n_words=150):
@@ -187,7 +423,7 @@ def test_an_impossible_threshold_is_refused(threshold, texts):
         remove_near_duplicates(documents(texts), threshold=threshold)
 
 
-def test_bands_that_do_not_divide_the_hashes_are_refused():
+def test_bands_of_near_duplicates_that_do_not_divide_the_hashes_are_refused():
     with pytest.raises(ValueError, match="divides 128 hashes, got 30"):
         near_duplicates(["a b c d e f"], n_bands=30)
 

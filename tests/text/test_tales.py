@@ -115,9 +115,10 @@ def test_units_of_the_floor_agree() -> None:
         def encode(self, text: str) -> list[str]:
             return text.split()
 
-    per_word = tales.entropy_per_token(Words(), end_tokens=0)
+    texts = [story.text for story in stories()]
+    per_word = tales.entropy_per_token(Words(), texts, end_tokens=0)
     assert abs(per_word.value - tales.entropy_per_word()) < 4 * per_word.standard_error
-    with_end = tales.entropy_per_token(Words())
+    with_end = tales.entropy_per_token(Words(), texts)
     assert exact.entropy / with_end.value - exact.entropy / per_word.value == (
         pytest.approx(1)
     )
