@@ -8,6 +8,7 @@ from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.ppo import PPOConfig, ppo
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.model.transformer import TINY, Transformer
+from llmcourse.training.checkpoints import Run
 
 TINY_POLICY = replace(
     TINY, vocab_size=11, context_length=17, n_layers=1, d_model=16, d_ff=24
@@ -56,6 +57,8 @@ def learn(method, policy, reward=share_of_f, seed=0, prompts=PROMPTS, **options)
     fields = set(config.__dataclass_fields__)
     settings = SHORT | {k: v for k, v in options.items() if k in fields}
     others = {k: v for k, v in options.items() if k not in fields}
+    names = {"folder", "interval", "progress"} & others.keys()
+    run = Run(**{name: others.pop(name) for name in names})
     return function(
         policy,
         prompts,
@@ -64,5 +67,6 @@ def learn(method, policy, reward=share_of_f, seed=0, prompts=PROMPTS, **options)
         seeded(seed),
         tokenizer=Letters(),
         stop=STOP,
+        run=run,
         **others,
     )

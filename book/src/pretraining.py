@@ -36,6 +36,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text import documents, ngrams, tales
 from llmcourse.text.ngrams import compressed_bits_per_byte
 from llmcourse.training import pipeline, scaling, windows
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, learning_rate
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pipeline import SMALL, token_array
@@ -221,12 +222,12 @@ def stop(event):
 
 once, again = Transformer(sizes, seeded(1)), Transformer(sizes, seeded(7))
 with TemporaryDirectory() as folder:
-    saving = {"checkpoint_folder": folder, "checkpoint_interval": 2}
+    saved = Run(folder=folder, interval=2)
     try:
-        on_tales(once, few, progress=stop, **saving)
+        on_tales(once, few, run=replace(saved, progress=stop))
     except KeyboardInterrupt:
         print("stopped at step 3; the newest checkpoint is that of step 2")
-    on_tales(again, few, **saving)  # its other first weights are replaced
+    on_tales(again, few, run=saved)  # its other first weights are replaced
 whole = Transformer(sizes, seeded(1))
 on_tales(whole, few)
 same = zip(again.state_dict().values(), whole.state_dict().values())
@@ -289,7 +290,7 @@ print(f"{exact.n_recalls} recalls, {exact.n_others} other words")
 
 # %% tags=["nbval-ignore-output"]
 plan = replace(plan, eval_interval=100, eval_windows=24)
-history = on_tales(model, plan, progress=look)
+history = on_tales(model, plan, run=Run(progress=look))
 result = text_loss(model, tokenizer, held_out)
 assert floor < result.loss < levels["bigram"]
 assert abs(moments[0].loss - log_vocab) < 0.2

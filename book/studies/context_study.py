@@ -27,7 +27,7 @@ from llmcourse.text.documents import tales
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.checkpoints import check_same_recipe
+from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.config import PretrainingConfig, without_imitation
 from llmcourse.training.context_results import (
     ContextPoint,
@@ -89,7 +89,7 @@ def run_context_study(
         study = load_context_study(path)
         refusal = f"{str(path)!r} holds results of another recipe"
         made = study.recipe | {"edges": study.edges}
-        check_same_recipe(refusal, made, asdict(config) | {"edges": EDGES})
+        check_config_matches(refusal, made, asdict(config) | {"edges": EDGES})
     _, tokenizer = load_pretrained("base-llm")
     ids = token_array(tales(config.n_stories, seed=0), tokenizer, np.uint16)
     done = {(point.kind, point.seed) for point in study.points}

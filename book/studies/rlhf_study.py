@@ -50,7 +50,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes import align_recipe
 from llmcourse.recipes.align_model import align, collected, measure_reward, teach
 from llmcourse.recipes.align_recipe import AlignConfig, Preferences
-from llmcourse.training.checkpoints import check_same_recipe
+from llmcourse.training.checkpoints import Run, check_config_matches
 from llmcourse.training.config import Evaluation, Record, without_imitation
 
 _Rewards: TypeAlias = dict[tuple[int, int], tuple[RewardModel, float]]
@@ -146,7 +146,7 @@ def run_rlhf_study(
     if path.exists():
         study = load_rlhf_study(path)
         refusal = f"{str(path)!r} holds results of another recipe"
-        check_same_recipe(refusal, study.recipe, recipe)
+        check_config_matches(refusal, study.recipe, recipe)
     pairs = path.with_suffix(".pairs.jsonl")
     rewards: _Rewards = {}
     for experiment in experiments:
@@ -198,7 +198,7 @@ def _points(
             seen.append((record.step, found | {"proxy": record.metrics["reward"]}))
 
     seeded = replace(config, seed=experiment.seed)
-    align(seeded, policy, tokenizer, few, model, progress=watch, proxy=watched)
+    align(seeded, policy, tokenizer, few, model, run=Run(progress=watch), proxy=watched)
     for step, means in seen:
         kept: dict[str, Any] = {
             name: round(means[name], 4) for name in ("kl", "gold", "proxy")

@@ -20,7 +20,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.transformer import Transformer, TransformerConfig, start_copying
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate, log_prob
-from llmcourse.training.checkpoints import check_same_recipe
+from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.pipeline import PipelineConfig, TrainingData, prepare
 from llmcourse.training.pretraining import pretrain
@@ -127,7 +127,7 @@ def run_study(
     if Path(path).exists():
         study = load_study(path)
         refusal = f"{str(path)!r} holds results of another recipe"
-        check_same_recipe(refusal, study.recipe, recipe)
+        check_config_matches(refusal, study.recipe, recipe)
     done = {(p.n_parameters, p.n_tokens, p.seed) for p in study.points}
     for experiment in experiments:
         if point_key(experiment, config) in done:

@@ -12,7 +12,6 @@ secretly a reward model".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -23,15 +22,15 @@ from llmcourse.alignment.losses import DPOLoss, dpo_loss, sequence_log_probs
 from llmcourse.alignment.pairs import (
     Comparison,
     PairsConfig,
-    run_on_pairs,
+    pairs_recipe,
     train_on_pairs,
 )
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.finetuning.examples import collate
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.model.transformer import Transformer
-from llmcourse.training.checkpoints import weights_fingerprint
-from llmcourse.training.config import History, TrainingProgress
+from llmcourse.training.checkpoints import Run, weights_fingerprint
+from llmcourse.training.config import History
 from llmcourse.training.loop import predict
 
 
@@ -102,10 +101,7 @@ def dpo(
     generator: torch.Generator,
     *,
     reference: Transformer | None = None,
-    progress: TrainingProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 100,
-    tokenizer: str | None = None,
+    run: Run = Run(),
 ) -> History:
     """Train a policy in place on preferences; return the losses, in nats per pair.
 
@@ -122,10 +118,7 @@ def dpo(
         generator: Decides the order of the pairs.
         reference: What the policy is held to; not changed. If not given, the policy
             as it is now: to go on from a checkpoint, pass what was passed at first.
-        progress: As in `pretraining.pretrain`, like those that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
-        tokenizer: See there.
+        run: Where the training is saved, and who follows it.
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
@@ -137,13 +130,8 @@ def dpo(
         OSError: If a checkpoint cannot be written.
     """
     reference = reference or model
-    objective = (
-        f"DPO, beta {config.beta}, label smoothing {config.label_smoothing}, "
-        f"reference {weights_fingerprint(reference)}"
-    )
-    run = run_on_pairs(
-        pairs, valid, model.config, config, generator, tokenizer, objective
-    )
+    objective = f"DPO, reference {weights_fingerprint(reference)}"
+    recipe = pairs_recipe(pairs, valid, model.config, config, generator, objective)
     rows, held_out = (_referenced(reference, part, config) for part in (pairs, valid))
 
     def compare(batch: Sequence[_Referenced]) -> Comparison:
@@ -160,11 +148,10 @@ def dpo(
         rows,
         held_out,
         compare,
-        run,
+        config,
         generator,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
+        recipe=recipe,
+        run=run,
     )
 
 

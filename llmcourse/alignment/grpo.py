@@ -13,7 +13,6 @@ Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,7 +27,6 @@ from llmcourse.alignment.policy import (
     Experience,
     PolicyConfig,
     PolicyIteration,
-    PolicyProgress,
     PolicyTrainer,
     UpdateRecord,
     optimise,
@@ -37,6 +35,7 @@ from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Decoder, Rollouts
 from llmcourse.model.transformer import Transformer
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.loop import update_weights
 
 
@@ -116,9 +115,7 @@ def grpo(
     tokenizer: Decoder,
     stop: Collection[int] = (),
     reference: Transformer | None = None,
-    progress: PolicyProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 10,
+    run: Run = Run(),
 ) -> list[PolicyIteration]:
     """Train a policy in place by GRPO; return what each iteration found.
 
@@ -131,9 +128,7 @@ def grpo(
         tokenizer: See there.
         stop: See there.
         reference: See there.
-        progress: As in `optimise`, like those that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
+        run: As in `optimise`.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
@@ -150,9 +145,4 @@ def grpo(
         stop=stop,
         reference=reference,
     )
-    return optimise(
-        trainer,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
-    )
+    return optimise(trainer, run)

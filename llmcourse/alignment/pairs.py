@@ -9,9 +9,8 @@ the schedule and the update are those of all trainings.
 
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from llmcourse.finetuning.examples import ShuffledExamples
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import Evaluation, History, TrainingProgress, Update
+from llmcourse.training.config import Evaluation, History, Update
 from llmcourse.training.loop import make_optimizer, train, update_weights
 
 _Row = TypeVar("_Row", bound=Sized)
@@ -45,11 +44,6 @@ class PairsConfig(FinetuningConfig):
     warmup_steps: int = 10
     eval_interval: int = 20
 
-    def schedule(self) -> FinetuningConfig:
-        """Return what it has in common with all fine-tuning."""
-        shared = (field.name for field in fields(FinetuningConfig))
-        return FinetuningConfig(**{name: getattr(self, name) for name in shared})
-
 
 class Comparison(NamedTuple):
     """What some pairs say of a model."""
@@ -66,12 +60,11 @@ def train_on_pairs(
     rows: Sequence[_Row],
     valid: Sequence[_Row],
     compare: Compare[_Row],
-    run: Run,
+    config: FinetuningConfig,
     generator: torch.Generator,
     *,
-    progress: TrainingProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 100,
+    recipe: dict[str, Any],
+    run: Run,
 ) -> History:
     """Train a model in place until it agrees with the preferences; return the losses.
 
@@ -85,11 +78,10 @@ def train_on_pairs(
             its length is that of its longest text in tokens.
         valid: The same, held out; `eval_windows` of them are looked at.
         compare: Makes a comparison of rows by the model as it is then.
-        run: What is trained and how.
+        config: How long and how fast.
         generator: Decides the order of the rows.
-        progress: As in `pretraining.pretrain`, like those that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
+        recipe: See `pairs_recipe`.
+        run: Where the training is saved, and who follows it.
 
     Raises:
         ValueError: If there are fewer rows than a batch has, if the whole model is
@@ -98,7 +90,6 @@ def train_on_pairs(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    config = run.config
     held_out = _spread(valid, config.eval_windows)
     optimizer = make_optimizer(model, config)
 
@@ -117,28 +108,26 @@ def train_on_pairs(
         return Evaluation(step=step, loss=loss, metrics=_metrics(seen))
 
     return train(
-        run,
         model,
         optimizer,
         ShuffledExamples(rows, config.batch_size, generator),
+        config,
         update=update,
         evaluate=evaluate,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
+        recipe=recipe,
+        run=run,
     )
 
 
-def run_on_pairs(
+def pairs_recipe(
     pairs: Sequence[TokenizedPair],
     valid: Sequence[TokenizedPair],
     sizes: TransformerConfig,
     config: PairsConfig,
     generator: torch.Generator,
-    tokenizer: str | None,
     objective: str,
-) -> Run:
-    """Return what a training on pairs is, for its checkpoints.
+) -> dict[str, Any]:
+    """Return what must be the same for a training on pairs to go on.
 
     Args:
         pairs: What is learned.
@@ -146,7 +135,6 @@ def run_on_pairs(
         sizes: Of the model.
         config: How long and how fast.
         generator: Decides the order.
-        tokenizer: Its fingerprint, if it is to be compared.
         objective: The loss in words, with all that it depends on.
 
     Raises:
@@ -155,15 +143,13 @@ def run_on_pairs(
     """
     for part in (pairs, valid):
         check_pairs(part, sizes, config.context_length)
-    return Run(
-        config=config.schedule(),
-        model=sizes,
-        train_tokens=fingerprint_of_pairs(pairs),
-        valid_tokens=fingerprint_of_pairs(valid),
-        tokenizer=tokenizer,
-        seed=generator.initial_seed(),
-        objective=objective,
-    )
+    return {
+        "model": asdict(sizes),
+        "train_tokens": fingerprint_of_pairs(pairs),
+        "valid_tokens": fingerprint_of_pairs(valid),
+        "seed": generator.initial_seed(),
+        "objective": objective,
+    }
 
 
 def _spread(rows: Sequence[_Row], n: int) -> list[_Row]:

@@ -14,27 +14,15 @@ Ouyang et al. (2022), section 3.5.
 How a policy learns from a reward, and what each iteration of it found.
 
 What there is to learn from: answers, how likely they were, how they were judged.
-
-Checkpoints of a policy's training: all that it needs to go on to the same bits.
-
-    step-00000010.safetensors    run          what it is a training of
-                                 history      of its iterations
-                                 weights      of the policy, and of a critic
-                                 optimizers   their moments
-                                 generator    the state of chance
-
-As in `checkpoints`, of which the names and the guarantees are, the newest whole file
-of a folder counts.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -46,14 +34,10 @@ from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Decoder, Rollouts, Scorer, sample_rollouts
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import (
-    another_training,
-    check_finite,
-    check_same_recipe,
-    checkpoint_paths,
-    read_newest,
+    Run,
+    Stateful,
     texts_fingerprint,
     weights_fingerprint,
-    write_newest,
 )
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer
@@ -102,49 +86,6 @@ class Experience:
             values=None if self.values is None else part(self.values),
             returns=None if self.returns is None else part(self.returns),
         )
-
-
-def save_policy_state(
-    folder: str | Path, run: dict[str, Any], iteration: int, state: dict[str, Any]
-) -> Path:
-    """Write the state of a training; return the file's name.
-
-    Args:
-        folder: Of this training alone; created if missing. Only the two newest files
-            stay in it.
-        run: What must be the same to go on: names and plain values.
-        iteration: Iterations made so far.
-        state: Everything else, see `checkpoints.write_state`.
-
-    Raises:
-        ValueError: As `checkpoints.write_state`.
-        FloatingPointError: If a weight of the policy, or the critic, is not finite.
-        OSError: If the file cannot be written; what was there stays.
-    """
-    for part in ("policy", "value_head"):
-        check_finite(state.get(part, {}), iteration)
-    whole = {"run": run, "iteration": iteration, "state": state}
-    return write_newest(folder, iteration, whole)
-
-
-def load_policy_state(folder: str | Path, run: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the newest whole state of a folder; None if it has no checkpoint.
-
-    A damaged file is passed over with a warning.
-
-    Args:
-        folder: Maybe not there yet.
-        run: What shall go on.
-
-    Raises:
-        ValueError: If the checkpoint is of another training, or none is whole.
-    """
-    if not checkpoint_paths(folder):
-        return None
-    saved, _ = read_newest(folder)
-    check_same_recipe(another_training(folder), saved["run"], run)
-    state: dict[str, Any] = saved["state"]
-    return state
 
 
 _FROM_ZERO = {
@@ -234,9 +175,6 @@ class PolicyIteration:
     value_loss: float | None  # of the critic, in squared points; None without one
     length: float  # mean, in tokens, end tokens included
     finished: float  # share of the answers that came to their end
-
-
-PolicyProgress: TypeAlias = Callable[[PolicyIteration], None]
 
 
 class PolicyTrainer(ABC):
@@ -363,79 +301,58 @@ class PolicyTrainer(ABC):
         ]
         return [rows[at : at + size] for rows in order for at in range(0, n, size)]
 
+    def parts(self) -> dict[str, Stateful]:
+        """Return what a checkpoint holds."""
+        return {"policy": self.policy, "optimizer": self.optimizer, "trainer": self}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to go on."""
+        """Return what the other parts do not know."""
         return {
             "history": [asdict(iteration) for iteration in self.history],
             "n_updates": self.n_updates,
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another trainer of the same run stood."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on where another trainer of the same recipe was."""
         self.generator.set_state(state["generator"])
         self.history = [PolicyIteration(**found) for found in state["history"]]
         self.n_updates = state["n_updates"]
 
-    def run(self) -> dict[str, Any]:
+    def recipe(self) -> dict[str, Any]:
         """Return what must be the same to go on: names and plain values."""
-        config = {f"config.{k}": v for k, v in asdict(self.config).items()}
-        model = {f"model.{k}": v for k, v in asdict(self.policy.config).items()}
-        own = {
+        return {
             "method": type(self).__name__,
             "reference": weights_fingerprint(self.reference),
             "prompts": texts_fingerprint(str(prompt) for prompt in self.prompts),
             "stop": sorted(self.stop),
             "seed": self.generator.initial_seed(),
+            "config": asdict(self.config),
+            "model": asdict(self.policy.config),
         }
-        return own | config | model
 
 
-def optimise(
-    trainer: PolicyTrainer,
-    *,
-    progress: PolicyProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 10,
-) -> list[PolicyIteration]:
+def optimise(trainer: PolicyTrainer, run: Run = Run()) -> list[PolicyIteration]:
     """Make all iterations of a training, or those that are left; return the history.
 
     Args:
         trainer: Changed in place, and so is its policy.
-        progress: Called with every iteration that is made.
-        checkpoint_folder: Where the state is saved; if it holds checkpoints of this
-            training already, it goes on from there, to the same bits. The reward is
-            not compared: it must be the same too.
-        checkpoint_interval: Iterations between two checkpoints.
+        run: Where the training is saved, and who follows it; its interval counts
+            iterations. The reward is not compared: it must be the same to go on.
 
     Raises:
-        ValueError: If `checkpoint_interval` is not positive, if the folder's
-            checkpoints are of another training, or as `PolicyTrainer.iterate`.
+        ValueError: If the folder's checkpoints are of another training, or as
+            `PolicyTrainer.iterate`.
         FloatingPointError: As `PolicyTrainer.iterate`, or if a weight that is to be
             saved is not finite; the last checkpoint stays.
         OSError: If a checkpoint cannot be written.
     """
-    if checkpoint_interval < 1:
-        raise ValueError(
-            f"checkpoint_interval must be positive, got {checkpoint_interval}"
-        )
-    run = trainer.run()
-    if checkpoint_folder is not None:
-        state = load_policy_state(checkpoint_folder, run)
-        if state is not None:
-            trainer.load_state_dict(state)
+    recipe, parts = trainer.recipe(), trainer.parts()
+    run.resume(recipe, parts)
     iterations = trainer.config.iterations
     while (done := len(trainer.history)) < iterations:
-        found = trainer.iterate()
-        if progress:  # told first: what was saved is not told again
-            progress(found)
-        due = (done + 1) % checkpoint_interval == 0 or done + 1 == iterations
-        if due and checkpoint_folder is not None:
-            save_policy_state(checkpoint_folder, run, done + 1, trainer.state_dict())
+        run.log(trainer.iterate())
+        run.save_if_due(done + 1, recipe, parts, last=done + 1 == iterations)
     return trainer.history
 
 

@@ -16,7 +16,6 @@ policy's features, with an optimizer of its own, so that it costs next to nothin
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +33,6 @@ from llmcourse.alignment.policy import (
     Experience,
     PolicyConfig,
     PolicyIteration,
-    PolicyProgress,
     PolicyTrainer,
     UpdateRecord,
     optimise,
@@ -43,6 +41,7 @@ from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Decoder, Rollouts, ValueHead, spread
 from llmcourse.model.transformer import Transformer
+from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer, update_weights
 
@@ -149,18 +148,12 @@ class PPO(PolicyTrainer):
         self.n_updates += 1
         return UpdateRecord(uncertainty.item(), policy.clip_fraction, value_loss.item())
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to go on."""
-        return super().state_dict() | {
-            "value_head": self.value_head.state_dict(),
-            "value_optimizer": self.value_optimizer.state_dict(),
+    def parts(self) -> dict[str, Stateful]:
+        """Return what a checkpoint holds: the critic too."""
+        return super().parts() | {
+            "value_head": self.value_head,
+            "value_optimizer": self.value_optimizer,
         }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another trainer of the same run stood."""
-        super().load_state_dict(state)
-        self.value_head.load_state_dict(state["value_head"])
-        self.value_optimizer.load_state_dict(state["value_optimizer"])
 
 
 def token_rewards(
@@ -201,9 +194,7 @@ def ppo(
     tokenizer: Decoder,
     stop: Collection[int] = (),
     reference: Transformer | None = None,
-    progress: PolicyProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 10,
+    run: Run = Run(),
 ) -> list[PolicyIteration]:
     """Train a policy in place by PPO; return what each iteration found.
 
@@ -216,9 +207,7 @@ def ppo(
         tokenizer: See there.
         stop: See there.
         reference: See there.
-        progress: As in `optimise`, like those that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
+        run: As in `optimise`.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
@@ -235,9 +224,4 @@ def ppo(
         stop=stop,
         reference=reference,
     )
-    return optimise(
-        trainer,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
-    )
+    return optimise(trainer, run)

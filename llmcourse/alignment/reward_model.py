@@ -58,7 +58,6 @@ probability and the entropy there, to help them tell written from generated text
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -69,7 +68,7 @@ from llmcourse.alignment.losses import bradley_terry_loss, entropy
 from llmcourse.alignment.pairs import (
     Comparison,
     PairsConfig,
-    run_on_pairs,
+    pairs_recipe,
     share_preferred,
     train_on_pairs,
 )
@@ -86,8 +85,8 @@ from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.checkpoints import weights_fingerprint
-from llmcourse.training.config import History, TrainingProgress
+from llmcourse.training.checkpoints import Run, weights_fingerprint
+from llmcourse.training.config import History
 from llmcourse.training.intervals import Interval, wilson_interval
 
 _N_TOLD = 3  # numbers that come with each token
@@ -437,10 +436,7 @@ def train_reward_model(
     config: RewardConfig,
     generator: torch.Generator,
     *,
-    progress: TrainingProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 100,
-    tokenizer: str | None = None,
+    run: Run = Run(),
 ) -> History:
     """Train a reward model in place; return the losses, in nats per pair.
 
@@ -454,10 +450,7 @@ def train_reward_model(
         valid: Held-out pairs.
         config: How long and how fast.
         generator: Decides the order of the pairs, or prompts.
-        progress: As in `pretraining.pretrain`, like those that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
-        tokenizer: See there.
+        run: Where the training is saved, and who follows it.
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
@@ -470,11 +463,8 @@ def train_reward_model(
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
     told = "" if model.surprise is None else f", told by {model.surprise.reader.name}"
-    grouped = ", all pairs of a prompt at once" if config.by_prompt else ""
-    objective = f"Bradley-Terry, centring {config.centring}{pooled}{told}{grouped}"
-    run = run_on_pairs(
-        pairs, valid, model.config, config, generator, tokenizer, objective
-    )
+    objective = f"Bradley-Terry{pooled}{told}"
+    recipe = pairs_recipe(pairs, valid, model.config, config, generator, objective)
     apart = [PromptPairs((pair,)) for pair in pairs]
     rows = pairs_by_prompt(pairs) if config.by_prompt else apart
     if len(rows) < config.batch_size:
@@ -494,11 +484,10 @@ def train_reward_model(
         rows,
         [PromptPairs((pair,)) for pair in valid],  # `eval_windows` counts pairs
         compare,
-        run,
+        config,
         generator,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
+        recipe=recipe,
+        run=run,
     )
 
 

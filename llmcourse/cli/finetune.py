@@ -31,6 +31,7 @@ from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_tuning import InstructConfig, n_held_out
 from llmcourse.recipes.instruct_card import InstructQuality
 from llmcourse.recipes.instruct_model import Exam, make_instruct
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, JSONLinesLog, Record, TrainingProgress
 
 
@@ -223,11 +224,13 @@ def _make(
         return make_instruct(
             config,
             folder,
-            progress=shown("fine-tuning", "log.jsonl", training.steps),
+            run=Run(
+                # Of all parts: a short last one must not make the long ones write more.
+                interval=max(part.finetuning.eval_interval for part in parts),
+                progress=shown("fine-tuning", "log.jsonl", training.steps),
+            ),
             before=before,
             stages=stack.enter_context(bars(quiet)),
-            # Of all parts: a short last one must not make the long ones write more.
-            checkpoint_interval=max(part.finetuning.eval_interval for part in parts),
             **rest,
         )
 

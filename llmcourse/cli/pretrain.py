@@ -38,6 +38,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.recipes.base_card import Making, card
 from llmcourse.training import pipeline
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import JSONLinesLog, Record
 from llmcourse.training.pipeline import PipelineConfig
 from llmcourse.training.story_evaluation import TEST_SEED, TaleLoss
@@ -160,13 +161,12 @@ def _make(job: _Job) -> None:
             log(record)
             bar.show(record)
 
-        trained = pipeline.follow(
-            job.config,
-            job.folder / "checkpoints",
-            progress,
-            job.config.pretraining.eval_interval,
-            data=data,
+        run = Run(
+            folder=job.folder / "checkpoints",
+            interval=job.config.pretraining.eval_interval,
+            progress=progress,
         )
+        trained = pipeline.follow(job.config, run, data=data)
     folder = job.folder / "model"
     save_pretrained(trained.model, trained.tokenizer, folder, torch.float16)
     _measure_and_describe(job, data, folder)

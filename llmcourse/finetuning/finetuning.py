@@ -14,9 +14,8 @@ feedback", section 3.5 (supervised fine-tuning).
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,7 +38,6 @@ from llmcourse.training.config import (
     Evaluation,
     History,
     PretrainingConfig,
-    TrainingProgress,
     Update,
 )
 from llmcourse.training.loop import make_optimizer, predict, train, update_weights
@@ -196,11 +194,8 @@ def finetune(
     config: FinetuningConfig,
     generator: torch.Generator,
     *,
-    progress: TrainingProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 100,
-    tokenizer: str | None = None,
     packed: bool = False,
+    run: Run = Run(),
 ) -> History:
     """Train the model in place on the answers; return the losses, in nats per target.
 
@@ -214,11 +209,8 @@ def finetune(
         valid: Held-out examples.
         config: How long and how fast.
         generator: Decides the order of the examples.
-        progress: As in `pretraining.pretrain`, like those that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
-        tokenizer: See there.
         packed: As in `answer_loss`, for every part of a batch.
+        run: Where the training is saved, and who follows it.
 
     Raises:
         ValueError: If an example is too long or holds ids or targets that the model
@@ -235,27 +227,23 @@ def finetune(
     held_out = [valid[place] for place in places.round().astype(int)]
     batches = ShuffledExamples(examples, config.batch_size, generator)
     optimizer = make_optimizer(model, config)
-    run = Run(
-        config=config,
-        model=model.config,
-        train_tokens=fingerprint_of(examples),
-        valid_tokens=fingerprint_of(valid),
-        tokenizer=tokenizer,
-        seed=generator.initial_seed(),
-        objective=_objective(model, packed),
-    )
     return train(
-        run,
         model,
         optimizer,
         batches,
+        config,
         update=partial(finetune_step, model, optimizer, config=config, packed=packed),
         evaluate=lambda step: Evaluation(
             step=step, loss=mean_answer_loss(model, held_out, config, packed=packed)
         ),
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
+        recipe={
+            "model": asdict(model.config),
+            "train_tokens": fingerprint_of(examples),
+            "valid_tokens": fingerprint_of(valid),
+            "seed": generator.initial_seed(),
+            "objective": _objective(model, packed),
+        },
+        run=run,
     )
 
 

@@ -54,6 +54,7 @@ from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import History, StageProgress, TrainingProgress, telling
 
 _FRAME = 5  # special tokens around one question and its answer
@@ -417,9 +418,7 @@ class InstructMaking:
 
 def follow(
     config: InstructConfig,
-    checkpoint_folder: str | Path | None = None,
-    progress: TrainingProgress | None = None,
-    checkpoint_interval: int = 100,
+    run: Run = Run(),
     *,
     stages: StageProgress | None = None,
     data: InstructData | None = None,
@@ -429,13 +428,11 @@ def follow(
 
     Args:
         config: The recipe.
-        checkpoint_folder: As in `finetune`: a stopped training goes on from there;
-            the part before has a folder `first` in it.
-        progress: Called with each update and each evaluation.
-        checkpoint_interval: Steps from one checkpoint to the next.
+        run: Where the training is saved, and who follows it, as in `finetune`; the
+            part before has a folder `first` in the run's.
         stages: As `progress` of `prepare`.
         data: What `prepare` returned, for the tokenizer of `start`.
-        before: As `progress`, for each of the earlier parts; or none of them.
+        before: The run's `progress`, for each of the earlier parts; or none of them.
 
     Raises:
         ValueError: If `before` is of another length, or as `start`, `prepare` and
@@ -451,14 +448,12 @@ def follow(
     if config.first is None:
         model, tokenizer = start(config)
     else:
-        part = follow(
-            config.first,
-            None if checkpoint_folder is None else Path(checkpoint_folder, "first"),
-            before[-1] if before else None,
-            checkpoint_interval,
-            stages=stages,
-            before=before[:-1],
+        first = replace(
+            run,
+            folder=None if run.folder is None else Path(run.folder, "first"),
+            progress=before[-1] if before else None,
         )
+        part = follow(config.first, first, stages=stages, before=before[:-1])
         model, tokenizer = part.model.train(), part.tokenizer
     data = data or prepare(config, tokenizer, stages)
     history = finetune(
@@ -467,10 +462,7 @@ def follow(
         data.valid,
         config.finetuning,
         torch.Generator().manual_seed(config.seed),
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
-        tokenizer=tokenizer_fingerprint(tokenizer),
         packed=config.packed,
+        run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
     return Tuned(model=model.eval(), tokenizer=tokenizer, history=history)

@@ -71,7 +71,11 @@ from llmcourse.recipes.align_recipe import AlignConfig, Preferences, collect
 from llmcourse.recipes.reward_card import reward_card
 from llmcourse.text.packing import END_OF_TEXT, tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.checkpoints import check_same_recipe, weights_fingerprint
+from llmcourse.training.checkpoints import (
+    Run,
+    check_config_matches,
+    weights_fingerprint,
+)
 from llmcourse.training.config import (
     Evaluation,
     History,
@@ -137,7 +141,7 @@ def _read_pairs(path: Path, recipe: dict[str, Any]) -> Preferences:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} must hold pairs, got: {error}") from error
     refusal = f"{str(path)!r} holds pairs of another recipe or policy"
-    check_same_recipe(refusal, found, recipe)
+    check_config_matches(refusal, found, recipe)
     return Preferences(train=parts["train"], valid=parts["valid"])
 
 
@@ -154,8 +158,7 @@ def teach(
     policy: Transformer,
     tokenizer: BPETokenizer,
     found: Preferences,
-    checkpoint_folder: str | Path | None = None,
-    progress: TrainingProgress | None = None,
+    run: Run = Run(),
 ) -> Taught:
     """Return a reward model that starts as the policy and learns from the pairs.
 
@@ -166,8 +169,7 @@ def teach(
         policy: Stays as it is.
         tokenizer: The policy's.
         found: The pairs.
-        checkpoint_folder: As in `train_reward_model`, like `progress`.
-        progress: See there.
+        run: As in `train_reward_model`.
 
     Raises:
         ValueError: As `reader_of` and `train_reward_model`.
@@ -188,10 +190,7 @@ def teach(
         valid,
         config.reward,
         torch.Generator().manual_seed(config.seed),
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=config.reward.eval_interval,
-        tokenizer=tokenizer_fingerprint(tokenizer),
+        run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
     texts = [text for pair in valid for text in pair.texts()]
     centre(model.eval(), texts[:_N_CENTRED])
@@ -219,9 +218,7 @@ def align(
     tokenizer: BPETokenizer,
     found: Preferences,
     reward_model: RewardModel,
-    checkpoint_folder: str | Path | None = None,
-    progress: TrainingProgress | None = None,
-    checkpoint_interval: int = 5,
+    run: Run = Run(),
     *,
     proxy: RewardFunction | None = None,
 ) -> list[Record]:
@@ -238,9 +235,8 @@ def align(
         tokenizer: The policy's.
         found: The pairs, from which DPO learns.
         reward_model: By which PPO and GRPO learn.
-        checkpoint_folder: To go on from there.
-        progress: Called with what happens.
-        checkpoint_interval: Iterations between two checkpoints, of PPO and GRPO.
+        run: Where the training is saved, and who follows it; its interval counts
+            iterations of PPO and GRPO.
         proxy: In place of the reward model's own rewards; to watch what is asked, say.
 
     Raises:
@@ -251,19 +247,11 @@ def align(
     chat, training = has_chat_tokens(tokenizer), config.training
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
-        places = checkpoint_folder, progress
-        return _dpo(training, policy, tokenizer, found, generator, *places)
-
-    def tell(iteration: PolicyIteration) -> None:
-        if progress is not None:
-            progress(as_record(iteration))
-
+        return _dpo(training, policy, tokenizer, found, generator, run)
     options: dict[str, Any] = {
         "tokenizer": tokenizer,
         "stop": [end_of_answer(tokenizer, chat=chat)],
-        "progress": tell,
-        "checkpoint_folder": checkpoint_folder,
-        "checkpoint_interval": checkpoint_interval,
+        "run": replace(run, progress=lambda found: run.log(as_record(found))),
     }
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or text_reward(reward_model, tokenizer, chat=chat)
@@ -280,8 +268,7 @@ def _dpo(
     tokenizer: BPETokenizer,
     found: Preferences,
     generator: torch.Generator,
-    checkpoint_folder: str | Path | None,
-    progress: TrainingProgress | None,
+    run: Run,
 ) -> list[Record]:
     train, valid = (
         tokenize_pairs(part, tokenizer, chat=has_chat_tokens(tokenizer))
@@ -293,11 +280,8 @@ def _dpo(
         valid[: training.eval_windows],
         training,
         generator,
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=training.eval_interval,
         reference=deepcopy(policy).eval(),
-        tokenizer=tokenizer_fingerprint(tokenizer),
+        run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
     return [*history.updates, *history.evaluations]
 
@@ -382,9 +366,12 @@ def make_aligned(
     chat = has_chat_tokens(tokenizer)
     pairs = collected(folder / "pairs.jsonl", config, policy, tokenizer, stages)
     place = folder / "reward" / "model"
-    taught = teach(
-        config, policy, tokenizer, pairs, place.parent / "checkpoints", teaching
+    run = Run(
+        folder=place.parent / "checkpoints",
+        interval=config.reward.eval_interval,
+        progress=teaching,
     )
+    taught = teach(config, policy, tokenizer, pairs, run)
     pad = END_OF_TEXT if chat else None
     save_reward_model(
         taught.model,
@@ -407,8 +394,13 @@ def make_aligned(
         machine=machine,
     )
     worth = measure_reward(reward_model, tokenizer, pairs.valid)
-    places = folder / "checkpoints", progress
-    align(config, policy, tokenizer, pairs, reward_model, *places)
+    training = config.training
+    run = Run(
+        folder=folder / "checkpoints",
+        interval=training.eval_interval if isinstance(training, DPOConfig) else 5,
+        progress=progress,
+    )
+    align(config, policy, tokenizer, pairs, reward_model, run)
     # Not earlier: what is refused as another training must leave the card as it was.
     _write(place, reward_card(names[0], making, worth))
     save(policy.eval(), tokenizer, folder / "model")

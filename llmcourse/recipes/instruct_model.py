@@ -32,6 +32,7 @@ from llmcourse.finetuning.lora import (
 )
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.recipes.instruct_card import InstructQuality, instruct_card
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import CountProgress, StageProgress, TrainingProgress
 from llmcourse.training.story_evaluation import TEST_SEED
 
@@ -65,10 +66,9 @@ def make_instruct(
     name: str = "instruct-llm",
     command: str = "llmcourse finetune",
     exam: Exam | None = None,
-    progress: TrainingProgress | None = None,
+    run: Run = Run(),
     before: Sequence[TrainingProgress] = (),
     stages: StageProgress | None = None,
-    checkpoint_interval: int = 100,
     machine: str = "",
 ) -> InstructQuality:
     """Make a model of a recipe in a folder; return how good it is.
@@ -81,11 +81,11 @@ def make_instruct(
         name: Of the model, for its card.
         command: What makes it again, for its card.
         exam: How thoroughly it is measured.
-        progress: Called with each update and each evaluation.
-        before: The same, for each part that is learned before; or none.
+        run: How often the training is saved, and who follows it; its folder is in
+            the model's.
+        before: The run's `progress`, for each part that is learned before; or none.
         stages: Called with the name of what is done besides, how much of it, and of
             how much.
-        checkpoint_interval: Steps from one checkpoint to the next.
         machine: For its card, what it was trained on, in words.
 
     Raises:
@@ -99,9 +99,7 @@ def make_instruct(
     data = prepare(config, tokenizer, stages)
     tuned = follow(
         config,
-        folder / "checkpoints",
-        progress,
-        checkpoint_interval,
+        replace(run, folder=folder / "checkpoints"),
         stages=stages,
         data=data,
         before=before,

@@ -180,20 +180,17 @@ class History:
     updates: list[Update] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return lists of numbers that JSON can hold, without loss of digits."""
         return {
             "updates": [_plain(update) for update in self.updates],
             "evaluations": [_plain(evaluation) for evaluation in self.evaluations],
         }
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "History":
-        """Return the history that `to_json` made this value of."""
-        return cls(
-            updates=[Update(**update) for update in value["updates"]],
-            evaluations=[Evaluation(**found) for found in value["evaluations"]],
-        )
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over another training's history, from its `state_dict`."""
+        self.updates[:] = [Update(**update) for update in state["updates"]]
+        self.evaluations[:] = [Evaluation(**each) for each in state["evaluations"]]
 
 
 class JSONLinesLog:

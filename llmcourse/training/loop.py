@@ -17,82 +17,74 @@ again, and the system has to find and clear each page once more.
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from llmcourse.training.checkpoints import (
-    Checkpoint,
-    Order,
-    Run,
-    checkpoint_paths,
-    resume,
-    save_checkpoint,
-)
+from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import (
     Evaluation,
     History,
     PretrainingConfig,
-    TrainingProgress,
     Update,
     learning_rate,
 )
 
 
+@runtime_checkable
+class Batches(Stateful, Protocol):
+    """An endless iterator over batches that knows which come next."""
+
+    def __next__(self) -> Any:
+        """Return the next batch."""
+
+
 def train(
-    run: Run,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Order,
+    batches: Batches,
+    config: PretrainingConfig,
     *,
     update: Callable[[Any, int], Update],
     evaluate: Callable[[int], Evaluation],
-    progress: TrainingProgress | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 100,
+    recipe: dict[str, Any],
+    run: Run,
 ) -> History:
     """Make all steps of a training, or those that are left; return the losses.
 
     Args:
-        run: What is trained and how: whatever must be the same to go on.
         model: Changed in place, like optimizer and batches.
         optimizer: Of the model.
-        batches: An endless iterator that knows where it stands.
+        batches: An endless iterator that knows where it is.
+        config: How long and how fast.
         update: Makes an update from a batch and the number of updates before it.
-        evaluate: Is told the number of updates made so far.
-        progress: As in `pretraining.pretrain`, like the two that follow.
-        checkpoint_folder: See there.
-        checkpoint_interval: See there.
+        evaluate: Measures the model after this number of updates.
+        recipe: What must be the same to go on, besides the config: plain values.
+        run: Where the training is saved, and who follows it.
 
     Raises:
-        ValueError: If `checkpoint_interval` is not positive, or as `resume`.
+        ValueError: As `Run.resume`.
+        FloatingPointError: If a loss, a gradient or a weight is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    if checkpoint_interval < 1:
-        raise ValueError(
-            f"checkpoint_interval must be positive, got {checkpoint_interval}"
-        )
-    config = run.config
-    history, saved = History(), -1
-    if checkpoint_folder is not None and checkpoint_paths(checkpoint_folder):
-        history = resume(checkpoint_folder, run, model, optimizer, batches)
-        saved = len(history.updates)
+    history = History()
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    parts |= {"batches": batches, "history": history}
+    recipe = {"config": asdict(config), **recipe}
+    resumed = run.resume(recipe, parts)
     for step in range(len(history.updates), config.steps + 1):
         last = step == config.steps
-        if step != saved and (last or step % config.eval_interval == 0):
-            history.evaluations.append(_checked(evaluate(step), config))
-            if progress:
-                progress(history.evaluations[-1])
-        due = step != saved and (last or step % checkpoint_interval == 0)
-        if due and checkpoint_folder is not None:
-            now = Checkpoint.of(run, history, model, optimizer, batches)
-            save_checkpoint(checkpoint_folder, now)
+        if not resumed:  # what was saved has been evaluated
+            if last or step % config.eval_interval == 0:
+                history.evaluations.append(_checked(evaluate(step), config))
+                run.log(history.evaluations[-1])
+            run.save_if_due(step, recipe, parts, last=last)
         if not last:
             history.updates.append(update(next(batches), step))
-            if progress:
-                progress(history.updates[-1])
+            run.log(history.updates[-1])
+        resumed = False
     return history
 
 

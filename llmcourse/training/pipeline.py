@@ -35,11 +35,11 @@ from llmcourse.text.documents import Document, Report, tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tales import Estimate, entropy_per_token
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     History,
     PretrainingConfig,
     StageProgress,
-    TrainingProgress,
     Update,
     telling,
 )
@@ -212,9 +212,9 @@ def _train(
         valid,
         config.pretraining,
         torch.Generator().manual_seed(config.seed),
-        progress=report_update,
         # Few tales are longer than a window; of other texts the rest would go unread.
         start_token=end_of_text(tokenizer) if from_starts else None,
+        run=Run(progress=report_update),
     )
 
 
@@ -458,20 +458,13 @@ class Trained:
 
 
 def follow(
-    config: PipelineConfig,
-    checkpoint_folder: str | Path | None = None,
-    progress: TrainingProgress | None = None,
-    checkpoint_interval: int = 500,
-    *,
-    data: TrainingData | None = None,
+    config: PipelineConfig, run: Run = Run(), *, data: TrainingData | None = None
 ) -> Trained:
     """Make the model of a recipe, and its data if need be.
 
     Args:
         config: The recipe.
-        checkpoint_folder: As in `pretrain`: a stopped training goes on from there.
-        progress: Called with each update and each evaluation.
-        checkpoint_interval: Steps from one checkpoint to the next.
+        run: Where the training is saved, and who follows it, as in `pretrain`.
         data: What `prepare` or `prepare_text` returned; if not given, tales are
             prepared.
 
@@ -487,10 +480,7 @@ def follow(
         data.valid,
         config.pretraining,
         torch.Generator().manual_seed(config.seed),
-        progress=progress,
         start_token=data.start_token,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
-        tokenizer=tokenizer_fingerprint(data.tokenizer),
+        run=replace(run, tokenizer=tokenizer_fingerprint(data.tokenizer)),
     )
     return Trained(model=model, tokenizer=data.tokenizer, history=history)

@@ -10,7 +10,7 @@ T of them in a single pass.
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Int
@@ -22,7 +22,6 @@ from llmcourse.training.config import (
     Evaluation,
     History,
     PretrainingConfig,
-    TrainingProgress,
     Update,
 )
 from llmcourse.training.loop import make_optimizer, train, update_weights
@@ -37,11 +36,8 @@ def pretrain(
     config: PretrainingConfig,
     generator: torch.Generator,
     *,
-    progress: TrainingProgress | None = None,
     start_token: int | None = None,
-    checkpoint_folder: str | Path | None = None,
-    checkpoint_interval: int = 100,
-    tokenizer: str | None = None,
+    run: Run = Run(),
 ) -> History:
     """Train the model in place; return the losses, in nats per token.
 
@@ -49,26 +45,16 @@ def pretrain(
     the first step, every `eval_interval` steps and after the last, always on the same
     windows.
 
-    With a folder, the training can be stopped at any moment. Called again in the same
-    way it goes on from the folder's newest checkpoint, and ends with the bits of a
-    training that was never stopped, given the same processor, number of threads and
-    version of torch.
-
     Args:
         model: Changed in place.
         train_tokens: The text to learn from.
         valid_tokens: The held-out text.
         config: How long and how fast.
         generator: Decides the order of the windows.
-        progress: Called with each update and each evaluation that is made now, not
-            with those of before a checkpoint.
         start_token: Where given, each window begins at this token and ends with the
             next, so that the model always reads one document, from its start.
-        checkpoint_folder: Of this training alone; created if missing.
-        checkpoint_interval: Steps from one checkpoint to the next; there is one
-            before the first step and after the last, too.
-        tokenizer: Fingerprint of what made the tokens, to be compared with that of
-            the checkpoints, see `packing.tokenizer_fingerprint`.
+        run: Where the training is saved, so that it can be stopped, and who follows
+            it; nowhere and nobody, if not given.
 
     Raises:
         ValueError: If tokens are not one-dimensional integers within the vocabulary
@@ -83,27 +69,23 @@ def pretrain(
     held_out = valid.spread(config.eval_windows)
     batches = windows.shuffled(config.batch_size, generator)
     optimizer = make_optimizer(model, config)
-    run = Run(
-        config=config,
-        model=model.config,
-        train_tokens=fingerprint(windows.tokens),
-        valid_tokens=fingerprint(valid.tokens),
-        start_token=start_token,
-        tokenizer=tokenizer,
-        seed=generator.initial_seed(),
-    )
     return train(
-        run,
         model,
         optimizer,
         batches,
+        config,
         update=lambda rows, step: train_step(model, optimizer, rows, step, config),
         evaluate=lambda step: Evaluation(
             step=step, loss=mean_loss(model, held_out, config)
         ),
-        progress=progress,
-        checkpoint_folder=checkpoint_folder,
-        checkpoint_interval=checkpoint_interval,
+        recipe={
+            "model": asdict(model.config),
+            "train_tokens": fingerprint(windows.tokens),
+            "valid_tokens": fingerprint(valid.tokens),
+            "start_token": start_token,
+            "seed": generator.initial_seed(),
+        },
+        run=run,
     )
 
 

@@ -112,7 +112,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
         if found.iteration == stopped_after:
             raise KeyboardInterrupt
 
-    options = {"checkpoint_folder": tmp_path, "checkpoint_interval": 2, "iterations": 5}
+    options = {"folder": tmp_path, "interval": 2, "iterations": 5}
     with pytest.raises(KeyboardInterrupt):
         learn(method, make_policy(), progress=stop, **options)
     resumed, seen = make_policy(), []
@@ -206,7 +206,7 @@ def test_a_score_that_is_none_stops_the_training(method, score, tmp_path):
             scores[1] = score
         return scores
 
-    options = {"checkpoint_folder": tmp_path, "checkpoint_interval": 1}
+    options = {"folder": tmp_path, "interval": 1}
     with pytest.raises(FloatingPointError, match=f"iteration 3 .* got {score}"):
         learn(method, policy, reward=reward, **options)
     assert checkpoint_paths(tmp_path)[-1].stem.endswith("2")  # the last good one
@@ -247,9 +247,7 @@ def test_what_cannot_be_trained(method, tmp_path):
     frozen.requires_grad_(False)
     with pytest.raises(ValueError, match="not frozen"):
         learn(method, frozen)
-    with pytest.raises(ValueError, match="checkpoint_interval must be positive"):
-        learn(method, make_policy(), checkpoint_interval=0)
-    learn(method, make_policy(), checkpoint_folder=tmp_path)
+    learn(method, make_policy(), folder=tmp_path)
     for policy, options, message in (
         (make_policy(seed=9), {}, "reference must be"),
         (make_policy(), {"clip": 0.1}, "config.clip must be 0.2, got 0.1"),
@@ -257,7 +255,7 @@ def test_what_cannot_be_trained(method, tmp_path):
         (make_policy(), {"prompts": PROMPTS[1:]}, "prompts must be"),
     ):
         with pytest.raises(ValueError, match=message):
-            learn(method, policy, checkpoint_folder=tmp_path, **options)
+            learn(method, policy, folder=tmp_path, **options)
 
 
 @both

@@ -31,6 +31,7 @@ from llmcourse.alignment.reward_model import text_reward
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes.align_model import align, with_steps
 from llmcourse.recipes.align_recipe import Preferences, preset
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Record
 from llmcourse.training.loop import keep_freed_memory
 
@@ -60,7 +61,7 @@ def main(iterations: int) -> None:
     print("iteration    KL      gold    learned")
     look(0)
     pairs = Preferences(train=[], valid=[])
-    align(recipe, policy, tokenizer, pairs, reward_model, progress=progress)
+    align(recipe, policy, tokenizer, pairs, reward_model, Run(progress=progress))
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     resumed = finetune(tmp_path, "--quiet", *more)
     assert resumed.exit_code == 0, resumed.output
     assert not resumed.stderr
-    assert load_checkpoint(tmp_path / "checkpoints").step == 2
+    assert load_checkpoint(tmp_path / "checkpoints")["step"] == 2
 
 
 def test_own_conversations_with_adapters(tmp_path, models):
@@ -224,7 +224,7 @@ def test_a_short_last_part_lets_the_others_be_saved_as_seldom(tmp_path, monkeypa
 
     monkeypatch.setattr(command, "make_instruct", remember)
     command._make(config, tmp_path, quiet=True, name="model")
-    assert seen["checkpoint_interval"] == 300
+    assert seen["run"].interval == 300
     assert len(seen["before"]) == 2
 
 

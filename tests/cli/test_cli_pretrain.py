@@ -92,9 +92,12 @@ def test_a_folder_holds_model_card_log_and_checkpoints(whole):
     assert "llmcourse pretrain --preset tiny" in card
     assert len(checkpoint_paths(folder / "checkpoints")) == 2
     checkpoint = load_checkpoint(folder / "checkpoints")
-    assert checkpoint.step == 11
+    saved = checkpoint["parts"]["model"]
+    assert checkpoint["step"] == 11
     for name, weight in model.state_dict().items():
-        assert torch.equal(weight, checkpoint.weights[name].half().float()), name
+        assert torch.equal(weight, saved[name].half().float()), (
+            name
+        )
 
 
 def test_it_says_loss_floor_and_gap_and_draws_bars_elsewhere(whole):
@@ -154,7 +157,7 @@ def test_the_command_to_go_on_repeats_what_matters(tmp_path, monkeypatch):
 def test_resume_begins_where_there_is_nothing_yet(tmp_path):
     result = pretrain(tmp_path, "--resume", "--steps=1", "--quiet")
     assert result.exit_code == 0, result.output
-    assert load_checkpoint(tmp_path / "checkpoints").step == 1
+    assert load_checkpoint(tmp_path / "checkpoints")["step"] == 1
 
 
 def python_topics():
@@ -236,8 +239,8 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(
     assert "step 7 needs a finite loss and gradient, got loss nan" in message
     assert "lower learning rate" in message
     checkpoint = load_checkpoint(tmp_path / "checkpoints")
-    assert checkpoint.step == 4
-    assert all(weight.isfinite().all() for weight in checkpoint.weights.values())
+    assert checkpoint["step"] == 4
+X
     assert not (tmp_path / "model").exists()
 
 

@@ -19,7 +19,7 @@ from llmcourse.finetuning.finetuning import (
 )
 from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
+from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
 from llmcourse.training.config import Evaluation, Update, learning_rate
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pretraining import next_token_loss, train_step
@@ -97,7 +97,7 @@ def labelled(n, seed=0):
     return examples
 
 
-def run(model=None, folder=None, config=SHORT, seed=0, **options):
+def run(model=None, folder=None, config=SHORT, seed=0, progress=None, **options):
     model = model or make_model()
     history = finetune(
         model,
@@ -105,8 +105,7 @@ def run(model=None, folder=None, config=SHORT, seed=0, **options):
         make_examples(seed=1),
         config,
         seeded(seed),
-        checkpoint_folder=folder,
-        checkpoint_interval=2,
+        run=Run(folder=folder, interval=2, progress=progress),
         **options,
     )
     return model, history
@@ -463,9 +462,7 @@ def test_refuses_checkpoints_of_other_examples(tmp_path):
         (fine, fine, "valid_tokens"),
     ):
         with pytest.raises(ValueError, match=f"of another training: {name} must be"):
-            finetune(
-                model, examples, valid, SHORT, seeded(), checkpoint_folder=tmp_path
-            )
+            finetune(model, examples, valid, SHORT, seeded(), run=Run(folder=tmp_path))
 
 
 def test_refuses_checkpoints_of_another_layout(tmp_path):
@@ -566,6 +563,6 @@ def test_what_is_no_number_stops_it_and_the_last_checkpoint_stays(
     with pytest.raises(FloatingPointError, match=message):
         run(model, tmp_path, progress=progress)
     saved = load_checkpoint(tmp_path)
-    assert saved.step == good
-    assert all(weight.isfinite().all() for weight in saved.weights.values())
+    assert saved["step"] == good
+    assert all(weight.isfinite().all() for weight in saved["parts"]["model"].values())
     assert run(make_model(), tmp_path)[1] == run()[1]

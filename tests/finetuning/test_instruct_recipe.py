@@ -21,6 +21,7 @@ from llmcourse.finetuning.lora import count_parameters, lora_layers
 from llmcourse.model.folders import save_pretrained
 from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Update
 
 
@@ -142,7 +143,7 @@ def test_with_adapters_the_embedding_learns_only_if_it_has_new_rows(
 
 def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
     config, seen = replace(CONFIG, base=str(folder)), []
-    tuned = follow(config, tmp_path, seen.append, 1)
+    tuned = follow(config, Run(folder=tmp_path, interval=1, progress=seen.append))
     assert [r.step for r in seen if isinstance(r, Update)] == [1, 2]
     model, _ = instruction_tuning.start(config)
     generator = torch.Generator().manual_seed(3)
@@ -161,8 +162,7 @@ def test_what_is_to_be_learned_first_is_learned_first(folder, data, tmp_path):
     halves = [], []
     both = follow(
         replace(second, first=first),
-        tmp_path,
-        halves[1].append,
+        Run(folder=tmp_path, progress=halves[1].append),
         before=[halves[0].append],
     )
     model = follow(first).model.train()
@@ -185,7 +185,7 @@ def test_parts_are_learned_in_their_order(folder):
     assert third.earlier() == [first, second]
     told = []
     heard = [lambda _, n=n: told.append(n) for n in range(3)]
-    follow(third, None, heard[2], before=heard[:2])
+    follow(third, Run(progress=heard[2]), before=heard[:2])
     assert sorted({*told}) == [0, 1, 2]
     assert told == sorted(told)
     with pytest.raises(ValueError, match="each of 2 parts, got 1"):

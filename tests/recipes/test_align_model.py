@@ -32,6 +32,7 @@ from llmcourse.recipes.align_model import (
 from llmcourse.recipes.align_recipe import Preferences
 from llmcourse.recipes.reward_card import reward_card
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation
 
 EXAM = AlignExam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
@@ -219,9 +220,9 @@ def test_what_happened_is_returned_whole_when_nothing_is_left(
 ):
     config, tokenizer = config_of(method, str(policies / "base")), base()[1]
     pairs = collected(tmp_path / "pairs.jsonl", config, *base())
-    judge_of_them = teach(config, *base(), pairs).model
+    judge_of_them, run = teach(config, *base(), pairs).model, Run(folder=tmp_path)
     first, again = (
-        align(config, deepcopy(base()[0]), tokenizer, pairs, judge_of_them, tmp_path)
+        align(config, deepcopy(base()[0]), tokenizer, pairs, judge_of_them, run)
         for _ in range(2)
     )
     assert first

@@ -26,6 +26,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.recipes import instruct_model
 from llmcourse.recipes.instruct_card import InstructQuality, instruct_card
 from llmcourse.recipes.instruct_model import Exam, make_instruct
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation
 
 EXAM = Exam(n_per_kind=1, n_stories=2)
@@ -168,9 +169,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
             raise KeyboardInterrupt
 
     told = []
-    quick = {"exam": Exam(n_per_kind=0, n_stories=2), "checkpoint_interval": 1}
+    quick = {"exam": Exam(n_per_kind=0, n_stories=2)}
     with pytest.raises(KeyboardInterrupt):
-        make_instruct(made[1], tmp_path, progress=stop, **quick)
+        make_instruct(made[1], tmp_path, run=Run(interval=1, progress=stop), **quick)
     assert not (tmp_path / "model").exists()
     quality = make_instruct(
         made[1], tmp_path, stages=lambda *at: told.append(at), **quick

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     Evaluation,
     PretrainingConfig,
@@ -130,7 +131,7 @@ def test_worked_example_of_a_source_without_chance():
 
 def test_the_history_is_complete_and_in_order():
     seen = []
-    _, history = run(progress=seen.append)
+    _, history = run(run=Run(progress=seen.append))
     assert [update.step for update in history.updates] == [1, 2, 3, 4, 5, 6]
     assert [evaluation.step for evaluation in history.evaluations] == [0, 4, 6]
     kinds = [type(record) for record in seen]
@@ -411,7 +412,9 @@ def test_refuses_tokens_outside_the_vocabulary(bad):
     tokens[-1] = bad
     for texts in ((tokens, random_tokens()), (random_tokens(), tokens)):
         with pytest.raises(ValueError, match=r"tokens must be in 0 … 12, got"):
-            pretrain(make_model(), *texts, SHORT, seeded(), progress=seen.append)
+            pretrain(
+                make_model(), *texts, SHORT, seeded(), run=Run(progress=seen.append)
+            )
     assert not seen
 
 

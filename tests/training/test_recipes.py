@@ -9,6 +9,7 @@ import torch
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.documents import Document, tales
 from llmcourse.training import pipeline
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Update
 from llmcourse.training.pipeline import (
     PRESETS,
@@ -87,7 +88,9 @@ def test_own_text_is_parted_and_read_everywhere():
 
 def test_following_a_recipe_is_pretraining_its_model_on_its_data(data, tmp_path):
     seen = []
-    trained = follow(CONFIG, tmp_path, seen.append, 2, data=data)
+    trained = follow(
+        CONFIG, Run(folder=tmp_path, interval=2, progress=seen.append), data=data
+    )
     assert [r.step for r in seen if isinstance(r, Update)] == [1, 2, 3, 4, 5]
     model = Transformer(CONFIG.model, torch.Generator().manual_seed(3))
     history = pretrain(

@@ -58,15 +58,14 @@ def run(folder=None, interval=2, evaluate=None, progress=None):
         return Evaluation(step=step, loss=model.weight.item())
 
     history = train(
-        Run(config=CONFIG, model=SIZES, train_tokens="a", valid_tokens="b"),
         model,
         optimizer,
         Counting(),
+        CONFIG,
         update=update,
         evaluate=evaluate or look,
-        progress=progress,
-        checkpoint_folder=folder,
-        checkpoint_interval=interval,
+        recipe={"train_tokens": "a"},
+        run=Run(folder=folder, interval=interval, progress=progress),
     )
     return model.weight.item(), history, log
 
@@ -197,7 +196,7 @@ def test_refuses_a_model_that_is_all_frozen():
 
 
 def test_refuses_an_interval_that_is_not_positive():
-    with pytest.raises(ValueError, match="checkpoint_interval must be positive, got 0"):
+    with pytest.raises(ValueError, match="interval must be positive, got 0"):
         run(interval=0)
 
 
