@@ -65,6 +65,7 @@ from llmcourse.finetuning.instruction_evaluation import (
     forgetting,
 )
 from llmcourse.finetuning.instructions import Example, check, draw_tale, fill, topics
+from llmcourse.model.attention import PackedSequences
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.text import tales
 
@@ -255,7 +256,7 @@ more = [*messages, Message("user", "Why?"), Message("assistant", "It was hers.")
 (longer,) = tokenized([more], tokenizer, 40)
 row = pack_examples([longer, example])
 with torch.no_grad():
-    apart = model(row.ids, lengths=row.lengths)[0, -len(example) :]
+    apart = model(row.ids, PackedSequences(row.lengths))[0, -len(example) :]
     mixed_up = model(row.ids)[0, -len(example) :]
 assert_close(apart, logits, atol=1e-3, rtol=1e-3)
 assert not torch.allclose(mixed_up, logits, atol=0.1)

@@ -537,8 +537,8 @@ for row, follows in zip(ids, known):
 
 
 # %%
-def replace_not_add(block, x, cos, sin, *_):
-    x = block.attention(block.attention_norm(x), cos, sin)
+def replace_not_add(block, x, rotation, *_):
+    x = block.attention(block.attention_norm(x), rotation)
     return block.feed_forward(block.feed_forward_norm(x))
 
 
@@ -547,7 +547,7 @@ def build(n_layers, without=""):
     seed = torch.Generator().manual_seed(0)
     model = Transformer(replace(small, n_layers=n_layers), seed)
     if without == "positions":
-        model.cos.fill_(1.0), model.sin.fill_(0.0)  # of the angle 0
+        model.rotary.cos.fill_(1.0), model.rotary.sin.fill_(0.0)  # of the angle 0
     for block in model.blocks:
         if without == "norms":
             block.attention_norm = torch.nn.Identity()

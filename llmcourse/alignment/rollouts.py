@@ -35,7 +35,7 @@ from llmcourse.alignment.losses import Mask, PerToken, entropy
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.finetuning.classification import Classifier
 from llmcourse.model.attention import KVCache
-from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
 
@@ -145,7 +145,7 @@ class _State:
         n_rows, width = self.ids.shape
         rows = torch.arange(n_rows, device=self.ids.device)  # those that are read on
         cache = policy.new_cache(n_rows, capacity=width)
-        read = JoinedTransformer(policy) if can_join(policy) else policy
+        read = FusedDecoder(policy) if can_fuse(policy) else policy
         unread = self.ids[:, : self.shortest]
         for position in range(self.shortest, width):
             logits = read(unread, cache)[:, -1].float()  # (B, V)

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.finetuning.examples import TokenizedExample, collate
+from llmcourse.model.attention import PackedSequences
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
 
@@ -76,20 +77,21 @@ class Classifier(nn.Module):
         self.body.requires_grad_(False)
 
     def forward(
-        self, ids: Int[Tensor, "batch query"], lengths: Sequence[int] | None = None
+        self, ids: Int[Tensor, "batch query"], packed: PackedSequences | None = None
     ) -> Float[Tensor, "batch query n_classes"]:
         """Return the classes' logits after each position, without unit.
 
         Args:
             ids: The tokens.
-            lengths: Of the texts side by side in each row, see `Transformer`.
+            packed: The texts of each row, if they are several.
 
         Raises:
             ValueError: As `Transformer`.
         """
-        features: Tensor = self.body(ids, lengths=lengths)  # (B, T, D)
+        features: Tensor = self.body(ids, packed)  # (B, T, D)
         if self.pooling == "mean":
-            texts = torch.split(features, list(lengths or [ids.shape[1]]), dim=1)
+            lengths = packed.lengths if packed else [ids.shape[1]]
+            texts = torch.split(features, lengths, dim=1)
             features = torch.cat([_running_mean(text) for text in texts], dim=1)
         logits: Tensor = self.head(features)
         return logits
@@ -113,7 +115,6 @@ def without_unembedding(model: Transformer) -> Transformer:
     for name, layer in model.named_children():
         body.add_module(name, layer)
     body.add_module("unembedding", nn.Identity())
-    body.cos, body.sin = model.cos, model.sin
     return body
 
 

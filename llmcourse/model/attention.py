@@ -9,195 +9,24 @@ Every position asks with a query, is found by its key and hands over its value:
 `naive_attention` is exactly this. `fused_attention` gives the same result without
 ever holding the table of scores, which grows with the square of the length.
 
-Several texts in one row of a batch, each read as if it were alone.
-
-    row         the owl hid <|end|> it flew <|end|>      lengths 4, 3
-    places      0   1   2   3       0  1    2            from 0 in each text
-    attention   └─────────────────┘ └───────────────┘    none from one to the other
-
-All else that a model does, it does to every token by itself, whatever stands beside it.
-
-Causal attention for short sequences, with a gradient written out by hand.
-
-                 keys
-              ┌───────┬───────┐
-     queries  │ first │ never │     the first half of the queries sees only the first
-              ├───────┴───────┤     half of the keys: a quarter of the scores is
-              │    second     │     never asked for
-              └───────────────┘
-
-What is computed is `attention.naive_attention` under the causal mask, and a test
-proves that, with its gradients. With weights W = softmax(S), context C = W V and a
-dot for a gradient of the loss:
-
-    V̇ = Wᵀ Ċ,   Ẇ = Ċ Vᵀ,   Ṡ = W · (Ẇ - Σ over keys of W · Ẇ),   Q̇ = Ṡ K,   K̇ = Ṡᵀ Q
-
-Written out, the halves' gradients are added where they belong; automatically, each
-half of the keys would get a gradient filled up with zeros first.
+A `Cache` says where the tokens of a row stand, and what they look at besides each
+other. `KVCache` keeps what was read before, `RaggedCache` holds one for each
+row, `PackedSequences` keeps texts apart that stand in one row.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmcourse.model.positions import apply_rope
-
-
-class HalvedAttention(torch.autograd.Function):
-    """Context vectors (B, H, T, d_head) of queries, and K ≤ H key-value heads.
-
-    All query heads that share a key-value head are rows of one product, which spares
-    a copy of the keys for each. There is no second derivative: asking for one raises
-    a RuntimeError.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return the context; keep what the gradient needs."""
-        length, d_head = query.shape[2:]
-        query = query / math.sqrt(d_head)
-        query = torch.unflatten(
-            query, 1, (key.shape[1], -1)
-        )  # (B, K, H / K, T, d_head)
-        hidden = torch.full((length, length), -math.inf, dtype=query.dtype).triu_(1)
-        context, halves = torch.empty_like(query), []
-        for start, end in ((0, length // 2), (length // 2, length)):
-            rows = query[:, :, :, start:end].flatten(2, 3)  # (B, K, H / K · R, d_head)
-            scores = rows @ key[:, :, :end].transpose(-2, -1)
-            of_heads = torch.unflatten(scores, 2, (-1, end - start))
-            of_heads += hidden[start:end, :end]
-            weights = scores.softmax(dim=-1)
-            of_rows = weights @ value[:, :, :end]
-            context[:, :, :, start:end] = torch.unflatten(of_rows, 2, (-1, end - start))
-            halves += [rows, weights]
-        ctx.save_for_backward(key, value, *halves)
-        return context.flatten(1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients for query, key and value from that of the context."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "create_graph must be off: attention in halves has no second "
-                "derivative, take fused_attention"
-            )
-        key, value, *halves = ctx.saved_tensors
-        length, d_head = g.shape[2:]
-        g = torch.unflatten(g, 1, (key.shape[1], -1))
-        for_query = torch.empty_like(g)
-        for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
-        for start, end in ((0, length // 2), (length // 2, length)):
-            rows, weights, *halves = halves
-            upstream = g[:, :, :, start:end].flatten(2, 3)
-            for_value[:, :, :end] += weights.transpose(-2, -1) @ upstream
-            for_weights = upstream @ value[:, :, :end].transpose(-2, -1)
-            for_scores = torch._softmax_backward_data(
-                for_weights, weights, -1, weights.dtype
-            )
-            of_rows = (for_scores @ key[:, :, :end]) / math.sqrt(d_head)
-            for_query[:, :, :, start:end] = torch.unflatten(
-                of_rows, 2, (-1, end - start)
-            )
-            for_key[:, :, :end] += for_scores.transpose(-2, -1) @ rows
-        return for_query.flatten(1, 2), for_key, for_value
-
+from llmcourse.model.positions import Rotation, apply_rope
 
 # From query, key and value to the context, (B, H, T, d_head).
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def check_lengths(lengths: Sequence[int], n_positions: int) -> None:
-    """Raise ValueError unless these are lengths of texts that fill a row.
-
-    Args:
-        lengths: Of the texts, in positions.
-        n_positions: Of the row.
-    """
-    if not lengths or min(lengths) < 1 or sum(lengths) != n_positions:
-        raise ValueError(
-            f"lengths must be positive and add up to the {n_positions} positions of a "
-            f"row, got {list(lengths)}"
-        )
-
-
-def places(
-    n_new: int,
-    most: int,
-    n_cached: int | None = None,
-    lengths: Sequence[int] | None = None,
-) -> slice | Int[Tensor, "position"]:
-    """Return the place of each token of a row in its text, from 0: it picks table rows.
-
-    Args:
-        n_new: Tokens in the row.
-        most: The longest text that a model reads, its `context_length`.
-        n_cached: Tokens of the text that were read before; None if there is no cache.
-        lengths: Of the texts in the row, in tokens; None if it is one.
-
-    Raises:
-        ValueError: If a text is empty or longer than that, if the lengths do not fill
-            the row, or if there is a cache beside them.
-
-    >>> places(3, most=8, n_cached=4)
-    slice(4, 7, None)
-    >>> places(5, most=8, lengths=[3, 2])
-    tensor([0, 1, 2, 0, 1])
-    """
-    if lengths is None:
-        start = n_cached or 0
-        if not start < start + n_new <= most:
-            raise ValueError(
-                f"context_length is {most} tokens, "
-                f"got {start} cached and {n_new} new ones"
-            )
-        return slice(start, start + n_new)
-    if n_cached is not None:
-        raise ValueError("texts side by side are read without a cache, got one")
-    check_lengths(lengths, n_new)
-    if max(lengths) > most:
-        raise ValueError(
-            f"context_length is {most} tokens, got a text of {max(lengths)}"
-        )
-    return torch.cat([torch.arange(length) for length in lengths])
-
-
-def attend_apart(
-    attend: Attend,
-    query: Float[Tensor, "batch head position d_head"],
-    key: Float[Tensor, "batch kv_head position d_head"],
-    value: Float[Tensor, "batch kv_head position d_head"],
-    lengths: Sequence[int],
-) -> Float[Tensor, "batch head position d_head"]:
-    """Return the context vectors of texts that stand side by side.
-
-    Args:
-        attend: How the positions of one text look at each other.
-        query: What each position looks for.
-        key: What each position is found by.
-        value: What each position hands over.
-        lengths: Of the texts, in positions; together all of the row.
-
-    Raises:
-        ValueError: If the lengths do not fill the row, or as `attend`.
-
-    Source: Krell et al. (2021), "Efficient sequence packing without
-    cross-contamination". Unlike there no mask hides the scores between the texts: they
-    are not computed, as each text has a call of `attend` to itself.
-
-    >>> values = torch.tensor([[[[1.0], [3], [8]]]])
-    >>> means = lambda q, k, v: v.mean(dim=-2, keepdim=True).expand_as(v)
-    >>> attend_apart(means, values, values, values, lengths=[2, 1]).flatten()
-    tensor([2., 2., 8.])
-    """
-    for x in (query, key):  # unlike where there is a cache
-        check_lengths(lengths, x.shape[-2])
-    apart = [torch.split(x, list(lengths), dim=-2) for x in (query, key, value)]
-    return torch.cat([attend(*text) for text in zip(*apart, strict=True)], dim=-2)
 
 
 def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
@@ -296,7 +125,7 @@ def causal_attention(
     if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
         return fused_attention(query, key, value)
     _group_size(query.shape[1], key.shape[1])
-    context: Tensor = HalvedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
+    context: Tensor = TwoBlockCausalAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
     return context
 
 
@@ -306,6 +135,110 @@ def _group_size(n_heads: int, n_kv_heads: int) -> int:
             f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
         )
     return n_heads // n_kv_heads
+
+
+class TwoBlockCausalAttention(torch.autograd.Function):
+    """Causal attention for short sequences, with its gradient written out by hand.
+
+                     keys
+                  ┌───────┬───────┐
+         queries  │ first │ never │     the first half of the queries sees only the
+                  ├───────┴───────┤     first half of the keys: a quarter of the scores
+                  │    second     │     is never computed
+                  └───────────────┘
+
+    With weights W = softmax(S), context C = W V and a dot for a gradient of the loss:
+
+        V̇ = Wᵀ Ċ,  Ẇ = Ċ Vᵀ,  Ṡ = W · (Ẇ - Σ over keys of W · Ẇ),  Q̇ = Ṡ K,  K̇ = Ṡᵀ Q
+
+    Written out, the blocks' gradients are added where they belong; automatically, each
+    block of keys would get a gradient filled up with zeros first. All query heads that
+    share a key-value head are rows of one product, which spares a copy of the keys for
+    each. There is no second derivative: asking for one raises a RuntimeError.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return the context; keep what the gradient needs."""
+        length, d_head = query.shape[2:]
+        query = query / math.sqrt(d_head)
+        query = torch.unflatten(
+            query, 1, (key.shape[1], -1)
+        )  # (B, K, H / K, T, d_head)
+        hidden = torch.full((length, length), -math.inf, dtype=query.dtype).triu_(1)
+        context, blocks = torch.empty_like(query), []
+        for start, end in ((0, length // 2), (length // 2, length)):
+            rows = query[:, :, :, start:end].flatten(2, 3)  # (B, K, H / K · R, d_head)
+            scores = rows @ key[:, :, :end].transpose(-2, -1)
+            of_heads = torch.unflatten(scores, 2, (-1, end - start))
+            of_heads += hidden[start:end, :end]
+            weights = scores.softmax(dim=-1)
+            of_rows = weights @ value[:, :, :end]
+            context[:, :, :, start:end] = torch.unflatten(of_rows, 2, (-1, end - start))
+            blocks += [rows, weights]
+        ctx.save_for_backward(key, value, *blocks)
+        return context.flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients for query, key and value from that of the context."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph must be off: two-block attention has no second "
+                "derivative, take fused_attention"
+            )
+        key, value, *blocks = ctx.saved_tensors
+        length, d_head = g.shape[2:]
+        g = torch.unflatten(g, 1, (key.shape[1], -1))
+        for_query = torch.empty_like(g)
+        for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
+        for start, end in ((0, length // 2), (length // 2, length)):
+            rows, weights, *blocks = blocks
+            upstream = g[:, :, :, start:end].flatten(2, 3)
+            for_value[:, :, :end] += weights.transpose(-2, -1) @ upstream
+            for_weights = upstream @ value[:, :, :end].transpose(-2, -1)
+            for_scores = torch._softmax_backward_data(
+                for_weights, weights, -1, weights.dtype
+            )
+            of_rows = (for_scores @ key[:, :, :end]) / math.sqrt(d_head)
+            for_query[:, :, :, start:end] = torch.unflatten(
+                of_rows, 2, (-1, end - start)
+            )
+            for_key[:, :, :end] += for_scores.transpose(-2, -1) @ rows
+        return for_query.flatten(1, 2), for_key, for_value
+
+
+def next_positions(start: int, n_new: int, context_length: int) -> slice:
+    """Return the positions of new tokens that follow on `start` others.
+
+    Raises:
+        ValueError: If there are no new tokens, or more in all than `context_length`.
+
+    >>> next_positions(4, 3, context_length=8)
+    slice(4, 7, None)
+    """
+    if not start < start + n_new <= context_length:
+        raise ValueError(
+            f"context_length is {context_length} tokens, "
+            f"got {start} cached and {n_new} new ones"
+        )
+    return slice(start, start + n_new)
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Says where the tokens of a row stand, and what they look at."""
+
+    def positions(self, n_new: int, context_length: int) -> slice | Int[Tensor, "..."]:
+        """Return the position ids of the next `n_new` tokens of each row."""
+
+    def attend(
+        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> Float[Tensor, "batch head query d_head"]:
+        """Return the context of the new tokens' queries in one layer."""
+
+    def advance(self, n_new: int) -> None:
+        """Go on: all layers have read these tokens."""
 
 
 class KVCache:
@@ -351,6 +284,16 @@ class KVCache:
         """Memory taken by keys and values together, in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
+    def positions(self, n_new: int, context_length: int) -> slice:
+        """Return the positions that follow on those read."""
+        return next_positions(self.length, n_new, context_length)
+
+    def attend(
+        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> Float[Tensor, "batch head query d_head"]:
+        """Return the context from all positions read so far and the new ones."""
+        return attend(query, *self.update(layer, key, value))
+
     def update(
         self,
         layer: int,
@@ -374,19 +317,9 @@ class KVCache:
         self.values[layer, :, :, self.length : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def attend(
-        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> Float[Tensor, "batch head new d_head"]:
-        """Write one layer's new keys and values; let the new queries attend to all.
-
-        Raises:
-            ValueError: As `update`.
-        """
-        return attend(query, *self.update(layer, key, value))
-
-    def advance(self, n_positions: int) -> None:
+    def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""
-        self.length += n_positions
+        self.length += n_new
 
 
 class RaggedCache:
@@ -407,7 +340,7 @@ class RaggedCache:
 
     >>> cache = KVCache(n_layers=1, batch_size=1, n_kv_heads=1, capacity=9, d_head=1)
     >>> cache.advance(5)
-    >>> RaggedCache([None, cache]).positions(most=9)
+    >>> RaggedCache([None, cache]).positions(1, context_length=9)
     tensor([[0],
             [5]])
     """
@@ -415,24 +348,20 @@ class RaggedCache:
     def __init__(self, rows: Sequence[KVCache | None]) -> None:
         self.rows = list(rows)
 
-    def positions(self, most: int) -> Int[Tensor, "batch 1"]:
-        """Return the position of each row's new token.
+    def positions(self, n_new: int, context_length: int) -> Int[Tensor, "batch new"]:
+        """Return the positions of each row's new tokens.
 
         Raises:
-            ValueError: If a row has `most` positions already.
+            ValueError: If they do not fit into `context_length`.
         """
-        lengths = [row.length if row else 0 for row in self.rows]
-        if max(lengths) >= most:
-            raise ValueError(
-                f"context_length is {most} tokens, "
-                f"got {max(lengths)} cached and 1 new one"
-            )
-        return torch.tensor(lengths)[:, None]
+        starts = [row.length if row else 0 for row in self.rows]
+        next_positions(max(starts), n_new, context_length)
+        return torch.tensor(starts)[:, None] + torch.arange(n_new)
 
     def attend(
         self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> Float[Tensor, "batch head 1 d_head"]:
-        """Write one layer's new keys and values; let each row attend to its own."""
+    ) -> Float[Tensor, "batch head new d_head"]:
+        """Return the context of each row from its own positions."""
         context = torch.zeros_like(query)
         for n, row in enumerate(self.rows):
             if row is not None:
@@ -440,11 +369,69 @@ class RaggedCache:
                 context[n : n + 1] = row.attend(attend, layer, *new)
         return context
 
-    def advance(self, n_positions: int) -> None:
+    def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""
         for row in self.rows:
             if row is not None:
-                row.advance(n_positions)
+                row.advance(n_new)
+
+
+class PackedSequences:
+    """Several texts in one row of a batch, each read as if it were alone.
+
+        row          the owl hid <|end|> it flew <|end|>     lengths 4, 3
+        positions    0   1   2   3       0  1    2           from 0 in each text
+        attention    └─────────────────┘ └───────────────┘   none between them
+
+    All else that a model does, it does to every token by itself. No mask hides the
+    scores between the texts: they are not computed.
+
+    Args:
+        lengths: Of the texts, in tokens.
+
+    Source: Krell et al. (2021), "Efficient sequence packing without
+    cross-contamination".
+
+    >>> packed = PackedSequences([3, 2])
+    >>> packed.positions(5, context_length=8)
+    tensor([0, 1, 2, 0, 1])
+    >>> values = torch.tensor([[[[1.0], [3], [8], [2], [4]]]])
+    >>> means = lambda q, k, v: v.mean(dim=-2, keepdim=True).expand_as(v)
+    >>> packed.attend(means, 0, values, values, values).flatten()
+    tensor([4., 4., 4., 3., 3.])
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = list(lengths)
+
+    def positions(self, n_new: int, context_length: int) -> Int[Tensor, "position"]:
+        """Return the place of each token in its text.
+
+        Raises:
+            ValueError: If a text is empty or longer than `context_length`, or if the
+                texts do not fill the row.
+        """
+        if min(self.lengths, default=0) < 1 or sum(self.lengths) != n_new:
+            raise ValueError(
+                f"lengths must be positive and add up to the {n_new} positions of a "
+                f"row, got {self.lengths}"
+            )
+        if max(self.lengths) > context_length:
+            raise ValueError(
+                f"context_length is {context_length} tokens, "
+                f"got a text of {max(self.lengths)}"
+            )
+        return torch.cat([torch.arange(length) for length in self.lengths])
+
+    def attend(
+        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> Float[Tensor, "batch head query d_head"]:
+        """Return the context of each text by itself."""
+        apart = [torch.split(x, self.lengths, dim=-2) for x in (query, key, value)]
+        return torch.cat([attend(*text) for text in zip(*apart, strict=True)], dim=-2)
+
+    def advance(self, n_new: int) -> None:
+        """Nothing is kept: a packed row is read at once."""
 
 
 class GroupedQueryAttention(nn.Module):
@@ -489,37 +476,31 @@ class GroupedQueryAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
-        cos: Float[Tensor, "*rows query half"] | None = None,
-        sin: Float[Tensor, "*rows query half"] | None = None,
-        cache: KVCache | RaggedCache | None = None,
+        rotation: Rotation | None = None,
+        cache: Cache | None = None,
         layer: int = 0,
-        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         """Return what each position gathered from itself and those before it.
 
         Args:
             x: One vector per position.
-            cos: Of the positions' angles, see `rope_tables`; None turns nothing,
+            rotation: Cosine and sine of the positions' angles, see `rope_tables`; None
                 where positions were added to the vectors before.
-            sin: Likewise.
-            cache: Holds the positions before these; these are written to it.
+            cache: What else the positions look at; None: only at each other.
             layer: Which layer of the cache is ours.
-            lengths: Of the texts side by side, see `attend_apart`; without a cache.
         """
         heads = (*x.shape[:2], -1, self.d_head)
         query, key, value = (
             projection(x).view(heads).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )  # (B, H, T, d_head), (B, K, T, d_head) twice
-        if cos is not None and sin is not None:
-            # Queries and keys are turned alike: in one go, it takes half the calls.
-            turned = apply_rope(torch.cat((query, key), dim=1), cos, sin)
+        if rotation is not None:
+            # Queries and keys turn alike: in one go, it takes half the calls.
+            turned = apply_rope(torch.cat((query, key), dim=1), *rotation)
             query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
-        if cache is not None:
-            context = cache.attend(self.attend, layer, query, key, value)
-        elif lengths is None:
+        if cache is None:
             context = self.attend(query, key, value)  # (B, H, T, d_head)
         else:
-            context = attend_apart(self.attend, query, key, value, lengths)
+            context = cache.attend(self.attend, layer, query, key, value)
         update: Tensor = self.output(context.transpose(1, 2).flatten(-2))
         return update

@@ -38,8 +38,12 @@ from llmcourse.model.hugging_face import (
     weights_from_theirs,
     weights_to_theirs,
 )
-from llmcourse.model.positions import scaled_rope_tables
-from llmcourse.model.transformer import Block, Transformer, TransformerConfig
+from llmcourse.model.transformer import (
+    Block,
+    Transformer,
+    TransformerConfig,
+    new_rotary,
+)
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 
@@ -165,10 +169,7 @@ def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer
     model.load_state_dict(
         weights_from_theirs(weights, shapes, config.family), assign=True
     )
-    if config.family == "llama":
-        model.cos, model.sin = scaled_rope_tables(
-            config.context_length, config.d_head, config.rope_base, config.rope_scaling
-        )
+    model.rotary = new_rotary(config)
     return model
 
 

@@ -23,12 +23,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tokenizers import BPETokenizer
 
-_WARM_UP = 8  # tokens; joining the matrices takes the time of about two
+_WARM_UP = 8  # tokens; fusing the matrices takes the time of about two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +230,8 @@ def _steps(
         if use_cache:
             cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
         for n_written in range(max_new_tokens):
-            if use_cache and n_written == _WARM_UP and can_join(model):
-                read = JoinedTransformer(model)  # the same logits, in half the time
+            if use_cache and n_written == _WARM_UP and can_fuse(model):
+                read = FusedDecoder(model)  # the same logits, in half the time
             new = draw(read(unread, cache)[:, -1])  # (B, V) → (B, 1)
             yield new
             unread = new if use_cache else torch.cat((unread, new), dim=1)

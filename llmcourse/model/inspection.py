@@ -3,9 +3,9 @@
     ids ── embedding ──●── block 1 ──●── block 2 ──●── norm ── logits
                        └───── hidden_states: the residual stream
 
-Nothing in the model is changed: it runs once as it always does, and hooks note what
-the blocks and their attention layers read. The attention weights, which the fast
-paths never hold, are then computed again by `naive_attention`.
+The model runs once as it always does, and is as before: hooks note what the blocks
+read. The attention weights, which the fast paths never hold, are computed beside them
+by `naive_attention`.
 
 A text as one vector: what a language model makes of it, averaged.
 
@@ -15,8 +15,6 @@ The vectors are those from which the next token would be predicted, so texts who
 continuations are alike lie close to each other.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,7 +28,6 @@ from llmcourse.model.attention import (
     causal_mask,
     naive_attention,
 )
-from llmcourse.model.positions import apply_rope
 from llmcourse.model.transformer import Transformer
 
 
@@ -55,9 +52,19 @@ def hidden_states(
     >>> hidden_states(model, torch.tensor([5, 0, 3])).shape  # of 2 blocks
     torch.Size([3, 3, 64])
     """
-    with _inputs_of([*model.blocks, model.norm]) as inputs:
+    read: list[Tensor] = []
+
+    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        read.append(arguments[0])
+
+    parts = [*model.blocks, model.norm]
+    hooks = [part.register_forward_pre_hook(note) for part in parts]
+    try:
         model(ids.reshape(-1, ids.shape[-1]))
-    stream = torch.stack([arguments[0] for arguments in inputs])  # (L + 1, B, T, D)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    stream = torch.stack(read)  # (L + 1, B, T, D)
     return stream.reshape(len(stream), *ids.shape, -1)
 
 
@@ -75,7 +82,7 @@ def attention_weights(
 
     Raises:
         ValueError: As the model does, for ids that it cannot read; or if its attention
-            is of another kind than full, see `long_context`, or of another class.
+            is of another kind than full, see `long_context`.
 
     >>> from llmcourse.model.transformer import TINY
     >>> model = Transformer(TINY)
@@ -83,53 +90,26 @@ def attention_weights(
     torch.Size([2, 4, 3, 3])
     """
     layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
-    full = [
-        type(layer) is GroupedQueryAttention and layer.attend is causal_attention
-        for layer in layers
-    ]
-    if not all(full) or len(full) != model.config.n_layers:
+    if not all(layer.attend is causal_attention for layer in layers):
         raise ValueError("weights are known of full attention only, got another kind")
-    with _inputs_of(layers) as inputs:
-        model(ids.reshape(-1, ids.shape[-1]))
-    each = zip(layers, inputs, strict=True)
-    weights = torch.stack([_weights(layer, *read[:3]) for layer, read in each])
-    # (L, B, H, T, T)
-    return weights.reshape(len(weights), *ids.shape[:-1], *weights.shape[2:])
+    each: list[Tensor] = []  # (B, H, T, T) for each layer
 
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend as the model does, and note the weights."""
+        keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        mask = causal_mask(query.shape[2], key.shape[2]).to(query.device)
+        each.append(naive_attention(query, keys, keys, mask)[1])
+        return causal_attention(query, key, value)
 
-def _weights(
-    layer: GroupedQueryAttention,
-    x: Float[Tensor, "batch query d_model"],
-    cos: Tensor | None,
-    sin: Tensor | None,
-) -> Float[Tensor, "batch head query key"]:
-    """Return the weights of one layer, from what it read."""
-    query, key, value = (
-        projection(x).unflatten(-1, (-1, layer.d_head)).transpose(1, 2)
-        for projection in (layer.query, layer.key, layer.value)
-    )  # (B, H, T, d_head), (B, K, T, d_head) twice
-    if cos is not None and sin is not None:
-        query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
-    groups = query.shape[1] // key.shape[1]
-    key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
-    mask = causal_mask(x.shape[1], x.shape[1]).to(x.device)
-    return naive_attention(query, key, value, mask)[1]
-
-
-@contextmanager
-def _inputs_of(modules: Sequence[nn.Module]) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield a list that each module, when it runs, appends its arguments to."""
-    inputs: list[tuple[Any, ...]] = []
-
-    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        inputs.append(arguments)
-
-    hooks = [module.register_forward_pre_hook(note) for module in modules]
+    for layer in layers:
+        layer.attend = attend
     try:
-        yield inputs
+        model(ids.reshape(-1, ids.shape[-1]))
     finally:
-        for hook in hooks:
-            hook.remove()
+        for layer in layers:
+            layer.attend = causal_attention
+    weights = torch.stack(each)  # (L, B, H, T, T)
+    return weights.reshape(len(weights), *ids.shape[:-1], *weights.shape[2:])
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ from llmcourse.model.attention import (
     causal_attention,
     causal_mask,
 )
-from llmcourse.model.positions import RopeScaling, ntk_base, scaled_rope_tables
+from llmcourse.model.positions import RopeScaling, RotaryEmbedding, ntk_base
 from llmcourse.model.transformer import Transformer
 
 FeatureMap: TypeAlias = Callable[[Tensor], Tensor]
@@ -618,8 +618,5 @@ def extend_context(
     longer.config = replace(
         config, context_length=context_length, rope_base=base, rope_scaling=scaling
     )
-    tables = scaled_rope_tables(context_length, config.d_head, base, scaling)
-    longer.cos, longer.sin = (
-        table.to(model.embedding.weight.device) for table in tables
-    )
-    return longer
+    longer.rotary = RotaryEmbedding(context_length, config.d_head, base, scaling)
+    return longer.to(model.embedding.weight.device)

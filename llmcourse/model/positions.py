@@ -29,11 +29,14 @@ positional interpolation"; Peng et al. (2024), "YaRN", sections 3.1 to 3.4.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+# Cosine and sine of the angles that queries and keys turn by, (…, T, d_head / 2).
+Rotation: TypeAlias = tuple[Tensor, Tensor]
 
 
 def rope_frequencies(
@@ -79,8 +82,8 @@ def rope_tables(
 
 def apply_rope(
     x: Float[Tensor, "*batch position d_head"],
-    cos: Float[Tensor, "*rows position half"],
-    sin: Float[Tensor, "*rows position half"],
+    cos: Float[Tensor, "*#batch position half"],
+    sin: Float[Tensor, "*#batch position half"],
 ) -> Float[Tensor, "*batch position d_head"]:
     """Return the vectors, each turned by the angles of its position.
 
@@ -273,6 +276,29 @@ def scaled_rope_tables(
     angles = torch.outer(positions, scaled_frequencies(d_head, base, scaling))
     length = 0.1 * math.log(scaling.factor) + 1 if scaling.kind == "yarn" else 1.0
     return length * angles.cos(), length * angles.sin()
+
+
+class RotaryEmbedding(nn.Module):
+    """The tables of RoPE for a model, computed once. It has no weights."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self,
+        n_positions: int,
+        d_head: int,
+        base: float | int = 10_000.0,
+        scaling: RopeScaling | None = None,
+    ) -> None:
+        super().__init__()
+        cos, sin = scaled_rope_tables(n_positions, d_head, base, scaling)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, positions: slice | Int[Tensor, "..."]) -> Rotation:
+        """Return cosine and sine for position ids (T) or (B, T), to all heads."""
+        return self.cos[positions].unsqueeze(-3), self.sin[positions].unsqueeze(-3)
 
 
 def rope_to_json(scaling: Mapping[str, Any] | None) -> dict[str, Any]:

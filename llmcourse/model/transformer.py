@@ -49,7 +49,6 @@ one has a gradient from the first step.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,12 +59,12 @@ from torch.nn.functional import gelu as fused_gelu
 from torch.nn.functional import linear, silu
 
 from llmcourse.model.attention import (
+    Cache,
     GroupedQueryAttention,
     KVCache,
-    RaggedCache,
-    places,
+    next_positions,
 )
-from llmcourse.model.positions import RopeScaling, scaled_rope_tables
+from llmcourse.model.positions import RopeScaling, RotaryEmbedding, Rotation
 
 
 def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -272,6 +271,15 @@ def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
     return norm(config.d_model, config.norm_eps)
 
 
+def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
+    """Return the angles of a model's positions, None if it has none."""
+    if config.family == "gpt2":
+        return None
+    return RotaryEmbedding(
+        config.context_length, config.d_head, config.rope_base, config.rope_scaling
+    )
+
+
 class Block(nn.Module):
     """Attention, then feed-forward; each reads a normalised stream and adds to it.
 
@@ -294,16 +302,14 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch query d_model"],
-        cos: Float[Tensor, "*rows query half"] | None = None,
-        sin: Float[Tensor, "*rows query half"] | None = None,
-        cache: KVCache | RaggedCache | None = None,
+        rotation: Rotation | None = None,
+        cache: Cache | None = None,
         layer: int = 0,
-        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         """Return the residual stream after this block."""
-        x = x + self.attention(self.attention_norm(x), cos, sin, cache, layer, lengths)
-        thought: Tensor = self.feed_forward(self.feed_forward_norm(x))
-        return x + thought
+        x = x + self.attention(self.attention_norm(x), rotation, cache, layer)
+        update: Tensor = self.feed_forward(self.feed_forward_norm(x))
+        return x + update
 
 
 class Transformer(nn.Module):
@@ -329,22 +335,11 @@ class Transformer(nn.Module):
         self.norm = _new_norm(config)
         self.positions: nn.Embedding | None = None
         self.unembedding: nn.Linear | None = None
-        self.cos: Tensor | None
-        self.sin: Tensor | None
-        tables: tuple[Tensor | None, Tensor | None] = (None, None)
         if config.family == "gpt2":
             self.positions = nn.Embedding(config.context_length, width)
-        else:
-            tables = scaled_rope_tables(
-                config.context_length,
-                config.d_head,
-                config.rope_base,
-                config.rope_scaling,
-            )
-        self.register_buffer("cos", tables[0], persistent=False)
-        self.register_buffer("sin", tables[1], persistent=False)
         if not config.tied_embeddings:
             self.unembedding = nn.Linear(width, config.vocab_size, bias=False)
+        self.rotary = new_rotary(config)
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
@@ -384,56 +379,42 @@ class Transformer(nn.Module):
         nn.init.constant_(self.norm.weight, start)
 
     def forward(
-        self,
-        ids: Int[Tensor, "batch query"],
-        cache: KVCache | RaggedCache | None = None,
-        lengths: Sequence[int] | None = None,
+        self, ids: Int[Tensor, "batch query"], cache: Cache | None = None
     ) -> Float[Tensor, "batch query vocab"]:
         """Return the next token's logits after each position, without unit.
 
         Args:
-            ids: The tokens; with a cache, only those that it has not seen.
-            cache: Holds keys and values of all earlier positions; is extended. With
-                a `RaggedCache` there is one new token in each row.
-            lengths: Of texts side by side, see `attention`; None if it is one.
+            ids: The tokens; with a `KVCache`, only those that it has not seen.
+            cache: What the tokens look at besides each other: a `KVCache` of all
+                earlier positions, which is extended, or `PackedSequences`.
 
         Raises:
-            ValueError: If an id is outside the vocabulary, or as `attention.places`.
+            ValueError: If an id is outside the vocabulary, or if the texts do not fit
+                into `context_length`.
         """
-        most = self.config.context_length
-        if isinstance(cache, RaggedCache):
-            where: slice | Tensor = cache.positions(most)
+        n_new, limit = ids.shape[1], self.config.context_length
+        if cache is None:
+            positions: slice | Tensor = next_positions(0, n_new, limit)
         else:
-            n_cached = None if cache is None else cache.length
-            where = places(ids.shape[1], most, n_cached, lengths)
-        x = self._embed(ids, where, lengths)  # (B, T, D)
-        cos = None if self.cos is None else self.cos[where]
-        sin = None if self.sin is None else self.sin[where]
-        if isinstance(cache, RaggedCache) and cos is not None and sin is not None:
-            cos, sin = cos[:, None], sin[:, None]  # (B, 1, 1, d_head / 2): all heads
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, cache, layer, lengths)
-        if cache is not None:
-            cache.advance(ids.shape[1])
-        if self.unembedding is None:
-            return linear(self.norm(x), self.embedding.weight)
-        logits: Tensor = self.unembedding(self.norm(x))
-        return logits
-
-    def _embed(
-        self, ids: Tensor, where: slice | Tensor, lengths: Sequence[int] | None
-    ) -> Float[Tensor, "batch query d_model"]:
-        texts = torch.split(ids, list(lengths or [ids.shape[1]]), dim=1)
-        try:  # apart, for an embedding may look around, see `reward_model`
-            x = torch.cat([self.embedding(text) for text in texts], dim=1)
+            positions = cache.positions(n_new, limit)
+        try:
+            x = self.embedding(ids)  # (B, T, D)
         except IndexError:
             raise ValueError(
                 f"ids must be in 0 … {self.config.vocab_size - 1}, "
                 f"got {int(ids.min())} … {int(ids.max())}"
             ) from None
-        if self.positions is None:
-            return x
-        return x + self.positions.weight[where]
+        if self.positions is not None:
+            x = x + self.positions.weight[positions]
+        rotation = None if self.rotary is None else self.rotary(positions)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rotation, cache, layer)
+        if cache is not None:
+            cache.advance(n_new)
+        if self.unembedding is None:
+            return linear(self.norm(x), self.embedding.weight)
+        logits: Tensor = self.unembedding(self.norm(x))
+        return logits
 
     def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> KVCache:
         """Return an empty key-value cache of this model's shape.

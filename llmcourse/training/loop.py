@@ -23,6 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from llmcourse.model.attention import PackedSequences
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import (
     Evaluation,
@@ -163,12 +164,13 @@ def predict(
         model: Gives a logit for each position and output.
         ids: What it reads, on whichever device.
         config: Says the precision.
-        lengths: Of the texts side by side in each row, see `Transformer`.
+        lengths: Of the texts packed into a row; None if it is one.
     """
     ids = ids.to(next(model.parameters()).device)
+    packed = [] if lengths is None else [PackedSequences(lengths)]
     low_precision = config.precision == "bfloat16"
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=low_precision):
-        logits: Tensor = model(ids) if lengths is None else model(ids, lengths=lengths)
+        logits: Tensor = model(ids, *packed)
     return logits.float()
 
 

@@ -120,15 +120,6 @@ def test_each_vector_is_the_token_plus_its_surprise():
     assert embedding.surprise.weight.std() > 0.1 * model.embedding.weight.std()
 
 
-def test_texts_in_one_row_are_each_read_alone():
-    """Together longer than what the reader can read, too."""
-    model, ids = make_model(), torch.cat([IDS[:1], IDS[1:]], dim=1)
-    model.embedding = embed(model, make_model(5))
-    together = model(ids, lengths=(5, 5))
-    alone = torch.cat([model(IDS[:1]), model(IDS[1:])], dim=1)
-    torch.testing.assert_close(together, alone)
-
-
 def test_the_reader_is_a_frozen_copy_and_no_part_of_the_weights():
     model = make_model()
     embedding = embed(model, model)

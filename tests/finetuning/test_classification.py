@@ -8,6 +8,7 @@ import torch
 from llmcourse.finetuning.classification import Classifier, accuracy, classify
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.attention import PackedSequences
 from llmcourse.model.inspection import hidden_states
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
@@ -64,7 +65,7 @@ def test_texts_together_are_classified_as_alone(family, pooling):
 def test_texts_side_by_side_are_scored_as_alone(family, pooling):
     _, classifier = make(family, pooling)
     row = torch.tensor([[token for text in TEXTS for token in text]])
-    together = classifier(row, [len(text) for text in TEXTS])
+    together = classifier(row, PackedSequences([len(text) for text in TEXTS]))
     alone = torch.cat([classifier(torch.tensor([text])) for text in TEXTS], dim=1)
     torch.testing.assert_close(together, alone)
 

@@ -279,9 +279,9 @@ def read_rows(monkeypatch):
     """What transformers read: the shape of the ids, and the lengths if there are."""
     rows, forward = [], Transformer.forward
 
-    def spy(model, ids, cache=None, lengths=None):
-        rows.append((tuple(ids.shape), lengths))
-        return forward(model, ids, cache, lengths)
+    def spy(model, ids, packed=None):
+        rows.append((tuple(ids.shape), packed and packed.lengths))
+        return forward(model, ids, packed)
 
     monkeypatch.setattr(Transformer, "forward", spy)
     return rows

@@ -9,12 +9,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.model.attention import (
     GroupedQueryAttention,
-    HalvedAttention,
     KVCache,
+    PackedSequences,
+    TwoBlockCausalAttention,
     causal_attention,
     causal_mask,
     fused_attention,
     naive_attention,
+    next_positions,
 )
 from llmcourse.model.positions import rope_tables
 
@@ -71,14 +73,14 @@ def test_order_of_the_keys_does_not_matter_without_positions():
 def test_a_layer_gives_the_same_with_a_cache_however_it_is_fed(rotated):
     layer = make_layer(d_model=24, n_heads=6, n_kv_heads=3, bias=not rotated)
     x, (cos, sin) = random(2, 7, 24), rope_tables(7, d_head=4)
-    expected = layer(x, cos, sin) if rotated else layer(x)
+    expected = layer(x, (cos, sin)) if rotated else layer(x)
     for pieces in ([7], [1] * 7, [3, 1, 2, 1]):
         cache = KVCache(n_layers=2, batch_size=2, n_kv_heads=3, capacity=9, d_head=4)
         parts, start = [], 0
         for size in pieces:
             here = slice(start, start + size)
-            tables = (cos[here], sin[here]) if rotated else (None, None)
-            parts.append(layer(x[:, here], *tables, cache, layer=1))
+            tables = (cos[here], sin[here]) if rotated else None
+            parts.append(layer(x[:, here], tables, cache, layer=1))
             cache.advance(size)
             start += size
         torch.testing.assert_close(torch.cat(parts, dim=1), expected)
@@ -90,7 +92,7 @@ def test_a_layer_sees_no_later_position(changed):
     x, tables = random(2, 5, 24), rope_tables(5, d_head=4)
     other = x.clone()
     other[:, changed] += 1
-    before, after = layer(x, *tables), layer(other, *tables)
+    before, after = layer(x, tables), layer(other, tables)
     torch.testing.assert_close(after[:, :changed], before[:, :changed])
     assert ((after - before).abs().amax(-1) > 1e-3)[:, changed:].all()
 
@@ -110,7 +112,7 @@ def test_grouped_queries_are_full_attention_with_repeated_keys():
         }
     )
     x, tables = random(2, 5, 24), rope_tables(5, d_head=4)
-    torch.testing.assert_close(grouped(x, *tables), full(x, *tables))
+    torch.testing.assert_close(grouped(x, tables), full(x, tables))
 
 
 def test_a_cache_holds_what_its_size_says():
@@ -179,7 +181,7 @@ def test_a_layer_without_rotation_equals_torchs_multi_head_attention(bias):
 
 @pytest.mark.parametrize(
     ("attend", "n_queries"),
-    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(HalvedAttention.apply, 7)],
+    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(TwoBlockCausalAttention.apply, 7)],
 )
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 6])
 def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_heads):
@@ -207,7 +209,7 @@ def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_head
 def test_the_gradient_of_the_halves_is_the_slope(length):
     inputs = [random(2, heads, length, 3, seed=heads).double() for heads in (4, 2, 2)]
     assert torch.autograd.gradcheck(
-        HalvedAttention.apply, [each.requires_grad_() for each in inputs]
+        TwoBlockCausalAttention.apply, [each.requires_grad_() for each in inputs]
     )
 
 
@@ -253,7 +255,7 @@ def test_refuses_a_layer_whose_sizes_do_not_divide(sizes):
 
 def test_refuses_a_second_derivative_of_the_halves():
     query, key = random(1, 4, 5, 6).requires_grad_(), random(1, 2, 5, 6)
-    context = HalvedAttention.apply(query, key, key)
+    context = TwoBlockCausalAttention.apply(query, key, key)
     with pytest.raises(RuntimeError, match="create_graph must be off"):
         torch.autograd.grad(context.sum(), query, create_graph=True)
 
@@ -276,3 +278,61 @@ def test_shapes_are_checked_here_so_nothing_broadcasts_in_silence():
     """What makes every other test of this file trustworthy: the hook is on."""
     with pytest.raises(TypeCheckError, match="key"):
         naive_attention(random(1, 5, 4), random(2, 7, 4), random(2, 7, 4))
+
+
+# Packed sequences
+
+
+def test_worked_example_of_two_packed_texts():
+    """All keys fit all queries alike, so each position hands on the mean of what it
+    sees: of 1 and 3 these are 1 and 2; 8 stands alone.
+    """
+    values = torch.tensor([[[[1.0], [3.0], [8.0]]]])
+    alike = torch.zeros_like(values)
+    for lengths, wanted in (([2, 1], [1.0, 2.0, 8.0]), ([3], [1.0, 2.0, 4.0])):
+        packed = PackedSequences(lengths)
+        context = packed.attend(causal_attention, 0, alike, alike, values)
+        assert context.flatten().tolist() == wanted
+
+
+def test_worked_example_of_position_ids():
+    assert next_positions(5, 3, 8) == slice(5, 8)
+    found = PackedSequences((5, 1, 2)).positions(8, context_length=5)
+    assert found.tolist() == [0, 1, 2, 3, 4, 0, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [(7,), (3, 4), (1, 1, 5), (2, 4, 1)])
+def test_packed_sequences_equal_torch_with_a_mask(dtype, lengths):
+    """The mask has a triangle for each text, and nothing between them."""
+    inputs = [random(2, heads, 7, 4, seed=heads).to(dtype) for heads in (6, 3, 3)]
+    inputs = [each.requires_grad_() for each in inputs]
+    ours = PackedSequences(lengths).attend(causal_attention, 0, *inputs)
+    triangles = [causal_mask(length, length) for length in lengths]
+    mask = torch.block_diag(*triangles).bool()
+    exact = scaled_dot_product_attention(
+        *(each.float() for each in inputs), attn_mask=mask, enable_gqa=True
+    )
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(ours.float(), exact, atol=tolerance, rtol=tolerance)
+    weight = random(*exact.shape, seed=9)
+    for one, two in zip(
+        torch.autograd.grad((ours.float() * weight).sum(), inputs),
+        torch.autograd.grad((exact * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two, atol=tolerance, rtol=4 * tolerance)
+
+
+@pytest.mark.parametrize("lengths", [(), (3, 3), (8,), (7, 0), (9, -2)])
+def test_refuses_lengths_that_do_not_fill_the_row(lengths):
+    with pytest.raises(ValueError, match="add up to the 7 positions of a row, got"):
+        PackedSequences(lengths).positions(7, context_length=9)
+
+
+def test_refuses_a_text_that_is_too_long():
+    assert PackedSequences((3, 11)).positions(14, 11).max() == 10
+    with pytest.raises(ValueError, match="11 tokens, got a text of 12"):
+        PackedSequences((2, 12)).positions(14, 11)
+    with pytest.raises(ValueError, match="11 tokens, got 9 cached and 3 new"):
+        next_positions(9, 3, 11)

@@ -1,4 +1,4 @@
-"""The joined transformer: the model's own logits, from other products."""
+"""The decoder transformer: the model's own logits, from other products."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.decoding import JoinedTransformer, can_join
-from llmcourse.model.generation import generate
+from llmcourse.model.decoding import FusedDecoder, can_fuse
+from llmcourse.model.generation import GREEDY, Sampling, generate
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
 SMALL = TransformerConfig(
@@ -61,7 +61,7 @@ def test_worked_example_of_one_coordinate_pair():
     torch.nn.init.zeros_(model.blocks[0].feed_forward.down.weight)
     model.embedding.weight.data = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     model.norm.weight.data = torch.tensor([2.0, 1.0])
-    logits = JoinedTransformer(model)(torch.tensor([[1]]), model.new_cache())
+    logits = FusedDecoder(model)(torch.tensor([[1]]), model.new_cache())
     torch.testing.assert_close(logits, torch.tensor([[[0.0, 34 / 12.5**0.5]]]))
 
 
@@ -71,7 +71,7 @@ def test_worked_example_of_one_coordinate_pair():
 def test_the_model_stays_as_it_is():
     model = make_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    read(JoinedTransformer(model), model, random_ids(2, 7), [4, 3])
+    read(FusedDecoder(model), model, random_ids(2, 7), [4, 3])
     assert before.keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
@@ -87,7 +87,7 @@ def test_equals_the_model(config, pieces):
     """Its logits have deviation 3 or so; both keep the same keys and values."""
     model, ids = make_model(config), random_ids(2, 7)
     expected, their_cache = read(model, model, ids, pieces)
-    logits, cache = read(JoinedTransformer(model), model, ids, pieces)
+    logits, cache = read(FusedDecoder(model), model, ids, pieces)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-6)
     for mine, theirs in (
         (cache.keys, their_cache.keys),
@@ -100,7 +100,7 @@ def test_differs_from_the_model_by_rounding_only():
     """In double precision, rounding is 10⁻¹⁶ of what is added up."""
     model, ids = make_model().double(), random_ids(2, 30)
     expected, _ = read(model, model, ids, [1] * 30)
-    logits, _ = read(JoinedTransformer(model), model, ids, [1] * 30)
+    logits, _ = read(FusedDecoder(model), model, ids, [1] * 30)
     torch.testing.assert_close(logits, expected, atol=1e-12, rtol=1e-12)
 
 
@@ -109,20 +109,20 @@ def test_goes_on_where_the_model_stopped():
     expected = model(ids)[:, -1:]
     cache = model.new_cache(2)
     model(ids[:, :4], cache)
-    logits = JoinedTransformer(model)(ids[:, 4:], cache)
+    logits = FusedDecoder(model)(ids[:, 4:], cache)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [0, 1])
-def test_what_is_written_does_not_depend_on_it(monkeypatch, temperature):
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling()])
+def test_what_is_written_does_not_depend_on_it(monkeypatch, sampling):
     model, prompt = make_model(), random_ids(3, 4)
 
     def write():
         generator = torch.Generator().manual_seed(0)
-        return generate(model, prompt, 36, temperature=temperature, generator=generator)
+        return generate(model, prompt, 36, sampling=sampling, generator=generator)
 
     written = write()
-    monkeypatch.setattr("llmcourse.model.generation.can_join", lambda _: False)
+    monkeypatch.setattr("llmcourse.model.generation.can_fuse", lambda _: False)
     assert torch.equal(written, write())
 
 
@@ -136,11 +136,11 @@ def test_refuses_models_that_it_would_not_equal():
     inner.blocks[1].attention.register_forward_pre_hook(lambda *_: None)
     gpt2 = make_model(replace(SMALL, family="gpt2", n_kv_heads=6))
     for model in (with_lora, hooked, inner, gpt2, make_model().bfloat16()):
-        assert not can_join(model)
+        assert not can_fuse(model)
         with pytest.raises(
-            ValueError, match="joining needs a model of the family llama"
+            ValueError, match="fusing needs a model of the family llama"
         ):
-            JoinedTransformer(model)
+            FusedDecoder(model)
         assert generate(model, random_ids(1, 3), 12).shape == (1, 15)
 
 
@@ -149,14 +149,14 @@ def test_a_large_model_is_not_copied(monkeypatch):
     n_weights = sum(weight.numel() for weight in model.parameters())
     for most, expected in ((n_weights, True), (n_weights - 1, False)):
         monkeypatch.setattr("llmcourse.model.decoding._MOST_WEIGHTS", most)
-        assert can_join(model) is expected
+        assert can_fuse(model) is expected
 
 
 def test_refuses_no_ids_and_too_many():
     model = make_model()
-    joined, cache = JoinedTransformer(model), model.new_cache(capacity=50)
+    decoder, cache = FusedDecoder(model), model.new_cache(capacity=50)
     with pytest.raises(ValueError, match="got 0 cached and 0 new ones"):
-        joined(random_ids(1, 0), cache)
-    joined(random_ids(1, 39), cache)
+        decoder(random_ids(1, 0), cache)
+    decoder(random_ids(1, 39), cache)
     with pytest.raises(ValueError, match="is 40 tokens, got 39 cached and 2 new ones"):
-        joined(random_ids(1, 2), cache)
+        decoder(random_ids(1, 2), cache)

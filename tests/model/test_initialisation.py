@@ -57,9 +57,8 @@ def test_the_last_block_hands_on_a_projection_of_the_mean(config):
     """Every token found alike: the mean of all, times 9, as far as values have room."""
     block = started(config).blocks[-1]
     x = torch.randn(1, 6, 24, generator=seeded(1))
-    tables = Transformer(config, seeded())
-    cos, sin = (None, None) if tables.cos is None else (tables.cos[:6], tables.sin[:6])
-    given = block.attention(x, cos, sin)[0, -1]
+    rotary = Transformer(config, seeded()).rotary
+    given = block.attention(x, rotary and rotary(slice(0, 6)))[0, -1]
     rows = block.attention.value.weight / 3  # orthonormal
     expected = 9 * rows.T @ (rows @ x[0].mean(0))
     torch.testing.assert_close(given, expected, atol=0.15, rtol=0.05)

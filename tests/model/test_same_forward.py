@@ -1,8 +1,8 @@
 """What else computes the forward pass gives what `Transformer` gives, or refuses.
 
-The fused-weight decoder and the attention weights each have their own lines for it, and
-the slots of a batch call the model in another way. Whatever a config or a model has,
-they follow it.
+The fused-weight decoder has its own lines for it; the slots of a batch and the
+attention weights call the model in another way. Whatever a config or a model has, they
+follow it.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.attention import GroupedQueryAttention
-from llmcourse.model.decoding import JoinedTransformer, can_join
+from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.inspection import attention_weights
 from llmcourse.model.long_context import KINDS, set_attention
@@ -68,10 +68,10 @@ def expected(model, ids):
 
 
 @torch.no_grad()
-def by_joining(model, ids):
-    joined, cache = JoinedTransformer(model), model.new_cache()
+def by_fusing(model, ids):
+    decoder, cache = FusedDecoder(model), model.new_cache()
     model(ids[None, :-5], cache)
-    return torch.cat([joined(new[None, None], cache)[0] for new in ids[-5:]])
+    return torch.cat([decoder(new[None, None], cache)[0] for new in ids[-5:]])
 
 
 def by_slots(model, ids):
@@ -96,12 +96,12 @@ def by_weights(model, ids):
     return model(ids[None])[0, -5:]
 
 
-WAYS = {"joined": by_joining, "slots": by_slots, "weights": by_weights}
+WAYS = {"fused": by_fusing, "slots": by_slots, "weights": by_weights}
 ACCEPTED = [
     (name, way)
     for name, config in CONFIGS.items()
     for way in WAYS
-    if way != "joined" or config.family == "llama"
+    if way != "fused" or config.family == "llama"
 ]
 
 # Reference
@@ -129,7 +129,7 @@ def test_equals_a_model_that_was_changed(name, way, change):
     elif change == "quantized":
         model = quantize_model(model)
     else:
-        model.cos = model.sin = model.positions = None
+        model.rotary = model.positions = None
     want = expected(model, ids)
     torch.testing.assert_close(WAYS[way](model, ids), want, rtol=1e-4, atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_what_is_written_equals_what_is_written_without_a_cache(name, change, ki
     model = make_model(CONFIGS[name])
     set_attention(model, kind, window=5)
     if change:
-        model.cos = model.sin = model.positions = None
+        model.rotary = model.positions = None
     if change == "learned positions":
         model.positions = nn.Embedding(128, 24)
     slow, fast = (
@@ -152,7 +152,7 @@ def test_what_is_written_equals_what_is_written_without_a_cache(name, change, ki
     assert torch.equal(slow, fast)
 
 
-# Refusal
+# Models with parts of their own
 
 
 class OtherEmbedding(nn.Embedding):
@@ -219,43 +219,49 @@ def biased(model):
 
 
 def without_positions(model):
-    model.cos = model.sin = None
+    model.rotary = None
 
 
 CHANGES = {
-    "joined": [
+    "fused": [
         *(other_embedding, other_attend, other_block, other_attention, other_model),
         *(hooked_block, hooked_attention, biased, without_positions),
     ],
-    "weights": [other_attend, other_attention],
+    "weights": [other_attend],
 }
-# Slots call the model itself, so they follow any change.
-FOLLOWED = [
-    *(other_attend, other_block, other_attention, other_model),
-    *(hooked_block, hooked_attention, biased, without_positions),
-]
 SAID = {
-    "joined": "joining needs a model of the family llama",
+    "fused": "fusing needs a model of the family llama",
     "weights": "weights are known of full attention only",
 }
 
 
-@pytest.mark.parametrize("change", FOLLOWED)
-def test_slots_follow_a_model_that_reads_otherwise(change):
+@pytest.mark.parametrize("way", ["slots", "weights"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(other_block, other_attention, other_model, hooked_block, hooked_attention),
+        *(biased, without_positions),
+    ],
+)
+def test_equals_a_model_with_parts_of_its_own(way, change):
+    """The model itself is called, whatever its parts do."""
     model, ids = make_model(), random_ids(45)
+    plain = expected(model, ids)
     change(model)
-    torch.testing.assert_close(
-        by_slots(model, ids), expected(model, ids), rtol=1e-4, atol=1e-4
-    )
+    want = expected(model, ids)
+    assert not torch.allclose(want, plain, atol=0.1)
+    torch.testing.assert_close(WAYS[way](model, ids), want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slots_follow_every_kind_of_attention(kind):
     model, ids = make_model(), random_ids(45)
     set_attention(model, kind, window=5)
-    torch.testing.assert_close(
-        by_slots(model, ids), expected(model, ids), rtol=1e-4, atol=1e-4
-    )
+    want = expected(model, ids)
+    torch.testing.assert_close(by_slots(model, ids), want, rtol=1e-4, atol=1e-4)
+
+
+# Refusal
 
 
 @pytest.mark.parametrize(
@@ -279,8 +285,8 @@ def test_refuses_other_kinds_of_attention(way, kind):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt2-untied"])
-def test_joining_refuses_gpt2(name):
+def test_fusing_refuses_gpt2(name):
     model = make_model(CONFIGS[name])
-    assert not can_join(model)
-    with pytest.raises(ValueError, match=SAID["joined"]):
-        by_joining(model, random_ids(9))
+    assert not can_fuse(model)
+    with pytest.raises(ValueError, match=SAID["fused"]):
+        by_fusing(model, random_ids(9))

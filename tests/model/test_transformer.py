@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from llmcourse.model.attention import PackedSequences
 from llmcourse.model.long_context import KINDS, set_attention
 from llmcourse.model.transformer import (
     GPT2_SMALL,
@@ -130,7 +131,7 @@ def test_texts_side_by_side_are_read_as_if_alone(config, kind, lengths):
     model = make_model(config)
     set_attention(model, kind, window=3)
     ids = random_ids(2, sum(lengths))
-    together = model(ids, lengths=lengths)
+    together = model(ids, PackedSequences(lengths))
     alone = [model(text) for text in ids.split(lengths, dim=1)]
     torch.testing.assert_close(together, torch.cat(alone, dim=1))
 
@@ -141,7 +142,7 @@ def test_no_text_sees_its_neighbours(config):
     model, ids = make_model(config), random_ids(1, 9)
     other = (ids + 1) % SMALL.vocab_size
     other[:, 3:7] = ids[:, 3:7]
-    before, after = (model(each, lengths=(3, 4, 2)) for each in (ids, other))
+    before, after = (model(each, PackedSequences([3, 4, 2])) for each in (ids, other))
     assert torch.equal(before[:, 3:7], after[:, 3:7])
     assert (before != after).any(dim=-1)[:, [0, 2, 7, 8]].all()
 
@@ -393,11 +394,9 @@ def test_refuses_more_than_the_context_length(config):
 def test_refuses_texts_side_by_side_that_it_cannot_read():
     model = make_model()
     with pytest.raises(ValueError, match="add up to the 7 positions of a row"):
-        model(random_ids(1, 7), lengths=(3, 3))
+        model(random_ids(1, 7), PackedSequences([3, 3]))
     with pytest.raises(ValueError, match="11 tokens, got a text of 12"):
-        model(random_ids(1, 14), lengths=(2, 12))
-    with pytest.raises(ValueError, match="without a cache, got one"):
-        model(random_ids(1, 7), model.new_cache(), (3, 4))
+        model(random_ids(1, 14), PackedSequences([2, 12]))
 
 
 def test_refuses_no_ids():
