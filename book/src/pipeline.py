@@ -444,7 +444,7 @@ train_reward_model(judge, rows, rows[:8], reading, torch.Generator().manual_seed
 policy = copy.deepcopy(base)
 course = GRPOConfig(
     iterations=14, prompts_per_iteration=8, epochs=1, learning_rate=5e-4,
-    warmup_updates=4, max_new_tokens=40, kl_weight=0.1,
+    warmup_updates=4, max_new_tokens=40, kl_coef=0.1,
 )  # fmt: skip
 options = {"tokenizer": base_tokenizer, "stop": [0]}
 reward, luck = text_reward(judge.eval(), base_tokenizer), torch.Generator()

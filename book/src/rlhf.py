@@ -40,7 +40,7 @@ from llmcourse.alignment.curves import (
     plot_against_kl,
     stored,
 )
-from llmcourse.alignment.evaluation import gain_of, judge
+from llmcourse.alignment.evaluation import evaluate_policy, gain_of
 
 # %% [markdown]
 # The rest comes from the package, too.
@@ -186,9 +186,9 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # | gold | what people really want; known here alone | points | `gold_reward` |
 # | $\pi$, $\pi_\text{ref}$ | policy, and what it was at the start | – | `policy`, `reference` |
 # | $D_\text{KL}$ | how far it has gone: mean of $\ln \pi(y) - \ln \pi_\text{ref}(y)$ over its answers | nats/answer | `kl` |
-# | $\beta$ | what a nat of distance costs | reward/nat | `kl_weight`, `beta` |
+# | $\beta$ | what a nat of distance costs | reward/nat | `kl_coef`, `beta` |
 # | $A$ | advantage | – | `advantages` |
-# | $\rho$, $\varepsilon$ | how much likelier a token has become; how far in one go | – | `ratio`, `clip` |
+# | $\rho$, $\varepsilon$ | how much likelier a token has become; how far in one go | – | `ratio`, `clip_range` |
 
 # %% [markdown]
 # ## In code
@@ -248,7 +248,7 @@ mine = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean
 mine.backward()
 everywhere = torch.ones(1, 4).bool()
 old = torch.zeros(1, 4)
-theirs = ppo_policy_loss(ratio.log(), old, advantage, everywhere, clip=0.2)
+theirs = ppo_policy_loss(ratio.log(), old, advantage, everywhere, clip_range=0.2)
 assert_close(mine, theirs.loss)
 for r, a, slope in zip(ratio[0].tolist(), advantage[0], ratio.grad[0]):
     print(f"ratio {r}, advantage {a:+.0f}: {'goes on' if slope else 'stops'}")
@@ -341,7 +341,7 @@ assert found.rate > 0.55
 
 
 # %%
-def trained(kl_weight, iterations=22, seed=0, n_pairs=400):
+def trained(kl_coef, iterations=22, seed=0, n_pairs=400):
     """Return a policy that learned by a reward model, its curve, and answers of it."""
     policy, proxy = copy.deepcopy(base), text_reward(reward_models[n_pairs], tokenizer)
     points, answers, records = [], [], []
@@ -354,7 +354,7 @@ def trained(kl_weight, iterations=22, seed=0, n_pairs=400):
     config = GRPOConfig(
         iterations=iterations, prompts_per_iteration=8, answers_per_prompt=4,
         epochs=1, learning_rate=1e-3, warmup_updates=4,
-        max_new_tokens=N_TOKENS, kl_weight=kl_weight,
+        max_new_tokens=N_TOKENS, kl_coef=kl_coef,
     )  # fmt: skip
     luck, told = torch.Generator().manual_seed(seed), records.append
     options = {"tokenizer": tokenizer, "stop": [0], "progress": told}
@@ -364,7 +364,7 @@ def trained(kl_weight, iterations=22, seed=0, n_pairs=400):
 
 
 # %% tags=["nbval-ignore-output"]
-free, curve, answers = trained(kl_weight=0)
+free, curve, answers = trained(kl_coef=0)
 for i in (0, 4, 8, 12, 16, 21):
     where = f"KL {curve.kl[i]:5.1f}, proxy {curve.proxy[i]:+.2f}"
     print(f"iteration {i + 1:2}: {where}, {curve.gold[i]:.1f} points")
@@ -417,7 +417,7 @@ assert fine[0] > 24 and fine[-1] < 16
 # Of the points?
 
 # %% tags=["nbval-ignore-output"]
-held, held_curve, _ = trained(kl_weight=0.1)
+held, held_curve, _ = trained(kl_coef=0.1)
 for name, c in (("no penalty", curve), ("penalty", held_curve)):
     ends = f"KL {late(c.kl):.0f}, proxy {late(c.proxy):+.2f}"
     print(f"{name:10}: in the end {ends}, {late(c.gold):.1f} points")
@@ -613,7 +613,9 @@ writer, words = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
 orders, proxy = exam_prompts(40, words), text_reward(shipped, words, chat=True)
 asked = [order.text for order in orders]
-both = [judge(one, writer, words, orders, proxy, 260) for one in (writer, aligned)]
+both = [
+    evaluate_policy(one, writer, words, orders, proxy, 260) for one in (writer, aligned)
+]
 before, after = both
 gain, kl = gain_of(before, after), after.kl.mean()
 ends = "{:+.1f} to {:+.1f}".format(*gain.interval)
@@ -773,7 +775,7 @@ print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.
 # A token's advantage is its own error, plus $\lambda$ times the next token's, $\lambda^2$ times the one after that, and so on.
 #
 # ```python
-# def token_advantages(rewards, values, trace):  # trace is λ
+# def token_advantages(rewards, values, gae_lambda):
 #     return advantages
 # ```
 #
@@ -781,17 +783,17 @@ print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.
 
 
 # %% tags=["hide-cell", "solution"]
-def token_advantages(rewards, values, trace):
+def token_advantages(rewards, values, gae_lambda):
     found, after, expected = [], 0.0, 0.0
     for reward, value in zip(reversed(rewards), reversed(values)):
-        after = reward + expected - value + trace * after
+        after = reward + expected - value + gae_lambda * after
         found, expected = [after, *found], value
     return found
 
 
 checks.token_advantages(token_advantages)
 row = torch.tensor([[0.0, -1.0, 8.0]]), torch.tensor([[4.0, 5.0, 6.0]])
-theirs = losses.gae(*row, torch.ones(1, 3).bool(), trace=0.5)
+theirs = losses.gae(*row, torch.ones(1, 3).bool(), gae_lambda=0.5)
 assert_close(
     torch.tensor([token_advantages(*(r[0].tolist() for r in row), 0.5)]), theirs
 )

@@ -35,7 +35,7 @@ from llmcourse.alignment.curves import (
     to_json,
 )
 from llmcourse.alignment.dpo import DPOConfig
-from llmcourse.alignment.evaluation import judge
+from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.preferences import exam_prompts
 from llmcourse.alignment.reward_model import (
@@ -84,7 +84,7 @@ class RlhfStudyConfig:
     iterations: int = 30  # of PPO and GRPO
     dpo_steps: int = 120
     reward_steps: int = 475  # on all pairs
-    n_judged: int = 64  # answers at each evaluation of DPO
+    n_eval_answers: int = 64  # answers at each evaluation of DPO
     agreement: float | int = 0.85
     seed: int = 0  # of the pairs: all policies learn from the same
 
@@ -97,7 +97,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
 
     >>> few = Experiment(method="grpo", n_pairs=100, cost=0)
     >>> recipe = configs(few, RlhfStudyConfig())
-    >>> recipe.method, recipe.training.kl_weight
+    >>> recipe.method, recipe.training.kl_coef
     ('grpo', 0)
     """
     config = align_recipe.preset(study.preset, experiment.method)
@@ -110,7 +110,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
         )
     else:
         training = replace(
-            training, kl_weight=experiment.cost, iterations=study.iterations
+            training, kl_coef=experiment.cost, iterations=study.iterations
         )
     share = experiment.n_pairs / (study.n_prompts * study.pairs_per_prompt)
     most = study.reward_steps
@@ -189,9 +189,9 @@ def _points(
         if not isinstance(record, Evaluation):
             return
         if experiment.method == "dpo":
-            prompts = exam_prompts(study.n_judged, tokenizer)
+            prompts = exam_prompts(study.n_eval_answers, tokenizer)
             most = config.max_new_tokens
-            judged = judge(policy, start, tokenizer, prompts, proxy, most)
+            judged = evaluate_policy(policy, start, tokenizer, prompts, proxy, most)
             seen.append((record.step, judged.summary()))
         else:
             found = {"gold": watched.gold, "kl": record.metrics["kl"]}

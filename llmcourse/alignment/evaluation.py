@@ -4,8 +4,8 @@
     proxy   what the reward model gives them           without unit
     KL      how far it went from where it started      nats per answer
 
-Before and after are asked the same prompts with the same luck, so that the difference
-is as little noise as can be.
+Before and after answer the same prompts with the same random numbers, so that the
+difference is as little noise as can be.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ _AT_ONCE = 64  # answers that are written side by side
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Answers of a policy, each to a prompt of its own, and how they were judged."""
+class PolicyEvaluation:
+    """Answers of a policy, each to a prompt of its own, and what they are worth."""
 
     texts: tuple[str, ...]
     gold: Float[Tensor, "answer"]  # in points
@@ -53,7 +53,7 @@ class Judged:
 
 
 @torch.no_grad()
-def judge(
+def evaluate_policy(
     policy: Transformer,
     reference: Transformer,
     tokenizer: BPETokenizer,
@@ -62,9 +62,9 @@ def judge(
     max_new_tokens: int,
     seed: int = 0,
     *,
-    name: str = "answers judged",
+    name: str = "answers evaluated",
     progress: StageProgress | None = None,
-) -> Judged:
+) -> PolicyEvaluation:
     """Return one answer of a policy to each prompt, with what it is worth.
 
     Args:
@@ -74,7 +74,7 @@ def judge(
         prompts: What is asked.
         proxy: What the policy was trained by, or might have been.
         max_new_tokens: Of an answer.
-        seed: Of the luck.
+        seed: Of the sampling.
         name: Of what is done, for `progress`.
         progress: Called with that, the answers so far, and of how many.
 
@@ -82,7 +82,7 @@ def judge(
         ValueError: If there are no prompts, or as `sample_rollouts`.
     """
     if not prompts:
-        raise ValueError("a policy is judged by its answers to prompts, got none")
+        raise ValueError("a policy is evaluated by its answers to prompts, got none")
     generator = torch.Generator().manual_seed(seed)
     scorer = Scorer(reference)
     stop = [end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))]
@@ -102,7 +102,7 @@ def judge(
         if progress is not None:
             progress(name, len(texts), len(prompts))
     gold, proxy_scores, kl, lengths, finished = torch.cat(found, dim=1)
-    return Judged(
+    return PolicyEvaluation(
         texts=tuple(texts),
         gold=gold,
         proxy=proxy_scores,
@@ -152,7 +152,7 @@ class Gain:
         }
 
 
-def gain_of(before: Judged, after: Judged, seed: int = 0) -> Gain:
+def gain_of(before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0) -> Gain:
     """Return the gain in gold reward, with bootstrap intervals over the prompts.
 
     Args:

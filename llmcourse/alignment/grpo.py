@@ -24,10 +24,10 @@ from llmcourse.alignment.losses import (
     masked_average,
 )
 from llmcourse.alignment.policy import (
-    Experience,
     PolicyConfig,
     PolicyIteration,
     PolicyTrainer,
+    RolloutBatch,
     UpdateRecord,
     optimise,
 )
@@ -41,7 +41,7 @@ from llmcourse.training.loop import update_weights
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig(PolicyConfig):
-    """How long and how fast a policy learns by GRPO; `kl_weight` 0 is without KL."""
+    """How long and how fast a policy learns by GRPO; `kl_coef` 0 is without KL."""
 
     scale: bool = True  # by the group's standard deviation; Dr. GRPO: False
     averaging: Averaging = "sequence"
@@ -65,9 +65,9 @@ class GRPO(PolicyTrainer):
 
     config: GRPOConfig
 
-    def judge(
+    def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
-    ) -> Experience:
+    ) -> RolloutBatch:
         """Return the answers with an advantage for each.
 
         Args:
@@ -76,7 +76,7 @@ class GRPO(PolicyTrainer):
             reference_log_probs: Of their tokens, in nats.
         """
         group_size = self.config.answers_per_prompt
-        return Experience(
+        return RolloutBatch(
             ids=rollouts.ids,
             mask=rollouts.answer_mask,
             log_probs=rollouts.log_probs,
@@ -84,7 +84,7 @@ class GRPO(PolicyTrainer):
             advantages=group_advantages(scores, group_size, scale=self.config.scale),
         )
 
-    def update(self, part: Experience) -> UpdateRecord:
+    def update(self, part: RolloutBatch) -> UpdateRecord:
         """Make one update of the policy."""
         now = self.scorer(part.ids, part.mask)
         policy = grpo_loss(
@@ -93,8 +93,8 @@ class GRPO(PolicyTrainer):
             part.reference_log_probs,
             part.advantages,
             part.mask,
-            clip=self.config.clip,
-            kl_weight=self.config.kl_weight,
+            clip_range=self.config.clip_range,
+            kl_coef=self.config.kl_coef,
             averaging=self.config.averaging,
         )
         uncertainty = masked_average(now.entropy, part.mask).item()

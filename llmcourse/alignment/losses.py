@@ -45,7 +45,7 @@ from torch.nn.functional import logsigmoid
 def bradley_terry_loss(
     chosen: Float[Tensor, "pair"],
     rejected: Float[Tensor, "pair"],
-    centring: float | int = 0.0,
+    center_rewards_coefficient: float | int = 0.0,
 ) -> Float[Tensor, ""]:
     """Return the mean surprise at the preferences, in nats per pair.
 
@@ -55,26 +55,29 @@ def bradley_terry_loss(
     Args:
         chosen: Rewards of the preferred answers.
         rejected: Rewards of the others, in the same order.
-        centring: How much the square of the two rewards' sum is to count besides.
-            Preferences only tell differences of rewards; a little of this keeps their
-            mean near zero.
+        center_rewards_coefficient: How much the square of the two rewards' sum
+            counts besides. Preferences only tell differences of rewards; a little of
+            this keeps their mean near zero.
 
     Raises:
-        ValueError: If there are no pairs, or `centring` is negative.
+        ValueError: If there are no pairs, or `center_rewards_coefficient` is negative.
 
     Source: Ouyang et al. (2022), the inner mean of equation 1; Eisenstein
-    et al. (2023), "Helping or herding?" (the centring term).
+    et al. (2023), "Helping or herding?" (the last term).
 
     >>> bradley_terry_loss(torch.tensor([0.0]), torch.tensor([0.0]))  # log 2
     tensor(0.6931)
     """
-    if not centring >= 0:
-        raise ValueError(f"centring must not be negative, got {centring}")
+    if not center_rewards_coefficient >= 0:
+        raise ValueError(
+            "center_rewards_coefficient must not be negative, "
+            f"got {center_rewards_coefficient}"
+        )
     _check_not_empty(chosen)
     loss = -logsigmoid(chosen - rejected).mean()
-    if not centring:
+    if not center_rewards_coefficient:
         return loss
-    return loss + centring * (chosen + rejected).square().mean()
+    return loss + center_rewards_coefficient * (chosen + rejected).square().mean()
 
 
 def token_log_probs(
@@ -253,8 +256,8 @@ def gae(
     rewards: PerToken,
     values: PerToken,
     mask: Mask,
-    discount: float | int = 1.0,
-    trace: float | int = 0.95,
+    gamma: float | int = 1.0,
+    gae_lambda: float | int = 0.95,
 ) -> PerToken:
     """Return generalised advantage estimates, in the unit of the rewards.
 
@@ -266,8 +269,8 @@ def gae(
         rewards: What each token brought at once.
         values: What the critic expected before each token.
         mask: True on the tokens; positions between them are skipped over.
-        discount: γ, what a reward is worth one token later.
-        trace: λ. 1 trusts the rewards (no bias), 0 the critic (little variance).
+        gamma: γ, what a reward is worth one token later.
+        gae_lambda: λ. 1 trusts the rewards (no bias), 0 the critic (little variance).
 
     Raises:
         ValueError: If γ or λ is outside [0, 1].
@@ -275,10 +278,10 @@ def gae(
     Source: Schulman et al. (2016), equation 16.
 
     >>> rewards, values = torch.tensor([[0.0, 0.0, 8.0]]), torch.tensor([[4.0, 5.0, 6]])
-    >>> gae(rewards, values, torch.ones(1, 3).bool(), trace=0.5)
+    >>> gae(rewards, values, torch.ones(1, 3).bool(), gae_lambda=0.5)
     tensor([[2., 2., 2.]])
     """
-    for name, number in (("discount", discount), ("trace", trace)):
+    for name, number in (("gamma", gamma), ("gae_lambda", gae_lambda)):
         if not 0 <= number <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {number}")
     rewards, values = rewards.where(mask, 0.0), values.where(mask, 0.0)
@@ -286,8 +289,8 @@ def gae(
     next_value = next_advantage = torch.zeros_like(values[:, 0])  # (B,)
     for t in reversed(range(values.shape[1])):
         there = mask[:, t]
-        surprise = rewards[:, t] + discount * next_value - values[:, t]
-        advantage = surprise + discount * trace * next_advantage
+        surprise = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = surprise + gamma * gae_lambda * next_advantage
         advantages[:, t] = advantage.where(there, 0.0)
         next_value = values[:, t].where(there, next_value)
         next_advantage = advantage.where(there, next_advantage)
@@ -384,7 +387,7 @@ def ppo_policy_loss(
     old_log_probs: PerToken,
     advantages: PerToken,
     mask: Mask,
-    clip: float | int = 0.2,
+    clip_range: float | int = 0.2,
     averaging: Averaging = "token",
 ) -> PolicyLoss:
     """Return the clipped surrogate loss of PPO, without unit.
@@ -394,20 +397,20 @@ def ppo_policy_loss(
         old_log_probs: Under the policy that drew them.
         advantages: Of the tokens.
         mask: True on the tokens.
-        clip: ε, how far the ratio may move with a gain, from 1.
+        clip_range: ε, how far the ratio may move with a gain, from 1.
         averaging: See `masked_average`.
 
     Raises:
-        ValueError: If clip is not positive, or as `masked_average`.
+        ValueError: If clip_range is not positive, or as `masked_average`.
 
     Source: Schulman et al. (2017), equation 7, with the sign of a loss.
     """
-    if not clip > 0:
-        raise ValueError(f"clip must be positive, got {clip}")
+    if not clip_range > 0:
+        raise ValueError(f"clip_range must be positive, got {clip_range}")
     ratio = (log_probs - old_log_probs).where(mask, 0.0).exp()
     advantages = advantages.where(mask, 0.0)
     free = ratio * advantages
-    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
     loss = -masked_average(torch.minimum(free, clipped), mask, averaging)
     stopped = masked_average((clipped < free).to(ratio.dtype), mask)
     return PolicyLoss(loss, stopped.item())
@@ -418,11 +421,11 @@ def clipped_value_loss(
     old_values: PerToken,
     returns: PerToken,
     mask: Mask,
-    clip: float | int = math.inf,
+    clip_range: float | int = math.inf,
 ) -> Float[Tensor, ""]:
     """Return half the mean squared error of a critic, in squared units of its values.
 
-    Each value counts as it is or moved back to within `clip` of the old one,
+    Each value counts as it is or moved back to within `clip_range` of the old one,
     whichever is worse; so there is nothing to gain by moving farther.
 
     Args:
@@ -430,17 +433,17 @@ def clipped_value_loss(
         old_values: As it was when the answers were written.
         returns: What should have been said.
         mask: True on the tokens.
-        clip: In the unit of the values; infinite leaves the plain error.
+        clip_range: In the unit of the values; infinite leaves the plain error.
 
     Raises:
-        ValueError: If clip is not positive.
+        ValueError: If clip_range is not positive.
 
     Source: Schulman et al. (2017), equation 9, has the plain error; the clipping is
     from the authors' code, see Huang et al. (2022).
     """
-    if not clip > 0:
-        raise ValueError(f"clip must be positive, got {clip}")
-    moved = (values - old_values).where(mask, 0.0).clamp(-clip, clip)
+    if not clip_range > 0:
+        raise ValueError(f"clip_range must be positive, got {clip_range}")
+    moved = (values - old_values).where(mask, 0.0).clamp(-clip_range, clip_range)
     errors = (values - returns).where(mask, 0.0).square()
     clipped = (old_values + moved - returns).where(mask, 0.0).square()
     return 0.5 * masked_average(torch.maximum(errors, clipped), mask)
@@ -453,8 +456,8 @@ def grpo_loss(
     advantages: Float[Tensor, "batch"],
     mask: Mask,
     *,
-    clip: float | int = 0.2,
-    kl_weight: float | int = 0.04,
+    clip_range: float | int = 0.2,
+    kl_coef: float | int = 0.04,
     averaging: Averaging = "sequence",
 ) -> PolicyLoss:
     """Return the loss of GRPO: PPO's, plus the divergence from the reference (k3).
@@ -465,20 +468,22 @@ def grpo_loss(
         reference_log_probs: Of the same tokens under the reference.
         advantages: One for each answer: all its tokens share it.
         mask: True on the tokens.
-        clip: See `ppo_policy_loss`.
-        kl_weight: β; 0 for none.
+        clip_range: See `ppo_policy_loss`.
+        kl_coef: β; 0 for none.
         averaging: See `masked_average`.
 
     Raises:
-        ValueError: As `ppo_policy_loss`, or if `kl_weight` is negative.
+        ValueError: As `ppo_policy_loss`, or if `kl_coef` is negative.
 
     Source: Shao et al. (2024), equation 3.
     """
-    if not kl_weight >= 0:
-        raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
+    if not kl_coef >= 0:
+        raise ValueError(f"kl_coef must not be negative, got {kl_coef}")
     spread = advantages[:, None].expand_as(log_probs)
-    policy = ppo_policy_loss(log_probs, old_log_probs, spread, mask, clip, averaging)
+    policy = ppo_policy_loss(
+        log_probs, old_log_probs, spread, mask, clip_range, averaging
+    )
     log_probs = log_probs.where(mask, 0.0)
     kl = kl_k3(log_probs, reference_log_probs.where(mask, 0.0))
-    penalty = kl_weight * masked_average(kl, mask, averaging)
+    penalty = kl_coef * masked_average(kl, mask, averaging)
     return PolicyLoss(policy.loss + penalty, policy.clip_fraction)

@@ -52,12 +52,12 @@ class UpdateRecord(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Experience:
+class RolloutBatch:
     """Answers side by side, and how they were judged.
 
     >>> ids, numbers = torch.tensor([[7, 8, 0], [7, 8, 9]]), torch.zeros(2, 3)
     >>> mask = torch.tensor([[False, True, False], [False, True, True]])
-    >>> whole = Experience(ids, mask, numbers, numbers, advantages=torch.ones(2))
+    >>> whole = RolloutBatch(ids, mask, numbers, numbers, advantages=torch.ones(2))
     >>> whole.rows(torch.tensor([0])).ids
     tensor([[7, 8]])
     """
@@ -70,14 +70,14 @@ class Experience:
     values: PerToken | None = None  # of a critic before the updates, in points
     returns: PerToken | None = None  # what the critic should have said
 
-    def rows(self, chosen: Int[Tensor, "row"]) -> "Experience":
+    def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":
         """Return some of the answers, as wide as the longest of them."""
         width = int(self.mask[chosen].any(dim=0).nonzero().max()) + 1
 
         def part(tensor: Tensor) -> Tensor:
             return tensor[chosen] if tensor.ndim == 1 else tensor[chosen, :width]
 
-        return Experience(
+        return RolloutBatch(
             ids=part(self.ids),
             mask=part(self.mask),
             log_probs=part(self.log_probs),
@@ -89,8 +89,8 @@ class Experience:
 
 
 _FROM_ZERO = {
-    *("warmup_updates", "cooldown", "kl_weight", "unfinished_penalty"),
-    *("discount", "trace", "entropy_weight"),
+    *("warmup_updates", "cooldown", "kl_coef", "missing_eos_penalty"),
+    *("gamma", "gae_lambda", "entropy_coef"),
 }
 
 
@@ -108,9 +108,9 @@ class PolicyConfig:
     clip_norm: float | int = 1.0
     epochs: int = 2  # times that each answer is learned from
     minibatch_size: int = 16  # answers of one update
-    clip: float | int = 0.2  # how far a token's probability may move, as a ratio
-    kl_weight: float | int = 0.05  # in points per nat
-    unfinished_penalty: float | int = 0.0  # points taken from an answer without end
+    clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio
+    kl_coef: float | int = 0.05  # in points per nat
+    missing_eos_penalty: float | int = 0.0  # points taken from an answer without end
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
@@ -218,13 +218,13 @@ class PolicyTrainer(ABC):
         self.n_updates = 0
 
     @abstractmethod
-    def judge(
+    def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
-    ) -> Experience:
+    ) -> RolloutBatch:
         """Return what there is to learn from answers with these scores (B,)."""
 
     @abstractmethod
-    def update(self, part: Experience) -> UpdateRecord:
+    def update(self, part: RolloutBatch) -> UpdateRecord:
         """Make one update from some of the answers."""
 
     def iterate(self) -> PolicyIteration:
@@ -238,9 +238,9 @@ class PolicyTrainer(ABC):
         rollouts = self._answer()
         scores = self._scores(rollouts)
         reference = self._of_reference(rollouts)
-        penalty = self.config.unfinished_penalty * ~rollouts.finished
-        experience = self.judge(rollouts, scores - penalty, reference)
-        records = [self.update(experience.rows(rows)) for rows in self._minibatches()]
+        penalty = self.config.missing_eos_penalty * ~rollouts.finished
+        batch = self.compute_advantages(rollouts, scores - penalty, reference)
+        records = [self.update(batch.rows(rows)) for rows in self._minibatches()]
         values = [r.value_loss for r in records if r.value_loss is not None]
         kl = kl_k1(rollouts.log_probs, reference).sum(dim=1)
         self.history.append(

@@ -1,6 +1,6 @@
 """Proximal policy optimisation: a critic says which tokens of an answer were good.
 
-    reward of a token   = −kl_weight · (log π − log π_ref)      and, at the last one,
+    reward of a token   = −kl_coef · (log π − log π_ref)      and, at the last one,
                           the answer's score
     critic              what is still to come, guessed before each token
     advantage           gae, whitened
@@ -30,10 +30,10 @@ from llmcourse.alignment.losses import (
     whiten,
 )
 from llmcourse.alignment.policy import (
-    Experience,
     PolicyConfig,
     PolicyIteration,
     PolicyTrainer,
+    RolloutBatch,
     UpdateRecord,
     optimise,
 )
@@ -50,16 +50,16 @@ from llmcourse.training.loop import make_optimizer, update_weights
 class PPOConfig(PolicyConfig):
     """How long and how fast a policy learns by PPO."""
 
-    discount: float | int = 1.0  # γ: a word later is not a word worth less
-    trace: float | int = 0.95  # λ of the advantage estimates
+    gamma: float | int = 1.0  # γ: a word later is not a word worth less
+    gae_lambda: float | int = 0.95  # λ of the advantage estimates
     value_learning_rate: float | int = 1e-3  # of the critic
-    value_clip: float | int = math.inf  # most a value may move, in points
-    entropy_weight: float | int = 0.0  # points for a nat of uncertainty
+    clip_range_value: float | int = math.inf  # most a value may move, in points
+    entropy_coef: float | int = 0.0  # points for a nat of uncertainty
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
         super().__post_init__()
-        for name in ("discount", "trace"):
+        for name in ("gamma", "gae_lambda"):
             if not vars(self)[name] <= 1:
                 raise ValueError(f"{name} must be at most 1, got {vars(self)[name]}")
 
@@ -79,9 +79,9 @@ class PPO(PolicyTrainer):
     def _value_schedule(self) -> PretrainingConfig:
         return self.config.schedule(self.n_updates, self.config.value_learning_rate)
 
-    def judge(
+    def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
-    ) -> Experience:
+    ) -> RolloutBatch:
         """Return the answers with an advantage for each token.
 
         Args:
@@ -94,10 +94,12 @@ class PPO(PolicyTrainer):
             torch.nn.init.constant_(self.value_head.output.bias, scores.mean().item())
         values = self._values(rollouts)
         rewards = token_rewards(
-            scores, rollouts.log_probs, reference_log_probs, mask, self.config.kl_weight
+            scores, rollouts.log_probs, reference_log_probs, mask, self.config.kl_coef
         )
-        advantages = gae(rewards, values, mask, self.config.discount, self.config.trace)
-        return Experience(
+        advantages = gae(
+            rewards, values, mask, self.config.gamma, self.config.gae_lambda
+        )
+        return RolloutBatch(
             ids=rollouts.ids,
             mask=mask,
             log_probs=rollouts.log_probs,
@@ -114,7 +116,7 @@ class PPO(PolicyTrainer):
         values = [self.value_head(scores.features) for scores in parts]
         return spread(torch.cat(values), mask)
 
-    def update(self, part: Experience) -> UpdateRecord:
+    def update(self, part: RolloutBatch) -> UpdateRecord:
         """Make one update of the critic and one of the policy."""
         assert part.values is not None
         assert part.returns is not None
@@ -124,7 +126,7 @@ class PPO(PolicyTrainer):
             part.log_probs,
             part.advantages,
             part.mask,
-            self.config.clip,
+            self.config.clip_range,
         )
         uncertainty = masked_average(now.entropy, part.mask)
         value_loss = clipped_value_loss(
@@ -132,9 +134,9 @@ class PPO(PolicyTrainer):
             part.values,
             part.returns,
             part.mask,
-            self.config.value_clip,
+            self.config.clip_range_value,
         )
-        loss = policy.loss - self.config.entropy_weight * uncertainty
+        loss = policy.loss - self.config.entropy_coef * uncertainty
         step = self.n_updates
         update_weights(
             self.value_head,
@@ -161,7 +163,7 @@ def token_rewards(
     log_probs: Tensor,
     reference_log_probs: Tensor,
     mask: Tensor,
-    kl_weight: float | int,
+    kl_coef: float | int,
 ) -> Tensor:
     """Return what each token brought: the KL penalty, at the last one the score too.
 
@@ -170,7 +172,7 @@ def token_rewards(
         log_probs: Of the tokens (B, T) under the policy that drew them.
         reference_log_probs: Under the reference.
         mask: True on the tokens.
-        kl_weight: Points per nat.
+        kl_coef: Points per nat.
 
     Source: Ziegler et al. (2019), equation 2; Ouyang et al. (2022), equation 2.
 
@@ -178,7 +180,7 @@ def token_rewards(
     >>> token_rewards(torch.tensor([5.0]), log_probs, log_probs - 1, mask, 0.1)
     tensor([[-0.1000, -0.1000,  4.9000]])
     """
-    penalty = kl_weight * kl_k1(log_probs, reference_log_probs)
+    penalty = kl_coef * kl_k1(log_probs, reference_log_probs)
     after = mask.flip(1).cumsum(dim=1).flip(1)  # tokens from here on
     last = mask & (after == 1)
     return torch.where(last, scores[:, None], 0.0) - penalty.where(mask, 0.0)

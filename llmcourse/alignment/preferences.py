@@ -69,7 +69,7 @@ Reward = Callable[[str, str], float]  # of a prompt and a text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class PreferencePair:
     """Two answers to a prompt, and what each is really worth.
 
     Raises:
@@ -160,7 +160,7 @@ def sample_pairs(
     agreement: float | int = 0.75,
     pairs_per_prompt: int = 1,
     reward: Reward = gold_reward,
-) -> list[Pair]:
+) -> list[PreferencePair]:
     """Return pairs of different answers, labelled by an annotator who errs.
 
     Args:
@@ -188,13 +188,13 @@ def sample_pairs(
         raise ValueError("wanted at least one prompt with answers, got none")
     differences = [a[1] - b[1] for _, a, b in drawn]
     beta = annotator_beta(differences, agreement)
-    luck = torch.rand(len(drawn), generator=generator, dtype=torch.float64).tolist()
+    uniform = torch.rand(len(drawn), generator=generator, dtype=torch.float64).tolist()
     pairs = []
-    for (prompt, a, b), u in zip(drawn, luck, strict=True):
+    for (prompt, a, b), u in zip(drawn, uniform, strict=True):
         prefers_a = u < preference_probability(a[1], b[1], beta)
         (chosen, best), (rejected, other) = (a, b) if prefers_a else (b, a)
         pairs.append(
-            Pair(
+            PreferencePair(
                 prompt=prompt,
                 chosen=chosen,
                 rejected=rejected,
@@ -229,7 +229,7 @@ def _draw(
     return [(valued[i], valued[j]) for i, j in drawn]
 
 
-def agreement_rate(pairs: Sequence[Pair]) -> float:
+def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
     """Return in what share of the pairs the better text was chosen, as a fraction.
 
     Pairs of equal gold are left out.
@@ -361,7 +361,7 @@ class TokenizedPair:
 
     @classmethod
     def of(
-        cls, pair: Pair, tokenizer: BPETokenizer, *, chat: bool = False
+        cls, pair: PreferencePair, tokenizer: BPETokenizer, *, chat: bool = False
     ) -> "TokenizedPair":
         """Return a pair of texts as tokens, both answers with their ends.
 
@@ -405,7 +405,7 @@ class TokenizedPair:
 
 
 def tokenize_pairs(
-    pairs: Sequence[Pair], tokenizer: BPETokenizer, *, chat: bool = False
+    pairs: Sequence[PreferencePair], tokenizer: BPETokenizer, *, chat: bool = False
 ) -> list[TokenizedPair]:
     """Return many pairs as tokens. Arguments and errors as `TokenizedPair.of`."""
     return [TokenizedPair.of(pair, tokenizer, chat=chat) for pair in pairs]

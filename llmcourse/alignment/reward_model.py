@@ -419,14 +419,17 @@ class RewardConfig(PairsConfig):
     steps: int = 60
     learning_rate: float | int = 1e-3
     eval_windows: int = 256
-    centring: float | int = 0.01  # see `losses.bradley_terry_loss`
+    center_rewards_coefficient: float | int = 0.01  # see `losses.bradley_terry_loss`
     by_prompt: bool = False  # whether batches are of prompts, not of single pairs
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
         super().__post_init__()
-        if not self.centring >= 0:
-            raise ValueError(f"centring must not be negative, got {self.centring}")
+        if not self.center_rewards_coefficient >= 0:
+            raise ValueError(
+                "center_rewards_coefficient must not be negative, "
+                f"got {self.center_rewards_coefficient}"
+            )
 
 
 def train_reward_model(
@@ -476,7 +479,9 @@ def train_reward_model(
         chosen, rejected = _batch_rewards(model, batch, config)
         sides = chosen.split_with_sizes(sizes), rejected.split_with_sizes(sizes)
         each = zip(*sides, strict=True)
-        losses = [bradley_terry_loss(c, r, config.centring) for c, r in each]
+        losses = [
+            bradley_terry_loss(c, r, config.center_rewards_coefficient) for c, r in each
+        ]
         return Comparison(torch.stack(losses).mean(), chosen - rejected)
 
     return train_on_pairs(

@@ -95,8 +95,8 @@ def sample_rollouts(
     """
     lengths = _checked_lengths(policy, prompts, max_new_tokens)
     device = policy.embedding.weight.device
-    luck = torch.rand(len(prompts), max_new_tokens, generator=generator)
-    state = _State(prompts, lengths, max_new_tokens, luck, stop, device)
+    uniform = torch.rand(len(prompts), max_new_tokens, generator=generator)
+    state = _State(prompts, lengths, max_new_tokens, uniform, stop, device)
     with torch.inference_mode():
         state.write(policy)
     width = int((lengths.to(device) + state.n_written).max())
@@ -118,7 +118,7 @@ class _State:
         prompts: Sequence[Prompt],
         lengths: Tensor,
         max_new_tokens: int,
-        luck: Tensor,
+        uniform: Tensor,
         stop: Collection[int],
         device: torch.device,
     ) -> None:
@@ -128,7 +128,7 @@ class _State:
             self.ids[row, : len(prompt.ids)] = torch.tensor(prompt.ids)
         self.ids = self.ids.to(device)
         self.shortest = int(lengths.min())
-        self.lengths, self.luck = lengths.to(device), luck.to(device)
+        self.lengths, self.uniform = lengths.to(device), uniform.to(device)
         self.max_new_tokens = max_new_tokens
         self.stop = torch.tensor(sorted(stop), dtype=torch.int64, device=device)
         self.answer_mask = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -162,14 +162,14 @@ class _State:
         """Give each row its next token; return which are not at their end."""
         number = position - self.lengths[rows]  # of the answer's token; below 0: prompt
         draws = (number >= 0) & (number < self.max_new_tokens) & ~self.finished[rows]
-        luck = self.luck[rows, number.clamp(0, self.max_new_tokens - 1)]
+        uniform = self.uniform[rows, number.clamp(0, self.max_new_tokens - 1)]
         log_probs = logits.log_softmax(dim=-1)
         if not bool(log_probs[:, 0].isfinite().all()):  # NaN in one is NaN in all
             raise FloatingPointError(
                 "a policy needs finite probabilities to draw from, got others at "
                 f"position {position}"
             )
-        drawn = inverse_cdf(log_probs.exp(), luck)
+        drawn = inverse_cdf(log_probs.exp(), uniform)
         self.ids[rows, position] = torch.where(draws, drawn, self.ids[rows, position])
         self.answer_mask[rows, position] = draws
         price = log_probs.gather(1, drawn[:, None])[:, 0]

@@ -50,7 +50,7 @@ def align(
     learning_rate: Annotated[
         float | None, typer.Option(help="Of the policy; the preset's.")
     ] = None,
-    kl_weight: Annotated[
+    kl_coef: Annotated[
         float | None,
         typer.Option(help="What it costs to leave the start; beta of DPO."),
     ] = None,
@@ -84,11 +84,11 @@ def align(
     config = align_recipe.preset(preset, method)
     sizes = {"policy": model, "n_prompts": prompts, "agreement": agreement}
     config = replace(config, **given(sizes), seed=seed)
-    config = _with(config, steps, reward_steps, learning_rate, kl_weight, precision)
+    config = _with(config, steps, reward_steps, learning_rate, kl_coef, precision)
     folder = out_folder or Path(f"run-{preset}")
     words = ["llmcourse", "align", "--method", method, "--preset", preset]
     options: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps}
-    options |= {"learning_rate": learning_rate, "kl_weight": kl_weight}
+    options |= {"learning_rate": learning_rate, "kl_coef": kl_coef}
     options |= {"precision": precision}
     options |= {"model": model, "prompts": prompts, "agreement": agreement}
     options |= {"seed": seed or None, "threads": threads}
@@ -114,14 +114,14 @@ def _with(
     steps: int | None,
     reward_steps: int | None,
     learning_rate: float | None,
-    kl_weight: float | None,
+    kl_coef: float | None,
     precision: str | None,
 ) -> AlignConfig:
     """Return the recipe with what was asked for instead."""
     if steps is not None:
         config = align_model.with_steps(config, steps)
-    cost = "beta" if isinstance(config.training, DPOConfig) else "kl_weight"
-    wanted = given({"learning_rate": learning_rate, cost: kl_weight})
+    cost = "beta" if isinstance(config.training, DPOConfig) else "kl_coef"
+    wanted = given({"learning_rate": learning_rate, cost: kl_coef})
     reward = in_precision(config.reward, precision)
     reward = replace(reward, **given({"steps": reward_steps}))
     training = replace(config.training, **wanted)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from llmcourse.alignment.evaluation import Gain
-from llmcourse.alignment.preferences import Pair
+from llmcourse.alignment.preferences import PreferencePair
 from llmcourse.alignment.reward_model import PairAccuracy, ReliabilityBin
 from llmcourse.finetuning.instruction_evaluation import Forgetting, Score
 from llmcourse.model.costs import n_parameters
@@ -30,7 +30,7 @@ class AlignMaking:
     sizes: TransformerConfig
     n_pairs: int  # learned from
     n_prompts: int  # whose answers differ, and are compared in these pairs
-    example: Pair  # a held-out one
+    example: PreferencePair  # a held-out one
     chat: bool  # whether the policy answers in conversations
     command: str  # that makes both again, on a command line
     n_threads: int = 1
@@ -64,7 +64,7 @@ class RewardQuality:
 class AlignQuality:
     """What a policy was before and after."""
 
-    before: Mapping[str, float]  # means of `evaluation.Judged`
+    before: Mapping[str, float]  # means of `evaluation.PolicyEvaluation`
     after: Mapping[str, float]
     gold: Gain
     n_prompts: int

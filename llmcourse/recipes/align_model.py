@@ -26,12 +26,12 @@ from typing import Any
 import torch
 
 from llmcourse.alignment.dpo import DPOConfig, dpo
-from llmcourse.alignment.evaluation import gain_of, judge
+from llmcourse.alignment.evaluation import evaluate_policy, gain_of
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.policy import PolicyIteration
 from llmcourse.alignment.ppo import ppo
 from llmcourse.alignment.preferences import (
-    Pair,
+    PreferencePair,
     agreement_rate,
     end_of_answer,
     exam_prompts,
@@ -131,13 +131,13 @@ def _recipe(config: AlignConfig, policy: Transformer) -> dict[str, Any]:
 
 
 def _read_pairs(path: Path, recipe: dict[str, Any]) -> Preferences:
-    parts: dict[str, list[Pair]] = {"train": [], "valid": []}
+    parts: dict[str, list[PreferencePair]] = {"train": [], "valid": []}
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
         found = dict(json.loads(first))
         for line in lines:
             values = json.loads(line)
-            parts[values.pop("part")].append(Pair(**values))
+            parts[values.pop("part")].append(PreferencePair(**values))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} must hold pairs, got: {error}") from error
     refusal = f"{str(path)!r} holds pairs of another recipe or policy"
@@ -440,7 +440,7 @@ def save(policy: Transformer, tokenizer: BPETokenizer, folder: Path) -> None:
 
 
 def measure_reward(
-    model: RewardModel, tokenizer: BPETokenizer, pairs: list[Pair]
+    model: RewardModel, tokenizer: BPETokenizer, pairs: list[PreferencePair]
 ) -> RewardQuality:
     """Return what a reward model is worth.
 
@@ -496,7 +496,7 @@ def measure(
     prompts = exam_prompts(exam.n_prompts, tokenizer)
     proxy = text_reward(reward_model, tokenizer, chat=chat)
     before, after = (
-        judge(
+        evaluate_policy(
             model[0],
             start[0],
             tokenizer,

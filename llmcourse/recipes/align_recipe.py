@@ -24,7 +24,7 @@ from llmcourse.alignment.grpo import GRPOConfig
 from llmcourse.alignment.ppo import PPOConfig
 from llmcourse.alignment.preferences import (
     EXAM_SEED,
-    Pair,
+    PreferencePair,
     Prompt,
     end_of_answer,
     make_prompts,
@@ -107,7 +107,7 @@ _POLICY: dict[str, Any] = {
     "epochs": 1,
     "learning_rate": 3e-4,
     "cooldown": 0.2,
-    "kl_weight": 0.02,
+    "kl_coef": 0.02,
     "max_new_tokens": 260,
 }
 _DPO = DPOConfig(
@@ -199,8 +199,8 @@ def preset(name: str, method: str) -> AlignConfig:
 class Preferences:
     """Pairs to learn from and pairs held out: of other prompts."""
 
-    train: list[Pair]
-    valid: list[Pair]
+    train: list[PreferencePair]
+    valid: list[PreferencePair]
 
 
 def collect(
@@ -234,7 +234,7 @@ def held_out_pairs(
     policy: Transformer,
     tokenizer: BPETokenizer,
     progress: StageProgress | None = None,
-) -> list[Pair]:
+) -> list[PreferencePair]:
     """Return pairs of prompts of the exam's own seed. Arguments as in `collect`."""
     n, seed = config.n_held_out, EXAM_SEED + 1
     return _pairs(config, policy, tokenizer, n, seed, progress, "answers held out")
@@ -248,7 +248,7 @@ def _pairs(
     seed: int,
     progress: StageProgress | None,
     name: str = "answers to compare",
-) -> list[Pair]:
+) -> list[PreferencePair]:
     prompts = make_prompts(n, seed, tokenizer)
     generator = torch.Generator().manual_seed(seed)
     told = None if progress is None else partial(progress, name)
@@ -288,7 +288,7 @@ def _compare(
     config: AlignConfig,
     answered: Sequence[tuple[str, list[str]]],
     generator: torch.Generator,
-) -> list[Pair]:
+) -> list[PreferencePair]:
     comparable = [(prompt, texts) for prompt, texts in answered if len({*texts}) > 1]
     if not comparable:
         raise ValueError(

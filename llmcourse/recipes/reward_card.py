@@ -36,7 +36,8 @@ def reward_card(name: str, making: AlignMaking, quality: RewardQuality) -> str:
         ("training", _training(making)),
         ("reward", f"read from the {_READ[making.config.pooling]}"),
         *_told(making.config.reader),
-        ("loss", f"Bradley–Terry, centring {training.centring:g}"),
+        ("loss", "Bradley–Terry"),
+        ("center rewards coefficient", f"{training.center_rewards_coefficient:g}"),
         ("learning rate", _rate(training.learning_rate, training.warmup_steps)),
         ("precision", f"{training.precision} in training, float16 in the file"),
     ]

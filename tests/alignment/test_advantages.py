@@ -32,7 +32,7 @@ def test_worked_example_of_three_tokens():
     1 + 2/2 = 2, then 1 + 2/2 = 2.
     """
     rewards, values = torch.tensor([[0.0, 0, 8]]), torch.tensor([[4.0, 5, 6]])
-    found = gae(rewards, values, torch.ones(1, 3).bool(), discount=1, trace=0.5)
+    found = gae(rewards, values, torch.ones(1, 3).bool(), gamma=1, gae_lambda=0.5)
     torch.testing.assert_close(found, torch.tensor([[2.0, 2.0, 2.0]]))
 
 
@@ -55,7 +55,7 @@ def test_trace_1_is_return_minus_value():
     rewards, values, mask = random_case()
     mask[:, :] = True
     returns = rewards.flip(1).cumsum(1).flip(1)
-    found = gae(rewards, values, mask, trace=1)
+    found = gae(rewards, values, mask, gae_lambda=1)
     torch.testing.assert_close(found, returns - values)
 
 
@@ -63,7 +63,7 @@ def test_trace_0_is_the_next_surprise():
     rewards, values, mask = random_case()
     mask[:, :] = True
     following = torch.cat((values[:, 1:], torch.zeros(5, 1, dtype=values.dtype)), dim=1)
-    found = gae(rewards, values, mask, discount=0.7, trace=0)
+    found = gae(rewards, values, mask, gamma=0.7, gae_lambda=0)
     torch.testing.assert_close(found, rewards + 0.7 * following - values)
 
 
@@ -71,7 +71,7 @@ def test_a_perfect_critic_is_never_surprised():
     rewards, _, mask = random_case()
     rewards = rewards.where(mask, 0.0)
     returns = rewards.flip(1).cumsum(1).flip(1)
-    found = gae(rewards, returns, mask, trace=0.3)
+    found = gae(rewards, returns, mask, gae_lambda=0.3)
     torch.testing.assert_close(found, torch.zeros_like(rewards))
 
 
@@ -94,15 +94,15 @@ def test_masked_positions_have_no_influence(averaging):
 def test_holes_are_skipped_over():
     """A row with holes has the advantages of the row without them."""
     rewards, values, mask = random_case()
-    holey = gae(rewards, values, mask, discount=0.9, trace=0.8)
+    holey = gae(rewards, values, mask, gamma=0.9, gae_lambda=0.8)
     for row in range(1, 5):
         there = mask[row]
         dense = gae(
             rewards[row, there][None],
             values[row, there][None],
             torch.ones(1, int(there.sum())).bool(),
-            discount=0.9,
-            trace=0.8,
+            gamma=0.9,
+            gae_lambda=0.8,
         )
         torch.testing.assert_close(holey[row, there], dense[0])
 
@@ -162,7 +162,7 @@ def test_only_scaling_hides_how_far_apart_scores_are():
 @pytest.mark.parametrize("seed", range(3))
 def test_gae_is_the_sum_of_equation_16(seed):
     rewards, values, mask = random_case(seed)
-    found = gae(rewards, values, mask, discount=0.93, trace=0.8)
+    found = gae(rewards, values, mask, gamma=0.93, gae_lambda=0.8)
     for row in range(5):
         places = mask[row].nonzero()[:, 0].tolist()
         expected = torch.zeros(9, dtype=torch.float64)
@@ -202,7 +202,7 @@ def test_groups_that_are_none(size, n):
         group_advantages(torch.zeros(n), size)
 
 
-@pytest.mark.parametrize("name", ["discount", "trace"])
+@pytest.mark.parametrize("name", ["gamma", "gae_lambda"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_weights_outside_their_range(name, value):
     rewards, values, mask = random_case()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from chat_cases import SIZES, base
 
-from llmcourse.alignment.evaluation import Judged, gain_of, judge
+from llmcourse.alignment.evaluation import PolicyEvaluation, evaluate_policy, gain_of
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.preferences import make_prompts
 from llmcourse.alignment.reward_model import batched
@@ -17,7 +17,7 @@ LENGTH = batched(lambda prompt, text: len(text))
 
 def judged(gold):
     nothing = torch.zeros(len(gold))
-    return Judged(
+    return PolicyEvaluation(
         texts=("",) * len(gold),
         gold=torch.tensor(gold),
         proxy=nothing,
@@ -63,7 +63,7 @@ def test_answers_must_match(n):
 def test_the_start_is_at_no_distance_from_itself():
     policy, tokenizer = base()
     prompts = make_prompts(5, 1, tokenizer)
-    found = judge(policy, policy, tokenizer, prompts, LENGTH, 7)
+    found = evaluate_policy(policy, policy, tokenizer, prompts, LENGTH, 7)
     assert found.kl.abs().max() < 1e-4
     assert found.gold.tolist() == pytest.approx(
         [gold_reward(p.text, t) for p, t in zip(prompts, found.texts, strict=True)]
@@ -79,7 +79,7 @@ def test_distance_is_that_of_the_log_probabilities():
     policy = Transformer(SIZES, torch.Generator().manual_seed(8))
     (prompt,) = make_prompts(1, 1, tokenizer)
     told = []
-    found = judge(
+    found = evaluate_policy(
         policy,
         reference,
         tokenizer,
@@ -112,4 +112,4 @@ def test_distance_is_that_of_the_log_probabilities():
 def test_nothing_asked_is_refused():
     policy, tokenizer = base()
     with pytest.raises(ValueError, match="answers to prompts, got none"):
-        judge(policy, policy, tokenizer, [], LENGTH, 4)
+        evaluate_policy(policy, policy, tokenizer, [], LENGTH, 4)

@@ -2,13 +2,13 @@
 
 import torch
 
-from llmcourse.alignment.policy import Experience
+from llmcourse.alignment.policy import RolloutBatch
 
 
 def test_rows_are_cut_to_the_longest_of_them():
     mask = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 1, 1], [0, 1, 0, 0, 0]]).bool()
     numbers = torch.arange(15.0).view(3, 5)
-    whole = Experience(
+    whole = RolloutBatch(
         ids=torch.arange(15).view(3, 5),
         mask=mask,
         log_probs=numbers,

@@ -35,7 +35,7 @@ def test_a_constant_for_each_prompt_changes_nothing(scale):
 
 def test_equal_scores_teach_nothing_but_to_stay():
     start = [weight.detach() for weight in make_policy().parameters()]
-    indifferent, _ = train(lambda p, t: torch.full((len(t),), 3.0), kl_weight=0.0)
+    indifferent, _ = train(lambda p, t: torch.full((len(t),), 3.0), kl_coef=0.0)
     for one, other in zip(start, indifferent, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 

@@ -55,7 +55,7 @@ def test_worked_example_of_four_tokens():
     new = torch.tensor([[2.0, 2.0, 0.5, 0.5]]).log().requires_grad_()
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     found = ppo_policy_loss(
-        new, torch.zeros(1, 4), advantages, torch.ones(1, 4).bool(), clip=0.2
+        new, torch.zeros(1, 4), advantages, torch.ones(1, 4).bool(), clip_range=0.2
     )
     assert found.loss.item() == pytest.approx(1.1 / 4)
     assert found.clip_fraction == 0.5
@@ -75,7 +75,7 @@ def test_at_ratio_1_the_gradient_is_the_policy_gradient():
     new.grad = None
     one = advantages[:, 0]
     grpo_loss(
-        new, old, reference, one, mask, kl_weight=0, averaging="token"
+        new, old, reference, one, mask, kl_coef=0, averaging="token"
     ).loss.backward()
     expected = -one[:, None].expand_as(old).where(mask, 0.0) / mask.sum()
     torch.testing.assert_close(new.grad, expected)
@@ -89,7 +89,7 @@ def test_masked_positions_have_no_influence():
         n = new.where(mask, filler).requires_grad_()
         value = clipped_value_loss(n, o, a, mask, 0.3)
         policy = ppo_policy_loss(n, o, a, mask)
-        grouped = grpo_loss(n, o, r, advantages[:, 1], mask, kl_weight=0.5)
+        grouped = grpo_loss(n, o, r, advantages[:, 1], mask, kl_coef=0.5)
         (value + policy.loss + grouped.loss).backward()
         results.append((value, *policy, *grouped, n.grad))
     for result in results[1:]:
@@ -188,8 +188,8 @@ def test_policy_losses_against_a_loop(seed, averaging):
         reference,
         advantages[:, 2],
         mask,
-        clip=0.1,
-        kl_weight=0.3,
+        clip_range=0.1,
+        kl_coef=0.3,
         averaging=averaging,
     )
     assert found.loss.item() == pytest.approx(
@@ -197,16 +197,16 @@ def test_policy_losses_against_a_loop(seed, averaging):
     )
 
 
-@pytest.mark.parametrize("clip", [0.05, 0.2, math.inf])
-def test_value_loss_against_a_loop(clip):
+@pytest.mark.parametrize("clip_range", [0.05, 0.2, math.inf])
+def test_value_loss_against_a_loop(clip_range):
     old, values, returns, mask, _ = random_case(4)
 
     def term(b, t):
         value, before, goal = (x[b, t].item() for x in (values, old, returns))
-        near = min(max(value, before - clip), before + clip)
+        near = min(max(value, before - clip_range), before + clip_range)
         return 0.5 * max((value - goal) ** 2, (near - goal) ** 2)
 
-    found = clipped_value_loss(values, old, returns, mask, clip)
+    found = clipped_value_loss(values, old, returns, mask, clip_range)
     assert found.item() == pytest.approx(average(term, mask, "token"), abs=1e-6)
 
 
@@ -260,13 +260,11 @@ def test_policy_losses_equal_trls(averaging, loss_type, seed):
     trl = pytest.importorskip("trl")
     old, new, reference, mask, advantages = (part[1:] for part in random_case(seed))
     new.requires_grad_()
-    options = {"clip": 0.1, "averaging": averaging}
-    for kl_weight in (0.0, 0.3):
+    options = {"clip_range": 0.1, "averaging": averaging}
+    for kl_coef in (0.0, 0.3):
         each = advantages[:, 2]
-        ours = grpo_loss(
-            new, old, reference, each, mask, kl_weight=kl_weight, **options
-        )
-        theirs = trls_loss(trl, loss_type, new, old, reference, mask, each, kl_weight)
+        ours = grpo_loss(new, old, reference, each, mask, kl_coef=kl_coef, **options)
+        theirs = trls_loss(trl, loss_type, new, old, reference, mask, each, kl_coef)
         assert_alike(new, ours.loss, theirs)
     ours = ppo_policy_loss(new, old, advantages, mask, **options)
     theirs = trls_loss(trl, loss_type, new, old, reference, mask, advantages, 0.0)
@@ -292,10 +290,10 @@ def test_entropy_against_torch():
 
 def test_impossible_settings():
     old, new, reference, mask, advantages = random_case()
-    for clip in (0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="clip must be positive"):
-            ppo_policy_loss(new, old, advantages, mask, clip)
-        with pytest.raises(ValueError, match="clip must be positive"):
-            clipped_value_loss(new, old, reference, mask, clip)
-    with pytest.raises(ValueError, match="kl_weight must not be negative, got -1"):
-        grpo_loss(new, old, reference, advantages[:, 0], mask, kl_weight=-1)
+    for clip_range in (0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="clip_range must be positive"):
+            ppo_policy_loss(new, old, advantages, mask, clip_range)
+        with pytest.raises(ValueError, match="clip_range must be positive"):
+            clipped_value_loss(new, old, reference, mask, clip_range)
+    with pytest.raises(ValueError, match="kl_coef must not be negative, got -1"):
+        grpo_loss(new, old, reference, advantages[:, 0], mask, kl_coef=-1)

@@ -42,7 +42,7 @@ def test_a_policy_learns_what_is_paid_for(method):
         iterations=25,
         answers_per_prompt=6,
         minibatch_size=9,
-        kl_weight=0.0,
+        kl_coef=0.0,
     )
     assert history[0].reward < 0.25
     assert history[-1].reward > 0.7
@@ -81,7 +81,7 @@ def test_the_reference_stays_as_it_is(method):
 def test_the_penalty_holds_a_policy_near(method):
     many = {"iterations": 12, "answers_per_prompt": 6, "minibatch_size": 9}
     free, held = (
-        learn(method, make_policy(std=0.1), kl_weight=weight, **many)
+        learn(method, make_policy(std=0.1), kl_coef=weight, **many)
         for weight in (0.0, 2.0)
     )
     assert free[-1].kl > 1
@@ -167,8 +167,8 @@ def test_an_answer_without_an_end_costs_something(method):
         method,
         make_policy(std=0.1),
         reward=lambda prompts, texts: torch.zeros(len(texts)),
-        unfinished_penalty=1.0,
-        kl_weight=0.0,
+        missing_eos_penalty=1.0,
+        kl_coef=0.0,
         iterations=20,
         answers_per_prompt=6,
     )
@@ -250,7 +250,7 @@ def test_what_cannot_be_trained(method, tmp_path):
     learn(method, make_policy(), folder=tmp_path)
     for policy, options, message in (
         (make_policy(seed=9), {}, "reference must be"),
-        (make_policy(), {"clip": 0.1}, "config.clip must be 0.2, got 0.1"),
+        (make_policy(), {"clip_range": 0.1}, "config.clip_range must be 0.2, got 0.1"),
         (make_policy(), {"seed": 4}, "seed must be 0, got 4"),
         (make_policy(), {"prompts": PROMPTS[1:]}, "prompts must be"),
     ):
@@ -269,9 +269,9 @@ def test_what_cannot_be_trained(method, tmp_path):
         ("max_new_tokens", 0),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
-        ("clip", 0.0),
-        ("kl_weight", -0.1),
-        ("unfinished_penalty", -1.0),
+        ("clip_range", 0.0),
+        ("kl_coef", -0.1),
+        ("missing_eos_penalty", -1.0),
         ("cooldown", -0.1),
         ("cooldown", 1.1),
     ],
@@ -280,5 +280,5 @@ def test_settings_that_no_training_can_have(method, name, value):
     config = METHODS[method][1]
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
         config(**{name: value})
-    assert config(kl_weight=0, unfinished_penalty=0, warmup_updates=0)
-    assert asdict(config())["clip"] == 0.2
+    assert config(kl_coef=0, missing_eos_penalty=0, warmup_updates=0)
+    assert asdict(config())["clip_range"] == 0.2

@@ -51,7 +51,7 @@ def test_the_critic_learns_what_to_expect():
         iterations=10,
         value_learning_rate=3e-2,
         epochs=6,
-        kl_weight=0.0,
+        kl_coef=0.0,
     )
     losses = [found.value_loss for found in history]
     assert losses[0] == 0.0
@@ -70,7 +70,7 @@ def test_a_constant_added_to_all_scores_changes_almost_nothing():
 
 def test_a_bonus_for_uncertainty_keeps_it():
     plain, bold = (
-        learn("ppo", make_policy(), entropy_weight=weight, iterations=15)
+        learn("ppo", make_policy(), entropy_coef=weight, iterations=15)
         for weight in (0.0, 1.0)
     )
     assert bold[-1].entropy > plain[-1].entropy + 0.1
@@ -82,15 +82,15 @@ def test_a_bonus_for_uncertainty_keeps_it():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("discount", 1.1),
-        ("trace", -0.1),
-        ("trace", 2),
+        ("gamma", 1.1),
+        ("gae_lambda", -0.1),
+        ("gae_lambda", 2),
         ("value_learning_rate", 0),
-        ("value_clip", 0.0),
-        ("entropy_weight", -1.0),
+        ("clip_range_value", 0.0),
+        ("entropy_coef", -1.0),
     ],
 )
 def test_settings_of_ppo_alone(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
         PPOConfig(**{name: value})
-    assert PPOConfig(discount=0, trace=0, entropy_weight=0)
+    assert PPOConfig(gamma=0, gae_lambda=0, entropy_coef=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmcourse.alignment.preferences import (
-    Pair,
+    PreferencePair,
     PromptPairs,
     TokenizedPair,
     check_pairs,
@@ -36,7 +36,7 @@ def tokenizer():
 
 
 def make_pair(**changes):
-    pair = Pair(
+    pair = PreferencePair(
         prompt="a hen",
         chosen=" met a fox",
         rejected=" ran",

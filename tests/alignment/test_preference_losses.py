@@ -47,12 +47,12 @@ def four(n=5, scale=3.0):
 
 def test_worked_example_of_a_comparison():
     """Rewards log 3 and 0: the chosen one had the probability 3 / (3 + 1), so the
-    surprise is log 4/3. With a centring of 1/2, (log 3)² / 2 is added.
+    surprise is log 4/3. With a coefficient of 1/2, (log 3)² / 2 is added.
     """
     chosen, rejected = torch.tensor([math.log(3)]), torch.zeros(1)
     loss = bradley_terry_loss(chosen, rejected)
     assert loss.item() == pytest.approx(math.log(4 / 3), rel=1e-6)
-    centred = bradley_terry_loss(chosen, rejected, centring=0.5)
+    centred = bradley_terry_loss(chosen, rejected, center_rewards_coefficient=0.5)
     assert centred.item() == pytest.approx(math.log(4 / 3) + math.log(3) ** 2 / 2)
 
 
@@ -206,15 +206,16 @@ def test_log_probs_equal_a_slow_loop_in_double_precision():
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("centring", [0.0, 0.3])
-def test_bradley_terry_equals_equation_1(centring):
+@pytest.mark.parametrize("coefficient", [0.0, 0.3])
+def test_bradley_terry_equals_equation_1(coefficient):
     """-log( e^a / (e^a + e^b) ): the probability that a is preferred to b."""
     chosen, rejected = 3 * randn(6), 3 * randn(6, seed=1)
     expected = [
-        -math.log(math.exp(a) / (math.exp(a) + math.exp(b))) + centring * (a + b) ** 2
+        -math.log(math.exp(a) / (math.exp(a) + math.exp(b)))
+        + coefficient * (a + b) ** 2
         for a, b in zip(chosen.tolist(), rejected.tolist(), strict=True)
     ]
-    loss = bradley_terry_loss(chosen, rejected, centring)
+    loss = bradley_terry_loss(chosen, rejected, coefficient)
     assert loss.item() == pytest.approx(sum(expected) / 6, rel=1e-6)
 
 
@@ -258,17 +259,17 @@ class _Lists(dict):
         return self[name]
 
 
-@pytest.mark.parametrize("centring", [None, 0.01])
-def test_bradley_terry_equals_trls(centring):
+@pytest.mark.parametrize("coefficient", [None, 0.01])
+def test_bradley_terry_equals_trls(coefficient):
     trl = pytest.importorskip("trl")
     rewards = 3 * randn(2, 6)
-    trainer = stub(args=SimpleNamespace(center_rewards_coefficient=centring))
+    trainer = stub(args=SimpleNamespace(center_rewards_coefficient=coefficient))
     theirs = trl.RewardTrainer.compute_loss(
         trainer,
         lambda **_: SimpleNamespace(logits=rewards.reshape(12, 1)),
         {"attention_mask": torch.ones(12, 5)},
     )
-    ours = bradley_terry_loss(rewards[0], rewards[1], centring or 0.0)
+    ours = bradley_terry_loss(rewards[0], rewards[1], coefficient or 0.0)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
@@ -366,7 +367,7 @@ def test_refuses_a_row_without_an_answer():
 
 def test_refuses_settings_that_cannot_be():
     one = torch.zeros(1)
-    with pytest.raises(ValueError, match="centring must not be negative, got -0.1"):
+    with pytest.raises(ValueError, match="must not be negative, got -0.1"):
         bradley_terry_loss(one, one, -0.1)
     for beta, smoothing in ((0, 0.0), (-1, 0.0), (0.1, 0.5), (0.1, -0.1)):
         with pytest.raises(ValueError, match=f"got {beta} and {smoothing}"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmcourse.alignment.preferences import (
-    Pair,
+    PreferencePair,
     agreement_rate,
     annotator_beta,
     preference_probability,
@@ -181,7 +181,7 @@ def test_gold_reward_is_the_default() -> None:
 def test_refusals() -> None:
     same = {"prompt": "p", "gold_chosen": 1.0, "gold_rejected": 0.0}
     with pytest.raises(ValueError, match="needs two different texts, got 'a'"):
-        Pair(chosen="a", rejected="a", **same)
+        PreferencePair(chosen="a", rejected="a", **same)
     with pytest.raises(ValueError, match="two different answers, got 1 for 'p'"):
         sample_pairs([("p", ["1", "1"])], generator(), reward=value)
     with pytest.raises(ValueError, match="at least one prompt"):
@@ -200,7 +200,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="none of 1 pairs differs"):
         agreement_rate(
             [
-                Pair(
+                PreferencePair(
                     prompt="p",
                     chosen="a",
                     rejected="b",

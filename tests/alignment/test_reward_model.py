@@ -158,7 +158,11 @@ def test_worked_example_of_all_pairs_of_a_prompt(accumulation):
 
     model.register_forward_pre_hook(look)
     config = replace(
-        BY_PROMPT, steps=1, batch_size=2, accumulation=accumulation, centring=0
+        BY_PROMPT,
+        steps=1,
+        batch_size=2,
+        accumulation=accumulation,
+        center_rewards_coefficient=0,
     )
     update = train_reward_model(model, pairs, pairs, config, seeded()).updates[0]
     assert update.loss == pytest.approx(expected.item(), rel=1e-5)
@@ -305,13 +309,13 @@ def test_refuses_what_cannot_be_learned():
     one = [TokenizedPair(TEXTS[1], pair.chosen, pair.rejected) for pair in fine]
     with pytest.raises(ValueError, match="a batch needs 4 prompts, got 1"):
         train_reward_model(make_model(), one, fine, BY_PROMPT, seeded())
-    with pytest.raises(ValueError, match="centring must not be negative, got -1"):
-        replace(SHORT, centring=-1)
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        replace(SHORT, center_rewards_coefficient=-1)
 
 
 def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
-    for other in (replace(SHORT, centring=0.5), BY_PROMPT):
+    for other in (replace(SHORT, center_rewards_coefficient=0.5), BY_PROMPT):
         with pytest.raises(ValueError, match=r"another training: config\.(c|b)"):
             run(folder=tmp_path, config=other)
 

@@ -174,7 +174,9 @@ def test_dpo():
 
 
 def test_a_reward_model():
-    config = RewardConfig(**COMMON, batch_size=4, context_length=17, centring=0.3)
+    config = RewardConfig(
+        **COMMON, batch_size=4, context_length=17, center_rewards_coefficient=0.3
+    )
     pairs = make_pairs()
     ours, theirs, start = (
         RewardModel.from_model(make_policy(), seeded(5)) for _ in range(3)
@@ -212,9 +214,9 @@ POLICY = {
     "cooldown": 0.4,
     "clip_norm": 0.5,
     "epochs": 3,
-    "clip": 0.05,
-    "kl_weight": 0.3,
-    "unfinished_penalty": 0.5,
+    "clip_range": 0.05,
+    "kl_coef": 0.3,
+    "missing_eos_penalty": 0.5,
 }
 
 
@@ -243,9 +245,9 @@ def recorded(trainer):
     class Recorded(trainer):
         """Notes rollouts and minibatches."""
 
-        def judge(self, rollouts, scores, reference_log_probs):
+        def compute_advantages(self, rollouts, scores, reference_log_probs):
             self.seen.append((rollouts, []))
-            return super().judge(rollouts, scores, reference_log_probs)
+            return super().compute_advantages(rollouts, scores, reference_log_probs)
 
         def update(self, part):
             rollouts, minibatches = self.seen[-1]
@@ -292,9 +294,11 @@ def answers_of(rollouts, policy, reference):
     return found
 
 
-def clipped(ratio, advantage, clip=0.05):
+def clipped(ratio, advantage, clip_range=0.05):
     """Return the gain of each token; none beyond the edge where there is most of it."""
-    edge = (1 + clip) * advantage.clamp(min=0) + (1 - clip) * advantage.clamp(max=0)
+    edge = (1 + clip_range) * advantage.clamp(min=0) + (
+        1 - clip_range
+    ) * advantage.clamp(max=0)
     return torch.minimum(ratio * advantage, edge)
 
 
@@ -344,11 +348,11 @@ def read(policy, head, answer):
 def test_ppo():
     config = PPOConfig(
         **POLICY,
-        discount=0.9,
-        trace=0.6,
+        gamma=0.9,
+        gae_lambda=0.6,
         value_learning_rate=0.05,
-        value_clip=0.03,
-        entropy_weight=0.2,
+        clip_range_value=0.03,
+        entropy_coef=0.2,
     )
     ours, theirs, start = make_policy(), make_policy(), make_policy()
     reference = make_policy(seed=7)

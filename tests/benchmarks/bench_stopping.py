@@ -24,7 +24,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 
-from llmcourse.alignment.evaluation import judge
+from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import make_prompts
 from llmcourse.alignment.reward_files import load_reward_model
 from llmcourse.alignment.reward_model import text_reward
@@ -50,7 +50,7 @@ def main(iterations: int) -> None:
 
     def look(step: int) -> None:
         n = recipe.max_new_tokens
-        found = judge(policy, start, tokenizer, orders, proxy, n).summary()
+        found = evaluate_policy(policy, start, tokenizer, orders, proxy, n).summary()
         kl, gold, learned = (found[name] for name in ("kl", "gold", "proxy"))
         print(f"{step:<9} {abs(kl):7.1f} {gold:7.2f} {learned:+8.2f}", flush=True)
 

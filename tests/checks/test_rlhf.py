@@ -23,13 +23,13 @@ def right_kl(n):
     return math.log(n) - (n - 1) / n
 
 
-def right_advantages(rewards, values, trace):
+def right_advantages(rewards, values, gae_lambda):
     found, after = [], 0.0
     expected = [*values[1:], 0.0]
     for reward, value, later in reversed(
         list(zip(rewards, values, expected, strict=True))
     ):
-        after = reward + later - value + trace * after
+        after = reward + later - value + gae_lambda * after
         found.insert(0, after)
     return found
 
@@ -45,7 +45,7 @@ def test_the_right_advantages_are_those_of_the_package():
     rewards, values = [0.5, -1.0, 8.0, 0.0], [4.0, 5.0, 6.0, 1.0]
     mask = torch.ones(1, 4).bool()
     theirs = losses.gae(
-        torch.tensor([rewards]), torch.tensor([values]), mask, trace=0.7
+        torch.tensor([rewards]), torch.tensor([values]), mask, gae_lambda=0.7
     )
     assert right_advantages(rewards, values, 0.7) == pytest.approx(theirs[0].tolist())
 
@@ -119,16 +119,18 @@ def test_wrong_divergences_fail(wrong, lesson):
         checks.best_of_n_kl(wrong)
 
 
-def without_next_value(rewards, values, trace):
+def without_next_value(rewards, values, gae_lambda):
     after, found = 0.0, []
     for reward, value in reversed(list(zip(rewards, values, strict=True))):
-        after = reward - value + trace * after
+        after = reward - value + gae_lambda * after
         found.insert(0, after)
     return found
 
 
-def with_value_behind_the_end(rewards, values, trace):
-    return right_advantages([*rewards[:-1], rewards[-1] + values[-1]], values, trace)
+def with_value_behind_the_end(rewards, values, gae_lambda):
+    return right_advantages(
+        [*rewards[:-1], rewards[-1] + values[-1]], values, gae_lambda
+    )
 
 
 @pytest.mark.parametrize(

@@ -72,13 +72,13 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(command, "JSONLinesLog", Stopping)
-        stopped = align(folder, "--quiet", "--kl-weight=0.5")
+        stopped = align(folder, "--quiet", "--kl-coef=0.5")
     assert stopped.exit_code == 130
     (line,) = stopped.stderr.splitlines()
     assert line.startswith(
         "llmcourse: stopped; to go on: llmcourse align --method grpo"
     )
-    more = "--kl-weight 0.5 --threads 1 --stories 2 --questions 0"
+    more = "--kl-coef 0.5 --threads 1 --stories 2 --questions 0"
     assert line.endswith(f"{more} --resume")
     args = [*FAST, "--quiet", "--out", folder]
     code, line = fails(monkeypatch, capsys, *args)
@@ -87,7 +87,7 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     code, line = fails(monkeypatch, capsys, *args, "--resume", "--agreement=0.9")
     assert code == 1
     assert "holds pairs of another recipe or policy: " in line
-    resumed = align(folder, "--quiet", "--resume", "--kl-weight=0.5")
+    resumed = align(folder, "--quiet", "--resume", "--kl-coef=0.5")
     assert resumed.exit_code == 0, resumed.output
     assert not resumed.stderr
     assert checkpoint_paths(folder / "checkpoints")
@@ -121,7 +121,7 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
                 "agreement must be between 0.5 and 1, got 0.2",
             ),
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
-            ([*FAST, "--method=dpo", "--kl-weight=0"], "beta must be positive, got 0"),
+            ([*FAST, "--method=dpo", "--kl-coef=0"], "beta must be positive, got 0"),
         ]
     ):
         out = tmp_path / str(number)

@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 from safetensors import safe_open
 
-from llmcourse.alignment.evaluation import judge
+from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import make_prompts
 from llmcourse.alignment.reward_files import load_reward_model
 from llmcourse.alignment.reward_model import text_reward
@@ -90,7 +90,8 @@ def test_the_aligned_model_earns_more_of_what_it_was_trained_by():
     orders = make_prompts(48, 31_337, tokenizer)
     proxy = text_reward(model, tokenizer, chat=True)
     before, after = (
-        judge(policy, start, tokenizer, orders, proxy, 260) for policy in (start, made)
+        evaluate_policy(policy, start, tokenizer, orders, proxy, 260)
+        for policy in (start, made)
     )
     assert (after.proxy - before.proxy).mean() > 0.1
     assert (after.gold - before.gold).mean() > -0.5

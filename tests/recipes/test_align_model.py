@@ -11,7 +11,7 @@ import torch
 from align_cases import METHODS, config_of, want_length
 from chat_cases import base, chatty
 
-from llmcourse.alignment.evaluation import judge
+from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import agreement_rate, exam_prompts, make_prompts
 from llmcourse.alignment.reward_files import load_reward_model
 from llmcourse.alignment.reward_model import RewardModel, text_reward
@@ -94,7 +94,7 @@ def test_quality_is_of_the_weights_in_the_files(made):
     reward_model, _ = load_reward_model(folder / "reward" / "model")
     proxy = text_reward(reward_model, tokenizer, chat=True)
     prompts, most = exam_prompts(3, tokenizer), config.max_new_tokens
-    again = judge(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
+    again = evaluate_policy(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
     assert dict(quality.after) == again.summary()
     assert quality.gold.after == pytest.approx(again.gold.mean().item())
     pairs = collected(folder / "pairs.jsonl", config, start, tokenizer).valid

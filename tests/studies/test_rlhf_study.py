@@ -34,7 +34,7 @@ def config(tmp_path, monkeypatch):
         iterations=2,
         dpo_steps=2,
         reward_steps=2,
-        n_judged=3,
+        n_eval_answers=3,
     )
 
 
@@ -65,7 +65,7 @@ def test_recipes_follow_the_experiment():
     for experiment in EXPERIMENTS:
         recipe = configs(experiment, study)
         assert recipe.method == experiment.method
-        cost = "beta" if experiment.method == "dpo" else "kl_weight"
+        cost = "beta" if experiment.method == "dpo" else "kl_coef"
         assert getattr(recipe.training, cost) == experiment.cost
         assert recipe.n_prompts * recipe.pairs_per_prompt >= experiment.n_pairs
     few, many = (
