@@ -145,12 +145,12 @@ def _say_all(pieces: Iterable[str]) -> str:
 
 
 def _tell(texts: FolderTexts) -> None:
-    """Say which files were passed over."""
-    if texts.passed_over:
-        named = [f"{path} ({reason})" for path, reason in texts.passed_over[:_NAMED]]
-        more = len(texts.passed_over) - len(named)
+    """Say which files were skipped."""
+    if texts.skipped:
+        named = [f"{path} ({why})" for path, why in texts.skipped.items()][:_NAMED]
+        more = len(texts.skipped) - len(named)
         rest = f" and {more} more" if more else ""
-        say(f"passed over: {clean_text(', '.join(named))}{rest}")
+        say(f"skipped: {clean_text(', '.join(named))}{rest}")
 
 
 def _found(

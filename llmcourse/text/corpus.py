@@ -1,22 +1,18 @@
-"""From raw text to a corpus: the steps in order, and the report of each.
+"""From raw text to a corpus: the steps in order, and a report of each.
 
     documents → clean → remove boilerplate → filter → remove copies → documents
                   └────────────┴───────────────┴───────────┴──────→ report
 
-The steps live in modules of their own and are all found here by name.
+Then the corpus is split into training, validation and test sets. A hash of its text
+decides the part of a document. It does not depend on the other documents: a corpus
+may grow and no document changes its part, and two copies of a text are always in the
+same part. A hash cannot see a passage that two documents share; `contamination` does.
 
 >>> from llmcourse.text.documents import tales
 >>> story = next(tales(1, seed=0))
 >>> documents, report = build_corpus([story, story])
 >>> {step.step: step.documents_removed for step in report.steps}["remove duplicates"]
 1
-
-Part documents into training, validation and test sets that do not overlap.
-
-The side of a document is decided by a hash of its text: it does not depend on
-the other documents, so a corpus may grow and nothing moves from one side to the
-other, and two copies of a text are always on the same side. What a hash cannot
-see, a passage that two documents share, the contamination check finds.
 """
 
 import math
@@ -26,7 +22,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Int64, UInt64
 
 from llmcourse.text.cleaning import (
     clean,
@@ -41,20 +36,45 @@ from llmcourse.text.deduplication import (
     remove_near_duplicates,
     words,
 )
-from llmcourse.text.documents import (
-    Document,
-    Removal,
-    Report,
-    Step,
-    StepReport,
-    excerpt,
-    summarise,
+from llmcourse.text.documents import Document, Report, Step, StepReport, excerpt
+from llmcourse.text.packing import TokenFile, pack
+from llmcourse.text.tokenizers import Tokenizer
+
+STEPS: tuple[Step, ...] = (
+    clean,
+    remove_boilerplate,
+    filter_quality,
+    filter_language,
+    remove_duplicates,
+    remove_near_duplicates,
 )
-from llmcourse.text.packing import (
-    PackingTokenizer,
-    TokenFile,
-    pack,
-)
+"""Cheap steps first; copies last, since cleaning makes copies equal."""
+
+
+def build_corpus(
+    documents: Iterable[Document], steps: Sequence[Step] = STEPS
+) -> tuple[list[Document], Report]:
+    """Return the documents after all steps, and the report of each step.
+
+    Args:
+        documents: Documents from any sources; `itertools.chain` joins several.
+        steps: Functions from documents to documents and a report. A step with
+            other settings is a `functools.partial` of it.
+
+    Raises:
+        ValueError: If there is no document, or a step leaves none.
+    """
+    current = list(documents)
+    if not current:
+        raise ValueError("a corpus needs at least one document, got none")
+    reports: list[StepReport] = []
+    for step in steps:
+        current, report = step(current)
+        reports.append(report)
+        if not current:
+            raise ValueError(f"no document is left after this step:\n{report}")
+    return current, Report(tuple(reports))
+
 
 FRACTIONS: Mapping[str, float] = MappingProxyType(
     {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -137,122 +157,43 @@ def contamination(
     Source: Brown et al. (2020), appendix C. Unlike there, the share of the
     document that is shared is reported, too.
     """
-    _check_lengths(train, n, "training")
-    _check_lengths(held_out, n, "held-out")
-    runs, owners = _index(train, n, max_documents)
-    overlaps = []
-    for document in held_out:
-        hashes = ngram_hashes(document.text, n)
-        places = np.minimum(np.searchsorted(runs, hashes), max(len(runs) - 1, 0))
-        shared = runs[places] == hashes if len(runs) else np.zeros(len(hashes), bool)
-        if not shared.any():
-            continue
-        first = int(np.argmax(shared))
-        passage = " ".join(words(document.text)[first : first + n])
-        training = train[int(owners[places[first]])]
-        overlaps.append(Overlap(document, training, passage, float(shared.mean())))
-    return overlaps
-
-
-def remove_contaminated(
-    held_out: Sequence[Document],
-    train: Sequence[Document],
-    *,
-    n: int = 13,
-    max_documents: int = 10,
-) -> tuple[list[Document], StepReport]:
-    """Return the held-out documents that share no passage with the training.
-
-    Args:
-        held_out: Validation or test documents.
-        train: Training documents.
-        n: Length of a passage, in words.
-        max_documents: In how many training documents a passage may stand.
-
-    Raises:
-        ValueError: If there is no training or no held-out document with n words.
-    """
-    overlaps = contamination(train, held_out, n=n, max_documents=max_documents)
-    bad = {id(overlap.document) for overlap in overlaps}
-    kept = [document for document in held_out if id(document) not in bad]
-    removals = [
-        Removal(overlap.document, "shared passage", str(overlap))
-        for overlap in overlaps
-    ]
-    return kept, summarise("remove contaminated", held_out, kept, removals)
-
-
-def _index(
-    train: Sequence[Document], n: int, max_documents: int
-) -> tuple[UInt64[np.ndarray, "run"], Int64[np.ndarray, "run"]]:
-    """Return the runs of the training, sorted, and the first owner of each."""
+    for kind, documents in (("training", train), ("held-out", held_out)):
+        longest = max((len(words(document.text)) for document in documents), default=0)
+        if longest < n:
+            raise ValueError(
+                f"runs of {n} words need a {kind} document of at least {n} words, "
+                f"the longest of {len(documents)} has {longest}"
+            )
     sets = [np.unique(ngram_hashes(document.text, n)) for document in train]
     owners = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
     runs, firsts, counts = np.unique(
         np.concatenate(sets), return_index=True, return_counts=True
     )
     rare = counts <= max_documents
-    return runs[rare], owners[firsts[rare]].astype(np.int64)
-
-
-def _check_lengths(documents: Sequence[Document], n: int, kind: str) -> None:
-    longest = max((len(words(document.text)) for document in documents), default=0)
-    if longest < n:
-        raise ValueError(
-            f"runs of {n} words need a {kind} document of at least {n} words, "
-            f"the longest of {len(documents)} has {longest}"
-        )
-
-
-STEPS: tuple[Step, ...] = (
-    clean,
-    remove_boilerplate,
-    filter_quality,
-    filter_language,
-    remove_duplicates,
-    remove_near_duplicates,
-)
-"""Cheap steps first; copies last, since cleaning makes copies equal."""
-
-
-def build_corpus(
-    documents: Iterable[Document], steps: Sequence[Step] = STEPS
-) -> tuple[list[Document], Report]:
-    """Return the documents after all steps, and the report of each step.
-
-    Args:
-        documents: Documents from any sources; `itertools.chain` joins several.
-        steps: Functions from documents to documents and a report. A step with
-            other settings is a `functools.partial` of it.
-
-    Raises:
-        ValueError: If there is no document, or a step leaves none.
-    """
-    current = list(documents)
-    if not current:
-        raise ValueError("a corpus needs at least one document, got none")
-    reports: list[StepReport] = []
-    for step in steps:
-        current, report = step(current)
-        reports.append(report)
-        if not current:
-            raise ValueError(f"no document is left after this step:\n{report}")
-    return current, Report(tuple(reports))
+    first_owner = dict(
+        zip(runs[rare].tolist(), owners[firsts[rare]].tolist(), strict=True)
+    )
+    overlaps = []
+    for document in held_out:
+        hashes = ngram_hashes(document.text, n).tolist()
+        shared = [i for i, run in enumerate(hashes) if run in first_owner]
+        if shared:
+            passage = " ".join(words(document.text)[shared[0] : shared[0] + n])
+            training = train[first_owner[hashes[shared[0]]]]
+            share = len(shared) / len(hashes)
+            overlaps.append(Overlap(document, training, passage, share))
+    return overlaps
 
 
 def check_parts(splits: Mapping[str, Sequence[Document]]) -> None:
-    """Refuse a corpus of so few documents that a part of it has none.
-
-    Raises:
-        ValueError: If a part is empty.
-    """
+    """Raise ValueError if a part has no document, as in a corpus of very few."""
     if empty := [name for name, documents in splits.items() if not documents]:
         raise ValueError(f"each part needs at least one document, got none in {empty}")
 
 
 def pack_splits(
     splits: Mapping[str, Sequence[Document]],
-    tokenizer: PackingTokenizer,
+    tokenizer: Tokenizer,
     folder: str | Path,
 ) -> dict[str, TokenFile]:
     """Write one array for each part, such as `train.bin`, and return what they hold.

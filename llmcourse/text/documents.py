@@ -1,25 +1,20 @@
-"""A document, and the report of what a step did to many of them.
+"""Documents: what they are, where they come from, and reports of what removed some.
 
 Every step of the corpus takes documents and returns documents plus a
-`StepReport`, so nothing is ever thrown away in silence:
+`StepReport`, so nothing is removed silently:
 
     documents, report = clean(documents)
     print(report)
 
-Where documents come from: tales, the Python documentation, your own files.
-
-Each source is an iterator of documents, so that a corpus need not fit into
-memory; a mistake in its arguments is told at once, not at the first document.
-
-All text files of a folder, whatever else there is in it.
+The sources are tales, the Python documentation and your own files. Most are iterators
+of documents, so that a corpus need not fit into memory; a mistake in the arguments is
+reported at once, not at the first document. `read_texts` reads a whole folder,
+whatever else is in it:
 
     notes/           →  notes/a.txt, notes/more/b.md
-      a.txt             passed over: notes/photo.jpg, which is binary
+      a.txt             skipped: notes/photo.jpg, which is binary
       more/b.md
       photo.jpg
-
-A file counts as text if it is UTF-8 without a NUL. What does not is named with the
-reason; a folder of holiday photos with one letter in it should not be an error.
 """
 
 import ast
@@ -31,6 +26,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -203,8 +199,6 @@ def tales(n: int, seed: int) -> Iterator[Document]:
     >>> next(tales(1, seed=0)).name
     'tales/0/0'
     """
-    if n < 0:
-        raise ValueError(f"the number of tales must not be negative, got {n}")
     return (
         Document(story.text, source="tales", name=f"tales/{seed}/{number}")
         for number, story in enumerate(generate(n, seed))
@@ -221,16 +215,14 @@ def python_docs() -> Iterator[Document]:
     Raises:
         FileNotFoundError: If this Python comes without its library's sources.
     """
-    files = _library_files()
-
-    def documents() -> Iterator[Document]:
-        for topic, text in sorted(_help_topics().items()):
-            yield Document(text, source="python_docs", name=f"topics/{topic}")
-        for name, source in _library_sources(files):
-            if text := "\n\n".join(_docstrings(source)):
-                yield Document(text, source="python_docs", name=name)
-
-    return documents()
+    texts = chain(
+        ((f"topics/{topic}", text) for topic, text in sorted(_help_topics().items())),
+        (
+            (source.name, "\n\n".join(_docstrings(source.text)))
+            for source in python_sources()
+        ),
+    )
+    return (Document(text, "python_docs", name) for name, text in texts if text)
 
 
 def python_sources() -> Iterator[Document]:
@@ -239,9 +231,20 @@ def python_sources() -> Iterator[Document]:
     Raises:
         FileNotFoundError: If this Python comes without its library's sources.
     """
+    library = Path(sysconfig.get_paths()["stdlib"])
+    files = []
+    for folder, subfolders, names in os.walk(library):
+        subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk does not enter these
+        paths = [Path(folder) / name for name in names if name.endswith(".py")]
+        files += [(path.relative_to(library).as_posix(), path) for path in paths]
+    if not files:
+        raise FileNotFoundError(
+            f"wanted the sources of Python's standard library in {str(library)!r}, "
+            "got none: this Python was installed without them"
+        )
     return (
-        Document(source, source="python_sources", name=name)
-        for name, source in _library_sources(_library_files())
+        Document(_read_source(path), source="python_sources", name=name)
+        for name, path in sorted(files)
     )
 
 
@@ -262,30 +265,22 @@ def text_files(path: str | Path) -> Iterator[Document]:
             f"wanted a text file or a pattern, got the folder {pattern!r}; "
             f"for all text files in it write {files!r}"
         )
-    if Path(pattern).is_file():
-        paths = [Path(pattern)]
-    elif glob.has_magic(pattern):
-        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        paths = [Path(name) for name in found if Path(name).is_file()]
+    paths = [Path(pattern)]
+    if not paths[0].is_file():
+        if not glob.has_magic(pattern):
+            raise ValueError(f"there is no file {pattern!r}")
+        names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        paths = [Path(name) for name in names if Path(name).is_file()]
         if not paths:
             raise ValueError(f"no file matches the pattern {pattern!r}")
-    else:
-        raise ValueError(f"there is no file {pattern!r}")
     return (
-        Document(read_text(path), source="text_files", name=path.as_posix())
+        Document(_read_utf8(path), source="text_files", name=path.as_posix())
         for path in paths
     )
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: If the file is not UTF-8; names the first bad byte.
-    """
+def _read_utf8(path: Path) -> str:
+    """Return the text of a file, without a byte order mark."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
@@ -305,26 +300,9 @@ def _help_topics() -> dict[str, str]:
     return dict(topics)
 
 
-def _library_files() -> list[tuple[str, Path]]:
-    """Return name and path of each source file of the standard library."""
-    library = Path(sysconfig.get_paths()["stdlib"])
-    files = []
-    for folder, subfolders, names in os.walk(library):
-        subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk does not enter these
-        paths = [Path(folder) / name for name in names if name.endswith(".py")]
-        files += [(path.relative_to(library).as_posix(), path) for path in paths]
-    if not files:
-        raise FileNotFoundError(
-            f"wanted the sources of Python's standard library in {str(library)!r}, "
-            "found none: this Python was installed without them"
-        )
-    return sorted(files)
-
-
-def _library_sources(files: list[tuple[str, Path]]) -> Iterator[tuple[str, str]]:
-    for name, path in files:
-        with tokenize.open(path) as file:  # obeys "# coding:" lines
-            yield name, file.read()
+def _read_source(path: Path) -> str:
+    with tokenize.open(path) as file:  # obeys "# coding:" lines
+        return file.read()
 
 
 def _docstrings(source: str) -> Iterator[str]:
@@ -340,29 +318,23 @@ def _docstrings(source: str) -> Iterator[str]:
             yield f"{name}\n{text}" if name else text
 
 
-MOST_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 """Of one file: 16 MiB of text are ten novels."""
 
 
-class PassedOver(NamedTuple):
-    """A file that was not read, and why."""
-
-    path: str
-    reason: str
-
-
 class FolderTexts(NamedTuple):
-    """What there is in a folder."""
+    """The documents of a folder, and the files that are none."""
 
     documents: list[Document]  # named by their paths
-    passed_over: list[PassedOver]
+    skipped: dict[str, str]  # path and reason
 
 
 def read_texts(path: str | Path) -> FolderTexts:
     """Return the text files of a folder and of the folders in it, in order of name.
 
-    Files and folders whose names begin with a dot are left out without a word, and
-    links to folders are not followed.
+    A file counts as text if it is UTF-8 without a NUL; others are skipped with the
+    reason. Files and folders whose names begin with a dot are left out, and links to
+    folders are not followed.
 
     Args:
         path: A folder, or a single file.
@@ -375,48 +347,45 @@ def read_texts(path: str | Path) -> FolderTexts:
     if not place.exists():
         raise ValueError(f"there is no folder {str(path)!r}")
     documents: list[Document] = []
-    passed_over: list[PassedOver] = []
+    skipped: dict[str, str] = {}
     for file in _files(place) if place.is_dir() else [place]:
-        found = _read(file)
-        if isinstance(found, Document):
-            documents.append(found)
-        else:
-            passed_over.append(found)
+        name = file.as_posix()
+        try:
+            documents.append(Document(_text_of(file), source="text_files", name=name))
+        except OSError as error:
+            skipped[name] = f"cannot be read: {error.strerror or error}"
+        except ValueError as error:
+            skipped[name] = str(error)
     if not documents:
-        reasons = "; ".join(f"{file}: {reason}" for file, reason in passed_over[:3])
-        more = f" and {len(passed_over) - 3} more" if len(passed_over) > 3 else ""
+        reasons = "; ".join(f"{file}: {skipped[file]}" for file in [*skipped][:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         raise ValueError(
-            f"wanted text files in {str(path)!r}, found none"
-            + (f" ({reasons}{more})" if passed_over else "")
+            f"wanted text files in {str(path)!r}, got none"
+            + (f" ({reasons}{more})" if skipped else "")
         )
-    return FolderTexts(documents, passed_over)
+    return FolderTexts(documents, skipped)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, those of a folder before those of its own."""
+    """Yield the files below a folder, those of a folder before those of subfolders."""
     for place, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
         yield from (Path(place) / name for name in sorted(names) if name[0] != ".")
 
 
-def _read(file: Path) -> Document | PassedOver:
-    """Return the text of a file, or why there is none."""
-    name = file.as_posix()
-    try:
-        if not file.is_file():
-            return PassedOver(name, "no regular file")
-        if (size := file.stat().st_size) > MOST_BYTES:
-            return PassedOver(name, f"too large, {size >> 20} MiB")
-        data = file.read_bytes()
-    except OSError as error:
-        return PassedOver(name, f"cannot be read: {error.strerror or error}")
+def _text_of(file: Path) -> str:
+    """Return the text of a file; raise ValueError with the reason if it has none."""
+    if not file.is_file():
+        raise ValueError("no regular file")
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"too large, {size >> 20} MiB")
+    data = file.read_bytes()
     if b"\0" in data:
-        return PassedOver(name, "binary")
+        raise ValueError("binary")
     try:
-        # A byte order mark is white space to nobody, and no part of the first line.
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        return PassedOver(name, f"not UTF-8, at byte {error.start}")
+        raise ValueError(f"not UTF-8, at byte {error.start}") from error
     if not text.strip():
-        return PassedOver(name, "empty")
-    return Document(text, source="text_files", name=name)
+        raise ValueError("empty")
+    return text

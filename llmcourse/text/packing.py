@@ -11,35 +11,19 @@ Each document is followed by `<|endoftext|>`, so that a model learns to end.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, UInt
+from jaxtyping import UInt
 
 from llmcourse.files import new_file
 from llmcourse.text.documents import Document
+from llmcourse.text.tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-_DTYPES = ("uint16", "uint32")
 _PROBE = "The 3 foxes weren't unbelievable:\n\tnaïve = 1_000; Füchse, лисы, 狐 🦊  "
-
-
-@runtime_checkable
-class PackingTokenizer(Protocol):
-    """What packing asks of a tokenizer, and `chat` with `<|endoftext|>`."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids."""
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text."""
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +38,7 @@ class TokenFile:
     tokenizer: str  # fingerprint of the tokenizer that made the ids
 
 
-def tokenizer_fingerprint(tokenizer: PackingTokenizer) -> str:
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """Return 16 hexadecimal digits, equal for tokenizers that do the same.
 
     Hashed are the text of each id, the special tokens and the ids of a sentence
@@ -73,11 +57,8 @@ def tokenizer_fingerprint(tokenizer: PackingTokenizer) -> str:
 
 def pack(
     documents: Iterable[Document],
-    tokenizer: PackingTokenizer,
+    tokenizer: Tokenizer,
     path: str | Path,
-    *,
-    dtype: str | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> TokenFile:
     """Write the ids of all documents to a file, and return what it holds.
 
@@ -88,44 +69,45 @@ def pack(
         documents: Any iterable of documents.
         tokenizer: A tokenizer that has `<|endoftext|>`.
         path: Name of the array, such as "train.bin"; "train.json" goes with it.
-        dtype: "uint16" or "uint32"; by default the smaller one that is enough.
-        progress: Called with the number of documents packed so far.
 
     Raises:
         ValueError: If there is no document, if the tokenizer has no
-            `<|endoftext|>`, if an id does not fit the dtype or the vocabulary,
-            or if the path ends in ".json".
-        OSError: If the file cannot be written, for one because the disk is full.
+            `<|endoftext|>`, if an id is outside the vocabulary, or if the path
+            ends in ".json".
+        OSError: If the file cannot be written, as when the disk is full.
     """
     path = Path(path)
     if path.suffix == ".json":
         raise ValueError(f"the array needs another name than {path.name!r}: not .json")
-    header = TokenFile(
-        dtype=_checked_dtype(dtype, tokenizer.vocab_size),
-        n_tokens=0,
-        n_documents=0,
-        vocab_size=tokenizer.vocab_size,
-        end_of_text=end_of_text(tokenizer),
-        tokenizer=tokenizer_fingerprint(tokenizer),
-    )
+    dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
+    end = end_of_text(tokenizer)
+    n_tokens = n_documents = 0
     with new_file(path) as file:
         for document in documents:
-            ids = _checked_ids(document, tokenizer, header.end_of_text)
-            file.write(ids.astype(_stored(header.dtype)).tobytes())
-            header = replace(
-                header,
-                n_tokens=header.n_tokens + len(ids),
-                n_documents=header.n_documents + 1,
-            )
-            if progress is not None:
-                progress(header.n_documents)
-        if header.n_documents == 0:
+            ids = np.array([*tokenizer.encode(document.text), end], dtype=np.int64)
+            if ids.max() >= tokenizer.vocab_size or ids.min() < 0:
+                raise ValueError(
+                    f"ids must be from 0 to {tokenizer.vocab_size - 1}, got "
+                    f"{ids.min()} to {ids.max()} in {document.name or 'a document'}"
+                )
+            file.write(ids.astype(_stored(dtype)).tobytes())
+            n_tokens += len(ids)
+            n_documents += 1
+        if n_documents == 0:
             raise ValueError("packing needs at least one document, got none")
         file.flush()  # a full disk shows here, while the old file is still whole
-        # From here to the new header, no old header may vouch for new ids.
-        _header_path(path).unlink(missing_ok=True)
+        # From here to the new header, no old header may describe new ids.
+        path.with_suffix(".json").unlink(missing_ok=True)
+    header = TokenFile(
+        dtype=dtype,
+        n_tokens=n_tokens,
+        n_documents=n_documents,
+        vocab_size=tokenizer.vocab_size,
+        end_of_text=end,
+        tokenizer=tokenizer_fingerprint(tokenizer),
+    )
     try:
-        with new_file(_header_path(path)) as file:
+        with new_file(path.with_suffix(".json")) as file:
             file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
     except OSError:
         path.unlink()  # without its header the array is worth nothing
@@ -142,19 +124,22 @@ def load_header(path: str | Path) -> TokenFile:
     Raises:
         ValueError: If there is no such file, or it is not from `pack`.
     """
-    header = _header_path(Path(path))
+    header = Path(path).with_suffix(".json")
     if not header.is_file():
         raise ValueError(
             f"wanted an array made by pack, but {str(header)!r} is missing"
         )
     try:
-        return TokenFile(**json.loads(header.read_text(encoding="utf-8")))
+        found = TokenFile(**json.loads(header.read_text(encoding="utf-8")))
+        if found.dtype not in ("uint16", "uint32"):
+            raise ValueError(f"dtype must be uint16 or uint32, got {found.dtype!r}")
+        return found
     except (TypeError, ValueError) as error:
         raise ValueError(f"{str(header)!r} was not written by pack: {error}") from error
 
 
 def load_tokens(
-    path: str | Path, tokenizer: PackingTokenizer | None = None
+    path: str | Path, tokenizer: Tokenizer | None = None
 ) -> UInt[np.ndarray, "token"]:
     """Return the packed ids, mapped: what is read of them is loaded, no more.
 
@@ -168,7 +153,7 @@ def load_tokens(
     """
     path = Path(path)
     header = load_header(path)
-    dtype = _stored(_checked_dtype(header.dtype, header.vocab_size))
+    dtype = _stored(header.dtype)
     wanted = header.n_tokens * dtype.itemsize
     got = path.stat().st_size if path.is_file() else 0
     if got != wanted:
@@ -181,7 +166,7 @@ def load_tokens(
     return np.memmap(path, dtype=dtype, mode="r", shape=(header.n_tokens,))
 
 
-def end_of_text(tokenizer: PackingTokenizer) -> int:
+def end_of_text(tokenizer: Tokenizer) -> int:
     """Return the id of `<|endoftext|>`, the mark between documents.
 
     Raises:
@@ -196,40 +181,11 @@ def end_of_text(tokenizer: PackingTokenizer) -> int:
     return special_tokens[END_OF_TEXT]
 
 
-def _special_tokens(tokenizer: PackingTokenizer) -> Mapping[str, int]:
+def _special_tokens(tokenizer: Tokenizer) -> Mapping[str, int]:
     """Return the special tokens; the simplest tokenizers have none."""
-    return dict(getattr(tokenizer, "special_tokens", {}))
-
-
-def _checked_ids(
-    document: Document, tokenizer: PackingTokenizer, end: int
-) -> Int64[np.ndarray, "token"]:
-    """Return the document's ids, the end of text last, all in the vocabulary."""
-    ids = np.array([*tokenizer.encode(document.text), end], dtype=np.int64)
-    if ids.max() >= tokenizer.vocab_size or ids.min() < 0:
-        raise ValueError(
-            f"ids must be from 0 to {tokenizer.vocab_size - 1}, got "
-            f"{ids.min()} to {ids.max()} in {document.name or 'a document'}"
-        )
-    return ids
-
-
-def _checked_dtype(dtype: str | None, vocab_size: int) -> str:
-    """Return the dtype, or the smallest that holds every id of the vocabulary."""
-    enough = [name for name in _DTYPES if vocab_size - 1 <= np.iinfo(name).max]
-    if dtype is None and enough:
-        return enough[0]
-    if dtype not in enough:
-        raise ValueError(
-            f"the ids of a vocabulary of {vocab_size:,} fit into "
-            f"{' or '.join(enough) or 'neither uint16 nor uint32'}, got {dtype!r}"
-        )
-    return dtype
+    found: Mapping[str, int] = getattr(tokenizer, "special_tokens", {})
+    return found
 
 
 def _stored(dtype: str) -> "np.dtype[np.unsignedinteger]":
     return np.dtype(dtype).newbyteorder("<")
-
-
-def _header_path(path: Path) -> Path:
-    return path.with_suffix(".json")

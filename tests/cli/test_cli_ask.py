@@ -54,8 +54,8 @@ def test_an_answer_with_file_and_line(place, said):
     assert second.startswith(f"  {place}/docs/mia.txt:")
     assert said[0][0].startswith("Tom had a blue coat.\x1b[31m\n\nTales Mia")
     assert said[0][0].endswith("\n\nWhat had Tom, a hat?")
-    passed_over, note = result.stderr.splitlines()
-    assert passed_over.endswith("docs/photo.png (binary)")
+    skipped, note = result.stderr.splitlines()
+    assert skipped.endswith("docs/photo.png (binary)")
     assert note == "llmcourse: * has most of the words of the answer"
 
 

@@ -13,7 +13,6 @@ from llmcourse.text.corpus import (
     build_corpus,
     contamination,
     pack_splits,
-    remove_contaminated,
     split,
 )
 from llmcourse.text.deduplication import remove_near_duplicates
@@ -216,15 +215,6 @@ def test_a_phrase_of_many_training_documents_does_not_count():
     held_out = [Document(f"{phrase} and more")]
     assert len(contamination(train, held_out, max_documents=4)) == 1
     assert contamination(train, held_out, max_documents=3) == []
-
-
-def test_a_contaminated_test_document_is_removed_with_the_reason():
-    train = [prose(50, seed=1, name="train/1")]
-    held_out = [prose(50, seed=2, name="ok"), Document(train[0].text, name="copy")]
-    kept, report = remove_contaminated(held_out, train)
-    assert kept == held_out[:1]
-    assert report.reasons == {"shared passage": 1}
-    assert "copy: 100% is in train/1" in str(report)
 
 
 @pytest.mark.parametrize(

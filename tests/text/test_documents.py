@@ -127,7 +127,7 @@ def test_the_docstrings_of_the_library_are_those_of_its_modules():
 
 
 def test_the_library_has_packages_and_no_foreign_ones():
-    names = [name for name, _ in documents._library_files()]
+    names = [document.name for document in python_sources()]
     folders = {folder for name in names for folder in name.split("/")[:-1]}
     assert len(names) > 300
     assert names == sorted(names)  # the order of a folder is not that of its names
@@ -227,11 +227,6 @@ def test_a_pattern_without_files_is_refused_at_once(folder, pattern):
         text_files(folder / pattern)
 
 
-def test_a_negative_number_of_tales_is_refused_at_once():
-    with pytest.raises(ValueError, match="negative, got -1"):
-        tales(-1, seed=0)
-
-
 def test_a_python_without_its_library_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     for source in (python_docs, python_sources):
@@ -259,15 +254,15 @@ def test_texts_in_order_of_name_with_their_paths(mixed):
     names = [document.name for document in found.documents]
     assert names == [(mixed / n).as_posix() for n in ("a.md", "b.txt", "more/deep/c")]
     assert [d.text for d in found.documents] == ["Été.\r\n", "Second.\n", "Third."]
-    assert found.passed_over == []
+    assert found.skipped == {}
     assert [d.text for d in read_texts(mixed / "b.txt").documents] == ["Second.\n"]
 
 
 # Law
 
 
-def test_what_is_no_text_is_passed_over_with_the_reason(mixed, monkeypatch):
-    monkeypatch.setattr(documents, "MOST_BYTES", 2 << 20)
+def test_what_is_no_text_is_skipped_with_the_reason(mixed, monkeypatch):
+    monkeypatch.setattr(documents, "MAX_BYTES", 2 << 20)
     (mixed / "photo").write_bytes(b"\x89PNG\0\0")
     (mixed / "latin").write_bytes(b"caf\xe9")
     (mixed / "blank").write_text(" \n")
@@ -277,7 +272,7 @@ def test_what_is_no_text_is_passed_over_with_the_reason(mixed, monkeypatch):
     (mixed / "loop").symlink_to(mixed)
     found = read_texts(mixed)
     assert len(found.documents) == 3
-    assert {path.rpartition("/")[2]: why for path, why in found.passed_over} == {
+    assert {path.rpartition("/")[2]: why for path, why in found.skipped.items()} == {
         "photo": "binary",
         "latin": "not UTF-8, at byte 3",
         "blank": "empty",
@@ -287,7 +282,7 @@ def test_what_is_no_text_is_passed_over_with_the_reason(mixed, monkeypatch):
     }
 
 
-def test_a_file_that_cannot_be_read_is_passed_over(mixed, monkeypatch):
+def test_a_file_that_cannot_be_read_is_skipped(mixed, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -300,7 +295,7 @@ def test_a_file_that_cannot_be_read_is_passed_over(mixed, monkeypatch):
     )
     found = read_texts(mixed)
     assert len(found.documents) == 3
-    ((path, reason),) = found.passed_over
+    ((path, reason),) = found.skipped.items()
     assert path.endswith("locked.txt")
     assert reason == "cannot be read: Permission denied"
 
@@ -313,11 +308,11 @@ def test_refusals(mixed, tmp_path):
         read_texts(tmp_path / "nowhere")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="wanted text files in '.*empty', found none$"):
+    with pytest.raises(ValueError, match="wanted text files in '.*empty', got none$"):
         read_texts(empty)
     for name in "abcd":
         (empty / name).write_bytes(b"\0")
-    with pytest.raises(ValueError, match=r"found none \(.*a: binary; .* and 1 more\)"):
+    with pytest.raises(ValueError, match=r"got none \(.*a: binary; .* and 1 more\)"):
         read_texts(empty)
-    with pytest.raises(ValueError, match=r"found none \(.*/a: binary\)"):
+    with pytest.raises(ValueError, match=r"got none \(.*/a: binary\)"):
         read_texts(empty / "a")
