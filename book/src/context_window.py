@@ -41,7 +41,7 @@ from llmcourse.model.attention import causal_mask, fused_attention, naive_attent
 from llmcourse.model.costs import attention_cost, kv_bytes_per_token
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.long_context import (
-    KINDS,
+    ATTENTION_KINDS,
     LinearState,
     chunked_attention,
     elu_features,
@@ -501,7 +501,7 @@ print(f"300 tokens read; the cache holds {small.n_bytes // 2**10} KiB, as at the
 
 # %%
 study = load_context_study()
-kinds = {kind: [p for p in study.points if p.kind == kind] for kind in KINDS}
+kinds = {kind: [p for p in study.points if p.kind == kind] for kind in ATTENTION_KINDS}
 print(f"{study.points[0].n_parameters:,} weights, {study.recipe['n_layers']} layers")
 print(f"{'facts repeated rightly,':26} 20    60   150 tokens back")
 recalled = {}

@@ -369,7 +369,7 @@ print(f"chance: {torch.tensor(64.0).log():.2f} nats for the answer")
 # One block is enough here, for a colour is found by what it is, and not by what stands before it.
 # It learns from two starts.
 # The usual one draws all weights at random.
-# The other is `start_copying` of the module `initialisation`, with which the model above began: query and key almost zero, so that every place is found alike, and value and output each other's mirror, $W_O = W_V^\top$, so that whatever is found is handed on *as it is*.
+# The other is `mimetic_initialisation` of the module `transformer`, with which the model above began: query and key almost zero, so that every place is found alike, and value and output each other's mirror, $W_O = W_V^\top$, so that whatever is found is handed on *as it is*.
 # The mean of all words is a poor answer, but the right colour is in it, so finding it pays from the first step on.
 # It comes with a second thing: embeddings as large as what the blocks add to them, which learn four times as fast as the rest, so that one colour can be told from the next; small ones drown in the {term}`residual stream`, and drift together.
 #

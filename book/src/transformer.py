@@ -733,7 +733,7 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # Did nobody tell these heads what to do?
 # Half of it, yes.
 # A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
-# `start_copying` of the module `initialisation` gave the second half to each head of the last layer, before the first step of training: $W_O = W_V^\top$, which adds to the stream a part of what was found, *as it is*.
+# `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training: $W_O = W_V^\top$, which adds to the stream a part of what was found, *as it is*.
 # ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
 #
 # Both halves can be measured, before training and after it, for the recipe fixes the start, and it can be made again.

@@ -21,7 +21,7 @@ from study_command import run_study_command
 from llmcourse.files import new_file
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.long_context import KINDS, set_attention
+from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text.documents import tales
 from llmcourse.text.packing import end_of_text
@@ -63,7 +63,7 @@ class ContextStudyConfig:
 
 def run_context_study(
     path: str | Path,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = tuple(ATTENTION_KINDS),
     seeds: Sequence[int] = (0, 1),
     config: ContextStudyConfig = ContextStudyConfig(),
     progress: Callable[[ContextPoint], None] | None = None,

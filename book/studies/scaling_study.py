@@ -17,7 +17,11 @@ from study_command import run_study_command
 
 from llmcourse.files import new_file
 from llmcourse.model.costs import n_parameters
-from llmcourse.model.transformer import Transformer, TransformerConfig, start_copying
+from llmcourse.model.transformer import (
+    Transformer,
+    TransformerConfig,
+    mimetic_initialisation,
+)
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate, log_prob
 from llmcourse.training.checkpoints import check_config_matches
@@ -58,7 +62,7 @@ class StudyConfig:
     learning_rate: float | int = 0.02  # at width 16; falls with width^-3/4
     warmup_share: float | int = 0.05  # of the steps
     n_held_out: int = 300  # stories
-    copying_start: bool = True  # begin with `transformer.start_copying`
+    copying_start: bool = True  # begin with `transformer.mimetic_initialisation`
     embedding_speed: float | int = 4
 
 
@@ -166,7 +170,7 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     model = Transformer(sizes, generator)
     if config.copying_start:
-        start_copying(model, generator)
+        mimetic_initialisation(model, generator)
     pretrain(
         model,
         data.train,

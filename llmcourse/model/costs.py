@@ -1,9 +1,7 @@
 """What a transformer costs, in closed form: parameters, arithmetic, memory.
 
 Nothing is run here: every number follows from the sizes alone, so that a model of
-any size can be priced before it is built.
-
-What each kind of attention costs, in closed form: arithmetic and memory.
+any size can be priced before it is built. So it is for each kind of attention:
 
     kind       scores computed for n positions        grows with
     naive      n²                                     n²
@@ -17,6 +15,7 @@ What is counted is what the functions of this package do: the products as
 beyond what was there before. Tests hold both against what is measured.
 """
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -155,43 +154,6 @@ def training_flops_per_token(sizes: Sizes, n_positions: int) -> int:
     return 3 * forward_flops_per_token(sizes, n_positions)
 
 
-def activation_bytes(sizes: Sizes, n_positions: int, batch_size: int = 1) -> int:
-    """Return what is kept for the gradient while a batch is read, in bytes.
-
-    Between the ids and the logits, in float32, with attention that is fused: its
-    table of weights, which would grow with the square of the length, is not kept.
-    The loss keeps one more number for each logit.
-
-    Args:
-        sizes: The model's.
-        n_positions: Positions of each sequence, in tokens.
-        batch_size: Sequences side by side.
-
-    Raises:
-        ValueError: If either number is below 1.
-
-    Source: Korthikanti et al. (2022), section 4, counts GPT-2's shape in bfloat16,
-    with dropout; here what the modules of this package keep is counted.
-
-    >>> from llmcourse.model.transformer import TINY
-    >>> activation_bytes(TINY, n_positions=128) / 2**20  # MiB
-    1.46...
-    """
-    _check_at_least_one(n_positions=n_positions, batch_size=batch_size)
-    queries, keys = _attention_widths(sizes)
-    norm = 3 * sizes.d_model + 1  # what it reads, scaled, weighted; the scale itself
-    # query, key, value, context; the sum of each head's exponentials
-    attention = queries + 2 * keys + queries + sizes.n_heads
-    if _is_gpt2(sizes):
-        hidden = 2 * sizes.d_ff  # before and after the bend
-    else:
-        # Heads that were turned lie apart, and are copied to lie side by side.
-        attention += queries * (n_positions > 1)
-        hidden = 4 * sizes.d_ff  # the gate before and after its bend, up, product
-    numbers = sizes.n_layers * (2 * norm + attention + hidden) + norm
-    return (4 * numbers + 8) * n_positions * batch_size  # 8: an id
-
-
 def kv_cache_bytes(
     sizes: Sizes, n_positions: int, batch_size: int = 1, bytes_per_number: int = 4
 ) -> int:
@@ -247,7 +209,6 @@ def _check_at_least_one(**numbers: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {number}")
 
 
-KINDS = ("naive", "chunked", "fused", "window", "linear")
 _NUMBER = 4  # bytes, in float32
 
 
@@ -264,8 +225,8 @@ def attention_cost(
     """Return the cost of causal attention over one text, from all heads together.
 
     Args:
-        kind: One of `KINDS`: `attention.naive_attention` with a mask, the others by
-            the functions of that name.
+        kind: One of `ATTENTION_COSTS`: `attention.naive_attention` with a mask, the
+            others by the functions of that name.
         n_positions: Length of the text.
         n_heads: Heads, as many for keys and values as for queries.
         d_head: Width of each.
@@ -282,22 +243,16 @@ def attention_cost(
     >>> long.flops // short.flops, long.n_bytes // short.n_bytes
     (8, 8)
     """
-    ways = {
-        "naive": _naive,
-        "chunked": _chunked,
-        "fused": _fused,
-        "window": _window,
-        "linear": _linear,
-    }
-    if kind not in ways:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind not in ATTENTION_COSTS:
+        known = ", ".join(ATTENTION_COSTS)
+        raise ValueError(f"kind must be one of {known}, got {kind!r}")
     sizes = (n_positions, d_head, min(width, n_positions))
     if min(*sizes, n_heads) < 1:
         raise ValueError(
             "n_positions, n_heads, d_head and width must be at least 1, got "
             f"{n_positions}, {n_heads}, {d_head} and {width}"
         )
-    return ways[kind](*sizes, n_heads)
+    return ATTENTION_COSTS[kind](*sizes, n_heads)
 
 
 def _naive(n: int, d: int, width: int, heads: int) -> Cost:
@@ -336,6 +291,15 @@ def _linear(n: int, d: int, block: int, heads: int) -> Cost:
     comparing, mixing = 2 * block, block + 2 * d * handed / block + 3 * handed
     numbers = round(n * (held + max(comparing, mixing)))
     return Cost(n * heads * flops, heads * numbers * _NUMBER)
+
+
+ATTENTION_COSTS: Mapping[str, Callable[[int, int, int, int], Cost]] = {
+    "naive": _naive,
+    "chunked": _chunked,
+    "fused": _fused,
+    "window": _window,
+    "linear": _linear,
+}
 
 
 def kv_bytes_per_token(

@@ -69,10 +69,10 @@ does not have cannot be made up, and there is no longer window.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -89,8 +89,6 @@ from llmcourse.model.attention import (
 from llmcourse.model.positions import RopeScaling, RotaryEmbedding, ntk_base
 from llmcourse.model.transformer import Transformer
 
-FeatureMap: TypeAlias = Callable[[Tensor], Tensor]
-
 
 def elu_features(
     x: Float[Tensor, "*batch d_head"],
@@ -105,32 +103,10 @@ def elu_features(
     return elu(x) + 1
 
 
-def taylor_features(
-    x: Float[Tensor, "*batch d_head"],
-) -> Float[Tensor, "*batch feature"]:
-    """Return features whose product is 1 + s + s² / 2, near exp(s) for small scores s.
-
-    The score is that of softmax attention, s = query · key / √d. There are
-    1 + d + d² features.
-
-    Source: Arora et al. (2024), "Simple linear attention language models balance the
-    recall-throughput tradeoff", section 3.
-
-    >>> x = torch.tensor([0.3, -0.2])
-    >>> score = (x @ x).item() / math.sqrt(2)
-    >>> (taylor_features(x) @ taylor_features(x)).item() - math.exp(score)
-    -0.0001...
-    """
-    x = x / x.shape[-1] ** 0.25  # of query and key each, so √d together
-    squares = (x[..., :, None] * x[..., None, :]).flatten(-2) / math.sqrt(2)
-    return torch.cat((torch.ones_like(x[..., :1]), x, squares), dim=-1)
-
-
 def linear_attention(
     query: Float[Tensor, "batch head query d_head"],
     key: Float[Tensor, "batch kv_head key d_head"],
     value: Float[Tensor, "batch kv_head key d_value"],
-    features: FeatureMap = elu_features,
     block: int = 64,
 ) -> Float[Tensor, "batch head query d_value"]:
     """Return the causal context vectors, in time and memory linear in the length.
@@ -143,7 +119,6 @@ def linear_attention(
         query: What each position looks for.
         key: What each position is found by.
         value: What each position hands over.
-        features: The map φ, of positive products.
         block: Positions that are compared with each other, the last block's perhaps
             fewer.
 
@@ -158,7 +133,7 @@ def linear_attention(
         raise ValueError(f"block must be at least 1, got {block}")
     block = min(block, length)
     query = pad(query, (0, 0, length - n_queries, 0))  # none has asked before
-    asked, found, handed = _prepare(query, key, value, features)
+    asked, found, handed = _prepare(query, key, value)
     empty = -length % block  # positions that fill up the last block
     asked, found, handed = (
         torch.unflatten(pad(x, (0, 0, 0, empty)), 2, (-1, block))
@@ -188,8 +163,7 @@ class LinearState:
     80
     """
 
-    def __init__(self, features: FeatureMap = elu_features) -> None:
-        self.features = features
+    def __init__(self) -> None:
         self.table: Tensor | None = None  # (B, H, F, d_value + 1)
 
     @property
@@ -209,7 +183,7 @@ class LinearState:
             ValueError: If the key-value heads do not divide the query heads.
         """
         asked, found, handed = _prepare(
-            query[:, :, None], key[:, :, None], value[:, :, None], self.features
+            query[:, :, None], key[:, :, None], value[:, :, None]
         )
         added = found.transpose(-2, -1) @ handed
         self.table = added if self.table is None else self.table + added
@@ -218,7 +192,7 @@ class LinearState:
 
 
 def _prepare(
-    query: Tensor, key: Tensor, value: Tensor, features: FeatureMap
+    query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the features of query and key, and values with a one behind them.
 
@@ -230,11 +204,11 @@ def _prepare(
             f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
         )
     handed = pad(value, (0, 1), value=1.0)
-    found = features(key)
+    found = elu_features(key)
     if n_heads != n_kv_heads:
         group = n_heads // n_kv_heads
         found, handed = (x.repeat_interleave(group, dim=1) for x in (found, handed))
-    return features(query), found, handed
+    return elu_features(query), found, handed
 
 
 def sliding_window_mask(
@@ -364,7 +338,12 @@ def _check_window(window: int) -> None:
         raise ValueError(f"window must be at least 1 position, got {window}")
 
 
-KINDS: Sequence[str] = ("full", "window", "linear")
+# Of each kind of attention, what looks back over a window of this width.
+ATTENTION_KINDS: Mapping[str, Callable[[int], Attend]] = {
+    "full": lambda window: causal_attention,
+    "window": lambda window: partial(sliding_window_attention, window=window),
+    "linear": lambda window: linear_attention,
+}
 
 
 def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
@@ -377,7 +356,7 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
 
     Args:
         model: Keeps its weights.
-        kind: One of `KINDS`.
+        kind: One of `ATTENTION_KINDS`.
         window: Positions that a query sees, itself included, if the kind is "window".
 
     Raises:
@@ -393,16 +372,12 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
     """
     if window < 1:
         raise ValueError(f"window must be at least 1 position, got {window}")
-    ways: dict[str, Attend] = {
-        "full": causal_attention,
-        "window": partial(sliding_window_attention, window=window),
-        "linear": linear_attention,
-    }
-    if kind not in ways:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind not in ATTENTION_KINDS:
+        known = ", ".join(ATTENTION_KINDS)
+        raise ValueError(f"kind must be one of {known}, got {kind!r}")
     for layer in model.modules():
         if isinstance(layer, GroupedQueryAttention):
-            layer.attend = ways[kind]
+            layer.attend = ATTENTION_KINDS[kind](window)
 
 
 def new_window_cache(model: Transformer, window: int, batch_size: int = 1) -> KVCache:

@@ -7,56 +7,23 @@
 
 Each block adds to what runs along the top line, the residual stream: attention
 brings in what other positions know, the feed-forward network works on every
-position by itself.
+position by itself. A norm brings every vector to one size before a sublayer reads it,
+for the stream grows from block to block.
 
     family    norm         positions                  feed-forward    biases
     llama     RMSNorm      queries and keys turn      SwiGLU          no
     gpt2      LayerNorm    a vector each, learned     GELU            yes
 
 Tied embeddings use one matrix twice, to read the ids and to score the next ones.
-
-Normalisation: every vector is brought to one size before a sublayer reads it.
-
-    LayerNorm   subtract the mean, divide by the deviation, then weight and bias
-    RMSNorm     divide by the root mean square, then weight
-
-The residual stream grows from block to block; what reads it should not have to care.
-RMSNorm drops the mean and the bias, and nothing is lost by it: newer models use it.
-
-The feed-forward network: what a block does with each position by itself.
-
-    GELU      down(gelu(up(x)))                 two matrices, as in GPT-2
-    SwiGLU    down(silu(gate(x)) · up(x))       three, as in Llama
-
-Both widen the vector from d_model to d_ff coordinates, bend it there, and write the
-result back to the width of the residual stream. Without the bend the matrices would
-collapse into one.
-
-A start from which a model soon learns to copy what it has read.
-
-    … her crimson cardigan … in her ?       the colour stands 30 tokens back
-
-To say "crimson" again, a head must find the colour, and hand on what it found. Each
-half is useless without the other, so from random weights neither gets a gradient
-worth the name: loss stays on a plateau, where every fact is a guess among its kind.
-The heads of the last block start here with the second half in place:
-
-    query, key      almost 0      every token read is found alike
-    value, output   V, Vᵀ         whatever is found is handed on as it is
-
-A mean over all tokens, handed on, is of little use, but of some: finding the right
-one has a gradient from the first step.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu as fused_gelu
-from torch.nn.functional import linear, silu
+from torch.nn.functional import gelu, linear, silu
 
 from llmcourse.model.attention import (
     Cache,
@@ -66,65 +33,91 @@ from llmcourse.model.attention import (
 )
 from llmcourse.model.positions import RopeScaling, RotaryEmbedding, Rotation
 
-
-def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return x · P(a standard normal number is below x), in the tanh form.
-
-        x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))
-
-    A smooth step: large numbers pass, large negative ones are cut to 0. The tanh
-    differs from the normal distribution by less than 0.001; GPT-2 was trained with it.
-
-    Source: Hendrycks and Gimpel (2016), "Gaussian error linear units", section 2.
-
-    >>> gelu(torch.tensor([-9.0, 0.0, 1.0, 9.0]))
-    tensor([-0.0000, 0.0000, 0.8412, 9.0000])
-    """
-    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    return 0.5 * x * (1.0 + torch.tanh(inner))
+_FAMILIES = ("llama", "gpt2")
 
 
-class GELUNetwork(nn.Module):
-    """Feed-forward network of two matrices with biases and a GELU between them.
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Shape and sizes of a decoder-only transformer."""
 
-    Source: Radford et al. (2019), GPT-2; Vaswani et al. (2017), section 3.3, with
-    another bend.
-    """
+    vocab_size: int
+    d_model: int = 64
+    n_layers: int = 2
+    n_heads: int = 4
+    n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
+    d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
+    context_length: int = 128  # in tokens
+    rope_base: float | int = 10_000.0  # llama only
+    rope_scaling: RopeScaling | None = None  # for longer texts, llama only
+    norm_eps: float | int = 1e-5
+    family: Literal["llama", "gpt2"] = "llama"
+    tied_embeddings: bool = True  # the embedding also scores the next token
 
-    def __init__(self, d_model: int, d_ff: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(d_model, d_ff)
-        self.down = nn.Linear(d_ff, d_model)
+    def __post_init__(self) -> None:
+        """Raise ValueError for a shape that no model can have."""
+        if self.family not in _FAMILIES:
+            raise ValueError(f"family must be one of {_FAMILIES}, got {self.family!r}")
+        if isinstance(self.rope_scaling, dict):  # as it comes from JSON
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        no_sizes = ("family", "tied_embeddings", "rope_scaling")
+        for name, value in vars(self).items():
+            if name not in no_sizes and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        gpt2 = self.family == "gpt2"
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                "d_model must be a multiple of n_heads, "
+                f"got {self.d_model} and {self.n_heads}"
+            )
+        if not gpt2 and self.d_head % 2:
+            raise ValueError(
+                "d_model must be an even multiple of n_heads (RoPE turns pairs), "
+                f"got {self.d_model} and {self.n_heads}"
+            )
+        if gpt2 and self.n_kv_heads != self.n_heads:
+            raise ValueError(
+                "n_kv_heads must equal n_heads in the family gpt2, "
+                f"got {self.n_kv_heads} and {self.n_heads}"
+            )
+        if gpt2 and self.rope_scaling is not None:
+            raise ValueError("rope_scaling is for the family llama, got it for gpt2")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                "n_heads must be a multiple of n_kv_heads, "
+                f"got {self.n_heads} and {self.n_kv_heads}"
+            )
 
-    def forward(
-        self, x: Float[Tensor, "*batch d_model"]
-    ) -> Float[Tensor, "*batch d_model"]:
-        """Return what the network adds to each vector."""
-        # torch's own, in one pass over the hidden units: `gelu` equals it by test.
-        update: Tensor = self.down(fused_gelu(self.up(x), approximate="tanh"))
-        return update
+    @property
+    def d_head(self) -> int:
+        """Width of one head, in coordinates."""
+        return self.d_model // self.n_heads
 
 
-class SwiGLU(nn.Module):
-    """Feed-forward network whose hidden units are switched by a smooth gate.
+TINY = TransformerConfig(vocab_size=512)
 
-        down(silu(gate(x)) · up(x)),   silu(z) = z · sigmoid(z)
+# Radford et al. (2019): the smallest of the four, 124,439,808 parameters.
+GPT2_SMALL = TransformerConfig(
+    family="gpt2",
+    vocab_size=50_257,
+    d_model=768,
+    n_layers=12,
+    n_heads=12,
+    n_kv_heads=12,
+    d_ff=3072,
+    context_length=1024,
+)
 
-    Source: Shazeer (2020), "GLU variants improve transformer", equation 6.
-    """
-
-    def __init__(self, d_model: int, d_ff: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(d_model, d_ff, bias=False)
-        self.up = nn.Linear(d_model, d_ff, bias=False)
-        self.down = nn.Linear(d_ff, d_model, bias=False)
-
-    def forward(
-        self, x: Float[Tensor, "*batch d_model"]
-    ) -> Float[Tensor, "*batch d_model"]:
-        """Return what the network adds to each vector."""
-        update: Tensor = self.down(silu(self.gate(x)) * self.up(x))
-        return update
+# Ben Allal et al. (2025), "SmolLM2": the smallest of the three, 134,515,008 parameters.
+SMOLLM2_135M = TransformerConfig(
+    vocab_size=49_152,
+    d_model=576,
+    n_layers=30,
+    n_heads=9,
+    n_kv_heads=3,
+    d_ff=1536,
+    context_length=8192,
+    rope_base=100_000.0,
+)
 
 
 class LayerNorm(nn.Module):
@@ -176,94 +169,51 @@ class RMSNorm(nn.Module):
         return x * scale * self.weight
 
 
-_FAMILIES = ("llama", "gpt2")
+class GELUNetwork(nn.Module):
+    """Feed-forward network of two matrices with biases: down(gelu(up(x))).
+
+        gelu(z) = z / 2 · (1 + tanh(√(2/π) · (z + 0.044715 z³)))
+
+    A smooth step: large numbers pass, large negative ones are cut to 0. Without it the
+    two matrices would collapse into one.
+
+    Source: Hendrycks and Gimpel (2016), "Gaussian error linear units", section 2;
+    Radford et al. (2019), GPT-2.
+    """
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(d_model, d_ff)
+        self.down = nn.Linear(d_ff, d_model)
+
+    def forward(
+        self, x: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Return what the network adds to each vector."""
+        update: Tensor = self.down(gelu(self.up(x), approximate="tanh"))
+        return update
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-    """Shape and sizes of a decoder-only transformer."""
+class SwiGLU(nn.Module):
+    """Feed-forward network whose hidden units are switched by a smooth gate.
 
-    vocab_size: int
-    d_model: int = 64
-    n_layers: int = 2
-    n_heads: int = 4
-    n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
-    d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
-    context_length: int = 128  # in tokens
-    rope_base: float | int = 10_000.0  # llama only
-    rope_scaling: RopeScaling | None = None  # for longer texts, llama only
-    norm_eps: float | int = 1e-5
-    family: Literal["llama", "gpt2"] = "llama"
-    tied_embeddings: bool = True  # the embedding also scores the next token
+        down(silu(gate(x)) · up(x)),   silu(z) = z · sigmoid(z)
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a shape that no model can have."""
-        if self.family not in _FAMILIES:
-            raise ValueError(f"family must be one of {_FAMILIES}, got {self.family!r}")
-        if isinstance(self.rope_scaling, dict):  # as it comes from JSON
-            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
-        no_sizes = ("family", "tied_embeddings", "rope_scaling")
-        for name, value in vars(self).items():
-            if name not in no_sizes and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if self.family == "gpt2":
-            self._check_heads_of_gpt2()
-        elif self.d_model % (2 * self.n_heads):
-            raise ValueError(
-                "d_model must be an even multiple of n_heads (RoPE turns pairs), "
-                f"got {self.d_model} and {self.n_heads}"
-            )
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                "n_heads must be a multiple of n_kv_heads, "
-                f"got {self.n_heads} and {self.n_kv_heads}"
-            )
+    Source: Shazeer (2020), "GLU variants improve transformer", equation 6.
+    """
 
-    def _check_heads_of_gpt2(self) -> None:
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                "d_model must be a multiple of n_heads, "
-                f"got {self.d_model} and {self.n_heads}"
-            )
-        if self.n_kv_heads != self.n_heads:
-            raise ValueError(
-                "n_kv_heads must equal n_heads in the family gpt2, "
-                f"got {self.n_kv_heads} and {self.n_heads}"
-            )
-        if self.rope_scaling is not None:
-            raise ValueError("rope_scaling is for the family llama, got it for gpt2")
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(d_model, d_ff, bias=False)
+        self.up = nn.Linear(d_model, d_ff, bias=False)
+        self.down = nn.Linear(d_ff, d_model, bias=False)
 
-    @property
-    def d_head(self) -> int:
-        """Width of one head, in coordinates."""
-        return self.d_model // self.n_heads
-
-
-TINY = TransformerConfig(vocab_size=512)
-
-# Radford et al. (2019): the smallest of the four, 124,439,808 parameters.
-GPT2_SMALL = TransformerConfig(
-    family="gpt2",
-    vocab_size=50_257,
-    d_model=768,
-    n_layers=12,
-    n_heads=12,
-    n_kv_heads=12,
-    d_ff=3072,
-    context_length=1024,
-)
-
-# Ben Allal et al. (2025), "SmolLM2": the smallest of the three, 134,515,008 parameters.
-SMOLLM2_135M = TransformerConfig(
-    vocab_size=49_152,
-    d_model=576,
-    n_layers=30,
-    n_heads=9,
-    n_kv_heads=3,
-    d_ff=1536,
-    context_length=8192,
-    rope_base=100_000.0,
-)
+    def forward(
+        self, x: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """Return what the network adds to each vector."""
+        update: Tensor = self.down(silu(self.gate(x)) * self.up(x))
+        return update
 
 
 def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
@@ -434,18 +384,33 @@ class Transformer(nn.Module):
         )
 
 
-_FIND = 0.01  # deviation of query's and key's weights; usual is 1 / √d_model
-_HAND_ON = 3.0  # length of value's and output's vectors: out of the noise's reach
-_EMBEDDING = 1.0  # deviation: as large as what the blocks will add, so not drowned
+_QUERY_KEY_STD = 0.01  # usual is 1 / √d_model
+_VALUE_OUTPUT_NORM = 3.0  # of each vector: above the noise
+_EMBEDDING_STD = 1.0  # as large as what the blocks will add
 
 
 @torch.no_grad()
-def start_copying(model: Transformer, generator: torch.Generator | None = None) -> None:
-    """Give a new model the start described above; change it in place.
+def mimetic_initialisation(
+    model: Transformer, generator: torch.Generator | None = None
+) -> None:
+    """Let the heads of the last block begin as copiers; change the model in place.
 
-    Its embeddings become ten times as large, for a token cannot be handed on if it
-    cannot be made out in the residual stream; the last norm makes up for it, so the
-    first guesses stay "all tokens alike" if embeddings also score. Train them at
+        … her crimson cardigan … in her ?       the colour stands 30 tokens back
+
+    To say "crimson" again, a head must find the colour and copy it. Each half is
+    useless without the other, so from random weights neither gets a gradient worth
+    the name: the loss stays on a plateau, where every fact is a guess among its kind.
+    The heads of the last block start here with the second half in place:
+
+        query, key      almost 0      all tokens are attended to alike
+        value, output   V, Vᵀ         whatever is attended to is copied as it is
+
+    A copy of the mean over all tokens is of little use, but of some: attending to the
+    right one has a gradient from the first step.
+
+    The embeddings become ten times as large, for a token cannot be copied if it cannot
+    be made out in the residual stream; the last norm makes up for it, so the first
+    guesses stay "all tokens alike" if embeddings also score. Train them at
     `embedding_speed` 4 or so: AdamW's steps do not grow with what they change.
 
     Args:
@@ -457,13 +422,13 @@ def start_copying(model: Transformer, generator: torch.Generator | None = None) 
 
     >>> from llmcourse.model.transformer import TINY
     >>> model = Transformer(TINY)
-    >>> start_copying(model)
+    >>> mimetic_initialisation(model)
     >>> heads = model.blocks[-1].attention
-    >>> handed_on = heads.output.weight @ heads.value.weight  # (d_model, d_model)
-    >>> torch.allclose(handed_on, handed_on.T, atol=1e-5)
+    >>> copied = heads.output.weight @ heads.value.weight  # (d_model, d_model)
+    >>> torch.allclose(copied, copied.T, atol=1e-5)
     True
     """
-    scale = _EMBEDDING / model.embedding.weight.std()
+    scale = _EMBEDDING_STD / model.embedding.weight.std()
     model.embedding.weight.mul_(scale)
     if model.unembedding is None:
         model.norm.weight.div_(scale)
@@ -474,9 +439,9 @@ def start_copying(model: Transformer, generator: torch.Generator | None = None) 
     n_groups = model.config.n_heads // n_kv_heads
     wide = torch.empty(attention.value.weight.shape)
     nn.init.orthogonal_(wide, generator=generator)  # rows, (n_kv_heads · d_head, D)
-    attention.value.weight.copy_(_HAND_ON * wide)
+    attention.value.weight.copy_(_VALUE_OUTPUT_NORM * wide)
     per_head = wide.view(n_kv_heads, -1, wide.shape[1])
     per_query_head = per_head.repeat_interleave(n_groups, dim=0).flatten(0, 1)
-    attention.output.weight.copy_(_HAND_ON / n_groups * per_query_head.T)
-    for finder in (attention.query, attention.key):
-        nn.init.normal_(finder.weight, std=_FIND, generator=generator)
+    attention.output.weight.copy_(_VALUE_OUTPUT_NORM / n_groups * per_query_head.T)
+    for part in (attention.query, attention.key):
+        nn.init.normal_(part.weight, std=_QUERY_KEY_STD, generator=generator)

@@ -115,7 +115,7 @@ def _recipe(making: Making) -> str:
             f"embeddings {training.embedding_speed:g} times as fast"
         ),
         "first weights": (
-            "`transformer.start_copying`" if config.copying_start else "random"
+            "`transformer.mimetic_initialisation`" if config.copying_start else "random"
         ),
         "seed": f"{config.seed}",
         "precision": f"{training.precision} in training, float16 in the file",

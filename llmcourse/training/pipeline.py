@@ -29,7 +29,11 @@ from numpy.typing import DTypeLike, NDArray
 from llmcourse.files import new_file
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.generation import write
-from llmcourse.model.transformer import Transformer, TransformerConfig, start_copying
+from llmcourse.model.transformer import (
+    Transformer,
+    TransformerConfig,
+    mimetic_initialisation,
+)
 from llmcourse.text.corpus import build_corpus, split
 from llmcourse.text.documents import Document, Report, tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
@@ -54,7 +58,7 @@ class PipelineConfig:
     n_stories: int
     model: TransformerConfig
     pretraining: PretrainingConfig
-    copying_start: bool = False  # begin with `transformer.start_copying`
+    copying_start: bool = False  # begin with `transformer.mimetic_initialisation`
     seed: int = 0
 
     def new_model(self) -> Transformer:
@@ -62,7 +66,7 @@ class PipelineConfig:
         generator = torch.Generator().manual_seed(self.seed)
         model = Transformer(self.model, generator)
         if self.copying_start:
-            start_copying(model, generator)
+            mimetic_initialisation(model, generator)
         return model
 
     def __post_init__(self) -> None:

@@ -8,7 +8,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmcourse.model.costs import (
-    activation_bytes,
     forward_flops_per_token,
     kv_cache_bytes,
     n_parameters,
@@ -91,9 +90,6 @@ def test_worked_example_of_the_smallest_gpt2():
     # 2 · (10 + 16 + 12) for the matrices, and as before
     assert forward_flops_per_token(sizes, n_positions=3) == 76 + 24
     assert training_flops_per_token(sizes, n_positions=3) == 300
-    # three norms of 7; query, key, value, context, a sum: 9; 3 before and after the
-    # bend; an id of 8 bytes
-    assert activation_bytes(sizes, n_positions=1) == 4 * (21 + 9 + 6) + 8
 
 
 # Law
@@ -153,28 +149,6 @@ def test_flops_equal_what_torch_measures(config, n_positions):
     assert measured == training_flops_per_token(config, n_positions)
 
 
-@pytest.mark.parametrize("n_positions", [1, 2, 11])
-@SHAPES
-def test_activations_equal_what_torch_keeps(config, n_positions):
-    """Each piece of memory once, however often it is kept; weights do not count."""
-    model = Transformer(config)
-    weights = {w.untyped_storage().data_ptr() for w in model.state_dict().values()}
-    weights |= {x.untyped_storage().data_ptr() for x in model.buffers()}
-    kept = {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage
-        return tensor
-
-    ids = torch.zeros(3, n_positions, dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(ids)
-    assert logits.requires_grad
-    measured = sum(kept[place].nbytes() for place in kept.keys() - weights)
-    assert measured == activation_bytes(config, n_positions, batch_size=3)
-
-
 @pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 4), (torch.bfloat16, 2)])
 def test_cache_bytes_equal_the_caches(dtype, width):
     cache = Transformer(ODD).to(dtype).new_cache(batch_size=5, capacity=7)
@@ -185,17 +159,10 @@ def test_cache_bytes_equal_the_caches(dtype, width):
 # Refusal
 
 
-@pytest.mark.parametrize(
-    "count", [forward_flops_per_token, training_flops_per_token, activation_bytes]
-)
+@pytest.mark.parametrize("count", [forward_flops_per_token, training_flops_per_token])
 def test_refuses_an_empty_sequence(count):
     with pytest.raises(ValueError, match="n_positions must be at least 1, got 0"):
         count(ODD, n_positions=0)
-
-
-def test_refuses_an_empty_batch():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        activation_bytes(ODD, n_positions=3, batch_size=0)
 
 
 @pytest.mark.parametrize("name", ["n_positions", "batch_size", "bytes_per_number"])

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llmcourse.model.attention import causal_mask, fused_attention, naive_attention
 from llmcourse.model.costs import (
-    KINDS,
+    ATTENTION_COSTS,
     attention_cost,
     kv_bytes_per_token,
     kv_cache_bytes,
@@ -70,7 +70,7 @@ def test_the_same_arithmetic_in_much_less_memory(kind):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ATTENTION_COSTS)
 @pytest.mark.parametrize(("n", "width"), [(256, 32), (384, 64), (512, 128)])
 def test_what_is_measured(kind, n, width):
     qkv = torch.randn(3, 1, 3, n, 16).unbind()

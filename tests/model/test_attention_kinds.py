@@ -6,7 +6,11 @@ import torch
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.inspection import attention_weights
-from llmcourse.model.long_context import KINDS, new_window_cache, set_attention
+from llmcourse.model.long_context import (
+    ATTENTION_KINDS,
+    new_window_cache,
+    set_attention,
+)
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(
@@ -60,7 +64,7 @@ def test_the_others_reach_back_to_the_start(kind):
     assert reach(make_model(kind)) == list(range(16, -1, -1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
 def test_no_kind_sees_the_future_or_has_weights_of_its_own(kind):
     model, read = make_model(kind), ids(11)
     torch.testing.assert_close(model(read[:, :5]), model(read)[:, :5])
@@ -79,7 +83,7 @@ def test_a_window_cache_changes_nothing_for_a_model_with_that_window(pieces):
     assert cache.n_bytes == n_bytes == 2 * 2 * 2 * 1 * 4 * 8 * 4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
 def test_all_kinds_write_the_same_with_a_cache_and_without(kind):
     model, prompt = make_model(kind), ids(4)
     wanted = generate(model, prompt, 17, sampling=GREEDY, use_cache=False)

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmcourse.model.transformer import Transformer, TransformerConfig, start_copying
+from llmcourse.model.transformer import (
+    Transformer,
+    TransformerConfig,
+    mimetic_initialisation,
+)
 
 SIZES = TransformerConfig(
     vocab_size=31,
@@ -35,7 +39,7 @@ def seeded(seed=0):
 
 def started(config, seed=0):
     model = Transformer(config, seeded(seed))
-    start_copying(model, seeded(seed))
+    mimetic_initialisation(model, seeded(seed))
     return model
 
 

@@ -16,7 +16,7 @@ from llmcourse.model.attention import GroupedQueryAttention
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.inspection import attention_weights
-from llmcourse.model.long_context import KINDS, set_attention
+from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.positions import RopeScaling
 from llmcourse.model.quantization import quantize_model
 from llmcourse.model.transformer import Block, Transformer, TransformerConfig
@@ -134,7 +134,7 @@ def test_equals_a_model_that_was_changed(name, way, change):
     torch.testing.assert_close(WAYS[way](model, ids), want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
 @pytest.mark.parametrize("change", ["", "no positions", "learned positions"])
 @pytest.mark.parametrize("name", ["grouped", "yarn", "gpt2-untied"])
 def test_what_is_written_equals_what_is_written_without_a_cache(name, change, kind):
@@ -253,7 +253,7 @@ def test_equals_a_model_with_parts_of_its_own(way, change):
     torch.testing.assert_close(WAYS[way](model, ids), want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
 def test_slots_follow_every_kind_of_attention(kind):
     model, ids = make_model(), random_ids(45)
     set_attention(model, kind, window=5)

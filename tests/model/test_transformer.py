@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from llmcourse.model.attention import PackedSequences
-from llmcourse.model.long_context import KINDS, set_attention
+from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,
@@ -124,7 +124,7 @@ def test_rows_of_a_batch_do_not_meet(config):
 
 
 @SHAPES
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ATTENTION_KINDS)
 @pytest.mark.parametrize("lengths", [(9,), (4, 5), (11, 1, 11, 2)])
 def test_texts_side_by_side_are_read_as_if_alone(config, kind, lengths):
     """Each from position 0: so a row may be longer than the context, a text not."""
@@ -344,9 +344,7 @@ def test_refuses_sizes_that_are_not_positive(name):
 
 @pytest.mark.parametrize("d_model", [20, 18])
 def test_refuses_a_width_without_pairs_in_every_head(d_model):
-    with pytest.raises(
-        ValueError, match=f"even multiple of n_heads.*got {d_model} and"
-    ):
+    with pytest.raises(ValueError, match=f"multiple of n_heads.*got {d_model} and"):
         replace(SMALL, d_model=d_model)
 
 

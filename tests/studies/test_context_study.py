@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 from context_study import ContextStudyConfig, main, run_context_study
 
-from llmcourse.model.long_context import KINDS
+from llmcourse.model.long_context import ATTENTION_KINDS
 from llmcourse.training.context_results import load_context_study, to_json
 from llmcourse.training.story_evaluation import BANDS
 from llmcourse.training.text_loss import EDGES
@@ -30,7 +30,7 @@ def test_the_stored_study_is_of_the_recipe_in_the_code():
     assert study.recipe == asdict(ContextStudyConfig())
     assert study.edges == EDGES
     assert sorted((p.kind, p.seed) for p in study.points) == sorted(
-        (kind, seed) for kind in KINDS for seed in (0, 1)
+        (kind, seed) for kind in ATTENTION_KINDS for seed in (0, 1)
     )
     assert len({point.n_parameters for point in study.points}) == 1
     assert all(point.recalled.keys() == BANDS.keys() for point in study.points)
