@@ -31,7 +31,7 @@ CONFIG = InstructConfig(
     n_held_out=3,
     kinds=("who", "list"),
     finetuning=FinetuningConfig(
-        steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_windows=3
+        steps=2, batch_size=4, warmup_steps=1, eval_interval=1, eval_examples=3
     ),
     seed=3,
 )

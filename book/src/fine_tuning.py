@@ -50,7 +50,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.training.intervals import wilson_interval
 from llmcourse.training.loop import make_optimizer
-from llmcourse.training.text_loss import document_prices
+from llmcourse.training.text_loss import document_nll
 
 plotting.use_course_style()
 torch.set_num_threads(1)
@@ -315,7 +315,7 @@ plan = FinetuningConfig(
     learning_rate=6e-4,
     warmup_steps=25,
     eval_interval=64,
-    eval_windows=8,
+    eval_examples=8,
 )
 few = replace(plan, steps=3, eval_interval=3, warmup_steps=2, final_share=1)
 mine = Classifier(copy.deepcopy(base), 2, generator=seeded())
@@ -442,7 +442,7 @@ results, kept = {}, {}
 
 def tale_prices(model):
     """Return what each tale costs; their mean is in nats per token."""
-    prices, n_tokens = document_prices(model, tokenizer, plain)
+    prices, n_tokens = document_nll(model, tokenizer, plain)
     return torch.tensor(prices) * len(plain) / sum(n_tokens)
 
 

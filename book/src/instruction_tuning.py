@@ -414,7 +414,7 @@ plan = FinetuningConfig(
     embedding_speed=4,
     warmup_steps=5,
     eval_interval=1000,  # not on the way
-    eval_windows=1,
+    eval_examples=1,
 )
 
 

@@ -59,7 +59,7 @@ from llmcourse.training.config import learning_rate
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pipeline import SMALL, document_loss, token_array
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.text_loss import document_prices
+from llmcourse.training.text_loss import document_nll
 from llmcourse.training.windows import Windows
 from llmcourse.widgets import SamplingExplorer
 
@@ -247,7 +247,7 @@ def train(model, batches, config):
 # On a few steps from the same start, both must give the same losses.
 
 # %%
-few = type(SMALL.pretraining)(steps=4, batch_size=2, context_length=32, eval_windows=2)
+few = type(SMALL.pretraining)(steps=4, batch_size=2, context_length=32, eval_examples=2)
 twins = [Transformer(config, torch.Generator().manual_seed(1)) for _ in range(2)]
 batches = Windows(train_tokens, few.context_length).shuffled(
     few.batch_size, torch.Generator().manual_seed(2)
@@ -339,7 +339,7 @@ print("\n\n".join(stories))
 base, base_tokenizer = load_pretrained("base-llm")
 texts = [document.text for document in held_out]
 excess = {
-    name: (sum(document_prices(*pair, texts)[0]) - sum(prices)) / len(texts)
+    name: (sum(document_nll(*pair, texts)[0]) - sum(prices)) / len(texts)
     for name, pair in {
         "a minute": (model, tokenizer),
         "forty minutes": (base, base_tokenizer),
@@ -367,7 +367,7 @@ with TemporaryDirectory() as folder:
         kinds=("who", "what"), most_follow_ups=8, max_tokens=370,
         finetuning=FinetuningConfig(
             steps=30, context_length=384, learning_rate=2e-3, embedding_speed=4,
-            warmup_steps=5, eval_interval=30, eval_windows=16,
+            warmup_steps=5, eval_interval=30, eval_examples=16,
         ),
     )  # fmt: skip
     pupil = follow(lesson)

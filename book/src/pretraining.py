@@ -289,7 +289,7 @@ print(f"{exact.n_recalls} recalls, {exact.n_others} other words")
 # The last digits of a training differ between processors, so what it prints may differ from yours a little; the assertions may not.
 
 # %% tags=["nbval-ignore-output"]
-plan = replace(plan, eval_interval=100, eval_windows=24)
+plan = replace(plan, eval_interval=100, eval_examples=24)
 history = on_tales(model, plan, run=Run(progress=look))
 result = text_loss(model, tokenizer, held_out)
 assert floor < result.loss < levels["bigram"]

@@ -28,7 +28,7 @@ from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import check_config_matches
-from llmcourse.training.config import PretrainingConfig, without_imitation
+from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
 from llmcourse.training.context_results import (
     ContextPoint,
     ContextStudy,
@@ -132,7 +132,7 @@ def recipe(
     return PipelineConfig(
         n_stories=config.n_stories,
         model=model,
-        pretraining=without_imitation(training),
+        pretraining=fall_back_to_float32(training),
         copying_start=True,
         seed=seed,
     )

@@ -51,7 +51,7 @@ from llmcourse.recipes import align_recipe
 from llmcourse.recipes.align_model import align, collected, measure_reward, teach
 from llmcourse.recipes.align_recipe import AlignConfig, Preferences
 from llmcourse.training.checkpoints import Run, check_config_matches
-from llmcourse.training.config import Evaluation, Record, without_imitation
+from llmcourse.training.config import Evaluation, Record, fall_back_to_float32
 
 _Rewards: TypeAlias = dict[tuple[int, int], tuple[RewardModel, float]]
 
@@ -105,7 +105,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
     if isinstance(training, DPOConfig):
         steps = study.dpo_steps
         every = max(1, steps // 3)
-        training = without_imitation(
+        training = fall_back_to_float32(
             replace(training, beta=experiment.cost, steps=steps, eval_interval=every)
         )
     else:
@@ -115,7 +115,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
     share = experiment.n_pairs / (study.n_prompts * study.pairs_per_prompt)
     most = study.reward_steps
     steps = min(most, max(round(most * share), 100))
-    reward = without_imitation(replace(reward, steps=steps, eval_interval=steps))
+    reward = fall_back_to_float32(replace(reward, steps=steps, eval_interval=steps))
     names = ["policy", "n_prompts", "pairs_per_prompt", "n_held_out", "agreement"]
     shared: dict[str, Any] = {name: getattr(study, name) for name in [*names, "seed"]}
     return replace(config, **shared, reward=reward, training=training)

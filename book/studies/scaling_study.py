@@ -29,7 +29,7 @@ from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.pipeline import PipelineConfig, TrainingData, prepare
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.scaling import Point, Study, load_study, to_json
-from llmcourse.training.text_loss import document_prices
+from llmcourse.training.text_loss import document_nll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ def _train(
         torch.Generator().manual_seed(seed),
         start_token=end_of_text(data.tokenizer),
     )
-    prices, n_tokens = document_prices(model, data.tokenizer, stories)
+    prices, n_tokens = document_nll(model, data.tokenizer, stories)
     size, seen, _ = point_key(experiment, config)
     loss = sum(prices) / sum(n_tokens)
     return Point(n_parameters=size, n_tokens=seen, loss=round(loss, 5), seed=seed)

@@ -37,7 +37,7 @@ class PairsConfig(FinetuningConfig):
     """How long and how fast something learns from pairs: fine-tuning's settings.
 
     `batch_size` counts pairs, `context_length` is the most tokens that prompt and
-    answer may have, and `eval_windows` the most held-out pairs looked at.
+    answer may have, and `eval_examples` the most held-out pairs looked at.
     """
 
     batch_size: int = 16
@@ -76,7 +76,7 @@ def train_on_pairs(
         model: Changed in place where it is not frozen.
         rows: What is learned; each stands for a pair, or for all pairs of a prompt, and
             its length is that of its longest text in tokens.
-        valid: The same, held out; `eval_windows` of them are looked at.
+        valid: The same, held out; `eval_examples` of them are looked at.
         compare: Makes a comparison of rows by the model as it is then.
         config: How long and how fast.
         generator: Decides the order of the rows.
@@ -90,7 +90,7 @@ def train_on_pairs(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    held_out = _spread(valid, config.eval_windows)
+    held_out = _spread(valid, config.eval_examples)
     optimizer = make_optimizer(model, config)
 
     def update(batch: Sequence[_Row], step: int) -> Update:

@@ -418,7 +418,7 @@ class RewardConfig(PairsConfig):
 
     steps: int = 60
     learning_rate: float | int = 1e-3
-    eval_windows: int = 256
+    eval_examples: int = 256
     center_rewards_coefficient: float | int = 0.01  # see `losses.bradley_terry_loss`
     by_prompt: bool = False  # whether batches are of prompts, not of single pairs
 
@@ -487,7 +487,7 @@ def train_reward_model(
     return train_on_pairs(
         model,
         rows,
-        [PromptPairs((pair,)) for pair in valid],  # `eval_windows` counts pairs
+        [PromptPairs((pair,)) for pair in valid],  # `eval_examples` counts pairs
         compare,
         config,
         generator,

@@ -13,7 +13,7 @@ import typer
 
 from llmcourse.cli.console import say
 from llmcourse.training.checkpoints import checkpoint_paths
-from llmcourse.training.config import PretrainingConfig, without_imitation
+from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
 from llmcourse.training.loop import keep_freed_memory
 
 OutFolder = Annotated[
@@ -57,7 +57,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 def in_precision(config: _Config, asked: str | None) -> _Config:
     """Return the config in the precision asked for, or else in what is fast here."""
     if asked is None:
-        return without_imitation(config)
+        return fall_back_to_float32(config)
     precision: Any = asked
     return replace(config, precision=precision)
 

@@ -47,8 +47,8 @@ from llmcourse.training.loop import make_optimizer, predict, train, update_weigh
 class FinetuningConfig(PretrainingConfig):
     """How long and how fast a model is fine-tuned: pretraining's settings, gentler.
 
-    `batch_size` counts examples, `context_length` is the most that one may have the
-    model read, in tokens, and `eval_windows` the most held-out examples looked at.
+    `batch_size` and `eval_examples` count examples, and `context_length` is the most
+    tokens that one may have the model read.
     """
 
     steps: int = 300
@@ -223,7 +223,7 @@ def finetune(
     """
     _check(model, examples, config)
     _check(model, valid, config)
-    places = np.linspace(0, len(valid) - 1, min(config.eval_windows, len(valid)))
+    places = np.linspace(0, len(valid) - 1, min(config.eval_examples, len(valid)))
     held_out = [valid[place] for place in places.round().astype(int)]
     batches = ShuffledExamples(examples, config.batch_size, generator)
     optimizer = make_optimizer(model, config)

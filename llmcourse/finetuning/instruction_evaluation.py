@@ -27,7 +27,7 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import CountProgress
 from llmcourse.training.intervals import Interval, wilson_interval
 from llmcourse.training.story_evaluation import TEST_SEED
-from llmcourse.training.text_loss import document_prices
+from llmcourse.training.text_loss import document_nll
 
 SPLITS: Mapping[str, HeldOut] = {
     "seen wordings, new stories": False,
@@ -226,8 +226,8 @@ def forgetting(
         raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
-    first, n_tokens = document_prices(*before, texts, progress)
-    second, n_others = document_prices(*after, texts, progress)
+    first, n_tokens = document_nll(*before, texts, progress)
+    second, n_others = document_nll(*after, texts, progress)
     if n_tokens != n_others:
         raise ValueError(
             "both tokenizers must cut stories into the same tokens, got "

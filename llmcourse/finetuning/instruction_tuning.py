@@ -55,7 +55,8 @@ from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import History, StageProgress, TrainingProgress, telling
+from llmcourse.training.config import StageProgress, TrainingProgress, report_progress
+from llmcourse.training.pipeline import TrainingResult
 
 _FRAME = 5  # special tokens around one question and its answer
 _HELD_OUT_SHARE = 10  # of own conversations, one of so many is held out
@@ -123,7 +124,7 @@ _READING = InstructConfig(
         embedding_speed=4,
         warmup_steps=50,
         eval_interval=300,
-        eval_windows=100,
+        eval_examples=100,
         precision="bfloat16",
     ),
 )
@@ -162,7 +163,7 @@ TINY = InstructConfig(
     n_stories=4,
     n_held_out=5,
     finetuning=FinetuningConfig(
-        steps=6, batch_size=4, warmup_steps=2, eval_interval=3, eval_windows=5
+        steps=6, batch_size=4, warmup_steps=2, eval_interval=3, eval_examples=5
     ),
 )
 """A few seconds: to see that everything works, not to read what the model answers."""
@@ -225,10 +226,14 @@ def prepare(
         what, valid = _parted([*_own(config, tokenizer)])
     else:
         n = config.n_examples
-        what = [*telling(_ask(config, tokenizer, n), n, "instructions", progress)]
+        what = [
+            *report_progress(_ask(config, tokenizer, n), n, "instructions", progress)
+        ]
         valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
     n = config.n_stories
-    stories = [*telling(_plain_stories(config, tokenizer), n, "stories", progress)]
+    stories = [
+        *report_progress(_plain_stories(config, tokenizer), n, "stories", progress)
+    ]
     if len(stories) < n:
         raise ValueError(
             f"wanted {n} plain stories of at most {config.finetuning.context_length} "
@@ -374,15 +379,6 @@ def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """What a recipe made; where it has adapters, they are not merged."""
-
-    model: Transformer
-    tokenizer: BPETokenizer
-    history: History
-
-
-@dataclass(frozen=True, kw_only=True)
 class InstructMaking:
     """How a model was fine-tuned."""
 
@@ -423,8 +419,10 @@ def follow(
     stages: StageProgress | None = None,
     data: InstructData | None = None,
     before: Sequence[TrainingProgress] = (),
-) -> Tuned:
+) -> TrainingResult:
     """Make the model of a recipe, and its data if need be: one part after the other.
+
+    Where the recipe has adapters, they are not merged.
 
     Args:
         config: The recipe.
@@ -465,4 +463,4 @@ def follow(
         packed=config.packed,
         run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
-    return Tuned(model=model.eval(), tokenizer=tokenizer, history=history)
+    return TrainingResult(model=model.eval(), tokenizer=tokenizer, history=history)

@@ -277,7 +277,7 @@ def _dpo(
     history = dpo(
         policy,
         train,
-        valid[: training.eval_windows],
+        valid[: training.eval_examples],
         training,
         generator,
         reference=deepcopy(policy).eval(),

@@ -96,7 +96,7 @@ _REWARD = RewardConfig(
     learning_rate=7e-4,
     warmup_steps=20,
     eval_interval=95,
-    eval_windows=100,
+    eval_examples=100,
     precision="bfloat16",
 )
 _POLICY: dict[str, Any] = {
@@ -116,7 +116,7 @@ _DPO = DPOConfig(
     learning_rate=1e-4,
     warmup_steps=20,
     eval_interval=140,
-    eval_windows=64,
+    eval_examples=64,
     precision="bfloat16",
 )
 _ALIGNED_LLM = AlignConfig(
@@ -155,7 +155,7 @@ STUDY = {
 """What the trainings of `rlhf_study` have in common: quick, from reward to reward."""
 
 _QUICK: dict[str, Any] = {"steps": 2, "batch_size": 4, "warmup_steps": 1}
-_QUICK |= {"eval_interval": 1, "eval_windows": 4}
+_QUICK |= {"eval_interval": 1, "eval_examples": 4}
 _TINY: dict[str, Any] = {
     "n_prompts": 6,
     "n_held_out": 3,

@@ -18,7 +18,6 @@ from llmcourse.finetuning.instruction_tuning import (
     InstructConfig,
     InstructData,
     InstructMaking,
-    Tuned,
     fitted,
     follow,
     prepare,
@@ -34,6 +33,7 @@ from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.recipes.instruct_card import InstructQuality, instruct_card
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import CountProgress, StageProgress, TrainingProgress
+from llmcourse.training.pipeline import TrainingResult
 from llmcourse.training.story_evaluation import TEST_SEED
 
 BASE_SPLITS = ("held-out wordings",)
@@ -121,7 +121,7 @@ def make_instruct(
     return quality
 
 
-def save(config: InstructConfig, tuned: Tuned, folder: Path) -> None:
+def save(config: InstructConfig, tuned: TrainingResult, folder: Path) -> None:
     """Write the model, its adapters apart if they say all, and merge them for good.
 
     Args:
@@ -145,7 +145,7 @@ def save(config: InstructConfig, tuned: Tuned, folder: Path) -> None:
 def measure(
     config: InstructConfig,
     folder: Path,
-    tuned: Tuned,
+    tuned: TrainingResult,
     data: InstructData,
     exam: Exam,
     stages: StageProgress | None = None,
@@ -166,7 +166,7 @@ def measure(
     found = InstructQuality(
         loss_before=losses[0],
         loss=losses[-1],
-        n_held_out=min(len(data.valid), config.finetuning.eval_windows),
+        n_held_out=min(len(data.valid), config.finetuning.eval_examples),
     )
     if config.sources:
         return found

@@ -57,7 +57,7 @@ class PretrainingConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float | int = 1.0
     eval_interval: int = 100  # in steps
-    eval_windows: int = 64
+    eval_examples: int = 64  # held-out windows, or whatever a batch has
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulation: int = 1  # equal parts that a batch is processed in, to save memory
 
@@ -120,7 +120,7 @@ def best_precision(
     return "bfloat16" if _has_bfloat16_instructions() else "float32"
 
 
-def without_imitation(config: _Config) -> _Config:
+def fall_back_to_float32(config: _Config) -> _Config:
     """Return a config in float32, if it asks for what this processor would imitate.
 
     On a processor with no more than AVX2 that is some twenty times as fast.
@@ -128,7 +128,7 @@ def without_imitation(config: _Config) -> _Config:
     Args:
         config: Of any training on the processor.
 
-    >>> without_imitation(PretrainingConfig(steps=7)).precision
+    >>> fall_back_to_float32(PretrainingConfig(steps=7)).precision
     'float32'
     """
     wanted = best_precision() if config.precision == "bfloat16" else "float32"
@@ -281,7 +281,7 @@ TrainingProgress: TypeAlias = Callable[[Record], None]
 _Item = TypeVar("_Item")
 
 
-def telling(
+def report_progress(
     items: Iterable[_Item], n: int, stage: str, progress: StageProgress | None
 ) -> Iterator[_Item]:
     """Yield the items, and tell now and then how many it has been.
@@ -292,7 +292,7 @@ def telling(
         stage: What is done with them.
         progress: Called after every hundredth part, and after the last.
 
-    >>> [*telling("ab", 2, "letters", print)]
+    >>> [*report_progress("ab", 2, "letters", print)]
     letters 1 2
     letters 2 2
     ['a', 'b']

@@ -45,7 +45,7 @@ from llmcourse.training.config import (
     PretrainingConfig,
     StageProgress,
     Update,
-    telling,
+    report_progress,
 )
 from llmcourse.training.losses import cross_entropy
 from llmcourse.training.pretraining import pretrain
@@ -94,7 +94,7 @@ SMALL = PipelineConfig(
         embedding_speed=4,
         warmup_steps=100,
         eval_interval=200,
-        eval_windows=32,
+        eval_examples=32,
     ),
     copying_start=True,
 )
@@ -330,7 +330,7 @@ BASE_LLM = PipelineConfig(
         embedding_speed=4,
         warmup_steps=100,
         eval_interval=1000,
-        eval_windows=100,
+        eval_examples=100,
         precision="bfloat16",
     ),
     copying_start=True,
@@ -355,7 +355,7 @@ TINY = PipelineConfig(
         learning_rate=1e-2,
         warmup_steps=4,
         eval_interval=10,
-        eval_windows=8,
+        eval_examples=8,
     ),
 )
 """A few seconds: to see that everything works, not to read what the model writes."""
@@ -403,7 +403,7 @@ def prepare(
     """
     n, seed = config.n_stories, config.seed
     tokenizer = _train_tokenizer(islice(tales(n, seed), TOKENIZER_STORIES), config)
-    told = telling(tales(n, seed), n, "tales", progress)
+    told = report_progress(tales(n, seed), n, "tales", progress)
     return TrainingData(
         tokenizer=tokenizer,
         train=token_array(told, tokenizer, np.uint16),
@@ -453,7 +453,7 @@ def _train_tokenizer(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainingResult:
     """What a recipe made."""
 
     model: Transformer
@@ -463,7 +463,7 @@ class Trained:
 
 def follow(
     config: PipelineConfig, run: Run = Run(), *, data: TrainingData | None = None
-) -> Trained:
+) -> TrainingResult:
     """Make the model of a recipe, and its data if need be.
 
     Args:
@@ -487,4 +487,4 @@ def follow(
         start_token=data.start_token,
         run=replace(run, tokenizer=tokenizer_fingerprint(data.tokenizer)),
     )
-    return Trained(model=model, tokenizer=data.tokenizer, history=history)
+    return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)

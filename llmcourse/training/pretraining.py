@@ -66,7 +66,7 @@ def pretrain(
     """
     windows = _windows(train_tokens, model, config, start_token)
     valid = _windows(valid_tokens, model, config, start_token)
-    held_out = valid.spread(config.eval_windows)
+    held_out = valid.spread(config.eval_examples)
     batches = windows.shuffled(config.batch_size, generator)
     optimizer = make_optimizer(model, config)
     return train(

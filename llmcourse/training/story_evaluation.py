@@ -38,7 +38,7 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import losses
 from llmcourse.training.config import CountProgress
 from llmcourse.training.intervals import Interval, wilson_interval
-from llmcourse.training.text_loss import TextLoss, document_prices, recalls
+from llmcourse.training.text_loss import TextLoss, document_nll, recalls
 
 TEST_SEED = 1_000_000  # of stories that no preset trains on
 _SAMPLES_AT_ONCE = 50
@@ -137,7 +137,7 @@ def tale_loss(
         raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
-    prices, n_tokens = document_prices(model, tokenizer, texts, progress)
+    prices, n_tokens = document_nll(model, tokenizer, texts, progress)
     excess = [p + story.log_prob for p, story in zip(prices, stories, strict=True)]
     return TaleLoss(
         text=TextLoss(

@@ -97,7 +97,7 @@ def text_loss(
     n_bytes = sum(len(text.encode()) for text in texts)
     if n_bytes == 0:
         raise ValueError(f"a loss needs some text, got {len(texts)} empty documents")
-    prices, n_tokens = document_prices(model, tokenizer, texts, progress)
+    prices, n_tokens = document_nll(model, tokenizer, texts, progress)
     return TextLoss(
         n_documents=len(texts),
         n_tokens=sum(n_tokens),
@@ -115,7 +115,7 @@ class _Window(NamedTuple):
 
 
 @torch.inference_mode()
-def document_prices(
+def document_nll(
     model: Transformer,
     tokenizer: BPETokenizer,
     texts: Iterable[str],

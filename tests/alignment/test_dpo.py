@@ -30,7 +30,7 @@ SHORT = DPOConfig(
     learning_rate=0.01,
     warmup_steps=2,
     eval_interval=2,
-    eval_windows=5,
+    eval_examples=5,
     accumulation=2,
     beta=0.5,
 )
@@ -98,7 +98,7 @@ def test_worked_example_of_learning_to_prefer():
         [TokenizedPair(p.prompt, p.chosen[:1], p.rejected[:1]) for p in make_pairs(*n)]
         for n in ((60,), (40, 1))
     )
-    config = replace(SHORT, steps=40, eval_windows=40, eval_interval=20)
+    config = replace(SHORT, steps=40, eval_examples=40, eval_interval=20)
     history = dpo(make_model(), pairs, valid, config, seeded())
     first, last = history.evaluations[0], history.evaluations[-1]
     assert first.loss == pytest.approx(math.log(2), abs=1e-5)
@@ -191,7 +191,7 @@ def test_a_batch_in_parts_is_the_whole_batch(accumulation):
 
 def test_the_last_evaluation_is_the_loss_of_all_held_out_pairs():
     """Each held to what the reference thinks of the same pair: read one by one."""
-    config = replace(SHORT, eval_windows=7)
+    config = replace(SHORT, eval_examples=7)
     model, history = run(config=config)
     last, found = history.evaluations[-1], []
     for pair in make_pairs(7, seed=1):

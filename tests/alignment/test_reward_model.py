@@ -38,7 +38,7 @@ SHORT = RewardConfig(
     learning_rate=0.01,
     warmup_steps=2,
     eval_interval=2,
-    eval_windows=5,
+    eval_examples=5,
     accumulation=2,
 )
 BY_PROMPT = replace(SHORT, by_prompt=True)

@@ -30,7 +30,7 @@ import torch
 from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample, collate
 from llmcourse.finetuning.finetuning import finetune_step
 from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, prepare, start
-from llmcourse.training.config import without_imitation
+from llmcourse.training.config import fall_back_to_float32
 from llmcourse.training.loop import keep_freed_memory, make_optimizer
 
 STEPS = 40
@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     recipe = replace(INSTRUCT_LLM, first=None, n_examples=1000, n_stories=20)
-    config = without_imitation(recipe.finetuning)
+    config = fall_back_to_float32(recipe.finetuning)
     model, tokenizer = start(recipe)
     data = prepare(recipe, tokenizer).train
     optimizer = make_optimizer(model, config)

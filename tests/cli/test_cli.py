@@ -25,7 +25,7 @@ TINY = pipeline.PipelineConfig(
         steps=3,
         batch_size=2,
         context_length=32,
-        eval_windows=2,
+        eval_examples=2,
         eval_interval=3,
     ),
 )

@@ -28,7 +28,7 @@ SMALLEST = replace(
         batch_size=2,
         context_length=19,
         eval_interval=4,
-        eval_windows=3,
+        eval_examples=3,
     ),
 )
 FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--samples=2")

@@ -16,7 +16,7 @@ from llmcourse.alignment.reward_model import text_reward
 from llmcourse.model import folders
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.text import tales
-from llmcourse.training.text_loss import document_prices
+from llmcourse.training.text_loss import document_nll
 
 MODELS = pytest.mark.parametrize("name", shipped_models())
 
@@ -73,7 +73,7 @@ def test_the_base_model_is_as_good_as_its_card_says():
     n = int(re.findall(r"Measured on ([\d,]+) stories", card)[0].replace(",", ""))
     stories = list(tales.generate(30, seed=424_242))
     model, tokenizer = load_pretrained("base-llm")
-    prices, _ = document_prices(model, tokenizer, [story.text for story in stories])
+    prices, _ = document_nll(model, tokenizer, [story.text for story in stories])
     excess = mean(p + s.log_prob for p, s in zip(prices, stories, strict=True))
     deviation = error * math.sqrt(n)  # of one story
     assert abs(excess - value) <= 6 * deviation * math.sqrt(1 / 30 + 1 / n)

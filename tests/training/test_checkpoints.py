@@ -57,7 +57,7 @@ SHORT = PretrainingConfig(
     learning_rate=0.01,
     warmup_steps=2,
     eval_interval=3,
-    eval_windows=5,
+    eval_examples=5,
     accumulation=2,
 )
 

@@ -26,7 +26,7 @@ CONFIG = pipeline.PipelineConfig(
         d_ff=24,
     ),
     pretraining=PretrainingConfig(
-        steps=2, batch_size=2, context_length=32, eval_windows=2
+        steps=2, batch_size=2, context_length=32, eval_examples=2
     ),
 )
 

@@ -42,7 +42,7 @@ SHORT = PretrainingConfig(
     learning_rate=0.01,
     warmup_steps=2,
     eval_interval=4,
-    eval_windows=5,
+    eval_examples=5,
 )
 
 
@@ -341,7 +341,7 @@ def test_equals_a_loop_with_adamw_written_out():
         ("learning_rate", math.nan),
         ("clip_norm", -1.0),
         ("eval_interval", 0),
-        ("eval_windows", 0),
+        ("eval_examples", 0),
         ("warmup_steps", -1),
         ("weight_decay", -0.1),
         ("final_share", 1.1),

@@ -2,14 +2,14 @@
 
 import pytest
 
-from llmcourse.training.config import telling
+from llmcourse.training.config import report_progress
 
 
 @pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 250, 777])
 def test_about_a_hundred_times_and_at_the_end(n):
     """All items come; the last is told of, and no more than 200 times is spoken."""
     told = []
-    items = [*telling(range(n), n, "work", lambda *found: told.append(found))]
+    items = [*report_progress(range(n), n, "work", lambda *found: told.append(found))]
     assert items == [*range(n)]
     assert len(told) <= 200
     assert {(stage, total) for stage, _, total in told} <= {("work", n)}
@@ -21,7 +21,9 @@ def test_about_a_hundred_times_and_at_the_end(n):
 def test_items_come_one_by_one():
     """Of an item is told when the next is asked for: then it has been used."""
     told = []
-    items = telling(iter("abc"), 3, "letters", lambda *found: told.append(found))
+    items = report_progress(
+        iter("abc"), 3, "letters", lambda *found: told.append(found)
+    )
     assert next(items) == "a"
     assert told == []
     assert next(items) == "b"
@@ -29,4 +31,4 @@ def test_items_come_one_by_one():
 
 
 def test_nobody_need_listen():
-    assert [*telling("abc", 3, "letters", None)] == ["a", "b", "c"]
+    assert [*report_progress("abc", 3, "letters", None)] == ["a", "b", "c"]

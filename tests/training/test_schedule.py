@@ -13,7 +13,7 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import (
     PretrainingConfig,
     best_precision,
-    without_imitation,
+    fall_back_to_float32,
 )
 
 
@@ -74,8 +74,8 @@ def test_bfloat16_is_kept_where_the_processor_has_it(monkeypatch, has):
     pretend(monkeypatch, has)
     half = PretrainingConfig(steps=7, precision="bfloat16")
     whole = PretrainingConfig(steps=7)
-    assert without_imitation(half) == (half if has else whole)
-    assert without_imitation(whole) == whole
+    assert fall_back_to_float32(half) == (half if has else whole)
+    assert fall_back_to_float32(whole) == whole
 
 
 @pytest.mark.parametrize("has", [False, True])

@@ -11,7 +11,7 @@ from llmcourse.text.documents import tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import text_loss as module
 from llmcourse.training.pipeline import document_loss
-from llmcourse.training.text_loss import document_prices, text_loss
+from llmcourse.training.text_loss import document_nll, text_loss
 
 TEXTS = [document.text for document in tales(4, seed=5)]
 END = "<|endoftext|>"
@@ -64,9 +64,9 @@ def test_bytes_are_those_of_utf8(clueless, tokenizer):
 def test_a_document_costs_the_same_in_any_company(model, tokenizer, monkeypatch, most):
     monkeypatch.setattr(module, "_MOST_LOGITS", most)
     texts = [TEXTS[0][:5], TEXTS[1], "", TEXTS[2][:31]]
-    prices, n_tokens = document_prices(model, tokenizer, texts)
+    prices, n_tokens = document_nll(model, tokenizer, texts)
     for text, price, n in zip(texts, prices, n_tokens, strict=True):
-        alone = document_prices(model, tokenizer, [text])
+        alone = document_nll(model, tokenizer, [text])
         assert alone == ([pytest.approx(price, rel=1e-5)], [n])
 
 
@@ -91,14 +91,14 @@ def test_long_documents_are_read_in_windows_that_overlap_by_half(model, tokenize
         with torch.no_grad():
             logits = model(torch.tensor([ids[start:k]]))[0, -1]
         price -= logits.log_softmax(0)[ids[k]].item()
-    prices, n_tokens = document_prices(model, tokenizer, [TEXTS[3][:90]])
+    prices, n_tokens = document_nll(model, tokenizer, [TEXTS[3][:90]])
     assert prices == [pytest.approx(price, rel=1e-5)]
     assert n_tokens == [len(ids) - 1]
 
 
 def test_progress_ends_where_all_is_read(model, tokenizer):
     seen = []
-    document_prices(model, tokenizer, TEXTS[:2], lambda *at: seen.append(at))
+    document_nll(model, tokenizer, TEXTS[:2], lambda *at: seen.append(at))
     done, totals = zip(*seen, strict=True)
     assert list(done) == sorted(done)
     assert done[-1] == totals[0]

@@ -9,7 +9,7 @@ from llmcourse.text.grammar import Grammar
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.text_loss import (
     Recall,
-    document_prices,
+    document_nll,
     recall_losses,
     recalls,
     word_losses,
@@ -85,7 +85,7 @@ def test_recalled_words_are_words_of_facts_that_stood_there_before(story):
 
 def test_losses_by_word_sum_to_that_of_the_text(model, tokenizer):
     texts = [story.text for story in STORIES] + ["one", "  two  words ", "a\nb"]
-    prices, _ = document_prices(model, tokenizer, texts)
+    prices, _ = document_nll(model, tokenizer, texts)
     for text, price in zip(texts, prices, strict=True):
         losses = word_losses(model, tokenizer, text)
         assert len(losses) == len(text.split())
