@@ -60,6 +60,10 @@ class Sizes(Protocol):
         """Either "llama" or "gpt2"."""
 
     @property
+    def position_encoding(self) -> str:
+        """Whether positions are "learned", and so have weights."""
+
+    @property
     def tied_embeddings(self) -> bool:
         """Whether the embedding also scores the next token."""
 
@@ -86,10 +90,11 @@ def parameter_counts(sizes: Sizes) -> dict[str, int]:
     }
     if _is_gpt2(sizes):
         queries, keys = _attention_widths(sizes)
-        counts["positions"] = sizes.context_length * width
         counts["attention"] += layers * (queries + 2 * keys + width)  # biases
         counts["feed_forward"] += layers * (sizes.d_ff + width)
         counts["norms"] *= 2
+    if sizes.position_encoding == "learned":
+        counts["positions"] = sizes.context_length * width
     if not sizes.tied_embeddings:
         counts["unembedding"] = matrices["unembedding"]
     return counts

@@ -571,10 +571,10 @@ def extend_context(
     trained = config.context_length if trained_length is None else trained_length
     if way not in WAYS:
         raise ValueError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
-    if config.family != "llama" or config.rope_scaling is not None:
+    if config.position_encoding != "rope" or config.rope_scaling is not None:
         raise ValueError(
             "only positions that turn, and are not slowed down yet, can be, got "
-            f"{config.family} with {config.rope_scaling}"
+            f"{config.position_encoding} with {config.rope_scaling}"
         )
     if not 1 <= trained < context_length:
         raise ValueError(

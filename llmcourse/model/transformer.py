@@ -33,7 +33,7 @@ from llmcourse.model.attention import (
 )
 from llmcourse.model.positions import RopeScaling, RotaryEmbedding, Rotation
 
-_FAMILIES = ("llama", "gpt2")
+_POSITIONS = {"llama": "rope", "gpt2": "learned"}  # of each family, if nothing else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +47,23 @@ class TransformerConfig:
     n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
     d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
     context_length: int = 128  # in tokens
-    rope_base: float | int = 10_000.0  # llama only
-    rope_scaling: RopeScaling | None = None  # for longer texts, llama only
+    rope_base: float | int = 10_000.0
+    rope_scaling: RopeScaling | None = None  # for longer texts
     norm_eps: float | int = 1e-5
     family: Literal["llama", "gpt2"] = "llama"
+    positions: Literal["rope", "learned", "none"] | None = None  # None: the family's
     tied_embeddings: bool = True  # the embedding also scores the next token
 
     def __post_init__(self) -> None:
         """Raise ValueError for a shape that no model can have."""
-        if self.family not in _FAMILIES:
-            raise ValueError(f"family must be one of {_FAMILIES}, got {self.family!r}")
+        if self.family not in _POSITIONS:
+            known = ", ".join(_POSITIONS)
+            raise ValueError(f"family must be one of {known}, got {self.family!r}")
         if isinstance(self.rope_scaling, dict):  # as it comes from JSON
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
-        no_sizes = ("family", "tied_embeddings", "rope_scaling")
+        if self.positions == _POSITIONS[self.family]:
+            object.__setattr__(self, "positions", None)  # one config, one spelling
+        no_sizes = ("family", "positions", "tied_embeddings", "rope_scaling")
         for name, value in vars(self).items():
             if name not in no_sizes and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -69,7 +73,7 @@ class TransformerConfig:
                 "d_model must be a multiple of n_heads, "
                 f"got {self.d_model} and {self.n_heads}"
             )
-        if not gpt2 and self.d_head % 2:
+        if self.position_encoding == "rope" and self.d_head % 2:
             raise ValueError(
                 "d_model must be an even multiple of n_heads (RoPE turns pairs), "
                 f"got {self.d_model} and {self.n_heads}"
@@ -79,13 +83,20 @@ class TransformerConfig:
                 "n_kv_heads must equal n_heads in the family gpt2, "
                 f"got {self.n_kv_heads} and {self.n_heads}"
             )
-        if gpt2 and self.rope_scaling is not None:
-            raise ValueError("rope_scaling is for the family llama, got it for gpt2")
+        if self.position_encoding != "rope" and self.rope_scaling is not None:
+            raise ValueError(
+                f"rope_scaling needs rope, got {self.position_encoding} positions"
+            )
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 "n_heads must be a multiple of n_kv_heads, "
                 f"got {self.n_heads} and {self.n_kv_heads}"
             )
+
+    @property
+    def position_encoding(self) -> str:
+        """What tells positions apart."""
+        return self.positions or _POSITIONS[self.family]
 
     @property
     def d_head(self) -> int:
@@ -222,8 +233,8 @@ def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
 
 
 def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
-    """Return the angles of a model's positions, None if it has none."""
-    if config.family == "gpt2":
+    """Return the angles of a model's positions, None if nothing turns."""
+    if config.position_encoding != "rope":
         return None
     return RotaryEmbedding(
         config.context_length, config.d_head, config.rope_base, config.rope_scaling
@@ -285,7 +296,7 @@ class Transformer(nn.Module):
         self.norm = _new_norm(config)
         self.positions: nn.Embedding | None = None
         self.unembedding: nn.Linear | None = None
-        if config.family == "gpt2":
+        if config.position_encoding == "learned":
             self.positions = nn.Embedding(config.context_length, width)
         if not config.tied_embeddings:
             self.unembedding = nn.Linear(width, config.vocab_size, bias=False)

@@ -41,8 +41,10 @@ SHAPES = pytest.mark.parametrize(
         replace(ODD, tied_embeddings=False, n_kv_heads=1),
         GPT2,
         replace(GPT2, tied_embeddings=False),
+        replace(ODD, positions="learned"),
+        replace(GPT2, positions="none"),
     ],
-    ids=["tiny", "llama", "llama-untied", "gpt2", "gpt2-untied"],
+    ids=["tiny", "llama", "llama-untied", "gpt2", "gpt2-untied", "learned", "none"],
 )
 
 # Worked example

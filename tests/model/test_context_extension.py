@@ -96,10 +96,10 @@ def test_refusals():
         extend_context(make_model(), 40, "cubic")
     with pytest.raises(ValueError, match="above the 12 of training, got 12"):
         extend_context(make_model(), 12)
-    with pytest.raises(ValueError, match="got gpt2 with None"):
+    with pytest.raises(ValueError, match="got learned with None"):
         extend_context(make_model(replace(TINY, family="gpt2")), 999)
     with pytest.raises(ValueError, match="not slowed down yet"):
         extend_context(extend_context(make_model(), 40, "yarn"), 80)
     scaling = RopeScaling(kind="linear", factor=2)
-    with pytest.raises(ValueError, match="for the family llama"):
+    with pytest.raises(ValueError, match="rope_scaling needs rope, got learned"):
         replace(TINY, family="gpt2", rope_scaling=scaling)

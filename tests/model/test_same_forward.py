@@ -42,7 +42,10 @@ CONFIGS = {
     "linear": replace(LLAMA, rope_scaling=RopeScaling(kind="linear", factor=4)),
     "yarn": replace(LLAMA, rope_scaling=YARN, n_kv_heads=3),
     "large epsilon": replace(LLAMA, norm_eps=0.3),
+    "learned": replace(LLAMA, positions="learned"),
+    "no positions": replace(LLAMA, positions="none"),
     "gpt2": GPT2,
+    "gpt2-rope": replace(GPT2, positions="rope"),
     "gpt2-untied": replace(GPT2, tied_embeddings=False, norm_eps=0.3),
 }
 
@@ -101,7 +104,7 @@ ACCEPTED = [
     (name, way)
     for name, config in CONFIGS.items()
     for way in WAYS
-    if way != "fused" or config.family == "llama"
+    if way != "fused" or (config.family, config.positions) == ("llama", None)
 ]
 
 # Reference
@@ -135,16 +138,14 @@ def test_equals_a_model_that_was_changed(name, way, change):
 
 
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)
-@pytest.mark.parametrize("change", ["", "no positions", "learned positions"])
-@pytest.mark.parametrize("name", ["grouped", "yarn", "gpt2-untied"])
-def test_what_is_written_equals_what_is_written_without_a_cache(name, change, kind):
+@pytest.mark.parametrize(
+    "name",
+    ["grouped", "yarn", "learned", "no positions", "gpt2-untied", "gpt2-rope"],
+)
+def test_what_is_written_equals_what_is_written_without_a_cache(name, kind):
     """However the model attends and counts positions, and without an error."""
     model = make_model(CONFIGS[name])
     set_attention(model, kind, window=5)
-    if change:
-        model.rotary = model.positions = None
-    if change == "learned positions":
-        model.positions = nn.Embedding(128, 24)
     slow, fast = (
         generate(model, random_ids(3), 14, sampling=GREEDY, use_cache=cached)
         for cached in (False, True)
@@ -284,8 +285,10 @@ def test_refuses_other_kinds_of_attention(way, kind):
         WAYS[way](model, random_ids(9))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-untied"])
-def test_fusing_refuses_gpt2(name):
+@pytest.mark.parametrize(
+    "name", ["gpt2", "gpt2-untied", "gpt2-rope", "learned", "no positions"]
+)
+def test_fusing_refuses_other_families_and_positions(name):
     model = make_model(CONFIGS[name])
     assert not can_fuse(model)
     with pytest.raises(ValueError, match=SAID["fused"]):
