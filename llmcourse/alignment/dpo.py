@@ -12,13 +12,18 @@ secretly a reward model".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmcourse.alignment.losses import DPOLoss, dpo_loss, sequence_log_probs
+from llmcourse.alignment.losses import (
+    PAIR_LOSSES,
+    PER_TOKEN_LOSSES,
+    dpo_loss,
+    sequence_log_probs,
+)
 from llmcourse.alignment.pairs import (
     Comparison,
     PairsConfig,
@@ -27,7 +32,6 @@ from llmcourse.alignment.pairs import (
 )
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.finetuning.examples import collate
-from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
@@ -38,10 +42,13 @@ from llmcourse.training.loop import predict
 class DPOConfig(PairsConfig):
     """How long and how fast a policy learns from pairs: slower than in fine-tuning."""
 
+    method: ClassVar[str] = "dpo"
+
     steps: int = 100
     learning_rate: float | int = 1e-4
     beta: float | int = 0.1  # what it costs to leave the reference
     label_smoothing: float | int = 0.0  # supposed share of wrong labels
+    loss_type: str = "sigmoid"  # of `losses.PAIR_LOSSES`: also ipo, hinge
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
@@ -51,6 +58,11 @@ class DPOConfig(PairsConfig):
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(
                 f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}"
+            )
+        if self.loss_type not in PAIR_LOSSES:
+            known = ", ".join(PAIR_LOSSES)
+            raise ValueError(
+                f"loss_type must be one of {known}, got {self.loss_type!r}"
             )
 
 
@@ -74,14 +86,16 @@ class _Referenced:
 
 
 def pair_log_probs(
-    model: Transformer, pairs: Sequence[TokenizedPair], config: FinetuningConfig
+    model: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
 ) -> PairLogProbs:
     """Return the log-probabilities of all answers, given their prompts, in nats.
+
+    Of a loss in `PER_TOKEN_LOSSES` they are means over an answer's tokens, else sums.
 
     Args:
         model: The policy or the reference.
         pairs: Read side by side, all of them.
-        config: Says the precision.
+        config: Says the precision and the loss.
 
     Raises:
         ValueError: If there are no pairs, or as `Transformer`.
@@ -90,7 +104,10 @@ def pair_log_probs(
     batch = collate([c for c, _ in examples] + [r for _, r in examples])
     logits = predict(model, batch.ids, config)  # (2 B, T, V)
     targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
-    return PairLogProbs(*sequence_log_probs(logits, targets, mask).chunk(2))
+    log_probs = sequence_log_probs(logits, targets, mask)
+    if config.loss_type in PER_TOKEN_LOSSES:
+        log_probs = log_probs / mask.sum(dim=1)
+    return PairLogProbs(*log_probs.chunk(2))
 
 
 def dpo(
@@ -106,8 +123,8 @@ def dpo(
     """Train a policy in place on preferences; return the losses, in nats per pair.
 
     Metrics of updates and evaluations are as in `pairs.train_on_pairs`,
-    with the implicit rewards of `losses.dpo_loss`. At the start the loss is
-    log 2 and all rewards are zero.
+    with the implicit rewards of `losses.dpo_loss`. At the start all rewards are zero,
+    and DPO's own loss is log 2.
 
     Args:
         model: The policy; changed in place where it is not frozen. It may have
@@ -140,7 +157,13 @@ def dpo(
             torch.stack([row.chosen for row in batch]).to(ours.chosen),
             torch.stack([row.rejected for row in batch]).to(ours.rejected),
         )
-        found = _loss(ours, theirs, config)
+        found = dpo_loss(
+            *ours,
+            *theirs,
+            beta=config.beta,
+            label_smoothing=config.label_smoothing,
+            loss_type=config.loss_type,
+        )
         return Comparison(found.loss, found.margins)
 
     return train_on_pairs(
@@ -152,12 +175,6 @@ def dpo(
         generator,
         recipe=recipe,
         run=run,
-    )
-
-
-def _loss(ours: PairLogProbs, theirs: PairLogProbs, config: DPOConfig) -> DPOLoss:
-    return dpo_loss(
-        *ours, *theirs, beta=config.beta, label_smoothing=config.label_smoothing
     )
 
 

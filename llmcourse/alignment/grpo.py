@@ -13,6 +13,7 @@ Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ from llmcourse.training.loop import update_weights
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig(PolicyConfig):
     """How long and how fast a policy learns by GRPO; `kl_coef` 0 is without KL."""
+
+    method: ClassVar[str] = "grpo"
 
     scale: bool = True  # by the group's standard deviation; Dr. GRPO: False
     averaging: Averaging = "sequence"

@@ -1,45 +1,38 @@
-"""What is minimised to learn from comparisons, with a reward model or without one.
+"""What is minimised in alignment, and the advantages that go into it.
 
-    reward model    -log σ( r(chosen) - r(rejected) )
-    DPO             the same, with r = β log( policy / reference ) as the reward
+    reward model    bradley_terry_loss    -log σ( r(chosen) - r(rejected) )
+    DPO, IPO, …     dpo_loss              the same, with r = β log( policy / reference )
+    PPO             gae ── whiten ── ppo_policy_loss, clipped_value_loss
+    GRPO            group_advantages ── grpo_loss
 
-Both say how surprising it is that the chosen answer was preferred, if answers are
-preferred as Bradley and Terry (1952) have it. The first learns a reward to train a
-policy on later; the second reads the reward off the policy itself, and so needs
-nothing else.
+A reward model learns a reward to train a policy on later; DPO reads the reward off the
+policy itself, and so needs no reward model. Both minimise the surprise at what was
+preferred, if answers are preferred as Bradley and Terry (1952) have it.
 
-A sequence's log-probability is the sum over the tokens of the answer, its end
-included. What is masked, the prompt and the padding, has no influence, not even if it
-is no number.
-
-What a policy is corrected by: the losses of PPO and GRPO, by hand.
-
-A policy writes an answer token by token. The advantage of a token says how much better
-the answer went on than expected; tokens of positive advantage become likelier, those
-of negative advantage less likely. How far in one go is limited by clipping::
+PPO and GRPO write answers token by token. The advantage of a token says how much better
+the answer went on than expected: tokens of positive advantage become likelier, those of
+negative advantage less likely. How far in one go is limited by clipping::
 
     ratio = π(token) / π_old(token)        1 before the first update
     loss  = −min(ratio · A, clip(ratio, 1 − ε, 1 + ε) · A)
 
-Every tensor has a row per answer and a column per position. Where the mask is False
-there is no token of an answer: what stands there, even NaN, has no influence.
-
-Advantages: how much better it went than expected, from a token on or in all.
-
-    PPO     rewards of the tokens, a critic's values ── gae ── whiten
-    GRPO    scores of a group of answers ── group_advantages
-
-Every tensor has a row per answer and a column per position. Where the mask is False
-there is no token of an answer: what stands there, even NaN, has no influence.
+Tensors of PPO and GRPO have a row per answer and a column per position. Where a mask is
+False (prompt and padding) the value has no influence, not even if it is NaN.
 """
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, relu
+
+Averaging: TypeAlias = Literal["token", "sequence"]
+PerToken: TypeAlias = Float[Tensor, "batch position"]
+Mask: TypeAlias = Bool[Tensor, "batch position"]
 
 
 def bradley_terry_loss(
@@ -120,10 +113,52 @@ def sequence_log_probs(
     return token_log_probs(logits, targets, mask).sum(dim=-1)
 
 
+PairLoss: TypeAlias = Callable[[Float[Tensor, "pair"], float | int], Tensor]
+"""Loss of each pair, from the margin of the implicit rewards and from β."""
+
+
+def sigmoid_loss(
+    margins: Float[Tensor, "pair"], beta: float | int
+) -> Float[Tensor, "pair"]:
+    """Return the surprise at each preference, in nats: DPO (Rafailov et al., 2023)."""
+    return -logsigmoid(margins)
+
+
+def hinge_loss(
+    margins: Float[Tensor, "pair"], beta: float | int
+) -> Float[Tensor, "pair"]:
+    """Return how far each margin is below 1: SLiC (Zhao et al., 2023)."""
+    return relu(1 - margins)
+
+
+def ipo_loss(
+    margins: Float[Tensor, "pair"], beta: float | int
+) -> Float[Tensor, "pair"]:
+    """Return the squared distance of each log-ratio difference from 1 / 2β: IPO.
+
+    It has a finite optimum even if an answer is always preferred, where DPO's margin
+    grows without limit. Log-probabilities are means over an answer's tokens, as in
+    TRL, so that β means the same for answers of any length.
+
+    Source: Azar et al. (2024), "A general theoretical paradigm to understand learning
+    from human preferences", equation 17.
+    """
+    return (margins / beta - 1 / (2 * beta)).square()
+
+
+PAIR_LOSSES: Mapping[str, PairLoss] = MappingProxyType(
+    {"sigmoid": sigmoid_loss, "hinge": hinge_loss, "ipo": ipo_loss}
+)
+"""By `loss_type`, named as in TRL. A new loss of pairs is an entry here."""
+
+PER_TOKEN_LOSSES = frozenset({"ipo"})
+"""Those whose log-probabilities are means over an answer's tokens, not sums."""
+
+
 class DPOLoss(NamedTuple):
     """The loss, and what the policy is implied to find the answers worth."""
 
-    loss: Float[Tensor, ""]  # mean, in nats per pair
+    loss: Float[Tensor, ""]  # mean over pairs; of "sigmoid" in nats
     chosen_rewards: Float[Tensor, "pair"]  # no gradient
     rejected_rewards: Float[Tensor, "pair"]
 
@@ -141,6 +176,7 @@ def dpo_loss(
     *,
     beta: float | int = 0.1,
     label_smoothing: float | int = 0.0,
+    loss_type: str = "sigmoid",
 ) -> DPOLoss:
     """Return the loss of direct preference optimisation, and the implicit rewards.
 
@@ -152,14 +188,16 @@ def dpo_loss(
         policy_chosen: Log-probabilities of the preferred answers, in nats.
         policy_rejected: Of the others, in the same order.
         reference_chosen: The same under the reference, which is not trained.
-        reference_rejected: See there.
+        reference_rejected: The same under the reference.
         beta: How much it costs to leave the reference; small: little.
         label_smoothing: Supposed share of preferences that are the wrong way round.
             Above 0, no pair can be had too surely ("conservative" DPO).
+        loss_type: One of `PAIR_LOSSES`. Of those in `PER_TOKEN_LOSSES` all four
+            log-probabilities are means over the answers' tokens.
 
     Raises:
-        ValueError: If there are no pairs, `beta` is not positive, or
-            `label_smoothing` not in [0, 0.5).
+        ValueError: If there are no pairs, `beta` is not positive,
+            `label_smoothing` not in [0, 0.5), or the loss unknown.
 
     Source: Rafailov et al. (2023), equation 7; Mitchell (2023), "A note on DPO with
     noisy preferences" (label smoothing).
@@ -173,12 +211,15 @@ def dpo_loss(
             "beta must be positive and label_smoothing in [0, 0.5), "
             f"got {beta} and {label_smoothing}"
         )
+    if loss_type not in PAIR_LOSSES:
+        known = ", ".join(PAIR_LOSSES)
+        raise ValueError(f"loss_type must be one of {known}, got {loss_type!r}")
     _check_not_empty(policy_chosen)
     chosen = beta * (policy_chosen - reference_chosen)
     rejected = beta * (policy_rejected - reference_rejected)
     margins = chosen - rejected
-    right = -logsigmoid(margins)  # surprise if the label is right, and if it is wrong
-    wrong = -logsigmoid(-margins)
+    pair_loss = PAIR_LOSSES[loss_type]  # if the label is right, and if it is wrong
+    right, wrong = pair_loss(margins, beta), pair_loss(-margins, beta)
     loss = ((1 - label_smoothing) * right + label_smoothing * wrong).mean()
     return DPOLoss(loss, chosen.detach(), rejected.detach())
 
@@ -194,11 +235,6 @@ def _check_answers(mask: Tensor) -> None:
         raise ValueError(
             f"each row needs at least one token that counts, got none in rows {rows}"
         )
-
-
-Averaging: TypeAlias = Literal["token", "sequence"]
-PerToken: TypeAlias = Float[Tensor, "batch position"]
-Mask: TypeAlias = Bool[Tensor, "batch position"]
 
 
 def masked_average(
@@ -355,14 +391,6 @@ def kl_k1(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
     return log_probs - reference_log_probs
 
 
-def kl_k2(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
-    """Return (log r)² / 2, in nats per token: never negative, a little wrong.
-
-    Source: as `kl_k1`. Its gradient is that of the true divergence, on average.
-    """
-    return 0.5 * (log_probs - reference_log_probs).square()
-
-
 def kl_k3(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
     """Return (r − 1) − log r, in nats per token: never negative, right on average.
 
@@ -463,12 +491,12 @@ def grpo_loss(
     """Return the loss of GRPO: PPO's, plus the divergence from the reference (k3).
 
     Args:
-        log_probs: As in `ppo_policy_loss`.
-        old_log_probs: See there.
+        log_probs: Of the tokens, under the policy as it is.
+        old_log_probs: Under the policy that drew them.
         reference_log_probs: Of the same tokens under the reference.
         advantages: One for each answer: all its tokens share it.
         mask: True on the tokens.
-        clip_range: See `ppo_policy_loss`.
+        clip_range: ε, how far the ratio may move with a gain, from 1.
         kl_coef: β; 0 for none.
         averaging: See `masked_average`.
 

@@ -16,7 +16,7 @@ policy's features, with an optimizer of its own, so that it costs next to nothin
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ from llmcourse.training.loop import make_optimizer, update_weights
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(PolicyConfig):
     """How long and how fast a policy learns by PPO."""
+
+    method: ClassVar[str] = "ppo"
 
     gamma: float | int = 1.0  # γ: a word later is not a word worth less
     gae_lambda: float | int = 0.95  # λ of the advantage estimates

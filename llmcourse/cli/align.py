@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llmcourse.alignment.dpo import DPOConfig
+from llmcourse.alignment.losses import PAIR_LOSSES
 from llmcourse.cli.console import Quiet, TrainingBar, app, bars, out
 from llmcourse.cli.results import print_forgetting, print_scores
 from llmcourse.cli.running import (
@@ -33,6 +34,9 @@ from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress
 @app.command()
 def align(
     method: Annotated[str, typer.Option(help="ppo, dpo or grpo.")] = "grpo",
+    loss: Annotated[
+        str | None, typer.Option(help=f"Of DPO: {', '.join(PAIR_LOSSES)}.")
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="aligned-llm, study or tiny.")
     ] = "aligned-llm",
@@ -84,11 +88,12 @@ def align(
     config = align_recipe.preset(preset, method)
     sizes = {"policy": model, "n_prompts": prompts, "agreement": agreement}
     config = replace(config, **given(sizes), seed=seed)
-    config = _with(config, steps, reward_steps, learning_rate, kl_coef, precision)
+    config = _with(config, steps, reward_steps, learning_rate, kl_coef, precision, loss)
     folder = out_folder or Path(f"run-{preset}")
     words = ["llmcourse", "align", "--method", method, "--preset", preset]
     options: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps}
     options |= {"learning_rate": learning_rate, "kl_coef": kl_coef}
+    options |= {"loss": loss}
     options |= {"precision": precision}
     options |= {"model": model, "prompts": prompts, "agreement": agreement}
     options |= {"seed": seed or None, "threads": threads}
@@ -116,12 +121,15 @@ def _with(
     learning_rate: float | None,
     kl_coef: float | None,
     precision: str | None,
+    loss: str | None,
 ) -> AlignConfig:
     """Return the recipe with what was asked for instead."""
+    if loss is not None and not isinstance(config.training, DPOConfig):
+        raise ValueError(f"--loss is an option of --method dpo, not of {config.method}")
     if steps is not None:
         config = align_model.with_steps(config, steps)
     cost = "beta" if isinstance(config.training, DPOConfig) else "kl_coef"
-    wanted = given({"learning_rate": learning_rate, cost: kl_coef})
+    wanted = given({"learning_rate": learning_rate, cost: kl_coef, "loss_type": loss})
     reward = in_precision(config.reward, precision)
     reward = replace(reward, **given({"steps": reward_steps}))
     training = replace(config.training, **wanted)

@@ -230,7 +230,9 @@ def common_rows(making: AlignMaking) -> list[tuple[str, str]]:
 
 
 def _use(making: AlignMaking) -> str:
-    how = "answering import answer" if making.chat else "writing import write"
+    how = "finetuning.answering import answer"
+    if not making.chat:
+        how = "model.generation import write"
     call = "answer" if making.chat else "write"
     return f"""```python
 from llmcourse.{how}

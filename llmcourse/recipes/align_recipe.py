@@ -87,7 +87,7 @@ class AlignConfig:
     @property
     def method(self) -> str:
         """Name of the method: ppo, grpo or dpo."""
-        return type(self.training).__name__.removesuffix("Config").lower()
+        return self.training.method
 
 
 _REWARD = RewardConfig(

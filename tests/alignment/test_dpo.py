@@ -90,21 +90,26 @@ def weights_of(model):
 # Worked example
 
 
-def test_worked_example_of_learning_to_prefer():
+@pytest.mark.parametrize(
+    ("loss_type", "start", "end", "margin"),
+    [("sigmoid", math.log(2), 0.4, 1), ("hinge", 1, 0.6, 0.4), ("ipo", 1, 0.6, 0.2)],
+)
+def test_worked_example_of_learning_to_prefer(loss_type, start, end, margin):
     """Which half of the alphabet an answer begins in decides: a rule, so it holds for
-    pairs that were not learned from too.
+    pairs that were not learned from too. With β 1/2, IPO starts at (1 / 2β)² = 1.
     """
     pairs, valid = (
         [TokenizedPair(p.prompt, p.chosen[:1], p.rejected[:1]) for p in make_pairs(*n)]
         for n in ((60,), (40, 1))
     )
     config = replace(SHORT, steps=40, eval_examples=40, eval_interval=20)
+    config = replace(config, loss_type=loss_type)
     history = dpo(make_model(), pairs, valid, config, seeded())
     first, last = history.evaluations[0], history.evaluations[-1]
-    assert first.loss == pytest.approx(math.log(2), abs=1e-5)
+    assert first.loss == pytest.approx(start, abs=1e-5)
     assert first.metrics["margin"] == pytest.approx(0, abs=1e-5)
-    assert last.loss < 0.4
-    assert last.metrics["margin"] > 1
+    assert last.loss < end
+    assert last.metrics["margin"] > margin
     assert last.metrics["accuracy"] > 0.85
 
 
@@ -223,6 +228,16 @@ def test_log_probs_equal_a_loop_over_tokens():
             assert total[n].item() == pytest.approx(expected, abs=1e-5)
 
 
+@torch.no_grad()
+def test_ipo_reads_means_over_tokens():
+    model, pairs = make_model(), make_pairs(3)
+    sums = pair_log_probs(model, pairs, SHORT)
+    means = pair_log_probs(model, pairs, replace(SHORT, loss_type="ipo"))
+    for total, mean, side in zip(sums, means, ("chosen", "rejected"), strict=True):
+        sizes = torch.tensor([len(getattr(pair, side)) for pair in pairs])
+        torch.testing.assert_close(total / sizes, mean)
+
+
 # Refusal
 
 
@@ -255,11 +270,12 @@ def test_refuses_what_cannot_be_learned():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"beta": 0}, {"label_smoothing": 0.5}, {"steps": 0}]
+    "setting",
+    [{"beta": 0}, {"label_smoothing": 0.5}, {"steps": 0}, {"loss_type": "best"}],
 )
 def test_refuses_settings_that_cannot_be(setting):
     [(name, value)] = setting.items()
-    with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value!r}"):
         DPOConfig(**setting)
 
 

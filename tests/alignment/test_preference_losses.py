@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llmcourse.alignment.losses import (
+    PER_TOKEN_LOSSES,
     bradley_terry_loss,
     dpo_loss,
     sequence_log_probs,
@@ -74,6 +75,22 @@ def test_worked_example_of_a_sequence():
     targets, mask = torch.tensor([[0, 0, 1]]), torch.tensor([[False, True, True]])
     total = sequence_log_probs(probs.log(), targets, mask)
     assert total.item() == pytest.approx(-math.log(32), rel=1e-6)
+
+
+def test_worked_example_of_other_losses_of_pairs():
+    """The chosen answer has become e³ times likelier, the rejected one e times less:
+    a log-ratio difference of 4. With β 1/4 the margin is 1, so the hinge is at its end
+    and the squared distance to 1 / 2β = 2 is 4. With β 1/8 the margin is 1/2, the
+    hinge half a point away, and IPO at its optimum.
+    """
+    reference = torch.tensor([-7.0])
+    parts = reference + 3, reference - 1, reference, reference
+    for beta, hinge, ipo in ((0.25, 0.0, 4.0), (0.125, 0.5, 0.0)):
+        found = (
+            dpo_loss(*parts, beta=beta, loss_type=name).loss
+            for name in ("hinge", "ipo")
+        )
+        assert [loss.item() for loss in found] == [hinge, ipo]
 
 
 # Law
@@ -307,8 +324,11 @@ def trls_dpo(trl, ids, marked, logits, reference, **settings):
     return loss, trainer._metrics["train"]
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_dpo_equals_trls(smoothing):
+@pytest.mark.parametrize(
+    ("loss_type", "smoothing"),
+    [("sigmoid", 0.0), ("sigmoid", 0.1), ("hinge", 0.0), ("ipo", 0.0)],
+)
+def test_dpo_equals_trls(loss_type, smoothing):
     """From the logits on: log-probabilities, their sums over the answers, the loss and
     the rewards. TRL's plain loss knows no smoothing; another one of theirs, which sorts
     a batch first, is the smoothed loss for a single pair.
@@ -325,7 +345,13 @@ def test_dpo_equals_trls(smoothing):
     policy, reference = (
         sequence_log_probs(each, targets, mask).chunk(2) for each in (logits, others)
     )
-    ours = dpo_loss(*policy, *reference, beta=0.3, label_smoothing=smoothing)
+    sizes = mask.sum(dim=1).chunk(2) if loss_type in PER_TOKEN_LOSSES else (1, 1)
+    means = [
+        total / n
+        for each in (policy, reference)
+        for total, n in zip(each, sizes, strict=True)
+    ]
+    ours = dpo_loss(*means, beta=0.3, label_smoothing=smoothing, loss_type=loss_type)
     chosen, rejected, losses = [], [], []
     for pair in range(B):
         rows = [pair, B + pair]
@@ -337,14 +363,14 @@ def test_dpo_equals_trls(smoothing):
             [each[pair : pair + 1] for each in reference],
             beta=0.3,
             label_smoothing=smoothing,
-            loss_types=["aot" if smoothing else "sigmoid"],
+            loss_types=["aot" if smoothing else loss_type],
         )
         losses.append(loss.item())
         chosen += metrics["rewards/chosen"]
         rejected += metrics["rewards/rejected"]
     assert ours.loss.item() == pytest.approx(sum(losses) / B, abs=1e-6)
-    assert ours.chosen_rewards.tolist() == pytest.approx(chosen, abs=1e-6)
-    assert ours.rejected_rewards.tolist() == pytest.approx(rejected, abs=1e-6)
+    for mine, theirs, n in zip(ours[1:], (chosen, rejected), sizes, strict=True):
+        assert (mine * n).tolist() == pytest.approx(theirs, abs=1e-6)
 
 
 # Refusal
@@ -372,3 +398,5 @@ def test_refuses_settings_that_cannot_be():
     for beta, smoothing in ((0, 0.0), (-1, 0.0), (0.1, 0.5), (0.1, -0.1)):
         with pytest.raises(ValueError, match=f"got {beta} and {smoothing}"):
             dpo_loss(one, one, one, one, beta=beta, label_smoothing=smoothing)
+    with pytest.raises(ValueError, match="one of sigmoid, hinge, ipo, got 'best'"):
+        dpo_loss(one, one, one, one, loss_type="best")

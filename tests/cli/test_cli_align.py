@@ -93,6 +93,14 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert checkpoint_paths(folder / "checkpoints")
 
 
+def test_a_loss_of_pairs_can_be_chosen(tmp_path):
+    made = align(tmp_path / "run", "--method=dpo", "--loss=ipo", "--quiet")
+    assert made.exit_code == 0, made.output
+    card = (tmp_path / "run/model/README.md").read_text(encoding="utf-8")
+    assert "| loss type | ipo |" in card
+    assert "--loss ipo" in card
+
+
 @pytest.mark.parametrize(("first", "then"), [("dpo", "ppo"), ("grpo", "dpo")])
 def test_what_is_refused_changes_no_card(tmp_path, monkeypatch, capsys, first, then):
     folder = tmp_path / "run"
@@ -122,6 +130,8 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
             ),
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
             ([*FAST, "--method=dpo", "--kl-coef=0"], "beta must be positive, got 0"),
+            ([*FAST, "--method=dpo", "--loss=best"], "loss_type must be one of"),
+            ([*FAST, "--loss=ipo"], "--loss is an option of --method dpo, not of grpo"),
         ]
     ):
         out = tmp_path / str(number)
