@@ -1,22 +1,20 @@
-r"""Make text uniform: Unicode form, control characters, line ends, boilerplate.
+r"""Clean text: one spelling, no boilerplate, only good prose in the wanted language.
 
-The same sentence reaches a corpus in many spellings. "é" is one character or
-two, a line ends in one byte or two, a page repeats its site's menu. A model
-would spend parameters on the difference:
+The same sentence reaches a corpus in many spellings. "é" is one character or two, a
+line ends in one byte or two, a page repeats its site's menu. A model would spend
+parameters on the difference:
 
     "cafe\u0301 \r\n\x00"  →  "café"
 
-Keep documents that are prose in the wanted language, by rules one can read.
-
-Each rule measures one number of a text and wants it between two bounds. Rules make
-mistakes of two kinds; on text known to be good, `StepReport.removed_share` is the
-rate of false alarms.
+Then rules that one can read keep what is prose. Each rule measures one number of a
+text and wants it between two bounds. On text known to be good,
+`StepReport.removed_share` is the rate of false alarms.
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmcourse.text.deduplication import words
@@ -37,28 +35,18 @@ _TRAILING_SPACE = re.compile(r"[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
-def _fix_line_ends(text: str) -> str:
-    return _LINE_END.sub("\n", text)
-
-
-def _fix_invisible(text: str) -> str:
-    return _SURROGATE.sub("\ufffd", _INVISIBLE.sub("", text))
-
-
-def _fix_unicode(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def _fix_spaces(text: str) -> str:
     text = _TRAILING_SPACE.sub("", _ODD_SPACE.sub(" ", text))
     return _BLANK_LINES.sub("\n\n", text).strip("\n")
 
 
-# The order matters: a control character may part a letter from its accent.
-_FIXES = {
-    "line ends": _fix_line_ends,
-    "invisible characters": _fix_invisible,
-    "Unicode not in form C": _fix_unicode,
+# The order matters: a control character may separate a letter from its accent.
+_FIXES: Mapping[str, Callable[[str], str]] = {
+    "line ends": lambda text: _LINE_END.sub("\n", text),
+    "invisible characters": lambda text: _SURROGATE.sub(
+        "\ufffd", _INVISIBLE.sub("", text)
+    ),
+    "Unicode not in form C": lambda text: unicodedata.normalize("NFC", text),
     "spaces and blank lines": _fix_spaces,
 }
 
@@ -174,7 +162,7 @@ def _line_key(line: str) -> str:
     return re.sub(r"\d+", "0", " ".join(line.casefold().split()))
 
 
-# The commonest little words of each language: about a third of any text in it.
+# The most frequent function words of each language: a third of any text in it.
 _COMMON_WORDS = {
     "en": (
         "the of and to a in is that it was for on be with as by this not are or "
@@ -346,11 +334,10 @@ def filter_quality(
     kept: list[Document] = []
     removals: list[Removal] = []
     for document in documents:
-        fault = quality_fault(document.text, rules)
-        if fault is None:
-            kept.append(document)
-        else:
+        if fault := quality_fault(document.text, rules):
             removals.append(Removal(document, fault[0], f"{fault[1]:.3g}"))
+        else:
+            kept.append(document)
     return kept, summarise("filter quality", documents, kept, removals)
 
 

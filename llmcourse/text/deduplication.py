@@ -1,31 +1,25 @@
 """Remove copies: exact ones by a hash, near ones by MinHash and LSH.
 
-A text that stands a hundred times in a corpus is learned a hundred times as
-often, and by heart; a copy of a test text in the training text makes the test
-worthless (Lee et al. 2022).
+A text that occurs a hundred times in a corpus is learned a hundred times as often,
+and by heart. A copy of a test text in the training text makes the test worthless
+(Lee et al. 2022).
 
-The runs of n words by which two texts are compared.
-
-A text is cut into words (case and punctuation ignored), and every run of n
-words, a *shingle*, becomes a number of 64 bits:
+*Shingles.* A text is cut into words (case and punctuation ignored), and every run of
+n words, a shingle, becomes a number of 64 bits. It depends on the text alone, unlike
+Python's own `hash`, which differs from run to run:
 
     "The cat sat. The cat!"  n = 2  →  {the cat, cat sat, sat the}
 
-The numbers depend on the text alone, not on the machine or the process:
-Python's own `hash` differs from run to run.
-
-MinHash and LSH: find similar texts without comparing every pair.
-
-Two ideas of a page each. *MinHash*: put all shingles in a random order; the
-first shingle of A is the first of B with probability J, the Jaccard similarity
-of A and B. Do so under k orders, and the share of agreements estimates J:
+*MinHash.* Put all shingles in a random order; the first shingle of A is the first of
+B with probability J, the Jaccard similarity of A and B. Do so under k orders, and the
+share of agreements estimates J:
 
     signature of A   [17, 93, 40,  8]
     signature of B   [17, 51, 40,  8]    3 of 4 agree: J ≈ 0.75
 
-*LSH banding*: cut the k numbers into bands of r; two texts become a candidate
-pair if all r numbers of some band agree. That happens with the probability
-1 − (1 − Jʳ)ᵇ, a steep S over J, and a band is found by sorting, not by pairs.
+*LSH banding.* Cut the k numbers into bands of r; two texts become a candidate pair if
+all r numbers of some band agree. That happens with the probability 1 − (1 − Jʳ)ᵇ, a
+steep S over J, and a band is searched by sorting, not by comparing all pairs.
 """
 
 import hashlib
@@ -43,7 +37,10 @@ from jaxtyping import Int64, UInt64
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
 
 Hashes = UInt64[np.ndarray, "_"]  # of one text; each has its own number
+Signatures = UInt64[np.ndarray, "text n_hashes"]
 
+_CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
+_MAX_DISTANCE = 64  # how far apart in a sorted bucket two texts are still paired
 _WORD = re.compile(r"\w+")
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 
@@ -72,11 +69,6 @@ def fingerprint(text: str, salt: str = "") -> int:
     return _digest(f"{salt}\n{' '.join(text.casefold().split())}")
 
 
-def word_hashes(text: str) -> Hashes:
-    """Return one number of 64 bits for each word of a text, in order."""
-    return np.array([_cached_digest(word) for word in words(text)], dtype=np.uint64)
-
-
 def ngram_hashes(text: str, n: int) -> Hashes:
     """Return one number of 64 bits for each run of n words, in order.
 
@@ -95,7 +87,7 @@ def ngram_hashes(text: str, n: int) -> Hashes:
     """
     if n < 1:
         raise ValueError(f"an n-gram needs n of at least 1 word, got {n}")
-    hashes = word_hashes(text)
+    hashes = np.array([_word_digest(word) for word in words(text)], dtype=np.uint64)
     count = max(len(hashes) - n + 1, 0)
     total = np.zeros(count, dtype=np.uint64)
     for offset in reversed(range(n)):
@@ -159,14 +151,7 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-_cached_digest = lru_cache(maxsize=2**17)(_digest)
-
-
-Signatures = UInt64[np.ndarray, "text n_hashes"]
-Pairs = Int64[np.ndarray, "pair 2"]
-
-_CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
-_MAX_DISTANCE = 64  # how far apart in a sorted bucket two texts are still paired
+_word_digest = lru_cache(maxsize=2**17)(_digest)
 
 
 def signature(
@@ -190,12 +175,13 @@ def signature(
     """
     if n_hashes < 1:
         raise ValueError(f"a signature needs at least one hash, got {n_hashes}")
-    numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64) + _start(seed))
+    start = mix(np.array([seed % 2**64], dtype=np.uint64))
+    numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64) + start)
     factors = (numbers[:n_hashes] | np.uint64(1))[:, None]
     offsets = numbers[n_hashes:, None]
     smallest = np.full(n_hashes, np.iinfo(np.uint64).max, dtype=np.uint64)
-    for start in range(0, len(shingles), _CHUNK):
-        hashes = factors * shingles[start : start + _CHUNK] + offsets
+    for i in range(0, len(shingles), _CHUNK):
+        hashes = factors * shingles[i : i + _CHUNK] + offsets
         np.minimum(smallest, hashes.min(axis=1), out=smallest)
     return smallest
 
@@ -250,7 +236,9 @@ def candidate_probability(jaccard: float, n_bands: int, n_rows: int) -> float:
     return float(1 - (1 - jaccard**n_rows) ** n_bands)
 
 
-def candidate_pairs(signatures: Signatures, n_bands: int) -> Pairs:
+def candidate_pairs(
+    signatures: Signatures, n_bands: int
+) -> Int64[np.ndarray, "pair 2"]:
     """Return the pairs of texts that agree in at least one whole band.
 
     Unlike the book, texts that share a bucket with hundreds of others are paired
@@ -279,7 +267,9 @@ def candidate_pairs(signatures: Signatures, n_bands: int) -> Pairs:
         )
     codes: list[np.ndarray] = []
     for band in np.split(signatures, n_bands, axis=1):
-        keys = _band_keys(band)
+        keys = np.zeros(n_texts, dtype=np.uint64)  # equal for equal rows of the band
+        for column in band.T:
+            keys = mix(keys ^ column)
         order = np.argsort(keys, kind="stable").astype(np.uint64)
         keys = keys[order]
         for distance in range(1, min(_MAX_DISTANCE, n_texts - 1) + 1):
@@ -292,21 +282,6 @@ def candidate_pairs(signatures: Signatures, n_bands: int) -> Pairs:
     unique = np.unique(np.concatenate([np.empty(0, np.uint64), *codes]))
     pairs = np.stack(np.divmod(unique, np.uint64(max(n_texts, 1))), axis=1)
     return pairs.astype(np.int64)
-
-
-def _band_keys(
-    band: UInt64[np.ndarray, "text n_rows"],
-) -> UInt64[np.ndarray, "text"]:
-    """Return one number for each row of a band, equal for equal rows."""
-    keys = np.zeros(len(band), dtype=np.uint64)
-    for column in band.T:
-        keys = mix(keys ^ column)
-    return keys
-
-
-def _start(seed: int) -> np.uint64:
-    """Return where the random numbers of this seed begin."""
-    return np.uint64(mix(np.array([seed % 2**64], dtype=np.uint64))[0])
 
 
 @dataclass(frozen=True)
@@ -355,9 +330,9 @@ def remove_near_duplicates(
 ) -> tuple[list[Document], StepReport]:
     """Return the documents without near copies of earlier ones that stay.
 
-    Each removed document is like one that is kept. To remove whole `clusters`
-    instead, as Lee et al. (2022) do, is simple but risky: where A is like B, B
-    like C, and so on, a chain of small changes takes all but one of them.
+    Each removed document is like one that is kept. Lee et al. (2022) remove whole
+    clusters instead. That is simple but risky: where A is like B, B like C, and so
+    on, a chain of small changes removes all but one of them.
 
     Args:
         documents: Documents, best without exact copies.
@@ -371,13 +346,12 @@ def remove_near_duplicates(
         ValueError: If the threshold is not above 0 and at most 1, if all texts
             have fewer than n words, or if the bands do not divide the hashes.
     """
-    _check_threshold(threshold)
-    sets = _shingle_sets([document.text for document in documents], n)
+    sets = _shingle_sets([document.text for document in documents], n, threshold)
     removals: dict[int, Removal] = {}
     like: dict[int, int] = {}  # of each removed document, the one that stays
-    # The pairs are sorted: when one comes first in a pair, all that could remove it
-    # has been seen. What stays speaks for what was removed: of many in one bucket
-    # only neighbours are candidates.
+    # The pairs are sorted: when a document comes first in a pair, every pair that
+    # could remove it has been seen. If it was removed, the document that stays takes
+    # its place, for of many in one bucket only neighbours are candidates.
     for one, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
         if j in removals:
             continue
@@ -404,8 +378,8 @@ def near_duplicates(
 
     LSH proposes pairs, exact Jaccard similarity decides: no false pair is
     returned, and a true one of similarity J is missed with the probability
-    1 − `candidate_probability(J, n_bands, n_hashes // n_bands)`; where many texts
-    share a bucket, with a larger one, see `candidate_pairs`.
+    1 − `candidate_probability(J, n_bands, n_hashes // n_bands)`, more often where
+    hundreds of texts share a bucket.
 
     Args:
         texts: Any texts.
@@ -419,44 +393,13 @@ def near_duplicates(
         ValueError: If the threshold is not above 0 and at most 1, if all texts
             have fewer than n words, or if the bands do not divide the hashes.
     """
-    _check_threshold(threshold)
-    sets = _shingle_sets(texts, n)
+    sets = _shingle_sets(texts, n, threshold)
     pairs = []
     for i, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
         similarity = jaccard(sets[i], sets[j])
         if similarity >= threshold:
             pairs.append(Pair(i, j, similarity))
     return pairs
-
-
-def clusters(n_items: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each item the first item that it is connected with.
-
-    Union–find: each item points towards the root of its cluster. With the pairs
-    of `near_duplicates`, the families of texts that were copied from each other.
-
-    Args:
-        n_items: Number of items.
-        pairs: Items that belong together.
-
-    Source: Tarjan and van Leeuwen (1984), path halving; unlike there, the
-    smaller item becomes the root, since the first document is to stay.
-
-    >>> clusters(5, [(1, 3), (3, 4)])
-    [0, 1, 2, 1, 1]
-    """
-    parent = list(range(n_items))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for a, b in pairs:
-        first, second = sorted((root(a), root(b)))
-        parent[second] = first
-    return [root(item) for item in range(n_items)]
 
 
 def plant_near_duplicates(
@@ -539,13 +482,10 @@ def _edited(text: str, similarity: float, n: int, rng: random.Random) -> str:
     return edited(count)
 
 
-def _check_threshold(threshold: float) -> None:
+def _shingle_sets(texts: Sequence[str], n: int, threshold: float) -> list[Hashes]:
+    """Return the shingles of each text; refuse a threshold or n that cannot work."""
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
-
-
-def _shingle_sets(texts: Sequence[str], n: int) -> list[Hashes]:
-    """Return the shingles of each text; refuse if all texts are too short."""
     sets = [shingles(text, n) for text in texts]
     if max(map(len, sets), default=n) <= 1:  # perhaps each text is one shingle
         longest = max(len(words(text)) for text in texts)

@@ -1,4 +1,4 @@
-"""The simplest language model that remembers: counts of runs of words.
+"""Language models without a network: counts of runs of words, and compressors.
 
 How probable is a word after the last n - 1 words? Count what followed them in the
 training text. Longer runs say more but are seen more seldom, so each length is mixed
@@ -10,13 +10,11 @@ with the shorter ones, in the proportion of what was seen to what was new:
 
 It needs no gradient and no tokenizer, and is the baseline that every model has to beat.
 
-Compressors as language models: what they make of a text, in bits per byte.
+A compressor is a language model, too: a token of probability p takes -log2 p bits, so
+what predicts a text well can write it short. Its output is a loss in bits per byte,
+like a model's (`losses.bits_per_byte`):
 
     text ── gzip, bz2, xz ── file        bits of the file / bytes of the text
-
-Whoever can predict a text can write it short, and the other way round: a token of
-probability p takes -log2 p bits. So a compressor's output is a loss, to be compared
-with a model's, see `losses.bits_per_byte`.
 
 Source: Shannon (1948), section 9; Delétang et al. (2024), "Language modeling is
 compression".
@@ -66,7 +64,7 @@ class NGramModel:
         self.n, self.vocab_size = n, vocab_size
         self._followers: defaultdict[Context, Counter[Symbol]] = defaultdict(Counter)
         for text in texts:
-            for word, context in self._events(text):
+            for word, context in self._words_in_context(text):
                 for start in range(n):
                     self._followers[context[start:]][word] += 1
         if not self._followers:
@@ -93,7 +91,7 @@ class NGramModel:
 
     def surprises(self, text: Text) -> list[float]:
         """Return the surprise of each word, -log of its probability, in nats."""
-        return [-math.log(self.prob(*event)) for event in self._events(text)]
+        return [-math.log(self.prob(*pair)) for pair in self._words_in_context(text)]
 
     def loss(self, texts: Iterable[Text]) -> float:
         """Return the mean surprise over all words of the texts, in nats per word.
@@ -101,12 +99,12 @@ class NGramModel:
         Raises:
             ValueError: If there is no word.
         """
-        prices = [price for text in texts for price in self.surprises(text)]
-        if not prices:
+        losses = [loss for text in texts for loss in self.surprises(text)]
+        if not losses:
             raise ValueError("a loss needs at least one word, got none")
-        return math.fsum(prices) / len(prices)
+        return math.fsum(losses) / len(losses)
 
-    def _events(self, text: Text) -> Iterator[tuple[Symbol, Context]]:
+    def _words_in_context(self, text: Text) -> Iterator[tuple[Symbol, Context]]:
         """Yield each word with the n - 1 words before it."""
         symbols = text.split() if isinstance(text, str) else text
         words: list[Symbol] = [*[""] * (self.n - 1), *symbols]
@@ -126,12 +124,12 @@ COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
 
 
 def compressed_bits_per_byte(text: str, before: str = "") -> dict[str, float]:
-    """Return what each compressor makes of a text, in bits per byte of UTF-8.
+    """Return each compressor's loss on a text, in bits per byte of UTF-8.
 
     Args:
         text: The text.
-        before: What a compressor may learn from: it is compressed with and without
-            the text behind it, and what the text adds is counted.
+        before: What a compressor may learn from. It is compressed alone and followed
+            by the text, and the bits that the text adds are counted.
 
     Raises:
         ValueError: If the text is empty.

@@ -12,23 +12,13 @@ Each story carries its facts, one for each variable of the grammar: always `hero
 `hiding_place`, `item1` to `item3`, `promise`, `lesson` and so on.
 
 Because the true distribution is known, so is the lowest loss that any model can reach
-on these stories: their entropy. Of a model's loss, what lies above it can be learnt.
+on these stories: their entropy. What a model's loss has above it can be learned.
 
 >>> story = next(generate(1, seed=7))
 >>> parse(story.text) == story  # one derivation, found again
 True
 >>> story.facts["hero"] in story.text
 True
->>> grammar = Grammar('''
-... rule story
-...     {who=name} [sang|slept].
-... list name
-...     Mia, Tom
-... ''')
->>> math.isclose(grammar.entropy(), math.log(4))  # nats per story
-True
->>> grammar.parse("Mia slept.").facts
-{'who': 'Mia'}
 """
 
 import math
@@ -71,12 +61,8 @@ def generate(n: int, seed: int) -> Iterator[Story]:
     """
     if n < 0:
         raise ValueError(f"the number of stories cannot be negative, got {n}")
-    return _generate(n, random.Random(seed))
-
-
-def _generate(n: int, rng: random.Random) -> Iterator[Story]:
-    for _ in range(n):
-        yield world().sample(rng)
+    rng = random.Random(seed)
+    return (world().sample(rng) for _ in range(n))
 
 
 def parse(text: str) -> Story:

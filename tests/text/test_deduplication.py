@@ -17,7 +17,6 @@ from llmcourse.text.deduplication import (
     Pair,
     candidate_pairs,
     candidate_probability,
-    clusters,
     estimated_jaccard,
     fingerprint,
     jaccard,
@@ -31,7 +30,6 @@ from llmcourse.text.deduplication import (
     shingles,
     signature,
     signatures,
-    word_hashes,
     words,
 )
 from llmcourse.text.documents import Document, tales
@@ -82,8 +80,11 @@ def test_a_run_hash_depends_on_the_order_of_the_words():
 
 
 def test_run_hashes_are_the_polynomial_computed_with_large_integers():
-    """Python's integers do not overflow: an independent account of modulo 2⁶⁴."""
-    hashes = [int(h) for h in word_hashes("one two three four")]
+    """BLAKE2 of each word, and Python's integers, which do not overflow at 2⁶⁴."""
+    hashes = [
+        int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little")
+        for word in b"one two three four".split()
+    ]
     step = 0x9E3779B97F4A7C15
     totals = [
         (hashes[i] + step * hashes[i + 1] + step**2 * hashes[i + 2]) % 2**64
@@ -91,11 +92,6 @@ def test_run_hashes_are_the_polynomial_computed_with_large_integers():
     ]
     wanted = mix(np.array(totals, dtype=np.uint64))
     np.testing.assert_array_equal(ngram_hashes("one two three four", 3), wanted)
-
-
-def test_word_hashes_are_blake2():
-    digest = hashlib.blake2b("füchse".encode(), digest_size=8).digest()
-    assert int(word_hashes("Füchse")[0]) == int.from_bytes(digest, "little")
 
 
 def test_another_process_finds_the_same_numbers():
@@ -298,14 +294,14 @@ def test_a_chain_of_small_changes_keeps_what_is_like_no_kept_text():
     """A ~ B and B ~ C, but not A ~ C: B goes; C stays, as it is unlike A.
 
     Of 100 shingles, B lacks 10 of A's (J = 90/110 = 0.82), C lacks 20 of A's
-    (J = 80/120 = 0.67). The cluster holds all three.
+    (J = 80/120 = 0.67). The pairs still connect all three.
     """
     a = random_texts(1, seed=2, n_words=104)[0]
     b, c = edit(a, {20, 40}), edit(a, {20, 40, 60, 80})
     kept, _ = remove_near_duplicates(documents([a, b, c]), threshold=0.7)
     assert names(kept) == ["d0", "d2"]
     pairs = [(pair.first, pair.second) for pair in near_duplicates([a, b, c])]
-    assert clusters(3, pairs) == [0, 0, 0]
+    assert pairs == [(0, 1), (1, 2)]
 
 
 def test_of_many_copies_one_stays():
@@ -380,18 +376,6 @@ def test_what_is_kept_is_no_near_copy_and_what_goes_is_one():
 def test_tales_are_no_copies_of_each_other():
     kept, _ = remove_near_duplicates(list(tales(200, seed=0)), threshold=0.9)
     assert len(kept) == 200
-
-
-@given(
-    pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15),
-)
-def test_clusters_are_connected_components(pairs):
-    reach = {i: {i} for i in range(10)}
-    for _ in range(10):
-        for a, b in pairs:
-            joined = reach[a] | reach[b]
-            reach |= dict.fromkeys(joined, joined)
-    assert clusters(10, pairs) == [min(reach[i]) for i in range(10)]
 
 
 def test_equal_texts_shorter_than_a_shingle_are_copies():
