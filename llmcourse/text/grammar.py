@@ -1,6 +1,6 @@
 r"""A probabilistic grammar with memory whose every story has an exact probability.
 
-A story is written from left to right. Wherever the grammar leaves a choice, one
+A story is written from left to right. Where the grammar leaves a choice, one
 alternative is drawn and its words are written at once, so a text can be parsed back
 to the choices that made it, and
 
@@ -8,8 +8,8 @@ to the choices that made it, and
 
 is exact. The entropy, the mean of −log P over all stories, follows by the chain rule
 without listing them: the entropy of each choice, plus the mean entropy of what comes
-after. What comes after depends only on those bound variables that later choices look
-at, so few states have to be told apart.
+after. This is dynamic programming: what comes after depends only on those bound
+variables that later choices look at, so few states have to be distinguished.
 
 >>> grammar = Grammar('''
 ... rule story
@@ -24,20 +24,7 @@ at, so few states have to be told apart.
 >>> grammar.parse("Tom sang. Tom slept.").facts
 {'who': 'Tom'}
 
-The format of a grammar's text is told in `grammar_text`.
-
-Exact expectations over all stories of a grammar, without listing them.
-
-The measures of a choice follow by the chain rule: its own entropy, plus the mean
-measures of what comes after each option. They are computed once for each place in a
-story and each set of values that later choices look at; all other variables are
-forgotten. With a forgotten variable goes the length of its words, so its mentions are
-only counted, and become bytes where the variable is bound and its value is known.
-
->>> from llmcourse.text.grammar import Grammar
->>> text = "rule story\n  {Who=name}[|, {who}|, {who}, {who}]!\nlist name\n  Mia, Jo"
->>> Grammar(text).measures  # log 6; 1 to 3 words of 2 or 3 letters; marks and spaces
-Measures(stories=6, entropy=1.791..., words=2.0, size=8.0)
+`grammar_text` describes the format of a grammar's text.
 """
 
 import math
@@ -68,221 +55,7 @@ from llmcourse.text.grammar_text import (
 )
 
 Vector: TypeAlias = npt.NDArray[Any]
-ENTROPY, WORDS, SIZE, MENTIONS = 0, 1, 2, 3  # what the places of a vector hold
-
-
-@dataclass(frozen=True)
-class Measures:
-    """Expectations over all stories."""
-
-    stories: int  # how many there are
-    entropy: float  # in nats per story
-    words: float  # mean length in words, as white space separates them
-    size: float  # mean length in bytes of UTF-8
-
-
-class Stretch(NamedTuple):
-    """What is written for certain before the next choice."""
-
-    vector: Vector
-    notes: Env
-    choice: Cell | None
-
-
-class Accountant:
-    """Computes the measures, from the ends of the stories to their beginning.
-
-    A vector holds the means of what is still to come: entropy, gaps between words,
-    bytes, and mentions of each form of each variable that is bound already.
-    """
-
-    def __init__(self, unrolled: Unrolled) -> None:
-        self._unrolled = unrolled
-        self._place: dict[Key, int] = {}  # of a form of a variable in the vectors
-        for key in sorted(unrolled.mentions()):
-            self._place[key] = MENTIONS + len(self._place)
-        self._stretches: dict[int, Stretch] = {}
-        self._needs: dict[int, tuple[Key, ...]] = {}
-        self._groups: dict[tuple[int, tuple[str, ...]], list[list[Entry]]] = {}
-        self._settled: dict[tuple[str, int], tuple[list[int], Vector]] = {}
-        self._done: dict[tuple[object, ...], tuple[int, Vector]] = {}
-
-    def total(self) -> Measures:
-        """Return the measures of all stories; words are one more than the gaps."""
-        stories, vector = self._after(self._unrolled.root, {})
-        entropy, gaps, size = vector[:MENTIONS].tolist()
-        return Measures(stories, entropy, gaps + 1, size)
-
-    def _after(self, cell: Cell | None, env: Env) -> tuple[int, Vector]:
-        """Return the number and the means of all that may be written from a cell on."""
-        stretch = self._stretch(cell)
-        if stretch.choice is None:
-            stories, vector = 1, stretch.vector
-        else:
-            env = {**env, **stretch.notes} if stretch.notes else env
-            state: list[object] = [id(stretch.choice)]
-            for var, form in self._needed(stretch.choice):
-                seen = env.get(var)
-                if seen is not None:
-                    state.append(seen.get(form) if form else id(seen.home))
-                else:
-                    state.append(None)
-            key = tuple(state)
-            if key not in self._done:
-                pick = isinstance(stretch.choice.item, Pick)
-                take = self._pick if pick else self._call
-                self._done[key] = take(stretch.choice, env)
-            stories, vector = self._done[key]
-            vector = vector + stretch.vector
-        for var, entry in stretch.notes.items():
-            vector = self._settle(vector, var, [entry])
-        return stories, vector
-
-    def _stretch(self, cell: Cell | None) -> Stretch:
-        """Return what stands between a cell and the next choice."""
-        start = cell
-        if id(start) not in self._stretches:
-            vector = np.zeros(MENTIONS + len(self._place))
-            notes: Env = {}
-            while cell is not None and not isinstance(cell.item, Call | Pick):
-                if isinstance(cell.item, Ref):
-                    vector[self._place[cell.item.var, cell.item.form]] += 1
-                elif isinstance(cell.item, Note):
-                    notes[cell.item.var] = cell.item.entry
-                else:
-                    vector[WORDS : SIZE + 1] += _lengths(cell.item)
-                cell = cell.then
-            self._stretches[id(start)] = Stretch(vector, notes, cell)
-        return self._stretches[id(start)]
-
-    def _call(self, cell: Cell, env: Env) -> tuple[int, Vector]:
-        """Return the measures from a choice between the alternatives of a rule on."""
-        total, means = 0, np.zeros(MENTIONS + len(self._place))
-        for option in self._unrolled.options(cell, env):
-            stories, vector = self._after(option.then, env)
-            total += stories
-            means += option.prob * vector
-            means[ENTROPY] -= option.prob * math.log(option.prob)
-        return total, means
-
-    def _pick(self, cell: Cell, env: Env) -> tuple[int, Vector]:
-        """Return the measures from a pick on.
-
-        Entries that look alike to all later choices form a group. Which of a group
-        are taken is forgotten, but each is as likely to be taken as any other, so
-        the mean length of their words is the mean over the whole group.
-        """
-        pick = cell.item
-        assert isinstance(pick, Pick)
-        entries = pick.source.at(env)
-        taken = pick.source.taken(entries, env)
-        free = len(entries) - len(taken)
-        total, means = 0, np.zeros(MENTIONS + len(self._place))
-        means[ENTROPY] = math.log(free)
-        for group in self._alike(cell, entries):
-            left = [entry for entry in group if entry.index not in taken]
-            if left:
-                bound = {**env, pick.var: left[0]} if pick.var else env
-                stories, vector = self._after(cell.then, bound)
-                vector = vector.copy()
-                vector[self._place[pick.var, pick.form]] += 1  # the words of the pick
-                total += stories * len(left)
-                means += len(left) / free * self._settle(vector, pick.var, group)
-        return total, means
-
-    def _alike(self, cell: Cell, entries: list[Entry]) -> list[list[Entry]]:
-        """Return the entries of a pick in groups that later choices cannot tell."""
-        var = cell.item.var if isinstance(cell.item, Pick) else ""
-        needed = self._needed(self._stretch(cell.then).choice)
-        forms = tuple(form for name, form in needed if name == var and form)
-        key = (id(entries), forms)
-        if key not in self._groups:
-            groups: dict[tuple[str, ...], list[Entry]] = {}
-            for entry in entries:
-                groups.setdefault(tuple(entry[f] for f in forms), []).append(entry)
-            self._groups[key] = list(groups.values())
-        return self._groups[key]
-
-    def _settle(self, vector: Vector, var: str, group: list[Entry]) -> Vector:
-        """Return a copy in which mentions of a variable are text: a group's mean."""
-        key = (var, id(group) if len(group) > 1 else id(group[0]))
-        if key not in self._settled:
-            keys = [k for k in self._place if k[0] == var and _has(group[0], k[1])]
-            lengths = [
-                np.mean([_lengths(entry[form]) for entry in group], axis=0)
-                for _, form in keys
-            ]
-            places = [self._place[key] for key in keys]
-            self._settled[key] = places, np.reshape(lengths, (len(keys), 2))
-        places, means = self._settled[key]
-        settled = vector.copy()
-        settled[WORDS : SIZE + 1] += vector[places] @ means
-        settled[places] = 0
-        return settled
-
-    def _needed(self, cell: Cell | None) -> tuple[Key, ...]:
-        """Return what a choice and those after it look at: forms of variables.
-
-        A form of "" means only whether the variable is bound, and from which list:
-        that is what the number of entries that are still free depends on.
-        """
-        if cell is None:
-            return ()
-        if id(cell) not in self._needs:
-            item = cell.item
-            needs: set[Key] = set()
-            if isinstance(item, Pick):
-                block = item.source
-                after = self._later(cell.then)
-                needs.update(key for key in after if key[0] != item.var)
-                # A second entry of a list is unlike the first: where the forms of
-                # one are looked at later, those of the others have to be known.
-                forms = {"", *(form for var, form in after if var == item.var)}
-                needs.update((v, f) for v in block.variables for f in forms)
-                key = block.key
-            else:
-                assert isinstance(item, Call)
-                for then in self._unrolled.branches(cell):
-                    needs.update(self._later(then))
-                key = item.rule.key
-            self._needs[id(cell)] = tuple(sorted(needs | ({key} if key else set())))
-        return self._needs[id(cell)]
-
-    def _later(self, cell: Cell | None) -> list[Key]:
-        """Return what is needed from a cell on, but for what is noted on the way."""
-        stretch = self._stretch(cell)
-        return [k for k in self._needed(stretch.choice) if k[0] not in stretch.notes]
-
-
-def _lengths(text: str) -> tuple[int, int]:
-    """Return the number of gaps between words, and of bytes, in a text."""
-    return text.count(" ") + text.count("\n"), len(text.encode())
-
-
-def _has(entry: Entry, form: str) -> bool:
-    """Say whether an entry has a form."""
-    try:
-        return bool(entry[form])
-    except KeyError:
-        return False
-
-
-class Trail(NamedTuple):
-    """The choices taken so far, the last one first."""
-
-    number: int
-    prob: float
-    before: "Trail | None"
-
-
-class State(NamedTuple):
-    """A derivation under way."""
-
-    cell: Cell | None  # what is still to be written
-    at: int  # how much is written, in characters
-    env: Env  # the bound variables
-    trail: Trail | None  # the choices so far
-    overhang: str  # what the last item wrote beyond the text that was given
+ENTROPY, WORDS, SIZE, MENTIONS = 0, 1, 2, 3  # the places of a vector
 
 
 @dataclass(frozen=True)
@@ -301,6 +74,34 @@ class Story:
         """Return the numbered facts of a name in order: item1, item2, item3."""
         keys = (f"{name}{number}" for number in count(1))
         return tuple(self.facts[k] for k in takewhile(self.facts.__contains__, keys))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Expectations over all stories."""
+
+    stories: int  # how many there are
+    entropy: float  # in nats per story
+    words: float  # mean length in words, as white space separates them
+    size: float  # mean length in bytes of UTF-8
+
+
+class Choices(NamedTuple):
+    """The choices taken so far, as a linked list with the last one first."""
+
+    number: int
+    prob: float
+    before: "Choices | None"
+
+
+class State(NamedTuple):
+    """A derivation under way."""
+
+    cell: Cell | None  # what is still to be written
+    at: int  # how much is written, in characters
+    env: Env  # the bound variables
+    choices: Choices | None  # the choices so far
+    beyond: str  # what the last item wrote beyond the given text
 
 
 class Grammar:
@@ -336,11 +137,13 @@ class Grammar:
                 word that no derivation reaches. Also if two derivations write it,
                 for then the grammar is ambiguous.
         """
-        found, reached = self._derive(text, partial=False)
-        if len(found) == 1:
-            return _Draft(text, found[0].env, found[0].trail).story()
-        if found:
-            raise ValueError(f"ambiguous grammar: {len(found)} derivations of {text!r}")
+        states, reached = self._derive(text, partial=False)
+        if len(states) == 1:
+            return _Draft(text, states[0].env, states[0].choices).story()
+        if states:
+            raise ValueError(
+                f"ambiguous grammar: {len(states)} derivations of {text!r}"
+            )
         raise ValueError("not a story of this grammar: " + _stop(text, reached))
 
     def log_prob(self, text: str) -> float:
@@ -360,7 +163,7 @@ class Grammar:
         Raises:
             ValueError: If no story begins so.
         """
-        return math.log(math.fsum(_prob(state.trail) for state in self._begun(prefix)))
+        return math.log(math.fsum(_prob(state) for state in self._begun(prefix)))
 
     def complete(self, prefix: str, rng: random.Random) -> Story:
         """Return a story that begins so, drawn from the stories that do.
@@ -368,11 +171,11 @@ class Grammar:
         Raises:
             ValueError: If no story begins so.
         """
-        found = self._begun(prefix)
-        cumulative = list(accumulate(_prob(state.trail) for state in found))
+        states = self._begun(prefix)
+        cumulative = list(accumulate(_prob(state) for state in states))
         number = bisect_right(cumulative, rng.random() * cumulative[-1])
-        cell, _, env, trail, overhang = found[min(number, len(found) - 1)]
-        draft = _Draft(prefix + overhang, env, trail)
+        cell, _, env, choices, beyond = states[min(number, len(states) - 1)]
+        draft = _Draft(prefix + beyond, env, choices)
         items = []
         while cell is not None:
             items.append(cell.item)
@@ -382,11 +185,11 @@ class Grammar:
 
     def enumerate(self) -> Iterator[Story]:
         """Yield every story once; for small grammars."""
-        stack: list[tuple[Cell | None, str, Env, Trail | None]] = [
+        stack: list[tuple[Cell | None, str, Env, Choices | None]] = [
             (self._unrolled.root, "", {}, None)
         ]
         while stack:
-            cell, text, env, trail = stack.pop()
+            cell, text, env, choices = stack.pop()
             while cell is not None and not isinstance(cell.item, Call | Pick):
                 if isinstance(cell.item, Note):
                     env = {**env, cell.item.var: cell.item.entry}
@@ -396,11 +199,11 @@ class Grammar:
                     text += cell.item
                 cell = cell.then
             if cell is None:
-                yield _Draft(text, env, trail).story()
+                yield _Draft(text, env, choices).story()
                 continue
             for option in self._unrolled.options(cell, env):
-                after = Trail(option.number, option.prob, trail)
-                stack.append((option.then, text + option.words, option.env, after))
+                taken = Choices(option.number, option.prob, choices)
+                stack.append((option.then, text + option.words, option.env, taken))
 
     def entropy(self) -> float:
         """Return the exact entropy of the distribution, in nats per story."""
@@ -409,33 +212,33 @@ class Grammar:
     @cached_property
     def measures(self) -> Measures:
         """The number of stories; exact mean entropy, words and bytes of a story."""
-        return Accountant(self._unrolled).total()
+        return _ExactMeasures(self._unrolled).measures()
 
     def _begun(self, prefix: str) -> list[State]:
-        found, reached = self._derive(prefix, partial=True)
-        if not found:
+        states, reached = self._derive(prefix, partial=True)
+        if not states:
             raise ValueError("no story begins so: " + _stop(prefix, reached))
-        return found
+        return states
 
     def _derive(self, text: str, partial: bool) -> tuple[list[State], int]:
         """Return all ways to write a text, and how far into it any way came.
 
-        With `partial`, ways to write a beginning of which the text is a part: what
-        the last item writes beyond the text is the overhang.
+        With `partial`, ways to write something that begins with the text; `beyond` is
+        what the last item writes after it.
         """
         end, reached = len(text), 0
-        found: list[State] = []
+        states: list[State] = []
         stack: list[State] = [State(self._unrolled.root, 0, {}, None, "")]
 
         while stack:
-            cell, at, env, trail, overhang = stack.pop()
+            cell, at, env, choices, beyond = stack.pop()
             while cell is not None and (at < end or not partial):
                 item = cell.item
                 if isinstance(item, Call | Pick):
                     for option in self._unrolled.options(cell, env, text, at, partial):
-                        after = Trail(option.number, option.prob, trail)
+                        taken = Choices(option.number, option.prob, choices)
                         place, over = at + len(option.words), option.words[end - at :]
-                        stack.append(State(option.then, place, option.env, after, over))
+                        stack.append(State(option.then, place, option.env, taken, over))
                     break
                 if isinstance(item, Note):
                     env = {**env, item.var: item.entry}
@@ -444,27 +247,27 @@ class Grammar:
                     fits = partial and words.startswith(text[at:])
                     if not fits and not text.startswith(words, at):
                         break
-                    at, overhang = at + len(words), words[end - at :]
+                    at, beyond = at + len(words), words[end - at :]
                 cell = cell.then
             else:
                 if at >= end:
-                    found.append(State(cell, at, env, trail, overhang))
+                    states.append(State(cell, at, env, choices, beyond))
             reached = max(reached, min(at, end))
-        return found, reached
+        return states, reached
 
 
 class _Draft:
     """A story being written: the text so far, the variables and the choices."""
 
     def __init__(
-        self, text: str = "", env: Env | None = None, trail: Trail | None = None
+        self, text: str = "", env: Env | None = None, choices: Choices | None = None
     ):
         self.out = [text]
         self.env = dict(env or {})
         self.choices: list[int] = []
         self.probs: list[float] = []
-        while trail is not None:
-            number, prob, trail = trail
+        while choices is not None:
+            number, prob, choices = choices
             self.choices.append(number)
             self.probs.append(prob)
         self.choices.reverse()
@@ -508,12 +311,12 @@ class _Draft:
         )
 
 
-def _prob(trail: Trail | None) -> float:
+def _prob(state: State) -> float:
     """Return the probability of the choices taken so far."""
-    prob = 1.0
-    while trail is not None:
-        _, p, trail = trail
-        prob *= p
+    prob, choices = 1.0, state.choices
+    while choices is not None:
+        prob *= choices.prob
+        choices = choices.before
     return prob
 
 
@@ -522,3 +325,194 @@ def _stop(text: str, reached: int) -> str:
     before, after = text[:reached], text[reached : reached + 20]
     word = len(before.split()) + (before[-1:] in ("", " ", "\n"))
     return f"it stops fitting at word {word}, after {before[-30:]!r}, at {after!r}"
+
+
+class Segment(NamedTuple):
+    """What is always written between a cell and the next choice."""
+
+    vector: Vector
+    notes: Env
+    choice: Cell | None
+
+
+class _ExactMeasures:
+    """Computes the measures by dynamic programming, from the ends of the stories.
+
+    They are computed once for each place in a story and each set of values that later
+    choices look at; all other variables are forgotten. With a forgotten variable the
+    length of its words is lost, so its mentions are only counted, and become words and
+    bytes where the variable is bound and its value is known.
+
+    A vector holds the means of what is still to come: entropy, gaps between words,
+    bytes, and mentions of each form of each variable that is bound already.
+    """
+
+    def __init__(self, unrolled: Unrolled) -> None:
+        self._unrolled = unrolled
+        self._place: dict[Key, int] = {}  # of a form of a variable in the vectors
+        for key in sorted(unrolled.mentions()):
+            self._place[key] = MENTIONS + len(self._place)
+        self._segments: dict[int, Segment] = {}
+        self._needs: dict[int, tuple[Key, ...]] = {}
+        self._groups: dict[tuple[int, tuple[str, ...]], list[list[Entry]]] = {}
+        self._written: dict[tuple[str, int], tuple[list[int], Vector]] = {}
+        self._after_choice: dict[tuple[object, ...], tuple[int, Vector]] = {}
+
+    def measures(self) -> Measures:
+        """Return the measures of all stories; words are one more than the gaps."""
+        stories, vector = self._after(self._unrolled.root, {})
+        entropy, gaps, size = vector[:MENTIONS].tolist()
+        return Measures(stories, entropy, gaps + 1, size)
+
+    def _after(self, cell: Cell | None, env: Env) -> tuple[int, Vector]:
+        """Return the number and the means of all that can follow from a cell on."""
+        segment = self._segment(cell)
+        if segment.choice is None:
+            stories, vector = 1, segment.vector
+        else:
+            env = {**env, **segment.notes} if segment.notes else env
+            state: list[object] = [id(segment.choice)]
+            for var, form in self._needed(segment.choice):
+                entry = env.get(var)
+                if entry is None:
+                    state.append(None)
+                else:
+                    state.append(entry.get(form) if form else id(entry.home))
+            key = tuple(state)
+            if key not in self._after_choice:
+                pick = isinstance(segment.choice.item, Pick)
+                choose = self._pick if pick else self._call
+                self._after_choice[key] = choose(segment.choice, env)
+            stories, vector = self._after_choice[key]
+            vector = vector + segment.vector
+        for var, entry in segment.notes.items():
+            vector = self._expand(vector, var, [entry])
+        return stories, vector
+
+    def _segment(self, cell: Cell | None) -> Segment:
+        """Return what stands between a cell and the next choice."""
+        start = cell
+        if id(start) not in self._segments:
+            vector = np.zeros(MENTIONS + len(self._place))
+            notes: Env = {}
+            while cell is not None and not isinstance(cell.item, Call | Pick):
+                if isinstance(cell.item, Ref):
+                    vector[self._place[cell.item.var, cell.item.form]] += 1
+                elif isinstance(cell.item, Note):
+                    notes[cell.item.var] = cell.item.entry
+                else:
+                    vector[WORDS : SIZE + 1] += _lengths(cell.item)
+                cell = cell.then
+            self._segments[id(start)] = Segment(vector, notes, cell)
+        return self._segments[id(start)]
+
+    def _call(self, cell: Cell, env: Env) -> tuple[int, Vector]:
+        """Return the measures from a choice between the alternatives of a rule on."""
+        total, means = 0, np.zeros(MENTIONS + len(self._place))
+        for option in self._unrolled.options(cell, env):
+            stories, vector = self._after(option.then, env)
+            total += stories
+            means += option.prob * vector
+            means[ENTROPY] -= option.prob * math.log(option.prob)
+        return total, means
+
+    def _pick(self, cell: Cell, env: Env) -> tuple[int, Vector]:
+        """Return the measures from a pick on.
+
+        Entries that look alike to all later choices form a group. Which of a group
+        are taken is forgotten, but each is as likely to be taken as any other, so
+        the mean length of their words is the mean over the whole group.
+        """
+        pick = cell.item
+        assert isinstance(pick, Pick)
+        entries = pick.source.at(env)
+        taken = pick.source.taken(entries, env)
+        free = len(entries) - len(taken)
+        total, means = 0, np.zeros(MENTIONS + len(self._place))
+        means[ENTROPY] = math.log(free)
+        for group in self._alike(cell, entries):
+            left = [entry for entry in group if entry.index not in taken]
+            if left:
+                bound = {**env, pick.var: left[0]} if pick.var else env
+                stories, vector = self._after(cell.then, bound)
+                vector = vector.copy()
+                vector[self._place[pick.var, pick.form]] += 1  # the words of the pick
+                total += stories * len(left)
+                means += len(left) / free * self._expand(vector, pick.var, group)
+        return total, means
+
+    def _alike(self, cell: Cell, entries: list[Entry]) -> list[list[Entry]]:
+        """Return the entries of a pick in groups that look alike to later choices."""
+        var = cell.item.var if isinstance(cell.item, Pick) else ""
+        needed = self._needed(self._segment(cell.then).choice)
+        forms = tuple(form for name, form in needed if name == var and form)
+        key = (id(entries), forms)
+        if key not in self._groups:
+            groups: dict[tuple[str, ...], list[Entry]] = {}
+            for entry in entries:
+                groups.setdefault(tuple(entry[f] for f in forms), []).append(entry)
+            self._groups[key] = list(groups.values())
+        return self._groups[key]
+
+    def _expand(self, vector: Vector, var: str, group: list[Entry]) -> Vector:
+        """Return a copy with mentions of a variable as words: the mean of a group."""
+        key = (var, id(group) if len(group) > 1 else id(group[0]))
+        if key not in self._written:
+            keys = [k for k in self._place if k[0] == var and _has(group[0], k[1])]
+            lengths = [
+                np.mean([_lengths(entry[form]) for entry in group], axis=0)
+                for _, form in keys
+            ]
+            places = [self._place[key] for key in keys]
+            self._written[key] = places, np.reshape(lengths, (len(keys), 2))
+        places, means = self._written[key]
+        written = vector.copy()
+        written[WORDS : SIZE + 1] += vector[places] @ means
+        written[places] = 0
+        return written
+
+    def _needed(self, cell: Cell | None) -> tuple[Key, ...]:
+        """Return what a choice and those after it look at: forms of variables.
+
+        A form of "" means only whether the variable is bound, and from which list:
+        that is what the number of entries that are still free depends on.
+        """
+        if cell is None:
+            return ()
+        if id(cell) not in self._needs:
+            item = cell.item
+            needs: set[Key] = set()
+            if isinstance(item, Pick):
+                block = item.source
+                after = self._later(cell.then)
+                needs.update(key for key in after if key[0] != item.var)
+                # A second entry of a list is unlike the first: where the forms of
+                # one are looked at later, those of the others have to be known.
+                forms = {"", *(form for var, form in after if var == item.var)}
+                needs.update((v, f) for v in block.variables for f in forms)
+                key = block.key
+            else:
+                assert isinstance(item, Call)
+                for then in self._unrolled.branches(cell):
+                    needs.update(self._later(then))
+                key = item.rule.key
+            self._needs[id(cell)] = tuple(sorted(needs | ({key} if key else set())))
+        return self._needs[id(cell)]
+
+    def _later(self, cell: Cell | None) -> list[Key]:
+        """Return what is needed from a cell on, except what is noted on the way."""
+        segment = self._segment(cell)
+        return [k for k in self._needed(segment.choice) if k[0] not in segment.notes]
+
+
+def _lengths(text: str) -> tuple[int, int]:
+    """Return the number of gaps between words, and of bytes, in a text."""
+    return text.count(" ") + text.count("\n"), len(text.encode())
+
+
+def _has(entry: Entry, form: str) -> bool:
+    """Say whether an entry has a form."""
+    try:
+        return bool(entry[form])
+    except KeyError:
+        return False

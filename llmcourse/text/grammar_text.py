@@ -1,4 +1,4 @@
-"""Read a story grammar from text: rules, word lists, and what their fields say.
+"""The format of a story grammar: rules, word lists, and the fields of a template.
 
 A grammar is a text file of blocks. A line at the margin opens a block, indented
 lines fill it, a line that is indented further continues the one above it, and `#`
@@ -28,9 +28,8 @@ picks without binding, `{ending: happy}` notes a fact and writes nothing. A capi
 has the forms `word`, `a` (with its article), `the` and `s` (plural); a column of that
 name overrides the rule of thumb. The key `*` stands for all keys not named.
 
-What a story grammar is made of: word lists, rules, and the items of a template.
-
-`grammar_text` reads these from text; `grammar` writes and reads stories with them.
+`Reader` turns such a text into word lists, rules and the items of templates, and
+`check_items` refuses what cannot work. `grammar` writes and parses stories with them.
 """
 
 import re
@@ -51,8 +50,8 @@ class Entry(dict[str, str]):
     """
 
     __slots__ = ("home", "index")
-    home: "list[Entry]"  # the list it stands in, for finding words already taken
-    index: int  # its place there
+    home: "list[Entry]"  # its list, for finding words already taken
+    index: int  # its place in that list
 
     def __missing__(self, form: str) -> str:
         word = self["word"]
@@ -137,13 +136,13 @@ class WordList(Rule):
             ValueError: If those are all of them; the list's line is named.
         """
         held = [env[name] for name in self.variables if name in env]
-        found = sorted(entry.index for entry in held if entry.home is entries)
-        if len(found) == len(entries):
+        places = sorted(entry.index for entry in held if entry.home is entries)
+        if len(places) == len(entries):
             raise ValueError(
                 f"line {self.line}: the list {self.name!r} must have more entries than "
                 f"are taken from it, got {len(entries)}"
             )
-        return found
+        return places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,18 +252,18 @@ class Unrolled:
 
     def mentions(self) -> set[Key]:
         """Return the forms of variables that any template writes."""
-        found: set[Key] = set()
+        mentioned: set[Key] = set()
         todo: list[Item] = [self.root.item]
         seen: set[int] = set()
         while todo:
             item = todo.pop()
             if isinstance(item, Ref | Pick):
-                found.add((item.var, item.form))
+                mentioned.add((item.var, item.form))
             elif isinstance(item, Call) and id(item.rule) not in seen:
                 seen.add(id(item.rule))
                 for choice in item.rule.choices.values():
                     todo.extend(i for items in choice.alternatives for i in items)
-        return found
+        return mentioned
 
     def branches(self, cell: Cell) -> Iterator[Cell | None]:
         """Yield where each alternative of a rule leads, whatever its key."""
@@ -303,18 +302,21 @@ class Reader:
             elif isinstance(block, WordList):
                 self._entries(block, words, line)
             elif block is not None:
-                self._alternative(block, words, line)
+                keys, rest = self._keys(block, words, line)
+                for key in keys:
+                    choice = block.choices.setdefault(key, Choice())
+                    self._add(choice, TOKEN.findall(rest), line, closing="")
             else:
                 raise ValueError(f"line {line}: indented text before any rule or list")
-        for block in [*self.rules.values(), *self.lists.values()]:
-            kind = "list" if isinstance(block, WordList) else "rule"
-            if not block.choices:
-                raise ValueError(
-                    f"line {block.line}: unknown or empty {kind} {block.name!r}"
-                )
-            if kind == "rule":
-                for choice in block.choices.values():
-                    choice.close()
+        for kind, blocks in (("rule", self.rules), ("list", self.lists)):
+            for each in blocks.values():
+                if not each.choices:
+                    raise ValueError(
+                        f"line {each.line}: unknown or empty {kind} {each.name!r}"
+                    )
+        for rule in self.rules.values():
+            for choice in rule.choices.values():
+                choice.close()
 
     def _open(self, words: str, line: int) -> Rule:
         match = HEADER.fullmatch(words)
@@ -323,7 +325,11 @@ class Reader:
                 f"line {line}: wanted 'rule NAME' or 'list NAME', got {words!r}"
             )
         kind, name, var, form, columns = match.groups()
-        block = self._list(name, line) if kind == "list" else self._rule(name, line)
+        block: Rule = (
+            self.lists.setdefault(name, WordList(name, line))
+            if kind == "list"
+            else self.rules.setdefault(name, Rule(name, line))
+        )
         if block.choices:
             raise ValueError(f"line {line}: {kind} {name!r} is defined twice")
         block.key = (var, form or "word") if var else None
@@ -331,12 +337,6 @@ class Reader:
         if isinstance(block, WordList):
             block.forms = [c.strip() for c in (columns or "word").split("|")]
         return block
-
-    def _rule(self, name: str, line: int) -> Rule:
-        return self.rules.setdefault(name, Rule(name, line))
-
-    def _list(self, name: str, line: int) -> WordList:
-        return self.lists.setdefault(name, WordList(name, line))
 
     def _keys(self, block: Rule, words: str, line: int) -> tuple[list[str], str]:
         if block.key is None:
@@ -371,12 +371,6 @@ class Reader:
                 entry.home, entry.index = entries, len(entries)
                 entries.append(entry)
 
-    def _alternative(self, block: Rule, words: str, line: int) -> None:
-        keys, rest = self._keys(block, words, line)
-        for key in keys:
-            choice = block.choices.setdefault(key, Choice())
-            self._add(choice, TOKEN.findall(rest), line, closing="")
-
     def _add(self, choice: Choice, tokens: list[str], line: int, closing: str) -> None:
         """Read alternatives into a choice, up to the closing bracket."""
         items: list[Item] = []
@@ -410,7 +404,8 @@ class Reader:
 
     def _item(self, token: str, line: int) -> Item:
         if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
-            return Call(self._rule(token[1:-1], line), line)
+            name = token[1:-1]
+            return Call(self.rules.setdefault(name, Rule(name, line)), line)
         if token in ("|", "{", "}", "<", ">"):
             raise ValueError(f"line {line}: stray {token!r} in a template")
         if token[0] != "{":
@@ -427,7 +422,7 @@ class Reader:
             entry.home, entry.index = [entry], 0
             return Note(var, entry, line)
         if sign == "=":
-            source = self._list(value, line)
+            source = self.lists.setdefault(value, WordList(value, line))
             source.variables.add(var)
             source.variables.discard("")
             return Pick(var, form, source, line)
@@ -469,18 +464,18 @@ def check_items(items: tuple[Item, ...], bound: Sources) -> Sources:
         elif isinstance(item, Note | Pick):
             if item.var in bound:
                 raise ValueError(f"line {item.line}: {item.var!r} is bound already")
-            bound = {**bound, item.var: _check_source(item, bound)}
-            bound.pop("", None)
+            entries: tuple[Entry, ...]
+            if isinstance(item, Note):
+                entries = (item.entry,)
+            else:
+                _check_keys(bound, item.source, item.line)
+                entries = tuple(
+                    e for held in item.source.choices.values() for e in held
+                )
+                _check_form({item.var: entries}, item.var, item.form, item.line)
+            if item.var:
+                bound = {**bound, item.var: entries}
     return bound
-
-
-def _check_source(item: Note | Pick, bound: Sources) -> tuple[Entry | None, ...]:
-    if isinstance(item, Note):
-        return (item.entry,)
-    _check_keys(bound, item.source, item.line)
-    entries = tuple(e for held in item.source.choices.values() for e in held)
-    _check_form({"": entries}, "", item.form, item.line)
-    return entries
 
 
 def _check_rule(call: Call, bound: Sources) -> Sources:
