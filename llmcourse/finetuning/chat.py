@@ -1,36 +1,22 @@
-"""Conversations as tokens: who speaks is said by special tokens, what by plain text.
+"""Conversations as tokens: special tokens say who speaks, plain text what is said.
 
     <|endoftext|> <|user|>Hi<|end|> <|assistant|>Hello!<|end|> <|user|>Bye<|end|> …
                                                  └ the model writes this ┘
 
 (without the spaces). A conversation is at most one system turn, then user and assistant
-in turn; two turns of one speaker in a row are refused, for the model never learned from
-such: join them first. Content is kept as it is, to the last space.
+in turn. Content is kept as it is, to the last space. What a user types can look like a
+special token, but never becomes one: only this module puts them in.
 
-What a user types can look like a special token, but never becomes one: only this
-module puts them in.
+A conversation longer than the model's context loses its oldest exchanges of user and
+assistant; the system turn and the last question stay.
 
-What a model is still told of a conversation that grows longer than its context.
-
-system turn      stays
-user, assistant  dropped first, together
-user, assistant
-user             the question to be answered: stays
-
-Conversations of your own, from a file of JSON lines, as examples to learn from.
+Conversations of your own come from a file of JSON lines, one conversation a line:
 
     {"messages": [{"role": "user", "content": "Hi"},
                   {"role": "assistant", "content": "Hello!"}]}
 
-One conversation is one line of the file. A conversation ends with the assistant's turn,
-and all of the assistant's turns are learned.
-
-More special tokens for a model that has been trained without them.
-
-    ids         0 … V-1   V        V+1           …
-    embedding   learned   <|user|> <|assistant|> …    rows that are new
-
-A tokenizer only has to look them up; the model needs a row of its embedding for each.
+A model that has been trained without the special tokens gets new rows of its embedding
+for them, see `add_special_tokens`.
 """
 
 import copy
@@ -245,7 +231,7 @@ def _special_ids(tokenizer: BPETokenizer) -> dict[str, int]:
     if missing := [name for name in wanted if name not in tokenizer.special_tokens]:
         raise ValueError(
             f"a tokenizer for conversations must have {missing}, got one with "
-            f"{[*tokenizer.special_tokens]}: see special_tokens.add_special_tokens"
+            f"{[*tokenizer.special_tokens]}: see chat.add_special_tokens"
         )
     return {name: tokenizer.special_tokens[name] for name in wanted}
 

@@ -1,26 +1,17 @@
 """How `instruct-llm` is made of `base-llm`: what it learns to answer, and for how long.
 
-    instructions ─┐
-                  ├── shuffled ── fine-tuning of base-llm ── instruct-llm
-    plain stories ┘
+    instructions, each with its follow-ups ─┐
+                                            ├── shuffled ── fine-tuning ── instruct-llm
+    plain stories ──────────────────────────┘
 
-Of an instruction the answers are learned, now and then all of it, and of a plain story
-every token: some of them keep the model from forgetting what it was. The instructions
-are of all kinds, with the wordings and the combinations of hero and plot that training
-may see.
+Of an instruction the answers are learned, and of a plain story every token: some of
+them keep the model from forgetting what it was. Now and then an instruction is learned
+as a whole, too: it costs nothing, as its story is read anyway. The instructions are of
+all kinds, with the wordings and the combinations of hero and plot that training may
+see.
 
 `llmcourse finetune` runs this recipe, and with `--data` the same on conversations of
 your own.
-
-What `instruct-llm` learns from, and how it is told: sizes, and examples as tokens.
-
-    instructions, each with its follow-ups ─┐
-                                            ├── examples with a mask
-    plain stories ──────────────────────────┘
-
-Of an instruction the answers are learned, of a plain story every token. Now and then
-an instruction is learned as a whole, too: it costs nothing, as its story is read
-anyway, and keeps the model a teller of tales.
 """
 
 import random

@@ -11,25 +11,9 @@ are known:
     rewrite     another last paragraph, of the tone ordered   a tale that ends so
     write       a story to order                              a tale with all of that
 
-What is asked, and how, stands in `data/instructions.txt`. To see whether a model has
-understood rather than learned by heart, two things are kept out of the instructions
-that it learns: the last wording of every task, and stories whose kind of hero and plot
-are in `HELD_OUT_PAIRS`. Plain stories may have such a hero and plot: a model may have
-read of them, but nobody has asked it about them.
-
->>> example = next(examples(1, seed=0, kinds=["who"]))
->>> check(example, example.answer), check(example, "Somebody else.")
-(True, False)
-
-Source: Ouyang et al. (2022), "Training language models to follow instructions with
-human feedback", section 3, where people wrote prompts and answers; held-out tasks to
-measure generalisation as in Wei et al. (2022), "Finetuned language models are
-zero-shot learners". Unlike theirs, every answer here is checked by rule.
-
-What can be asked about a tale: the file `data/instructions.txt`, read and filled in.
-
-A topic says for which stories it fits, how the request is worded, and which answers
-are right, all as templates over the story's facts in the notation of the grammar::
+What is asked, and how, is in `data/instructions.txt`. A topic there says for which
+stories it fits, how the request is worded, and which answers are right, as templates
+over the story's facts in the notation of the grammar:
 
     who owner @ plot=stray                    kind, name, facts that must hold
         ? Who did the {stray} belong to?      two wordings or more; the last is held out
@@ -38,35 +22,29 @@ are right, all as templates over the story's facts in the notation of the gramma
         = The {stray} belonged to the {owner}.   the answer, a whole sentence
         = The {owner}.                           and others that are accepted, too
 
-So the data are a text file, as the world itself is. Ask something new there, or word
-it differently, and there is more to learn from. What no tale can fit is refused, with
-the number of its line.
+Two things are kept out of training, to see whether a model has understood rather than
+learned by heart: the last wording of every task, and stories whose kind of hero and
+plot are in `HELD_OUT_PAIRS`. Plain stories may have such a hero and plot.
 
+A tale is drawn in two parts, the beginning and the ending, because one kind of task
+asks for another ending: the grammar gets a mark where the rules of the endings begin,
+which takes no randomness, so the tales stay the same. `follow_ups` asks more about a
+story that has been read.
+
+>>> example = next(examples(1, seed=0, kinds=["who"]))
+>>> check(example, example.answer), check(example, "Somebody else.")
+(True, False)
 >>> fill("{Hero.he} wore {shade.a} {garment}.", forms({
 ...     "hero": "Mia", "shade": "orange", "garment": "coat"}))
 'She wore an orange coat.'
-
-How an instruction of each kind is made from a tale.
-
-A tale is drawn in two parts, the beginning and the ending, for one kind of task asks
-for another ending. Both parts come from the grammar itself, with a mark put where the
-rules of the endings begin; a mark takes no randomness, so the tales stay the same.
-
 >>> tale = draw_tale(random.Random(7))
 >>> tale.story == world().parse(f"{tale.beginning} {tale.end}")
 True
->>> make("summarise", tale, random.Random(7)).phrasing < 7  # the eighth is held out
-True
 
-More questions about a story that has been read: a conversation from one instruction.
-
-    user        Mia lived …  Who is the story about?     the instruction
-    assistant   Mia.
-    user        What did Mia wear?                       follow-ups
-    assistant   An orange coat.
-
-The story is read once and asked about many times, so a training has several answers to
-learn from where single instructions have one.
+Source: Ouyang et al. (2022), "Training language models to follow instructions with
+human feedback", section 3, where people wrote prompts and answers; held-out tasks to
+measure generalisation as in Wei et al. (2022), "Finetuned language models are
+zero-shot learners". Unlike theirs, every answer here is checked by rule.
 """
 
 import random
@@ -694,7 +672,6 @@ def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]
         example: What was asked first.
         rng: Source of order and wordings.
 
-    >>> from llmcourse.finetuning.instructions import examples
     >>> first = next(examples(1, seed=0, kinds=["who"]))
     >>> more = list(follow_ups(first, random.Random(0)))
     >>> len(more) > 5, any(first.story.text in question for question, _ in more)

@@ -8,19 +8,18 @@ W has in · out numbers, A and B together rank · (in + out). B starts at zero, 
 adapted model starts as the model that it was. Once learned, s · B A can be added to W:
 the model then costs what it cost before.
 
-Source: Hu et al. (2021), "LoRA: Low-rank adaptation of large language models".
-
-Low-rank adapters as files, in the form that Hugging Face `peft` reads and writes.
+`save_adapter` and `load_adapter` use the files of Hugging Face `peft`:
 
     adapter_config.json          rank, alpha, which layers
     adapter_model.safetensors    base_model.model.model.layers.0.self_attn.q_proj
                                      .lora_A.weight, .lora_B.weight, …
 
-An adapter is small and useless without the model that it was learned on; nothing in
-it says whether another model of the same shape is that one.
+An adapter is useless without the model that it was learned on; nothing in its files
+says whether another model of the same shape is that one. GPT-2's query, key and value
+are one matrix there, and so is their adapter: ours are written side by side, as one
+whose rank is the sum of theirs.
 
-GPT-2's query, key and value are one matrix there, and so is their adapter: ours are
-written side by side, as one whose rank is the sum of theirs.
+Source: Hu et al. (2021), "LoRA: Low-rank adaptation of large language models".
 """
 
 import json
@@ -221,24 +220,14 @@ def merge_lora(model: nn.Module) -> None:
     """Add every correction to its weight: the same outputs, at no extra cost.
 
     The model can then be saved like one without adapters. What is merged does not
-    learn; make optimizers only after `unmerge_lora`. Move the model to another
-    device or type before merging, or after unmerging, not between.
+    learn, and the model must not be moved to another device or type meanwhile;
+    `LoRALinear.unmerge` takes a correction out again, to the bit.
 
     Raises:
         ValueError: If the model has no adapters.
     """
     for layer in _all_adapted(model):
         layer.merge()
-
-
-def unmerge_lora(model: nn.Module) -> None:
-    """Take every correction out of its weight: both are what they were, to the bit.
-
-    Raises:
-        ValueError: If the model has no adapters.
-    """
-    for layer in _all_adapted(model):
-        layer.unmerge()
 
 
 def remove_lora(model: nn.Module) -> None:

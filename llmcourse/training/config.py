@@ -1,4 +1,4 @@
-"""How long and how fast a model learns.
+"""How long and how fast a model learns, and what happened while it did.
 
     learning rate
       peak ┤   ╭──╮
@@ -8,26 +8,15 @@
            └──┬─────────┬─ step
            warm-up     end
 
-The rest of the configuration says how much is read in a step, and how exactly.
-
-What happened in a training, step by step, in memory and as a file of JSON lines.
+A training records each update and each evaluation, in memory as a `History` and, if
+wanted, in a file of JSON lines:
 
     {"kind": "evaluation", "step": 0, "loss": 6.24}
     {"kind": "update", "step": 1, "loss": 6.25, "learning_rate": …, …}
     {"kind": "update", "step": 2, "loss": 6.19, "learning_rate": …, …}
 
-Losses are in nats per token; where something else is learned than the next token, the
-function that trains says in what. What else it measures stands under "metrics".
-
-How far long work is, told while it goes on.
-
-    CountProgress     done, of how many           questions, stories
-    StageProgress     stage, done, of how many    work of several kinds
-    TrainingProgress  an update, an evaluation    a training
-
-Whoever works takes such a function and calls it; who made it decides what is shown.
-Downloads, which tell of bytes, and policies, of their iterations, have kinds of their
-own.
+Losses are in nats per token, unless the function that trains says otherwise. Other
+measures are under "metrics".
 """
 
 import json
@@ -109,8 +98,8 @@ def best_precision(
     """Return bfloat16 where the processor has instructions for it, else float32.
 
     With such instructions a step of the course's models takes little more than half
-    of float32's time. Without them bfloat16 is imitated and takes twice as long with
-    AVX-512, ten times as long with AVX2 (the same processor, told to do without).
+    of float32's time. Without them bfloat16 is emulated and takes twice as long with
+    AVX-512, ten times as long with AVX2 (the same processor without using them).
 
     Args:
         device: Where the model is.
@@ -121,7 +110,7 @@ def best_precision(
 
 
 def fall_back_to_float32(config: _Config) -> _Config:
-    """Return a config in float32, if it asks for what this processor would imitate.
+    """Return a config in float32, if it asks for bfloat16 and the processor lacks it.
 
     On a processor with no more than AVX2 that is some twenty times as fast.
 
@@ -275,8 +264,8 @@ def _is_beginning(line: bytes) -> bool:
     return line.startswith(start) or start.startswith(line)
 
 
-CountProgress: TypeAlias = Callable[[int, int], None]
-StageProgress: TypeAlias = Callable[[str, int, int], None]
+CountProgress: TypeAlias = Callable[[int, int], None]  # done, of how many
+StageProgress: TypeAlias = Callable[[str, int, int], None]  # of which work
 TrainingProgress: TypeAlias = Callable[[Record], None]
 _Item = TypeVar("_Item")
 
@@ -284,12 +273,12 @@ _Item = TypeVar("_Item")
 def report_progress(
     items: Iterable[_Item], n: int, stage: str, progress: StageProgress | None
 ) -> Iterator[_Item]:
-    """Yield the items, and tell now and then how many it has been.
+    """Yield the items, and report now and then how many there have been.
 
     Args:
-        items: What is asked for one by one.
+        items: What is worked on, one by one.
         n: How many there are.
-        stage: What is done with them.
+        stage: Name of the work.
         progress: Called after every hundredth part, and after the last.
 
     >>> [*report_progress("ab", 2, "letters", print)]

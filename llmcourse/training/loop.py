@@ -1,17 +1,11 @@
-"""The training loop, whatever is learned: update, evaluate, save, and say so.
+"""The training loop, whatever is learned: update, evaluate, save, report.
 
     batches ── update ── update ── update ── …        one step each
                             │
               evaluation, checkpoint, now and then
 
-Pretraining and fine-tuning differ in what a batch is and in which of its tokens
-count. How an update is made from a loss does not depend on it.
-
-What happens to memory between two steps of a training.
-
-Each step makes tensors of the same sizes and drops them. The C library of Linux, glibc,
-hands large blocks back to the system when they are freed; the next step asks for them
-again, and the system has to find and clear each page once more.
+Pretraining, fine-tuning, DPO and reward models differ in what a batch is and in its
+loss. How an update is made from a loss, in `update_weights`, is the same for all.
 """
 
 import ctypes
@@ -214,13 +208,15 @@ _MOST_OF_OLD_VERSIONS = 2**25  # bytes; they refuse to keep larger blocks
 def keep_freed_memory() -> bool:
     """Let the process keep memory that it has freed; return whether it does.
 
-    Nothing is computed differently, only the system is asked for memory less often:
-    with batches of 8 × 256 tokens, a vocabulary of 2,048 and one thread, a step took
-    1.25 times the processor time without it in bfloat16, and 1.09 times in float32.
+    Each step of a training makes tensors of the same sizes and drops them. glibc, the
+    C library of Linux, hands large blocks back to the system, which has to find and
+    clear each page once more for the next step. Keeping them changes no result: with
+    batches of 8 × 256 tokens, a vocabulary of 2,048 and one thread, a step took 1.25
+    times the processor time without it in bfloat16, and 1.09 times in float32.
     In return the process holds on to its peak use until it ends. Call it once, before
     a training, in a program of your own, not in a library.
 
-    Only glibc can be told: elsewhere nothing happens. The environment variables
+    Elsewhere than under glibc nothing happens. The environment variables
     ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` do the same from outside.
     """
     try:

@@ -1,18 +1,12 @@
-"""The stages of a language model's life, one after the other, small.
+"""From documents to a trained model: data, tokenizer, sizes and schedule in one recipe.
 
-    documents → corpus → tokenizer → token arrays → model → text
+    documents ── corpus ── tokenizer ── token arrays ── pretraining ── model ── text
 
-Each stage is a function of another module; here they are joined, with sizes that one
-processor core finishes in a minute. The chapter *pipeline* walks through the same
-stages one by one.
-
-How the shipped base model is made: data, tokenizer, sizes and schedule, in full.
-
-    tales ── tokenizer ── one long array of ids ── pretraining ── base-llm
-
-The tales never run out, so the model sees no story twice: what it learns is the
-language, not the stories. `llmcourse pretrain --preset base-llm` runs this recipe, and
-with `--data` the same on text of your own.
+`run` takes text through every stage, small enough for a minute on one core; the
+chapter *pipeline* walks through the same stages one by one. `follow` makes the model
+of a recipe, `base-llm` by default, whose tales never run out: it sees no story twice,
+so what it learns is the language, not the stories. `llmcourse pretrain --preset
+base-llm` does that, and with `--data` the same on text of your own.
 """
 
 import math

@@ -1,20 +1,20 @@
 """A model against the grammar of the tales, whose best possible model is known.
 
-    excess    what the model pays for a story beyond its exact price, in nats
+    excess    a story's negative log-likelihood minus its exact one, in nats
     valid     how many of the model's own stories the grammar can write
+    recalled  how many facts of a story the model repeats, by how far back they are
 
 The mean excess is the Kullback–Leibler divergence of the model from the grammar, per
-story. Luck in the draw of the stories hardly touches it: a story that is dear to the
-grammar is dear to the model too, and only the difference counts.
+story. Chance in the draw of the stories hardly touches it: a story that is improbable
+under the grammar is so under the model too, and only the difference counts.
 
-How far back a model remembers: whether it repeats a fact of a tale, and from where.
+What is recalled shows how far back a model remembers:
 
     Carl, a shy baker, … her yellow shawl …         gave the yellow ?
                              └────────── 61 tokens ─────────┘
 
 The text up to the word is given, and the model is right if its most probable choice is
-the word, at every token of it. What it can know of the word stands where the fact last
-stood, so the share of right ones over the distance shows how far it reaches.
+the word, at every token of it.
 """
 
 import math
@@ -50,8 +50,8 @@ class TaleLoss:
 
     text: TextLoss
     floor: Estimate  # entropy in nats per token, expected of any stories
-    sample_floor: float  # nats per token: the exact price of these stories
-    excess: Estimate  # nats per story: model's price minus exact price, the same story
+    sample_floor: float  # nats per token: exact, of these stories
+    excess: Estimate  # nats per story: the model's nll minus the exact one
 
     @property
     def gap(self) -> float:
@@ -137,14 +137,14 @@ def tale_loss(
         raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
-    prices, n_tokens = document_nll(model, tokenizer, texts, progress)
-    excess = [p + story.log_prob for p, story in zip(prices, stories, strict=True)]
+    nll, n_tokens = document_nll(model, tokenizer, texts, progress)
+    excess = [p + story.log_prob for p, story in zip(nll, stories, strict=True)]
     return TaleLoss(
         text=TextLoss(
             n_documents=n_stories,
             n_tokens=sum(n_tokens),
             n_bytes=sum(len(text.encode()) for text in texts),
-            loss=math.fsum(prices) / sum(n_tokens),
+            loss=math.fsum(nll) / sum(n_tokens),
         ),
         floor=tales.entropy_per_token(tokenizer, texts),
         sample_floor=-math.fsum(s.log_prob for s in stories) / sum(n_tokens),

@@ -1,4 +1,4 @@
-"""What a text costs under a model: the loss of documents, long and short.
+"""The loss of a text under a model: by document, by word and by position.
 
 Each document is read from its start, the mark `<|endoftext|>` before it, and its end
 is predicted too. What is longer than the model's context is read in windows:
@@ -7,24 +7,15 @@ is predicted too. What is longer than the model's context is read in windows:
     second            ├────────┬───────┤    reads half a window that has been counted,
                                             so that nothing is predicted from little
 
-The loss word by word: where in a story a model pays, and for what.
+By word, the losses stand beside the grammar's exact surprises. Words that repeat a
+fact of the story are what a model must remember rather than guess:
 
     story       Once a girl named Ella … gave Ella   a      blue   boat.
     tokens      O nce a girl named E lla … gave E lla  a  blue  bo at .
     losses      2.1   0.0 1.2 0.1  2.9       0.0 3.1   0.4  3.8   5.0
 
-A word is what white space separates, as in the grammar of the tales, so a model's
-losses and the grammar's exact surprises stand side by side. Words that repeat a fact
-of the story are what a model must remember rather than guess.
-
-The loss over the position: what more of the text before is worth.
-
-    position   0      1      2      3   …
-    reads      ∎      Once   a      girl          ∎ is the mark of a document's start
-    foretells  Once   a      girl   named
-
-A model that makes use of all that it has read foretells better and better; one whose
-memory ends somewhere stops to improve there.
+By position, they show what more of the text before is worth: a model that makes use
+of all that it has read predicts better and better.
 """
 
 import math
@@ -97,12 +88,12 @@ def text_loss(
     n_bytes = sum(len(text.encode()) for text in texts)
     if n_bytes == 0:
         raise ValueError(f"a loss needs some text, got {len(texts)} empty documents")
-    prices, n_tokens = document_nll(model, tokenizer, texts, progress)
+    nll, n_tokens = document_nll(model, tokenizer, texts, progress)
     return TextLoss(
         n_documents=len(texts),
         n_tokens=sum(n_tokens),
         n_bytes=n_bytes,
-        loss=math.fsum(prices) / sum(n_tokens),
+        loss=math.fsum(nll) / sum(n_tokens),
     )
 
 
@@ -121,7 +112,9 @@ def document_nll(
     texts: Iterable[str],
     progress: CountProgress | None = None,
 ) -> tuple[list[float], list[int]]:
-    """Return what each document costs in nats, and its tokens, the end included.
+    """Return each document's negative log-likelihood in nats, and its number of tokens.
+
+    The end of a document is a token of it.
 
     Windows of nearly equal length are read side by side.
 
@@ -140,8 +133,8 @@ def document_nll(
         length = len(windows[done].ids) - 1
         most = max(1, _MOST_LOGITS // (length * model.config.vocab_size))
         batch = windows[done : done + most]
-        for window, price in zip(batch, _prices(model, batch), strict=True):
-            parts[window.document].append(price)
+        for window, nll in zip(batch, _window_nll(model, batch), strict=True):
+            parts[window.document].append(nll)
         done += len(batch)
         if progress is not None:
             progress(done, len(windows))
@@ -158,8 +151,8 @@ def _windows(document: int, ids: list[int], limit: int) -> Iterator[_Window]:
         known = start + limit
 
 
-def _prices(model: Transformer, windows: Sequence[_Window]) -> list[float]:
-    """Return what the new targets of each window cost, in nats."""
+def _window_nll(model: Transformer, windows: Sequence[_Window]) -> list[float]:
+    """Return the negative log-likelihood of the new targets of each window, in nats."""
     lengths = [len(window.ids) - 1 for window in windows]
     shape = (len(windows), max(lengths))
     ids, targets = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
@@ -172,8 +165,8 @@ def _prices(model: Transformer, windows: Sequence[_Window]) -> list[float]:
     costs = cross_entropy(
         logits.flatten(0, 1), targets.to(device).flatten(), reduction="none"
     )
-    prices: list[float] = costs.view(shape).double().sum(dim=1).tolist()
-    return prices
+    nll: list[float] = costs.view(shape).double().sum(dim=1).tolist()
+    return nll
 
 
 _MARKS = ".,;:!?\"'"
@@ -202,18 +195,24 @@ def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[
         ValueError: If the text has no word or is too long, if a token holds parts of
             two words, or if there is no `<|endoftext|>`.
     """
+    ids, losses = _token_losses(model, tokenizer, text)
+    pieces = [tokenizer.decode([i]) for i in ids[1:-1].tolist()]
+    return _by_word(losses.double().tolist(), pieces)
+
+
+def _token_losses(
+    model: Transformer, tokenizer: BPETokenizer, text: str
+) -> tuple[Tensor, Tensor]:
+    """Return the ids of a document (T + 1) and the loss of each but the first (T)."""
     end = end_of_text(tokenizer)
     ids = torch.tensor([end, *tokenizer.encode(text), end])
     if len(ids) - 1 > model.config.context_length:
         raise ValueError(
-            f"the text must fit into {model.config.context_length} tokens, got "
+            f"texts must fit into {model.config.context_length} tokens, got "
             f"{len(ids) - 1}"
         )
     logits: Tensor = model(ids[None, :-1])[0]  # (T, V)
-    losses = cross_entropy(logits, ids[1:], reduction="none").double()
-    return _by_word(
-        losses.tolist(), [tokenizer.decode([i]) for i in ids[1:-1].tolist()]
-    )
+    return ids, cross_entropy(logits, ids[1:], reduction="none")
 
 
 def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
@@ -365,18 +364,11 @@ def position_losses(
     """
     if not texts:
         raise ValueError("a loss by position needs at least one text, got none")
-    end = end_of_text(tokenizer)
-    rows = [[end, *tokenizer.encode(text), end] for text in texts]
-    longest = max(map(len, rows)) - 1
-    if longest > model.config.context_length:
-        raise ValueError(
-            f"texts must fit into {model.config.context_length} tokens, got {longest}"
-        )
+    rows = [_token_losses(model, tokenizer, text)[1] for text in texts]
+    longest = max(map(len, rows))
     totals = torch.zeros(longest, dtype=torch.float64)
     counts = torch.zeros(longest, dtype=torch.int64)
     for row in rows:
-        ids = torch.tensor(row)
-        logits: Tensor = model(ids[None, :-1])[0]  # (T, V)
-        totals[: len(ids) - 1] += cross_entropy(logits, ids[1:], reduction="none")
-        counts[: len(ids) - 1] += 1
+        totals[: len(row)] += row
+        counts[: len(row)] += 1
     return PositionLosses(totals=totals, counts=counts)
