@@ -1,4 +1,4 @@
-"""Vectors for words: what is near what, sums of them, and maps.
+"""Vectors for words: similarity, maps, skip-gram training, analogies.
 
 Three ways to say how alike two vectors are, larger is more alike:
 
@@ -6,25 +6,23 @@ Three ways to say how alike two vectors are, larger is more alike:
     cosine      x · y / |x| |y|   the angle alone
     euclidean   −|x − y|          the distance, lengths included
 
-All that is asked of vectors here works for any of them: those of `skipgram`, or the
-rows of a language model's embedding matrix.
+They work for any vectors: those of skip-gram, or the rows of a language model's
+embedding matrix.
 
-Skip-gram with negative sampling: word vectors from the company that words keep.
-
-Each word of a text is asked to tell the words around it from words drawn at random:
+*Skip-gram with negative sampling* learns vectors from the contexts of words. Each word
+of a text learns to tell the words around it from words drawn at random:
 
     there was a brave [girl] called Mia in …
-                brave, called, Mia: her company   → score up
-                soup, lantern, slept: the noise   → score down
+                brave, called, Mia: the context    → score up
+                soup, lantern, slept: the noise    → score down
 
-A word has two vectors, one for being in the middle and one for being around, and the
-score is their dot product. The gradient is written out below; no autograd runs.
+A word has two vectors, one as the center and one as a context, and the score is their
+dot product. The gradient is written out below; no autograd runs.
 
-Questions of the form "a is to b as c is to what?", all that a grammar knows of.
-
-The word lists of the tales say which words belong together: a fox cub has a parent, an
-animal a cry, a trade its work. Each such relation gives a question for every two of
-its pairs, so nobody chooses which are asked:
+*Analogies* are questions of the form "a is to b as c is to what?". The word lists of
+the tales say which words belong together: a fox cub has a parent, an animal a cry, a
+trade its work. Each such relation gives a question for every two of its pairs, so
+nobody chooses which are asked:
 
     baker : kneading :: tailor : ?        right if it is "sewing"
 
@@ -126,7 +124,7 @@ class WordVectors:
         vectors: One row for each.
 
     Raises:
-        ValueError: If a word stands twice, or there are more or fewer rows.
+        ValueError: If a word occurs twice, or there are more or fewer rows.
 
     >>> v = WordVectors(["hen", "cow", "tin"], torch.tensor([[2.0, 1], [1, 1], [0, 1]]))
     >>> v["cow"]
@@ -181,9 +179,9 @@ class WordVectors:
         """Return the k best answers to "a is to b as c is to what?", with cosines.
 
         Args:
-            a: As in king : man :: queen : ?.
-            b: What stands to `a` as the answer does to `c`.
-            c: What the answer belongs to.
+            a: The first word of the given pair, `king` in king : man :: queen : ?.
+            b: Its partner.
+            c: The word whose partner is asked for.
             k: How many answers, the best first.
             exclude: Whether a, b and c do not count as answers, as is usual.
 
@@ -228,7 +226,7 @@ def analogy_query(
 class Projection(NamedTuple):
     """What `project` returns."""
 
-    points: Float[Tensor, "vocab component"]  # the shadows of the vectors
+    points: Float[Tensor, "vocab component"]  # the projected vectors
     directions: Float[Tensor, "component d_model"]  # unit vectors, at right angles
     explained: Float[Tensor, "component"]  # share of the variance along each
 
@@ -236,7 +234,7 @@ class Projection(NamedTuple):
 def project(
     vectors: Float[Tensor, "vocab d_model"], n_components: int = 2
 ) -> Projection:
-    """Return the principal components: the flat map that keeps most of the variance.
+    """Return the principal components: the map that keeps most of the variance.
 
     The mean is taken off; the directions are the first right singular vectors of
     what is left, and each explains its squared singular value's share. A direction
@@ -303,8 +301,8 @@ class SkipGramConfig:
     """Sizes of the vectors and of their training."""
 
     d_model: int = 48
-    window: int = 5  # farthest neighbour that counts as company, in words
-    n_negatives: int = 5  # noise words for each word of company
+    window: int = 5  # farthest word that counts as context
+    n_negatives: int = 5  # noise words for each context word
     min_count: int = 5  # rarer words are left out
     subsampling: float = 1e-3  # words with more than this share are thinned out
     noise_power: float = 0.75  # noise is drawn by counts to this power
@@ -331,10 +329,10 @@ class CountedTexts:
 
 @dataclass(frozen=True)
 class SkipGram:
-    """What a training made."""
+    """The result of a training."""
 
-    vectors: WordVectors  # of words in the middle: the ones to use
-    contexts: WordVectors  # of words around
+    vectors: WordVectors  # as centers: the ones to use
+    contexts: WordVectors  # as contexts
     losses: list[float]  # mean of each hundred batches, in nats per pair
 
 
@@ -358,11 +356,11 @@ def count_texts(texts: Iterable[str], min_count: int = 1) -> CountedTexts:
     if not kept:
         raise ValueError(f"wanted words that occur {min_count} times, got none")
     ids = {word: i for i, word in enumerate(kept)}
-    found = torch.tensor(
+    pairs = torch.tensor(
         [(ids[w], text) for text, row in enumerate(rows) for w in row if w in ids]
     )
     frequency = torch.tensor([counts[word] for word in kept])
-    return CountedTexts(kept, frequency, found[:, 0], found[:, 1])
+    return CountedTexts(kept, frequency, *pairs.unbind(dim=1))
 
 
 def noise_distribution(
@@ -401,11 +399,11 @@ def context_pairs(
     window: int,
     generator: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "pair"], Int[Tensor, "pair"]]:
-    """Return all pairs of a word and a word of its company, as two rows of ids.
+    """Return all pairs of a center word and a context word, as two rows of ids.
 
     Args:
         ids: Words of all texts, one after the other.
-        text_of: The text of each; company is kept within a text.
+        text_of: The text of each; a context ends with its text.
         window: How many words to each side count.
         generator: If given, each word draws its own window from 1 … `window`, so
             that near words count more, and the pairs are shuffled.
@@ -451,8 +449,8 @@ def skipgram_gradients(
         d loss / d s = σ(s) − (1, 0, 0, …)
 
     Args:
-        center: Vectors of the words in the middle.
-        targets: For each, the vector of its company first, then those of the noise.
+        center: Vectors of the center words.
+        targets: For each, the vector of its context word first, then of the noise.
         counted: False for targets that are to be ignored; None counts all.
 
     Source: Mikolov et al. (2013), "Distributed representations", equation 4.
@@ -482,7 +480,7 @@ def train_skipgram(
     """Return word vectors learned from texts by skip-gram with negative sampling.
 
     Plain gradient descent on each batch of pairs, with a rate that falls to zero in
-    a straight line. Noise that is by chance the company itself is ignored, as in the
+    a straight line. Noise that is by chance the context word is ignored, as in the
     authors' own program.
 
     Args:
@@ -526,7 +524,7 @@ def train_skipgram(
 def _batches(
     counted: CountedTexts, config: SkipGramConfig, generator: torch.Generator
 ) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
-    """Yield the rate and the ids of middle, company and noise of each batch."""
+    """Yield the rate and the ids of center, context and noise of each batch."""
     keep = keep_probability(counted.counts, config.subsampling)
     noise = noise_distribution(counted.counts, config.noise_power).double().cumsum(0)
     for epoch in range(config.epochs):
@@ -577,19 +575,19 @@ def entries(grammar: Grammar, *names: str) -> list[Entry]:
 
 
 def word_classes(grammar: Grammar | None = None) -> dict[str, str]:
-    """Return the class of each single word that has exactly one, see `CLASSES`.
+    """Return the class of each single word that is in exactly one of `CLASSES`.
 
     >>> classes = word_classes()
     >>> classes["fox"], classes["kite"], "orange" in classes, "honey" in classes
     ('animal', 'toy', True, True)
     """
     grammar = grammar or world()
-    found: defaultdict[str, set[str]] = defaultdict(set)
+    classes: defaultdict[str, set[str]] = defaultdict(set)
     for name, lists in CLASSES.items():
         for entry in entries(grammar, *lists):
             if len(parts := words(entry["word"])) == 1:
-                found[parts[0]].add(name)
-    return {word: min(names) for word, names in found.items() if len(names) == 1}
+                classes[parts[0]].add(name)
+    return {word: min(names) for word, names in classes.items() if len(names) == 1}
 
 
 def relations(grammar: Grammar | None = None) -> dict[str, Pairs]:
@@ -612,7 +610,14 @@ def relations(grammar: Grammar | None = None) -> dict[str, Pairs]:
     gender += [(girl[form], boy[form]) for form in ("he", "him", "his", "himself")]
     cries = [(e["word"], e["noise"]) for e in entries(grammar, "visitor", "wayfarer")]
     food = [entry for entry in listed("food") if len(words(entry["word"])) == 1]
-    found = {
+    things = [
+        (place, entry["word"])
+        for place, held in grammar.lists["thing"].choices.items()
+        for entry in held
+        if len(words(entry["word"])) == 1
+    ]
+    n_places = Counter(word for _, word in things)
+    pairs_of = {
         "female : male": gender,
         "one : many": [(entry["word"], entry["s"]) for entry in food],
         "number : one less": [(e["word"], e["less"]) for e in listed("number")],
@@ -620,28 +625,15 @@ def relations(grammar: Grammar | None = None) -> dict[str, Pairs]:
         "young : cry": [(e["word"], e["cry"]) for e in listed("stray")],
         "animal : cry": cries,
         "trade : work": [(e["word"], words(e["work"])[0]) for e in listed("job")],
-        "place : thing": [*_things_of_places(grammar)],
+        "place : thing": [pair for pair in things if n_places[pair[1]] == 1],
     }
-    return {name: _grouped(pairs) for name, pairs in found.items()}
-
-
-def _things_of_places(grammar: Grammar) -> Iterator[tuple[str, str]]:
-    """Yield each place with each single word of what is found there alone."""
-    found = [
-        (place, entry["word"])
-        for place, held in grammar.lists["thing"].choices.items()
-        for entry in held
-        if len(words(entry["word"])) == 1
-    ]
-    places = Counter(word for _, word in found)
-    yield from (pair for pair in found if places[pair[1]] == 1)
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    grouped: defaultdict[str, set[str]] = defaultdict(set)
-    for a, b in pairs:
-        grouped[a].add(b)
-    return {a: frozenset(partners) for a, partners in grouped.items()}
+    relations: dict[str, Pairs] = {}
+    for name, pairs in pairs_of.items():
+        grouped: defaultdict[str, set[str]] = defaultdict(set)
+        for a, b in pairs:
+            grouped[a].add(b)
+        relations[name] = {a: frozenset(partners) for a, partners in grouped.items()}
+    return relations
 
 
 def questions(pairs: Pairs) -> Iterator[tuple[str, str, str, frozenset[str]]]:
