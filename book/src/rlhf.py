@@ -55,16 +55,16 @@ from llmcourse.alignment.preferences import (
     story_prompt,
     tokenize_pairs,
 )
-from llmcourse.alignment.reward_files import load_reward_model
 from llmcourse.alignment.reward_model import (
-    Reader,
     RewardConfig,
     RewardModel,
+    load_reward_model,
     pair_accuracy,
     text_reward,
     train_reward_model,
 )
 from llmcourse.alignment.rollouts import sample_rollouts
+from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.checks import rlhf as checks
 from llmcourse.model.folders import load_pretrained
 from llmcourse.text import tales
@@ -597,7 +597,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # A word that does not fit where it stands is often one that it does not expect.
 #
 # So `reward-model` gets more than tokens.
-# `SurpriseEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
+# `SurprisalEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
 # And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, the head reads the mean over the text of only half of the last layer's numbers, and of the other half the maximum.
 # All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70.
 # Three times as many comparisons make no more of it, 74 of 100 and 0.71, in a training of the same length: there each answer is read only once, for all comparisons of its prompt {cite:p}`ouyang2022`.
@@ -649,10 +649,10 @@ for what, holds in (
 # Which of its words will surprise `base-llm` more than it had expected?
 
 # %% tags=["nbval-ignore-output"]
-reader = Reader.of(*load_pretrained("base-llm"), words)
+reader = SurprisalReader.of(*load_pretrained("base-llm"), words)
 n = int(before.gold.argmin())
 prompt, story = orders[n].ids, words.encode(before.texts[n])
-told = reader.surprises(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
+told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
 nats, expected, _ = told.T
 print(f"{fill(asked[n], 80)}\n\n{fill(before.texts[n], 80)}\n")
 for i in (nats - expected).topk(5).indices.tolist():

@@ -5,7 +5,7 @@
     losses          of reward models, DPO, PPO and GRPO; advantages
     pairs           the loop that learns from pairs
     reward_model    what an answer is worth, learned from pairs
-    reward_files    its folder
+    surprisal       an experiment: how surprising each token is, as a feature
     dpo             a policy learns from pairs alone
     rollouts        a policy answers, and its log-probabilities
     policy          the loop of PPO and GRPO: sample, reward, learn

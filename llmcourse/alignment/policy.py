@@ -1,19 +1,17 @@
-"""The loop that PPO and GRPO share: answer, be judged, learn from it, again.
+"""The loop of PPO and GRPO: sample, reward, advantages, loss, step, and again.
 
     prompts ── policy ── answers ──┬── reward      one score per answer
        ▲                           └── reference   log-probabilities of its tokens
        │                                 │
        └── some updates ── advantages ───┘          an iteration
 
-The reference is the policy as it was at the start. It never changes, and the distance
-to it, the KL divergence, says how much of what was learned before is still there.
+`PolicyTrainer.iterate` is that picture in code; `compute_advantages` and `update` are
+where the methods differ, see `ppo` and `grpo`. The reference is the policy as it was at
+the start. It never changes, and the distance to it, the KL divergence, says how much of
+what was learned before is still there.
 
 Source: Ziegler et al. (2019), "Fine-tuning language models from human preferences";
 Ouyang et al. (2022), section 3.5.
-
-How a policy learns from a reward, and what each iteration of it found.
-
-What there is to learn from: answers, how likely they were, how they were judged.
 """
 
 import math
@@ -44,7 +42,7 @@ from llmcourse.training.loop import make_optimizer
 
 
 class UpdateRecord(NamedTuple):
-    """What one update found."""
+    """Means over the tokens of one update."""
 
     entropy: float  # in nats per token
     clip_fraction: float
@@ -53,7 +51,7 @@ class UpdateRecord(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RolloutBatch:
-    """Answers side by side, and how they were judged.
+    """Answers side by side, with all that the loss needs.
 
     >>> ids, numbers = torch.tensor([[7, 8, 0], [7, 8, 9]]), torch.zeros(2, 3)
     >>> mask = torch.tensor([[False, True, False], [False, True, True]])
@@ -68,7 +66,7 @@ class RolloutBatch:
     reference_log_probs: PerToken
     advantages: PerToken | Float[Tensor, "batch"]  # one for each token, or each answer
     values: PerToken | None = None  # of a critic before the updates, in points
-    returns: PerToken | None = None  # what the critic should have said
+    returns: PerToken | None = None  # the critic's targets
 
     def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":
         """Return some of the answers, as wide as the longest of them."""
@@ -165,7 +163,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyIteration:
-    """What an iteration found; rewards and KL are from before its updates."""
+    """Measurements of one iteration; rewards and KL are from before its updates."""
 
     iteration: int  # 1 is the first
     reward: float  # mean of the answers' scores, in points, without any penalty
@@ -228,16 +226,16 @@ class PolicyTrainer(ABC):
         """Make one update from some of the answers."""
 
     def iterate(self) -> PolicyIteration:
-        """Answer, be judged and learn; return what was found.
+        """Sample, reward, compute advantages, update; return the measurements.
 
         Raises:
             ValueError: If the reward gives no score, or more than one, to an answer.
             FloatingPointError: If a score, a probability, a loss or a gradient is not
                 finite. The policy then has the weights from before that update.
         """
-        rollouts = self._answer()
-        scores = self._scores(rollouts)
-        reference = self._of_reference(rollouts)
+        rollouts = self._sample()
+        scores = self._reward_of(rollouts)
+        reference = self._reference_log_probs(rollouts)
         penalty = self.config.missing_eos_penalty * ~rollouts.finished
         batch = self.compute_advantages(rollouts, scores - penalty, reference)
         records = [self.update(batch.rows(rows)) for rows in self._minibatches()]
@@ -257,7 +255,7 @@ class PolicyTrainer(ABC):
         )
         return self.history[-1]
 
-    def _answer(self) -> Rollouts:
+    def _sample(self) -> Rollouts:
         order = torch.randperm(len(self.prompts), generator=self.generator)
         chosen = order[: self.config.prompts_per_iteration].tolist()
         repeated = [n for n in chosen for _ in range(self.config.answers_per_prompt)]
@@ -271,13 +269,13 @@ class PolicyTrainer(ABC):
         )
 
     @torch.no_grad()
-    def _of_reference(self, rollouts: Rollouts) -> Tensor:
+    def _reference_log_probs(self, rollouts: Rollouts) -> Tensor:
         size = self.config.minibatch_size
         ids, mask = rollouts.ids, rollouts.answer_mask
         parts = self.reference_scorer.in_parts(ids, mask, size)
         return torch.cat([scores.log_probs for scores in parts])
 
-    def _scores(self, rollouts: Rollouts) -> Tensor:
+    def _reward_of(self, rollouts: Rollouts) -> Tensor:
         texts = [prompt.text for prompt in rollouts.prompts]
         scores = self.reward(texts, rollouts.texts).detach().float()
         if scores.shape != (len(rollouts),):

@@ -200,23 +200,24 @@ def ppo(
     reference: Transformer | None = None,
     run: Run = Run(),
 ) -> list[PolicyIteration]:
-    """Train a policy in place by PPO; return what each iteration found.
+    """Train a policy in place by PPO; return the measurements of each iteration.
 
     Args:
-        policy: As in `PolicyTrainer`, like those that follow.
-        prompts: See there.
-        reward: See there.
-        config: See there.
-        generator: See there.
-        tokenizer: See there.
-        stop: See there.
-        reference: See there.
-        run: As in `optimise`.
+        policy: Changed in place, where its weights are not frozen.
+        prompts: Drawn from in each iteration, without repetition.
+        reward: Scores the answers.
+        config: How long and how fast.
+        generator: Source of all randomness.
+        tokenizer: Turns answers into text.
+        stop: Ids that end an answer.
+        reference: What the policy is to stay near; None takes a copy of it as it is.
+        run: Where the training is saved, and who follows it; its interval counts
+            iterations.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
-        FloatingPointError: See `optimise`.
-        OSError: See `optimise`.
+        FloatingPointError: If a score, a loss or a gradient is not finite.
+        OSError: If a checkpoint cannot be written.
     """
     trainer = PPO(
         policy,

@@ -11,60 +11,41 @@ the probability that an annotator prefers one answer is σ of the difference.
 Source: Stiennon et al. (2020), "Learning to summarize with human feedback"; Ouyang et
 al. (2022), section 3.5 (reward modeling).
 
-What a reward model says of texts and of pairs, and where its zero lies.
-
-texts    rewards_of     one number each
-pairs    pair_rewards   two: of the chosen answer and of the rejected one
-strings  text_reward    a function of prompts and answers, as a policy is trained by
-
-Rewards: whatever gives every answer a score.
-
-A rule, a learned model or a test's own function, all are the same to a policy: they
-read prompts and answers as text and return one number for each.
-
-How good a reward model is: does it prefer what was preferred, and as surely?
-
-    accuracy       of 100 pairs, in how many the chosen answer's reward is higher
-    calibration    of the pairs that it is 80 % sure of, are 80 % as it says?
+    train    train_reward_model           on pairs, by the loss of Bradley and Terry
+    use      rewards_of, pair_rewards     of texts and pairs, as ids
+             text_reward, batched         a function that a policy is trained by
+    check    pair_accuracy, reliability   are the preferred ones preferred?
+    store    save_reward_model, load_reward_model
 
 An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
 the best that can be is the annotator's own agreement with gold, `agreement_rate`.
 
-A reward model's second sense: how surprising a reader of stories finds each token.
+A stored model is a folder that Hugging Face `transformers` loads too::
 
-    ids ──┬── table ────────────────────────────────────────────────(+)── layers
-          └── reader ── surprisal, entropy, place ── three vectors ──┘
+    config.json          LlamaForSequenceClassification, one label, `reward_offset`
+    model.safetensors    the layers, and `score.weight` for the head
+    tokenizer.json       and the others, as of any model: see `folders`
 
-Whether a word fits is what a language model knows best, and what a reward model would
-have to work out anew from pairs: a name that was never mentioned, a word that breaks
-the story. So it is told, by a reader: a frozen language model that reads the answer
-alone, as if it were a text of its own. For each token it gives
-
-    surprisal   −log p(token | those before it in the answer), in nats
-    entropy     what it expected the surprisal to be, in nats
-    place       how many tokens it has read before, in hundreds
-
-and each of the three numbers is multiplied by a learned vector and added to the
-token's. Of the prompt, which the reader does not see, all three are zero. Where texts
-have no answers in them, all of a text is read.
-
-`tests/benchmarks/bench_reward_model.py` measures what that brings for the stories of
-`instruct-llm`, with `base-llm` as the reader, which has learned nothing but stories.
-
-Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
-probability and the entropy there, to help them tell written from generated text.
+There, the reward of a text is its one logit minus `reward_offset`, which `transformers`
+keeps but does not subtract; between two texts it makes no difference. `transformers`
+reads the last token's vector, so a model with another `reward_pooling` has other
+rewards there. So has one with a reader of surprisal (see `surprisal`): its
+`surprise.weight` is in the file, and `reward_reader` names the reader with a digest of
+its weights; it has to be found when the model is loaded.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmcourse.alignment.losses import bradley_terry_loss, entropy
+from llmcourse.alignment.losses import bradley_terry_loss
 from llmcourse.alignment.pairs import (
     Comparison,
     PairsConfig,
@@ -79,186 +60,20 @@ from llmcourse.alignment.preferences import (
     tokenize_answer,
     tokenize_prompt,
 )
-from llmcourse.finetuning.answering import has_chat_tokens
-from llmcourse.finetuning.chat import CHAT_TOKENS
+from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.finetuning.classification import without_unembedding
+from llmcourse.model.folders import (
+    find_model,
+    load_pretrained,
+    read_folder,
+    read_json,
+    write_folder,
+)
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
 from llmcourse.training.intervals import Interval, wilson_interval
-
-_N_TOLD = 3  # numbers that come with each token
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reader:
-    """A language model that reads answers, and where they are.
-
-    It may lack the tokens of conversations.
-    """
-
-    model: Transformer
-    start: int | None = None  # what follows the first one is read; None: all of a text
-    mark: int | None = None  # is read for `start` and for ids the model does not know
-
-    @property
-    def name(self) -> str:
-        """A text that tells this reader from others."""
-        return f"{weights_fingerprint(self.model)} from {self.start} by {self.mark}"
-
-    @classmethod
-    def of(
-        cls, model: Transformer, own: BPETokenizer, tokenizer: BPETokenizer
-    ) -> "Reader":
-        """Return a reader of texts that are made of another tokenizer's ids.
-
-        Args:
-            model: The language model.
-            own: Its tokenizer.
-            tokenizer: The texts', which has the same tokens; those of conversations
-                may be missing in the reader's.
-
-        Raises:
-            ValueError: If there are other differences.
-        """
-        wanted, there = dict(tokenizer.special_tokens), own.special_tokens
-        for name in CHAT_TOKENS:
-            if name not in there:
-                wanted.pop(name, None)
-        same = ("merges", "vocab", "pattern")
-        unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
-        if unlike or wanted != there:
-            raise ValueError(
-                "the reader must have the tokens of who is told, but for those of "
-                f"conversations; other {', '.join(unlike) or 'special tokens'}: "
-                f"it has {own.vocab_size} tokens of {tokenizer.vocab_size}"
-            )
-        chat = has_chat_tokens(tokenizer)
-        return cls(
-            model=model,
-            start=tokenizer.special_tokens["<|assistant|>"] if chat else None,
-            mark=tokenizer.special_tokens.get(END_OF_TEXT),
-        )
-
-    @torch.no_grad()
-    def surprises(
-        self, ids: Int[Tensor, "batch position"]
-    ) -> Float[Tensor, "batch position 3"]:
-        """Return surprisal, entropy and place of each token.
-
-        The first that is read is no surprise.
-
-        Args:
-            ids: Texts side by side; what comes later changes nothing before it. From
-                the first `start` of any of them to the end there is room in the
-                reader's context.
-
-        Raises:
-            ValueError: If a text has no `start`, or as `Transformer`.
-
-        >>> from llmcourse.model.transformer import TINY
-        >>> reader = Reader(model=Transformer(TINY), start=7)
-        >>> told = reader.surprises(torch.tensor([[5, 7, 0, 3], [7, 6, 0, 1]]))
-        >>> told.shape, told[:, :, 2].mul(100).int().tolist()
-        (torch.Size([2, 4, 3]), [[0, 0, 1, 2], [0, 1, 2, 3]])
-        """
-        first, there = self._first(ids), torch.arange(ids.shape[1], device=ids.device)
-        length = int(ids.shape[1] - first.min())
-        left = there[:length] + first[:, None]  # the answers begin side by side
-        told = self._read(ids.gather(1, left.clamp(max=ids.shape[1] - 1)))
-        places = there - first[:, None]
-        back = places.clamp(min=0).unsqueeze(-1)  # and are at their places again
-        found = told.gather(1, back.expand(-1, -1, 2))
-        both = torch.cat((found, back / 100), dim=-1)
-        return both.where(places.unsqueeze(-1) > 0, 0.0)
-
-    def _first(self, ids: Tensor) -> Tensor:
-        """Return where the reading of each text begins (B)."""
-        if self.start is None:
-            return ids.new_zeros(len(ids))
-        there = ids == self.start
-        if (without := (~there.any(dim=1)).nonzero()).numel():
-            raise ValueError(
-                f"each text must have the id {self.start}, where an answer begins, got "
-                f"text {int(without[0])} without"
-            )
-        return there.int().argmax(dim=1)
-
-    def _read(self, answers: Tensor) -> Tensor:
-        """Return surprisal and entropy of each token; of the first, zeros."""
-        if self.mark is not None:
-            known = answers < self.model.config.vocab_size
-            if self.start is not None:
-                known[:, 0] = False
-            answers = answers.where(known, self.mark)
-        logits = self.model(answers).float()[:, :-1]  # (B, T - 1, V)
-        log_probs = logits.log_softmax(dim=-1)
-        surprisal = -log_probs.gather(-1, answers[:, 1:, None]).squeeze(-1)
-        both = torch.stack((surprisal, entropy(logits)), dim=-1)
-        return nn.functional.pad(both, (0, 0, 1, 0))
-
-
-class SurpriseEmbedding(nn.Embedding):
-    """A token embedding that adds how surprising each token was to a reader.
-
-    The reader is no part of the weights: it is neither trained nor saved with them. It
-    is where they are, but keeps the type of its own.
-
-    Args:
-        table: The embedding of the tokens; its weights are shared, not copied.
-        reader: Its model is copied and frozen.
-        generator: Source of the first vectors; None draws from torch's global one.
-
-    >>> from llmcourse.model.transformer import TINY
-    >>> model = Transformer(TINY)
-    >>> embedding = SurpriseEmbedding(model.embedding, Reader(model=model))
-    >>> embedding(torch.tensor([[5, 0, 3]])).shape, embedding.surprise.weight.shape
-    (torch.Size([1, 3, 64]), torch.Size([64, 3]))
-    """
-
-    def __init__(
-        self,
-        table: nn.Embedding,
-        reader: Reader,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            table.num_embeddings, table.embedding_dim, _weight=table.weight.detach()
-        )
-        self.weight = table.weight
-        self.surprise = nn.Linear(_N_TOLD, table.embedding_dim, bias=False)
-        # A nat of surprise weighs as much as a token's vector, about.
-        std = table.weight.detach().std().item()
-        nn.init.normal_(self.surprise.weight, std=std, generator=generator)
-        self.surprise.to(table.weight)
-        frozen = copy.deepcopy(reader.model).eval().requires_grad_(False)
-        self.reader = replace(reader, model=frozen.to(table.weight.device))
-
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
-    ) -> "SurpriseEmbedding":
-        """Change the weights, as `to` does, and take the reader to their device."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.reader.model.to(self.weight.device)
-        return self
-
-    def forward(
-        self, input: Int[Tensor, "batch position"]
-    ) -> Float[Tensor, "batch position d_model"]:
-        """Return each token's vector, with its surprise added to it."""
-        tokens = super().forward(input)
-        told: Tensor = self.surprise(self.reader.surprises(input).to(tokens))
-        return tokens + told
-
-    def plain(self) -> nn.Embedding:
-        """Return the embedding of the tokens alone, with the same weights."""
-        size = self.num_embeddings, self.embedding_dim
-        table = nn.Embedding(*size, _weight=self.weight.detach())
-        table.weight = self.weight
-        return table
-
 
 Pooling: TypeAlias = Literal["last", "mean", "mean and max"]
 
@@ -279,7 +94,7 @@ class RewardModel(nn.Module):
             of the first half of the features and the maximum of the others: a single
             broken word spoils a story, and is lost in a mean.
         reader: If given, each token comes with how surprising it was to this reader,
-            see `reward_model`; None: the model reads tokens alone.
+            see `surprisal`; None: the model reads tokens alone.
 
     Raises:
         ValueError: If another way of pooling is asked for.
@@ -302,7 +117,7 @@ class RewardModel(nn.Module):
         model: Transformer,
         generator: torch.Generator | None = None,
         pooling: Pooling = "last",
-        reader: Reader | None = None,
+        reader: SurprisalReader | None = None,
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
@@ -312,7 +127,7 @@ class RewardModel(nn.Module):
         self.body = without_unembedding(model)
         if reader is not None:
             table = self.body.embedding
-            self.body.embedding = SurpriseEmbedding(table, reader, generator)
+            self.body.embedding = SurprisalEmbedding(table, reader, generator)
         self.head = nn.Linear(model.config.d_model, 1, bias=False)
         std = (model.config.d_model + 1) ** -0.5
         nn.init.normal_(self.head.weight, std=std, generator=generator)
@@ -325,7 +140,7 @@ class RewardModel(nn.Module):
         model: Transformer,
         generator: torch.Generator | None = None,
         pooling: Pooling = "last",
-        reader: Reader | None = None,
+        reader: SurprisalReader | None = None,
     ) -> "RewardModel":
         """Return a reward model that starts as a copy of a model, which stays as it is.
 
@@ -340,10 +155,10 @@ class RewardModel(nn.Module):
         return cls(copy.deepcopy(model), generator, pooling, reader)
 
     @property
-    def surprise(self) -> SurpriseEmbedding | None:
+    def surprise(self) -> SurprisalEmbedding | None:
         """What tells it of surprises, if anything does."""
         table = self.body.embedding
-        return table if isinstance(table, SurpriseEmbedding) else None
+        return table if isinstance(table, SurprisalEmbedding) else None
 
     @property
     def config(self) -> TransformerConfig:
@@ -361,7 +176,7 @@ class RewardModel(nn.Module):
 
         Raises:
             ValueError: If a last position is outside the text, or as `Transformer` and
-                `Reader.surprises`.
+                `SurprisalReader.features`.
         """
         if len(last) and not 0 <= int(last.min()) <= int(last.max()) < ids.shape[1]:
             raise ValueError(
@@ -747,3 +562,148 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
         raise ValueError("a calibration error needs at least one bin, got none")
     total = sum(each.n for each in bins)
     return sum(each.n * abs(each.predicted - each.observed) for each in bins) / total
+
+
+_HEAD = "score.weight"
+_SURPRISE = "surprise.weight"
+_ARCHITECTURES = {
+    "llama": "LlamaForSequenceClassification",
+    "gpt2": "GPT2ForSequenceClassification",
+}
+
+
+def save_reward_model(
+    model: RewardModel,
+    tokenizer: BPETokenizer,
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    pad_token: str | None = None,
+    reader: str | None = None,
+) -> None:
+    """Write reward model and tokenizer into a folder: all files, or none.
+
+    Args:
+        model: The reward model.
+        tokenizer: As in `folders.save_pretrained`, like those that follow.
+        folder: See there.
+        dtype: See there.
+        pad_token: What `transformers` is to fill batches up with: a special token that
+            never ends an answer, since it reads the reward before the last ones of
+            them. `<|endoftext|>` does for conversations, not for stories. If not
+            given, it reads one text at a time.
+        reader: Of a model that is told of surprises, where its reader is found: a
+            folder, or a shipped model's name.
+
+    Raises:
+        ValueError: If the tokenizer has no such token; if it is not said where the
+            reader is, if there is none or another one; or as `save_pretrained`.
+        OSError: If a file cannot be written.
+    """
+    if pad_token is not None and pad_token not in tokenizer.special_tokens:
+        raise ValueError(
+            f"pad_token must be one of {[*tokenizer.special_tokens]}, got {pad_token!r}"
+        )
+    settings: dict[str, Any] = {
+        "architectures": [_ARCHITECTURES[model.config.family]],
+        "num_labels": 1,
+        "id2label": {"0": "reward"},
+        "label2id": {"reward": 0},
+        "tie_word_embeddings": True,  # it has none: what loads here is a plain one
+        "reward_offset": model.offset.item(),
+        "reward_pooling": model.pooling,
+    }
+    if pad_token is not None:
+        settings["pad_token_id"] = tokenizer.special_tokens[pad_token]
+    if (model.surprise is None) != (reader is None):
+        raise ValueError(
+            "a reader's name is wanted for a model that is told of surprises, and for "
+            f"no other, got {reader!r}"
+        )
+    body = model.body
+    if model.surprise is not None:
+        who = model.surprise.reader
+        settings["reward_reader"] = {
+            "name": reader,
+            "sha256": weights_fingerprint(who.model),
+            "start": who.start,
+            "mark": who.mark,
+        }
+        _reader(settings["reward_reader"])  # refused now rather than when it is loaded
+        body = without_unembedding(body)
+        body.embedding = model.surprise.plain()
+    write_folder(
+        body,
+        tokenizer,
+        folder,
+        dtype,
+        settings=settings,
+        heads=_heads(model),
+    )
+
+
+def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokenizer]:
+    """Return the reward model and the tokenizer of a folder.
+
+    Args:
+        name_or_path: A folder as `save_reward_model` writes it, or as `transformers`
+            writes a model for sequences with one label; or a shipped model's name.
+
+    Raises:
+        ValueError: If there is no head for one number, if the offset is no number, if
+            the pooling is unknown, if its reader is not the one it learned with, or as
+            `folders.load_pretrained`.
+        OSError: If a file cannot be read.
+    """
+    folder = find_model(name_or_path)
+    told = read_json(folder / "config.json").get("reward_reader")
+    heads = [_HEAD] if told is None else [_HEAD, _SURPRISE]
+    found = read_folder(folder, heads)
+    offset = found.settings.get("reward_offset", 0.0)
+    if not isinstance(offset, int | float) or not math.isfinite(offset):
+        raise ValueError(f"reward_offset must be a number, got {offset!r}")
+    pooling = found.settings.get("reward_pooling", "last")
+    if pooling not in get_args(Pooling):
+        known = ", ".join(get_args(Pooling))
+        raise ValueError(f"reward_pooling must be one of {known}, got {pooling!r}")
+    reader = None if told is None else _reader(told)
+    model = RewardModel(found.model, torch.Generator(), pooling, reader)
+    with torch.no_grad():
+        for name, weight in _heads(model).items():
+            stored, wanted = tuple(found.heads[name].shape), tuple(weight.shape)
+            if stored != wanted:
+                raise ValueError(f"{name} must have the shape {wanted}, got {stored}")
+            weight.copy_(found.heads[name])
+        model.offset.fill_(offset)
+    return model.eval(), found.tokenizer
+
+
+def _heads(model: RewardModel) -> dict[str, Tensor]:
+    """Return the weights that no language model has, by their names in the file."""
+    heads: dict[str, Tensor] = {_HEAD: model.head.weight}
+    if model.surprise is not None:
+        heads[_SURPRISE] = model.surprise.surprise.weight
+    return heads
+
+
+def _reader(told: Any) -> SurprisalReader:
+    """Return the reader whose surprise a reward model is told."""
+    match told:
+        case {
+            "name": str(name),
+            "sha256": str(digest),
+            "start": int() | None as start,
+            "mark": int() | None as mark,
+        }:
+            reader, _ = load_pretrained(name)
+        case _:
+            raise ValueError(
+                "reward_reader must have a name, a sha256, a start and a mark, got "
+                f"{told!r}"
+            )
+    if (found := weights_fingerprint(reader)) != digest:
+        raise ValueError(
+            f"the reward model must be told of the surprises of the {name!r} with the "
+            f"digest {digest[:8]}…, got another one, with {found[:8]}…"
+        )
+    return SurprisalReader(model=reader, start=start, mark=mark)

@@ -5,7 +5,7 @@ Another model that ships gets a line in `MEASURES`, and a function that prints.
 
 from collections.abc import Callable, Mapping
 
-from llmcourse.alignment.reward_files import load_reward_model
+from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.cli.align import print_gain, print_reward
 from llmcourse.cli.console import bars, out
 from llmcourse.cli.results import (

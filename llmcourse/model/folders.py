@@ -12,7 +12,7 @@ logits; a folder of a Llama or GPT-2 without surprises opens here.
 
 What a model's folder holds, whatever head the model has: written whole, read back.
 
-`pretrained` and `reward_files` say what the files are. Only when all of them are
+`hugging_face` and `reward_model` say what the files are. Only when all of them are
 written do they take their names, so a full disk leaves a folder as it was.
 """
 
@@ -157,7 +157,7 @@ def _check_writes(settings: dict[str, Any], folder: Path) -> None:
         if str(name).endswith("ForSequenceClassification"):
             raise ValueError(
                 f"{str(folder)!r} holds a model that scores texts and does not write, "
-                f"a {name}: `reward_files.load_reward_model` loads it"
+                f"a {name}: `reward_model.load_reward_model` loads it"
             )
 
 

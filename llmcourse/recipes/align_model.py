@@ -38,19 +38,20 @@ from llmcourse.alignment.preferences import (
     make_prompts,
     tokenize_pairs,
 )
-from llmcourse.alignment.reward_files import load_reward_model, save_reward_model
 from llmcourse.alignment.reward_model import (
-    Reader,
     RewardFunction,
     RewardModel,
     centre,
     expected_calibration_error,
+    load_reward_model,
     pair_accuracy,
     pair_rewards,
     reliability,
+    save_reward_model,
     text_reward,
     train_reward_model,
 )
+from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.files import new_file
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.chat import save_chat_files
@@ -197,7 +198,7 @@ def teach(
     return Taught(model=model, history=history)
 
 
-def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> Reader | None:
+def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> SurprisalReader | None:
     """Return who tells the reward model how surprising each token is, if anyone does.
 
     Args:
@@ -209,7 +210,7 @@ def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> Reader | None:
     """
     if config.reader is None:
         return None
-    return Reader.of(*load_pretrained(config.reader), tokenizer)
+    return SurprisalReader.of(*load_pretrained(config.reader), tokenizer)
 
 
 def align(

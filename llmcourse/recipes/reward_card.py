@@ -123,7 +123,7 @@ def _rate(rate: float | int, warmup: int) -> str:
 
 def _use_reward(making: AlignMaking) -> str:
     return f"""```python
-from llmcourse.alignment.reward_files import load_reward_model
+from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.alignment.reward_model import text_reward
 
 model, tokenizer = load_reward_model("FOLDER")

@@ -9,13 +9,13 @@ import torch
 
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.alignment.reward_model import (
-    Reader,
     RewardConfig,
     RewardModel,
     pad_texts,
     pair_accuracy,
     train_reward_model,
 )
+from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.inspection import hidden_states
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -324,7 +324,7 @@ def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):
     model = Transformer(SIZES, seeded())
 
     def told(start, seed=7):
-        reader = Reader(model=Transformer(SIZES, seeded(seed)), start=start)
+        reader = SurprisalReader(model=Transformer(SIZES, seeded(seed)), start=start)
         return RewardModel.from_model(model, seeded(), "mean", reader).train()
 
     run(told(None), tmp_path)

@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from llmcourse.alignment.preferences import TokenizedPair
-from llmcourse.alignment.reward_files import load_reward_model, save_reward_model
 from llmcourse.alignment.reward_model import (
-    Reader,
     RewardModel,
     centre,
     expected_calibration_error,
+    load_reward_model,
     pair_accuracy,
     pair_rewards,
     reliability,
     rewards_of,
+    save_reward_model,
     text_reward,
 )
+from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
@@ -249,7 +250,7 @@ def surprised(tokenizer, tmp_path):
     generator = torch.Generator().manual_seed(5)
     reader = Transformer(make_model().config, generator)
     save_pretrained(reader, tokenizer, tmp_path / "reader")
-    told = Reader.of(reader, tokenizer, tokenizer)
+    told = SurprisalReader.of(reader, tokenizer, tokenizer)
     model = RewardModel.from_model(reader, generator, "mean and max", told)
     return model.eval(), tmp_path / "reader"
 
@@ -269,7 +270,7 @@ def test_surprises_change_rewards_and_stay_in_the_folder(
 
 def test_where_its_reader_reads_stays_in_the_folder(surprised, tokenizer, tmp_path):
     _, place = surprised
-    reader = Reader(model=load_pretrained(place)[0], start=9, mark=5)
+    reader = SurprisalReader(model=load_pretrained(place)[0], start=9, mark=5)
     texts = TEXTS[:1]  # the one with a 9 in it
     model = RewardModel.from_model(reader.model, torch.Generator(), "last", reader)
     save_reward_model(model.eval(), tokenizer, tmp_path / "reward", reader=str(place))

@@ -26,8 +26,7 @@ from dataclasses import replace
 
 from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import make_prompts
-from llmcourse.alignment.reward_files import load_reward_model
-from llmcourse.alignment.reward_model import text_reward
+from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes.align_model import align, with_steps
 from llmcourse.recipes.align_recipe import Preferences, preset

@@ -11,9 +11,8 @@ from chat_cases import base, chatty
 from typer.testing import CliRunner
 
 from llmcourse import cli
-from llmcourse.alignment.reward_files import load_reward_model as load
-from llmcourse.alignment.reward_files import save_reward_model
-from llmcourse.alignment.reward_model import RewardModel
+from llmcourse.alignment.reward_model import RewardModel, save_reward_model
+from llmcourse.alignment.reward_model import load_reward_model as load
 from llmcourse.cli import evaluate as one
 from llmcourse.cli import evaluate_all as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score

@@ -13,8 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from llmcourse import files
-from llmcourse.alignment.reward_files import load_reward_model, save_reward_model
-from llmcourse.alignment.reward_model import RewardModel
+from llmcourse.alignment.reward_model import (
+    RewardModel,
+    load_reward_model,
+    save_reward_model,
+)
 from llmcourse.model import folders
 from llmcourse.model.folders import (
     find_model,

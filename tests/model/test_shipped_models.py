@@ -11,8 +11,7 @@ from safetensors import safe_open
 
 from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import make_prompts
-from llmcourse.alignment.reward_files import load_reward_model
-from llmcourse.alignment.reward_model import text_reward
+from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.model import folders
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.text import tales

@@ -13,8 +13,7 @@ from chat_cases import base, chatty
 
 from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import agreement_rate, exam_prompts, make_prompts
-from llmcourse.alignment.reward_files import load_reward_model
-from llmcourse.alignment.reward_model import RewardModel, text_reward
+from llmcourse.alignment.reward_model import RewardModel, load_reward_model, text_reward
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.model.folders import load_pretrained, save_pretrained

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from llmcourse.alignment.reward_model import Reader, RewardModel, SurpriseEmbedding
+from llmcourse.alignment.reward_model import RewardModel
+from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.finetuning.chat import CHAT_TOKENS, add_special_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -30,13 +31,13 @@ def make_model(seed=0):
 
 
 def surprises(reader, ids=IDS, **where):
-    return Reader(model=reader, **where).surprises(ids)
+    return SurprisalReader(model=reader, **where).features(ids)
 
 
 def embed(model, reader, seed=1, **where):
     generator = torch.Generator().manual_seed(seed)
-    reader = Reader(model=reader, **where)
-    return SurpriseEmbedding(model.embedding, reader, generator)
+    reader = SurprisalReader(model=reader, **where)
+    return SurprisalEmbedding(model.embedding, reader, generator)
 
 
 # Worked example
@@ -125,10 +126,10 @@ def test_the_reader_is_a_frozen_copy_and_no_part_of_the_weights():
     embedding = embed(model, model)
     assert [*embedding.state_dict()] == ["weight", "surprise.weight"]
     assert embedding.weight is model.embedding.weight
-    before = embedding.reader.surprises(IDS)
+    before = embedding.reader.features(IDS)
     with torch.no_grad():
         model.blocks[0].attention.query.weight.add_(1.0)
-    assert torch.equal(embedding.reader.surprises(IDS), before)
+    assert torch.equal(embedding.reader.features(IDS), before)
     assert not any(w.requires_grad for w in embedding.reader.model.parameters())
     assert not embedding.reader.model.training
     assert embedding.surprise.weight.requires_grad
@@ -146,7 +147,7 @@ def test_gradients_reach_table_and_vectors_but_not_the_reader():
 
 def test_the_reader_goes_where_the_weights_go():
     """To another device, but not to another type: it would be another reader then."""
-    reader = Reader(model=make_model(3))
+    reader = SurprisalReader(model=make_model(3))
     reward_model = RewardModel.from_model(make_model(), reader=reader)
     inside = reward_model.surprise.reader
     reward_model.double()
@@ -179,10 +180,10 @@ def test_a_reader_of_conversations_begins_behind_the_first_assistant(base):
     model = Transformer(TransformerConfig(vocab_size=260))
     generator = torch.Generator().manual_seed(0)
     _, chat = add_special_tokens(model, own, CHAT_TOKENS, generator)
-    reader = Reader.of(model, own if base else chat, chat)
+    reader = SurprisalReader.of(model, own if base else chat, chat)
     assert reader.start == chat.special_tokens["<|assistant|>"]
     assert reader.mark == own.special_tokens["<|endoftext|>"]
-    assert Reader.of(model, own, own).start is None
+    assert SurprisalReader.of(model, own, own).start is None
 
 
 # Hostile input
@@ -209,7 +210,7 @@ def test_a_reader_with_other_tokens_is_refused():
     ):
         own = BPETokenizer(**(same | {"special_tokens": end} | change))
         with pytest.raises(ValueError, match=f"{what}: it has 26. tokens of 26"):
-            Reader.of(make_model(), own, told)
+            SurprisalReader.of(make_model(), own, told)
 
 
 def test_ids_outside_the_vocabulary_are_refused_as_ever():

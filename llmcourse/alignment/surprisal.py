@@ -1,0 +1,211 @@
+"""Token-level surprisal as a feature of a reward model: an experiment.
+
+    ids ──┬── table ────────────────────────────────────────────────(+)── layers
+          └── reader ── surprisal, entropy, place ── three vectors ──┘
+
+Whether a word fits is what a language model knows best, and what a reward model would
+have to work out anew from pairs: a name that was never mentioned, a word that breaks
+the story. So it is given the features of an auxiliary language model, the reader:
+frozen, and reading the answer alone, as if it were a text of its own. For each token
+it gives
+
+    surprisal   −log p(token | those before it in the answer), in nats
+    entropy     what it expected the surprisal to be, in nats
+    place       how many tokens it has read before, in hundreds
+
+and each of the three numbers is multiplied by a learned vector and added to the
+token's. Of the prompt, which the reader does not see, all three are zero. Where texts
+have no answers in them, all of a text is read.
+
+`tests/benchmarks/bench_reward_model.py` measures what that brings for the stories of
+`instruct-llm`, with `base-llm` as the reader, which has learned nothing but stories.
+
+Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
+probability and the entropy there, to help them tell written from generated text.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmcourse.alignment.losses import entropy
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import CHAT_TOKENS
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.checkpoints import weights_fingerprint
+
+N_FEATURES = 3  # surprisal, entropy, place
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurprisalReader:
+    """A language model that reads answers, and where they are.
+
+    It may lack the tokens of conversations.
+    """
+
+    model: Transformer
+    start: int | None = None  # what follows the first one is read; None: all of a text
+    mark: int | None = None  # is read for `start` and for ids the model does not know
+
+    @property
+    def name(self) -> str:
+        """A text that tells this reader from others."""
+        return f"{weights_fingerprint(self.model)} from {self.start} by {self.mark}"
+
+    @classmethod
+    def of(
+        cls, model: Transformer, own: BPETokenizer, tokenizer: BPETokenizer
+    ) -> "SurprisalReader":
+        """Return a reader of texts that are made of another tokenizer's ids.
+
+        Args:
+            model: The language model.
+            own: Its tokenizer.
+            tokenizer: The texts', which has the same tokens; those of conversations
+                may be missing in the reader's.
+
+        Raises:
+            ValueError: If there are other differences.
+        """
+        wanted, there = dict(tokenizer.special_tokens), own.special_tokens
+        for name in CHAT_TOKENS:
+            if name not in there:
+                wanted.pop(name, None)
+        same = ("merges", "vocab", "pattern")
+        unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
+        if unlike or wanted != there:
+            raise ValueError(
+                "the reader must have the tokens of who is told, but for those of "
+                f"conversations; other {', '.join(unlike) or 'special tokens'}: "
+                f"it has {own.vocab_size} tokens of {tokenizer.vocab_size}"
+            )
+        chat = has_chat_tokens(tokenizer)
+        return cls(
+            model=model,
+            start=tokenizer.special_tokens["<|assistant|>"] if chat else None,
+            mark=tokenizer.special_tokens.get(END_OF_TEXT),
+        )
+
+    @torch.no_grad()
+    def features(
+        self, ids: Int[Tensor, "batch position"]
+    ) -> Float[Tensor, "batch position 3"]:
+        """Return surprisal, entropy and place of each token.
+
+        The first that is read is no surprise.
+
+        Args:
+            ids: Texts side by side; what comes later changes nothing before it. From
+                the first `start` of any of them to the end there is room in the
+                reader's context.
+
+        Raises:
+            ValueError: If a text has no `start`, or as `Transformer`.
+
+        >>> from llmcourse.model.transformer import TINY
+        >>> reader = SurprisalReader(model=Transformer(TINY), start=7)
+        >>> told = reader.features(torch.tensor([[5, 7, 0, 3], [7, 6, 0, 1]]))
+        >>> told.shape, told[:, :, 2].mul(100).int().tolist()
+        (torch.Size([2, 4, 3]), [[0, 0, 1, 2], [0, 1, 2, 3]])
+        """
+        first, there = self._first(ids), torch.arange(ids.shape[1], device=ids.device)
+        length = int(ids.shape[1] - first.min())
+        left = there[:length] + first[:, None]  # the answers begin side by side
+        told = self._read(ids.gather(1, left.clamp(max=ids.shape[1] - 1)))
+        places = there - first[:, None]
+        back = places.clamp(min=0).unsqueeze(-1)  # and are at their places again
+        found = told.gather(1, back.expand(-1, -1, 2))
+        both = torch.cat((found, back / 100), dim=-1)
+        return both.where(places.unsqueeze(-1) > 0, 0.0)
+
+    def _first(self, ids: Tensor) -> Tensor:
+        """Return where the reading of each text begins (B)."""
+        if self.start is None:
+            return ids.new_zeros(len(ids))
+        there = ids == self.start
+        if (without := (~there.any(dim=1)).nonzero()).numel():
+            raise ValueError(
+                f"each text must have the id {self.start}, where an answer begins, got "
+                f"text {int(without[0])} without"
+            )
+        return there.int().argmax(dim=1)
+
+    def _read(self, answers: Tensor) -> Tensor:
+        """Return surprisal and entropy of each token; of the first, zeros."""
+        if self.mark is not None:
+            known = answers < self.model.config.vocab_size
+            if self.start is not None:
+                known[:, 0] = False
+            answers = answers.where(known, self.mark)
+        logits = self.model(answers).float()[:, :-1]  # (B, T - 1, V)
+        log_probs = logits.log_softmax(dim=-1)
+        surprisal = -log_probs.gather(-1, answers[:, 1:, None]).squeeze(-1)
+        both = torch.stack((surprisal, entropy(logits)), dim=-1)
+        return nn.functional.pad(both, (0, 0, 1, 0))
+
+
+class SurprisalEmbedding(nn.Embedding):
+    """A token embedding that adds how surprising each token was to a reader.
+
+    The reader is no part of the weights: it is neither trained nor saved with them. It
+    is where they are, but keeps the type of its own.
+
+    Args:
+        table: The embedding of the tokens; its weights are shared, not copied.
+        reader: Its model is copied and frozen.
+        generator: Source of the first vectors; None draws from torch's global one.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> embedding = SurprisalEmbedding(model.embedding, SurprisalReader(model=model))
+    >>> embedding(torch.tensor([[5, 0, 3]])).shape, embedding.surprise.weight.shape
+    (torch.Size([1, 3, 64]), torch.Size([64, 3]))
+    """
+
+    def __init__(
+        self,
+        table: nn.Embedding,
+        reader: SurprisalReader,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            table.num_embeddings, table.embedding_dim, _weight=table.weight.detach()
+        )
+        self.weight = table.weight
+        self.surprise = nn.Linear(N_FEATURES, table.embedding_dim, bias=False)
+        # A nat of surprise weighs as much as a token's vector, about.
+        std = table.weight.detach().std().item()
+        nn.init.normal_(self.surprise.weight, std=std, generator=generator)
+        self.surprise.to(table.weight)
+        frozen = copy.deepcopy(reader.model).eval().requires_grad_(False)
+        self.reader = replace(reader, model=frozen.to(table.weight.device))
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "SurprisalEmbedding":
+        """Change the weights, as `to` does, and take the reader to their device."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.reader.model.to(self.weight.device)
+        return self
+
+    def forward(
+        self, input: Int[Tensor, "batch position"]
+    ) -> Float[Tensor, "batch position d_model"]:
+        """Return each token's vector, with its surprise added to it."""
+        tokens = super().forward(input)
+        told: Tensor = self.surprise(self.reader.features(input).to(tokens))
+        return tokens + told
+
+    def plain(self) -> nn.Embedding:
+        """Return the embedding of the tokens alone, with the same weights."""
+        size = self.num_embeddings, self.embedding_dim
+        table = nn.Embedding(*size, _weight=self.weight.detach())
+        table.weight = self.weight
+        return table
