@@ -53,7 +53,7 @@ from llmcourse.model.long_context import (
     sliding_window_mask,
 )
 from llmcourse.model.transformer import TINY, Transformer
-from llmcourse.retrieval.books import Haystack, needle_share
+from llmcourse.retrieval.needles import Haystack, needle_share
 from llmcourse.serving.server import PeakMemory
 from llmcourse.text import tales
 

@@ -38,7 +38,7 @@ from llmcourse.checks import corpus as checks
 from llmcourse.text import cleaning, corpus, deduplication, documents, packing, tales
 from llmcourse.text.ngrams import NGramModel
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.widgets import SurpriseExplorer, word_surprises
+from llmcourse.widgets.surprise import SurpriseExplorer, word_surprises
 
 plotting.use_course_style()
 

@@ -42,7 +42,7 @@ from llmcourse.text.embeddings import (
 )
 from llmcourse.training import pipeline
 from llmcourse.training.intervals import bootstrap_interval, wilson_interval
-from llmcourse.widgets import EmbeddingExplorer
+from llmcourse.widgets.embedding import EmbeddingExplorer
 
 plotting.use_course_style()
 torch.set_num_threads(1)

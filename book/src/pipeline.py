@@ -61,7 +61,7 @@ from llmcourse.training.pipeline import SMALL, document_loss, token_array
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.text_loss import document_nll
 from llmcourse.training.windows import Windows
-from llmcourse.widgets import SamplingExplorer
+from llmcourse.widgets.sampling import SamplingExplorer
 
 plotting.use_course_style()
 

@@ -43,7 +43,9 @@ from llmcourse.training.pipeline import SMALL, token_array
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import tale_loss, write_samples
 from llmcourse.training.text_loss import recall_losses, recalls, text_loss, word_losses
-from llmcourse.widgets import LossExplorer, Moment, SamplingExplorer, word_surprises
+from llmcourse.widgets.loss import LossExplorer, Moment
+from llmcourse.widgets.sampling import SamplingExplorer
+from llmcourse.widgets.surprise import word_surprises
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

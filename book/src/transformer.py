@@ -38,7 +38,7 @@ from llmcourse.model.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transfor
 from llmcourse.text import tales
 from llmcourse.text.ngrams import NGramModel
 from llmcourse.training.pipeline import BASE_LLM
-from llmcourse.widgets import AttentionExplorer
+from llmcourse.widgets.attention import AttentionExplorer
 
 plotting.use_course_style()
 torch.set_num_threads(1)

@@ -1,9 +1,12 @@
-"""What the explorers share: their style, and a text form without an address."""
+"""What the explorers share: their style, a text form, and a check of their texts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import anywidget
+
+from llmcourse.text.bpe import to_utf8
 
 _HERE: Final = Path(__file__).parent
 
@@ -11,6 +14,17 @@ _HERE: Final = Path(__file__).parent
 def script(*names: str) -> str:
     """Return one JavaScript module or style, joined from files of this folder."""
     return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list, each proven to be a text with something in it."""
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"a list of at least one text is wanted, got {texts!r}")
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"each text must be a string, not empty, got {text!r}")
+        to_utf8(text)
+    return list(texts)
 
 
 class Explorer(anywidget.AnyWidget):

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmcourse.text.embeddings import WordVectors, project
-from llmcourse.widgets.base import Explorer, script
-from llmcourse.widgets.state import checked_texts
+from llmcourse.widgets.base import Explorer, checked_texts, script
 
 MAX_WORDS: Final = 1_000
 MAX_CLASSES: Final = 12  # six colours, filled or hollow

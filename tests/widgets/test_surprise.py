@@ -5,17 +5,13 @@ How it looks and answers the keyboard is tested in a browser, in tests/site.
 
 import json
 import math
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from llmcourse.text import tales
 from llmcourse.text.grammar import Grammar
-from llmcourse.widgets import SurpriseExplorer, word_surprises
-
-RunJS = Callable[..., Any]
+from llmcourse.widgets.surprise import SurpriseExplorer, word_surprises
 
 GRAMMAR = Grammar("""
 rule story
@@ -90,11 +86,11 @@ def test_the_state_is_the_words_and_what_each_predictor_says():
         (math.log(30_000), "10.31 nats: probability 3.3e-5, one chance in 30,000"),
     ],
 )
-def test_a_surprise_is_said_in_three_ways(javascript: RunJS, nats, said):
+def test_a_surprise_is_said_in_three_ways(javascript, nats, said):
     assert javascript(SurpriseExplorer, "m.say(x)", nats) == said
 
 
-def test_warmth_and_total(javascript: RunJS):
+def test_warmth_and_total(javascript):
     warm = javascript(SurpriseExplorer, "m.warmth(x, 4)", [0, 1, 4, 5])
     assert warm == [0, 0.25, 1, 1]
     assert javascript(SurpriseExplorer, "m.warmth(x, 0)", [0, 0]) == [0, 0]

@@ -5,15 +5,10 @@ How it looks and answers the keyboard is tested in a browser, in tests/site.
 
 import json
 import math
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from llmcourse.widgets import LossExplorer, Moment
-from llmcourse.widgets.loss import thinned
-
-RunJS = Callable[..., Any]
+from llmcourse.widgets.loss import LossExplorer, Moment, thinned
 
 MOMENTS = [
     Moment(0, 7.7, "q gx"),
@@ -55,7 +50,7 @@ def test_the_state_is_moments_levels_from_the_top_and_the_curve():
 
 
 @pytest.mark.parametrize("top", [0.03, 0.9, 1, 7.9, 8, 42, 208_000, 832_000])
-def test_ticks_are_round_and_reach_nearly_to_the_top(javascript: RunJS, top):
+def test_ticks_are_round_and_reach_nearly_to_the_top(javascript, top):
     steps = javascript(LossExplorer, "m.ticks(x)", top)
     assert steps[0] == 0
     assert 2 <= len(steps) <= 6
@@ -63,12 +58,12 @@ def test_ticks_are_round_and_reach_nearly_to_the_top(javascript: RunJS, top):
     assert float(f"{steps[1]:.0e}") == pytest.approx(steps[1])  # one digit
 
 
-def test_labels_never_cover_another(javascript: RunJS):
+def test_labels_never_cover_another(javascript):
     heights = javascript(LossExplorer, "m.apart(x, 15)", [20, 22, 80, 90, 200])
     assert heights == [20, 35, 80, 95, 200]
 
 
-def test_where_a_loss_stands(javascript: RunJS):
+def test_where_a_loss_stands(javascript):
     levels = LossExplorer(MOMENTS, LEVELS).levels
 
     def between(loss: float) -> str:

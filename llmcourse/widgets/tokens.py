@@ -1,14 +1,18 @@
-"""What the explorers carry into the page, computed in Python."""
+"""The explorers of tokens and merges, and what they carry into the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, Protocol, runtime_checkable
+
+import traitlets
 
 from llmcourse.text.bpe import (
     BYTE_ORDER,
     DIGITS_PATTERN,
     GPT2_PATTERN,
     GPT4_PATTERN,
+    compile_pattern,
+    count_pretokens,
     merge_steps,
     spell,
     to_utf8,
@@ -19,7 +23,9 @@ from llmcourse.text.tokenizers import (
     CharacterTokenizer,
     WordTokenizer,
 )
+from llmcourse.widgets.base import Explorer, checked_texts, script
 
+MAX_PRETOKENS: Final = 500
 MAX_MERGES: Final = 1_000  # of a tokenizer that goes into the page to run there
 MAX_WORDS: Final = 5_000
 _BORDER: Final = -1  # no symbol: stands between pre-tokens so that no merge crosses
@@ -36,15 +42,106 @@ class Encoder(Protocol):
         """Return the pieces of the text, readable."""
 
 
-def checked_texts(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list, each proven to be a text with something in it."""
-    if isinstance(texts, str) or not texts:
-        raise ValueError(f"a list of at least one text is wanted, got {texts!r}")
-    for text in texts:
-        if not isinstance(text, str) or not text:
-            raise ValueError(f"each text must be a string, not empty, got {text!r}")
-        to_utf8(text)
-    return list(texts)
+class TokenExplorer(Explorer):
+    """Show the tokens of a text under several tokenizers, side by side.
+
+    The reader picks one of the texts or types another.  Word, character and byte
+    tokenizers and BPE of up to 1,000 merges run in the page, on anything; any other
+    tokenizer, GPT-2's for one, shows what it makes of the given texts.
+
+    Args:
+        texts: Texts to choose from, the first one shown at the start.
+        tokenizers: Name to show, and tokenizer.
+
+    Raises:
+        ValueError: If there is no text or tokenizer, a text is empty, no string or
+            holds a lone surrogate, or a tokenizer's ids and pieces do not pair up.
+
+    >>> from llmcourse.text.tokenizers import CharacterTokenizer
+    >>> TokenExplorer(["an unbelievable tale"], {"characters": CharacterTokenizer()})
+    TokenExplorer(1 text, characters)
+    """
+
+    _esm = script("common.js", "bpe.js", "tokens.js")
+    texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    tokenizers = traitlets.List(traitlets.Dict()).tag(sync=True)
+
+    def __init__(self, texts: Sequence[str], tokenizers: Mapping[str, Encoder]) -> None:
+        chosen = checked_texts(texts)
+        if not tokenizers:
+            raise ValueError("tokenizers must name at least one, got none")
+        states = [
+            tokenizer_state(name, tokenizer, chosen)
+            for name, tokenizer in tokenizers.items()
+        ]
+        plural = "" if len(chosen) == 1 else "s"
+        self._summary = f"{len(chosen)} text{plural}, {', '.join(tokenizers)}"
+        super().__init__(texts=chosen, tokenizers=states)
+
+
+class MergeExplorer(Explorer):
+    """Show byte-pair encoding merge by merge.
+
+    Without a tokenizer the merges are learned from the texts: at each step the most
+    frequent pair of neighbours.  With one, its merges are applied to the texts: at
+    each step the pair that was learned earliest.
+
+    Args:
+        texts: A text, or several; small, for every distinct word is kept.
+        n_merges: How many merges to learn; not used with a tokenizer.
+        tokenizer: Whose merges to apply, if none are to be learned.
+        pattern: How text is cut into words before merges are learned.
+        step: How many merges are done at the start.
+
+    Raises:
+        ValueError: If there is no text, if it has over 500 distinct words, if it
+            yields fewer merges than asked, or if the step is not one of them.
+
+    >>> MergeExplorer("hug pug hug bun", n_merges=3)
+    MergeExplorer(4 words, 3 merges)
+    """
+
+    _esm = script("common.js", "bpe.js", "merges.js")
+    words: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    steps: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    ranks = traitlets.Dict().tag(sync=True)
+    learning = traitlets.Bool().tag(sync=True)
+    step = traitlets.Int().tag(sync=True)
+
+    def __init__(
+        self,
+        texts: str | Sequence[str],
+        n_merges: int = 12,
+        tokenizer: BPETokenizer | None = None,
+        *,
+        pattern: str = GPT2_PATTERN,
+        step: int = 0,
+    ) -> None:
+        chosen = checked_texts([texts] if isinstance(texts, str) else texts)
+        ranks: dict[str, int] = {}
+        if tokenizer is None:
+            counts = count_pretokens(chosen, pattern)
+            tokenizer = BPETokenizer.train(chosen, 256 + n_merges, pattern=pattern)
+            words = [[spell(word), times] for word, times in counts.items()]
+            steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
+            learning = True
+        else:
+            split = compile_pattern(tokenizer.pattern).findall
+            pretokens = [to_utf8(word) for text in chosen for word in split(text)]
+            words = [[spell(word), 1] for word in pretokens]
+            steps, ranks = applied_merges(pretokens, tokenizer)
+            learning = False
+        if len(words) > MAX_PRETOKENS:
+            raise ValueError(
+                f"texts must have at most {MAX_PRETOKENS} distinct words, "
+                f"got {len(words)}"
+            )
+        if not 0 <= step <= len(steps):
+            raise ValueError(f"step must be from 0 to {len(steps)}, got {step}")
+        self._summary = f"{len(words)} words, {len(steps)} merges"
+        super().__init__(
+            words=words, steps=steps, ranks=ranks, learning=learning, step=step
+        )
 
 
 def tokenizer_state(name: str, tokenizer: Encoder, texts: list[str]) -> dict[str, Any]:

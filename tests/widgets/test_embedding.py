@@ -6,17 +6,12 @@ How it looks and answers the keyboard is tested in a browser, in tests/site.
 import base64
 import json
 import math
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
 from llmcourse.text.embeddings import SIMILARITIES, WordVectors, nearest, project
-from llmcourse.widgets import EmbeddingExplorer
-from llmcourse.widgets.embedding import pack
-
-RunJS = Callable[..., Any]
+from llmcourse.widgets.embedding import EmbeddingExplorer, pack
 
 WORDS = ["cow", "hen", "red", "tin", "dog", "blue", "fig"]
 MANY = [f"word{i}" for i in range(13)]
@@ -44,7 +39,7 @@ def packed_state(explorer: EmbeddingExplorer) -> list[object]:
 # Worked example
 
 
-def test_packing_by_hand(javascript: RunJS):
+def test_packing_by_hand(javascript):
     """The largest coordinate, 2.54, is 127 units of 0.02; −1.01 is −50.5 of them."""
     packed, unit = pack(torch.tensor([[2.54, 0.0], [-1.0, 0.51]]))
     assert unit == pytest.approx(0.02)
@@ -52,14 +47,14 @@ def test_packing_by_hand(javascript: RunJS):
     assert rows == [pytest.approx([2.54, 0.0]), pytest.approx([-1.0, 0.52], abs=0.011)]
 
 
-def test_places_keep_the_scale_and_turn_the_second_axis_up(javascript: RunJS):
+def test_places_keep_the_scale_and_turn_the_second_axis_up(javascript):
     """A wide cross in a box of 100 by 60, margin 10: 80 / 4 units a unit."""
     points = [[-2, 0], [2, 0], [0, 1], [0, -1]]
     places = javascript(EmbeddingExplorer, "m.places(x, 100, 60, 10)", points)
     assert places == [[10, 30], [90, 30], [50, 10], [50, 50]]
 
 
-def test_labels_are_spread_until_none_covers_another(javascript: RunJS):
+def test_labels_are_spread_until_none_covers_another(javascript):
     labels = [{"x": x, "y": y, "width": 40} for x, y in [(0, 5), (10, 0), (90, 0)]]
     placed = javascript(EmbeddingExplorer, "m.spread(x, 10)", labels)
     assert sorted((p["x"], p["y"]) for p in placed) == [(0, 10), (10, 0), (90, 0)]
@@ -99,7 +94,7 @@ def test_the_state_is_small_and_holds_what_was_given():
 # Reference
 
 
-def test_neighbours_in_the_page_equal_the_packages_own(javascript: RunJS):
+def test_neighbours_in_the_page_equal_the_packages_own(javascript):
     explorer = EmbeddingExplorer(vectors(31, 6), {})
     rows = unpacked(explorer)
     cases = [[i, kind] for i in (0, 13, 30) for kind in SIMILARITIES]
@@ -116,7 +111,7 @@ def test_neighbours_in_the_page_equal_the_packages_own(javascript: RunJS):
 
 
 @pytest.mark.parametrize("repeat", [False, True])
-def test_answers_in_the_page_equal_the_packages_own(javascript: RunJS, repeat):
+def test_answers_in_the_page_equal_the_packages_own(javascript, repeat):
     explorer = EmbeddingExplorer(vectors(31, 6, seed=1), {})
     words = WordVectors(explorer.words, unpacked(explorer))
     questions = [[0, 5, 9], [7, 2, 7], [30, 1, 4]]
@@ -132,7 +127,7 @@ def test_answers_in_the_page_equal_the_packages_own(javascript: RunJS, repeat):
         assert [v for _, v in pairs] == pytest.approx([v for _, v in wanted], abs=1e-5)
 
 
-def test_a_vector_of_zeros_has_cosine_zero(javascript: RunJS):
+def test_a_vector_of_zeros_has_cosine_zero(javascript):
     found = javascript(
         EmbeddingExplorer, "m.similarities(x, x[0], 'cosine')", [[1, 1], [0, 0], [1, 0]]
     )

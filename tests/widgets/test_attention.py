@@ -4,17 +4,13 @@ How it looks and answers the keyboard is tested in a browser, in tests/site.
 """
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
 from llmcourse.model.inspection import attention_weights
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.widgets import AttentionExplorer
-
-RunJS = Callable[..., Any]
+from llmcourse.widgets.attention import AttentionExplorer
 
 TEXTS = [["Mia", " ran", ".\n", " Mia", " slept"], [" Tom", " sat", "."]]
 N_LAYERS, N_HEADS = 2, 3
@@ -38,7 +34,7 @@ def weights():
 # Worked example
 
 
-def test_a_triangle_by_hand(javascript: RunJS):
+def test_a_triangle_by_hand(javascript):
     """Rows (1) and (1/5, 4/5) are the bytes 255, 51, 204; the zero is left out."""
     explorer = AttentionExplorer(
         [["a", "b"]], [torch.tensor([[[[1.0, 0.0], [0.2, 0.8]]]])]
@@ -47,7 +43,7 @@ def test_a_triangle_by_hand(javascript: RunJS):
     assert javascript(AttentionExplorer, "[...m.unpack(x)]", packed) == [255, 51, 204]
 
 
-def test_the_strongest_come_first_and_nothing_below_a_half_percent(javascript: RunJS):
+def test_the_strongest_come_first_and_nothing_below_a_half_percent(javascript):
     weights = [0.1, 0.4, 0.004, 0.4, 0.096]
     assert javascript(AttentionExplorer, "m.strongest(x, 4)", weights) == [3, 1, 0, 4]
     assert javascript(AttentionExplorer, "m.strongest(x, 2)", weights) == [3, 1]
@@ -57,7 +53,7 @@ def test_the_strongest_come_first_and_nothing_below_a_half_percent(javascript: R
 # Law
 
 
-def test_the_page_sees_the_weights_of_each_head(javascript: RunJS, weights):
+def test_the_page_sees_the_weights_of_each_head(javascript, weights):
     """Within half a step of 1/255."""
     explorer = AttentionExplorer(TEXTS, weights)
     script = """x.map(({ tokens, weights }) => [0, 1].map((l) => [0, 1, 2].map((h) =>

@@ -21,9 +21,9 @@ from llmcourse.text.tokenizers import (
     CharacterTokenizer,
     WordTokenizer,
 )
-from llmcourse.widgets import MergeExplorer, SamplingExplorer, TokenExplorer
+from llmcourse.widgets.sampling import SamplingExplorer
+from llmcourse.widgets.tokens import MergeExplorer, TokenExplorer
 
-RunJS = Callable[..., Any]
 CORPUS = [
     "hug pug pun bun hugs hug pug",
     "It's naïve: 東京 costs 12345 or 1,234.5 🙂\n\n  x",
@@ -55,7 +55,7 @@ def test_merges_of_a_small_text_by_hand():
     assert explorer.steps == [["u", "g"], ["h", "ug"]]
 
 
-def test_sampling_by_hand(javascript: RunJS):
+def test_sampling_by_hand(javascript):
     """Logits of 1/2, 1/4, 1/8, 1/8, in another order.
 
     At temperature 1/2 probabilities are squared: 16 : 4 : 1 : 1 of 22.  Top-k 2
@@ -78,7 +78,7 @@ def test_sampling_by_hand(javascript: RunJS):
     assert shape(0, 4, 1) == [0, 1, 0, 0]
 
 
-def test_entropy_of_an_even_choice_among_four_is_log_4(javascript: RunJS):
+def test_entropy_of_an_even_choice_among_four_is_log_4(javascript):
     assert javascript(SamplingExplorer, "m.entropy(x)", [0.25] * 4 + [0]) == (
         pytest.approx(math.log(4))
     )
@@ -93,7 +93,7 @@ def test_entropy_of_an_even_choice_among_four_is_log_4(javascript: RunJS):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(some=st.lists(texts, min_size=40, max_size=60))
-def test_tokenizers_in_the_page_equal_python(javascript: RunJS, some: list[str]):
+def test_tokenizers_in_the_page_equal_python(javascript, some: list[str]):
     """Ids and pieces are equal for every kind of tokenizer on texts that are hard.
 
     Many texts at once, for Node takes longest to start.
@@ -112,7 +112,7 @@ def test_tokenizers_in_the_page_equal_python(javascript: RunJS, some: list[str])
 
 
 @pytest.mark.parametrize("text", ["hug pug hugs", "naïve 東京 🙂 pun-bun"])
-def test_all_steps_lead_to_the_tokens(javascript: RunJS, text: str):
+def test_all_steps_lead_to_the_tokens(javascript, text: str):
     """Applied in the page, the steps shown end in what the tokenizer gives."""
     tokenizer = BPETokenizer.train(CORPUS, 256 + 20)
     explorer = MergeExplorer(text, tokenizer=tokenizer)
@@ -126,7 +126,7 @@ def test_all_steps_lead_to_the_tokens(javascript: RunJS, text: str):
     assert len(explorer.steps) == len(tokenizer.merge_steps(text)) - 1
 
 
-def test_each_learned_step_merges_a_most_frequent_pair(javascript: RunJS):
+def test_each_learned_step_merges_a_most_frequent_pair(javascript):
     """What the page says beside the next pair, that it is most frequent, is true."""
     explorer = MergeExplorer(CORPUS, n_merges=20)
     counts = javascript(
@@ -138,7 +138,7 @@ def test_each_learned_step_merges_a_most_frequent_pair(javascript: RunJS):
         assert {tuple(pair): n for pair, n in pairs}[tuple(step)] == pairs[0][1]
 
 
-def test_draws_follow_the_distribution_and_the_seed(javascript: RunJS):
+def test_draws_follow_the_distribution_and_the_seed(javascript):
     """20,000 draws per seed: each share is within 5 standard errors of its own.
 
     The seeds are fixed, so this cannot fail by chance.
@@ -156,7 +156,7 @@ def test_draws_follow_the_distribution_and_the_seed(javascript: RunJS):
         assert draws[0].count(i) / n == pytest.approx(p, abs=error)
 
 
-def test_top_k_slider_ends_at_all_tokens(javascript: RunJS):
+def test_top_k_slider_ends_at_all_tokens(javascript):
     for n in (2, 10, 16, 1_024):
         steps = javascript(SamplingExplorer, "m.steps(x)", n)
         assert steps[0] == 1
@@ -222,7 +222,7 @@ def test_state_is_small_and_the_text_form_is_stable(explorer: Any):
         max_size=60,
     )
 )
-def test_sampling_equals_the_packages_own(javascript: RunJS, cases: list[Any]):
+def test_sampling_equals_the_packages_own(javascript, cases: list[Any]):
     """The sliders do what ``llmcourse.model.generation`` does."""
     theirs = javascript(
         SamplingExplorer,

@@ -1,0 +1,172 @@
+"""The needle in a haystack: does a model find one sentence in a long text?
+
+    Mia was a kind girl. [ … sentences … ] She often wore a fine blue coat and loved
+    singing. [ … sentences … ] Mia wrapped it up in her ?
+
+The sentences around it are of other tales: they name nobody, and no colour. How deep
+the needle lies, and how long the text is, are chosen; the model is right if of all
+colours it finds that of the needle the most probable.
+
+Source: Kamradt (2023), "Needle in a haystack", made this test known; Liu et al. (2024),
+"Lost in the middle", compared depths.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.packing import end_of_text
+from llmcourse.text.tales import generate
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.story_evaluation import Share
+
+_PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
+_PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}
+_SEED = 2_000_000  # of the tales that sentences are taken from
+_TRIES = 30  # sentences in a row that may be too long
+
+
+class Needle(NamedTuple):
+    """A text with a question at its end."""
+
+    text: str
+    answer: str  # a colour, the next word
+
+
+class Haystack:
+    """Sentences to hide a needle among.
+
+    Args:
+        tokenizer: In whose tokens lengths are counted; each colour that it has in one
+            token can be asked for.
+        n_stories: Tales that sentences are taken from.
+
+    Raises:
+        ValueError: If fewer than two colours are one token each.
+    """
+
+    def __init__(self, tokenizer: BPETokenizer, n_stories: int = 200) -> None:
+        stories = list(generate(n_stories, seed=_SEED))
+        shades = {story.facts["shade"] for story in stories}
+        garments = {story.facts["garment"] for story in stories}
+        self.tokenizer = tokenizer
+        self.colours = sorted(x for x in shades if len(tokenizer.encode(f" {x}")) == 1)
+        self.garments = sorted(x for x in garments if " " not in x)
+        if len(self.colours) < 2:
+            raise ValueError(f"wanted two colours of one token, got {self.colours}")
+        names = {x for s in stories for x in s.facts.values() if x[:1].isupper()}
+        facts = shades | garments | names
+        parts = (re.split(r"(?<=[.!?]) ", story.text)[2:] for story in stories)
+        self.sentences = sorted(
+            {part for each in parts for part in each if _is_plain(part, facts)}
+        )
+
+    def hide(self, n_tokens: int, depth: float | int, rng: random.Random) -> Needle:
+        """Return a text of about so many tokens, a few less, with a needle in it.
+
+        Args:
+            n_tokens: Of the text and the mark before it.
+            depth: Where the needle lies: 0 at the beginning, 1 at the end.
+            rng: Chooses person, colour and sentences.
+
+        Raises:
+            ValueError: If the depth is not in 0 … 1, or if not even the needle fits.
+        """
+        if not 0 <= depth <= 1:
+            raise ValueError(f"depth must be in 0 … 1, got {depth}")
+        name, kind = rng.choice(_PEOPLE)
+        colour, garment = rng.choice(self.colours), rng.choice(self.garments)
+        he, his = _PRONOUNS[kind]
+        first = f"{name} was a kind {kind}."
+        needle = f"{he} often wore a fine {colour} {garment} and loved singing."
+        question = f"{name} wrapped it up in {his}"
+        room = n_tokens - 1 - self._n_tokens(f"{first} {needle} {question}")
+        if room < 0:
+            raise ValueError(f"a needle needs more than {n_tokens} tokens")
+        hay = self._hay(room, rng)
+        place = round(depth * len(hay))
+        parts = [first, *hay[:place], needle, *hay[place:], question]
+        return Needle(" ".join(parts), colour)
+
+    def _hay(self, room: int, rng: random.Random) -> list[str]:
+        """Return sentences that fill the room, nearly."""
+        hay: list[str] = []
+        failed = 0
+        while failed < _TRIES:
+            sentence = rng.choice(self.sentences)
+            size = self._n_tokens(f" {sentence}")
+            if size > room:
+                failed += 1
+                continue
+            hay.append(sentence)
+            room -= size
+        return hay
+
+    def _n_tokens(self, text: str) -> int:
+        return len(self.tokenizer.encode(text))
+
+
+def _is_plain(sentence: str, facts: set[str]) -> bool:
+    """Return whether a sentence has no speech, no name and none of the facts."""
+    words = re.findall(r"\w+", sentence)
+    names = any(word[0].isupper() for word in words[1:])
+    return not names and '"' not in sentence and facts.isdisjoint(words)
+
+
+@torch.inference_mode()
+def found_share(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    needles: Iterable[Needle],
+    colours: Sequence[str],
+) -> Share:
+    """Return how many needles a model finds.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        needles: Texts that fit into the model's context.
+        colours: The possible answers, of one token each.
+
+    Raises:
+        ValueError: If a text is too long, or if there is no `<|endoftext|>`.
+    """
+    end, right, n = end_of_text(tokenizer), 0, 0
+    choices = torch.tensor([tokenizer.encode(f" {x}")[0] for x in colours])
+    for needle in needles:
+        ids = torch.tensor([[end, *tokenizer.encode(needle.text)]])
+        best = model(ids)[0, -1, choices].argmax()
+        right += colours[int(best)] == needle.answer
+        n += 1
+    return Share(right, n)
+
+
+def needle_share(
+    model: Transformer,
+    haystack: Haystack,
+    n_tokens: int,
+    depth: float | int,
+    n: int = 20,
+    seed: int = 0,
+) -> Share:
+    """Return how many of n new needles a model finds at one length and depth.
+
+    Args:
+        model: Of the haystack's tokenizer.
+        haystack: To hide the needles in.
+        n_tokens: Of each text.
+        depth: Where the needle lies: 0 at the beginning, 1 at the end.
+        n: How many.
+        seed: Of the texts; the same for each depth and length.
+
+    Raises:
+        ValueError: If the depth is not in 0 … 1, or n_tokens is too small for a needle
+            or too large for the model.
+    """
+    rng = random.Random(seed)
+    needles = (haystack.hide(n_tokens, depth, rng) for _ in range(n))
+    return found_share(model, haystack.tokenizer, needles, haystack.colours)
