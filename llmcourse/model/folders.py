@@ -8,12 +8,9 @@
     README.md               the model card, if there is one
 
 A folder written here opens with `AutoModelForCausalLM.from_pretrained`, with the same
-logits; a folder of a Llama or GPT-2 without surprises opens here.
-
-What a model's folder holds, whatever head the model has: written whole, read back.
-
-`hugging_face` and `reward_model` say what the files are. Only when all of them are
-written do they take their names, so a full disk leaves a folder as it was.
+logits; a folder of a Llama or GPT-2 without features that ours lacks opens here.
+`write_folder` and `read_folder` serve models with other heads, too. Files take their
+names when all of them are written, so a full disk leaves a folder as it was.
 """
 
 import json
@@ -63,11 +60,11 @@ def write_folder(
     """Write a folder as `folders.save_pretrained`, perhaps with another head.
 
     Args:
-        model: As in `folders.save_pretrained`, like those that follow.
-        tokenizer: See there.
-        folder: See there.
-        dtype: See there.
-        card: See there.
+        model: The model.
+        tokenizer: Its tokenizer, with the same number of ids.
+        folder: Created if missing.
+        dtype: Of the stored weights.
+        card: Markdown for `README.md`.
         settings: What `config.json` is to say instead, or besides.
         heads: More weights, under the names that `transformers` has for them.
 

@@ -6,12 +6,12 @@ The model only ever gives probabilities. How much of their tail is kept is decid
 here: a low temperature prefers the likely, top-k keeps the k likeliest tokens,
 top-p the fewest that together have probability p.
 
-What a model writes, as text: all at once, or piece by piece as it is drawn.
+`generate` and `stream` write ids; `write` and `stream_text` write text:
 
     "Once upon" → 0 17 8 …  model  … 42 9 0 → " a time", " there", …
 
-The mark between documents stands before the prompt, so that the model takes it for the
-beginning of a text, and it ends the text when the model draws it.
+The token between documents stands before the prompt, so that the model takes it for
+the beginning of a text, and it ends the text when the model draws it.
 """
 
 import math
@@ -175,12 +175,12 @@ def stream(
     """Yield each new id as soon as it is drawn: the same ids as `generate` writes.
 
     Args:
-        model: As in `generate`, like all that follow.
+        model: Gives the probabilities.
         ids: One prompt.
-        max_new_tokens: See `generate`.
-        sampling: See `generate`.
-        stop: See `generate`; the stop token is yielded last.
-        generator: See `generate`.
+        max_new_tokens: Most tokens to write.
+        sampling: Temperature, top-k and top-p.
+        stop: Ids that end a text; the stop token is yielded last.
+        generator: Source of randomness; None draws from torch's global one.
 
     Raises:
         ValueError: As `generate`, and at once: before the first id is asked for.
@@ -307,15 +307,15 @@ def write(
     """Return a prompt and the text that a model writes after it, up to its end.
 
     Args:
-        model: As in `stream_text`, like all that follow.
-        tokenizer: See there.
-        prompt: See there.
-        max_new_tokens: See there.
-        sampling: See there.
-        seed: See there.
+        model: A trained model, or an untrained one.
+        tokenizer: The model's, with `<|endoftext|>`.
+        prompt: How the text begins; with an empty one the model begins itself.
+        max_new_tokens: The most tokens to write; what fits the model if not given.
+        sampling: Temperature, top-k and top-p.
+        seed: The same seed gives the same text.
 
     Raises:
-        ValueError: As `stream_text`.
+        ValueError: If the prompt is longer than the model's context, or as `generate`.
     """
     return prompt + "".join(
         stream_text(

@@ -7,12 +7,8 @@ The model runs once as it always does, and is as before: hooks note what the blo
 read. The attention weights, which the fast paths never hold, are computed beside them
 by `naive_attention`.
 
-A text as one vector: what a language model makes of it, averaged.
-
-    ids ── model ── a vector for each position ── mean ── length 1
-
-The vectors are those from which the next token would be predicted, so texts whose
-continuations are alike lie close to each other.
+`text_vector` makes one vector of a text: the mean of those from which the next tokens
+are predicted. Texts whose continuations are alike lie close to each other.
 """
 
 from typing import Any

@@ -1,44 +1,35 @@
-"""One transformer, three ways to look back: give a model another kind of attention.
+"""Longer texts for one transformer: other ways to look back, longer windows.
 
-    full      softmax over all positions before              what a model is made with
-    window    softmax over the last few                      see `long_context`
-    linear    features instead of the softmax, a fixed state see `long_context`
+    full      softmax over all positions before           time grows with the square
+    window    softmax over the last few                   with the length
+    linear    features instead of the softmax, one state  with the length
 
-None of them has weights of its own, so models of all kinds have the same parameters,
-and their number: what differs is what a position can reach.
+None of them has weights of its own, so models of all kinds have the same parameters:
+what differs is what a position can reach. `chunked_attention` is full attention in the
+memory of its blocks. `extend_context` gives a model of RoPE a longer window.
 
-Attention that looks back over a window of fixed width, and the cache for it.
+Window: each query sees itself and the `window` - 1 positions before it. What a position
+has gathered is itself gathered in the next layer, so L layers together reach back over
+L · (window - 1) positions.
 
     window 3       keys
     queries    ■ · · · · ·
                ■ ■ · · · ·
-               ■ ■ ■ · · ·      each query sees itself and two before; time and memory
-               · ■ ■ ■ · ·      grow with the length, and no longer with its square
+               ■ ■ ■ · · ·
+               · ■ ■ ■ · ·
                · · ■ ■ ■ ·
                · · · ■ ■ ■
 
-What a position has gathered is itself gathered in the next layer, so L layers together
-reach back over L · (window - 1) positions. What is farther away is out of reach.
-
-Source: Child et al. (2019), "Generating long sequences with sparse transformers";
-Jiang et al. (2023), "Mistral 7B", section 2 (window and rolling cache).
-
-Attention without a softmax, so that the past fits into a table of fixed size.
-
-    softmax     weight of a key  =  exp(query · key / √d)       all keys must be kept
-    linear      weight of a key  =  φ(query) · φ(key)           only a sum must be kept
-
-With features φ the sum over keys can be taken before the query is known:
+Linear: with features φ the sum over keys can be taken before the query is known. The
+brackets are the state; a one that is appended to every value makes one sum of the two.
 
     context  =  Σ (φ(q) · φ(k)) v  /  Σ φ(q) · φ(k)
              =  φ(q) · [Σ φ(k) vᵀ]  /  φ(q) · [Σ φ(k)]
 
-The brackets are the state: they grow by one product with each position, and not in
-size. A one that is appended to every value makes one sum of the two.
-
-Source: Katharopoulos et al. (2020), "Transformers are RNNs", section 3.
-
-Exact attention that never holds the table of scores, in plain torch.
+Chunked: a softmax needs the sum over all keys before it can divide, but the division
+can wait. Where a later block has a larger score, what was summed before shrinks by one
+factor: the online softmax. The gradient computes each block of scores once more, from
+the logarithm of the row's sum. Torch's fused kernel does the same in a compiled loop.
 
     keys        block 1      block 2      block 3
     queries   ┌──────────┐
@@ -47,24 +38,11 @@ Exact attention that never holds the table of scores, in plain torch.
     block 2   │          │ ▙        │    sum of values that they weigh
               └──────────┴──────────┘
 
-A softmax needs the sum over all keys before it can divide, but the division can wait.
-Where a later block has a larger score, what was summed before shrinks by one factor:
-this is the online softmax. The gradient computes each block of scores once more, from
-the logarithm of the row's sum, so that nothing of the table is kept for it either.
-
-Torch's fused kernel does the same in a compiled loop, see `attention.fused_attention`.
-
-Source: Milakov and Gimelshein (2018), "Online normalizer calculation for softmax";
-Dao et al. (2022), "FlashAttention", algorithms 1 and 4.
-
-The same weights with a longer context window.
-
-    model        512 positions, angles as it has learned
-    longer     2,048 positions, angles as before, or slowed down by 4
-
-Where positions turn (RoPE), a longer window needs longer tables and nothing else; the
-question is what the model makes of them. Where positions are learned, those that it
-does not have cannot be made up, and there is no longer window.
+Source: Child et al. (2019), "Generating long sequences with sparse transformers", and
+Jiang et al. (2023), "Mistral 7B", section 2 (window and rolling cache); Katharopoulos
+et al. (2020), "Transformers are RNNs", section 3 (linear); Milakov and Gimelshein
+(2018), "Online normalizer calculation for softmax", and Dao et al. (2022),
+"FlashAttention", algorithms 1 and 4 (chunked).
 """
 
 import copy

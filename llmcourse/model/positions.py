@@ -8,18 +8,17 @@ penalty for distance to the scores. Learned positions, as in GPT-2, are added li
 sinusoidal ones and trained like any weight: an `nn.Embedding` with a row for each
 position, so there is nothing to compute here, and nothing beyond the last row.
 
-Longer texts for a model whose positions turn: RoPE, slowed down.
+Beyond the length of its training a model meets angles that it has never met.
+`RopeScaling` makes its pairs turn more slowly, so that a longer text has the old
+angles:
 
-Beyond the length of its training a model meets angles that it has never met. The ways
-out make its hands turn more slowly, so that a longer text has the old angles:
-
-    hands             fast: neighbours      …      slow: far apart
+    pairs             fast: neighbours      …      slow: far apart
     interpolation     all of them, `factor` times as slow
     NTK-aware         not                   …      `factor` times as slow
     YaRN              not           …  a ramp  …   `factor` times as slow
 
 Interpolation blurs what stands next to what. NTK-aware scaling is nothing but a larger
-base. YaRN leaves alone the hands that have turned many times within the old length,
+base. YaRN leaves alone the pairs that have turned many times within the old length,
 slows down those that have not turned once, and makes attention a little sharper.
 
 Source: Chen et al. (2023), "Extending context window of large language models via
@@ -161,7 +160,7 @@ _KINDS = ("linear", "yarn")
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How the hands are slowed down, under the names of Hugging Face."""
+    """How RoPE is slowed down, under the names of Hugging Face."""
 
     kind: Literal["linear", "yarn"]  # linear: interpolation
     factor: float | int  # new length over old
@@ -262,9 +261,9 @@ def scaled_rope_tables(
 
     Args:
         n_positions: How many.
-        d_head: As in `scaled_frequencies`, like the two that follow.
-        base: See there.
-        scaling: See there.
+        d_head: Coordinates of a head.
+        base: How slow the slowest pair is, about, see `rope_frequencies`.
+        scaling: How the pairs are slowed down; None for not at all.
 
     Raises:
         ValueError: As `scaled_frequencies`, or if `n_positions` is below 1.

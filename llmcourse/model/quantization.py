@@ -130,8 +130,8 @@ class QuantizedMatrix(nn.Module):
 
     Args:
         weight: The matrix.
-        bits: As in `quantize`, like the group size.
-        group_size: See there.
+        bits: 8 or 4.
+        group_size: Neighbours in a row that share a scale, see `quantize`.
 
     Raises:
         ValueError: As `quantize`.
@@ -206,8 +206,8 @@ def quantize_model(
 
     Args:
         model: With no adapters: merge them first.
-        bits: As in `quantize`, like the group size.
-        group_size: See there; with 4 bits, 32 is a good choice.
+        bits: 8 or 4.
+        group_size: See `quantize`; with 4 bits, 32 is a good choice.
 
     Raises:
         ValueError: If the model has layers of other kinds, or as `quantize`.

@@ -9,14 +9,20 @@ import jaxtyping
 import pytest
 import torch
 from torch.nn import functional
+from torch.nn.functional import cross_entropy
 
 from llmcourse.model.attention import PackedSequences
 from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,
+    GELUNetwork,
+    LayerNorm,
+    RMSNorm,
+    SwiGLU,
     Transformer,
     TransformerConfig,
+    mimetic_initialisation,
 )
 
 SMALL = TransformerConfig(
@@ -400,3 +406,306 @@ def test_refuses_texts_side_by_side_that_it_cannot_read():
 def test_refuses_no_ids():
     with pytest.raises(ValueError, match="got 0 cached and 0 new"):
         make_model()(torch.zeros(1, 0, dtype=torch.long))
+
+
+# LayerNorm and RMSNorm, at ordinary and at extreme sizes
+
+BOTH = pytest.mark.parametrize(
+    ("ours", "theirs"), [(LayerNorm, torch.nn.LayerNorm), (RMSNorm, torch.nn.RMSNorm)]
+)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_pair(ours, theirs, width, eps=1e-5):
+    """Return our norm and torch's with the same random weights."""
+    pair = ours(width, eps=eps), theirs(width, eps=eps)
+    for seed, weight in enumerate(pair[0].parameters()):
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(seed))
+    pair[1].load_state_dict(pair[0].state_dict())
+    return pair
+
+
+# Worked example
+
+
+def test_worked_example_of_two_coordinates():
+    """(3, 5) has mean 4 and variance 1: (−1, 1), weighted (−2, 3), plus bias (−1, 3).
+    Its mean square is 17.
+    """
+    norm, x = LayerNorm(2, eps=0), torch.tensor([3.0, 5.0])
+    norm.load_state_dict(
+        {"weight": torch.tensor([2.0, 3.0]), "bias": torch.tensor([1.0, 0.0])}
+    )
+    torch.testing.assert_close(norm(x), torch.tensor([-1.0, 3.0]))
+    torch.testing.assert_close(RMSNorm(2, eps=0)(x), x / math.sqrt(17))
+
+
+# Law
+
+
+@pytest.mark.parametrize("size", [1e-2, 1.0, 1e4])
+def test_what_comes_out_has_mean_zero_and_size_one(size):
+    """Down to 10⁻², where eps = 10⁻⁵ is a tenth of the variance."""
+    x = random(2, 5, 96) * size + size
+    out = LayerNorm(96, eps=1e-5)(x)
+    variance = x.var(dim=-1, unbiased=False)
+    torch.testing.assert_close(out.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        out.var(dim=-1, unbiased=False), variance / (variance + 1e-5)
+    )
+    mean_square = x.square().mean(-1)
+    torch.testing.assert_close(
+        RMSNorm(96, eps=1e-5)(x).square().mean(-1), mean_square / (mean_square + 1e-5)
+    )
+
+
+@pytest.mark.parametrize("factor", [2.0**-9, 2.0**9])
+def test_the_size_of_the_vectors_does_not_matter(factor):
+    """Nor does, for LayerNorm, a number that is added to all coordinates."""
+    x = random(2, 5, 6)
+    for norm in (LayerNorm(6, eps=0), RMSNorm(6, eps=0)):
+        torch.testing.assert_close(norm(factor * x), norm(x))
+        torch.testing.assert_close(norm(-x), -norm(x))
+    torch.testing.assert_close(LayerNorm(6)(x + 3), LayerNorm(6)(x), atol=1e-5, rtol=0)
+    assert (RMSNorm(6)(x + 3) - RMSNorm(6)(x)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1.0, -3.0, 1e4])
+def test_a_constant_vector_becomes_the_bias_alone(value):
+    norm, _ = make_pair(LayerNorm, torch.nn.LayerNorm, width=8)
+    out = norm(torch.full((3, 8), value))
+    torch.testing.assert_close(out, norm.bias.expand(3, 8))
+
+
+# Reference
+
+
+@BOTH
+@pytest.mark.parametrize("scale", [1e-18, 1e18])
+def test_equals_torch_where_squares_are_at_the_end_of_the_range(ours, theirs, scale):
+    ours, theirs = make_pair(ours, theirs, width=6)
+    x = random(2, 5, 6, seed=3) * scale
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@BOTH
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e4, 1e12])
+def test_equals_torch_with_its_gradients(ours, theirs, scale):
+    """Gradients need the third power of 1 / size, which 10¹² just leaves in range."""
+    ours, theirs = make_pair(ours, theirs, width=6)
+    x = (random(2, 5, 6, seed=3) * scale).requires_grad_()
+    torch.testing.assert_close(ours(x), theirs(x))
+    weight = random(2, 5, 6, seed=4)
+    for mine, wanted in zip(
+        torch.autograd.grad((ours(x) * weight).sum(), [x, *ours.parameters()]),
+        torch.autograd.grad((theirs(x) * weight).sum(), [x, *theirs.parameters()]),
+        strict=True,
+    ):
+        size = wanted.abs().max()
+        assert size > 0
+        torch.testing.assert_close(mine / size, wanted / size, atol=1e-5, rtol=1e-5)
+
+
+@BOTH
+def test_equals_torch_where_all_coordinates_are_equal(ours, theirs):
+    ours, theirs = make_pair(ours, theirs, width=6)
+    x = torch.tensor([0.0, 2.0, -512.0])[:, None].expand(3, 6)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@BOTH
+def test_equals_torch_for_a_vector_of_one_coordinate(ours, theirs):
+    ours, theirs = make_pair(ours, theirs, width=1)
+    torch.testing.assert_close(ours(random(7, 1)), theirs(random(7, 1)))
+
+
+# The two feed-forward networks and the bends inside
+
+
+def randomised(network):
+    for seed, weight in enumerate(network.parameters()):
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(seed))
+    return network
+
+
+# Worked example
+
+
+def test_worked_example_of_a_gate():
+    """With gate and up both 1 · x and down 1 · h the network makes silu(x) · x:
+    2² / (1 + e⁻²) from 2.
+    """
+    network = SwiGLU(1, 1)
+    for weight in network.parameters():
+        torch.nn.init.ones_(weight)
+    assert network(torch.tensor([2.0])).item() == pytest.approx(4 / (1 + math.exp(-2)))
+
+
+def test_worked_example_of_two_matrices():
+    """up 2 · x − 1 makes 1 from 1, gelu(1) is 0.8412, down 10 · h + 5 makes 13.412."""
+    network = GELUNetwork(1, 1)
+    for weight, value in zip(network.parameters(), [2, -1, 10, 5], strict=True):
+        torch.nn.init.constant_(weight, value)
+    assert network(torch.tensor([1.0])).item() == pytest.approx(13.412, abs=1e-3)
+
+
+# Law
+
+
+@pytest.mark.parametrize("network", [SwiGLU(6, 10), GELUNetwork(6, 10)])
+def test_each_position_is_worked_on_by_itself(network):
+    x = random(2, 5, 6)
+    x_changed = x.clone()
+    x_changed[0, 3] += 1
+    before, after = randomised(network)(x), network(x_changed)
+    differs = (before - after).abs().amax(-1) > 1e-3
+    assert differs.nonzero().tolist() == [[0, 3]]
+
+
+def test_the_gates_network_has_no_bias():
+    assert not SwiGLU(6, 10)(torch.zeros(6)).any()
+    assert GELUNetwork(6, 10)(torch.zeros(6)).any()
+
+
+# Reference
+
+
+def test_networks_equal_loops_over_the_hidden_units():
+    x = random(3, 4, seed=9)
+    gated, plain = randomised(SwiGLU(4, 7)), randomised(GELUNetwork(4, 7))
+    expected = torch.zeros(2, 3, 4)
+    expected[1] += plain.down.bias
+    for i in range(7):
+        gate, up = x @ gated.gate.weight[i], x @ gated.up.weight[i]
+        hidden = gate / (1 + torch.exp(-gate)) * up
+        expected[0] += hidden[:, None] * gated.down.weight[:, i]
+        z = x @ plain.up.weight[i] + plain.up.bias[i]
+        inner = math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)
+        hidden = z / 2 * (1 + torch.tanh(inner))
+        expected[1] += hidden[:, None] * plain.down.weight[:, i]
+    torch.testing.assert_close(torch.stack((gated(x), plain(x))), expected)
+
+
+# A start from which a model learns to copy: what it is, and that it does
+
+SIZES = TransformerConfig(
+    vocab_size=31,
+    d_model=24,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=4,
+    d_ff=20,
+    context_length=40,
+)
+COPIER_SHAPES = [
+    replace(SIZES, family=family, tied_embeddings=tied, n_kv_heads=n_kv_heads)
+    for family, tied, n_kv_heads in [
+        ("llama", True, 4),
+        ("llama", True, 2),
+        ("llama", False, 1),
+        ("gpt2", True, 4),
+        ("gpt2", False, 4),
+    ]
+]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def started(config, seed=0):
+    model = Transformer(config, seeded(seed))
+    mimetic_initialisation(model, seeded(seed))
+    return model
+
+
+# Worked example
+
+
+def test_worked_example_of_all_heads_together():
+    """With a key-value head per query head, what is handed on is 9 times the token."""
+    attention = started(SIZES).blocks[-1].attention
+    handed_on = attention.output.weight @ attention.value.weight
+    torch.testing.assert_close(handed_on, 9 * torch.eye(24), atol=1e-4, rtol=0)
+
+
+# Law
+
+
+@pytest.mark.parametrize("config", COPIER_SHAPES, ids=str)
+def test_the_last_block_hands_on_a_projection_of_the_mean(config):
+    """Every token found alike: the mean of all, times 9, as far as values have room."""
+    block = started(config).blocks[-1]
+    x = torch.randn(1, 6, 24, generator=seeded(1))
+    rotary = Transformer(config, seeded()).rotary
+    given = block.attention(x, rotary and rotary(slice(0, 6)))[0, -1]
+    rows = block.attention.value.weight / 3  # orthonormal
+    expected = 9 * rows.T @ (rows @ x[0].mean(0))
+    torch.testing.assert_close(given, expected, atol=0.15, rtol=0.05)
+
+
+@pytest.mark.parametrize("config", COPIER_SHAPES, ids=str)
+def test_the_first_guess_stays_all_tokens_alike(config):
+    ids = torch.randint(31, (3, 20), generator=seeded(1))
+    probs = started(config)(ids).softmax(-1)
+    assert probs.max() < 0.5
+    assert probs.mean(dim=(0, 1)).max() < 0.15
+
+
+def test_only_the_last_block_and_the_scales_change():
+    plain, model = Transformer(SIZES, seeded()), started(SIZES)
+    changed = {
+        name
+        for (name, old), new in zip(
+            plain.named_parameters(), model.parameters(), strict=True
+        )
+        if not torch.equal(old, new)
+    }
+    last = "blocks.1.attention"
+    matrices = {f"{last}.{name}.weight" for name in ("query", "key", "value", "output")}
+    assert changed == {"embedding.weight", "norm.weight"} | matrices
+
+
+def test_the_same_generator_gives_the_same_start():
+    first, again, other = (
+        torch.cat([w.flatten() for w in started(SIZES, seed).parameters()])
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def recalls(n, generator):
+    """Return rows with a fact among noise, asked for at the end: … fact … 2 fact."""
+    rows = torch.randint(15, 31, (n, 24), generator=generator)  # noise
+    facts = torch.randint(3, 15, (n,), generator=generator)  # 12 of one kind
+    places = torch.randint(1, 18, (n,), generator=generator)
+    rows[torch.arange(n), places] = facts
+    rows[:, -2], rows[:, -1] = 2, facts
+    return rows
+
+
+def loss_of_the_fact(model, rows):
+    return cross_entropy(model(rows[:, :-1])[:, -1], rows[:, -1])
+
+
+def test_it_learns_to_recall_sooner_than_from_the_usual_start():
+    """Guessing among 12 costs log 12 = 2.5 nats."""
+    usual, model = Transformer(SIZES, seeded()), started(SIZES)
+    after = []
+    for pupil in (usual, model):
+        generator = seeded(4)
+        optimizer = torch.optim.AdamW(pupil.parameters(), lr=3e-3)
+        for _ in range(150):
+            rows = recalls(32, generator)
+            logits = pupil(rows[:, :-1]).flatten(0, 1)
+            cross_entropy(logits, rows[:, 1:].flatten()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            after.append(loss_of_the_fact(pupil, recalls(400, generator)).item())
+    assert after[1] < 0.5
+    assert after[1] < after[0] / 2
