@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 import torch
+from chat_cases import chatty, line_of
 
 from llmcourse.finetuning.chat import (
     CHAT_TEMPLATE,
@@ -14,8 +15,11 @@ from llmcourse.finetuning.chat import (
     add_special_tokens,
     encode_chat,
     encode_prompt,
+    fit_history,
+    read_conversations,
     render,
     save_chat_files,
+    tokenized,
 )
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -343,3 +347,152 @@ def test_refuses_a_tokenizer_without_the_special_tokens(tmp_path):
 def test_refuses_a_folder_that_is_not_there(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         save_chat_files(tokenizer, tmp_path / "none", 99)
+
+
+TALKS = [
+    [Message("user", "Hi\nthere"), Message("assistant", "Hé!")],
+    [
+        Message("system", ""),
+        Message("user", "<|end|>"),
+        Message("assistant", "No."),
+        Message("user", "So?"),
+        Message("assistant", "狐"),
+    ],
+]
+
+
+def written(path, *lines, encoding="utf-8"):
+    path.write_text("\n".join(lines), encoding=encoding)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_conversations_come_back_in_order(tmp_path, encoding):
+    lines = [line_of(TALKS[0], source="me"), "  ", line_of(TALKS[1]), ""]
+    path = written(tmp_path / "talks.jsonl", *lines, encoding=encoding)
+    assert read_conversations(path) == TALKS
+
+
+def test_only_the_assistant_is_learned():
+    tokenizer = chatty()[1]
+    for talk, found in zip(TALKS, tokenized(TALKS, tokenizer, 99), strict=True):
+        ids, mask = encode_chat(talk, tokenizer)
+        assert [*found.ids.tolist(), found.targets[-1].item()] == ids
+        assert found.mask.tolist() == mask[1:]
+
+
+def test_the_limit_is_what_is_read():
+    tokenizer = chatty()[1]
+    n_read = len(encode_chat(TALKS[1], tokenizer)[0]) - 1
+    assert len(tokenized(TALKS, tokenizer, n_read)[1]) == n_read
+    with pytest.raises(ValueError, match=f"conversation 2: .* got {n_read + 1}"):
+        tokenized(TALKS, tokenizer, n_read - 1)
+    (short,) = tokenized(TALKS[1:], tokenizer, n_read - 1, truncate=True)
+    assert len(short) < n_read - 1
+
+
+def test_truncating_is_named_where_it_would_help():
+    """It would where the first exchanges can go, and not where there is but one."""
+    tokenizer = chatty()[1]
+    with pytest.raises(ValueError, match="conversation 1: .* --truncate on the comm"):
+        tokenized(TALKS[1:], tokenizer, 20)
+    for truncate in (False, True):
+        with pytest.raises(ValueError, match="conversation 1: ") as refused:
+            tokenized(TALKS[1:], tokenizer, 3, truncate=truncate)
+        assert "--truncate" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 of .*must be JSON"),
+        ("[1]", r"wanted \{\"messages\": \[...\]\}, got '\[1\]'"),
+        ('{"messages": "Hi"}', r"wanted \{\"messages\""),
+        ('{"messages": []}', "must have a turn of the user"),
+        ('{"messages": ["Hi"]}', "texts as role and content, got Hi"),
+        ('{"messages": [{"role": "user"}]}', "texts as role and content"),
+        ('{"messages": [{"role": "user", "content": 3}]}', "texts as role and content"),
+        ('{"messages": [{"role": "bot", "content": ""}]}', "role must be one of"),
+        (line_of(TALKS[0][:1]), "must end with the assistant.*ends with the user"),
+        (
+            line_of([Message("user", "Hi"), Message("assistant", " ")]),
+            "the assistant must say something, got an empty turn",
+        ),
+        (line_of(TALKS[0] * 2 + TALKS[0][1:]), "must take turns"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(tmp_path, line, message):
+    path = written(tmp_path / "talks.jsonl", line_of(TALKS[0]), line)
+    with pytest.raises(ValueError, match=message) as refused:
+        read_conversations(path)
+    assert str(refused.value).startswith("line 2 of")
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        (
+            [line_of(TALKS[0]).encode(), b'{"messages": "\xe9"}'],
+            "line 2 of .*0xe9 as ch",
+        ),
+        ([line_of(TALKS[0]).encode("utf-16")], "line 1 of .*0xff as character 1$"),
+        ([b"", b"\xf0\x9f"], "line 2 of .*0xf0 as character 1$"),
+    ],
+)
+def test_bytes_that_are_not_utf_8_are_named(tmp_path, lines, place):
+    path = tmp_path / "talks.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError, match=place) as refused:
+        read_conversations(path)
+    assert "must be UTF-8" in str(refused.value)
+
+
+def test_files_with_nothing_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="got no file"):
+        read_conversations(tmp_path / "no.jsonl")
+    with pytest.raises(ValueError, match="must hold a conversation, got none"):
+        read_conversations(written(tmp_path / "empty.jsonl", "", " "))
+
+
+TALK = [
+    Message("user", "Who was it?"),
+    Message("assistant", "The owl."),
+    Message("user", "And why?"),
+    Message("assistant", "Because of the bell in the old barn."),
+    Message("user", "Where?"),
+]
+SYSTEM_TURN = Message("system", "Be brief.")
+
+
+@pytest.mark.parametrize("talk", [TALK, [SYSTEM_TURN, *TALK]])
+def test_as_few_exchanges_go_as_possible(talk):
+    """With room for one token less than all, the first exchange goes, and no other."""
+    tokenizer = chatty()[1]
+    n = len(encode_prompt(talk, tokenizer))
+    assert fit_history(talk, tokenizer, n) == (talk, [])
+    kept, dropped = fit_history(talk, tokenizer, n - 1)
+    assert dropped == TALK[:2]
+    assert kept == [turn for turn in talk if turn not in dropped]
+
+
+def test_what_is_kept_is_what_truncation_keeps():
+    tokenizer = chatty()[1]
+    least = len(encode_prompt([SYSTEM_TURN, TALK[-1]], tokenizer))
+    for limit in range(least, least + 60):
+        kept, dropped = fit_history([SYSTEM_TURN, *TALK], tokenizer, limit)
+        ids = encode_prompt([SYSTEM_TURN, *TALK], tokenizer, limit, truncate=True)
+        assert encode_prompt(kept, tokenizer) == ids
+        assert [*dropped, *kept[1:]] == TALK
+
+
+def test_refusals():
+    tokenizer = chatty()[1]
+    least = len(encode_prompt(TALK[-1:], tokenizer))
+    with pytest.raises(ValueError, match=f"at most {least - 1} tokens.*got {least}"):
+        fit_history(TALK, tokenizer, least - 1)
+    with pytest.raises(ValueError, match="tokens, the marks of who speaks included"):
+        fit_history(TALK, tokenizer, least - 1)
+    with pytest.raises(ValueError, match="the system turn and the marks of who speaks"):
+        fit_history([SYSTEM_TURN, *TALK], tokenizer, least)
+    with pytest.raises(ValueError, match="the last turn must be the user's"):
+        fit_history(TALK[:2], tokenizer, 99)

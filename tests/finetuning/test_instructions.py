@@ -1,8 +1,11 @@
 """Instructions: that right answers pass, wrong ones do not, and nothing leaks."""
 
 import json
+import random
+import re
 import subprocess
 import sys
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -12,10 +15,22 @@ from llmcourse.finetuning.instructions import (
     HELD_OUT_PAIRS,
     KINDS,
     QUESTIONS,
+    Example,
+    Tale,
+    Topic,
     check,
+    draw_tale,
     examples,
+    fill,
+    follow_ups,
+    forms,
+    make,
     normalised,
+    read_topics,
+    topics,
+    variables,
 )
+from llmcourse.text import tales
 
 # For 2,000 examples, in an interpreter without the tests' type checks: how many right
 # answers pass, and which plausible wrong ones do.
@@ -213,3 +228,413 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="'write' in 50 stories with at most 9"):
         next(examples(1, seed=0, kinds=["write"], tokenizer=Words(), max_tokens=9))
     assert list(examples(0, seed=0)) == []
+
+
+def tale(plot: str, **wanted: str) -> Tale:
+    """Return the first tale with some facts."""
+    rng = random.Random(1)
+    wanted = {"plot": plot, **wanted}
+    while True:
+        drawn = draw_tale(rng)
+        if wanted.items() <= drawn.story.facts.items():
+            return drawn
+
+
+def made(kind: str, drawn: Tale, seed: int = 0, new: bool = False) -> Example:
+    example = make(kind, drawn, random.Random(seed), new_phrasing=new)
+    assert example is not None
+    return example
+
+
+def test_a_question_by_hand() -> None:
+    """A tale of ten plums of which two are given away: eight arrive."""
+    drawn = tale("basket", count="ten")
+    by_topic = {made("how many", drawn, seed).topic: seed for seed in range(20)}
+    example = made("how many", drawn, by_topic["delivered"])
+    facts = forms(drawn.story.facts)
+    food = facts["food"]["s"]
+    assert example.answer == f"The {facts['job']['word']} got eight {food}."
+    assert "Eight." in example.accepted
+    assert f"eight {food}" in example.accepted
+    assert food in example.prompt.replace(drawn.story.text, "")
+
+
+def test_marks_change_no_tale() -> None:
+    """The tales are those of `tales.generate`, and both parts make the whole."""
+    rng, plain = random.Random(4), tales.generate(100, seed=4)
+    for story in plain:
+        drawn = draw_tale(rng)
+        assert drawn.story == story
+        assert f"{drawn.beginning} {drawn.end}" == story.text
+        assert drawn.end
+        assert len(drawn.end) < len(drawn.beginning)
+
+
+def test_the_same_beginning_has_more_than_one_ending() -> None:
+    """So the mark stands before what decides between happy and sad."""
+    rng = random.Random(2)
+    for _ in range(20):
+        drawn = draw_tale(rng)
+        drawn_endings = {
+            tales.world().complete(drawn.beginning, rng).facts["ending"]
+            for _ in range(25)  # a miss has p < 0.8 ** 25 = 0.004 and is seeded
+        }
+        assert len(drawn_endings) > 1
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_questions_show_the_story(kind: str) -> None:
+    rng = random.Random(3)
+    orders = set()
+    for _ in range(60):
+        drawn = draw_tale(rng)
+        example = make(kind, drawn, rng)
+        if example is None:
+            continue
+        first, second = example.prompt.split("\n\n")
+        assert drawn.story.text in (first, second)
+        assert example.answer == example.accepted[0]
+        assert example.answer[0].isupper()
+        assert example.answer[-1] == "."
+        assert example.phrasing < 7
+        story_first = drawn.story.text == first
+        assert story_first == (example.phrasing not in (2, 5))
+        orders.add(story_first)
+    assert orders == {True, False}
+
+
+def test_some_kinds_do_not_suit_every_plot() -> None:
+    assert make("list", tale("seeds"), random.Random(0)) is None
+    assert make("how many", tale("gift"), random.Random(0)) is None
+    assert make("why", tale("box"), random.Random(0)) is None
+
+
+def test_what_is_to_be_continued_ends_with_a_sentence() -> None:
+    rng = random.Random(5)
+    for _ in range(50):
+        example = made("continue", draw_tale(rng), rng.randrange(9))
+        assert example.prompt.endswith(example.beginning)
+        assert example.beginning[-1] == "."
+        assert example.beginning.count('"') % 2 == 0
+        assert f"{example.beginning} {example.answer}" == example.story.text
+
+
+def test_rewriting_changes_the_tone_and_nothing_before() -> None:
+    rng = random.Random(6)
+    for _ in range(10):
+        drawn = draw_tale(rng)
+        example = make("rewrite", drawn, rng)
+        assert example is not None
+        assert drawn.beginning in example.prompt
+        assert drawn.end in example.prompt
+        tone = example.wanted["ending"]
+        assert tone != drawn.story.facts["ending"]
+        assert f"{tone} ending" in example.prompt
+        told = tales.parse(f"{drawn.beginning} {example.answer}")
+        assert told.facts["ending"] == tone
+
+
+def test_orders_name_what_they_want() -> None:
+    """All of it stands in the order, but for the plot, which is told in other words."""
+    rng = random.Random(7)
+    for _ in range(80):
+        example = made("write", draw_tale(rng), rng.randrange(99))
+        assert {"hero", "kind", "plot"} <= example.wanted.keys()
+        assert {"place", "home"} & example.wanted.keys()
+        for name, word in example.wanted.items():
+            assert name == "plot" or word.rstrip("y") in example.prompt, (name, word)
+        sentences = example.prompt.split(". ")
+        assert len(set(sentences)) == len(sentences)
+
+
+def test_a_summary_names_hero_and_object() -> None:
+    drawn = tale("search", ending="sad")
+    facts = drawn.story.facts
+    summary = made("summarise", drawn).answer
+    assert summary.startswith(f"{facts['hero']}, a")
+    assert facts["toy"] in summary
+    assert summary.count(".") == 1
+    assert summary != made("summarise", tale("search", ending="happy")).answer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_phrasings_are_the_last_ones(kind: str) -> None:
+    drawn = tale("stray") if kind != "how many" else tale("box")
+    numbers = {made(kind, drawn, seed).phrasing for seed in range(30)}
+    new = made(kind, drawn, new=True)
+    assert numbers == set(range(new.phrasing))
+    assert new.new_phrasing
+    assert new.held_out
+
+
+def test_pairs_are_known_by_the_story() -> None:
+    held_out = tale("journey", kind="girl")
+    assert ("girl", "journey") in HELD_OUT_PAIRS
+    assert held_out.new_pair
+    assert made("who", held_out).new_pair
+    assert made("who", held_out).held_out
+    assert not made("who", tale("journey", kind="boy")).held_out
+
+
+def test_refusal() -> None:
+    with pytest.raises(ValueError, match="wanted a kind from who, .*, got 'when'"):
+        make("when", tale("box"), random.Random(0))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Instructions, each with its follow-ups: drawn once, for it takes a while."""
+    firsts = list(examples(30, seed=3, kinds=QUESTIONS))
+    return [(first, list(follow_ups(first, random.Random(0)))) for first in firsts]
+
+
+def test_no_question_comes_twice(asked):
+    for first, more in asked:
+        questions = [question for question, _ in more]
+        assert len(set(questions)) == len(questions) > 3
+        assert first.prompt.replace(first.story.text, "").strip() not in questions
+
+
+def test_wordings_are_those_that_training_may_see(asked):
+    for first, more in asked:
+        words = forms(first.story.facts)
+        for kind in QUESTIONS:
+            for topic in topics()[kind]:
+                if topic.fits(first.story.facts):
+                    held_out = fill(topic.phrasings[-1], words)
+                    assert held_out not in [question for question, _ in more]
+
+
+def test_answers_are_those_that_the_topic_gives(asked):
+    """Each pair of question and answer is one that some fitting topic words so."""
+    for first, more in asked:
+        words = forms(first.story.facts)
+        right = {
+            (fill(wording, words), answer)
+            for kind in QUESTIONS
+            for topic in topics()[kind]
+            if topic.fits(first.story.facts)
+            for answer in topic.right_answers(words)[:1]
+            for wording in topic.phrasings
+        }
+        assert set(more) <= right
+        pair = (first.story.facts["kind"], first.story.facts["plot"])
+        assert pair not in HELD_OUT_PAIRS
+
+
+def test_the_same_source_gives_the_same_questions(asked):
+    again, other = (
+        [list(follow_ups(first, random.Random(seed))) for first, _ in asked[:6]]
+        for seed in (0, 1)
+    )
+    assert again == [more for _, more in asked[:6]] != other
+
+
+@pytest.mark.parametrize("kind", ["summarise", "continue", "rewrite", "write"])
+def test_a_task_that_is_no_question_has_none(kind):
+    (example,) = examples(1, seed=0, kinds=[kind])
+    assert list(follow_ups(example, random.Random(0))) == []
+
+
+FILE = """
+# a comment
+who owner @ plot=stray, ending=sad
+    ? Who owned the {stray}?
+    ? Whose {stray} was it?
+    = The {owner}.
+    = the owner
+
+list things
+    ? List them. // Please.
+    ? What did they hide?
+    + {item1.a}
+    + {item2.a}
+"""
+
+
+def test_a_file_read_by_hand() -> None:
+    owner, things = read_topics(FILE)
+    assert owner == Topic(
+        kind="who",
+        name="owner",
+        when={"plot": "stray", "ending": "sad"},
+        phrasings=("Who owned the {stray}?", "Whose {stray} was it?"),
+        answers=("The {owner}.", "the owner"),
+    )
+    assert things.phrasings == ("List them.\n\nPlease.", "What did they hide?")
+    assert things.parts == ("{item1.a}", "{item2.a}")
+    assert owner.fields == {"stray", "owner"}
+
+
+def test_a_topic_fits_if_its_facts_hold_and_its_fields_are_there() -> None:
+    owner = next(read_topics(FILE))
+    facts = {"plot": "stray", "ending": "sad", "stray": "lamb", "owner": "cook"}
+    assert owner.fits(facts)
+    assert not owner.fits({**facts, "ending": "happy"})
+    assert not owner.fits({name: facts[name] for name in ("plot", "ending", "stray")})
+
+
+def test_forms_by_hand() -> None:
+    """Pronouns from the world's lists, the rest by rule; a capital capitalises."""
+    words = forms(
+        {"hero": "Pip", "relative": "aunt", "toy": "umbrella", "judge": "cook"}
+        | {"count": "five", "place": "lake", "food": "cherry tart"}
+    )
+    assert fill("{Hero.he} and {hero.his} {relative}", words) == "He and his aunt"
+    assert fill("{relative.him} {Toy.a} {judge.he}", words) == "her An umbrella he"
+    assert fill("{count.less} {count.last} {count.few}", words) == "four three two"
+    assert fill("{Place.at}, {food.s}", words) == "By the lake, cherry tarts"
+    with pytest.raises(KeyError):
+        fill("{garment}", words)
+
+
+def test_lists_are_right_in_any_order() -> None:
+    *_, things = read_topics(FILE.replace("+ {item2.a}", "+ {item2.a}\n    + Tom"))
+    words = forms({"item1": "egg", "item2": "map"})
+    answers = things.right_answers(words)
+    assert answers[0] == "An egg, a map and Tom."
+    assert len(set(answers)) == 6
+    assert "Tom, a map and an egg." in answers
+
+
+def test_pronouns_are_those_of_the_story() -> None:
+    """Each garment is the hero's alone: it is hers for a she, and his for a he."""
+    told = 0
+    for story in tales.generate(300, seed=5):
+        his = forms(story.facts)["hero"]["his"]
+        other = {"his": "her", "her": "his"}[his]
+        clothes = f"{story.facts['shade']} {story.facts['garment']}"
+        assert f"{other} {clothes}" not in story.text
+        told += f"{his} {clothes}" in story.text
+    assert told > 100
+
+
+def test_every_topic_is_well_formed() -> None:
+    """Seven wordings to learn and one held out; answers, and of a list its parts."""
+    for kind, found in topics().items():
+        for topic in found:
+            if kind in ("summarise", "theme", "extra"):
+                assert topic.phrasings == ()
+                assert len(topic.answers) == 1
+            else:
+                assert len(set(topic.phrasings)) == len(topic.phrasings) == 8
+                assert bool(topic.answers) == (kind != "task")
+                assert bool(topic.parts) == (kind == "list")
+
+
+def test_held_out_wordings_stand_nowhere_else() -> None:
+    found = [topic for each in topics().values() for topic in each if topic.phrasings]
+    held_out = {topic.phrasings[-1] for topic in found}
+    trained = {text for topic in found for text in topic.phrasings[:-1]}
+    assert not held_out & trained
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a text but for what stands in braces."""
+    return set(re.findall(r"[a-z]+", re.sub(r"\{[^}]*\}", " ", text.lower())))
+
+
+def test_held_out_wordings_have_no_word_of_their_own() -> None:
+    """Each word is in a wording that training has, or in the tales."""
+    source = resources.files("llmcourse").joinpath("data/tales.txt")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    known = words_of(" ".join(line for line in lines if line.startswith(" ")))
+    found = [topic for each in topics().values() for topic in each if topic.phrasings]
+    for topic in found:
+        known |= words_of(" ".join(topic.phrasings[:-1]))
+    assert "wording" not in known
+    for topic in found:
+        assert words_of(topic.phrasings[-1]) <= known, topic.phrasings[-1]
+
+
+def test_every_topic_fits_some_story_and_every_story_some_topic() -> None:
+    """Of 3,000 stories; one in 300 has the rarest, so a miss has p < 1e-4."""
+    stories = list(tales.generate(3000, seed=6))
+    for kind in ("who", "where", "what", "summarise", "theme"):
+        for story in random.Random(0).sample(stories, 100):
+            assert any(topic.fits(story.facts) for topic in topics()[kind])
+    for kind, found in topics().items():
+        for topic in found:
+            assert kind == "task" or any(topic.fits(s.facts) for s in stories), topic
+
+
+def test_summaries_and_themes_are_unambiguous() -> None:
+    for story in tales.generate(300, seed=7):
+        for kind in ("summarise", "theme"):
+            assert sum(topic.fits(story.facts) for topic in topics()[kind]) == 1
+
+
+def test_topics_that_are_refused() -> None:
+    with pytest.raises(ValueError, match="line 2: wanted 'KIND NAME' .* got 'who'"):
+        list(read_topics("# first\nwho\n    ? Who?"))
+    with pytest.raises(ValueError, match="line 1: wanted .* under a topic"):
+        list(read_topics("    ? Who?"))
+    with pytest.raises(ValueError, match="line 2: wanted .*got '! Who"):
+        list(read_topics("who hero\n    ! Who?"))
+    assert variables("no fields") == ()
+
+
+TOPIC = """
+who owner @ plot=stray, ending=sad
+    ? Who owned the {stray}?
+    ? Whose {stray} was it?
+    = {Stray.a} of {hero.his} {owner}, {list}.
+    + {job1}
+    + {job2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    ? Whose {stray} was it?\n", "", r"line 2: .* 2 wordings, .* got 1"),
+        ("    + {job1}\n", "", "line 2: .* no things of a list or at least 2, got 1"),
+        ("Who owned the {stray}", "Who owned {strya}", "line 3: .* got 'strya' in"),
+        ("{hero.his}", "{hero.hsi}", "line 5: .* forms that they have, got 'hsi' in"),
+        ("who owner", "whoo owner", "line 2: wanted a kind from who, .*, got 'whoo'"),
+        ("{job2}", "{jobb}", "line 7: .* got 'jobb' in"),
+        ("{Stray.a}", "{Stray.a", r"line 5: wanted fields as \{name\} .* got"),
+        ("{stray} was", "stray} was", r"line 4: wanted fields as"),
+        ("Whose {stray} was", "Whose {list} was", "line 4: .* got 'list' in"),
+        ("Who owned", "Who, in {story}, owned", "line 3: .* got 'story' in"),
+        ("plot=", "plto=", "line 2: .*a tale can have, got 'plto=stray'"),
+        ("=sad", "=bad", "line 2: .*a tale can have, got 'ending=bad'"),
+        ("ending=sad", "ending", "line 2: wanted .*FACT=WORD, .*got 'who owner @ plot"),
+        ("=sad", "=sad=happy", "line 2: wanted .*FACT=WORD"),
+        (", ending=sad", ",", "line 2: wanted .*FACT=WORD"),
+    ],
+)
+def test_what_no_tale_can_fit_is_refused_with_its_line(
+    old: str, new: str, message: str
+) -> None:
+    assert len(list(read_topics(TOPIC))) == 1
+    assert TOPIC.count(old) == 1
+    with pytest.raises(ValueError, match=message):
+        list(read_topics(TOPIC.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("who hero\n ? Who?\n ? Whose?", "line 1: .*'who hero' an answer, got none"),
+        ("theme hero", "line 1: .*'theme hero' an answer, got none"),
+        ("theme hero\n + a\n + b", "line 1: .*'theme hero' an answer, got none"),
+        ("task write\n ? Write.", "line 1: .*'task write' at least 2 .* got 1"),
+        ("who hero", "line 1: .*'who hero' at least 2 wordings.* got 0"),
+        ("task write\n ? {theme}\n ? {themes}", "line 3: .* got 'themes'"),
+        # The fault is in the first of two topics, whose line is said.
+        ("who hero\n\ntheme hero\n = {hero}", "line 1: .* got 0"),
+    ],
+)
+def test_what_a_kind_needs_is_asked_for(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(read_topics(text))
+
+
+def test_what_a_kind_does_not_need_is_not_asked_for() -> None:
+    task, theme, things = read_topics(
+        "task write\n ? {story}\n ? {theme}, {tone.a}\n"
+        "theme hero\n = {hero}\n"
+        "list things\n ? Which?\n ? What?\n + {item1}\n + {item2}"
+    )
+    assert (task.answers, theme.phrasings, things.answers) == ((), (), ())

@@ -1,13 +1,110 @@
-"""Records of a training, in memory and as lines of JSON."""
+"""Which precision a processor is good at; the schedule is tested with the loop."""
 
 import errno
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import context_study
 import pytest
+import rlhf_study
+import torch
+from context_study import ContextStudyConfig
+from rlhf_study import EXPERIMENTS, RlhfStudyConfig
 
-from llmcourse.training.config import Evaluation, History, JSONLinesLog, Update
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import (
+    Evaluation,
+    History,
+    JSONLinesLog,
+    PretrainingConfig,
+    Update,
+    best_precision,
+    fall_back_to_float32,
+    report_progress,
+)
+
+
+def pretend(monkeypatch, torch_says, capabilities=None):
+    """Pretend to be on a processor, with an older torch where there are no names."""
+    mkldnn = SimpleNamespace(_is_mkldnn_bf16_supported=lambda: torch_says)
+    monkeypatch.setattr(torch.ops, "mkldnn", mkldnn)
+    if capabilities is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda: capabilities, raising=False
+        )
+
+
+# Law
+
+
+def test_this_processor_has_one_of_two():
+    assert best_precision() in ("float32", "bfloat16")
+    assert best_precision() == best_precision("cpu")
+    assert best_precision() == best_precision(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_instructions_are_made_use_of(monkeypatch, name):
+    pretend(monkeypatch, True, {"avx2": True, "avx512_bf16": False, name: True})
+    assert best_precision() == "bfloat16"
+
+
+def test_an_imitation_is_not(monkeypatch):
+    """As on a processor with AVX-512 from before bfloat16."""
+    pretend(monkeypatch, True, {"avx512_f": True, "avx512_bf16": False})
+    assert best_precision() == "float32"
+
+
+def test_instructions_that_torch_may_not_use_are_not(monkeypatch):
+    pretend(monkeypatch, False, {"avx512_bf16": True})
+    assert best_precision() == "float32"
+
+
+@pytest.mark.parametrize("says", [False, True])
+def test_an_older_torch_is_believed(monkeypatch, says):
+    pretend(monkeypatch, says)
+    assert best_precision() == ("bfloat16" if says else "float32")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
+@pytest.mark.parametrize("says", [False, True])
+def test_on_a_graphics_processor_that_one_is_asked(monkeypatch, device, says):
+    pretend(monkeypatch, not says, {"avx512_bf16": not says})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: says)
+    assert best_precision(device) == ("bfloat16" if says else "float32")
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_is_kept_where_the_processor_has_it(monkeypatch, has):
+    pretend(monkeypatch, has)
+    half = PretrainingConfig(steps=7, precision="bfloat16")
+    whole = PretrainingConfig(steps=7)
+    assert fall_back_to_float32(half) == (half if has else whole)
+    assert fall_back_to_float32(whole) == whole
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_no_study_imitates(monkeypatch, has):
+    pretend(monkeypatch, has)
+    recipes = [rlhf_study.configs(one, RlhfStudyConfig()) for one in EXPERIMENTS]
+    found = {recipe.reward.precision for recipe in recipes}
+    found |= {r.training.precision for r in recipes if r.method == "dpo"}
+    tokenizer = BPETokenizer.train(["a tale"], 257)
+    context = context_study.recipe(0, ContextStudyConfig(), tokenizer)
+    found |= {context.pretraining.precision}
+    assert found == {"bfloat16" if has else "float32"}
+
+
+# Refusal
+
+
+def test_refuses_a_device_that_does_not_exist():
+    with pytest.raises(RuntimeError, match="nowhere"):
+        best_precision("nowhere")
 
 
 def update(step, loss=0.1 + 0.2):
@@ -149,3 +246,32 @@ def test_a_full_disk_is_reported_with_the_name(tmp_path, monkeypatch):
 def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         JSONLinesLog(tmp_path / "nowhere" / "log.jsonl")(update(1))
+
+
+@pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 250, 777])
+def test_about_a_hundred_times_and_at_the_end(n):
+    """All items come; the last is told of, and no more than 200 times is spoken."""
+    told = []
+    items = [*report_progress(range(n), n, "work", lambda *found: told.append(found))]
+    assert items == [*range(n)]
+    assert len(told) <= 200
+    assert {(stage, total) for stage, _, total in told} <= {("work", n)}
+    done = [number for _, number, _ in told]
+    assert done == sorted({*done})
+    assert done[-1:] == ([n] if n else [])
+
+
+def test_items_come_one_by_one():
+    """Of an item is told when the next is asked for: then it has been used."""
+    told = []
+    items = report_progress(
+        iter("abc"), 3, "letters", lambda *found: told.append(found)
+    )
+    assert next(items) == "a"
+    assert told == []
+    assert next(items) == "b"
+    assert told == [("letters", 1, 3)]
+
+
+def test_nobody_need_listen():
+    assert [*report_progress("abc", 3, "letters", None)] == ["a", "b", "c"]
