@@ -47,9 +47,15 @@ from llmcourse.alignment.reward_model import (
 from llmcourse.files import new_file
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes import align_recipe
-from llmcourse.recipes.align_model import align, collected, measure_reward, teach
-from llmcourse.recipes.align_recipe import AlignConfig, Preferences
+from llmcourse.recipes import align
+from llmcourse.recipes.align import (
+    AlignConfig,
+    Preferences,
+    collected,
+    train_policy,
+    train_reward,
+)
+from llmcourse.recipes.aligned import reward_quality
 from llmcourse.training.checkpoints import Run, check_config_matches
 from llmcourse.training.config import Evaluation, Record, fall_back_to_float32
 
@@ -100,7 +106,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
     >>> recipe.method, recipe.training.kl_coef
     ('grpo', 0)
     """
-    config = align_recipe.preset(study.preset, experiment.method)
+    config = align.preset(study.preset, experiment.method)
     training, reward = config.training, config.reward
     if isinstance(training, DPOConfig):
         steps = study.dpo_steps
@@ -177,9 +183,9 @@ def _points(
     key = experiment.n_pairs, experiment.reward_seed
     if key not in rewards:
         own = replace(config, seed=experiment.reward_seed)
-        model = teach(own, policy, tokenizer, few).model
-        worth = measure_reward(model, tokenizer, few.valid)
-        rewards[key] = model, worth.accuracy.rate
+        model = train_reward(own, policy, tokenizer, few).model
+        worth = reward_quality(model, tokenizer, few.valid)
+        rewards[key] = model, worth["accuracy"]["rate"]
     model, accuracy = rewards[key]
     proxy = text_reward(model, tokenizer, chat=has_chat_tokens(tokenizer))
     watched = _Watched(proxy)
@@ -198,7 +204,8 @@ def _points(
             seen.append((record.step, found | {"proxy": record.metrics["reward"]}))
 
     seeded = replace(config, seed=experiment.seed)
-    align(seeded, policy, tokenizer, few, model, run=Run(progress=watch), proxy=watched)
+    run = Run(progress=watch)
+    train_policy(seeded, policy, tokenizer, few, model, run, proxy=watched)
     for step, means in seen:
         kept: dict[str, Any] = {
             name: round(means[name], 4) for name in ("kl", "gold", "proxy")

@@ -3,24 +3,65 @@
 Results go to standard output, bars and errors to standard error. The exit code is 0
 when all went well, 1 when something could not be done, 2 when the command was not
 understood, 130 when Ctrl-C stopped it.
+
+A command's module is imported when the command is run: `llmcourse --help` is quick.
 """
 
 import sys
 import warnings
+from importlib import import_module
+from typing import Any
 
-from llmcourse.cli import align as align
-from llmcourse.cli import ask as ask
-from llmcourse.cli import chat as chat
-from llmcourse.cli import evaluate as evaluate
-from llmcourse.cli import finetune as finetune
-from llmcourse.cli import generate as generate
-from llmcourse.cli import pipeline as pipeline
-from llmcourse.cli import pretrain as pretrain
-from llmcourse.cli import serve as serve
-from llmcourse.cli.console import app, say
-from llmcourse.cli.text import load_tokenizer
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-__all__ = ["app", "load_tokenizer", "main"]
+from llmcourse.cli.console import say
+
+COMMANDS = {
+    "pipeline": "Take raw text to a model that writes, in about a minute.",
+    "tokenize": "Show the tokens of a text, in colour, and their ids.",
+    "corpus": "Build a corpus: clean, filter, remove copies, split; report every step.",
+    "pretrain": "Pretrain a model on tales, with their entropy floor, or on your text.",
+    "finetune": "Fine-tune a model on instructions about tales, or your conversations.",
+    "align": "Train a reward model on comparisons, and a policy by its rewards.",
+    "generate": "Let a model continue a text.",
+    "evaluate": "Measure a model on fresh tales, with their floor, or on your text.",
+    "chat": "Talk with a model, as far as its context goes.",
+    "ask": "Answer a question from your own text files, and cite file and line.",
+    "serve": "Serve a model over HTTP, as OpenAI's clients know it, with a page.",
+}
+"""All commands, each a function of that name, and the first line of its help."""
+
+
+class _Commands(TyperGroup):
+    """Commands whose modules are imported when they are run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name of a command, the command and its arguments."""
+        if args[0] in COMMANDS:
+            return args[0], load_command(args[0]), args[1:]
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """Return a command, ready to run."""
+    single = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    module = import_module(f"llmcourse.cli.{name}")
+    single.command(name)(getattr(module, name))
+    return get_command(single)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="llmcourse",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="The command line of *Large Language Models Explained*.",
+)
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)  # for the list of commands
 
 
 def main() -> None:

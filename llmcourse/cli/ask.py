@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
 
-from llmcourse.cli.console import app, say
+from llmcourse.cli.console import Model, Seed, Temperature, say
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.folders import load_pretrained, shipped_models
@@ -17,7 +17,6 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.retrieval.chunking import recursive_chunks
 from llmcourse.retrieval.dense import DualEncoder
 from llmcourse.retrieval.retrieval import (
-    METHODS,
     Passage,
     Prompt,
     Retriever,
@@ -38,17 +37,15 @@ _SHOWN = 60  # characters of a passage that is cited
 _NAMED = 3  # files that were passed over
 
 
-@app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     docs: Annotated[
         Path, typer.Option(help="A folder with text files, or one text file.")
     ],
-    model: Annotated[
-        str, typer.Option(help="A model's folder, or the name of a shipped one.")
-    ] = "instruct-llm",
+    model: Model = "instruct-llm",
     retriever: Annotated[
-        str, typer.Option(help="bm25, by words; dense, by vectors; or both.")
+        Literal["bm25", "dense", "both"],
+        typer.Option(help="bm25, by words; dense, by vectors; or both."),
     ] = "bm25",
     n_passages: Annotated[
         int | None,
@@ -71,10 +68,8 @@ def ask(
     overlap: Annotated[
         int, typer.Option(help="Most tokens that neighbours share.", min=0)
     ] = 0,
-    temperature: Annotated[
-        float, typer.Option(help="0: the likeliest answer; more: another one each.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
 ) -> None:
     """Answer a question from your own text files, and cite file and line.
 
@@ -86,8 +81,6 @@ def ask(
 
     `llmcourse ask --docs notes/ --passages-only "the report of May"`
     """
-    if retriever not in METHODS:
-        raise ValueError(f"retriever must be one of {METHODS}, got {retriever!r}")
     texts = read_texts(docs)
     _tell(texts)
     loaded, tokenizer = load_pretrained(model)

@@ -4,12 +4,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
 import typer
 
-from llmcourse.cli.console import app, say
+from llmcourse.cli.console import (
+    MaxNewTokens,
+    Model,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    say,
+)
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.finetuning.chat import Message, fit_history
 from llmcourse.model.folders import load_pretrained
@@ -21,26 +28,15 @@ _HELP = "/reset forgets the conversation, /quit ends it; a line that ends in \\ 
 _SHOWN = 40  # characters of a turn that is dropped
 
 
-@app.command()
 def chat(
-    model: Annotated[
-        str, typer.Option(help="A model's folder, or the name of a shipped one.")
-    ] = "instruct-llm",
-    temperature: Annotated[
-        float, typer.Option(help="Below 1 safer, above 1 wilder; 0: the likeliest.")
-    ] = 0.5,
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw from the k likeliest tokens.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest, p together.")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of an answer; what fits.", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    model: Model = "instruct-llm",
+    temperature: Temperature = 0.5,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    max_new_tokens: MaxNewTokens = None,
+    seed: Seed = 0,
 ) -> None:
-    """Talk with a model; it remembers what was said, as far as its context goes.
+    """Talk with a model, as far as its context goes.
 
     `/reset` begins anew, `/quit` ends, and so does the end of the input. Where a line
     ends in a backslash the next one belongs to it.

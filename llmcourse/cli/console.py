@@ -1,40 +1,80 @@
-"""What all commands share: the application, its output, bars and options."""
+"""What all commands share: output, bars, and options that mean the same everywhere."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from tqdm import tqdm
 
-from llmcourse.text import documents as corpora
-from llmcourse.text.documents import Document, tales
-from llmcourse.training.config import Record, StageProgress, Update
-
-app = typer.Typer(
-    name="llmcourse",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="The command line of *Large Language Models Explained*.",
-)
 out = Console(highlight=False, soft_wrap=True)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Seed = Annotated[int, typer.Option(help="Another seed, other stories.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is random.")]
 Model = Annotated[
     str, typer.Option("--model", help="A model's folder, or the name of a shipped one.")
 ]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="notes/**/*.txt or python_docs: your text, not the tales."),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(help="tales, python_docs, or files: notes/**/*.txt"),
+]
+
+# Sampling
+Temperature = Annotated[
+    float, typer.Option(help="Below 1 safer, above 1 wilder; 0: the likeliest.")
+]
+TopK = Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens.")]
+TopP = Annotated[
+    float | None,
+    typer.Option(help="Sample from the likeliest tokens of probability p together."),
+]
+MaxNewTokens = Annotated[
+    int | None, typer.Option(help="Most tokens of each text; what fits.", min=1)
+]
+
+# Training
+OutFolder = Annotated[
+    Path | None,
+    typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
+]
+Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
+LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
+Precision = Annotated[
+    Literal["float32", "bfloat16"] | None,
+    typer.Option(help="Of the training; what is fast here."),
+]
+Threads = Annotated[int | None, typer.Option(help="Processor cores; all.", min=1)]
+Machine = Annotated[
+    str, typer.Option(help="Words for the model's card on what trained it.")
+]
+
+# Measuring
 Stories = Annotated[
     int, typer.Option(help="Fresh tales to measure the loss on.", min=2)
 ]
 Samples = Annotated[
     int, typer.Option(help="Tales that the model writes, to be checked.", min=0)
 ]
+Questions = Annotated[
+    int, typer.Option(help="Instructions of each kind, to measure; 0: none.", min=0)
+]
+
+
+def say(text: object) -> None:
+    """Print something that is no result as one line, on standard error."""
+    print(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
 
 
 def _bar(name: str, total: int, quiet: bool, done: int = 0) -> Any:
@@ -54,7 +94,7 @@ def _bar(name: str, total: int, quiet: bool, done: int = 0) -> Any:
 
 
 @contextmanager
-def bars(quiet: bool) -> Iterator[StageProgress]:
+def bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Give a progress callback that draws one bar for each stage."""
     drawn: dict[str, Any] = {}
 
@@ -74,33 +114,24 @@ def bars(quiet: bool) -> Iterator[StageProgress]:
 
 @dataclass
 class TrainingBar:
-    """A bar with loss and learning rate, which begins where a training goes on."""
+    """A bar with loss and learning rate, which begins where a training goes on.
+
+    It is closed by the last evaluation: what comes then has bars of its own.
+    """
 
     steps: int
     quiet: bool
-    name: str = "pretraining"
+    name: str
     loss: float | None = None  # a running mean over some fifty steps
     bar: Any = None
     shown: dict[str, str] = field(default_factory=dict)
 
-    def __enter__(self) -> "TrainingBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the bar as it is; once is enough."""
-        if self.bar is not None:
-            self.bar.close()
-
-    def show(self, record: Record) -> None:
-        """Take note of an update or an evaluation."""
-        is_update = isinstance(record, Update)
+    def __call__(self, record: Any) -> None:
+        """Show an `Update` or an `Evaluation` of a training."""
+        is_update = hasattr(record, "learning_rate")
         if self.bar is None:
-            done = record.step - is_update
-            self.bar = _bar(self.name, self.steps, self.quiet, done)
-        if isinstance(record, Update):
+            self.bar = _bar(self.name, self.steps, self.quiet, record.step - is_update)
+        if is_update:
             before = record.loss if self.loss is None else self.loss
             self.loss = before + 0.02 * (record.loss - before)
             self.shown["loss"] = f"{self.loss:.3f}"
@@ -108,23 +139,39 @@ class TrainingBar:
         else:
             self.shown["held out"] = f"{record.loss:.3f}"
         self.bar.set_postfix(self.shown, refresh=False)
-        self.bar.update(is_update)
+        self.bar.update(record.step - self.bar.n)
+        if record.step == self.steps and not is_update:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is; once is enough."""
+        if self.bar is not None:
+            self.bar.close()
 
 
-def documents_of(
-    sources: Iterable[str], n_stories: int, seed: int
-) -> Iterable[Document]:
+def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[Any]:
     """Return the documents of all sources, one source after the other."""
-    known: dict[str, Callable[[], Iterable[Document]]] = {
-        "tales": lambda: tales(n_stories, seed),
-        "python_docs": corpora.python_docs,
-        "python_sources": corpora.python_sources,
+    from llmcourse.text import documents
+
+    known: dict[str, Callable[[], Iterable[Any]]] = {
+        "tales": lambda: documents.tales(n_stories, seed),
+        "python_docs": documents.python_docs,
+        "python_sources": documents.python_sources,
     }
     return chain.from_iterable(
-        known[name]() if name in known else corpora.text_files(name) for name in sources
+        known[name]() if name in known else documents.text_files(name)
+        for name in sources
     )
 
 
-def say(text: object) -> None:
-    """Print something that is no result as one line, on standard error."""
-    print(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
+def make_folder(path: Path) -> None:
+    """Make a folder, before anything takes time.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write into {str(path)!r}: {error.strerror or error}"
+        raise OSError(error.errno, message) from error

@@ -1,30 +1,54 @@
 """The command `evaluate`: how good a model is."""
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.cli.console import (
+    Data,
+    Questions,
     Quiet,
     Samples,
     Stories,
-    app,
     bars,
     documents_of,
     out,
 )
-from llmcourse.cli.evaluate_all import evaluate_all
-from llmcourse.cli.results import measure, print_loss, print_samples, print_scores
+from llmcourse.cli.running import show
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
-from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.instruct_card import scores_to_json
-from llmcourse.training.story_evaluation import TEST_SEED, TaleLoss
-from llmcourse.training.text_loss import TextLoss, text_loss
+from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.recipes.align import held_out_pairs, preset
+from llmcourse.recipes.aligned import (
+    AlignExam,
+    aligned_quality,
+    aligned_table,
+    reward_quality,
+    reward_tables,
+)
+from llmcourse.recipes.base import (
+    N_SAMPLES,
+    N_STORIES,
+    loss_table,
+    tale_quality,
+    text_quality,
+)
+from llmcourse.recipes.cards import Table
+from llmcourse.recipes.instruct import (
+    Exam,
+    instruct_quality,
+    instruct_tables,
+    score_table,
+    scores_to_json,
+)
+from llmcourse.training.config import StageProgress
+from llmcourse.training.story_evaluation import TEST_SEED, Sample
 
 
-@app.command()
 def evaluate(
     model: Annotated[
         str | None,
@@ -33,24 +57,18 @@ def evaluate(
     everything: Annotated[
         bool, typer.Option("--all", help="All shipped models, as their cards say.")
     ] = False,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="notes/**/*.txt or python_docs: your text, not the tales."),
-    ] = None,
-    stories: Stories = 500,
-    samples: Samples = 200,
-    questions: Annotated[
-        int,
-        typer.Option(help="Instructions of each kind, for models that answer.", min=0),
-    ] = 30,
-    show: Annotated[
-        int, typer.Option(help="How many of the samples to print.", min=0)
+    data: Data = None,
+    stories: Stories = N_STORIES,
+    samples: Samples = N_SAMPLES,
+    questions: Questions = 30,
+    show_samples: Annotated[
+        int, typer.Option("--show", help="How many of the samples to print.", min=0)
     ] = 2,
     seed: Annotated[int, typer.Option(help="Of stories and samples.")] = TEST_SEED,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model: on fresh tales, against their floor, or on your own text.
+    """Measure a model on fresh tales, with their floor, or on your text.
 
     A model that knows conversations is asked instructions, too. With `--all` every
     shipped model is measured as its card says, whatever else is named.
@@ -67,14 +85,15 @@ def evaluate(
     if model is None:
         raise ValueError("wanted --model or --all, got neither")
     loaded, tokenizer = load_pretrained(model)
-    loss: TextLoss | TaleLoss
-    written, scores = None, None
+    written: tuple[Sample, ...] = ()
     with bars(quiet) as draw:
         if data:
             texts = [document.text for document in documents_of(data, stories, seed)]
-            loss = text_loss(loaded, tokenizer, texts, lambda *at: draw("text", *at))
+            quality = text_quality(loaded, tokenizer, texts, draw)
         else:
-            loss, written = measure(loaded, tokenizer, stories, samples, seed, draw)
+            quality, written = tale_quality(
+                loaded, tokenizer, stories, samples, seed, draw
+            )
             if questions and has_chat_tokens(tokenizer):
                 scores = instruction_scores(
                     loaded,
@@ -83,16 +102,64 @@ def evaluate(
                     seed,
                     progress=lambda *at: draw("answers", *at),
                 )
+                quality["instructions"] = scores_to_json(scores)
     if as_json:
-        found = {"model": model} | loss.to_json()
-        if written:
-            found["samples"] = written.to_json()
-        if scores:
-            found["instructions"] = scores_to_json(scores)
-        out.print_json(json.dumps(found))
+        out.print_json(json.dumps({"model": model} | quality))
         return
-    print_loss(loss)
-    if written:
-        print_samples(written, show)
-    if scores:
-        print_scores(scores)
+    out.print(
+        f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "
+        f"{quality['n_bytes']:,} bytes"
+    )
+    show(loss_table(quality))
+    for sample in written[:show_samples]:
+        out.print(Text(f"\n{sample.text}\n→ {sample.error or 'valid'}"))
+    if "instructions" in quality:
+        show(score_table(quality["instructions"]))
+
+
+def _base(draw: StageProgress) -> list[Table]:
+    model = load_pretrained("base-llm")
+    return [loss_table(tale_quality(*model, N_STORIES, N_SAMPLES, TEST_SEED, draw)[0])]
+
+
+def _instruct(draw: StageProgress) -> list[Table]:
+    models = load_pretrained("base-llm"), load_pretrained("instruct-llm")
+    return instruct_tables(instruct_quality(*models, Exam(), draw))
+
+
+# What all methods have in common: how answers are written and compared.
+_ALIGN = preset("aligned-llm", "grpo")
+
+
+def _reward(draw: StageProgress) -> list[Table]:
+    pairs = held_out_pairs(_ALIGN, *load_pretrained(_ALIGN.policy), draw)
+    return reward_tables(reward_quality(*load_reward_model("reward-model"), pairs))
+
+
+def _aligned(draw: StageProgress) -> list[Table]:
+    models = load_pretrained(_ALIGN.policy), load_pretrained("aligned-llm")
+    judge, _ = load_reward_model("reward-model")
+    quality = aligned_quality(_ALIGN, *models, judge, AlignExam(), draw)
+    return [aligned_table(quality)]
+
+
+MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
+    "base-llm": _base,
+    "instruct-llm": _instruct,
+    "reward-model": _reward,
+    "aligned-llm": _aligned,
+}
+"""What the card of each shipped model states, in the order in which they are made."""
+
+
+def evaluate_all(quiet: bool) -> None:
+    """Measure every model that ships; name those that do not."""
+    for name, measure in MEASURES.items():
+        if name not in shipped_models():
+            out.print(f"{name}: skipped, does not come with the package yet\n")
+            continue
+        out.print(f"{name}:")
+        with bars(quiet) as draw:
+            tables = measure(draw)
+        show(*tables)
+        out.print()

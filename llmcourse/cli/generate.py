@@ -4,31 +4,24 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import Model, app
+from llmcourse.cli.console import MaxNewTokens, Model, Seed, Temperature, TopK, TopP
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import Sampling, stream_text
 
 
-@app.command()
 def generate(
     model: Model,
     prompt: Annotated[
         str, typer.Argument(help="How the text begins; without, the model begins.")
     ] = "",
-    n: Annotated[int, typer.Option("--n", help="Texts to write.", min=1)] = 1,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of each; default: what fits.")
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="Below 1 safer, above 1 wilder; 0: the likeliest.")
-    ] = 1.0,
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw from the k likeliest tokens.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest, p together.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first text; then 1 more each.")] = 0,
+    n: Annotated[
+        int, typer.Option("--n", help="Texts to write, each of the next seed.", min=1)
+    ] = 1,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = 0,
 ) -> None:
     """Let a model continue a text.
 

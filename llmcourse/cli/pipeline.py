@@ -8,18 +8,21 @@ import torch
 import typer
 from rich.text import Text
 
-from llmcourse.cli.console import Quiet, Seed, app, bars, documents_of, out
-from llmcourse.cli.running import make_folder
+from llmcourse.cli.console import (
+    Quiet,
+    Seed,
+    Sources,
+    bars,
+    documents_of,
+    make_folder,
+    out,
+)
 from llmcourse.training import pipeline as stages
 from llmcourse.training.losses import gap_to_floor
 
 
-@app.command()
 def pipeline(
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(help="As in `corpus`; tales if nothing is named."),
-    ] = None,
+    sources: Sources = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Keep tokenizer and model here.")
     ] = None,

@@ -1,39 +1,22 @@
-"""What commands that train share: options, cores, folders, and how to stop."""
+"""What commands that train share: cores, folders, how to stop, and what is printed."""
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import typer
 
-from llmcourse.cli.console import say
+from llmcourse.cli.console import TrainingBar, bars, make_folder, out, say
+from llmcourse.recipes.cards import Table
+from llmcourse.recipes.making import Making, Recipe, make
 from llmcourse.training.checkpoints import checkpoint_paths
-from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
+from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress
 from llmcourse.training.loop import keep_freed_memory
-
-OutFolder = Annotated[
-    Path | None,
-    typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
-]
-Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
-LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
-Precision = Annotated[
-    str | None, typer.Option(help="float32 or bfloat16; what is fast here.")
-]
-Threads = Annotated[int | None, typer.Option(help="Processor cores; all.", min=1)]
-Machine = Annotated[
-    str, typer.Option(help="Words for the model's card on what trained it.")
-]
-
-_Config = TypeVar("_Config", bound=PretrainingConfig)
 
 
 def use_cores(threads: int | None) -> None:
@@ -49,63 +32,90 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, which are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+class Command(NamedTuple):
+    """A command that trains, and the options that it was called with."""
+
+    function: Callable[..., None]
+    options: Mapping[str, Any]
+
+    def line(self, folder: Path, *more: str) -> str:
+        """Return the command line, to be typed again: what is no default.
+
+        Args:
+            folder: Value of `--out`, always given.
+            more: Options that decide nothing about a model; others are left out.
+        """
+        words = ["llmcourse", self.function.__name__]
+        for name, parameter in signature(self.function).parameters.items():
+            value = folder if name == "out_folder" else self.options[name]
+            always = name in ("preset", "method")
+            if name in {"machine", "quiet", "resume"} - {*more}:
+                continue
+            if value == parameter.default and not always:
+                continue
+            option = "--" + name.removesuffix("_folder").replace("_", "-")
+            for each in value if isinstance(value, list) else [value]:
+                words += [option] if each is True else [option, str(each)]
+        return shlex.join(words)
 
 
-def in_precision(config: _Config, asked: str | None) -> _Config:
-    """Return the config in the precision asked for, or else in what is fast here."""
-    if asked is None:
-        return fall_back_to_float32(config)
-    precision: Any = asked
-    return replace(config, precision=precision)
+def make_in_folder(
+    command: Command, recipe: Recipe, folder: Path, name: str
+) -> dict[str, Any]:
+    """Follow a recipe with logs and bars; return how good its models are.
 
-
-def command_line(words: Sequence[str], options: Mapping[str, Any]) -> str:
-    """Return a command line to be typed again, with the options that were given."""
-    said = [
-        text
-        for name, value in given(options).items()
-        for text in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    return shlex.join([*words, *said])
-
-
-def prepare_folders(*folders: Path, resume: bool) -> None:
-    """Make the folders before anything takes time; refuse one that is taken.
-
-    One is taken if a training has checkpoints there, or an earlier part of it does, in
-    a folder inside.
+    Args:
+        command: Which has options for all trainings: resume, machine and quiet.
+        recipe: What is made.
+        folder: Gets everything.
+        name: Of the model.
     """
-    taken = [each for each in folders if _has_checkpoint(each / "checkpoints")]
-    if taken and not resume:
+    options = command.options
+    prepare_folder(folder, resume=options["resume"])
+    with ExitStack() as stack:
+        stack.enter_context(stoppable(command.line(folder, "machine")))
+
+        def training(name: str, path: Path, steps: int) -> TrainingProgress:
+            log, bar = JSONLinesLog(path), TrainingBar(steps, options["quiet"], name)
+            stack.callback(bar.close)
+
+            def progress(record: Record) -> None:
+                log(record)
+                bar(record)
+
+            return progress
+
+        run = Making(
+            folder=folder,
+            name=name,
+            command=command.line(folder),
+            machine=options["machine"],
+            training=training,
+            stages=stack.enter_context(bars(options["quiet"])),
+            say=out.print,
+        )
+        return make(recipe, run)
+
+
+def prepare_folder(folder: Path, *, resume: bool) -> None:
+    """Make a folder before anything takes time; refuse one that is taken.
+
+    It is taken if a training, or an earlier part of it, has checkpoints there.
+    """
+    places = [folder / "checkpoints", folder / "reward" / "checkpoints"]
+    found = any(
+        checkpoint_paths(each)
+        for place in places
+        for each in (place, *(p for p in place.rglob("*") if p.is_dir()))
+    )
+    if found and not resume:
         raise ValueError(
-            f"{str(taken[0])!r} holds checkpoints already: add --resume to go on with "
+            f"{str(folder)!r} holds checkpoints already: add --resume to go on with "
             "that training, or name another folder"
         )
-    if resume and not taken:
-        say(f"no checkpoint in {str(folders[0])!r}: training starts at the beginning")
-    for folder in folders:
-        make_folder(folder / "checkpoints")
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder, before anything takes time.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"cannot write into {str(path)!r}: {error.strerror or error}"
-        raise OSError(error.errno, message) from error
-
-
-def _has_checkpoint(folder: Path) -> bool:
-    inside = (path for path in folder.rglob("*") if path.is_dir())
-    return any(checkpoint_paths(each) for each in (folder, *inside))
+    if resume and not found:
+        say(f"no checkpoint in {str(folder)!r}: training starts at the beginning")
+    make_folder(folder / "checkpoints")
 
 
 @contextmanager
@@ -116,3 +126,20 @@ def stoppable(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"stopped; to go on: {command} --resume")
         raise typer.Exit(130) from None
+
+
+def show(*tables: Table) -> None:
+    """Print the rows of tables, as a model's card has them."""
+    for table in tables:
+        if table.head != ("measure", "value"):
+            out.print(f"{table.head[0]}: {' · '.join(table.head[1:])}")
+        for name, *values in table.rows:
+            out.print(f"{name}: {' · '.join(value for value in values if value)}")
+
+
+def show_model(folder: Path, then: str = "") -> None:
+    """Print how large a model is, and what can be done with it."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    out.print(f"\nmodel: {folder} ({size / 1e6:.1f} MB)")
+    if then:
+        out.print(f"next: llmcourse {then} --model {shlex.quote(str(folder))}")

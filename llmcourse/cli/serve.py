@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import app, say
+from llmcourse.cli.console import say
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.quantization import is_quantized, load_quantized
 
 _EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
-@app.command()
 def serve(
     model: Annotated[
         str, typer.Option(help="A model's folder, or the name of a shipped one.")
@@ -40,7 +39,7 @@ def serve(
         int, typer.Option(help="Seconds that answers have to end on Ctrl-C.", min=0)
     ] = 10,
 ) -> None:
-    """Serve a model over HTTP, as OpenAI's clients know it; with a page to talk.
+    """Serve a model over HTTP, as OpenAI's clients know it, with a page.
 
     Needs `pip install "llmcourse[serve]"`. Only this machine is listened to, unless
     `--host` says otherwise; then give an `--api-key` too.

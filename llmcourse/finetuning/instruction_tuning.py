@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -40,8 +39,8 @@ from llmcourse.finetuning.instructions import (
     follow_ups,
 )
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.folders import load_pretrained, shipped_models
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
@@ -367,40 +366,6 @@ def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
         finetuning=replace(training, context_length=longest),
         first=first and fitted(first, context_length),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstructMaking:
-    """How a model was fine-tuned."""
-
-    config: InstructConfig
-    sizes: TransformerConfig
-    n_examples: int  # learned in one pass, plain stories too
-    n_tokens: int  # read in one pass
-    n_targets: int  # learned in one pass
-    n_learned: int  # numbers in the weights that are not frozen
-    embeddings_learned: bool = False  # besides low-rank adapters, if there are any
-    command: str  # that makes it again, on a command line
-    n_threads: int = 1
-    machine: str = ""  # in words, if it matters: what it was trained on, how long
-
-    @property
-    def is_all_ours(self) -> bool:
-        """Whether a shipped model learned nothing but instructions about tales."""
-        return not self.config.sources and self.config.base in shipped_models()
-
-    @classmethod
-    def of(
-        cls, config: InstructConfig, data: InstructData, **rest: Any
-    ) -> "InstructMaking":
-        """Return how a model was made of this data."""
-        return cls(
-            config=config,
-            n_examples=len(data.train),
-            n_tokens=data.n_tokens,
-            n_targets=data.n_targets,
-            **rest,
-        )
 
 
 def follow(

@@ -1,9 +1,11 @@
 """Recipes: what makes the shipped models and their cards.
 
-    align_recipe    presets of the reward model and the aligned model
-    align_model     makes both
-    instruct_model  makes `instruct-llm`
-    base_card, instruct_card, align_card, reward_card   what the cards say
+    cards      a model card as data, and its rendering
+    making     the one flow: prepare data → train → measure → write the card
+    base       the recipe of `base-llm`
+    instruct   the recipe of `instruct-llm`
+    align      what `reward-model` and `aligned-llm` learn: presets, pairs, trainings
+    aligned    their recipe
 
 Only the command line imports this folder.
 """

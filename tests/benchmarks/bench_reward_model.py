@@ -29,8 +29,8 @@ from tempfile import mkdtemp
 import torch
 
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.align_model import collected, measure_reward, teach
-from llmcourse.recipes.align_recipe import preset
+from llmcourse.recipes.align import collected, preset, train_reward
+from llmcourse.recipes.aligned import reward_quality
 from llmcourse.training.loop import keep_freed_memory
 
 
@@ -47,11 +47,13 @@ def main(folder: Path) -> None:
     for config in (plain, recipe, more):
         path = folder / f"pairs-{config.n_prompts}.jsonl"
         pairs = collected(path, config, policy, tokenizer)
-        model = teach(config, policy, tokenizer, pairs).model
-        found = measure_reward(model, tokenizer, pairs.valid)
+        model = train_reward(config, policy, tokenizer, pairs).model
+        found = reward_quality(model, tokenizer, pairs.valid)
         name = "tokens and surprises" if config.reader else "tokens"
-        share = f"{100 * found.accuracy.rate:.1f} %"
-        print(f"{name:25} {len(pairs.train):<14,} {share:14} {found.correlation:.2f}")
+        share = f"{100 * found['accuracy']['rate']:.1f} %"
+        print(
+            f"{name:25} {len(pairs.train):<14,} {share:14} {found['correlation']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import make_prompts
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.align_model import align, with_steps
-from llmcourse.recipes.align_recipe import Preferences, preset
+from llmcourse.recipes.align import Preferences, configured, preset, train_policy
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Record
 from llmcourse.training.loop import keep_freed_memory
@@ -40,7 +39,7 @@ LOOKS = (190, 250, 320, 380, 430, 480)
 def main(iterations: int) -> None:
     """Print a row for the start, and one each time that the policy is looked at."""
     keep_freed_memory()
-    recipe = with_steps(preset("aligned-llm", "grpo"), iterations)
+    recipe = configured(preset("aligned-llm", "grpo"), steps=iterations)
     recipe = replace(recipe, training=replace(recipe.training, cooldown=0))
     start, tokenizer = load_pretrained(recipe.policy)
     reward_model, _ = load_reward_model("reward-model")
@@ -60,7 +59,7 @@ def main(iterations: int) -> None:
     print("iteration    KL      gold    learned")
     look(0)
     pairs = Preferences(train=[], valid=[])
-    align(recipe, policy, tokenizer, pairs, reward_model, Run(progress=progress))
+    train_policy(recipe, policy, tokenizer, pairs, reward_model, Run(progress=progress))
 
 
 if __name__ == "__main__":

@@ -46,16 +46,21 @@ def fails(*args):
     return done.returncode, done.stderr.strip().splitlines()
 
 
-COMMANDS = ["tokenize", "corpus", "pipeline", "pretrain", "generate", "evaluate"]
-
-
-def test_help_names_every_command():
+def test_help_names_every_command_and_loads_none():
     result = run("--help")
     assert result.exit_code == 0
-    assert all(command in result.output for command in COMMANDS)
+    assert all(command in result.output for command in cli.COMMANDS)
+    code = "import llmcourse.cli, sys; assert not {'torch', 'numpy'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_list_of_commands_says_what_their_help_does(command):
+    first, _, _ = cli.load_command(command).help.partition("\n")
+    assert first == cli.COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_shows_an_example_of_every_command(command):
     result = run(command, "--help")
     assert result.exit_code == 0

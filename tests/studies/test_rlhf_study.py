@@ -10,7 +10,7 @@ from rlhf_study import EXPERIMENTS, RlhfStudyConfig, configs, run_rlhf_study
 
 from llmcourse.alignment.curves import Experiment, load_rlhf_study, to_json
 from llmcourse.model.folders import save_pretrained
-from llmcourse.recipes import align_recipe
+from llmcourse.recipes import align
 
 FEW = tuple(
     Experiment(method=method, n_pairs=8, cost=cost, seed=1)
@@ -25,7 +25,7 @@ def config(tmp_path, monkeypatch):
     tiny = {
         method: replace(config_of(method, "none"), reader=None) for method in METHODS
     }
-    monkeypatch.setitem(align_recipe.PRESETS, "tiny", tiny)
+    monkeypatch.setitem(align.PRESETS, "tiny", tiny)
     return RlhfStudyConfig(
         policy=str(tmp_path / "base"),
         preset="tiny",

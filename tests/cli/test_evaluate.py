@@ -13,14 +13,13 @@ from typer.testing import CliRunner
 from llmcourse import cli
 from llmcourse.alignment.reward_model import RewardModel, save_reward_model
 from llmcourse.alignment.reward_model import load_reward_model as load
-from llmcourse.cli import evaluate as one
-from llmcourse.cli import evaluate_all as command
+from llmcourse.cli import evaluate as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.model.folders import save_pretrained
-from llmcourse.recipes import align_model
-from llmcourse.recipes.align_model import AlignExam, measure_reward
-from llmcourse.recipes.align_recipe import TINY, held_out_pairs
-from llmcourse.recipes.instruct_model import Exam
+from llmcourse.recipes import aligned, instruct
+from llmcourse.recipes.align import TINY, held_out_pairs
+from llmcourse.recipes.aligned import AlignExam, reward_quality
+from llmcourse.recipes.instruct import Exam
 
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
 
@@ -34,7 +33,7 @@ def answering(monkeypatch):
         asked.append((tokenizer.vocab_size, n, tuple(splits)))
         return dict.fromkeys(splits, SCORE)
 
-    for module in (one, command):
+    for module in (command, instruct, aligned):
         monkeypatch.setattr(module, "instruction_scores", scores)
     return asked
 
@@ -45,8 +44,8 @@ def shipped(monkeypatch, answering):
     monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
     monkeypatch.setattr(command, "shipped_models", lambda: list(models))
     monkeypatch.setattr(command, "Exam", lambda: Exam(n_per_kind=5, n_stories=2))
-    monkeypatch.setattr(command, "_N_STORIES", 2)
-    monkeypatch.setattr(command, "_N_SAMPLES", 0)
+    monkeypatch.setattr(command, "N_STORIES", 2)
+    monkeypatch.setattr(command, "N_SAMPLES", 0)
     return models
 
 
@@ -61,11 +60,11 @@ def test_all_measures_what_ships_and_names_what_does_not(shipped, answering):
     for name in ("reward-model", "aligned-llm"):
         assert f"{name}: skipped, does not come with the package yet" in lines
     for words in (
-        "gap: the loss is",
-        "held-out combinations: 50.0 % of 8 (22 % … 78 %) exactly right",
-        "who 3/4, why 1/4",
-        "the base, held-out wordings: 50.0 % of 8",
-        "forgotten: 2 plain stories cost",
+        "gap to the floor: ",
+        "all kinds: 50.0 % of 8 (22 % … 78 %) · ",
+        "who: 3 of 4 · 3 of 4 · 3 of 4",
+        "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
+        "loss on 2 plain stories, above the floor: ",
     ):
         assert words in result.stdout, words
     sizes = [pair[1].vocab_size for pair in (chatty(), base())]
@@ -86,13 +85,13 @@ def test_one_model_that_answers_is_asked(tmp_path, answering):
     save_pretrained(*chatty(), tmp_path)
     args = ["evaluate", "--model", str(tmp_path), "--stories=2", "--samples=0"]
     result = CliRunner().invoke(cli.app, [*args, "--questions=3"])
-    assert "held-out wordings: 50.0 % of 8" in result.stdout
+    assert "all kinds: 50.0 % of 8" in result.stdout
     assert answering[0][1] == 3
     found = json.loads(CliRunner().invoke(cli.app, [*args, "--json", "-q"]).stdout)
     assert found["instructions"]["held-out wordings"]["overall"]["right"] == 4
     answering.clear()
     result = CliRunner().invoke(cli.app, [*args, "--questions=0"])
-    assert "exactly right" not in result.stdout
+    assert "all kinds" not in result.stdout
     assert not answering
 
 
@@ -111,26 +110,25 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     save_reward_model(model, chatty()[1], folder)
     shipped["aligned-llm"] = chatty()
     small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
-    monkeypatch.setattr(command, "_recipe", lambda: small)
+    monkeypatch.setattr(command, "_ALIGN", small)
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
     monkeypatch.setattr(
         command, "AlignExam", lambda: AlignExam(n_prompts=2, n_stories=2)
     )
-    monkeypatch.setattr(align_model, "instruction_scores", command.instruction_scores)
-    monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, command.REWARD])
+    monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, "reward-model"])
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
     assert "skipped" not in result.stdout
     last = result.stdout.partition("reward-model:")[2]
     pairs = held_out_pairs(small, *chatty())
-    rate = 100 * measure_reward(load(folder)[0], chatty()[1], pairs).accuracy.rate
-    assert f"{rate:.1f} % of {len(pairs)} held-out pairs as the annotator" in last
+    quality = reward_quality(load(folder)[0], chatty()[1], pairs)
+    rate = 100 * quality["accuracy"]["rate"]
+    assert f"{rate:.1f} % of {len(pairs)} held-out pairs" in last
     last = last.partition("aligned-llm:")[2]
     for words in (
         "gold reward: ",
         "+0.00 standard deviations",
-        "instructions before, held-out wordings: 50.0 % of 8",
-        "instructions after, held-out wordings: 50.0 % of 8",
-        "forgotten: 2 plain stories cost",
+        "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
+        "loss on 2 plain stories, above the floor: ",
     ):
         assert words in last, words

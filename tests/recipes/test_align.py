@@ -1,6 +1,7 @@
 """Prompts and preferences: what is asked, what is compared, what is kept."""
 
 import re
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -17,19 +18,31 @@ from llmcourse.alignment.preferences import (
     make_prompts,
     story_prompt,
 )
-from llmcourse.alignment.reward_model import RewardConfig
-from llmcourse.recipes import align_recipe
-from llmcourse.recipes.align_model import collected
-from llmcourse.recipes.align_recipe import (
+from llmcourse.alignment.reward_model import RewardConfig, RewardModel
+from llmcourse.model.folders import save_pretrained
+from llmcourse.recipes import align
+from llmcourse.recipes.align import (
     TINY,
     AlignConfig,
+    Preferences,
     collect,
+    collected,
     held_out_pairs,
     preset,
+    train_policy,
+    train_reward,
 )
 from llmcourse.text.tales import world
+from llmcourse.training.checkpoints import Run
 
 CONFIG = config_of("grpo", "unused")
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy") / "base"
+    save_pretrained(*base(), folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +98,7 @@ def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
     path = tmp_path / "pairs.jsonl"
     first = collected(path, CONFIG, *base())
     with monkeypatch.context() as patch:
-        patch.delattr(align_recipe, "sample_rollouts")  # nobody may be asked again
+        patch.delattr(align, "sample_rollouts")  # nobody may be asked again
         assert collected(path, CONFIG, *base()) == first
     with pytest.raises(
         ValueError, match="holds pairs of another recipe or policy: .* must be"
@@ -117,7 +130,7 @@ def test_answers_that_are_all_alike_cannot_be_compared(monkeypatch):
     def alike(config, policy, tokenizer, prompts, *_):
         return [(prompt.text, ["same", "same"]) for prompt in prompts]
 
-    monkeypatch.setattr(align_recipe, "_answers", alike)
+    monkeypatch.setattr(align, "_answers", alike)
     with pytest.raises(ValueError, match="two different answers, got none among 5"):
         collect(CONFIG, *base())
 
@@ -165,3 +178,37 @@ def test_there_are_prompts_for_an_iteration():
 def test_what_the_exam_asks_is_not_trained(seed):
     with pytest.raises(ValueError, match="seed must not be one of the exam's"):
         AlignConfig(seed=EXAM_SEED + seed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_happened_is_returned_whole_when_nothing_is_left(
+    base_folder, tmp_path, method
+):
+    config, tokenizer = config_of(method, str(base_folder)), base()[1]
+    pairs = collected(tmp_path / "pairs.jsonl", config, *base())
+    judge = train_reward(config, *base(), pairs).model
+    first, again = (
+        train_policy(
+            config, deepcopy(base()[0]), tokenizer, pairs, judge, Run(folder=tmp_path)
+        )
+        for _ in range(2)
+    )
+    assert first
+    assert again == first
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_what_is_trained_is_not_what_was_compared(base_folder, method):
+    """The policy's prompts are of a seed of their own, two above that of the pairs."""
+    config, (policy, tokenizer) = config_of(method, str(base_folder)), base()
+    nothing, asked = Preferences(train=[], valid=[]), set()
+
+    def note(prompts, texts):
+        asked.update(prompts)
+        return torch.zeros(len(prompts))
+
+    model = RewardModel.from_model(policy)
+    train_policy(config, deepcopy(policy), tokenizer, nothing, model, proxy=note)
+    n, seed = config.n_training_prompts, config.seed
+    assert asked <= {prompt.text for prompt in make_prompts(n, seed + 2, tokenizer)}
+    assert not asked & {prompt.text for prompt in make_prompts(n, seed, tokenizer)}

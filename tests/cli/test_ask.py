@@ -114,7 +114,6 @@ def test_shipped_models_are_said_to_know_only_tales(place, said, monkeypatch):
         (["?!"], "a question must have a word, got '?!'"),
         ([""], "a question must have a word, got ''"),
         (["zebra"], "none of 2 passages has a word of the question"),
-        (["Mia", "--retriever=best"], "retriever must be one of"),
         (["Mia", "--docs=nowhere"], "there is no folder 'nowhere'"),
         (["Mia", "--model=gpt-5"], "got 'gpt-5'"),
         (["Mia", "--overlap=256"], "overlap must be from 0 to less than"),

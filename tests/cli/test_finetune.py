@@ -1,21 +1,18 @@
 """`llmcourse finetune`: to the end, stopped, resumed, on own data, refused."""
 
 import json
-import sys
 from dataclasses import replace
 
+import cli_cases
 import pytest
 from chat_cases import CONFIG, base, chatty, line_of, own_file
-from typer.testing import CliRunner
+from cli_cases import run, stop_at
 
-from llmcourse import cli
-from llmcourse.cli import finetune as command
 from llmcourse.finetuning import instruction_tuning
 from llmcourse.finetuning.chat import Message
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.model.folders import save_pretrained
-from llmcourse.recipes import instruct_model
-from llmcourse.recipes.instruct_card import InstructQuality
+from llmcourse.recipes import instruct
 from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
 
 FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--questions=1")
@@ -39,32 +36,15 @@ def smallest(monkeypatch, models):
         progress(n, n)
         return dict.fromkeys(splits, score)
 
-    monkeypatch.setattr(instruct_model, "instruction_scores", scores)
-
-
-def finetune(folder, *more):
-    args = ["finetune", *FAST, "--out", str(folder), *map(str, more)]
-    return CliRunner().invoke(cli.app, args)
+    monkeypatch.setattr(instruct, "instruction_scores", scores)
 
 
 def fails(monkeypatch, capsys, *args):
-    """Run the whole command line; return its exit code and its last line of error."""
-    monkeypatch.setattr(sys, "argv", ["llmcourse", "finetune", *map(str, args)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return end.value.code, capsys.readouterr().err.splitlines()[-1]
+    return cli_cases.fails(monkeypatch, capsys, "finetune", *args)
 
 
-def stop_at(monkeypatch, step):
-    """Stop a training like Ctrl-C, as soon as it has logged a step."""
-
-    class Stopping(command.JSONLinesLog):
-        def __call__(self, record):
-            super().__call__(record)
-            if record.step == step:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "JSONLinesLog", Stopping)
+def finetune(folder, *more):
+    return run("finetune", *FAST, "--out", folder, *more)
 
 
 def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
@@ -73,10 +53,9 @@ def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
     for words in (
         "learns 6 instructions and 2 plain stories in 2 steps of 4 examples",
         "nats/token of the answers",
-        "held-out wordings: 0.0 % of 2 (0 % … 66 %) exactly right",
-        "who 0/1, list 0/1",
-        "the base, held-out wordings: 0.0 % of 2",
-        "forgotten: 2 plain stories cost",
+        "who: 0 of 1 · 0 of 1 · 0 of 1",
+        "instructions, held-out wordings: 0.0 % of 2 (0 % … 66 %) · 0.0 % of 2",
+        "loss on 2 plain stories, above the floor: ",
         "llmcourse chat --model",
     ):
         assert words in result.stdout, words
@@ -97,7 +76,7 @@ def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
 
 def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+        stop_at(patch, lambda record: record.step == 1)
         more = ("--learning-rate=0.002", "--machine=two cores")
         stopped = finetune(tmp_path, "--quiet", *more)
     assert stopped.exit_code == 130
@@ -127,7 +106,7 @@ def test_own_conversations_with_adapters(tmp_path, models):
     result = finetune(folder, *more)
     assert result.exit_code == 0, result.output
     assert f"learns {path} and 0 plain stories" in result.stdout
-    assert "exactly right" not in result.stdout
+    assert "held-out wordings" not in result.stdout
     assert (folder / "adapter" / "adapter_config.json").is_file()
     card = (folder / "model" / "README.md").read_text(encoding="utf-8")
     assert "# mine\n" in card
@@ -149,7 +128,7 @@ def test_a_long_conversation_may_lose_its_first_exchanges(
     assert "long.jsonl', conversation 2: the conversation must have at most" in line
     assert line.endswith("or --truncate on the command line")
     with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+        stop_at(patch, lambda record: record.step == 1)
         stopped = finetune(tmp_path / "run", *args, "--truncate")
     (line,) = stopped.stderr.splitlines()
     assert f"--data {path} --truncate --batch-size 2" in line
@@ -161,7 +140,7 @@ def test_a_long_conversation_may_lose_its_first_exchanges(
 
 def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+        stop_at(patch, lambda record: record.step == 1)
         stopped = finetune(tmp_path, "--quiet", "--packed")
     (line,) = stopped.stderr.splitlines()
     assert f"--out {tmp_path} --packed --threads 1" in line
@@ -173,59 +152,6 @@ def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys)
     assert resumed.exit_code == 0, resumed.output
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert "2 steps of 4 examples, packed in one row: 1.0 passes" in card
-
-
-@pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
-def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
-    """Of 700, 630 are learned; three passes of them, 8 a step, are 237 steps."""
-    _, path = own_file(tmp_path, n)
-    config = command._config("instruct-llm", None, (str(path),), {}, {"steps": asked})
-    assert config.finetuning.steps == steps
-    assert config.finetuning.eval_interval == steps // 5, "and looked at on the way"
-    many = (str(path),) * 100
-    most = command._config("instruct-llm", None, many, {}, {}).finetuning.steps
-    assert most == 237
-
-
-def test_what_is_held_out_of_a_part_is_learned_in_none(monkeypatch):
-    """Held out is the seed after a part's own."""
-    second = replace(CONFIG, first=CONFIG)
-    monkeypatch.setitem(
-        instruction_tuning.PRESETS, "tiny", replace(CONFIG, first=second)
-    )
-    for seed in (0, 7):
-        config = command._config("tiny", seed, (), {}, {})
-        seeds = {part.seed for part in (*config.earlier(), config)}
-        assert len(seeds) == 3
-        assert not seeds & {own + 1 for own in seeds}
-
-
-def test_what_is_tuned_is_the_same_in_all_parts(monkeypatch):
-    """So is nothing that only the first part would have heeded."""
-    first = replace(CONFIG, seed=5)
-    config = replace(CONFIG, first=first)
-    monkeypatch.setitem(instruction_tuning.PRESETS, "tiny", config)
-    sizes = {"base": "another", "rank": 3, "n_examples": 9, "packed": True}
-    found = command._config("tiny", None, (), sizes, {})
-    assert (found.first.base, found.first.rank) == ("another", 3)
-    assert found.packed is found.first.packed is True
-    assert (found.n_examples, found.first.n_examples) == (9, 6)
-    assert found.first.seed == 5
-
-
-def test_a_short_last_part_lets_the_others_be_saved_as_seldom(tmp_path, monkeypatch):
-    config = command._config("instruct-llm", None, (), {}, {"steps": 7})
-    assert config.finetuning.eval_interval == 1
-    seen = {}
-
-    def remember(*_, **rest):
-        seen.update(rest)
-        return InstructQuality(loss_before=2.0, loss=1.0, n_held_out=3)
-
-    monkeypatch.setattr(command, "make_instruct", remember)
-    command._make(config, tmp_path, quiet=True, name="model")
-    assert seen["run"].interval == 300
-    assert len(seen["before"]) == 2
 
 
 def test_one_story_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
@@ -241,7 +167,6 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
     _, few = own_file(tmp_path, 3)
     for number, (args, message) in enumerate(
         [
-            (["--preset=huge"], "preset must be one of instruct-llm, tiny, got 'huge'"),
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
             ([*FAST, "--data=no.jsonl"], "got no file 'no.jsonl'"),
@@ -257,8 +182,9 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", ["--steps=0", "--lora=0", "--plain=-1", "--stories=-1"]
+    "option",
+    ["--steps=0", "--lora=0", "--plain=-1", "--stories=-1", "--preset=huge"],
 )
-def test_numbers_out_of_range_are_usage_errors(tmp_path, option):
+def test_what_cannot_be_is_a_usage_error(tmp_path, option):
     assert finetune(tmp_path, option).exit_code == 2
     assert not any(tmp_path.iterdir())

@@ -17,10 +17,11 @@ def draw_stage():
 
 
 def draw_training():
-    with TrainingBar(steps=30, quiet=False, name="stories") as bar:
-        for step in range(1, 31):
-            time.sleep(0.02)
-            bar.show(Update(step=step, loss=1.0, learning_rate=0.1, gradient_norm=1.0))
+    bar = TrainingBar(steps=30, quiet=False, name="stories")
+    for step in range(1, 31):
+        time.sleep(0.02)
+        bar(Update(step=step, loss=1.0, learning_rate=0.1, gradient_norm=1.0))
+    bar.close()
 
 
 @pytest.mark.parametrize("draw", [draw_stage, draw_training])

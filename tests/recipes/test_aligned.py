@@ -1,0 +1,187 @@
+"""From a recipe to two folders: what is in them, what the cards say, how it goes on."""
+
+import json
+import re
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from align_cases import METHODS, config_of, want_length
+from chat_cases import base, chatty
+
+from llmcourse.alignment.evaluation import evaluate_policy
+from llmcourse.alignment.preferences import agreement_rate, exam_prompts
+from llmcourse.alignment.reward_model import load_reward_model, text_reward
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.recipes import aligned
+from llmcourse.recipes.align import collected
+from llmcourse.recipes.aligned import (
+    AlignExam,
+    AlignRecipe,
+    reward_card,
+    reward_quality,
+)
+from llmcourse.recipes.cards import render
+from llmcourse.recipes.instruct import scores_to_json
+from llmcourse.recipes.making import Making, make
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import Evaluation
+
+EXAM = AlignExam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
+QUICK = AlignExam(n_prompts=2, n_per_kind=0, n_stories=2)
+COMMAND = "llmcourse align --preset tiny --out run/"
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory):
+    place = tmp_path_factory.mktemp("policies")
+    save_pretrained(*base(), place / "base")
+    save_pretrained(*chatty(), place / "chat")
+    return place
+
+
+@pytest.fixture(scope="module")
+def made(policies, tmp_path_factory):
+    """The folder of a small run, its config and its quality; few kinds are asked."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    config = config_of("grpo", str(policies / "chat"))
+    few = partial(instruction_scores, kinds=("who", "list"))
+    with pytest.MonkeyPatch.context() as patch:
+        want_length(patch)
+        patch.setattr(aligned, "instruction_scores", few)
+        recipe = AlignRecipe(config=config, exam=EXAM, reward_name="judge")
+        quality = make(recipe, Making(folder=folder, name="small", command=COMMAND))
+    return folder, config, quality
+
+
+@pytest.fixture(autouse=True)
+def long_is_good(monkeypatch):
+    want_length(monkeypatch)
+
+
+def test_the_facts_make_the_cards(made):
+    folder, config, _ = made
+    recipe = AlignRecipe(config=config, reward_name="judge")
+    for place in ("model", "reward/model"):
+        facts = json.loads((folder / place / "card.json").read_text(encoding="utf-8"))
+        text = (folder / place / "README.md").read_text(encoding="utf-8")
+        assert text == render(recipe.cards("small", facts)[place])
+        assert COMMAND in text
+
+
+def test_the_reward_card_counts_passes_over_what_the_batches_are_of(made):
+    """30 pairs of 4 prompts, in 2 steps of 4: of pairs 0.3 passes, of prompts 2."""
+    folder, config, _ = made
+    facts = json.loads((folder / "model" / "card.json").read_text(encoding="utf-8"))
+    facts |= {"n_pairs": 30, "n_prompts": 4}
+    for by_prompt, passes in ((False, "0.3 passes"), (True, "2.0 passes")):
+        reward = replace(config.reward, by_prompt=by_prompt)
+        card = reward_card("judge", replace(config, reward=reward), facts)
+        assert passes in dict(card.recipe)["training"]
+
+
+def test_the_folders_hold_both_models(made):
+    folder, config, _ = made
+    policy, tokenizer = load_pretrained(folder / "model")
+    assert has_chat_tokens(tokenizer)
+    assert (folder / "model" / "generation_config.json").is_file()
+    settings = json.loads((folder / "model/tokenizer_config.json").read_text())
+    assert "<|assistant|>" in settings["chat_template"]
+    reward_model, _ = load_reward_model(folder / "reward" / "model")
+    assert reward_model.pooling == "mean and max"
+    assert reward_model.surprise is not None
+    start, _ = load_pretrained(config.policy)
+    moved = [
+        name
+        for name, weight in policy.state_dict().items()
+        if not torch.equal(weight, start.state_dict()[name].half().float())
+    ]
+    assert moved
+
+
+def test_quality_is_of_the_weights_in_the_files(made):
+    folder, config, quality = made
+    start, tokenizer = load_pretrained(config.policy)
+    policy, _ = load_pretrained(folder / "model")
+    reward_model, _ = load_reward_model(folder / "reward" / "model")
+    proxy = text_reward(reward_model, tokenizer, chat=True)
+    prompts, most = exam_prompts(3, tokenizer), config.max_new_tokens
+    again = evaluate_policy(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
+    assert quality["after"] == again.summary()
+    assert quality["gold"]["after"] == pytest.approx(again.gold.mean().item())
+    pairs = collected(folder / "pairs.jsonl", config, start, tokenizer).valid
+    assert quality["reward_model"] == reward_quality(reward_model, tokenizer, pairs)
+    assert quality["reward_model"]["ceiling"] == agreement_rate(pairs)
+    scores = instruction_scores(
+        policy,
+        tokenizer,
+        1,
+        EXAM.seed,
+        splits=("held-out wordings",),
+        kinds=("who", "list"),
+    )
+    assert quality["instructions_after"] == scores_to_json(scores)
+    models = (start, tokenizer), (policy, tokenizer)
+    assert quality["forgetting"] == forgetting(*models, 2, EXAM.seed).to_json()
+
+
+@pytest.mark.parametrize("name", ["model", "reward/model"])
+def test_the_cards_code_runs(made, capsys, name):
+    text = (made[0] / name / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(code.replace("FOLDER", str(made[0] / name)), "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_run_goes_on_to_the_same_bytes(policies, tmp_path, method):
+    config = config_of(method, str(policies / "base"))
+
+    def stop(record):
+        if isinstance(record, Evaluation) and record.step == 1:
+            raise KeyboardInterrupt
+
+    def run(place, stopped=None):
+        def training(name, log, steps):
+            return stop if name == stopped else lambda record: None
+
+        recipe = AlignRecipe(config=config, exam=QUICK)
+        return make(
+            recipe, Making(folder=tmp_path / place, name="small", training=training)
+        )
+
+    whole = run("whole")
+    for stopped in ("reward model", "policy"):
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", stopped)
+        assert not (tmp_path / "parts" / "model").exists()
+    assert run("parts") == whole
+    for name in ("model", "reward/model"):
+        ours, theirs = (
+            (tmp_path / part / name / "model.safetensors").read_bytes()
+            for part in ("parts", "whole")
+        )
+        assert ours == theirs
+    assert "instructions_after" not in whole
+    card = (tmp_path / "whole/model/README.md").read_text(encoding="utf-8")
+    assert "first words of stories" in card
+
+
+def test_a_reader_that_cannot_be_is_refused_before_anything_is_written(
+    policies, tmp_path
+):
+    config, other = config_of("grpo", str(policies / "chat")), tmp_path / "other"
+    model = Transformer(TransformerConfig(vocab_size=256))
+    save_pretrained(model, BPETokenizer.train(["a tale"], 256), other)
+    for reader, message in (
+        ("nobody", "got 'nobody'"),
+        (str(other), "XX"),
+    ):
+        recipe = AlignRecipe(config=replace(config, reader=reader), exam=QUICK)
+        with pytest.raises(ValueError, match=message):
+            make(recipe, Making(folder=tmp_path / "run", name="small"))
+        assert not [*(tmp_path / "run").iterdir()]

@@ -1,0 +1,166 @@
+"""Cards: rendered from facts alone, valid for Hugging Face, with code that runs.
+
+`python tests/recipes/test_cards.py` writes the shipped cards again.
+"""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmcourse import cli
+from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM
+from llmcourse.model import folders
+from llmcourse.model.costs import n_parameters
+from llmcourse.model.folders import load_pretrained
+from llmcourse.recipes.align import ALIGNED_LLM
+from llmcourse.recipes.aligned import aligned_card, reward_card
+from llmcourse.recipes.base import base_card
+from llmcourse.recipes.cards import Card, Table, markdown, render
+from llmcourse.recipes.instruct import instruct_card
+from llmcourse.training.intervals import wilson_interval
+from llmcourse.training.pipeline import BASE_LLM
+
+NAMES = ("base-llm", "instruct-llm", "reward-model", "aligned-llm")
+
+
+def facts_of(name: str) -> dict:
+    text = (folders._MODELS / name / "card.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def card_of(name: str) -> Card:
+    """Return the card that the recipe and the facts of a shipped model make."""
+    facts, aligned = facts_of(name), ALIGNED_LLM["grpo"]
+    # It was trained without instructions for bfloat16.
+    aligned = replace(aligned, reward=replace(aligned.reward, precision="float32"))
+    if name == "base-llm":
+        return base_card(name, BASE_LLM, facts)
+    if name == "instruct-llm":
+        return instruct_card(name, INSTRUCT_LLM, facts)
+    return (reward_card if name == "reward-model" else aligned_card)(
+        name, aligned, facts
+    )
+
+
+def shipped(name: str) -> Path:
+    return folders._MODELS / name / "README.md"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_card_is_what_recipe_and_facts_make(name):
+    """If this fails after a change of recipes: `python tests/recipes/test_cards.py`."""
+    assert shipped(name).read_text(encoding="utf-8") == render(card_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_front_matter_is_what_hugging_face_reads(name):
+    yaml = pytest.importorskip("yaml")
+    _, front, _ = shipped(name).read_text(encoding="utf-8").split("---\n", 2)
+    found = yaml.safe_load(front)
+    assert found["library_name"] == "transformers"
+    task = "text-classification" if name == "reward-model" else "text-generation"
+    assert found["pipeline_tag"] == task
+    assert (found["license"], found["language"]) == ("mit", "en")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_a_shipped_card_runs(name, capsys):
+    ours, *theirs = blocks(shipped(name).read_text(encoding="utf-8"), "python")
+    folder = str(folders._MODELS / name)
+    exec(compile(ours.replace("FOLDER", folder), "README.md", "exec"), {})
+    assert capsys.readouterr().out
+    if theirs:
+        pytest.importorskip("transformers")
+        pytest.importorskip("jinja2")
+        code = theirs[0].replace("FOLDER", folder)
+        exec(compile(code, "README.md", "exec"), {})
+        assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_of_a_shipped_card_is_one(name):
+    (line,) = blocks(shipped(name).read_text(encoding="utf-8"), "bash")
+    _, command, *words = shlex.split(line)
+    cli.load_command(command).make_context(command, words)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_have_as_many_cells_in_every_row(name):
+    text = shipped(name).read_text(encoding="utf-8")
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+def counts_in(facts):
+    """Yield every count of right answers with its share and interval."""
+    if not isinstance(facts, dict):
+        return
+    if {"right", "n", "share", "interval"} <= facts.keys():
+        yield facts
+    for value in facts.values():
+        yield from counts_in(value)
+
+
+def test_facts_agree_with_the_weights_and_with_each_other():
+    assert facts_of("reward-model") == facts_of("aligned-llm")
+    for name in ("instruct-llm", "aligned-llm"):
+        sizes = load_pretrained(name)[0].config
+        assert facts_of(name)["n_parameters"] == n_parameters(sizes)
+    counts = list(counts_in(facts_of("instruct-llm")))
+    assert len(counts) == 34
+    for count in (*counts, *counts_in(facts_of("aligned-llm"))):
+        assert count["share"] == pytest.approx(count["right"] / count["n"])
+        low, high = wilson_interval(count["right"], count["n"])
+        assert tuple(count["interval"].values()) == pytest.approx((low, high), abs=1e-4)
+    for score in facts_of("instruct-llm")["quality"]["instructions_after"].values():
+        kinds = score["by_kind"].values()
+        assert score["overall"]["right"] == sum(kind["right"] for kind in kinds)
+    gold = facts_of("aligned-llm")["quality"]["gold"]
+    assert gold["gain"] == pytest.approx(gold["after"] - gold["before"], abs=0.011)
+
+
+FACTS = {"command": "llmcourse", "machine": "", "torch": "2.5", "n_threads": 2}
+
+
+def test_a_card_claims_no_licence_of_others_and_no_machine_unless_given():
+    card = Card(
+        name="mine",
+        summary="A model.",
+        data="Some.",
+        recipe=[("seed", "0")],
+        quality=[Table(("kind", "right"), [("who", "3 of 4")]), "Of four."],
+        limits="Few.",
+        use="None.",
+        licence="The base's.",
+        is_free=False,
+        facts=FACTS,
+    )
+    text = render(card)
+    assert "license:" not in text
+    assert "| machine |" not in text
+    assert markdown(card.quality[0]) in text
+    text = render(replace(card, is_free=True, facts=FACTS | {"machine": "a laptop"}))
+    assert "\nlicense: mit\n" in text
+    assert "| machine | a laptop |" in text
+
+
+def test_code_survives_quotation_marks():
+    example = {"prompt": 'Say "no".', "answer": '"Yes," it\'s said. "Good night!"'}
+    facts = facts_of("aligned-llm") | {"example": example}
+    for make in (reward_card, aligned_card):
+        card = make("mine", ALIGNED_LLM["grpo"], facts)
+        (code,) = blocks(render(card), "python")
+        compile(code, "README.md", "exec")
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        shipped(each).write_text(render(card_of(each)), encoding="utf-8")

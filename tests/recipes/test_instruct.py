@@ -1,0 +1,225 @@
+"""From the recipe to a folder: what is in it, what its card says, how it goes on."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from chat_cases import CONFIG, base, chatty, own_file
+
+from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.instruction_evaluation import instruction_scores
+from llmcourse.finetuning.instruction_tuning import (
+    fitted,
+    prepare,
+)
+from llmcourse.finetuning.lora import load_adapter, merge_lora
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.transformer import Transformer
+from llmcourse.recipes import instruct
+from llmcourse.recipes.cards import render
+from llmcourse.recipes.instruct import (
+    Exam,
+    InstructRecipe,
+    configured,
+    instruct_card,
+    scores_to_json,
+)
+from llmcourse.recipes.making import Making, make
+from llmcourse.training.config import Evaluation
+
+EXAM = Exam(n_per_kind=1, n_stories=2)
+COMMAND = "llmcourse finetune --preset tiny --out run/"
+
+
+def make_in(folder, config, exam=EXAM, **rest):
+    recipe = InstructRecipe(config=config, exam=exam)
+    return make(recipe, Making(folder=folder, name="small", command=COMMAND, **rest))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a small run, its config and its quality; few kinds are asked."""
+    place = tmp_path_factory.mktemp("made")
+    save_pretrained(*base(), place / "base")
+    config = replace(CONFIG, base=str(place / "base"))
+    few = partial(instruction_scores, kinds=("who", "list"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instruct, "instruction_scores", few)
+        quality = make_in(place / "run", config)
+    return place / "run", config, quality
+
+
+def test_a_model_of_a_shorter_context_reads_what_fits(tmp_path):
+    """Each conversation loses what does not fit in its model, not in the largest."""
+    model, tokenizer = base()
+    short = Transformer(replace(model.config, context_length=64))
+    save_pretrained(short, tokenizer, tmp_path / "short")
+    path = tmp_path / "talks.jsonl"
+    turns = [
+        {"role": r, "content": f"{r} says ha. " * 2} for r in ("user", "assistant")
+    ]
+    path.write_text(f"{json.dumps({'messages': 4 * turns})}\n" * 5, encoding="utf-8")
+    ours = replace(CONFIG, base=str(tmp_path / "short"))
+    own = replace(ours, sources=(str(path),), truncate=True)
+    with pytest.raises(ValueError, match="wanted 2 plain stories of at most 64 tokens"):
+        prepare(fitted(own, 64), chatty()[1])
+    config = replace(own, truncate=False, n_stories=0)
+    with pytest.raises(ValueError, match="conversation 1: .* at most 65 tokens"):
+        make_in(tmp_path / "run", config)
+    make_in(tmp_path / "run", replace(config, truncate=True))
+
+
+def test_plain_stories_that_do_not_fit_are_left_out():
+    n, length = 20, 320
+    config = replace(CONFIG, n_examples=1, n_stories=n, kinds=("who",))
+    tokenizer = chatty()[1]
+    lengths = [len(row) for row in prepare(config, tokenizer).train[-n:]]
+    assert min(lengths) < length < max(lengths)
+    short = [len(row) for row in prepare(fitted(config, length), tokenizer).train[-n:]]
+    fitting = [number for number in lengths if number <= length]
+    assert short[: len(fitting)] == fitting
+    assert max(short) <= length
+
+
+def test_the_folder_holds_a_chat_model(made):
+    folder, config, _ = made
+    model, tokenizer = load_pretrained(folder / "model")
+    assert has_chat_tokens(tokenizer)
+    assert model.config.vocab_size == base()[0].config.vocab_size + 4
+    settings = json.loads((folder / "model" / "tokenizer_config.json").read_text())
+    assert "<|assistant|>" in settings["chat_template"]
+    assert not (folder / "adapter").exists()
+    assert config.rank is None
+
+
+def test_quality_is_of_the_weights_in_the_file(made):
+    folder, _, quality = made
+    found = instruction_scores(
+        *load_pretrained(folder / "model"), 1, EXAM.seed, kinds=("who", "list")
+    )
+    assert quality["instructions_after"] == scores_to_json(found)
+    assert list(quality["instructions_before"]) == ["held-out wordings"]
+    assert quality["forgetting"]["n_stories"] == 2
+    assert quality["held_out_loss"]["n"] == 3
+
+
+def test_the_facts_make_the_card(made):
+    folder, config, _ = made
+    facts = json.loads((folder / "model" / "card.json").read_text(encoding="utf-8"))
+    text = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert text == render(instruct_card("small", config, facts))
+    assert COMMAND in text
+    assert "license:" not in text, "nobody knows that of a base of one's own"
+    first = replace(config, n_stories=0, max_tokens=480, seed=7)
+    card = instruct_card("small", replace(config, first=first, max_tokens=100), facts)
+    assert "1. 2 steps of 4 examples" in card.data
+    assert "seed 7" in card.data
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
+    def stop(record):
+        if isinstance(record, Evaluation) and record.step == 2:
+            raise KeyboardInterrupt
+
+    exam, told = Exam(n_per_kind=0, n_stories=2), []
+    with pytest.raises(KeyboardInterrupt):
+        make_in(tmp_path, made[1], exam, training=lambda *_: stop)
+    assert not (tmp_path / "model").exists()
+    quality = make_in(tmp_path, made[1], exam, stages=lambda *at: told.append(at))
+    assert "instructions_after" not in quality
+    read = [at for stage, *at in told if stage == "stories read"]
+    assert read == sorted(read)  # two stories, by the base and by the model, as one
+    assert read[-1] == [4, 4]
+    assert [2, 4] in read
+    ours, theirs = (p / "model/model.safetensors" for p in (tmp_path, made[0]))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
+    save_pretrained(*chatty(), tmp_path / "chat")
+    _, path = own_file(tmp_path, 12)
+    config = replace(
+        CONFIG,
+        base=str(tmp_path / "chat"),
+        sources=(str(path),),
+        rank=2,
+        finetuning=replace(CONFIG.finetuning, learning_rate=0.1),
+    )
+    assert make_in(tmp_path / "run", config).keys() == {"held_out_loss"}
+    model, _ = load_pretrained(tmp_path / "chat")
+    load_adapter(model, tmp_path / "run" / "adapter")
+    merge_lora(model)
+    wanted, plain = model.state_dict(), chatty()[0].state_dict()
+    changed = []
+    for name, weight in load_pretrained(tmp_path / "run/model")[0].state_dict().items():
+        assert torch.equal(weight, wanted[name].half().float()), name
+        if not torch.equal(weight, plain[name].half().float()):
+            changed.append(name)
+    assert len(changed) == 7
+    text = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"11 conversations from `{path}`" in text
+    assert "adapters of rank 2, alpha 32" in text
+    for word in ("instructions of the kinds", "MIT", "license", "grammar"):
+        assert word not in text, word
+
+
+def test_nothing_need_be_measured(made, tmp_path):
+    quality = make_in(tmp_path, made[1], Exam(n_per_kind=0, n_stories=0))
+    assert quality.keys() == {"held_out_loss"}
+    assert (tmp_path / "model" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("n_stories", [1, -1])
+def test_refuses_an_exam_that_cannot_be(n_stories):
+    message = f"n_stories must be 0, or at least 2 .* got {n_stories}"
+    with pytest.raises(ValueError, match=message):
+        Exam(n_stories=n_stories)
+    with pytest.raises(ValueError, match="n_per_kind must be at least 0, got -1"):
+        Exam(n_per_kind=-1)
+
+
+@pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
+def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
+    """Of 700, 630 are learned; three passes of them, 8 a step, are 237 steps."""
+    _, path = own_file(tmp_path, n)
+    training = configured("instruct-llm", sources=(str(path),), steps=asked).finetuning
+    assert training.steps == steps
+    assert training.eval_interval == steps // 5, "and looked at on the way"
+    many = configured("instruct-llm", sources=(str(path),) * 100)
+    assert many.finetuning.steps == 237
+
+
+def test_what_is_held_out_of_a_part_is_learned_in_none():
+    """Held out is the seed after a part's own."""
+    for seed in (0, 7):
+        config = configured("instruct-llm", seed=seed)
+        seeds = {part.seed for part in (*config.earlier(), config)}
+        assert len(seeds) == 3
+        assert not seeds & {own + 1 for own in seeds}
+
+
+def test_the_base_is_the_same_in_all_parts():
+    """So is nothing that only the first part would have heeded."""
+    sizes = {"base": "another", "rank": 3, "n_examples": 9, "packed": True}
+    config = configured("instruct-llm", sizes=sizes)
+    for part in config.earlier():
+        assert (part.base, part.rank, part.packed) == ("another", 3, True)
+    assert (config.n_examples, config.first.n_examples) == (9, 12_500)
+    assert [part.seed for part in (*config.earlier(), config)] == [0, 2, 3]
+
+
+def test_a_short_last_part_lets_the_others_be_saved_as_seldom(tmp_path, monkeypatch):
+    first = replace(CONFIG.finetuning, steps=9, eval_interval=7)
+    recipe = InstructRecipe(
+        config=replace(CONFIG, first=replace(CONFIG, finetuning=first))
+    )
+    recipe.data = None
+
+    def follow(config, run, *, before, **_):
+        raise KeyError(run.interval, len(before))
+
+    monkeypatch.setattr(instruct, "follow", follow)
+    with pytest.raises(KeyError, match=r"\(7, 1\)"):
+        recipe.train(Making(folder=tmp_path, name="small"))
