@@ -179,7 +179,7 @@ def test_a_reader_that_cannot_be_is_refused_before_anything_is_written(
     save_pretrained(model, BPETokenizer.train(["a tale"], 256), other)
     for reader, message in (
         ("nobody", "got 'nobody'"),
-        (str(other), "XX"),
+        (str(other), "reader must have the tokens"),
     ):
         recipe = AlignRecipe(config=replace(config, reader=reader), exam=QUICK)
         with pytest.raises(ValueError, match=message):
