@@ -5,27 +5,22 @@ r"""One request over HTTP, from its fields to its text: several choices written 
 Choice number i draws with seed + i. With the same seed and everything else the same, so
 is the answer, whoever else is being answered.
 
-An answer piece by piece: server-sent events, as OpenAI's clients read them.
-
-    data: {"choices": [{"delta": {"content": "Once"}, …}], …}\n
-    \n
-    data: {"choices": [{"delta": {"content": " upon"}, …}], …}\n
-    \n
-    data: [DONE]\n
-    \n
-
-Each event is a line of JSON and an empty line. An error after the first piece cannot
-change the HTTP status any more, so it comes as an event too.
-
-Source: WHATWG, "HTML", section 9.2; OpenAI, "API reference" (streaming).
-
-Text as it is drawn, token by token, up to the first of some strings that end it.
+Text comes token by token, and what is given out is never taken back:
 
     ids     72   105  33   …            the bytes of a character may come one by one
     text    "H"  "i"  "!"  …
     stop    "\n\n"                      "\n" is held back: the next may be another
 
-Whatever is given out is never taken back.
+A stream sends each piece as a server-sent event, a line of JSON and an empty line:
+
+    data: {"choices": [{"delta": {"content": "Once"}, …}], …}\n
+    \n
+    data: [DONE]\n
+    \n
+
+An error after the first piece cannot change the HTTP status, so it is an event too.
+
+Source: WHATWG, "HTML", section 9.2; OpenAI, "API reference" (streaming).
 """
 
 import asyncio
@@ -36,13 +31,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from llmcourse.finetuning.answering import has_chat_tokens
-from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.finetuning.answering import end_tokens, has_chat_tokens
+from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.serving.batching import Engine, QueueFullError, Request
@@ -53,7 +49,6 @@ from llmcourse.serving.wire import (
     SamplingOptions,
     ServiceMetrics,
     Usage,
-    error_body,
 )
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
@@ -64,10 +59,7 @@ class TextPieces:
 
     Args:
         tokenizer: Of the model that draws the ids.
-        stop: Strings that end the text; they are no part of it.
-
-    Raises:
-        ValueError: If one of these is empty.
+        stop: Strings that end the text, none of them empty; they are no part of it.
 
     >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
     >>> pieces = TextPieces(tokenizer, stop=["bc"])
@@ -78,8 +70,6 @@ class TextPieces:
     """
 
     def __init__(self, tokenizer: BPETokenizer, stop: Sequence[str] = ()) -> None:
-        if not all(stop):
-            raise ValueError(f"a string that ends a text must not be empty, got {stop}")
         self._pieces = tokenizer.pieces
         self._special = set(tokenizer.special_tokens.values())
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -100,10 +90,10 @@ class TextPieces:
         if self.stopped:
             return ""
         text = self._held + new
-        found = [place for stop in self._stop if (place := text.find(stop)) >= 0]
-        if found:
+        starts = [start for stop in self._stop if (start := text.find(stop)) >= 0]
+        if starts:
             self.stopped = True
-            return text[: min(found)]
+            return text[: min(starts)]
         n_held = 0 if last else max((_overlap(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - n_held :]
         return text[: len(text) - n_held]
@@ -130,10 +120,12 @@ class Service:
     engine: Engine
     metrics: ServiceMetrics
     request_seconds: float | int  # in which an answer has to be complete
+    body_seconds: float | int  # in which a request has to arrive
+    max_body_bytes: int
     started: int  # seconds since 1970
 
     def check_model(self, name: str) -> None:
-        """Raise ApiError 404 unless the model is ours."""
+        """Raise ApiError 404 unless the service has this model."""
         if name != self.name:
             raise ApiError(
                 404,
@@ -152,7 +144,7 @@ class Service:
         return self.tokenizer.encode(text)
 
     def encode_text(self, prompt: str | list[int], *, param: str) -> list[int]:
-        """Return the ids of a text to go on with, the mark of a beginning before it."""
+        """Return the ids of a text to continue, after the mark of a beginning."""
         if not isinstance(prompt, str):
             return prompt
         start = self.tokenizer.special_tokens.get(END_OF_TEXT)
@@ -164,24 +156,23 @@ class Service:
         if not has_chat_tokens(self.tokenizer):
             raise ApiError(
                 400,
-                f"{self.name} goes on with texts and knows no conversations: "
+                f"{self.name} continues texts and knows no conversations: "
                 "use /v1/completions.",
                 param="model",
                 code="no_chat_model",
             )
         self.encode("".join(turn.text for turn in messages), param="messages")
-        system = {"developer": "system"}
-        turns = [Message(system.get(m.role, m.role), m.text) for m in messages]
+        roles = {"developer": "system"}
+        turns = [Message(roles.get(m.role, m.role), m.text) for m in messages]
         try:
             return encode_prompt(turns, self.tokenizer)
         except ValueError as error:
             raise ApiError(400, str(error), param="messages") from error
 
-    @property
-    def stop_ids(self) -> set[int]:
-        """The ids that end an answer."""
-        special = self.tokenizer.special_tokens
-        return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
+    def queue_full(self, error: QueueFullError) -> ApiError:
+        """Return the error for a request that the engine does not take."""
+        status = 429 if self.engine.alive else 503
+        return ApiError(status, str(error), code="queue_full")
 
 
 def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiError:
@@ -207,10 +198,10 @@ class Choice:
 
 
 class Answer:
-    """The choices that one request asks for.
+    """The choices that one request asks for, from now on being written.
 
     Args:
-        service: Where.
+        service: What writes them.
         prompts: As ids.
         options: How to draw, and how many choices for each prompt.
         max_tokens: Most tokens of each choice; None: what fits.
@@ -230,103 +221,80 @@ class Answer:
         param: str,
     ) -> None:
         self.service, self.prompts = service, prompts
-        self.start = time.monotonic()
-        self._events: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
+        self._start = time.monotonic()
+        self._tokens: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        seed = secrets.randbits(62) if options.seed is None else options.seed
-        repeated = [ids for ids in prompts for _ in range(options.n or 1)]
-        self.choices = [
-            Choice(
-                index,
-                self._request(index, ids, options, max_tokens, seed, param),
-                TextPieces(service.tokenizer, options.stops),
-            )
-            for index, ids in enumerate(repeated)
-        ]
-        self._submit(param)
-        n_read = sum(map(len, prompts))
-        service.metrics.tokens.labels("read").inc(n_read)
-
-    def _request(
-        self,
-        index: int,
-        ids: list[int],
-        options: SamplingOptions,
-        max_tokens: int | None,
-        seed: int,
-        param: str,
-    ) -> Request:
-        limit = self.service.config.context_length
-        n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens
-        if len(ids) + n_new > limit:
-            raise too_long(len(ids), n_new, limit, param)
+        limit = service.config.context_length
         sampling = Sampling(
             temperature=1.0 if options.temperature is None else options.temperature,
             top_k=options.top_k,
             top_p=options.top_p,
         )
-        return Request(
-            ids=ids,
-            max_new_tokens=n_new,
-            sampling=sampling,
-            seed=seed + index,
-            stop=self.service.stop_ids,
-            deliver=lambda new: self._deliver(index, new),
-        )
+        seed = secrets.randbits(62) if options.seed is None else options.seed
+        self.choices: list[Choice] = []
+        for index, ids in enumerate(i for i in prompts for _ in range(options.n or 1)):
+            n_new = max_tokens or max(1, limit - len(ids))
+            if len(ids) + n_new > limit:
+                raise too_long(len(ids), n_new, limit, param)
+            request = Request(
+                ids=ids,
+                max_new_tokens=n_new,
+                sampling=sampling,
+                seed=seed + index,
+                stop=end_tokens(service.tokenizer),
+                deliver=partial(self._deliver, index),
+            )
+            pieces = TextPieces(service.tokenizer, options.stops)
+            self.choices.append(Choice(index, request, pieces))
+        try:
+            service.engine.submit(*(choice.request for choice in self.choices))
+        except ValueError as error:
+            raise ApiError(400, str(error), param=param) from error
+        except QueueFullError as error:
+            raise service.queue_full(error) from error
+        service.metrics.tokens.labels("read").inc(sum(map(len, prompts)))
 
     def _deliver(self, index: int, new: int | None) -> None:
-        """Hand what the engine's thread has over to ours."""
+        """Pass a token from the engine's thread to the thread of the connections."""
         with suppress(RuntimeError):  # the loop has ended, and all who listened
-            self._loop.call_soon_threadsafe(self._events.put_nowait, (index, new))
+            self._loop.call_soon_threadsafe(self._tokens.put_nowait, (index, new))
 
     def cancel(self) -> None:
         """Stop the writing, as far as it has not ended."""
         self.service.engine.batcher.cancel(*(choice.request for choice in self.choices))
 
-    def _submit(self, param: str) -> None:
-        engine = self.service.engine
-        try:
-            engine.submit(*(choice.request for choice in self.choices))
-        except ValueError as error:
-            raise ApiError(400, str(error), param=param) from error
-        except QueueFullError as error:
-            status = 429 if engine.alive else 503
-            raise ApiError(status, str(error), code="queue_full") from error
-
     async def pieces(self) -> AsyncGenerator[tuple[Choice, str], None]:
         """Yield each piece of text as soon as it is certain, with its choice.
 
         Each choice ends with a piece, perhaps an empty one, when its `finish_reason`
-        is known. Whoever stops listening stops the writing.
+        is known. The writing stops when the generator is closed.
 
         Raises:
             ApiError: 504 if it takes too long, 500 if the model fails, 503 if the
                 service stops.
         """
         deadline = self._loop.time() + self.service.request_seconds
-        n_open = len(self.choices)
-        first = True
+        metrics, n_open, first = self.service.metrics, len(self.choices), True
         try:
             while n_open:
                 async with asyncio.timeout_at(deadline):
-                    index, new = await self._events.get()
+                    index, new = await self._tokens.get()
                 choice = self.choices[index]
                 if choice.finish_reason is not None:
-                    continue  # it ended with a string, and the engine went on a little
+                    continue  # a string ended it, and the engine went on a little
                 if first:
-                    waited = time.monotonic() - self.start
-                    self.service.metrics.first_token.observe(waited)
+                    metrics.first_token.observe(time.monotonic() - self._start)
                     first = False
                 text = self._take(choice, new)
                 n_open -= choice.finish_reason is not None
                 if text or choice.finish_reason is not None:
                     yield choice, text
         except TimeoutError:
-            raise ApiError(504, "The answer was not ready in time.") from None
+            raise ApiError(504) from None
         finally:
             self.cancel()
             n_written = sum(choice.n_tokens for choice in self.choices)
-            self.service.metrics.tokens.labels("written").inc(n_written)
+            metrics.tokens.labels("written").inc(n_written)
 
     def _take(self, choice: Choice, new: int | None) -> str:
         """Return the text that one more token, or the end, makes certain."""
@@ -336,14 +304,24 @@ class Answer:
         else:
             finish = choice.request.finish
             if finish not in ("stop", "length"):
-                alive = self.service.engine.alive
-                raise ApiError(500 if alive else 503, _MEANING[alive])
+                raise ApiError(500 if self.service.engine.alive else 503)
             text = choice.pieces.finish()
             choice.finish_reason = "stop" if finish == "stop" else "length"
         if choice.pieces.stopped:
             choice.finish_reason = "stop"
             self.service.engine.batcher.cancel(choice.request)
         return text
+
+    async def texts(self) -> list[str]:
+        """Return the texts of all choices, when all are complete.
+
+        Raises:
+            ApiError: As `pieces`.
+        """
+        texts = [""] * len(self.choices)
+        async for choice, text in self.pieces():
+            texts[choice.index] += text
+        return texts
 
     @property
     def usage(self) -> Usage:
@@ -357,12 +335,6 @@ class Answer:
         )
 
 
-_MEANING = {True: "The model failed; the log says why.", False: "The service stops."}
-
-
-DONE = "data: [DONE]\n\n"
-
-
 def event(value: Any) -> str:
     r"""Return a value as one event.
 
@@ -372,14 +344,37 @@ def event(value: Any) -> str:
     return f"data: {json.dumps(value)}\n\n"
 
 
-async def stream_answer(
-    answer: Answer,
-    head: dict[str, Any],
-    *,
-    usage: bool,
-    begun: list[str] | None = None,
+def _part(index: int, finish_reason: str | None, **content: Any) -> dict[str, Any]:
+    """Return a part of a choice, as it stands in an event."""
+    ends = {"logprobs": None, "finish_reason": finish_reason}
+    return {"index": index} | content | ends
+
+
+async def _parts(
+    answer: Answer, begun: Sequence[str] | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the parts of an answer's choices, mixed as they come."""
+    for index in range(len(answer.choices)):
+        if begun is None:
+            yield _part(index, None, delta={"role": "assistant", "content": ""})
+        elif begun[index]:
+            yield _part(index, None, text=begun[index])
+    async with aclosing(answer.pieces()) as pieces:
+        async for choice, text in pieces:
+            index, finish_reason = choice.index, choice.finish_reason
+            if begun is not None:
+                yield _part(index, finish_reason, text=text)
+                continue
+            if text:
+                yield _part(index, None, delta={"content": text})
+            if finish_reason is not None:
+                yield _part(index, finish_reason, delta={})
+
+
+async def stream_events(
+    answer: Answer, head: dict[str, Any], usage: bool, begun: Sequence[str] | None
 ) -> AsyncIterator[str]:
-    """Yield an answer as events, its choices mixed as their pieces come.
+    """Yield an answer as events.
 
     Args:
         answer: What is being written.
@@ -389,41 +384,43 @@ async def stream_answer(
             answers in a conversation.
     """
     tail = {"usage": None} if usage else {}
-    chat = begun is None
-    for choice in answer.choices:
-        if begun is None:
-            yield event(head | {"choices": [_chat_start(choice)]} | tail)
-        elif begun[choice.index]:
-            start = _continued(choice, begun[choice.index])
-            yield event(head | {"choices": [start]} | tail)
     try:
-        async with aclosing(answer.pieces()) as pieces:
-            async for choice, text in pieces:
-                new = _said(choice, text) if chat else [_continued(choice, text)]
-                for one in new:
-                    yield event(head | {"choices": [one]} | tail)
+        async with aclosing(_parts(answer, begun)) as parts:
+            async for part in parts:
+                yield event(head | {"choices": [part]} | tail)
         if usage:
-            counted = {"choices": [], "usage": answer.usage.model_dump()}
-            yield event(head | counted)
+            yield event(head | {"choices": [], "usage": answer.usage.model_dump()})
     except ApiError as error:
-        yield event(error_body(error).model_dump())
-    yield DONE
+        yield event(error.body.model_dump())
+    yield "data: [DONE]\n\n"
 
 
 class AnswerStream(StreamingResponse):
-    """The events of an answer as a response, after which nothing is written any more.
+    """An answer as server-sent events; the writing ends with the connection.
 
     A caller may be gone before the first event is asked for, and a generator that has
-    not begun cannot tidy up at its end.
+    not begun runs no `finally`.
 
     Args:
         answer: What is being written.
-        events: Of that answer.
+        head: As in `stream_events`, like the two that follow.
+        usage: See `stream_events`.
+        begun: See `stream_events`.
     """
 
-    def __init__(self, answer: Answer, events: AsyncIterator[str]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, headers=headers, media_type="text/event-stream")
+    def __init__(
+        self,
+        answer: Answer,
+        head: dict[str, Any],
+        *,
+        usage: bool,
+        begun: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(
+            stream_events(answer, head, usage, begun),
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+            media_type="text/event-stream",
+        )
         self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -432,35 +429,3 @@ class AnswerStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self.answer.cancel()
-
-
-def _chat_start(choice: Choice) -> dict[str, Any]:
-    return _delta(choice.index, {"role": "assistant", "content": ""}, None)
-
-
-def _said(choice: Choice, text: str) -> list[dict[str, Any]]:
-    """Return a piece of what the assistant says, and the end, each by itself."""
-    new = [_delta(choice.index, {"content": text}, None)] if text else []
-    if choice.finish_reason is not None:
-        new.append(_delta(choice.index, {}, choice.finish_reason))
-    return new
-
-
-def _delta(
-    index: int, delta: dict[str, str], finish_reason: str | None
-) -> dict[str, Any]:
-    return {
-        "index": index,
-        "delta": delta,
-        "logprobs": None,
-        "finish_reason": finish_reason,
-    }
-
-
-def _continued(choice: Choice, text: str) -> dict[str, Any]:
-    return {
-        "index": choice.index,
-        "text": text,
-        "logprobs": None,
-        "finish_reason": choice.finish_reason,
-    }

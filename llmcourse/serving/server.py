@@ -1,27 +1,22 @@
-"""An application that listens: from the command line until a signal, or in a notebook.
+"""An application that listens, a load test, and the peak memory of a computation.
 
-On SIGTERM or Ctrl-C it takes no more connections, lets the answers that are being
-written be finished, up to some seconds, and ends. A connection on which no request
-arrives is closed after some seconds too, so that none is held open for nothing.
+On SIGTERM or Ctrl-C the server takes no more connections, lets the answers that are
+being written be finished, up to some seconds, and ends. A connection on which no
+further request arrives is closed after some seconds too. On the open internet put a
+proxy before it, which also drops connections that never send a first one.
 
-Many callers at once: how long each waits, and how much is done for all of them.
+A load test has many callers at once: how long each waits, and how much is done for all.
 
     caller 1   ├── ask ──┤├─ ask ─┤├── ask ──┤        closed loop: each asks again
     caller 2   ├─── ask ───┤├── ask ──┤├─ ask ─┤      as soon as it is answered
 
-A mean hides those who wait longest, so waiting is told in percentiles: p95 is what 95
+A mean hides those who wait longest, so waiting is given in percentiles: p95 is what 95
 of 100 requests stay below.
 
-How much memory a computation holds at its worst moment.
-
-    with PeakMemory() as memory:
-        context = attention(query, key, value)
-    memory.peak                                   in bytes
-
-Every tensor that an operation of torch makes is counted until nobody holds it any
-more; what was there before is not. Unlike the memory of the process, which the system
-hands out in large pieces and takes back late, this is the same in every run. What an
-operation uses inside, and gives back before it ends, is not seen.
+`PeakMemory` counts every tensor that an operation of torch makes until nobody holds it
+any more. What was there before is not counted, nor is what an operation uses inside and
+gives back before it ends. Unlike the memory of the process, which the system hands out
+in large pieces and takes back late, this is the same in every run.
 """
 
 import asyncio
@@ -32,7 +27,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,64 +37,24 @@ from fastapi import FastAPI
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-
-class ImpatientProtocol(H11Protocol):
-    """Uvicorn's HTTP protocol, with a limit for how long a request's head may take."""
-
-    head_seconds = 10.0
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
-        super().connection_made(transport)
-        # A head and its body are written one after the other; without this option the
-        # second would wait for the other side's acknowledgement, 40 ms.
-        connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        """Read on; the time goes on too until a head is complete."""
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        super().connection_lost(exc)
-        self._forget()
-
-    def _watch(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._forget()  # a request is being answered
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.head_seconds, self._give_up)
-
-    def _forget(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _give_up(self) -> None:
-        self._head_timer = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
 
 
 @contextmanager
 def listening(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Give a socket that connections can be made to, closed at the end.
+    """Give a socket that connections can be made to; close it at the end.
 
     Args:
-        host: Address; 127.0.0.1 is heard by this machine alone.
+        host: Address; 127.0.0.1 can be reached from this machine alone.
         port: 0 takes any that is free.
 
     Raises:
-        OSError: If nobody can listen there, because somebody does already, say.
+        OSError: If the address is in use already, say.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listener:
+        # Connections inherit this. Without it an answer's body, which is written after
+        # its head, would wait for the other side's acknowledgement: 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         yield listener
 
 
@@ -112,7 +67,7 @@ def address(host: str, listener: socket.socket) -> str:
 def serve_on(
     listener: socket.socket, app: FastAPI, grace_seconds: float | int = 10
 ) -> None:
-    """Answer what comes on a socket, until a signal says to stop.
+    """Answer requests on a socket, until a signal says to stop.
 
     Args:
         listener: Where to listen.
@@ -122,7 +77,7 @@ def serve_on(
     Raises:
         RuntimeError: If the application does not start.
     """
-    _server(app, grace_seconds).run(sockets=[listener])
+    _run(_server(app, grace_seconds), listener)
 
 
 @contextmanager
@@ -138,21 +93,20 @@ def running(
 
     Args:
         app: What answers.
-        host: As in `listening`, like the port.
-        port: See there.
+        host: As in `listening`.
+        port: As in `listening`.
         grace_seconds: As in `serve_on`.
 
     Raises:
         OSError: If it cannot listen there.
         RuntimeError: If the application does not start.
     """
-    server = _server(app, grace_seconds)
-    end: Future[None] = Future()
+    server, end = _server(app, grace_seconds), Future[None]()
     with listening(host, port) as listener:
 
         def work() -> None:
             try:
-                server.run(sockets=[listener])
+                _run(server, listener)
             except BaseException as error:  # raised below, in the caller's thread
                 end.set_exception(error)
             else:
@@ -172,33 +126,28 @@ def running(
         end.result()
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, but a start that fails is an error and ends no process."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then listen."""
-        try:
-            await super().startup(sockets)
-        except SystemExit:
-            raise RuntimeError(
-                "the application did not start; the log says why"
-            ) from None
-
-
 def _server(app: FastAPI, grace_seconds: float | int) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
-        http=ImpatientProtocol,
+        http="h11",
         ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
         backlog=2048,
+        limit_concurrency=1000,
         timeout_keep_alive=20,
         timeout_graceful_shutdown=int(grace_seconds),
     )
-    return _Server(config)
+    return uvicorn.Server(config)
+
+
+def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+    with suppress(SystemExit):  # of an application that does not start
+        server.run(sockets=[listener])
+    if not server.started:
+        raise RuntimeError("the application did not start; the log says why")
 
 
 @dataclass(frozen=True, kw_only=True)

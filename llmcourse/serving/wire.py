@@ -1,79 +1,46 @@
-"""What goes over the wire, in the form of OpenAI's interface: requests and answers.
+"""What goes over the wire, in OpenAI's form: requests, answers, errors and counts.
 
-Types are strict: "1" is no number and 1 is no string. Fields that this service has no
-use for are ignored if they change nothing (`user`), and refused where ignoring them
-would give something else than was asked for (`logit_bias`).
+Types are strict: "1" is no number and 1 is no string. Fields that this service does not
+know are ignored if they change nothing (`user`), and refused where ignoring them would
+give something other than what was asked for (`logit_bias`).
 
-Source: OpenAI, "API reference" (completions, chat, embeddings, models).
-
-Everything that goes wrong over HTTP has one form, that of OpenAI's interface.
+Every error has one form, which the official clients turn into exceptions:
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 
-The official clients turn it into exceptions of their own. What a caller sent is not
-repeated: it may be huge, or no text at all.
-
-What a request must pass before anything of it is understood: key, size, patience.
-
-This is done below the application, on what comes from the connection, so that a caller
-without the key costs nothing, a body without end ends, and one that never comes is not
-waited for.
-
-What the service counts, in the form that Prometheus collects.
+What the service counts is in Prometheus' form:
 
     llmcourse_responses_total{path="/v1/completions",status="200"}  41.0
     llmcourse_tokens_total{kind="written"}                        1874.0
     llmcourse_running_requests                                       3.0
 
-Counts only grow; what is going on now are gauges; how long things take is counted in
-classes, from which quantiles are computed later.
-
-Source: Prometheus, "Metric types" and "Text-based exposition format".
+Source: OpenAI, "API reference" (completions, chat, embeddings, models); Prometheus,
+"Metric types".
 """
 
-import asyncio
-import hmac
-import logging
 import time
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmcourse.serving.batching import Batcher
 
-
-def _is_text(text: str) -> str:
-    """Raise ValueError for halves of characters, which JSON allows and UTF-8 does not.
-
-    >>> _is_text(chr(0xD83D))
-    Traceback (most recent call last):
-    ValueError: must be Unicode text, got half of a surrogate pair
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be Unicode text, got half of a surrogate pair") from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(_is_text)]
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
-Nothing = Annotated[float, Field(ge=0, le=0)]
 MOST_CHOICES = 16
 MOST_INPUTS = 256
+
+# With a bound on its length, pydantic refuses halves of surrogate pairs in a text.
+Text = Annotated[str, Field(min_length=0)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+Empty = Annotated[list[Any], Field(max_length=0)]
 
 
 class Strict(BaseModel):
@@ -83,7 +50,7 @@ class Strict(BaseModel):
 
 
 class StreamOptions(Strict):
-    """What a stream tells beside the text."""
+    """What a stream holds beside the text."""
 
     include_usage: bool | None = None
 
@@ -92,22 +59,18 @@ class SamplingOptions(Strict):
     """What requests for text of both kinds have in common."""
 
     model: Text
-    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_tokens: Positive | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    top_k: Positive | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: (
-        Annotated[Text, Field(min_length=1)]
-        | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=4)]
-        | None
-    ) = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Text | None = None
-    presence_penalty: Nothing | None = None
-    frequency_penalty: Nothing | None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     @property
@@ -116,8 +79,14 @@ class SamplingOptions(Strict):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
+def _several(value: Any) -> list[Any]:
+    """Return texts, or lists of ids, from one or several of them."""
+    is_one = isinstance(value, str) or isinstance(value[0], int)
+    return [value] if is_one else value
+
+
 class CompletionRequest(SamplingOptions):
-    """A text to go on with, or several, as text or as ids."""
+    """A text to continue, or several, as text or as ids."""
 
     prompt: (
         Text
@@ -133,9 +102,7 @@ class CompletionRequest(SamplingOptions):
     @property
     def prompts(self) -> list[str] | list[list[int]]:
         """The prompts, one or more."""
-        prompt: Any = self.prompt
-        is_one = isinstance(prompt, str) or isinstance(prompt[0], int)
-        return [prompt] if is_one else prompt
+        return _several(self.prompt)
 
 
 class TextPart(Strict):
@@ -170,38 +137,33 @@ class ChatRequest(SamplingOptions):
     """A conversation to be answered."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_completion_tokens: Positive | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tools: Empty | None = None
     tool_choice: Literal["none", "auto"] | None = None
-    functions: Annotated[list[Any], Field(max_length=0)] | None = None
+    functions: Empty | None = None
     function_call: Literal["none", "auto"] | None = None
     logprobs: Literal[False] | None = None
 
 
 class EmbeddingRequest(Strict):
-    """Texts that vectors are wanted of."""
+    """Texts whose vectors are asked for."""
 
     model: Text
     input: (
-        Annotated[Text, Field(min_length=1)]
-        | Annotated[
-            list[Annotated[Text, Field(min_length=1)]],
-            Field(min_length=1, max_length=MOST_INPUTS),
-        ]
+        NonEmpty
+        | Annotated[list[NonEmpty], Field(min_length=1, max_length=MOST_INPUTS)]
         | Ids
         | Annotated[list[Ids], Field(min_length=1, max_length=MOST_INPUTS)]
     )
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    dimensions: Positive | None = None
     user: Text | None = None
 
     @property
     def inputs(self) -> list[str] | list[list[int]]:
         """The texts, one or more."""
-        found: Any = self.input
-        is_one = isinstance(found, str) or isinstance(found[0], int)
-        return [found] if is_one else found
+        return _several(self.input)
 
 
 FinishReason = Literal["stop", "length"]
@@ -281,7 +243,7 @@ class Embeddings(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What the service writes with."""
+    """The model that the service writes with."""
 
     id: str
     object: Literal["model"] = "model"
@@ -299,7 +261,7 @@ class ModelList(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service is there."""
+    """Whether the service takes requests."""
 
     status: Literal["ok", "stopping"]
 
@@ -319,267 +281,97 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-_LOG = logging.getLogger(__name__)
-_TYPES = {
-    401: "authentication_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    429: "rate_limit_error",
-    500: "server_error",
-    503: "server_error",
-    504: "timeout_error",
+# Status: OpenAI's type of error, and what the OpenAPI description says of it.
+_ERRORS = {
+    400: ("invalid_request_error", "The request cannot be answered as it is."),
+    401: ("authentication_error", "The key is missing or wrong."),
+    404: ("not_found_error", "There is no such model or path."),
+    408: ("timeout_error", "The request did not arrive in time."),
+    413: ("invalid_request_error", "The request is too large."),
+    429: ("rate_limit_error", "Too many requests are waiting: try again later."),
+    500: ("server_error", "The service failed."),
+    503: ("server_error", "The service is stopping."),
+    504: ("timeout_error", "The answer was not ready in time."),
 }
-_MEANINGS = {
-    400: "The request cannot be answered as it is.",
-    401: "The key is missing or wrong.",
-    404: "There is no such model or path.",
-    408: "The request did not arrive in time.",
-    413: "The request is too large.",
-    429: "Too many requests are waiting: try again later.",
-    500: "The service failed.",
-    503: "The service is stopping.",
-    504: "The answer was not ready in time.",
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
 }
 
 
-class ApiError(Exception):
-    """A request that ends with a status and a reason.
+class ApiError(HTTPException):
+    """A request that ends with an HTTP status and a reason.
 
     Args:
         status: Of HTTP, from 400.
-        message: Why, for people.
-        param: Which field of the request is to blame.
-        code: Why, for programs.
+        message: The reason, for people; None takes the usual one of the status.
+        param: The field of the request that is to blame.
+        code: The reason, for programs.
+
+    >>> ApiError(404, "no model 'x'", code="model_not_found").body.error.type
+    'not_found_error'
     """
 
     def __init__(
         self,
         status: int,
-        message: str,
+        message: str | None = None,
         *,
         param: str | None = None,
         code: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-        self.param, self.code = param, code
-
-
-def error_body(error: ApiError) -> ErrorBody:
-    """Return what a caller is told.
-
-    >>> error_body(ApiError(404, "no model 'x'", code="model_not_found")).error.type
-    'not_found_error'
-    """
-    kind = _TYPES.get(error.status, "invalid_request_error")
-    return ErrorBody(
-        error=ErrorDetail(
-            message=error.message, type=kind, param=error.param, code=error.code
+        message = _ERRORS[status][1] if message is None else message
+        super().__init__(status, message, _HEADERS.get(status))
+        type_, _ = _ERRORS.get(status, _ERRORS[400])
+        self.body = ErrorBody(
+            error=ErrorDetail(message=message, type=type_, param=param, code=code)
         )
-    )
 
 
-def error_response(
-    error: ApiError, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """Return an error as an answer."""
-    extra = dict(headers or {})
-    if error.status == 401:
-        extra["WWW-Authenticate"] = "Bearer"
-    if error.status in (429, 503):
-        extra["Retry-After"] = "1"
-    return JSONResponse(error_body(error).model_dump(), error.status, extra)
+async def http_error(_: Request, error: Exception) -> JSONResponse:
+    """Return the answer to a request that ended with an `HTTPException`."""
+    assert isinstance(error, HTTPException)
+    if not isinstance(error, ApiError):  # a path or method that does not exist
+        headers = error.headers
+        error = ApiError(error.status_code, str(error.detail))
+        error.headers = headers
+    return JSONResponse(error.body.model_dump(), error.status_code, error.headers)
+
+
+async def invalid_request(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer to a request that does not have its form: one fault, 400."""
+    assert isinstance(error, RequestValidationError)
+    faults = [fault for fault in error.errors() if fault["loc"]]
+    if not faults or faults[0]["type"].startswith("json"):
+        fault = ApiError(400, "The body must be JSON.", code="invalid_json")
+    else:
+        # Of a field that may have several forms, the deepest fault says most.
+        first = max(faults, key=lambda fault: len(fault["loc"]))
+        # Pydantic's own names for these forms have brackets.
+        path = [str(part) for part in first["loc"][1:]]
+        path = [_plain(part) for part in path if not set("[(") & set(part)]
+        message = ": ".join([*([".".join(path)] if path else []), str(first["msg"])])
+        fault = ApiError(400, message, param=path[0] if path else None)
+    return await http_error(request, fault)
+
+
+def _plain(name: str) -> str:
+    r"""Return a caller's name of a field, shortened, in characters that print.
+
+    >>> _plain("a" + chr(0xD83D))
+    'a\\ud83d'
+    """
+    return name[:80].encode("ascii", "backslashreplace").decode()
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Return what the OpenAPI description says of errors."""
     return {
-        status: {"model": ErrorBody, "description": _MEANINGS[status]}
+        status: {"model": ErrorBody, "description": _ERRORS[status][1]}
         for status in statuses
     }
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Give all errors of an application the one form."""
-
-    @app.exception_handler(ApiError)
-    async def known(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ApiError)
-        return error_response(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        return error_response(_first_fault(error))
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        return error_response(
-            ApiError(error.status_code, str(error.detail)), error.headers
-        )
-
-
-class FaultHandler:
-    """Answers with 500 where the application fails before it has said anything.
-
-    Starlette has a handler for that, too, but raises the fault once more, and then the
-    server drops the connection, on which the caller may have asked again meanwhile.
-
-    Args:
-        app: What is behind.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        except Exception as error:
-            if begun or scope["type"] != "http":
-                raise
-            _LOG.error("%s failed", scope["path"], exc_info=error)
-            told = ApiError(500, "The service failed; its log says why.")
-            await error_response(told)(scope, receive, send)
-
-
-def _first_fault(error: RequestValidationError) -> ApiError:
-    """Return what is wrong with a request, in one line."""
-    faults = [fault for fault in error.errors() if fault["loc"]]
-    if not faults or faults[0]["type"].startswith("json"):
-        return ApiError(400, "The body must be JSON.", code="invalid_json")
-    # Of a field that may have several forms, the fault that lies deepest says most.
-    first = max(faults, key=lambda fault: len(fault["loc"]))
-    # Of the forms that a field may have, pydantic gives names with brackets.
-    names = [str(part) for part in first["loc"][1:] if not set("[(") & set(str(part))]
-    where = _plain(".".join(names)[:80])
-    reason = _plain(str(first["msg"]).removeprefix("Value error, ")[:300])
-    message = f"{where}: {reason}" if where else reason
-    return ApiError(400, message, param=_plain(names[0][:80]) if names else None)
-
-
-def _plain(text: str) -> str:
-    r"""Return a text whose strange characters are written out.
-
-    >>> _plain("a" + chr(0xD83D))
-    'a\\ud83d'
-    """
-    return text.encode("ascii", "backslashreplace").decode()
-
-
-_DRAINED = 64 << 20  # bytes of a body that is too large which are read and dropped
-
-
-class KeyCheck:
-    """Lets only those pass who know the key; all, if there is none.
-
-    Args:
-        app: What is behind.
-        api_key: The key, or None.
-        paths: Beginnings of the paths that need it.
-    """
-
-    def __init__(
-        self, app: ASGIApp, api_key: str | None, paths: tuple[str, ...] = ("/v1/",)
-    ) -> None:
-        self.app, self.paths = app, paths
-        self.api_key = None if api_key is None else api_key.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer with 401."""
-        is_open = scope["type"] != "http" or not scope["path"].startswith(self.paths)
-        if is_open or self.api_key is None or self._knows(scope["headers"]):
-            await self.app(scope, receive, send)
-            return
-        error = ApiError(401, "The key is missing or wrong.", code="invalid_api_key")
-        await error_response(error)(scope, receive, send)
-
-    def _knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Return whether the key was sent; how long that takes tells nothing of it."""
-        assert self.api_key is not None
-        sent = next((value for name, value in headers if name == b"authorization"), b"")
-        scheme, _, key = sent.partition(b" ")
-        is_right = hmac.compare_digest(key.strip(), self.api_key)
-        return is_right and scheme.lower() == b"bearer"
-
-
-class BodyLimit:
-    """Reads a request's body before the application does: all of it, or refuses it.
-
-    Args:
-        app: What is behind.
-        max_bytes: Of a body.
-        seconds: In which it has to arrive.
-    """
-
-    def __init__(
-        self, app: ASGIApp, max_bytes: int = 1 << 20, seconds: float | int = 10
-    ) -> None:
-        self.app, self.max_bytes, self.seconds = app, max_bytes, seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer with 408 or 413."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(self.seconds):
-                body = await self._read(receive)
-        except TimeoutError:
-            error = ApiError(408, "The request did not arrive in time.")
-            await error_response(error, {"Connection": "close"})(scope, receive, send)
-        except ApiError as error:
-            await error_response(error)(scope, receive, send)
-        else:
-            if body is not None:
-                await self.app(scope, _Replay(body, receive), send)
-
-    async def _read(self, receive: Receive) -> bytes | None:
-        """Return the body, None if the caller went away meanwhile."""
-        chunks: list[bytes] = []
-        n_bytes, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            n_bytes += len(chunk)
-            if n_bytes <= self.max_bytes:
-                chunks.append(chunk)
-            elif n_bytes > _DRAINED:  # a caller who is still sending hears nothing
-                break
-        if n_bytes > self.max_bytes:
-            raise ApiError(
-                413, f"A request may have at most {self.max_bytes} bytes.", code="size"
-            )
-        return b"".join(chunks)
-
-
-class _Replay:
-    """A body that was read already, and then what the connection says."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self.message: dict[str, Any] | None = {
-            "type": "http.request",
-            "body": body,
-            "more_body": False,
-        }
-        self.receive = receive
-
-    async def __call__(self) -> Message:
-        if self.message is not None:
-            message, self.message = self.message, None
-            return message
-        return await self.receive()
 
 
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
@@ -587,13 +379,14 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class ServiceMetrics:
-    """The numbers of one service.
+    """What one service counts.
 
-    >>> import torch
+    >>> from prometheus_client import generate_latest
     >>> from llmcourse.model.transformer import TINY, Transformer
     >>> metrics = ServiceMetrics(Batcher(Transformer(TINY)))
     >>> metrics.tokens.labels("written").inc(3)
-    >>> b'llmcourse_tokens_total{kind="written"} 3.0' in metrics.text()
+    >>> text = generate_latest(metrics.registry).decode()
+    >>> 'llmcourse_tokens_total{kind="written"} 3.0' in text
     True
     """
 
@@ -627,27 +420,21 @@ class ServiceMetrics:
             buckets=_SIZES,
             registry=registry,
         )
-        running = Gauge(
+        Gauge(
             "llmcourse_running_requests", "Requests in a slot.", registry=registry
-        )
-        running.set_function(lambda: len(batcher.running))
-        waiting = Gauge(
+        ).set_function(lambda: len(batcher.running))
+        Gauge(
             "llmcourse_waiting_requests", "Requests in the queue.", registry=registry
-        )
-        waiting.set_function(lambda: len(batcher.waiting))
-
-    def text(self) -> bytes:
-        """Return all numbers as Prometheus reads them."""
-        return generate_latest(self.registry)
+        ).set_function(lambda: len(batcher.waiting))
 
 
 class CountResponses:
-    """Counts every answer that passes through it, and the seconds that it took.
+    """Middleware that counts every answer, and the seconds until its end.
 
     Args:
-        app: What is behind.
+        app: The application behind it.
         metrics: Where to count.
-        paths: Those that are told apart; all others are one.
+        paths: Those that are counted apart; all others are one.
     """
 
     def __init__(
@@ -657,10 +444,8 @@ class CountResponses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path = scope["path"] if scope["path"] in self.paths else "other"
+        path = scope.get("path", "")
+        path = path if path in self.paths else "other"
         start = time.perf_counter()
 
         async def counted(message: Message) -> None:
@@ -671,5 +456,6 @@ class CountResponses:
         try:
             await self.app(scope, receive, counted)
         finally:
-            seconds = time.perf_counter() - start
-            self.metrics.seconds.labels(path).observe(seconds)
+            if scope["type"] == "http":
+                seconds = time.perf_counter() - start
+                self.metrics.seconds.labels(path).observe(seconds)

@@ -290,8 +290,8 @@ def test_a_service_can_be_started_again():
 
 
 def test_a_fault_of_ours_is_counted_too(monkeypatch):
-    with small_service() as (url, app):
-        monkeypatch.setattr(app.state.service.metrics, "text", lambda: 1 // 0)
+    with small_service() as (url, _):
+        monkeypatch.setattr("llmcourse.serving.app.generate_latest", lambda _: 1 // 0)
         for _ in range(3):  # the connection lives on
             found = HTTP.get(f"{url}/metrics")
             assert found.status_code == 500
@@ -445,6 +445,7 @@ def test_bodies_that_mean_nothing(url, body):
     ],
 )
 def test_strange_requests_that_are_right(url, fields):
+    # With a seed: without one, the first token may be one that ends the text.
     found = post(url, max_tokens=3, **{"seed": 0} | fields)
     assert found.status_code == 200, found.text
     assert found.json()["usage"]["completion_tokens"] >= 1
@@ -537,13 +538,12 @@ def test_a_model_without_conversations_says_so():
 
 
 def test_wrong_configurations_are_refused():
-    with pytest.raises(ValueError, match="max_batch must be positive, got 0"):
-        ServiceConfig(max_batch=0)
-    with pytest.raises(ValueError, match="max_queue must be at least 0"):
-        ServiceConfig(max_queue=-1)
-    with pytest.raises(ValueError, match="api_key must not be empty"):
-        ServiceConfig(api_key=" ")
-    with pytest.raises(ValueError, match="must not begin or end with white space"):
-        ServiceConfig(api_key="s3cret\n")
+    for name, value in (
+        *(("max_batch", 0), ("max_queue", -1), ("request_seconds", 0)),
+        *(("body_seconds", 0), ("max_body_bytes", 0)),
+        *(("api_key", ""), ("api_key", " "), ("api_key", "s3cret\n")),
+    ):
+        with pytest.raises(ValueError, match=name):
+            ServiceConfig(**{name: value})
     with pytest.raises(ValueError, match="the model has 320 ids"):
         create_app(small_model(), BPETokenizer.train(["a"], 256), NAME)

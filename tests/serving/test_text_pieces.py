@@ -1,6 +1,5 @@
 """Text as it is drawn: never taken back, never too late."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,11 +65,3 @@ def test_special_tokens_are_no_text():
 @given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12))
 def test_equals_decode(ids):
     assert "".join(pieces_of(ids)[0]) == TOKENIZER.decode(ids, skip_special_tokens=True)
-
-
-# Refusals
-
-
-def test_an_empty_stop_is_refused():
-    with pytest.raises(ValueError, match="must not be empty"):
-        TextPieces(TOKENIZER, ["a", ""])
