@@ -97,7 +97,7 @@ class LimitedRequest(Request):
 
 
 class LimitedRoute(APIRoute):
-    """A route that reads `LimitedRequest`s, and answers a fault of its own with 500."""
+    """A route that limits the size of requests, and answers its own faults with 500."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
