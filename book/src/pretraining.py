@@ -33,7 +33,9 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import GREEDY, Sampling, write
 from llmcourse.model.inspection import attention_weights
 from llmcourse.model.transformer import Transformer
-from llmcourse.text import documents, ngrams, tales
+from llmcourse.text import ngrams, tales
+from llmcourse.text.documents import python_docs
+from llmcourse.text.documents import tales as tale_documents
 from llmcourse.text.ngrams import compressed_bits_per_byte
 from llmcourse.training import pipeline, scaling, windows
 from llmcourse.training.checkpoints import Run
@@ -596,7 +598,7 @@ _ = right.set(xlabel="assumed E (nats/token)", ylabel="misfit", ylim=(0, None))
 
 # %% tags=["nbval-ignore-output"]
 brief = replace(plain, steps=320, warmup_steps=20, eval_interval=320)
-documents = list(documents.tales(320, seed=0))
+documents = list(tale_documents(320, seed=0))
 by_heart = {}
 for n in (20, 80, 320):
     pupil = Transformer(sizes, seeded())
@@ -634,7 +636,7 @@ for n, (known, new) in by_heart.items():
 # The text differs between versions of Python, and so do these numbers.
 
 # %% tags=["nbval-ignore-output"]
-real = pipeline.prepare_text(SMALL, documents.python_docs())
+real = pipeline.prepare_text(SMALL, python_docs())
 pages = [page.text for page in real.held_out[:20]]
 new = "\n\n".join(pages)
 read = real.tokenizer.decode(real.train.tolist(), skip_special_tokens=True)

@@ -68,6 +68,7 @@ from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.checks import rlhf as checks
 from llmcourse.model.folders import load_pretrained
 from llmcourse.text import tales
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.intervals import wilson_interval
 
 plotting.use_course_style()
@@ -356,9 +357,9 @@ def trained(kl_coef, iterations=22, seed=0, n_pairs=400):
         epochs=1, learning_rate=1e-3, warmup_updates=4,
         max_new_tokens=N_TOKENS, kl_coef=kl_coef,
     )  # fmt: skip
-    luck, told = torch.Generator().manual_seed(seed), records.append
-    options = {"tokenizer": tokenizer, "stop": [0], "progress": told}
-    grpo(policy, beginnings(100, seed=5), watched, config, luck, **options)
+    generator = torch.Generator().manual_seed(seed)
+    options = {"tokenizer": tokenizer, "stop": [0], "run": Run(progress=records.append)}
+    grpo(policy, beginnings(100, seed=5), watched, config, generator, **options)
     kl, earned = tuple(r.kl for r in records), tuple(r.reward for r in records)
     return policy, Curve(kl=kl, gold=tuple(points), proxy=earned), answers
 

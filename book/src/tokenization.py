@@ -436,7 +436,7 @@ for n in range(1000, 10_000):
 print("GPT-2:", ", ".join(f"{n} are cut {cut}" for cut, n in cuts.most_common()))
 assert len(cuts) == 5
 for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
-    print(f"{name:15}", regex.findall(getattr(tokenizers, name), "1234+1234567"))
+    print(f"{name:15}", regex.findall(getattr(bpe, name), "1234+1234567"))
 
 # %% [markdown]
 # GPT-2 has five ways to cut a number of four digits, and which one it takes depends on which digits stood together often on the web.

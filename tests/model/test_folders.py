@@ -593,6 +593,7 @@ def test_a_shipped_model_is_small(name):
 def test_nothing_but_the_model_is_in_its_folder(name):
     known = {
         "README.md",
+        "card.json",
         "config.json",
         "generation_config.json",
         "model.safetensors",
