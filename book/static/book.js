@@ -41,3 +41,10 @@ window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
     new MutationObserver(nameControls).observe(document.body, watch);
   });
 })();
+
+// The arrows that open a part of the sidebar have no text: name them for screen readers.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const summary of document.querySelectorAll("summary:not([aria-label])")) {
+    if (!summary.textContent.trim()) summary.setAttribute("aria-label", "Show or hide the pages of this part");
+  }
+});
