@@ -15,7 +15,13 @@ window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
 
   function nameControls() {
     // A button is called what it shows.
-    for (const element of all(".search-button-field[aria-label], summary[aria-label]")) element.removeAttribute("aria-label");
+    for (const element of all(".search-button-field[aria-label], summary[aria-label]")) {
+      if (element.textContent.trim()) element.removeAttribute("aria-label");
+    }
+    // The arrows of the sidebar show no text.
+    for (const arrow of all("summary")) {
+      if (!arrow.textContent.trim()) name(arrow, "Show or hide the pages of this part");
+    }
     for (const title of all(".theme-switch-button svg > title")) {
       title.parentElement.setAttribute("aria-hidden", "true");
       title.remove();
@@ -41,10 +47,3 @@ window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
     new MutationObserver(nameControls).observe(document.body, watch);
   });
 })();
-
-// The arrows that open a part of the sidebar have no text: name them for screen readers.
-document.addEventListener("DOMContentLoaded", () => {
-  for (const summary of document.querySelectorAll("summary:not([aria-label])")) {
-    if (!summary.textContent.trim()) summary.setAttribute("aria-label", "Show or hide the pages of this part");
-  }
-});
