@@ -37,7 +37,6 @@ from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Decoder, Rollouts
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.loop import update_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,22 +69,16 @@ class GRPO(PolicyTrainer):
 
     def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
-    ) -> RolloutBatch:
-        """Return the answers with an advantage for each.
+    ) -> dict[str, Tensor]:
+        """Return the advantage of each answer.
 
         Args:
             rollouts: The answers, those to one prompt side by side.
             scores: Of the answers, in points.
             reference_log_probs: Of their tokens, in nats.
         """
-        group_size = self.config.answers_per_prompt
-        return RolloutBatch(
-            ids=rollouts.ids,
-            mask=rollouts.answer_mask,
-            log_probs=rollouts.log_probs,
-            reference_log_probs=reference_log_probs,
-            advantages=group_advantages(scores, group_size, scale=self.config.scale),
-        )
+        size, scale = self.config.answers_per_prompt, self.config.scale
+        return {"advantages": group_advantages(scores, size, scale=scale)}
 
     def update(self, part: RolloutBatch) -> UpdateRecord:
         """Make one update of the policy."""
@@ -100,11 +93,8 @@ class GRPO(PolicyTrainer):
             kl_coef=self.config.kl_coef,
             averaging=self.config.averaging,
         )
+        self.update_policy(policy.loss)
         uncertainty = masked_average(now.entropy, part.mask).item()
-        step = self.n_updates
-        schedule = self.config.schedule(step)
-        update_weights(self.policy, self.optimizer, [policy.loss], step, schedule)
-        self.n_updates += 1
         return UpdateRecord(uncertainty, policy.clip_fraction)
 
 
@@ -140,13 +130,6 @@ def grpo(
         OSError: If a checkpoint cannot be written.
     """
     trainer = GRPO(
-        policy,
-        prompts,
-        reward,
-        config,
-        generator,
-        tokenizer=tokenizer,
-        stop=stop,
-        reference=reference,
+        policy, prompts, reward, config, generator, tokenizer, stop, reference
     )
     return optimise(trainer, run)

@@ -29,7 +29,13 @@ from torch import Tensor
 from llmcourse.alignment.losses import Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Decoder, Rollouts, Scorer, sample_rollouts
+from llmcourse.alignment.rollouts import (
+    Decoder,
+    Rollouts,
+    Scorer,
+    check_room,
+    sample_rollouts,
+)
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import (
     Run,
@@ -38,7 +44,9 @@ from llmcourse.training.checkpoints import (
     weights_fingerprint,
 )
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.loop import make_optimizer, update_weights
+
+_USUAL_INTERVAL = 10  # iterations from one checkpoint to the next
 
 
 class UpdateRecord(NamedTuple):
@@ -71,25 +79,17 @@ class RolloutBatch:
     def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":
         """Return some of the answers, as wide as the longest of them."""
         width = int(self.mask[chosen].any(dim=0).nonzero().max()) + 1
-
-        def part(tensor: Tensor) -> Tensor:
-            return tensor[chosen] if tensor.ndim == 1 else tensor[chosen, :width]
-
-        return RolloutBatch(
-            ids=part(self.ids),
-            mask=part(self.mask),
-            log_probs=part(self.log_probs),
-            reference_log_probs=part(self.reference_log_probs),
-            advantages=part(self.advantages),
-            values=None if self.values is None else part(self.values),
-            returns=None if self.returns is None else part(self.returns),
-        )
+        there = {name: part for name, part in vars(self).items() if part is not None}
+        parts: dict[str, Any] = {
+            name: part[chosen] if part.ndim == 1 else part[chosen, :width]
+            for name, part in there.items()
+        }
+        return RolloutBatch(**parts)
 
 
-_FROM_ZERO = {
-    *("warmup_updates", "cooldown", "kl_coef", "missing_eos_penalty"),
-    *("gamma", "gae_lambda", "entropy_coef"),
-}
+_FROM_ZERO = (  # settings that may be 0, those of PPO too
+    "warmup_updates cooldown kl_coef missing_eos_penalty gamma gae_lambda entropy_coef"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +115,11 @@ class PolicyConfig:
         for name, value in vars(self).items():
             if isinstance(value, bool | str):
                 continue
-            least = 0 if name in _FROM_ZERO else math.ulp(0.0)
-            if not value >= least:
-                wanted = "at least 0" if name in _FROM_ZERO else "positive"
+            if name in _FROM_ZERO.split():
+                wanted, fine = "at least 0", value >= 0
+            else:
+                wanted, fine = "positive", value > 0
+            if not fine:
                 raise ValueError(f"{name} must be {wanted}, got {value}")
         if self.cooldown > 1:
             raise ValueError(f"cooldown must be at most 1, got {self.cooldown}")
@@ -200,12 +202,16 @@ class PolicyTrainer(ABC):
         reward: RewardFunction,
         config: PolicyConfig,
         generator: torch.Generator,
-        *,
         tokenizer: Decoder,
         stop: Collection[int] = (),
         reference: Transformer | None = None,
     ) -> None:
-        _check(policy, prompts, config)
+        check_room(policy, prompts, config.max_new_tokens)
+        if len(prompts) < config.prompts_per_iteration:
+            raise ValueError(
+                f"an iteration needs {config.prompts_per_iteration} prompts, "
+                f"got {len(prompts)}"
+            )
         self.policy, self.prompts, self.reward = policy, tuple(prompts), reward
         self.config, self.generator = config, generator
         self.tokenizer, self.stop = tokenizer, stop
@@ -218,12 +224,21 @@ class PolicyTrainer(ABC):
     @abstractmethod
     def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
-    ) -> RolloutBatch:
-        """Return what there is to learn from answers with these scores (B,)."""
+    ) -> dict[str, Tensor]:
+        """Return advantages of answers with these scores (B,), and what goes with them.
+
+        By the names of `RolloutBatch`.
+        """
 
     @abstractmethod
     def update(self, part: RolloutBatch) -> UpdateRecord:
         """Make one update from some of the answers."""
+
+    def update_policy(self, loss: Tensor) -> None:
+        """Make one update of the policy's weights."""
+        schedule = self.config.schedule(self.n_updates)
+        update_weights(self.policy, self.optimizer, [loss], self.n_updates, schedule)
+        self.n_updates += 1
 
     def iterate(self) -> PolicyIteration:
         """Sample, reward, compute advantages, update; return the measurements.
@@ -237,7 +252,13 @@ class PolicyTrainer(ABC):
         scores = self._reward_of(rollouts)
         reference = self._reference_log_probs(rollouts)
         penalty = self.config.missing_eos_penalty * ~rollouts.finished
-        batch = self.compute_advantages(rollouts, scores - penalty, reference)
+        batch = RolloutBatch(
+            ids=rollouts.ids,
+            mask=rollouts.answer_mask,
+            log_probs=rollouts.log_probs,
+            reference_log_probs=reference,
+            **self.compute_advantages(rollouts, scores - penalty, reference),
+        )
         records = [self.update(batch.rows(rows)) for rows in self._minibatches()]
         values = [r.value_loss for r in records if r.value_loss is not None]
         kl = kl_k1(rollouts.log_probs, reference).sum(dim=1)
@@ -347,24 +368,9 @@ def optimise(trainer: PolicyTrainer, run: Run = Run()) -> list[PolicyIteration]:
     """
     recipe, parts = trainer.recipe(), trainer.parts()
     run.resume(recipe, parts)
-    iterations = trainer.config.iterations
-    while (done := len(trainer.history)) < iterations:
+    first, iterations = len(trainer.history) + 1, trainer.config.iterations
+    for number in range(first, iterations + 1):
         run.log(trainer.iterate())
-        run.save_if_due(done + 1, recipe, parts, last=done + 1 == iterations)
+        last = number == iterations
+        run.save_if_due(number, recipe, parts, last=last, usual=_USUAL_INTERVAL)
     return trainer.history
-
-
-def _check(
-    policy: Transformer, prompts: Sequence[Prompt], config: PolicyConfig
-) -> None:
-    if len(prompts) < config.prompts_per_iteration:
-        raise ValueError(
-            f"an iteration needs {config.prompts_per_iteration} prompts, "
-            f"got {len(prompts)}"
-        )
-    longest = max(len(prompt.ids) for prompt in prompts)
-    if longest + config.max_new_tokens > policy.config.context_length:
-        raise ValueError(
-            "prompts and answers must fit into context_length = "
-            f"{policy.config.context_length}, got {longest} + {config.max_new_tokens}"
-        )

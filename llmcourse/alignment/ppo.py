@@ -83,8 +83,8 @@ class PPO(PolicyTrainer):
 
     def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
-    ) -> RolloutBatch:
-        """Return the answers with an advantage for each token.
+    ) -> dict[str, Tensor]:
+        """Return an advantage for each token, and the critic's values and targets.
 
         Args:
             rollouts: The answers.
@@ -95,21 +95,16 @@ class PPO(PolicyTrainer):
         if not self.history:  # the critic starts from what is usual, not from zero
             torch.nn.init.constant_(self.value_head.output.bias, scores.mean().item())
         values = self._values(rollouts)
+        log_probs, config = rollouts.log_probs, self.config
         rewards = token_rewards(
-            scores, rollouts.log_probs, reference_log_probs, mask, self.config.kl_coef
+            scores, log_probs, reference_log_probs, mask, config.kl_coef
         )
-        advantages = gae(
-            rewards, values, mask, self.config.gamma, self.config.gae_lambda
-        )
-        return RolloutBatch(
-            ids=rollouts.ids,
-            mask=mask,
-            log_probs=rollouts.log_probs,
-            reference_log_probs=reference_log_probs,
-            advantages=whiten(advantages, mask),
-            values=values,
-            returns=advantages + values,
-        )
+        advantages = gae(rewards, values, mask, config.gamma, config.gae_lambda)
+        return {
+            "advantages": whiten(advantages, mask),
+            "values": values,
+            "returns": advantages + values,
+        }
 
     @torch.no_grad()
     def _values(self, rollouts: Rollouts) -> Tensor:
@@ -138,18 +133,10 @@ class PPO(PolicyTrainer):
             part.mask,
             self.config.clip_range_value,
         )
-        loss = policy.loss - self.config.entropy_coef * uncertainty
+        critic, schedule = self.value_head, self._value_schedule()
         step = self.n_updates
-        update_weights(
-            self.value_head,
-            self.value_optimizer,
-            [value_loss],
-            step,
-            self._value_schedule(),
-        )
-        schedule = self.config.schedule(step)
-        update_weights(self.policy, self.optimizer, [loss], step, schedule)
-        self.n_updates += 1
+        update_weights(critic, self.value_optimizer, [value_loss], step, schedule)
+        self.update_policy(policy.loss - self.config.entropy_coef * uncertainty)
         return UpdateRecord(uncertainty.item(), policy.clip_fraction, value_loss.item())
 
     def parts(self) -> dict[str, Stateful]:
@@ -220,13 +207,6 @@ def ppo(
         OSError: If a checkpoint cannot be written.
     """
     trainer = PPO(
-        policy,
-        prompts,
-        reward,
-        config,
-        generator,
-        tokenizer=tokenizer,
-        stop=stop,
-        reference=reference,
+        policy, prompts, reward, config, generator, tokenizer, stop, reference
     )
     return optimise(trainer, run)

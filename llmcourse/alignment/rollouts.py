@@ -29,12 +29,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu, linear, pad
+from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.alignment.losses import Mask, PerToken, entropy
 from llmcourse.alignment.preferences import Prompt
-from llmcourse.finetuning.classification import Classifier
-from llmcourse.model.attention import KVCache
+from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
@@ -93,118 +93,100 @@ def sample_rollouts(
             answer do not fit into the policy's `context_length`.
         FloatingPointError: If the policy gives probabilities that are not finite.
     """
-    lengths = _checked_lengths(policy, prompts, max_new_tokens)
+    check_room(policy, prompts, max_new_tokens)
     device = policy.embedding.weight.device
     uniform = torch.rand(len(prompts), max_new_tokens, generator=generator)
-    state = _State(prompts, lengths, max_new_tokens, uniform, stop, device)
-    with torch.inference_mode():
-        state.write(policy)
-    width = int((lengths.to(device) + state.n_written).max())
+    lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
+    starts = [torch.tensor(prompt.ids) for prompt in prompts]
+    ids = pad(pad_sequence(starts, batch_first=True), (0, max_new_tokens)).to(device)
+    lengths, uniform = lengths.to(device), uniform.to(device)
+    mask, log_probs, finished = _write(policy, ids, lengths, uniform, stop)
+    texts = []
+    for row, own, ended in zip(ids, mask, finished.tolist(), strict=True):
+        answer = row[own].tolist()
+        texts.append(tokenizer.decode(answer[:-1] if ended else answer))
+    width = int((lengths + mask.sum(dim=1)).max())
     return Rollouts(
         prompts=tuple(prompts),
-        texts=tuple(state.texts(tokenizer)),
-        ids=state.ids[:, :width].clone(),
-        answer_mask=state.answer_mask[:, :width].clone(),
-        log_probs=state.log_probs[:, :width].clone(),
-        finished=state.finished.clone(),
+        texts=tuple(texts),
+        ids=ids[:, :width],
+        answer_mask=mask[:, :width],
+        log_probs=log_probs[:, :width],
+        finished=finished,
     )
 
 
-class _State:
-    """Answers being written: which rows still are, and what they have so far."""
-
-    def __init__(
-        self,
-        prompts: Sequence[Prompt],
-        lengths: Tensor,
-        max_new_tokens: int,
-        uniform: Tensor,
-        stop: Collection[int],
-        device: torch.device,
-    ) -> None:
-        shape = (len(prompts), int(lengths.max()) + max_new_tokens)
-        self.ids = torch.zeros(shape, dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            self.ids[row, : len(prompt.ids)] = torch.tensor(prompt.ids)
-        self.ids = self.ids.to(device)
-        self.shortest = int(lengths.min())
-        self.lengths, self.uniform = lengths.to(device), uniform.to(device)
-        self.max_new_tokens = max_new_tokens
-        self.stop = torch.tensor(sorted(stop), dtype=torch.int64, device=device)
-        self.answer_mask = torch.zeros(shape, dtype=torch.bool, device=device)
-        self.log_probs = torch.zeros(shape, device=device)
-        self.finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-
-    @property
-    def n_written(self) -> Tensor:
-        """Length of each answer so far, in tokens."""
-        return self.answer_mask.sum(dim=1)  # (B,)
-
-    def write(self, policy: Transformer) -> None:
-        """Write all answers to their ends."""
-        n_rows, width = self.ids.shape
-        rows = torch.arange(n_rows, device=self.ids.device)  # those that are read on
-        cache = policy.new_cache(n_rows, capacity=width)
-        read = FusedDecoder(policy) if can_fuse(policy) else policy
-        unread = self.ids[:, : self.shortest]
-        for position in range(self.shortest, width):
-            logits = read(unread, cache)[:, -1].float()  # (B, V)
-            open_rows = self._draw(rows, position, logits)
-            if not bool(open_rows.any()):
-                return
-            # Copying the cache costs about one step, so not for every row that ends.
-            if int(open_rows.sum()) <= 0.85 * len(rows):
-                rows = rows[open_rows]
-                _keep_rows(cache, open_rows)
-            unread = self.ids[rows, position, None]
-
-    def _draw(self, rows: Tensor, position: int, logits: Tensor) -> Tensor:
-        """Give each row its next token; return which are not at their end."""
-        number = position - self.lengths[rows]  # of the answer's token; below 0: prompt
-        draws = (number >= 0) & (number < self.max_new_tokens) & ~self.finished[rows]
-        uniform = self.uniform[rows, number.clamp(0, self.max_new_tokens - 1)]
-        log_probs = logits.log_softmax(dim=-1)
-        if not bool(log_probs[:, 0].isfinite().all()):  # NaN in one is NaN in all
-            raise FloatingPointError(
-                "a policy needs finite probabilities to draw from, got others at "
-                f"position {position}"
-            )
-        drawn = inverse_cdf(log_probs.exp(), uniform)
-        self.ids[rows, position] = torch.where(draws, drawn, self.ids[rows, position])
-        self.answer_mask[rows, position] = draws
-        price = log_probs.gather(1, drawn[:, None])[:, 0]
-        self.log_probs[rows, position] = price.where(draws, 0.0)
-        self.finished[rows] |= draws & torch.isin(drawn, self.stop)
-        return ~self.finished[rows] & (number < self.max_new_tokens - 1)
-
-    def texts(self, tokenizer: Decoder) -> list[str]:
-        """Return the answers as text, without the end token."""
-        ends = self.lengths + self.n_written - self.finished.long()
-        places = zip(self.ids, self.lengths.tolist(), ends.tolist(), strict=True)
-        return [tokenizer.decode(row[start:end].tolist()) for row, start, end in places]
-
-
-def _keep_rows(cache: KVCache, rows: Bool[Tensor, "batch"]) -> None:
-    """Drop the other rows from a cache: their texts are at an end."""
-    cache.keys, cache.values = cache.keys[:, rows], cache.values[:, rows]
-
-
-def _checked_lengths(
+def check_room(
     policy: Transformer, prompts: Sequence[Prompt], max_new_tokens: int
-) -> Int[Tensor, "batch"]:
+) -> None:
+    """Refuse prompts that a policy cannot answer.
+
+    Raises:
+        ValueError: If there is no prompt or no token to write, or if a prompt and its
+            answer do not fit into the policy's `context_length`.
+    """
     if not prompts or max_new_tokens < 1:
         raise ValueError(
             "rollouts need at least 1 prompt and 1 new token, "
             f"got {len(prompts)} and {max_new_tokens}"
         )
-    lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
-    longest, limit = int(lengths.max()), policy.config.context_length
+    longest = max(len(prompt.ids) for prompt in prompts)
+    limit = policy.config.context_length
     if longest + max_new_tokens > limit:
         raise ValueError(
             f"prompt and answer must fit into context_length = {limit}, "
             f"got {longest} + {max_new_tokens} tokens"
         )
-    return lengths
+
+
+@torch.no_grad()
+def _write(
+    policy: Transformer,
+    ids: Int[Tensor, "batch position"],
+    lengths: Int[Tensor, "batch"],
+    uniform: Float[Tensor, "batch max_new_tokens"],
+    stop: Collection[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write answers behind prompts of these lengths, by these random numbers.
+
+    Returns answer mask and log-probabilities (B, T), and which came to an end (B,).
+    """
+    n_rows, width = ids.shape
+    most, device = uniform.shape[1], ids.device
+    ends = torch.tensor(sorted(stop), dtype=torch.int64, device=device)
+    answer_mask = torch.zeros_like(ids, dtype=torch.bool)
+    log_probs = torch.zeros(ids.shape, device=device)
+    finished = torch.zeros(n_rows, dtype=torch.bool, device=device)
+    rows = torch.arange(n_rows, device=device)  # those that are read on
+    cache = policy.new_cache(n_rows, capacity=width)
+    read = FusedDecoder(policy) if can_fuse(policy) else policy
+    shortest = int(lengths.min())
+    unread = ids[:, :shortest]
+    for position in range(shortest, width):
+        logits = read(unread, cache)[:, -1].float()  # (rows, V)
+        choices = logits.log_softmax(dim=-1)
+        if not bool(choices[:, 0].isfinite().all()):  # NaN in one is NaN in all
+            raise FloatingPointError(
+                "a policy needs finite probabilities to draw from, got others at "
+                f"position {position}"
+            )
+        number = position - lengths[rows]  # of the answer's token; below 0: prompt
+        draws = (number >= 0) & (number < most) & ~finished[rows]
+        drawn = inverse_cdf(choices.exp(), uniform[rows, number.clamp(0, most - 1)])
+        price = choices.gather(1, drawn[:, None])[:, 0]
+        ids[rows, position] = drawn.where(draws, ids[rows, position])
+        answer_mask[rows, position] = draws
+        log_probs[rows, position] = price.where(draws, 0.0)
+        finished[rows] |= draws & torch.isin(drawn, ends)
+        is_open = ~finished[rows] & (number < most - 1)
+        if not bool(is_open.any()):
+            break
+        # Copying the cache costs about one step, so not for every row that ends.
+        if int(is_open.sum()) <= 0.85 * len(rows):
+            rows = rows[is_open]
+            cache.keys, cache.values = cache.keys[:, is_open], cache.values[:, is_open]
+        unread = ids[rows, position, None]
+    return answer_mask, log_probs, finished
 
 
 class Scores(NamedTuple):
@@ -230,8 +212,7 @@ class Scorer:
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
-        own = torch.Generator(model.embedding.weight.device)
-        self._body = Classifier(model, n_classes=1, generator=own).body
+        self._body = without_unembedding(model)
 
     def __call__(
         self, ids: Int[Tensor, "batch position"], mask: Bool[Tensor, "batch position"]
@@ -239,11 +220,8 @@ class Scorer:
         """Return what the model says of the tokens where the mask is True.
 
         Raises:
-            ValueError: If the first token of a row counts, as nothing comes before
-                it; or as `Transformer`.
+            ValueError: As `Transformer`.
         """
-        if bool(mask[:, 0].any()):
-            raise ValueError("an answer needs a prompt before it, got mask True at 0")
         features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
         unembedding = self.model.unembedding
         scorer = self.model.embedding if unembedding is None else unembedding

@@ -66,13 +66,14 @@ class Run:
     """
 
     folder: str | Path | None = None  # of this training alone; created if missing
-    interval: int = 100  # from one checkpoint to the next, in updates; PPO: iterations
+    interval: int | None = None  # updates from one checkpoint to the next, of PPO and
+    # GRPO iterations; None: 100 updates, or 10 iterations
     progress: Callable[[Any], None] | None = None  # called with each record
     tokenizer: str | None = None  # fingerprint, see `packing.tokenizer_fingerprint`
 
     def __post_init__(self) -> None:
         """Raise ValueError for an interval that cannot be."""
-        if self.interval < 1:
+        if self.interval is not None and self.interval < 1:
             raise ValueError(f"interval must be positive, got {self.interval}")
 
     def log(self, record: Any) -> None:
@@ -103,15 +104,23 @@ class Run:
         parts: Mapping[str, Stateful],
         *,
         last: bool,
+        usual: int = 100,
     ) -> None:
         """Write a checkpoint after every `interval` updates and after the last.
+
+        Args:
+            step: Updates, or iterations, made so far.
+            recipe: What must be the same to go on: names and plain values.
+            parts: What is saved.
+            last: Whether no more follow.
+            usual: The interval where none is asked for.
 
         Raises:
             FloatingPointError: If a weight is not finite: nothing good comes of it.
             ValueError: As `write_state`.
             OSError: If the file cannot be written; what was there stays.
         """
-        if self.folder is None or not (last or step % self.interval == 0):
+        if self.folder is None or not (last or step % (self.interval or usual) == 0):
             return
         for name, weight in _weights(parts):
             if not weight.isfinite().all():

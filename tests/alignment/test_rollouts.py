@@ -241,12 +241,3 @@ def test_scores_against_the_logits_of_every_position(changes):
                 log_prob, abs=1e-5
             )
             assert found.entropy[row, place].item() == pytest.approx(entropy, abs=1e-5)
-
-
-# Refusals
-
-
-def test_an_answer_to_nothing():
-    ids, mask = torch.tensor([[3, 4]]), torch.tensor([[True, True]])
-    with pytest.raises(ValueError, match="needs a prompt before it"):
-        Scorer(make_policy())(ids, mask)
