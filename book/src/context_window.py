@@ -52,9 +52,9 @@ from llmcourse.model.long_context import (
     sliding_window_attention,
     sliding_window_mask,
 )
+from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import TINY, Transformer
 from llmcourse.retrieval.needles import Haystack, needle_share
-from llmcourse.serving.server import PeakMemory
 from llmcourse.text import tales
 
 # %%

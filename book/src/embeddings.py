@@ -40,8 +40,8 @@ from llmcourse.text.embeddings import (
     similarities,
     word_classes,
 )
-from llmcourse.training import pipeline
 from llmcourse.training.intervals import bootstrap_interval, wilson_interval
+from llmcourse.training.presets import BASE_LLM
 from llmcourse.widgets.embedding import EmbeddingExplorer
 
 plotting.use_course_style()
@@ -495,7 +495,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %%
 model, tokenizer = load_pretrained("base-llm")
-newborn = pipeline.BASE_LLM.new_model()
+newborn = BASE_LLM.new_model()
 tokens = {}
 for word, name in classes.items():
     ids = tokenizer.encode(" " + (word.capitalize() if name == "name" else word))

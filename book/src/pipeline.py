@@ -57,7 +57,8 @@ from llmcourse.text import corpus, documents, ngrams, tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import learning_rate
 from llmcourse.training.loop import make_optimizer
-from llmcourse.training.pipeline import SMALL, document_loss, token_array
+from llmcourse.training.pipeline import document_loss, token_array
+from llmcourse.training.presets import SMALL
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.text_loss import document_nll
 from llmcourse.training.windows import Windows

@@ -41,7 +41,8 @@ from llmcourse.training import pipeline, scaling, windows
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, learning_rate
 from llmcourse.training.loop import make_optimizer
-from llmcourse.training.pipeline import SMALL, token_array
+from llmcourse.training.pipeline import token_array
+from llmcourse.training.presets import BASE_LLM, SMALL
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import tale_loss, write_samples
 from llmcourse.training.text_loss import recall_losses, recalls, text_loss, word_losses
@@ -541,7 +542,7 @@ assert abs(scaling.misfit(law, study.points) - misfit) < 1e-3
 
 # %%
 base_size = sum(weight.numel() for weight in base.parameters())
-base_plan = pipeline.BASE_LLM.pretraining
+base_plan = BASE_LLM.pretraining
 judged = tale_loss(base, base_tokenizer, n_stories=100)
 a_story = judged.text.n_tokens / judged.text.n_documents  # in tokens
 base_read = round(base_plan.steps * base_plan.batch_size * a_story)

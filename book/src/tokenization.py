@@ -38,7 +38,7 @@ from llmcourse.checks import tokenization as checks
 from llmcourse.model.costs import n_parameters, parameter_counts
 from llmcourse.text import bpe, documents, tales, tokenizers
 from llmcourse.text.bpe import BYTE_ORDER, spell
-from llmcourse.training.pipeline import SMALL
+from llmcourse.training.presets import SMALL
 from llmcourse.widgets.tokens import MergeExplorer, TokenExplorer
 
 plotting.use_course_style()

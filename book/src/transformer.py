@@ -37,7 +37,7 @@ from llmcourse.model.inspection import attention_weights, hidden_states
 from llmcourse.model.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transformer
 from llmcourse.text import tales
 from llmcourse.text.ngrams import NGramModel
-from llmcourse.training.pipeline import BASE_LLM
+from llmcourse.training.presets import BASE_LLM
 from llmcourse.widgets.attention import AttentionExplorer
 
 plotting.use_course_style()

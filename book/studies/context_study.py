@@ -35,7 +35,8 @@ from llmcourse.training.context_results import (
     load_context_study,
     to_json,
 )
-from llmcourse.training.pipeline import PipelineConfig, token_array
+from llmcourse.training.pipeline import token_array
+from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import fact_recalls, shares_by_distance
 from llmcourse.training.text_loss import EDGES, position_losses

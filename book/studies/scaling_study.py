@@ -26,7 +26,8 @@ from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate, log_prob
 from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.pipeline import PipelineConfig, TrainingData, prepare
+from llmcourse.training.pipeline import TrainingData, prepare
+from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.scaling import Point, Study, load_study, to_json
 from llmcourse.training.text_loss import document_nll

@@ -19,6 +19,7 @@ from llmcourse.cli.console import (
 )
 from llmcourse.training import pipeline as stages
 from llmcourse.training.losses import gap_to_floor
+from llmcourse.training.presets import SMALL
 
 
 def pipeline(
@@ -28,10 +29,8 @@ def pipeline(
     ] = None,
     steps: Annotated[
         int, typer.Option(help="Training steps.", min=1)
-    ] = stages.SMALL.pretraining.steps,
-    n_stories: Annotated[
-        int, typer.Option(help="Number of tales.")
-    ] = stages.SMALL.n_stories,
+    ] = SMALL.pretraining.steps,
+    n_stories: Annotated[int, typer.Option(help="Number of tales.")] = SMALL.n_stories,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -44,8 +43,8 @@ def pipeline(
     `llmcourse pipeline "notes/**/*.txt"`
     """
     torch.set_num_threads(1)  # for matrices this small a second thread only waits
-    training = replace(stages.SMALL.pretraining, steps=steps)
-    config = replace(stages.SMALL, n_stories=n_stories, pretraining=training, seed=seed)
+    training = replace(SMALL.pretraining, steps=steps)
+    config = replace(SMALL, n_stories=n_stories, pretraining=training, seed=seed)
     documents = documents_of(sources, n_stories, seed) if sources else None
     if out_folder is not None:
         make_folder(out_folder)

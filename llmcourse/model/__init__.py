@@ -7,7 +7,8 @@
     decoding        the same logits faster: fused weights, one token a step
     long_context    attention in windows, in chunks, and linear attention
     inspection      the residual stream and the attention weights
-    costs           parameters, FLOPs and bytes
+    costs           parameters, FLOPs and bytes, computed
+    peak_memory     bytes held at once, measured
     quantization    weights of 8 and 4 bits
     folders         models saved and loaded, as Hugging Face folders
     hugging_face    our names and theirs

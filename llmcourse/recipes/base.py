@@ -1,4 +1,4 @@
-"""How `base-llm` is made, measured and described; `training.pipeline` has its sizes."""
+"""How `base-llm` is made, measured and described; `training.presets` has its sizes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,10 @@ from llmcourse.recipes.making import Making, Recipe, given, in_precision, save_m
 from llmcourse.text import tales
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import pipeline
+from llmcourse.training import pipeline, presets
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import StageProgress
-from llmcourse.training.pipeline import PipelineConfig
+from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
     TEST_SEED,
     Sample,
@@ -51,7 +51,7 @@ def configured(
     Raises:
         ValueError: If there is no such preset, or a value is impossible.
     """
-    config = pipeline.preset(preset)
+    config = presets.preset(preset)
     return replace(
         config,
         seed=seed,

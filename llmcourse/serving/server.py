@@ -1,4 +1,4 @@
-"""An application that listens, a load test, and the peak memory of a computation.
+"""An application that listens, and a load test.
 
 On SIGTERM or Ctrl-C the server takes no more connections, lets the answers that are
 being written be finished, up to some seconds, and ends. A connection on which no
@@ -12,11 +12,6 @@ A load test has many callers at once: how long each waits, and how much is done 
 
 A mean hides those who wait longest, so waiting is given in percentiles: p95 is what 95
 of 100 requests stay below.
-
-`PeakMemory` counts every tensor that an operation of torch makes until nobody holds it
-any more. What was there before is not counted, nor is what an operation uses inside and
-gives back before it ends. Unlike the memory of the process, which the system hands out
-in large pieces and takes back late, this is the same in every run.
 """
 
 import asyncio
@@ -24,7 +19,6 @@ import math
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -34,9 +28,6 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 @contextmanager
@@ -244,50 +235,3 @@ async def load_test(
         n_tokens=n_tokens,
         wall_seconds=wall,
     )
-
-
-class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of new tensors while it is entered.
-
-    >>> with PeakMemory() as memory:
-    ...     x = torch.ones(1000)  # 4,000 bytes
-    ...     y = x + x  # twice that, and then the first is dropped
-    ...     del x
-    ...     z = y * 2
-    >>> memory.peak, memory.live
-    (8000, 8000)
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = 0  # bytes of the tensors that are held now
-        self.peak = 0  # bytes, the most that were held at once
-        self._places: set[int] = set()  # where they lie
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Run an operation, and count what it made."""
-        read = {_place(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and _place(tensor) not in read:
-                self._count(tensor)
-        return made
-
-    def _count(self, tensor: Tensor) -> None:
-        place, storage = _place(tensor), tensor.untyped_storage()
-        if place in self._places or storage.nbytes() == 0:
-            return
-        self._places.add(place)
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._drop, place, storage.nbytes())
-
-    def _drop(self, place: int, n_bytes: int) -> None:
-        self._places.discard(place)
-        self.live -= n_bytes
-
-
-def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

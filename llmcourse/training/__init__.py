@@ -6,7 +6,8 @@
     config             learning rate, precision, the log of a training
     pretraining        the loop over all steps, with evaluation
     checkpoints        stop, go on, end at the same bits
-    pipeline           all stages from text to a model; recipe of `base-llm`
+    presets            sizes and schedules: tiny, small, `base-llm`
+    pipeline           all stages from text to a model
     scaling            how the loss falls with size and data
     text_loss          loss by text, by word and by position
     story_evaluation   stories against the grammar; facts recalled

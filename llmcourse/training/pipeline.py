@@ -1,4 +1,4 @@
-"""From documents to a trained model: data, tokenizer, sizes and schedule in one recipe.
+"""From documents to a trained model: data, tokenizer and training.
 
     documents ── corpus ── tokenizer ── token arrays ── pretraining ── model ── text
 
@@ -23,11 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from llmcourse.files import new_file
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.generation import write
-from llmcourse.model.transformer import (
-    Transformer,
-    TransformerConfig,
-    mimetic_initialisation,
-)
+from llmcourse.model.transformer import Transformer
 from llmcourse.text.corpus import build_corpus, split
 from llmcourse.text.documents import Document, Report, tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
@@ -36,63 +32,13 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     History,
-    PretrainingConfig,
     StageProgress,
     Update,
     report_progress,
 )
 from llmcourse.training.losses import cross_entropy
+from llmcourse.training.presets import SMALL, PipelineConfig
 from llmcourse.training.pretraining import pretrain
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineConfig:
-    """Sizes of every stage."""
-
-    n_stories: int
-    model: TransformerConfig
-    pretraining: PretrainingConfig
-    copying_start: bool = False  # begin with `transformer.mimetic_initialisation`
-    seed: int = 0
-
-    def new_model(self) -> Transformer:
-        """Return a model with its first weights."""
-        generator = torch.Generator().manual_seed(self.seed)
-        model = Transformer(self.model, generator)
-        if self.copying_start:
-            mimetic_initialisation(model, generator)
-        return model
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a corpus that cannot be split."""
-        if self.n_stories < 100:
-            raise ValueError(f"n_stories must be at least 100, got {self.n_stories}")
-
-
-SMALL = PipelineConfig(
-    n_stories=6000,
-    model=TransformerConfig(
-        vocab_size=2048,
-        d_model=96,
-        n_layers=2,
-        n_heads=3,
-        n_kv_heads=3,
-        d_ff=256,
-        context_length=384,  # longer than any tale
-    ),
-    pretraining=PretrainingConfig(
-        steps=4000,
-        batch_size=1,
-        context_length=288,  # a tale
-        learning_rate=8e-3,
-        embedding_speed=4,
-        warmup_steps=100,
-        eval_interval=200,
-        eval_examples=32,
-    ),
-    copying_start=True,
-)
-"""A minute on one core: the sizes of the chapter *pipeline*."""
 
 
 @dataclass(kw_only=True)
@@ -304,68 +250,6 @@ def token_array(
 
 TOKENIZER_STORIES = 8_000  # more do not change the merges by much
 HELD_OUT_STORIES = 1_000
-
-BASE_LLM = PipelineConfig(
-    n_stories=100_000,
-    model=TransformerConfig(
-        vocab_size=3072,
-        d_model=256,
-        n_layers=3,
-        n_heads=8,
-        n_kv_heads=8,
-        d_ff=544,
-        context_length=512,
-    ),
-    pretraining=PretrainingConfig(
-        steps=16_000,
-        batch_size=4,
-        context_length=288,  # longer than any tale
-        learning_rate=3e-3,
-        embedding_speed=4,
-        warmup_steps=100,
-        eval_interval=1000,
-        eval_examples=100,
-        precision="bfloat16",
-    ),
-    copying_start=True,
-)
-"""The model that the rest of the course stands on: half an hour on one core."""
-
-TINY = PipelineConfig(
-    n_stories=300,
-    model=TransformerConfig(
-        vocab_size=512,
-        d_model=32,
-        n_layers=1,
-        n_heads=2,
-        n_kv_heads=1,
-        d_ff=64,
-        context_length=512,
-    ),
-    pretraining=PretrainingConfig(
-        steps=40,
-        batch_size=4,
-        context_length=64,
-        learning_rate=1e-2,
-        warmup_steps=4,
-        eval_interval=10,
-        eval_examples=8,
-    ),
-)
-"""A few seconds: to see that everything works, not to read what the model writes."""
-
-PRESETS = {"base-llm": BASE_LLM, "small": SMALL, "tiny": TINY}
-
-
-def preset(name: str) -> PipelineConfig:
-    """Return the recipe of that name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]
 
 
 @dataclass(frozen=True, kw_only=True)

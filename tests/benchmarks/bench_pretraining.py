@@ -84,7 +84,7 @@ from llmcourse.text.tales import generate as generate_tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import keep_freed_memory, make_optimizer
-from llmcourse.training.pipeline import BASE_LLM
+from llmcourse.training.presets import BASE_LLM
 from llmcourse.training.pretraining import train_step
 from llmcourse.training.windows import Windows
 

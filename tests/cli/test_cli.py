@@ -9,19 +9,21 @@ import pytest
 from typer.testing import CliRunner
 
 from llmcourse import cli
+from llmcourse.cli import pipeline as command
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text.packing import load_tokens
+from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import pipeline
+from llmcourse.training import pipeline, presets
 
-TINY = pipeline.PipelineConfig(
+TINY = presets.PipelineConfig(
     n_stories=150,
     model=TransformerConfig(
         vocab_size=300, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=24
     ),
     pretraining=replace(
-        pipeline.SMALL.pretraining,
+        presets.SMALL.pretraining,
         steps=3,
         batch_size=2,
         context_length=32,
@@ -138,12 +140,15 @@ def test_corpus_reads_own_files(tmp_path):
 
 
 def test_pipeline_goes_from_text_to_a_model_that_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "SMALL", TINY)
+    monkeypatch.setattr(command, "SMALL", TINY)
+    # The real one takes half a minute here, and is tested where it is computed.
+    floor = Estimate(value=0.5, standard_error=0.01)
+    monkeypatch.setattr(pipeline, "entropy_per_token", lambda *_: floor)
     folder = tmp_path / "model"
     result = run("pipeline", "--n-stories=150", "--steps=3", "--out", str(folder))
     assert result.exit_code == 0, result.output
     assert "nats/token on held-out text" in result.stdout
-    assert "floor" in result.stdout
+    assert "floor: 0.50 nats/token" in result.stdout
     assert "before training" in result.stdout
     assert "after training" in result.stdout
     assert "llmcourse finetune" in result.stdout

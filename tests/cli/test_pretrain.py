@@ -11,17 +11,17 @@ from cli_cases import run, stop_at
 
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.training import pipeline
+from llmcourse.training import pipeline, presets
 from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
 
 SMALLEST = replace(
-    pipeline.TINY,
+    presets.TINY,
     n_stories=100,
     model=replace(
-        pipeline.TINY.model, vocab_size=300, d_model=8, d_ff=12, context_length=37
+        presets.TINY.model, vocab_size=300, d_model=8, d_ff=12, context_length=37
     ),
     pretraining=replace(
-        pipeline.TINY.pretraining,
+        presets.TINY.pretraining,
         steps=11,
         batch_size=2,
         context_length=19,
@@ -34,7 +34,7 @@ FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--samples=2")
 
 @pytest.fixture(autouse=True)
 def smallest(monkeypatch):
-    monkeypatch.setitem(pipeline.PRESETS, "tiny", SMALLEST)
+    monkeypatch.setitem(presets.PRESETS, "tiny", SMALLEST)
     monkeypatch.setattr(pipeline, "HELD_OUT_STORIES", 3)
 
 
@@ -55,7 +55,7 @@ def log_of(folder):
 def whole(tmp_path_factory):
     """The folder of a training that was not stopped, and what was printed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pipeline.PRESETS, "tiny", SMALLEST)
+        patch.setitem(presets.PRESETS, "tiny", SMALLEST)
         patch.setattr(pipeline, "HELD_OUT_STORIES", 3)
         folder = tmp_path_factory.mktemp("whole") / "new" / "run"
         return folder, pretrain(folder)
@@ -290,7 +290,7 @@ def test_too_little_text_is_refused(monkeypatch, capsys, tmp_path):
     long = replace(SMALLEST.pretraining, context_length=37 * 9)
     sizes = replace(SMALLEST.model, context_length=37 * 9)
     monkeypatch.setitem(
-        pipeline.PRESETS, "tiny", replace(SMALLEST, pretraining=long, model=sizes)
+        presets.PRESETS, "tiny", replace(SMALLEST, pretraining=long, model=sizes)
     )
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1

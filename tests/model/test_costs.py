@@ -24,6 +24,7 @@ from llmcourse.model.long_context import (
     linear_attention,
     sliding_window_attention,
 )
+from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,
@@ -31,7 +32,6 @@ from llmcourse.model.transformer import (
     Transformer,
     TransformerConfig,
 )
-from llmcourse.serving.server import PeakMemory
 
 ODD = TransformerConfig(
     vocab_size=37,

@@ -22,7 +22,7 @@ from llmcourse.recipes.base import base_card
 from llmcourse.recipes.cards import Card, Table, markdown, render
 from llmcourse.recipes.instruct import instruct_card
 from llmcourse.training.intervals import wilson_interval
-from llmcourse.training.pipeline import BASE_LLM
+from llmcourse.training.presets import BASE_LLM
 
 NAMES = ("base-llm", "instruct-llm", "reward-model", "aligned-llm")
 

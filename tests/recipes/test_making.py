@@ -11,7 +11,7 @@ from llmcourse.finetuning import instruction_tuning
 from llmcourse.recipes import align, base, instruct
 from llmcourse.recipes.making import in_precision
 from llmcourse.training import config as training_config
-from llmcourse.training import pipeline
+from llmcourse.training import presets
 from llmcourse.training.config import PretrainingConfig
 
 HERE = ("float32", "bfloat16")  # what a processor may be good at
@@ -46,7 +46,7 @@ def test_a_preset_in_float32_stays_so(monkeypatch, here):
 @pytest.mark.parametrize(
     ("command", "option", "known"),
     [
-        (pretrain, "preset", pipeline.PRESETS),
+        (pretrain, "preset", presets.PRESETS),
         (finetune, "preset", instruction_tuning.PRESETS),
         (align_command, "preset", align.PRESETS),
         (align_command, "method", align.METHODS),

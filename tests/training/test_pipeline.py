@@ -15,17 +15,15 @@ from llmcourse.training import pipeline
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import PretrainingConfig, Update
 from llmcourse.training.pipeline import (
-    PRESETS,
-    TINY,
     follow,
     prepare,
     prepare_text,
-    preset,
     split_or_cut,
 )
+from llmcourse.training.presets import PRESETS, TINY, PipelineConfig, preset
 from llmcourse.training.pretraining import pretrain
 
-CONFIG = pipeline.PipelineConfig(
+CONFIG = PipelineConfig(
     n_stories=120,
     model=TransformerConfig(
         context_length=640,
