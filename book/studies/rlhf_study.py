@@ -106,7 +106,7 @@ def configs(experiment: Experiment, study: RlhfStudyConfig) -> AlignConfig:
     >>> recipe.method, recipe.training.kl_coef
     ('grpo', 0)
     """
-    config = align.preset(study.preset, experiment.method)
+    config = align.PRESETS[study.preset][experiment.method]
     training, reward = config.training, config.reward
     if isinstance(training, DPOConfig):
         steps = study.dpo_steps
@@ -183,7 +183,7 @@ def _points(
     key = experiment.n_pairs, experiment.reward_seed
     if key not in rewards:
         own = replace(config, seed=experiment.reward_seed)
-        model = train_reward(own, policy, tokenizer, few).model
+        model = train_reward(own, policy, tokenizer, few)
         worth = reward_quality(model, tokenizer, few.valid)
         rewards[key] = model, worth["accuracy"]["rate"]
     model, accuracy = rewards[key]

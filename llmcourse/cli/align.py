@@ -21,11 +21,11 @@ from llmcourse.cli.console import (
 from llmcourse.cli.running import Command, make_in_folder, show, show_model, use_cores
 from llmcourse.recipes import align as recipes
 from llmcourse.recipes.aligned import (
-    AlignExam,
-    AlignRecipe,
     aligned_table,
+    make_aligned,
     reward_tables,
 )
+from llmcourse.recipes.instruct import Exam
 from llmcourse.recipes.making import given
 
 
@@ -82,7 +82,7 @@ def align(
     command = Command(align, locals())
     use_cores(threads)
     config = replace(
-        recipes.preset(preset, method),
+        recipes.PRESETS[preset][method],
         **given(policy=model, n_prompts=prompts, agreement=agreement),
         seed=seed,
     )
@@ -95,11 +95,11 @@ def align(
         precision=precision,
         loss=loss,
     )
-    exam = AlignExam(n_prompts=stories, n_per_kind=questions)
+    exam = Exam(n_prompts=stories, n_per_kind=questions)
     folder = out_folder or Path(f"run-{preset}")
     quality = make_in_folder(
         command,
-        AlignRecipe(config=config, exam=exam),
+        lambda run: make_aligned(config, run, exam),
         folder,
         "aligned-llm",
     )

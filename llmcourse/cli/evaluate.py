@@ -22,9 +22,8 @@ from llmcourse.cli.running import show
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
 from llmcourse.model.folders import load_pretrained, shipped_models
-from llmcourse.recipes.align import held_out_pairs, preset
+from llmcourse.recipes.align import ALIGNED_LLM, held_out_pairs
 from llmcourse.recipes.aligned import (
-    AlignExam,
     aligned_quality,
     aligned_table,
     reward_quality,
@@ -128,7 +127,7 @@ def _instruct(draw: StageProgress) -> list[Table]:
 
 
 # What all methods have in common: how answers are written and compared.
-_ALIGN = preset("aligned-llm", "grpo")
+_ALIGN = ALIGNED_LLM["grpo"]
 
 
 def _reward(draw: StageProgress) -> list[Table]:
@@ -139,7 +138,7 @@ def _reward(draw: StageProgress) -> list[Table]:
 def _aligned(draw: StageProgress) -> list[Table]:
     models = load_pretrained(_ALIGN.policy), load_pretrained("aligned-llm")
     judge, _ = load_reward_model("reward-model")
-    quality = aligned_quality(_ALIGN, *models, judge, AlignExam(), draw)
+    quality = aligned_quality(_ALIGN, *models, judge, Exam(), draw)
     return [aligned_table(quality)]
 
 

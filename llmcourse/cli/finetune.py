@@ -118,7 +118,7 @@ def finetune(
     folder = out_folder or Path(f"run-{preset}")
     quality = make_in_folder(
         command,
-        instruct.InstructRecipe(config=config, exam=exam),
+        lambda run: instruct.make_instruct(config, run, exam),
         folder,
         folder.resolve().name if data else preset,
     )

@@ -1,5 +1,6 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,8 +62,9 @@ def pretrain(
         steps=steps,
         learning_rate=learning_rate,
     )
-    recipe = base.BaseRecipe(
-        config=config,
+    recipe = partial(
+        base.make_base,
+        config,
         sources=tuple(data or ()),
         documents=documents_of(data or (), config.n_stories, seed),
         n_stories=stories,

@@ -13,7 +13,7 @@ import typer
 
 from llmcourse.cli.console import TrainingBar, bars, make_folder, out, say
 from llmcourse.recipes.cards import Table
-from llmcourse.recipes.making import Making, Recipe, make
+from llmcourse.recipes.making import Making
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress
 from llmcourse.training.loop import keep_freed_memory
@@ -60,13 +60,16 @@ class Command(NamedTuple):
 
 
 def make_in_folder(
-    command: Command, recipe: Recipe, folder: Path, name: str
+    command: Command,
+    recipe: Callable[[Making], dict[str, Any]],
+    folder: Path,
+    name: str,
 ) -> dict[str, Any]:
     """Follow a recipe with logs and bars; return how good its models are.
 
     Args:
         command: Which has options for all trainings: resume, machine and quiet.
-        recipe: What is made.
+        recipe: Makes the models, and returns how good they are.
         folder: Gets everything.
         name: Of the model.
     """
@@ -94,7 +97,7 @@ def make_in_folder(
             stages=stack.enter_context(bars(options["quiet"])),
             say=out.print,
         )
-        return make(recipe, run)
+        return recipe(run)
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:

@@ -8,7 +8,7 @@ in turn. Content is kept as it is, to the last space. What a user types can look
 special token, but never becomes one: only this module puts them in.
 
 A conversation longer than the model's context loses its oldest exchanges of user and
-assistant; the system turn and the last question stay.
+assistant, see `fit_history`; the system turn and the last question stay.
 
 Conversations of your own come from a file of JSON lines, one conversation a line:
 
@@ -102,18 +102,19 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> 
     >>> render([Message("user", "Hi")], add_generation_prompt=True)
     '<|endoftext|><|user|>Hi<|end|><|assistant|>'
     """
-    check_turns(messages, to_answer=add_generation_prompt)
+    check_turns(messages, "user" if add_generation_prompt else None)
     turns = (f"<|{turn.role}|>{turn.content}{END_OF_TURN}" for turn in messages)
     end = "<|assistant|>" if add_generation_prompt else ""
     return END_OF_TEXT + "".join(turns) + end
 
 
-def check_turns(messages: Sequence[Message], *, to_answer: bool = False) -> None:
+def check_turns(messages: Sequence[Message], last: str | None = None) -> None:
     """Raise ValueError unless user and assistant take turns, the user first.
 
     Args:
         messages: The conversation; a system turn may come before.
-        to_answer: Whether the last turn must be the user's.
+        last: Whose the last turn must be, "user" to be answered or "assistant" to be
+            learned from.
     """
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
@@ -124,18 +125,12 @@ def check_turns(messages: Sequence[Message], *, to_answer: bool = False) -> None
             "user and assistant must take turns, the user first and at most one system "
             f"turn before, got {roles}"
         )
-    if to_answer and turns[-1] != "user":
-        raise ValueError(
-            f"the last turn must be the user's, to be answered, got {roles}"
-        )
+    if last is not None and turns[-1] != last:
+        raise ValueError(f"the last turn must be the {last}'s, got {roles}")
 
 
 def encode_chat(
-    messages: Sequence[Message],
-    tokenizer: BPETokenizer,
-    max_tokens: int | None = None,
-    *,
-    truncate: bool = False,
+    messages: Sequence[Message], tokenizer: BPETokenizer
 ) -> tuple[list[int], list[bool]]:
     """Return the ids of a conversation and which of them the assistant wrote.
 
@@ -145,85 +140,54 @@ def encode_chat(
     Args:
         messages: A conversation that ends with the assistant's turn.
         tokenizer: Has the special tokens, see `chat`.
-        max_tokens: The most ids; for training the context's length and one more, as
-            the last is never read. None allows any number.
-        truncate: Whether a longer conversation may lose its first exchanges of user
-            and assistant; the system turn stays. Otherwise it is refused.
 
     Raises:
         ValueError: If the turns are not as they must be, if there is nothing to
-            learn at the end, if it is too long (with `truncate`, if the last
-            exchange alone is), or if the tokenizer lacks the special tokens.
+            learn at the end, or if the tokenizer lacks the special tokens.
     """
-    check_turns(messages)
-    if messages[-1].role != "assistant":
-        roles = [message.role for message in messages]
-        raise ValueError(
-            f"a conversation to learn from must end with the assistant, got {roles}"
-        )
-    return _encode(messages, tokenizer, max_tokens, truncate)
+    check_turns(messages, "assistant")
+    special = _special_ids(tokenizer)
+    ids, mask = [special[END_OF_TEXT]], [False]
+    for message in messages:
+        turn = _encode_turn(message, tokenizer, special)
+        ids += turn
+        mask += [False, *[message.role == "assistant"] * (len(turn) - 1)]
+    return ids, mask
 
 
 def encode_prompt(
-    messages: Sequence[Message],
-    tokenizer: BPETokenizer,
-    max_tokens: int | None = None,
-    *,
-    truncate: bool = False,
+    messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int | None = None
 ) -> list[int]:
     """Return the ids of a conversation up to where the assistant is to speak.
 
     Args:
         messages: A conversation that ends with the user's turn.
         tokenizer: As in `encode_chat`.
-        max_tokens: The most ids; leave room in the context for the answer.
-        truncate: As in `encode_chat`.
+        max_tokens: The most ids; leave room in the context for the answer. None
+            allows any number.
 
     Raises:
-        ValueError: As `encode_chat`, but the last turn must be the user's.
+        ValueError: If the turns are not as they must be, if the last is not the
+            user's, if there are more ids, or if the tokenizer lacks the special tokens.
     """
-    check_turns(messages, to_answer=True)
-    return _encode(messages, tokenizer, max_tokens, truncate)[0]
-
-
-def _encode(
-    messages: Sequence[Message],
-    tokenizer: BPETokenizer,
-    max_tokens: int | None,
-    truncate: bool,
-) -> tuple[list[int], list[bool]]:
+    check_turns(messages, "user")
     special = _special_ids(tokenizer)
-    start = [special[END_OF_TEXT]]
-    turns = [_encode_turn(turn, tokenizer, special) for turn in messages]
-    if messages[-1].role == "user":
-        turns.append(([special["<|assistant|>"]], [False]))
-    kept = 1 if messages[0].role == "system" else 0  # turns that are never dropped
-    n_tokens = len(start) + sum(len(ids) for ids, _ in turns)
-    if max_tokens is not None and n_tokens > max_tokens:
-        if not truncate:
-            raise ValueError(
-                f"the conversation must have at most {max_tokens} tokens, "
-                f"got {n_tokens}"
-            )
-        while n_tokens > max_tokens and len(turns) > kept + 2:
-            n_tokens -= sum(len(ids) for ids, _ in turns[kept : kept + 2])
-            del turns[kept : kept + 2]
-        if n_tokens > max_tokens:
-            raise ValueError(
-                f"what is never cut off, the system turn and the last exchange, must "
-                f"have at most {max_tokens} tokens, got {n_tokens}"
-            )
-    ids = [*start, *(id_ for turn, _ in turns for id_ in turn)]
-    return ids, [False, *(counts for _, mask in turns for counts in mask)]
+    ids = [special[END_OF_TEXT]]
+    for message in messages:
+        ids += _encode_turn(message, tokenizer, special)
+    ids.append(special["<|assistant|>"])
+    if max_tokens is not None and len(ids) > max_tokens:
+        raise ValueError(
+            f"the conversation must have at most {max_tokens} tokens, got {len(ids)}"
+        )
+    return ids
 
 
 def _encode_turn(
     message: Message, tokenizer: BPETokenizer, special: dict[str, int]
-) -> tuple[list[int], list[bool]]:
+) -> list[int]:
     content = tokenizer.encode(message.content)  # no special tokens: plain text
-    ids = [special[f"<|{message.role}|>"], *content, special[END_OF_TURN]]
-    written = message.role == "assistant"
-    return ids, [False, *[written] * (len(ids) - 1)]
+    return [special[f"<|{message.role}|>"], *content, special[END_OF_TURN]]
 
 
 def _special_ids(tokenizer: BPETokenizer) -> dict[str, int]:
@@ -292,32 +256,36 @@ def fit_history(
     """Return what of a conversation fits, and the turns that had to go for it.
 
     Whole exchanges of user and assistant are dropped, the oldest first, as few as
-    possible. What is kept has the ids that `chat.encode_prompt` gives the whole with
-    `truncate`.
+    possible; the system turn and the last exchange stay.
 
     Args:
-        messages: A conversation that ends with the user's turn.
+        messages: A conversation, to be answered or to learn from.
         tokenizer: Has the special tokens of `chat`.
-        max_tokens: The most ids of what is kept.
+        max_tokens: The most ids of what is kept, as `encode_prompt` or `encode_chat`
+            gives them.
 
     Raises:
-        ValueError: If the system turn and the last question alone are too long, or as
-            `chat.encode_prompt`.
+        ValueError: If what always stays is too long, if the turns are not as they must
+            be, or if the tokenizer lacks the special tokens.
     """
-    kept, dropped = list(messages), list[Message]()
-    first = 1 if messages and messages[0].role == "system" else 0
-    while True:
-        n_tokens = len(encode_prompt(kept, tokenizer))
-        if n_tokens <= max_tokens:
-            return Fitted(kept, dropped)
-        if len(kept) <= first + 1:
-            counted = "the system turn and the marks" if first else "the marks"
-            raise ValueError(
-                f"a question must have at most {max_tokens} tokens, {counted} of who "
-                f"speaks included, got {n_tokens}"
-            )
-        dropped += kept[first : first + 2]
-        del kept[first : first + 2]
+    check_turns(messages)
+    special = _special_ids(tokenizer)
+    sizes = [len(_encode_turn(turn, tokenizer, special)) for turn in messages]
+    asked = messages[-1].role == "user"
+    n_tokens = 1 + sum(sizes) + asked  # the end of text, and who is to speak
+    first = start = 1 if messages[0].role == "system" else 0
+    while n_tokens > max_tokens and len(messages) - first > 2:
+        n_tokens -= sum(sizes[first : first + 2])
+        first += 2
+    if n_tokens > max_tokens:
+        what = "a question" if asked else "an exchange"
+        counted = "the system turn and the marks" if start else "the marks"
+        raise ValueError(
+            f"{what} must have at most {max_tokens} tokens, {counted} of who speaks "
+            f"included, got {n_tokens}"
+        )
+    kept = [*messages[:start], *messages[first:]]
+    return Fitted(kept, list(messages[start:first]))
 
 
 def read_conversations(path: str | Path) -> list[list[Message]]:
@@ -368,12 +336,7 @@ def _conversation(line: str) -> list[Message]:
     if not isinstance(turns, list):
         raise ValueError(f'wanted {{"messages": [...]}}, got {line.strip()[:40]!r}')
     messages = [_message(turn) for turn in turns]
-    check_turns(messages)
-    if messages[-1].role != "assistant":
-        raise ValueError(
-            "a conversation to learn from must end with the assistant, got one that "
-            f"ends with the {messages[-1].role}"
-        )
+    check_turns(messages, "assistant")
     for turn in messages:
         if turn.role != "system" and not turn.content.strip():
             raise ValueError(f"the {turn.role} must say something, got an empty turn")
@@ -412,30 +375,23 @@ def tokenized(
         ValueError: If one is too long, by its number in the order given, and whether
             `truncate` would do; or as `chat.encode_chat`.
     """
-    limit, found = max_tokens + 1, []
+    found = []
     for number, messages in enumerate(conversations, start=1):
         try:
-            ids, mask = encode_chat(messages, tokenizer, limit, truncate=truncate)
+            limit = max_tokens + 1  # the last is never read
+            kept, dropped = fit_history(messages, tokenizer, limit)
+            if dropped and not truncate:
+                n_tokens = len(encode_chat(messages, tokenizer)[0])
+                raise ValueError(
+                    f"the conversation must have at most {limit} tokens, got "
+                    f"{n_tokens}; without its first exchanges it fits: truncate=True, "
+                    "or --truncate on the command line"
+                )
+            ids, mask = encode_chat(kept, tokenizer)
         except ValueError as error:
-            way_out = _way_out(messages, tokenizer, limit)
-            message = f"conversation {number}: {error}{way_out}"
-            raise ValueError(message) from error
+            raise ValueError(f"conversation {number}: {error}") from error
         found.append(TokenizedExample.of_tokens(ids, mask))
     return found
-
-
-def _way_out(
-    messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int
-) -> str:
-    """Say how a conversation would do that does not, if there is a way."""
-    try:
-        encode_chat(messages, tokenizer, max_tokens, truncate=True)
-    except ValueError:
-        return ""
-    return (
-        "; without its first exchanges it fits: truncate=True, or --truncate on the "
-        "command line"
-    )
 
 
 def add_special_tokens(

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import stdev
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.config import CountProgress
+from llmcourse.training.config import CountProgress, StageProgress
 from llmcourse.training.intervals import Interval, wilson_interval
 from llmcourse.training.story_evaluation import TEST_SEED
 from llmcourse.training.text_loss import document_nll
@@ -206,7 +207,7 @@ def forgetting(
     after: tuple[Transformer, BPETokenizer],
     n_stories: int = 200,
     seed: int = TEST_SEED,
-    progress: CountProgress | None = None,
+    progress: StageProgress | None = None,
 ) -> Forgetting:
     """Return how much dearer plain stories have become, in nats per token.
 
@@ -217,7 +218,8 @@ def forgetting(
         after: What was made of it; the tokenizer may have more special tokens.
         n_stories: How many stories.
         seed: Of the stories.
-        progress: Called with the number of windows read and of all, by each model.
+        progress: Called with "stories before" or "stories after", the number of
+            windows read, and of all.
 
     Raises:
         ValueError: If there are fewer than two stories, or if the tokenizers differ.
@@ -226,8 +228,9 @@ def forgetting(
         raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
-    first, n_tokens = document_nll(*before, texts, progress)
-    second, n_others = document_nll(*after, texts, progress)
+    told = [progress and partial(progress, f"stories {n}") for n in ("before", "after")]
+    first, n_tokens = document_nll(*before, texts, told[0])
+    second, n_others = document_nll(*after, texts, told[1])
     if n_tokens != n_others:
         raise ValueError(
             "both tokenizers must cut stories into the same tokens, got "

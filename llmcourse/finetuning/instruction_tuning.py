@@ -159,17 +159,7 @@ TINY = InstructConfig(
 """A few seconds: to see that everything works, not to read what the model answers."""
 
 PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
-
-
-def preset(name: str) -> InstructConfig:
-    """Return the recipe of that name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]
+"""The recipes by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Recipes: what makes the shipped models and their cards.
 
-    cards      a model card as data, and its rendering
-    making     the one flow: prepare data → train → measure → write the card
+    cards      a model card: a template of `data/cards`, and what fills it in
+    making     what all recipes share: folders, progress, what is written
     base       the recipe of `base-llm`
     instruct   the recipe of `instruct-llm`
     align      what `reward-model` and `aligned-llm` learn: presets, pairs, trainings

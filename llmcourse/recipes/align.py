@@ -14,10 +14,9 @@ Source: Ouyang et al. (2022), section 3.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from math import ceil, comb
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,7 +30,6 @@ from llmcourse.alignment.ppo import PPOConfig, ppo
 from llmcourse.alignment.preferences import (
     EXAM_SEED,
     PreferencePair,
-    Prompt,
     TokenizedPair,
     end_of_answer,
     make_prompts,
@@ -62,9 +60,7 @@ from llmcourse.training.checkpoints import (
     weights_fingerprint,
 )
 from llmcourse.training.config import (
-    CountProgress,
     Evaluation,
-    History,
     Record,
     StageProgress,
 )
@@ -138,14 +134,24 @@ class AlignConfig:
         )
 
 
+def _by_method(
+    policy: dict[str, Any], dpo: DPOConfig, **shared: Any
+) -> dict[str, AlignConfig]:
+    """Return recipes that differ in the method: settings of PPO and GRPO, and DPO's."""
+    trainings: tuple[Training, ...] = (PPOConfig(**policy), GRPOConfig(**policy), dpo)
+    return {each.method: AlignConfig(training=each, **shared) for each in trainings}
+
+
+_PAIRS: dict[str, Any] = {
+    "batch_size": 16,
+    "warmup_steps": 20,
+    "precision": "bfloat16",
+}
 _REWARD = RewardConfig(
-    steps=285,
-    batch_size=16,
-    learning_rate=7e-4,
-    warmup_steps=20,
-    eval_interval=95,
-    eval_examples=100,
-    precision="bfloat16",
+    **_PAIRS, steps=285, learning_rate=7e-4, eval_interval=95, eval_examples=100
+)
+_DPO = DPOConfig(
+    **_PAIRS, steps=280, learning_rate=1e-4, eval_interval=140, eval_examples=64
 )
 _POLICY: dict[str, Any] = {
     "iterations": 400,
@@ -158,26 +164,14 @@ _POLICY: dict[str, Any] = {
     "kl_coef": 0.02,
     "max_new_tokens": 260,
 }
-_DPO = DPOConfig(
-    steps=280,
-    batch_size=16,
-    learning_rate=1e-4,
-    warmup_steps=20,
-    eval_interval=140,
-    eval_examples=64,
-    precision="bfloat16",
-)
-_ALIGNED_LLM = AlignConfig(
+ALIGNED_LLM = _by_method(
+    _POLICY,
+    _DPO,
     n_prompts=2000,
     reward=replace(_REWARD, steps=750, eval_interval=125),
     pooling="mean and max",
     reader="base-llm",
 )
-ALIGNED_LLM = {
-    "ppo": replace(_ALIGNED_LLM, training=PPOConfig(**_POLICY)),
-    "grpo": replace(_ALIGNED_LLM, training=GRPOConfig(**_POLICY)),
-    "dpo": replace(_ALIGNED_LLM, training=_DPO),
-}
 """The model that people like better, by method.
 
 The reward model reads its pairs once. Groups are large and steps small, because the
@@ -186,30 +180,24 @@ the gold reward fell. It takes some 95 minutes on two cores without instructions
 bfloat16. DPO does without the reward model and gets less far.
 """
 
-_STUDY_POLICY = _POLICY | {
+_SHORT: dict[str, Any] = {
     "iterations": 30,
     "cooldown": 0,
     "answers_per_prompt": 4,
     "minibatch_size": 8,
     "learning_rate": 5e-4,
 }
-STUDY = {
-    "ppo": AlignConfig(reward=_REWARD, training=PPOConfig(**_STUDY_POLICY)),
-    "grpo": AlignConfig(reward=_REWARD, training=GRPOConfig(**_STUDY_POLICY)),
-    "dpo": AlignConfig(
-        reward=_REWARD, training=replace(_DPO, steps=120, learning_rate=6e-4)
-    ),
-}
+STUDY = _by_method(
+    _POLICY | _SHORT, replace(_DPO, steps=120, learning_rate=6e-4), reward=_REWARD
+)
 """What the trainings of `rlhf_study` have in common: quick, from reward to reward."""
 
-_QUICK: dict[str, Any] = {"steps": 2, "batch_size": 4, "warmup_steps": 1}
-_QUICK |= {"eval_interval": 1, "eval_examples": 4}
-_TINY: dict[str, Any] = {
-    "n_prompts": 6,
-    "n_held_out": 3,
-    "max_new_tokens": 12,
-    "n_training_prompts": 6,
-    "reward": RewardConfig(**_QUICK),
+_QUICK: dict[str, Any] = {
+    "steps": 2,
+    "batch_size": 4,
+    "warmup_steps": 1,
+    "eval_interval": 1,
+    "eval_examples": 4,
 }
 _TINY_POLICY: dict[str, Any] = {
     "iterations": 2,
@@ -219,28 +207,19 @@ _TINY_POLICY: dict[str, Any] = {
     "minibatch_size": 2,
     "epochs": 1,
 }
-TINY = {
-    "ppo": AlignConfig(**_TINY, training=PPOConfig(**_TINY_POLICY)),
-    "grpo": AlignConfig(**_TINY, training=GRPOConfig(**_TINY_POLICY)),
-    "dpo": AlignConfig(**_TINY, training=DPOConfig(**_QUICK)),
-}
+TINY = _by_method(
+    _TINY_POLICY,
+    DPOConfig(**_QUICK),
+    n_prompts=6,
+    n_held_out=3,
+    max_new_tokens=12,
+    n_training_prompts=6,
+    reward=RewardConfig(**_QUICK),
+)
 """A few seconds: to see that everything works, not that anything is learned."""
 
 PRESETS = {"aligned-llm": ALIGNED_LLM, "study": STUDY, "tiny": TINY}
-
-
-def preset(name: str, method: str) -> AlignConfig:
-    """Return the recipe of that name, by that method.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    if method not in PRESETS[name]:
-        known = ", ".join(PRESETS[name])
-        raise ValueError(f"method must be one of {known}, got {method!r}")
-    return PRESETS[name][method]
+"""The recipes by name, each by method."""
 
 
 def configured(
@@ -272,15 +251,14 @@ def configured(
     >>> configured(TINY["dpo"], steps=7, kl_coef=0.5).training.beta
     0.5
     """
-    training, names = config.training, ("iterations", "kl_coef")
-    if loss is not None and not isinstance(training, DPOConfig):
-        raise ValueError(f"--loss is an option of --method dpo, not of {config.method}")
+    training, wanted = config.training, given(learning_rate=learning_rate)
     if isinstance(training, DPOConfig):
-        training, names = in_precision(training, precision), ("steps", "beta")
-    values = (steps, kl_coef, learning_rate, loss)
-    wanted = given(
-        **dict(zip((*names, "learning_rate", "loss_type"), values, strict=True))
-    )
+        training = in_precision(training, precision)
+        wanted |= given(steps=steps, beta=kl_coef, loss_type=loss)
+    elif loss is None:
+        wanted |= given(iterations=steps, kl_coef=kl_coef)
+    else:
+        raise ValueError(f"--loss is an option of --method dpo, not of {config.method}")
     reward = in_precision(config.reward, precision)
     return replace(
         config,
@@ -318,7 +296,9 @@ def collect(
         ValueError: If no prompt has two different answers, if all of them are worth
             the same, or as `sample_rollouts`.
     """
-    train = _pairs(config, policy, tokenizer, config.n_prompts, config.seed, progress)
+    n, seed = config.n_prompts, config.seed
+    stage = "answers to compare"
+    train = _pairs(config, policy, tokenizer, n, seed, stage, progress)
     valid = held_out_pairs(config, policy, tokenizer, progress)
     return Preferences(train=train, valid=valid)
 
@@ -331,58 +311,38 @@ def held_out_pairs(
 ) -> list[PreferencePair]:
     """Return pairs of prompts of the exam's own seed. Arguments as in `collect`."""
     n, seed = config.n_held_out, EXAM_SEED + 1
-    return _pairs(config, policy, tokenizer, n, seed, progress, "answers held out")
+    return _pairs(config, policy, tokenizer, n, seed, "answers held out", progress)
 
 
 def _pairs(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
-    n: int,
+    n_prompts: int,
     seed: int,
+    stage: str,
     progress: StageProgress | None,
-    name: str = "answers to compare",
 ) -> list[PreferencePair]:
-    prompts = make_prompts(n, seed, tokenizer)
+    prompts = make_prompts(n_prompts, seed, tokenizer)
     generator = torch.Generator().manual_seed(seed)
-    report = None if progress is None else partial(progress, name)
-    answered = list(_answers(config, policy, tokenizer, prompts, generator, report))
-    return _compare(config, answered, generator)
-
-
-def _answers(
-    config: AlignConfig,
-    policy: Transformer,
-    tokenizer: BPETokenizer,
-    prompts: Sequence[Prompt],
-    generator: torch.Generator,
-    report: CountProgress | None,
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield each prompt with its answers."""
     n = config.answers_per_prompt
-    stop = [end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))]
+    answered: list[tuple[str, list[str]]] = []
     size = max(1, _AT_ONCE // n)
-    for start in range(0, len(prompts), size):
+    for start in range(0, n_prompts, size):
         part = prompts[start : start + size]
         written = sample_rollouts(
             policy,
             [prompt for prompt in part for _ in range(n)],
             config.max_new_tokens,
             tokenizer=tokenizer,
-            stop=stop,
+            stop=[end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))],
             generator=generator,
         )
         for number, prompt in enumerate(part):
-            yield prompt.text, [*written.texts[number * n : (number + 1) * n]]
-        if report is not None:
-            report(n * (start + len(part)), n * len(prompts))
-
-
-def _compare(
-    config: AlignConfig,
-    answered: Sequence[tuple[str, list[str]]],
-    generator: torch.Generator,
-) -> list[PreferencePair]:
+            texts = written.texts[number * n : (number + 1) * n]
+            answered.append((prompt.text, [*texts]))
+        if progress is not None:
+            progress(stage, n * len(answered), n * n_prompts)
     comparable = [(prompt, texts) for prompt, texts in answered if len({*texts}) > 1]
     if not comparable:
         raise ValueError(
@@ -433,8 +393,11 @@ def collected(
 
 def _recipe(config: AlignConfig, policy: Transformer) -> dict[str, Any]:
     """Return what decides which pairs there are."""
-    names = "n_prompts n_held_out answers_per_prompt pairs_per_prompt agreement"
-    own = {n: getattr(config, n) for n in (*names.split(), "max_new_tokens", "seed")}
+    names = (
+        *("n_prompts", "n_held_out", "answers_per_prompt", "pairs_per_prompt"),
+        *("agreement", "max_new_tokens", "seed"),
+    )
+    own = {name: getattr(config, name) for name in names}
     return own | {"policy": weights_fingerprint(policy)}
 
 
@@ -453,21 +416,13 @@ def _read_pairs(path: Path, recipe: dict[str, Any]) -> Preferences:
     return Preferences(train=parts["train"], valid=parts["valid"])
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedReward:
-    """A reward model after its training."""
-
-    model: RewardModel
-    history: History
-
-
 def train_reward(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
     preferences: Preferences,
     run: Run = Run(),
-) -> TrainedReward:
+) -> RewardModel:
     """Return a reward model that starts as the policy and learns from the pairs.
 
     Its zero is the mean reward of held-out answers.
@@ -488,7 +443,7 @@ def train_reward(
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
     model = RewardModel.from_model(policy, generator, config.pooling, reader).train()
-    history = train_reward_model(
+    train_reward_model(
         model,
         train,
         valid,
@@ -498,7 +453,7 @@ def train_reward(
     )
     texts = [text for pair in valid for text in pair.texts()]
     centre(model.eval(), texts[:_N_CENTRED])
-    return TrainedReward(model=model, history=history)
+    return model
 
 
 def _tokenized(
@@ -571,17 +526,19 @@ def train_policy(
         )
         return [*history.updates, *history.evaluations]
 
-    options: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "stop": [end_of_answer(tokenizer, chat=chat)],
-        "run": replace(run, progress=lambda found: run.log(as_record(found))),
-    }
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or text_reward(reward_model, tokenizer, chat=chat)
-    if isinstance(training, GRPOConfig):
-        made = grpo(policy, prompts, reward, training, generator, **options)
-    else:
-        made = ppo(policy, prompts, reward, training, generator, **options)
+    learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
+    made = learn(
+        policy,
+        prompts,
+        reward,
+        training,
+        generator,
+        tokenizer=tokenizer,
+        stop=[end_of_answer(tokenizer, chat=chat)],
+        run=replace(run, progress=lambda found: run.log(as_record(found))),
+    )
     return [as_record(iteration) for iteration in made]
 
 

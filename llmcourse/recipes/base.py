@@ -1,8 +1,8 @@
 """How `base-llm` is made, measured and described; `training.presets` has its sizes."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,13 +10,18 @@ import torch
 from llmcourse.model.costs import n_parameters, training_flops_per_token
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Card, Facts, Table, between, learning_rows
-from llmcourse.recipes.making import Making, Recipe, given, in_precision, save_model
+from llmcourse.recipes.cards import Facts, Table, between, fill_card, learning, markdown
+from llmcourse.recipes.making import (
+    Making,
+    given,
+    in_precision,
+    save_model,
+    write_card,
+)
 from llmcourse.text import tales
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import pipeline, presets
-from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import StageProgress
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
@@ -62,58 +67,55 @@ def configured(
     )
 
 
-@dataclass(kw_only=True)
-class BaseRecipe(Recipe):
-    """A model that continues text, pretrained on tales or on text of your own."""
+def make_base(
+    config: PipelineConfig,
+    run: Making,
+    *,
+    sources: tuple[str, ...] = (),
+    documents: Iterable[Document] = (),
+    n_stories: int = N_STORIES,
+    n_samples: int = N_SAMPLES,
+) -> dict[str, Any]:
+    """Pretrain a model that continues text; return how good it is.
 
-    config: PipelineConfig
-    sources: tuple[str, ...] = ()  # paths and patterns of own text; none: the tales
-    documents: Iterable[Document] = ()  # what they hold
-    n_stories: int = N_STORIES
-    n_samples: int = N_SAMPLES
+    Args:
+        config: The recipe.
+        run: Where.
+        sources: Paths and patterns of own text; none: the tales.
+        documents: What they hold.
+        n_stories: On how many tales it is measured.
+        n_samples: How many it writes.
 
-    def prepare(self, run: Making) -> None:
-        """Encode the text."""
-        if self.sources:
-            self.data = pipeline.prepare_text(self.config, self.documents)
-            run.say(f"{self.data.report}\n")
-        else:
-            self.data = pipeline.prepare(self.config, run.stages)
-        training = self.config.pretraining
-        run.say(
-            f"{run.name}: {n_parameters(self.config.model):,} parameters, "
-            f"{len(self.data.train):,} tokens of text, {training.steps:,} steps of "
-            f"{training.batch_size * training.context_length:,} tokens"
+    Raises:
+        ValueError: If the recipe cannot be followed, or the folder holds another.
+        FloatingPointError: If a loss is not finite; the last good checkpoint stays.
+        OSError: If something cannot be written.
+    """
+    training, folder = config.pretraining, run.folder / "model"
+    if sources:
+        data = pipeline.prepare_text(config, documents)
+        run.say(f"{data.report}\n")
+    else:
+        data = pipeline.prepare(config, run.stages)
+    run.say(
+        f"{run.name}: {n_parameters(config.model):,} parameters, "
+        f"{len(data.train):,} tokens of text, {training.steps:,} steps of "
+        f"{training.batch_size * training.context_length:,} tokens"
+    )
+    saved = run.saved("pretraining", training.steps, training.eval_interval)
+    trained = pipeline.follow(config, saved, data=data)
+    save_model(trained.model, trained.tokenizer, folder)
+    model, tokenizer = load_pretrained(folder)
+    if sources:
+        texts = [document.text for document in data.held_out]
+        quality = text_quality(model, tokenizer, texts, run.stages)
+    else:
+        quality, _ = tale_quality(
+            model, tokenizer, n_stories, n_samples, TEST_SEED, run.stages
         )
-
-    def train(self, run: Making) -> None:
-        """Pretrain from random weights."""
-        training = self.config.pretraining
-        progress = run.training("pretraining", run.folder / "log.jsonl", training.steps)
-        saved = Run(
-            folder=run.folder / "checkpoints",
-            interval=training.eval_interval,
-            progress=progress,
-        )
-        trained = pipeline.follow(self.config, saved, data=self.data)
-        save_model(trained.model, trained.tokenizer, run.folder / "model")
-
-    def measure(self, run: Making) -> dict[str, Any]:
-        """Return the loss, and how many of the model's own stories are valid."""
-        model, tokenizer = load_pretrained(run.folder / "model")
-        if self.sources:
-            texts = [document.text for document in self.data.held_out]
-            return text_quality(model, tokenizer, texts, run.stages)
-        n, n_samples = self.n_stories, self.n_samples
-        return tale_quality(model, tokenizer, n, n_samples, TEST_SEED, run.stages)[0]
-
-    def facts(self) -> dict[str, Any]:
-        """Return the size of the text."""
-        return {"n_train_tokens": len(self.data.train)}
-
-    def cards(self, name: str, facts: Facts) -> Mapping[str, Card]:
-        """Return the model's card."""
-        return {"model": base_card(name, self.config, facts, self.sources)}
+    facts = run.facts() | {"n_train_tokens": len(data.train), "quality": quality}
+    write_card(folder, base_card(run.name, config, facts, sources), facts)
+    return quality
 
 
 def text_quality(
@@ -172,87 +174,33 @@ def loss_table(quality: Facts) -> Table:
 
 def base_card(
     name: str, config: PipelineConfig, facts: Facts, sources: tuple[str, ...] = ()
-) -> Card:
+) -> str:
     """Return a base model's card.
 
     Args:
         name: Of the model, such as "base-llm".
         config: Its recipe.
-        facts: As `making.make` writes them into `card.json`.
+        facts: As `make_base` writes them into `card.json`.
         sources: Paths and patterns of own text; none: the tales.
     """
-    sizes, training, n_tokens = (
-        config.model,
-        config.pretraining,
-        facts["n_train_tokens"],
-    )
-    kind = {"llama": "Llama", "gpt2": "GPT-2"}[sizes.family]
-    quality = facts["quality"]
-    what = "documents that it has not seen" if sources else "stories of another seed"
-    data = (
-        f"{config.n_stories:,} short English stories, {n_tokens:,} tokens, written by "
-        f"the grammar `llmcourse.text.tales` with seed {config.seed}.\nNo text of any "
-        "person or from the web is in it.\nThe probability of each story is known "
-        "exactly, and so is the lowest loss that any model can reach."
-    )
-    limits = (
-        "It knows the small world of its stories and nothing else: 2,000 of them use "
-        f"{_n_words():,} different words.\nIt sometimes mixes up names and things "
-        "between the beginning and the end of a story.\nIt was trained on one story "
-        f"at a time, of {training.context_length} tokens at most, and has not learned "
-        "to go on beyond its end.\nIt is made for learning how language models work, "
-        "for no other use."
-    )
-    licence = "MIT, as the package: weights, tokenizer and the stories it learned from."
-    if sources:
-        data = (
-            f"{n_tokens:,} tokens of text from {', '.join(f'`{s}`' for s in sources)}, "
-            "cleaned and rid of copies; a part was held out."
-        )
-        limits = (
-            f"It was trained on windows of {training.context_length} tokens of one "
-            "collection, and knows nothing else.\nWhat it says is no statement of "
-            "fact, and it may repeat what it has read, word for word."
-        )
-        licence = "The licences of the texts above decide."
-    return Card(
+    sizes, training = config.model, config.pretraining
+    is_own = bool(sources)
+    return fill_card(
+        "base",
+        {"own": is_own, "free": not is_own, "copying": config.copying_start},
+        facts,
         name=name,
-        summary=(
-            f"A language model of {n_parameters(sizes):,} parameters, a small {kind}, "
-            "pretrained from random weights in the course *Large Language Models "
-            "Explained*.\nIt continues text; it has not been taught to follow "
-            "instructions."
-        ),
-        data=data,
-        recipe=[
-            (
-                "layers, width, feed-forward",
-                f"{sizes.n_layers}, {sizes.d_model}, {sizes.d_ff}",
-            ),
-            ("heads, key-value heads", f"{sizes.n_heads}, {sizes.n_kv_heads}"),
-            ("vocabulary", f"{sizes.vocab_size:,} tokens, byte-level BPE"),
-            ("context", f"{sizes.context_length} tokens"),
-            ("training", _amount(config, n_tokens, is_tales=not sources)),
-            *learning_rows(training),
-            (
-                "first weights",
-                "`transformer.mimetic_initialisation`"
-                if config.copying_start
-                else "random",
-            ),
-            ("seed", f"{config.seed}"),
-        ],
-        quality=[
-            loss_table(quality),
-            f"Measured on {quality['n_documents']:,} {what}, {quality['n_tokens']:,} "
-            "tokens, with the weights in the file.\n± is one standard error; in "
-            "brackets: 95 % intervals.",
-        ],
-        limits=limits,
-        use=_USE,
-        licence=licence,
-        is_free=not sources,
-        facts=facts,
+        config=config,
+        sizes=sizes,
+        training=training,
+        quality=facts["quality"],
+        n_parameters=n_parameters(sizes),
+        family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
+        sources=", ".join(f"`{source}`" for source in sources),
+        amount=_amount(config, facts["n_train_tokens"], is_tales=not is_own),
+        learning=learning(training),
+        tables=markdown(loss_table(facts["quality"])),
+        n_words=_n_words(),
     )
 
 
@@ -274,26 +222,3 @@ def _amount(config: PipelineConfig, n_tokens: int, *, is_tales: bool) -> str:
 def _n_words() -> int:
     stories = " ".join(story.text.lower() for story in tales.generate(2_000, seed=0))
     return len(set(re.findall(r"\w+", stories)))
-
-
-_USE = """```python
-from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import write
-
-model, tokenizer = load_pretrained("FOLDER")
-print(write(model, tokenizer, "Once upon a time"))
-```
-
-In `transformers`:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="float32")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-ids = tokenizer("<|endoftext|>Once upon a time", return_tensors="pt").input_ids
-print(tokenizer.decode(model.generate(ids, max_new_tokens=200, do_sample=True)[0]))
-```
-
-Each document begins with `<|endoftext|>`, and so does the prompt; `write` puts it
-there by itself."""

@@ -1,21 +1,28 @@
 """Model cards: the `README.md` beside a model's weights.
 
-    facts (JSON) ── Card ── render ── README.md
+    recipe, facts (JSON) ── data/cards/KIND.md, with its fields filled in ── README.md
 
 A card says what a model is, what it learned from and how, how good it is, where it
 fails, and how to make it again. Each number comes from the recipe or from `card.json`,
-the facts that `making.make` writes into the same folder; none is typed by hand.
+the facts that stand in the same folder; none is typed by hand.
+
+A field is written as `str.format` has it: `{config.seed}`, `{facts[n_pairs]:,}`. A line
+that begins with `[own]` stands only where `own` is the case, and one with `[not own]`
+only where it is not.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from importlib import resources
 from typing import Any, NamedTuple
 
 from llmcourse.training.config import PretrainingConfig
 
 Row = Sequence[str]
 Facts = Mapping[str, Any]
-"""How a model was made and how good it is, as JSON holds it: see `making.Run.facts`."""
+"""How a model was made and how good it is, as JSON holds it: see `making.Making`."""
+
+_MARK = re.compile(r"\[(not )?(\w+)\] ?")
 
 
 class Table(NamedTuple):
@@ -25,60 +32,41 @@ class Table(NamedTuple):
     rows: Sequence[Row]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a card says. Text is Markdown, one sentence a line."""
+def fill_card(
+    kind: str,
+    cases: Mapping[str, bool],
+    facts: Facts,
+    *,
+    folder: str = "model",
+    **values: Any,
+) -> str:
+    """Return a card in Markdown, with the front matter that Hugging Face reads.
 
-    name: str
-    summary: str
-    data: str
-    recipe: Sequence[Row]  # setting, value
-    quality: Sequence[Table | str]
-    limits: str
-    use: str
-    licence: str
-    is_free: bool  # whether all that it was made of has the package's licence
-    facts: Facts
-    folder: str = "model"  # in the folder that the command writes
-    task: str = "text-generation"  # as Hugging Face names it
-
-
-def render(card: Card) -> str:
-    """Return a card in Markdown, with the front matter that Hugging Face reads."""
-    front = {"library_name": "transformers", "pipeline_tag": card.task}
-    if card.is_free:
-        front |= {"license": "mit", "language": "en"}
-    facts = card.facts
+    Args:
+        kind: Name of the template.
+        cases: By name, which are the case.
+        facts: As in `card.json`.
+        folder: Where the model is, in the folder that the command writes.
+        values: The other fields of the template.
+    """
+    path = resources.files("llmcourse").joinpath(f"data/cards/{kind}.md")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [text for line in lines if (text := _in_case(line, cases)) is not None]
     threads = f"{facts['n_threads']} thread{'s' * (facts['n_threads'] > 1)}"
-    recipe = [*card.recipe, ("software", f"torch {facts['torch']}, {threads}")]
+    software = f"| software | torch {facts['torch']}, {threads} |"
     if facts["machine"]:
-        recipe.append(("machine", facts["machine"]))
-    sections = {
-        "Data": card.data,
-        "Recipe": markdown(Table(("setting", "value"), recipe)),
-        "Quality": "\n\n".join(
-            part if isinstance(part, str) else markdown(part) for part in card.quality
-        ),
-        "Limits": card.limits,
-        "Use": (
-            "`FOLDER` is the path of this folder; `llmcourse` also takes the name of "
-            f"a shipped model.\n\n{card.use}"
-        ),
-        "Rebuild": (
-            f"```bash\n{facts['command']}\n```\n\nThe model is then in `{card.folder}` "
-            f"in the folder named by `--out`.\nWith the same processor, torch version, "
-            f"start and number of threads ({facts['n_threads']}) its bits are the "
-            "same; elsewhere the last digits differ."
-        ),
-        "Licence": card.licence,
-    }
-    parts = [
-        "\n".join(["---", *(f"{key}: {value}" for key, value in front.items()), "---"]),
-        f"# {card.name}",
-        card.summary,
-        *(f"## {title}\n\n{text}" for title, text in sections.items()),
-    ]
-    return "\n\n".join(parts) + "\n"
+        software += f"\n| machine | {facts['machine']} |"
+    common = {"facts": facts, "folder": folder, "software": software}
+    return "\n".join([*kept, ""]).format(**common, **values)
+
+
+def _in_case(line: str, cases: Mapping[str, bool]) -> str | None:
+    """Return a line without its marks, or None where it does not stand."""
+    while mark := _MARK.match(line):
+        if cases[mark[2]] == bool(mark[1]):
+            return None
+        line = line[mark.end() :]
+    return line
 
 
 def markdown(table: Table) -> str:
@@ -89,8 +77,11 @@ def markdown(table: Table) -> str:
     | --- | --- |
     | who | 3 of 4 |
     """
-    lines = [table.head, ["---"] * len(table.head), *table.rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(map(_row, [table.head, ["---"] * len(table.head), *table.rows]))
+
+
+def _row(cells: Row) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -121,32 +112,19 @@ def counted(count: Facts) -> str:
     return f"{percent(count['share'])} {between(count['interval'], count['n'])}"
 
 
-def learning_rows(training: PretrainingConfig) -> list[Row]:
-    """Return the rows on optimizer, learning rate and precision."""
-    speed = training.embedding_speed
-    return [
-        (
-            "optimizer",
-            f"AdamW, betas {training.betas[0]} and {training.betas[1]}, weight decay "
-            f"{training.weight_decay}, gradient norm at most {training.clip_norm}",
-        ),
-        (
-            "learning rate",
-            f"{training.learning_rate:g} after {training.warmup_steps} steps of "
-            "warm-up, then half a cosine to "
-            + (f"{training.final_share:g} of it" if training.final_share else "0")
-            + (f"; token embeddings {speed:g} times as fast" if speed != 1 else ""),
-        ),
-        ("precision", f"{training.precision} in training, float16 in the file"),
-    ]
-
-
-def forgetting_row(facts: Facts) -> Row:
-    """Return what plain stories cost above their floor, before and after."""
-    change = facts["increase"]
-    return (
-        f"loss on {facts['n_stories']:,} plain stories, above the floor",
-        f"{facts['before']:.4f}",
-        f"{facts['after']:.4f} nats/token ({change['value']:+.4f} ± "
-        f"{change['standard_error']:.4f})",
+def learning(training: PretrainingConfig) -> str:
+    """Return the recipe's rows on optimizer, learning rate and precision."""
+    end, speed = training.final_share, training.embedding_speed
+    rate = (
+        f"{training.learning_rate:g} after {training.warmup_steps} steps of warm-up, "
+        f"then half a cosine to {f'{end:g} of it' if end else '0'}"
     )
+    if speed != 1:
+        rate += f"; token embeddings {speed:g} times as fast"
+    optimizer = (
+        f"AdamW, betas {training.betas[0]} and {training.betas[1]}, weight decay "
+        f"{training.weight_decay}, gradient norm at most {training.clip_norm}"
+    )
+    precision = f"{training.precision} in training, float16 in the file"
+    rows = [("optimizer", optimizer), ("learning rate", rate), ("precision", precision)]
+    return "\n".join(map(_row, rows))

@@ -4,8 +4,9 @@ What it learns from, and how long, says `finetuning.instruction_tuning`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from llmcourse.finetuning import instruction_tuning
 from llmcourse.finetuning.chat import read_conversations
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_evaluation import (
+    SPLITS,
     Score,
     forgetting,
     instruction_scores,
@@ -36,19 +38,23 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import (
-    Card,
     Facts,
     Row,
     Table,
     counted,
-    forgetting_row,
-    learning_rows,
+    fill_card,
+    learning,
+    markdown,
 )
-from llmcourse.recipes.making import Making, Recipe, given, in_precision, save_model
+from llmcourse.recipes.making import (
+    Making,
+    given,
+    in_precision,
+    save_model,
+    write_card,
+)
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import CountProgress, StageProgress
-from llmcourse.training.pipeline import TrainingResult
+from llmcourse.training.config import StageProgress
 from llmcourse.training.story_evaluation import TEST_SEED
 
 BASE_SPLITS = ("held-out wordings",)
@@ -63,6 +69,7 @@ class Exam:
 
     n_per_kind: int = 30  # instructions of each kind, in each split; 0: none
     n_stories: int = 200  # plain stories, for what was forgotten; 0: none
+    n_prompts: int = 400  # that an aligned model and its start answer, once each
     seed: int = TEST_SEED
 
     def __post_init__(self) -> None:
@@ -97,9 +104,10 @@ def configured(
             but of own conversations three passes, and at least a hundred steps.
 
     Raises:
-        ValueError: If there is no such preset, or a value is impossible.
+        KeyError: If there is no such preset.
+        ValueError: If a value is impossible.
     """
-    config = instruction_tuning.preset(preset)
+    config = instruction_tuning.PRESETS[preset]
     wanted, sizes = given(**training), given(**(sizes or {}))
     if sources and "steps" not in wanted:
         wanted["steps"] = _steps_for(sources, config.finetuning)
@@ -134,111 +142,96 @@ def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
     return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
-@dataclass(kw_only=True)
-class InstructRecipe(Recipe):
-    """A model that answers, fine-tuned on instructions or on own conversations."""
+def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, Any]:
+    """Fine-tune a model that answers, on instructions or on own conversations.
 
-    config: InstructConfig
-    exam: Exam = field(default_factory=Exam)
+    Adapters are kept apart, if they are all that was learned, and merged.
 
-    def prepare(self, run: Making) -> None:
-        """Tokenize what is learned, for the context of the base."""
-        model, tokenizer = start(self.config)
-        self.config = config = fitted(self.config, model.config.context_length)
-        what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
-        run.say(
-            f"{run.name}: {config.base} learns {what} and {config.n_stories:,} plain "
-            f"stories in {config.finetuning.steps:,} steps of "
-            f"{config.finetuning.batch_size} examples"
-        )
-        self.data = prepare(config, tokenizer, run.stages)
+    Args:
+        config: The recipe; conversations are fitted to the context of the base.
+        run: Where.
+        exam: What it is asked; of own conversations only the loss is measured.
 
-    def train(self, run: Making) -> None:
-        """Fine-tune, one part after the other; adapters are kept apart and merged."""
-        *earlier, _ = parts = [*self.config.earlier(), self.config]
-        before = [
-            run.training(
-                f"part {n}", run.folder / f"log-{n}.jsonl", part.finetuning.steps
-            )
-            for n, part in enumerate(earlier, start=1)
-        ]
-        steps = self.config.finetuning.steps
-        tuned = follow(
-            self.config,
-            Run(
-                folder=run.folder / "checkpoints",
-                # Of all parts: a short last one must not make the long ones write more.
-                interval=max(part.finetuning.eval_interval for part in parts),
-                progress=run.training("fine-tuning", run.folder / "log.jsonl", steps),
-            ),
-            stages=run.stages,
-            data=self.data,
-            before=before,
-        )
-        self._keep(tuned)
-        model = tuned.model
-        if self.config.rank is not None:
-            if not model.embedding.weight.requires_grad:
-                save_adapter(model, run.folder / "adapter", self.config.base)
-            merge_lora(model)
-            remove_lora(model)
-        save_model(model, tuned.tokenizer, run.folder / "model")
-
-    def _keep(self, tuned: TrainingResult) -> None:
-        """Keep what the card says of the training."""
-        losses = [found.loss for found in tuned.history.evaluations]
-        n = min(len(self.data.valid), self.config.finetuning.eval_examples)
-        self._losses = {"before": losses[0], "after": losses[-1], "n": n}
-        sizes = tuned.model.config
-        self._facts = {
-            "n_parameters": n_parameters(sizes),
-            "vocab_size": sizes.vocab_size,
-            "context_length": sizes.context_length,
-            "n_examples": len(self.data.train),
-            "n_tokens": self.data.n_tokens,
-            "n_targets": self.data.n_targets,
-            "n_learned": count_parameters(tuned.model).learned,
-            "embeddings_learned": tuned.model.embedding.weight.requires_grad,
-        }
-
-    def measure(self, run: Making) -> dict[str, Any]:
-        """Return losses and, unless it learned own conversations, its answers."""
-        found: dict[str, Any] = {"held_out_loss": self._losses}
-        if not self.config.sources:
-            base = load_pretrained(self.config.base)
-            model = load_pretrained(run.folder / "model")
-            found |= instruct_quality(base, model, self.exam, run.stages)
-        return found
-
-    def facts(self) -> dict[str, Any]:
-        """Return the sizes of model and data."""
-        return self._facts
-
-    def cards(self, name: str, facts: Facts) -> Mapping[str, Card]:
-        """Return the model's card."""
-        return {"model": instruct_card(name, self.config, facts)}
+    Raises:
+        ValueError: If the recipe cannot be followed, or the folder holds another.
+        FloatingPointError: If a loss is not finite; the last good checkpoint stays.
+        OSError: If something cannot be written.
+    """
+    model, tokenizer = start(config)
+    config = fitted(config, model.config.context_length)
+    training, folder = config.finetuning, run.folder / "model"
+    what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
+    run.say(
+        f"{run.name}: {config.base} learns {what} and {config.n_stories:,} plain "
+        f"stories in {training.steps:,} steps of {training.batch_size} examples"
+    )
+    data = prepare(config, tokenizer, run.stages)
+    earlier = config.earlier()
+    before = [
+        run.training(f"part {n}", run.folder / f"log-{n}.jsonl", part.finetuning.steps)
+        for n, part in enumerate(earlier, start=1)
+    ]
+    # Of all parts: a short last one must not make the long ones write more.
+    interval = max(part.finetuning.eval_interval for part in (*earlier, config))
+    saved = run.saved("fine-tuning", training.steps, interval)
+    tuned = follow(config, saved, stages=run.stages, data=data, before=before)
+    model, sizes = tuned.model, tuned.model.config
+    embeddings_learned = model.embedding.weight.requires_grad
+    facts = run.facts() | {
+        "n_parameters": n_parameters(sizes),
+        "vocab_size": sizes.vocab_size,
+        "context_length": sizes.context_length,
+        "n_examples": len(data.train),
+        "n_tokens": data.n_tokens,
+        "n_targets": data.n_targets,
+        "n_learned": count_parameters(model).learned,
+        "embeddings_learned": embeddings_learned,
+    }
+    if config.rank is not None:
+        if not embeddings_learned:
+            save_adapter(model, run.folder / "adapter", config.base)
+        merge_lora(model)
+        remove_lora(model)
+    save_model(model, tuned.tokenizer, folder)
+    losses = [found.loss for found in tuned.history.evaluations]
+    n = min(len(data.valid), training.eval_examples)
+    held_out = {"before": losses[0], "after": losses[-1], "n": n}
+    quality: dict[str, Any] = {"held_out_loss": held_out}
+    if not config.sources:
+        models = load_pretrained(config.base), load_pretrained(folder)
+        quality |= instruct_quality(*models, exam, run.stages)
+    facts["quality"] = quality
+    write_card(folder, instruct_card(run.name, config, facts), facts)
+    return quality
 
 
 def instruct_quality(
-    base: Model, model: Model, exam: Exam, stages: StageProgress
+    before: Model,
+    after: Model,
+    exam: Exam,
+    stages: StageProgress,
+    splits: Sequence[str] = tuple(SPLITS),
 ) -> dict[str, Any]:
-    """Return how a model follows instructions and what it forgot, against its base."""
+    """Return how a model follows instructions and what it forgot, against its start.
+
+    Args:
+        before: The model that it was, and its tokenizer.
+        after: The model, and its tokenizer.
+        exam: How thoroughly to measure.
+        stages: Called with what is done, how much of it, and of how much.
+        splits: What it is asked, from `instruction_evaluation.SPLITS`; before, it is
+            asked what is in `BASE_SPLITS`.
+    """
     found: dict[str, Any] = {}
     n, seed = exam.n_per_kind, exam.seed
-    if n:
-        told: CountProgress = lambda *at: stages("answers", *at)  # noqa: E731
-        found["instructions_after"] = scores_to_json(
-            instruction_scores(*model, n, seed, progress=told)
-        )
-        told = lambda *at: stages("answers of the base", *at)  # noqa: E731
-        found["instructions_before"] = scores_to_json(
-            instruction_scores(*base, n, seed, splits=BASE_SPLITS, progress=told)
-        )
+    asked = (("after", after, splits), ("before", before, BASE_SPLITS))
+    for name, model, parts in asked if n else ():
+        told = partial(stages, f"answers {name}")
+        scores = instruction_scores(*model, n, seed, splits=parts, progress=told)
+        found[f"instructions_{name}"] = scores_to_json(scores)
     if exam.n_stories:
-        both = _as_one("stories read", stages)
-        found["forgetting"] = forgetting(
-            base, model, exam.n_stories, seed, both
-        ).to_json()
+        cost = forgetting(before, after, exam.n_stories, seed, stages)
+        found["forgetting"] = cost.to_json()
     return found
 
 
@@ -247,155 +240,114 @@ def scores_to_json(scores: Mapping[str, Score]) -> dict[str, Any]:
     return {split: score.to_json() for split, score in scores.items()}
 
 
-def _as_one(stage: str, stages: StageProgress) -> CountProgress:
-    """Return a progress that takes two models' reading, one after the other, as one."""
-    read = 0  # by the first
-
-    def progress(done: int, n: int) -> None:
-        nonlocal read
-        stages(stage, read + done, 2 * n)
-        read = n if done == n else read
-
-    return progress
-
-
 def score_table(scores: Facts) -> Table:
     """Return right answers: a row for each kind, a column for each split."""
-    splits = list(scores)
-    rows = [
-        (
-            kind,
-            *(
-                f"{count['right']} of {count['n']}"
-                for count in (scores[split]["by_kind"][kind] for split in splits)
-            ),
-        )
-        for kind in scores[splits[0]]["by_kind"]
-    ]
-    last = ("all kinds", *(counted(scores[split]["overall"]) for split in splits))
-    return Table(("kind", *splits), [*rows, last])
+    rows: list[Row] = []
+    for kind in next(iter(scores.values()))["by_kind"]:
+        counts = [score["by_kind"][kind] for score in scores.values()]
+        rows.append((kind, *(f"{c['right']} of {c['n']}" for c in counts)))
+    rows.append(("all kinds", *(counted(s["overall"]) for s in scores.values())))
+    return Table(("kind", *scores), rows)
+
+
+def before_and_after(quality: Facts) -> list[Row]:
+    """Return the rows on instructions and on plain stories, where they are known."""
+    rows: list[Row] = []
+    for split, score in quality.get("instructions_before", {}).items():
+        after = counted(quality["instructions_after"][split]["overall"])
+        rows.append((f"instructions, {split}", counted(score["overall"]), after))
+    if cost := quality.get("forgetting"):
+        name = f"loss on {cost['n_stories']:,} plain stories, above the floor"
+        change, error = cost["increase"]["value"], cost["increase"]["standard_error"]
+        after = f"{cost['after']:.4f} nats/token ({change:+.4f} ± {error:.4f})"
+        rows.append((name, f"{cost['before']:.4f}", after))
+    return rows
 
 
 def instruct_tables(quality: Facts) -> list[Table]:
     """Return marks by kind, and what was measured before and after."""
-    rows: list[Row] = []
+    rows = before_and_after(quality)
     if losses := quality.get("held_out_loss"):
         after = f"{losses['after']:.3f} nats/token of the answers"
         name = f"loss on {losses['n']:,} held-out conversations"
-        rows.append((name, f"{losses['before']:.3f}", after))
-    scores = quality.get("instructions_after", {})
-    for split, score in quality.get("instructions_before", {}).items():
-        after = counted(scores[split]["overall"])
-        rows.append((f"instructions, {split}", counted(score["overall"]), after))
-    if "forgetting" in quality:
-        rows.append(forgetting_row(quality["forgetting"]))
+        rows.insert(0, (name, f"{losses['before']:.3f}", after))
+    scores = quality.get("instructions_after")
     found = [score_table(scores)] if scores else []
     return [*found, Table(("measure", "before", "after"), rows)]
 
 
-def instruct_card(name: str, config: InstructConfig, facts: Facts) -> Card:
+def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
     """Return a fine-tuned model's card.
 
     Args:
         name: Of the model, such as "instruct-llm".
         config: Its recipe.
-        facts: As `making.make` writes them into `card.json`.
+        facts: As `make_instruct` writes them into `card.json`.
     """
-    training = config.finetuning
-    is_free = not config.sources and config.base in shipped_models()
-    what = "conversations" if config.sources else "instructions about tales"
-    passes = training.steps * training.batch_size / facts["n_examples"]
-    learned = f"{facts['n_learned']:,} parameters"
-    if config.rank is not None:
-        learned += f", low-rank adapters of rank {config.rank}, alpha {config.alpha:g}"
-        learned += ", and the embeddings" * facts["embeddings_learned"]
+    training, earlier = config.finetuning, config.earlier()
+    own, n_asked = bool(config.sources), facts["n_examples"] - config.n_stories
     *scores, table = instruct_tables(facts["quality"])
-    answers = (
-        "Exactly right answers, checked by rule, to new instructions; decoding is "
-        "greedy.\nIn brackets: 95 % intervals."
-    )
-    part = " of the last part" * (config.first is not None)
-    note = f"The loss on held-out conversations is from before and after training{part}"
+    adapters = other_rows = ""
+    if config.rank is not None:
+        adapters = f", low-rank adapters of rank {config.rank}, alpha {config.alpha:g}"
+        adapters += ", and the embeddings" * facts["embeddings_learned"]
     if len(table.rows) > 1:
-        note += (
+        other_rows = (
             ", the other rows from the base and this model as in its file; ± is one "
             "standard error"
         )
-    licence = "MIT, as the package: weights, tokenizer and all that it learned from."
-    if not is_free:
-        more = " and those of the conversations above" * bool(config.sources)
-        licence = f"The licence of the base{more} decide{'s' * (not more)}."
-    return Card(
-        name=name,
-        summary=(
-            f"A language model of {facts['n_parameters']:,} parameters that answers: "
-            f"`{config.base}`, fine-tuned on {what} in the course *Large Language "
-            "Models Explained*."
-        ),
-        data=_data(config, facts),
-        recipe=[
-            ("base", f"`{config.base}`"),
-            ("trained", learned),
-            (
-                "vocabulary",
-                f"{facts['vocab_size']:,} tokens, those of conversations included",
-            ),
-            ("context", f"{facts['context_length']} tokens"),
-            (
-                "training",
-                f"{training.steps:,} steps of {training.batch_size} examples"
-                + (", packed in one row" if config.packed else "")
-                + f": {passes:.1f} passes",
-            ),
-            *learning_rows(training),
-            ("seed", f"{config.seed}"),
-        ],
-        quality=[*scores, *([answers] if scores else []), table, f"{note}."],
-        limits=_limits(config, is_free=is_free),
-        use=_use(),
-        licence=licence,
-        is_free=is_free,
-        facts=facts,
-    )
-
-
-def _data(config: InstructConfig, facts: Facts) -> str:
-    n_asked = facts["n_examples"] - config.n_stories
-    plain = f", and {config.n_stories:,} plain stories, so that it forgets less"
-    plain *= config.n_stories > 0
     targets = ["the answers"]
-    if config.whole_every and not config.sources:
+    if config.whole_every and not own:
         targets.append("all of the instructions that are learned whole")
+    plain = f", and {config.n_stories:,} plain stories, so that it forgets less"
     if config.n_stories:
         targets.append("all of the plain stories")
-    sizes = (
-        f"One pass reads {facts['n_tokens']:,} tokens, of which "
-        f"{facts['n_targets']:,} are targets: {', '.join(targets)}."
+    cases = {
+        "own": own,
+        "free": not own and config.base in shipped_models(),
+        "parts": bool(earlier) and not own,
+        "scores": bool(scores),
+    }
+    return fill_card(
+        "instruct",
+        cases,
+        facts,
+        name=name,
+        config=config,
+        training=training,
+        n_asked=n_asked,
+        sources=", ".join(f"`{source}`" for source in config.sources),
+        cut=", long ones without their first exchanges" * config.truncate,
+        asked=_asked(n_asked, config),
+        plain=plain * (config.n_stories > 0),
+        parts="\n".join(
+            f"{number}. {_part(part, config.kinds)}"
+            for number, part in enumerate(earlier, start=1)
+        ),
+        n_held_out_pairs=len(HELD_OUT_PAIRS),
+        targets=", ".join(targets),
+        adapters=adapters,
+        packed=", packed in one row" * config.packed,
+        passes=training.steps * training.batch_size / facts["n_examples"],
+        learning=learning(training),
+        scores="\n\n".join(map(markdown, scores)),
+        before_and_after=markdown(table),
+        last_part=" of the last part" * bool(earlier),
+        other_rows=other_rows,
+        longest=max(part.max_tokens for part in (*earlier, config)),
+        question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
     )
-    if config.sources:
-        names = ", ".join(f"`{source}`" for source in config.sources)
-        cut = ", long ones without their first exchanges" * config.truncate
-        return f"{n_asked:,} conversations from {names}{cut}{plain}.\n{sizes}"
-    parts = [f"{_asked(n_asked, config)}{plain}."]
-    if earlier := config.earlier():
-        parts.append("Before that, on the same base:\n")
-        for number, part in enumerate(earlier, start=1):
-            before, stories = part.finetuning, f"{part.n_stories:,} plain stories"
-            parts.append(
-                f"{number}. {before.steps:,} steps of {before.batch_size} examples at "
-                f"a learning rate of {before.learning_rate:g}: "
-                f"{_asked(part.n_examples, part, config.kinds)}"
-                f"{f' and {stories}' * bool(part.n_stories)}, seed {part.seed}"
-            )
-        parts.append("")
-    parts += [
-        "All of it is written by `llmcourse.finetuning.instructions` and "
-        "`llmcourse.text.tales`: no text of any person or from the web is in it.",
-        f"One wording of every task, and {len(HELD_OUT_PAIRS)} combinations of a "
-        "hero's kind and a plot, were held out of the instructions.",
-        sizes,
-    ]
-    return "\n".join(parts)
+
+
+def _part(part: InstructConfig, known: Collection[str]) -> str:
+    """Say what an earlier part learned."""
+    training = part.finetuning
+    stories = f" and {part.n_stories:,} plain stories" * bool(part.n_stories)
+    return (
+        f"{training.steps:,} steps of {training.batch_size} examples at a learning "
+        f"rate of {training.learning_rate:g}: {_asked(part.n_examples, part, known)}"
+        f"{stories}, seed {part.seed}"
+    )
 
 
 def _asked(n: int, part: InstructConfig, known: Collection[str] = ()) -> str:
@@ -411,48 +363,3 @@ def _asked(n: int, part: InstructConfig, known: Collection[str] = ()) -> str:
         how.append(f"{which} learned whole")
     details = f" ({'; '.join(how)})" if how else ""
     return f"{n:,} instructions{'' if {*counts} == {*known} else kinds}{details}"
-
-
-def _limits(config: InstructConfig, *, is_free: bool) -> str:
-    if not is_free:
-        learned = "these conversations" if config.sources else "the tasks above"
-        return (
-            f"It knows what its base knew and {learned}.\nWhat it says is no "
-            "statement of fact, and it may repeat what it has read, word for word."
-        )
-    most = max(part.max_tokens for part in (*config.earlier(), config))
-    return (
-        "It knows the small world of its stories, and the tasks above, and nothing "
-        f"else.\nIt has seen no conversation longer than {most} tokens.\nIt answers "
-        "whatever it is asked, right or wrong, with the same confidence.\nIt is made "
-        "for learning how language models work, for no other use."
-    )
-
-
-def _use() -> str:
-    example = next(examples(1, TEST_SEED, kinds=["write"]))
-    return f'''```python
-from llmcourse.finetuning.answering import answer
-from llmcourse.model.folders import load_pretrained
-
-model, tokenizer = load_pretrained("FOLDER")
-question = """{example.prompt}"""
-print(answer(model, tokenizer, question))
-```
-
-In `transformers`:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="float32")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-question = """{example.prompt}"""
-messages = [{{"role": "user", "content": question}}]
-ids = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-).input_ids
-print(tokenizer.decode(model.generate(ids, max_new_tokens=200)[0]))
-```
-
-In a terminal: `llmcourse chat --model FOLDER`.'''

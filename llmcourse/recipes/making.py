@@ -1,16 +1,18 @@
-"""One flow makes every shipped model: prepare data → train → measure → write its card.
+"""What all recipes share: where a model is made, who follows it, what is written.
 
     FOLDER/checkpoints/      a stopped run goes on from here
     FOLDER/model/            weights and tokenizer in float16
     FOLDER/model/card.json   the facts: how it was made, how good it is
     FOLDER/model/README.md   the same as a model card
 
-`base`, `instruct` and `aligned` are the recipes; `align` says what the last one learns.
+`make_base`, `make_instruct` and `make_aligned` are the recipes. Each is one function
+from a config and a `Making` to the quality of what was made: prepare data, train,
+measure, write the card. A folder that holds checkpoints of the same recipe goes on from
+them. Cards are written last: a run that is refused leaves those of an earlier one.
 """
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +24,9 @@ from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.chat import save_chat_files
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Card, Facts, render
+from llmcourse.recipes.cards import Facts
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     PretrainingConfig,
     StageProgress,
@@ -52,6 +55,15 @@ class Making:
     stages: StageProgress = _no_progress
     say: Callable[[str], None] = _no_progress  # what is about to be done
 
+    def saved(self, what: str, steps: int, interval: int, place: str = "") -> Run:
+        """Return where a training is saved, every so many steps, and who follows it."""
+        folder = self.folder / place
+        return Run(
+            folder=folder / "checkpoints",
+            interval=interval,
+            progress=self.training(what, folder / "log.jsonl", steps),
+        )
+
     def facts(self) -> dict[str, Any]:
         """Return what every card says about the run."""
         return {
@@ -62,59 +74,16 @@ class Making:
         }
 
 
-class Recipe(ABC):
-    """What `make` asks for, step by step; a recipe keeps what it made in between."""
-
-    @abstractmethod
-    def prepare(self, run: Making) -> None:
-        """Get models and data; refuse what cannot be before anything takes time."""
-
-    @abstractmethod
-    def train(self, run: Making) -> None:
-        """Train from the folder's newest checkpoint on, and write the models."""
-
-    @abstractmethod
-    def measure(self, run: Making) -> dict[str, Any]:
-        """Return how good the models in the files are, as JSON can hold it."""
-
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """Return the sizes of what was learned from."""
-
-    @abstractmethod
-    def cards(self, name: str, facts: Facts) -> Mapping[str, Card]:
-        """Return the card of each model, by its folder."""
-
-
-def make(recipe: Recipe, run: Making) -> dict[str, Any]:
-    """Make the models of a recipe in a folder; return how good they are.
-
-    A folder that holds checkpoints of the same recipe goes on from them. Cards are
-    written last: a run that is refused leaves those of an earlier one as they were.
-
-    Args:
-        recipe: What is made.
-        run: Where.
+def write_card(folder: Path, card: str, facts: Facts) -> None:
+    """Write the facts of a model, and its card, beside its weights.
 
     Raises:
-        ValueError: If the recipe cannot be followed, or the folder holds another.
-        FloatingPointError: If a loss is not finite; the last good checkpoint stays.
-        OSError: If something cannot be written.
+        OSError: If a file cannot be written.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    recipe.prepare(run)
-    recipe.train(run)
-    quality = recipe.measure(run)
-    facts = run.facts() | recipe.facts() | {"quality": quality}
-    for place, card in recipe.cards(run.name, facts).items():
-        _write(run.folder / place / "card.json", json.dumps(facts, indent=1) + "\n")
-        _write(run.folder / place / "README.md", render(card))
-    return quality
-
-
-def _write(path: Path, text: str) -> None:
-    with new_file(path) as file:
-        file.write(text.encode())
+    texts = {"card.json": json.dumps(facts, indent=1) + "\n", "README.md": card}
+    for name, text in texts.items():
+        with new_file(folder / name) as file:
+            file.write(text.encode())
 
 
 def save_model(model: Transformer, tokenizer: BPETokenizer, folder: Path) -> None:

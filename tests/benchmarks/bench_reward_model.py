@@ -29,7 +29,7 @@ from tempfile import mkdtemp
 import torch
 
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.align import collected, preset, train_reward
+from llmcourse.recipes.align import ALIGNED_LLM, collected, train_reward
 from llmcourse.recipes.aligned import reward_quality
 from llmcourse.training.loop import keep_freed_memory
 
@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     """Print a row for each of the two."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    recipe = preset("aligned-llm", "grpo")
+    recipe = ALIGNED_LLM["grpo"]
     policy, tokenizer = load_pretrained(recipe.policy)
     print(f"{'read':25} {'comparisons':14} {'right pairs':14} correlation with gold")
     plain = replace(recipe, reader=None, pooling="mean")
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     for config in (plain, recipe, more):
         path = folder / f"pairs-{config.n_prompts}.jsonl"
         pairs = collected(path, config, policy, tokenizer)
-        model = train_reward(config, policy, tokenizer, pairs).model
+        model = train_reward(config, policy, tokenizer, pairs)
         found = reward_quality(model, tokenizer, pairs.valid)
         name = "tokens and surprises" if config.reader else "tokens"
         share = f"{100 * found['accuracy']['rate']:.1f} %"

@@ -28,7 +28,7 @@ from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import make_prompts
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.align import Preferences, configured, preset, train_policy
+from llmcourse.recipes.align import ALIGNED_LLM, Preferences, configured, train_policy
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Record
 from llmcourse.training.loop import keep_freed_memory
@@ -39,7 +39,7 @@ LOOKS = (190, 250, 320, 380, 430, 480)
 def main(iterations: int) -> None:
     """Print a row for the start, and one each time that the policy is looked at."""
     keep_freed_memory()
-    recipe = configured(preset("aligned-llm", "grpo"), steps=iterations)
+    recipe = configured(ALIGNED_LLM["grpo"], steps=iterations)
     recipe = replace(recipe, training=replace(recipe.training, cooldown=0))
     start, tokenizer = load_pretrained(recipe.policy)
     reward_model, _ = load_reward_model("reward-model")

@@ -16,9 +16,9 @@ from llmcourse.alignment.reward_model import load_reward_model as load
 from llmcourse.cli import evaluate as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.model.folders import save_pretrained
-from llmcourse.recipes import aligned, instruct
+from llmcourse.recipes import instruct
 from llmcourse.recipes.align import TINY, held_out_pairs
-from llmcourse.recipes.aligned import AlignExam, reward_quality
+from llmcourse.recipes.aligned import reward_quality
 from llmcourse.recipes.instruct import Exam
 
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
@@ -33,7 +33,7 @@ def answering(monkeypatch):
         asked.append((tokenizer.vocab_size, n, tuple(splits)))
         return dict.fromkeys(splits, SCORE)
 
-    for module in (command, instruct, aligned):
+    for module in (command, instruct):
         monkeypatch.setattr(module, "instruction_scores", scores)
     return asked
 
@@ -112,9 +112,7 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
     monkeypatch.setattr(command, "_ALIGN", small)
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
-    monkeypatch.setattr(
-        command, "AlignExam", lambda: AlignExam(n_prompts=2, n_stories=2)
-    )
+    monkeypatch.setattr(command, "Exam", lambda: Exam(n_prompts=2, n_stories=2))
     monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, "reward-model"])
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output

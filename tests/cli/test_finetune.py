@@ -59,7 +59,7 @@ def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
         "llmcourse chat --model",
     ):
         assert words in result.stdout, words
-    for bar in ("instructions: 100%", "fine-tuning: 100%", "answers: 100%"):
+    for bar in ("instructions: 100%", "fine-tuning: 100%", "answers after: 100%"):
         assert bar in result.stderr, bar
     lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [(found["kind"], found["step"]) for found in map(json.loads, lines)]

@@ -114,18 +114,12 @@ def test_worked_example_of_dropping_exchanges(tokenizer):
     turns = [Message(role, "a") for role in ("user", "assistant")]
     first = [Message(role, "b") for role in ("user", "assistant")]
     messages = [Message("system", "aaa"), *first, *turns]
-    whole = encode_chat(messages, tokenizer)
-    assert len(whole[0]) == 18
-    assert encode_chat(messages, tokenizer, 18, truncate=True) == whole
-    short = encode_chat([messages[0], *turns], tokenizer)
-    for limit in (17, 12):
-        assert encode_chat(messages, tokenizer, limit, truncate=True) == short
-    with pytest.raises(
-        ValueError, match="the last exchange, must .* 11 tokens, got 12"
-    ):
-        encode_chat(messages, tokenizer, 11, truncate=True)
-    with pytest.raises(ValueError, match="must have at most 17 tokens, got 18"):
-        encode_chat(messages, tokenizer, 17)
+    for limit, n_dropped, n_tokens in ((18, 0, 18), (17, 2, 12), (12, 2, 12)):
+        kept, dropped = fit_history(messages, tokenizer, limit)
+        assert dropped == first[:n_dropped]
+        assert len(encode_chat(kept, tokenizer)[0]) == n_tokens
+    with pytest.raises(ValueError, match="at most 11 tokens, the system .* got 12"):
+        fit_history(messages, tokenizer, 11)
 
 
 # Law
@@ -192,21 +186,25 @@ def test_what_is_cut_is_a_conversation_with_its_end(
     if asked:
         exchanges[-1] = exchanges[-1][:1]
 
-    def encode(messages, *limit, **options):
+    def encode(messages):
         if asked:
-            return encode_prompt(messages, tokenizer, *limit, **options)
-        return encode_chat(messages, tokenizer, *limit, **options)[0]
+            return encode_prompt(messages, tokenizer)
+        return encode_chat(messages, tokenizer)[0]
 
-    fitting = [
-        encode([*system, *(turn for pair in exchanges[start:] for turn in pair)])
-        for start in range(n_exchanges)
-    ]
-    messages = [*system, *(turn for pair in exchanges for turn in pair)]
+    def from_exchange(start):
+        return [*system, *(turn for pair in exchanges[start:] for turn in pair)]
+
+    fitting = [encode(from_exchange(start)) for start in range(n_exchanges)]
+    messages = from_exchange(0)
     for limit in range(len(fitting[-1]), len(fitting[0]) + 2):
         longest = next(ids for ids in fitting if len(ids) <= limit)
-        assert encode(messages, limit, truncate=True) == longest
-    with pytest.raises(ValueError, match="the last exchange, must have at most"):
-        encode(messages, len(fitting[-1]) - 1, truncate=True)
+        kept, dropped = fit_history(messages, tokenizer, limit)
+        assert encode(kept) == longest
+        assert [*system, *dropped, *kept[len(system) :]] == messages
+    message = "a question" if asked else "an exchange"
+    message += f" must have .*, {'the system turn and ' if system else ''}the marks of"
+    with pytest.raises(ValueError, match=message):
+        fit_history(messages, tokenizer, len(fitting[-1]) - 1)
 
 
 # Reference
@@ -321,7 +319,7 @@ def test_refuses_turns_in_another_order(tokenizer, roles, message):
 
 def test_refuses_to_learn_from_what_nobody_answered(tokenizer):
     for messages in (HI[:1], [SYSTEM, *HI, BYE[0]]):
-        with pytest.raises(ValueError, match="must end with the assistant, got"):
+        with pytest.raises(ValueError, match="last turn must be the assistant's, got"):
             encode_chat(messages, tokenizer)
 
 
@@ -381,6 +379,13 @@ def test_only_the_assistant_is_learned():
         assert found.mask.tolist() == mask[1:]
 
 
+def test_a_prompt_may_have_to_leave_room(tokenizer):
+    n = len(encode_prompt(HI[:1], tokenizer))
+    assert len(encode_prompt(HI[:1], tokenizer, n)) == n
+    with pytest.raises(ValueError, match=f"at most {n - 1} tokens, got {n}"):
+        encode_prompt(HI[:1], tokenizer, n - 1)
+
+
 def test_the_limit_is_what_is_read():
     tokenizer = chatty()[1]
     n_read = len(encode_chat(TALKS[1], tokenizer)[0]) - 1
@@ -413,7 +418,7 @@ def test_truncating_is_named_where_it_would_help():
         ('{"messages": [{"role": "user"}]}', "texts as role and content"),
         ('{"messages": [{"role": "user", "content": 3}]}', "texts as role and content"),
         ('{"messages": [{"role": "bot", "content": ""}]}', "role must be one of"),
-        (line_of(TALKS[0][:1]), "must end with the assistant.*ends with the user"),
+        (line_of(TALKS[0][:1]), "last turn must be the assistant's, got"),
         (
             line_of([Message("user", "Hi"), Message("assistant", " ")]),
             "the assistant must say something, got an empty turn",
@@ -452,47 +457,3 @@ def test_files_with_nothing_are_refused(tmp_path):
         read_conversations(tmp_path / "no.jsonl")
     with pytest.raises(ValueError, match="must hold a conversation, got none"):
         read_conversations(written(tmp_path / "empty.jsonl", "", " "))
-
-
-TALK = [
-    Message("user", "Who was it?"),
-    Message("assistant", "The owl."),
-    Message("user", "And why?"),
-    Message("assistant", "Because of the bell in the old barn."),
-    Message("user", "Where?"),
-]
-SYSTEM_TURN = Message("system", "Be brief.")
-
-
-@pytest.mark.parametrize("talk", [TALK, [SYSTEM_TURN, *TALK]])
-def test_as_few_exchanges_go_as_possible(talk):
-    """With room for one token less than all, the first exchange goes, and no other."""
-    tokenizer = chatty()[1]
-    n = len(encode_prompt(talk, tokenizer))
-    assert fit_history(talk, tokenizer, n) == (talk, [])
-    kept, dropped = fit_history(talk, tokenizer, n - 1)
-    assert dropped == TALK[:2]
-    assert kept == [turn for turn in talk if turn not in dropped]
-
-
-def test_what_is_kept_is_what_truncation_keeps():
-    tokenizer = chatty()[1]
-    least = len(encode_prompt([SYSTEM_TURN, TALK[-1]], tokenizer))
-    for limit in range(least, least + 60):
-        kept, dropped = fit_history([SYSTEM_TURN, *TALK], tokenizer, limit)
-        ids = encode_prompt([SYSTEM_TURN, *TALK], tokenizer, limit, truncate=True)
-        assert encode_prompt(kept, tokenizer) == ids
-        assert [*dropped, *kept[1:]] == TALK
-
-
-def test_refusals():
-    tokenizer = chatty()[1]
-    least = len(encode_prompt(TALK[-1:], tokenizer))
-    with pytest.raises(ValueError, match=f"at most {least - 1} tokens.*got {least}"):
-        fit_history(TALK, tokenizer, least - 1)
-    with pytest.raises(ValueError, match="tokens, the marks of who speaks included"):
-        fit_history(TALK, tokenizer, least - 1)
-    with pytest.raises(ValueError, match="the system turn and the marks of who speaks"):
-        fit_history([SYSTEM_TURN, *TALK], tokenizer, least)
-    with pytest.raises(ValueError, match="the last turn must be the user's"):
-        fit_history(TALK[:2], tokenizer, 99)

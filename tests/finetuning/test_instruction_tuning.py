@@ -15,7 +15,7 @@ from llmcourse.finetuning.chat import (
     tokenized,
 )
 from llmcourse.finetuning.finetuning import finetune
-from llmcourse.finetuning.instruction_tuning import PRESETS, follow, prepare, preset
+from llmcourse.finetuning.instruction_tuning import PRESETS, follow, prepare
 from llmcourse.finetuning.instructions import KINDS, examples
 from llmcourse.finetuning.lora import count_parameters, lora_layers
 from llmcourse.model.folders import save_pretrained
@@ -242,7 +242,7 @@ def test_of_files_with_a_long_conversation_its_place_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_base_llm(name):
-    config = preset(name)
+    config = PRESETS[name]
     training = config.finetuning
     assert training.context_length <= 512  # the context of base-llm
     assert training.eval_interval <= training.steps
@@ -251,8 +251,6 @@ def test_every_preset_fits_base_llm(name):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(ValueError, match="preset must be one of instruct-llm, tiny"):
-        preset("large")
     with pytest.raises(ValueError, match="n_examples must be at least 1, got 0"):
         replace(CONFIG, n_examples=0)
     with pytest.raises(ValueError, match="n_stories must be at least 0, got -1"):

@@ -3,6 +3,7 @@
 import re
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,13 +23,11 @@ from llmcourse.alignment.reward_model import RewardConfig, RewardModel
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import align
 from llmcourse.recipes.align import (
-    TINY,
     AlignConfig,
     Preferences,
     collect,
     collected,
     held_out_pairs,
-    preset,
     train_policy,
     train_reward,
 )
@@ -116,21 +115,11 @@ def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
             collected(path, CONFIG, *base())
 
 
-def test_presets_by_method():
-    for method in METHODS:
-        assert preset("tiny", method) is TINY[method]
-        assert preset("aligned-llm", method).method == method
-    with pytest.raises(ValueError, match="aligned-llm, study, tiny, got 'huge'"):
-        preset("huge", "ppo")
-    with pytest.raises(ValueError, match="ppo, grpo, dpo, got 'best'"):
-        preset("tiny", "best")
-
-
 def test_answers_that_are_all_alike_cannot_be_compared(monkeypatch):
-    def alike(config, policy, tokenizer, prompts, *_):
-        return [(prompt.text, ["same", "same"]) for prompt in prompts]
+    def alike(policy, prompts, *_, **__):
+        return SimpleNamespace(texts=["same"] * len(prompts))
 
-    monkeypatch.setattr(align, "_answers", alike)
+    monkeypatch.setattr(align, "sample_rollouts", alike)
     with pytest.raises(ValueError, match="two different answers, got none among 5"):
         collect(CONFIG, *base())
 
@@ -186,7 +175,7 @@ def test_what_happened_is_returned_whole_when_nothing_is_left(
 ):
     config, tokenizer = config_of(method, str(base_folder)), base()[1]
     pairs = collected(tmp_path / "pairs.jsonl", config, *base())
-    judge = train_reward(config, *base(), pairs).model
+    judge = train_reward(config, *base(), pairs)
     first, again = (
         train_policy(
             config, deepcopy(base()[0]), tokenizer, pairs, judge, Run(folder=tmp_path)

@@ -17,22 +17,21 @@ from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.recipes import aligned
+from llmcourse.recipes import instruct
 from llmcourse.recipes.align import collected
 from llmcourse.recipes.aligned import (
-    AlignExam,
-    AlignRecipe,
+    aligned_card,
+    make_aligned,
     reward_card,
     reward_quality,
 )
-from llmcourse.recipes.cards import render
-from llmcourse.recipes.instruct import scores_to_json
-from llmcourse.recipes.making import Making, make
+from llmcourse.recipes.instruct import Exam, scores_to_json
+from llmcourse.recipes.making import Making
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import Evaluation
 
-EXAM = AlignExam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
-QUICK = AlignExam(n_prompts=2, n_per_kind=0, n_stories=2)
+EXAM = Exam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
+QUICK = Exam(n_prompts=2, n_per_kind=0, n_stories=2)
 COMMAND = "llmcourse align --preset tiny --out run/"
 
 
@@ -52,9 +51,9 @@ def made(policies, tmp_path_factory):
     few = partial(instruction_scores, kinds=("who", "list"))
     with pytest.MonkeyPatch.context() as patch:
         want_length(patch)
-        patch.setattr(aligned, "instruction_scores", few)
-        recipe = AlignRecipe(config=config, exam=EXAM, reward_name="judge")
-        quality = make(recipe, Making(folder=folder, name="small", command=COMMAND))
+        patch.setattr(instruct, "instruction_scores", few)
+        run = Making(folder=folder, name="small", command=COMMAND)
+        quality = make_aligned(config, run, EXAM, reward_name="judge")
     return folder, config, quality
 
 
@@ -65,11 +64,13 @@ def long_is_good(monkeypatch):
 
 def test_the_facts_make_the_cards(made):
     folder, config, _ = made
-    recipe = AlignRecipe(config=config, reward_name="judge")
-    for place in ("model", "reward/model"):
+    for place, card, name in (
+        ("model", aligned_card, "small"),
+        ("reward/model", reward_card, "judge"),
+    ):
         facts = json.loads((folder / place / "card.json").read_text(encoding="utf-8"))
         text = (folder / place / "README.md").read_text(encoding="utf-8")
-        assert text == render(recipe.cards("small", facts)[place])
+        assert text == card(name, config, facts)
         assert COMMAND in text
 
 
@@ -81,7 +82,7 @@ def test_the_reward_card_counts_passes_over_what_the_batches_are_of(made):
     for by_prompt, passes in ((False, "0.3 passes"), (True, "2.0 passes")):
         reward = replace(config.reward, by_prompt=by_prompt)
         card = reward_card("judge", replace(config, reward=reward), facts)
-        assert passes in dict(card.recipe)["training"]
+        assert f": {passes} |" in card
 
 
 def test_the_folders_hold_both_models(made):
@@ -149,10 +150,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(policies, tmp_path, method):
         def training(name, log, steps):
             return stop if name == stopped else lambda record: None
 
-        recipe = AlignRecipe(config=config, exam=QUICK)
-        return make(
-            recipe, Making(folder=tmp_path / place, name="small", training=training)
-        )
+        making = Making(folder=tmp_path / place, name="small", training=training)
+        return make_aligned(config, making, QUICK)
 
     whole = run("whole")
     for stopped in ("reward model", "policy"):
@@ -181,7 +180,7 @@ def test_a_reader_that_cannot_be_is_refused_before_anything_is_written(
         ("nobody", "got 'nobody'"),
         (str(other), "reader must have the tokens"),
     ):
-        recipe = AlignRecipe(config=replace(config, reader=reader), exam=QUICK)
+        run = Making(folder=tmp_path / "run", name="small")
         with pytest.raises(ValueError, match=message):
-            make(recipe, Making(folder=tmp_path / "run", name="small"))
-        assert not [*(tmp_path / "run").iterdir()]
+            make_aligned(replace(config, reader=reader), run, QUICK)
+        assert not run.folder.exists()

@@ -16,10 +16,11 @@ from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM
 from llmcourse.model import folders
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
+from llmcourse.recipes import cards
 from llmcourse.recipes.align import ALIGNED_LLM
 from llmcourse.recipes.aligned import aligned_card, reward_card
 from llmcourse.recipes.base import base_card
-from llmcourse.recipes.cards import Card, Table, markdown, render
+from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import instruct_card
 from llmcourse.training.intervals import wilson_interval
 from llmcourse.training.presets import BASE_LLM
@@ -32,7 +33,7 @@ def facts_of(name: str) -> dict:
     return json.loads(text)
 
 
-def card_of(name: str) -> Card:
+def card_of(name: str) -> str:
     """Return the card that the recipe and the facts of a shipped model make."""
     facts, aligned = facts_of(name), ALIGNED_LLM["grpo"]
     # It was trained without instructions for bfloat16.
@@ -57,7 +58,7 @@ def blocks(text: str, language: str) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_card_is_what_recipe_and_facts_make(name):
     """If this fails after a change of recipes: `python tests/recipes/test_cards.py`."""
-    assert shipped(name).read_text(encoding="utf-8") == render(card_of(name))
+    assert shipped(name).read_text(encoding="utf-8") == card_of(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,29 +128,30 @@ def test_facts_agree_with_the_weights_and_with_each_other():
     assert gold["gain"] == pytest.approx(gold["after"] - gold["before"], abs=0.011)
 
 
-FACTS = {"command": "llmcourse", "machine": "", "torch": "2.5", "n_threads": 2}
-
-
 def test_a_card_claims_no_licence_of_others_and_no_machine_unless_given():
-    card = Card(
-        name="mine",
-        summary="A model.",
-        data="Some.",
-        recipe=[("seed", "0")],
-        quality=[Table(("kind", "right"), [("who", "3 of 4")]), "Of four."],
-        limits="Few.",
-        use="None.",
-        licence="The base's.",
-        is_free=False,
-        facts=FACTS,
-    )
-    text = render(card)
+    facts = facts_of("base-llm")
+    text = base_card("mine", BASE_LLM, facts | {"machine": ""}, ("notes/*.txt",))
     assert "license:" not in text
     assert "| machine |" not in text
-    assert markdown(card.quality[0]) in text
-    text = render(replace(card, is_free=True, facts=FACTS | {"machine": "a laptop"}))
+    assert "tokens of text from `notes/*.txt`, cleaned" in text
+    text = base_card("mine", BASE_LLM, facts | {"machine": "a laptop"})
     assert "\nlicense: mit\n" in text
     assert "| machine | a laptop |" in text
+
+
+def test_a_line_of_a_template_may_stand_in_some_cases_alone(monkeypatch, tmp_path):
+    template = "[own] [not free] {own}\n[own]\n[not own] {other}\n{facts[torch]}\n"
+    (tmp_path / "data/cards").mkdir(parents=True)
+    (tmp_path / "data/cards/some.md").write_text(template, encoding="utf-8")
+    monkeypatch.setattr(cards.resources, "files", lambda _: tmp_path)
+    facts = {"torch": "2.5", "n_threads": 1, "machine": ""}
+    for cases, wanted in (
+        ((True, False), "[a] {b}\n\n2.5\n"),
+        ((True, True), "\n2.5\n"),
+        ((False, True), "c\n2.5\n"),
+    ):
+        named = dict(zip(("own", "free"), cases, strict=True))
+        assert fill_card("some", named, facts, own="[a] {b}", other="c") == wanted
 
 
 def test_code_survives_quotation_marks():
@@ -157,10 +159,10 @@ def test_code_survives_quotation_marks():
     facts = facts_of("aligned-llm") | {"example": example}
     for make in (reward_card, aligned_card):
         card = make("mine", ALIGNED_LLM["grpo"], facts)
-        (code,) = blocks(render(card), "python")
+        (code,) = blocks(card, "python")
         compile(code, "README.md", "exec")
 
 
 if __name__ == "__main__":
     for each in NAMES:
-        shipped(each).write_text(render(card_of(each)), encoding="utf-8")
+        shipped(each).write_text(card_of(each), encoding="utf-8")

@@ -24,7 +24,7 @@ def precisions(recipe, asked=None):
     if recipe == "instruct":
         config = instruct.configured("instruct-llm", precision=asked)
         return {part.finetuning.precision for part in (config, *config.earlier())}
-    config = align.configured(align.preset("aligned-llm", "dpo"), precision=asked)
+    config = align.configured(align.ALIGNED_LLM["dpo"], precision=asked)
     return {config.reward.precision, config.training.precision}
 
 
