@@ -15,14 +15,14 @@ ROOMS = {
     "model": "text files",
     "training": "model text files",
     "finetuning": "training model text files",
-    "alignment": "finetuning training model text files plotting",
+    "alignment": "finetuning training model text files",
     "retrieval": "finetuning training model text files",
     "serving": "alignment retrieval finetuning training model text files",
     "recipes": "alignment finetuning training model text files",
     "cli": "recipes serving retrieval alignment finetuning training model text files",
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text files",
-    "plotting": "training model text files",
+    "plotting": "alignment training model text files",
     "files": "",
 }
 CHAPTERS = sorted((PACKAGE.parent / "book" / "src").glob("*.py"))

@@ -59,9 +59,9 @@ from llmcourse.text import tales
 
 # %%
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.context_results import load_context_study
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pretraining import train_step
+from llmcourse.training.studies import ContextPoint, stored_study
 from llmcourse.training.text_loss import text_loss
 
 plotting.use_course_style()
@@ -500,7 +500,7 @@ print(f"300 tokens read; the cache holds {small.n_bytes // 2**10} KiB, as at the
 # (*20 tokens back* are those from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 
 # %%
-study = load_context_study()
+study = stored_study("context", ContextPoint.of)
 kinds = {kind: [p for p in study.points if p.kind == kind] for kind in ATTENTION_KINDS}
 print(f"{study.points[0].n_parameters:,} weights, {study.recipe['n_layers']} layers")
 print(f"{'facts repeated rightly,':26} 20    60   150 tokens back")
@@ -515,7 +515,8 @@ assert max(recalled["linear"]) < 0.3
 
 # %% mystnb={"image": {"alt": "Two panels for three kinds of attention. Left, loss over the position in the tale: all three are alike over the first 32 tokens; from there the loss of full attention falls to about one half nat per token, that of the window stays above it, and that of linear attention stays near one. Right, share of facts repeated rightly from 20, 60 and 150 tokens back: full attention about three quarters to five sixths at all distances; the window about two fifths at 20 and one tenth beyond; linear attention below one fifth everywhere."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.7))
-middles = [(a + b) / 2 for a, b in zip(study.edges, study.edges[1:])]
+edges = torch.tensor(study.recipe["edges"])
+middles = (edges[:-1] + edges[1:]) / 2
 curves = {}
 for (kind, points), style in zip(kinds.items(), plotting.LINE_STYLES):
     losses = torch.tensor([p.losses for p in points])

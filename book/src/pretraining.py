@@ -37,7 +37,7 @@ from llmcourse.text import ngrams, tales
 from llmcourse.text.documents import python_docs
 from llmcourse.text.documents import tales as tale_documents
 from llmcourse.text.ngrams import compressed_bits_per_byte
-from llmcourse.training import pipeline, scaling, windows
+from llmcourse.training import pipeline, scaling, studies, windows
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, learning_rate
 from llmcourse.training.loop import make_optimizer
@@ -494,7 +494,8 @@ for rate in (0.002, 0.004, 0.25):
 # A tale has fewer of them, and the same entropy, so the floor *per token* is higher than the one above.
 
 # %%
-study = scaling.load_study()
+study = studies.stored_study("scaling", scaling.Point)
+true_floor = study.recipe["floor"]
 losses = {(p.n_parameters, p.n_tokens, p.seed): p.loss for p in study.points}
 widths, reads, seeds = (sorted(set(column)) for column in zip(*losses))
 print("parameters" + "".join(f"{n:>11,}" for n in reads) + "  tokens")
@@ -554,24 +555,24 @@ for least in reads[:3]:
     foretold = one.loss(base_size, base_read)
     interval = f"{low:.1f} to {high:.1f}"
     print(f"{least:8,} tokens or more   {one.floor:.1f}  {interval} {foretold:9.2f}")
-    assert foretold < study.floor
-print(f"in truth                    {study.floor:.2f} {judged.text.loss:20.2f}")
-assert scaling.floor_interval(study.points).high < study.floor < high
+    assert foretold < true_floor
+print(f"in truth                    {true_floor:.2f} {judged.text.loss:20.2f}")
+assert scaling.floor_interval(study.points).high < true_floor < high
 
 # %% mystnb={"image": {"alt": "Left: loss over tokens on logarithmic axes for four sizes of model, points and the fitted law, and a fifth curve and point for base-llm. The curves of the larger models run downwards through the dotted line of the floor; the points of the larger models bend away above their curves, and that of base-llm lies almost on the floor, far above its own. Right: how far the law is from the points for each assumed floor, for all trainings and for the longer ones. For all, it is least well below the true floor and clearly more there; for the longer ones the line is lower and flat, up to the true floor and beyond."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8))
 largest = scaling.Point(
     n_parameters=base_size, n_tokens=base_read, loss=judged.text.loss
 )
-plotting.plot_scaling(left, [*study.points, largest], law, study.floor)
+plotting.plot_scaling(left, [*study.points, largest], law, true_floor)
 _ = left.set(xlim=(1.5e5, 2e8))
 floors = [i / 20 for i in range(15)]
 for least, name in ((reads[0], "all"), (reads[2], "the longer ones")):
     points = [point for point in study.points if point.n_tokens >= least]
     misfits = [scaling.misfit(scaling.fit(points, e), points) for e in floors]
     right.plot(floors, misfits, label=name)
-right.axvline(study.floor, color="0.45", linestyle=":")
-_ = right.text(study.floor + 0.02, 0.004, "true floor", fontsize=8)
+right.axvline(true_floor, color="0.45", linestyle=":")
+_ = right.text(true_floor + 0.02, 0.004, "true floor", fontsize=8)
 _ = right.legend(loc="upper left")
 _ = right.set(xlabel="assumed E (nats/token)", ylabel="misfit", ylim=(0, None))
 

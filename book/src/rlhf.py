@@ -33,13 +33,7 @@ from torch.testing import assert_close
 
 from llmcourse import plotting
 from llmcourse.alignment import losses
-from llmcourse.alignment.curves import (
-    Curve,
-    curves_of,
-    fit_gold,
-    plot_against_kl,
-    stored,
-)
+from llmcourse.alignment.curves import Curve, StudyPoint, curves_of, fit_gold
 from llmcourse.alignment.evaluation import evaluate_policy, gain_of
 
 # %% [markdown]
@@ -70,6 +64,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.text import tales
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.intervals import wilson_interval
+from llmcourse.training.studies import stored_study
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -429,7 +424,7 @@ assert late(held_curve.gold) > late(curve.gold) + 1
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.7))
 groups = {"no penalty": [curve], "penalty 0.1": [held_curve]}
 for ax, quantity in zip(axes, ("proxy", "gold")):
-    plot_against_kl(ax, groups, quantity, width=5)
+    plotting.plot_against_kl(ax, groups, quantity, width=5)
 axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
 end = axes[1].get_xlim()[1]
 _ = axes[1].text(end, usual, "usual", ha="right", va="bottom", fontsize=8)
@@ -450,7 +445,7 @@ _ = axes[1].text(end, usual, "usual", ha="right", va="bottom", fontsize=8)
 # Reward models learned from a hundred pairs, from a thousand, and from all: three of each size, which differ in their first weights and their order, and the smaller ones in their pairs.
 
 # %%
-study = stored()
+study = stored_study("rlhf", StudyPoint)
 curves = curves_of(study.points)
 found = sorted({(p.n_pairs, p.reward_seed, p.accuracy) for p in study.points})
 rates = {n: [rate for m, _, rate in found if m == n] for n in (100, 1000, 5040)}
@@ -476,7 +471,7 @@ frontier = {
     for method in ("ppo", "grpo", "dpo")
 }
 fig, ax = plt.subplots(figsize=(4.6, 2.9))
-plot_against_kl(ax, frontier, width=5)
+plotting.plot_against_kl(ax, frontier, width=5)
 assert {len(seeds) for seeds in frontier.values()} == {3}
 
 # %%
@@ -517,7 +512,7 @@ by_pairs = {
 }
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
 for ax, quantity in zip(axes, ("proxy", "gold")):
-    plot_against_kl(ax, by_pairs, quantity, width=5)
+    plotting.plot_against_kl(ax, by_pairs, quantity, width=5)
 
 # %%
 gains = {}

@@ -11,14 +11,13 @@ chapter *context_window* plots what comes out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from study_command import run_study_command
+from study_command import resumed, run_study_command, with_points
 
-from llmcourse.files import new_file
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
@@ -27,18 +26,12 @@ from llmcourse.text.documents import tales
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
-from llmcourse.training.context_results import (
-    ContextPoint,
-    ContextStudy,
-    load_context_study,
-    to_json,
-)
 from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import fact_recalls, shares_by_distance
+from llmcourse.training.studies import ContextPoint, Study
 from llmcourse.training.text_loss import EDGES, position_losses
 
 
@@ -60,6 +53,7 @@ class ContextStudyConfig:
     warmup_steps: int = 100
     precision: str = "bfloat16"  # where the processor has it
     n_held_out: int = 1000  # stories
+    edges: tuple[int, ...] = EDGES  # positions between which losses are averaged
 
 
 def run_context_study(
@@ -68,7 +62,7 @@ def run_context_study(
     seeds: Sequence[int] = (0, 1),
     config: ContextStudyConfig = ContextStudyConfig(),
     progress: Callable[[ContextPoint], None] | None = None,
-) -> ContextStudy:
+) -> Study[ContextPoint]:
     """Train all models, write the results after each, and return them.
 
     Models that the file has are not trained again.
@@ -85,12 +79,7 @@ def run_context_study(
             such kind.
         OSError: If it cannot be written.
     """
-    study = ContextStudy(recipe=asdict(config), edges=EDGES)
-    if Path(path).exists():
-        study = load_context_study(path)
-        refusal = f"{str(path)!r} holds results of another recipe"
-        made = study.recipe | {"edges": study.edges}
-        check_config_matches(refusal, made, asdict(config) | {"edges": EDGES})
+    study = resumed(path, asdict(config), ContextPoint.of)
     _, tokenizer = load_pretrained("base-llm")
     ids = token_array(tales(config.n_stories, seed=0), tokenizer, np.uint16)
     done = {(point.kind, point.seed) for point in study.points}
@@ -99,11 +88,7 @@ def run_context_study(
             if (kind, seed) in done:
                 continue
             point = _train(kind, seed, config, tokenizer, ids)
-            study = replace(study, points=(*study.points, point))
-            with new_file(path) as file:
-                file.write(to_json(study).encode())
-            if progress is not None:
-                progress(point)
+            study = with_points(study, [point], path, progress)
     return study
 
 
@@ -160,7 +145,7 @@ def _train(
         seed=seed,
         n_parameters=n_parameters(plan.model),
         loss=round(found.loss, 5),
-        losses=tuple(round(loss, 5) for loss in found.between(EDGES)),
+        losses=tuple(round(loss, 5) for loss in found.between(config.edges)),
         recalled=shares_by_distance(fact_recalls(model, tokenizer, held_out)),
     )
 

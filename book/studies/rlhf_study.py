@@ -24,16 +24,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from study_command import run_study_command
+from study_command import resumed, run_study_command, with_points
 from torch import Tensor
 
-from llmcourse.alignment.curves import (
-    Experiment,
-    RlhfStudy,
-    StudyPoint,
-    load_rlhf_study,
-    to_json,
-)
+from llmcourse.alignment.curves import Experiment, StudyPoint
 from llmcourse.alignment.dpo import DPOConfig
 from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.gold_reward import gold_reward
@@ -44,7 +38,6 @@ from llmcourse.alignment.reward_model import (
     batched,
     text_reward,
 )
-from llmcourse.files import new_file
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes import align
@@ -56,8 +49,9 @@ from llmcourse.recipes.align import (
     train_reward,
 )
 from llmcourse.recipes.aligned import reward_quality
-from llmcourse.training.checkpoints import Run, check_config_matches
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, Record, fall_back_to_float32
+from llmcourse.training.studies import Study
 
 _Rewards: TypeAlias = dict[tuple[int, int], tuple[RewardModel, float]]
 
@@ -132,7 +126,7 @@ def run_rlhf_study(
     experiments: Sequence[Experiment] = EXPERIMENTS,
     config: RlhfStudyConfig = RlhfStudyConfig(),
     progress: Callable[[StudyPoint], None] | None = None,
-) -> RlhfStudy:
+) -> Study[StudyPoint]:
     """Train all policies, write the points after each, and return them.
 
     Policies that the file has are not trained again. The pairs stay beside it.
@@ -147,25 +141,14 @@ def run_rlhf_study(
         ValueError: If the file holds results of another recipe.
         OSError: If it cannot be written.
     """
-    path, recipe = Path(path), asdict(config)
-    study = RlhfStudy(recipe=recipe)
-    if path.exists():
-        study = load_rlhf_study(path)
-        refusal = f"{str(path)!r} holds results of another recipe"
-        check_config_matches(refusal, study.recipe, recipe)
-    pairs = path.with_suffix(".pairs.jsonl")
+    study = resumed(path, asdict(config), StudyPoint)
+    done = {point.experiment for point in study.points}
+    pairs = Path(path).with_suffix(".pairs.jsonl")
     rewards: _Rewards = {}
     for experiment in experiments:
-        if study.done(experiment):
-            continue
-        points = []
-        for point in _points(experiment, config, pairs, rewards):
-            points.append(point)
-            if progress is not None:
-                progress(point)
-        study = replace(study, points=(*study.points, *points))
-        with new_file(path) as file:
-            file.write(to_json(study).encode())
+        if experiment not in done:
+            points = _points(experiment, config, pairs, rewards)
+            study = with_points(study, points, path, progress)
     return study
 
 

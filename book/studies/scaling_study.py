@@ -9,13 +9,12 @@ if at all, and each has a schedule of its own that ends at zero. The chapter
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from study_command import run_study_command
+from study_command import resumed, run_study_command, with_points
 
-from llmcourse.files import new_file
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.transformer import (
     Transformer,
@@ -24,12 +23,12 @@ from llmcourse.model.transformer import (
 )
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate, log_prob
-from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.pipeline import TrainingData, prepare
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.scaling import Point, Study, load_study, to_json
+from llmcourse.training.scaling import Point
+from llmcourse.training.studies import Study
 from llmcourse.training.text_loss import document_nll
 
 
@@ -104,10 +103,11 @@ def run_study(
     experiments: Sequence[Experiment] = EXPERIMENTS,
     config: StudyConfig = StudyConfig(),
     progress: Callable[[Point], None] | None = None,
-) -> Study:
+) -> Study[Point]:
     """Train all models, write the results after each, and return them.
 
-    Models that the file has are not trained again.
+    Models that the file has are not trained again. Its recipe has the exact price of
+    the held-out stories, too, as "floor", in nats per token.
 
     Args:
         path: The file of the results.
@@ -126,23 +126,14 @@ def run_study(
         )
     )
     stories = [story.text for story in generate(config.n_held_out, seed=1)]
-    recipe = asdict(config)
     floor = -sum(map(log_prob, stories)) / _n_tokens(data, stories)
-    study = Study(recipe=recipe, floor=floor, points=())
-    if Path(path).exists():
-        study = load_study(path)
-        refusal = f"{str(path)!r} holds results of another recipe"
-        check_config_matches(refusal, study.recipe, recipe)
+    study = resumed(path, asdict(config) | {"floor": round(floor, 9)}, Point)
     done = {(p.n_parameters, p.n_tokens, p.seed) for p in study.points}
     for experiment in experiments:
         if point_key(experiment, config) in done:
             continue
         point = _train(experiment, config, data, stories)
-        study = replace(study, points=(*study.points, point))
-        with new_file(path) as file:
-            file.write(to_json(study).encode())
-        if progress is not None:
-            progress(point)
+        study = with_points(study, [point], path, progress)
     return study
 
 

@@ -8,13 +8,56 @@ command shows it on standard error, line by line.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
+from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.studies import Study, load_study, save_study
+
+_Point = TypeVar("_Point")
+
+
+def resumed(
+    path: str | Path, recipe: dict[str, Any], point: Callable[..., _Point]
+) -> Study[_Point]:
+    """Return the study of a file, or a new one where there is no file.
+
+    Args:
+        path: The file of the results.
+        recipe: What is asked now.
+        point: As in `studies.load_study`.
+
+    Raises:
+        ValueError: If the file holds no study, or results of another recipe.
+    """
+    if not Path(path).exists():
+        return Study(recipe=recipe)
+    study = load_study(path, point)
+    refusal = f"{str(path)!r} holds results of another recipe"
+    check_config_matches(refusal, study.recipe, recipe)
+    return study
+
+
+def with_points(
+    study: Study[_Point],
+    points: Iterable[_Point],
+    path: str | Path,
+    progress: Callable[[_Point], None] | None,
+) -> Study[_Point]:
+    """Return a study with some more points; write it, and tell of each of them."""
+    new = tuple(points)
+    study = replace(study, points=(*study.points, *new))
+    save_study(study, path)
+    if progress is not None:
+        for point in new:
+            progress(point)
+    return study
 
 
 def run_study_command(

@@ -1,6 +1,6 @@
 """Trainings on a reward, as lines: what was gained, against how far the policy went.
 
-    points of a study ── curves ── smoothed ── plot_against_kl
+    points of a study ── curves_of ── smoothed ── plotting.plot_against_kl
 
 The KL divergence says how much a gain has cost of what the policy was before, so it is
 the axis on which methods of different speeds can be compared: what counts is not how
@@ -10,27 +10,18 @@ Source: the form of the figures is that of Gao, Schulman and Hilton (2023), "Sca
 laws for reward model overoptimization".
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from math import sqrt
-from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator
-
-from llmcourse.plotting import LINE_STYLES
-
-STORED = Path(__file__).parents[1] / "data" / "rlhf.json"
-"""The study that the package ships."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One policy of the study."""
+    """What made one policy of the study."""
 
     method: str  # ppo, grpo or dpo
     n_pairs: int  # that the reward model, or DPO, learns from
@@ -40,54 +31,20 @@ class Experiment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyPoint:
+class StudyPoint(Experiment):
     """Where a policy stood at one moment of its training."""
 
-    method: str
-    n_pairs: int
-    cost: float | int
-    seed: int
     step: int  # updates of DPO, iterations of the others
     kl: float  # from the start, in nats per answer
     gold: float  # mean, in points
     proxy: float  # mean, without unit
     accuracy: float  # of the reward model on held-out pairs, as a fraction
-    reward_seed: int = 0
 
-
-@dataclass(frozen=True, kw_only=True)
-class RlhfStudy:
-    """What was asked, and all points."""
-
-    recipe: dict[str, Any]
-    points: tuple[StudyPoint, ...] = field(default=())
-
-    def done(self, experiment: Experiment) -> bool:
-        """Return whether an experiment's points are there."""
-        wanted = asdict(experiment).items()
-        return any(wanted <= asdict(point).items() for point in self.points)
-
-
-def to_json(study: RlhfStudy) -> str:
-    """Return a study as text, one line for each point."""
-    points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
-    recipe = json.dumps(study.recipe, indent=1)
-    return f'{{"recipe": {recipe},\n"points": [\n  {points}\n]}}\n'
-
-
-def load_rlhf_study(path: str | Path) -> RlhfStudy:
-    """Return the study of a file.
-
-    Raises:
-        ValueError: If the file holds none.
-        OSError: If it cannot be read.
-    """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        points = tuple(StudyPoint(**point) for point in value["points"])
-        return RlhfStudy(recipe=value["recipe"], points=points)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} must hold a study, got: {error}") from error
+    @property
+    def experiment(self) -> Experiment:
+        """Which policy it was."""
+        names = [field.name for field in fields(Experiment)]
+        return Experiment(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,47 +96,20 @@ def _means(values: Sequence[float], width: int) -> tuple[float, ...]:
     return tuple(fmean(values[i - k : i + k + 1]) for i, k in enumerate(reach))
 
 
-class Recipe(NamedTuple):
-    """What made a policy of the study; see `rlhf_study.Experiment`."""
-
-    method: str
-    n_pairs: int
-    cost: float
-    seed: int
-    reward_seed: int = 0
-
-
-def stored() -> RlhfStudy:
-    """Return the study that the package ships.
-
-    Raises:
-        ValueError: If the package's file is damaged.
-        OSError: If it is missing.
-    """
-    return load_rlhf_study(STORED)
-
-
-def curves_of(points: Sequence[StudyPoint]) -> dict[Recipe, Curve]:
-    """Return the curve of each policy, in order of their first points.
-
-    Raises:
-        ValueError: If there are no points.
-    """
-    if not points:
-        raise ValueError("curves are made of at least one point, got none")
-    found: dict[Recipe, list[StudyPoint]] = {}
-    for p in points:
-        recipe = Recipe(p.method, p.n_pairs, float(p.cost), p.seed, p.reward_seed)
-        found.setdefault(recipe, []).append(p)
+def curves_of(points: Sequence[StudyPoint]) -> dict[Experiment, Curve]:
+    """Return the curve of each policy, in order of their first points."""
+    found: dict[Experiment, list[StudyPoint]] = {}
+    for point in points:
+        found.setdefault(point.experiment, []).append(point)
     for own in found.values():
         own.sort(key=lambda point: point.step)
     return {
-        recipe: Curve(
+        experiment: Curve(
             kl=tuple(point.kl for point in own),
             gold=tuple(point.gold for point in own),
             proxy=tuple(point.proxy for point in own),
         )
-        for recipe, own in found.items()
+        for experiment, own in found.items()
     }
 
 
@@ -224,61 +154,3 @@ def fit_gold(curve: Curve) -> GoldLaw:
     columns = np.stack((d, -d * np.log(d)), axis=1)
     (rise, fall), *_ = np.linalg.lstsq(columns, gold[away] - gold[0], rcond=None)
     return GoldLaw(float(gold[0]), float(rise), float(fall))
-
-
-def plot_against_kl(
-    ax: Axes,
-    groups: Mapping[str, Sequence[Curve]],
-    quantity: Literal["gold", "proxy"] = "gold",
-    width: int = 1,
-) -> None:
-    """Draw rewards over the KL divergence, a colour and a line style for each group.
-
-    The lower axis is that of d = √KL, so equal steps on it are equal steps of d. A
-    dot stands at the end of each training.
-
-    Args:
-        ax: Where to draw.
-        groups: Name to the curves, of several seeds for example.
-        quantity: What to draw.
-        width: As in `Curve.smoothed`.
-
-    Raises:
-        ValueError: If there is no curve, or as `Curve.smoothed`.
-    """
-    if not any(groups.values()):
-        raise ValueError("plot_against_kl needs at least one curve, got none")
-    for number, (name, curves) in enumerate(groups.items()):
-        colour, style = f"C{number % 7}", LINE_STYLES[number % len(LINE_STYLES)]
-        for order, curve in enumerate(curves):
-            smooth = curve.smoothed(width)
-            kl = [max(x, 0.0) for x in smooth.kl]
-            heights = smooth.gold if quantity == "gold" else smooth.proxy
-            label = "" if order else name
-            ax.plot(kl, heights, style, color=colour, linewidth=1.2, label=label)
-            ax.plot(kl[-1:], heights[-1:], "o", color=colour, markersize=3.5)
-    ax.set_xscale("function", functions=(_root, np.square))
-    farthest = max(x for curves in groups.values() for c in curves for x in c.kl)
-    ax.set_xlim(0, 1.05 * max(farthest, 1.0))
-    ax.xaxis.set_major_locator(FixedLocator(_ticks(farthest)))
-    ax.set(xlabel="KL (nats/answer), square-root scale")
-    ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
-    if len(groups) > 1:
-        ax.legend()
-
-
-def _ticks(farthest: float) -> list[float]:
-    """Return round numbers that are far enough from each other as square roots."""
-    found = [0.0]
-    for power in range(-1, 6):
-        for digit in (1, 2, 5):
-            x = digit * 10.0**power
-            if x <= farthest and sqrt(x) - sqrt(found[-1]) > 0.11 * sqrt(farthest):
-                found.append(x)
-    return found
-
-
-def _root(x: np.ndarray) -> np.ndarray:
-    """Return square roots; 0 below 0, where margins of an axis lie."""
-    roots: np.ndarray = np.sqrt(np.maximum(x, 0.0))
-    return roots

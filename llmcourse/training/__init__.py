@@ -12,7 +12,7 @@
     text_loss          loss by text, by word and by position
     story_evaluation   stories against the grammar; facts recalled
     intervals          how sure a measured share or mean is
-    context_results    stored results of the study of attention
+    studies            stored results of many trainings
 
 Read first: losses, loop, pretraining.
 """

@@ -7,18 +7,15 @@
 
 Many small models are trained, the five numbers are fitted to their losses, and the
 curve is followed to sizes that nobody has trained. For given exponents the other three
-numbers are a matter of linear least squares, so the fit tries a grid of exponents and
-goes down from the best.
+numbers are a matter of linear least squares, so only the exponents are searched for:
+on a grid, and then around the best, in ever smaller steps.
 
 Source: Hoffmann et al. (2022), section 3.3; unlike them, squares of plain losses.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib import resources
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -28,13 +25,11 @@ from torch import Tensor
 
 from llmcourse.training.intervals import Interval
 
-RESULTS = Path(str(resources.files("llmcourse"))) / "data" / "scaling.json"
 _GRID = 20  # exponents tried along each axis
 _REACH = 2.0  # the largest of them
-_MOST_STEPS = 300
+_FINEST = 1e-7  # of the steps that the search goes on in
 _PRECISION = 1e-3  # of an interval's ends, in nats per token
 _DOUBLE = torch.float64
-_ALL_BUT_FLOOR = torch.tensor([0, 1, 1, 1, 1], dtype=_DOUBLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,41 +58,6 @@ class Law:
         return self.floor + by_size + self.b * math.pow(n_tokens, -self.beta)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """Stored results: what was trained, on what, and what came out."""
-
-    recipe: dict[str, object]
-    floor: float  # exact price of the held-out stories, in nats per token
-    points: tuple[Point, ...]
-
-
-def load_study(path: str | Path = RESULTS) -> Study:
-    """Return the results of a scaling study, by default of the one in the package.
-
-    Raises:
-        ValueError: If the file is no such results.
-        OSError: If it cannot be read.
-    """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        points = tuple(Point(**point) for point in found["points"])
-        return Study(recipe=found["recipe"], floor=found["floor"], points=points)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} must hold the results of a scaling study: {error!r}"
-        ) from error
-
-
-def to_json(study: Study) -> str:
-    """Return a study as text, one line for each model."""
-    points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
-    return (
-        f'{{"recipe": {json.dumps(study.recipe, indent=1)},\n'
-        f'"floor": {study.floor!r},\n"points": [\n  {points}\n]}}\n'
-    )
-
-
 def fit(points: Sequence[Point], floor: float | int | None = None) -> Law:
     """Return the law that lies closest to the points, by least squares of the loss.
 
@@ -123,11 +83,9 @@ def fit(points: Sequence[Point], floor: float | int | None = None) -> Law:
     # Measured in typical sizes, all columns are near 1 and the sums well behaved.
     unit_n, unit_d = sizes.log().mean().exp(), texts.log().mean().exp()
     data = _Data((sizes / unit_n).log(), (texts / unit_d).log(), losses)
-    start = _best_of_grid(data, floor)
-    found = _descend(start, data, is_free=floor is None)
-    if found[0] < 0:
-        found = _descend(_best_of_grid(data, 0.0), data, is_free=False)
-    end, a, alpha, b, beta = found.tolist()
+    end, a, alpha, b, beta = _search(data, floor)
+    if end < 0:
+        end, a, alpha, b, beta = _search(data, 0.0)
     return Law(
         floor=end,
         a=a * float(unit_n) ** alpha,
@@ -203,13 +161,35 @@ class _Data(NamedTuple):
     losses: Float64[Tensor, "point"]
 
 
-def _best_of_grid(data: _Data, floor: float | int | None) -> Float64[Tensor, "5"]:
-    """Return floor, a, alpha, b and beta, the best where a grid of exponents is tried.
+def _search(data: _Data, floor: float | int | None) -> list[float]:
+    """Return floor, a, alpha, b and beta with the least squares.
+
+    Around the best exponents so far their neighbours are tried; where none is better,
+    those at half the distance. Source: Hooke and Jeeves (1961), "Direct search".
+    """
+    around = torch.arange(-2, 3, dtype=_DOUBLE)
+    neighbours = torch.cartesian_prod(around, around)
+    step = _REACH / _GRID
+    grid = torch.arange(1, _GRID + 1, dtype=_DOUBLE) * step
+    best, weights, least = _best_of(torch.cartesian_prod(grid, grid), data, floor)
+    while step > _FINEST:
+        tried = (best + step * neighbours).clamp(min=_FINEST)
+        exponents, found, squares = _best_of(tried, data, floor)
+        if squares < least:
+            best, weights, least = exponents, found, squares
+        else:
+            step /= 2
+    (end, a, b), (alpha, beta) = weights.tolist(), best.tolist()
+    return [end, a, alpha, b, beta]
+
+
+def _best_of(
+    exponents: Float64[Tensor, "grid 2"], data: _Data, floor: float | int | None
+) -> tuple[Float64[Tensor, "2"], Float64[Tensor, "3"], float]:
+    """Return the best of some exponents, its floor, a and b, and the sum of squares.
 
     For given exponents the law is linear in the other three, and solved for them.
     """
-    steps = torch.linspace(_REACH / _GRID, _REACH, _GRID, dtype=_DOUBLE)
-    exponents = torch.cartesian_prod(steps, steps)
     by_size = (-exponents[:, :1] * data.log_n).exp()  # (grid, point)
     by_text = (-exponents[:, 1:] * data.log_d).exp()
     columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
@@ -218,59 +198,11 @@ def _best_of_grid(data: _Data, floor: float | int | None) -> Float64[Tensor, "5"
     else:
         slopes = _least_squares(columns[..., 1:], data.losses - floor)
         weights = torch.cat((torch.full_like(slopes[:, :1], floor), slopes), dim=-1)
+    weights[:, 1:].clamp_(min=0.0)  # where size or text makes no difference
     misses = (columns @ weights[..., None]).squeeze(-1) - data.losses
-    # Where there is text or size that makes no difference, any slope above 0 will do.
-    weights[:, 1:].clamp_(min=1e-6)
-    best = misses.square().sum(dim=-1).argmin()
-    end, a, b = weights[best]
-    return torch.stack((end, a, exponents[best, 0], b, exponents[best, 1]))
-
-
-def _descend(
-    start: Float64[Tensor, "5"], data: _Data, *, is_free: bool
-) -> Float64[Tensor, "5"]:
-    """Return floor, a, alpha, b and beta where no step makes the squares less.
-
-    Gauss and Newton's step solves the problem as if the law were a straight line
-    nearby. Where it fails, it is damped until it succeeds.
-
-    Source: Levenberg (1944); Marquardt (1963). Slopes and exponents stay positive.
-    """
-    at, damping = start, 1e-3
-    misses, slopes = _misses(at, data)
-    for _ in range(_MOST_STEPS):
-        slopes = slopes if is_free else slopes * _ALL_BUT_FLOOR
-        square = slopes.T @ slopes
-        damped = square + damping * square.diagonal().clamp(min=1e-12).diag()
-        step = torch.linalg.solve(damped, slopes.T @ misses)
-        new = at - step
-        new_misses, new_slopes = _misses(new, data)
-        better = bool((new[1:] > 0).all()) and new_misses.norm() < misses.norm()
-        if better:
-            at, misses, slopes = new, new_misses, new_slopes
-            if step.norm() < 1e-9 * at.norm():
-                break
-        damping = damping / 3 if better else damping * 4
-        if damping > 1e12:
-            break  # not even the smallest step helps
-    return at
-
-
-def _misses(
-    at: Float64[Tensor, "5"], data: _Data
-) -> tuple[Float64[Tensor, "point"], Float64[Tensor, "point 5"]]:
-    """Return by how much a law misses each point, and the slopes of that."""
-    end, a, alpha, b, beta = at
-    by_size, by_text = (-alpha * data.log_n).exp(), (-beta * data.log_d).exp()
-    slopes = (
-        torch.ones_like(by_size),
-        by_size,
-        -a * by_size * data.log_n,
-        by_text,
-        -b * by_text * data.log_d,
-    )
-    misses = end + a * by_size + b * by_text - data.losses
-    return misses, torch.stack(slopes, dim=-1)
+    squares = misses.square().sum(dim=-1)
+    best = squares.argmin()
+    return exponents[best], weights[best], squares[best].item()
 
 
 def _least_squares(

@@ -1,14 +1,18 @@
 """The study that the chapter plots: what is stored, and that it runs again."""
 
-import json
 from dataclasses import asdict, replace
 
 import pytest
 from context_study import ContextStudyConfig, main, run_context_study
 
 from llmcourse.model.long_context import ATTENTION_KINDS
-from llmcourse.training.context_results import load_context_study, to_json
 from llmcourse.training.story_evaluation import BANDS
+from llmcourse.training.studies import (
+    ContextPoint,
+    load_study,
+    save_study,
+    stored_study,
+)
 from llmcourse.training.text_loss import EDGES
 
 SMALL = ContextStudyConfig(
@@ -26,9 +30,8 @@ SMALL = ContextStudyConfig(
 
 
 def test_the_stored_study_is_of_the_recipe_in_the_code():
-    study = load_context_study()
-    assert study.recipe == asdict(ContextStudyConfig())
-    assert study.edges == EDGES
+    study = stored_study("context", ContextPoint.of)
+    assert study.recipe == asdict(ContextStudyConfig()) | {"edges": [*EDGES]}
     assert sorted((p.kind, p.seed) for p in study.points) == sorted(
         (kind, seed) for kind in ATTENTION_KINDS for seed in (0, 1)
     )
@@ -39,33 +42,23 @@ def test_the_stored_study_is_of_the_recipe_in_the_code():
 # Law
 
 
-def test_json_gives_back_the_study(tmp_path):
-    study = load_context_study()
-    (tmp_path / "study.json").write_text(to_json(study))
-    assert load_context_study(tmp_path / "study.json") == study
-
-
 def test_a_study_goes_on_where_it_was_stopped(tmp_path):
     path, trained = tmp_path / "study.json", []
     run_context_study(path, ["full"], [0], SMALL, trained.append)
-    before = load_context_study(path)
+    before = load_study(path, ContextPoint.of)
     study = run_context_study(path, ["full", "window"], [0], SMALL, trained.append)
     assert [point.kind for point in trained] == ["full", "window"]
     assert study.points[:1] == before.points
-    assert study == load_context_study(path)
+    assert study.points == load_study(path, ContextPoint.of).points
 
 
 # Refusal
 
 
-def test_refusals(tmp_path):
+def test_another_recipe_is_refused(tmp_path):
     path = tmp_path / "study.json"
-    path.write_text(to_json(load_context_study()))
+    save_study(stored_study("context", ContextPoint.of), path)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_context_study(path, config=replace(SMALL, steps=3))
-    for wrong in ("[]", "{", json.dumps({"recipe": {}, "edges": [], "points": [{}]})):
-        path.write_text(wrong)
-        with pytest.raises(ValueError, match="results of a context study"):
-            load_context_study(path)
     with pytest.raises(SystemExit):
         main([])

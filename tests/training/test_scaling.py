@@ -1,6 +1,5 @@
 """The law recovers what made the points; the study trains, stores and goes on."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -10,15 +9,14 @@ import torch
 from scaling_study import Experiment, StudyConfig, configs, run_study
 
 from llmcourse.model.costs import n_parameters
-from llmcourse.training import scaling
 from llmcourse.training.scaling import (
     Law,
     Point,
     fit,
     floor_interval,
-    load_study,
     misfit,
 )
+from llmcourse.training.studies import Study, load_study, save_study, stored_study
 
 LAW = Law(floor=0.7, a=30.0, alpha=0.35, b=500.0, beta=0.6)
 SIZES, TEXTS = (2e4, 8e4, 3e5, 1e6), (1e5, 4e5, 2e6)
@@ -133,13 +131,13 @@ def test_a_study_stores_what_it_trains_and_goes_on(tmp_path):
     assert point.n_parameters == n_parameters(model)
     assert point.n_tokens == 3 * 9 == training.steps * training.context_length
     assert abs(point.loss - math.log(300)) < 1.0  # three steps teach little
-    assert 0 < study.floor < point.loss
+    assert 0 < study.recipe["floor"] < point.loss
 
     told.clear()
     both = run_study(path, RUNS, TINY, told.append)
     assert both.points[:1] == study.points
     assert [p.seed for p in told] == [5]
-    assert load_study(path) == both
+    assert load_study(path, Point) == both
     afresh = run_study(tmp_path / "other.json", RUNS, TINY)
     assert afresh == both  # the same seeds, the same losses
 
@@ -156,17 +154,18 @@ def test_the_command_writes_the_study(tmp_path, monkeypatch, capsys):
         scaling_study.main(["--out", str(path)])
     finally:
         torch.set_num_threads(threads)
-    assert len(load_study(path).points) == 1
+    assert len(load_study(path, Point).points) == 1
     assert "n_tokens=27" in capsys.readouterr().err
 
 
 def test_the_stored_study_is_that_of_the_recipe():
-    study = load_study()
-    assert study.recipe == vars(StudyConfig())
+    study = stored_study("scaling", Point)
+    floor = study.recipe["floor"]
+    assert study.recipe == vars(StudyConfig()) | {"floor": floor}
     wanted = [scaling_study.point_key(e) for e in scaling_study.EXPERIMENTS]
     found = [(p.n_parameters, p.n_tokens, p.seed) for p in study.points]
     assert sorted(found) == sorted(wanted)
-    assert all(study.floor < p.loss < math.log(3072) for p in study.points)
+    assert all(floor < p.loss < math.log(3072) for p in study.points)
 
 
 def test_refusals(tmp_path):
@@ -181,13 +180,7 @@ def test_refusals(tmp_path):
         floor_interval(points[:3] + points[3:4] + points[6:7])
     with pytest.raises(ValueError, match="at least one point, got none"):
         misfit(LAW, [])
-    path = tmp_path / "odd.json"
-    for text in ("{", '{"recipe": {}, "floor": 1.0, "points": [{"loss": 1}]}', "[]"):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match="results of a scaling study"):
-            load_study(path)
-    study = scaling.Study(recipe={"n_stories": 7}, floor=0.5, points=())
-    path.write_text(scaling.to_json(study), encoding="utf-8")
-    assert json.loads(path.read_text(encoding="utf-8"))["points"] == []
+    path = tmp_path / "other.json"
+    save_study(Study(recipe={"n_stories": 7}), path)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_study(path, RUNS, TINY)

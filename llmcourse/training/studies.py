@@ -1,0 +1,93 @@
+"""Studies: results of many trainings, stored in a file that chapters plot.
+
+    {"recipe": {…},      what was asked: all that the trainings have in common
+     "points": [{…},     what came out, one line for each
+                {…}]}
+
+`book/studies/` makes them; they go on where they were stopped, if the recipe is still
+the same. The package ships three: "scaling", "context" and "rlhf".
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from llmcourse.files import new_file
+from llmcourse.training.story_evaluation import Share
+
+_Point = TypeVar("_Point")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Generic[_Point]):
+    """What was asked, and what came out."""
+
+    recipe: dict[str, Any]
+    points: tuple[_Point, ...] = ()
+
+
+def load_study(path: str | Path, point: Callable[..., _Point]) -> Study[_Point]:
+    """Return the study in a file.
+
+    Args:
+        path: The file.
+        point: Makes a point of its values, by name.
+
+    Raises:
+        ValueError: If the file holds no such study.
+        OSError: If it cannot be read.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        points = tuple(point(**values) for values in found["points"])
+        return Study(recipe=dict(found["recipe"]), points=points)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} must hold a study, got: {error!r}") from error
+
+
+def stored_study(name: str, point: Callable[..., _Point]) -> Study[_Point]:
+    """Return a study that comes with the package. Errors as `load_study`.
+
+    >>> from llmcourse.training.scaling import Point
+    >>> len(stored_study("scaling", Point).points)
+    22
+    """
+    folder = Path(str(resources.files("llmcourse"))) / "data"
+    return load_study(folder / f"{name}.json", point)
+
+
+def save_study(study: Study[Any], path: str | Path) -> None:
+    """Write a study into a file, one line for each point.
+
+    Raises:
+        ValueError: If there is no folder for it.
+        OSError: If it cannot be written.
+    """
+    recipe = json.dumps(study.recipe, indent=1)
+    points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
+    with new_file(path) as file:
+        text = f'{{"recipe": {recipe},\n"points": [\n  {points}\n]}}\n'
+        file.write(text.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextPoint:
+    """One model of the context study: a kind of attention, and what it reaches."""
+
+    kind: str  # of attention
+    seed: int  # of the first weights and the order of the stories
+    n_parameters: int
+    loss: float  # on held-out tales, in nats per token
+    losses: tuple[float, ...]  # between the recipe's `edges`, in nats per token
+    recalled: dict[int, Share]  # by distance, in tokens
+
+    @classmethod
+    def of(
+        cls, recalled: dict[str, list[int]], losses: list[float], **others: Any
+    ) -> "ContextPoint":
+        """Return a point as it was before it became JSON."""
+        shares = {int(distance): Share(*share) for distance, share in recalled.items()}
+        return cls(recalled=shares, losses=tuple(losses), **others)
