@@ -57,7 +57,7 @@ from itertools import permutations
 from typing import Literal, TypeAlias
 
 from llmcourse.text.grammar import Grammar, Story
-from llmcourse.text.grammar_text import Call, Entry, check_items
+from llmcourse.text.grammar_text import Entry
 from llmcourse.text.tales import Encoder, parse, world
 
 HEADER = re.compile(
@@ -67,11 +67,6 @@ HEADER = re.compile(
 FIELD = re.compile(r"\{([A-Za-z][a-z0-9_]*)(?:\.([a-z]+))?\}")
 
 QUESTIONS = ("who", "where", "what", "why", "how many", "list")
-
-# Kinds that are no questions: worded by a task, or tasks, which show these texts.
-_ANSWERS_ONLY = ("summarise", "theme", "extra")
-_TASK = "task"
-_TASK_TEXTS = ("story", "beginning", "end", "tone", "theme", "extras")
 
 # Variables whose words have forms that no rule of thumb gives, and where those stand.
 _LISTS = {
@@ -179,133 +174,38 @@ def _enumeration(things: tuple[str, ...]) -> str:
     return f"{', '.join(things[:-1])} and {things[-1]}"
 
 
-class _Draft:
-    """A topic that is being read: its header, and numbered lines by their marks."""
-
-    def __init__(self, number: int, line: str) -> None:
-        match = HEADER.fullmatch(line)
-        if match is None:
-            raise ValueError(
-                f"line {number}: wanted 'KIND NAME' or 'KIND NAME @ FACT=WORD, …', "
-                f"got {line!r}"
-            )
-        self.number, self.kind, self.name = number, match["kind"], match["name"]
-        known = (*QUESTIONS, *_ANSWERS_ONLY, _TASK)
-        if self.kind not in known:
-            raise ValueError(
-                f"line {number}: wanted a kind from {', '.join(known)}, "
-                f"got {self.kind!r}"
-            )
-        pairs = match["when"].split(", ") if match["when"] else []
-        self.when = dict(pair.split("=") for pair in pairs)
-        for name, word in self.when.items():
-            if word not in _vocabulary().get(name, ()):
-                raise ValueError(
-                    f"line {number}: wanted a fact that a tale can have, got "
-                    f"'{name}={word}'"
-                )
-        self.lines: dict[str, list[tuple[int, str]]] = {"?": [], "=": [], "+": []}
-
-    def topic(self) -> Topic:
-        """Return the topic, checked."""
-        texts = {
-            mark: tuple(text for _, text in found) for mark, found in self.lines.items()
-        }
-        self._check_numbers(*(len(texts[mark]) for mark in "?=+"))
-        words = dict(_any_words())
-        if self.kind == _TASK:
-            words |= {name: Entry(word=name) for name in _TASK_TEXTS}
-        listed = {"list": Entry(word="list")} if texts["+"] else {}
-        for mark, found in self.lines.items():
-            for number, text in found:
-                _check_fields(text, words | (listed if mark == "=" else {}), number)
-        return Topic(
-            kind=self.kind,
-            name=self.name,
-            when=self.when,
-            phrasings=texts["?"],
-            answers=texts["="],
-            parts=texts["+"],
-        )
-
-    def _check_numbers(self, wordings: int, answers: int, parts: int) -> None:
-        is_question = self.kind not in (*_ANSWERS_ONLY, _TASK)
-        wanted = ""
-        if wordings < 2 and self.kind not in _ANSWERS_ONLY:
-            wanted = f"at least 2 wordings, the last one to hold out, got {wordings}"
-        elif self.kind != _TASK and not answers and not (is_question and parts):
-            wanted = "an answer, got none"
-        elif parts == 1:
-            wanted = "no things of a list or at least 2, got 1"
-        if wanted:
-            raise ValueError(
-                f"line {self.number}: wanted for '{self.kind} {self.name}' {wanted}"
-            )
-
-
-def _check_fields(template: str, words: Mapping[str, Entry], number: int) -> None:
-    """Raise ValueError for a template that could never be filled in."""
-    try:
-        filled = fill(template, words)
-    except KeyError as error:
-        raise ValueError(
-            f"line {number}: wanted facts that a tale can have, in forms that they "
-            f"have, got {error} in {template!r}"
-        ) from None
-    if "{" in filled or "}" in filled:
-        raise ValueError(
-            f"line {number}: wanted fields as {{name}} or {{name.form}}, got "
-            f"{template!r}"
-        )
-
-
-@cache
-def _vocabulary() -> Mapping[str, frozenset[str]]:
-    """Return the words that each variable of the tales can hold."""
-    bound = check_items((Call(world().rules["story"], line=0),), {})
-    return {
-        name: frozenset(entry["word"] for entry in entries if entry is not None)
-        for name, entries in bound.items()
-    }
-
-
-@cache
-def _any_words() -> Mapping[str, Entry]:
-    """Return each variable with a word, in all forms that any of its words has."""
-    merged: dict[str, Entry] = {}
-    for name, words in _vocabulary().items():
-        entry = merged[name] = Entry()
-        for word in words:
-            entry.update(forms({name: word})[name])
-    return merged
-
-
 def read_topics(text: str) -> Iterator[Topic]:
     """Yield the topics of a file in the form that the module's docstring shows.
 
     Raises:
-        ValueError: If a line is no header, or stands under none; if a topic has too
-            few wordings, no answer, or a list of one thing; if it names what no tale
-            has. The line is named.
+        ValueError: If a line is no header, or stands under none. The line is named.
     """
-    draft: _Draft | None = None
+    drafts: list[tuple[re.Match[str], dict[str, list[str]]]] = []
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        if not raw[0].isspace():
-            if draft is not None:
-                yield draft.topic()
-            draft = _Draft(number, line)
-        elif draft is None or line[0] not in draft.lines:
-            raise ValueError(
-                f"line {number}: wanted '?', '=' or '+' under a topic, got {line!r}"
-            )
-        else:
+        header = None if raw[0].isspace() else HEADER.fullmatch(line)
+        if header is not None:
+            drafts.append((header, {"?": [], "=": [], "+": []}))
+        elif drafts and raw[0].isspace() and line[0] in drafts[-1][1]:
             template = line[1:].strip().replace(" // ", "\n\n")
-            draft.lines[line[0]].append((number, template))
-    if draft is not None:
-        yield draft.topic()
+            drafts[-1][1][line[0]].append(template)
+        else:
+            raise ValueError(
+                f"line {number}: wanted 'KIND NAME' or 'KIND NAME @ FACT=WORD, …', and "
+                f"'?', '=' or '+' under it, got {line!r}"
+            )
+    for header, templates in drafts:
+        pairs = header["when"].split(", ") if header["when"] else []
+        yield Topic(
+            kind=header["kind"],
+            name=header["name"],
+            when=dict(pair.split("=") for pair in pairs),
+            phrasings=tuple(templates["?"]),
+            answers=tuple(templates["="]),
+            parts=tuple(templates["+"]),
+        )
 
 
 @cache
@@ -422,12 +322,7 @@ def make(
         tale: From `draw_tale`.
         rng: Source of what is left open: topic, wording, where to cut, what to order.
         new_phrasing: Whether to use the wording that training lacks.
-
-    Raises:
-        ValueError: If the kind is unknown.
     """
-    if kind not in KINDS:
-        raise ValueError(f"wanted a kind from {', '.join(KINDS)}, got {kind!r}")
     task = _MAKERS.get(kind, _question)(kind, tale, rng)
     if task is None:
         return None
