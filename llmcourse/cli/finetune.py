@@ -98,7 +98,7 @@ def finetune(
     command = Command(finetune, locals())
     use_cores(threads)
     exam = instruct.Exam(n_per_kind=questions, n_stories=stories)
-    config = instruct.configured(
+    parts = instruct.configured(
         preset,
         seed=seed,
         sources=tuple(map(str, data or ())),
@@ -118,7 +118,7 @@ def finetune(
     folder = out_folder or Path(f"run-{preset}")
     quality = make_in_folder(
         command,
-        lambda run: instruct.make_instruct(config, run, exam),
+        lambda run: instruct.make_instruct(parts, run, exam),
         folder,
         folder.resolve().name if data else preset,
     )

@@ -103,14 +103,9 @@ def make_in_folder(
 def prepare_folder(folder: Path, *, resume: bool) -> None:
     """Make a folder before anything takes time; refuse one that is taken.
 
-    It is taken if a training, or an earlier part of it, has checkpoints there.
+    It is taken if any training has checkpoints there.
     """
-    places = [folder / "checkpoints", folder / "reward" / "checkpoints"]
-    found = any(
-        checkpoint_paths(each)
-        for place in places
-        for each in (place, *(p for p in place.rglob("*") if p.is_dir()))
-    )
+    found = any(map(checkpoint_paths, folder.rglob("checkpoints")))
     if found and not resume:
         raise ValueError(
             f"{str(folder)!r} holds checkpoints already: add --resume to go on with "

@@ -15,10 +15,9 @@ your own.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 
 import torch
 
@@ -45,7 +44,7 @@ from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import StageProgress, TrainingProgress, report_progress
+from llmcourse.training.config import StageProgress, report_progress
 from llmcourse.training.pipeline import TrainingResult
 
 _FRAME = 5  # special tokens around one question and its answer
@@ -71,7 +70,6 @@ class InstructConfig:
     packed: bool = False  # whether a batch is one row, without padding
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
     seed: int = 0
-    first: "InstructConfig | None" = None  # learned before, on the same base
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
@@ -87,15 +85,6 @@ class InstructConfig:
                 raise ValueError(f"{name} must be at least {least}, got {got}")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
-        # Only the innermost part is started: what the others say must be the same.
-        for name in ("base", "rank", "alpha", "packed") if self.first else ():
-            got, wanted = getattr(self.first, name), getattr(self, name)
-            if got != wanted:
-                raise ValueError(f"{name} of first must be {wanted!r}, got {got!r}")
-
-    def earlier(self) -> "list[InstructConfig]":
-        """Return the parts that are learned before this one, in their order."""
-        return [] if self.first is None else [*self.first.earlier(), self.first]
 
 
 _READING = InstructConfig(
@@ -120,7 +109,6 @@ _READING = InstructConfig(
 )
 _WRITING = replace(
     _READING,
-    first=_READING,
     n_examples=12_500,
     n_stories=400,
     most_follow_ups=6,
@@ -133,14 +121,17 @@ _WRITING = replace(
     seed=2,
     finetuning=replace(_READING.finetuning, steps=1600),
 )
-INSTRUCT_LLM = replace(
+INSTRUCT_LLM = (
+    _READING,
     _WRITING,
-    first=_WRITING,
-    n_examples=47_000,
-    n_stories=1_000,
-    whole_every=2,
-    seed=3,
-    finetuning=replace(_WRITING.finetuning, steps=6000),
+    replace(
+        _WRITING,
+        n_examples=47_000,
+        n_stories=1_000,
+        whole_every=2,
+        seed=3,
+        finetuning=replace(_WRITING.finetuning, steps=6000),
+    ),
 )
 """The model that answers: above all questions first, then above all writing to order.
 
@@ -158,8 +149,11 @@ TINY = InstructConfig(
 )
 """A few seconds: to see that everything works, not to read what the model answers."""
 
-PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
-"""The recipes by name."""
+PRESETS: dict[str, tuple[InstructConfig, ...]] = {
+    "instruct-llm": INSTRUCT_LLM,
+    "tiny": (TINY,),
+}
+"""The recipes by name: the parts of each, in the order in which they are learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,65 +337,45 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
 
 
 def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
-    """Return the recipe with conversations, in all parts, that fit a model's context.
+    """Return the recipe with conversations that fit a model's context.
 
-    >>> short = fitted(INSTRUCT_LLM, 128)
-    >>> [part.finetuning.context_length for part in (*short.earlier(), short)]
-    [128, 128, 128]
+    >>> fitted(TINY, 128).finetuning.context_length
+    128
     """
-    training, first = config.finetuning, config.first
+    training = config.finetuning
     longest = min(training.context_length, context_length)
-    return replace(
-        config,
-        finetuning=replace(training, context_length=longest),
-        first=first and fitted(first, context_length),
-    )
+    return replace(config, finetuning=replace(training, context_length=longest))
 
 
 def follow(
     config: InstructConfig,
     run: Run = Run(),
     *,
+    begun: tuple[Transformer, BPETokenizer] | None = None,
     stages: StageProgress | None = None,
     data: InstructData | None = None,
-    before: Sequence[TrainingProgress] = (),
 ) -> TrainingResult:
-    """Make the model of a recipe, and its data if need be: one part after the other.
+    """Make the model of a recipe, or of one part of it, and its data if need be.
 
     Where the recipe has adapters, they are not merged.
 
     Args:
         config: The recipe.
-        run: Where the training is saved, and who follows it, as in `finetune`; the
-            part before has a folder `first` in the run's.
+        run: Where the training is saved, and who follows it, as in `finetune`.
+        begun: The model so far, changed in place, and its tokenizer; what `start`
+            returns if not given.
         stages: As `progress` of `prepare`.
-        data: What `prepare` returned, for the tokenizer of `start`.
-        before: The run's `progress`, for each of the earlier parts; or none of them.
+        data: What `prepare` returned, for the same tokenizer.
 
     Raises:
-        ValueError: If `before` is of another length, or as `start`, `prepare` and
-            `finetune`.
+        ValueError: As `start`, `prepare` and `finetune`.
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    if before and len(before) != len(config.earlier()):
-        raise ValueError(
-            f"before must have a function for each of {len(config.earlier())} parts, "
-            f"got {len(before)}"
-        )
-    if config.first is None:
-        model, tokenizer = start(config)
-    else:
-        first = replace(
-            run,
-            folder=None if run.folder is None else Path(run.folder, "first"),
-            progress=before[-1] if before else None,
-        )
-        part = follow(config.first, first, stages=stages, before=before[:-1])
-        model, tokenizer = part.model.train(), part.tokenizer
+    model, tokenizer = begun or start(config)
     data = data or prepare(config, tokenizer, stages)
     history = finetune(
-        model,
+        model.train(),
         data.train,
         data.valid,
         config.finetuning,

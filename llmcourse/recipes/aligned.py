@@ -83,7 +83,7 @@ def make_aligned(
     policy, tokenizer = load_pretrained(config.policy)
     reader_of(config, tokenizer)  # refused before anything takes time
     folder, place = run.folder / "model", run.folder / "reward"
-    place.mkdir(parents=True, exist_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     run.say(
         f"{config.policy} answers {config.n_prompts + config.n_held_out:,} prompts "
         f"{config.answers_per_prompt} times; by {config.method.upper()} it learns "

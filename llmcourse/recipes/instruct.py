@@ -91,8 +91,10 @@ def configured(
     sizes: Mapping[str, Any] | None = None,
     precision: str | None = None,
     **training: Any,
-) -> InstructConfig:
+) -> tuple[InstructConfig, ...]:
     """Return a preset with what is given instead, in the precision that is fast here.
+
+    It is returned as its parts, in the order in which they are learned.
 
     Args:
         preset: Its name.
@@ -107,7 +109,7 @@ def configured(
         KeyError: If there is no such preset.
         ValueError: If a value is impossible.
     """
-    config = instruction_tuning.PRESETS[preset]
+    *earlier, config = instruction_tuning.PRESETS[preset]
     wanted, sizes = given(**training), given(**(sizes or {}))
     if sources and "steps" not in wanted:
         wanted["steps"] = _steps_for(sources, config.finetuning)
@@ -115,24 +117,24 @@ def configured(
     if steps < config.finetuning.eval_interval:
         wanted["eval_interval"] = max(1, steps // 5)
     shared = {name: sizes[name] for name in ("base", "rank", "packed") if name in sizes}
-    first = None
-    for n, part in enumerate([] if sources else config.earlier(), start=1):
-        first = replace(
+    parts = [
+        replace(
             part,
             **shared,
             # What is held out has the seed after a part's own: no part may learn it.
             seed=part.seed if seed is None else seed + 2 * n,
-            first=first,
             finetuning=in_precision(part.finetuning, precision),
         )
-    return replace(
+        for n, part in enumerate([] if sources else earlier, start=1)
+    ]
+    last = replace(
         config,
         **sizes,
         **given(seed=seed),
-        first=first,
         sources=sources,
         finetuning=replace(in_precision(config.finetuning, precision), **wanted),
     )
+    return (*parts, last)
 
 
 def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
@@ -142,13 +144,16 @@ def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
     return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
-def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, Any]:
+def make_instruct(
+    parts: Sequence[InstructConfig], run: Making, exam: Exam
+) -> dict[str, Any]:
     """Fine-tune a model that answers, on instructions or on own conversations.
 
     Adapters are kept apart, if they are all that was learned, and merged.
 
     Args:
-        config: The recipe; conversations are fitted to the context of the base.
+        parts: The recipe, in the order in which its parts are learned; conversations
+            are fitted to the context of the base.
         run: Where.
         exam: What it is asked; of own conversations only the loss is measured.
 
@@ -157,8 +162,9 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         FloatingPointError: If a loss is not finite; the last good checkpoint stays.
         OSError: If something cannot be written.
     """
-    model, tokenizer = start(config)
-    config = fitted(config, model.config.context_length)
+    model, tokenizer = begun = start(parts[0])
+    parts = [fitted(part, model.config.context_length) for part in parts]
+    *earlier, config = parts
     training, folder = config.finetuning, run.folder / "model"
     what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
     run.say(
@@ -166,16 +172,14 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         f"stories in {training.steps:,} steps of {training.batch_size} examples"
     )
     data = prepare(config, tokenizer, run.stages)
-    earlier = config.earlier()
-    before = [
-        run.training(f"part {n}", run.folder / f"log-{n}.jsonl", part.finetuning.steps)
-        for n, part in enumerate(earlier, start=1)
-    ]
     # Of all parts: a short last one must not make the long ones write more.
-    interval = max(part.finetuning.eval_interval for part in (*earlier, config))
+    interval = max(part.finetuning.eval_interval for part in parts)
+    for n, part in enumerate(earlier, start=1):
+        saved = run.saved(f"part {n}", part.finetuning.steps, interval, f"part-{n}")
+        follow(part, saved, begun=begun, stages=run.stages)
     saved = run.saved("fine-tuning", training.steps, interval)
-    tuned = follow(config, saved, stages=run.stages, data=data, before=before)
-    model, sizes = tuned.model, tuned.model.config
+    tuned = follow(config, saved, begun=begun, data=data)
+    sizes = model.config
     embeddings_learned = model.embedding.weight.requires_grad
     facts = run.facts() | {
         "n_parameters": n_parameters(sizes),
@@ -192,7 +196,7 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
             save_adapter(model, run.folder / "adapter", config.base)
         merge_lora(model)
         remove_lora(model)
-    save_model(model, tuned.tokenizer, folder)
+    save_model(model, tokenizer, folder)
     losses = [found.loss for found in tuned.history.evaluations]
     n = min(len(data.valid), training.eval_examples)
     held_out = {"before": losses[0], "after": losses[-1], "n": n}
@@ -201,7 +205,7 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         models = load_pretrained(config.base), load_pretrained(folder)
         quality |= instruct_quality(*models, exam, run.stages)
     facts["quality"] = quality
-    write_card(folder, instruct_card(run.name, config, facts), facts)
+    write_card(folder, instruct_card(run.name, parts, facts), facts)
     return quality
 
 
@@ -276,15 +280,16 @@ def instruct_tables(quality: Facts) -> list[Table]:
     return [*found, Table(("measure", "before", "after"), rows)]
 
 
-def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
+def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> str:
     """Return a fine-tuned model's card.
 
     Args:
         name: Of the model, such as "instruct-llm".
-        config: Its recipe.
+        parts: Its recipe.
         facts: As `make_instruct` writes them into `card.json`.
     """
-    training, earlier = config.finetuning, config.earlier()
+    *earlier, config = parts
+    training = config.finetuning
     own, n_asked = bool(config.sources), facts["n_examples"] - config.n_stories
     *scores, table = instruct_tables(facts["quality"])
     adapters = other_rows = ""
@@ -305,7 +310,7 @@ def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
     cases = {
         "own": own,
         "free": not own and config.base in shipped_models(),
-        "parts": bool(earlier) and not own,
+        "parts": bool(earlier),
         "scores": bool(scores),
     }
     return fill_card(
@@ -334,7 +339,7 @@ def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
         before_and_after=markdown(table),
         last_part=" of the last part" * bool(earlier),
         other_rows=other_rows,
-        longest=max(part.max_tokens for part in (*earlier, config)),
+        longest=max(part.max_tokens for part in parts),
         question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
     )
 

@@ -1,6 +1,8 @@
 """What all recipes share: where a model is made, who follows it, what is written.
 
+    FOLDER/log.jsonl         how the training went
     FOLDER/checkpoints/      a stopped run goes on from here
+    FOLDER/part-1/           the same of an earlier part, if there is one
     FOLDER/model/            weights and tokenizer in float16
     FOLDER/model/card.json   the facts: how it was made, how good it is
     FOLDER/model/README.md   the same as a model card
@@ -58,6 +60,7 @@ class Making:
     def saved(self, what: str, steps: int, interval: int, place: str = "") -> Run:
         """Return where a training is saved, every so many steps, and who follows it."""
         folder = self.folder / place
+        folder.mkdir(parents=True, exist_ok=True)
         return Run(
             folder=folder / "checkpoints",
             interval=interval,

@@ -40,7 +40,7 @@ def main() -> None:
     """Print padding, times and their ratio, for either way to make batches."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    recipe = replace(INSTRUCT_LLM, first=None, n_examples=1000, n_stories=20)
+    recipe = replace(INSTRUCT_LLM[-1], n_examples=1000, n_stories=20)
     config = fall_back_to_float32(recipe.finetuning)
     model, tokenizer = start(recipe)
     data = prepare(recipe, tokenizer).train

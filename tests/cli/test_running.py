@@ -6,7 +6,7 @@ from llmcourse.cli.running import prepare_folder
 
 
 def test_checkpoints_of_an_earlier_part_are_found_too(tmp_path, capsys):
-    place = tmp_path / "checkpoints" / "first" / "first"
+    place = tmp_path / "part-1" / "checkpoints"
     place.mkdir(parents=True)
     (place / "step-00000000.safetensors").touch()
     prepare_folder(tmp_path, resume=True)

@@ -1,5 +1,6 @@
 """The recipe of instruct-llm: what is learned, and that following it is tuning."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -155,41 +156,19 @@ def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_to_be_learned_first_is_learned_first(folder, data, tmp_path):
-    """Two halves in one are the second half after the first, on the same model."""
-    first = replace(CONFIG, base=str(folder))
-    second = replace(first, seed=7)
-    halves = [], []
-    both = follow(
-        replace(second, first=first),
-        Run(folder=tmp_path, progress=halves[1].append),
-        before=[halves[0].append],
-    )
-    model = follow(first).model.train()
-    generator = torch.Generator().manual_seed(7)
-    rows = prepare(second, chatty()[1])
+def test_one_part_is_learned_after_the_other(folder):
+    """The second goes on with the model and the tokenizer that the first has made."""
+    config = replace(CONFIG, base=str(folder))
+    first, second = follow(config), replace(config, seed=7)
+    model = deepcopy(first.model).train()
+    both = follow(second, begun=(first.model, first.tokenizer))
+    assert both.model is first.model
+    generator, rows = torch.Generator().manual_seed(7), prepare(second, chatty()[1])
     history = finetune(model, rows.train, rows.valid, second.finetuning, generator)
     assert both.history == history
-    assert [len(half) for half in halves] == [len(halves[0])] * 2
-    assert (tmp_path / "first").is_dir()
     theirs = model.state_dict()
     for name, weight in both.model.state_dict().items():
         assert torch.equal(weight, theirs[name]), name
-
-
-def test_parts_are_learned_in_their_order(folder):
-    """Each of three parts tells its own function, the last the one of `progress`."""
-    first = replace(CONFIG, base=str(folder))
-    second = replace(first, seed=7, first=first)
-    third = replace(second, seed=8, first=second)
-    assert third.earlier() == [first, second]
-    told = []
-    heard = [lambda _, n=n: told.append(n) for n in range(3)]
-    follow(third, Run(progress=heard[2]), before=heard[:2])
-    assert sorted({*told}) == [0, 1, 2]
-    assert told == sorted(told)
-    with pytest.raises(ValueError, match="each of 2 parts, got 1"):
-        follow(third, before=heard[:1])
 
 
 def test_now_and_then_a_conversation_is_learned_whole(data):
@@ -242,12 +221,12 @@ def test_of_files_with_a_long_conversation_its_place_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_base_llm(name):
-    config = PRESETS[name]
-    training = config.finetuning
-    assert training.context_length <= 512  # the context of base-llm
-    assert training.eval_interval <= training.steps
-    assert set(config.kinds) == set(KINDS)
-    assert config.n_examples + config.n_stories >= training.batch_size
+    for config in PRESETS[name]:
+        training = config.finetuning
+        assert training.context_length <= 512  # the context of base-llm
+        assert training.eval_interval <= training.steps
+        assert set(config.kinds) == set(KINDS)
+        assert config.n_examples + config.n_stories >= training.batch_size
 
 
 def test_refusals(tmp_path):
@@ -261,12 +240,6 @@ def test_refusals(tmp_path):
         replace(CONFIG, whole_every=-1)
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         replace(CONFIG, rank=0)
-    with pytest.raises(ValueError, match="base of first must be 'a', got 'base-llm'"):
-        replace(CONFIG, base="a", first=CONFIG)
-    with pytest.raises(ValueError, match="rank of first must be None, got 4"):
-        replace(CONFIG, first=replace(CONFIG, rank=4))
-    with pytest.raises(ValueError, match="alpha of first must be 400, got 32"):
-        replace(CONFIG, rank=4, alpha=400, first=replace(CONFIG, rank=4))
     _, path = own_file(tmp_path, 1)
     with pytest.raises(ValueError, match="at least 2 conversations.* got 1"):
         prepare(replace(CONFIG, sources=(str(path),)), chatty()[1])

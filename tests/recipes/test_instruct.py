@@ -26,15 +26,16 @@ from llmcourse.recipes.instruct import (
     scores_to_json,
 )
 from llmcourse.recipes.making import Making
+from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import Evaluation
 
 EXAM = Exam(n_per_kind=1, n_stories=2)
 COMMAND = "llmcourse finetune --preset tiny --out run/"
 
 
-def make_in(folder, config, exam=EXAM, **rest):
+def make_in(folder, config, exam=EXAM, earlier=(), **rest):
     run = Making(folder=folder, name="small", command=COMMAND, **rest)
-    return make_instruct(config, run, exam)
+    return make_instruct([*earlier, config], run, exam)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +109,11 @@ def test_the_facts_make_the_card(made):
     folder, config, _ = made
     facts = json.loads((folder / "model" / "card.json").read_text(encoding="utf-8"))
     text = (folder / "model" / "README.md").read_text(encoding="utf-8")
-    assert text == instruct_card("small", config, facts)
+    assert text == instruct_card("small", [config], facts)
     assert COMMAND in text
     assert "license:" not in text, "nobody knows that of a base of one's own"
     first = replace(config, n_stories=0, max_tokens=480, seed=7)
-    card = instruct_card("small", replace(config, first=first, max_tokens=100), facts)
+    card = instruct_card("small", [first, replace(config, max_tokens=100)], facts)
     assert "1. 2 steps of 4 examples" in card
     assert "seed 7" in card
 
@@ -181,18 +182,18 @@ def test_refuses_an_exam_that_cannot_be(n_stories):
 def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     """Of 700, 630 are learned; three passes of them, 8 a step, are 237 steps."""
     _, path = own_file(tmp_path, n)
-    training = configured("instruct-llm", sources=(str(path),), steps=asked).finetuning
+    (own,) = configured("instruct-llm", sources=(str(path),), steps=asked)
+    training = own.finetuning
     assert training.steps == steps
     assert training.eval_interval == steps // 5, "and looked at on the way"
-    many = configured("instruct-llm", sources=(str(path),) * 100)
+    (many,) = configured("instruct-llm", sources=(str(path),) * 100)
     assert many.finetuning.steps == 237
 
 
 def test_what_is_held_out_of_a_part_is_learned_in_none():
     """Held out is the seed after a part's own."""
     for seed in (0, 7):
-        config = configured("instruct-llm", seed=seed)
-        seeds = {part.seed for part in (*config.earlier(), config)}
+        seeds = {part.seed for part in configured("instruct-llm", seed=seed)}
         assert len(seeds) == 3
         assert not seeds & {own + 1 for own in seeds}
 
@@ -200,24 +201,28 @@ def test_what_is_held_out_of_a_part_is_learned_in_none():
 def test_the_base_is_the_same_in_all_parts():
     """So is nothing that only the first part would have heeded."""
     sizes = {"base": "another", "rank": 3, "n_examples": 9, "packed": True}
-    config = configured("instruct-llm", sizes=sizes)
-    for part in config.earlier():
+    parts = configured("instruct-llm", sizes=sizes)
+    for part in parts:
         assert (part.base, part.rank, part.packed) == ("another", 3, True)
-    assert (config.n_examples, config.first.n_examples) == (9, 12_500)
-    assert [part.seed for part in (*config.earlier(), config)] == [0, 2, 3]
+    assert [part.n_examples for part in parts] == [30_000, 12_500, 9]
+    assert [part.seed for part in parts] == [0, 2, 3]
 
 
-def test_a_short_last_part_lets_the_others_be_saved_as_seldom(tmp_path, monkeypatch):
+def test_parts_are_learned_in_their_order(tmp_path):
+    """Each tells its own function; a short one is saved as seldom as the others."""
     save_pretrained(*base(), tmp_path / "base")
-    config = replace(CONFIG, base=str(tmp_path / "base"))
-    long = replace(config.finetuning, steps=9, eval_interval=7)
-
-    def follow(config, run, *, before, **_):
-        raise KeyError(run.interval, len(before))
-
-    monkeypatch.setattr(instruct, "follow", follow)
-    with pytest.raises(KeyError, match=r"\(7, 1\)"):
-        make_in(
-            tmp_path / "run",
-            replace(config, first=replace(config, finetuning=long)),
-        )
+    config = replace(CONFIG, base=str(tmp_path / "base"), seed=8)
+    long = replace(config.finetuning, steps=3, eval_interval=3)
+    earlier = [replace(config, seed=n, finetuning=long) for n in (4, 6)]
+    told = []
+    make_in(
+        tmp_path / "run",
+        config,
+        Exam(n_per_kind=0, n_stories=0),
+        earlier,
+        training=lambda name, *_: lambda record: told.append((name, record.step)),
+    )
+    assert [*dict(told).items()] == [("part 1", 3), ("part 2", 3), ("fine-tuning", 2)]
+    for place, last in (("part-1", 3), ("part-2", 3), ("", 2)):
+        paths = checkpoint_paths(tmp_path / "run" / place / "checkpoints")
+        assert [int(path.stem[-8:]) for path in paths] == [0, last]

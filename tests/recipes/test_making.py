@@ -22,8 +22,8 @@ def precisions(recipe, asked=None):
     if recipe == "base":
         return {base.configured("base-llm", precision=asked).pretraining.precision}
     if recipe == "instruct":
-        config = instruct.configured("instruct-llm", precision=asked)
-        return {part.finetuning.precision for part in (config, *config.earlier())}
+        parts = instruct.configured("instruct-llm", precision=asked)
+        return {part.finetuning.precision for part in parts}
     config = align.configured(align.ALIGNED_LLM["dpo"], precision=asked)
     return {config.reward.precision, config.training.precision}
 
