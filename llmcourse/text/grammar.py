@@ -30,9 +30,9 @@ variables that later choices look at, so few states have to be distinguished.
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate, count, takewhile
 from typing import Any, NamedTuple, TypeAlias
 
@@ -44,13 +44,12 @@ from llmcourse.text.grammar_text import (
     Cell,
     Entry,
     Env,
-    Item,
     Key,
     Note,
     Pick,
     Reader,
     Ref,
-    Unrolled,
+    Rule,
     check_items,
 )
 
@@ -86,22 +85,39 @@ class Measures:
     size: float  # mean length in bytes of UTF-8
 
 
-class Choices(NamedTuple):
-    """The choices taken so far, as a linked list with the last one first."""
-
-    number: int
-    prob: float
-    before: "Choices | None"
+# The last choice that was taken, as its number and probability, and those before it.
+Choices: TypeAlias = tuple[int, float, "Choices"] | None
 
 
 class State(NamedTuple):
-    """A derivation under way."""
+    """A story under way."""
 
     cell: Cell | None  # what is still to be written
-    at: int  # how much is written, in characters
+    text: str  # what is written
     env: Env  # the bound variables
-    choices: Choices | None  # the choices so far
-    beyond: str  # what the last item wrote beyond the given text
+    choices: Choices
+
+    def taken(self) -> list[tuple[int, float]]:
+        """Return number and probability of each choice, the last one first."""
+        taken, choices = [], self.choices
+        while choices is not None:
+            number, prob, choices = choices
+            taken.append((number, prob))
+        return taken
+
+    def prob(self) -> float:
+        """Return the probability of the choices taken so far."""
+        return math.prod((prob for _, prob in self.taken()), start=1.0)
+
+    def story(self) -> Story:
+        """Return the finished story."""
+        taken = self.taken()
+        return Story(
+            text=self.text,
+            log_prob=math.fsum(math.log(prob) for _, prob in taken),
+            facts={name: entry["word"] for name, entry in self.env.items()},
+            choices=tuple(number for number, _ in reversed(taken)),
+        )
 
 
 class Grammar:
@@ -120,14 +136,14 @@ class Grammar:
         if start not in reader.rules:
             raise ValueError(f"wanted a rule {start!r} to start with, got none")
         self.rules, self.lists = reader.rules, reader.lists
-        self._unrolled = Unrolled(self.rules[start])
-        check_items((self._unrolled.root.item,), {})
+        self._mentions = reader.mentions
+        first = Call(self.rules[start], line=self.rules[start].line)
+        check_items((first,), {})
+        self._start = State(Cell(first, None), "", {}, None)
 
     def sample(self, rng: random.Random) -> Story:
         """Return a story drawn from the grammar's distribution."""
-        draft = _Draft()
-        draft.write((self._unrolled.root.item,), rng.random)
-        return draft.story()
+        return _finished(self._start, rng.random).story()
 
     def parse(self, text: str) -> Story:
         """Return the story that a text is: its facts, choices and probability.
@@ -137,14 +153,12 @@ class Grammar:
                 word that no derivation reaches. Also if two derivations write it,
                 for then the grammar is ambiguous.
         """
-        states, reached = self._derive(text, partial=False)
-        if len(states) == 1:
-            return _Draft(text, states[0].env, states[0].choices).story()
-        if states:
+        states = self._derive(text, whole=True)
+        if len(states) > 1:
             raise ValueError(
                 f"ambiguous grammar: {len(states)} derivations of {text!r}"
             )
-        raise ValueError("not a story of this grammar: " + _stop(text, reached))
+        return states[0].story()
 
     def log_prob(self, text: str) -> float:
         """Return the exact log-probability of a story, in nats.
@@ -163,7 +177,8 @@ class Grammar:
         Raises:
             ValueError: If no story begins so.
         """
-        return math.log(math.fsum(_prob(state) for state in self._begun(prefix)))
+        states = self._derive(prefix, whole=False)
+        return math.log(math.fsum(state.prob() for state in states))
 
     def complete(self, prefix: str, rng: random.Random) -> Story:
         """Return a story that begins so, drawn from the stories that do.
@@ -171,39 +186,15 @@ class Grammar:
         Raises:
             ValueError: If no story begins so.
         """
-        states = self._begun(prefix)
-        cumulative = list(accumulate(_prob(state) for state in states))
+        states = self._derive(prefix, whole=False)
+        cumulative = list(accumulate(state.prob() for state in states))
         number = bisect_right(cumulative, rng.random() * cumulative[-1])
-        cell, _, env, choices, beyond = states[min(number, len(states) - 1)]
-        draft = _Draft(prefix + beyond, env, choices)
-        items = []
-        while cell is not None:
-            items.append(cell.item)
-            cell = cell.then
-        draft.write(tuple(items), rng.random)
-        return draft.story()
+        return _finished(states[min(number, len(states) - 1)], rng.random).story()
 
     def enumerate(self) -> Iterator[Story]:
         """Yield every story once; for small grammars."""
-        stack: list[tuple[Cell | None, str, Env, Choices | None]] = [
-            (self._unrolled.root, "", {}, None)
-        ]
-        while stack:
-            cell, text, env, choices = stack.pop()
-            while cell is not None and not isinstance(cell.item, Call | Pick):
-                if isinstance(cell.item, Note):
-                    env = {**env, cell.item.var: cell.item.entry}
-                elif isinstance(cell.item, Ref):
-                    text += env[cell.item.var][cell.item.form]
-                else:
-                    text += cell.item
-                cell = cell.then
-            if cell is None:
-                yield _Draft(text, env, choices).story()
-                continue
-            for option in self._unrolled.options(cell, env):
-                taken = Choices(option.number, option.prob, choices)
-                stack.append((option.then, text + option.words, option.env, taken))
+        for state in _derivations(self._start, lambda written, words: True):
+            yield state.story()
 
     def entropy(self) -> float:
         """Return the exact entropy of the distribution, in nats per story."""
@@ -212,112 +203,97 @@ class Grammar:
     @cached_property
     def measures(self) -> Measures:
         """The number of stories; exact mean entropy, words and bytes of a story."""
-        return _ExactMeasures(self._unrolled).measures()
+        return _ExactMeasures(self._mentions).measures(self._start.cell)
 
-    def _begun(self, prefix: str) -> list[State]:
-        states, reached = self._derive(prefix, partial=True)
-        if not states:
-            raise ValueError("no story begins so: " + _stop(prefix, reached))
-        return states
+    def _derive(self, text: str, *, whole: bool) -> list[State]:
+        """Return all ways to write a text, or else something that begins with it."""
+        reached = 0
 
-    def _derive(self, text: str, partial: bool) -> tuple[list[State], int]:
-        """Return all ways to write a text, and how far into it any way came.
+        def fits(written: str, words: str) -> bool:
+            nonlocal reached
+            at = len(written)
+            if not text.startswith(words, at) and (
+                whole or not words.startswith(text[at:])
+            ):
+                return False
+            reached = max(reached, at + len(words))
+            return True
 
-        With `partial`, ways to write something that begins with the text; `beyond` is
-        what the last item writes after it.
-        """
-        end, reached = len(text), 0
-        states: list[State] = []
-        stack: list[State] = [State(self._unrolled.root, 0, {}, None, "")]
+        ends = _derivations(self._start, fits, math.inf if whole else len(text))
+        if states := [end for end in ends if len(end.text) >= len(text)]:
+            return states
+        problem = "not a story of this grammar" if whole else "no story begins so"
+        raise ValueError(f"{problem}: {_stop(text, reached)}")
 
-        while stack:
-            cell, at, env, choices, beyond = stack.pop()
-            while cell is not None and (at < end or not partial):
-                item = cell.item
-                if isinstance(item, Call | Pick):
-                    for option in self._unrolled.options(cell, env, text, at, partial):
-                        taken = Choices(option.number, option.prob, choices)
-                        place, over = at + len(option.words), option.words[end - at :]
-                        stack.append(State(option.then, place, option.env, taken, over))
-                    break
-                if isinstance(item, Note):
-                    env = {**env, item.var: item.entry}
-                else:
-                    words = item if isinstance(item, str) else env[item.var][item.form]
-                    fits = partial and words.startswith(text[at:])
-                    if not fits and not text.startswith(words, at):
-                        break
-                    at, beyond = at + len(words), words[end - at :]
-                cell = cell.then
+
+def _derivations(
+    start: State, fits: Callable[[str, str], bool], enough: float | int = math.inf
+) -> Iterator[State]:
+    """Yield all that a story can become, written to its end or to so many characters.
+
+    Args:
+        start: What is written already.
+        fits: Whether the text written so far may go on with these words.
+        enough: Characters after which no more is written.
+    """
+    stack = [start]
+    while stack:
+        cell, text, env, choices = stack.pop()
+        while cell is not None and len(text) < enough:
+            item = cell.item
+            if isinstance(item, Call):
+                choice = item.rule.at(env)
+                cells = choice.cells(cell.then)
+                for number, prob in enumerate(choice.probs):
+                    taken = (number, prob, choices)
+                    stack.append(State(cells[number], text, env, taken))
+                break
+            if isinstance(item, Pick):
+                free = item.source.free(env)
+                for number, entry in enumerate(free):
+                    if fits(text, words := entry[item.form]):
+                        bound = {**env, item.var: entry} if item.var else env
+                        taken = (number, 1 / len(free), choices)
+                        stack.append(State(cell.then, text + words, bound, taken))
+                break
+            if isinstance(item, Note):
+                env = {**env, item.var: item.entry}
             else:
-                if at >= end:
-                    states.append(State(cell, at, env, choices, beyond))
-            reached = max(reached, min(at, end))
-        return states, reached
+                words = item if isinstance(item, str) else env[item.var][item.form]
+                if not fits(text, words):
+                    break
+                text += words
+            cell = cell.then
+        else:
+            yield State(cell, text, env, choices)
 
 
-class _Draft:
-    """A story being written: the text so far, the variables and the choices."""
-
-    def __init__(
-        self, text: str = "", env: Env | None = None, choices: Choices | None = None
-    ):
-        self.out = [text]
-        self.env = dict(env or {})
-        self.choices: list[int] = []
-        self.probs: list[float] = []
-        while choices is not None:
-            number, prob, choices = choices
-            self.choices.append(number)
-            self.probs.append(prob)
-        self.choices.reverse()
-
-    def write(self, items: tuple[Item, ...], draw: Callable[[], float]) -> None:
-        """Write the items, drawing each choice."""
-        env, out = self.env, self.out
-        for item in items:
-            if type(item) is str:
-                out.append(item)
-            elif type(item) is Ref:
-                out.append(env[item.var][item.form])
-            elif type(item) is Call:
-                rule = item.rule
-                choice = rule.choices["*"] if rule.key is None else rule.at(env)
-                number = bisect_right(choice.cumulative, draw())
-                self.choices.append(number)
-                self.probs.append(choice.probs[number])
-                self.write(choice.alternatives[number], draw)
-            elif type(item) is Pick:
-                source = item.source
-                free = source.choices["*"] if source.key is None else source.at(env)
-                if not env.keys().isdisjoint(source.variables):
-                    free = source.free(env)
-                number = int(draw() * len(free))
-                self.choices.append(number)
-                self.probs.append(1 / len(free))
-                out.append(free[number][item.form])
-                if item.var:
-                    env[item.var] = free[number]
-            elif type(item) is Note:
-                env[item.var] = item.entry
-
-    def story(self) -> Story:
-        """Return the finished story."""
-        return Story(
-            text="".join(self.out),
-            log_prob=math.fsum(map(math.log, self.probs)),
-            facts={name: entry["word"] for name, entry in self.env.items()},
-            choices=tuple(self.choices),
-        )
-
-
-def _prob(state: State) -> float:
-    """Return the probability of the choices taken so far."""
-    prob, choices = 1.0, state.choices
-    while choices is not None:
-        prob *= choices.prob
-        choices = choices.before
-    return prob
+def _finished(start: State, draw: Callable[[], float]) -> State:
+    """Return one thing that a story can become, each choice drawn."""
+    cell, text, env, choices = start
+    out, env = [text], dict(env)
+    while cell is not None:
+        item, then = cell.item, cell.then
+        if type(item) is str:
+            out.append(item)
+        elif type(item) is Ref:
+            out.append(env[item.var][item.form])
+        elif type(item) is Note:
+            env[item.var] = item.entry
+        elif type(item) is Call:
+            choice = item.rule.at(env)
+            number = bisect_right(choice.cumulative, draw())
+            choices = (number, choice.probs[number], choices)
+            then = choice.cells(then)[number]
+        elif type(item) is Pick:
+            free = item.source.free(env)
+            number = int(draw() * len(free))
+            choices = (number, 1 / len(free), choices)
+            out.append(free[number][item.form])
+            if item.var:
+                env[item.var] = free[number]
+        cell = then
+    return State(None, "".join(out), env, choices)
 
 
 def _stop(text: str, reached: int) -> str:
@@ -347,20 +323,18 @@ class _ExactMeasures:
     bytes, and mentions of each form of each variable that is bound already.
     """
 
-    def __init__(self, unrolled: Unrolled) -> None:
-        self._unrolled = unrolled
-        self._place: dict[Key, int] = {}  # of a form of a variable in the vectors
-        for key in sorted(unrolled.mentions()):
-            self._place[key] = MENTIONS + len(self._place)
-        self._segments: dict[int, Segment] = {}
-        self._needs: dict[int, tuple[Key, ...]] = {}
+    def __init__(self, mentions: Collection[Key]) -> None:
+        # The place of each form of a variable in the vectors.
+        self._place = {key: n for n, key in enumerate(sorted(mentions), MENTIONS)}
+        self._segment = cache(self._new_segment)
+        self._needed = cache(self._new_needs)
         self._groups: dict[tuple[int, tuple[str, ...]], list[list[Entry]]] = {}
         self._written: dict[tuple[str, int], tuple[list[int], Vector]] = {}
         self._after_choice: dict[tuple[object, ...], tuple[int, Vector]] = {}
 
-    def measures(self) -> Measures:
+    def measures(self, root: Cell | None) -> Measures:
         """Return the measures of all stories; words are one more than the gaps."""
-        stories, vector = self._after(self._unrolled.root, {})
+        stories, vector = self._after(root, {})
         entropy, gaps, size = vector[:MENTIONS].tolist()
         return Measures(stories, entropy, gaps + 1, size)
 
@@ -371,14 +345,7 @@ class _ExactMeasures:
             stories, vector = 1, segment.vector
         else:
             env = {**env, **segment.notes} if segment.notes else env
-            state: list[object] = [id(segment.choice)]
-            for var, form in self._needed(segment.choice):
-                entry = env.get(var)
-                if entry is None:
-                    state.append(None)
-                else:
-                    state.append(entry.get(form) if form else id(entry.home))
-            key = tuple(state)
+            key = (segment.choice, *self._looked_at(segment.choice, env))
             if key not in self._after_choice:
                 pick = isinstance(segment.choice.item, Pick)
                 choose = self._pick if pick else self._call
@@ -389,31 +356,39 @@ class _ExactMeasures:
             vector = self._expand(vector, var, [entry])
         return stories, vector
 
-    def _segment(self, cell: Cell | None) -> Segment:
+    def _looked_at(self, choice: Cell, env: Env) -> Iterator[object]:
+        """Yield all that a choice and those after it can know of the variables."""
+        for var, form in self._needed(choice):
+            entry = env.get(var)
+            if entry is None:
+                yield None
+            else:
+                yield entry.get(form) if form else id(entry.home)
+
+    def _new_segment(self, cell: Cell | None) -> Segment:
         """Return what stands between a cell and the next choice."""
-        start = cell
-        if id(start) not in self._segments:
-            vector = np.zeros(MENTIONS + len(self._place))
-            notes: Env = {}
-            while cell is not None and not isinstance(cell.item, Call | Pick):
-                if isinstance(cell.item, Ref):
-                    vector[self._place[cell.item.var, cell.item.form]] += 1
-                elif isinstance(cell.item, Note):
-                    notes[cell.item.var] = cell.item.entry
-                else:
-                    vector[WORDS : SIZE + 1] += _lengths(cell.item)
-                cell = cell.then
-            self._segments[id(start)] = Segment(vector, notes, cell)
-        return self._segments[id(start)]
+        vector = np.zeros(MENTIONS + len(self._place))
+        notes: Env = {}
+        while cell is not None and not isinstance(cell.item, Call | Pick):
+            if isinstance(cell.item, Ref):
+                vector[self._place[cell.item.var, cell.item.form]] += 1
+            elif isinstance(cell.item, Note):
+                notes[cell.item.var] = cell.item.entry
+            else:
+                vector[WORDS : SIZE + 1] += _lengths(cell.item)
+            cell = cell.then
+        return Segment(vector, notes, cell)
 
     def _call(self, cell: Cell, env: Env) -> tuple[int, Vector]:
         """Return the measures from a choice between the alternatives of a rule on."""
         total, means = 0, np.zeros(MENTIONS + len(self._place))
-        for option in self._unrolled.options(cell, env):
-            stories, vector = self._after(option.then, env)
+        assert isinstance(cell.item, Call)
+        choice = cell.item.rule.at(env)
+        for prob, then in zip(choice.probs, choice.cells(cell.then), strict=True):
+            stories, vector = self._after(then, env)
             total += stories
-            means += option.prob * vector
-            means[ENTROPY] -= option.prob * math.log(option.prob)
+            means += prob * vector
+            means[ENTROPY] -= prob * math.log(prob)
         return total, means
 
     def _pick(self, cell: Cell, env: Env) -> tuple[int, Vector]:
@@ -430,7 +405,7 @@ class _ExactMeasures:
         free = len(entries) - len(taken)
         total, means = 0, np.zeros(MENTIONS + len(self._place))
         means[ENTROPY] = math.log(free)
-        for group in self._alike(cell, entries):
+        for group in self._alike(pick, cell.then, entries):
             left = [entry for entry in group if entry.index not in taken]
             if left:
                 bound = {**env, pick.var: left[0]} if pick.var else env
@@ -441,11 +416,12 @@ class _ExactMeasures:
                 means += len(left) / free * self._expand(vector, pick.var, group)
         return total, means
 
-    def _alike(self, cell: Cell, entries: list[Entry]) -> list[list[Entry]]:
+    def _alike(
+        self, pick: Pick, then: Cell | None, entries: list[Entry]
+    ) -> list[list[Entry]]:
         """Return the entries of a pick in groups that look alike to later choices."""
-        var = cell.item.var if isinstance(cell.item, Pick) else ""
-        needed = self._needed(self._segment(cell.then).choice)
-        forms = tuple(form for name, form in needed if name == var and form)
+        needed = self._needed(self._segment(then).choice)
+        forms = tuple(form for var, form in needed if var == pick.var and form)
         key = (id(entries), forms)
         if key not in self._groups:
             groups: dict[tuple[str, ...], list[Entry]] = {}
@@ -471,7 +447,7 @@ class _ExactMeasures:
         written[places] = 0
         return written
 
-    def _needed(self, cell: Cell | None) -> tuple[Key, ...]:
+    def _new_needs(self, cell: Cell | None) -> tuple[Key, ...]:
         """Return what a choice and those after it look at: forms of variables.
 
         A form of "" means only whether the variable is bound, and from which list:
@@ -479,25 +455,23 @@ class _ExactMeasures:
         """
         if cell is None:
             return ()
-        if id(cell) not in self._needs:
-            item = cell.item
-            needs: set[Key] = set()
-            if isinstance(item, Pick):
-                block = item.source
-                after = self._later(cell.then)
-                needs.update(key for key in after if key[0] != item.var)
-                # A second entry of a list is unlike the first: where the forms of
-                # one are looked at later, those of the others have to be known.
-                forms = {"", *(form for var, form in after if var == item.var)}
-                needs.update((v, f) for v in block.variables for f in forms)
-                key = block.key
-            else:
-                assert isinstance(item, Call)
-                for then in self._unrolled.branches(cell):
+        item = cell.item
+        needs: set[Key] = set()
+        if isinstance(item, Pick):
+            block: Rule = item.source
+            after = self._later(cell.then)
+            needs.update(key for key in after if key[0] != item.var)
+            # A second entry of a list is unlike the first: where the forms of one are
+            # looked at later, those of the others have to be known.
+            forms = {"", *(form for var, form in after if var == item.var)}
+            needs.update((v, f) for v in item.source.variables for f in forms)
+        else:
+            assert isinstance(item, Call)
+            block = item.rule
+            for choice in block.choices.values():
+                for then in choice.cells(cell.then):
                     needs.update(self._later(then))
-                key = item.rule.key
-            self._needs[id(cell)] = tuple(sorted(needs | ({key} if key else set())))
-        return self._needs[id(cell)]
+        return tuple(sorted(needs | ({block.key} if block.key else set())))
 
     def _later(self, cell: Cell | None) -> list[Key]:
         """Return what is needed from a cell on, except what is noted on the way."""

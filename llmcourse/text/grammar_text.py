@@ -33,10 +33,9 @@ name overrides the rule of thumb. The key `*` stands for all keys not named.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 Key: TypeAlias = tuple[str, str]  # a variable and one of its forms
 
@@ -85,6 +84,7 @@ class Choice:
     weights: list[float] = field(default_factory=list)
     probs: list[float] = field(default_factory=list)
     cumulative: list[float] = field(default_factory=list)
+    _cells: "dict[Cell | None, list[Cell | None]]" = field(default_factory=dict)
 
     def close(self) -> None:
         """Turn the weights into probabilities."""
@@ -92,6 +92,17 @@ class Choice:
         self.probs = [weight / total for weight in self.weights]
         self.cumulative = [weight / total for weight in accumulate(self.weights)]
         self.cumulative[-1] = 1.0
+
+    def cells(self, then: "Cell | None") -> "list[Cell | None]":
+        """Return the first cell of each alternative, with `then` after its last."""
+        if then not in self._cells:
+            self._cells[then] = []
+            for items in self.alternatives:
+                first = then
+                for item in reversed(items):
+                    first = Cell(item, first)
+                self._cells[then].append(first)
+        return self._cells[then]
 
 
 @dataclass(eq=False, slots=True)
@@ -108,8 +119,8 @@ class Rule:
         """Return what the rule (or list) holds under the values bound so far."""
         if self.key is None:
             return self.choices["*"]
-        value = env[self.key[0]][self.key[1]]
-        return self.choices[value] if value in self.choices else self.choices["*"]
+        var, form = self.key
+        return self.choices.get(env[var][form]) or self.choices["*"]
 
 
 @dataclass(eq=False, slots=True)
@@ -126,17 +137,19 @@ class WordList(Rule):
             ValueError: As `taken`.
         """
         entries: list[Entry] = self.at(env)
+        if env.keys().isdisjoint(self.variables):
+            return entries
         taken = self.taken(entries, env)
-        return [e for e in entries if e.index not in taken] if taken else entries
+        return [entry for entry in entries if entry.index not in taken]
 
     def taken(self, entries: list[Entry], env: dict[str, Entry]) -> list[int]:
-        """Return the places of the entries that variables hold already, in order.
+        """Return the places of the entries that variables hold already.
 
         Raises:
             ValueError: If those are all of them; the list's line is named.
         """
         held = [env[name] for name in self.variables if name in env]
-        places = sorted(entry.index for entry in held if entry.home is entries)
+        places = [entry.index for entry in held if entry.home is entries]
         if len(places) == len(entries):
             raise ValueError(
                 f"line {self.line}: the list {self.name!r} must have more entries than "
@@ -199,90 +212,6 @@ class Cell:
         self.then = then
 
 
-class Option(NamedTuple):
-    """One way to take a choice: where it leads, and what it writes and binds."""
-
-    number: int
-    prob: float
-    words: str
-    then: Cell | None
-    env: Env
-
-
-class Unrolled:
-    """The choices of a grammar, one after the other, as a graph of cells."""
-
-    def __init__(self, start: Rule) -> None:
-        self.root = Cell(Call(start, line=start.line), None)
-        self._cells: dict[tuple[int, int], Cell | None] = {}
-
-    def options(
-        self, cell: Cell, env: Env, text: str = "", at: int = 0, partial: bool = True
-    ) -> list[Option]:
-        """Return the options of a choice whose words fit a text.
-
-        Args:
-            cell: The choice.
-            env: The variables bound before it.
-            text: The text that the words have to continue.
-            at: Where in the text they begin.
-            partial: Whether they may go beyond the end of the text.
-        """
-        item = cell.item
-        if isinstance(item, Call):
-            choice = item.rule.at(env)
-            return [
-                Option(number, prob, "", self._before(items, cell.then), env)
-                for number, (prob, items) in enumerate(
-                    zip(choice.probs, choice.alternatives, strict=True)
-                )
-            ]
-        assert isinstance(item, Pick)
-        free = item.source.free(env)
-        rest = text[at:] if partial else None
-        options = []
-        for number, entry in enumerate(free):
-            words = entry[item.form]
-            if text.startswith(words, at) or (
-                rest is not None and words.startswith(rest)
-            ):
-                bound = {**env, item.var: entry} if item.var else env
-                options.append(Option(number, 1 / len(free), words, cell.then, bound))
-        return options
-
-    def mentions(self) -> set[Key]:
-        """Return the forms of variables that any template writes."""
-        mentioned: set[Key] = set()
-        todo: list[Item] = [self.root.item]
-        seen: set[int] = set()
-        while todo:
-            item = todo.pop()
-            if isinstance(item, Ref | Pick):
-                mentioned.add((item.var, item.form))
-            elif isinstance(item, Call) and id(item.rule) not in seen:
-                seen.add(id(item.rule))
-                for choice in item.rule.choices.values():
-                    todo.extend(i for items in choice.alternatives for i in items)
-        return mentioned
-
-    def branches(self, cell: Cell) -> Iterator[Cell | None]:
-        """Yield where each alternative of a rule leads, whatever its key."""
-        assert isinstance(cell.item, Call)
-        for choice in cell.item.rule.choices.values():
-            for items in choice.alternatives:
-                yield self._before(items, cell.then)
-
-    def _before(self, items: tuple[Item, ...], then: Cell | None) -> Cell | None:
-        """Return the cells of some items, followed by those of what comes after."""
-        key = (id(items), id(then))
-        if key not in self._cells:
-            cell = then
-            for item in reversed(items):
-                cell = Cell(item, cell)
-            self._cells[key] = cell
-        return self._cells[key]
-
-
 NAME = r"[a-z][a-z0-9_]*"
 HEADER = re.compile(rf"(rule|list) ({NAME})(?: @ ({NAME})(?:\.({NAME}))?)?(?:: (.+))?")
 FIELD = re.compile(rf"([A-Za-z][a-z0-9_]*)?(?:\.({NAME}))?(?:(=|: )([^{{}}]+))?")
@@ -295,6 +224,7 @@ class Reader:
     def __init__(self, text: str) -> None:
         self.rules: dict[str, Rule] = {}
         self.lists: dict[str, WordList] = {}
+        self.mentions: set[Key] = set()  # the forms of variables that are written
         block: Rule | None = None
         for line, indent, words in _logical_lines(text):
             if indent == 0:
@@ -421,6 +351,7 @@ class Reader:
             entry = Entry(word=value)
             entry.home, entry.index = [entry], 0
             return Note(var, entry, line)
+        self.mentions.add((var, form))
         if sign == "=":
             source = self.lists.setdefault(value, WordList(value, line))
             source.variables.add(var)

@@ -24,6 +24,11 @@ def deviation(value, sample):
     mean = math.fsum(sample) / n
     variance = math.fsum((x - mean) ** 2 for x in sample) / (n - 1)
     return abs(mean - value) / math.sqrt(variance / n)
+class Words:
+    def encode(self, text):
+        return text.split()
+texts = [s.text for s in stories[:1000]]
+per_token = [tales.entropy_per_token(Words(), texts, end) for end in (0, 1)]
 lengths = [len(s.text.split()) for s in stories]
 words = Counter()
 for s in stories:
@@ -36,6 +41,10 @@ print(json.dumps({
     "size": deviation(exact.size, [len(s.text.encode()) for s in stories]),
     "shortest": min(lengths),
     "longest": max(lengths),
+    "exact": [exact.entropy, exact.words, exact.size, exact.stories],
+    "per_word": tales.entropy_per_word(),
+    "bits_per_byte": tales.bits_per_byte(),
+    "per_token": per_token,
     "vocabulary": sum(count >= n / 5000 for count in words.values()),
 }))
 """
@@ -104,29 +113,18 @@ def test_exact_means_agree_with_sampling(large: dict[str, Any]) -> None:
     assert max(large["entropy"], large["words"], large["size"]) < 4
 
 
-def test_units_of_the_floor_agree() -> None:
-    exact = tales.world().measures
-    assert tales.entropy_per_word() == exact.entropy / exact.words
-    assert tales.bits_per_byte() * math.log(2) * exact.size == pytest.approx(
-        exact.entropy
-    )
-
-    class Words:
-        def encode(self, text: str) -> list[str]:
-            return text.split()
-
-    texts = [story.text for story in stories()]
-    per_word = tales.entropy_per_token(Words(), texts, end_tokens=0)
-    assert abs(per_word.value - tales.entropy_per_word()) < 4 * per_word.standard_error
-    with_end = tales.entropy_per_token(Words(), texts)
-    assert exact.entropy / with_end.value - exact.entropy / per_word.value == (
-        pytest.approx(1)
-    )
+def test_units_of_the_floor_agree(large: dict[str, Any]) -> None:
+    entropy, words, size, _ = large["exact"]
+    assert large["per_word"] == entropy / words
+    assert large["bits_per_byte"] * math.log(2) * size == pytest.approx(entropy)
+    (without_end, error), (with_end, _) = large["per_token"]
+    assert abs(without_end - large["per_word"]) < 4 * error
+    assert entropy / with_end - entropy / without_end == pytest.approx(1)
 
 
 def test_world_is_large_enough(large: dict[str, Any]) -> None:
     assert large["vocabulary"] >= 1_500  # each in at least one of 5,000 stories
-    assert tales.world().measures.stories >= 10**9
+    assert large["exact"][3] >= 10**9
     assert len({story.facts["plot"] for story in stories()}) >= 6
     endings = {story.facts["ending"] for story in stories()}
     assert endings == {"happy", "sad", "surprising"}
