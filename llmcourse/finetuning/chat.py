@@ -23,6 +23,7 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,31 +43,8 @@ CHAT_TOKENS = (*(f"<|{role}|>" for role in ROLES), END_OF_TURN)
 
 # The same in Jinja, which other programs read. `raise_exception` and the `generation`
 # block, which marks what the model writes, are provided by `transformers`.
-CHAT_TEMPLATE = (
-    "{%- set system = messages and messages[0]['role'] == 'system' -%}"
-    "{%- set turns = messages[1:] if system else messages -%}"
-    "{%- if not turns -%}"
-    "{{- raise_exception('a conversation must have a turn of the user') -}}"
-    "{%- endif -%}"
-    "{%- for turn in turns -%}"
-    "{%- if turn['role'] != ['user', 'assistant'][loop.index0 % 2] -%}"
-    "{{- raise_exception('user and assistant must take turns') -}}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt and turns[-1]['role'] != 'user' -%}"
-    "{{- raise_exception('an answer must come after a turn of the user') -}}"
-    "{%- endif -%}"
-    "{{- bos_token -}}"
-    "{%- for message in messages -%}"
-    "{{- '<|' + message['role'] + '|>' -}}"
-    "{%- if message['role'] == 'assistant' -%}"
-    "{%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}"
-    "{%- else -%}"
-    "{{- message['content'] + '<|end|>' -}}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
-)
+_SOURCE = resources.files("llmcourse").joinpath("data/chat_template.jinja")
+CHAT_TEMPLATE = "".join(map(str.strip, _SOURCE.read_text("utf-8").splitlines()))
 
 
 @dataclass(frozen=True)
@@ -306,13 +284,12 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
     if not path.is_file():
         raise ValueError(f"wanted a file of conversations, got no file {str(path)!r}")
     found = []
-    # A byte that is not UTF-8 comes as a lone surrogate, to be found in its line.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                found.append(_conversation(line))
+                found.append(_conversation(line.decode("utf-8-sig")))
             except ValueError as error:
                 place = f"line {number} of {str(path)!r}"
                 raise ValueError(f"{place}: {error}") from error
@@ -322,12 +299,6 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
 
 
 def _conversation(line: str) -> list[Message]:
-    try:
-        line.encode()
-    except UnicodeEncodeError as error:
-        place, byte = error.start + 1, ord(line[error.start]) & 0xFF
-        message = f"must be UTF-8, got the byte 0x{byte:02x} as character {place}"
-        raise ValueError(message) from error
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -344,11 +315,8 @@ def _conversation(line: str) -> list[Message]:
 
 
 def _message(turn: Any) -> Message:
-    role, content = (
-        (turn.get("role"), turn.get("content"))
-        if isinstance(turn, dict)
-        else (None, None)
-    )
+    texts = turn if isinstance(turn, dict) else {}
+    role, content = texts.get("role"), texts.get("content")
     if not isinstance(role, str) or not isinstance(content, str):
         raise ValueError(
             f"a turn must have texts as role and content, got {str(turn)[:60]}"
