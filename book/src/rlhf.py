@@ -607,7 +607,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 shipped, _ = load_reward_model("reward-model")
 writer, words = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
-orders, proxy = exam_prompts(40, words), text_reward(shipped, words, chat=True)
+orders, proxy = exam_prompts(40, words), text_reward(shipped, words)
 asked = [order.text for order in orders]
 both = [
     evaluate_policy(one, writer, words, orders, proxy, 260) for one in (writer, aligned)

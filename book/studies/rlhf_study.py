@@ -38,7 +38,6 @@ from llmcourse.alignment.reward_model import (
     batched,
     text_reward,
 )
-from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes import align
 from llmcourse.recipes.align import (
@@ -170,7 +169,7 @@ def _points(
         worth = reward_quality(model, tokenizer, few.valid)
         rewards[key] = model, worth["accuracy"]["rate"]
     model, accuracy = rewards[key]
-    proxy = text_reward(model, tokenizer, chat=has_chat_tokens(tokenizer))
+    proxy = text_reward(model, tokenizer)
     watched = _Watched(proxy)
     seen: list[tuple[int, dict[str, float]]] = []
 

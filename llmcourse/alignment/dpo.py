@@ -179,24 +179,16 @@ def dpo(
 
 
 @torch.no_grad()
-def _all_log_probs(
-    model: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
-) -> PairLogProbs:
-    """Return the log-probabilities of any number of pairs, in their order."""
-    if not pairs:
-        raise ValueError("log-probabilities are wanted of pairs, got none")
-    by_length = sorted(range(len(pairs)), key=lambda number: len(pairs[number]))
-    size = config.batch_size // config.accumulation
-    chosen, rejected = torch.empty(2, len(pairs))
-    for start in range(0, len(pairs), size):
-        part = by_length[start : start + size]
-        found = pair_log_probs(model, [pairs[number] for number in part], config)
-        chosen[part], rejected[part] = found.chosen.cpu(), found.rejected.cpu()
-    return PairLogProbs(chosen, rejected)
-
-
 def _referenced(
     reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
 ) -> list[_Referenced]:
-    log_probs = _all_log_probs(reference, pairs, config)
-    return [_Referenced(*row) for row in zip(pairs, *log_probs, strict=True)]
+    """Return pairs in their order, read by the reference in batches of like length."""
+    by_length = sorted(range(len(pairs)), key=lambda number: len(pairs[number]))
+    size = config.batch_size // config.accumulation
+    found = {}
+    for start in range(0, len(pairs), size):
+        part = by_length[start : start + size]
+        read = pair_log_probs(reference, [pairs[number] for number in part], config)
+        for number, chosen, rejected in zip(part, *read, strict=True):
+            found[number] = _Referenced(pairs[number], chosen.cpu(), rejected.cpu())
+    return [found[number] for number in range(len(pairs))]

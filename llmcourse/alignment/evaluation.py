@@ -21,7 +21,6 @@ from llmcourse.alignment.losses import kl_k1
 from llmcourse.alignment.preferences import Prompt, end_of_answer
 from llmcourse.alignment.reward_model import RewardFunction, batched
 from llmcourse.alignment.rollouts import Rollouts, Scorer, sample_rollouts
-from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import StageProgress
@@ -85,7 +84,7 @@ def evaluate_policy(
         raise ValueError("a policy is evaluated by its answers to prompts, got none")
     generator = torch.Generator().manual_seed(seed)
     scorer = Scorer(reference)
-    stop = [end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))]
+    stop = [end_of_answer(tokenizer)]
     texts: list[str] = []
     found = []
     for start in range(0, len(prompts), _AT_ONCE):

@@ -19,7 +19,8 @@ method of paired comparisons"; pairs labelled by people in Ouyang et al. (2022),
 report that their annotators agree with each other in about 73 % of the cases; labels
 drawn from a gold reward in Gao, Schulman and Hilton (2023).
 
-Prompts and answers as tokens: the same for whoever learns from preferences.
+Prompts and answers as tokens, the same for whoever learns from preferences. Whether
+they are turns of a conversation, the tokenizer says::
 
     a story   <|endoftext|> Once upon a time   ,there was … <|endoftext|>
     a chat    <|endoftext|> <|user|> Who … <|end|> <|assistant|>   Mia. <|end|>
@@ -30,26 +31,16 @@ writes the other. The answer ends with the mark that says so, which has to be wr
 too. A reward model reads both and is asked at the last token; a policy is asked for the
 log-probability of the answer's tokens.
 
-Prompts: what is to be answered, as text for a reward and as ids for a policy.
-
-    story_prompt   the mark of a beginning, then: Once upon a time     goes on
-    chat_prompt    a user's turn, and the mark of the assistant's      answers
-
-Reward functions and policies are given the same prompts.
-
-What a policy is asked while it learns what people prefer: stories, to order.
-
-    a model that answers    Write a story about a girl named Mia …
-    a model that goes on    Once upon a time there was a
-
-The prompts of the exam have seeds of their own.
+While it learns what people prefer, a policy is asked for stories, to order: *Write a
+story about a girl named Mia …*; one without turns, to go on with *Once upon a time
+there was a*. The prompts of the exam have a seed of their own.
 """
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
+from random import Random
 
 import torch
 from jaxtyping import Int
@@ -221,12 +212,11 @@ def _draw(
         raise ValueError(
             f"a prompt needs two different answers, got {len(different)} for {prompt!r}"
         )
-    couples = list(combinations(range(len(different)), 2))
+    couples = list(combinations(different, 2))
     order = torch.randperm(len(couples), generator=generator).tolist()
     drawn = [couples[number] for number in order[:n]]
-    gold = {i: reward(prompt, different[i]) for i in {i for c in drawn for i in c}}
-    valued = {i: (different[i], gold[i]) for i in gold}
-    return [(valued[i], valued[j]) for i, j in drawn]
+    gold = {text: reward(prompt, text) for text in dict.fromkeys(chain(*drawn))}
+    return [((a, gold[a]), (b, gold[b])) for a, b in drawn]
 
 
 def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
@@ -287,44 +277,34 @@ def chat_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
     return Prompt(text, tuple(encode_prompt([Message("user", text)], tokenizer)))
 
 
-def tokenize_prompt(
-    prompt: str, tokenizer: BPETokenizer, *, chat: bool = False
-) -> list[int]:
-    """Return the ids that a policy reads before it answers.
-
-    Args:
-        prompt: The beginning of a story, or nothing; in a chat, what the user says.
-        tokenizer: The model's.
-        chat: Whether the answer is a turn of a conversation.
+def prompt_of(text: str, tokenizer: BPETokenizer) -> Prompt:
+    """Return a user's turn if the tokenizer has turns, else the beginning of a text.
 
     Raises:
-        ValueError: If the tokenizer lacks the special tokens for it.
+        ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
-    make = chat_prompt if chat else story_prompt
-    return [*make(prompt, tokenizer).ids]
+    make = chat_prompt if has_chat_tokens(tokenizer) else story_prompt
+    return make(text, tokenizer)
 
 
-def tokenize_answer(
-    text: str, tokenizer: BPETokenizer, *, chat: bool = False
-) -> list[int]:
-    """Return the ids of an answer, with the mark that ends it. Arguments as above."""
-    return [*tokenizer.encode(text), end_of_answer(tokenizer, chat=chat)]
-
-
-def end_of_answer(tokenizer: BPETokenizer, *, chat: bool = False) -> int:
+def end_of_answer(tokenizer: BPETokenizer) -> int:
     """Return the id that ends an answer: of a turn in a chat, of the text elsewhere.
 
     Raises:
         ValueError: If the tokenizer has no such token.
     """
-    if not chat:
-        return end_of_text(tokenizer)
-    there = tokenizer.special_tokens
-    if END_OF_TURN not in there:
-        raise ValueError(
-            f"the tokenizer must have {END_OF_TURN}, got one with {[*there]}"
-        )
-    return there[END_OF_TURN]
+    if has_chat_tokens(tokenizer):
+        return tokenizer.special_tokens[END_OF_TURN]
+    return end_of_text(tokenizer)
+
+
+def tokenize_answer(text: str, tokenizer: BPETokenizer) -> list[int]:
+    """Return the ids of an answer, with the mark that ends it.
+
+    Raises:
+        ValueError: As `end_of_answer`.
+    """
+    return [*tokenizer.encode(text), end_of_answer(tokenizer)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,27 +340,20 @@ class TokenizedPair:
             )
 
     @classmethod
-    def of(
-        cls, pair: PreferencePair, tokenizer: BPETokenizer, *, chat: bool = False
-    ) -> "TokenizedPair":
+    def of(cls, pair: PreferencePair, tokenizer: BPETokenizer) -> "TokenizedPair":
         """Return a pair of texts as tokens, both answers with their ends.
 
         An answer that was cut off has no end: make its pair of ids instead.
 
-        Args:
-            pair: The texts.
-            tokenizer: As in `tokenize_prompt`, like the next.
-            chat: See there.
-
         Raises:
-            ValueError: As `tokenize_prompt`.
+            ValueError: If the tokenizer lacks `<|endoftext|>`.
         """
-        prompt = tokenize_prompt(pair.prompt, tokenizer, chat=chat)
+        prompt = torch.tensor(prompt_of(pair.prompt, tokenizer).ids)
         chosen, rejected = (
-            tokenize_answer(text, tokenizer, chat=chat)
+            torch.tensor(tokenize_answer(text, tokenizer))
             for text in (pair.chosen, pair.rejected)
         )
-        return cls(*(torch.tensor(ids) for ids in (prompt, chosen, rejected)))
+        return cls(prompt, chosen, rejected)
 
     def texts(self) -> tuple[Tensor, Tensor]:
         """Return prompt and answer in one, for the chosen and the rejected answer."""
@@ -394,7 +367,7 @@ class TokenizedPair:
         start = len(self.prompt)
         chosen, rejected = (
             TokenizedExample.of_tokens(
-                text.tolist(), [False] * start + [True] * (len(text) - start)
+                text.tolist(), [place >= start for place in range(len(text))]
             )
             for text in self.texts()
         )
@@ -405,10 +378,10 @@ class TokenizedPair:
 
 
 def tokenize_pairs(
-    pairs: Sequence[PreferencePair], tokenizer: BPETokenizer, *, chat: bool = False
+    pairs: Sequence[PreferencePair], tokenizer: BPETokenizer
 ) -> list[TokenizedPair]:
-    """Return many pairs as tokens. Arguments and errors as `TokenizedPair.of`."""
-    return [TokenizedPair.of(pair, tokenizer, chat=chat) for pair in pairs]
+    """Return many pairs as tokens. Errors as `TokenizedPair.of`."""
+    return [TokenizedPair.of(pair, tokenizer) for pair in pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,19 +389,9 @@ class PromptPairs:
     """One or more pairs of answers to one prompt; some may share an answer.
 
     Its length is that of the longest text, in tokens.
-
-    Raises:
-        ValueError: If there are none, or their prompts differ.
     """
 
     pairs: tuple[TokenizedPair, ...]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError if nothing is compared."""
-        if not self.pairs:
-            raise ValueError("a prompt needs at least one pair of answers, got none")
-        if len(prompts := {tuple(pair.prompt.tolist()) for pair in self.pairs}) > 1:
-            raise ValueError(f"wanted pairs of one prompt, got {len(prompts)} prompts")
 
     def __len__(self) -> int:
         return max(map(len, self.pairs))
@@ -509,27 +472,21 @@ def make_prompts(
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
-    chat = has_chat_tokens(tokenizer)
-    texts = _orders(seed, tokenizer, max_tokens) if chat else _beginnings(seed)
-    make = chat_prompt if chat else story_prompt
+    texts: Iterator[str]
+    if has_chat_tokens(tokenizer):
+        orders = examples(
+            10**9, seed, kinds=["write"], tokenizer=tokenizer, max_tokens=max_tokens
+        )
+        texts = (example.prompt for example in orders)
+    else:
+        rng, stories = Random(f"beginnings {seed}"), tales.generate(10**9, seed)
+        words = (story.text.split() for story in stories)
+        texts = (" ".join(all_[: rng.randint(*_FIRST_WORDS)]) for all_ in words)
     found: dict[str, Prompt] = {}
     while len(found) < n:
         text = next(texts)
-        found.setdefault(text, make(text, tokenizer))
+        found.setdefault(text, prompt_of(text, tokenizer))
     return list(found.values())
-
-
-def _orders(seed: int, tokenizer: BPETokenizer, max_tokens: int) -> Iterator[str]:
-    for example in examples(
-        10**9, seed, kinds=["write"], tokenizer=tokenizer, max_tokens=max_tokens
-    ):
-        yield example.prompt
-
-
-def _beginnings(seed: int) -> Iterator[str]:
-    rng = random.Random(f"beginnings {seed}")
-    for story in tales.generate(10**9, seed):
-        yield " ".join(story.text.split()[: rng.randint(*_FIRST_WORDS)])
 
 
 def exam_prompts(n: int, tokenizer: BPETokenizer) -> list[Prompt]:

@@ -57,8 +57,8 @@ from llmcourse.alignment.preferences import (
     PromptPairs,
     TokenizedPair,
     pairs_by_prompt,
+    prompt_of,
     tokenize_answer,
-    tokenize_prompt,
 )
 from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.finetuning.classification import without_unembedding
@@ -391,11 +391,7 @@ def centre(
 
 
 def text_reward(
-    model: RewardModel,
-    tokenizer: BPETokenizer,
-    *,
-    chat: bool = False,
-    batch_size: int = 32,
+    model: RewardModel, tokenizer: BPETokenizer, batch_size: int = 32
 ) -> Callable[[Sequence[str], Sequence[str]], Float[Tensor, "text"]]:
     """Return the function that gives the rewards of answers to prompts, as texts.
 
@@ -404,7 +400,6 @@ def text_reward(
     Args:
         model: Reads them.
         tokenizer: The model's.
-        chat: Whether the answers are turns of conversations.
         batch_size: Texts read side by side.
 
     Raises:
@@ -415,8 +410,8 @@ def text_reward(
     def rewards(prompts: Sequence[str], texts: Sequence[str]) -> Tensor:
         ids = []
         for prompt, text in zip(prompts, texts, strict=True):
-            start = tokenize_prompt(prompt, tokenizer, chat=chat)
-            *answer, end = tokenize_answer(text, tokenizer, chat=chat)
+            start = prompt_of(prompt, tokenizer).ids
+            *answer, end = tokenize_answer(text, tokenizer)
             room = max(0, model.config.context_length - len(start) - 1)
             ids.append(torch.tensor([*start, *answer[:room], end]))
         return rewards_of(model, ids, batch_size)

@@ -48,7 +48,6 @@ from llmcourse.alignment.reward_model import (
 from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.files import new_file
-from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.making import given, in_precision
@@ -335,7 +334,7 @@ def _pairs(
             [prompt for prompt in part for _ in range(n)],
             config.max_new_tokens,
             tokenizer=tokenizer,
-            stop=[end_of_answer(tokenizer, chat=has_chat_tokens(tokenizer))],
+            stop=[end_of_answer(tokenizer)],
             generator=generator,
         )
         for number, prompt in enumerate(part):
@@ -459,10 +458,9 @@ def train_reward(
 def _tokenized(
     preferences: Preferences, tokenizer: BPETokenizer
 ) -> tuple[list[TokenizedPair], list[TokenizedPair]]:
-    chat = has_chat_tokens(tokenizer)
     return (
-        tokenize_pairs(preferences.train, tokenizer, chat=chat),
-        tokenize_pairs(preferences.valid, tokenizer, chat=chat),
+        tokenize_pairs(preferences.train, tokenizer),
+        tokenize_pairs(preferences.valid, tokenizer),
     )
 
 
@@ -511,7 +509,7 @@ def train_policy(
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    chat, training = has_chat_tokens(tokenizer), config.training
+    training = config.training
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
         train, valid = _tokenized(preferences, tokenizer)
@@ -527,7 +525,7 @@ def train_policy(
         return [*history.updates, *history.evaluations]
 
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
-    reward = proxy or text_reward(reward_model, tokenizer, chat=chat)
+    reward = proxy or text_reward(reward_model, tokenizer)
     learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
     made = learn(
         policy,
@@ -536,7 +534,7 @@ def train_policy(
         training,
         generator,
         tokenizer=tokenizer,
-        stop=[end_of_answer(tokenizer, chat=chat)],
+        stop=[end_of_answer(tokenizer)],
         run=replace(run, progress=lambda found: run.log(as_record(found))),
     )
     return [as_record(iteration) for iteration in made]

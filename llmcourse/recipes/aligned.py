@@ -136,7 +136,7 @@ def reward_quality(
     Raises:
         ValueError: If there are no pairs, or none differs in gold.
     """
-    tokens = tokenize_pairs(pairs, tokenizer, chat=has_chat_tokens(tokenizer))
+    tokens = tokenize_pairs(pairs, tokenizer)
     chosen, rejected = pair_rewards(model, tokens)
     accuracy, bins = pair_accuracy(model, tokens), reliability(chosen, rejected)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
@@ -174,8 +174,7 @@ def aligned_quality(
         stages: Called with what is done, how much of it, and of how much.
     """
     tokenizer = start[1]
-    chat = has_chat_tokens(tokenizer)
-    proxy = text_reward(reward_model, tokenizer, chat=chat)
+    proxy = text_reward(reward_model, tokenizer)
     before, after = (
         evaluate_policy(
             model,
@@ -190,7 +189,7 @@ def aligned_quality(
         )
         for name, (model, _) in (("before", start), ("after", made))
     )
-    if not chat:
+    if not has_chat_tokens(tokenizer):
         exam = replace(exam, n_per_kind=0)
     return {
         "n_prompts": exam.n_prompts,

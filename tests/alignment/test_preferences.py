@@ -10,7 +10,6 @@ import torch
 from llmcourse.alignment.preferences import (
     PreferencePair,
     Prompt,
-    PromptPairs,
     TokenizedPair,
     agreement_rate,
     annotator_beta,
@@ -20,11 +19,11 @@ from llmcourse.alignment.preferences import (
     fingerprint_of_pairs,
     pairs_by_prompt,
     preference_probability,
+    prompt_of,
     sample_pairs,
     story_prompt,
     tokenize_answer,
     tokenize_pairs,
-    tokenize_prompt,
 )
 from llmcourse.finetuning.chat import CHAT_TOKENS, END_OF_TURN, Message, encode_chat
 from llmcourse.model.transformer import TransformerConfig
@@ -268,12 +267,14 @@ SIZES = TransformerConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer_of(*special):
     texts = ["a hen met a hen", "a fox met a hen and ran"]
-    return BPETokenizer.train(
-        texts, vocab_size=266, special_tokens=(END_OF_TEXT, *CHAT_TOKENS)
-    )
+    size = 262 + len(special)
+    return BPETokenizer.train(texts, vocab_size=size, special_tokens=special)
+
+
+STORIES = tokenizer_of(END_OF_TEXT)
+CHATS = tokenizer_of(END_OF_TEXT, *CHAT_TOKENS)
 
 
 def make_pair(**changes):
@@ -308,37 +309,34 @@ def test_worked_example_of_a_pair():
     assert rejected.targets[rejected.mask].tolist() == [9, 0]
 
 
-def test_worked_example_of_a_story(tokenizer):
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    assert tokenize_prompt("", tokenizer) == [end]
-    assert tokenize_prompt("a hen", tokenizer) == [end, *tokenizer.encode("a hen")]
-    assert tokenize_answer(" ran", tokenizer) == [*tokenizer.encode(" ran"), end]
+def test_worked_example_of_a_story():
+    end = STORIES.special_tokens[END_OF_TEXT]
+    assert prompt_of("", STORIES).ids == (end,)
+    assert prompt_of("a hen", STORIES).ids == (end, *STORIES.encode("a hen"))
+    assert tokenize_answer(" ran", STORIES) == [*STORIES.encode(" ran"), end]
 
 
 # Law
 
 
-@pytest.mark.parametrize("chat", [False, True])
-def test_a_pair_can_be_read_again(tokenizer, chat):
+@pytest.mark.parametrize("tokenizer", [STORIES, CHATS], ids=["stories", "chats"])
+def test_a_pair_can_be_read_again(tokenizer):
     """Nothing is lost, and both answers end with the mark that ends answers."""
     pair = make_pair()
-    [found] = tokenize_pairs([pair], tokenizer, chat=chat)
-    assert found.prompt.tolist() == tokenize_prompt(pair.prompt, tokenizer, chat=chat)
+    [found] = tokenize_pairs([pair], tokenizer)
+    assert tuple(found.prompt.tolist()) == prompt_of(pair.prompt, tokenizer).ids
     for ids, text in ((found.chosen, pair.chosen), (found.rejected, pair.rejected)):
-        assert ids[-1].item() == end_of_answer(tokenizer, chat=chat)
+        assert ids[-1].item() == end_of_answer(tokenizer)
         assert tokenizer.decode(ids[:-1].tolist()) == text
 
 
-def test_special_tokens_in_a_text_stay_text(tokenizer):
+@pytest.mark.parametrize(("tokenizer", "n_marks"), [(STORIES, 1), (CHATS, 4)])
+def test_special_tokens_in_a_text_stay_text(tokenizer, n_marks):
     """Who writes the end of a turn does not end it."""
-    for chat in (False, True):
-        found = TokenizedPair.of(
-            make_pair(prompt=END_OF_TURN, chosen=END_OF_TEXT), tokenizer, chat=chat
-        )
-        special = set(tokenizer.special_tokens.values())
-        assert sum(id_ in special for id_ in found.chosen.tolist()) == 1
-        n_marks = 4 if chat else 1
-        assert sum(id_ in special for id_ in found.prompt.tolist()) == n_marks
+    pair = make_pair(prompt=END_OF_TURN, chosen=END_OF_TEXT)
+    found, special = TokenizedPair.of(pair, tokenizer), tokenizer.special_tokens
+    for ids, n in ((found.chosen, 1), (found.prompt, n_marks)):
+        assert sum(id_ in special.values() for id_ in ids.tolist()) == n
 
 
 def test_fingerprints_tell_pairs_apart():
@@ -353,15 +351,15 @@ def test_fingerprints_tell_pairs_apart():
 # Reference
 
 
-def test_a_chat_is_that_of_a_whole_conversation(tokenizer):
+def test_a_chat_is_that_of_a_whole_conversation():
     """Prompt and answer, encoded apart, are what fine-tuning learns in one."""
     pair = make_pair(chosen="a fox", rejected="ran")
-    found = TokenizedPair.of(pair, tokenizer, chat=True)
+    found = TokenizedPair.of(pair, CHATS)
     for text, example, answer in zip(
         found.texts(), found.examples(), (pair.chosen, pair.rejected), strict=True
     ):
         turns = [Message("user", pair.prompt), Message("assistant", answer)]
-        ids, mask = encode_chat(turns, tokenizer)
+        ids, mask = encode_chat(turns, CHATS)
         assert text.tolist() == ids
         assert [False, *example.mask.tolist()] == mask
 
@@ -411,14 +409,6 @@ def test_refuses_no_pairs():
 def test_refuses_a_tokenizer_without_the_marks():
     plain = BPETokenizer.train(["a hen"], vocab_size=258)
     with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with none"):
-        tokenize_prompt("a", plain)
-    with pytest.raises(ValueError, match=r"must have <\|end\|>, got one with"):
-        tokenize_answer("a", plain, chat=True)
-
-
-def test_refuses_a_prompt_with_nothing_to_compare():
-    with pytest.raises(ValueError, match="at least one pair of answers, got none"):
-        PromptPairs(())
-    pairs = of_ids([1], [2], [3]), of_ids([2], [2], [3])
-    with pytest.raises(ValueError, match="wanted pairs of one prompt, got 2 prompts"):
-        PromptPairs(pairs)
+        prompt_of("a", plain)
+    with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with none"):
+        tokenize_answer("a", plain)

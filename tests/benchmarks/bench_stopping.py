@@ -44,7 +44,7 @@ def main(iterations: int) -> None:
     start, tokenizer = load_pretrained(recipe.policy)
     reward_model, _ = load_reward_model("reward-model")
     orders = make_prompts(256, 777, tokenizer)
-    policy, proxy = deepcopy(start), text_reward(reward_model, tokenizer, chat=True)
+    policy, proxy = deepcopy(start), text_reward(reward_model, tokenizer)
 
     def look(step: int) -> None:
         n = recipe.max_new_tokens

@@ -648,7 +648,7 @@ def test_the_aligned_model_earns_more_of_what_it_was_trained_by():
     made, _ = load_pretrained("aligned-llm")
     model, _ = load_reward_model("reward-model")
     orders = make_prompts(48, 31_337, tokenizer)
-    proxy = text_reward(model, tokenizer, chat=True)
+    proxy = text_reward(model, tokenizer)
     before, after = (
         evaluate_policy(policy, start, tokenizer, orders, proxy, 260)
         for policy in (start, made)

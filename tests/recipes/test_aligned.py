@@ -109,7 +109,7 @@ def test_quality_is_of_the_weights_in_the_files(made):
     start, tokenizer = load_pretrained(config.policy)
     policy, _ = load_pretrained(folder / "model")
     reward_model, _ = load_reward_model(folder / "reward" / "model")
-    proxy = text_reward(reward_model, tokenizer, chat=True)
+    proxy = text_reward(reward_model, tokenizer)
     prompts, most = exam_prompts(3, tokenizer), config.max_new_tokens
     again = evaluate_policy(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
     assert quality["after"] == again.summary()
