@@ -31,13 +31,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from llmcourse.files import new_file
-from llmcourse.model.folders import written_at_once
+from llmcourse.model.folders import read_json, read_safetensors, written_at_once
 from llmcourse.model.hugging_face import their_name
 from llmcourse.model.transformer import Transformer
 
@@ -289,6 +288,7 @@ _HARMLESS = {
     *("qalora_group_size", "r", "rank_pattern", "revision", "target_modules"),
     "task_type",
 }
+_PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
 _REQUIRED = {"bias": ("none", None), "init_lora_weights": (True, False, "gaussian")}
 
 
@@ -358,12 +358,12 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
             raise ValueError(
                 f"{theirs!r} has an adapter, but is no layer of this model"
             )
-        layers = modules[theirs]
-        a, b = _checked(theirs, pair, [*layers.values()], _of(theirs, config, "r"))
+        layers, alpha = modules[theirs], _of(theirs, config, "lora_alpha")
+        _check_fits(theirs, pair, [*layers.values()], _of(theirs, config, "r"))
         rows = [layer.out_features for layer in layers.values()]
-        for ours, part in zip(layers, torch.split(b, rows), strict=True):
-            sizes[ours] = (len(a), _of(theirs, config, "lora_alpha"))
-            parts[ours] = (a, part)
+        for ours, part in zip(layers, torch.split(pair["B"], rows), strict=True):
+            sizes[ours] = (len(pair["A"]), alpha)
+            parts[ours] = (pair["A"], part)
     add_lora_to(model, sizes, torch.Generator())
     with torch.no_grad():
         for name, layer in lora_layers(model):
@@ -427,21 +427,15 @@ def _config(
 
 def _of(module: str, config: Mapping[str, Any], name: str) -> Any:
     """Return a layer's rank or alpha: its own, if the config gives it one."""
-    patterns = config.get({"r": "rank_pattern", "lora_alpha": "alpha_pattern"}[name])
-    for pattern, value in (patterns or {}).items():
+    for pattern, value in (config.get(_PATTERNS[name]) or {}).items():
         if f".{module}".endswith(f".{pattern}"):
             return value
-    return config[name]
+    return config.get(name)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"an adapter's folder needs the file {str(path)!r}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} must be JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+    config = read_json(path)
+    if config.get("peft_type") != "LORA":
         raise ValueError(f"{str(path)!r} must describe a low-rank adapter (LORA)")
     for name, allowed in _REQUIRED.items():
         if config.setdefault(name, allowed[0]) not in allowed:
@@ -449,33 +443,25 @@ def _read_config(path: Path) -> dict[str, Any]:
     known = _HARMLESS | _REQUIRED.keys()
     if more := [name for name in config if config[name] and name not in known]:
         raise ValueError(f"{str(path)!r} cannot be followed in {more}")
-    patterns = [config.get(name) or {} for name in ("rank_pattern", "alpha_pattern")]
-    if not all(isinstance(pattern, dict) for pattern in patterns):
-        raise ValueError(f"patterns must be objects of layers' names, got {patterns}")
-    ranks, alphas = patterns
-    if odd := [n for n in {*ranks, *alphas} if not n.replace(".", "").isidentifier()]:
-        raise ValueError(f"patterns must be names of layers, got {odd}")
-    for rank in (config.get("r"), *ranks.values()):
-        if type(rank) is not int or rank < 1:
-            raise ValueError(f"r must be a positive whole number, got {rank!r}")
-    for alpha in (config.get("lora_alpha"), *alphas.values()):
-        if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
-            raise ValueError(f"lora_alpha must be a positive number, got {alpha!r}")
+    for name in _PATTERNS.values():
+        found = config.get(name) or {}
+        if not isinstance(found, dict) or not all(map(_is_name, found)):
+            raise ValueError(f"{name} must be an object of layers' names, got {found}")
+    alphas = [config.get("lora_alpha"), *(config.get("alpha_pattern") or {}).values()]
+    if odd := [alpha for alpha in alphas if type(alpha) not in (int, float)]:
+        raise ValueError(f"lora_alpha must be a number, got {odd}")
     return config
+
+
+def _is_name(pattern: str) -> bool:
+    """Return whether what `peft` reads as a regular expression is but a name."""
+    return pattern.replace(".", "").isidentifier()
 
 
 def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """Return A and B of each of their layers, whichever there are of the two."""
-    if not path.is_file():
-        raise ValueError(f"an adapter's folder needs the file {str(path)!r}")
-    try:
-        weights = load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} must be a whole safetensors file: {error}"
-        ) from error
     found: dict[str, dict[str, Tensor]] = {}
-    for name, weight in weights.items():
+    for name, weight in read_safetensors(path).items():
         ending = name[-len(".lora_A.weight") :]
         if not name.startswith(_PREFIX) or ending not in _ENDINGS:
             raise ValueError(f"{name!r} in {str(path)!r} is no part of such an adapter")
@@ -486,18 +472,14 @@ def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _checked(
-    module: str, pair: Mapping[str, Tensor], layers: Sequence[nn.Linear], rank: int
-) -> tuple[Tensor, Tensor]:
-    """Return A and B if they fit the layers, side by side."""
+def _check_fits(
+    module: str, pair: Mapping[str, Tensor], layers: Sequence[nn.Linear], rank: Any
+) -> None:
+    """Raise ValueError unless A and B fit the layers, side by side."""
     n_out = sum(layer.out_features for layer in layers)
     wanted = {"A": (rank, layers[0].in_features), "B": (n_out, rank)}
     got = {name: tuple(weight.shape) for name, weight in sorted(pair.items())}
     if got != wanted:
         raise ValueError(f"the adapter of {module} must have {wanted}, got {got}")
-    if not all(weight.is_floating_point() for weight in pair.values()):
-        kinds = [weight.dtype for weight in pair.values()]
-        raise ValueError(f"the adapter of {module} must have floats, got {kinds}")
     if not all(weight.isfinite().all() for weight in pair.values()):
         raise ValueError(f"the adapter of {module} must be finite, and is not")
-    return pair["A"].float(), pair["B"].float()

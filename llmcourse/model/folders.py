@@ -211,7 +211,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     """Return the weights of a folder, from one file or from several."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists() or not index.exists():
-        return _read_file(folder / "model.safetensors")
+        return read_safetensors(folder / "model.safetensors")
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in places.values()
@@ -219,12 +219,16 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise ValueError(f"{str(index)!r} must map weights to files beside it")
     weights: dict[str, Tensor] = {}
     for name in sorted(set(places.values())):
-        weights |= _read_file(folder / name)
+        weights |= read_safetensors(folder / name)
     return weights
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    """Return the weights of one file in float32, in memory of their own."""
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the weights of one file in float32, in memory of their own.
+
+    Raises:
+        ValueError: If there is no such file, if it is damaged, or holds other numbers.
+    """
     _check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:

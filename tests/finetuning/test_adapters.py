@@ -335,7 +335,7 @@ def test_refuses_an_adapter_of_whole_numbers(folder):
         weights[name] = weights[name].long()
 
     edit_weights(folder, edit)
-    check_refused(folder, r"must have floats, got \[.*int64")
+    check_refused(folder, "lora_B.weight in .* is stored in torch.int64")
 
 
 @pytest.mark.parametrize(
@@ -378,15 +378,18 @@ def test_refuses_an_empty_adapter(folder):
         ({"something_new": 1}, r"cannot be followed in \['something_new'\]"),
         ({"bias": "all"}, "bias must be 'none', got 'all'"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights must be True, got 'pissa'"),
-        ({"r": 0}, "r must be a positive whole number, got 0"),
-        ({"r": None}, "r must be a positive whole number, got None"),
-        ({"rank_pattern": {"q_proj": 2.5}}, "positive whole number, got 2.5"),
-        ({"lora_alpha": -1}, "lora_alpha must be a positive number, got -1"),
-        ({"lora_alpha": "8"}, "lora_alpha must be a positive number, got '8'"),
-        ({"alpha_pattern": {"(a+)+": 8}}, r"must be names of layers, got \['\(a\+\)"),
-        ({"rank_pattern": ["q_proj"]}, "patterns must be objects of layers' names"),
-        ({"rank_pattern": 3}, "patterns must be objects of layers' names, got"),
-        ({"alpha_pattern": "q_proj"}, "patterns must be objects of layers' names"),
+        ({"r": 0}, r"q_proj must have .*\(0, 24\)"),
+        ({"r": None}, r"q_proj must have .*\(None, 24\)"),
+        ({"rank_pattern": {"q_proj": 2.5}}, r"q_proj must have .*\(2.5, 24\)"),
+        ({"lora_alpha": -1}, "must be positive and finite, got .* alpha -1"),
+        ({"lora_alpha": "8"}, r"lora_alpha must be a number, got \['8'\]"),
+        ({"alpha_pattern": {"(a+)+": 8}}, "an object of layers' names, got {'.a"),
+        (
+            {"rank_pattern": ["q_proj"]},
+            "rank_pattern must be an object of layers' names",
+        ),
+        ({"rank_pattern": 3}, "rank_pattern must be an object of layers' names, got 3"),
+        ({"alpha_pattern": "q_proj"}, "alpha_pattern must be an object of layers'"),
     ],
 )
 def test_refuses_what_it_cannot_follow(folder, changes, message):
@@ -405,7 +408,7 @@ def test_refuses_folders_with_missing_or_damaged_files(folder, name):
 
 def test_refuses_a_config_that_is_no_object(folder):
     (folder / "adapter_config.json").write_text("[]")
-    check_refused(folder, "must describe a low-rank adapter")
+    check_refused(folder, "must be a JSON object, got")
 
 
 def test_refuses_a_model_with_adapters(folder):
