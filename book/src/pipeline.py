@@ -57,10 +57,10 @@ from llmcourse.text import corpus, documents, ngrams, tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import learning_rate
 from llmcourse.training.loop import make_optimizer
-from llmcourse.training.pipeline import document_loss, token_array
+from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import SMALL
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.text_loss import document_nll, text_loss
 from llmcourse.training.windows import Windows
 from llmcourse.widgets.sampling import SamplingExplorer
 
@@ -216,7 +216,8 @@ print(f"{n_parameters:,} parameters, {config.n_layers} layers")
 
 # %%
 held_out = splits["validation"][:100]
-untrained_loss = document_loss(model, tokenizer, held_out)
+texts = [document.text for document in held_out]
+untrained_loss = text_loss(model, tokenizer, texts).loss
 log_vocab = torch.tensor(config.vocab_size).log().item()
 assert abs(untrained_loss - log_vocab) < 0.2
 print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/token")
@@ -293,7 +294,7 @@ history = pretrain(
     torch.Generator().manual_seed(SMALL.seed),
     start_token=tokenizer.special_tokens["<|endoftext|>"],
 )
-loss = document_loss(model, tokenizer, held_out)
+loss = text_loss(model, tokenizer, texts).loss
 assert floor < loss < baselines["bigram"] < baselines["unigram"]
 done = (log_vocab - loss) / (log_vocab - floor)
 assert done > 0.8

@@ -50,7 +50,7 @@ def pipeline(
         make_folder(out_folder)
     with bars(quiet) as show:
         result = stages.run(config, documents, show)
-    out.print(f"\n{result.report}\n")
+    out.print(f"\n{result.data.report}\n")
     out.print(f"tokenizer: {result.tokenizer.vocab_size:,} tokens")
     first = result.history.evaluations[0]
     out.print(f"loss: {first.loss:.2f} → {result.loss:.2f} nats/token on held-out text")

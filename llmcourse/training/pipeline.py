@@ -9,7 +9,6 @@ so what it learns is the language, not the stories. The command for it is
 `llmcourse pretrain --preset base-llm`; with `--data` it trains on text of your own.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -32,221 +31,14 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     History,
+    Record,
     StageProgress,
     Update,
     report_progress,
 )
-from llmcourse.training.losses import cross_entropy
 from llmcourse.training.presets import SMALL, PipelineConfig
 from llmcourse.training.pretraining import pretrain
-
-
-@dataclass(kw_only=True)
-class Pipeline:
-    """What every stage made."""
-
-    report: Report  # of the corpus
-    splits: dict[str, list[Document]]
-    tokenizer: BPETokenizer
-    model: Transformer
-    history: History = field(default_factory=History)
-    floor: Estimate | None = None  # in nats per token; known for tales alone
-    loss: float = math.inf  # after training, in nats per token: `document_loss`
-    before: str = ""  # what the untrained model writes
-    after: str = ""  # what it writes after training
-
-
-def run(
-    config: PipelineConfig = SMALL,
-    documents: Iterable[Document] | None = None,
-    progress: StageProgress | None = None,
-) -> Pipeline:
-    """Take raw text through every stage there is, and return what each made.
-
-    Args:
-        config: Sizes of the stages.
-        documents: The raw text; generated tales if not given.
-        progress: Called with a stage's name, what is done of it and of how many.
-
-    Raises:
-        ValueError: If the text is too short for the tokenizer or the training.
-    """
-    say = progress or _say_nothing
-    is_tales = documents is None
-    report, splits = _make_corpus(config, documents, say)
-    say("tokenizer", 0, 1)
-    tokenizer = BPETokenizer.train(
-        (document.text for document in splits["train"]),
-        vocab_size=config.model.vocab_size,
-        special_tokens=[END_OF_TEXT],
-    )
-    model = config.new_model()
-    result = Pipeline(report=report, splits=splits, tokenizer=tokenizer, model=model)
-    if is_tales:
-        texts = [document.text for document in splits["validation"]]
-        result.floor = entropy_per_token(tokenizer, texts)
-    say("tokenizer", 1, 1)
-    result.before = write(model, tokenizer, seed=config.seed)
-    result.history = _train(result, config, say, from_starts=is_tales)
-    result.after = write(model, tokenizer, seed=config.seed)
-    result.loss = document_loss(model, tokenizer, splits["validation"][:100])
-    return result
-
-
-def _say_nothing(stage: str, done: int, total: int) -> None:
-    """Stand in for a progress callback."""
-
-
-def _make_corpus(
-    config: PipelineConfig, documents: Iterable[Document] | None, say: StageProgress
-) -> tuple[Report, dict[str, list[Document]]]:
-    say("corpus", 0, 1)
-    raw = documents if documents is not None else tales(config.n_stories, config.seed)
-    kept, report = build_corpus(raw)
-    splits = split_or_cut(kept)
-    say("corpus", 1, 1)
-    return report, splits
-
-
-def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
-    """Return the parts of a text: split by document, or, where those are too few, cut.
-
-    One long file is on one side of any split. Where training or validation would be
-    left with less than a hundredth of the text, each document's last twentieth is
-    held out instead.
-
-    Args:
-        documents: What `build_corpus` kept.
-    """
-    splits = split(documents)
-    sizes = {name: sum(len(d.text) for d in part) for name, part in splits.items()}
-    if min(sizes["train"], sizes["validation"]) * 100 >= sum(sizes.values()):
-        return splits
-    pairs = [_cut(document) for document in documents]
-    train, validation = ([pair[i] for pair in pairs if pair[i].text] for i in (0, 1))
-    return {"train": train, "validation": validation, "test": []}
-
-
-def _cut(document: Document) -> tuple[Document, Document]:
-    """Return a document's beginning, up to a word near its last twentieth, and end."""
-    text = document.text
-    most = len(text) * 19 // 20
-    place = 1 + max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
-    place = place or most  # a text without white space
-    return replace(document, text=text[:place]), replace(document, text=text[place:])
-
-
-def _train(
-    result: Pipeline, config: PipelineConfig, say: StageProgress, *, from_starts: bool
-) -> History:
-    """Train the model of a pipeline in place."""
-
-    def report_update(event: object) -> None:
-        if isinstance(event, Update):
-            say("pretraining", event.step, config.pretraining.steps)
-
-    tokenizer = result.tokenizer
-    train, valid = (
-        token_array(result.splits[part], tokenizer) for part in ("train", "validation")
-    )
-    check_held_out(len(valid), config.pretraining.context_length)
-    return pretrain(
-        result.model,
-        train,
-        valid,
-        config.pretraining,
-        torch.Generator().manual_seed(config.seed),
-        # Few tales are longer than a window; of other texts the rest would go unread.
-        start_token=end_of_text(tokenizer) if from_starts else None,
-        run=Run(progress=report_update),
-    )
-
-
-def check_held_out(n_tokens: int, context_length: int) -> None:
-    """Refuse a text of whose held-out part no window can be read.
-
-    Raises:
-        ValueError: If it has no more tokens than a window reads.
-    """
-    if n_tokens <= context_length:
-        raise ValueError(
-            f"the held-out part of the text must have more than {context_length} "
-            f"tokens, the length of a window, got {n_tokens}: more text is needed"
-        )
-
-
-@torch.no_grad()
-def document_loss(
-    model: Transformer, tokenizer: BPETokenizer, documents: Sequence[Document]
-) -> float:
-    """Return the loss on documents read from start to end, in nats per token.
-
-    This is what compares with the floor: every token counts once, the end of each
-    document too. Documents longer than the model's context are cut there.
-
-    Raises:
-        ValueError: If there is no document.
-    """
-    if not documents:
-        raise ValueError("a loss needs at least one document, got none")
-    total, n_tokens = 0.0, 0
-    for document in documents:
-        ids = token_array([document], tokenizer)[: model.config.context_length + 1]
-        row = torch.from_numpy(ids)[None]  # (1, T + 1)
-        logits = model(row[:, :-1])[0]  # (T, V)
-        total += float(cross_entropy(logits, row[0, 1:])) * len(logits)
-        n_tokens += len(logits)
-    return total / n_tokens
-
-
-def save(result: Pipeline, folder: str | Path) -> None:
-    """Write the model and its tokenizer, the corpus report and the samples.
-
-    Args:
-        result: What `run` returned.
-        folder: Created if missing; `load_pretrained` opens it.
-
-    Raises:
-        OSError: If a file cannot be written.
-    """
-    folder = Path(folder)
-    save_pretrained(result.model, result.tokenizer, folder)
-    with new_file(folder / "corpus.txt") as file:
-        file.write(f"{result.report}\n".encode())
-    with new_file(folder / "samples.txt") as file:
-        file.write(f"before\n{result.before}\n\nafter\n{result.after}\n".encode())
-
-
-def token_array(
-    documents: Iterable[Document],
-    tokenizer: BPETokenizer,
-    dtype: DTypeLike = np.int64,
-) -> NDArray[Any]:
-    """Return the ids of the documents in one array, `<|endoftext|>` around each.
-
-    For corpora that fit into memory; `packing.pack` writes the same to disk, but for
-    the mark before the first document.
-
-    Args:
-        documents: Read one after the other.
-        tokenizer: A tokenizer that has `<|endoftext|>`.
-        dtype: Of the ids; uint16 takes a quarter of the memory.
-
-    Raises:
-        ValueError: If the vocabulary does not fit into the type, or there is no
-            `<|endoftext|>` in it.
-    """
-    if tokenizer.vocab_size - 1 > np.iinfo(dtype).max:
-        raise ValueError(
-            f"ids of type {np.dtype(dtype)} need a vocabulary of at most "
-            f"{np.iinfo(dtype).max + 1}, got {tokenizer.vocab_size}"
-        )
-    end = end_of_text(tokenizer)
-    parts = [np.array([end], dtype=dtype)]
-    for document in documents:
-        parts.append(np.array([*tokenizer.encode(document.text), end], dtype=dtype))
-    return np.concatenate(parts)
-
+from llmcourse.training.text_loss import text_loss
 
 TOKENIZER_STORIES = 8_000  # more do not change the merges by much
 HELD_OUT_STORIES = 1_000
@@ -290,34 +82,79 @@ def prepare(
     )
 
 
-def prepare_text(config: PipelineConfig, documents: Iterable[Document]) -> TrainingData:
+def prepare_text(
+    config: PipelineConfig,
+    documents: Iterable[Document],
+    progress: StageProgress | None = None,
+    *,
+    from_starts: bool = False,
+) -> TrainingData:
     """Return tokenizer and token arrays of any text, cleaned, a part of it held out.
-
-    Windows begin anywhere, for of a long document they would else never reach the end.
 
     Args:
         config: Says the size of the vocabulary and the length of the windows.
         documents: The raw text.
+        progress: Called with "corpus" and "tokenizer", 0 or 1, and 1.
+        from_starts: Whether windows begin with a document. Else they begin anywhere,
+            for of a long document they would never reach the end.
 
     Raises:
         ValueError: If there is too little text for the vocabulary or the windows, or
             if the vocabulary is too large for 16-bit ids.
     """
+    say = progress or (lambda stage, done, total: None)
+    say("corpus", 0, 1)
     kept, report = build_corpus(documents)
     splits = split_or_cut(kept)
-    held_out = (*splits["validation"], *splits["test"])
+    say("corpus", 1, 1)
+    say("tokenizer", 0, 1)
     tokenizer = _train_tokenizer(splits["train"], config)
+    say("tokenizer", 1, 1)
+    held_out = (*splits["validation"], *splits["test"])
     train = token_array(splits["train"], tokenizer, np.uint16)
     valid = token_array(held_out, tokenizer, np.uint16)
-    check_held_out(len(valid), config.pretraining.context_length)
+    length = config.pretraining.context_length
+    if len(valid) <= length:
+        raise ValueError(
+            f"the held-out part of the text must have more than {length} "
+            f"tokens, the length of a window, got {len(valid)}: more text is needed"
+        )
     return TrainingData(
         tokenizer=tokenizer,
         train=train,
         valid=valid,
-        start_token=None,
+        start_token=end_of_text(tokenizer) if from_starts else None,
         held_out=held_out,
         report=report,
     )
+
+
+def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
+    """Return the parts of a text: split by document, or, where those are too few, cut.
+
+    One long file is on one side of any split. Where training or validation would be
+    left with less than a hundredth of the text, each document's last twentieth is
+    held out instead.
+
+    Args:
+        documents: What `build_corpus` kept.
+    """
+    splits = split(documents)
+    sizes = {name: sum(len(d.text) for d in part) for name, part in splits.items()}
+    if min(sizes["train"], sizes["validation"]) * 100 >= sum(sizes.values()):
+        return splits
+    pairs = [_cut(document) for document in documents]
+    train, validation = ([pair[i] for pair in pairs if pair[i].text] for i in (0, 1))
+    return {"train": train, "validation": validation, "test": []}
+
+
+def _cut(document: Document) -> tuple[Document, Document]:
+    """Return a document's beginning, up to a word near its last twentieth, and end."""
+    text = document.text
+    most = len(text) * 19 // 20
+    place = 1 + max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
+    place = place or most  # a text without white space
+    return replace(document, text=text[:place]), replace(document, text=text[place:])
 
 
 def _train_tokenizer(
@@ -328,6 +165,37 @@ def _train_tokenizer(
         vocab_size=config.model.vocab_size,
         special_tokens=[END_OF_TEXT],
     )
+
+
+def token_array(
+    documents: Iterable[Document],
+    tokenizer: BPETokenizer,
+    dtype: DTypeLike = np.int64,
+) -> NDArray[Any]:
+    """Return the ids of the documents in one array, `<|endoftext|>` around each.
+
+    For corpora that fit into memory; `packing.pack` writes the same to disk, but for
+    the mark before the first document.
+
+    Args:
+        documents: Read one after the other.
+        tokenizer: A tokenizer that has `<|endoftext|>`.
+        dtype: Of the ids; uint16 takes a quarter of the memory.
+
+    Raises:
+        ValueError: If the vocabulary does not fit into the type, or there is no
+            `<|endoftext|>` in it.
+    """
+    if tokenizer.vocab_size - 1 > np.iinfo(dtype).max:
+        raise ValueError(
+            f"ids of type {np.dtype(dtype)} need a vocabulary of at most "
+            f"{np.iinfo(dtype).max + 1}, got {tokenizer.vocab_size}"
+        )
+    end = end_of_text(tokenizer)
+    parts = [np.array([end], dtype=dtype)]
+    for document in documents:
+        parts.append(np.array([*tokenizer.encode(document.text), end], dtype=dtype))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,3 +234,69 @@ def follow(
         run=replace(run, tokenizer=tokenizer_fingerprint(data.tokenizer)),
     )
     return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline(TrainingResult):
+    """What every stage made."""
+
+    data: TrainingData
+    floor: Estimate | None  # in nats per token; known for tales alone
+    loss: float  # after training, on held-out documents, in nats per token
+    before: str  # what the untrained model writes
+    after: str  # what it writes after training
+
+
+def run(
+    config: PipelineConfig = SMALL,
+    documents: Iterable[Document] | None = None,
+    progress: StageProgress | None = None,
+) -> Pipeline:
+    """Take raw text through every stage there is, and return what each made.
+
+    Args:
+        config: Sizes of the stages.
+        documents: The raw text; generated tales if not given. Few of these are longer
+            than a window; of other texts the rest would go unread.
+        progress: Called with a stage's name, what is done of it and of how many.
+
+    Raises:
+        ValueError: If the text is too short for the tokenizer or the training.
+    """
+    is_tales = documents is None
+    raw = tales(config.n_stories, config.seed) if documents is None else documents
+    data = prepare_text(config, raw, progress, from_starts=is_tales)
+
+    def tell(record: Record) -> None:
+        if isinstance(record, Update) and progress is not None:
+            progress("pretraining", record.step, config.pretraining.steps)
+
+    before = write(config.new_model(), data.tokenizer, seed=config.seed)
+    trained = follow(config, Run(progress=tell), data=data)
+    texts = [document.text for document in data.held_out]
+    return Pipeline(
+        **vars(trained),
+        data=data,
+        floor=entropy_per_token(data.tokenizer, texts) if is_tales else None,
+        loss=text_loss(trained.model, data.tokenizer, texts[:100]).loss,
+        before=before,
+        after=write(trained.model, data.tokenizer, seed=config.seed),
+    )
+
+
+def save(result: Pipeline, folder: str | Path) -> None:
+    """Write the model and its tokenizer, the corpus report and the samples.
+
+    Args:
+        result: What `run` returned.
+        folder: Created if missing; `load_pretrained` opens it.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    folder = Path(folder)
+    save_pretrained(result.model, result.tokenizer, folder)
+    with new_file(folder / "corpus.txt") as file:
+        file.write(f"{result.data.report}\n".encode())
+    with new_file(folder / "samples.txt") as file:
+        file.write(f"before\n{result.before}\n\nafter\n{result.after}\n".encode())
