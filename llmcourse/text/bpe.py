@@ -146,30 +146,34 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
     return regex.compile(rf"{pattern}|(?:(?!{pattern})[\s\S])+")
 
 
-def final_pretokens(pattern: str, text: str) -> tuple[list[str], int]:
-    """Return the pre-tokens that no continuation can change, and where they end.
+def final_end(pattern: str, text: str) -> int:
+    """Return up to where (in characters) a text can be split, whatever follows.
 
     The white space after a pre-token and the first character beyond it settle where
     it ends; a contraction has three characters. So a pre-token is final when two more
-    characters are known, not counting white space at the end.
+    characters are known, not counting white space at the end. White space goes with
+    what is behind it, for where it is cut depends on that.
 
     Raises:
         ValueError: If it is not known how far this pattern looks ahead.
 
-    >>> final_pretokens(GPT2_PATTERN, "one two three fo")
-    (['one', ' two', ' three'], 13)
+    >>> final_end(GPT2_PATTERN, "one two three fo")
+    13
     """
     if pattern not in _STREAMABLE:
         raise ValueError(
             "streaming needs GPT2_PATTERN, GPT4_PATTERN or DIGITS_PATTERN, "
             f"got {pattern!r}"
         )
-    pretokens = compile_pattern(pattern).findall(text)
     last = len(text.rstrip()) - 2
-    end = len(text)
-    while pretokens and end > last:
-        end -= len(pretokens.pop())
-    return pretokens, end
+    end = final = 0
+    for pretoken in compile_pattern(pattern).findall(text):
+        end += len(pretoken)
+        if end > last:
+            break
+        if not pretoken[-1].isspace():
+            final = end
+    return final
 
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:

@@ -24,7 +24,6 @@ from typing import (
     Any,
     Final,
     Literal,
-    NamedTuple,
     Protocol,
     TypeAlias,
     runtime_checkable,
@@ -42,7 +41,7 @@ from llmcourse.text.bpe import (
     apply_merges,
     compile_pattern,
     count_pretokens,
-    final_pretokens,
+    final_end,
     learn_merges,
     merge_steps,
     show,
@@ -238,15 +237,6 @@ _BORDER: Final = -1  # no symbol: separates pre-tokens so that no merge crosses
 AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
 
 
-class BPEParts(NamedTuple):
-    """The arguments of `BPETokenizer`, as read from a file."""
-
-    vocab: dict[bytes, int]
-    merges: list[tuple[bytes, bytes]]
-    special_tokens: dict[str, int]
-    pattern: str
-
-
 class PretokenCache(dict[str, list[int]]):
     """Ids of the pre-tokens seen so far; encodes a new one and stays bounded.
 
@@ -382,9 +372,15 @@ class BPETokenizer:
             ValueError: If the text holds a lone surrogate, or ``allowed_special``
                 something that is no special token.
         """
-        special = self._special_pattern(allowed_special)
-        ids, start = self._encode_specials(text, special, len(text))
-        return ids + self._encode_plain(text[start:])
+        special = self._allowed(allowed_special)
+        ids: list[int] = []
+        for piece in _cut_out(special, text):
+            if piece in special:
+                ids.append(self.special_tokens[piece])
+            else:
+                pretokens = self._split(piece)
+                ids += chain.from_iterable(map(self._cache.__getitem__, pretokens))
+        return ids
 
     def encode_iterable(
         self, texts: Iterable[str], allowed_special: AllowedSpecial = ()
@@ -398,24 +394,16 @@ class BPETokenizer:
         Raises:
             ValueError: As `encode`, and if the pattern is not one of this package.
         """
-        special = self._special_pattern(allowed_special)
-        waiting: list[str] = []
-        length, enough = 0, _CHUNK
+        special = self._allowed(allowed_special)
+        buffer, enough = "", _CHUNK
         for text in texts:
-            waiting.append(text)
-            length += len(text)
-            if length >= enough:
-                buffer = "".join(waiting)
-                # A special token that starts before `stop` is there in full length.
-                stop = length - max(map(len, self.special_tokens), default=1) + 1
-                ids, start = self._encode_specials(buffer, special, stop)
-                plain = buffer[start : max(start, stop)]
-                pretokens, end = final_pretokens(self.pattern, plain)
-                yield from chain(ids, *map(self._cache.__getitem__, pretokens))
-                waiting = [buffer[start + end :]]
-                length = len(waiting[0])
-                enough = max(_CHUNK, 2 * length)  # a long rest is not scanned too often
-        yield from self.encode("".join(waiting), allowed_special)
+            buffer += text
+            if len(buffer) >= enough:
+                end = self._final_end(special, buffer)
+                yield from self.encode(buffer[:end], special)
+                buffer = buffer[end:]
+                enough = max(_CHUNK, 2 * len(buffer))  # do not scan it too often
+        yield from self.encode(buffer, special)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD.
@@ -489,7 +477,7 @@ class BPETokenizer:
             OSError: If the file cannot be read.
         """
         try:
-            return cls(*_from_json(json.loads(Path(path).read_text(encoding="utf-8"))))
+            return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except KeyError as error:
             raise ValueError(f"{path}: the key {error} is missing") from None
         except (ValueError, TypeError, AttributeError) as error:
@@ -557,8 +545,8 @@ class BPETokenizer:
         if len(self._ranks) < len(self.merges):
             raise ValueError("merges must be distinct, got one of them twice")
 
-    def _special_pattern(self, allowed: AllowedSpecial) -> "regex.Pattern[str] | None":
-        """Return what finds the allowed special tokens, longest first; None if none."""
+    def _allowed(self, allowed: AllowedSpecial) -> list[str]:
+        """Return the special tokens to look for, longest first."""
         if allowed == "all":
             allowed = self.special_tokens
         if isinstance(allowed, str) or not set(allowed) <= set(self.special_tokens):
@@ -566,27 +554,18 @@ class BPETokenizer:
                 f"allowed_special must be 'all' or a list of some of "
                 f"{[*self.special_tokens]}, got {allowed!r}"
             )
-        longest_first = sorted(allowed, key=len, reverse=True)
-        pattern = "|".join(map(regex.escape, longest_first))
-        return regex.compile(pattern) if pattern else None
+        return sorted(allowed, key=len, reverse=True)
 
-    def _encode_specials(
-        self, text: str, special: "regex.Pattern[str] | None", stop: int
-    ) -> tuple[list[int], int]:
-        """Return the ids up to the last special token before ``stop``, and its end."""
-        ids: list[int] = []
-        start = 0
-        for match in special.finditer(text) if special else ():
-            if match.start() >= stop:
-                break
-            ids += self._encode_plain(text[start : match.start()])
-            ids.append(self.special_tokens[match.group()])
-            start = match.end()
-        return ids, start
-
-    def _encode_plain(self, text: str) -> list[int]:
-        pretokens = self._split(text)
-        return list(chain.from_iterable(map(self._cache.__getitem__, pretokens)))
+    def _final_end(self, special: list[str], text: str) -> int:
+        """Return where the tokens end that no continuation of the text can change."""
+        longest = max(map(len, self.special_tokens), default=1)
+        stop = len(text) - longest + 1  # what starts before is there in full length
+        start = end = 0
+        for piece in _cut_out(special, text):
+            if piece in special and end < stop:
+                start = end + len(piece)
+            end += len(piece)
+        return start + final_end(self.pattern, text[start : max(start, stop)])
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
         return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
@@ -604,6 +583,12 @@ class BPETokenizer:
         skipped = set(self.special_tokens.values()) if skip_special else set()
         checked = checked_ids(ids, self.vocab_size)
         return (self.pieces[i] for i in checked if i not in skipped)
+
+
+def _cut_out(special: list[str], text: str) -> list[str]:
+    """Return the special tokens in a text and what stands between them, in order."""
+    pattern = "|".join(map(regex.escape, special))
+    return regex.split(f"({pattern})", text) if pattern else [text]
 
 
 def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
@@ -639,8 +624,8 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
     }
 
 
-def _from_json(document: dict[str, Any]) -> BPEParts:
-    """Return what a ``tokenizer.json`` describes, if it can be followed exactly."""
+def _from_json(document: dict[str, Any]) -> BPETokenizer:
+    """Return the tokenizer that a ``tokenizer.json`` describes, followed exactly."""
     model = document["model"]
     _require("model type", model.get("type"), "BPE")
     _require("normalizer", document.get("normalizer"), None)
@@ -664,7 +649,7 @@ def _from_json(document: dict[str, Any]) -> BPEParts:
     for i in [*names.values(), *special.values()]:
         if type(i) is not int:
             raise ValueError(f"an id must be an integer, got {i!r}")
-    return BPEParts(
+    return BPETokenizer(
         vocab={unspell(name): i for name, i in names.items()},
         merges=_read_merges(model["merges"]),
         special_tokens=special,

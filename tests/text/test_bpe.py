@@ -22,7 +22,7 @@ from llmcourse.text.bpe import (
     GPT4_PATTERN,
     apply_merges,
     compile_pattern,
-    final_pretokens,
+    final_end,
     learn_merges,
     merge_steps,
     show,
@@ -69,10 +69,9 @@ def test_pretokens_join_to_the_text(text):
 @searching
 def test_what_is_decided_stays(text, more):
     for pattern in PATTERNS:
-        pretokens, end = final_pretokens(pattern, text)
-        assert "".join(pretokens) == text[:end]
-        whole = compile_pattern(pattern).findall(text + more)
-        assert whole[: len(pretokens)] == pretokens
+        split, end = compile_pattern(pattern).findall, final_end(pattern, text)
+        apart = split(text[:end]) + split(text[end:] + more)
+        assert apart == split(text + more)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -83,15 +82,15 @@ def test_what_is_decided_stays_in_all_short_texts(pattern):
         for characters in itertools.product(alphabet, repeat=length):
             text = "".join(characters)
             for end in range(1, length):
-                decided, _ = final_pretokens(pattern, text[:end])
-                assert split(text)[: len(decided)] == decided
+                decided = final_end(pattern, text[:end])
+                assert split(text[:decided]) + split(text[decided:]) == split(text)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_long_text_is_decided_almost_to_its_end(pattern):
-    for part in ["lower case, ", "日本語。", "12", "🙂", "\n", " \n x", "'ll"]:
+    for part in ["lower case, ", "日本語。", "12", "🙂", "a\n", " \n x", "'ll"]:
         text = part * 50 + "xyz."
-        assert final_pretokens(pattern, text)[1] >= len(text) - len(part) * 2 - 8
+        assert final_end(pattern, text) >= len(text) - len(part) * 2 - 8
 
 
 @given(st.binary(max_size=30))
@@ -153,7 +152,7 @@ def test_unfit_patterns_are_refused(pattern, message):
 
 def test_streaming_by_an_unknown_pattern_is_refused():
     with pytest.raises(ValueError, match="streaming needs GPT2_PATTERN"):
-        final_pretokens(r"\S+|\s+", "some text")
+        final_end(r"\S+|\s+", "some text")
 
 
 def test_a_character_outside_the_byte_alphabet_is_refused():
