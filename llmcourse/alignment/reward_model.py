@@ -67,7 +67,7 @@ from llmcourse.model.folders import (
     load_pretrained,
     read_folder,
     read_json,
-    write_folder,
+    save_pretrained,
 )
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.tokenizers import BPETokenizer
@@ -627,7 +627,7 @@ def save_reward_model(
         _reader(settings["reward_reader"])  # refused now rather than when it is loaded
         body = without_unembedding(body)
         body.embedding = model.surprise.plain()
-    write_folder(
+    save_pretrained(
         body,
         tokenizer,
         folder,

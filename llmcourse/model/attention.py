@@ -104,7 +104,7 @@ def fused_attention(
         value,
         attn_mask=mask,
         is_causal=bool(square and n_queries > 1),  # symbolic under `torch.export`
-        enable_gqa=_group_size(query.shape[1], key.shape[1]) > 1,
+        enable_gqa=group_size(query, key) > 1,
     )
 
 
@@ -124,12 +124,18 @@ def causal_attention(
     half = query.dtype == torch.bfloat16 and query.device.type == "cpu"
     if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
         return fused_attention(query, key, value)
-    _group_size(query.shape[1], key.shape[1])
+    group_size(query, key)
     context: Tensor = TwoBlockCausalAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
     return context
 
 
-def _group_size(n_heads: int, n_kv_heads: int) -> int:
+def group_size(query: Tensor, key: Tensor) -> int:
+    """Return how many query heads share each key-value head (a count).
+
+    Raises:
+        ValueError: If they cannot be shared out evenly.
+    """
+    n_heads, n_kv_heads = query.shape[1], key.shape[1]
     if n_heads % n_kv_heads:
         raise ValueError(
             f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"

@@ -16,59 +16,12 @@ beyond what was there before. Tests hold both against what is measured.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
+
+from llmcourse.model.transformer import TransformerConfig
 
 
-@runtime_checkable
-class Sizes(Protocol):
-    """Whatever has a decoder-only transformer's sizes: a `TransformerConfig` does."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Tokens in the vocabulary."""
-
-    @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-
-    @property
-    def n_layers(self) -> int:
-        """Number of blocks."""
-
-    @property
-    def n_heads(self) -> int:
-        """Query heads in a block."""
-
-    @property
-    def n_kv_heads(self) -> int:
-        """Key-value heads in a block."""
-
-    @property
-    def d_head(self) -> int:
-        """Width of one head."""
-
-    @property
-    def d_ff(self) -> int:
-        """Width of the feed-forward network."""
-
-    @property
-    def context_length(self) -> int:
-        """Longest sequence, in tokens."""
-
-    @property
-    def family(self) -> str:
-        """Either "llama" or "gpt2"."""
-
-    @property
-    def position_encoding(self) -> str:
-        """Whether positions are "learned", and so have weights."""
-
-    @property
-    def tied_embeddings(self) -> bool:
-        """Whether the embedding also scores the next token."""
-
-
-def parameter_counts(sizes: Sizes) -> dict[str, int]:
+def parameter_counts(config: TransformerConfig) -> dict[str, int]:
     """Return the parameters of each part that the model has, as a count.
 
     Biases are counted with the matrix or the norm that they belong to. A tied
@@ -80,37 +33,37 @@ def parameter_counts(sizes: Sizes) -> dict[str, int]:
     >>> parameter_counts(GPT2_SMALL)["positions"]
     786432
     """
-    width, layers = sizes.d_model, sizes.n_layers
-    matrices = _matrices(sizes)
+    width, layers = config.d_model, config.n_layers
+    matrices = _matrices(config)
     counts = {
-        "embedding": sizes.vocab_size * width,
+        "embedding": config.vocab_size * width,
         "attention": matrices["attention"],
         "feed_forward": matrices["feed_forward"],
         "norms": (2 * layers + 1) * width,
     }
-    if _is_gpt2(sizes):
-        queries, keys = _attention_widths(sizes)
+    if config.family == "gpt2":
+        queries, keys = _attention_widths(config)
         counts["attention"] += layers * (queries + 2 * keys + width)  # biases
-        counts["feed_forward"] += layers * (sizes.d_ff + width)
+        counts["feed_forward"] += layers * (config.d_ff + width)
         counts["norms"] *= 2
-    if sizes.position_encoding == "learned":
-        counts["positions"] = sizes.context_length * width
-    if not sizes.tied_embeddings:
+    if config.position_encoding == "learned":
+        counts["positions"] = config.context_length * width
+    if not config.tied_embeddings:
         counts["unembedding"] = matrices["unembedding"]
     return counts
 
 
-def n_parameters(sizes: Sizes) -> int:
+def n_parameters(config: TransformerConfig) -> int:
     """Return the parameters of a model, as a count.
 
     >>> from llmcourse.model.transformer import GPT2_SMALL, TINY
     >>> n_parameters(TINY), n_parameters(GPT2_SMALL)
     (131904, 124439808)
     """
-    return sum(parameter_counts(sizes).values())
+    return sum(parameter_counts(config).values())
 
 
-def forward_flops_per_token(sizes: Sizes, n_positions: int) -> int:
+def forward_flops_per_token(config: TransformerConfig, n_positions: int) -> int:
     """Return the matrix arithmetic of reading a sequence, in FLOPs per token.
 
     A multiplication and an addition for each weight of each matrix, and for each
@@ -120,7 +73,7 @@ def forward_flops_per_token(sizes: Sizes, n_positions: int) -> int:
     are left out: they are a small share of the arithmetic (not of the time).
 
     Args:
-        sizes: The model's.
+        config: The model's.
         n_positions: Length of the sequence, in tokens.
 
     Raises:
@@ -133,18 +86,18 @@ def forward_flops_per_token(sizes: Sizes, n_positions: int) -> int:
     1.99...
     """
     _check_at_least_one(n_positions=n_positions)
-    pairs = sizes.n_layers * sizes.n_heads * sizes.d_head * n_positions
-    return 2 * sum(_matrices(sizes).values()) + 4 * pairs
+    pairs = config.n_layers * config.n_heads * config.d_head * n_positions
+    return 2 * sum(_matrices(config).values()) + 4 * pairs
 
 
-def training_flops_per_token(sizes: Sizes, n_positions: int) -> int:
+def training_flops_per_token(config: TransformerConfig, n_positions: int) -> int:
     """Return the matrix arithmetic of learning from a sequence, in FLOPs per token.
 
     Three times that of reading it: for each product the gradient needs two more of
     the same size, one for either factor.
 
     Args:
-        sizes: The model's.
+        config: The model's.
         n_positions: Length of the sequence, in tokens.
 
     Raises:
@@ -156,16 +109,19 @@ def training_flops_per_token(sizes: Sizes, n_positions: int) -> int:
     >>> training_flops_per_token(TINY, n_positions=1) / n_parameters(TINY)  # about 6
     5.99...
     """
-    return 3 * forward_flops_per_token(sizes, n_positions)
+    return 3 * forward_flops_per_token(config, n_positions)
 
 
 def kv_cache_bytes(
-    sizes: Sizes, n_positions: int, batch_size: int = 1, bytes_per_number: int = 4
+    config: TransformerConfig,
+    n_positions: int,
+    batch_size: int = 1,
+    bytes_per_number: int = 4,
 ) -> int:
     """Return the memory of a key-value cache, in bytes.
 
     Args:
-        sizes: The model's.
+        config: The model's.
         n_positions: Positions of each sequence, in tokens.
         batch_size: Sequences side by side.
         bytes_per_number: 4 for float32, 2 for bfloat16.
@@ -182,29 +138,25 @@ def kv_cache_bytes(
         batch_size=batch_size,
         bytes_per_number=bytes_per_number,
     )
-    per_position = 2 * sizes.n_layers * sizes.n_kv_heads * sizes.d_head
+    per_position = 2 * config.n_layers * config.n_kv_heads * config.d_head
     return per_position * n_positions * batch_size * bytes_per_number
 
 
-def _is_gpt2(sizes: Sizes) -> bool:
-    return sizes.family == "gpt2"
-
-
-def _attention_widths(sizes: Sizes) -> tuple[int, int]:
+def _attention_widths(config: TransformerConfig) -> tuple[int, int]:
     """Return the coordinates of all query heads and of all key-value heads."""
-    return sizes.n_heads * sizes.d_head, sizes.n_kv_heads * sizes.d_head
+    return config.n_heads * config.d_head, config.n_kv_heads * config.d_head
 
 
-def _matrices(sizes: Sizes) -> dict[str, int]:
+def _matrices(config: TransformerConfig) -> dict[str, int]:
     """Return the weights that each token is multiplied with, without biases."""
-    width, layers = sizes.d_model, sizes.n_layers
-    queries, keys = _attention_widths(sizes)
-    per_network = 2 if _is_gpt2(sizes) else 3  # up and down; gate, up and down
+    width, layers = config.d_model, config.n_layers
+    queries, keys = _attention_widths(config)
+    per_network = 2 if config.family == "gpt2" else 3  # up and down; gate, up and down
     return {
         # query and output, key and value
         "attention": layers * width * (2 * queries + 2 * keys),
-        "feed_forward": layers * per_network * width * sizes.d_ff,
-        "unembedding": sizes.vocab_size * width,  # tied or not, it scores
+        "feed_forward": layers * per_network * width * config.d_ff,
+        "unembedding": config.vocab_size * width,  # tied or not, it scores
     }
 
 

@@ -9,7 +9,7 @@
 
 A folder written here opens with `AutoModelForCausalLM.from_pretrained`, with the same
 logits; a folder of a Llama or GPT-2 without features that ours lacks opens here.
-`write_folder` and `read_folder` serve models with other heads, too. Files take their
+`save_pretrained` and `read_folder` serve models with other heads, too. Files take their
 names when all of them are written, so a full disk leaves a folder as it was.
 """
 
@@ -35,41 +35,43 @@ from llmcourse.model.hugging_face import (
     weights_from_theirs,
     weights_to_theirs,
 )
-from llmcourse.model.transformer import (
-    Block,
-    Transformer,
-    TransformerConfig,
-    new_rotary,
-)
+from llmcourse.model.transformer import Transformer, TransformerConfig, new_rotary
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def write_folder(
+def save_pretrained(
     model: Transformer,
     tokenizer: BPETokenizer,
     folder: str | Path,
-    dtype: torch.dtype,
+    dtype: torch.dtype = torch.float32,
     *,
     card: str | None = None,
     settings: dict[str, Any] | None = None,
     heads: dict[str, Tensor] | None = None,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a folder as `folders.save_pretrained`, perhaps with another head.
+    """Write model and tokenizer into a folder: all files, or none.
+
+    Only when all of them are written whole do they take their names, so a full disk
+    leaves the folder as it was. Other files in the folder stay.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with the same number of ids.
         folder: Created if missing.
-        dtype: Of the stored weights.
-        card: Markdown for `README.md`.
-        settings: What `config.json` is to say instead, or besides.
+        dtype: Of the stored weights; float16 halves the file.
+        card: Markdown for `README.md`: what the model is, learned from and is good for.
+        settings: What `config.json` is to say besides.
         heads: More weights, under the names that `transformers` has for them.
+        weights: All that is to be stored, in another form than that of `transformers`.
 
     Raises:
-        ValueError: As `folders.save_pretrained`.
+        ValueError: If tokenizer and model differ in the number of ids, if the model
+            has weights that `transformers` has no name for or another attention than
+            the full one, or if a weight is not finite in this dtype.
         OSError: If a file cannot be written.
     """
     if tokenizer.vocab_size != model.config.vocab_size:
@@ -77,9 +79,15 @@ def write_folder(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
-    check_full_attention(model)
-    weights = _stored(model, dtype, heads or {})
-    files = descriptions(model, tokenizer, dtype)
+    for part in model.modules():
+        if getattr(part, "attend", causal_attention) is not causal_attention:
+            raise ValueError(
+                "a model is saved with full attention, which `transformers` knows, got "
+                "another kind: see long_context"
+            )
+    if weights is None:
+        weights = _stored(model, dtype, heads or {})
+    files = _descriptions(model, tokenizer, dtype)
     files["config.json"] |= settings or {}
     texts = {name: json.dumps(value, indent=2) + "\n" for name, value in files.items()}
     if card is not None:
@@ -93,10 +101,6 @@ def write_folder(
             file.write(save(weights, metadata={"format": "pt"}))
 
 
-def _blocks(model: Transformer) -> Iterator[Block]:
-    return (block for block in model.blocks if isinstance(block, Block))
-
-
 class Folder(NamedTuple):
     """What a model's folder holds."""
 
@@ -107,7 +111,7 @@ class Folder(NamedTuple):
 
 
 def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
-    """Return all that `write_folder` wrote.
+    """Return all that `save_pretrained` wrote, perhaps with another head.
 
     Args:
         folder: Exists.
@@ -137,14 +141,23 @@ def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
             f"{str(folder)!r}, which should hold a {config.family} of "
             f"{config.n_layers} layers: {error}"
         ) from error
-    _check_is_file(folder / "tokenizer.json")
+    return Folder(model.eval(), read_tokenizer(folder, config), found, others)
+
+
+def read_tokenizer(folder: Path, config: TransformerConfig) -> BPETokenizer:
+    """Return the tokenizer of a model's folder.
+
+    Raises:
+        ValueError: If it is missing or damaged, or is not the model's.
+    """
+    check_is_file(folder / "tokenizer.json")
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
             f"got {tokenizer.vocab_size}"
         )
-    return Folder(model.eval(), tokenizer, found, others)
+    return tokenizer
 
 
 def _check_writes(settings: dict[str, Any], folder: Path) -> None:
@@ -170,7 +183,7 @@ def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer
     return model
 
 
-def descriptions(
+def _descriptions(
     model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
 ) -> dict[str, dict[str, Any]]:
     """Return what the files beside weights and vocabulary say, by their names."""
@@ -229,7 +242,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: If there is no such file, if it is damaged, or holds other numbers.
     """
-    _check_is_file(path)
+    check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -242,19 +255,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
         weights[name] = weight.to(torch.float32, copy=True)
     return weights
-
-
-def check_full_attention(model: Transformer) -> None:
-    """Refuse a model that would come back as another one: no file says how it attends.
-
-    Raises:
-        ValueError: If its attention is of another kind than "full".
-    """
-    if any(block.attention.attend is not causal_attention for block in _blocks(model)):
-        raise ValueError(
-            "a model is saved with full attention, which `transformers` knows, got "
-            "another kind: see attention_kinds"
-        )
 
 
 @contextmanager
@@ -280,7 +280,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such file, or something else in it.
     """
-    _check_is_file(path)
+    check_is_file(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -290,41 +290,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _check_is_file(path: Path) -> None:
+def check_is_file(path: Path) -> None:
+    """Raise ValueError if a file that a model needs is missing."""
     if not path.is_file():
         raise ValueError(f"a model's folder needs the file {str(path)!r}")
 
 
 _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
-
-
-def save_pretrained(
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    folder: str | Path,
-    dtype: torch.dtype = torch.float32,
-    *,
-    card: str | None = None,
-) -> None:
-    """Write model and tokenizer into a folder: all files, or none.
-
-    Only when all of them are written whole do they take their names, so a full disk
-    leaves the folder as it was. Other files in the folder stay.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer, with the same number of ids.
-        folder: Created if missing.
-        dtype: Of the stored weights; float16 halves the file.
-        card: Markdown for `README.md`: what the model is, learned from and is good for.
-
-    Raises:
-        ValueError: If tokenizer and model differ in the number of ids, if the model
-            has weights that `transformers` has no name for, or if a weight is not
-            finite in this dtype.
-        OSError: If a file cannot be written.
-    """
-    write_folder(model, tokenizer, folder, dtype, card=card)
 
 
 def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer]:

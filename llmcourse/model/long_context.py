@@ -63,6 +63,7 @@ from llmcourse.model.attention import (
     KVCache,
     causal_attention,
     causal_mask,
+    group_size,
 )
 from llmcourse.model.positions import RopeScaling, RotaryEmbedding, ntk_base
 from llmcourse.model.transformer import Transformer
@@ -104,11 +105,8 @@ def linear_attention(
         ValueError: If there are more queries than keys, if the key-value heads do not
             divide the query heads, or if `block` is below 1.
     """
+    _check_block(query, key, block)
     n_queries, length = query.shape[2], key.shape[2]
-    if not 1 <= n_queries <= length:
-        raise ValueError(f"queries must be 1 … {length}, the keys, got {n_queries}")
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
     block = min(block, length)
     query = pad(query, (0, 0, length - n_queries, 0))  # none has asked before
     asked, found, handed = _prepare(query, key, value)
@@ -176,17 +174,18 @@ def _prepare(
 
     Keys and values are repeated for the query heads that share them.
     """
-    n_heads, n_kv_heads = query.shape[1], key.shape[1]
-    if n_heads % n_kv_heads:
-        raise ValueError(
-            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
-        )
-    handed = pad(value, (0, 1), value=1.0)
-    found = elu_features(key)
-    if n_heads != n_kv_heads:
-        group = n_heads // n_kv_heads
+    found, handed = elu_features(key), pad(value, (0, 1), value=1.0)
+    if (group := group_size(query, key)) > 1:
         found, handed = (x.repeat_interleave(group, dim=1) for x in (found, handed))
     return elu_features(query), found, handed
+
+
+def _check_block(query: Tensor, key: Tensor, block: int) -> None:
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    if not 1 <= n_queries <= n_keys:
+        raise ValueError(f"queries must be 1 … {n_keys}, the keys, got {n_queries}")
+    if block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
 
 
 def sliding_window_mask(
@@ -232,19 +231,14 @@ def sliding_window_attention(
             divide the query heads, or if the window is below 1.
     """
     _check_window(window)
-    n_heads, n_kv_heads = query.shape[1], key.shape[1]
-    if n_heads % n_kv_heads:
-        raise ValueError(
-            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
-        )
+    group = group_size(query, key)
     n_queries, n_keys = query.shape[2], key.shape[2]
     if n_queries != n_keys or window >= n_keys:
         mask = sliding_window_mask(n_queries, n_keys, window).to(query.device)
         return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, enable_gqa=n_heads != n_kv_heads
+            query, key, value, attn_mask=mask, enable_gqa=group > 1
         )
-    if n_heads != n_kv_heads:
-        group = n_heads // n_kv_heads
+    if group > 1:
         key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
     return _banded(query, key, value, window)
 
@@ -287,15 +281,7 @@ class WindowCache(KVCache):
     (tensor([2., 3., 4.]), 5, 24)
     """
 
-    def update(
-        self,
-        layer: int,
-        key: Float[Tensor, "batch kv_head new d_head"],
-        value: Float[Tensor, "batch kv_head new d_head"],
-    ) -> tuple[
-        Float[Tensor, "batch kv_head key d_head"],
-        Float[Tensor, "batch kv_head key d_head"],
-    ]:
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the newest positions; return all that the new ones may look at.
 
         That is what was kept and all of the new, which can be more than will be kept.
@@ -348,8 +334,7 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
     >>> torch.equal(first, second)
     True
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1 position, got {window}")
+    _check_window(window)
     if kind not in ATTENTION_KINDS:
         known = ", ".join(ATTENTION_KINDS)
         raise ValueError(f"kind must be one of {known}, got {kind!r}")
@@ -369,16 +354,7 @@ def new_window_cache(model: Transformer, window: int, batch_size: int = 1) -> KV
     Raises:
         ValueError: If a number is below 1.
     """
-    config, weight = model.config, model.embedding.weight
-    return WindowCache(
-        n_layers=config.n_layers,
-        batch_size=batch_size,
-        n_kv_heads=config.n_kv_heads,
-        capacity=window,
-        d_head=config.d_head,
-        dtype=weight.dtype,
-        device=weight.device,
-    )
+    return model.new_cache(batch_size, window, WindowCache)
 
 
 def chunked_attention(
@@ -402,16 +378,8 @@ def chunked_attention(
         ValueError: If there are more queries than keys, if the key-value heads do not
             divide the query heads, or if `block` is below 1.
     """
-    n_queries, n_keys = query.shape[2], key.shape[2]
-    if not 1 <= n_queries <= n_keys:
-        raise ValueError(f"queries must be 1 … {n_keys}, the keys, got {n_queries}")
-    if query.shape[1] % key.shape[1]:
-        raise ValueError(
-            f"key-value heads must divide the {query.shape[1]} query heads, "
-            f"got {key.shape[1]}"
-        )
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+    _check_block(query, key, block)
+    group_size(query, key)
     context: Tensor = _Chunked.apply(query, key, value, block)  # type: ignore[no-untyped-call]
     return context
 

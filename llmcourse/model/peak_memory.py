@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of new tensors while it is entered.
 
+    >>> import torch
     >>> with PeakMemory() as memory:
     ...     x = torch.ones(1000)  # 4,000 bytes
     ...     y = x + x  # twice that, and then the first is dropped

@@ -38,33 +38,130 @@ from torch import Tensor, nn
 Rotation: TypeAlias = tuple[Tensor, Tensor]
 
 
+_FAST, _SLOW = 32, 1  # turns within the old length, the ends of YaRN's ramp
+_KINDS = ("linear", "yarn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How RoPE is slowed down, under the names of Hugging Face."""
+
+    kind: Literal["linear", "yarn"]  # linear: interpolation
+    factor: float | int  # new length over old
+    original_length: int | None = None  # of the training, in tokens; for yarn
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a scaling that there is not."""
+        if self.kind not in _KINDS:
+            raise ValueError(f"kind must be one of {_KINDS}, got {self.kind!r}")
+        if not 1 <= self.factor < math.inf:
+            raise ValueError(f"factor must be at least 1, got {self.factor}")
+        if (self.kind == "yarn") != (self.original_length is not None):
+            raise ValueError(
+                "yarn needs original_length, and linear has none, got "
+                f"{self.original_length} for {self.kind}"
+            )
+        if self.original_length is not None and self.original_length < 1:
+            raise ValueError(
+                f"original_length must be at least 1, got {self.original_length}"
+            )
+
+
 def rope_frequencies(
-    d_head: int, base: float | int = 10_000.0
+    d_head: int, base: float | int = 10_000.0, scaling: RopeScaling | None = None
 ) -> Float[Tensor, "half"]:
     """Return how fast each pair of coordinates turns, in radians per position.
 
     The first pair turns by one radian per token, the last by almost 1 / base:
     fast hands of the clock tell near positions apart, slow ones far positions.
 
+    Args:
+        d_head: Coordinates of a head.
+        base: How slow the slowest pair is, about.
+        scaling: How the pairs are slowed down; None for not at all.
+
     Raises:
-        ValueError: If `d_head` is not a positive even number, or `base` not positive.
+        ValueError: If `d_head` is not a positive even number, or `base` not positive;
+            for yarn, if it is not above 1.
 
     Source: Su et al. (2021), "RoFormer", section 3.2.2.
 
     >>> rope_frequencies(4, base=100.0)
     tensor([1.0000, 0.1000])
+    >>> rope_frequencies(4, 100.0, RopeScaling(kind="linear", factor=4))
+    tensor([0.2500, 0.0250])
     """
     if d_head < 2 or d_head % 2:
         raise ValueError(f"d_head must be a positive even number, got {d_head}")
     if not base > 0:
         raise ValueError(f"base must be positive, got {base}")
-    return base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+    frequencies = base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+    if scaling is None:
+        return frequencies
+    slowed = frequencies / scaling.factor
+    if scaling.original_length is None:
+        return slowed
+    share = _ramp(d_head, base, scaling.original_length)
+    return slowed * share + frequencies * (1 - share)
+
+
+def _ramp(d_head: int, base: float | int, length: int) -> Float[Tensor, "half"]:
+    """Return how much each hand is slowed down: from 0, not at all, to 1.
+
+    As in the authors' code it rises with the number of the pair, between the pairs
+    that make 32 turns and 1 turn within the length, rounded outwards.
+    """
+    if not base > 1:
+        raise ValueError(f"base must be above 1, got {base}")
+
+    def pair_of(turns: int) -> float:
+        """Return which pair makes so many turns, pairs being counted from 0."""
+        return d_head * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low = max(math.floor(pair_of(_FAST)), 0)
+    high = min(math.ceil(pair_of(_SLOW)), d_head - 1)
+    width = high - low if high != low else 0.001  # a step, then
+    pairs = torch.arange(d_head // 2, dtype=torch.float32)
+    return ((pairs - low) / width).clamp(0, 1)
+
+
+def ntk_base(base: float | int, d_head: int, factor: float | int) -> float:
+    """Return the base (no unit) whose slowest hand is `factor` times as slow.
+
+    The fastest hand does not change, so this is NTK-aware scaling for a length of
+    `factor` times the old one.
+
+    Raises:
+        ValueError: If `d_head` is not an even number above 2, or a factor below 1.
+
+    Source: Peng et al. (2024), equation 16.
+
+    >>> new = ntk_base(10_000, d_head=4, factor=8)
+    >>> rope_frequencies(4) / rope_frequencies(4, new)
+    tensor([1., 8.])
+    """
+    if d_head < 4 or d_head % 2:
+        raise ValueError(f"d_head must be an even number above 2, got {d_head}")
+    if not factor >= 1:
+        raise ValueError(f"factor must be at least 1, got {factor}")
+    return float(base * factor ** (d_head / (d_head - 2)))
 
 
 def rope_tables(
-    n_positions: int, d_head: int, base: float | int = 10_000.0
+    n_positions: int,
+    d_head: int,
+    base: float | int = 10_000.0,
+    scaling: RopeScaling | None = None,
 ) -> tuple[Float[Tensor, "position half"], Float[Tensor, "position half"]]:
     """Return cosine and sine (no unit) of every angle for positions 0 … n − 1.
+
+    Under yarn both are longer by a factor, so that all scores grow by its square.
+
+    Args:
+        n_positions: How many.
+        d_head: Coordinates of a head.
+        base: How slow the slowest pair is, about.
+        scaling: How the pairs are slowed down; None for not at all.
 
     Raises:
         ValueError: As `rope_frequencies`, or if `n_positions` is below 1.
@@ -75,8 +172,12 @@ def rope_tables(
     """
     _check_positions(n_positions)
     positions = torch.arange(n_positions, dtype=torch.float32)
-    angles = torch.outer(positions, rope_frequencies(d_head, base))  # (T, d_head / 2)
-    return angles.cos(), angles.sin()
+    frequencies = rope_frequencies(d_head, base, scaling)
+    angles = torch.outer(positions, frequencies)  # (T, d_head / 2)
+    length = 1.0
+    if scaling is not None and scaling.kind == "yarn":
+        length = 0.1 * math.log(scaling.factor) + 1
+    return length * angles.cos(), length * angles.sin()
 
 
 def apply_rope(
@@ -154,129 +255,6 @@ def _check_positions(n_positions: int) -> None:
         raise ValueError(f"n_positions must be at least 1, got {n_positions}")
 
 
-_FAST, _SLOW = 32, 1  # turns within the old length, the ends of YaRN's ramp
-_KINDS = ("linear", "yarn")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """How RoPE is slowed down, under the names of Hugging Face."""
-
-    kind: Literal["linear", "yarn"]  # linear: interpolation
-    factor: float | int  # new length over old
-    original_length: int | None = None  # of the training, in tokens; for yarn
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a scaling that there is not."""
-        if self.kind not in _KINDS:
-            raise ValueError(f"kind must be one of {_KINDS}, got {self.kind!r}")
-        if not 1 <= self.factor < math.inf:
-            raise ValueError(f"factor must be at least 1, got {self.factor}")
-        if (self.kind == "yarn") != (self.original_length is not None):
-            raise ValueError(
-                "yarn needs original_length, and linear has none, got "
-                f"{self.original_length} for {self.kind}"
-            )
-        if self.original_length is not None and self.original_length < 1:
-            raise ValueError(
-                f"original_length must be at least 1, got {self.original_length}"
-            )
-
-
-def ntk_base(base: float | int, d_head: int, factor: float | int) -> float:
-    """Return the base (no unit) whose slowest hand is `factor` times as slow.
-
-    The fastest hand does not change, so this is NTK-aware scaling for a length of
-    `factor` times the old one.
-
-    Raises:
-        ValueError: If `d_head` is not an even number above 2, or a factor below 1.
-
-    Source: Peng et al. (2024), equation 16.
-
-    >>> new = ntk_base(10_000, d_head=4, factor=8)
-    >>> rope_frequencies(4) / rope_frequencies(4, new)
-    tensor([1., 8.])
-    """
-    if d_head < 4 or d_head % 2:
-        raise ValueError(f"d_head must be an even number above 2, got {d_head}")
-    if not factor >= 1:
-        raise ValueError(f"factor must be at least 1, got {factor}")
-    return float(base * factor ** (d_head / (d_head - 2)))
-
-
-def scaled_frequencies(
-    d_head: int, base: float | int, scaling: RopeScaling | None
-) -> Float[Tensor, "half"]:
-    """Return how fast each pair of coordinates turns, in radians per position.
-
-    Args:
-        d_head: Coordinates of a head.
-        base: As in `positions.rope_frequencies`.
-        scaling: How it is slowed down; None for not at all.
-
-    Raises:
-        ValueError: As `positions.rope_frequencies`, or for yarn if the base is not
-            above 1.
-
-    >>> scaled_frequencies(4, 100, RopeScaling(kind="linear", factor=4))
-    tensor([0.2500, 0.0250])
-    """
-    frequencies = rope_frequencies(d_head, base)
-    if scaling is None:
-        return frequencies
-    slowed = frequencies / scaling.factor
-    if scaling.original_length is None:
-        return slowed
-    share = _ramp(d_head, base, scaling.original_length)
-    return slowed * share + frequencies * (1 - share)
-
-
-def _ramp(d_head: int, base: float | int, length: int) -> Float[Tensor, "half"]:
-    """Return how much each hand is slowed down: from 0, not at all, to 1.
-
-    As in the authors' code it rises with the number of the pair, between the pairs
-    that make 32 turns and 1 turn within the length, rounded outwards.
-    """
-    if not base > 1:
-        raise ValueError(f"base must be above 1, got {base}")
-
-    def pair_of(turns: int) -> float:
-        """Return which pair makes so many turns, pairs being counted from 0."""
-        return d_head * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
-
-    low = max(math.floor(pair_of(_FAST)), 0)
-    high = min(math.ceil(pair_of(_SLOW)), d_head - 1)
-    width = high - low if high != low else 0.001  # a step, then
-    pairs = torch.arange(d_head // 2, dtype=torch.float32)
-    return ((pairs - low) / width).clamp(0, 1)
-
-
-def scaled_rope_tables(
-    n_positions: int, d_head: int, base: float | int, scaling: RopeScaling | None
-) -> tuple[Float[Tensor, "position half"], Float[Tensor, "position half"]]:
-    """Return cosine and sine (no unit) of every angle for positions 0 … n − 1.
-
-    Under yarn both are longer by a factor, so that all scores grow by its square.
-
-    Args:
-        n_positions: How many.
-        d_head: Coordinates of a head.
-        base: How slow the slowest pair is, about, see `rope_frequencies`.
-        scaling: How the pairs are slowed down; None for not at all.
-
-    Raises:
-        ValueError: As `scaled_frequencies`, or if `n_positions` is below 1.
-    """
-    cos, sin = rope_tables(n_positions, d_head, base)
-    if scaling is None:
-        return cos, sin
-    positions = torch.arange(n_positions, dtype=torch.float32)
-    angles = torch.outer(positions, scaled_frequencies(d_head, base, scaling))
-    length = 0.1 * math.log(scaling.factor) + 1 if scaling.kind == "yarn" else 1.0
-    return length * angles.cos(), length * angles.sin()
-
-
 class RotaryEmbedding(nn.Module):
     """The tables of RoPE for a model, computed once. It has no weights."""
 
@@ -291,13 +269,24 @@ class RotaryEmbedding(nn.Module):
         scaling: RopeScaling | None = None,
     ) -> None:
         super().__init__()
-        cos, sin = scaled_rope_tables(n_positions, d_head, base, scaling)
+        cos, sin = rope_tables(n_positions, d_head, base, scaling)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, positions: slice | Int[Tensor, "..."]) -> Rotation:
         """Return cosine and sine for position ids (T) or (B, T), to all heads."""
         return self.cos[positions].unsqueeze(-3), self.sin[positions].unsqueeze(-3)
+
+
+# What a config.json says of each kind of scaling, under our names.
+_TERMS = {
+    "default": {},
+    "linear": {"factor": "factor"},
+    "yarn": {
+        "factor": "factor",
+        "original_length": "original_max_position_embeddings",
+    },
+}
 
 
 def rope_to_json(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -308,10 +297,10 @@ def rope_to_json(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if scaling is None:
         return {}
-    said = {"rope_type": scaling["kind"], "factor": float(scaling["factor"])}
-    if scaling["original_length"] is not None:
-        said["original_max_position_embeddings"] = scaling["original_length"]
-    return {"rope_scaling": said}
+    kind = scaling["kind"]
+    terms = {theirs: scaling[ours] for ours, theirs in _TERMS[kind].items()}
+    terms["factor"] = float(terms["factor"])
+    return {"rope_scaling": {"rope_type": kind, **terms}}
 
 
 def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]:
@@ -331,29 +320,18 @@ def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]
             raise ValueError(f"{name} must be a JSON object, got {rope!r}")
         base = rope.get("rope_theta", base)
         kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in ("default", *_KINDS):
+        if kind not in [*_TERMS]:
             raise ValueError(
                 f"type of {name} must be 'default', 'linear' or 'yarn', got {kind!r}"
             )
-        known = {"rope_type", "type", "rope_theta"}
-        if kind != "default":
-            known |= {"factor"}
-        if kind == "yarn":
-            known |= {"original_max_position_embeddings"}
+        known = {"rope_type", "type", "rope_theta", *_TERMS[kind].values()}
         if more := sorted(rope.keys() - known):
             raise ValueError(f"{name} cannot be followed in {', '.join(more)}")
-        if kind != "default":
-            scaling = _scaling(name, kind, rope)
+        terms: dict[str, Any] = {
+            ours: rope.get(theirs) for ours, theirs in _TERMS[kind].items()
+        }
+        if not all(type(number) in (int, float) for number in terms.values()):
+            raise ValueError(f"{name} of type {kind} needs numbers, got {rope}")
+        if terms:
+            scaling = RopeScaling(kind=kind, **terms)
     return base, scaling
-
-
-def _scaling(name: str, kind: str, rope: Mapping[str, Any]) -> RopeScaling:
-    length = rope.get("original_max_position_embeddings")
-    factor = rope.get("factor")
-    for number in (factor, *([length] if kind == "yarn" else [])):
-        if not isinstance(number, int | float) or isinstance(number, bool):
-            raise ValueError(f"{name} of type {kind} needs numbers, got {dict(rope)}")
-    assert isinstance(factor, int | float)
-    if kind == "yarn":
-        return RopeScaling(kind="yarn", factor=factor, original_length=length)
-    return RopeScaling(kind="linear", factor=factor)

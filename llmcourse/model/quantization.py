@@ -15,7 +15,7 @@ which takes time: this is not faster, unless reading the weights is what takes l
 Source: Dettmers et al. (2022), "LLM.int8()", section 2.1 (absmax, by row); Frantar et
 al. (2023), "GPTQ" (by group).
 
-Quantized models as folders: the files of `pretrained`, with smaller weights.
+Quantized models as folders: the files of `folders`, with smaller weights.
 
     config.json         as ever, and `quantization_config`: bits and group size
     model.safetensors   of each matrix the `numbers` and their `scale`; norms as ever
@@ -25,7 +25,6 @@ quantized instead, with tools of their own.
 """
 
 import copy
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,16 +32,15 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int8, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
-from llmcourse.files import new_file
 from llmcourse.model.folders import (
-    check_full_attention,
-    descriptions,
+    check_is_file,
     read_json,
-    written_at_once,
+    read_tokenizer,
+    save_pretrained,
 )
 from llmcourse.model.hugging_face import config_from_json
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -180,11 +178,6 @@ class QuantizedLinear(QuantizedMatrix):
 class QuantizedEmbedding(QuantizedMatrix):
     """An embedding of whole numbers; only the rows that are looked up become floats."""
 
-    def __init__(
-        self, layer: nn.Embedding, bits: int = 8, group_size: int | None = None
-    ) -> None:
-        super().__init__(layer.weight, bits, group_size)
-
     def forward(self, ids: Tensor) -> Float[Tensor, "*batch d_model"]:
         """Return the vectors of the ids.
 
@@ -217,7 +210,7 @@ def quantize_model(
         if type(layer) is nn.Linear:
             setattr(parent, name, QuantizedLinear(layer, bits, group_size))
         elif type(layer) is nn.Embedding:
-            setattr(parent, name, QuantizedEmbedding(layer, bits, group_size))
+            setattr(parent, name, QuantizedEmbedding(layer.weight, bits, group_size))
         else:
             raise ValueError(
                 f"only plain linear layers and embeddings can be quantized, got {name} "
@@ -292,26 +285,20 @@ def save_quantized(
     matrices = [part for part in model.modules() if isinstance(part, QuantizedMatrix)]
     if not matrices:
         raise ValueError("save_quantized needs a quantized model: see quantize_model")
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
-            f"got one with {tokenizer.vocab_size}"
-        )
-    check_full_attention(model)
-    files = descriptions(model, tokenizer, torch.float32)
-    files["config.json"]["quantization_config"] = {
+    form = {
         "quant_method": _METHOD,
         "bits": matrices[0].bits,
         "group_size": matrices[0].group_size,
     }
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    with written_at_once(Path(folder)) as staging:
-        for name, value in files.items():
-            with new_file(staging / name) as file:
-                file.write((json.dumps(value, indent=2) + "\n").encode())
-        tokenizer.save(staging / "tokenizer.json")
-        with new_file(staging / "model.safetensors") as file:
-            file.write(save(weights, metadata={"format": "pt"}))
+    save_pretrained(
+        model,
+        tokenizer,
+        folder,
+        settings={"quantization_config": form},
+        weights={
+            name: value.contiguous() for name, value in model.state_dict().items()
+        },
+    )
 
 
 def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
@@ -331,23 +318,12 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     # The floats of this one are thrown away: only its form is wanted.
     model = quantize_model(Transformer(config, torch.Generator()), bits, group_size)
     _read_weights(model, folder / "model.safetensors")
-    if not (folder / "tokenizer.json").is_file():
-        raise ValueError(
-            f"a model's folder needs a tokenizer.json, got {str(folder)!r}"
-        )
-    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
-    if tokenizer.vocab_size != config.vocab_size:
-        raise ValueError(
-            f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
-            f"got {tokenizer.vocab_size}"
-        )
-    return model, tokenizer
+    return model, read_tokenizer(folder, config)
 
 
 def _read_weights(model: Transformer, path: Path) -> None:
     """Give a model the weights of a file."""
-    if not path.is_file():
-        raise ValueError(f"a model's folder needs the file {str(path)!r}")
+    check_is_file(path)
     wanted = {name: value.dtype for name, value in model.state_dict().items()}
     try:
         weights = load(path.read_bytes())

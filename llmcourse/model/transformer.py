@@ -377,14 +377,20 @@ class Transformer(nn.Module):
         logits: Tensor = self.unembedding(self.norm(x))
         return logits
 
-    def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> KVCache:
+    def new_cache(
+        self,
+        batch_size: int = 1,
+        capacity: int | None = None,
+        kind: type[KVCache] = KVCache,
+    ) -> KVCache:
         """Return an empty key-value cache of this model's shape.
 
         Args:
             batch_size: Number of sequences that will be read side by side.
             capacity: Most positions it can hold; None takes `context_length`.
+            kind: Of the cache, such as `long_context.WindowCache`.
         """
-        return KVCache(
+        return kind(
             n_layers=self.config.n_layers,
             batch_size=batch_size,
             n_kv_heads=self.config.n_kv_heads,

@@ -14,8 +14,6 @@ from llmcourse.model.positions import (
     rope_from_json,
     rope_tables,
     rope_to_json,
-    scaled_frequencies,
-    scaled_rope_tables,
     sinusoidal_positions,
 )
 
@@ -197,7 +195,7 @@ def test_worked_example_of_yarn():
     """
     length = math.ceil(2 * math.pi * math.exp(5)) - 1  # a little less than one turn
     scaling = RopeScaling(kind="yarn", factor=8, original_length=length)
-    ratio = rope_frequencies(12, math.exp(6)) / scaled_frequencies(
+    ratio = rope_frequencies(12, math.exp(6)) / rope_frequencies(
         12, math.exp(6), scaling
     )
     shares = torch.tensor([0, 0, 1, 2, 3, 4]) / 4
@@ -209,7 +207,7 @@ def test_worked_example_of_yarn():
 
 def test_interpolation_is_a_finer_step():
     """Position 4 t of the longer text has the angles that t had."""
-    fine = scaled_rope_tables(20, 8, 10_000, LINEAR)
+    fine = rope_tables(20, 8, 10_000, LINEAR)
     for new, old in zip(fine, rope_tables(5, 8), strict=True):
         torch.testing.assert_close(new[::4], old)
 
@@ -226,13 +224,13 @@ def test_ntk_leaves_the_fastest_and_slows_the_slowest(factor):
 @pytest.mark.parametrize("length", [10, 300, 4096])
 def test_yarn_lies_between_doing_nothing_and_interpolation(d_head, length):
     scaling = RopeScaling(kind="yarn", factor=4, original_length=length)
-    ratio = rope_frequencies(d_head) / scaled_frequencies(d_head, 10_000, scaling)
+    ratio = rope_frequencies(d_head) / rope_frequencies(d_head, 10_000, scaling)
     assert ((ratio >= 1 - 1e-6) & (ratio <= 4 + 1e-6)).all()
     assert (ratio.diff() >= -1e-6).all()
 
 
 def test_yarn_makes_the_arrows_longer():
-    cos, sin = scaled_rope_tables(7, 8, 10_000, YARN)
+    cos, sin = rope_tables(7, 8, 10_000, YARN)
     length = (cos.square() + sin.square()).sqrt()
     torch.testing.assert_close(length, torch.full_like(length, 0.1 * math.log(4) + 1))
 
@@ -241,7 +239,7 @@ def test_a_factor_of_one_changes_nothing():
     for kind, length in (("linear", None), ("yarn", 300)):
         scaling = RopeScaling(kind=kind, factor=1, original_length=length)
         for new, old in zip(
-            scaled_rope_tables(9, 8, 500, scaling), rope_tables(9, 8, 500), strict=True
+            rope_tables(9, 8, 500, scaling), rope_tables(9, 8, 500), strict=True
         ):
             torch.testing.assert_close(new, old)
 
@@ -280,14 +278,14 @@ def of_transformers(kind, length=None, **more):
 def test_transformers_computes_the_same(factor):
     found, length = of_transformers("linear", factor=factor)
     linear = RopeScaling(kind="linear", factor=factor)
-    torch.testing.assert_close(scaled_frequencies(16, 500, linear), found)
+    torch.testing.assert_close(rope_frequencies(16, 500, linear), found)
     assert length == 1.0
     found, length = of_transformers(
         "yarn", factor=factor, original_max_position_embeddings=300
     )
     yarn = RopeScaling(kind="yarn", factor=factor, original_length=300)
-    torch.testing.assert_close(scaled_frequencies(16, 500, yarn), found)
-    cos, _ = scaled_rope_tables(1, 16, 500, yarn)
+    torch.testing.assert_close(rope_frequencies(16, 500, yarn), found)
+    cos, _ = rope_tables(1, 16, 500, yarn)
     assert cos[0, 0].item() == pytest.approx(length)
 
 
@@ -321,6 +319,6 @@ def test_refusals():
     with pytest.raises(ValueError, match="factor must be at least 1, got 0.5"):
         ntk_base(500, 8, 0.5)
     with pytest.raises(ValueError, match="base must be above 1, got 1"):
-        scaled_frequencies(8, 1, YARN)
+        rope_frequencies(8, 1, YARN)
     with pytest.raises(ValueError, match="n_positions"):
-        scaled_rope_tables(0, 8, 500, YARN)
+        rope_tables(0, 8, 500, YARN)
