@@ -3,10 +3,10 @@
 import errno
 import json
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
+from model_cases import CONFIGS, IDS, make_model, make_tokenizer, seeded
 from safetensors.torch import load_file, save_file
 
 from llmcourse import files
@@ -19,20 +19,7 @@ from llmcourse.finetuning.lora import (
     save_adapter,
 )
 from llmcourse.model.folders import save_pretrained
-from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.text.tokenizers import BPETokenizer
 
-LLAMA = TransformerConfig(
-    vocab_size=262,
-    d_model=24,
-    n_layers=2,
-    n_heads=6,
-    n_kv_heads=2,
-    d_ff=20,
-    context_length=11,
-)
-CONFIGS = {"llama": LLAMA, "gpt2": replace(LLAMA, family="gpt2", n_kv_heads=6)}
-IDS = torch.tensor([[5, 261, 0, 17, 3, 200, 41], [9, 9, 1, 30, 77, 2, 8]])
 ALL = ["query", "key", "value", "output", "up", "down"]
 # Of GPT-2, where three matrices are one, all ways in which the three may be adapted.
 CASES = [
@@ -44,14 +31,6 @@ CASES = [
     ("gpt2", ALL),
 ]
 PREFIX = "base_model.model.model.layers.1.self_attn.q_proj"
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def make_model(family="llama"):
-    return Transformer(CONFIGS[family], seeded()).eval()
 
 
 def learn(model):
@@ -91,8 +70,7 @@ def folder(tmp_path):
 def base(request, tmp_path_factory):
     """Return a family and the folder of its model, for `transformers` to load."""
     folder = tmp_path_factory.mktemp(request.param)
-    tokenizer = BPETokenizer.train(["low lower lowest"], 262, ["<|endoftext|>"])
-    save_pretrained(make_model(request.param), tokenizer, folder)
+    save_pretrained(make_model(request.param), make_tokenizer(), folder)
     return request.param, folder
 
 
@@ -307,13 +285,13 @@ def check_refused(folder, message, model=None):
 
 
 def test_refuses_adapters_of_another_shape(folder):
-    wide = Transformer(replace(LLAMA, d_model=36), seeded())
+    wide = make_model(d_model=36)
     message = r"0.self_attn.q_proj must have .*\(4, 36\).*\(36, 4\).*got .*\(4, 24\)"
     check_refused(folder, message, wide)
 
 
 def test_refuses_adapters_of_more_layers_or_another_family(folder):
-    shallow = Transformer(replace(LLAMA, n_layers=1), seeded())
+    shallow = make_model(n_layers=1)
     message = r"layers.1.self_attn.\w_proj' has an adapter, but is no layer"
     check_refused(folder, message, shallow)
     check_refused(folder, "q_proj' has an adapter, but is no layer", make_model("gpt2"))

@@ -1,29 +1,18 @@
 """A model that is given more special tokens knows all that it knew."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from model_cases import IDS, make_model, make_tokenizer, seeded, weights_of
 
 from llmcourse.finetuning.chat import add_special_tokens
 from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.text.tokenizers import BPETokenizer
 
-SIZES = TransformerConfig(
-    vocab_size=262, d_model=16, n_layers=2, n_heads=4, n_kv_heads=4, d_ff=20
-)
 NAMES = ["<|user|>", "<|end|>", "<|assistant|>"]
-IDS = torch.tensor([[5, 261, 0, 17, 3], [200, 41, 7, 7, 0]])
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return BPETokenizer.train(["low lower lowest"], 262, ["<|endoftext|>"])
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+    return make_tokenizer()
 
 
 @pytest.fixture(params=["llama", "gpt2"])
@@ -33,8 +22,7 @@ def family(request):
 
 @pytest.fixture(params=[True, False])
 def model(request, family):
-    sizes = replace(SIZES, family=family, tied_embeddings=request.param)
-    return Transformer(sizes, seeded())
+    return make_model(family, tied_embeddings=request.param)
 
 
 # Worked example
@@ -58,7 +46,7 @@ def test_worked_example_of_ids(model, tokenizer):
 @torch.no_grad()
 def test_the_model_gives_the_old_tokens_the_same_logits(model, tokenizer):
     grown, _ = add_special_tokens(model, tokenizer, NAMES, seeded())
-    assert grown(IDS).shape == (2, 5, 265)
+    assert grown(IDS).shape == (2, 7, 265)
     torch.testing.assert_close(grown(IDS)[..., :262], model(IDS))
 
 
@@ -85,7 +73,7 @@ def test_the_new_rows_are_apart(model, tokenizer):
 
 
 def test_the_given_model_and_tokenizer_stay_as_they_are(model, tokenizer):
-    before = {name: w.clone() for name, w in model.state_dict().items()}
+    before = weights_of(model)
     grown, _ = add_special_tokens(model, tokenizer, NAMES, seeded())
     with torch.no_grad():
         for weight in grown.parameters():
@@ -119,7 +107,7 @@ def test_equals_what_transformers_makes_of_the_old_rows(tokenizer, tmp_path):
     around the same mean.
     """
     transformers = pytest.importorskip("transformers")
-    model = Transformer(SIZES, seeded())
+    model = make_model()
     save_pretrained(model, tokenizer, tmp_path)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     theirs.resize_token_embeddings(265)
@@ -139,15 +127,10 @@ def test_equals_what_transformers_makes_of_the_old_rows(tokenizer, tmp_path):
 )
 def test_refuses_names_that_are_not_new(tokenizer, names):
     with pytest.raises(ValueError, match="names must be of new tokens, each once, got"):
-        add_special_tokens(Transformer(SIZES), tokenizer, names)
-
-
-def test_refuses_a_name_that_is_a_piece_of_text(tokenizer):
-    with pytest.raises(ValueError, match="must not be spelled like a piece"):
-        add_special_tokens(Transformer(SIZES), tokenizer, ["low"])
+        add_special_tokens(make_model(), tokenizer, names)
 
 
 def test_refuses_another_models_tokenizer(tokenizer):
-    model = Transformer(replace(SIZES, vocab_size=261))
+    model = make_model(vocab_size=261)
     with pytest.raises(ValueError, match="has 261 ids, so must .* got one with 262"):
         add_special_tokens(model, tokenizer, NAMES)

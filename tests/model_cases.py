@@ -1,0 +1,39 @@
+"""Small models of both families, with weights drawn from a seed, and a tokenizer."""
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+
+LLAMA = TransformerConfig(
+    vocab_size=262,
+    d_model=24,
+    n_layers=2,
+    n_heads=6,
+    n_kv_heads=2,
+    d_ff=20,
+    context_length=11,
+)
+CONFIGS = {"llama": LLAMA, "gpt2": replace(LLAMA, family="gpt2", n_kv_heads=6)}
+IDS = torch.tensor([[5, 261, 0, 17, 3, 200, 41], [9, 9, 1, 30, 77, 2, 8]])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_model(family="llama", **sizes):
+    return Transformer(replace(CONFIGS[family], **sizes), seeded()).eval()
+
+
+@cache
+def make_tokenizer():
+    return BPETokenizer.train(["low lower lowest"], LLAMA.vocab_size, [END_OF_TEXT])
+
+
+def weights_of(model):
+    return {name: w.detach().clone() for name, w in model.state_dict().items()}
