@@ -5,8 +5,8 @@ import re
 from itertools import product
 
 import pytest
-import torch
 from chat_cases import chatty, line_of
+from model_cases import LLAMA, make_model, make_tokenizer, seeded
 
 from llmcourse.finetuning.chat import (
     CHAT_TEMPLATE,
@@ -22,13 +22,9 @@ from llmcourse.finetuning.chat import (
     tokenized,
 )
 from llmcourse.model.folders import save_pretrained
-from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 
-SIZES = TransformerConfig(
-    vocab_size=262, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=20
-)
 SYSTEM = Message("system", "Be low.")
 HI = [Message("user", "How low?"), Message("assistant", "Lower.")]
 BYE = [Message("user", "And  slow?\n"), Message("assistant", "")]
@@ -55,10 +51,7 @@ LOOK_ALIKES = [
 
 @pytest.fixture(scope="module")
 def chat_model():
-    tokenizer = BPETokenizer.train(["low lower lowest"], 262, [END_OF_TEXT])
-    model = Transformer(SIZES, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    return add_special_tokens(model, tokenizer, CHAT_TOKENS, generator)
+    return add_special_tokens(make_model(), make_tokenizer(), CHAT_TOKENS, seeded(1))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +63,7 @@ def tokenizer(chat_model):
 def folder(chat_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat")
     save_pretrained(*chat_model, folder)
-    save_chat_files(chat_model[1], folder, SIZES.context_length)
+    save_chat_files(chat_model[1], folder, LLAMA.context_length)
     return folder
 
 
@@ -274,7 +267,7 @@ def test_the_template_refuses_what_we_refuse(theirs, n_turns):
 def test_transformers_stops_at_the_end_of_the_turn(folder, theirs, tokenizer):
     transformers = pytest.importorskip("transformers")
     assert theirs.eos_token == "<|end|>"
-    assert theirs.model_max_length == SIZES.context_length
+    assert theirs.model_max_length == LLAMA.context_length
     config = transformers.GenerationConfig.from_pretrained(folder)
     special = tokenizer.special_tokens
     assert config.eos_token_id == [special["<|end|>"], special[END_OF_TEXT]]

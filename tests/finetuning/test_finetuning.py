@@ -19,8 +19,8 @@ from llmcourse.finetuning.finetuning import (
 )
 from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
-from llmcourse.training.config import Evaluation, Update, learning_rate
+from llmcourse.training.checkpoints import Run, checkpoint_paths
+from llmcourse.training.config import Update, learning_rate
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pretraining import next_token_loss, train_step
 
@@ -186,23 +186,6 @@ def test_the_mean_over_examples_does_not_depend_on_the_batches(batch_size):
     assert mean_answer_loss(model, examples, config) == pytest.approx(whole, rel=1e-6)
 
 
-def test_the_history_is_complete_and_in_order():
-    seen = []
-    _, history = run(progress=seen.append)
-    assert [update.step for update in history.updates] == [1, 2, 3, 4, 5, 6, 7]
-    assert [evaluation.step for evaluation in history.evaluations] == [0, 3, 6, 7]
-    assert [r for r in seen if isinstance(r, Update)] == history.updates
-    assert [r for r in seen if isinstance(r, Evaluation)] == history.evaluations
-
-
-def test_the_same_generator_gives_the_same_weights_and_another_does_not():
-    (first, one), (again, two), (other, _) = run(seed=3), run(seed=3), run(seed=4)
-    assert one == two
-    same = zip(first.parameters(), again.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in same)
-    assert not torch.equal(first.embedding.weight, other.embedding.weight)
-
-
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("step", [1, 4, 5])
 def test_stopped_anywhere_it_ends_the_same(tmp_path, step, adapted):
@@ -338,14 +321,6 @@ def test_packed_a_classifier_learns_the_same(pooling, read_rows):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_low_precision_learns_almost_the_same():
-    (_, exact), (_, rough) = run(), run(config=replace(SHORT, precision="bfloat16"))
-    ours = [update.loss for update in rough.updates]
-    theirs = [update.loss for update in exact.updates]
-    assert ours == pytest.approx(theirs, rel=2e-2)
-    assert ours != theirs
-
-
 # Reference
 
 
@@ -441,12 +416,6 @@ def test_refuses_too_few_examples():
         finetune(make_model(), fine[:3], fine, SHORT, seeded())
 
 
-def test_refuses_to_train_what_is_frozen():
-    model = make_model().requires_grad_(False)
-    with pytest.raises(ValueError, match="a weight that is not frozen"):
-        run(model)
-
-
 @pytest.mark.parametrize("n_examples", [0, 3])
 def test_refuses_a_batch_that_cannot_be_divided(n_examples):
     model, examples = make_model(), make_examples(n_examples)
@@ -472,17 +441,12 @@ def test_refuses_checkpoints_of_another_layout(tmp_path):
         run(folder=tmp_path, packed=True)
 
 
-def test_refuses_checkpoints_of_a_model_without_the_adapters(tmp_path):
-    run(folder=tmp_path)
+def adapted(*alphas):
+    """Return a model with an adapter in each of its two layers."""
     model = make_model()
-    add_lora(model, rank=2, alpha=4)
-    with pytest.raises(ValueError, match="objective must be .*, got .* of alpha 4.0"):
-        run(model, tmp_path)
-
-
-def adapted(alpha):
-    model = make_model()
-    add_lora(model, rank=2, alpha=alpha, generator=seeded())
+    names = [f"blocks.{block}.attention.query" for block in (0, 1)]
+    sizes = {name: (2, alpha) for name, alpha in zip(names, alphas, strict=True)}
+    add_lora_to(model, sizes, seeded())
     return model
 
 
@@ -493,8 +457,12 @@ def classifier(pooling, seed=0):
 @pytest.mark.parametrize(
     ("first", "others"),
     [
-        (make_model, [lambda: make_model(9)]),
-        (lambda: adapted(4), [lambda: adapted(400), lambda: adapted(4.0000001)]),
+        (make_model, [lambda: make_model(9), lambda: adapted(4, 4)]),
+        (
+            lambda: adapted(4, 8),
+            [lambda: adapted(400, 8), lambda: adapted(4.0000001, 8)],
+        ),
+        (lambda: adapted(4, 8), [lambda: adapted(8, 4)]),
         (
             lambda: classifier("last"),
             [lambda: classifier("mean"), lambda: classifier("last", seed=9)],
@@ -504,65 +472,9 @@ def classifier(pooling, seed=0):
 def test_refuses_checkpoints_of_a_training_that_began_otherwise(
     tmp_path, first, others
 ):
-    """All weights have the same shapes; the first goes on, and none of the others."""
+    """The first goes on, and none of the others, whose weights mostly look the same."""
     _, history = run(first(), tmp_path)
     for other in others:
         with pytest.raises(ValueError, match="another training: objective must be"):
             run(other(), tmp_path)
     assert run(first(), tmp_path)[1] == history
-
-
-def test_refuses_checkpoints_of_adapters_with_their_sizes_changed_about(tmp_path):
-    """Alpha 4 in one layer and 8 in the next is not 8 and 4."""
-
-    def unlike(*alphas):
-        model = make_model()
-        names = [f"blocks.{block}.attention.query" for block in (0, 1)]
-        sizes = {name: (2, a) for name, a in zip(names, alphas, strict=True)}
-        add_lora_to(model, sizes, seeded())
-        return model
-
-    run(unlike(4, 8), tmp_path)
-    with pytest.raises(ValueError, match=r"alpha 4\.0, 8\.0, .*got .*alpha 8\.0, 4\.0"):
-        run(unlike(8, 4), tmp_path)
-    run(unlike(4, 8), tmp_path)
-
-
-def test_a_loss_that_is_no_number_stops_training_before_the_update():
-    model = make_model()
-    with torch.no_grad():
-        model.norm.weight[0] = math.nan
-    before = model.blocks[0].attention.query.weight.detach().clone()
-    with pytest.raises(FloatingPointError, match="step 1 needs a finite loss"):
-        finetune_step(model, make_optimizer(model, SHORT), make_examples(4), 0, SHORT)
-    assert torch.equal(model.blocks[0].attention.query.weight, before)
-    assert model.embedding.weight.grad is None
-
-
-@pytest.mark.parametrize(
-    ("broken", "message", "good"),
-    [
-        (5, "step 6 needs a finite loss and gradient", 4),
-        (3, "step 3 needs a finite loss on the held-out text", 2),
-        (4, "step 4 needs finite weights to be saved", 2),
-    ],
-)
-def test_what_is_no_number_stops_it_and_the_last_checkpoint_stays(
-    tmp_path, broken, message, good
-):
-    """A weight breaks after a step, and is found by whatever comes next: an update, an
-    evaluation or a checkpoint. From the last good one it goes on to the same end.
-    """
-    model = make_model()
-
-    def progress(record):
-        if isinstance(record, Update) and record.step == broken:
-            with torch.no_grad():
-                model.norm.weight[0] = math.nan
-
-    with pytest.raises(FloatingPointError, match=message):
-        run(model, tmp_path, progress=progress)
-    saved = load_checkpoint(tmp_path)
-    assert saved["step"] == good
-    assert all(weight.isfinite().all() for weight in saved["parts"]["model"].values())
-    assert run(make_model(), tmp_path)[1] == run()[1]

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from align_cases import METHODS, config_of, want_length
+from align_cases import config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse.alignment.evaluation import evaluate_policy
@@ -28,7 +28,6 @@ from llmcourse.recipes.aligned import (
 from llmcourse.recipes.instruct import Exam, scores_to_json
 from llmcourse.recipes.making import Making
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.config import Evaluation
 
 EXAM = Exam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
 QUICK = Exam(n_prompts=2, n_per_kind=0, n_stories=2)
@@ -136,38 +135,6 @@ def test_the_cards_code_runs(made, capsys, name):
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(code.replace("FOLDER", str(made[0] / name)), "README.md", "exec"), {})
     assert capsys.readouterr().out
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_run_goes_on_to_the_same_bytes(policies, tmp_path, method):
-    config = config_of(method, str(policies / "base"))
-
-    def stop(record):
-        if isinstance(record, Evaluation) and record.step == 1:
-            raise KeyboardInterrupt
-
-    def run(place, stopped=None):
-        def training(name, log, steps):
-            return stop if name == stopped else lambda record: None
-
-        making = Making(folder=tmp_path / place, name="small", training=training)
-        return make_aligned(config, making, QUICK)
-
-    whole = run("whole")
-    for stopped in ("reward model", "policy"):
-        with pytest.raises(KeyboardInterrupt):
-            run("parts", stopped)
-        assert not (tmp_path / "parts" / "model").exists()
-    assert run("parts") == whole
-    for name in ("model", "reward/model"):
-        ours, theirs = (
-            (tmp_path / part / name / "model.safetensors").read_bytes()
-            for part in ("parts", "whole")
-        )
-        assert ours == theirs
-    assert "instructions_after" not in whole
-    card = (tmp_path / "whole/model/README.md").read_text(encoding="utf-8")
-    assert "first words of stories" in card
 
 
 def test_a_reader_that_cannot_be_is_refused_before_anything_is_written(

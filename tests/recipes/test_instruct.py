@@ -27,7 +27,6 @@ from llmcourse.recipes.instruct import (
 )
 from llmcourse.recipes.making import Making
 from llmcourse.training.checkpoints import checkpoint_paths
-from llmcourse.training.config import Evaluation
 
 EXAM = Exam(n_per_kind=1, n_stories=2)
 COMMAND = "llmcourse finetune --preset tiny --out run/"
@@ -118,23 +117,6 @@ def test_the_facts_make_the_card(made):
     assert "seed 7" in card
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
-    def stop(record):
-        if isinstance(record, Evaluation) and record.step == 2:
-            raise KeyboardInterrupt
-
-    exam, told = Exam(n_per_kind=0, n_stories=2), []
-    with pytest.raises(KeyboardInterrupt):
-        make_in(tmp_path, made[1], exam, training=lambda *_: stop)
-    assert not (tmp_path / "model").exists()
-    quality = make_in(tmp_path, made[1], exam, stages=lambda *at: told.append(at))
-    assert "instructions_after" not in quality
-    for name in ("stories before", "stories after"):
-        assert [at for stage, *at in told if stage == name][-1] == [2, 2]
-    ours, theirs = (p / "model/model.safetensors" for p in (tmp_path, made[0]))
-    assert ours.read_bytes() == theirs.read_bytes()
-
-
 def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
     save_pretrained(*chatty(), tmp_path / "chat")
     _, path = own_file(tmp_path, 12)
@@ -161,12 +143,6 @@ def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
     assert "adapters of rank 2, alpha 32" in text
     for word in ("instructions of the kinds", "MIT", "license", "grammar"):
         assert word not in text, word
-
-
-def test_nothing_need_be_measured(made, tmp_path):
-    quality = make_in(tmp_path, made[1], Exam(n_per_kind=0, n_stories=0))
-    assert quality.keys() == {"held_out_loss"}
-    assert (tmp_path / "model" / "README.md").is_file()
 
 
 @pytest.mark.parametrize("n_stories", [1, -1])
@@ -214,14 +190,17 @@ def test_parts_are_learned_in_their_order(tmp_path):
     config = replace(CONFIG, base=str(tmp_path / "base"), seed=8)
     long = replace(config.finetuning, steps=3, eval_interval=3)
     earlier = [replace(config, seed=n, finetuning=long) for n in (4, 6)]
-    told = []
-    make_in(
+    told, read = [], []
+    quality = make_in(
         tmp_path / "run",
         config,
-        Exam(n_per_kind=0, n_stories=0),
+        Exam(n_per_kind=0, n_stories=2),
         earlier,
         training=lambda name, *_: lambda record: told.append((name, record.step)),
+        stages=lambda *at: read.append(at),
     )
+    assert quality.keys() == {"held_out_loss", "forgetting"}
+    assert {("stories before", 2, 2), ("stories after", 2, 2)} <= {*read}
     assert [*dict(told).items()] == [("part 1", 3), ("part 2", 3), ("fine-tuning", 2)]
     for place, last in (("part-1", 3), ("part-2", 3), ("", 2)):
         paths = checkpoint_paths(tmp_path / "run" / place / "checkpoints")

@@ -1,18 +1,24 @@
-"""The flow that all recipes share: precision, and which presets there are."""
+"""What all recipes share: precision, presets, and how a stopped run goes on."""
 
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
+from align_cases import METHODS, config_of, want_length
+from chat_cases import CONFIG
+from chat_cases import base as base_model
 
 from llmcourse.cli.align import align as align_command
 from llmcourse.cli.finetune import finetune
 from llmcourse.cli.pretrain import pretrain
 from llmcourse.finetuning import instruction_tuning
+from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import align, base, instruct
-from llmcourse.recipes.making import in_precision
+from llmcourse.recipes.aligned import make_aligned
+from llmcourse.recipes.making import Making, in_precision
 from llmcourse.training import config as training_config
 from llmcourse.training import presets
-from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.config import Evaluation, PretrainingConfig
 
 HERE = ("float32", "bfloat16")  # what a processor may be good at
 
@@ -54,3 +60,47 @@ def test_a_preset_in_float32_stays_so(monkeypatch, here):
 )
 def test_the_command_line_offers_every_preset_and_method(command, option, known):
     assert set(get_args(get_type_hints(command)[option])) == set(known)
+
+
+def follow(recipe, policy, run):
+    """Make the smallest models of a recipe."""
+    exam = instruct.Exam(n_per_kind=0, n_stories=2, n_prompts=2)
+    if recipe != "instruct":
+        return make_aligned(config_of(recipe, policy), run, exam)
+    first = replace(CONFIG, base=policy)
+    return instruct.make_instruct([first, replace(first, seed=7)], run, exam)
+
+
+@pytest.mark.parametrize("recipe", ["instruct", *METHODS])
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, recipe):
+    """It is stopped in each of its two trainings, after the first step."""
+    want_length(monkeypatch)
+    save_pretrained(*base_model(), tmp_path / "base")
+    trainings, places = ("reward model", "policy"), ("model", "reward/model")
+    if recipe == "instruct":
+        trainings, places = ("part 1", "fine-tuning"), ("model",)
+
+    def stop(record):
+        if isinstance(record, Evaluation) and record.step == 1:
+            raise KeyboardInterrupt
+
+    def run(place, stopped=None):
+        def training(name, log, steps):
+            return stop if name == stopped else lambda record: None
+
+        making = Making(folder=tmp_path / place, name="small", training=training)
+        return follow(recipe, str(tmp_path / "base"), making)
+
+    whole = run("whole")
+    for name in trainings:
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", name)
+        assert not (tmp_path / "parts" / "model").exists()
+    assert run("parts") == whole
+    for place in places:
+        ours, theirs = (
+            (tmp_path / part / place / "model.safetensors").read_bytes()
+            for part in ("parts", "whole")
+        )
+        assert ours == theirs
+    assert "instructions_after" not in whole
