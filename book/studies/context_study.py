@@ -32,7 +32,7 @@ from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import fact_recalls, shares_by_distance
 from llmcourse.training.studies import ContextPoint, Study
-from llmcourse.training.text_loss import EDGES, position_losses
+from llmcourse.training.text_loss import EDGES, means_between, position_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +144,8 @@ def _train(
         kind=kind,
         seed=seed,
         n_parameters=n_parameters(plan.model),
-        loss=round(found.loss, 5),
-        losses=tuple(round(loss, 5) for loss in found.between(config.edges)),
+        loss=round(found.nanmean().item(), 5),
+        losses=tuple(round(loss, 5) for loss in means_between(found, config.edges)),
         recalled=shares_by_distance(fact_recalls(model, tokenizer, held_out)),
     )
 

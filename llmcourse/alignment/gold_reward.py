@@ -93,14 +93,7 @@ class RewardParts:
     @property
     def score(self) -> float:
         """The points: those of the parts, times coherence; from 0 to 10."""
-        parts = {
-            "tale": 1.0,
-            "ending": self.ending,
-            "kindness": self.kindness,
-            "detail": self.detail,
-            "asked": self.asked,
-            "length": self.length,
-        }
+        parts: dict[str, float] = vars(self) | {"tale": 1.0}
         return self.coherence * sum(WEIGHTS[name] * parts[name] for name in WEIGHTS)
 
 
@@ -182,7 +175,7 @@ def _kindness(text: str) -> float:
 
 
 def _detail(text: str) -> float:
-    found = _entries(_ADJECTIVES) & set(_words(text))
+    found = _entries(_ADJECTIVES) & set(re.findall(r"[\w'-]+", text.lower()))
     return min(len(found) / _ADJECTIVES_ENOUGH, 1.0)
 
 
@@ -200,10 +193,6 @@ def _length(n_words: int) -> float:
     rising = (n_words - none) / (enough - none)
     falling = (too_long - n_words) / (too_long - still)
     return max(0.0, min(1.0, rising, falling))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[\w'-]+", text.lower())
 
 
 @lru_cache(maxsize=4096)

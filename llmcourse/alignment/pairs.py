@@ -94,17 +94,17 @@ def train_on_pairs(
     optimizer = make_optimizer(model, config)
 
     def update(batch: Sequence[_Row], step: int) -> Update:
-        parts = _parts(batch, len(batch) // config.accumulation)
         seen: list[Tensor] = []
-        shares = _shares(parts, compare, seen)
+        shares = _shares(batch, len(batch) // config.accumulation, compare, seen)
         record = update_weights(model, optimizer, shares, step, config)
         return replace(record, metrics=_metrics(seen))
 
     @torch.no_grad()
     def evaluate(step: int) -> Evaluation:
-        parts = _parts(held_out, config.batch_size // config.accumulation)
         seen: list[Tensor] = []
-        loss = math.fsum(share.item() for share in _shares(parts, compare, seen))
+        size = config.batch_size // config.accumulation
+        shares = _shares(held_out, size, compare, seen)
+        loss = math.fsum(share.item() for share in shares)
         return Evaluation(step=step, loss=loss, metrics=_metrics(seen))
 
     return train(
@@ -158,19 +158,15 @@ def _spread(rows: Sequence[_Row], n: int) -> list[_Row]:
     return sorted((rows[place] for place in places), key=len)
 
 
-def _parts(rows: Sequence[_Row], size: int) -> list[Sequence[_Row]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
 def _shares(
-    parts: Sequence[Sequence[_Row]], compare: Compare[_Row], seen: list[Tensor]
+    rows: Sequence[_Row], size: int, compare: Compare[_Row], seen: list[Tensor]
 ) -> Iterator[Tensor]:
     """Yield what each part adds to the mean over all rows; put its margins down."""
-    total = sum(map(len, parts))
-    for part in parts:
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
         found = compare(part)
         seen.append(found.margins.detach())
-        yield found.loss * (len(part) / total)
+        yield found.loss * (len(part) / len(rows))
 
 
 def _metrics(seen: Sequence[Tensor]) -> dict[str, float]:

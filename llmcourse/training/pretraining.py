@@ -125,8 +125,7 @@ def train_step(
         config: How long and how fast.
 
     Raises:
-        ValueError: If a token is outside the vocabulary, or if the windows are too
-            long or too short or cannot be divided into the parts.
+        ValueError: As `next_token_loss`.
         FloatingPointError: If the loss or its gradient is not finite.
     """
     return update_weights(
@@ -141,11 +140,6 @@ def _shares(
 
     The mean over a batch is that of its parts' means, each by its number of targets.
     """
-    if len(windows) % config.accumulation:
-        raise ValueError(
-            f"accumulation must divide the {len(windows)} windows of the batch, "
-            f"got {config.accumulation}"
-        )
     total = n_targets(windows)
     for part in windows.chunk(config.accumulation):
         yield next_token_loss(model, part, config) * (n_targets(part) / total)
@@ -165,22 +159,9 @@ def next_token_loss(
     no token before it can see.
 
     Raises:
-        ValueError: If there are no windows, if they have nothing to predict or more
-            than the model can read, if a token is outside the vocabulary, or if one
-            comes after the end of its row.
+        ValueError: If there is nothing to predict, if the windows are longer than the
+            model can read, or if a target is outside the vocabulary.
     """
-    if windows.shape[0] < 1 or windows.shape[1] < 2:
-        raise ValueError(
-            "there must be a window, and at least 2 tokens in each, "
-            f"got {windows.shape[0]} of {windows.shape[1]} tokens"
-        )
-    vocab, there = model.config.vocab_size, windows != NO_TOKEN
-    if not there[:, :2].all() or (there[:, 1:] > there[:, :-1]).any():
-        raise ValueError("NO_TOKEN can only follow the at least 2 tokens of a window")
-    known = windows.where(there, 0)
-    low, high = int(known.min()), int(known.max())
-    if low < 0 or high >= vocab:
-        raise ValueError(f"tokens must be in 0 … {vocab - 1}, got {low} … {high}")
     windows = windows.to(model.embedding.weight.device)
     low_precision = config.precision == "bfloat16"
     with torch.autocast(windows.device.type, torch.bfloat16, enabled=low_precision):

@@ -25,9 +25,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.grammar import Story
@@ -312,44 +313,11 @@ def _bare(word: str) -> str:
 EDGES = (0, 16, 32, 48, 64, 96, 128, 160, 224)  # in tokens; tales end soon after
 
 
-@dataclass(frozen=True, kw_only=True)
-class PositionLosses:
-    """What the tokens at each position cost, over many documents."""
-
-    totals: Float64[Tensor, "position"]  # nats at each position, of all documents
-    counts: Int64[Tensor, "position"]  # documents that reach it
-
-    @property
-    def loss(self) -> float:
-        """The mean over all tokens, in nats per token."""
-        return (self.totals.sum() / self.counts.sum()).item()
-
-    def between(self, edges: Sequence[int] = EDGES) -> list[float]:
-        """Return the mean between each two positions, in nats per token.
-
-        Args:
-            edges: Increasing; the first of two belongs to the mean, the second not.
-
-        Raises:
-            ValueError: If no document reaches between two of them.
-        """
-        means = []
-        for start, end in pairwise(edges):
-            n = int(self.counts[start:end].sum())
-            if n == 0:
-                raise ValueError(
-                    f"no document reaches the positions {start} to {end}: the longest "
-                    f"has {len(self.counts)}"
-                )
-            means.append(math.fsum(self.totals[start:end].tolist()) / n)
-        return means
-
-
 @torch.inference_mode()
 def position_losses(
     model: Transformer, tokenizer: BPETokenizer, texts: Sequence[str]
-) -> PositionLosses:
-    """Return what the tokens of documents cost, by their position.
+) -> Float64[Tensor, "document position"]:
+    """Return what each token of some documents costs, in nats; NaN behind their ends.
 
     Each document is read from its start, and its end is predicted too.
 
@@ -364,11 +332,26 @@ def position_losses(
     """
     if not texts:
         raise ValueError("a loss by position needs at least one text, got none")
-    rows = [_token_losses(model, tokenizer, text)[1] for text in texts]
-    longest = max(map(len, rows))
-    totals = torch.zeros(longest, dtype=torch.float64)
-    counts = torch.zeros(longest, dtype=torch.int64)
-    for row in rows:
-        totals[: len(row)] += row
-        counts[: len(row)] += 1
-    return PositionLosses(totals=totals, counts=counts)
+    rows = [_token_losses(model, tokenizer, text)[1].double() for text in texts]
+    return pad_sequence(rows, batch_first=True, padding_value=math.nan)
+
+
+def means_between(
+    losses: Float64[Tensor, "document position"], edges: Sequence[int] = EDGES
+) -> list[float]:
+    """Return the mean loss between each two positions, in nats per token.
+
+    Args:
+        losses: Of `position_losses`.
+        edges: Increasing; the first of two belongs to the mean, the second not.
+
+    Raises:
+        ValueError: If no document reaches between two of them.
+    """
+    means = [losses[:, start:end].nanmean().item() for start, end in pairwise(edges)]
+    if any(math.isnan(mean) for mean in means):
+        raise ValueError(
+            f"no document reaches between two of the positions {list(edges)}: the "
+            f"longest has {losses.shape[1]}"
+        )
+    return means

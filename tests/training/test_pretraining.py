@@ -241,12 +241,6 @@ def test_rows_that_end_early_are_as_if_read_alone(accumulation):
     assert update.loss == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("row", [[3, NO_TOKEN, 4], [NO_TOKEN, 3, 4], [3, NO_TOKEN]])
-def test_refuses_a_token_after_the_end_of_its_row(row):
-    with pytest.raises(ValueError, match="NO_TOKEN can only follow the at least 2"):
-        next_token_loss(make_model(), torch.tensor([row]), SHORT)
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_decay_pulls_at_matrices_alone(family, tied):
@@ -357,26 +351,15 @@ def test_refuses_values_that_no_training_can_have(name, value):
 def test_refuses_a_batch_that_cannot_be_divided():
     with pytest.raises(ValueError, match="must divide batch_size 3, got 2"):
         replace(SHORT, accumulation=2)
-    config = replace(SHORT, batch_size=4, accumulation=2)
-    model, windows = make_model(), Windows(random_tokens(), 7).spread(5)
-    with pytest.raises(ValueError, match="divide the 5 windows of the batch, got 2"):
-        train_step(model, make_optimizer(model, config), windows, 0, config)
-
-
-@pytest.mark.parametrize("shape", [(0, 8), (3, 1), (3, 0)])
-def test_refuses_windows_without_a_target(shape):
-    windows = torch.zeros(shape, dtype=torch.int64)
-    with pytest.raises(ValueError, match=f"got {shape[0]} of {shape[1]} tokens"):
-        next_token_loss(make_model(), windows, SHORT)
 
 
 def test_a_refused_part_leaves_no_gradient():
     """The first window is fine and gives gradients, the second is not."""
     windows = Windows(random_tokens(), 7).spread(2)
-    windows[1, 3] = 13
+    windows[1, 7] = 13
     config = replace(SHORT, batch_size=2, accumulation=2)
     model = make_model()
-    with pytest.raises(ValueError, match="tokens must be in 0 … 12, got 0 … 13"):
+    with pytest.raises(ValueError, match="targets must be in 0 … 12"):
         train_step(model, make_optimizer(model, config), windows, 0, config)
     assert all(weight.grad is None for weight in model.parameters())
 

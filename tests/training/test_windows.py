@@ -204,14 +204,3 @@ def test_refuses_ids_outside_the_vocabulary_wherever_they_are(monkeypatch, place
     tokens[place] = bad
     with pytest.raises(ValueError, match="must be in 0 … 12, got"):
         check_ids(tokens, 13)
-
-
-@pytest.mark.parametrize("left", [[-1], [0, 56]])
-def test_refuses_an_order_of_other_windows(left):
-    batches = Windows(torch.arange(60), 4).shuffled(3, seeded(1))
-    state = batches.state_dict()
-    expected = list(islice(batches, 3))
-    again = Windows(torch.arange(60), 4).shuffled(3, seeded(1))
-    with pytest.raises(ValueError, match="begin in 0 … 55, got"):
-        again.load_state_dict(state | {"left": torch.tensor(left)})
-    assert all(map(torch.equal, islice(again, 3), expected))
