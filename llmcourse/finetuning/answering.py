@@ -7,6 +7,7 @@ between the question and where its answer should begin.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 import torch
 
@@ -134,7 +135,8 @@ def greedy_answers(
         rows = generate(model, ids, room, sampling=GREEDY, stop=stops)
         rows = rows[:, ids.shape[1] :]
         for number, row in zip(group, rows.tolist(), strict=True):
-            answers[number] = tokenizer.decode(_until(row[: most[number]], stops))
+            new = takewhile(lambda id_: id_ not in stops, row[: most[number]])
+            answers[number] = tokenizer.decode([*new])
         done += len(group)
         if progress is not None:
             progress(done, len(questions))
@@ -166,13 +168,3 @@ def _groups(prompts: Sequence[Sequence[int]], most: Sequence[int]) -> list[list[
         else:
             groups.append([number])
     return groups
-
-
-def _until(ids: list[int], stops: set[int]) -> list[int]:
-    """Return the ids before the first that ends an answer.
-
-    >>> _until([7, 8, 1, 9], {1})
-    [7, 8]
-    """
-    end = next((place for place, id_ in enumerate(ids) if id_ in stops), len(ids))
-    return ids[:end]

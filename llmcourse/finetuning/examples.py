@@ -76,11 +76,6 @@ class TokenizedExample:
         >>> example.ids, example.targets, example.mask
         (tensor([7, 8]), tensor([8, 9]), tensor([False,  True]))
         """
-        if len(ids) != len(mask):
-            raise ValueError(
-                f"the mask must have as many entries as there are ids ({len(ids)}), "
-                f"got {len(mask)}"
-            )
         tokens = torch.tensor(ids, dtype=torch.int64)
         counts = torch.tensor(mask, dtype=torch.bool)
         return cls(tokens[:-1], tokens[1:], counts[1:])

@@ -73,18 +73,13 @@ class InstructConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
-        for name, least in (
-            ("n_examples", 1),
-            ("n_stories", 0),
-            ("n_held_out", 1),
-            ("most_follow_ups", 0),
-            ("whole_every", 0),
-        ):
-            if getattr(self, name) < least:
-                got = getattr(self, name)
-                raise ValueError(f"{name} must be at least {least}, got {got}")
-        if self.rank is not None and self.rank < 1:
-            raise ValueError(f"rank must be at least 1, got {self.rank}")
+        least = {"n_examples": 1, "n_stories": 0, "n_held_out": 1}
+        least |= {"most_follow_ups": 0, "whole_every": 0}
+        if self.rank is not None:
+            least["rank"] = 1
+        for name, smallest in least.items():
+            if (got := getattr(self, name)) < smallest:
+                raise ValueError(f"{name} must be at least {smallest}, got {got}")
 
 
 _READING = InstructConfig(

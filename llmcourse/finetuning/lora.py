@@ -313,7 +313,8 @@ def save_adapter(
         raise ValueError(f"the model must have adapters to be saved, got {state}")
     weights: dict[str, Tensor] = {}
     sizes: dict[str, tuple[int, float | int]] = {}
-    for theirs, ours in _their_modules(model).items():
+    modules = _their_modules(model)
+    for theirs, ours in modules.items():
         if not any(name in adapted for name in ours):
             continue
         a, b, alpha = _joined([*ours.values()])
@@ -323,7 +324,7 @@ def save_adapter(
     for name, weight in weights.items():
         if not weight.isfinite().all():
             raise ValueError(f"{name} must be finite to be saved, and is not")
-    config = _config(sizes, [*_their_modules(model)])
+    config = _config(sizes, [*modules])
     config["base_model_name_or_path"] = base_model
     config["fan_in_fan_out"] = model.config.family == "gpt2"
     # Both take their places at the end, when both are whole and on disk.

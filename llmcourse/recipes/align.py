@@ -8,13 +8,12 @@ The policy answers orders to write a story; a policy that has never seen a conve
 is given the first words of stories instead. The annotator errs as often as the recipe
 says. The gold reward behind the annotator is never shown to what learns.
 
-Another method needs a line in `METHODS`, a branch in `train_policy`, and presets.
+Another method needs a line in `_by_method` and a branch in `train_policy`.
 
 Source: Ouyang et al. (2022), section 3.
 """
 
 import json
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, comb
@@ -66,13 +65,6 @@ from llmcourse.training.config import (
 
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
-METHODS: Mapping[str, type[Training]] = {
-    "ppo": PPOConfig,
-    "grpo": GRPOConfig,
-    "dpo": DPOConfig,
-}
-"""The methods by name, each with its configuration."""
-
 _AT_ONCE = 64  # answers that are written side by side
 _N_CENTRED = 200  # answers whose mean reward is zero
 
@@ -121,7 +113,7 @@ class AlignConfig:
 
     @property
     def method(self) -> str:
-        """Name of the method, from `METHODS`."""
+        """Name of the method: "ppo", "grpo" or "dpo"."""
         return self.training.method
 
     @property

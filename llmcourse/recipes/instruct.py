@@ -292,10 +292,7 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
     training = config.finetuning
     own, n_asked = bool(config.sources), facts["n_examples"] - config.n_stories
     *scores, table = instruct_tables(facts["quality"])
-    adapters = other_rows = ""
-    if config.rank is not None:
-        adapters = f", low-rank adapters of rank {config.rank}, alpha {config.alpha:g}"
-        adapters += ", and the embeddings" * facts["embeddings_learned"]
+    other_rows = ""
     if len(table.rows) > 1:
         other_rows = (
             ", the other rows from the base and this model as in its file; ± is one "
@@ -312,6 +309,9 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         "free": not own and config.base in shipped_models(),
         "parts": bool(earlier),
         "scores": bool(scores),
+        "lora": config.rank is not None,
+        "embeddings": facts["embeddings_learned"],
+        "packed": config.packed,
     }
     return fill_card(
         "instruct",
@@ -331,8 +331,6 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         ),
         n_held_out_pairs=len(HELD_OUT_PAIRS),
         targets=", ".join(targets),
-        adapters=adapters,
-        packed=", packed in one row" * config.packed,
         passes=training.steps * training.batch_size / facts["n_examples"],
         learning=learning(training),
         scores="\n\n".join(map(markdown, scores)),

@@ -247,11 +247,6 @@ def test_refuses_an_example_that_teaches_nothing():
         TokenizedExample.of_label([], label=1)
 
 
-def test_refuses_a_mask_of_another_length():
-    with pytest.raises(ValueError, match=r"there are ids \(3\), got 2"):
-        TokenizedExample.of_tokens([4, 7, 1], [False, True])
-
-
 @pytest.mark.parametrize("lengths", [(3, 1, 1), (3, 3, 2), (2, 3, 3)])
 def test_refuses_parts_of_different_lengths(lengths, monkeypatch):
     """Of one, a row would be filled with copies. Outside of tests nothing else would
@@ -265,6 +260,8 @@ def test_refuses_parts_of_different_lengths(lengths, monkeypatch):
     ids, targets = (torch.ones(n, dtype=torch.int64) for n in (n_ids, n_targets))
     with pytest.raises(ValueError, match=message):
         TokenizedExample(ids, targets, torch.ones(n_mask, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"marks as ids \(2\), got 2 and 1"):
+        TokenizedExample.of_tokens([4, 7, 1], [False, True])
 
 
 @pytest.mark.parametrize("lay_out", [collate, pack_examples])

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,9 @@ def test_a_line_of_a_template_may_stand_in_some_cases_alone(monkeypatch, tmp_pat
 def test_code_survives_quotation_marks():
     example = {"prompt": 'Say "no".', "answer": '"Yes," it\'s said. "Good night!"'}
     facts = facts_of("aligned-llm") | {"example": example}
-    for make in (reward_card, aligned_card):
-        card = make("mine", ALIGNED_LLM["grpo"], facts)
+    for make, chat in product((reward_card, aligned_card), (True, False)):
+        card = make("mine", ALIGNED_LLM["grpo"], facts | {"chat": chat})
+        assert ("first words of stories" in card) is not chat
         (code,) = blocks(card, "python")
         compile(code, "README.md", "exec")
 

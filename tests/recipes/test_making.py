@@ -55,7 +55,7 @@ def test_a_preset_in_float32_stays_so(monkeypatch, here):
         (pretrain, "preset", presets.PRESETS),
         (finetune, "preset", instruction_tuning.PRESETS),
         (align_command, "preset", align.PRESETS),
-        (align_command, "method", align.METHODS),
+        (align_command, "method", align.ALIGNED_LLM),
     ],
 )
 def test_the_command_line_offers_every_preset_and_method(command, option, known):
