@@ -361,20 +361,17 @@ def rewards_of(
 
 
 def pair_rewards(
-    model: RewardModel, pairs: Sequence[TokenizedPair], batch_size: int = 32
+    model: RewardModel, pairs: Sequence[TokenizedPair]
 ) -> tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]:
     """Return the rewards of the chosen answers, and of the rejected ones.
 
-    Arguments and errors as `rewards_of`.
+    Errors as `rewards_of`.
     """
-    texts = [text for pair in pairs for text in pair.texts()]
-    rewards = rewards_of(model, texts, batch_size)
+    rewards = rewards_of(model, [text for pair in pairs for text in pair.texts()])
     return rewards[::2], rewards[1::2]
 
 
-def centre(
-    model: RewardModel, texts: Sequence[Int[Tensor, "_"]], batch_size: int = 32
-) -> None:
+def centre(model: RewardModel, texts: Sequence[Int[Tensor, "_"]]) -> None:
     """Move the zero of the rewards, so that the mean over some texts is zero.
 
     Differences of rewards, and so all preferences, stay as they are.
@@ -382,16 +379,15 @@ def centre(
     Args:
         model: Changed in place.
         texts: The reference: what the policy writes before it is trained, say.
-        batch_size: Texts read side by side.
 
     Raises:
         ValueError: As `rewards_of`.
     """
-    model.offset += rewards_of(model, texts, batch_size).double().mean()
+    model.offset += rewards_of(model, texts).double().mean()
 
 
 def text_reward(
-    model: RewardModel, tokenizer: BPETokenizer, batch_size: int = 32
+    model: RewardModel, tokenizer: BPETokenizer
 ) -> Callable[[Sequence[str], Sequence[str]], Float[Tensor, "text"]]:
     """Return the function that gives the rewards of answers to prompts, as texts.
 
@@ -400,7 +396,6 @@ def text_reward(
     Args:
         model: Reads them.
         tokenizer: The model's.
-        batch_size: Texts read side by side.
 
     Raises:
         ValueError: When called: if there are no answers, or not as many as prompts;
@@ -414,7 +409,7 @@ def text_reward(
             *answer, end = tokenize_answer(text, tokenizer)
             room = max(0, model.config.context_length - len(start) - 1)
             ids.append(torch.tensor([*start, *answer[:room], end]))
-        return rewards_of(model, ids, batch_size)
+        return rewards_of(model, ids)
 
     return rewards
 
@@ -441,17 +436,11 @@ class PairAccuracy(NamedTuple):
     """In what share of pairs the chosen answer is preferred, as a fraction."""
 
     rate: float
-    interval: Interval
+    interval: Interval  # Wilson's, at 95 %
     n: int  # pairs
 
 
-def pair_accuracy(
-    model: RewardModel,
-    pairs: Sequence[TokenizedPair],
-    *,
-    level: float | int = 0.95,
-    batch_size: int = 32,
-) -> PairAccuracy:
+def pair_accuracy(model: RewardModel, pairs: Sequence[TokenizedPair]) -> PairAccuracy:
     """Return how often a reward model prefers the chosen answer, with an interval.
 
     A tie counts half; for the interval, ties are shared out, an odd one as an error.
@@ -459,21 +448,19 @@ def pair_accuracy(
     Args:
         model: Has been trained.
         pairs: Held-out ones.
-        level: Of the Wilson interval, see `intervals.wilson_interval`.
-        batch_size: Texts read side by side.
 
     Raises:
         ValueError: If there are no pairs, if a reward is not a number, or as
             `rewards_of`.
     """
-    chosen, rejected = pair_rewards(model, pairs, batch_size)
+    chosen, rejected = pair_rewards(model, pairs)
     margins = chosen - rejected
     if n_odd := int(margins.isnan().sum()):
         raise ValueError(
             f"rewards must be numbers, got others in {n_odd} of {len(pairs)} pairs"
         )
     rate = share_preferred(margins)
-    interval = wilson_interval(int(rate * len(pairs) + 1e-6), len(pairs), level)
+    interval = wilson_interval(int(rate * len(pairs) + 1e-6), len(pairs))
     return PairAccuracy(rate, interval, len(pairs))
 
 
@@ -485,14 +472,13 @@ class ReliabilityBin(NamedTuple):
     n: int  # pairs
     predicted: float  # mean probability of the favoured answer
     observed: float  # share in which it was the chosen one
-    interval: Interval  # of what was observed
+    interval: Interval  # of what was observed, at 95 %
 
 
 def reliability(
     chosen: Float[Tensor, "pair"],
     rejected: Float[Tensor, "pair"],
     n_bins: int = 5,
-    level: float | int = 0.95,
 ) -> list[ReliabilityBin]:
     """Return predicted against observed preferences, in bins of equal width.
 
@@ -504,7 +490,6 @@ def reliability(
         chosen: Rewards of the answers that were preferred.
         rejected: Rewards of the others.
         n_bins: Between 1/2 and 1.
-        level: Of the Wilson intervals.
 
     Raises:
         ValueError: If there are no pairs or no bins, or a reward is not a number.
@@ -536,7 +521,7 @@ def reliability(
                 n=n,
                 predicted=sure[here].mean().item(),
                 observed=observed,
-                interval=wilson_interval(int(observed * n + 1e-6), n, level),
+                interval=wilson_interval(int(observed * n + 1e-6), n),
             )
         )
     return bins

@@ -145,29 +145,6 @@ def test_a_copy_as_reference_is_the_same_as_none():
     assert none == copy
 
 
-@pytest.mark.parametrize("adapted", [False, True])
-@pytest.mark.parametrize("step", [1, 3])
-def test_stopped_anywhere_it_ends_the_same(tmp_path, step, adapted):
-    def fresh():
-        model = make_model()
-        if adapted:
-            add_lora(model, rank=2, alpha=3, generator=seeded())
-        return model
-
-    def progress(record):
-        if isinstance(record, Update) and record.step == step:
-            raise Stop
-
-    whole, history = run(fresh())
-    with pytest.raises(Stop):
-        run(fresh(), tmp_path, progress=progress)
-    assert checkpoint_paths(tmp_path)
-    resumed, again = run(fresh(), tmp_path)
-    assert again == history
-    for name, weight in resumed.state_dict().items():
-        assert torch.equal(weight, whole.state_dict()[name]), name
-
-
 def test_adapters_learn_and_nothing_else():
     model = make_model()
     add_lora(model, rank=2, alpha=4, generator=seeded())

@@ -241,24 +241,6 @@ def test_prompts_of_one_pair_are_learned_as_pairs_are():
         torch.testing.assert_close(weight, one_by_one.state_dict()[name])
 
 
-@pytest.mark.parametrize("config", [SHORT, BY_PROMPT], ids=["pairs", "prompts"])
-@pytest.mark.parametrize("step", [1, 3])
-def test_stopped_anywhere_it_ends_the_same(tmp_path, step, config):
-    def progress(record):
-        if isinstance(record, Update) and record.step == step:
-            raise Stop
-
-    whole, history = run(config=config)
-    with pytest.raises(Stop):
-        run(folder=tmp_path, config=config, progress=progress)
-    assert checkpoint_paths(tmp_path)
-    other = make_model(9) if step > 1 else None
-    resumed, again = run(other, tmp_path, config)
-    assert again == history
-    for name, weight in resumed.state_dict().items():
-        assert torch.equal(weight, whole.state_dict()[name]), name
-
-
 def test_the_history_is_complete_and_in_order():
     seen = []
     _, history = run(progress=seen.append)

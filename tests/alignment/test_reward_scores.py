@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
+from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.alignment.reward_model import (
     RewardModel,
+    batched,
     centre,
     expected_calibration_error,
     load_reward_model,
@@ -23,6 +25,7 @@ from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.intervals import wilson_interval
 
@@ -239,6 +242,25 @@ def test_refuses_folders_of_other_models(tokenizer, tmp_path):
 def test_refuses_a_token_that_is_none(tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"pad_token must be one of .*, got 'hen'"):
         save_reward_model(make_model(), tokenizer, tmp_path, pad_token="hen")
+
+
+# A rule for one answer as a reward of many
+
+
+def test_each_answer_gets_the_score_of_its_own_prompt():
+    (story,) = generate(1, seed=3)
+    words = story.text.split()
+    prompts = [" ".join(words[:9]), "", "x"]
+    texts = [" ".join(words[9:]), story.text, "nonsense"]
+    scores = batched(gold_reward)(prompts, texts)
+    expected = [gold_reward(p, t) for p, t in zip(prompts, texts, strict=True)]
+    assert scores.tolist() == pytest.approx(expected)
+    assert scores[0] > 1 > scores[2]
+
+
+def test_as_many_prompts_as_answers():
+    with pytest.raises(ValueError, match="zip"):
+        batched(gold_reward)([""], ["", ""])
 
 
 # Told of surprises
