@@ -274,15 +274,3 @@ def test_refuses_a_batch_without_examples(lay_out):
 def test_refuses_a_batch_that_the_data_cannot_fill(batch_size):
     with pytest.raises(ValueError, match=f"needs {batch_size} .* the data has 3"):
         ShuffledExamples(make_examples([1, 2, 3]), batch_size, seeded())
-
-
-def test_refuses_the_state_of_other_data():
-    examples = make_examples(range(1, 8))
-    more = ShuffledExamples(make_examples(range(1, 12)), 2, seeded())
-    next(more)
-    with pytest.raises(ValueError, match="examples must be in 0 … 6, got 0 … 10"):
-        ShuffledExamples(examples, 2, seeded()).load_state_dict(state(more))
-    other = ShuffledExamples(examples, 3, seeded())
-    next(other)
-    with pytest.raises(ValueError, match="batches must have 2 examples, got 3"):
-        ShuffledExamples(examples, 2, seeded()).load_state_dict(state(other))
