@@ -643,6 +643,9 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
     pooling = found.settings.get("reward_pooling", "last")
+    if pooling not in get_args(Pooling):
+        known = ", ".join(get_args(Pooling))
+        raise ValueError(f"reward_pooling must be one of {known}, got {pooling!r}")
     reader = None if told is None else _reader(told)
     model = RewardModel(found.model, torch.Generator(), pooling, reader)
     with torch.no_grad():
