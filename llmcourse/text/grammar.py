@@ -34,7 +34,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import accumulate, count, takewhile
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, no_type_check
 
 import numpy as np
 import numpy.typing as npt
@@ -311,6 +311,7 @@ class Segment(NamedTuple):
     choice: Cell | None
 
 
+@no_type_check  # it makes two million calls, which in tests would take half a minute
 class _ExactMeasures:
     """Computes the measures by dynamic programming, from the ends of the stories.
 
