@@ -22,7 +22,8 @@ ROOMS = {
     "cli": "recipes serving retrieval alignment finetuning training model text files",
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text files",
-    "plotting": "alignment training model text files",
+    "plotting": "",
+    "training_figures": "plotting alignment training model text files",
     "files": "",
 }
 CHAPTERS = sorted((PACKAGE.parent / "book" / "src").glob("*.py"))

@@ -65,6 +65,7 @@ from llmcourse.text import tales
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.intervals import wilson_interval
 from llmcourse.training.studies import stored_study
+from llmcourse.training_figures import plot_against_kl
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -424,7 +425,7 @@ assert late(held_curve.gold) > late(curve.gold) + 1
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.7))
 groups = {"no penalty": [curve], "penalty 0.1": [held_curve]}
 for ax, quantity in zip(axes, ("proxy", "gold")):
-    plotting.plot_against_kl(ax, groups, quantity, width=5)
+    plot_against_kl(ax, groups, quantity, width=5)
 axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
 end = axes[1].get_xlim()[1]
 _ = axes[1].text(end, usual, "usual", ha="right", va="bottom", fontsize=8)
@@ -471,7 +472,7 @@ frontier = {
     for method in ("ppo", "grpo", "dpo")
 }
 fig, ax = plt.subplots(figsize=(4.6, 2.9))
-plotting.plot_against_kl(ax, frontier, width=5)
+plot_against_kl(ax, frontier, width=5)
 assert {len(seeds) for seeds in frontier.values()} == {3}
 
 # %%
@@ -512,7 +513,7 @@ by_pairs = {
 }
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
 for ax, quantity in zip(axes, ("proxy", "gold")):
-    plotting.plot_against_kl(ax, by_pairs, quantity, width=5)
+    plot_against_kl(ax, by_pairs, quantity, width=5)
 
 # %%
 gains = {}

@@ -1,6 +1,6 @@
 """Trainings on a reward, as lines: what was gained, against how far the policy went.
 
-    points of a study ── curves_of ── smoothed ── plotting.plot_against_kl
+    points of a study ── curves_of ── smoothed ── training_figures
 
 The KL divergence says how much a gain has cost of what the policy was before, so it is
 the axis on which methods of different speeds can be compared: what counts is not how

@@ -14,8 +14,8 @@ from llmcourse.alignment.curves import (
     curves_of,
     fit_gold,
 )
-from llmcourse.plotting import plot_against_kl
 from llmcourse.training.studies import stored_study
+from llmcourse.training_figures import plot_against_kl
 
 
 def point(step, seed=0, **changes):
