@@ -34,30 +34,13 @@ from torch.testing import assert_close
 
 from llmcourse import plotting
 from llmcourse.checks import context_window as checks
-
-# %%
-from llmcourse.model import costs
+from llmcourse.model import costs, long_context
 from llmcourse.model.attention import causal_mask, fused_attention, naive_attention
-from llmcourse.model.costs import attention_cost, kv_bytes_per_token
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.long_context import (
-    ATTENTION_KINDS,
-    LinearState,
-    chunked_attention,
-    elu_features,
-    extend_context,
-    linear_attention,
-    new_window_cache,
-    set_attention,
-    sliding_window_attention,
-    sliding_window_mask,
-)
 from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import TINY, Transformer
 from llmcourse.retrieval.needles import Haystack, needle_share
 from llmcourse.text import tales
-
-# %%
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pretraining import train_step
@@ -236,7 +219,9 @@ qkv = torch.randn(3, 1, 1, 300, 32, generator=generator)
 naive, _ = naive_attention(*qkv, causal_mask(300, 300))
 first = online(*qkv[:, 0, 0], block=64)
 assert_close(first, naive[0, 0], atol=1e-5, rtol=1e-5)
-assert_close(chunked_attention(*qkv, block=64), naive, atol=1e-5, rtol=1e-5)
+assert_close(
+    long_context.chunked_attention(*qkv, block=64), naive, atol=1e-5, rtol=1e-5
+)
 
 # %% [markdown]
 # Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`.
@@ -248,10 +233,10 @@ assert_close(chunked_attention(*qkv, block=64), naive, atol=1e-5, rtol=1e-5)
 # The first rows of a window of three, and the package's function against the whole table with a mask:
 
 # %%
-for row in sliding_window_mask(6, 6, window=3):
+for row in long_context.sliding_window_mask(6, 6, window=3):
     print("".join(" ■" if seen else " ·" for seen in row))
-banded = sliding_window_attention(*qkv, window=32)
-masked, _ = naive_attention(*qkv, sliding_window_mask(300, 300, 32))
+banded = long_context.sliding_window_attention(*qkv, window=32)
+masked, _ = naive_attention(*qkv, long_context.sliding_window_mask(300, 300, 32))
 assert_close(banded, masked, atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
@@ -263,15 +248,17 @@ def recurrent(query, key, value):
     """Return linear attention's context, one position after the other."""
     state, total = torch.zeros(key.shape[1], value.shape[1]), torch.zeros(key.shape[1])
     rows = []
-    for q, k, v in zip(elu_features(query), elu_features(key), value):
+    for q, k, v in zip(
+        long_context.elu_features(query), long_context.elu_features(key), value
+    ):
         state, total = state + torch.outer(k, v), total + k
         rows.append(q @ state / (q @ total))
     return torch.stack(rows)
 
 
 mine = recurrent(*(x[0, 0] for x in qkv))
-assert_close(mine, linear_attention(*qkv)[0, 0], atol=1e-4, rtol=1e-4)
-state = LinearState()
+assert_close(mine, long_context.linear_attention(*qkv)[0, 0], atol=1e-4, rtol=1e-4)
+state = long_context.LinearState()
 for t in range(300):
     last = state.read(*(x[:, :, t] for x in qkv))
 assert_close(last[0, 0], mine[-1], atol=1e-4, rtol=1e-4)
@@ -292,10 +279,10 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 WAYS = {
     "naive": lambda *qkv: naive_attention(*qkv, masks[qkv[0].shape[2]]),
-    "chunked": partial(chunked_attention, block=256),
+    "chunked": partial(long_context.chunked_attention, block=256),
     "fused": fused_attention,
-    "window": partial(sliding_window_attention, window=64),
-    "linear": partial(linear_attention, block=64),
+    "window": partial(long_context.sliding_window_attention, window=64),
+    "linear": partial(long_context.linear_attention, block=64),
 }
 masks = {n: causal_mask(n, n) for n in LENGTHS}
 
@@ -346,7 +333,7 @@ print("           eight times the length     at 8,192 tokens")
 print("           memory     arithmetic       MiB      GFLOP")
 for name in WAYS:
     width = 256 if name == "chunked" else 64
-    short, cost = (attention_cost(name, n, 1, 32, width) for n in (1024, 8192))
+    short, cost = (costs.attention_cost(name, n, 1, 32, width) for n in (1024, 8192))
     memory = n_bytes[name, 8192] / n_bytes[name, 1024]
     print(f"{name:10}{memory:5.0f} times{cost.flops / short.flops:9.0f} times", end="")
     print(f"{n_bytes[name, 8192] / 2**20:10.1f}{cost.flops / 1e9:11.2f}")
@@ -467,11 +454,11 @@ rows = {
     "the same, if all heads shared": (32, 1, 128, 2),
 }
 for name, sizes in rows.items():
-    per_token = kv_bytes_per_token(*sizes)
+    per_token = costs.kv_bytes_per_token(*sizes)
     print(f"{name:32}{per_token / 2**10:5.0f} KiB a token", end="")
     print(f"{per_token * 131_072 / 2**30:8.1f} GiB for 131,072")
 print(f"weights of Llama 3 8B, in two bytes each: {8.03e9 * 2 / 2**30:.0f} GiB")
-assert kv_bytes_per_token(3, 8, 32, 4) == cache.n_bytes / cache.capacity
+assert costs.kv_bytes_per_token(3, 8, 32, 4) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
 # One long text in Llama 3's cache takes as much room as the model itself; without shared keys and values, as in the first Llama {cite:p}`touvron2023`, it would take four times that.
@@ -481,8 +468,8 @@ assert kv_bytes_per_token(3, 8, 32, 4) == cache.n_bytes / cache.capacity
 
 # %%
 windowed = copy.deepcopy(base)
-set_attention(windowed, "window", window=32)
-small = new_window_cache(windowed, window=32)
+long_context.set_attention(windowed, "window", window=32)
+small = long_context.new_window_cache(windowed, window=32)
 n_bytes_before = small.n_bytes
 pieces = [windowed(ids[:, t : t + 1], small) for t in range(300)]
 assert_close(torch.cat(pieces, 1), windowed(ids[:, :300]), atol=1e-3, rtol=1e-3)
@@ -501,7 +488,10 @@ print(f"300 tokens read; the cache holds {small.n_bytes // 2**10} KiB, as at the
 
 # %%
 study = stored_study("context", ContextPoint.of)
-kinds = {kind: [p for p in study.points if p.kind == kind] for kind in ATTENTION_KINDS}
+kinds = {
+    kind: [p for p in study.points if p.kind == kind]
+    for kind in long_context.ATTENTION_KINDS
+}
 print(f"{study.points[0].n_parameters:,} weights, {study.recipe['n_layers']} layers")
 print(f"{'facts repeated rightly,':26} 20    60   150 tokens back")
 recalled = {}
@@ -584,7 +574,7 @@ assert found[0, 2] > found[2, 2]
 # %%
 few = texts[:12]
 ways = {
-    way: extend_context(base, 576, way, trained_length=192)
+    way: long_context.extend_context(base, 576, way, trained_length=192)
     for way in ("none", "linear", "ntk", "yarn")
 }
 stretched = {
@@ -735,7 +725,7 @@ print(f"for 150 tokens back: {layers_needed(150, 32)} layers, and ours has two")
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 for trained in (288, 96):
-    model = extend_context(base, 576, "yarn", trained_length=trained)
+    model = long_context.extend_context(base, 576, "yarn", trained_length=trained)
     share = needle_share(model, haystack, 400, depth=0, n=12)
     loss = text_loss(model, tokenizer, few).loss
     print(f"by {576 / trained:.0f}: {share.right} of {share.n} found, tales {loss:.2f}")

@@ -33,7 +33,6 @@ import matplotlib.pyplot as plt
 import openai
 import torch
 
-# %%
 from llmcourse import plotting
 from llmcourse.checks import deployment as checks
 from llmcourse.model.costs import forward_flops_per_token, kv_cache_bytes

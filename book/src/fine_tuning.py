@@ -31,20 +31,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-# %%
 from llmcourse import plotting
 from llmcourse.checks import fine_tuning as checks
+from llmcourse.finetuning import lora
 from llmcourse.finetuning.classification import Classifier, accuracy
 from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample, collate
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
-from llmcourse.finetuning.lora import (
-    LoRALinear,
-    add_lora,
-    count_parameters,
-    load_adapter,
-    remove_lora,
-    save_adapter,
-)
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
@@ -334,7 +326,7 @@ print(f"{len(losses)} steps, twice, the same losses")
 
 # %%
 query = copy.deepcopy(base.blocks[0].attention.query)
-adapted = LoRALinear(query, rank=4, alpha=8, generator=seeded())
+adapted = lora.LoRALinear(query, rank=4, alpha=8, generator=seeded())
 x = torch.randn(5, query.in_features, generator=seeded(1))
 assert torch.equal(adapted(x), query(x))  # at first
 torch.nn.init.normal_(adapted.lora_b, std=0.1, generator=seeded(2))
@@ -358,20 +350,20 @@ print("merged = not merged; unmerged, the weights are as they were")
 
 # %%
 writer = copy.deepcopy(base)
-add_lora(writer, rank=4, alpha=8, targets=("query", "value"), generator=seeded())
+lora.add_lora(writer, rank=4, alpha=8, targets=("query", "value"), generator=seeded())
 for name, weight in writer.named_parameters():
     if name.endswith("lora_b"):
         torch.nn.init.normal_(weight, std=0.1, generator=seeded(2))
 ids = torch.tensor([[0, *tokenizer.encode(train[0][0])]])
 assert not torch.equal(writer(ids), base(ids))
 with TemporaryDirectory() as folder:
-    save_adapter(writer, folder, base_model="base-llm")
+    lora.save_adapter(writer, folder, base_model="base-llm")
     for path in sorted(Path(folder).iterdir()):
         print(f"{path.name:27} {path.stat().st_size:7,} bytes")
     reader = copy.deepcopy(base)
-    load_adapter(reader, folder)
+    lora.load_adapter(reader, folder)
     assert torch.equal(reader(ids), writer(ids))
-counts = count_parameters(writer)
+counts = lora.count_parameters(writer)
 print(f"learned: {counts.learned / counts.total:.1%} of the weights")
 
 # %% [markdown]
@@ -424,7 +416,7 @@ def prepare(way, model, seed=0):
     if way == "head":
         classifier.freeze_body()
     elif way != "full":
-        add_lora(classifier.body, way, 8, EVERY_MATRIX, seeded(seed))
+        lora.add_lora(classifier.body, way, 8, EVERY_MATRIX, seeded(seed))
     return classifier
 
 
@@ -449,7 +441,7 @@ def tale_prices(model):
 for way in ("head", *RANKS, "full"):
     model = copy.deepcopy(base)
     classifier = prepare(way, model)
-    counts = count_parameters(classifier)
+    counts = lora.count_parameters(classifier)
     n_bytes = training_bytes(counts.total, counts.learned)
     assert n_bytes == count_bytes(prepare(way, copy.deepcopy(base)), examples[:2], plan)
     config = replace(plan, learning_rate=rate(way), eval_interval=45)
@@ -540,7 +532,7 @@ print(f"a fitted head: {fitted / len(test):.0%} right (95 %: {low:.0%} to {high:
 # %%
 for rank in RANKS:
     model, _ = kept[rank]
-    remove_lora(model)
+    lora.remove_lora(model)
     assert torch.equal(tale_prices(model), tales_before)
 print("adapters removed: the loss on tales is what it was, to the last bit")
 
@@ -791,9 +783,9 @@ for size in (4, 2, 0.5):
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 model = copy.deepcopy(base)
 classifier = Classifier(model, 2, generator=seeded())
-add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())
+lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())
 finetune(classifier, examples, held_out, replace(plan, learning_rate=4e-3), seeded())
-learned = count_parameters(classifier).learned
+learned = lora.count_parameters(classifier).learned
 share, loss = accuracy(classifier, held_out), tale_prices(model).mean()
 print(f"{learned:,} weights learn: {share:.0%} right, tales {loss:.2f}")
 # Fewer matrices bend less: the task is learned a little less well, or later, and

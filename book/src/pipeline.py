@@ -31,15 +31,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 _ = torch.set_num_threads(1)
-
-# %% [markdown]
-# The rest comes from the package.
-# %%
 from llmcourse import plotting
 from llmcourse.alignment import preferences, rollouts
 from llmcourse.alignment.gold_reward import reward_parts
 from llmcourse.alignment.grpo import GRPOConfig, grpo
-from llmcourse.alignment.preferences import sample_pairs, tokenize_pairs
 from llmcourse.alignment.reward_model import (
     RewardConfig,
     RewardModel,
@@ -433,14 +428,16 @@ prompts = preferences.make_prompts(100, 0, base_tokenizer)
 texts = continued(base, prompts, 4, seed=0)
 candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
 options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": adjectives}
-pairs = sample_pairs(candidates, torch.Generator().manual_seed(0), **options)
+pairs = preferences.sample_pairs(
+    candidates, torch.Generator().manual_seed(0), **options
+)
 print(f"{len(pairs)} comparisons")
 
 # %% [markdown]
 # First the reward model, then, by it, the policy; a penalty keeps the policy from going too far from where it started.
 
 # %%
-rows = tokenize_pairs(pairs, base_tokenizer)
+rows = preferences.tokenize_pairs(pairs, base_tokenizer)
 judge = RewardModel.from_model(base, torch.Generator().manual_seed(0), "mean")
 reading = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
 train_reward_model(judge, rows, rows[:8], reading, torch.Generator().manual_seed(0))

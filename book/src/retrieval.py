@@ -47,10 +47,6 @@ from llmcourse.retrieval.retrieval import (
 )
 from llmcourse.retrieval.summarising import map_reduce, refine
 from llmcourse.text.documents import Document, python_docs
-
-# %% [markdown]
-# The rest of what this page needs.
-# %%
 from llmcourse.text.embeddings import similarities
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.intervals import wilson_interval

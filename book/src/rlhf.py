@@ -32,23 +32,11 @@ from torch.nn.functional import logsigmoid
 from torch.testing import assert_close
 
 from llmcourse import plotting
-from llmcourse.alignment import losses
+from llmcourse.alignment import losses, preferences
 from llmcourse.alignment.curves import Curve, StudyPoint, curves_of, fit_gold
 from llmcourse.alignment.evaluation import evaluate_policy, gain_of
-
-# %% [markdown]
-# The rest comes from the package, too.
-# %%
 from llmcourse.alignment.gold_reward import gold_reward, reward_parts
 from llmcourse.alignment.grpo import GRPOConfig, grpo
-from llmcourse.alignment.losses import bradley_terry_loss, dpo_loss, ppo_policy_loss
-from llmcourse.alignment.preferences import (
-    agreement_rate,
-    exam_prompts,
-    sample_pairs,
-    story_prompt,
-    tokenize_pairs,
-)
 from llmcourse.alignment.reward_model import (
     RewardConfig,
     RewardModel,
@@ -80,7 +68,9 @@ _ = torch.set_num_threads(1)
 # %% tags=["nbval-ignore-output"]
 base, tokenizer = load_pretrained("base-llm")
 answer = partial(sample_rollouts, tokenizer=tokenizer, stop=[0])
-prompt = story_prompt("Long ago there was a shy little boy named Henry", tokenizer)
+prompt = preferences.story_prompt(
+    "Long ago there was a shy little boy named Henry", tokenizer
+)
 generator = torch.Generator().manual_seed(0)
 stories = answer(base, [prompt] * 8, 260, generator=generator).texts
 worth = {gold_reward(prompt.text, text): text for text in stories}
@@ -196,7 +186,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # %%
 r_chosen, r_rejected = torch.randn(2, 5, generator=generator)
 mine = -logsigmoid(r_chosen - r_rejected).mean()
-assert_close(mine, bradley_terry_loss(r_chosen, r_rejected))
+assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
 print(f"{mine:.2f} nats per pair")
 
 
@@ -215,7 +205,7 @@ def preference_surprise(policy, reference, beta):
 
 policy, reference = -50 + 5 * torch.randn(2, 2, 5, generator=generator)
 mine = preference_surprise(policy, reference, 0.1)
-assert_close(mine, dpo_loss(*policy, *reference, beta=0.1).loss)
+assert_close(mine, losses.dpo_loss(*policy, *reference, beta=0.1).loss)
 start = preference_surprise(reference, reference, 0.1)
 assert_close(start, torch.tensor(2.0).log())
 print(f"at the start {start:.2f} nats per pair")
@@ -245,7 +235,7 @@ mine = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean
 mine.backward()
 everywhere = torch.ones(1, 4).bool()
 old = torch.zeros(1, 4)
-theirs = ppo_policy_loss(ratio.log(), old, advantage, everywhere, clip_range=0.2)
+theirs = losses.ppo_policy_loss(ratio.log(), old, advantage, everywhere, clip_range=0.2)
 assert_close(mine, theirs.loss)
 for r, a, slope in zip(ratio[0].tolist(), advantage[0], ratio.grad[0]):
     print(f"ratio {r}, advantage {a:+.0f}: {'goes on' if slope else 'stops'}")
@@ -270,7 +260,10 @@ def vividness(prompt, text):
 
 def beginnings(n, seed):
     words = (" ".join(s.text.split()[:6]) for s in tales.generate(10 * n, seed=seed))
-    return [story_prompt(text, tokenizer) for text in list(dict.fromkeys(words))[:n]]
+    return [
+        preferences.story_prompt(text, tokenizer)
+        for text in list(dict.fromkeys(words))[:n]
+    ]
 
 
 (first,) = beginnings(1, seed=5)
@@ -293,16 +286,15 @@ def compared(n, seed):
     texts = answer(base, asked, N_TOKENS, generator=luck).texts
     candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
     options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": vividness}
-    return sample_pairs(candidates, luck, **options)
+    return preferences.sample_pairs(candidates, luck, **options)
 
 
 pairs, held_out = compared(100, seed=0), compared(40, seed=1)
 points = [p for pair in pairs for p in (pair.gold_chosen, pair.gold_rejected)]
 usual = sum(points) / len(points)
 print(f"{len(pairs)} pairs, {len(held_out)} held out; {usual:.1f} points on average")
-print(
-    f"held out, the annotator agrees with the points in {agreement_rate(held_out):.0%}"
-)
+rate = preferences.agreement_rate(held_out)
+print(f"held out, the annotator agrees with the points in {rate:.0%}")
 assert (len(pairs), len(held_out)) == (400, 160)
 
 # %% [markdown]
@@ -310,7 +302,9 @@ assert (len(pairs), len(held_out)) == (400, 160)
 # No model can foresee an annotator's errors, so the best to be had is the annotator's own agreement.
 
 # %% tags=["nbval-ignore-output"]
-learned, unseen = (tokenize_pairs(part, tokenizer) for part in (pairs, held_out))
+learned, unseen = (
+    preferences.tokenize_pairs(part, tokenizer) for part in (pairs, held_out)
+)
 
 
 def taught(n_pairs):
@@ -608,7 +602,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 shipped, _ = load_reward_model("reward-model")
 writer, words = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
-orders, proxy = exam_prompts(40, words), text_reward(shipped, words)
+orders, proxy = preferences.exam_prompts(40, words), text_reward(shipped, words)
 asked = [order.text for order in orders]
 both = [
     evaluate_policy(one, writer, words, orders, proxy, 260) for one in (writer, aligned)
