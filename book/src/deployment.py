@@ -49,7 +49,6 @@ from llmcourse.serving.app import ServiceConfig, create_app
 from llmcourse.serving.batching import (
     Batcher,
     Request,
-    SlotCache,
     read_next,
     read_prompt,
 )
@@ -147,11 +146,12 @@ for n_tokens, what in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16"
     print(f"{what:14} {flops / weight_bytes(model):6.1f} FLOPs for each byte")
 per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
 assert 0.4 < per_byte < 0.6
-cache = SlotCache(model, n_slots=16)
+caches = [model.new_cache() for _ in range(16)]
 one = kv_cache_bytes(config, config.context_length)
 print(f"weights {weight_bytes(model) / 2**20:.1f} MiB, cache of one request", end=" ")
-print(f"{one / 2**20:.1f} MiB, of 16 {cache.n_bytes / 2**20:.0f} MiB")
-assert cache.n_bytes == 16 * one
+held = sum(cache.n_bytes for cache in caches)
+print(f"{one / 2**20:.1f} MiB, of 16 {held / 2**20:.0f} MiB")
+assert held == 16 * one
 
 # %% [markdown]
 # Sixteen requests read side by side do sixteen times the arithmetic for the same bytes of weights.
@@ -165,18 +165,18 @@ assert cache.n_bytes == 16 * one
 
 # %%
 def write_all(prompts, lengths, n_slots):
-    cache = SlotCache(model, n_slots)
+    caches = [model.new_cache() for _ in range(n_slots)]
     waiting, running = list(range(len(prompts))), {}  # slot: number of the request
     texts = [[] for _ in prompts]
     while waiting or running:
         for slot in [n for n in range(n_slots) if n not in running][: len(waiting)]:
             running[slot] = waiting.pop(0)
             ids = torch.tensor(prompts[running[slot]])
-            texts[running[slot]] = [int(read_prompt(model, ids, cache, slot).argmax())]
+            texts[running[slot]] = [int(read_prompt(model, ids, caches[slot]).argmax())]
         running = {s: n for s, n in running.items() if len(texts[n]) < lengths[n]}
         if running:
             last = {slot: texts[n][-1] for slot, n in running.items()}
-            logits = read_next(model, last, cache)
+            logits = read_next(model, last, caches)
             for slot, n in running.items():
                 texts[n].append(int(logits[slot].argmax()))
     return texts
@@ -238,11 +238,11 @@ assert off < 1e-4
 # %%
 def bits_of_first(n_others):
     """Return the logits of the first prompt's next token, as whole numbers."""
-    cache = SlotCache(model, n_slots=8)
+    caches = [model.new_cache() for _ in range(8)]
     slots = range(1 + n_others)
     for slot in slots:
-        read_prompt(model, torch.tensor(prompts[slot]), cache, slot)
-    logits = read_next(model, dict.fromkeys(slots, START), cache)
+        read_prompt(model, torch.tensor(prompts[slot]), caches[slot])
+    logits = read_next(model, dict.fromkeys(slots, START), caches)
     return logits[0].view(torch.int32)  # the 32 bits of each, read as a number
 
 

@@ -33,7 +33,7 @@ Source: Yu et al. (2022), "Orca", section 3.1 (iteration-level scheduling).
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -55,71 +55,41 @@ _ROWS = 16  # times a width that is a multiple of 4: four vectors of 16 floats
 _T = TypeVar("_T")
 
 
-class SlotCache:
-    """A key-value cache for each slot, so that each has a length of its own.
-
-    Args:
-        model: Whose keys and values they hold.
-        n_slots: Most sequences at a time.
-        capacity: Most positions of each; None takes the model's `context_length`.
-
-    >>> from llmcourse.model.transformer import TINY
-    >>> cache = SlotCache(Transformer(TINY), n_slots=3, capacity=40)
-    >>> cache.lengths, cache.n_bytes
-    ([0, 0, 0], 122880)
-    """
-
-    def __init__(
-        self, model: Transformer, n_slots: int, capacity: int | None = None
-    ) -> None:
-        self.slots = [model.new_cache(1, capacity) for _ in range(n_slots)]
-
-    @property
-    def lengths(self) -> list[int]:
-        """How much each slot holds, in positions."""
-        return [slot.length for slot in self.slots]
-
-    @property
-    def n_bytes(self) -> int:
-        """Memory of all keys and values together, in bytes."""
-        return sum(slot.n_bytes for slot in self.slots)
-
-
 @torch.inference_mode()
 def read_prompt(
-    model: Transformer, ids: Int[Tensor, "prompt"], cache: SlotCache, slot: int
+    model: Transformer, ids: Int[Tensor, "prompt"], cache: KVCache
 ) -> Float[Tensor, "vocab"]:
-    """Prefill: read a prompt into a slot; return the next token's logits, without unit.
+    """Prefill: read a prompt into a cache; return the next token's logits, no unit.
 
-    All of its tokens are read at once. What the slot held before is dropped.
+    All of its tokens are read at once. What the cache held before is dropped.
 
     Raises:
         ValueError: If it is empty or does not fit, or as the model.
     """
-    cache.slots[slot].length = 0
-    logits: Tensor = model(ids[None], cache.slots[slot])
+    cache.length = 0
+    logits: Tensor = model(ids[None], cache)
     return logits[0, -1]
 
 
 @torch.inference_mode()
 def read_next(
-    model: Transformer, ids: dict[int, int], cache: SlotCache
+    model: Transformer, ids: dict[int, int], caches: Sequence[KVCache]
 ) -> Float[Tensor, "row vocab"]:
     """Decode: read one token in some slots; return the logits (no unit), a row a slot.
 
     Args:
         model: The model.
         ids: The token for each slot that has one. The result's other rows mean nothing.
-        cache: Is extended by these tokens.
+        caches: Of each slot; those that have a token are extended by it.
 
     Raises:
         ValueError: If a slot is full, or as the model.
     """
-    n_rows = -(-len(cache.slots) // _ROWS) * _ROWS
+    n_rows = -(-len(caches) // _ROWS) * _ROWS
     row_ids = torch.zeros(n_rows, 1, dtype=torch.int64)
     rows: list[KVCache | None] = [None] * n_rows
     for slot, new in ids.items():
-        row_ids[slot, 0], rows[slot] = new, cache.slots[slot]
+        row_ids[slot, 0], rows[slot] = new, caches[slot]
     logits: Tensor = model(row_ids, RaggedCache(rows))
     return logits[:, 0]
 
@@ -140,7 +110,6 @@ class Request:
     deliver: Callable[[int | None], None] = lambda _: None
     written: list[int] = field(default_factory=list)
     finish: Finish | None = None  # None: not yet
-    cancelled: bool = False  # nobody wants the rest
 
     def __post_init__(self) -> None:
         """Seed the request's own generator."""
@@ -183,7 +152,7 @@ class Batcher:
                 f"got {max_batch} and {max_queue}"
             )
         self.model, self.max_batch, self.max_queue = model, max_batch, max_queue
-        self.cache = SlotCache(model, max_batch)
+        self.caches = [model.new_cache() for _ in range(max_batch)]  # one a slot
         self.running: dict[int, Request] = {}  # by slot
         self.waiting: deque[Request] = deque()
         self._lock = threading.Lock()  # for `running` and `waiting`
@@ -238,7 +207,7 @@ class Batcher:
     def cancel(self, *requests: Request) -> None:
         """End requests before their next token, unless they have ended."""
         for request in requests:
-            request.cancelled = True
+            request.finish = request.finish or "cancelled"
 
     def step(self) -> int:
         """Give every request its next token; return how many tokens were written."""
@@ -247,10 +216,10 @@ class Batcher:
         n_written = 0
         for slot, request in self._admit().items():
             prompt = torch.tensor(request.ids)
-            logits = read_prompt(self.model, prompt, self.cache, slot)
+            logits = read_prompt(self.model, prompt, self.caches[slot])
             n_written += self._write(request, logits)
         if last:
-            logits = read_next(self.model, last, self.cache)
+            logits = read_next(self.model, last, self.caches)
             n_written += sum(self._write(self.running[n], logits[n]) for n in last)
         self._evict()
         return n_written
@@ -301,13 +270,10 @@ class Batcher:
     def _evict(self) -> None:
         """Free the slots and the places in the queue of all that have ended."""
         with self._lock:
-            for request in (*self.running.values(), *self.waiting):
-                if request.cancelled:
-                    request.finish = request.finish or "cancelled"
-            ended = [slot for slot, request in self.running.items() if request.finish]
-            gone = [request for request in self.waiting if request.finish]
-            gone += [self.running.pop(slot) for slot in ended]
-            self.waiting = deque(r for r in self.waiting if not r.finish)
+            gone = [r for r in (*self.running.values(), *self.waiting) if r.finish]
+            kept = {slot: r for slot, r in self.running.items() if r not in gone}
+            self.running = kept
+            self.waiting = deque(r for r in self.waiting if r not in gone)
         for request in gone:
             self._deliver(request, None)
 

@@ -20,7 +20,7 @@ from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.positions import RopeScaling
 from llmcourse.model.quantization import quantize_model
 from llmcourse.model.transformer import Block, Transformer, TransformerConfig
-from llmcourse.serving.batching import SlotCache, read_next, read_prompt
+from llmcourse.serving.batching import read_next, read_prompt
 
 LLAMA = TransformerConfig(
     vocab_size=23,
@@ -78,9 +78,9 @@ def by_fusing(model, ids):
 
 
 def by_slots(model, ids):
-    cache = SlotCache(model, n_slots=3)
-    read_prompt(model, ids[:-5], cache, 1)
-    return torch.stack([read_next(model, {1: int(new)}, cache)[1] for new in ids[-5:]])
+    caches = [model.new_cache() for _ in range(3)]
+    read_prompt(model, ids[:-5], caches[1])
+    return torch.stack([read_next(model, {1: int(new)}, caches)[1] for new in ids[-5:]])
 
 
 @torch.no_grad()

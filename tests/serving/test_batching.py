@@ -16,7 +16,6 @@ from llmcourse.serving.batching import (
     Engine,
     QueueFullError,
     Request,
-    SlotCache,
     read_next,
     read_prompt,
 )
@@ -68,7 +67,7 @@ def listened(n=3):
     return made, done
 
 
-# The cache of the slots
+# The caches of the slots
 
 LLAMA = TransformerConfig(
     vocab_size=53,
@@ -91,6 +90,10 @@ def make_model(name="llama"):
     return Transformer(FAMILIES[name], torch.Generator().manual_seed(0)).eval()
 
 
+def make_caches(model, n_slots, capacity=None):
+    return [model.new_cache(1, capacity) for _ in range(n_slots)]
+
+
 def some_ids(n, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 53, (n,), generator=generator)
@@ -99,32 +102,32 @@ def some_ids(n, seed=0):
 def test_worked_example_of_lengths():
     """Two prompts of 3 and 5 tokens in slots 2 and 0; then slot 2 reads two more."""
     model = make_model()
-    cache = SlotCache(model, n_slots=4)
-    read_prompt(model, some_ids(3), cache, 2)
-    read_prompt(model, some_ids(5), cache, 0)
-    assert cache.lengths == [5, 0, 3, 0]
+    caches = make_caches(model, 4)
+    read_prompt(model, some_ids(3), caches[2])
+    read_prompt(model, some_ids(5), caches[0])
+    assert [held.length for held in caches] == [5, 0, 3, 0]
     for new in (7, 8):
-        read_next(model, {2: new}, cache)
-    assert cache.lengths == [5, 0, 5, 0]
-    read_prompt(model, some_ids(2), cache, 0)  # another sequence takes the slot
-    assert cache.lengths == [2, 0, 5, 0]
+        read_next(model, {2: new}, caches)
+    assert [held.length for held in caches] == [5, 0, 5, 0]
+    read_prompt(model, some_ids(2), caches[0])  # another sequence takes the slot
+    assert [held.length for held in caches] == [2, 0, 5, 0]
 
 
 @EACH
 def test_each_slot_equals_the_model_without_a_cache(name):
     model = make_model(name)
-    cache = SlotCache(model, n_slots=4)
+    caches = make_caches(model, 4)
     texts = {0: some_ids(40, 1), 1: some_ids(70, 2), 3: some_ids(36, 3)}
     starts = {0: 25, 1: 58, 3: 1}
     for slot, start in starts.items():
-        logits = read_prompt(model, texts[slot][:start], cache, slot)
+        logits = read_prompt(model, texts[slot][:start], caches[slot])
         with torch.no_grad():
             want = model(texts[slot][None, :start])[0, -1]
         torch.testing.assert_close(logits, want, rtol=1e-4, atol=1e-5)
     for step in range(10):
         places = {slot: start + step for slot, start in starts.items()}
         ids = {slot: int(texts[slot][place]) for slot, place in places.items()}
-        logits = read_next(model, ids, cache)
+        logits = read_next(model, ids, caches)
         for slot, place in places.items():
             with torch.no_grad():
                 want = model(texts[slot][None, : place + 1])[0, -1]
@@ -137,16 +140,19 @@ def test_neither_place_nor_company_changes_a_bit(name):
     prompt, rest = some_ids(27, 4), some_ids(12, 5).tolist()
 
     def alone_in(slot):
-        cache = SlotCache(model, n_slots=17)
-        read_prompt(model, prompt, cache, slot)
-        return torch.stack([read_next(model, {slot: i}, cache)[slot] for i in rest])
+        caches = make_caches(model, 17)
+        read_prompt(model, prompt, caches[slot])
+        return torch.stack([read_next(model, {slot: i}, caches)[slot] for i in rest])
 
-    cache = SlotCache(model, n_slots=17)
+    caches = make_caches(model, 17)
     for slot, n in ((4, 50), (0, 3), (1, 27)):
-        read_prompt(model, some_ids(n, 6 + slot), cache, slot)
-    read_prompt(model, prompt, cache, 3)
+        read_prompt(model, some_ids(n, 6 + slot), caches[slot])
+    read_prompt(model, prompt, caches[3])
     crowded = torch.stack(
-        [read_next(model, dict.fromkeys((4, 0, 1), 9) | {3: i}, cache)[3] for i in rest]
+        [
+            read_next(model, dict.fromkeys((4, 0, 1), 9) | {3: i}, caches)[3]
+            for i in rest
+        ]
     )
     for slot in (*range(5), 15, 16):
         assert torch.equal(alone_in(slot), crowded)
@@ -154,46 +160,41 @@ def test_neither_place_nor_company_changes_a_bit(name):
 
 def test_what_a_slot_held_before_does_not_matter():
     model = make_model()
-    cache, fresh = SlotCache(model, 2), SlotCache(model, 2)
-    read_prompt(model, some_ids(60, 8), cache, 1)
-    read_next(model, {1: 5}, cache)
-    for held in (cache, fresh):
-        read_prompt(model, some_ids(4, 9), held, 1)
+    caches, fresh = make_caches(model, 2), make_caches(model, 2)
+    read_prompt(model, some_ids(60, 8), caches[1])
+    read_next(model, {1: 5}, caches)
+    for held in (caches, fresh):
+        read_prompt(model, some_ids(4, 9), held[1])
     assert torch.equal(
-        read_next(model, {1: 6}, cache)[1], read_next(model, {1: 6}, fresh)[1]
+        read_next(model, {1: 6}, caches)[1], read_next(model, {1: 6}, fresh)[1]
     )
 
 
 def test_a_quantized_model_has_slots_too():
     model = quantize_model(make_model("untied"))
-    cache, ids = SlotCache(model, 3), some_ids(9)
-    read_prompt(model, ids[:8], cache, 1)
+    caches, ids = make_caches(model, 3), some_ids(9)
+    read_prompt(model, ids[:8], caches[1])
     with torch.no_grad():
         want = model(ids[None])[0, -1]
     torch.testing.assert_close(
-        read_next(model, {1: int(ids[8])}, cache)[1], want, rtol=1e-4, atol=1e-5
+        read_next(model, {1: int(ids[8])}, caches)[1], want, rtol=1e-4, atol=1e-5
     )
-
-
-def test_bytes_are_those_of_the_formula():
-    """2 · layers · slots · key-value heads · positions · width · 4 bytes."""
-    assert SlotCache(make_model(), 5, 7).n_bytes == 2 * 3 * 5 * 2 * 7 * 8 * 4
 
 
 def test_what_does_not_fit_is_refused():
     model = make_model()
-    cache = SlotCache(model, n_slots=2, capacity=6)
+    caches = make_caches(model, 2, capacity=6)
     with pytest.raises(ValueError, match=r"at most 6 positions, got 7"):
-        read_prompt(model, some_ids(7), cache, 0)
-    read_prompt(model, some_ids(6), cache, 1)
+        read_prompt(model, some_ids(7), caches[0])
+    read_prompt(model, some_ids(6), caches[1])
     with pytest.raises(ValueError, match=r"at most 6 positions, got 7"):
-        read_next(model, {1: 3}, cache)
+        read_next(model, {1: 3}, caches)
     with pytest.raises(ValueError, match="context_length is 80"):
-        read_prompt(model, some_ids(0), cache, 0)
-    cache = SlotCache(model, n_slots=2)
-    read_prompt(model, some_ids(80), cache, 1)
+        read_prompt(model, some_ids(0), caches[0])
+    caches = make_caches(model, 2)
+    read_prompt(model, some_ids(80), caches[1])
     with pytest.raises(ValueError, match="80 cached and 1 new"):
-        read_next(model, {1: 3}, cache)
+        read_next(model, {1: 3}, caches)
 
 
 # The batcher
