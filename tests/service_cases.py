@@ -9,8 +9,9 @@ import torch
 
 from llmcourse.finetuning.chat import CHAT_TOKENS
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.serving.app import ServiceConfig, create_app
+from llmcourse.serving.app import create_app
 from llmcourse.serving.server import running
+from llmcourse.serving.wire import ServiceConfig
 from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer

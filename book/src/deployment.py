@@ -45,14 +45,16 @@ from llmcourse.model.quantization import (
     save_quantized,
     weight_bytes,
 )
-from llmcourse.serving.app import ServiceConfig, create_app
+from llmcourse.serving.app import create_app
 from llmcourse.serving.batching import (
     Batcher,
     Request,
     read_next,
     read_prompt,
 )
-from llmcourse.serving.server import load_test, running
+from llmcourse.serving.load_test import load_test
+from llmcourse.serving.server import running
+from llmcourse.serving.wire import ServiceConfig
 from llmcourse.text import tales
 from llmcourse.training.text_loss import text_loss
 

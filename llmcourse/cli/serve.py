@@ -49,8 +49,9 @@ def serve(
     `llmcourse serve --model run-instruct/model --max-batch 32 --queue 200`
     """
     try:
-        from llmcourse.serving.app import ServiceConfig, create_app
+        from llmcourse.serving.app import create_app
         from llmcourse.serving.server import address, listening, serve_on
+        from llmcourse.serving.wire import ServiceConfig
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise

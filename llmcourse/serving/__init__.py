@@ -4,7 +4,8 @@
     answers    one request: prompts, choices, stop strings, streams
     wire       the shapes of requests and errors, limits, metrics
     app        the routes
-    server     the HTTP server, and a load test for it
+    server     the HTTP server
+    load_test  many callers at once
 
 Read first: batching, app.
 """

@@ -40,13 +40,14 @@ from starlette.types import Receive, Scope, Send
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling
-from llmcourse.model.transformer import TransformerConfig
+from llmcourse.model.transformer import Transformer
 from llmcourse.serving.batching import Engine, QueueFullError, Request
 from llmcourse.serving.wire import (
     ApiError,
     ChatMessage,
     FinishReason,
     SamplingOptions,
+    ServiceConfig,
     ServiceMetrics,
     Usage,
 )
@@ -115,13 +116,11 @@ class Service:
     """What all requests share."""
 
     name: str  # of the model
-    config: TransformerConfig
+    model: Transformer
     tokenizer: BPETokenizer
     engine: Engine
     metrics: ServiceMetrics
-    request_seconds: float | int  # in which an answer has to be complete
-    body_seconds: float | int  # in which a request has to arrive
-    max_body_bytes: int
+    limits: ServiceConfig
     started: int  # seconds since 1970
 
     def check_model(self, name: str) -> None:
@@ -136,7 +135,7 @@ class Service:
 
     def encode(self, text: str, *, param: str) -> list[int]:
         """Return a text's ids, or raise ApiError 400 if it is far too long."""
-        limit = self.config.context_length
+        limit = self.model.config.context_length
         # A text of a megabyte would take a second to encode, only to be refused.
         longest = max(map(len, self.tokenizer.pieces))
         if len(text.encode()) > limit * longest:
@@ -193,8 +192,9 @@ class Choice:
     index: int
     request: Request
     pieces: TextPieces
+    text: str  # so far
     finish_reason: FinishReason | None = None
-    n_tokens: int = 0  # that the text is made of
+    n_tokens: int = 0  # that were written
 
 
 class Answer:
@@ -206,6 +206,7 @@ class Answer:
         options: How to draw, and how many choices for each prompt.
         max_tokens: Most tokens of each choice; None: what fits.
         param: The field that the prompts came in.
+        begun: What the choices of each prompt begin with; if not given, nothing.
 
     Raises:
         ApiError: 400 if prompt and text do not fit into the window, 429 if too many
@@ -219,12 +220,13 @@ class Answer:
         options: SamplingOptions,
         max_tokens: int | None,
         param: str,
+        begun: Sequence[str] | None = None,
     ) -> None:
         self.service, self.prompts = service, prompts
         self._start = time.monotonic()
         self._tokens: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        limit = service.config.context_length
+        limit = service.model.config.context_length
         sampling = Sampling(
             temperature=1.0 if options.temperature is None else options.temperature,
             top_k=options.top_k,
@@ -232,7 +234,10 @@ class Answer:
         )
         seed = secrets.randbits(62) if options.seed is None else options.seed
         self.choices: list[Choice] = []
-        for index, ids in enumerate(i for i in prompts for _ in range(options.n or 1)):
+        begun = begun or [""] * len(prompts)
+        pairs = zip(prompts, begun, strict=True)
+        wanted = [pair for pair in pairs for _ in range(options.n or 1)]
+        for index, (ids, text) in enumerate(wanted):
             n_new = max_tokens or max(1, limit - len(ids))
             if len(ids) + n_new > limit:
                 raise too_long(len(ids), n_new, limit, param)
@@ -245,7 +250,7 @@ class Answer:
                 deliver=partial(self._deliver, index),
             )
             pieces = TextPieces(service.tokenizer, options.stops)
-            self.choices.append(Choice(index, request, pieces))
+            self.choices.append(Choice(index, request, pieces, text))
         try:
             service.engine.submit(*(choice.request for choice in self.choices))
         except ValueError as error:
@@ -273,7 +278,7 @@ class Answer:
             ApiError: 504 if it takes too long, 500 if the model fails, 503 if the
                 service stops.
         """
-        deadline = self._loop.time() + self.service.request_seconds
+        deadline = self._loop.time() + self.service.limits.request_seconds
         metrics, n_open, first = self.service.metrics, len(self.choices), True
         try:
             while n_open:
@@ -286,6 +291,7 @@ class Answer:
                     metrics.first_token.observe(time.monotonic() - self._start)
                     first = False
                 text = self._take(choice, new)
+                choice.text += text
                 n_open -= choice.finish_reason is not None
                 if text or choice.finish_reason is not None:
                     yield choice, text
@@ -312,16 +318,14 @@ class Answer:
             self.service.engine.batcher.cancel(choice.request)
         return text
 
-    async def texts(self) -> list[str]:
-        """Return the texts of all choices, when all are complete.
+    async def complete(self) -> None:
+        """Wait until the text of every choice is complete.
 
         Raises:
             ApiError: As `pieces`.
         """
-        texts = [""] * len(self.choices)
-        async for choice, text in self.pieces():
-            texts[choice.index] += text
-        return texts
+        async for _ in self.pieces():
+            pass
 
     @property
     def usage(self) -> Usage:
@@ -350,42 +354,39 @@ def _part(index: int, finish_reason: str | None, **content: Any) -> dict[str, An
     return {"index": index} | content | ends
 
 
-async def _parts(
-    answer: Answer, begun: Sequence[str] | None
-) -> AsyncGenerator[dict[str, Any], None]:
+async def _parts(answer: Answer, *, chat: bool) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the parts of an answer's choices, mixed as they come."""
-    for index in range(len(answer.choices)):
-        if begun is None:
-            yield _part(index, None, delta={"role": "assistant", "content": ""})
-        elif begun[index]:
-            yield _part(index, None, text=begun[index])
+    for choice in answer.choices:
+        if chat:
+            delta = {"role": "assistant", "content": ""}
+            yield _part(choice.index, None, delta=delta)
+        elif choice.text:
+            yield _part(choice.index, None, text=choice.text)
     async with aclosing(answer.pieces()) as pieces:
         async for choice, text in pieces:
-            index, finish_reason = choice.index, choice.finish_reason
-            if begun is not None:
-                yield _part(index, finish_reason, text=text)
+            if not chat:
+                yield _part(choice.index, choice.finish_reason, text=text)
                 continue
             if text:
-                yield _part(index, None, delta={"content": text})
-            if finish_reason is not None:
-                yield _part(index, finish_reason, delta={})
+                yield _part(choice.index, None, delta={"content": text})
+            if choice.finish_reason is not None:
+                yield _part(choice.index, choice.finish_reason, delta={})
 
 
 async def stream_events(
-    answer: Answer, head: dict[str, Any], usage: bool, begun: Sequence[str] | None
+    answer: Answer, head: dict[str, Any], *, chat: bool, usage: bool
 ) -> AsyncIterator[str]:
     """Yield an answer as events.
 
     Args:
         answer: What is being written.
         head: What all events have in common.
+        chat: Whether these are answers in a conversation, not continuations.
         usage: Whether an event with the number of tokens ends it.
-        begun: What each continuation begins with, perhaps nothing; None: these are
-            answers in a conversation.
     """
     tail = {"usage": None} if usage else {}
     try:
-        async with aclosing(_parts(answer, begun)) as parts:
+        async with aclosing(_parts(answer, chat=chat)) as parts:
             async for part in parts:
                 yield event(head | {"choices": [part]} | tail)
         if usage:
@@ -404,20 +405,15 @@ class AnswerStream(StreamingResponse):
     Args:
         answer: What is being written.
         head: As in `stream_events`, like the two that follow.
+        chat: See `stream_events`.
         usage: See `stream_events`.
-        begun: See `stream_events`.
     """
 
     def __init__(
-        self,
-        answer: Answer,
-        head: dict[str, Any],
-        *,
-        usage: bool,
-        begun: Sequence[str] | None = None,
+        self, answer: Answer, head: dict[str, Any], *, chat: bool, usage: bool
     ) -> None:
         super().__init__(
-            stream_events(answer, head, usage, begun),
+            stream_events(answer, head, chat=chat, usage=usage),
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
             media_type="text/event-stream",
         )

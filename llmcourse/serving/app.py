@@ -33,7 +33,6 @@ from fastapi.responses import FileResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from llmcourse.finetuning.answering import has_chat_tokens
@@ -56,6 +55,7 @@ from llmcourse.serving.wire import (
     Health,
     ModelInfo,
     ModelList,
+    ServiceConfig,
     ServiceMetrics,
     Usage,
     Vector,
@@ -80,17 +80,17 @@ class LimitedRequest(Request):
     async def body(self) -> bytes:
         """Return the body, or raise ApiError 408 or 413."""
         if not hasattr(self, "_body"):
-            service, chunks, n_bytes = self.app.state.service, [], 0
+            limits, chunks, n_bytes = self.app.state.service.limits, [], 0
             try:
-                async with asyncio.timeout(service.body_seconds):
+                async with asyncio.timeout(limits.body_seconds):
                     async for chunk in self.stream():
                         n_bytes += len(chunk)
-                        if n_bytes <= service.max_body_bytes:
+                        if n_bytes <= limits.max_body_bytes:
                             chunks.append(chunk)  # the rest is read and dropped
             except TimeoutError:
                 raise ApiError(408) from None
-            if n_bytes > service.max_body_bytes:
-                message = f"A request may have at most {service.max_body_bytes} bytes."
+            if n_bytes > limits.max_body_bytes:
+                message = f"A request may have at most {limits.max_body_bytes} bytes."
                 raise ApiError(413, message, code="size")
             self._body = b"".join(chunks)
         return self._body
@@ -141,31 +141,30 @@ async def get_model(service: ServiceOf, name: str) -> ModelInfo:
 @api.post("/completions", response_model=Completion, responses=_WRITING | _STREAMED)
 async def complete(
     request: Request, service: ServiceOf, body: CompletionRequest
-) -> Response:
+) -> Completion | AnswerStream:
     """Continue a text, or several."""
     service.check_model(body.model)
     prompts = [service.encode_text(text, param="prompt") for text in body.prompts]
     max_tokens = body.max_tokens or _DEFAULT_NEW
-    answer = Answer(service, prompts, body, max_tokens, "prompt")
+    begun = [_text(service, text) for text in body.prompts] if body.echo else None
+    answer = Answer(service, prompts, body, max_tokens, "prompt", begun)
     head = _head("cmpl", "text_completion", service)
-    echoes = [_text(service, prompt) if body.echo else "" for prompt in body.prompts]
-    begun = [echo for echo in echoes for _ in range(body.n or 1)]
     if body.stream:
-        return AnswerStream(answer, head, usage=_wants_usage(body), begun=begun)
-    texts = await _unless_gone(request, answer.texts())
+        return AnswerStream(answer, head, chat=False, usage=body.wants_usage)
+    await _unless_gone(request, answer.complete())
     choices = [
-        CompletionChoice(
-            index=choice.index, text=echo + text, finish_reason=choice.finish_reason
-        )
-        for choice, echo, text in zip(answer.choices, begun, texts, strict=True)
+        CompletionChoice(index=c.index, text=c.text, finish_reason=c.finish_reason)
+        for c in answer.choices
     ]
-    return _json(Completion(**head, choices=choices, usage=answer.usage))
+    return Completion(**head, choices=choices, usage=answer.usage)
 
 
 @api.post(
     "/chat/completions", response_model=ChatCompletion, responses=_WRITING | _STREAMED
 )
-async def chat(request: Request, service: ServiceOf, body: ChatRequest) -> Response:
+async def chat(
+    request: Request, service: ServiceOf, body: ChatRequest
+) -> ChatCompletion | AnswerStream:
     """Answer a conversation."""
     service.check_model(body.model)
     ids = service.encode_chat(body.messages)
@@ -173,34 +172,35 @@ async def chat(request: Request, service: ServiceOf, body: ChatRequest) -> Respo
     answer = Answer(service, [ids], body, max_tokens, "messages")
     if body.stream:
         head = _head("chatcmpl", "chat.completion.chunk", service)
-        return AnswerStream(answer, head, usage=_wants_usage(body))
-    texts = await _unless_gone(request, answer.texts())
+        return AnswerStream(answer, head, chat=True, usage=body.wants_usage)
+    await _unless_gone(request, answer.complete())
     choices = [
         ChatChoice(
             index=choice.index,
-            message=AnswerMessage(content=text),
+            message=AnswerMessage(content=choice.text),
             finish_reason=choice.finish_reason or "stop",
         )
-        for choice, text in zip(answer.choices, texts, strict=True)
+        for choice in answer.choices
     ]
     head = _head("chatcmpl", "chat.completion", service)
-    return _json(ChatCompletion(**head, choices=choices, usage=answer.usage))
+    return ChatCompletion(**head, choices=choices, usage=answer.usage)
 
 
-@api.post("/embeddings", response_model=Embeddings, responses=_WRITING)
+@api.post("/embeddings", responses=_WRITING)
 async def embed(
     request: Request, service: ServiceOf, body: EmbeddingRequest
-) -> Response:
+) -> Embeddings:
     """Return the vectors of texts, each of length 1."""
     service.check_model(body.model)
-    width, limit = service.config.d_model, service.config.context_length
+    config = service.model.config
+    width, limit = config.d_model, config.context_length
     if body.dimensions not in (None, width):
         raise ApiError(400, f"Vectors have {width} numbers.", param="dimensions")
     inputs = [service.encode_text(text, param="input") for text in body.inputs]
     for ids in inputs:
         if len(ids) > limit:
             raise too_long(len(ids), 0, limit, "input")
-        if max(ids) >= service.config.vocab_size:
+        if max(ids) >= config.vocab_size:
             raise ApiError(400, "There is no such id.", param="input")
     vectors = await _unless_gone(request, _vectors(service, inputs))
     n_tokens = sum(map(len, inputs))
@@ -210,14 +210,16 @@ async def embed(
         for n, v in enumerate(vectors)
     ]
     usage = Usage(prompt_tokens=n_tokens, total_tokens=n_tokens)
-    return _json(Embeddings(data=data, model=service.name, usage=usage))
+    return Embeddings(data=data, model=service.name, usage=usage)
 
 
 @watching.get("/health", responses={503: {"model": Health, "description": "Stopping."}})
-async def health(service: ServiceOf) -> Response:
+async def health(service: ServiceOf, response: Response) -> Health:
     """Say whether requests are taken."""
-    alive = service.engine.alive
-    return _json(Health(status="ok" if alive else "stopping"), 200 if alive else 503)
+    if service.engine.alive:
+        return Health(status="ok")
+    response.status_code = 503
+    return Health(status="stopping")
 
 
 @watching.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
@@ -231,7 +233,7 @@ def _info(service: Service) -> ModelInfo:
     return ModelInfo(
         id=service.name,
         created=service.started,
-        context_length=service.config.context_length,
+        context_length=service.model.config.context_length,
         chat=has_chat_tokens(service.tokenizer),
     )
 
@@ -245,18 +247,10 @@ def _head(prefix: str, kind: str, service: Service) -> dict[str, Any]:
     }
 
 
-def _json(body: BaseModel, status: int = 200) -> Response:
-    return Response(body.model_dump_json(), status, media_type="application/json")
-
-
 def _text(service: Service, prompt: str | list[int]) -> str:
     if isinstance(prompt, str):
         return prompt
     return service.tokenizer.decode(prompt, skip_special_tokens=True)
-
-
-def _wants_usage(body: CompletionRequest | ChatRequest) -> bool:
-    return body.stream_options is not None and bool(body.stream_options.include_usage)
 
 
 async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
@@ -280,11 +274,11 @@ async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
 
 async def _vectors(service: Service, inputs: list[list[int]]) -> list[list[float]]:
     """Return a vector for each text, computed between the engine's steps."""
-    model, vectors = service.engine.batcher.model, []
+    vectors = []
     try:
-        async with asyncio.timeout(service.request_seconds):
+        async with asyncio.timeout(service.limits.request_seconds):
             for ids in inputs:
-                future = service.engine.run(partial(text_vector, model, ids))
+                future = service.engine.run(partial(text_vector, service.model, ids))
                 vectors.append((await asyncio.wrap_future(future)).tolist())
     except QueueFullError as error:
         raise service.queue_full(error) from error
@@ -307,31 +301,6 @@ _PAGE_HEADERS = {
     ),
     "Cache-Control": "no-cache",
 }
-_API = (
-    *("/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/embeddings"),
-    *("/health", "/metrics"),
-)
-
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-class ServiceConfig(BaseModel):
-    """How much a service takes on.
-
-    Raises:
-        ValueError: If a number is too small, or if the key is empty or begins or ends
-            with white space.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    max_batch: Annotated[int, Field(ge=1)] = 16  # requests answered at a time
-    max_queue: Annotated[int, Field(ge=0)] = 64  # requests that wait for that
-    api_key: Annotated[str, Field(pattern=r"^\S(.*\S)?$")] | None = None  # None: open
-    request_seconds: Positive = 120  # in which an answer has to be complete
-    body_seconds: Positive = 10  # in which a request has to arrive
-    max_body_bytes: Annotated[int, Field(ge=1)] = 1 << 20
 
 
 class _App(FastAPI):
@@ -371,13 +340,11 @@ def create_app(
     counted = ServiceMetrics(batcher)
     service = Service(
         name=name,
-        config=model.config,
+        model=model,
         tokenizer=tokenizer,
         engine=Engine(batcher, counted.batch_size.observe),
         metrics=counted,
-        request_seconds=config.request_seconds,
-        body_seconds=config.body_seconds,
-        max_body_bytes=config.max_body_bytes,
+        limits=config,
         started=int(time.time()),
     )
 
@@ -404,9 +371,8 @@ def create_app(
     folder = resources.files("llmcourse") / "data" / "chat_page"
     for path, file in _PAGE.items():
         app.add_route(path, partial(_page, str(folder / file)), include_in_schema=False)
-    app.add_middleware(
-        CountResponses, metrics=counted, paths=frozenset((*_API, *_PAGE))
-    )
+    paths = frozenset(app.openapi()["paths"]) | frozenset(_PAGE)
+    app.add_middleware(CountResponses, metrics=counted, paths=paths)
     return app
 
 

@@ -41,6 +41,25 @@ Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Empty = Annotated[list[Any], Field(max_length=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ServiceConfig(BaseModel):
+    """How much a service takes on.
+
+    Raises:
+        ValueError: If a number is too small, or if the key is empty or begins or ends
+            with white space.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_batch: Annotated[int, Field(ge=1)] = 16  # requests answered at a time
+    max_queue: Annotated[int, Field(ge=0)] = 64  # requests that wait for that
+    api_key: Annotated[str, Field(pattern=r"^\S(.*\S)?$")] | None = None  # None: open
+    request_seconds: Seconds = 120  # in which an answer has to be complete
+    body_seconds: Seconds = 10  # in which a request has to arrive
+    max_body_bytes: Annotated[int, Field(ge=1)] = 1 << 20
 
 
 class Strict(BaseModel):
@@ -72,6 +91,13 @@ class SamplingOptions(Strict):
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the number of tokens."""
+        return self.stream_options is not None and bool(
+            self.stream_options.include_usage
+        )
 
     @property
     def stops(self) -> list[str]:

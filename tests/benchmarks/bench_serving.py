@@ -66,7 +66,7 @@ from transformers.utils import logging
 from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
 from llmcourse.finetuning.instructions import QUESTIONS, examples
 from llmcourse.model.folders import find_model, load_pretrained
-from llmcourse.serving.server import load_test
+from llmcourse.serving.load_test import load_test
 
 NAME = "instruct-llm"
 CALLERS = (1, 4, 16, 64)

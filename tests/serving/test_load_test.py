@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from service_cases import NAME, small_service
 
-from llmcourse.serving.server import Load, load_test, percentile
+from llmcourse.serving.load_test import Load, load_test, percentile
 
 
 def test_worked_example_of_percentiles():

@@ -27,9 +27,10 @@ from llmcourse.finetuning.answering import stream_answer
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.generation import Sampling, stream_text
 from llmcourse.model.inspection import text_vector
-from llmcourse.serving.app import ServiceConfig, create_app
+from llmcourse.serving.app import create_app
 from llmcourse.serving.batching import Request
 from llmcourse.serving.server import running
+from llmcourse.serving.wire import ServiceConfig
 from llmcourse.text.tokenizers import BPETokenizer
 
 HTTP = httpx.Client(timeout=300)  # one for all: setting one up takes its time

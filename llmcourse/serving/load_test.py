@@ -1,0 +1,113 @@
+"""A load test: many callers at once; how long each waits, how much is done for all.
+
+    caller 1   ├── ask ──┤├─ ask ─┤├── ask ──┤        closed loop: each asks again
+    caller 2   ├─── ask ───┤├── ask ──┤├─ ask ─┤      as soon as it is answered
+
+A mean hides those who wait longest, so waiting is given in percentiles: p95 is what 95
+of 100 requests stay below.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a load test found."""
+
+    n_callers: int
+    seconds: tuple[float, ...]  # of each request, from asking to the whole answer
+    n_tokens: int  # written for all
+    wall_seconds: float  # from the first request to the last answer
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Throughput: tokens written for all callers, per second."""
+        return self.n_tokens / self.wall_seconds
+
+    def percentile(self, p: float | int) -> float:
+        """Return the seconds that p % of the requests did not exceed."""
+        return percentile(self.seconds, p)
+
+
+def percentile(values: Sequence[float], p: float | int) -> float:
+    """Return the smallest of the values that p % of them do not exceed, in their unit.
+
+    Raises:
+        ValueError: If there is no value, or `p` is not in (0, 100].
+
+    Source: The nearest-rank method; others interpolate between two values.
+
+    >>> percentile([4.0, 1.0, 3.0, 2.0], 50), percentile([4.0, 1.0, 3.0, 2.0], 99)
+    (2.0, 4.0)
+    """
+    if not values or not 0 < p <= 100:
+        raise ValueError(
+            f"a percentile needs values and a share in (0, 100], got {len(values)} "
+            f"and {p}"
+        )
+    return sorted(values)[math.ceil(p * len(values) / 100) - 1]
+
+
+async def load_test(
+    url: str,
+    body: Callable[[int], dict[str, Any]],
+    n_callers: int,
+    n_requests: int,
+    *,
+    path: str = "/v1/completions",
+    headers: dict[str, str] | None = None,
+    timeout: float | int = 120,
+) -> Load:
+    """Return how a service does with some callers at once, each of whom asks on and on.
+
+    Args:
+        url: The service's address.
+        body: From a request's number to what is asked.
+        n_callers: How many at once.
+        n_requests: Of all callers together.
+        path: Where to ask.
+        headers: To be sent too, a key perhaps.
+        timeout: Seconds to wait for an answer.
+
+    Raises:
+        ValueError: If there is no caller or fewer requests than callers.
+        httpx.HTTPError: If an answer is an error or does not come.
+    """
+    if not 1 <= n_callers <= n_requests:
+        raise ValueError(
+            "a load test needs at least 1 caller, and 1 request for each, "
+            f"got {n_callers} and {n_requests}"
+        )
+    seconds: list[float] = []
+    numbers = iter(range(n_requests))
+    limits = httpx.Limits(max_connections=n_callers)
+    n_tokens = 0
+    async with httpx.AsyncClient(
+        base_url=url, limits=limits, timeout=timeout, headers=headers
+    ) as http:
+
+        async def caller() -> None:
+            nonlocal n_tokens
+            for number in numbers:
+                start = time.perf_counter()
+                answer = await http.post(path, json=body(number))
+                answer.raise_for_status()
+                seconds.append(time.perf_counter() - start)
+                n_tokens += answer.json()["usage"]["completion_tokens"]
+
+        start = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(n_callers)))
+        wall = time.perf_counter() - start
+    return Load(
+        n_callers=n_callers,
+        seconds=tuple(seconds),
+        n_tokens=n_tokens,
+        wall_seconds=wall,
+    )
