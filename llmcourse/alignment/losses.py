@@ -138,7 +138,8 @@ def ipo_loss(
 PAIR_LOSSES: Mapping[str, PairLoss] = MappingProxyType(
     {"sigmoid": sigmoid_loss, "hinge": hinge_loss, "ipo": ipo_loss}
 )
-"""By `loss_type`, named as in TRL. A new loss of pairs is an entry here."""
+"""By `loss_type`, named as in TRL. A new loss of pairs is an entry here, and a
+choice of `cli.align`."""
 
 PER_TOKEN_LOSSES = frozenset({"ipo"})
 """Those whose log-probabilities are means over an answer's tokens, not sums."""

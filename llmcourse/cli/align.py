@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmcourse.alignment.losses import PAIR_LOSSES
 from llmcourse.cli.console import (
     LearningRate,
     Machine,
@@ -34,7 +33,8 @@ def align(
         Literal["ppo", "dpo", "grpo"], typer.Option(help="How the policy learns.")
     ] = "grpo",
     loss: Annotated[
-        str | None, typer.Option(help=f"Of DPO: {', '.join(PAIR_LOSSES)}.")
+        Literal["sigmoid", "ipo", "hinge"] | None,
+        typer.Option(help="Of DPO; sigmoid."),
     ] = None,
     preset: Annotated[
         Literal["aligned-llm", "study", "tiny"], typer.Option(help="The recipe.")

@@ -1,6 +1,5 @@
 """The command `ask`: an answer from your own text files, with file and line."""
 
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 import typer
 
-from llmcourse.cli.console import Model, Seed, Temperature, say
+from llmcourse.cli.console import Model, Seed, Temperature, echoed, say
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.folders import load_pretrained, shipped_models
@@ -107,16 +106,16 @@ def ask(
     prompt = prompt_with(question, found, tokenizer, limit)
     asked = [Message("user", prompt.text)]
     ids: list[int] = []
-    said = _say_all(
-        stream_answer(
-            loaded,
-            tokenizer,
-            asked,
-            sampling=Sampling(temperature=temperature),
-            generator=torch.Generator().manual_seed(seed),
-            watch=ids.append,
-        )
+    pieces = stream_answer(
+        loaded,
+        tokenizer,
+        asked,
+        sampling=Sampling(temperature=temperature),
+        generator=torch.Generator().manual_seed(seed),
+        watch=ids.append,
     )
+    said = "".join(echoed(pieces))
+    typer.echo("\n")
     _cite(said, prompt)
     if end_tokens(tokenizer).isdisjoint(ids):
         say(f"the answer was cut off after {len(ids)} tokens: the context is full")
@@ -125,16 +124,6 @@ def ask(
             f"note: {model} has learned from tales alone; on other texts believe the "
             "passages, not the answer"
         )
-
-
-def _say_all(pieces: Iterable[str]) -> str:
-    """Print each piece as soon as it is there; return them all."""
-    said = []
-    for piece in pieces:
-        said.append(piece)
-        typer.echo(piece, nl=False)
-    typer.echo("\n")
-    return "".join(said)
 
 
 def _tell(texts: FolderTexts) -> None:

@@ -15,6 +15,7 @@ from llmcourse.cli.console import (
     Temperature,
     TopK,
     TopP,
+    echoed,
     say,
 )
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
@@ -22,6 +23,7 @@ from llmcourse.finetuning.chat import Message, fit_history
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
+from llmcourse.text.documents import excerpt
 from llmcourse.text.tokenizers import BPETokenizer
 
 _HELP = "/reset forgets the conversation, /quit ends it; a line that ends in \\ goes on"
@@ -149,9 +151,8 @@ class _Talk:
         ids: list[int] = []
         note = ""
         try:
-            for piece in self._pieces(fitted.kept, watch=ids.append):
+            for piece in echoed(self._pieces(fitted.kept, watch=ids.append)):
                 said.append(piece)
-                typer.echo(piece, nl=False)  # is there at once
             if end_tokens(self.tokenizer).isdisjoint(ids):
                 note = f"cut off after {len(ids)} tokens"
         except KeyboardInterrupt:
@@ -177,9 +178,4 @@ class _Talk:
 
 def _named(messages: list[Message]) -> str:
     """Return the beginnings of turns, in words of one line."""
-    names = []
-    for message in messages:
-        text = " ".join(message.content.split())
-        short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        names.append(f"{message.role} “{short}”")
-    return ", ".join(names)
+    return ", ".join(f"{m.role} “{excerpt(m.content, _SHOWN)}”" for m in messages)

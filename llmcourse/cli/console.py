@@ -77,6 +77,13 @@ def say(text: object) -> None:
     print(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
 
 
+def echoed(pieces: Iterable[str]) -> Iterator[str]:
+    """Print each piece as soon as it is there, and pass it on."""
+    for piece in pieces:
+        typer.echo(piece, nl=False)
+        yield piece
+
+
 def _bar(name: str, total: int, quiet: bool, done: int = 0) -> Any:
     """Return a bar on standard error: smooth on a terminal, in a file a line a minute.
 

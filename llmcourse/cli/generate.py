@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import MaxNewTokens, Model, Seed, Temperature, TopK, TopP
+from llmcourse.cli.console import (
+    MaxNewTokens,
+    Model,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    echoed,
+)
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import Sampling, stream_text
 
@@ -41,6 +49,6 @@ def generate(
             seed=seed + number,
         )
         typer.echo("\n" * (number > 0) + prompt, nl=False)
-        for piece in pieces:
-            typer.echo(piece, nl=False)  # is there at once
+        for _ in echoed(pieces):
+            pass
         typer.echo()

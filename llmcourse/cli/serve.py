@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import say
+from llmcourse.cli.console import Model, say
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.quantization import is_quantized, load_quantized
 
@@ -13,9 +13,7 @@ _EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
 def serve(
-    model: Annotated[
-        str, typer.Option(help="A model's folder, or the name of a shipped one.")
-    ] = "instruct-llm",
+    model: Model = "instruct-llm",
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets all machines in.")
     ] = "127.0.0.1",

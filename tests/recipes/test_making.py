@@ -8,6 +8,7 @@ from align_cases import METHODS, config_of, want_length
 from chat_cases import CONFIG
 from chat_cases import base as base_model
 
+from llmcourse.alignment.losses import PAIR_LOSSES
 from llmcourse.cli.align import align as align_command
 from llmcourse.cli.finetune import finetune
 from llmcourse.cli.pretrain import pretrain
@@ -60,6 +61,11 @@ def test_a_preset_in_float32_stays_so(monkeypatch, here):
 )
 def test_the_command_line_offers_every_preset_and_method(command, option, known):
     assert set(get_args(get_type_hints(command)[option])) == set(known)
+
+
+def test_the_command_line_offers_every_loss_of_pairs():
+    literal, _ = get_args(get_type_hints(align_command)["loss"])  # or none of them
+    assert set(get_args(literal)) == set(PAIR_LOSSES)
 
 
 def follow(recipe, policy, run):
