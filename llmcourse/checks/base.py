@@ -1,12 +1,23 @@
 """What all checks share: a wrong answer of any kind ends in a text that helps."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import update_wrapper, wraps
 from inspect import formatannotation
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 _Answer = TypeVar("_Answer")
+
+
+def check_shape(got: Any, wanted: Sequence[int], why: str) -> None:
+    """Raise AssertionError unless a tensor has the wanted shape.
+
+    >>> check_shape(torch.zeros(3), (2, 5), "a row for each query")
+    Traceback (most recent call last):
+    AssertionError: a row for each query: wanted (2, 5), got (3,)
+    """
+    shape = tuple(got.shape)
+    assert shape == (*wanted,), f"{why}: wanted {(*wanted,)}, got {shape}"
 
 
 def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, check_shape
 
 Part = tuple[Tensor, Tensor, Tensor]  # largest score, sum, mixture
 
@@ -54,7 +54,7 @@ def window_mask(fn: Callable[[int, int], Tensor]) -> None:
     """
     for n, window in ((5, 2), (5, 1), (4, 9)):
         got, where = fn(n, window), f"n = {n}, window {window}"
-        assert got.shape == (n, n), f"{where}: wanted ({n}, {n}), got {got.shape}"
+        check_shape(got, (n, n), where)
         assert got.dtype == torch.bool, f"{where}: true or false, got {got.dtype}"
         assert not got.triu(1).any(), f"{where}: nobody may look ahead"
         assert got.diagonal().all(), f"{where}: everybody sees itself"
@@ -94,7 +94,7 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
         for first, second in (parts, parts[::-1]):
             got = fn(first, second)
             naive = (parts[0][2] + parts[1][2]) / (parts[0][1] + parts[1][1])
-            assert got.shape == wanted.shape, f"wanted {wanted.shape}, got {got.shape}"
+            check_shape(got, wanted.shape, "one mixture of the values")
             assert got.isfinite().all(), (
                 f"one half's scores lie {shift:g} higher, and e to the power of "
                 "that is not finite: take exponentials relative to the larger m"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, check_shape
 
 
 @check
@@ -100,9 +100,7 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     """
     weight = torch.tensor([[1.27, -0.634, 0.006], [0.02, 0.01, -0.0254]])
     numbers, scale = fn(weight.clone())
-    assert scale.shape == (2, 1), (
-        f"a scale for each row, as a column: wanted (2, 1), got {tuple(scale.shape)}"
-    )
+    check_shape(scale, (2, 1), "a scale for each row, as a column")
     assert numbers.dtype == torch.int8, f"numbers must be int8, got {numbers.dtype}"
     assert numbers[1].abs().max() == 127, (
         "the largest weight of each row becomes 127 or -127: the second row has a "

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, check_shape
 
 Shown = dict[str, tuple[float, float]]
 
@@ -92,9 +92,7 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
     counts = torch.tensor([81, 16, 1])
     before = counts.clone()
     got = fn(counts, 0.75).float()
-    assert got.shape == counts.shape, (
-        f"one probability for each word: wanted 3, got shape {tuple(got.shape)}"
-    )
+    check_shape(got, counts.shape, "one probability for each word")
     assert torch.isclose(got.sum(), torch.tensor(1.0)), (
         f"probabilities sum to 1, these to {got.sum().item():.3f}: divide by the sum "
         "after the power is taken, not before"
@@ -127,10 +125,7 @@ def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
     around = 0.1 * torch.randn(50, 3, generator=generator)
     far = torch.tensor([0.0, 0.0, 30.0])
     got = fn(along + around + far).float()
-    assert got.shape == (3,), (
-        f"one direction with a number for each coordinate: wanted 3, "
-        f"got shape {tuple(got.shape)}"
-    )
+    check_shape(got, (3,), "one direction with a number for each coordinate")
     length = got.norm().item()
     assert abs(length - 1) < 1e-3, (
         f"a direction is a vector of length 1, this one has {length:.2f}"

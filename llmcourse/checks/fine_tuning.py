@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, check_shape
 
 
 @check
@@ -52,10 +52,7 @@ def last_logits(fn: Callable[[Tensor, list[int]], Tensor]) -> None:
     lengths = [5, 2]
     wanted = torch.stack([logits[0, 4], logits[1, 1]])
     got = fn(logits, lengths)
-    assert got.shape == wanted.shape, (
-        f"one row of 3 scores for each of 2 texts: wanted (2, 3), "
-        f"got {tuple(got.shape)}"
-    )
+    check_shape(got, wanted.shape, "one row of 3 scores for each of 2 texts")
     assert not torch.equal(got, logits[:, -1]), (
         "the second text has 2 tokens, and what stands behind them is padding: the "
         "last position of the batch is not its last token"
@@ -89,9 +86,7 @@ def merge_adapter(fn: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None
     assert torch.equal(weight, before), (
         "W was changed in place: whoever wants to take the adapter off again needs it"
     )
-    assert got.shape == weight.shape, (
-        f"the merged matrix has W's shape {tuple(weight.shape)}, got {tuple(got.shape)}"
-    )
+    check_shape(got, weight.shape, "the merged matrix has W's shape")
     assert not torch.allclose(got, weight + b @ a, atol=1e-5), (
         "the correction is multiplied by alpha / rank, here 6 / 2"
     )

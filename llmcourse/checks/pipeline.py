@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, check_shape
 
 
 @check
@@ -50,10 +50,8 @@ def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
     """
     ids = torch.tensor([0, 1, 0, 2, 0, 1])
     table = fn(ids, 4).float()
-    assert table.shape == (4, 4), (
-        f"every token needs a row and a column, also one that never occurs: "
-        f"wanted (4, 4), got {tuple(table.shape)}"
-    )
+    each = "every token needs a row and a column, also one that never occurs"
+    check_shape(table, (4, 4), each)
     sums = table.sum(dim=1)
     assert torch.allclose(sums, torch.ones(4)), (
         "each row is a distribution over what comes next and must sum to 1; "

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm as torch_layer_norm
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, check_shape
 from llmcourse.model.positions import apply_rope, rope_tables
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 
@@ -33,10 +33,7 @@ def cached_mask(fn: Callable[[int, int], Tensor]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     mask = fn(2, 5)
-    assert mask.shape == (2, 5), (
-        f"one row for each query, one column for each key: (2, 5), got "
-        f"{tuple(mask.shape)}"
-    )
+    check_shape(mask, (2, 5), "one row for each query, one column for each key")
     assert mask.dtype == torch.bool, f"a mask holds True and False, got {mask.dtype}"
     assert bool(mask[0, 0]), (
         "True means: may look. Every query may look at the first position"
@@ -81,11 +78,7 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
     """
     x, matrices = _random(5, 6, seed=0), [_random(6, 4, seed=i) for i in (1, 2, 3)]
     got = fn(x, *matrices)
-    assert got.shape == (5, 4), (
-        f"one vector of the head's width for each position: (5, 4), got "
-        f"{tuple(got.shape)}"
-    )
-
+    check_shape(got, (5, 4), "one vector of the head's width for each position")
     right = partial(_torch_head, x, matrices)
     assert not _near(got, right(is_causal=False)), (
         "every position looks at its future, too: mask the scores before the softmax"
@@ -119,7 +112,7 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
     """
     x = 3 * _random(2, 5, 4, seed=0) + 7
     got = fn(x)
-    assert got.shape == x.shape, f"the shape stays {(2, 5, 4)}, got {tuple(got.shape)}"
+    check_shape(got, x.shape, "the shape stays as it is")
     means = got.mean(dim=-1)
     assert bool((means.abs() < 1e-3).all()), (
         "each vector's coordinates must have mean 0: subtract the mean over the last "

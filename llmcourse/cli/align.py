@@ -1,7 +1,6 @@
 """The command `align`: from a model that answers to one whose answers are preferred."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,7 +16,7 @@ from llmcourse.cli.console import (
     Seed,
     Threads,
 )
-from llmcourse.cli.running import Command, make_in_folder, show, show_model, use_cores
+from llmcourse.cli.running import Command, follow, show, show_model
 from llmcourse.recipes import align as recipes
 from llmcourse.recipes.aligned import (
     aligned_table,
@@ -80,7 +79,6 @@ def align(
     `llmcourse align --method grpo --model instruct-llm --out run/`
     """
     command = Command(align, locals())
-    use_cores(threads)
     config = replace(
         recipes.PRESETS[preset][method],
         **given(policy=model, n_prompts=prompts, agreement=agreement),
@@ -96,12 +94,8 @@ def align(
         loss=loss,
     )
     exam = Exam(n_prompts=stories, n_per_kind=questions)
-    folder = out_folder or Path(f"run-{preset}")
-    quality = make_in_folder(
-        command,
-        lambda run: make_aligned(config, run, exam),
-        folder,
-        "aligned-llm",
+    folder, quality = follow(
+        command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )
     show(*reward_tables(quality["reward_model"]), aligned_table(quality))
     show_model(folder / "reward" / "model")

@@ -15,7 +15,7 @@ from llmcourse.cli.console import (
     Resume,
     Threads,
 )
-from llmcourse.cli.running import Command, make_in_folder, show, show_model, use_cores
+from llmcourse.cli.running import Command, follow, show, show_model
 from llmcourse.recipes import instruct
 
 
@@ -96,7 +96,6 @@ def finetune(
     `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
     """
     command = Command(finetune, locals())
-    use_cores(threads)
     exam = instruct.Exam(n_per_kind=questions, n_stories=stories)
     parts = instruct.configured(
         preset,
@@ -115,12 +114,8 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    folder = out_folder or Path(f"run-{preset}")
-    quality = make_in_folder(
-        command,
-        lambda run: instruct.make_instruct(parts, run, exam),
-        folder,
-        folder.resolve().name if data else preset,
+    folder, quality = follow(
+        command, lambda run: instruct.make_instruct(parts, run, exam)
     )
     show(*instruct.instruct_tables(quality))
     show_model(folder / "model", "chat")

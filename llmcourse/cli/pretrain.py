@@ -1,7 +1,6 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -21,7 +20,7 @@ from llmcourse.cli.console import (
     Threads,
     documents_of,
 )
-from llmcourse.cli.running import Command, make_in_folder, show, show_model, use_cores
+from llmcourse.cli.running import Command, follow, show, show_model
 from llmcourse.recipes import base
 
 
@@ -53,7 +52,6 @@ def pretrain(
     `llmcourse pretrain --data "notes/**/*.txt" --out my-run/`
     """
     command = Command(pretrain, locals())
-    use_cores(threads)
     config = base.configured(
         preset,
         seed=seed,
@@ -70,12 +68,6 @@ def pretrain(
         n_stories=stories,
         n_samples=samples,
     )
-    folder = out_folder or Path(f"run-{preset}")
-    quality = make_in_folder(
-        command,
-        recipe,
-        folder,
-        folder.resolve().name if data else preset,
-    )
+    folder, quality = follow(command, recipe)
     show(base.loss_table(quality))
     show_model(folder / "model", "generate")

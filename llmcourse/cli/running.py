@@ -59,21 +59,23 @@ class Command(NamedTuple):
         return shlex.join(words)
 
 
-def make_in_folder(
+def follow(
     command: Command,
     recipe: Callable[[Making], dict[str, Any]],
-    folder: Path,
-    name: str,
-) -> dict[str, Any]:
-    """Follow a recipe with logs and bars; return how good its models are.
+    name: str | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Follow a recipe with logs and bars; return the folder, and how good the model is.
 
     Args:
-        command: Which has options for all trainings: resume, machine and quiet.
+        command: Which has the options that all trainings have.
         recipe: Makes the models, and returns how good they are.
-        folder: Gets everything.
-        name: Of the model.
+        name: Of the model; if not given, the folder's for own data, else the preset's.
     """
     options = command.options
+    use_cores(options["threads"])
+    folder: Path = options["out_folder"] or Path(f"run-{options['preset']}")
+    if name is None:
+        name = folder.resolve().name if options["data"] else options["preset"]
     prepare_folder(folder, resume=options["resume"])
     with ExitStack() as stack:
         stack.enter_context(stoppable(command.line(folder, "machine")))
@@ -97,7 +99,7 @@ def make_in_folder(
             stages=stack.enter_context(bars(options["quiet"])),
             say=out.print,
         )
-        return recipe(run)
+        return folder, recipe(run)
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:
