@@ -452,13 +452,10 @@ class GroupedQueryAttention(nn.Module):
     attention. `attend` can be exchanged, see `long_context`.
 
     Args:
-        d_model: Width of the vectors.
-        n_heads: Query heads.
+        d_model: Width of the vectors, a multiple of `n_heads`.
+        n_heads: Query heads, a multiple of `n_kv_heads`.
         n_kv_heads: Key-value heads.
         bias: Whether the four projections add a bias, as in GPT-2; not so in Llama.
-
-    Raises:
-        ValueError: If the heads do not divide as they must.
 
     Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2.
     """
@@ -467,11 +464,6 @@ class GroupedQueryAttention(nn.Module):
         self, d_model: int, n_heads: int, n_kv_heads: int, *, bias: bool = False
     ) -> None:
         super().__init__()
-        if d_model % n_heads or n_heads % n_kv_heads:
-            raise ValueError(
-                "d_model must be a multiple of n_heads and that of n_kv_heads, "
-                f"got {d_model}, {n_heads} and {n_kv_heads}"
-            )
         self.d_head = d_model // n_heads
         self.attend: Attend = causal_attention
         self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)

@@ -17,7 +17,6 @@ the beginning of a text, and it ends the text when the model draws it.
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -149,8 +148,7 @@ def generate(
     torch.Size([5])
     """
     batch = ids if ids.ndim == 2 else ids[None]
-    draw = partial(_draw, sampling=sampling, generator=generator)
-    steps = _steps(model, batch, max_new_tokens, draw, use_cache=use_cache)
+    steps = _steps(model, batch, max_new_tokens, sampling, generator, use_cache)
     stop_ids = torch.tensor(sorted(stop), dtype=batch.dtype, device=batch.device)
     written = [batch]
     stopped = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.device)
@@ -190,8 +188,7 @@ def stream(
     >>> len(list(stream(model, torch.tensor([4, 8]), max_new_tokens=3)))
     3
     """
-    draw = partial(_draw, sampling=sampling, generator=generator)
-    steps = _steps(model, ids[None], max_new_tokens, draw, use_cache=True)
+    steps = _steps(model, ids[None], max_new_tokens, sampling, generator)
     return _until_stop((int(new) for new in steps), stop)
 
 
@@ -206,9 +203,9 @@ def _steps(
     model: Transformer,
     ids: Int[Tensor, "batch prompt"],
     max_new_tokens: int,
-    draw: Callable[[Tensor], Tensor],
-    *,
-    use_cache: bool,
+    sampling: Sampling,
+    generator: torch.Generator | None,
+    use_cache: bool = True,
 ) -> Iterator[Int[Tensor, "batch 1"]]:
     """Check the request now; return an iterator over the new ids of all rows."""
     n_prompt, limit = ids.shape[1], model.config.context_length
@@ -232,7 +229,8 @@ def _steps(
         for n_written in range(max_new_tokens):
             if use_cache and n_written == _WARM_UP and can_fuse(model):
                 read = FusedDecoder(model)  # the same logits, in half the time
-            new = draw(read(unread, cache)[:, -1])  # (B, V) → (B, 1)
+            logits = read(unread, cache)[:, -1]  # (B, V)
+            new = _draw(logits, sampling, generator)  # (B, 1)
             yield new
             unread = new if use_cache else torch.cat((unread, new), dim=1)
 

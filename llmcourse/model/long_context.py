@@ -50,7 +50,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -384,40 +384,36 @@ def chunked_attention(
     return context
 
 
-class _Tile(NamedTuple):
-    """A block of the table of scores."""
-
-    rows: slice  # queries, counted from the first query
-    columns: slice  # keys
-    hidden: Tensor | None  # True where a key lies ahead of its query
+# A block of keys, and True where one of them lies ahead of a query.
+_Tile: TypeAlias = tuple[slice, Tensor | None]
 
 
-def _tiles(n_queries: int, n_keys: int, block: int) -> Iterator[list[_Tile]]:
-    """Yield, for each block of queries, the tiles that it can see any of."""
+def _tiles(
+    n_queries: int, n_keys: int, block: int
+) -> Iterator[tuple[slice, list[_Tile]]]:
+    """Yield each block of queries with the tiles that it can see any of."""
     ahead = n_keys - n_queries  # position of the first query
     for top in range(0, n_queries, block):
         rows = slice(top, min(top + block, n_queries))
         places = torch.arange(rows.start, rows.stop) + ahead
-        tiles = []
+        tiles: list[_Tile] = []
         for left in range(0, ahead + rows.stop, block):
             columns = slice(left, min(left + block, n_keys))
             hidden = torch.arange(columns.start, columns.stop) > places[:, None]
-            tiles.append(_Tile(rows, columns, hidden if hidden.any() else None))
-        yield tiles
+            tiles.append((columns, hidden if hidden.any() else None))
+        yield rows, tiles
 
 
-def _scores(rows: Tensor, key: Tensor, tile: _Tile) -> Tensor:
+def _scores(rows: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
     """Return the scores (B, K, G, R, C) of a tile, for G query heads to a key head."""
-    keys = key[:, :, tile.columns].transpose(-2, -1)
-    flat = rows.flatten(2, 3) @ keys  # one product for all heads of a group
-    scores = torch.unflatten(flat, 2, tuple(rows.shape[2:4]))
-    if tile.hidden is not None:
-        scores.masked_fill_(tile.hidden.to(scores.device), -math.inf)
+    scores = _mixed(rows, keys.transpose(-2, -1))
+    if hidden is not None:
+        scores.masked_fill_(hidden.to(scores.device), -math.inf)
     return scores
 
 
 def _mixed(weights: Tensor, value: Tensor) -> Tensor:
-    """Return weights (B, K, G, R, C) times values (B, K, C, d)."""
+    """Return weights (B, K, G, R, C) times values (B, K, C, d), one product a group."""
     return torch.unflatten(weights.flatten(2, 3) @ value, 2, tuple(weights.shape[2:4]))
 
 
@@ -429,26 +425,25 @@ class _Chunked(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, block: int
     ) -> Tensor:
         """Return the context; keep it, and one number for each row of scores."""
-        n_queries, n_keys = query.shape[2], key.shape[2]
         scaled = query / math.sqrt(query.shape[-1])
         scaled = torch.unflatten(scaled, 1, (key.shape[1], -1))
         context = query.new_empty((*scaled.shape[:-1], value.shape[-1]))
         log_sums = query.new_empty((*scaled.shape[:-1], 1))
-        for tiles in _tiles(n_queries, n_keys, block):
-            rows = scaled[..., tiles[0].rows, :]  # (B, K, G, R, d)
-            largest = torch.full_like(rows[..., :1], -math.inf)
+        for rows, tiles in _tiles(query.shape[2], key.shape[2], block):
+            asked = scaled[..., rows, :]  # (B, K, G, R, d)
+            largest = torch.full_like(asked[..., :1], -math.inf)
             total = torch.zeros_like(largest)
-            mixture = torch.zeros_like(context[..., tiles[0].rows, :])
-            for tile in tiles:
-                scores = _scores(rows, key, tile)
+            mixture = torch.zeros_like(context[..., rows, :])
+            for columns, hidden in tiles:
+                scores = _scores(asked, key[:, :, columns], hidden)
                 before = largest
                 largest = largest.maximum(scores.amax(-1, keepdim=True))
                 weights = (scores - largest).exp()  # not yet divided by their sum
                 shrink = (before - largest).exp()
                 total = total * shrink + weights.sum(-1, keepdim=True)
-                mixture = mixture * shrink + _mixed(weights, value[:, :, tile.columns])
-            context[..., tiles[0].rows, :] = mixture / total
-            log_sums[..., tiles[0].rows, :] = largest + total.log()
+                mixture = mixture * shrink + _mixed(weights, value[:, :, columns])
+            context[..., rows, :] = mixture / total
+            log_sums[..., rows, :] = largest + total.log()
         ctx.save_for_backward(scaled, key, value, context, log_sums)
         ctx.block = block
         return context.flatten(1, 2)
@@ -467,10 +462,10 @@ class _Chunked(torch.autograd.Function):
         for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
         # Of each row, what all its weights' gradients have in common.
         common = (g * context).sum(-1, keepdim=True)
-        for tiles in _tiles(scaled.shape[3], key.shape[2], ctx.block):
-            for rows, columns, hidden in tiles:
-                asked, upstream = scaled[..., rows, :], g[..., rows, :]
-                scores = _scores(asked, key, _Tile(rows, columns, hidden))
+        for rows, tiles in _tiles(scaled.shape[3], key.shape[2], ctx.block):
+            asked, upstream = scaled[..., rows, :], g[..., rows, :]
+            for columns, hidden in tiles:
+                scores = _scores(asked, key[:, :, columns], hidden)
                 weights = (scores - log_sums[..., rows, :]).exp()
                 flat = weights.flatten(2, 3).transpose(-2, -1)
                 for_value[:, :, columns] += flat @ upstream.flatten(2, 3)

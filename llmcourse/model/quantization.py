@@ -12,9 +12,6 @@ only 15 steps, so each group of a few weights has one.
 Only what is stored shrinks. The numbers become floats again before they are multiplied,
 which takes time: this is not faster, unless reading the weights is what takes longest.
 
-Source: Dettmers et al. (2022), "LLM.int8()", section 2.1 (absmax, by row); Frantar et
-al. (2023), "GPTQ" (by group).
-
 Quantized models as folders: the files of `folders`, with smaller weights.
 
     config.json         as ever, and `quantization_config`: bits and group size
@@ -22,6 +19,9 @@ Quantized models as folders: the files of `folders`, with smaller weights.
 
 Names and packing are ours: other programs have others, and read the folder that was
 quantized instead, with tools of their own.
+
+Source: Dettmers et al. (2022), "LLM.int8()", section 2.1 (absmax, by row); Frantar et
+al. (2023), "GPTQ" (by group).
 """
 
 import copy

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import TypeAlias
 
 from llmcourse.text.tokenizers import (
     BPETokenizer,
@@ -30,6 +30,7 @@ from llmcourse.text.tokenizers import (
 _TOKEN, _WORD, _LINE, _SENTENCE, _PARAGRAPH = range(5)  # how good a place to cut
 _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\Z")
+_Span: TypeAlias = tuple[int, int]  # two borders
 _LONGEST_CHARACTER = 4  # bytes, so a character has at most as many tokens
 
 
@@ -41,20 +42,6 @@ class Chunk:
     start: int  # in characters, counted from 0
     end: int
     n_tokens: int  # of the source's, that make it up
-
-
-class _Atom(NamedTuple):
-    """The smallest piece that can be cut off: a token, or those of one character."""
-
-    end: int  # in characters
-    n_tokens: int
-
-
-class _Span(NamedTuple):
-    """A run of atoms, the last one not included."""
-
-    first: int
-    last: int
 
 
 def fixed_chunks(
@@ -151,53 +138,48 @@ def _chunks(
         raise ValueError(
             f"overlap must be from 0 to less than the size of {size}, got {overlap}"
         )
-    atoms = _atoms(text, tokenizer)
-    if (longest := max((atom.n_tokens for atom in atoms), default=0)) > size:
+    ends, tokens = _borders(text, tokenizer)
+    longest = max((b - a for a, b in pairwise(tokens)), default=0)
+    if longest > size:
         raise ValueError(
             f"size must be at least {longest} tokens, for some characters of this text "
             f"cannot be parted in fewer, got {size}"
         )
-    cutter = _Cutter(atoms, _places(text, atoms), size, overlap)
-    spans = cutter.cut(_Span(0, len(atoms)), levels) if atoms else []
-    ends = [0, *(atom.end for atom in atoms)]
-    places = [
-        (ends[span.first], ends[span.last], cutter.size_of(span)) for span in spans
+    cutter = _Cutter(tokens, _places(text, ends), size, overlap)
+    spans = cutter.cut(0, len(ends) - 1, levels) if longest else []
+    return [
+        Chunk(text[ends[a] : ends[b]], ends[a], ends[b], tokens[b] - tokens[a])
+        for a, b in spans
     ]
-    return [Chunk(text[start:end], start, end, n) for start, end, n in places]
 
 
 class _Cutter:
-    """Cuts spans of atoms at the best places there are.
+    """Cuts spans between borders at the best of the borders between.
 
     Args:
-        atoms: Of the text.
-        places: How good a place to cut is behind each atom.
+        tokens: Of the text, up to each border.
+        places: How good a place to cut each border is.
         size: Of a chunk, in tokens.
         overlap: In tokens.
     """
 
     def __init__(
-        self, atoms: Sequence[_Atom], places: Sequence[int], size: int, overlap: int
+        self, tokens: Sequence[int], places: Sequence[int], size: int, overlap: int
     ) -> None:
-        self.places, self.size, self.overlap = places, size, overlap
-        self.tokens = [0, *accumulate(atom.n_tokens for atom in atoms)]
+        self.tokens, self.places = tokens, places
+        self.size, self.overlap = size, overlap
 
-    def size_of(self, span: _Span) -> int:
-        """Return the tokens of a span."""
-        return self.tokens[span.last] - self.tokens[span.first]
-
-    def cut(self, span: _Span, levels: Sequence[int]) -> list[_Span]:
+    def cut(self, first: int, last: int, levels: Sequence[int]) -> list[_Span]:
         """Return chunks of a span, cut at places of the first level, or of the next."""
-        inner = range(span.first + 1, span.last)
-        cuts = [i for i in inner if self.places[i - 1] >= levels[0]]
-        pieces = [_Span(*pair) for pair in pairwise([span.first, *cuts, span.last])]
+        inner = range(first + 1, last)
+        cuts = [border for border in inner if self.places[border] >= levels[0]]
         chunks: list[_Span] = []
         small: list[_Span] = []
-        for piece in pieces:
-            if self.size_of(piece) <= self.size:
+        for piece in pairwise([first, *cuts, last]):
+            if self.tokens[piece[1]] - self.tokens[piece[0]] <= self.size:
                 small.append(piece)
             else:
-                chunks += [*self.packed(small), *self.cut(piece, levels[1:])]
+                chunks += [*self.packed(small), *self.cut(*piece, levels[1:])]
                 small = []
         return [*chunks, *self.packed(small)]
 
@@ -205,29 +187,28 @@ class _Cutter:
         """Yield neighbouring pieces put together, as many as fit."""
         tokens, held = self.tokens, deque[_Span]()
         for piece in pieces:
-            end = tokens[piece.last]
-            if held and end - tokens[held[0].first] > self.size:
-                yield _Span(held[0].first, held[-1].last)
-                full = tokens[held[-1].last]
+            end = tokens[piece[1]]
+            if held and end - tokens[held[0][0]] > self.size:
+                yield held[0][0], held[-1][1]
+                full = tokens[held[-1][1]]
                 while held and (
-                    full - tokens[held[0].first] > self.overlap
-                    or end - tokens[held[0].first] > self.size
+                    full - tokens[held[0][0]] > self.overlap
+                    or end - tokens[held[0][0]] > self.size
                 ):
                     held.popleft()
             held.append(piece)
         if held:
-            yield _Span(held[0].first, held[-1].last)
+            yield held[0][0], held[-1][1]
 
 
-def _places(text: str, atoms: Sequence[_Atom]) -> list[int]:
-    """Return for each atom how good a place to cut is behind it."""
-    ends = [atom.end for atom in atoms]
-    places = [_TOKEN] * len(atoms)
+def _places(text: str, ends: Sequence[int]) -> list[int]:
+    """Return for each border how good a place to cut it is."""
+    places = [_TOKEN] * len(ends)
     for space in _SPACE.finditer(text):
         # Where a token reaches into the white space, the cut is behind that token.
-        atom = bisect_left(ends, space.start())
-        if space.start() and atom < len(places):
-            places[atom] = max(places[atom], _place(text, space))
+        border = bisect_left(ends, space.start())
+        if space.start() and border < len(places):
+            places[border] = max(places[border], _place(text, space))
     return places
 
 
@@ -245,19 +226,16 @@ def _place(text: str, space: re.Match[str]) -> int:
     return _LINE if lines else _WORD
 
 
-def _atoms(text: str, tokenizer: Tokenizer) -> list[_Atom]:
-    """Return the pieces that can be cut off, which together are the text."""
-    ends = list(_token_ends(text, tokenizer))
-    atoms: list[_Atom] = []
-    waiting = 0  # tokens of a character that is not complete
-    for end in ends:
-        waiting += 1
+def _borders(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return where a text can be cut: characters and tokens up to each border."""
+    ends, tokens = [0], [0]
+    for number, end in enumerate(_token_ends(text, tokenizer), start=1):
         if end is not None:
-            atoms.append(_Atom(end, waiting))
-            waiting = 0
-    if not atoms or atoms[-1].end == len(text):
-        return atoms
-    return [*atoms[:-1], atoms[-1]._replace(end=len(text))]  # white space at the end
+            ends.append(end)
+            tokens.append(number)
+    if len(ends) > 1:
+        ends[-1] = len(text)  # with the white space at the end
+    return ends, tokens
 
 
 def _token_ends(text: str, tokenizer: Tokenizer) -> Iterator[int | None]:

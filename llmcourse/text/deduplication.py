@@ -154,17 +154,17 @@ def _digest(text: str) -> int:
 _word_digest = lru_cache(maxsize=2**17)(_digest)
 
 
-def signature(
-    shingles: Hashes, n_hashes: int = 128, seed: int = 0
-) -> UInt64[np.ndarray, "n_hashes"]:
-    """Return the MinHash signature of a set of shingles.
+def signatures(
+    shingle_sets: Sequence[Hashes], n_hashes: int = 128, seed: int = 0
+) -> Signatures:
+    """Return the MinHash signatures of many sets of shingles, one in each row.
 
     Each order of the shingles is a hash function x → a·x + b modulo 2⁶⁴, a odd,
     of shingles that are random numbers already. An empty set has the signature
     of all ones.
 
     Args:
-        shingles: A set of shingles, as `deduplication.shingles` returns it.
+        shingle_sets: One set of shingles for each text, as `shingles` returns it.
         n_hashes: Number of orders, k.
         seed: Another seed gives other orders.
 
@@ -179,28 +179,13 @@ def signature(
     numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64) + start)
     factors = (numbers[:n_hashes] | np.uint64(1))[:, None]
     offsets = numbers[n_hashes:, None]
-    smallest = np.full(n_hashes, np.iinfo(np.uint64).max, dtype=np.uint64)
-    for i in range(0, len(shingles), _CHUNK):
-        hashes = factors * shingles[i : i + _CHUNK] + offsets
-        np.minimum(smallest, hashes.min(axis=1), out=smallest)
+    ones = np.iinfo(np.uint64).max
+    smallest = np.full((len(shingle_sets), n_hashes), ones, dtype=np.uint64)
+    for row, shingles in zip(smallest, shingle_sets, strict=True):
+        for i in range(0, len(shingles), _CHUNK):
+            hashes = factors * shingles[i : i + _CHUNK] + offsets
+            np.minimum(row, hashes.min(axis=1), out=row)
     return smallest
-
-
-def signatures(
-    shingle_sets: Sequence[Hashes], n_hashes: int = 128, seed: int = 0
-) -> Signatures:
-    """Return the MinHash signatures of many sets of shingles, one in each row.
-
-    Args:
-        shingle_sets: One set of shingles for each text.
-        n_hashes: Number of hashes in a signature.
-        seed: Another seed gives other orders.
-
-    Raises:
-        ValueError: If `n_hashes` is not positive.
-    """
-    rows = [signature(each, n_hashes, seed) for each in shingle_sets]
-    return np.array(rows, dtype=np.uint64).reshape(len(rows), n_hashes)
 
 
 def estimated_jaccard(

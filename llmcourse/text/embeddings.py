@@ -703,21 +703,13 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
     neighbours = [vectors.words[i] for i in _best_other(c @ unit.T, given)]
     copied = (sums.argmax(dim=1)[:, None] == given[:, 1:]).any(dim=1)  # b or c
     kind = frozenset[str]().union(*known.values())
-    outcomes = [
-        (
-            answer in right,
-            answer in kind,
-            neighbour in right,
-            len(right) / len(kind.difference(words)),
-            same,
-        )
-        for (*words, right), answer, neighbour, same in zip(
-            asked, answers, neighbours, copied.tolist(), strict=True
-        )
-    ]
     by_word: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
-    for (*_, c_word, _), outcome in zip(asked, outcomes, strict=True):
-        by_word[c_word].append(outcome)
+    for (*abc, right), answer, neighbour, same in zip(
+        asked, answers, neighbours, copied.tolist(), strict=True
+    ):
+        chance = len(right) / len(kind.difference(abc))
+        outcome = (answer in right, answer in kind, neighbour in right, chance, same)
+        by_word[abc[-1]].append(outcome)
     means = torch.stack([torch.tensor(held).mean(dim=0) for held in by_word.values()])
     return AnalogyScore(len(asked), *means.unbind(dim=1))
 

@@ -247,12 +247,6 @@ def test_refuses_heads_that_cannot_be_shared(dtype):
         causal_attention(query, key, key)
 
 
-@pytest.mark.parametrize("sizes", [(10, 4, 2), (12, 4, 3)])
-def test_refuses_a_layer_whose_sizes_do_not_divide(sizes):
-    with pytest.raises(ValueError, match="must be a multiple"):
-        GroupedQueryAttention(*sizes)
-
-
 def test_refuses_a_second_derivative_of_the_halves():
     query, key = random(1, 4, 5, 6).requires_grad_(), random(1, 2, 5, 6)
     context = TwoBlockCausalAttention.apply(query, key, key)

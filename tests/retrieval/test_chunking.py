@@ -178,9 +178,8 @@ def test_refusals(cutter):
 
 
 def test_characters_that_share_tokens_are_not_cut_for_ever(monkeypatch):
-    """Such atoms can have more tokens than one character has."""
-    atom = chunking._Atom(end=3, n_tokens=5)
-    monkeypatch.setattr(chunking, "_atoms", lambda *_: [atom])
+    """Between two borders there can be more tokens than one character has."""
+    monkeypatch.setattr(chunking, "_borders", lambda *_: ([0, 3], [0, 5]))
     for cutter in CUTTERS:
         with pytest.raises(ValueError, match="size must be at least 5 tokens.*got 4"):
             cutter("龍虎豹", CHARACTERS, 4)

@@ -28,13 +28,16 @@ from llmcourse.text.deduplication import (
     remove_duplicates,
     remove_near_duplicates,
     shingles,
-    signature,
     signatures,
     words,
 )
 from llmcourse.text.documents import Document, tales
 
 SMALL_TEXTS = st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join)
+
+
+def signature(numbers, **options):
+    return signatures([numbers], **options)[0]
 
 
 def word_set(text, n):
