@@ -37,18 +37,13 @@ class PolicyEvaluation:
     gold: Float[Tensor, "answer"]  # in points
     proxy: Float[Tensor, "answer"]
     kl: Float[Tensor, "answer"]  # from the reference, in nats per answer; a sample
-    lengths: Float[Tensor, "answer"]  # in tokens
-    finished: float  # share of the answers that came to their end
+    length: Float[Tensor, "answer"]  # in tokens
+    finished: Float[Tensor, "answer"]  # 1 for those that came to their end, else 0
 
     def summary(self) -> dict[str, float]:
         """Return the means, by name."""
-        return {
-            "gold": self.gold.mean().item(),
-            "proxy": self.proxy.mean().item(),
-            "kl": self.kl.mean().item(),
-            "length": self.lengths.mean().item(),
-            "finished": self.finished,
-        }
+        names = ("gold", "proxy", "kl", "length", "finished")
+        return {name: getattr(self, name).mean().item() for name in names}
 
 
 @torch.no_grad()
@@ -100,22 +95,13 @@ def evaluate_policy(
         texts += written.texts
         if progress is not None:
             progress(name, len(texts), len(prompts))
-    gold, proxy_scores, kl, lengths, finished = torch.cat(found, dim=1)
-    return PolicyEvaluation(
-        texts=tuple(texts),
-        gold=gold,
-        proxy=proxy_scores,
-        kl=kl,
-        lengths=lengths,
-        finished=finished.mean().item(),
-    )
+    return PolicyEvaluation(tuple(texts), *torch.cat(found, dim=1))
 
 
 def _marks(written: Rollouts, proxy: RewardFunction, scorer: Scorer) -> Tensor:
     """Return a row of each: gold, proxy, KL divergence, length, whether it ended."""
     asked = [prompt.text for prompt in written.prompts]
-    parts = scorer.in_parts(written.ids, written.answer_mask, 16)
-    theirs = torch.cat([part.log_probs for part in parts])
+    theirs = scorer.log_probs(written.ids, written.answer_mask, 16)
     rows = (
         batched(gold_reward)(asked, written.texts),
         proxy(asked, written.texts),

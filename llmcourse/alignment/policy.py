@@ -250,11 +250,13 @@ class PolicyTrainer(ABC):
         """
         rollouts = self._sample()
         scores = self._reward_of(rollouts)
-        reference = self._reference_log_probs(rollouts)
+        ids, mask = rollouts.ids, rollouts.answer_mask
+        size = self.config.minibatch_size
+        reference = self.reference_scorer.log_probs(ids, mask, size)
         penalty = self.config.missing_eos_penalty * ~rollouts.finished
         batch = RolloutBatch(
-            ids=rollouts.ids,
-            mask=rollouts.answer_mask,
+            ids=ids,
+            mask=mask,
             log_probs=rollouts.log_probs,
             reference_log_probs=reference,
             **self.compute_advantages(rollouts, scores - penalty, reference),
@@ -288,13 +290,6 @@ class PolicyTrainer(ABC):
             stop=self.stop,
             generator=self.generator,
         )
-
-    @torch.no_grad()
-    def _reference_log_probs(self, rollouts: Rollouts) -> Tensor:
-        size = self.config.minibatch_size
-        ids, mask = rollouts.ids, rollouts.answer_mask
-        parts = self.reference_scorer.in_parts(ids, mask, size)
-        return torch.cat([scores.log_probs for scores in parts])
 
     def _reward_of(self, rollouts: Rollouts) -> Tensor:
         texts = [prompt.text for prompt in rollouts.prompts]

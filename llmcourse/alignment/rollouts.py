@@ -247,6 +247,20 @@ class Scorer:
         for start in range(0, len(ids), size):
             yield self(ids[start : start + size], mask[start : start + size])
 
+    @torch.no_grad()
+    def log_probs(
+        self,
+        ids: Int[Tensor, "batch position"],
+        mask: Bool[Tensor, "batch position"],
+        size: int,
+    ) -> PerToken:
+        """Return the log-probabilities alone, in nats, from `size` answers at a time.
+
+        Raises:
+            ValueError: As for all at once.
+        """
+        return torch.cat([part.log_probs for part in self.in_parts(ids, mask, size)])
+
 
 def spread(values: Float[Tensor, "token"], mask: Mask) -> PerToken:
     """Return values at the places where a mask is True, in order, and 0 elsewhere.

@@ -22,8 +22,8 @@ def judged(gold):
         gold=torch.tensor(gold),
         proxy=nothing,
         kl=nothing,
-        lengths=nothing,
-        finished=1.0,
+        length=nothing,
+        finished=nothing,
     )
 
 
@@ -69,8 +69,8 @@ def test_the_start_is_at_no_distance_from_itself():
         [gold_reward(p.text, t) for p, t in zip(prompts, found.texts, strict=True)]
     )
     assert found.proxy.tolist() == [len(text) for text in found.texts]
-    assert found.summary()["length"] == found.lengths.mean().item()
-    assert 0 <= found.finished <= 1
+    assert found.summary()["length"] == found.length.mean().item()
+    assert set(found.finished.tolist()) <= {0, 1}
 
 
 def test_distance_is_that_of_the_log_probabilities():
