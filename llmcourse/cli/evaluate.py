@@ -22,7 +22,7 @@ from llmcourse.cli.running import show
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
 from llmcourse.model.folders import load_pretrained, shipped_models
-from llmcourse.recipes.align import ALIGNED_LLM, held_out_pairs
+from llmcourse.recipes.align import ALIGNED_LLM, collect
 from llmcourse.recipes.aligned import (
     aligned_quality,
     aligned_table,
@@ -131,7 +131,8 @@ _ALIGN = ALIGNED_LLM["grpo"]
 
 
 def _reward(draw: StageProgress) -> list[Table]:
-    pairs = held_out_pairs(_ALIGN, *load_pretrained(_ALIGN.policy), draw)
+    policy = load_pretrained(_ALIGN.policy)
+    pairs = collect(_ALIGN, *policy, draw, held_out=True)
     return reward_tables(reward_quality(*load_reward_model("reward-model"), pairs))
 
 

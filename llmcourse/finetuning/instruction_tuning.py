@@ -109,9 +109,10 @@ _WRITING = replace(
     most_follow_ups=6,
     kinds=(
         *QUESTIONS,
-        *("summarise", "summarise", "continue", "continue", "continue"),
-        *("rewrite", "rewrite", "rewrite"),
-        *("write", "write", "write", "write", "write", "write"),
+        *["summarise"] * 2,
+        *["continue"] * 3,
+        *["rewrite"] * 3,
+        *["write"] * 6,
     ),
     seed=2,
     finetuning=replace(_READING.finetuning, steps=1600),

@@ -271,7 +271,9 @@ def collect(
     policy: Transformer,
     tokenizer: BPETokenizer,
     progress: StageProgress | None = None,
-) -> Preferences:
+    *,
+    held_out: bool = False,
+) -> list[PreferencePair]:
     """Let the policy answer, and return what the annotator prefers.
 
     An answer that was cut off is read as one that ended there.
@@ -282,38 +284,15 @@ def collect(
         tokenizer: The policy's.
         progress: Called with "answers to compare" or "answers held out", how many are
             there, and of how many.
+        held_out: Whether of the prompts that are held out: of the exam's own seed.
 
     Raises:
         ValueError: If no prompt has two different answers, if all of them are worth
             the same, or as `sample_rollouts`.
     """
-    n, seed = config.n_prompts, config.seed
-    stage = "answers to compare"
-    train = _pairs(config, policy, tokenizer, n, seed, stage, progress)
-    valid = held_out_pairs(config, policy, tokenizer, progress)
-    return Preferences(train=train, valid=valid)
-
-
-def held_out_pairs(
-    config: AlignConfig,
-    policy: Transformer,
-    tokenizer: BPETokenizer,
-    progress: StageProgress | None = None,
-) -> list[PreferencePair]:
-    """Return pairs of prompts of the exam's own seed. Arguments as in `collect`."""
-    n, seed = config.n_held_out, EXAM_SEED + 1
-    return _pairs(config, policy, tokenizer, n, seed, "answers held out", progress)
-
-
-def _pairs(
-    config: AlignConfig,
-    policy: Transformer,
-    tokenizer: BPETokenizer,
-    n_prompts: int,
-    seed: int,
-    stage: str,
-    progress: StageProgress | None,
-) -> list[PreferencePair]:
+    n_prompts, seed, stage = config.n_prompts, config.seed, "answers to compare"
+    if held_out:
+        n_prompts, seed, stage = config.n_held_out, EXAM_SEED + 1, "answers held out"
     prompts = make_prompts(n_prompts, seed, tokenizer)
     generator = torch.Generator().manual_seed(seed)
     n = config.answers_per_prompt
@@ -373,7 +352,10 @@ def collected(
         return _read_pairs(path, recipe)
     if not path.parent.is_dir():  # known before anything takes time
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
-    found = collect(config, policy, tokenizer, progress)
+    found = Preferences(
+        train=collect(config, policy, tokenizer, progress),
+        valid=collect(config, policy, tokenizer, progress, held_out=True),
+    )
     lines = [json.dumps(recipe)]
     for part, pairs in (("train", found.train), ("valid", found.valid)):
         lines += [json.dumps({"part": part} | asdict(pair)) for pair in pairs]

@@ -17,7 +17,7 @@ from llmcourse.cli import evaluate as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import instruct
-from llmcourse.recipes.align import TINY, held_out_pairs
+from llmcourse.recipes.align import TINY, collect
 from llmcourse.recipes.aligned import reward_quality
 from llmcourse.recipes.instruct import Exam
 
@@ -118,7 +118,7 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     assert result.exit_code == 0, result.output
     assert "skipped" not in result.stdout
     last = result.stdout.partition("reward-model:")[2]
-    pairs = held_out_pairs(small, *chatty())
+    pairs = collect(small, *chatty(), held_out=True)
     quality = reward_quality(load(folder)[0], chatty()[1], pairs)
     rate = 100 * quality["accuracy"]["rate"]
     assert f"{rate:.1f} % of {len(pairs)} held-out pairs" in last

@@ -27,7 +27,6 @@ from llmcourse.recipes.align import (
     Preferences,
     collect,
     collected,
-    held_out_pairs,
     train_policy,
     train_reward,
 )
@@ -70,25 +69,26 @@ def test_prompts_are_different_and_of_their_seed():
 
 def test_pairs_are_of_the_policy_s_answers_with_their_worth():
     policy, tokenizer = chatty()
-    found = collect(CONFIG, policy, tokenizer)
+    train = collect(CONFIG, policy, tokenizer)
+    valid = collect(CONFIG, policy, tokenizer, held_out=True)
     asked = {p.text for p in make_prompts(CONFIG.n_prompts, 3, tokenizer)}
-    assert {pair.prompt for pair in found.train} <= asked
-    assert not {pair.prompt for pair in found.valid} & asked
-    assert len(found.train) <= CONFIG.n_prompts * CONFIG.pairs_per_prompt
-    for pair in (*found.train, *found.valid):
+    assert {pair.prompt for pair in train} <= asked
+    assert not {pair.prompt for pair in valid} & asked
+    assert len(train) <= CONFIG.n_prompts * CONFIG.pairs_per_prompt
+    for pair in (*train, *valid):
         assert pair.gold_chosen == len(pair.chosen)
         assert pair.gold_rejected == len(pair.rejected)
-    assert found.valid == held_out_pairs(CONFIG, policy, tokenizer)
 
 
 def test_an_annotator_who_never_errs_prefers_what_is_wanted():
     found = collect(replace(CONFIG, agreement=1), *base())
-    assert all(pair.gold_chosen >= pair.gold_rejected for pair in found.train)
+    assert all(pair.gold_chosen >= pair.gold_rejected for pair in found)
 
 
 def test_progress_counts_answers():
     told = []
-    collect(CONFIG, *base(), lambda *at: told.append(at))
+    for held_out in (False, True):
+        collect(CONFIG, *base(), lambda *at: told.append(at), held_out=held_out)
     assert told[-1] == ("answers held out", 8, 8)
     assert ("answers to compare", 20, 20) in told
 
