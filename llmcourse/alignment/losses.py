@@ -66,23 +66,6 @@ def bradley_terry_loss(
     return loss + center_rewards_coefficient * (chosen + rejected).square().mean()
 
 
-def token_log_probs(
-    logits: Float[Tensor, "batch position vocab"],
-    targets: Int[Tensor, "batch position"],
-    mask: Bool[Tensor, "batch position"],
-) -> Float[Tensor, "batch position"]:
-    """Return the log-probability of each target that counts, in nats; 0 elsewhere.
-
-    Args:
-        logits: Unnormalised log-probabilities.
-        targets: Index of the token at each position; any where it is masked.
-        mask: True on the tokens of the answer.
-    """
-    asked = logits[mask]  # (N, V)
-    log_probs = asked.log_softmax(dim=-1).gather(-1, targets[mask].unsqueeze(-1))
-    return logits.new_zeros(mask.shape).masked_scatter(mask, log_probs.squeeze(-1))
-
-
 def sequence_log_probs(
     logits: Float[Tensor, "batch position vocab"],
     targets: Int[Tensor, "batch position"],
@@ -99,30 +82,27 @@ def sequence_log_probs(
     >>> sequence_log_probs(torch.zeros(1, 3, 4), targets, mask)  # -2 log 4
     tensor([-2.7726])
     """
-    return token_log_probs(logits, targets, mask).sum(dim=-1)
+    asked = logits[mask]  # (N, V)
+    log_probs = asked.log_softmax(dim=-1).gather(-1, targets[mask].unsqueeze(-1))
+    zeros = logits.new_zeros(mask.shape)
+    return zeros.masked_scatter(mask, log_probs.squeeze(-1)).sum(dim=-1)
 
 
 PairLoss: TypeAlias = Callable[[Float[Tensor, "pair"], float | int], Tensor]
 """Loss of each pair, from the margin of the implicit rewards and from β."""
 
 
-def sigmoid_loss(
-    margins: Float[Tensor, "pair"], beta: float | int
-) -> Float[Tensor, "pair"]:
+def sigmoid_loss(margins: Tensor, beta: float | int) -> Tensor:
     """Return the surprise at each preference, in nats: DPO (Rafailov et al., 2023)."""
     return -logsigmoid(margins)
 
 
-def hinge_loss(
-    margins: Float[Tensor, "pair"], beta: float | int
-) -> Float[Tensor, "pair"]:
+def hinge_loss(margins: Tensor, beta: float | int) -> Tensor:
     """Return how far each margin is below 1: SLiC (Zhao et al., 2023)."""
     return relu(1 - margins)
 
 
-def ipo_loss(
-    margins: Float[Tensor, "pair"], beta: float | int
-) -> Float[Tensor, "pair"]:
+def ipo_loss(margins: Tensor, beta: float | int) -> Tensor:
     """Return the squared distance of each log-ratio difference from 1 / 2β: IPO.
 
     It has a finite optimum even if an answer is always preferred, where DPO's margin

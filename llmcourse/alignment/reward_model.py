@@ -172,16 +172,11 @@ class RewardModel(nn.Module):
 
         Args:
             ids: Prompts with their answers, filled up on the right with any ids.
-            last: Position of each answer's last token.
+            last: Position of each answer's last token, see `pad_texts`.
 
         Raises:
-            ValueError: If a last position is outside the text, or as `Transformer` and
-                `SurprisalReader.features`.
+            ValueError: As `Transformer` and `SurprisalReader.features`.
         """
-        if len(last) and not 0 <= int(last.min()) <= int(last.max()) < ids.shape[1]:
-            raise ValueError(
-                f"last must be in 0 … {ids.shape[1] - 1}, got {last.tolist()}"
-            )
         features: Tensor = self.body(ids)  # (B, T, D)
         rewards: Tensor = self.head(self._pooled(features, last.to(features.device)))
         return rewards.squeeze(-1) - self.offset

@@ -25,7 +25,6 @@ from llmcourse.alignment.losses import (
     masked_average,
     ppo_policy_loss,
     sequence_log_probs,
-    token_log_probs,
     whiten,
 )
 
@@ -207,14 +206,6 @@ def test_what_is_masked_gets_no_gradient():
     logits.requires_grad_()
     sequence_log_probs(logits, targets, mask).square().sum().backward()
     assert torch.equal(logits.grad.abs().sum(dim=-1) > 0, mask)
-
-
-def test_the_sum_is_of_the_tokens():
-    logits, targets, mask = answers()
-    tokens = token_log_probs(logits, targets, mask)
-    assert torch.equal(tokens != 0, mask)
-    total = sequence_log_probs(logits, targets, mask)
-    torch.testing.assert_close(tokens.sum(dim=-1), total)
 
 
 # Reference

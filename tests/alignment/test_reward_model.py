@@ -263,13 +263,6 @@ def test_adapters_and_the_head_learn_and_nothing_else():
 # Refusal
 
 
-def test_refuses_places_outside_the_text():
-    ids = torch.tensor([[1, 2, 3]])
-    for last in (-1, 3):
-        with pytest.raises(ValueError, match=rf"last must be in 0 … 2, got \[{last}\]"):
-            make_model()(ids, torch.tensor([last]))
-
-
 def test_refuses_texts_without_tokens():
     for texts in ([], [torch.tensor([1]), torch.tensor([], dtype=torch.int64)]):
         with pytest.raises(ValueError, match="texts with at least one token"):
