@@ -4,21 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_cases import LLAMA
 
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import GREEDY, Sampling, generate
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
-SMALL = TransformerConfig(
-    vocab_size=19,
-    d_model=24,
-    n_layers=3,
-    n_heads=6,
-    n_kv_heads=3,
-    d_ff=20,
-    context_length=40,
-)
+SMALL = replace(LLAMA, vocab_size=19, n_layers=3, n_kv_heads=3, context_length=40)
 UNTIED = replace(SMALL, n_kv_heads=6, tied_embeddings=False, norm_eps=0.1)
 
 

@@ -13,6 +13,7 @@ from statistics import mean
 
 import pytest
 import torch
+from model_cases import LLAMA as TINY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -33,23 +34,13 @@ from llmcourse.model.folders import (
     shipped_models,
 )
 from llmcourse.model.generation import GREEDY, generate
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.losses import cross_entropy
 from llmcourse.training.text_loss import document_nll
 
-LLAMA = TransformerConfig(
-    vocab_size=262,
-    d_model=24,
-    n_layers=3,
-    n_heads=6,
-    n_kv_heads=2,
-    d_ff=20,
-    context_length=11,
-    rope_base=500.0,
-    norm_eps=1e-3,
-)
+LLAMA = replace(TINY, n_layers=3, rope_base=500.0, norm_eps=1e-3)
 GPT2 = replace(LLAMA, family="gpt2", n_kv_heads=6, rope_base=10_000.0)
 CONFIGS = {
     "llama": LLAMA,
@@ -641,17 +632,19 @@ def test_the_base_model_is_as_good_as_its_card_says():
 
 @pytest.mark.skipif("aligned-llm" not in shipped_models(), reason="is not shipped")
 def test_the_aligned_model_earns_more_of_what_it_was_trained_by():
-    """48 orders, with the same luck before and after. The mean gain of the learned
-    reward is compared with nothing, and what is wanted must not have been lost.
+    """16 orders, with the same luck before and after: what is wanted is not lost.
+
+    A model that gains nothing would pass the first with a probability of 2 %: gains
+    have a deviation of about 1, so their mean one of 1/4.
     """
     start, tokenizer = load_pretrained("instruct-llm")
     made, _ = load_pretrained("aligned-llm")
     model, _ = load_reward_model("reward-model")
-    orders = make_prompts(48, 31_337, tokenizer)
+    orders = make_prompts(16, 31_337, tokenizer)
     proxy = text_reward(model, tokenizer)
     before, after = (
         evaluate_policy(policy, start, tokenizer, orders, proxy, 260)
         for policy in (start, made)
     )
-    assert (after.proxy - before.proxy).mean() > 0.1
+    assert (after.proxy - before.proxy).mean() > 0.5
     assert (after.gold - before.gold).mean() > -0.5

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_cases import LLAMA
 from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
@@ -32,15 +33,6 @@ from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.text_loss import text_loss
 
-LLAMA = TransformerConfig(
-    vocab_size=262,
-    d_model=24,
-    n_layers=3,
-    n_heads=6,
-    n_kv_heads=2,
-    d_ff=20,
-    context_length=11,
-)
 CONFIGS = {
     "llama": LLAMA,
     "gpt2": replace(LLAMA, family="gpt2", n_kv_heads=6),

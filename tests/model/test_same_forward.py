@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_cases import LLAMA as TINY
 from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
@@ -19,19 +20,10 @@ from llmcourse.model.inspection import attention_weights
 from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.positions import RopeScaling
 from llmcourse.model.quantization import quantize_model
-from llmcourse.model.transformer import Block, Transformer, TransformerConfig
+from llmcourse.model.transformer import Block, Transformer
 from llmcourse.serving.batching import read_next, read_prompt
 
-LLAMA = TransformerConfig(
-    vocab_size=23,
-    d_model=24,
-    n_layers=3,
-    n_heads=6,
-    n_kv_heads=2,
-    d_ff=20,
-    context_length=128,
-    rope_base=500.0,
-)
+LLAMA = replace(TINY, vocab_size=23, n_layers=3, context_length=128, rope_base=500.0)
 GPT2 = replace(LLAMA, family="gpt2", n_kv_heads=6)
 YARN = RopeScaling(kind="yarn", factor=4, original_length=32)
 CONFIGS = {

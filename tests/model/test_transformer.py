@@ -8,6 +8,7 @@ from functools import partial
 import jaxtyping
 import pytest
 import torch
+from model_cases import LLAMA
 from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
@@ -25,16 +26,7 @@ from llmcourse.model.transformer import (
     mimetic_initialisation,
 )
 
-SMALL = TransformerConfig(
-    vocab_size=37,
-    d_model=24,
-    n_layers=3,
-    n_heads=6,
-    n_kv_heads=2,
-    d_ff=20,
-    context_length=11,
-    rope_base=500.0,
-)
+SMALL = replace(LLAMA, vocab_size=37, n_layers=3, rope_base=500.0)
 GPT2 = replace(SMALL, family="gpt2", n_kv_heads=6)
 UNTIED = replace(SMALL, tied_embeddings=False)
 GPT2_UNTIED = replace(GPT2, tied_embeddings=False)
