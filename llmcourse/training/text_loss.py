@@ -222,22 +222,17 @@ def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
     >>> _by_word([1.0, 2.0, 4.0, 8.0], ["a", " bo", "at"])
     [1.0, 14.0]
     """
-    words: list[float] = []
-    space = 0.0  # loss of white space that waits for its word
-    after_space = True
-    for loss, piece in zip(losses[:-1], pieces, strict=True):
+    n_words = len("".join(pieces).split())
+    if n_words == 0:
+        raise ValueError("a loss by word needs at least one word, got none")
+    words, read = [0.0] * n_words, ""
+    for loss, piece in zip(losses, [*pieces, " "], strict=True):
         if len(piece.split()) > 1:
             raise ValueError(f"a token must be part of one word, got {piece!r}")
-        if not piece.strip():
-            space, after_space = space + loss, True
-            continue
-        if after_space or piece[0].isspace():
-            words.append(0.0)
-        words[-1] += space + loss
-        space, after_space = 0.0, piece[-1].isspace()
-    if not words:
-        raise ValueError("a loss by word needs at least one word, got none")
-    words[-1] += space + losses[-1]
+        read += piece
+        n_begun = len(read.split())
+        number = n_begun - 1 if piece.strip() else n_begun  # white space: of the next
+        words[min(number, n_words - 1)] += loss
     return words
 
 
