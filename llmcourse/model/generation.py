@@ -230,18 +230,24 @@ def _steps(
             if use_cache and n_written == _WARM_UP and can_fuse(model):
                 read = FusedDecoder(model)  # the same logits, in half the time
             logits = read(unread, cache)[:, -1]  # (B, V)
-            new = _draw(logits, sampling, generator)  # (B, 1)
+            new = draw(logits, sampling, generator)  # (B, 1)
             yield new
             unread = new if use_cache else torch.cat((unread, new), dim=1)
 
     return steps()
 
 
-def _draw(
+def draw(
     logits: Float[Tensor, "batch vocab"],
     sampling: Sampling,
     generator: torch.Generator | None,
 ) -> Int[Tensor, "batch 1"]:
+    """Return the next token of each row.
+
+    >>> logits = torch.tensor([[0.0, 2, 1], [3, 0, 0]])
+    >>> draw(logits, GREEDY, generator=None).tolist()
+    [[1], [0]]
+    """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     probs = next_token_distribution(logits, sampling)

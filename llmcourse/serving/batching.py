@@ -43,11 +43,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmcourse.model.attention import KVCache, RaggedCache
-from llmcourse.model.generation import (
-    Sampling,
-    inverse_cdf,
-    next_token_distribution,
-)
+from llmcourse.model.generation import Sampling, draw
 from llmcourse.model.transformer import Transformer
 
 _LOG = logging.getLogger(__name__)
@@ -250,7 +246,7 @@ class Batcher:
         if not logits.isfinite().all():
             request.finish = "error"
             return False
-        new = draw(logits, request.sampling, request.generator)
+        new = int(draw(logits[None], request.sampling, request.generator))
         if new in request.stop:
             request.finish = "stop"
             return False
@@ -276,21 +272,6 @@ class Batcher:
             self.waiting = deque(r for r in self.waiting if r not in gone)
         for request in gone:
             self._deliver(request, None)
-
-
-@torch.inference_mode()
-def draw(
-    logits: Float[Tensor, "vocab"], sampling: Sampling, generator: torch.Generator
-) -> int:
-    """Return the next token; the same seed gives the same ids as in `generation`.
-
-    >>> draw(torch.tensor([0.0, 2, 1]), Sampling(temperature=0), torch.Generator())
-    1
-    """
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    probs = next_token_distribution(logits[None], sampling)
-    return int(inverse_cdf(probs, torch.rand(1, generator=generator)))
 
 
 class Engine:

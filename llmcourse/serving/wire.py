@@ -417,41 +417,35 @@ class ServiceMetrics:
     """
 
     def __init__(self, batcher: Batcher) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        ours: dict[str, Any] = {"namespace": "llmcourse", "registry": self.registry}
         self.responses = Counter(
-            "llmcourse_responses",
-            "Answers by path and HTTP status.",
-            ["path", "status"],
-            registry=registry,
+            "responses", "Answers by path and HTTP status.", ["path", "status"], **ours
         )
-        self.tokens = Counter(
-            "llmcourse_tokens", "Tokens read and written.", ["kind"], registry=registry
-        )
+        self.tokens = Counter("tokens", "Tokens read and written.", ["kind"], **ours)
         self.seconds = Histogram(
-            "llmcourse_response_seconds",
+            "response_seconds",
             "From a request to the end of its answer, in seconds.",
             ["path"],
             buckets=_SECONDS,
-            registry=registry,
+            **ours,
         )
         self.first_token = Histogram(
-            "llmcourse_first_token_seconds",
+            "first_token_seconds",
             "From a request to the first token of its answer, in seconds.",
             buckets=_SECONDS,
-            registry=registry,
+            **ours,
         )
         self.batch_size = Histogram(
-            "llmcourse_step_tokens",
+            "step_tokens",
             "Tokens that one step of the model wrote.",
             buckets=_SIZES,
-            registry=registry,
+            **ours,
         )
-        Gauge(
-            "llmcourse_running_requests", "Requests in a slot.", registry=registry
-        ).set_function(lambda: len(batcher.running))
-        Gauge(
-            "llmcourse_waiting_requests", "Requests in the queue.", registry=registry
-        ).set_function(lambda: len(batcher.waiting))
+        running = Gauge("running_requests", "Requests in a slot.", **ours)
+        running.set_function(lambda: len(batcher.running))
+        waiting = Gauge("waiting_requests", "Requests in the queue.", **ours)
+        waiting.set_function(lambda: len(batcher.waiting))
 
 
 class CountResponses:
