@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from policy_cases import seeded
 
 from llmcourse.alignment.dpo import DPOConfig, dpo, pair_log_probs
 from llmcourse.alignment.losses import dpo_loss
@@ -34,14 +35,6 @@ SHORT = DPOConfig(
     accumulation=2,
     beta=0.5,
 )
-
-
-class Stop(Exception):  # noqa: N818
-    """What a callback raises to end a training early."""
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make_model(seed=0):

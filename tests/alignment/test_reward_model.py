@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from policy_cases import seeded
 
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.alignment.reward_model import (
@@ -43,14 +44,6 @@ SHORT = RewardConfig(
 )
 BY_PROMPT = replace(SHORT, by_prompt=True)
 TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 1, 1])]
-
-
-class Stop(Exception):  # noqa: N818
-    """What a callback raises to end a training early."""
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make_model(seed=0, family="llama", pooling="last"):
