@@ -203,13 +203,11 @@ def attention_cost(
     if kind not in ATTENTION_COSTS:
         known = ", ".join(ATTENTION_COSTS)
         raise ValueError(f"kind must be one of {known}, got {kind!r}")
-    sizes = (n_positions, d_head, min(width, n_positions))
-    if min(*sizes, n_heads) < 1:
-        raise ValueError(
-            "n_positions, n_heads, d_head and width must be at least 1, got "
-            f"{n_positions}, {n_heads}, {d_head} and {width}"
-        )
-    return ATTENTION_COSTS[kind](*sizes, n_heads)
+    _check_at_least_one(
+        n_positions=n_positions, n_heads=n_heads, d_head=d_head, width=width
+    )
+    width = min(width, n_positions)
+    return ATTENTION_COSTS[kind](n_positions, d_head, width, n_heads)
 
 
 def _naive(n: int, d: int, width: int, heads: int) -> Cost:

@@ -332,22 +332,22 @@ def remove_near_duplicates(
             have fewer than n words, or if the bands do not divide the hashes.
     """
     sets = _shingle_sets([document.text for document in documents], n, threshold)
-    removals: dict[int, Removal] = {}
-    like: dict[int, int] = {}  # of each removed document, the one that stays
+    like: dict[int, tuple[int, float]] = {}  # of each copy, what stays, and how alike
     # The pairs are sorted: when a document comes first in a pair, every pair that
     # could remove it has been seen. If it was removed, the document that stays takes
     # its place, for of many in one bucket only neighbours are candidates.
     for one, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
-        if j in removals:
-            continue
-        i = like.get(one, one)
-        similarity = jaccard(sets[i], sets[j])
-        if similarity >= threshold:
-            detail = _likeness(documents[i], similarity)
-            removals[j], like[j] = Removal(documents[j], "near copy", detail), i
-    kept = [document for i, document in enumerate(documents) if i not in removals]
-    ordered = [removals[i] for i in sorted(removals)]
-    return kept, summarise("remove near duplicates", documents, kept, ordered)
+        if j not in like:
+            i, _ = like.get(one, (one, 1.0))
+            similarity = jaccard(sets[i], sets[j])
+            if similarity >= threshold:
+                like[j] = i, similarity
+    kept = [document for i, document in enumerate(documents) if i not in like]
+    removals = [
+        Removal(documents[j], "near copy", _likeness(documents[i], similarity))
+        for j, (i, similarity) in sorted(like.items())
+    ]
+    return kept, summarise("remove near duplicates", documents, kept, removals)
 
 
 def near_duplicates(

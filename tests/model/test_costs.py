@@ -261,7 +261,7 @@ def test_a_cache_is_as_large_as_accounting_says():
 def test_refusals():
     with pytest.raises(ValueError, match="kind must be one of naive, chunked"):
         attention_cost("sparse", 8, 1, 2)
-    with pytest.raises(ValueError, match="must be at least 1, got 8, 0, 2 and 64"):
+    with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
         attention_cost("naive", 8, 0, 2)
     with pytest.raises(ValueError, match="must be at least 1"):
         attention_cost("window", 8, 1, 2, width=0)
