@@ -6,9 +6,6 @@
 The model runs once as it always does, and is as before: hooks note what the blocks
 read. The attention weights, which the fast paths never hold, are computed beside them
 by `naive_attention`.
-
-`text_vector` makes one vector of a text: the mean of those from which the next tokens
-are predicted. Texts whose continuations are alike lie close to each other.
 """
 
 from typing import Any
@@ -16,7 +13,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from llmcourse.model.attention import (
     GroupedQueryAttention,
@@ -106,25 +102,3 @@ def attention_weights(
             layer.attend = causal_attention
     weights = torch.stack(each)  # (L, B, H, T, T)
     return weights.reshape(len(weights), *ids.shape[:-1], *weights.shape[2:])
-
-
-@torch.no_grad()
-def text_vector(model: Transformer, ids: list[int]) -> Float[Tensor, "d_model"]:
-    """Return the vector of a text, of length 1 (no unit).
-
-    Args:
-        model: Reads the text.
-        ids: Of the text.
-
-    Raises:
-        ValueError: If there are no ids, or as the model.
-
-    >>> from llmcourse.model.transformer import TINY
-    >>> round(text_vector(Transformer(TINY), [4, 8, 15]).norm().item(), 5)
-    1.0
-    """
-    if not ids:
-        raise ValueError("a text needs at least one token to be a vector, got none")
-    stream = hidden_states(model, torch.tensor(ids))[-1]  # (T, D)
-    last: Tensor = model.norm(stream)
-    return normalize(last.mean(dim=0), dim=0)

@@ -142,12 +142,10 @@ class Service:
             raise too_long(f"more than {limit}", 1, limit, param)
         return self.tokenizer.encode(text)
 
-    def encode_text(self, prompt: str | list[int], *, param: str) -> list[int]:
+    def encode_text(self, prompt: str) -> list[int]:
         """Return the ids of a text to continue, after the mark of a beginning."""
-        if not isinstance(prompt, str):
-            return prompt
         start = self.tokenizer.special_tokens.get(END_OF_TEXT)
-        ids = self.encode(prompt, param=param)
+        ids = self.encode(prompt, param="prompt")
         return ids if start is None else [start, *ids]
 
     def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
@@ -168,11 +166,6 @@ class Service:
         except ValueError as error:
             raise ApiError(400, str(error), param="messages") from error
 
-    def queue_full(self, error: QueueFullError) -> ApiError:
-        """Return the error for a request that the engine does not take."""
-        status = 429 if self.engine.alive else 503
-        return ApiError(status, str(error), code="queue_full")
-
 
 def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiError:
     """Return the error for what does not fit into the context window."""
@@ -192,7 +185,7 @@ class Choice:
     index: int
     request: Request
     pieces: TextPieces
-    text: str  # so far
+    text: str = ""  # so far
     finish_reason: FinishReason | None = None
     n_tokens: int = 0  # that were written
 
@@ -206,7 +199,6 @@ class Answer:
         options: How to draw, and how many choices for each prompt.
         max_tokens: Most tokens of each choice; None: what fits.
         param: The field that the prompts came in.
-        begun: What the choices of each prompt begin with; if not given, nothing.
 
     Raises:
         ApiError: 400 if prompt and text do not fit into the window, 429 if too many
@@ -220,7 +212,6 @@ class Answer:
         options: SamplingOptions,
         max_tokens: int | None,
         param: str,
-        begun: Sequence[str] | None = None,
     ) -> None:
         self.service, self.prompts = service, prompts
         self._start = time.monotonic()
@@ -234,10 +225,8 @@ class Answer:
         )
         seed = secrets.randbits(62) if options.seed is None else options.seed
         self.choices: list[Choice] = []
-        begun = begun or [""] * len(prompts)
-        pairs = zip(prompts, begun, strict=True)
-        wanted = [pair for pair in pairs for _ in range(options.n or 1)]
-        for index, (ids, text) in enumerate(wanted):
+        wanted = [ids for ids in prompts for _ in range(options.n or 1)]
+        for index, ids in enumerate(wanted):
             n_new = max_tokens or max(1, limit - len(ids))
             if len(ids) + n_new > limit:
                 raise too_long(len(ids), n_new, limit, param)
@@ -250,13 +239,14 @@ class Answer:
                 deliver=partial(self._deliver, index),
             )
             pieces = TextPieces(service.tokenizer, options.stops)
-            self.choices.append(Choice(index, request, pieces, text))
+            self.choices.append(Choice(index, request, pieces))
         try:
             service.engine.submit(*(choice.request for choice in self.choices))
         except ValueError as error:
             raise ApiError(400, str(error), param=param) from error
         except QueueFullError as error:
-            raise service.queue_full(error) from error
+            status = 429 if service.engine.alive else 503
+            raise ApiError(status, str(error), code="queue_full") from error
         service.metrics.tokens.labels("read").inc(sum(map(len, prompts)))
 
     def _deliver(self, index: int, new: int | None) -> None:
@@ -360,8 +350,6 @@ async def _parts(answer: Answer, *, chat: bool) -> AsyncGenerator[dict[str, Any]
         if chat:
             delta = {"role": "assistant", "content": ""}
             yield _part(choice.index, None, delta=delta)
-        elif choice.text:
-            yield _part(choice.index, None, text=choice.text)
     async with aclosing(answer.pieces()) as pieces:
         async for choice, text in pieces:
             if not chat:

@@ -3,7 +3,6 @@
     GET   /v1/models              the model
     POST  /v1/completions         continue a text
     POST  /v1/chat/completions    answer a conversation
-    POST  /v1/embeddings          a text as a vector
     GET   /health, /metrics       for those who watch over it
     GET   /                       a page to talk with the model
 
@@ -15,10 +14,8 @@ Source: OpenAI, "API reference".
 """
 
 import asyncio
-import base64
 import hmac
 import logging
-import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -36,10 +33,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from llmcourse.finetuning.answering import has_chat_tokens
-from llmcourse.model.inspection import text_vector
 from llmcourse.model.transformer import Transformer
-from llmcourse.serving.answers import Answer, AnswerStream, Service, too_long
-from llmcourse.serving.batching import Batcher, Engine, QueueFullError
+from llmcourse.serving.answers import Answer, AnswerStream, Service
+from llmcourse.serving.batching import Batcher, Engine
 from llmcourse.serving.wire import (
     AnswerMessage,
     ApiError,
@@ -49,16 +45,11 @@ from llmcourse.serving.wire import (
     Completion,
     CompletionChoice,
     CompletionRequest,
-    CountResponses,
-    EmbeddingRequest,
-    Embeddings,
     Health,
     ModelInfo,
     ModelList,
     ServiceConfig,
     ServiceMetrics,
-    Usage,
-    Vector,
     documented,
     http_error,
     invalid_request,
@@ -144,10 +135,9 @@ async def complete(
 ) -> Completion | AnswerStream:
     """Continue a text, or several."""
     service.check_model(body.model)
-    prompts = [service.encode_text(text, param="prompt") for text in body.prompts]
+    prompts = [service.encode_text(text) for text in body.prompts]
     max_tokens = body.max_tokens or _DEFAULT_NEW
-    begun = [_text(service, text) for text in body.prompts] if body.echo else None
-    answer = Answer(service, prompts, body, max_tokens, "prompt", begun)
+    answer = Answer(service, prompts, body, max_tokens, "prompt")
     head = _head("cmpl", "text_completion", service)
     if body.stream:
         return AnswerStream(answer, head, chat=False, usage=body.wants_usage)
@@ -186,33 +176,6 @@ async def chat(
     return ChatCompletion(**head, choices=choices, usage=answer.usage)
 
 
-@api.post("/embeddings", responses=_WRITING)
-async def embed(
-    request: Request, service: ServiceOf, body: EmbeddingRequest
-) -> Embeddings:
-    """Return the vectors of texts, each of length 1."""
-    service.check_model(body.model)
-    config = service.model.config
-    width, limit = config.d_model, config.context_length
-    if body.dimensions not in (None, width):
-        raise ApiError(400, f"Vectors have {width} numbers.", param="dimensions")
-    inputs = [service.encode_text(text, param="input") for text in body.inputs]
-    for ids in inputs:
-        if len(ids) > limit:
-            raise too_long(len(ids), 0, limit, "input")
-        if max(ids) >= config.vocab_size:
-            raise ApiError(400, "There is no such id.", param="input")
-    vectors = await _unless_gone(request, _vectors(service, inputs))
-    n_tokens = sum(map(len, inputs))
-    service.metrics.tokens.labels("read").inc(n_tokens)
-    data = [
-        Vector(index=n, embedding=_packed(v) if body.encoding_format == "base64" else v)
-        for n, v in enumerate(vectors)
-    ]
-    usage = Usage(prompt_tokens=n_tokens, total_tokens=n_tokens)
-    return Embeddings(data=data, model=service.name, usage=usage)
-
-
 @watching.get("/health", responses={503: {"model": Health, "description": "Stopping."}})
 async def health(service: ServiceOf, response: Response) -> Health:
     """Say whether requests are taken."""
@@ -247,12 +210,6 @@ def _head(prefix: str, kind: str, service: Service) -> dict[str, Any]:
     }
 
 
-def _text(service: Service, prompt: str | list[int]) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return service.tokenizer.decode(prompt, skip_special_tokens=True)
-
-
 async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
     """Return the result of some work, which ends early if the caller goes away."""
 
@@ -270,26 +227,6 @@ async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
         task.cancel()
         watch.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _vectors(service: Service, inputs: list[list[int]]) -> list[list[float]]:
-    """Return a vector for each text, computed between the engine's steps."""
-    vectors = []
-    try:
-        async with asyncio.timeout(service.limits.request_seconds):
-            for ids in inputs:
-                future = service.engine.run(partial(text_vector, service.model, ids))
-                vectors.append((await asyncio.wrap_future(future)).tolist())
-    except QueueFullError as error:
-        raise service.queue_full(error) from error
-    except TimeoutError:
-        raise ApiError(504) from None
-    return vectors
-
-
-def _packed(vector: list[float]) -> str:
-    """Return numbers as float32, lowest byte first, in base64."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 _PAGE = {"/": "index.html", "/chat.css": "chat.css", "/chat.js": "chat.js"}
@@ -371,8 +308,6 @@ def create_app(
     folder = resources.files("llmcourse") / "data" / "chat_page"
     for path, file in _PAGE.items():
         app.add_route(path, partial(_page, str(folder / file)), include_in_schema=False)
-    paths = frozenset(app.openapi()["paths"]) | frozenset(_PAGE)
-    app.add_middleware(CountResponses, metrics=counted, paths=paths)
     return app
 
 

@@ -34,9 +34,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -48,7 +48,6 @@ from llmcourse.model.transformer import Transformer
 
 _LOG = logging.getLogger(__name__)
 _ROWS = 16  # times a width that is a multiple of 4: four vectors of 16 floats
-_T = TypeVar("_T")
 
 
 @torch.inference_mode()
@@ -335,17 +334,6 @@ class Engine:
                 raise QueueFullError("the engine is not running")
             self.batcher.submit(*requests)
             self._plan_step()
-
-    def run(self, job: Callable[[], _T]) -> "Future[_T]":
-        """Let something else be done with the model, between two steps.
-
-        Raises:
-            QueueFullError: If the engine has stopped.
-        """
-        with self._lock:
-            if self._thread is None:
-                raise QueueFullError("the engine is not running")
-            return self._thread.submit(job)
 
     def _plan_step(self) -> None:
         if self._thread is not None and not self._stepping and not self.batcher.idle:

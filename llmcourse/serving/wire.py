@@ -10,15 +10,12 @@ Every error has one form, which the official clients turn into exceptions:
 
 What the service counts is in Prometheus' form:
 
-    llmcourse_responses_total{path="/v1/completions",status="200"}  41.0
-    llmcourse_tokens_total{kind="written"}                        1874.0
-    llmcourse_running_requests                                       3.0
+    llmcourse_tokens_total{kind="written"}  1874.0
+    llmcourse_running_requests                 3.0
 
-Source: OpenAI, "API reference" (completions, chat, embeddings, models); Prometheus,
-"Metric types".
+Source: OpenAI, "API reference" (completions, chat, models); Prometheus, "Metric types".
 """
 
-import time
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
@@ -27,18 +24,15 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmcourse.serving.batching import Batcher
 
 MOST_CHOICES = 16
-MOST_INPUTS = 256
 
 # With a bound on its length, pydantic refuses halves of surrogate pairs in a text.
 Text = Annotated[str, Field(min_length=0)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Empty = Annotated[list[Any], Field(max_length=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -105,30 +99,19 @@ class SamplingOptions(Strict):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
-def _several(value: Any) -> list[Any]:
-    """Return texts, or lists of ids, from one or several of them."""
-    is_one = isinstance(value, str) or isinstance(value[0], int)
-    return [value] if is_one else value
-
-
 class CompletionRequest(SamplingOptions):
-    """A text to continue, or several, as text or as ids."""
+    """A text to continue, or several."""
 
-    prompt: (
-        Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
-        | Ids
-        | Annotated[list[Ids], Field(min_length=1, max_length=MOST_CHOICES)]
-    )
-    echo: bool | None = None
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
+    echo: Literal[False] | None = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     logprobs: None = None  # 0 would ask for those of the tokens that were drawn
     suffix: Annotated[str, Field(max_length=0)] | None = None
 
     @property
-    def prompts(self) -> list[str] | list[list[int]]:
+    def prompts(self) -> list[str]:
         """The prompts, one or more."""
-        return _several(self.prompt)
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
 class TextPart(Strict):
@@ -172,26 +155,6 @@ class ChatRequest(SamplingOptions):
     logprobs: Literal[False] | None = None
 
 
-class EmbeddingRequest(Strict):
-    """Texts whose vectors are asked for."""
-
-    model: Text
-    input: (
-        NonEmpty
-        | Annotated[list[NonEmpty], Field(min_length=1, max_length=MOST_INPUTS)]
-        | Ids
-        | Annotated[list[Ids], Field(min_length=1, max_length=MOST_INPUTS)]
-    )
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Positive | None = None
-    user: Text | None = None
-
-    @property
-    def inputs(self) -> list[str] | list[list[int]]:
-        """The texts, one or more."""
-        return _several(self.input)
-
-
 FinishReason = Literal["stop", "length"]
 
 
@@ -199,7 +162,7 @@ class Usage(BaseModel):
     """Tokens that were read and written."""
 
     prompt_tokens: int
-    completion_tokens: int = 0
+    completion_tokens: int
     total_tokens: int
 
 
@@ -248,23 +211,6 @@ class ChatCompletion(BaseModel):
     created: int  # seconds since 1970
     model: str
     choices: list[ChatChoice]
-    usage: Usage
-
-
-class Vector(BaseModel):
-    """A text's vector: numbers, or float32, lowest byte first, as base64."""
-
-    object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: list[float] | str
-
-
-class Embeddings(BaseModel):
-    """Vectors of texts, each of length 1."""
-
-    object: Literal["list"] = "list"
-    data: list[Vector]
-    model: str
     usage: Usage
 
 
@@ -419,17 +365,7 @@ class ServiceMetrics:
     def __init__(self, batcher: Batcher) -> None:
         self.registry = CollectorRegistry()
         ours: dict[str, Any] = {"namespace": "llmcourse", "registry": self.registry}
-        self.responses = Counter(
-            "responses", "Answers by path and HTTP status.", ["path", "status"], **ours
-        )
         self.tokens = Counter("tokens", "Tokens read and written.", ["kind"], **ours)
-        self.seconds = Histogram(
-            "response_seconds",
-            "From a request to the end of its answer, in seconds.",
-            ["path"],
-            buckets=_SECONDS,
-            **ours,
-        )
         self.first_token = Histogram(
             "first_token_seconds",
             "From a request to the first token of its answer, in seconds.",
@@ -446,36 +382,3 @@ class ServiceMetrics:
         running.set_function(lambda: len(batcher.running))
         waiting = Gauge("waiting_requests", "Requests in the queue.", **ours)
         waiting.set_function(lambda: len(batcher.waiting))
-
-
-class CountResponses:
-    """Middleware that counts every answer, and the seconds until its end.
-
-    Args:
-        app: The application behind it.
-        metrics: Where to count.
-        paths: Those that are counted apart; all others are one.
-    """
-
-    def __init__(
-        self, app: ASGIApp, metrics: ServiceMetrics, paths: frozenset[str]
-    ) -> None:
-        self.app, self.metrics, self.paths = app, metrics, paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        path = scope.get("path", "")
-        path = path if path in self.paths else "other"
-        start = time.perf_counter()
-
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.metrics.responses.labels(path, str(message["status"])).inc()
-            await send(message)
-
-        try:
-            await self.app(scope, receive, counted)
-        finally:
-            if scope["type"] == "http":
-                seconds = time.perf_counter() - start
-                self.metrics.seconds.labels(path).observe(seconds)

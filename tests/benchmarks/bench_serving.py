@@ -12,7 +12,7 @@
   the same limits, one after the other, with its key-value cache and no HTTP at all. The
   script ends with an error if any of the service's answers is not, word for word, the
   one that is written there
-- *soak*: requests of 16 callers: conversations and texts, whole and streamed, vectors,
+- *soak*: requests of 16 callers: conversations and texts, whole and streamed,
   bad requests of five kinds, and callers who vanish, in the middle of an answer, of a
   stream, or of what they send. Every answer must have the status that it should have,
   and the same request the same answer from beginning to end
@@ -74,7 +74,7 @@ N_LOAD = 192  # requests of each load
 MOST_NEW = 96  # tokens of each answer
 N_SOAK = 2400  # requests
 KINDS = 24  # of requests in the soak
-CHAT, TEXT, VECTOR = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
 def prompts() -> list[str]:
@@ -229,9 +229,6 @@ class Soak:
             await self.vanish_while_waiting(http, chat | {"max_tokens": 200})
         elif which == 7:
             await self.vanish_midstream(http, chat | {"max_tokens": 200})
-        elif which < 12:
-            words = {"model": NAME, "input": [prompt, "The owl."]}
-            await self.whole(http, which, VECTOR, words, 200)
         elif which % 2:
             path, body = (CHAT, chat) if which % 4 == 1 else (TEXT, text)
             await self.streamed(http, which, path, body)

@@ -1,10 +1,8 @@
 """The service over real connections: right answers, right refusals, nobody lost."""
 
 import asyncio
-import base64
 import json
 import socket
-import struct
 import threading
 import time
 
@@ -26,7 +24,6 @@ from service_cases import (
 from llmcourse.finetuning.answering import stream_answer
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.generation import Sampling, stream_text
-from llmcourse.model.inspection import text_vector
 from llmcourse.serving.app import create_app
 from llmcourse.serving.batching import Request
 from llmcourse.serving.server import running
@@ -149,19 +146,6 @@ def test_several_prompts_and_choices_come_in_order(client):
     for chunk in stream:
         mixed[chunk.choices[0].index] += chunk.choices[0].text
     assert mixed == texts
-    echoed = client.completions.create(prompt=["A", "B c"], n=2, echo=True, **asked)
-    begun = ["A", "A", "B c", "B c"]
-    assert [c.text for c in echoed.choices] == [
-        prompt + text for prompt, text in zip(begun, texts, strict=True)
-    ]
-
-
-def test_a_prompt_of_ids_is_taken_as_it_is(client):
-    ids = [0, *small_tokenizer().encode("Once")]
-    asked = {"model": NAME, "max_tokens": 9, "seed": 2}
-    by_text = client.completions.create(prompt="Once", **asked)
-    by_ids = client.completions.create(prompt=ids, **asked)
-    assert by_ids.choices[0].text == by_text.choices[0].text
 
 
 def test_a_string_that_ends_the_text(client):
@@ -174,20 +158,6 @@ def test_a_string_that_ends_the_text(client):
         text = "".join(part.choices[0].text for part in parts)
         assert text == whole[: whole.index(stop)]
         assert parts[-1].choices[0].finish_reason == "stop"
-
-
-def test_vectors_are_those_of_the_model(client, url):
-    found = client.embeddings.create(model=NAME, input=["A dog.", "A cat."])
-    ids = [0, *small_tokenizer().encode("A cat.")]
-    torch.testing.assert_close(
-        torch.tensor(found.data[1].embedding), text_vector(small_model(), ids)
-    )
-    plain = post(url, "embeddings", input="A cat.", encoding_format="float").json()
-    packed = post(url, "embeddings", input="A cat.", encoding_format="base64").json()
-    numbers = base64.b64decode(packed["data"][0]["embedding"])
-    assert list(struct.unpack("<32f", numbers)) == pytest.approx(
-        plain["data"][0]["embedding"], abs=1e-7
-    )
 
 
 def test_everybody_gets_the_answer_of_a_lone_request():
@@ -221,8 +191,7 @@ def test_everybody_gets_the_answer_of_a_lone_request():
         assert all(text == lone[kind] for kind, text in answers)
         assert batcher_of(app).idle
         counted = HTTP.get(f"{url}/metrics").text
-    line = 'llmcourse_responses_total{path="/v1/completions",status="200"} 268.0'
-    assert line in counted
+    assert "llmcourse_first_token_seconds_count 268.0" in counted
 
 
 def test_a_caller_who_vanishes_stops_the_writing():
@@ -290,7 +259,7 @@ def test_a_service_can_be_started_again():
             assert post(url, prompt="x", max_tokens=2).status_code == 200
 
 
-def test_a_fault_of_ours_is_counted_too(monkeypatch):
+def test_a_fault_of_ours_ends_one_request_only(monkeypatch):
     with small_service() as (url, _):
         monkeypatch.setattr("llmcourse.serving.app.generate_latest", lambda _: 1 // 0)
         for _ in range(3):  # the connection lives on
@@ -298,8 +267,7 @@ def test_a_fault_of_ours_is_counted_too(monkeypatch):
             assert found.status_code == 500
             assert found.json()["error"]["type"] == "server_error"
         monkeypatch.undo()
-        counted = HTTP.get(f"{url}/metrics").text
-    assert 'llmcourse_responses_total{path="/metrics",status="500"} 3.0' in counted
+        assert HTTP.get(f"{url}/metrics").status_code == 200
 
 
 def test_nothing_of_a_request_is_kept(url, service):
@@ -307,7 +275,6 @@ def test_nothing_of_a_request_is_kept(url, service):
         stream = number % 2 == 0
         post(url, prompt="x", max_tokens=2, stream=stream)
         post(url, prompt=7)
-        post(url, "embeddings", input="x")
     wait_until(lambda: alive(Request) == 0)
 
 
@@ -330,7 +297,6 @@ def test_the_description_knows_every_path(url):
         "/v1/models/{name}",
         "/v1/completions",
         "/v1/chat/completions",
-        "/v1/embeddings",
         "/health",
         "/metrics",
     }
@@ -371,7 +337,7 @@ def test_health_and_counts(url):
         (400, "completions", {"prompt": "x", "max_tokens": 95}, "window is 96 tokens"),
         (400, "completions", {"prompt": "x " * 200}, "context window"),
         (400, "completions", {"prompt": "x" * 500_000}, "more than 96"),
-        (400, "completions", {"prompt": [[320]]}, "ids must be in"),
+        (400, "completions", {"prompt": "x", "echo": True}, "echo"),
         (400, "completions", {"prompt": "x", "temperature": -1}, "temperature"),
         (400, "completions", {"prompt": "x", "temperature": 2.5}, "temperature"),
         (400, "completions", {"prompt": "x", "temperature": True}, "temperature"),
@@ -394,11 +360,6 @@ def test_health_and_counts(url):
             {"messages": TALK, "tool_choice": "required"},
             "tool_choice",
         ),
-        (400, "embeddings", {"input": ""}, "input"),
-        (400, "embeddings", {"input": "x", "dimensions": 31}, "32 numbers"),
-        (400, "embeddings", {"input": [999]}, "no such id"),
-        (400, "embeddings", {"input": "x " * 200}, "context window"),
-        (400, "embeddings", {"input": ["x", "x" * 500_000]}, "more than 96"),
         (400, "completions", {"prompt": ["x"] * 6, "n": 16}, "at most 80 texts"),
     ],
 )
@@ -408,8 +369,6 @@ def test_wrong_requests(url, status, path, fields, message):
     error = found.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert message in error["message"]
-    if path == "embeddings":
-        assert error["param"] in fields
 
 
 @pytest.mark.parametrize(

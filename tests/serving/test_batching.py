@@ -382,16 +382,6 @@ def test_worked_example_of_three_tokens():
     assert (asked.finish, sizes) == ("length", [1, 1, 1])
 
 
-def test_jobs_and_requests_take_turns():
-    with Engine(Batcher(MODEL)) as engine:
-        asked, done = listened(40)
-        engine.submit(asked)
-        assert engine.run(lambda: 6 * 7).result(300) == 42
-        with pytest.raises(ZeroDivisionError):
-            engine.run(lambda: 1 // 0).result(300)
-        assert done.wait(300)
-
-
 def test_a_step_that_fails_ends_its_requests_and_no_others():
     batcher = Batcher(MODEL)
     right, batcher.step = batcher.step, lambda: 1 // 0
@@ -423,10 +413,8 @@ def test_what_is_not_finished_at_the_end_fails():
     with engine:
         engine.submit(asked)
         assert begun.wait(300)
-        waits = engine.run(lambda: 6 * 7)
     assert done.is_set()
     assert asked.finish == "error"
-    assert waits.cancelled()
 
 
 def test_an_engine_can_be_started_again():
@@ -446,5 +434,3 @@ def test_an_engine_that_does_not_run_takes_nothing():
         engine.submit(request())
     with engine, pytest.raises(ValueError, match="at least 1 token"):
         engine.submit(Request(ids=[], max_new_tokens=3))
-    with pytest.raises(QueueFullError, match="not running"):
-        engine.run(lambda: 1)

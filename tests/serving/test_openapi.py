@@ -18,7 +18,6 @@ PATHS = [
     ("GET", "/v1/models/{name}"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/chat/completions"),
-    ("POST", "/v1/embeddings"),
     ("GET", "/health"),
     ("GET", "/metrics"),
 ]
