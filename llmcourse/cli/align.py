@@ -18,11 +18,7 @@ from llmcourse.cli.console import (
 )
 from llmcourse.cli.running import Command, follow, show, show_model
 from llmcourse.recipes import align as recipes
-from llmcourse.recipes.aligned import (
-    aligned_table,
-    make_aligned,
-    reward_tables,
-)
+from llmcourse.recipes.aligned import aligned_table, make_aligned, reward_table
 from llmcourse.recipes.instruct import Exam
 from llmcourse.recipes.making import given
 
@@ -97,6 +93,6 @@ def align(
     folder, quality = follow(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )
-    show(*reward_tables(quality["reward_model"]), aligned_table(quality))
+    show(reward_table(quality["reward_model"]), aligned_table(quality))
     show_model(folder / "reward" / "model")
     show_model(folder / "model", "generate")

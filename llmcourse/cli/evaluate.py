@@ -27,7 +27,7 @@ from llmcourse.recipes.aligned import (
     aligned_quality,
     aligned_table,
     reward_quality,
-    reward_tables,
+    reward_table,
 )
 from llmcourse.recipes.base import (
     N_SAMPLES,
@@ -133,7 +133,7 @@ _ALIGN = ALIGNED_LLM["grpo"]
 def _reward(draw: StageProgress) -> list[Table]:
     policy = load_pretrained(_ALIGN.policy)
     pairs = collect(_ALIGN, *policy, draw, held_out=True)
-    return reward_tables(reward_quality(*load_reward_model("reward-model"), pairs))
+    return [reward_table(reward_quality(*load_reward_model("reward-model"), pairs))]
 
 
 def _aligned(draw: StageProgress) -> list[Table]:

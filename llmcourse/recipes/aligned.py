@@ -43,9 +43,9 @@ from llmcourse.recipes.cards import (
     Table,
     between,
     fill_card,
-    learning,
     markdown,
     percent,
+    settings,
 )
 from llmcourse.recipes.instruct import (
     BASE_SPLITS,
@@ -138,7 +138,8 @@ def reward_quality(
     """
     tokens = tokenize_pairs(pairs, tokenizer)
     chosen, rejected = pair_rewards(model, tokens)
-    accuracy, bins = pair_accuracy(model, tokens), reliability(chosen, rejected)
+    accuracy = pair_accuracy(model, tokens)
+    bins = reliability(chosen, rejected)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
     gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
@@ -147,7 +148,6 @@ def reward_quality(
         "accuracy": accuracy._asdict() | {"interval": accuracy.interval._asdict()},
         "ceiling": agreement_rate(pairs),
         "with_gold": right[unequal].double().mean().item(),
-        "bins": [b._asdict() | {"interval": b.interval._asdict()} for b in bins],
         "calibration_error": expected_calibration_error(bins),
         "correlation": both.double().corrcoef()[0, 1].nan_to_num().item(),
     }
@@ -199,7 +199,7 @@ def aligned_quality(
     } | instruct_quality(start, made, exam, stages, BASE_SPLITS)
 
 
-def reward_tables(quality: Facts) -> list[Table]:
+def reward_table(quality: Facts) -> Table:
     """Return how often a reward model is right, against what can be reached."""
     accuracy = quality["accuracy"]
     rows = [
@@ -222,17 +222,7 @@ def reward_tables(quality: Facts) -> list[Table]:
             f"{100 * quality['calibration_error']:.1f} points of 100",
         ),
     ]
-    bins = [
-        (
-            f"{percent(each['low'], 0)} … {percent(each['high'], 0)}",
-            f"{each['n']}",
-            percent(each["predicted"]),
-            percent(each["observed"]),
-        )
-        for each in quality["bins"]
-    ]
-    head = ("predicted probability", "pairs", "mean prediction", "observed")
-    return [Table(("measure", "value"), rows), Table(head, bins)]
+    return Table(("measure", "value"), rows)
 
 
 def aligned_table(quality: Facts) -> Table:
@@ -274,10 +264,6 @@ def reward_card(name: str, config: AlignConfig, facts: Facts) -> str:
         config: The recipe of both models.
         facts: As `make_aligned` writes them into `card.json`.
     """
-    training, n, batch = config.reward, facts["n_pairs"], "pairs"
-    if training.by_prompt:
-        n, batch = facts["n_prompts"], "prompts, each with all its pairs"
-    tables = reward_tables(facts["quality"]["reward_model"])
     return fill_card(
         "reward",
         _cases(config, facts) | {"reader": config.reader is not None},
@@ -285,22 +271,10 @@ def reward_card(name: str, config: AlignConfig, facts: Facts) -> str:
         folder="reward/model",
         name=name,
         config=config,
-        training=training,
-        batch=batch,
-        passes=training.steps * training.batch_size / n,
         agreement=100 * config.agreement,
-        pooling=_POOLING[config.pooling],
-        learning=learning(training),
-        tables="\n\n".join(map(markdown, tables)),
+        settings=settings(config.reward),
+        table=markdown(reward_table(facts["quality"]["reward_model"])),
     )
-
-
-_POOLING = {
-    "last": "last token",
-    "mean": "mean over all tokens",
-    "mean and max": "mean over all tokens for half of the features, maximum for the "
-    "others",
-}
 
 
 def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
@@ -311,7 +285,6 @@ def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
         config: The recipe of both models.
         facts: As `make_aligned` writes them into `card.json`.
     """
-    settings = vars(config.training).items()
     return fill_card(
         "aligned",
         _cases(config, facts),
@@ -321,8 +294,8 @@ def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
         quality=facts["quality"],
         method=config.method.upper(),
         agreement=100 * config.agreement,
-        settings="\n".join(f"| {k.replace('_', ' ')} | {v} |" for k, v in settings),
-        tables=markdown(aligned_table(facts["quality"])),
+        settings=settings(config.training),
+        table=markdown(aligned_table(facts["quality"])),
     )
 
 

@@ -1,16 +1,15 @@
 """How `base-llm` is made, measured and described; `training.presets` has its sizes."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from llmcourse.model.costs import n_parameters, training_flops_per_token
+from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts, Table, between, fill_card, learning, markdown
+from llmcourse.recipes.cards import Facts, Table, between, fill_card, markdown, settings
 from llmcourse.recipes.making import (
     Making,
     given,
@@ -18,7 +17,6 @@ from llmcourse.recipes.making import (
     save_model,
     write_card,
 )
-from llmcourse.text import tales
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import pipeline, presets
@@ -183,8 +181,7 @@ def base_card(
         facts: As `make_base` writes them into `card.json`.
         sources: Paths and patterns of own text; none: the tales.
     """
-    sizes, training = config.model, config.pretraining
-    is_own = bool(sources)
+    sizes, is_own = config.model, bool(sources)
     return fill_card(
         "base",
         {"own": is_own, "free": not is_own, "copying": config.copying_start},
@@ -192,33 +189,10 @@ def base_card(
         name=name,
         config=config,
         sizes=sizes,
-        training=training,
         quality=facts["quality"],
         n_parameters=n_parameters(sizes),
         family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
         sources=", ".join(f"`{source}`" for source in sources),
-        amount=_amount(config, facts["n_train_tokens"], is_tales=not is_own),
-        learning=learning(training),
+        settings=settings(config.pretraining),
         tables=markdown(loss_table(facts["quality"])),
-        n_words=_n_words(),
     )
-
-
-def _amount(config: PipelineConfig, n_tokens: int, *, is_tales: bool) -> str:
-    """Return how much was read in training, and what that took."""
-    training = config.pretraining
-    windows = f"{training.batch_size} windows of {training.context_length} tokens"
-    length: float = training.context_length
-    if is_tales and n_tokens / config.n_stories < length:
-        windows = f"{training.batch_size} stories"  # a window ends with its story
-        length = n_tokens / config.n_stories
-    n_read = round(training.steps * training.batch_size * length)
-    flops = n_read * training_flops_per_token(config.model, training.context_length)
-    return (
-        f"{training.steps:,} steps of {windows}: {n_read:,} tokens, {flops:.1e} FLOPs"
-    )
-
-
-def _n_words() -> int:
-    stories = " ".join(story.text.lower() for story in tales.generate(2_000, seed=0))
-    return len(set(re.findall(r"\w+", stories)))

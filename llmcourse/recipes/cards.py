@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
-from llmcourse.training.config import PretrainingConfig
-
 Row = Sequence[str]
 Facts = Mapping[str, Any]
 """How a model was made and how good it is, as JSON holds it: see `making.Making`."""
@@ -112,19 +110,13 @@ def counted(count: Facts) -> str:
     return f"{percent(count['share'])} {between(count['interval'], count['n'])}"
 
 
-def learning(training: PretrainingConfig) -> str:
-    """Return the recipe's rows on optimizer, learning rate and precision."""
-    end, speed = training.final_share, training.embedding_speed
-    rate = (
-        f"{training.learning_rate:g} after {training.warmup_steps} steps of warm-up, "
-        f"then half a cosine to {f'{end:g} of it' if end else '0'}"
-    )
-    if speed != 1:
-        rate += f"; token embeddings {speed:g} times as fast"
-    optimizer = (
-        f"AdamW, betas {training.betas[0]} and {training.betas[1]}, weight decay "
-        f"{training.weight_decay}, gradient norm at most {training.clip_norm}"
-    )
-    precision = f"{training.precision} in training, float16 in the file"
-    rows = [("optimizer", optimizer), ("learning rate", rate), ("precision", precision)]
-    return "\n".join(map(_row, rows))
+def settings(config: object) -> str:
+    """Return a table's rows on all fields of a training's config.
+
+    >>> from types import SimpleNamespace
+    >>> print(settings(SimpleNamespace(batch_size=8, betas=(0.9, 0.99))))
+    | batch size | 8 |
+    | betas | (0.9, 0.99) |
+    """
+    fields = vars(config).items()
+    return "\n".join(_row((name.replace("_", " "), str(v))) for name, v in fields)

@@ -4,7 +4,7 @@ What it learns from, and how long, says `finetuning.instruction_tuning`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -27,7 +27,7 @@ from llmcourse.finetuning.instruction_tuning import (
     prepare,
     start,
 )
-from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, QUESTIONS, examples
+from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, examples
 from llmcourse.finetuning.lora import (
     count_parameters,
     merge_lora,
@@ -43,8 +43,8 @@ from llmcourse.recipes.cards import (
     Table,
     counted,
     fill_card,
-    learning,
     markdown,
+    settings,
 )
 from llmcourse.recipes.making import (
     Making,
@@ -289,21 +289,9 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         facts: As `make_instruct` writes them into `card.json`.
     """
     *earlier, config = parts
-    training = config.finetuning
-    own, n_asked = bool(config.sources), facts["n_examples"] - config.n_stories
+    training, n = config.finetuning, facts["n_examples"]
     *scores, table = instruct_tables(facts["quality"])
-    other_rows = ""
-    if len(table.rows) > 1:
-        other_rows = (
-            ", the other rows from the base and this model as in its file; ± is one "
-            "standard error"
-        )
-    targets = ["the answers"]
-    if config.whole_every and not own:
-        targets.append("all of the instructions that are learned whole")
-    plain = f", and {config.n_stories:,} plain stories, so that it forgets less"
-    if config.n_stories:
-        targets.append("all of the plain stories")
+    own = bool(config.sources)
     cases = {
         "own": own,
         "free": not own and config.base in shipped_models(),
@@ -312,6 +300,8 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         "lora": config.rank is not None,
         "embeddings": facts["embeddings_learned"],
         "packed": config.packed,
+        "truncate": config.truncate,
+        "whole": not own and config.whole_every > 0,
     }
     return fill_card(
         "instruct",
@@ -319,50 +309,25 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         facts,
         name=name,
         config=config,
-        training=training,
-        n_asked=n_asked,
+        n_asked=n - config.n_stories,
         sources=", ".join(f"`{source}`" for source in config.sources),
-        cut=", long ones without their first exchanges" * config.truncate,
-        asked=_asked(n_asked, config),
-        plain=plain * (config.n_stories > 0),
+        kinds=_kinds(config),
         parts="\n".join(
-            f"{number}. {_part(part, config.kinds)}"
+            f"{number}. {part.n_examples:,} instructions ({_kinds(part)}) and "
+            f"{part.n_stories:,} plain stories in {part.finetuning.steps:,} steps, "
+            f"seed {part.seed}"
             for number, part in enumerate(earlier, start=1)
         ),
         n_held_out_pairs=len(HELD_OUT_PAIRS),
-        targets=", ".join(targets),
-        passes=training.steps * training.batch_size / facts["n_examples"],
-        learning=learning(training),
+        passes=training.steps * training.batch_size / n,
+        settings=settings(training),
         scores="\n\n".join(map(markdown, scores)),
         before_and_after=markdown(table),
-        last_part=" of the last part" * bool(earlier),
-        other_rows=other_rows,
         longest=max(part.max_tokens for part in parts),
         question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
     )
 
 
-def _part(part: InstructConfig, known: Collection[str]) -> str:
-    """Say what an earlier part learned."""
-    training = part.finetuning
-    stories = f" and {part.n_stories:,} plain stories" * bool(part.n_stories)
-    return (
-        f"{training.steps:,} steps of {training.batch_size} examples at a learning "
-        f"rate of {training.learning_rate:g}: {_asked(part.n_examples, part, known)}"
-        f"{stories}, seed {part.seed}"
-    )
-
-
-def _asked(n: int, part: InstructConfig, known: Collection[str] = ()) -> str:
-    """Say how many instructions were learned, of which kinds if not known, and how."""
-    counts, how = Counter(part.kinds), []
-    kinds = f" of the kind{'s' * (len(counts) > 1)} {', '.join(counts)}"
-    if often := [kind for kind in counts if counts[kind] > min(counts.values())]:
-        how.append(f"{', '.join(often)} more often than the others")
-    if part.most_follow_ups and counts.keys() & {*QUESTIONS}:
-        how.append(f"questions with up to {part.most_follow_ups} follow-ups")
-    if part.whole_every:
-        which = f"one of every {part.whole_every}" if part.whole_every > 1 else "each"
-        how.append(f"{which} learned whole")
-    details = f" ({'; '.join(how)})" if how else ""
-    return f"{n:,} instructions{'' if {*counts} == {*known} else kinds}{details}"
+def _kinds(part: InstructConfig) -> str:
+    """Say which kinds of instruction were learned, and how often by comparison."""
+    return ", ".join(f"{n} × {kind}" for kind, n in Counter(part.kinds).items())

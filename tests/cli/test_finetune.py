@@ -135,7 +135,7 @@ def test_a_long_conversation_may_lose_its_first_exchanges(
     resumed = finetune(tmp_path / "run", *args, "--truncate", "--resume")
     assert resumed.exit_code == 0, resumed.output
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
-    assert "long ones without their first exchanges" in card
+    assert "Long conversations lost their first exchanges." in card
 
 
 def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys):
@@ -151,7 +151,8 @@ def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys)
     resumed = finetune(tmp_path, "--quiet", "--packed", "--resume")
     assert resumed.exit_code == 0, resumed.output
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "2 steps of 4 examples, packed in one row: 1.0 passes" in card
+    assert "| batches | packed in one row |" in card
+    assert "| passes | 1.0 |" in card
 
 
 def test_one_story_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):

@@ -73,17 +73,6 @@ def test_the_facts_make_the_cards(made):
         assert COMMAND in text
 
 
-def test_the_reward_card_counts_passes_over_what_the_batches_are_of(made):
-    """30 pairs of 4 prompts, in 2 steps of 4: of pairs 0.3 passes, of prompts 2."""
-    folder, config, _ = made
-    facts = json.loads((folder / "model" / "card.json").read_text(encoding="utf-8"))
-    facts |= {"n_pairs": 30, "n_prompts": 4}
-    for by_prompt, passes in ((False, "0.3 passes"), (True, "2.0 passes")):
-        reward = replace(config.reward, by_prompt=by_prompt)
-        card = reward_card("judge", replace(config, reward=reward), facts)
-        assert f": {passes} |" in card
-
-
 def test_the_folders_hold_both_models(made):
     folder, config, _ = made
     policy, tokenizer = load_pretrained(folder / "model")
