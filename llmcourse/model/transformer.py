@@ -59,6 +59,10 @@ class TransformerConfig:
         if self.family not in _POSITIONS:
             known = ", ".join(_POSITIONS)
             raise ValueError(f"family must be one of {known}, got {self.family!r}")
+        if self.positions not in (None, "rope", "learned", "none"):
+            raise ValueError(
+                f"positions must be rope, learned or none, got {self.positions!r}"
+            )
         if isinstance(self.rope_scaling, dict):  # as it comes from JSON
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         if self.positions == _POSITIONS[self.family]:

@@ -351,6 +351,11 @@ def test_refuses_key_value_heads_that_do_not_divide():
         replace(SMALL, n_kv_heads=4)
 
 
+def test_refuses_positions_that_it_does_not_know():
+    with pytest.raises(ValueError, match="positions must be rope.*got 'alibbi'"):
+        TransformerConfig(vocab_size=8, positions="alibbi")
+
+
 def test_refuses_another_family():
     config = copy(SMALL)
     object.__setattr__(config, "family", "bert")  # past the check of types
