@@ -52,6 +52,38 @@ def plot_bars(
     ax.set(xlabel=label)
 
 
+def plot_loss(
+    ax: Axes,
+    curves: Mapping[str, tuple[Sequence[float | int], Sequence[float | int]]],
+    levels: Mapping[str, float | int],
+) -> None:
+    """Draw losses over training and the levels to compare them with.
+
+    Args:
+        ax: Where to draw.
+        curves: Name to (tokens seen, loss in nats per token).
+        levels: Name to loss in nats per token: a floor, a baseline, log V.
+
+    Raises:
+        ValueError: If a curve's two sequences differ in length or are empty.
+    """
+    for number, (name, (tokens, losses)) in enumerate(curves.items()):
+        if len(tokens) != len(losses) or not tokens:
+            raise ValueError(
+                f"curve {name!r} needs as many tokens as losses, at least one, "
+                f"got {len(tokens)} and {len(losses)}"
+            )
+        ax.plot(tokens, losses, LINE_STYLES[number % len(LINE_STYLES)], label=name)
+    beside = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
+    for name, level in levels.items():
+        ax.axhline(level, color="0.45", linestyle=":", linewidth=1)
+        ax.text(1.01, level, name, transform=beside, va="center", fontsize=8)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.set(xlabel="tokens seen", ylabel="loss (nats/token)")
+    if len(curves) > 1:
+        ax.legend()
+
+
 def plot_map(
     ax: Axes,
     points: Sequence[Sequence[float]],

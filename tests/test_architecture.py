@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 ROOMS = {
     "text": "files",
     "model": "text files",
-    "training": "model text files",
+    "training": "model text files plotting",
     "finetuning": "training model text files",
-    "alignment": "finetuning training model text files",
+    "alignment": "finetuning training model text files plotting",
     "retrieval": "finetuning training model text files",
     "serving": "alignment retrieval finetuning training model text files",
     "recipes": "alignment finetuning training model text files",
@@ -23,7 +23,6 @@ ROOMS = {
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text files",
     "plotting": "",
-    "training_figures": "plotting alignment training model text files",
     "files": "",
 }
 CHAPTERS = sorted((PACKAGE.parent / "book" / "src").glob("*.py"))

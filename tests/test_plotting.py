@@ -4,6 +4,7 @@ import matplotlib as mpl
 import pytest
 
 from llmcourse import plotting
+from llmcourse.training.config import Evaluation, History, Update
 
 
 def test_bars_carry_their_values_from_top_to_bottom(ax):
@@ -11,6 +12,32 @@ def test_bars_carry_their_values_from_top_to_bottom(ax):
     assert [bar.get_width() for bar in ax.patches] == [4.5, 1.0]
     assert [text.get_text() for text in ax.texts] == ["4.5", "1.0"]
     assert ax.yaxis_inverted()
+
+
+def test_loss_curves_and_levels_are_drawn_where_they_belong(ax):
+    curves = {"training": ([0, 10, 20], [5.0, 3.0, 2.0]), "held out": ([0], [5.5])}
+    plotting.plot_loss(ax, curves, {"floor": 1.5})
+    training, held_out, floor = ax.lines
+    assert training.get_xydata().tolist() == [[0, 5], [10, 3], [20, 2]]
+    assert held_out.get_ydata().tolist() == [5.5]
+    assert set(floor.get_ydata()) == {1.5}
+    assert training.get_linestyle() != held_out.get_linestyle()
+    assert [text.get_text() for text in ax.texts] == ["floor"]
+    assert "nats/token" in ax.get_ylabel()
+
+
+def test_a_history_is_drawn_over_the_tokens_seen(ax):
+    history = History(
+        updates=[
+            Update(step=n, loss=9.0 - n, learning_rate=0.1, gradient_norm=1.0)
+            for n in (1, 2)
+        ],
+        evaluations=[Evaluation(step=0, loss=9.5), Evaluation(step=2, loss=7.5)],
+    )
+    plotting.plot_loss(ax, history.curves(10), {"log V": 9.2})
+    batches, held_out, _ = ax.lines
+    assert batches.get_xydata().tolist() == [[10, 8], [20, 7]]
+    assert held_out.get_xydata().tolist() == [[0, 9.5], [20, 7.5]]
 
 
 def test_no_label_of_a_map_covers_another_or_a_dot(ax):
@@ -46,3 +73,8 @@ def test_refusals(ax):
         plotting.plot_bars(ax, {}, "bytes")
     with pytest.raises(ValueError, match="got 1, 2 and 1"):
         plotting.plot_map(ax, [(0.0, 0.0)], ["word"], ["left", "right"])
+
+
+def test_a_curve_has_a_loss_for_each_number_of_tokens(ax):
+    with pytest.raises(ValueError, match=r"as many tokens as losses.*got 2 and 1"):
+        plotting.plot_loss(ax, {"training": ([0, 1], [5.0])}, {})

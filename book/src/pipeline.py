@@ -57,7 +57,6 @@ from llmcourse.training.presets import SMALL
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.text_loss import document_nll, text_loss
 from llmcourse.training.windows import Windows
-from llmcourse.training_figures import plot_history
 from llmcourse.widgets.sampling import SamplingExplorer
 
 plotting.use_course_style()
@@ -302,7 +301,7 @@ print(f"loss {loss:.2f}, floor {floor:.2f} nats/token: {done:.0%} of the way is 
 per_step = round(len(train_tokens) / len(splits["train"]))  # a story
 fig, ax = plt.subplots(figsize=(7, 3))
 levels = {"log V": log_vocab, **baselines, "floor": floor}
-plot_history(ax, history, per_step, levels)
+plotting.plot_loss(ax, history.curves(per_step), levels)
 _ = ax.set(ylim=(0, log_vocab * 1.08))
 
 # %% [markdown]

@@ -46,7 +46,6 @@ from llmcourse.training.presets import BASE_LLM, SMALL
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import tale_loss, write_samples
 from llmcourse.training.text_loss import recall_losses, recalls, text_loss, word_losses
-from llmcourse.training_figures import plot_history, plot_scaling
 from llmcourse.widgets.loss import LossExplorer, Moment
 from llmcourse.widgets.sampling import SamplingExplorer
 from llmcourse.widgets.surprise import word_surprises
@@ -307,7 +306,7 @@ print(f"{result.bits_per_byte:.2f} bits/byte, floor {tales.bits_per_byte():.2f}"
 
 # %% mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a third of the training; then they flatten and end well above the floor."}}
 fig, ax = plt.subplots(figsize=(7, 3))
-plot_history(ax, history, per_step, levels)
+plotting.plot_loss(ax, history.curves(per_step), levels)
 _ = ax.set(ylim=(0, log_vocab * 1.08))
 
 # %% [markdown]
@@ -565,7 +564,7 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8))
 largest = scaling.Point(
     n_parameters=base_size, n_tokens=base_read, loss=judged.text.loss
 )
-plot_scaling(left, [*study.points, largest], law, true_floor)
+scaling.plot_scaling(left, [*study.points, largest], law, true_floor)
 _ = left.set(xlim=(1.5e5, 2e8))
 floors = [i / 20 for i in range(15)]
 for least, name in ((reads[0], "all"), (reads[2], "the longer ones")):

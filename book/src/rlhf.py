@@ -33,7 +33,13 @@ from torch.testing import assert_close
 
 from llmcourse import plotting
 from llmcourse.alignment import losses, preferences
-from llmcourse.alignment.curves import Curve, StudyPoint, curves_of, fit_gold
+from llmcourse.alignment.curves import (
+    Curve,
+    StudyPoint,
+    curves_of,
+    fit_gold,
+    plot_against_kl,
+)
 from llmcourse.alignment.evaluation import evaluate_policy, gain_of
 from llmcourse.alignment.gold_reward import gold_reward, reward_parts
 from llmcourse.alignment.grpo import GRPOConfig, grpo
@@ -53,7 +59,6 @@ from llmcourse.text import tales
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.intervals import wilson_interval
 from llmcourse.training.studies import stored_study
-from llmcourse.training_figures import plot_against_kl
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

@@ -1,6 +1,6 @@
 """Trainings on a reward, as lines: what was gained, against how far the policy went.
 
-    points of a study ── curves_of ── smoothed ── training_figures
+    points of a study ── curves_of ── smoothed ── plot_against_kl
 
 The KL divergence says how much a gain has cost of what the policy was before, so it is
 the axis on which methods of different speeds can be compared: what counts is not how
@@ -10,13 +10,17 @@ Source: the form of the figures is that of Gao, Schulman and Hilton (2023), "Sca
 laws for reward model overoptimization".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import sqrt
 from statistics import fmean
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator
+
+from llmcourse.plotting import LINE_STYLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +158,61 @@ def fit_gold(curve: Curve) -> GoldLaw:
     columns = np.stack((d, -d * np.log(d)), axis=1)
     (rise, fall), *_ = np.linalg.lstsq(columns, gold[away] - gold[0], rcond=None)
     return GoldLaw(float(gold[0]), float(rise), float(fall))
+
+
+def plot_against_kl(
+    ax: Axes,
+    groups: Mapping[str, Sequence[Curve]],
+    quantity: Literal["gold", "proxy"] = "gold",
+    width: int = 1,
+) -> None:
+    """Draw rewards over the KL divergence, a colour and a line style for each group.
+
+    The lower axis is that of d = √KL, so equal steps on it are equal steps of d. A
+    dot stands at the end of each training.
+
+    Args:
+        ax: Where to draw.
+        groups: Name to the curves, of several seeds for example.
+        quantity: What to draw.
+        width: As in `Curve.smoothed`.
+
+    Raises:
+        ValueError: If there is no curve, or as `Curve.smoothed`.
+    """
+    if not any(groups.values()):
+        raise ValueError("plot_against_kl needs at least one curve, got none")
+    for number, (name, curves) in enumerate(groups.items()):
+        colour, style = f"C{number % 7}", LINE_STYLES[number % len(LINE_STYLES)]
+        for order, curve in enumerate(curves):
+            smooth = curve.smoothed(width)
+            kl = [max(x, 0.0) for x in smooth.kl]
+            heights = smooth.gold if quantity == "gold" else smooth.proxy
+            label = "" if order else name
+            ax.plot(kl, heights, style, color=colour, linewidth=1.2, label=label)
+            ax.plot(kl[-1:], heights[-1:], "o", color=colour, markersize=3.5)
+    ax.set_xscale("function", functions=(_root, np.square))
+    farthest = max(x for curves in groups.values() for c in curves for x in c.kl)
+    ax.set_xlim(0, 1.05 * max(farthest, 1.0))
+    ax.xaxis.set_major_locator(FixedLocator(_ticks(farthest)))
+    ax.set(xlabel="KL (nats/answer), square-root scale")
+    ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
+    if len(groups) > 1:
+        ax.legend()
+
+
+def _ticks(farthest: float) -> list[float]:
+    """Return round numbers that are far enough from each other as square roots."""
+    found = [0.0]
+    for power in range(-1, 6):
+        for digit in (1, 2, 5):
+            x = digit * 10.0**power
+            if x <= farthest and sqrt(x) - sqrt(found[-1]) > 0.11 * sqrt(farthest):
+                found.append(x)
+    return found
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    """Return square roots; 0 below 0, where margins of an axis lie."""
+    roots: np.ndarray = np.sqrt(np.maximum(x, 0.0))
+    return roots

@@ -21,7 +21,7 @@ measures are under "metrics".
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -168,6 +168,24 @@ class History:
 
     updates: list[Update] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
+
+    def curves(self, tokens_per_step: int) -> dict[str, tuple[list[int], list[float]]]:
+        """Return (tokens seen, loss in nats per token) on batches and on held-out text.
+
+        Args:
+            tokens_per_step: Batch size times context length.
+        """
+        kinds: dict[str, Sequence[Record]] = {
+            "training batches": self.updates,
+            "held-out text": self.evaluations,
+        }
+        return {
+            name: (
+                [record.step * tokens_per_step for record in records],
+                [record.loss for record in records],
+            )
+            for name, records in kinds.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return lists of numbers that JSON can hold, without loss of digits."""

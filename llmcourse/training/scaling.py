@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from torch import Tensor
 
 from llmcourse.training.intervals import Interval
@@ -229,3 +231,42 @@ def _columns(points: Sequence[Point]) -> list[Tensor]:
         )
     rows = [(p.n_parameters, p.n_tokens, p.loss) for p in points]
     return list(torch.tensor(rows, dtype=_DOUBLE).T)
+
+
+def plot_scaling(
+    ax: Axes, points: Sequence[Point], law: Law, floor: float | int
+) -> None:
+    """Draw the losses of trainings of several sizes over tokens, and a law.
+
+    Both axes are logarithmic. Each size of model has a colour and a mark of its own,
+    and its number of parameters is written at the end of its line.
+
+    Args:
+        ax: Where to draw.
+        points: The trainings; those the law was not fitted to may be among them.
+        law: Drawn as a line for each size.
+        floor: The lowest possible loss, in nats per token.
+
+    Raises:
+        ValueError: If there is no point.
+    """
+    if not points:
+        raise ValueError("plot_scaling needs at least one point, got none")
+    texts = sorted({point.n_tokens for point in points})
+    along = [texts[0] * (texts[-1] / texts[0]) ** (i / 40) for i in range(41)]
+    for number, size in enumerate(sorted({point.n_parameters for point in points})):
+        own = [(p.n_tokens, p.loss) for p in points if p.n_parameters == size]
+        colour, mark = f"C{number % 7}", "osD^v"[number % 5]
+        losses = [law.loss(size, n) for n in along]
+        ax.plot(along, losses, linewidth=1, color=colour)
+        ax.plot(*zip(*own, strict=True), mark, markersize=4, color=colour)
+        name = f" {size:,}"
+        ax.text(along[-1], losses[-1], name, color=colour, va="center", fontsize=8)
+    ax.axhline(floor, color="0.45", linestyle=":", linewidth=1)
+    ax.text(texts[0], floor, "floor", va="bottom", fontsize=8)
+    ax.set(xscale="log", yscale="log", xlabel="tokens, log scale")
+    ax.set(ylabel="loss (nats/token), log scale")
+    ax.yaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter("{x:g}")

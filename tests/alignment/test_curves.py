@@ -13,9 +13,9 @@ from llmcourse.alignment.curves import (
     StudyPoint,
     curves_of,
     fit_gold,
+    plot_against_kl,
 )
 from llmcourse.training.studies import stored_study
-from llmcourse.training_figures import plot_against_kl
 
 
 def point(step, seed=0, **changes):

@@ -15,6 +15,7 @@ from llmcourse.training.scaling import (
     fit,
     floor_interval,
     misfit,
+    plot_scaling,
 )
 from llmcourse.training.studies import Study, load_study, save_study, stored_study
 
@@ -184,3 +185,28 @@ def test_refusals(tmp_path):
     save_study(Study(recipe={"n_stories": 7}), path)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_study(path, RUNS, TINY)
+
+
+def test_a_law_is_drawn_through_the_points_of_each_size(ax):
+    law = Law(floor=0.5, a=8.0, alpha=0.5, b=27.0, beta=1 / 3)
+    points = [
+        Point(n_parameters=n, n_tokens=d, loss=law.loss(n, d) + 0.25)
+        for n in (16, 64)
+        for d in (27, 1000, 8000)
+    ]
+    plot_scaling(ax, points, law, 0.4)
+    line, marks, other, _, floor = ax.lines
+    assert marks.get_xdata().tolist() == [27, 1000, 8000]
+    assert marks.get_ydata() == pytest.approx([11.75, 5.45, 4.1])
+    assert [line.get_ydata()[i] for i in (0, -1)] == pytest.approx([11.5, 3.85])
+    assert line.get_xdata()[-1] == pytest.approx(8000)
+    assert other.get_ydata()[0] == pytest.approx(law.loss(64, 27))
+    assert set(floor.get_ydata()) == {0.4}
+    assert [text.get_text() for text in ax.texts] == [" 16", " 64", "floor"]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert line.get_color() == marks.get_color() != other.get_color()
+
+
+def test_a_figure_needs_a_point(ax):
+    with pytest.raises(ValueError, match="at least one point"):
+        plot_scaling(ax, [], Law(floor=0.5, a=8.0, alpha=0.5, b=27.0, beta=0.3), 0.4)
