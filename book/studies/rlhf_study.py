@@ -142,7 +142,7 @@ def run_rlhf_study(
     """
     study = resumed(path, asdict(config), StudyPoint)
     done = {point.experiment for point in study.points}
-    pairs = Path(path).with_suffix(".pairs.jsonl")
+    pairs = Path(path).with_suffix(".pairs.json")
     rewards: _Rewards = {}
     for experiment in experiments:
         if experiment not in done:

@@ -1,6 +1,5 @@
 """The command `align`: from a model that answers to one whose answers are preferred."""
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -20,7 +19,6 @@ from llmcourse.cli.running import Command, follow, show, show_model
 from llmcourse.recipes import align as recipes
 from llmcourse.recipes.aligned import aligned_table, make_aligned, reward_table
 from llmcourse.recipes.instruct import Exam
-from llmcourse.recipes.making import given
 
 
 def align(
@@ -68,20 +66,19 @@ def align(
     """Train a reward model on comparisons, and a policy by its rewards.
 
     The model writes stories, an annotator compares them. In the folder are then
-    `reward/model/` and `model/`, what was compared in `pairs.jsonl`, and a `log.jsonl`
+    `reward/model/` and `model/`, what was compared in `pairs.json`, and a `log.jsonl`
     of each training. Ctrl-C stops, and with `--resume` the same command goes on, to
     the same models.
 
     `llmcourse align --method grpo --model instruct-llm --out run/`
     """
     command = Command(align, locals())
-    config = replace(
-        recipes.PRESETS[preset][method],
-        **given(policy=model, n_prompts=prompts, agreement=agreement),
-        seed=seed,
-    )
     config = recipes.configured(
-        config,
+        recipes.PRESETS[preset][method],
+        policy=model,
+        n_prompts=prompts,
+        agreement=agreement,
+        seed=seed,
         steps=steps,
         reward_steps=reward_steps,
         learning_rate=learning_rate,

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import typer
@@ -22,7 +22,6 @@ from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_a
 from llmcourse.finetuning.chat import Message, fit_history
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import Sampling
-from llmcourse.model.transformer import Transformer
 from llmcourse.text.documents import excerpt
 from llmcourse.text.tokenizers import BPETokenizer
 
@@ -53,32 +52,46 @@ def chat(
             f"wanted a model that knows conversations, got {model!r}: let it write "
             "with `llmcourse generate`, or teach it with `llmcourse finetune`"
         )
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    talk = _Talk(loaded, tokenizer, sampling, max_new_tokens, seed)
-    talk.check()
+    limit = loaded.config.context_length
+    room = max_new_tokens or limit // 4  # tokens that stay free for an answer
+    if room > limit // 2:
+        raise ValueError(
+            f"max_new_tokens must be at most {limit // 2}, half of the model's "
+            f"context, got {max_new_tokens}"
+        )
+    answer = partial(
+        stream_answer,
+        loaded,
+        tokenizer,
+        max_new_tokens=max_new_tokens,
+        generator=torch.Generator().manual_seed(seed),
+        sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+    )
+    answer([Message("user", "")])  # refuses what no answer can be drawn with
     if sys.stdin.isatty():
         say(_HELP)
     try:
-        _talk(talk)
+        _talk(partial(_reply, answer, tokenizer, limit - room))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:
         say("goodbye")
 
 
-def _talk(talk: "_Talk") -> None:
+def _talk(reply: Callable[[list[Message], str], list[Message]]) -> None:
     """Answer what the user says until that is enough."""
+    history: list[Message] = []
     while (line := _read()) is not None:
         command = line.strip()
         if command == "/quit":
             break
         if command == "/reset":
-            talk.history.clear()
+            history = []
             say("forgotten: the conversation begins anew")
         elif command.startswith("/"):
             say(f"unknown command {command.split()[0]}: {_HELP}")
         elif command:
-            talk.reply(line)
+            history = reply(history, line)
 
 
 def _read() -> str | None:
@@ -107,73 +120,46 @@ def _line(prompt: str) -> str | None:
         return None
 
 
-@dataclass
-class _Talk:
-    """A conversation with a model, as far as it has gone."""
+def _reply(
+    answer: Callable[..., Iterator[str]],
+    tokenizer: BPETokenizer,
+    limit: int,
+    history: list[Message],
+    text: str,
+) -> list[Message]:
+    """Print the answer to what the user says, or why there is none.
 
-    model: Transformer
-    tokenizer: BPETokenizer
-    sampling: Sampling
-    max_new_tokens: int | None
-    seed: int
-    history: list[Message] = field(default_factory=list)
+    Args:
+        answer: Answers a conversation, piece by piece.
+        tokenizer: Of the model that answers.
+        limit: Most tokens of a conversation that is answered.
+        history: The conversation so far.
+        text: What the user says.
 
-    def __post_init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(self.seed)
-
-    @property
-    def room(self) -> int:
-        """Tokens that stay free for an answer."""
-        return self.max_new_tokens or self.model.config.context_length // 4
-
-    def check(self) -> None:
-        """Raise ValueError for options that no answer can be drawn with."""
-        limit = self.model.config.context_length
-        if self.room > limit // 2:
-            raise ValueError(
-                f"max_new_tokens must be at most {limit // 2}, half of the model's "
-                f"context, got {self.max_new_tokens}"
-            )
-        self._pieces([Message("user", "")])
-
-    def reply(self, text: str) -> None:
-        """Print the answer to what the user says, or why there is none."""
-        asked = [*self.history, Message("user", text)]
-        limit = self.model.config.context_length - self.room
-        try:
-            fitted = fit_history(asked, self.tokenizer, limit)
-        except ValueError as error:
-            say(str(error))
-            return
-        if fitted.dropped:
-            say(f"the context is full; no longer known: {_named(fitted.dropped)}")
-        said: list[str] = []
-        ids: list[int] = []
-        note = ""
-        try:
-            for piece in echoed(self._pieces(fitted.kept, watch=ids.append)):
-                said.append(piece)
-            if end_tokens(self.tokenizer).isdisjoint(ids):
-                note = f"cut off after {len(ids)} tokens"
-        except KeyboardInterrupt:
-            note = "interrupted"
-        typer.echo()
-        if note:
-            say(note)
-        self.history = [*fitted.kept, Message("assistant", "".join(said))]
-
-    def _pieces(
-        self, messages: list[Message], watch: Callable[[int], None] | None = None
-    ) -> Iterator[str]:
-        return stream_answer(
-            self.model,
-            self.tokenizer,
-            messages,
-            max_new_tokens=self.max_new_tokens,
-            generator=self.generator,
-            watch=watch,
-            sampling=self.sampling,
-        )
+    Returns:
+        The conversation as it is now, as far as it fits.
+    """
+    try:
+        fitted = fit_history([*history, Message("user", text)], tokenizer, limit)
+    except ValueError as error:
+        say(str(error))
+        return history
+    if fitted.dropped:
+        say(f"the context is full; no longer known: {_named(fitted.dropped)}")
+    said: list[str] = []
+    ids: list[int] = []
+    note = ""
+    try:
+        for piece in echoed(answer(fitted.kept, watch=ids.append)):
+            said.append(piece)
+        if end_tokens(tokenizer).isdisjoint(ids):
+            note = f"cut off after {len(ids)} tokens"
+    except KeyboardInterrupt:
+        note = "interrupted"
+    typer.echo()
+    if note:
+        say(note)
+    return [*fitted.kept, Message("assistant", "".join(said))]
 
 
 def _named(messages: list[Message]) -> str:

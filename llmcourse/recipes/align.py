@@ -13,10 +13,8 @@ Another method needs a line in `_by_method` and a branch in `train_policy`.
 Source: Ouyang et al. (2022), section 3.
 """
 
-import json
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from math import ceil, comb
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,7 +27,6 @@ from llmcourse.alignment.ppo import PPOConfig, ppo
 from llmcourse.alignment.preferences import (
     EXAM_SEED,
     PreferencePair,
-    TokenizedPair,
     end_of_answer,
     make_prompts,
     sample_pairs,
@@ -46,7 +43,6 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
-from llmcourse.files import new_file
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.making import given, in_precision
@@ -57,11 +53,8 @@ from llmcourse.training.checkpoints import (
     check_config_matches,
     weights_fingerprint,
 )
-from llmcourse.training.config import (
-    Evaluation,
-    Record,
-    StageProgress,
-)
+from llmcourse.training.config import Evaluation, Record, StageProgress
+from llmcourse.training.studies import Study, load_study, save_study
 
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
@@ -89,8 +82,8 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
-        least = {"n_held_out": 1, "answers_per_prompt": 2, "pairs_per_prompt": 1}
-        least["n_prompts"] = self._fewest_prompts()
+        least = {"n_prompts": 1, "n_held_out": 1}
+        least |= {"answers_per_prompt": 2, "pairs_per_prompt": 1}
         if not isinstance(self.training, DPOConfig):
             least["n_training_prompts"] = self.training.prompts_per_iteration
         for name, smallest in least.items():
@@ -102,14 +95,6 @@ class AlignConfig:
             )
         if {self.seed, self.seed + 2} & {EXAM_SEED, EXAM_SEED + 1}:
             raise ValueError(f"seed must not be one of the exam's, got {self.seed}")
-
-    def _fewest_prompts(self) -> int:
-        """Return of how many prompts there are pairs enough for whole batches."""
-        pairs = max(1, min(self.pairs_per_prompt, comb(self.answers_per_prompt, 2)))
-        needed = [self.reward.batch_size / (1 if self.reward.by_prompt else pairs)]
-        if isinstance(self.training, DPOConfig):
-            needed.append(self.training.batch_size / pairs)
-        return ceil(max(needed))
 
     @property
     def method(self) -> str:
@@ -222,17 +207,19 @@ def configured(
     kl_coef: float | None = None,
     precision: str | None = None,
     loss: str | None = None,
+    **others: Any,
 ) -> AlignConfig:
     """Return a recipe with what is given instead, in the precision that is fast here.
 
     Args:
-        config: The recipe.
+        config: The recipe; None in what follows leaves it as it is.
         steps: Of the policy: of DPO, or iterations of the others.
         reward_steps: Of the reward model.
         learning_rate: Of the policy.
         kl_coef: What it costs to leave the start; beta of DPO.
         precision: Of the trainings that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
+        others: Fields of `AlignConfig`.
 
     Raises:
         ValueError: If a value is impossible, or of another method.
@@ -253,6 +240,7 @@ def configured(
     reward = in_precision(config.reward, precision)
     return replace(
         config,
+        **given(**others),
         reward=replace(reward, **given(steps=reward_steps)),
         training=replace(training, **wanted),
     )
@@ -264,6 +252,12 @@ class Preferences:
 
     train: list[PreferencePair]
     valid: list[PreferencePair]
+
+    @classmethod
+    def of(cls, **parts: list[dict[str, Any]]) -> "Preferences":
+        """Return preferences as they were before they became JSON."""
+        pairs = {k: [PreferencePair(**pair) for pair in v] for k, v in parts.items()}
+        return cls(**pairs)
 
 
 def collect(
@@ -336,7 +330,7 @@ def collected(
     """Return what the annotator prefers, from a file if it has it, and keep it there.
 
     Args:
-        path: The file: JSON lines, the first of which says of what recipe it is.
+        path: The file: JSON that says of what recipe it is, as a study's.
         config: Says how many pairs, and how good the annotator is.
         policy: Writes the answers.
         tokenizer: The policy's.
@@ -349,18 +343,17 @@ def collected(
     """
     path, recipe = Path(path), _recipe(config, policy)
     if path.exists():
-        return _read_pairs(path, recipe)
+        study = load_study(path, Preferences.of)
+        refusal = f"{str(path)!r} holds pairs of another recipe or policy"
+        check_config_matches(refusal, study.recipe, recipe)
+        return study.points[0]
     if not path.parent.is_dir():  # known before anything takes time
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
     found = Preferences(
         train=collect(config, policy, tokenizer, progress),
         valid=collect(config, policy, tokenizer, progress, held_out=True),
     )
-    lines = [json.dumps(recipe)]
-    for part, pairs in (("train", found.train), ("valid", found.valid)):
-        lines += [json.dumps({"part": part} | asdict(pair)) for pair in pairs]
-    with new_file(path) as file:
-        file.write("\n".join([*lines, ""]).encode())
+    save_study(Study(recipe=recipe, points=(found,)), path)
     return found
 
 
@@ -372,21 +365,6 @@ def _recipe(config: AlignConfig, policy: Transformer) -> dict[str, Any]:
     )
     own = {name: getattr(config, name) for name in names}
     return own | {"policy": weights_fingerprint(policy)}
-
-
-def _read_pairs(path: Path, recipe: dict[str, Any]) -> Preferences:
-    parts: dict[str, list[PreferencePair]] = {"train": [], "valid": []}
-    try:
-        first, *lines = path.read_text(encoding="utf-8").splitlines()
-        found = dict(json.loads(first))
-        for line in lines:
-            values = json.loads(line)
-            parts[values.pop("part")].append(PreferencePair(**values))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} must hold pairs, got: {error}") from error
-    refusal = f"{str(path)!r} holds pairs of another recipe or policy"
-    check_config_matches(refusal, found, recipe)
-    return Preferences(train=parts["train"], valid=parts["valid"])
 
 
 def train_reward(
@@ -412,7 +390,8 @@ def train_reward(
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    train, valid = _tokenized(preferences, tokenizer)
+    train = tokenize_pairs(preferences.train, tokenizer)
+    valid = tokenize_pairs(preferences.valid, tokenizer)
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
     model = RewardModel.from_model(policy, generator, config.pooling, reader).train()
@@ -427,15 +406,6 @@ def train_reward(
     texts = [text for pair in valid for text in pair.texts()]
     centre(model.eval(), texts[:_N_CENTRED])
     return model
-
-
-def _tokenized(
-    preferences: Preferences, tokenizer: BPETokenizer
-) -> tuple[list[TokenizedPair], list[TokenizedPair]]:
-    return (
-        tokenize_pairs(preferences.train, tokenizer),
-        tokenize_pairs(preferences.valid, tokenizer),
-    )
 
 
 def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> SurprisalReader | None:
@@ -486,11 +456,10 @@ def train_policy(
     training = config.training
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
-        train, valid = _tokenized(preferences, tokenizer)
         history = dpo(
             policy,
-            train,
-            valid[: training.eval_examples],
+            tokenize_pairs(preferences.train, tokenizer),
+            tokenize_pairs(preferences.valid, tokenizer)[: training.eval_examples],
             training,
             generator,
             reference=deepcopy(policy).eval(),

@@ -1,6 +1,6 @@
 """How `reward-model` and `aligned-llm` are made, measured and described.
 
-pairs.jsonl          what the annotator preferred
+pairs.json           what the annotator preferred
 reward/checkpoints/, reward/model/    the reward model
 checkpoints/, model/                  the aligned model
 """
@@ -89,7 +89,7 @@ def make_aligned(
         f"{config.answers_per_prompt} times; by {config.method.upper()} it learns "
         "what is preferred"
     )
-    path = run.folder / "pairs.jsonl"
+    path = run.folder / "pairs.json"
     pairs = collected(path, config, policy, tokenizer, run.stages)
     reward = config.reward
     saved = run.saved("reward model", reward.steps, reward.eval_interval, "reward")

@@ -202,7 +202,7 @@ def test_a_question_that_is_too_long_is_refused_and_the_talk_goes_on(models):
 def test_interrupting_an_answer_keeps_the_talk(models, monkeypatch):
     seen = []
 
-    def interrupted(model, tokenizer, messages, *, watch, **options):
+    def interrupted(model, tokenizer, messages, *, watch=None, **options):
         seen.append([turn.content for turn in messages])
         yield "Well"
         watch(min(end_tokens(tokenizer)))

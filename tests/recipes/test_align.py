@@ -10,7 +10,6 @@ import torch
 from align_cases import METHODS, config_of, want_length
 from chat_cases import base, chatty
 
-from llmcourse.alignment.dpo import DPOConfig
 from llmcourse.alignment.grpo import GRPOConfig
 from llmcourse.alignment.preferences import (
     EXAM_SEED,
@@ -19,7 +18,7 @@ from llmcourse.alignment.preferences import (
     make_prompts,
     story_prompt,
 )
-from llmcourse.alignment.reward_model import RewardConfig, RewardModel
+from llmcourse.alignment.reward_model import RewardModel
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import align
 from llmcourse.recipes.align import (
@@ -94,7 +93,7 @@ def test_progress_counts_answers():
 
 
 def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
-    path = tmp_path / "pairs.jsonl"
+    path = tmp_path / "pairs.json"
     first = collected(path, CONFIG, *base())
     with monkeypatch.context() as patch:
         patch.delattr(align, "sample_rollouts")  # nobody may be asked again
@@ -111,7 +110,7 @@ def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
     for damaged in ("", text[:-20], "[1]\n[2]\n"):
         path.write_text(damaged, encoding="utf-8")
-        with pytest.raises(ValueError, match="must hold pairs"):
+        with pytest.raises(ValueError, match="must hold a study"):
             collected(path, CONFIG, *base())
 
 
@@ -140,23 +139,6 @@ def test_sizes_that_make_no_sense(field, value):
         AlignConfig(**{field: value})
 
 
-@pytest.mark.parametrize(
-    ("settings", "fewest"),
-    [
-        ({"reward": RewardConfig(by_prompt=True, batch_size=4)}, 4),
-        ({"reward": RewardConfig(batch_size=16)}, 3),  # of six pairs each
-        ({"reward": RewardConfig(batch_size=16), "answers_per_prompt": 3}, 6),
-        ({"reward": RewardConfig(batch_size=16), "pairs_per_prompt": 1}, 16),
-        ({"training": DPOConfig(batch_size=32)}, 6),
-    ],
-)
-def test_there_are_prompts_for_a_batch(settings, fewest):
-    """Or nothing is written: that takes longest."""
-    assert AlignConfig(n_prompts=fewest, **settings).n_prompts == fewest
-    with pytest.raises(ValueError, match=f"n_prompts must be at least {fewest}, got"):
-        AlignConfig(n_prompts=fewest - 1, **settings)
-
-
 def test_there_are_prompts_for_an_iteration():
     training = GRPOConfig(prompts_per_iteration=8)
     with pytest.raises(ValueError, match="n_training_prompts must be at least 8, got"):
@@ -174,7 +156,7 @@ def test_what_happened_is_returned_whole_when_nothing_is_left(
     base_folder, tmp_path, method
 ):
     config, tokenizer = config_of(method, str(base_folder)), base()[1]
-    pairs = collected(tmp_path / "pairs.jsonl", config, *base())
+    pairs = collected(tmp_path / "pairs.json", config, *base())
     judge = train_reward(config, *base(), pairs)
     first, again = (
         train_policy(

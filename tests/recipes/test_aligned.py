@@ -102,7 +102,7 @@ def test_quality_is_of_the_weights_in_the_files(made):
     again = evaluate_policy(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
     assert quality["after"] == again.summary()
     assert quality["gold"]["after"] == pytest.approx(again.gold.mean().item())
-    pairs = collected(folder / "pairs.jsonl", config, start, tokenizer).valid
+    pairs = collected(folder / "pairs.json", config, start, tokenizer).valid
     assert quality["reward_model"] == reward_quality(reward_model, tokenizer, pairs)
     assert quality["reward_model"]["ceiling"] == agreement_rate(pairs)
     scores = instruction_scores(
