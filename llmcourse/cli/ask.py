@@ -64,9 +64,6 @@ def ask(
             min=4,
         ),
     ] = None,
-    overlap: Annotated[
-        int, typer.Option(help="Most tokens that neighbours share.", min=0)
-    ] = 0,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
@@ -89,7 +86,7 @@ def ask(
             "shows what was found, without an answer"
         )
     size = chunk_size or min(_SIZE, loaded.config.context_length // 2)
-    cut = partial(recursive_chunks, tokenizer=tokenizer, size=size, overlap=overlap)
+    cut = partial(recursive_chunks, tokenizer=tokenizer, size=size)
     found = _found(
         question,
         passages(texts.documents, cut),
