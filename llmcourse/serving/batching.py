@@ -34,7 +34,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -300,27 +299,22 @@ class Engine:
         self, batcher: Batcher, after_step: Callable[[int], None] = lambda _: None
     ) -> None:
         self.batcher, self.after_step = batcher, after_step
-        self._thread: ThreadPoolExecutor | None = None
-        self._stepping = False  # whether a step is planned
-        self._lock = threading.Lock()  # for both
+        self.alive = False  # whether requests are taken
+        self._changed = threading.Condition()  # something to do, or the end
 
     def __enter__(self) -> "Engine":
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.alive = True
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End after the current step; what is not finished fails."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-        assert thread is not None
-        thread.shutdown(cancel_futures=True)
-        self._stepping = False
+        with self._changed:
+            self.alive = False
+            self._changed.notify()
+        self._thread.join()
         self.batcher.fail()
-
-    @property
-    def alive(self) -> bool:
-        """Whether requests are taken."""
-        return self._thread is not None
 
     def submit(self, *requests: Request) -> None:
         """Let requests be answered: all of them, or none.
@@ -329,23 +323,21 @@ class Engine:
             ValueError: As `Batcher.submit`.
             QueueFullError: As there, or if the engine has stopped.
         """
-        with self._lock:
-            if self._thread is None:
+        with self._changed:
+            if not self.alive:
                 raise QueueFullError("the engine is not running")
             self.batcher.submit(*requests)
-            self._plan_step()
+            self._changed.notify()
 
-    def _plan_step(self) -> None:
-        if self._thread is not None and not self._stepping and not self.batcher.idle:
-            self._stepping = True
-            self._thread.submit(self._step)
-
-    def _step(self) -> None:
-        try:
-            self.after_step(self.batcher.step())
-        except Exception:  # those who wait must hear of it
-            _LOG.exception("a step of the model failed")
-            self.batcher.fail()
-        with self._lock:
-            self._stepping = False
-            self._plan_step()
+    def _work(self) -> None:
+        """Make steps as long as there is something to do; else wait."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: not self.alive or not self.batcher.idle)
+            if not self.alive:
+                return
+            try:
+                self.after_step(self.batcher.step())
+            except Exception:  # those who wait must hear of it
+                _LOG.exception("a step of the model failed")
+                self.batcher.fail()
