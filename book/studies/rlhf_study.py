@@ -44,10 +44,10 @@ from llmcourse.recipes.align import (
     AlignConfig,
     Preferences,
     collected,
+    reward_quality,
     train_policy,
     train_reward,
 )
-from llmcourse.recipes.aligned import reward_quality
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, Record, fall_back_to_float32
 from llmcourse.training.studies import Study

@@ -17,7 +17,7 @@ from llmcourse.cli.console import (
 )
 from llmcourse.cli.running import Command, follow, show, show_model
 from llmcourse.recipes import align as recipes
-from llmcourse.recipes.aligned import aligned_table, make_aligned, reward_table
+from llmcourse.recipes.align import aligned_table, make_aligned, reward_table
 from llmcourse.recipes.instruct import Exam
 
 

@@ -22,10 +22,11 @@ from llmcourse.cli.running import show
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
 from llmcourse.model.folders import load_pretrained, shipped_models
-from llmcourse.recipes.align import ALIGNED_LLM, collect
-from llmcourse.recipes.aligned import (
+from llmcourse.recipes.align import (
+    ALIGNED_LLM,
     aligned_quality,
     aligned_table,
+    collect,
     reward_quality,
     reward_table,
 )

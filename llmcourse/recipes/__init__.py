@@ -4,8 +4,7 @@
     making     what all recipes share: folders, progress, what is written
     base       the recipe of `base-llm`
     instruct   the recipe of `instruct-llm`
-    align      what `reward-model` and `aligned-llm` learn: presets, pairs, trainings
-    aligned    their recipe
+    align      the recipe of `reward-model` and `aligned-llm`
 
 Only the command line imports this folder.
 """

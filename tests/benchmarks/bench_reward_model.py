@@ -29,8 +29,7 @@ from tempfile import mkdtemp
 import torch
 
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.align import ALIGNED_LLM, collected, train_reward
-from llmcourse.recipes.aligned import reward_quality
+from llmcourse.recipes.align import ALIGNED_LLM, collected, reward_quality, train_reward
 from llmcourse.training.loop import keep_freed_memory
 
 

@@ -17,8 +17,7 @@ from llmcourse.cli import evaluate as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import instruct
-from llmcourse.recipes.align import TINY, collect
-from llmcourse.recipes.aligned import reward_quality
+from llmcourse.recipes.align import TINY, collect, reward_quality
 from llmcourse.recipes.instruct import Exam
 
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})

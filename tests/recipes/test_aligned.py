@@ -18,9 +18,9 @@ from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.recipes import instruct
-from llmcourse.recipes.align import collected
-from llmcourse.recipes.aligned import (
+from llmcourse.recipes.align import (
     aligned_card,
+    collected,
     make_aligned,
     reward_card,
     reward_quality,

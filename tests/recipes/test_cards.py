@@ -18,8 +18,7 @@ from llmcourse.model import folders
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes import cards
-from llmcourse.recipes.align import ALIGNED_LLM
-from llmcourse.recipes.aligned import aligned_card, reward_card
+from llmcourse.recipes.align import ALIGNED_LLM, aligned_card, reward_card
 from llmcourse.recipes.base import base_card
 from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import instruct_card

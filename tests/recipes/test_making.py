@@ -15,7 +15,7 @@ from llmcourse.cli.pretrain import pretrain
 from llmcourse.finetuning import instruction_tuning
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import align, base, instruct
-from llmcourse.recipes.aligned import make_aligned
+from llmcourse.recipes.align import make_aligned
 from llmcourse.recipes.making import Making, in_precision
 from llmcourse.training import config as training_config
 from llmcourse.training import presets
