@@ -16,6 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from story_measures import (
+    EDGES,
+    fact_recalls,
+    means_between,
+    position_losses,
+    shares_by_distance,
+)
 from study_command import resumed, run_study_command, with_points
 
 from llmcourse.model.costs import n_parameters
@@ -30,9 +37,7 @@ from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
 from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.story_evaluation import fact_recalls, shares_by_distance
 from llmcourse.training.studies import ContextPoint, Study
-from llmcourse.training.text_loss import EDGES, means_between, position_losses
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.story_evaluation import Share
+from llmcourse.training.intervals import Share
 
 _PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
 _PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}

@@ -9,8 +9,8 @@
     presets            sizes and schedules: tiny, small, `base-llm`
     pipeline           all stages from text to a model
     scaling            how the loss falls with size and data
-    text_loss          loss by text, by word and by position
-    story_evaluation   stories against the grammar; facts recalled
+    text_loss          loss by text and by word
+    story_evaluation   stories against the grammar
     intervals          how sure a measured share or mean is
     studies            stored results of many trainings
 

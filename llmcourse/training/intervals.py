@@ -28,6 +28,18 @@ class Interval(NamedTuple):
     high: float
 
 
+class Share(NamedTuple):
+    """How many of some cases were right."""
+
+    right: int
+    n: int
+
+    @property
+    def rate(self) -> float:
+        """The share, as a fraction of one."""
+        return self.right / self.n
+
+
 def wilson_interval(successes: int, n: int, level: float | int = 0.95) -> Interval:
     """Return the Wilson interval of a success rate, as fractions of one.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from llmcourse.files import new_file
-from llmcourse.training.story_evaluation import Share
+from llmcourse.training.intervals import Share
 
 _Point = TypeVar("_Point")
 

@@ -1,4 +1,4 @@
-"""The loss of a text under a model: by document, by word and by position.
+"""The loss of a text under a model: by document and by word.
 
 Each document is read from its start, the mark `<|endoftext|>` before it, and its end
 is predicted too. What is longer than the model's context is read in windows:
@@ -13,22 +13,16 @@ fact of the story are what a model must remember rather than guess:
     story       Once a girl named Ella … gave Ella   a      blue   boat.
     tokens      O nce a girl named E lla … gave E lla  a  blue  bo at .
     losses      2.1   0.0 1.2 0.1  2.9       0.0 3.1   0.4  3.8   5.0
-
-By position, they show what more of the text before is worth: a model that makes use
-of all that it has read predicts better and better.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.grammar import Story
@@ -196,12 +190,12 @@ def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[
         ValueError: If the text has no word or is too long, if a token holds parts of
             two words, or if there is no `<|endoftext|>`.
     """
-    ids, losses = _token_losses(model, tokenizer, text)
+    ids, losses = token_losses(model, tokenizer, text)
     pieces = [tokenizer.decode([i]) for i in ids[1:-1].tolist()]
     return _by_word(losses.double().tolist(), pieces)
 
 
-def _token_losses(
+def token_losses(
     model: Transformer, tokenizer: BPETokenizer, text: str
 ) -> tuple[Tensor, Tensor]:
     """Return the ids of a document (T + 1) and the loss of each but the first (T)."""
@@ -303,50 +297,3 @@ def _bare(word: str) -> str:
     ('ella', 'ella')
     """
     return word.strip(_MARKS).lower().removesuffix("'s").strip(_MARKS)
-
-
-EDGES = (0, 16, 32, 48, 64, 96, 128, 160, 224)  # in tokens; tales end soon after
-
-
-@torch.inference_mode()
-def position_losses(
-    model: Transformer, tokenizer: BPETokenizer, texts: Sequence[str]
-) -> Float64[Tensor, "document position"]:
-    """Return what each token of some documents costs, in nats; NaN behind their ends.
-
-    Each document is read from its start, and its end is predicted too.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer, with `<|endoftext|>`.
-        texts: Documents that fit into the model's context.
-
-    Raises:
-        ValueError: If there is no text, if one is too long, or if there is no
-            `<|endoftext|>`.
-    """
-    if not texts:
-        raise ValueError("a loss by position needs at least one text, got none")
-    rows = [_token_losses(model, tokenizer, text)[1].double() for text in texts]
-    return pad_sequence(rows, batch_first=True, padding_value=math.nan)
-
-
-def means_between(
-    losses: Float64[Tensor, "document position"], edges: Sequence[int] = EDGES
-) -> list[float]:
-    """Return the mean loss between each two positions, in nats per token.
-
-    Args:
-        losses: Of `position_losses`.
-        edges: Increasing; the first of two belongs to the mean, the second not.
-
-    Raises:
-        ValueError: If no document reaches between two of them.
-    """
-    means = [losses[:, start:end].nanmean().item() for start, end in pairwise(edges)]
-    if any(math.isnan(mean) for mean in means):
-        raise ValueError(
-            f"no document reaches between two of the positions {list(edges)}: the "
-            f"longest has {losses.shape[1]}"
-        )
-    return means

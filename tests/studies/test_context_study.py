@@ -4,16 +4,15 @@ from dataclasses import asdict, replace
 
 import pytest
 from context_study import ContextStudyConfig, main, run_context_study
+from story_measures import BANDS, EDGES
 
 from llmcourse.model.long_context import ATTENTION_KINDS
-from llmcourse.training.story_evaluation import BANDS
 from llmcourse.training.studies import (
     ContextPoint,
     load_study,
     save_study,
     stored_study,
 )
-from llmcourse.training.text_loss import EDGES
 
 SMALL = ContextStudyConfig(
     n_stories=100,

@@ -6,16 +6,12 @@ import math
 import pytest
 import torch
 
-from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.documents import tales
-from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import text_loss as module
 from llmcourse.training.text_loss import (
     document_nll,
-    means_between,
-    position_losses,
     text_loss,
 )
 
@@ -133,51 +129,3 @@ def test_a_tokenizer_without_an_end_is_refused(model):
     bare = BPETokenizer.train(TEXTS, 281, ["<pad>"])
     with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with <pad>"):
         text_loss(model, bare, ["a"])
-
-
-SHORT_TEXTS = [story.text for story in generate(5, seed=1_000_002)]
-
-# Worked example
-
-
-def test_worked_example_of_two_documents():
-    """Of 1 + 5, 2, 3 nats; only the first document has a second and third token."""
-    found = torch.tensor([[1.0, 2, 3], [5, math.nan, math.nan]], dtype=torch.float64)
-    assert means_between(found, (0, 1, 3)) == [3.0, 2.5]
-    assert means_between(found, (0, 99)) == [11 / 4]
-
-
-# Law
-
-
-def test_counts_fall_from_the_number_of_documents():
-    found = position_losses(*load_pretrained("base-llm"), SHORT_TEXTS)
-    counts = (~found.isnan()).sum(dim=0).tolist()
-    assert counts[0] == len(SHORT_TEXTS)
-    assert counts == sorted(counts, reverse=True)
-    assert counts[-1] >= 1
-
-
-# Reference
-
-
-def test_all_together_they_are_the_loss_of_the_text():
-    model, tokenizer = load_pretrained("base-llm")
-    wanted = text_loss(model, tokenizer, SHORT_TEXTS)
-    found = position_losses(model, tokenizer, SHORT_TEXTS)
-    assert int((~found.isnan()).sum()) == wanted.n_tokens
-    assert found.nanmean().item() == pytest.approx(wanted.loss, rel=1e-5)
-
-
-# Refusal
-
-
-def test_refusals():
-    model, tokenizer = load_pretrained("base-llm")
-    with pytest.raises(ValueError, match="at least one text"):
-        position_losses(model, tokenizer, [])
-    with pytest.raises(ValueError, match="must fit into 512 tokens"):
-        position_losses(model, tokenizer, [" ".join(SHORT_TEXTS)])
-    found = position_losses(model, tokenizer, SHORT_TEXTS[:1])
-    with pytest.raises(ValueError, match="no document reaches between .* has"):
-        means_between(found, (0, 300, 400))
