@@ -313,9 +313,6 @@ class TokenizedPair:
 
     Its length is that of the longer text, in tokens.
 
-    Raises:
-        ValueError: If a part is empty, or the two answers are equal.
-
     >>> ids = [torch.tensor(ids) for ids in ([0, 5], [7, 8, 0], [9, 0])]
     >>> pair = TokenizedPair(*ids)
     >>> len(pair), pair.texts()[1], pair.examples()[1].mask
@@ -325,19 +322,6 @@ class TokenizedPair:
     prompt: Int[Tensor, "prompt"]
     chosen: Int[Tensor, "chosen"]
     rejected: Int[Tensor, "rejected"]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a pair that teaches nothing."""
-        lengths = len(self.prompt), len(self.chosen), len(self.rejected)
-        if not all(lengths):
-            raise ValueError(
-                "a pair needs a token in prompt, chosen and rejected answer, "
-                f"got {lengths} tokens"
-            )
-        if torch.equal(self.chosen, self.rejected):
-            raise ValueError(
-                f"a pair needs two different answers, got {self.chosen.tolist()} twice"
-            )
 
     @classmethod
     def of(cls, pair: PreferencePair, tokenizer: BPETokenizer) -> "TokenizedPair":
@@ -382,35 +366,6 @@ def tokenize_pairs(
 ) -> list[TokenizedPair]:
     """Return many pairs as tokens. Errors as `TokenizedPair.of`."""
     return [TokenizedPair.of(pair, tokenizer) for pair in pairs]
-
-
-@dataclass(frozen=True, eq=False)
-class PromptPairs:
-    """One or more pairs of answers to one prompt; some may share an answer.
-
-    Its length is that of the longest text, in tokens.
-    """
-
-    pairs: tuple[TokenizedPair, ...]
-
-    def __len__(self) -> int:
-        return max(map(len, self.pairs))
-
-
-def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
-    """Return the pairs of each prompt together, prompts and pairs in their order.
-
-    >>> first, second = torch.tensor([0, 5]), torch.tensor([0, 6])
-    >>> a, b, c = (torch.tensor([n]) for n in (7, 8, 9))
-    >>> pairs = [TokenizedPair(*row) for row in ((first, a, b), (second, a, b))]
-    >>> [len(of_one.pairs) for of_one in
-    ...     pairs_by_prompt([*pairs, TokenizedPair(first, b, c)])]
-    [2, 1]
-    """
-    found: dict[tuple[int, ...], list[TokenizedPair]] = {}
-    for pair in pairs:
-        found.setdefault(tuple(pair.prompt.tolist()), []).append(pair)
-    return [PromptPairs(tuple(together)) for together in found.values()]
 
 
 def check_pairs(

@@ -14,7 +14,7 @@ al. (2022), section 3.5 (reward modeling).
     train    train_reward_model           on pairs, by the loss of Bradley and Terry
     use      rewards_of, pair_rewards     of texts and pairs, as ids
              text_reward, batched         a function that a policy is trained by
-    check    pair_accuracy, reliability   are the preferred ones preferred?
+    check    pair_accuracy                are the preferred ones preferred?
     store    save_reward_model, load_reward_model
 
 An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
@@ -54,13 +54,12 @@ from llmcourse.alignment.pairs import (
     train_on_pairs,
 )
 from llmcourse.alignment.preferences import (
-    PromptPairs,
     TokenizedPair,
-    pairs_by_prompt,
     prompt_of,
     tokenize_answer,
 )
 from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
+from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.folders import (
     find_model,
@@ -70,6 +69,7 @@ from llmcourse.model.folders import (
     save_pretrained,
 )
 from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
@@ -216,21 +216,12 @@ def pad_texts(
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig(PairsConfig):
-    """How long and how fast a reward model learns.
-
-    With `by_prompt` a batch is `batch_size` prompts, each with all of its pairs, and
-    every answer is read once for all comparisons that it is part of: of four answers
-    and their six pairs a third of the reading is left. A step then learns from six
-    times as many pairs, so a pass takes fewer steps.
-
-    Source: Ouyang et al. (2022), section 3.5 (all comparisons of a prompt at once).
-    """
+    """How long and how fast a reward model learns."""
 
     steps: int = 60
     learning_rate: float | int = 1e-3
     eval_examples: int = 256
     center_rewards_coefficient: float | int = 0.01  # see `losses.bradley_terry_loss`
-    by_prompt: bool = False  # whether batches are of prompts, not of single pairs
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
@@ -253,23 +244,20 @@ def train_reward_model(
 ) -> History:
     """Train a reward model in place; return the losses, in nats per pair.
 
-    Metrics are as in `pairs.train_on_pairs`. The loss includes the
-    centring term; by prompt, an update's is the mean over prompts of the mean over
-    their pairs, and that of an evaluation still the mean over pairs.
+    Metrics are as in `pairs.train_on_pairs`; the loss includes the centring term.
 
     Args:
         model: Changed in place where it is not frozen.
         pairs: What to learn.
         valid: Held-out pairs.
         config: How long and how fast.
-        generator: Decides the order of the pairs, or prompts.
+        generator: Decides the order of the pairs.
         run: Where the training is saved, and who follows it.
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
-            if there are fewer pairs, or prompts, than a batch, or no pair held out; if
-            the whole model is frozen; or if the folder's checkpoints are of another
-            training.
+            if there are fewer pairs than a batch, or no pair held out; if the whole
+            model is frozen; or if the folder's checkpoints are of another training.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -278,53 +266,30 @@ def train_reward_model(
     told = "" if model.surprise is None else f", told by {model.surprise.reader.name}"
     objective = f"Bradley-Terry{pooled}{told}"
     recipe = pairs_recipe(pairs, valid, model.config, config, generator, objective)
-    apart = [PromptPairs((pair,)) for pair in pairs]
-    rows = pairs_by_prompt(pairs) if config.by_prompt else apart
-    if len(rows) < config.batch_size:
-        what = "prompts" if config.by_prompt else "pairs"
-        raise ValueError(f"a batch needs {config.batch_size} {what}, got {len(rows)}")
 
-    def compare(batch: Sequence[PromptPairs]) -> Comparison:
-        sizes = [len(prompt.pairs) for prompt in batch]
+    def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         chosen, rejected = _batch_rewards(model, batch, config)
-        sides = chosen.split_with_sizes(sizes), rejected.split_with_sizes(sizes)
-        each = zip(*sides, strict=True)
-        losses = [
-            bradley_terry_loss(c, r, config.center_rewards_coefficient) for c, r in each
-        ]
+        centring = config.center_rewards_coefficient
+        each = zip(torch.split(chosen, 1), torch.split(rejected, 1), strict=True)
+        losses = [bradley_terry_loss(c, r, centring) for c, r in each]
         return Comparison(torch.stack(losses).mean(), chosen - rejected)
 
     return train_on_pairs(
-        model,
-        rows,
-        [PromptPairs((pair,)) for pair in valid],  # `eval_examples` counts pairs
-        compare,
-        config,
-        generator,
-        recipe=recipe,
-        run=run,
+        model, pairs, valid, compare, config, generator, recipe=recipe, run=run
     )
 
 
 def _batch_rewards(
-    model: RewardModel, batch: Sequence[PromptPairs], config: RewardConfig
+    model: RewardModel, batch: Sequence[TokenizedPair], config: RewardConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return the rewards of a batch's chosen and rejected answers, with gradients.
-
-    Each text of a prompt is read once, in however many of its pairs it is.
-    """
-    both = [(n, pair.texts()) for n, row in enumerate(batch) for pair in row.pairs]
-    texts = [(n, pair[side]) for side in (0, 1) for n, pair in both]
-    keys = [(n, *text.tolist()) for n, text in texts]
-    different = {key: text for key, (_, text) in zip(keys, texts, strict=True)}
-    places = {key: number for number, key in enumerate(different)}
-    ids, last = pad_texts([*different.values()])
+    """Return the rewards of a batch's chosen and rejected answers, with gradients."""
+    texts = [pair.texts() for pair in batch]
+    ids, last = pad_texts([c for c, _ in texts] + [r for _, r in texts])
     device = model.head.weight.device
     low_precision = config.precision == "bfloat16"
     with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
         rewards = model(ids.to(device), last.to(device))
-    where = torch.tensor([places[key] for key in keys], device=device)
-    chosen, rejected = rewards.float()[where].chunk(2)
+    chosen, rejected = rewards.float().chunk(2)
     return chosen, rejected
 
 
@@ -459,86 +424,6 @@ def pair_accuracy(model: RewardModel, pairs: Sequence[TokenizedPair]) -> PairAcc
     return PairAccuracy(rate, interval, len(pairs))
 
 
-class ReliabilityBin(NamedTuple):
-    """Pairs of which a model is about equally sure; all fractions are of one."""
-
-    low: float  # of the predicted probability
-    high: float
-    n: int  # pairs
-    predicted: float  # mean probability of the favoured answer
-    observed: float  # share in which it was the chosen one
-    interval: Interval  # of what was observed, at 95 %
-
-
-def reliability(
-    chosen: Float[Tensor, "pair"],
-    rejected: Float[Tensor, "pair"],
-    n_bins: int = 5,
-) -> list[ReliabilityBin]:
-    """Return predicted against observed preferences, in bins of equal width.
-
-    Of each pair the answer with the higher reward is the favoured one; it is predicted
-    to be chosen with the probability σ of the difference, between 1/2 and 1. Bins
-    without a pair are left out. A tie counts half.
-
-    Args:
-        chosen: Rewards of the answers that were preferred.
-        rejected: Rewards of the others.
-        n_bins: Between 1/2 and 1.
-
-    Raises:
-        ValueError: If there are no pairs or no bins, or a reward is not a number.
-
-    Source: Guo et al. (2017), "On calibration of modern neural networks", section 2.
-
-    >>> chosen = torch.tensor([3.0, 3.0, 3.0, 0.0]).log()  # 3 to 1 for one of the two
-    >>> [only] = reliability(chosen, torch.tensor([1.0, 1.0, 1.0, 3.0]).log(), n_bins=1)
-    >>> round(only.predicted, 2), only.observed
-    (0.81, 0.75)
-    """
-    margins = (chosen - rejected).double()
-    if not len(margins) or n_bins < 1 or margins.isnan().any():
-        raise ValueError(
-            "wanted at least one pair, one bin and rewards that are numbers, "
-            f"got {len(margins)} pairs and {n_bins} bins"
-        )
-    sure = margins.abs().sigmoid()
-    right = (margins > 0).double() + (margins == 0).double() / 2
-    place = ((sure - 0.5) * 2 * n_bins).long().clamp(max=n_bins - 1)
-    bins = []
-    for number in sorted(set(place.tolist())):
-        here, n = place == number, int((place == number).sum())
-        observed = right[here].mean().item()
-        bins.append(
-            ReliabilityBin(
-                low=0.5 + 0.5 * number / n_bins,
-                high=0.5 + 0.5 * (number + 1) / n_bins,
-                n=n,
-                predicted=sure[here].mean().item(),
-                observed=observed,
-                interval=wilson_interval(int(observed * n + 1e-6), n),
-            )
-        )
-    return bins
-
-
-def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
-    """Return the mean distance of predicted and observed, as a fraction of one.
-
-    Each bin counts as much as it has pairs. Even of a perfectly calibrated model it is
-    above zero, by chance; the more bins for the same pairs, the more so.
-
-    Raises:
-        ValueError: If there are no bins.
-
-    Source: Guo et al. (2017), equation 3.
-    """
-    if not bins:
-        raise ValueError("a calibration error needs at least one bin, got none")
-    total = sum(each.n for each in bins)
-    return sum(each.n * abs(each.predicted - each.observed) for each in bins) / total
-
-
 _HEAD = "score.weight"
 _SURPRISE = "surprise.weight"
 _ARCHITECTURES = {
@@ -553,32 +438,26 @@ def save_reward_model(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     *,
-    pad_token: str | None = None,
     reader: str | None = None,
 ) -> None:
     """Write reward model and tokenizer into a folder: all files, or none.
+
+    `transformers` fills batches of conversations up with `<|endoftext|>`. Of stories it
+    reads one at a time: they end with it, and the reward is read before what fills up.
 
     Args:
         model: The reward model.
         tokenizer: As in `folders.save_pretrained`, like those that follow.
         folder: See there.
         dtype: See there.
-        pad_token: What `transformers` is to fill batches up with: a special token that
-            never ends an answer, since it reads the reward before the last ones of
-            them. `<|endoftext|>` does for conversations, not for stories. If not
-            given, it reads one text at a time.
         reader: Of a model that is told of surprises, where its reader is found: a
             folder, or a shipped model's name.
 
     Raises:
-        ValueError: If the tokenizer has no such token; if it is not said where the
-            reader is, if there is none or another one; or as `save_pretrained`.
+        ValueError: If it is not said where the reader is, if there is none or another
+            one; or as `save_pretrained`.
         OSError: If a file cannot be written.
     """
-    if pad_token is not None and pad_token not in tokenizer.special_tokens:
-        raise ValueError(
-            f"pad_token must be one of {[*tokenizer.special_tokens]}, got {pad_token!r}"
-        )
     settings: dict[str, Any] = {
         "architectures": [_ARCHITECTURES[model.config.family]],
         "num_labels": 1,
@@ -588,8 +467,8 @@ def save_reward_model(
         "reward_offset": model.offset.item(),
         "reward_pooling": model.pooling,
     }
-    if pad_token is not None:
-        settings["pad_token_id"] = tokenizer.special_tokens[pad_token]
+    if has_chat_tokens(tokenizer):
+        settings["pad_token_id"] = tokenizer.special_tokens[END_OF_TEXT]
     if (model.surprise is None) != (reader is None):
         raise ValueError(
             "a reader's name is wanted for a model that is told of surprises, and for "

@@ -17,7 +17,7 @@ from llmcourse.cli.console import (
 )
 from llmcourse.text import corpus as corpora
 from llmcourse.text.documents import Document, Step, StepReport
-from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.packing import END_OF_TEXT, pack
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import StageProgress
 
@@ -50,14 +50,16 @@ def corpus(
     out.print(" · ".join(f"{name} {len(part):,}" for name, part in splits.items()))
     if out_folder is None:
         return
-    corpora.check_parts(splits)
+    if empty := [name for name, part in splits.items() if not part]:
+        raise ValueError(f"each part needs at least one document, got none in {empty}")
     make_folder(out_folder)
     tokenizer = BPETokenizer.train(
         (document.text for document in splits["train"]), vocab_size, [END_OF_TEXT]
     )
     tokenizer.save(out_folder / "tokenizer.json")
-    for name, file in corpora.pack_splits(splits, tokenizer, out_folder).items():
-        out.print(f"{out_folder / name}.bin: {file.n_tokens:,} tokens")
+    for name, part in splits.items():
+        path = out_folder / f"{name}.bin"
+        out.print(f"{path}: {pack(part, tokenizer, path).n_tokens:,} tokens")
 
 
 def _counted(step: Step, show: StageProgress) -> Step:

@@ -13,7 +13,6 @@ pre-training", section 3.2.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -33,13 +32,11 @@ class Classifier(nn.Module):
     Args:
         model: Has been pretrained.
         n_classes: How many classes there are.
-        pooling: "last" scores the last position's vector, "mean" the mean of all
-            positions' vectors up to there.
         generator: Source of the head's first weights; None draws from torch's global
             one.
 
     Raises:
-        ValueError: If there are no classes, or another way of pooling is asked for.
+        ValueError: If there are no classes.
 
     >>> from llmcourse.model.transformer import TINY
     >>> classifier = Classifier(Transformer(TINY), n_classes=3)
@@ -51,16 +48,12 @@ class Classifier(nn.Module):
         self,
         model: Transformer,
         n_classes: int,
-        pooling: Literal["last", "mean"] = "last",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if n_classes < 1:
             raise ValueError(f"n_classes must be positive, got {n_classes}")
-        if pooling not in ("last", "mean"):
-            raise ValueError(f"pooling must be 'last' or 'mean', got {pooling!r}")
         self.n_classes = n_classes
-        self.pooling = pooling
         self.body = without_unembedding(model)
         self.head = nn.Linear(model.config.d_model, n_classes)
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
@@ -89,20 +82,8 @@ class Classifier(nn.Module):
             ValueError: As `Transformer`.
         """
         features: Tensor = self.body(ids, packed)  # (B, T, D)
-        if self.pooling == "mean":
-            lengths = packed.lengths if packed else [ids.shape[1]]
-            texts = torch.split(features, lengths, dim=1)
-            features = torch.cat([_running_mean(text) for text in texts], dim=1)
         logits: Tensor = self.head(features)
         return logits
-
-
-def _running_mean(
-    x: Float[Tensor, "batch position d_model"],
-) -> Float[Tensor, "batch position d_model"]:
-    """Return for each position the mean of the vectors up to there."""
-    n_read = torch.arange(1, x.shape[1] + 1, device=x.device)
-    return x.cumsum(dim=1) / n_read[:, None]
 
 
 def without_unembedding(model: Transformer) -> Transformer:

@@ -252,12 +252,11 @@ def _objective(model: Transformer | Classifier, packed: bool) -> str:
 
     The weights are those from before the first step: they are not in a checkpoint.
     """
-    pooled = f", pooled by {model.pooling}" if isinstance(model, Classifier) else ""
     alphas = [float(layer.alpha) for _, layer in lora_layers(model)]
     said = alphas if len(set(alphas)) > 1 else alphas[:1]  # of all layers, one is told
     adapted = f", adapters of alpha {', '.join(map(str, said))}" if alphas else ""
     adapted += ", packed" if packed else ""  # which changes the last digits
-    return f"answers{pooled}{adapted}, start {weights_fingerprint(model)}"
+    return f"answers{adapted}, start {weights_fingerprint(model)}"
 
 
 def _check(

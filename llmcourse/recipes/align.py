@@ -45,11 +45,9 @@ from llmcourse.alignment.reward_model import (
     RewardFunction,
     RewardModel,
     centre,
-    expected_calibration_error,
     load_reward_model,
     pair_accuracy,
     pair_rewards,
-    reliability,
     save_reward_model,
     text_reward,
     train_reward_model,
@@ -78,7 +76,7 @@ from llmcourse.recipes.instruct import (
     instruct_quality,
 )
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
-from llmcourse.text.packing import END_OF_TEXT, tokenizer_fingerprint
+from llmcourse.text.packing import tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import (
     Run,
@@ -568,7 +566,6 @@ def make_aligned(
         tokenizer,
         place / "model",
         torch.float16,
-        pad_token=END_OF_TEXT if has_chat_tokens(tokenizer) else None,
         reader=config.reader,
     )
     judge, _ = load_reward_model(place / "model")  # by the rewards of its file
@@ -583,7 +580,6 @@ def make_aligned(
     facts = run.facts() | {
         "n_parameters": n_parameters(policy.config),
         "n_pairs": len(pairs.train),
-        "n_prompts": len({pair.prompt for pair in pairs.train}),
         "chat": has_chat_tokens(tokenizer),
         "example": {"prompt": example.prompt, "answer": example.chosen},
         "quality": quality,
@@ -609,7 +605,6 @@ def reward_quality(
     tokens = tokenize_pairs(pairs, tokenizer)
     chosen, rejected = pair_rewards(model, tokens)
     accuracy = pair_accuracy(model, tokens)
-    bins = reliability(chosen, rejected)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
     gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
@@ -618,7 +613,6 @@ def reward_quality(
         "accuracy": accuracy._asdict() | {"interval": accuracy.interval._asdict()},
         "ceiling": agreement_rate(pairs),
         "with_gold": right[unequal].double().mean().item(),
-        "calibration_error": expected_calibration_error(bins),
         "correlation": both.double().corrcoef()[0, 1].nan_to_num().item(),
     }
 
@@ -686,10 +680,6 @@ def reward_table(quality: Facts) -> Table:
         (
             "correlation with the gold reward, single answers",
             f"{quality['correlation']:.2f}",
-        ),
-        (
-            "calibration error",
-            f"{100 * quality['calibration_error']:.1f} points of 100",
         ),
     ]
     return Table(("measure", "value"), rows)

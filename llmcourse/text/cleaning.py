@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 
 from llmcourse.text.deduplication import words
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
@@ -162,44 +163,15 @@ def _line_key(line: str) -> str:
     return re.sub(r"\d+", "0", " ".join(line.casefold().split()))
 
 
-# The most frequent function words of each language: a third of any text in it.
-_COMMON_WORDS = {
-    "en": (
-        "the of and to a in is that it was for on be with as by this not are or "
-        "from at he she they his her had have if an when which you"
-    ),
-    "de": (
-        "der die das und in zu den nicht von sie ist mit sich ein eine auf dem es "
-        "für er im als auch war ich dass wie einen des aus bei nach wenn"
-    ),
-    "fr": (
-        "le la les de des du un une et est que qui dans en il elle pour pas sur "
-        "au ne se ce avec par plus son sa je nous vous mais ou où"
-    ),
-    "es": (
-        "el la los las de del un una y es que en se no por con para su al lo más "
-        "como pero sus le ya o este sí porque esta fue muy cuando"
-    ),
-    "it": (
-        "il la le gli di del della un una e è che in non per con si da sono al "
-        "lo ma più come nel dei alla su anche era o questo ha i"
-    ),
-    "pt": (
-        "o a os as de do da um uma e é que em não para com se por no na dos mais "
-        "como mas ao ele ela foi sua seu ou quando muito já das"
-    ),
-    "nl": (
-        "de het een en van in is dat op te zijn met voor niet aan er om hij ze als "
-        "ook maar bij was naar dan nog wordt door over uit heeft die"
-    ),
-    "sv": (
-        "och i att det som en på är av för med den till inte har de ett om men var "
-        "jag sig så han hon från vi nu när eller kan ut där"
-    ),
-}
-FUNCTION_WORDS: dict[str, frozenset[str]] = {
-    language: frozenset(text.split()) for language, text in _COMMON_WORDS.items()
-}
+def _function_words() -> dict[str, frozenset[str]]:
+    source = resources.files("llmcourse").joinpath("data/function_words.txt")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    named = (line.split(": ") for line in lines if not line.startswith("#"))
+    return {language: frozenset(text.split()) for language, text in named}
+
+
+FUNCTION_WORDS = _function_words()
+"""The most frequent ones of each language: a third of any text in it."""
 UNKNOWN = "unknown"  # the language of a text without function words
 
 

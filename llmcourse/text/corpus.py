@@ -18,7 +18,6 @@ same part. A hash cannot see a passage that two documents share; `contamination`
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -37,8 +36,6 @@ from llmcourse.text.deduplication import (
     words,
 )
 from llmcourse.text.documents import Document, Report, Step, StepReport, excerpt
-from llmcourse.text.packing import TokenFile, pack
-from llmcourse.text.tokenizers import Tokenizer
 
 STEPS: tuple[Step, ...] = (
     clean,
@@ -183,34 +180,3 @@ def contamination(
             share = len(shared) / len(hashes)
             overlaps.append(Overlap(document, training, passage, share))
     return overlaps
-
-
-def check_parts(splits: Mapping[str, Sequence[Document]]) -> None:
-    """Raise ValueError if a part has no document, as in a corpus of very few."""
-    if empty := [name for name, documents in splits.items() if not documents]:
-        raise ValueError(f"each part needs at least one document, got none in {empty}")
-
-
-def pack_splits(
-    splits: Mapping[str, Sequence[Document]],
-    tokenizer: Tokenizer,
-    folder: str | Path,
-) -> dict[str, TokenFile]:
-    """Write one array for each part, such as `train.bin`, and return what they hold.
-
-    Args:
-        splits: Documents of each part, as `split` returns them.
-        tokenizer: A tokenizer that has `<|endoftext|>`.
-        folder: Where to write; created if missing.
-
-    Raises:
-        ValueError: If a part is empty.
-        OSError: If the disk is full.
-    """
-    check_parts(splits)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return {
-        name: pack(documents, tokenizer, folder / f"{name}.bin")
-        for name, documents in splits.items()
-    }

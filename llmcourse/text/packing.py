@@ -63,7 +63,7 @@ def pack(
     """Write the ids of all documents to a file, and return what it holds.
 
     One document at a time is in memory. The file appears under its name when it
-    is complete; if anything fails, nothing new is left behind.
+    is complete, and its header after it: without one it is refused.
 
     Args:
         documents: Any iterable of documents.
@@ -72,8 +72,7 @@ def pack(
 
     Raises:
         ValueError: If there is no document, if the tokenizer has no
-            `<|endoftext|>`, if an id is outside the vocabulary, or if the path
-            ends in ".json".
+            `<|endoftext|>`, or if the path ends in ".json".
         OSError: If the file cannot be written, as when the disk is full.
     """
     path = Path(path)
@@ -84,13 +83,8 @@ def pack(
     n_tokens = n_documents = 0
     with new_file(path) as file:
         for document in documents:
-            ids = np.array([*tokenizer.encode(document.text), end], dtype=np.int64)
-            if ids.max() >= tokenizer.vocab_size or ids.min() < 0:
-                raise ValueError(
-                    f"ids must be from 0 to {tokenizer.vocab_size - 1}, got "
-                    f"{ids.min()} to {ids.max()} in {document.name or 'a document'}"
-                )
-            file.write(ids.astype(_stored(dtype)).tobytes())
+            ids = np.array([*tokenizer.encode(document.text), end], _stored(dtype))
+            file.write(ids.tobytes())
             n_tokens += len(ids)
             n_documents += 1
         if n_documents == 0:
@@ -106,12 +100,8 @@ def pack(
         end_of_text=end,
         tokenizer=tokenizer_fingerprint(tokenizer),
     )
-    try:
-        with new_file(path.with_suffix(".json")) as file:
-            file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
-    except OSError:
-        path.unlink()  # without its header the array is worth nothing
-        raise
+    with new_file(path.with_suffix(".json")) as file:
+        file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
     return header
 
 

@@ -17,7 +17,6 @@ from llmcourse.alignment.preferences import (
     check_pairs,
     end_of_answer,
     fingerprint_of_pairs,
-    pairs_by_prompt,
     preference_probability,
     prompt_of,
     sample_pairs,
@@ -364,25 +363,7 @@ def test_a_chat_is_that_of_a_whole_conversation():
         assert [False, *example.mask.tolist()] == mask
 
 
-def test_pairs_of_a_prompt_come_together_and_none_is_lost():
-    """Also where the same prompt comes again later."""
-    parts = ([1, 2], [1], [1, 2], [3], [1])
-    pairs = [of_ids(prompt, [5] * n + [6], [0]) for n, prompt in enumerate(parts)]
-    found = pairs_by_prompt(pairs)
-    numbers = [[pairs.index(pair) for pair in prompt.pairs] for prompt in found]
-    assert numbers == [[0, 2], [1, 4], [3]]
-    assert [len(prompt) for prompt in found] == [2 + 3, 1 + 5, 1 + 4]
-
-
 # Refusal
-
-
-def test_refuses_pairs_that_teach_nothing():
-    with pytest.raises(ValueError, match=r"two different answers, got \[7, 0\] twice"):
-        of_ids([0], [7, 0], [7, 0])
-    for parts in (([], [1], [2]), ([0], [], [2]), ([0], [1], [])):
-        with pytest.raises(ValueError, match="a pair needs a token in prompt, chosen"):
-            of_ids(*parts)
 
 
 @pytest.mark.parametrize(("ours", "models"), [(4, 9), (20, 4), (None, 4)])

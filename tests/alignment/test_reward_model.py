@@ -1,6 +1,5 @@
 """A reward model: one number for a text, learned from comparisons."""
 
-import copy
 import math
 from dataclasses import replace
 
@@ -42,7 +41,6 @@ SHORT = RewardConfig(
     eval_examples=5,
     accumulation=2,
 )
-BY_PROMPT = replace(SHORT, by_prompt=True)
 TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 1, 1])]
 
 
@@ -118,51 +116,6 @@ def test_worked_example_of_learning_what_is_preferred():
     assert pair_accuracy(model, valid).rate > 0.9
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_worked_example_of_all_pairs_of_a_prompt(accumulation):
-    """Three answers to one prompt, two to another: five texts are read for four pairs,
-    or three and two, and the loss is the mean of −log σ of the differences, prompt by
-    prompt. The gradient is that of reading each pair by itself.
-    """
-    one, two = torch.tensor([5, 6]), torch.tensor([7])
-    a, b, c = (torch.tensor(ids) for ids in ([4, 0], [8, 9, 0], [10, 0]))
-    pairs = [
-        *(TokenizedPair(one, *answers) for answers in ((a, b), (a, c), (b, c))),
-        TokenizedPair(two, a, b),
-    ]
-    model, read = make_model(), []
-    by_hand = copy.deepcopy(model)
-
-    def cost(pair):
-        chosen, rejected = (
-            by_hand(t[None], torch.tensor([-1 + len(t)])) for t in pair.texts()
-        )
-        return -torch.log(1 / (1 + torch.exp(rejected - chosen))).squeeze()
-
-    first, second, third, fourth = map(cost, pairs)
-    expected = ((first + second + third) / 3 + fourth) / 2
-    expected.backward()
-    slopes = [w.grad for w in by_hand.parameters() if w.grad is not None]
-    size = sum(slope.square().sum() for slope in slopes)
-
-    def look(_, inputs):
-        if torch.is_grad_enabled():
-            read.append(len(inputs[0]))
-
-    model.register_forward_pre_hook(look)
-    config = replace(
-        BY_PROMPT,
-        steps=1,
-        batch_size=2,
-        accumulation=accumulation,
-        center_rewards_coefficient=0,
-    )
-    update = train_reward_model(model, pairs, pairs, config, seeded()).updates[0]
-    assert update.loss == pytest.approx(expected.item(), rel=1e-5)
-    assert update.gradient_norm == pytest.approx(size.sqrt().item(), rel=1e-4)
-    assert sorted(read) == ([5] if accumulation == 1 else [2, 3])
-
-
 # Law
 
 
@@ -218,22 +171,6 @@ def test_gradients_are_those_of_finite_differences():
         assert weight.grad[place].item() == pytest.approx(slope, rel=1e-4, abs=1e-9)
 
 
-def test_prompts_of_one_pair_are_learned_as_pairs_are():
-    """Where no two pairs share a prompt, to group them changes nothing."""
-    pairs = [
-        TokenizedPair(torch.tensor([5 + n % 8, 5 + n // 8]), pair.chosen, pair.rejected)
-        for n, pair in enumerate(make_pairs())
-    ]
-    one_by_one, by_prompt = make_model(), make_model()
-    histories = [
-        train_reward_model(model, pairs, make_pairs(7, seed=1), config, seeded())
-        for model, config in ((one_by_one, SHORT), (by_prompt, BY_PROMPT))
-    ]
-    assert histories[0] == histories[1]
-    for name, weight in by_prompt.state_dict().items():
-        torch.testing.assert_close(weight, one_by_one.state_dict()[name])
-
-
 def test_the_history_is_complete_and_in_order():
     seen = []
     _, history = run(progress=seen.append)
@@ -270,22 +207,19 @@ def test_refuses_what_cannot_be_learned():
         (fine, [], "got none"),
         ([*fine, long], fine, "at most 9 tokens, but 1 of 12"),
         (fine, [long], "at most 9 tokens, but 1 of 1"),
-        (fine[:3], fine, "a batch needs 4 pairs, got 3"),
+        (fine[:3], fine, "a batch needs 4 examples, but the data has 3"),
     ):
         with pytest.raises(ValueError, match=message):
             train_reward_model(make_model(), pairs, valid, SHORT, seeded())
-    one = [TokenizedPair(TEXTS[1], pair.chosen, pair.rejected) for pair in fine]
-    with pytest.raises(ValueError, match="a batch needs 4 prompts, got 1"):
-        train_reward_model(make_model(), one, fine, BY_PROMPT, seeded())
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         replace(SHORT, center_rewards_coefficient=-1)
 
 
 def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
-    for other in (replace(SHORT, center_rewards_coefficient=0.5), BY_PROMPT):
-        with pytest.raises(ValueError, match=r"another training: config\.(c|b)"):
-            run(folder=tmp_path, config=other)
+    other = replace(SHORT, center_rewards_coefficient=0.5)
+    with pytest.raises(ValueError, match=r"another training: config\.center"):
+        run(folder=tmp_path, config=other)
 
 
 def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):

@@ -12,16 +12,15 @@ from llmcourse.alignment.reward_model import (
     RewardModel,
     batched,
     centre,
-    expected_calibration_error,
     load_reward_model,
     pair_accuracy,
     pair_rewards,
-    reliability,
     rewards_of,
     save_reward_model,
     text_reward,
 )
 from llmcourse.alignment.surprisal import SurprisalReader
+from llmcourse.finetuning.chat import CHAT_TOKENS
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
@@ -29,14 +28,13 @@ from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.intervals import wilson_interval
 
-PAD = "<|pad|>"
 TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 2, 2], [8, 6])]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     texts = ["a hen met a hen", "a fox met a hen and ran"]
-    return BPETokenizer.train(texts, vocab_size=262, special_tokens=(END_OF_TEXT, PAD))
+    return BPETokenizer.train(texts, vocab_size=262, special_tokens=[END_OF_TEXT])
 
 
 def make_model(family="llama"):
@@ -59,20 +57,6 @@ def of_ids(*parts):
 
 
 # Worked example
-
-
-def test_worked_example_of_calibration():
-    """Of four pairs with the rewards' difference log 3, the favoured answer should be
-    chosen in three. It is in two: off by a quarter. Two more, of log 19, are as sure as
-    0.95 and right: off by 0.05. Together (4 · 0.25 + 2 · 0.05) / 6.
-    """
-    margins = torch.tensor([3.0, 3, 1 / 3, 1 / 3, 19, 19]).log()
-    bins = reliability(margins, torch.zeros(6), n_bins=5)
-    assert [each.n for each in bins] == [4, 2]
-    assert [each.observed for each in bins] == [0.5, 1.0]
-    assert [each.predicted for each in bins] == pytest.approx([0.75, 0.95])
-    error = expected_calibration_error(bins)
-    assert error == pytest.approx((4 * 0.25 + 2 * 0.05) / 6)
 
 
 def test_worked_example_of_accuracy():
@@ -131,25 +115,6 @@ def test_of_a_text_that_is_too_long_the_beginning_is_read(tokenizer):
     assert shorter != pytest.approx(full, abs=1e-6)
 
 
-def test_a_model_that_knows_the_probabilities_is_calibrated():
-    """Labels drawn from its own rewards. Of 4,000 pairs in 5 bins, each observed share
-    is within five deviations of what is predicted: a false alarm in 10⁵ runs or fewer.
-    """
-    generator = torch.Generator().manual_seed(0)
-    margins = 2 * torch.randn(4000, generator=generator)
-    right = torch.rand(4000, generator=generator) < margins.sigmoid()
-    chosen = torch.where(right, margins, -margins)
-    bins = reliability(chosen, torch.zeros(4000))
-    assert sum(each.n for each in bins) == 4000
-    for each in bins:
-        deviation = math.sqrt(each.predicted * (1 - each.predicted) / each.n)
-        assert abs(each.predicted - each.observed) < 5 * deviation
-        assert each.low <= each.predicted <= each.high
-    doubled = reliability(2 * chosen, torch.zeros(4000))
-    error = expected_calibration_error(bins)
-    assert expected_calibration_error(doubled) > error + 0.03
-
-
 def test_a_folder_says_what_of_a_text_is_read(tokenizer, tmp_path):
     model = make_model()
     model.pooling = "mean"
@@ -179,21 +144,23 @@ def test_load_gives_back_what_was_saved(tokenizer, tmp_path, family):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_equals_transformers(tokenizer, tmp_path, family):
+def test_equals_transformers(tmp_path, family):
     """One text at a time, and in batches with a token to fill them up."""
     transformers = pytest.importorskip("transformers")
-    model = make_model(family)
-    centre(model, TEXTS)
-    pad = tokenizer.special_tokens[PAD]
-    save_reward_model(model, tokenizer, tmp_path, pad_token=PAD)
+    model, texts = make_model(family), [text + 5 for text in TEXTS]
+    centre(model, texts)
+    special = (END_OF_TEXT, *CHAT_TOKENS)
+    tokenizer = BPETokenizer.train(["a fox, a hen"], 262, special)
+    pad = tokenizer.special_tokens[END_OF_TEXT]
+    save_reward_model(model, tokenizer, tmp_path)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(theirs).__name__.endswith("ForSequenceClassification")
     assert theirs.num_labels == 1
-    ids = torch.nn.utils.rnn.pad_sequence(TEXTS, batch_first=True, padding_value=pad)
+    ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
     with torch.no_grad():
         logits = theirs(ids, attention_mask=(ids != pad).long()).logits[:, 0]
     rewards = logits - theirs.config.reward_offset
-    torch.testing.assert_close(rewards, rewards_of(model, TEXTS), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rewards, rewards_of(model, texts), atol=1e-5, rtol=1e-5)
 
 
 # Refusal
@@ -205,12 +172,6 @@ def test_refuses_nothing():
         rewards_of(model, [])
     with pytest.raises(ValueError, match="texts with at least one token"):
         pair_accuracy(model, [])
-    with pytest.raises(ValueError, match="at least one bin, got none"):
-        expected_calibration_error([])
-    for chosen, n_bins in ((torch.empty(0), 5), (torch.ones(2), 0)):
-        message = f"got {len(chosen)} pairs and {n_bins} bins"
-        with pytest.raises(ValueError, match=message):
-            reliability(chosen, chosen, n_bins)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
@@ -237,14 +198,6 @@ def test_refuses_folders_of_other_models(tokenizer, tmp_path):
     save_reward_model(make_model(), tokenizer, tmp_path / "reward")
     with pytest.raises(ValueError, match="scores texts and does not write"):
         load_pretrained(tmp_path / "reward")
-
-
-def test_refuses_a_token_that_is_none(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match=r"pad_token must be one of .*, got 'hen'"):
-        save_reward_model(make_model(), tokenizer, tmp_path, pad_token="hen")
-
-
-# A rule for one answer as a reward of many
 
 
 def test_each_answer_gets_the_score_of_its_own_prompt():

@@ -22,10 +22,10 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make(family="llama", pooling="last", *, tied=True):
+def make(family="llama", *, tied=True):
     sizes = replace(SIZES, family=family, tied_embeddings=tied)
     model = Transformer(sizes, seeded())
-    return model, Classifier(model, 5, pooling, seeded(1))
+    return model, Classifier(model, 5, seeded(1))
 
 
 # Worked example
@@ -48,11 +48,10 @@ def test_worked_example_of_a_head():
 # Law
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_texts_together_are_classified_as_alone(family, pooling):
+def test_texts_together_are_classified_as_alone(family):
     """The padding of shorter texts changes nothing, whatever the batches."""
-    _, classifier = make(family, pooling)
+    _, classifier = make(family)
     examples = [TokenizedExample.of_label(ids, 0) for ids in TEXTS]
     alone = torch.cat([classify(classifier, [example]) for example in examples])
     for batch_size in (1, 3, 4):
@@ -60,10 +59,9 @@ def test_texts_together_are_classified_as_alone(family, pooling):
     torch.testing.assert_close(alone.sum(dim=-1), torch.ones(4))
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_texts_side_by_side_are_scored_as_alone(family, pooling):
-    _, classifier = make(family, pooling)
+def test_texts_side_by_side_are_scored_as_alone(family):
+    _, classifier = make(family)
     row = torch.tensor([[token for text in TEXTS for token in text]])
     together = classifier(row, PackedSequences([len(text) for text in TEXTS]))
     alone = torch.cat([classifier(torch.tensor([text])) for text in TEXTS], dim=1)
@@ -132,15 +130,13 @@ def test_the_head_is_of_the_models_type(dtype):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_equals_the_head_on_the_residual_stream(family, pooling):
-    """What another part of the package saw inside the model, pooled and multiplied."""
-    model, classifier = make(family, pooling)
+def test_equals_the_head_on_the_residual_stream(family):
+    """What another part of the package saw inside the model, multiplied."""
+    model, classifier = make(family)
     ids = torch.tensor(TEXTS[0])
     features = model.norm(hidden_states(model, ids)[-1])  # (T, D)
-    pooled = features[-1] if pooling == "last" else features.mean(dim=0)
-    scores = pooled @ classifier.head.weight.T + classifier.head.bias
+    scores = features[-1] @ classifier.head.weight.T + classifier.head.bias
     torch.testing.assert_close(classifier(ids[None])[0, -1], scores)
 
 

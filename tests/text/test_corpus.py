@@ -12,13 +12,10 @@ from llmcourse.text.corpus import (
     STEPS,
     build_corpus,
     contamination,
-    pack_splits,
     split,
 )
 from llmcourse.text.deduplication import remove_near_duplicates
 from llmcourse.text.documents import Document, tales
-from llmcourse.text.packing import load_tokens
-from llmcourse.text.tokenizers import BPETokenizer
 
 MENU = "Home | Tales | About us"
 GERMAN = (
@@ -88,19 +85,6 @@ def test_any_iterable_is_a_source(web):
     assert build_corpus(iter(web))[0] == build_corpus(web)[0]
 
 
-def test_splits_are_packed_under_their_names(web, tmp_path):
-    documents, _ = build_corpus(web)
-    parts = split(documents, {"train": 0.5, "validation": 0.5})
-    texts = [document.text for document in documents]
-    tokenizer = BPETokenizer.train(texts, 300, ["<|endoftext|>"])
-    headers = pack_splits(parts, tokenizer, tmp_path / "packed")
-    for name, header in headers.items():
-        ids = load_tokens(tmp_path / "packed" / f"{name}.bin", tokenizer).tolist()
-        assert ids.count(header.end_of_text) == len(parts[name])
-        text = tokenizer.decode(ids).split("<|endoftext|>")[0]
-        assert text == parts[name][0].text
-
-
 def test_an_empty_corpus_is_refused():
     with pytest.raises(ValueError, match="at least one document, got none"):
         build_corpus([])
@@ -112,14 +96,6 @@ def test_a_step_that_leaves_nothing_is_named_with_its_reasons():
         build_corpus(short, [partial(filter_quality, rules=GOPHER)])
     assert "filter quality" in str(caught.value)
     assert "2 × number of words" in str(caught.value)
-
-
-def test_an_empty_part_is_refused_before_anything_is_written(tmp_path):
-    tokenizer = BPETokenizer.train(["abc"], 257, ["<|endoftext|>"])
-    parts = {"train": [Document("abc")], "test": []}
-    with pytest.raises(ValueError, match=r"got none in \['test'\]"):
-        pack_splits(parts, tokenizer, tmp_path)
-    assert [*tmp_path.iterdir()] == []
 
 
 NOTES = [Document(f"Note number {i}.", "test", f"n{i}") for i in range(2000)]

@@ -160,13 +160,6 @@ def test_a_full_disk_leaves_the_old_array_as_it_was(path, fill_disk, room):
     assert load_tokens(path).tolist() == [*b"old", 256]
 
 
-def test_no_room_for_the_header_leaves_no_array_without_one(path, fill_disk):
-    fill_disk(20)
-    with pytest.raises(OSError, match=r"train\.json.*No space left"):
-        pack(documents("abc"), Letters(), path)
-    assert [*path.parent.iterdir()] == []
-
-
 def test_the_header_of_an_old_array_does_not_vouch_for_a_new_one(path, monkeypatch):
     """Interrupted between the two files, arrays of equal size could be mistaken."""
 
@@ -202,12 +195,6 @@ def test_an_empty_corpus_is_refused(path):
 def test_a_tokenizer_without_an_end_of_text_is_refused(path):
     with pytest.raises(ValueError, match=r"special token <\|endoftext\|>, got .*none"):
         pack(documents("a"), WordTokenizer(["a"]), path)
-
-
-@pytest.mark.parametrize("shift", [200, -98])
-def test_ids_outside_of_the_vocabulary_are_refused(path, shift):
-    with pytest.raises(ValueError, match="ids must be from 0 to 256, got .* in abc"):
-        pack(documents("abc"), Letters(shift=shift), path)
 
 
 def test_a_name_that_the_header_needs_is_refused(tmp_path):
