@@ -7,12 +7,10 @@ They differ in what a pair says: two rewards, or two ratios of probabilities. Th
 the schedule and the update are those of all trainings.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,12 +20,10 @@ from llmcourse.alignment.preferences import (
     check_pairs,
     fingerprint_of_pairs,
 )
-from llmcourse.finetuning.examples import ShuffledExamples
-from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import Evaluation, History, Update
-from llmcourse.training.loop import make_optimizer, train, update_weights
+from llmcourse.training.config import History
 
 _Row = TypeVar("_Row", bound=Sized)
 
@@ -74,8 +70,8 @@ def train_on_pairs(
 
     Args:
         model: Changed in place where it is not frozen.
-        rows: What is learned; each stands for a pair, or for all pairs of a prompt, and
-            its length is that of its longest text in tokens.
+        rows: What is learned; each stands for a pair, and its length is that of its
+            longer text in tokens.
         valid: The same, held out; `eval_examples` of them are looked at.
         compare: Makes a comparison of rows by the model as it is then.
         config: How long and how fast.
@@ -90,30 +86,27 @@ def train_on_pairs(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    held_out = _spread(valid, config.eval_examples)
-    optimizer = make_optimizer(model, config)
+    seen: list[Tensor] = []
 
-    def update(batch: Sequence[_Row], step: int) -> Update:
-        seen: list[Tensor] = []
-        shares = _shares(batch, len(batch) // config.accumulation, compare, seen)
-        record = update_weights(model, optimizer, shares, step, config)
-        return replace(record, metrics=_metrics(seen))
+    def loss(part: Sequence[_Row]) -> Tensor:
+        found = compare(part)
+        seen.append(found.margins.detach())
+        return found.loss
 
-    @torch.no_grad()
-    def evaluate(step: int) -> Evaluation:
-        seen: list[Tensor] = []
-        size = config.batch_size // config.accumulation
-        shares = _shares(held_out, size, compare, seen)
-        loss = math.fsum(share.item() for share in shares)
-        return Evaluation(step=step, loss=loss, metrics=_metrics(seen))
+    def metrics() -> dict[str, float]:
+        margins = torch.cat(seen).double()
+        seen.clear()
+        return {"margin": margins.mean().item(), "accuracy": share_preferred(margins)}
 
-    return train(
+    return train_on_rows(
         model,
-        optimizer,
-        ShuffledExamples(rows, config.batch_size, generator),
+        rows,
+        valid,
+        loss,
         config,
-        update=update,
-        evaluate=evaluate,
+        generator,
+        weight=lambda row: 1,
+        metrics=metrics,
         recipe=recipe,
         run=run,
     )
@@ -150,28 +143,6 @@ def pairs_recipe(
         "seed": generator.initial_seed(),
         "objective": objective,
     }
-
-
-def _spread(rows: Sequence[_Row], n: int) -> list[_Row]:
-    """Return n rows spread evenly over all, or all, the shortest first."""
-    places = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
-    return sorted((rows[place] for place in places), key=len)
-
-
-def _shares(
-    rows: Sequence[_Row], size: int, compare: Compare[_Row], seen: list[Tensor]
-) -> Iterator[Tensor]:
-    """Yield what each part adds to the mean over all rows; put its margins down."""
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        found = compare(part)
-        seen.append(found.margins.detach())
-        yield found.loss * (len(part) / len(rows))
-
-
-def _metrics(seen: Sequence[Tensor]) -> dict[str, float]:
-    margins = torch.cat([*seen]).double()
-    return {"margin": margins.mean().item(), "accuracy": share_preferred(margins)}
 
 
 def share_preferred(margins: Float[Tensor, "pair"]) -> float:

@@ -13,14 +13,16 @@ feedback", section 3.5 (supervised fine-tuning).
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from llmcourse.finetuning.classification import Classifier
@@ -41,6 +43,8 @@ from llmcourse.training.config import (
     Update,
 )
 from llmcourse.training.loop import make_optimizer, predict, train, update_weights
+
+_Row = TypeVar("_Row", bound=Sized)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,79 +116,89 @@ def answer_loss(
     return masked_cross_entropy(logits, targets, mask)
 
 
-@torch.no_grad()
-def mean_answer_loss(
-    model: Transformer | Classifier,
-    examples: Sequence[TokenizedExample],
-    config: FinetuningConfig,
-    *,
-    packed: bool = False,
-) -> float:
-    """Return the loss over any number of examples, in nats per target that counts.
-
-    How they are divided into batches, and laid out there, makes no difference.
-
-    Raises:
-        ValueError: As `answer_loss`.
-    """
-    if not examples:
-        raise ValueError("a mean loss needs at least one example, got none")
-    by_length = sorted(examples, key=len)
-    size = config.batch_size // config.accumulation
-    parts = [by_length[start : start + size] for start in range(0, len(examples), size)]
-    shares = _weighted(model, parts, config, packed)
-    return math.fsum(share.item() for share in shares)
-
-
-def _weighted(
-    model: Transformer | Classifier,
-    parts: Sequence[Sequence[TokenizedExample]],
-    config: FinetuningConfig,
-    packed: bool,
+def weighted_losses(
+    rows: Sequence[_Row],
+    size: int,
+    loss: Callable[[Sequence[_Row]], Tensor],
+    weight: Callable[[_Row], int],
 ) -> Iterator[Tensor]:
-    """Yield what each part adds to the mean over all targets of all parts.
+    """Yield what each part of some rows adds to the mean over all of them.
 
-    The parts have unlike numbers of targets, so the mean of their means would not do.
-    """
-    counts = [sum(example.n_targets for example in part) for part in parts]
-    for part, count in zip(parts, counts, strict=True):
-        loss = answer_loss(model, part, config, packed=packed)
-        yield loss * (count / sum(counts))
-
-
-def finetune_step(
-    model: Transformer | Classifier,
-    optimizer: torch.optim.Optimizer,
-    examples: Sequence[TokenizedExample],
-    step: int,
-    config: FinetuningConfig,
-    *,
-    packed: bool = False,
-) -> Update:
-    """Make one update; return its record, the loss in nats per target that counts.
+    The parts may weigh unlike much, so the mean of their means would not do.
 
     Args:
-        model: Changed in place.
-        optimizer: Of the weights that are not frozen, see `loop.make_optimizer`.
-        examples: The batch; processed in `accumulation` parts.
-        step: Updates made before this one.
+        rows: What is learned from.
+        size: Rows of a part; the last one gets what is left.
+        loss: Returns the mean loss of a part.
+        weight: Returns how much a row counts in the means.
+    """
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    weights = [sum(map(weight, part)) for part in parts]
+    for part, count in zip(parts, weights, strict=True):
+        yield loss(part) * (count / sum(weights))
+
+
+def train_on_rows(
+    model: nn.Module,
+    rows: Sequence[_Row],
+    valid: Sequence[_Row],
+    loss: Callable[[Sequence[_Row]], Tensor],
+    config: FinetuningConfig,
+    generator: torch.Generator,
+    *,
+    weight: Callable[[_Row], int],
+    metrics: Callable[[], dict[str, float]] = dict,
+    recipe: dict[str, Any],
+    run: Run,
+) -> History:
+    """Train a model in place on batches of rows of about one length; return the losses.
+
+    Args:
+        model: Changed in place where it is not frozen.
+        rows: What is learned: examples, or pairs of them.
+        valid: The same, held out; `eval_examples` of them are looked at.
+        loss: As in `weighted_losses`, by the model as it is then.
         config: How long and how fast.
-        packed: As in `answer_loss`.
+        generator: Decides the order of the rows.
+        weight: As in `weighted_losses`.
+        metrics: Returns what else was measured since it was called last.
+        recipe: What must be the same to go on from a checkpoint.
+        run: Where the training is saved, and who follows it.
 
     Raises:
-        ValueError: If the examples cannot be divided into the parts, or as
-            `answer_loss`.
-        FloatingPointError: If the loss or its gradient is not finite.
+        ValueError: If there are fewer rows than a batch has, if the whole model is
+            frozen, or if the folder's checkpoints are of another training.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
     """
-    if len(examples) % config.accumulation or not examples:
-        raise ValueError(
-            f"accumulation must divide the {len(examples)} examples of the batch, "
-            f"got {config.accumulation}"
-        )
-    size = len(examples) // config.accumulation
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    shares = _weighted(model, parts, config, packed)
-    return update_weights(model, optimizer, shares, step, config)
+    places = np.linspace(0, len(valid) - 1, min(config.eval_examples, len(valid)))
+    held_out = [valid[place] for place in places.round().astype(int)]
+    held_out.sort(key=len)
+    size = config.batch_size // config.accumulation
+    optimizer = make_optimizer(model, config)
+
+    def update(batch: Sequence[_Row], step: int) -> Update:
+        shares = weighted_losses(batch, size, loss, weight)
+        record = update_weights(model, optimizer, shares, step, config)
+        return replace(record, metrics=metrics())
+
+    @torch.no_grad()
+    def evaluate(step: int) -> Evaluation:
+        shares = weighted_losses(held_out, size, loss, weight)
+        mean = math.fsum(share.item() for share in shares)
+        return Evaluation(step=step, loss=mean, metrics=metrics())
+
+    return train(
+        model,
+        optimizer,
+        ShuffledExamples(rows, config.batch_size, generator),
+        config,
+        update=update,
+        evaluate=evaluate,
+        recipe=recipe,
+        run=run,
+    )
 
 
 def finetune(
@@ -223,19 +237,14 @@ def finetune(
     """
     _check(model, examples, config)
     _check(model, valid, config)
-    places = np.linspace(0, len(valid) - 1, min(config.eval_examples, len(valid)))
-    held_out = [valid[place] for place in places.round().astype(int)]
-    batches = ShuffledExamples(examples, config.batch_size, generator)
-    optimizer = make_optimizer(model, config)
-    return train(
+    return train_on_rows(
         model,
-        optimizer,
-        batches,
+        examples,
+        valid,
+        partial(answer_loss, model, config=config, packed=packed),
         config,
-        update=partial(finetune_step, model, optimizer, config=config, packed=packed),
-        evaluate=lambda step: Evaluation(
-            step=step, loss=mean_answer_loss(model, held_out, config, packed=packed)
-        ),
+        generator,
+        weight=attrgetter("n_targets"),
         recipe={
             "model": asdict(model.config),
             "train_tokens": fingerprint_of(examples),

@@ -8,6 +8,8 @@ each of them matters.
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 import pytest
 import torch
@@ -24,9 +26,13 @@ from llmcourse.alignment.reward_model import (
     train_reward_model,
 )
 from llmcourse.finetuning.examples import TokenizedExample
-from llmcourse.finetuning.finetuning import FinetuningConfig, finetune_step
+from llmcourse.finetuning.finetuning import (
+    FinetuningConfig,
+    answer_loss,
+    weighted_losses,
+)
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.loop import make_optimizer, update_weights
 from llmcourse.training.pretraining import train_step
 
 
@@ -134,7 +140,9 @@ def test_finetuning():
             TokenizedExample.of_tokens([*p, *a], [False] * len(p) + [True] * len(a))
             for p, a in ((p.tolist(), a.tolist()) for p, a in texts)
         ]
-        finetune_step(ours, optimizer, examples, number, config)
+        loss = partial(answer_loss, ours, config=config)
+        shares = weighted_losses(examples, 2, loss, attrgetter("n_targets"))
+        update_weights(ours, optimizer, shares, number, config)
         each = [log_prob(theirs, prompt, answer) for prompt, answer in texts]
         step(theirs, plain, -torch.cat(each).mean(), rate, 0.1)
     check_equal(ours, theirs, start)

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import islice
+from operator import attrgetter
 
 import pytest
 import torch
@@ -13,15 +15,14 @@ from llmcourse.finetuning.finetuning import (
     FinetuningConfig,
     answer_loss,
     finetune,
-    finetune_step,
     masked_cross_entropy,
-    mean_answer_loss,
+    weighted_losses,
 )
 from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update, learning_rate
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.loop import make_optimizer, update_weights
 from llmcourse.training.pretraining import next_token_loss, train_step
 
 SIZES = TransformerConfig(
@@ -115,6 +116,12 @@ def weights_of(model):
     return {name: w.detach().clone() for name, w in model.state_dict().items()}
 
 
+def shares_of(model, examples, size):
+    """Yield what each part of so many examples adds to their mean loss."""
+    loss = partial(answer_loss, model, config=SHORT)
+    return weighted_losses(examples, size, loss, attrgetter("n_targets"))
+
+
 # Worked example
 
 
@@ -166,8 +173,9 @@ def test_a_batch_in_parts_is_the_whole_batch(accumulation):
     assert len({example.n_targets for example in examples}) > 1
     config = replace(SHORT, accumulation=accumulation, clip_norm=math.inf)
     model, whole = make_model(), make_model()
-    update = finetune_step(
-        model, torch.optim.SGD(model.parameters()), examples, 4, config
+    shares = shares_of(model, examples, 4 // accumulation)
+    update = update_weights(
+        model, torch.optim.SGD(model.parameters()), shares, 4, config
     )
     loss = answer_loss(whole, examples, config)
     loss.backward()
@@ -181,9 +189,9 @@ def test_a_batch_in_parts_is_the_whole_batch(accumulation):
 @pytest.mark.parametrize("batch_size", [1, 3, 11])
 def test_the_mean_over_examples_does_not_depend_on_the_batches(batch_size):
     model, examples = make_model(), make_examples()
-    config = replace(SHORT, batch_size=batch_size, accumulation=1)
     whole = answer_loss(model, examples, SHORT).item()
-    assert mean_answer_loss(model, examples, config) == pytest.approx(whole, rel=1e-6)
+    mean = sum(shares_of(model, examples, batch_size)).item()
+    assert mean == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("adapted", [False, True])
@@ -230,7 +238,7 @@ def test_adapters_can_learn_the_task_and_be_merged():
     assert sum("lora_" in name for name, _ in model.named_parameters()) == 24
     merge_lora(model)
     held_out = [task(9, seed=1)[place] for place in (0, 2, 4, 6, 8)]
-    merged = mean_answer_loss(model, held_out, config)
+    merged = answer_loss(model, held_out, config).item()
     assert merged == pytest.approx(history.evaluations[-1].loss, rel=1e-4)
 
 
@@ -330,7 +338,8 @@ def test_equals_pretraining_where_everything_counts():
     torch.testing.assert_close(
         answer_loss(ours, examples, SHORT), next_token_loss(theirs, windows, SHORT)
     )
-    update = finetune_step(ours, make_optimizer(ours, SHORT), examples, 1, SHORT)
+    shares = shares_of(ours, examples, 2)
+    update = update_weights(ours, make_optimizer(ours, SHORT), shares, 1, SHORT)
     other = train_step(theirs, make_optimizer(theirs, SHORT), windows, 1, SHORT)
     assert update.loss == pytest.approx(other.loss, rel=1e-6)
     assert update.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-5)
@@ -355,7 +364,7 @@ def test_equals_a_loop_of_steps():
     optimizer = make_optimizer(copy, config)
     batches = ShuffledExamples(make_examples(), config.batch_size, seeded())
     updates = [
-        finetune_step(copy, optimizer, batch, step, config)
+        update_weights(copy, optimizer, shares_of(copy, batch, 2), step, config)
         for step, batch in enumerate(islice(batches, config.steps))
     ]
     assert updates == history.updates
@@ -370,8 +379,6 @@ def test_refuses_a_loss_over_nothing():
     logits, targets = torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="one target that counts, got none of 6"):
         masked_cross_entropy(logits, targets, torch.zeros(2, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="needs at least one example, got none"):
-        mean_answer_loss(make_model(), [], SHORT)
 
 
 @pytest.mark.parametrize("limits", [(9, 9), (20, 9), (8, 20)])
@@ -412,13 +419,6 @@ def test_refuses_too_few_examples():
             finetune(make_model(), examples, valid, SHORT, seeded())
     with pytest.raises(ValueError, match="needs 4 examples, but the data has 3"):
         finetune(make_model(), fine[:3], fine, SHORT, seeded())
-
-
-@pytest.mark.parametrize("n_examples", [0, 3])
-def test_refuses_a_batch_that_cannot_be_divided(n_examples):
-    model, examples = make_model(), make_examples(n_examples)
-    with pytest.raises(ValueError, match=f"divide the {n_examples} examples"):
-        finetune_step(model, make_optimizer(model, SHORT), examples, 0, SHORT)
 
 
 def test_refuses_checkpoints_of_other_examples(tmp_path):
