@@ -111,10 +111,8 @@ def classify(
         batch_size: Texts read side by side.
 
     Raises:
-        ValueError: If there are no texts, or none in a batch, or as `Transformer`.
+        ValueError: If there are no texts, or as `Transformer`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
     rows = []
     for start in range(0, max(1, len(examples)), batch_size):
         part = examples[start : start + batch_size]

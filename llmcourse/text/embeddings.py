@@ -574,29 +574,28 @@ def entries(grammar: Grammar, *names: str) -> list[Entry]:
     return [entry for lists in choices for held in lists for entry in held]
 
 
-def word_classes(grammar: Grammar | None = None) -> dict[str, str]:
+def word_classes() -> dict[str, str]:
     """Return the class of each single word that is in exactly one of `CLASSES`.
 
     >>> classes = word_classes()
     >>> classes["fox"], classes["kite"], "orange" in classes, "honey" in classes
     ('animal', 'toy', True, True)
     """
-    grammar = grammar or world()
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for name, lists in CLASSES.items():
-        for entry in entries(grammar, *lists):
+        for entry in entries(world(), *lists):
             if len(parts := words(entry["word"])) == 1:
                 classes[parts[0]].add(name)
     return {word: min(names) for word, names in classes.items() if len(names) == 1}
 
 
-def relations(grammar: Grammar | None = None) -> dict[str, Pairs]:
+def relations() -> dict[str, Pairs]:
     """Return the relations between words that the lists of the tales hold.
 
     Of entries of several words, the one that carries the meaning is taken: the last
     of a noun ("big sister"), the first of an activity ("kneading dough").
     """
-    grammar = grammar or world()
+    grammar = world()
 
     def listed(name: str) -> list[Entry]:
         return entries(grammar, name)

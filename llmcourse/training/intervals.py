@@ -161,20 +161,13 @@ def win_rate(
         generator: Source of the bootstrap.
 
     Raises:
-        ValueError: If there are not as many scores, or fewer than two, or if one is
-            NaN.
+        ValueError: If there are fewer than two scores.
 
     >>> ours, theirs = torch.tensor([[3.0, 2, 5, 1], [1.0, 2, 4, 4]])
     >>> found = win_rate(ours, theirs, torch.Generator().manual_seed(0))
     >>> found.wins, found.ties, found.losses, found.rate
     (2, 1, 1, 0.625)
     """
-    if len(ours) != len(theirs):
-        raise ValueError(
-            f"wanted as many scores of both, got {len(ours)} and {len(theirs)}"
-        )
-    if bool((ours.isnan() | theirs.isnan()).any()):
-        raise ValueError("scores must be numbers to be compared, got NaN")
     values = torch.where(ours == theirs, 0.5, (ours > theirs).double())
     counts = [int((values == value).sum()) for value in (1.0, 0.5, 0.0)]
     return WinRate(

@@ -156,15 +156,6 @@ def test_refuses_no_texts():
             call(classifier, [])
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_refuses_batches_without_texts(batch_size):
-    _, classifier = make()
-    examples = [TokenizedExample.of_label(ids, 0) for ids in TEXTS]
-    for call in (classify, accuracy):
-        with pytest.raises(ValueError, match=f"must be positive, got {batch_size}"):
-            call(classifier, examples, batch_size)
-
-
 def test_refuses_texts_longer_than_the_context():
     model = Transformer(replace(SIZES, context_length=4), seeded())
     with pytest.raises(ValueError, match="context_length is 4 tokens, got"):

@@ -176,10 +176,6 @@ def test_bootstrap_refuses(values, level, n_resamples, message):
 
 
 def test_win_rate_refuses_what_cannot_be_compared():
-    three, generator = torch.tensor([1.0, 2.0, 3.0]), torch.Generator()
-    with pytest.raises(ValueError, match="as many scores of both, got 3 and 2"):
-        win_rate(three, three[:2], generator)
-    with pytest.raises(ValueError, match="must be numbers to be compared, got NaN"):
-        win_rate(three, torch.tensor([1.0, math.nan, 3.0]), generator)
+    one, generator = torch.tensor([1.0]), torch.Generator()
     with pytest.raises(ValueError, match="at least 2 values"):
-        win_rate(three[:1], three[:1], generator)
+        win_rate(one, one, generator)
