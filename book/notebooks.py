@@ -7,6 +7,7 @@ rebuilding an unchanged chapter gives the same bytes:
     python book/notebooks.py build [NAME ...]   run scripts, write notebooks
     python book/notebooks.py check [NAME ...]   say what is stale or irregular
     python book/notebooks.py handout FOLDER     chapters without their solutions
+    python book/notebooks.py assignments        write what students get of assignments
 """
 
 import argparse
@@ -25,7 +26,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-BOOK = Path(__file__).parent
+BOOK = Path(__file__).resolve().parent
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -246,6 +247,18 @@ def handout(name: str, folder: Path) -> Path:
     return path
 
 
+def assignments() -> list[Path]:
+    """Write the notebook of each assignment that students get."""
+    from llmcourse.classroom.assignments import read_source, release, write
+
+    made = []
+    for source in sorted((BOOK.parent / "tests" / "assignments").glob("*.py")):
+        if source.stem != "proving":
+            made.append(BOOK / "assignments" / f"{source.stem}.ipynb")
+            write(release(read_source(source)), made[-1])
+    return made
+
+
 def main() -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(
@@ -254,11 +267,14 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build").add_argument("names", nargs="*")
     commands.add_parser("check").add_argument("names", nargs="*")
+    commands.add_parser("assignments")
     commands.add_parser("handout").add_argument("folder", type=Path)
     args = parser.parse_args()
     if args.command == "build":
         for name in chapters(args.names):
             print(build(name))
+    elif args.command == "assignments":
+        print(*assignments(), sep="\n")
     elif args.command == "handout":
         for name in chapters():
             print(handout(name, args.folder))

@@ -1,0 +1,206 @@
+"""One source per assignment, and the notebook that students get.
+
+A source is a percent script, as a chapter's is, whose headers say what a cell is:
+
+```
+# %% [markdown]                      text
+# %% given="setup"                   code that everyone has: imports, data
+# %% answer="merge"                  the reference, between two marks:
+                                         ### BEGIN SOLUTION … ### END SOLUTION
+# %% test="merge" points=1           asserts that students see
+# %% hidden="merge" points=2         asserts that they do not see, but for its comment
+# %% [markdown] written="why" points=3   the model answer and how to mark it
+```
+
+Its own header holds `blocked`, the modules of the package that would be the answer,
+and `version`, to be raised when names or points change.
+
+From it come nbgrader's metadata, and by nbgrader's own preprocessors the release:
+stubs for solutions, nothing of hidden tests. A cell's id is its name, so that a
+rebuilt release is the same to the byte, and a hand-in's cells are found again.
+"""
+
+import ast
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+KINDS = ("given", "answer", "test", "hidden", "written")
+SOLUTION = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[ \t]*\n?", re.MULTILINE)
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
+
+
+def read_source(path: Path) -> NotebookNode:
+    """Return the source of an assignment as a notebook with nbgrader's metadata.
+
+    Raises:
+        ValueError: If a cell's header is not of the form above, or names repeat.
+    """
+    notebook: NotebookNode = jupytext.read(path, fmt="py:percent")
+    own = notebook.metadata.get("llmcourse", {})
+    if extra := set(own) - {"version", "blocked", "seconds"}:
+        raise ValueError(f"{path.name}: unknown settings {', '.join(sorted(extra))}")
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = NotebookNode(METADATA)
+    notebook.metadata["llmcourse"] = {
+        "assignment": path.stem,
+        "version": own.get("version", 1),
+        "blocked": list(own.get("blocked", ())),
+        "seconds": own.get("seconds", 60),
+    }
+    names = []
+    for number, cell in enumerate(notebook.cells):
+        kind, name = _kind(path, cell)
+        points = cell.metadata.get("points")
+        if (points is not None) != (kind in ("test", "hidden", "written")):
+            raise ValueError(f"{path.name}: {kind} {name!r} has points={points}")
+        cell.metadata = NotebookNode()
+        cell.id = f"text-{number:02}"
+        if not kind:
+            continue
+        cell.id = name if kind in ("answer", "written") else f"{kind}-{name}"
+        if kind == "hidden":
+            cell.source = _hide(cell.source)
+        cell.metadata["nbgrader"] = _metadata(kind, cell.id, points)
+        names.append(cell.id)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"{path.name}: twice there: {', '.join(twice)}")
+    return notebook
+
+
+def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
+    """Return what a cell is, and its name; two empty strings for text."""
+    found = [(kind, cell.metadata[kind]) for kind in KINDS if kind in cell.metadata]
+    where = f"{path.name}, cell {cell.source[:40]!r}"
+    if len(found) > 1:
+        raise ValueError(f"{where}: is {' and '.join(kind for kind, _ in found)}")
+    if not found:
+        if cell.cell_type == "code":
+            raise ValueError(f"{where}: code wants one of {', '.join(KINDS)}")
+        return "", ""
+    kind, name = found[0]
+    if not re.fullmatch(r"[a-z0-9-]+", str(name)):
+        raise ValueError(f"{where}: a name of a-z, 0-9 and - was wanted, got {name!r}")
+    if (kind == "written") != (cell.cell_type == "markdown"):
+        raise ValueError(f"{where}: {kind} in a {cell.cell_type} cell")
+    return kind, str(name)
+
+
+def _hide(source: str) -> str:
+    """Put all but the comments on top between nbgrader's marks."""
+    lines = source.splitlines()
+    top = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    if not top:
+        raise ValueError(f"a hidden test begins with a comment, got {lines[0]!r}")
+    shown, hidden = lines[:top], lines[top:]
+    marks = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
+    return "\n".join([*shown, marks[0], *hidden, marks[1]])
+
+
+def _metadata(kind: str, name: str, points: float | None) -> dict[str, Any]:
+    graded = kind in ("test", "hidden", "written")
+    solution = kind in ("answer", "written")
+    metadata = {
+        "grade": graded,
+        "grade_id": name,
+        "locked": not solution,
+        "schema_version": 3,
+        "solution": solution,
+        "task": False,
+    }
+    return {**metadata, "points": points} if graded else metadata
+
+
+def grade_id(cell: NotebookNode) -> str:
+    """Return the name of a cell, empty for text."""
+    return str(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
+
+
+def is_answer(cell: NotebookNode) -> bool:
+    """Whether a student is to fill in a cell: code or text."""
+    return bool(cell.metadata.get("nbgrader", {}).get("solution"))
+
+
+def is_test(cell: NotebookNode) -> bool:
+    """Whether a cell's asserts give points."""
+    own = cell.metadata.get("nbgrader", {})
+    return bool(own.get("grade")) and not own.get("solution")
+
+
+def is_given(cell: NotebookNode) -> bool:
+    """Whether a cell is code that the assignment gives, and which is not graded."""
+    own = cell.metadata.get("nbgrader", {})
+    return bool(own.get("locked")) and not own.get("grade")
+
+
+def points(cell: NotebookNode) -> float:
+    """Return the points of a cell."""
+    return float(cell.metadata.get("nbgrader", {}).get("points", 0))
+
+
+def defined(code: str) -> dict[str, bool]:
+    r"""Return the names that code defines, and whether each is a function.
+
+    >>> defined("LIMIT = 3\ndef merge(ids): ...")
+    {'LIMIT': False, 'merge': True}
+    """
+    names: dict[str, bool] = {}
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.FunctionDef):
+            names[node.name] = True
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {t.id: False for t in targets if isinstance(t, ast.Name)}
+    return names
+
+
+def release(source: NotebookNode) -> NotebookNode:
+    """Return what students get: no solutions, no hidden tests, no answers.
+
+    nbgrader's own preprocessors do it.
+    """
+    from nbgrader import preprocessors
+
+    notebook: NotebookNode = copy.deepcopy(source)
+    resources: dict[str, Any] = {}
+    for name in ("LockCells", "ClearSolutions", "ClearOutput", "ClearHiddenTests"):
+        step = getattr(preprocessors, name)()
+        notebook, resources = step.preprocess(notebook, resources)
+    step = preprocessors.ComputeChecksums()
+    notebook, _ = step.preprocess(notebook, resources)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count, cell.outputs = None, []
+    return notebook
+
+
+def solved(source: NotebookNode, **answers: str) -> NotebookNode:
+    """Return the released notebook with the reference in it, or with other answers.
+
+    Args:
+        source: `read_source`'s notebook.
+        answers: The text of answer cells, by their names, `_` for `-`.
+    """
+    texts = {grade_id(cell): SOLUTION.sub("", cell.source) for cell in source.cells}
+    texts |= {name.replace("_", "-"): text for name, text in answers.items()}
+    notebook = release(source)
+    for cell in notebook.cells:
+        if is_answer(cell):
+            cell.source = texts[grade_id(cell)]
+    return notebook
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,171 @@
+"""Grade a hand-in: its code in one process, the tests in another.
+
+The student's cells run in the student's process. A cell with tests runs here, from the
+assignment's source, and what a student may have made of it does not count. In it the
+student's functions are `student.Function`s, so a test compares plain values that an
+honest `torch` and an honest `assert` judge.
+"""
+
+import contextlib
+import io
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nbformat import NotebookNode
+
+from llmcourse.classroom.assignments import (
+    defined,
+    grade_id,
+    is_answer,
+    is_given,
+    is_test,
+    points,
+)
+from llmcourse.classroom.student import Function, StoppedError, Student
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of one test cell.
+
+    Attributes:
+        name: The cell's name.
+        points: What it is worth.
+        earned: All of that, or nothing.
+        message: What is wrong, in the test's words; empty if nothing is.
+    """
+
+    name: str
+    points: float
+    earned: float
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    """What came of a hand-in's code.
+
+    Attributes:
+        results: One for each test, in order.
+        flags: What a teacher should look at.
+    """
+
+    results: list[Result]
+    flags: list[str]
+
+    @property
+    def earned(self) -> float:
+        """Points of all tests."""
+        return sum(result.earned for result in self.results)
+
+    @property
+    def points(self) -> float:
+        """Points that the tests can give."""
+        return sum(result.points for result in self.results)
+
+
+def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Graded:
+    """Run a hand-in and its tests; write what came of each cell into the hand-in.
+
+    Args:
+        source: The assignment's source (`assignments.read_source`).
+        hand_in: The hand-in, with the release's cells in it (`collecting.lay`).
+        student: A process for its code.
+    """
+    own = {grade_id(cell): cell for cell in source.cells if grade_id(cell)}
+    names: dict[str, Any] = {"__name__": "tests"}
+    remote: dict[str, bool] = {}
+    for cell in source.cells:
+        if is_answer(cell) and cell.cell_type == "code":
+            remote |= defined(cell.source)
+    results, flags = [], []
+    for number, cell in enumerate(hand_in.cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count, cell.outputs = number, []
+        ours = own.get(grade_id(cell))
+        if ours is not None and is_test(ours):
+            cell.source = ours.source
+            error, printed = _test(ours.source, names, remote, student)
+            message = _message(error)
+            earned = 0.0 if error else points(ours)
+            results.append(
+                Result(
+                    name=grade_id(ours),
+                    points=points(ours),
+                    earned=earned,
+                    message=message,
+                )
+            )
+            if error:
+                cell.outputs = [_error(type(error).__name__, message, message)]
+        else:
+            if ours is not None and is_given(ours):
+                cell.source = ours.source
+                exec(compile(ours.source, f"<{grade_id(ours)}>", "exec"), names)
+            ran = student.run(cell.source)
+            printed = ran.printed
+            if ran.error:
+                cell.outputs = [_error(ran.error, ran.message, ran.traceback)]
+            if ran.error == "Stopped":
+                flags.append(f"cell {grade_id(cell) or number}: {ran.message}")
+        if printed:
+            cell.outputs.insert(0, _output("stream", name="stdout", text=printed))
+    if student.run("assert False").error not in ("AssertionError", "Stopped"):
+        flags.append("assertions are switched off in this notebook")
+    return Graded(results=results, flags=flags)
+
+
+def _test(
+    code: str, names: dict[str, Any], remote: dict[str, bool], student: Student
+) -> tuple[BaseException | None, str]:
+    """Run a cell with tests; return what it raised, if anything, and printed."""
+    printed = io.StringIO()
+    for name, is_function in remote.items():
+        names[name] = Function(student, name)
+        if not is_function:
+            try:
+                names[name] = student.ask("get", name)
+            except (StoppedError, Exception):
+                names.pop(name)
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "<test>", "exec"), names)
+    except Exception as error:
+        return error, printed.getvalue()
+    return None, printed.getvalue()
+
+
+def _message(error: BaseException | None) -> str:
+    """Return what is wrong, for the student to read."""
+    if error is None:
+        return ""
+    if isinstance(error, NotImplementedError):
+        return "not done yet"
+    if isinstance(error, AssertionError) and str(error):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    line = max((f.lineno or 0 for f in frames if f.filename == "<test>"), default=0)
+    told = str(error).strip() or "no message"
+    return f"{type(error).__name__}: {told} (line {line} of the test)"
+
+
+def _output(kind: str, **content: object) -> NotebookNode:
+    return NotebookNode(output_type=kind, **content)
+
+
+def _error(name: str, message: str, text: str) -> NotebookNode:
+    return _output("error", ename=name, evalue=message, traceback=text.splitlines())
+
+
+def score_card(graded: Graded) -> Iterator[str]:
+    """Yield the lines of a score card."""
+    width = max((len(result.name) for result in graded.results), default=0)
+    for result in graded.results:
+        mark = "ok" if result.earned else "--"
+        earned = f"{result.earned:g}/{result.points:g}"
+        yield f"{mark}  {result.name:{width}}  {earned:>5}  {result.message}".rstrip()
+    yield f"{graded.earned:g} of {graded.points:g} points from tests"
+    yield from (f"look at this: {flag}" for flag in graded.flags)

@@ -1,0 +1,151 @@
+"""What the process with a student's code may see and use.
+
+```
+sees      the system and this Python, read-only; the assignment's data, read-only
+does not  the network, other processes, the course's folder, the home folder,
+          the environment's variables; the package's own answers
+limits    processor time, memory, processes, size of a file, size of all files
+```
+
+Done by bubblewrap (`bwrap`, https://github.com/containers/bubblewrap), which uses the
+kernel's namespaces. Where there is none, `start` refuses.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+HOME = "/home/student"
+MISSING = """grading runs other people's code, and needs bubblewrap to shut it in.
+On Debian and Ubuntu: apt-get install bubblewrap
+On Fedora: dnf install bubblewrap
+On macOS and Windows, where there is none, grade in a container:
+    docker run --rm -it --security-opt seccomp=unconfined \\
+        --security-opt apparmor=unconfined -v "$PWD:/course" python:3.12 bash
+    apt-get update && apt-get install -y bubblewrap
+    python -m pip install "llmcourse[classroom]" && cd /course
+With --unsafe it runs without: hand-ins then can read and change all that you can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one hand-in may use."""
+
+    cpu_seconds: int = 120
+    memory: int = 6 << 30  # bytes of address space
+    processes: int = 24  # and threads
+    file_bytes: int = 64 << 20  # of one file
+    disk_bytes: int = 256 << 20  # of all files
+    seconds: float = 60.0  # of waiting for one cell or one call
+
+
+def available() -> bool:
+    """Whether a sandbox can be made here."""
+    if shutil.which("bwrap") is None:
+        return False
+    command = [*_bwrap(Limits(), None, ()), shutil.which("true") or "/bin/true"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def start(
+    limits: Limits,
+    *,
+    data: Path | None = None,
+    blocked: tuple[str, ...] = (),
+    unsafe: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start the process that runs a student's code (`child`).
+
+    Args:
+        limits: What it may use.
+        data: A folder whose files it finds in its working folder.
+        blocked: Modules of the package that hold the answers, such as
+            `llmcourse.text.bpe`. They cannot be imported.
+        unsafe: Without a sandbox: own code, or a machine that holds nothing else.
+
+    Raises:
+        OSError: If there is no bubblewrap, or it may not make namespaces here.
+    """
+    used = {
+        "RLIMIT_CPU": limits.cpu_seconds,
+        "RLIMIT_AS": limits.memory,
+        "RLIMIT_FSIZE": limits.file_bytes,
+        "RLIMIT_NPROC": 0 if unsafe else limits.processes,
+        "user": 0 if unsafe or os.getuid() else 50_000 + os.getpid() % 10_000,
+    }
+    run = [sys.executable, "-m", "llmcourse.classroom.child", json.dumps(used)]
+    environment = {
+        "PATH": f"{sys.prefix}/bin:/usr/bin:/bin",
+        "HOME": HOME,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(PACKAGE.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MPLBACKEND": "agg",
+        **dict.fromkeys(
+            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+        ),
+    }
+    if unsafe:
+        cwd = data
+        environment = {**os.environ, **environment, "HOME": os.environ.get("HOME", "")}
+    else:
+        if shutil.which("bwrap") is None:
+            raise OSError(MISSING)
+        cwd = None
+        run = [*_bwrap(limits, data, blocked), *run]
+    return subprocess.Popen(
+        run,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd=cwd,
+    )
+
+
+def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[str]:
+    """Return the command that starts another one in a sandbox."""
+    # Root needs no namespace of users, and gives up its rights in the child.
+    # Anyone else gets a namespace in which they are nobody.
+    rights = (
+        ["--unshare-user"]
+        if os.getuid()
+        else ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    )
+    command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+    command += ["--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
+    command += ["--new-session", "--cap-drop", "ALL", *rights]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    size = ["--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs"]
+    command += [*size, "/tmp", *size, "/dev/shm"]
+    made: set[Path] = {Path("/")}
+
+    def folders(path: Path) -> list[str]:
+        """Make the folders above a path, which anyone may pass through."""
+        above = [p for p in reversed(path.parents) if p not in made]
+        made.update(above)
+        return [x for p in above for x in ("--perms", "0755", "--dir", str(p))]
+
+    system = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives"]
+    places = {Path(place) for place in (*system, sys.prefix, sys.base_prefix)}
+    for place in sorted(places, key=lambda place: len(place.parts)):
+        if place.exists():
+            command += [*folders(place), "--ro-bind", str(place), str(place)]
+            made.add(place)
+    command += [*folders(PACKAGE), "--ro-bind", str(PACKAGE), str(PACKAGE)]
+    for module in blocked:
+        path = PACKAGE.joinpath(*module.split(".")[1:])
+        hidden = path if path.is_dir() else path.with_suffix(".py")
+        if not hidden.exists():
+            raise ValueError(f"there is no module {module} to block")
+        empty = ["--tmpfs"] if path.is_dir() else ["--ro-bind", "/dev/null"]
+        command += [*empty, str(hidden)]
+    command += [*folders(Path(HOME)), *size, HOME]
+    for file in sorted(data.iterdir()) if data is not None else ():
+        command += ["--ro-bind", str(file), f"{HOME}/{file.name}"]
+    return [*command, "--chdir", HOME]

@@ -1,0 +1,211 @@
+"""A student's code from outside: run its cells, call its functions.
+
+The code runs in a process of its own (`child`, in a `sandbox`). A function of it is
+here a `Function`: called with plain values, it returns plain values, or raises what
+the student's function raised. A process that ends or hangs is replaced by a new one
+that runs the same cells again, but for the one that it died of.
+"""
+
+import builtins
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmcourse.classroom.values import copy_into, decode, encode
+
+MESSAGE = 64 << 20  # bytes of one reply
+RESTARTS = 4
+
+
+class StoppedError(Exception):
+    """The process with the student's code is gone."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of running a cell."""
+
+    printed: str = ""
+    error: str = ""  # the name of the exception, empty if there was none
+    message: str = ""
+    traceback: str = ""
+
+
+class Function:
+    """A student's function, called in the student's process."""
+
+    def __init__(self, student: "Student", name: str) -> None:
+        self._student, self.__name__ = student, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it. Arguments that it changes in place are changed here too."""
+        value, args_after, kwargs_after = self._student.ask(
+            "call", self.__name__, list(args), kwargs
+        )
+        for old, new in zip(args, args_after, strict=True):
+            copy_into(old, new)
+        copy_into(kwargs, kwargs_after)
+        return value
+
+    def gradient(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the gradients with respect to the float tensors (`tasks.gradient`)."""
+        return self._student.ask("gradient", self.__name__, list(args), kwargs)
+
+
+class Student:
+    """The process with the student's code.
+
+    Args:
+        start: Starts such a process (`sandbox.start`).
+        seconds: How long to wait for one cell or one call.
+    """
+
+    def __init__(
+        self, start: Callable[[], subprocess.Popen[bytes]], seconds: float = 60.0
+    ) -> None:
+        self._start, self.seconds = start, seconds
+        self._cells: list[str] = []
+        self._restarts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._functions: dict[int, Callable[..., Any]] = {}
+
+    def __enter__(self) -> "Student":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def run(self, code: str) -> Ran:
+        """Run a cell. What it does wrong is told, not raised."""
+        try:
+            self._ready()
+            reply = self._request(["cell", code])
+        except StoppedError as error:
+            return Ran(error="Stopped", message=str(error), traceback=str(error))
+        self._cells.append(code)
+        if reply["error"] is None:
+            return Ran(printed=str(reply["printed"]))
+        name, message, lines, _ = reply["error"]
+        return Ran(str(reply["printed"]), str(name), str(message), str(lines))
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """Return the value of an operation of `child.Child`.
+
+        Raises:
+            StoppedError: If the process ends or hangs.
+            Exception: What the student's function raised, if Python has it built in;
+                otherwise the built-in class that it is derived from.
+        """
+        self._ready()
+        reply = self._request([operation, *arguments])
+        if reply["error"] is not None:
+            name, message, _, builtin = (str(part) for part in reply["error"])
+            kind = getattr(builtins, builtin, Exception)
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                kind = RuntimeError
+            told = message if name == builtin else f"{name}: {message}"
+            if kind is AssertionError:
+                told = f"your code raised AssertionError: {told}"
+            raise kind(told) if kind is not UnicodeDecodeError else ValueError(told)
+        return decode(reply["value"])
+
+    def _ready(self) -> None:
+        """Start the process, if it is not there, and run the cells so far."""
+        if self._process is not None:
+            return
+        if self._restarts > RESTARTS:
+            raise StoppedError("the code was stopped too often to go on")
+        self._restarts += 1
+        self._process = self._start()
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        try:
+            self._receive(time.monotonic() + max(60.0, self.seconds))
+        except StoppedError as error:
+            raise OSError(f"the sandbox does not start: {error}") from error
+        for code in self._cells:
+            self._request(["cell", code])
+
+    def _request(self, request: list[Any]) -> dict[str, Any]:
+        """Send a request; return the reply. Functions that it holds may be called."""
+        functions: dict[int, Callable[..., Any]] = {}
+
+        def wrap(function: Callable[..., Any]) -> int:
+            functions[len(functions)] = function
+            return len(functions) - 1
+
+        deadline = time.monotonic() + self.seconds
+        self._send(encode(request, wrap), deadline)
+        while True:
+            reply = self._receive(deadline)
+            if "callback" not in reply:
+                return reply
+            try:
+                args, kwargs = decode(reply["args"])
+                answer = {
+                    "value": encode(functions[reply["callback"]](*args, **kwargs))
+                }
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            self._send(answer, deadline)
+
+    def _send(self, message: Any, deadline: float) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        pipe = self._process.stdin.fileno()
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_WRITE)
+            while data:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._stop(f"not listening for {self.seconds:g} seconds")
+                try:
+                    data = data[os.write(pipe, data) :]
+                except OSError:
+                    self._stop("the process has ended")
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        """Return the next line of the process."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        data = bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not data.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._stop(f"no answer within {self.seconds:g} seconds")
+                chunk = os.read(pipe, 1 << 20)
+                data += chunk
+                if not chunk:
+                    self._stop("the process has ended")
+                if len(data) > MESSAGE:
+                    self._stop("an answer of more than 64 MB")
+        try:
+            reply: dict[str, Any] = json.loads(data)
+            if not isinstance(reply, dict):
+                raise ValueError("no reply")
+        except (ValueError, RecursionError):
+            self._stop("an answer that is none")
+        return reply
+
+    def _stop(self, why: str) -> None:
+        self._end()
+        raise StoppedError(why)
+
+    def _end(self) -> None:
+        """Kill the process, and with it all that it started."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
