@@ -106,7 +106,7 @@ def _hide(source: str) -> str:
     return "\n".join([*shown, marks[0], *hidden, marks[1]])
 
 
-def _metadata(kind: str, name: str, points: float | None) -> dict[str, Any]:
+def _metadata(kind: str, name: str, points: float | int | None) -> dict[str, Any]:
     graded = kind in ("test", "hidden", "written")
     solution = kind in ("answer", "written")
     metadata = {

@@ -65,16 +65,16 @@ class Child:
 
     def call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Return a function's value, and its arguments as it left them."""
-        value = self.names[name](*args, **kwargs)
-        return [value, args, kwargs]
+        value = encode(self.names[name](*args, **kwargs))
+        return [value, encode(args, lambda _: 0), encode(kwargs, lambda _: 0)]
 
     def gradient(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Return the gradients of a function's value with respect to its tensors."""
-        return gradient(self.names[name], *args, **kwargs)
+        return encode(gradient(self.names[name], *args, **kwargs))
 
     def get(self, name: str) -> Any:
         """Return the value of a name."""
-        return self.names[name]
+        return encode(self.names[name])
 
     def _callback(self, number: int) -> Callable[..., Any]:
         """Return a function of the other process, as one of this."""
@@ -98,7 +98,7 @@ class Child:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
                 operation, *arguments = decode(json.loads(line), self._callback)
-                value = encode(getattr(self, operation)(*arguments))
+                value = getattr(self, operation)(*arguments)
             except BaseException as problem:
                 if isinstance(problem, KeyError) and problem.args == (arguments[0],):
                     problem = NameError(f"name {arguments[0]!r} is not defined")

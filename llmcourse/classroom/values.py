@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 Wrap = Callable[[Callable[..., Any]], int]
-Unwrap = Callable[[int], Callable[..., Any]]
+Unwrap = Callable[[int], Callable[..., Any] | None]
 
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -49,8 +49,10 @@ def _tensor(value: torch.Tensor) -> list[Any]:
     name = str(value.dtype).removeprefix("torch.")
     if name not in _DTYPES:
         raise TypeError(f"a tensor of {value.dtype} cannot be graded")
-    raw = value.reshape(-1).view(torch.uint8) if value.numel() else value.reshape(-1)
-    return [name, list(value.shape), _bytes(raw.numpy().tobytes())]
+    raw = (
+        value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+    )
+    return [name, list(value.shape), _bytes(raw)]
 
 
 def _untensor(name: str, shape: list[int], data: str) -> torch.Tensor:
@@ -129,7 +131,7 @@ def decode(value: Any, unwrap: Unwrap | None = None) -> Any:
             return generator
         if kind == "function" and unwrap is not None:
             return unwrap(content)
-    except (TypeError, KeyError, RuntimeError) as error:
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"not a value: {error}") from error
     raise ValueError(f"not a value: {str(value)[:60]}")
 

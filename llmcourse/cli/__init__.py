@@ -29,6 +29,8 @@ COMMANDS = {
     "evaluate": "Measure a model on fresh tales, with their floor, or on your text.",
     "chat": "Talk with a model, as far as its context goes.",
     "ask": "Answer a question from your own text files, and cite file and line.",
+    "check": "Run your notebook of an assignment against the tests that it shows.",
+    "course": "Run a class: release, collect, grade, report, give back.",
     "serve": "Serve a model over HTTP, as OpenAI's clients know it, with a page.",
 }
 """All commands, each a function of that name, and the first line of its help."""
@@ -46,9 +48,11 @@ class _Commands(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Return a command, ready to run."""
+    command = getattr(import_module(f"llmcourse.cli.{name}"), name)
+    if isinstance(command, typer.Typer):  # a group of commands
+        return get_command(command)
     single = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
-    module = import_module(f"llmcourse.cli.{name}")
-    single.command(name)(getattr(module, name))
+    single.command(name)(command)
     return get_command(single)
 
 

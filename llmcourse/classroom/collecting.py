@@ -1,0 +1,269 @@
+"""From what a learning platform hands out to one notebook per student.
+
+```
+smithjane_LATE_123_456_tokenization-2.ipynb             Canvas: name, late, student,
+                                                        submission, file, which try
+Jane Smith_789_assignsubmission_file_/My work.ipynb     Moodle: a folder per student
+jane/tokenization.ipynb, jane.zip, jane.ipynb           plain folders, zips and files
+```
+
+Archives are read, never unpacked: no path of theirs is written to, and no more is read
+than a notebook may have. What was handed in is then laid onto the released notebook:
+text and tests come from the release, answers from the student, so that copied, split,
+deleted or renamed cells cannot stop the grading.
+"""
+
+import copy
+import json
+import re
+import stat
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import nbformat
+from nbformat import NotebookNode
+
+from llmcourse.classroom.assignments import grade_id, is_answer, release
+
+LARGEST = 150 << 20  # bytes of one notebook, most of them outputs
+CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
+MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+_?$")
+
+
+@dataclass(kw_only=True)
+class HandIn:
+    """What one student handed in.
+
+    Attributes:
+        student: A name for the student, good as the name of a folder.
+        files: The notebooks, by where each was found.
+        late: Whether the platform calls it late.
+        notes: What a teacher should know of it.
+        readable: Whether there is a notebook to grade.
+    """
+
+    student: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    late: bool = False
+    notes: list[str] = field(default_factory=list)
+    readable: bool = True
+
+
+def student_name(text: str) -> str:
+    """Return a student's name as that of a folder.
+
+    >>> student_name("Jánë  O'Neill")
+    'Jánë-O-Neill'
+    """
+    return re.sub(r"[^\w.@-]+", "-", text).strip("-.") or "unnamed"
+
+
+def _owner(path: PurePosixPath) -> tuple[str, bool]:
+    """Return whose a file is, by its path, and whether it is late."""
+    for part in path.parts:
+        if moodle := MOODLE.match(part):
+            return student_name(f"{moodle['name']}_{moodle['id']}"), False
+    if canvas := CANVAS.match(path.name):
+        return student_name(f"{canvas['name']}_{canvas['id']}"), bool(canvas["late"])
+    inner = [part for part in path.parts[:-1] if part not in ("/", ".", "..")]
+    return student_name(inner[0] if inner else path.stem), False
+
+
+def read(place: Path) -> list[HandIn]:
+    """Return the hand-ins in a folder, an archive, or a folder of archives.
+
+    Raises:
+        ValueError: If the place is neither a folder nor a zip archive.
+    """
+    hand_ins: dict[str, HandIn] = {}
+
+    def add(path: PurePosixPath, data: bytes | None, note: str = "") -> None:
+        owner, late = _owner(path)
+        hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
+        hand_in.late |= late
+        if data is not None:
+            hand_in.files[str(path)] = _without_outputs(data)
+        if note:
+            hand_in.notes.append(note)
+
+    if place.is_dir():
+        files = sorted(place.rglob("*"))
+        if not files:
+            raise ValueError(f"{place} is empty")
+        for file in files:
+            inside = PurePosixPath(file.relative_to(place).as_posix())
+            if file.is_symlink():
+                add(inside, None, f"{inside} is a link, which is not followed")
+            elif file.suffix == ".zip":
+                for path, data, note in _members(file):
+                    add(inside.with_suffix("") / path, data, note)
+            elif file.suffix == ".ipynb" and _wanted(inside):
+                if file.stat().st_size > LARGEST:
+                    add(inside, None, f"{inside} is larger than 150 MB: not read")
+                else:
+                    add(inside, file.read_bytes())
+    elif zipfile.is_zipfile(place):
+        for path, data, note in _members(place):
+            add(path, data, note)
+    else:
+        raise ValueError(f"a folder or a zip archive was wanted, got {place}")
+    return sorted(hand_ins.values(), key=lambda hand_in: hand_in.student)
+
+
+def _without_outputs(data: bytes) -> bytes:
+    """Return a notebook without its outputs, or what cannot be read as it is."""
+    try:
+        notebook = json.loads(data.decode("utf-8-sig"))
+        for cell in notebook["cells"]:
+            if "outputs" in cell:
+                cell["outputs"] = []
+        return json.dumps(notebook).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return data[:1000]
+
+
+def _wanted(path: PurePosixPath) -> bool:
+    inside = [part for part in path.parts if part not in (".", "..")]
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside)
+    return path.suffix == ".ipynb" and not hidden
+
+
+def _members(
+    archive: Path,
+) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
+    """Yield the notebooks of an archive, also of archives in it, one level down."""
+    try:
+        with zipfile.ZipFile(archive) as outer:
+            for member in outer.infolist():
+                path = PurePosixPath(member.filename)
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    yield path, None, f"{path} is a link, which is not followed"
+                elif path.suffix == ".zip" and member.file_size <= LARGEST:
+                    with outer.open(member) as file, zipfile.ZipFile(file) as inner:
+                        for deep in inner.infolist():
+                            name = PurePosixPath(deep.filename)
+                            if _wanted(name):
+                                yield path.with_suffix("") / name, *_read(inner, deep)
+                elif _wanted(path):
+                    yield path, *_read(outer, member)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        name = PurePosixPath(archive.name)
+        yield name, None, f"{archive.name} cannot be read: {error}"
+
+
+def _read(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[bytes | None, str]:
+    """Return a member, and why it is missing; what its header says is not trusted."""
+    with archive.open(member) as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        return None, f"{member.filename} is larger than 150 MB: not read"
+    return data, ""
+
+
+def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
+    """Return the notebook to grade: the released one with the student's answers.
+
+    Of several notebooks it is the one with the most answers, and of these the last.
+    Notes are added to the hand-in.
+    """
+    best, best_count, best_notes, taken = None, -1, [], ""
+    released = release(source)
+    stubs = {grade_id(c): c.source for c in released.cells if is_answer(c)}
+    for path, data in sorted(hand_in.files.items(), key=lambda item: _try(item[0])):
+        try:
+            notebook = nbformat.reads(data.decode("utf-8-sig"), as_version=4)
+            laid, notes = lay(notebook, released)
+        except Exception as error:  # nbformat raises much, and all means the same
+            reason = f"{type(error).__name__}: {error}"[:80]
+            hand_in.notes.append(f"{path} is no notebook ({reason})")
+            continue
+        own = {grade_id(c): c.source for c in laid.cells if grade_id(c) in stubs}
+        count = sum(own[name] != stubs[name] for name in own)
+        if count >= best_count:
+            best, best_count, best_notes, taken = laid, count, notes, path
+    if best is None:
+        hand_in.readable = False
+        return released
+    if len(hand_in.files) > 1:
+        hand_in.notes.append(f"{len(hand_in.files)} notebooks, {taken} was taken")
+    hand_in.notes += best_notes
+    return best
+
+
+def _try(path: str) -> tuple[int, str]:
+    """Return a key that puts later tries later: Canvas counts them, `…-2.ipynb`."""
+    found = re.search(r"(?:-| \()(\d+)\)?\.ipynb$", path)
+    return (int(found[1]) if found else 0, path)
+
+
+def _first_name(code: str) -> str:
+    found = re.search(r"^(?:def|class)\s+(\w+)", code, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def lay(
+    hand_in: NotebookNode, released: NotebookNode
+) -> tuple[NotebookNode, list[str]]:
+    """Return the released notebook with a student's answers and cells, and notes.
+
+    An answer is found by the cell's grade id, else by its cell id, else by the function
+    that it defines. Of an answer that is there twice, the last that is not the stub is
+    taken. Cells that the student added stay where they were, without any metadata.
+    """
+    known = {grade_id(c): c for c in released.cells if grade_id(c)}
+    by_name = {
+        _first_name(c.source): name
+        for name, c in known.items()
+        if is_answer(c) and _first_name(c.source)
+    }
+    texts = {c.source.strip() for c in released.cells if not grade_id(c)}
+    answers: dict[str, list[str]] = defaultdict(list)
+    added: dict[str, list[NotebookNode]] = defaultdict(list)
+    seen, notes, last = set(), [], ""
+    for cell in hand_in.cells:
+        own = cell.get("metadata", {}).get("nbgrader", {})
+        name = own.get("grade_id", "") if isinstance(own, dict) else ""
+        how = ""
+        if name not in known:
+            name, how = cell.get("id", ""), "its id"
+        if name not in known:
+            name, how = by_name.get(_first_name(cell.source), ""), "its function"
+        if name and is_answer(known[name]):
+            if how:
+                notes.append(f"{name}: known by {how} alone")
+            answers[name].append(cell.source)
+            last = name
+        elif name:
+            if cell.source != known[name].source:
+                notes.append(f"{name}: what is given was changed, and put back")
+            last = name
+        elif cell.source.strip() and cell.source.strip() not in texts:
+            extra = copy.deepcopy(cell)
+            extra.metadata = NotebookNode()
+            added[last].append(extra)
+        seen.add(name)
+    laid = copy.deepcopy(released)
+    cells = list(added[""])
+    for cell in laid.cells:
+        name = grade_id(cell)
+        if name and name not in seen:
+            notes.append(f"{name}: missing")
+        stub = cell.source
+        given = answers.get(name, [])
+        own_answers = [text for text in given if text.strip() != stub.strip()]
+        if len(own_answers) > 1:
+            notes.append(f"{name}: there {len(own_answers)} times, the last was taken")
+        if own_answers:
+            cell.source = own_answers[-1]
+        cells.append(cell)
+        cells += added[name] if name else []
+    for number, cell in enumerate(cells):
+        if cell not in laid.cells:
+            cell.id = f"added-{number:03}"
+    laid.cells = cells
+    return laid, notes

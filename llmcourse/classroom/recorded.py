@@ -1,0 +1,49 @@
+"""Steps of nbgrader that this course replaces, named in its configuration.
+
+nbgrader runs a hand-in in a kernel, tests and all. Here the cells were run before
+(`grading`), and nbgrader is given what came of them; and what a student reads of a
+hidden test is its message, not its code.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.preprocessors import NbGraderPreprocessor
+
+HIDDEN = re.compile(
+    r"^.*### BEGIN HIDDEN TESTS.*\n(?:.*\n)*?.*### END HIDDEN TESTS.*\n?", re.MULTILINE
+)
+
+
+class Recorded(NbGraderPreprocessor):  # type: ignore[misc]
+    """Give the cells of a hand-in the outputs that `grading` recorded."""
+
+    def preprocess(
+        self, notebook: NotebookNode, resources: dict[str, Any]
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Copy the outputs, cell by cell."""
+        own = resources["nbgrader"]
+        path = Path("results", own["assignment"], f"{own['student']}.ipynb")
+        recorded = nbformat.read(path, as_version=4)
+        for cell, ran in zip(notebook.cells, recorded.cells, strict=True):
+            if cell.cell_type == "code":
+                cell.execution_count, cell.outputs = ran.execution_count, ran.outputs
+        return notebook, resources
+
+
+class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
+    """Leave of a hidden test the comment on top and the message."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict[str, Any], index: int
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Cut the code and the traceback."""
+        if cell.cell_type == "code" and "BEGIN HIDDEN TESTS" in cell.source:
+            cell.source = HIDDEN.sub("", cell.source + "\n").strip()
+            for output in cell.outputs:
+                if output.output_type == "error":
+                    output.traceback = [f"{output.ename}: {output.evalue}"]
+        return cell, resources

@@ -1,0 +1,44 @@
+"""The command `check`: one's own notebook against the tests that it shows."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmcourse.cli.console import out
+
+
+def check(
+    notebook: Annotated[Path, typer.Argument(help="A notebook of an assignment.")],
+) -> None:
+    """Run your notebook of an assignment against the tests that it shows.
+
+    Nothing is sent anywhere. The exit code is 0 when all tests pass.
+
+    `llmcourse check tokenization.ipynb`
+    """
+    try:
+        import nbformat
+    except ImportError as error:
+        raise ImportError(
+            'check needs nbformat: python -m pip install "llmcourse[classroom]"'
+        ) from error
+    from llmcourse.classroom.grading import grade, score_card
+    from llmcourse.classroom.sandbox import Limits, start
+    from llmcourse.classroom.student import Student
+
+    try:
+        own = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{notebook} is no notebook: {error}"[:200]) from error
+    if "assignment" not in own.metadata.get("llmcourse", {}):
+        raise ValueError(f"{notebook} is no notebook of an assignment")
+    limits = Limits()
+    with Student(partial(start, limits, unsafe=True), limits.seconds) as student:
+        graded = grade(own, own, student)
+    for line in score_card(graded):
+        out.print(line, markup=False)
+    if graded.earned < graded.points:
+        sys.exit(1)

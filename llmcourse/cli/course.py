@@ -1,0 +1,174 @@
+"""The command `course`: a class, from the release of an assignment to its grades."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+try:
+    from llmcourse.classroom import reporting
+    from llmcourse.classroom.course import Course
+except ImportError as error:
+    raise ImportError(
+        f'course needs {error.name}: python -m pip install "llmcourse[classroom]"'
+    ) from error
+from llmcourse.cli.console import Quiet, bars, out
+
+course = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
+written = typer.Typer(no_args_is_help=True, help="Grade written answers in bulk.")
+course.add_typer(written, name="written")
+
+Name = Annotated[str, typer.Argument(help="An assignment.")]
+Folder = Annotated[Path, typer.Option("--course", help="The course's folder.")]
+HERE = Path()
+
+
+@course.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder; keep it private.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Assignments; all.")] = None,
+    sources: Annotated[
+        Path, typer.Option(help="tests/assignments of the repository.")
+    ] = Path("tests/assignments"),
+) -> None:
+    """Make a course's folder: the assignments' sources, nbgrader's settings."""
+    if not sources.is_dir():
+        raise ValueError(
+            f"there are no sources in {sources}: they hold the solutions, so they are "
+            "not in the package; name tests/assignments of a clone of the repository"
+        )
+    made = Course.init(folder, sources, names or ())
+    out.print(f"{folder}: {', '.join(made.assignments)}")
+
+
+@course.command()
+def release(
+    names: Annotated[list[str], typer.Argument()], folder: Folder = HERE
+) -> None:
+    """Write the notebooks that students get."""
+    for name in names:
+        out.print(str(Course(folder).release(name)))
+
+
+@course.command()
+def collect(
+    name: Name,
+    place: Annotated[Path, typer.Argument(help="A folder or zip of hand-ins.")],
+    folder: Folder = HERE,
+) -> None:
+    """Take in what Canvas, Moodle or anyone else hands out; say what was mended."""
+    hand_ins = Course(folder).collect(name, place)
+    for hand_in in hand_ins:
+        notes = [*["late"] * hand_in.late, *hand_in.notes]
+        if not hand_in.readable:
+            notes.append("NOT READABLE")
+        out.print(f"{hand_in.student}: {'; '.join(notes) or 'fine'}", markup=False)
+    out.print(f"{len(hand_ins)} hand-ins")
+
+
+@course.command()
+def grade(
+    name: Name,
+    folder: Folder = HERE,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Run hand-ins without a sandbox.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Hand-ins at once.", min=1)] = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Grade what is new or changed, the assignment's source included."""
+    with bars(quiet) as show:
+        Course(folder).grade(
+            name,
+            unsafe=unsafe,
+            workers=workers,
+            progress=lambda done, of: show("hand-ins", done, of),
+        )
+    report(name, folder)
+
+
+@course.command()
+def report(name: Name, folder: Folder = HERE) -> None:
+    """Say who needs a look, what waits for a grade, and how each test did."""
+    own = Course(folder)
+    outcomes = own.outcomes(name)
+    for outcome in outcomes:
+        for flag in outcome.flags:
+            out.print(f"look at {outcome.student}: {flag}", markup=False)
+    for cell, students in reporting.pending(own, name).items():
+        if students:
+            out.print(f"to be graded: {cell}, {len(students)} answers", markup=False)
+    table = Table("cell", "points", "difficulty", "discrimination", "graded")
+    points = reporting.worth(own, name)
+    for item in reporting.items(own.scores(name), points):
+        told = "-" if item.discrimination is None else f"{item.discrimination:.2f}"
+        share = f"{item.difficulty:.0%}"
+        table.add_row(item.name, f"{points[item.name]:g}", share, told, str(item.n))
+    out.print(table)
+    done = [o for o in outcomes if o.earned is not None]
+    mean = sum(sum((o.earned or {}).values()) for o in done) / max(1, len(done))
+    most = sum(reporting.worth(own, name, "tests").values())
+    out.print(
+        f"{len(done)} of {len(own.submitted(name))} hand-ins graded; "
+        f"{mean:.1f} of {most:g} points from tests in the mean"
+    )
+
+
+@course.command()
+def feedback(name: Name, folder: Folder = HERE) -> None:
+    """Write each student a page with points, messages and comments."""
+    pages = Course(folder).feedback(name)
+    out.print(f"{len(pages)} pages in {folder / 'feedback'}")
+
+
+@course.command()
+def export(
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    form: Annotated[
+        Literal["csv", "canvas", "moodle"], typer.Option("--format", help="For whom.")
+    ] = "csv",
+    folder: Folder = HERE,
+) -> None:
+    """Write the grades; who is not graded whole has an empty one, never 0."""
+    out.print(str(reporting.export(Course(folder), name, path, form)))
+
+
+@course.command()
+def similarity(
+    name: Name,
+    least: Annotated[float, typer.Option(help="Share in common, 0 … 1.")] = 0.8,
+    folder: Folder = HERE,
+) -> None:
+    """Name pairs of hand-ins that are suspiciously alike: a pointer, not a verdict."""
+    pairs = reporting.alike(Course(folder), name, least)
+    for share, one, other in pairs:
+        out.print(f"{share:.0%}  {one}  {other}", markup=False)
+    out.print(f"{len(pairs)} pairs share at least {least:.0%} of their code")
+
+
+@written.command("export")
+def written_export(
+    name: Name,
+    cell: Annotated[str, typer.Argument(help="A written question.")],
+    path: Annotated[Path, typer.Argument(help="A CSV file.")],
+    folder: Folder = HERE,
+) -> None:
+    """Write everyone's answers to one question."""
+    n = reporting.export_written(Course(folder), name, cell, path)
+    out.print(f"{n} answers in {path}")
+
+
+@written.command("import")
+def written_import(
+    name: Name,
+    cell: Annotated[str, typer.Argument(help="A written question.")],
+    path: Annotated[Path, typer.Argument(help="The CSV file, with points.")],
+    folder: Folder = HERE,
+) -> None:
+    """Read points and comments back."""
+    n = reporting.import_written(Course(folder), name, cell, path)
+    out.print(f"{n} answers graded")

@@ -1,0 +1,32 @@
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from llmcourse.classroom.sandbox import Limits, available, start
+from llmcourse.classroom.student import Student
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> None:
+    """Skip where there is no sandbox, unless the environment demands it."""
+    if not available():
+        if os.environ.get("LLMCOURSE_SANDBOX") == "required":
+            pytest.fail("no sandbox: apt-get install bubblewrap")
+        pytest.skip("no bubblewrap here, or it may not make namespaces")
+
+
+@pytest.fixture
+def student(sandbox: None) -> Iterator[Callable[..., Student]]:
+    """Give processes for a student's code, in a sandbox."""
+    made: list[Student] = []
+
+    def make(seconds: float = 60.0, **limits: int) -> Student:
+        own = Limits(seconds=seconds, **limits)
+        made.append(Student(partial(start, own), seconds))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.__exit__()

@@ -1,0 +1,239 @@
+"""A class of students, right, wrong, late, broken and hostile, from zip to grades."""
+
+import csv
+import multiprocessing
+import os
+import signal
+import time
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from proving import HERE, wrong_answers
+
+from llmcourse.classroom import reporting
+from llmcourse.classroom.assignments import grade_id, points, release, solved
+from llmcourse.classroom.course import Course
+
+NAME = "tokenization"
+FULL = 14.0
+
+HOSTILE = {
+    # what a student does in the cell of `merge`, and the points that are left
+    "endless": ("while True:\n    pass", None),
+    "deaf": (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "while True:\n    try:\n        while True: pass\n"
+        "    except BaseException: pass",
+        None,
+    ),
+    "exit": ("import os\nos._exit(0)", None),
+    "forks": ("import os\nwhile True:\n    os.fork()", None),
+    "memory": ("x = []\nwhile True:\n    x.append(bytearray(1 << 30))", None),
+    "file": ("open('big', 'wb').write(b'0' * (1 << 30))", None),
+    "network": ("import socket\nsocket.create_connection(('1.1.1.1', 53), 2)", None),
+    "reads": (
+        "import pathlib\n"
+        "found = [p for p in pathlib.Path('/').rglob('*.ipynb')]\n"
+        "found += [p for p in pathlib.Path('/').rglob('gradebook.db')]\n"
+        "assert not [p for p in found if 'tokenization' in str(p)]\n1 / 0",
+        None,
+    ),
+    "equal": (
+        "class Same:\n    def __eq__(self, other): return True\n"
+        "    def __hash__(self): return 0\n"
+        "def merge(ids, pair, new_id): return Same()",
+        None,
+    ),
+    "patches": (
+        "import builtins, torch, sys\n"
+        "torch.equal = torch.allclose = lambda *a, **k: True\n"
+        "builtins.all = builtins.any = lambda *a: True\n"
+        "def merge(ids, pair, new_id): return ids",
+        None,
+    ),
+    "asserts": (
+        "import ast\n_parse = ast.parse\n"
+        "class Drop(ast.NodeTransformer):\n"
+        "    def visit_Assert(self, node): return ast.Pass()\n"
+        "ast.parse = lambda *a, **k: Drop().visit(_parse(*a, **k))\n"
+        "def merge(ids, pair, new_id): return ids",
+        None,
+    ),
+    "printed": ("print('x' * (100 << 20))\nraise ValueError", None),
+}
+
+
+def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
+    """Write a class's hand-ins as Canvas does; return the expected points."""
+    expected: dict[str, float | None] = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+
+        def add(name: str, text: str, earned: float | None, late: str = "") -> None:
+            number = 100 + len(expected)
+            expected[f"{name}_{number}"] = earned
+            out.writestr(f"{name}_{late}{number}_9{number}_{NAME}-1.ipynb", text)
+
+        worth = {grade_id(cell): points(cell) for cell in source.cells}
+        for i in range(3):
+            add(f"right{i}", nbformat.writes(solved(source)), FULL)
+        add("late", nbformat.writes(solved(source)), FULL, late="LATE_")
+        add("stub", nbformat.writes(release(source)), 0.0)
+        add("broken", "{", None)
+        add(
+            "empty",
+            '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+            0.0,
+        )
+        bare = solved(source)
+        for cell in bare.cells:
+            cell.metadata, cell.id = NotebookNode(), f"n{bare.cells.index(cell)}"
+        add("bare", nbformat.writes(bare), FULL)
+        edited = solved(source)
+        for cell in edited.cells:
+            if grade_id(cell).startswith("test"):
+                cell.source, cell.metadata["nbgrader"]["points"] = "pass", 100
+        add("edited", nbformat.writes(edited), FULL)
+        for name, cell, fails, code in wrong_answers(NAME):
+            text = nbformat.writes(solved(source, **{cell: code}))
+            add(name, text, FULL - sum(worth[test] for test in fails))
+        # what needs `merge` is lost with it, and nothing else
+        lost = ["merge", "learn", "encode", "decode"]
+        left = FULL - sum(
+            worth.get(f"{kind}-{name}", 0)
+            for name in lost
+            for kind in ("test", "hidden")
+        )
+        for name, (code, _) in HOSTILE.items():
+            add(name, nbformat.writes(solved(source, merge=code)), left)
+    return expected
+
+
+def run(folder: Path) -> None:
+    Course(folder).grade(NAME)
+
+
+@pytest.fixture(scope="module")
+def graded(
+    tmp_path_factory: pytest.TempPathFactory, sandbox: None
+) -> tuple[Course, dict[str, float | None]]:
+    """A class that was graded, killed in the middle, and graded on."""
+    folder = tmp_path_factory.mktemp("class") / "course"
+    course = Course.init(folder, HERE, [NAME])
+    settings = (
+        (folder / "course.json").read_text().replace('"seconds": 60', '"seconds": 8')
+    )
+    (folder / "course.json").write_text(settings)
+    course = Course(folder)
+    expected = archive(course.source(NAME), folder.parent / "all.zip")
+    course.collect(NAME, folder.parent / "all.zip")
+    grading = multiprocessing.get_context("spawn").Process(target=run, args=(folder,))
+    grading.start()
+    results = folder / "results" / NAME
+    while grading.is_alive() and len(list(results.glob("*.json"))) < 5:
+        time.sleep(0.2)
+    assert grading.pid is not None
+    os.kill(grading.pid, signal.SIGKILL)
+    grading.join()
+    before = {path: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    course.grade(NAME)
+    kept = [path for path, when in before.items() if path.stat().st_mtime_ns == when]
+    assert len(kept) >= 3  # graded once, not again
+    return course, expected
+
+
+def test_everyone_has_the_points_that_they_deserve(
+    graded: tuple[Course, dict[str, float | None]],
+) -> None:
+    course, expected = graded
+    given = {
+        o.student: None if o.earned is None else sum(o.earned.values())
+        for o in course.outcomes(NAME)
+    }
+    assert given == expected
+
+
+def test_the_gradebook_says_the_same(
+    graded: tuple[Course, dict[str, float | None]],
+) -> None:
+    course, expected = graded
+    written = reporting.worth(course, NAME, "written")
+    for student, own in course.scores(NAME).items():
+        tests = [score for cell, score in own.items() if cell not in written]
+        assert sum(score or 0.0 for score in tests) == expected[student], student
+
+
+def test_who_cannot_be_graded_has_no_grade(
+    graded: tuple[Course, dict[str, float | None]], tmp_path: Path
+) -> None:
+    course, expected = graded
+    path = reporting.export(course, NAME, tmp_path / "grades.csv")
+    with path.open(newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert set(rows) == set(expected)
+    [broken] = [rows[student] for student in rows if student.startswith("broken")]
+    assert set(broken.values()) == {broken["student"], ""}
+    # a written answer waits for a teacher
+    assert all(
+        row[f"{NAME} (of 20)"] == "" for row in rows.values() if row["numbers"] == ""
+    )
+
+
+def test_what_a_teacher_should_look_at(
+    graded: tuple[Course, dict[str, float | None]],
+) -> None:
+    course, _ = graded
+    flags = {o.student.split("_")[0]: o.flags for o in course.outcomes(NAME) if o.flags}
+    assert {"endless", "deaf", "exit", "broken"} <= set(flags)
+    assert not [name for name in flags if name.startswith(("right", "late", "stub"))]
+    assert any("switched off" in flag for flag in flags["asserts"])
+
+
+def test_written_answers_go_out_and_come_back(
+    graded: tuple[Course, dict[str, float | None]], tmp_path: Path
+) -> None:
+    course, _ = graded
+    path = tmp_path / "numbers.csv"
+    assert reporting.export_written(course, NAME, "numbers", path) > 20
+    with path.open(newline="") as file:
+        head, *rows = list(csv.reader(file))
+    for wrong in ("4", "-1", "many"):
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([head, [*rows[0][:2], wrong, ""]])
+        with pytest.raises(ValueError, match="points from 0 to 3"):
+            reporting.import_written(course, NAME, "numbers", path)
+    student = next(row[0] for row in rows if row[0].startswith("right0"))
+    for cell in ("numbers", "why-subwords"):
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([head, [student, "", "2,5", "Good: both cuts."]])
+        assert reporting.import_written(course, NAME, cell, path) == 1
+    assert course.scores(NAME)[student]["numbers"] == 2.5
+    made = reporting.export(course, NAME, tmp_path / "grades.csv", "canvas")
+    with made.open(newline="") as file:
+        rows_of = {row["Student"]: row[NAME] for row in csv.DictReader(file)}
+    assert rows_of["right0"] == "19"
+
+
+def test_feedback_shows_messages_and_no_hidden_test(
+    graded: tuple[Course, dict[str, float | None]],
+) -> None:
+    course, _ = graded
+    source = course.source(NAME)
+    [page] = [p for p in course.feedback(NAME) if "merge-in-place" in str(p)]
+    text = page.read_text(encoding="utf-8")
+    assert "merge must not change the list that it is given" in text
+    hidden = next(c.source for c in source.cells if grade_id(c) == "hidden-merge")
+    assert not [
+        line for line in hidden.splitlines() if line[:6] == "assert" and line in text
+    ]
+
+
+def test_alike_are_those_that_are(
+    graded: tuple[Course, dict[str, float | None]],
+) -> None:
+    course, _ = graded
+    pairs = reporting.alike(course, NAME, least=0.99)
+    assert any({a[:6], b[:6]} == {"right0", "right1"} for _, a, b in pairs)
+    assert not [pair for pair in pairs if "stub" in pair[1] + pair[2]]

@@ -1,0 +1,158 @@
+import io
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from proving import HERE
+
+from llmcourse.classroom.assignments import grade_id, read_source, release, solved
+from llmcourse.classroom.collecting import HandIn, choose, read
+
+SOURCE = read_source(HERE / "tokenization.py")
+MERGE = "def merge(ids, pair, new_id):\n    return ids"
+
+
+def answered(**answers: str) -> NotebookNode:
+    return solved(SOURCE, **answers)
+
+
+def chosen(*notebooks: NotebookNode | str) -> tuple[NotebookNode, HandIn]:
+    texts = [n if isinstance(n, str) else nbformat.writes(n) for n in notebooks]
+    files = {f"t-{i}.ipynb": text.encode() for i, text in enumerate(texts)}
+    hand_in = HandIn(student="s", files=files)
+    return choose(hand_in, SOURCE), hand_in
+
+
+def merge_of(notebook: NotebookNode) -> list[str]:
+    return [c.source for c in notebook.cells if grade_id(c) == "merge"]
+
+
+@pytest.mark.parametrize(
+    ("path", "student", "late"),
+    [
+        ("smithjane_123_456_tokenization.ipynb", "smithjane_123", False),
+        ("smithjane_LATE_123_456_tokenization-2.ipynb", "smithjane_123", True),
+        ("Jane Smith_789_assignsubmission_file_/a b.ipynb", "Jane-Smith_789", False),
+        ("Jane Smith_789_assignsubmission_file/a.ipynb", "Jane-Smith_789", False),
+        ("jane/deep/er/tokenization (1).ipynb", "jane", False),
+        ("jane.ipynb", "jane", False),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_whose_it_is(
+    tmp_path: Path, path: str, student: str, late: bool, zipped: bool
+) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "in" / "all.zip", "w") as archive:
+            archive.writestr(path, nbformat.writes(answered()))
+        place = place / "all.zip"
+    else:
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_text(nbformat.writes(answered()))
+    [hand_in] = read(place)
+    assert (hand_in.student, hand_in.late) == (student, late)
+    assert len(hand_in.files) == 1
+
+
+def test_an_archive_in_an_archive(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("work/t.ipynb", nbformat.writes(answered()))
+        archive.writestr("__MACOSX/work/._t.ipynb", "x")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("Jane_7_assignsubmission_file_/w.zip", inner.getvalue())
+    [hand_in] = read(tmp_path / "all.zip")
+    assert hand_in.student == "Jane_7"
+    assert len(hand_in.files) == 1
+
+
+def test_paths_that_lead_out_and_links_write_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("../../evil/t.ipynb", nbformat.writes(answered()))
+        link = zipfile.ZipInfo("jane/t.ipynb")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    evil, jane = read(tmp_path / "all.zip")
+    assert evil.student == "evil"
+    assert (jane.files, len(jane.notes)) == ({}, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["all.zip"]
+
+
+def test_a_bomb_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmcourse.classroom.collecting.LARGEST", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("jane/t.ipynb", b" " * (8 << 20))
+    [hand_in] = read(tmp_path / "a.zip")
+    assert not hand_in.files
+    assert "larger" in hand_in.notes[0]
+
+
+def test_outputs_are_left_behind(tmp_path: Path) -> None:
+    notebook = answered()
+    code = next(c for c in notebook.cells if c.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("stream", text="x" * (5 << 20))]
+    (tmp_path / "jane.ipynb").write_text(nbformat.writes(notebook))
+    [hand_in] = read(tmp_path)
+    assert sum(map(len, hand_in.files.values())) < 1 << 20
+
+
+def test_a_place_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("hello")
+    with pytest.raises(ValueError, match="a folder or a zip"):
+        read(tmp_path / "x.txt")
+
+
+def test_metadata_stripped_and_ids_gone() -> None:
+    notebook = answered(merge=MERGE)
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata = NotebookNode()
+        cell.id = f"new{number}"
+    laid, hand_in = chosen(notebook)
+    assert merge_of(laid) == [MERGE]
+    assert any("its function" in note for note in hand_in.notes)
+
+
+def test_cells_copied_split_deleted_and_added() -> None:
+    notebook = answered()
+    index = next(i for i, c in enumerate(notebook.cells) if grade_id(c) == "merge")
+    stub = next(c for c in release(SOURCE).cells if grade_id(c) == "merge").source
+    twin = NotebookNode(notebook.cells[index])
+    notebook.cells[index].source = MERGE
+    twin.source = stub
+    helper = nbformat.v4.new_code_cell("def helper():\n    return 1")
+    del notebook.cells[index + 1]  # the visible test
+    notebook.cells[index + 1 : index + 1] = [twin, helper]
+    laid, hand_in = chosen(notebook)
+    assert merge_of(laid) == [MERGE]
+    assert [c.source for c in laid.cells if "helper" in c.source] == [helper.source]
+    names = [grade_id(c) for c in laid.cells if grade_id(c)]
+    assert names == [grade_id(c) for c in SOURCE.cells if grade_id(c)]
+    assert any("test-merge: missing" in note for note in hand_in.notes)
+
+
+def test_what_is_given_is_put_back() -> None:
+    notebook = answered()
+    for cell in notebook.cells:
+        if grade_id(cell).startswith(("given", "test")):
+            cell.source = "pass"
+            cell.metadata["nbgrader"]["points"] = 100
+    laid, hand_in = chosen(notebook)
+    assert laid.cells == answered().cells
+    assert len(hand_in.notes) == 7
+
+
+def test_of_several_notebooks_the_fullest_and_last() -> None:
+    laid, hand_in = chosen(answered(), release(SOURCE), answered(merge=MERGE), "{")
+    assert merge_of(laid) == [MERGE]
+    assert any("4 notebooks" in note for note in hand_in.notes)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "\x00\xff", "[" * 100_000])
+def test_nothing_readable(text: str) -> None:
+    _, hand_in = chosen(text)
+    assert not hand_in.readable
+    assert hand_in.notes
