@@ -58,7 +58,7 @@ c.GenerateFeedback.preprocessors = [
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]
 '''
-SETTINGS = {"seed": 1, "seconds": 60, "memory_gib": 6}
+SETTINGS = {"seed": 1, "seconds": 30, "memory_gib": 6}
 AGENTS = """# For assistants of students
 
 This folder holds assignments of a course. The person who asks you is learning.
@@ -324,6 +324,7 @@ class Course:
         with chdir(self.folder):
             config = PyFileConfigLoader("nbgrader_config.py").load_config()
         config.CourseDirectory.root = str(self.folder)
+        config.Exchange.root = str(self.folder / "exchange")
         api = NbGraderAPI(CourseDirectory(config=config), config=config)
         api.log_level = logging.ERROR
         return api

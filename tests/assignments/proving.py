@@ -1,6 +1,7 @@
 """Prove that an assignment's tests catch mistakes.
 
     python tests/assignments/proving.py               every assignment
+    python tests/assignments/proving.py --write       and the table in the book
     python tests/assignments/proving.py rlhf          one: what fails, which mutants live
 
 Three things must hold of each source in this folder: the reference passes every test,
@@ -260,38 +261,52 @@ def explained(name: str) -> dict[str, dict[str, str]]:
     return dict(known.get(name, {}))
 
 
-def main(names: list[str]) -> int:
+def prove(name: str) -> tuple[int, int, int]:
+    """Print what is wrong with an assignment.
+
+    Returns:
+        How many faults there are, how many mutants are caught, of how many.
+    """
+    source = read_source(HERE / f"{name}.py")
+    faults = []
+    if bad := apart(lambda: failed(source, {})):
+        faults.append(f"the reference fails {', '.join(bad)}")
+    tests = [grade_id(cell) for cell in source.cells if is_test(cell)]
+    if left := set(tests) - set(apart(lambda: failed(source, stubs(source)))):
+        faults.append(f"the stub passes {', '.join(sorted(left))}")
+    for wrong, key, fails, code in wrong_answers(name):
+        got = apart(lambda key=key, code=code: failed(source, {key: code}))
+        if sorted(got) != sorted(fails):
+            faults.append(f"{wrong} fails {','.join(got)}, not {','.join(fails)}")
+    total, alive = survivors(name)
+    known = explained(name)
+    lives = [
+        f"lives: {key}: {what}"
+        for key, changes in alive.items()
+        for what in changes
+        if what not in known.get(key, {})
+    ]
+    for line in faults + lives:
+        print(f"{name}: {line}")
+    real = total - (sum(map(len, alive.values())) - len(lives))
+    caught = real - len(lives)
+    print(f"{name}: {caught} of {real} mutants caught; {total - real} are no mistakes")
+    return len(faults) + (caught < 0.95 * real), caught, real
+
+
+def main(arguments: list[str]) -> int:
     """Prove the assignments; return how many faults there are."""
-    faults = 0
-    for name in names or NAMES:
-        source = read_source(HERE / f"{name}.py")
-        if bad := apart(lambda s=source: failed(s, {})):
-            print(f"{name}: the reference fails {', '.join(bad)}")
-            faults += 1
-        tests = [grade_id(cell) for cell in source.cells if is_test(cell)]
-        left = set(tests) - set(apart(lambda s=source: failed(s, stubs(s))))
-        if left:
-            print(f"{name}: the stub passes {', '.join(sorted(left))}")
-            faults += 1
-        for wrong, key, fails, code in wrong_answers(name):
-            got = apart(lambda s=source, k=key, c=code: failed(s, {k: c}))
-            if sorted(got) != sorted(fails):
-                print(f"{name}: {wrong} fails {','.join(got)}, not {','.join(fails)}")
-                faults += 1
-        total, alive = survivors(name)
-        known = explained(name)
-        n_known = 0
-        for key, changes in alive.items():
-            for what in changes:
-                if what in known.get(key, {}):
-                    n_known += 1
-                else:
-                    print(f"{name}: lives: {key}: {what}")
-        n_alive = sum(map(len, alive.values())) - n_known
-        real = total - n_known
-        share = f"{real - n_alive} of {real} mutants caught"
-        print(f"{name}: {share}, {n_known} more are no mistakes")
-    return faults
+    names = [name for name in arguments if name != "--write"] or NAMES
+    results = {name: prove(name) for name in names}
+    if "--write" in arguments:
+        path = HERE.parents[1] / "book" / "instructors.md"
+        head, _, rest = path.read_text(encoding="utf-8").partition("<!-- mutants -->")
+        end = "<!-- end of mutants -->"
+        rows = ["| Assignment | Mutants caught | Of |", "|---|---|---|"]
+        rows += [f"| {name} | {c} | {of} |" for name, (_, c, of) in results.items()]
+        table = "\n".join(["<!-- mutants -->", *rows, end])
+        path.write_text(head + table + rest.partition(end)[2], encoding="utf-8")
+    return sum(faults for faults, _, _ in results.values())
 
 
 if __name__ == "__main__":

@@ -17,52 +17,48 @@ from llmcourse.classroom import reporting
 from llmcourse.classroom.assignments import grade_id, points, release, solved
 from llmcourse.classroom.course import Course
 
+pytestmark = pytest.mark.classroom
 NAME = "tokenization"
 FULL = 14.0
 
 HOSTILE = {
-    # what a student does in the cell of `merge`, and the points that are left
-    "endless": ("while True:\n    pass", None),
+    # what a student writes in the cell of `merge`
+    "endless": ("while True:\n    pass"),
     "deaf": (
         "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "while True:\n    try:\n        while True: pass\n"
-        "    except BaseException: pass",
-        None,
+        "    except BaseException: pass"
     ),
-    "exit": ("import os\nos._exit(0)", None),
-    "forks": ("import os\nwhile True:\n    os.fork()", None),
-    "memory": ("x = []\nwhile True:\n    x.append(bytearray(1 << 30))", None),
-    "file": ("open('big', 'wb').write(b'0' * (1 << 30))", None),
-    "network": ("import socket\nsocket.create_connection(('1.1.1.1', 53), 2)", None),
+    "exit": ("import os\nos._exit(0)"),
+    "forks": ("import os\nwhile True:\n    os.fork()"),
+    "memory": ("x = []\nwhile True:\n    x.append(bytearray(1 << 30))"),
+    "file": ("open('big', 'wb').write(b'0' * (1 << 30))"),
+    "network": ("import socket\nsocket.create_connection(('1.1.1.1', 53), 2)"),
     "reads": (
         "import pathlib\n"
         "found = [p for p in pathlib.Path('/').rglob('*.ipynb')]\n"
         "found += [p for p in pathlib.Path('/').rglob('gradebook.db')]\n"
-        "assert not [p for p in found if 'tokenization' in str(p)]\n1 / 0",
-        None,
+        "assert not [p for p in found if 'tokenization' in str(p)]\n1 / 0"
     ),
     "equal": (
         "class Same:\n    def __eq__(self, other): return True\n"
         "    def __hash__(self): return 0\n"
-        "def merge(ids, pair, new_id): return Same()",
-        None,
+        "def merge(ids, pair, new_id): return Same()"
     ),
     "patches": (
         "import builtins, torch, sys\n"
         "torch.equal = torch.allclose = lambda *a, **k: True\n"
         "builtins.all = builtins.any = lambda *a: True\n"
-        "def merge(ids, pair, new_id): return ids",
-        None,
+        "def merge(ids, pair, new_id): return ids"
     ),
     "asserts": (
         "import ast\n_parse = ast.parse\n"
         "class Drop(ast.NodeTransformer):\n"
         "    def visit_Assert(self, node): return ast.Pass()\n"
         "ast.parse = lambda *a, **k: Drop().visit(_parse(*a, **k))\n"
-        "def merge(ids, pair, new_id): return ids",
-        None,
+        "def merge(ids, pair, new_id): return ids"
     ),
-    "printed": ("print('x' * (100 << 20))\nraise ValueError", None),
+    "printed": ("print('x' * (100 << 20))\nraise ValueError"),
 }
 
 
@@ -100,14 +96,9 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
             text = nbformat.writes(solved(source, **{cell: code}))
             add(name, text, FULL - sum(worth[test] for test in fails))
         # what needs `merge` is lost with it, and nothing else
-        lost = ["merge", "learn", "encode", "decode"]
-        left = FULL - sum(
-            worth.get(f"{kind}-{name}", 0)
-            for name in lost
-            for kind in ("test", "hidden")
-        )
-        for name, (code, _) in HOSTILE.items():
-            add(name, nbformat.writes(solved(source, merge=code)), left)
+        for name, code in HOSTILE.items():
+            text = nbformat.writes(solved(source, merge=code))
+            add(name, text, worth["test-decode"] + 4)  # pair-counts and bits-per-byte
     return expected
 
 
@@ -123,7 +114,7 @@ def graded(
     folder = tmp_path_factory.mktemp("class") / "course"
     course = Course.init(folder, HERE, [NAME])
     settings = (
-        (folder / "course.json").read_text().replace('"seconds": 60', '"seconds": 8')
+        (folder / "course.json").read_text().replace('"seconds": 30', '"seconds": 8')
     )
     (folder / "course.json").write_text(settings)
     course = Course(folder)
