@@ -16,7 +16,10 @@ except ImportError as error:
 from llmcourse.cli.console import Quiet, bars, out
 
 course = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+    help="Run a class: release, collect, grade, report, give back.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
 )
 written = typer.Typer(no_args_is_help=True, help="Grade written answers in bulk.")
 course.add_typer(written, name="written")
