@@ -20,7 +20,10 @@ ROOMS = {
     "serving": "alignment retrieval finetuning training model text files",
     "recipes": "alignment finetuning training model text files",
     "classroom": "training model text files",
-    "cli": "classroom recipes serving retrieval alignment finetuning training model text files",
+    "cli": (
+        "classroom recipes serving retrieval alignment finetuning training model text "
+        "files"
+    ),
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text files",
     "plotting": "",

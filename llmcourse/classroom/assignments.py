@@ -2,15 +2,13 @@
 
 A source is a percent script, as a chapter's is, whose headers say what a cell is:
 
-```
-# %% [markdown]                      text
-# %% given="setup"                   code that everyone has: imports, data
-# %% answer="merge"                  the reference, between two marks:
-                                         ### BEGIN SOLUTION … ### END SOLUTION
-# %% test="merge" points=1           asserts that students see
-# %% hidden="merge" points=2         asserts that they do not see, but for its comment
-# %% [markdown] written="why" points=3   the model answer and how to mark it
-```
+    # %% [markdown]                      text
+    # %% given="setup"                   code that everyone has: imports, data
+    # %% answer="merge"                  the reference, between two marks:
+                                             ### BEGIN SOLUTION … ### END SOLUTION
+    # %% test="merge" points=1           asserts that students see
+    # %% hidden="merge" points=2         asserts that they do not see
+    # %% [markdown] written="a" points=3   the model answer and how to mark it
 
 Its own header holds `blocked`, the modules of the package that would be the answer,
 and `version`, to be raised when names or points change.

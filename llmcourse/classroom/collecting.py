@@ -1,11 +1,9 @@
 """From what a learning platform hands out to one notebook per student.
 
-```
-smithjane_LATE_123_456_tokenization-2.ipynb             Canvas: name, late, student,
-                                                        submission, file, which try
-Jane Smith_789_assignsubmission_file_/My work.ipynb     Moodle: a folder per student
-jane/tokenization.ipynb, jane.zip, jane.ipynb           plain folders, zips and files
-```
+    smithjane_LATE_123_456_tokenization-2.ipynb          Canvas: name, late, student,
+                                                         submission, file, which try
+    Jane Smith_789_assignsubmission_file_/My work.ipynb  Moodle: a folder per student
+    jane/tokenization.ipynb, jane.zip, jane.ipynb        plain folders, zips and files
 
 Archives are read, never unpacked: no path of theirs is written to, and no more is read
 than a notebook may have. What was handed in is then laid onto the released notebook:

@@ -1,12 +1,10 @@
 """A class's private folder: sources, hand-ins, grades.
 
-```
-sources/NAME.py          the assignments, to be changed as a teacher likes
-release/NAME/            what students get
-submitted/STUDENT/NAME/  hand-ins, as `collect` found them
-results/NAME/            what came of each: STUDENT.json, STUDENT.ipynb
-autograded/, feedback/, gradebook.db, nbgrader_config.py   nbgrader's
-```
+    sources/NAME.py          the assignments, to be changed as a teacher likes
+    release/NAME/            what students get
+    submitted/STUDENT/NAME/  hand-ins, as `collect` found them
+    results/NAME/            what came of each: STUDENT.json, STUDENT.ipynb
+    autograded/, feedback/, gradebook.db, nbgrader_config.py   nbgrader's
 
 nbgrader (https://nbgrader.readthedocs.io) keeps the grades, and its Formgrader shows
 them in JupyterLab. What it is not asked to do is to run a hand-in: see `grading`.

@@ -2,8 +2,8 @@
 
 The student's cells run in the student's process. A cell with tests runs here, from the
 assignment's source, and what a student may have made of it does not count. In it the
-student's functions are `student.Function`s, so a test compares plain values that an
-honest `torch` and an honest `assert` judge.
+student's functions are calls to that process (`Function`), so a test compares plain
+values, and an honest `torch` and an honest `assert` judge.
 """
 
 import ast

@@ -93,11 +93,9 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
 
     Who is not graded whole has an empty grade, never 0. The columns:
 
-    ```
-    csv      student, total, each graded cell
-    canvas   Student, ID, SIS User ID, SIS Login ID, Section, the assignment
-    moodle   Identifier (Participant number), Full name, Grade, Feedback comments
-    ```
+        csv      student, total, each graded cell
+        canvas   Student, ID, SIS User ID, SIS Login ID, Section, the assignment
+        moodle   Identifier (Participant number), Full name, Grade, Feedback comments
 
     Raises:
         ValueError: If the form is none of these.

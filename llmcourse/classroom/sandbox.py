@@ -1,11 +1,9 @@
 """What the process with a student's code may see and use.
 
-```
-sees      the system and this Python, read-only; the assignment's data, read-only
-does not  the network, other processes, the course's folder, the home folder,
-          the environment's variables; the package's own answers
-limits    processor time, memory, processes, size of a file, size of all files
-```
+    sees      the system and this Python, read-only; the assignment's data, read-only
+    does not  the network, other processes, the course's folder, the home folder,
+              the environment's variables; the package's own answers
+    limits    processor time, memory, processes, size of a file, size of all files
 
 Done by bubblewrap (`bwrap`, https://github.com/containers/bubblewrap), which uses the
 kernel's namespaces. Where there is none, `start` refuses.
