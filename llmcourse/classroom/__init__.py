@@ -11,6 +11,7 @@
     course       a class's folder: release, collect, grade
     recorded     the steps of nbgrader that this replaces
     reporting    which test is good, grades as CSV, written answers in bulk
+    gradescope   an assignment as an autograder for Gradescope
     similarity   hand-ins that are suspiciously alike
 
 Read first: values, student, grading.

@@ -9,6 +9,7 @@ from rich.table import Table
 try:
     from llmcourse.classroom import reporting
     from llmcourse.classroom.course import Course
+    from llmcourse.classroom.gradescope import write_autograder
 except ImportError as error:
     raise ImportError(
         f'course needs {error.name}: python -m pip install "llmcourse[classroom]"'
@@ -151,6 +152,18 @@ def similarity(
     for share, one, other in pairs:
         out.print(f"{share:.0%}  {one}  {other}", markup=False)
     out.print(f"{len(pairs)} pairs share at least {least:.0%} of their code")
+
+
+@course.command()
+def gradescope(
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="The zip to write.")],
+    folder: Folder = HERE,
+) -> None:
+    """Write an autograder for Gradescope, with the same engine inside."""
+    own = Course(folder)
+    own.source(name)
+    out.print(str(write_autograder(own.folder / "sources" / f"{name}.py", path)))
 
 
 @written.command("export")

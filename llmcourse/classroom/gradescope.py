@@ -1,0 +1,137 @@
+"""One assignment as an autograder for Gradescope, with the same engine inside.
+
+    setup.sh            Python, this package's requirements, bubblewrap
+    run_autograder      python -m llmcourse.classroom.gradescope /autograder
+    package/llmcourse   this package, without the models
+    secret/NAME.py      the assignment's source, for root alone
+
+Gradescope runs each hand-in in a container of its own. Where that allows a sandbox in
+it, the student's code runs in one; else it runs as another user, who cannot read the
+source. Results are written as Gradescope specifies them
+(https://gradescope-autograders.readthedocs.io/en/latest/specs).
+"""
+
+import json
+import os
+import shlex
+import sys
+import zipfile
+from functools import partial
+from importlib.metadata import requires
+from pathlib import Path
+
+import nbformat
+
+from llmcourse.classroom.assignments import points, read_source
+from llmcourse.classroom.collecting import HandIn, choose
+from llmcourse.classroom.grading import Graded, grade
+from llmcourse.classroom.sandbox import PACKAGE, Limits, available, start
+from llmcourse.classroom.student import Student
+from llmcourse.files import new_file
+
+NOBODY = 65534
+RUN = """#!/usr/bin/env bash
+cd /autograder/source
+chmod 700 secret
+PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
+"""
+
+
+def requirements() -> list[str]:
+    """Return what pip must install there: the package's needs, and the classroom's."""
+    found = []
+    for line in requires("llmcourse") or []:
+        name, _, marker = line.partition(";")
+        if not marker or 'extra == "classroom"' in marker.replace("'", '"'):
+            found.append(name.strip())
+    return [name for name in found if not name.startswith("llmcourse")]
+
+
+def write_autograder(source: Path, path: Path) -> Path:
+    """Write the zip for an assignment.
+
+    Raises:
+        ValueError: If the source is none (`assignments.read_source`).
+    """
+    read_source(source)
+    needs = " ".join(shlex.quote(name) for name in requirements())
+    setup = (
+        "#!/usr/bin/env bash\nset -e\napt-get update\n"
+        "apt-get install -y python3 python3-pip bubblewrap\n"
+        f"python3 -m pip install --break-system-packages {needs}\n"
+    )
+    with (
+        new_file(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out,
+    ):
+        for name, text in (("setup.sh", setup), ("run_autograder", RUN)):
+            member = zipfile.ZipInfo(name)
+            member.external_attr = 0o755 << 16
+            out.writestr(member, text)
+        out.write(source, f"secret/{source.name}")
+        data = source.with_suffix("")
+        for inner in sorted(data.rglob("*")) if data.is_dir() else ():
+            out.write(inner, f"secret/{source.stem}/{inner.relative_to(data)}")
+        for inner in sorted(PACKAGE.rglob("*")):
+            where = inner.relative_to(PACKAGE)
+            kept = where.parts[0] != "models" and "__pycache__" not in where.parts
+            if kept and inner.is_file():
+                out.write(inner, f"package/llmcourse/{where.as_posix()}")
+    return path
+
+
+def results(graded: Graded, notes: list[str], visible: set[str]) -> dict[str, object]:
+    """Return what Gradescope reads: a test each, its points and its message."""
+    return {
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "output": "\n".join(notes),
+        "tests": [
+            {
+                "name": result.name,
+                "score": result.earned,
+                "max_score": result.points,
+                "status": "passed" if result.earned else "failed",
+                "output": result.message,
+                "visibility": "visible"
+                if result.name in visible
+                else "after_published",
+            }
+            for result in graded.results
+        ],
+    }
+
+
+def main(root: Path) -> None:
+    """Grade the hand-in under `submission`; write `results/results.json`."""
+    [path] = (root / "source" / "secret").glob("*.py")
+    source = read_source(path)
+    found = sorted((root / "submission").rglob("*.ipynb"))
+    hand_in = HandIn(student="student", files={p.name: p.read_bytes() for p in found})
+    notebook = choose(hand_in, source)
+    limits = Limits(seconds=30)
+    data = path.with_suffix("")
+    begin = partial(
+        start,
+        limits,
+        data=data if data.is_dir() else None,
+        blocked=tuple(source.metadata["llmcourse"]["blocked"]),
+        unsafe=not available(),
+        user=NOBODY if not os.getuid() else 0,
+    )
+    with Student(begin, limits.seconds) as student:
+        graded = grade(source, notebook, student)
+    visible = {
+        str(cell.id)
+        for cell in source.cells
+        if points(cell) and "BEGIN HIDDEN" not in cell.source
+    }
+    told = results(graded, hand_in.notes + graded.flags, visible)
+    (root / "results").mkdir(exist_ok=True)
+    with new_file(root / "results" / "results.json") as file:
+        file.write(json.dumps(told, indent=1).encode())
+    nbformat.write(notebook, root / "results" / "graded.ipynb")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,69 @@
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from proving import HERE
+
+from llmcourse.classroom.assignments import read_source, release, solved
+from llmcourse.classroom.gradescope import requirements, write_autograder
+
+SOURCE = HERE / "tokenization.py"
+
+
+@pytest.fixture(scope="module")
+def autograder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as Gradescope lays it out."""
+    root = tmp_path_factory.mktemp("autograder")
+    archive = write_autograder(SOURCE, root / "autograder.zip")
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(root / "source")
+    return root
+
+
+def graded(root: Path, notebook: nbformat.NotebookNode | None) -> dict[str, float]:
+    for old in (root / "submission").glob("*"):
+        old.unlink()
+    (root / "submission").mkdir(exist_ok=True)
+    if notebook is not None:
+        nbformat.write(notebook, root / "submission" / "my notebook (1).ipynb")
+    command = [sys.executable, "-m", "llmcourse.classroom.gradescope", str(root)]
+    environment = {**os.environ, "PYTHONPATH": str(root / "source" / "package")}
+    subprocess.run(command, env=environment, check=True, cwd=root, timeout=600)
+    told = json.loads((root / "results" / "results.json").read_text())
+    assert {test["visibility"] for test in told["tests"]} == {
+        "visible",
+        "after_published",
+    }
+    return {test["name"]: test["score"] for test in told["tests"]}
+
+
+def test_the_zip_grades_by_itself(autograder: Path) -> None:
+    source = read_source(SOURCE)
+    assert sum(graded(autograder, solved(source)).values()) == 14
+    wrong = solved(source, merge="def merge(ids, pair, new_id):\n    return ids[:]")
+    scores = graded(autograder, wrong)
+    assert scores["test-merge"] == 0
+    assert scores["test-bits-per-byte"] == 1
+    assert sum(graded(autograder, release(source)).values()) == 0
+    assert sum(graded(autograder, None).values()) == 0
+
+
+def test_it_holds_the_package_without_models(autograder: Path) -> None:
+    files = [p.relative_to(autograder / "source") for p in autograder.rglob("*")
+             if p.is_relative_to(autograder / "source")]  # fmt: skip
+    names = {path.as_posix() for path in files}
+    assert {"setup.sh", "run_autograder", "secret/tokenization.py"} <= names
+    assert "package/llmcourse/classroom/grading.py" in names
+    assert not [name for name in names if name.endswith(".safetensors")]
+
+
+def test_what_is_installed_there() -> None:
+    names = " ".join(requirements())
+    assert "torch" in names
+    assert "nbgrader" in names
+    assert "pytest" not in names
