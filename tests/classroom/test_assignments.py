@@ -1,5 +1,6 @@
 """What must hold of every assignment; beyond that, `tests/assignments/proving.py`."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -103,6 +104,26 @@ def test_nothing_secret_is_released(source: NotebookNode) -> None:
     shown = "\n".join(cell.source for cell in released.cells)
     assert secrets(source)
     assert [line for line in secrets(source) if line in shown] == []
+
+
+def test_nothing_secret_is_on_the_site() -> None:
+    site = ROOT / "_build" / "html"
+    if not site.exists():
+        pytest.skip("the site is not built")
+    secret = set().union(*(secrets(read_source(HERE / f"{name}.py")) for name in NAMES))
+    pages = [
+        p for p in site.rglob("*") if p.is_file() and p.parent.name == "assignments"
+    ]
+    assert len(pages) >= 2 * len(NAMES)  # pages and the notebooks to download
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        text += html.unescape(re.sub(r"<[^>]+>", "", text))
+        assert not [line for line in secret if line in text], page
+
+
+def test_every_assignment_has_a_page() -> None:
+    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    assert [n for n in NAMES if f"book/assignments/{n}\n" not in contents] == []
 
 
 def test_survivors_are_explained_once() -> None:
