@@ -7,14 +7,14 @@ import typer
 from rich.table import Table
 
 try:
-    from llmcourse.classroom import reporting
+    from llmcourse.classroom import contest, reporting
     from llmcourse.classroom.course import Course
     from llmcourse.classroom.gradescope import write_autograder
 except ImportError as error:
     raise ImportError(
         f'course needs {error.name}: python -m pip install "llmcourse[classroom]"'
     ) from error
-from llmcourse.cli.console import Quiet, bars, out
+from llmcourse.cli.console import Quiet, Stories, bars, out
 
 course = typer.Typer(
     help="Run a class: release, collect, grade, report, give back.",
@@ -164,6 +164,73 @@ def gradescope(
     own = Course(folder)
     own.source(name)
     out.print(str(write_autograder(own.folder / "sources" / f"{name}.py", path)))
+
+
+Tales = Annotated[int, typer.Option("--seed", help="Of the fresh tales.")]
+
+
+@course.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="A model's folder, at most 6 MB.")],
+    file: Annotated[
+        Path | None, typer.Option("--out", help="Write the score, as JSON.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="A score's file, to be verified.")
+    ] = None,
+    seed: Tales = contest.SEED,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model for the contest, or verify the score that came with it."""
+    with bars(quiet) as show:
+        if against is not None:
+            verdict = contest.verify(
+                model, against, lambda done, of: show("windows", done, of)
+            )
+            own, said = verdict.measured, verdict.reasons or ("agrees",)
+        else:
+            own = contest.score(
+                model, seed=seed, progress=lambda done, of: show("windows", done, of)
+            )
+            said = ()
+    out.print(
+        f"{own.excess:.3f} ± {own.standard_error:.3f} nats per story above the floor, "
+        f"{own.n_bytes:,} bytes, {own.sha256[:12]}"
+    )
+    for line in said:
+        out.print(line, markup=False)
+    if file is not None:
+        contest.write_score(own, file)
+    if said and said != ("agrees",):
+        raise ValueError(f"the score in {str(against)!r} is not that of the model")
+
+
+@course.command()
+def leaderboard(
+    folders: Annotated[
+        list[Path], typer.Argument(help="An entry each: a model, or one for each seed.")
+    ],
+    stories: Stories = contest.STORIES,
+    seed: Tales = contest.SEED,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the contest's entries and write their table in Markdown."""
+    entries = {}
+    with bars(quiet) as show:
+        for folder in folders:
+            if folder.name in entries:
+                raise ValueError(f"two entries have the name {folder.name!r}")
+            entries[folder.name] = [
+                contest.score(
+                    path,
+                    n_stories=stories,
+                    seed=seed,
+                    progress=lambda done, of: show("windows", done, of),
+                )
+                for path in contest.read_entry(folder)
+            ]
+    for line in contest.leaderboard(entries):
+        out.print(line, markup=False)
 
 
 @written.command("export")

@@ -1,0 +1,310 @@
+"""The contest: how near the floor a small model comes, measured the same for everyone.
+
+    score        a model's folder: its excess over the floor on stories of one seed
+    write_score  the score as a JSON file, to be handed in with the model
+    verify       measure anew and compare with the file
+    leaderboard  entries side by side; a rank is shared where nothing tells them apart
+
+The excess of a story is the model's negative log-likelihood minus the exact one, in
+nats; its mean is the Kullback-Leibler divergence of the model from the grammar. A
+folder holds numbers and no code, so measuring it is safe, and the tokenizer must give
+back each story to the letter, so no score can be bought by leaving out text.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev, variance
+
+from llmcourse.files import new_file
+from llmcourse.model.folders import find_model, read_folder, read_json
+from llmcourse.text import tales
+from llmcourse.training.config import CountProgress
+from llmcourse.training.text_loss import document_nll
+
+MOST_BYTES = 6_000_000  # of weights, configuration and tokenizer together
+MINUTES = 20  # of processor time for the training of one seed
+SEED = 20_000_000  # of the contest's stories; no preset trains on it
+STORIES = 500
+TOLERANCE = 0.01  # nats per story: what other machines may differ by
+LEAST_SEEDS = 3  # fewer runs of an entry have no rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How near to the floor a model is, in nats per story, and which model it is."""
+
+    excess: float  # mean over the stories, nats per story
+    standard_error: float  # of that mean, from the draw of the stories
+    n_bytes: int  # of weights, configuration and tokenizer
+    sha256: str  # of the weights' files, 64 hexadecimal digits
+    seed: int  # of the stories
+    excesses: tuple[float, ...]  # of each story, nats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a score that was handed in is the one that is measured."""
+
+    agrees: bool
+    reasons: tuple[str, ...]  # what differs; empty if all agrees
+    measured: Score
+
+
+def score(
+    folder: str | Path,
+    *,
+    n_stories: int = STORIES,
+    seed: int = SEED,
+    progress: CountProgress | None = None,
+) -> Score:
+    """Return how near to the floor the model in a folder is.
+
+    Args:
+        folder: As `save_pretrained` writes it, or the name of a shipped model.
+        n_stories: How many stories to draw.
+        seed: Of the stories. A class is ranked by a seed that the students don't know.
+        progress: As in `text_loss.text_loss`.
+
+    Raises:
+        ValueError: If there are fewer than two stories, if the folder holds no model
+            or one of more than 6 MB, if its tokenizer changes a story, or if a
+            loss is not finite.
+        OSError: If a file cannot be read.
+    """
+    if n_stories < 2:
+        raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
+    place = find_model(folder)
+    n_bytes = size(place)
+    if n_bytes > MOST_BYTES:
+        raise ValueError(
+            f"the model in {str(folder)!r} has {n_bytes:,} bytes, and at most "
+            f"{MOST_BYTES:,} are allowed: weights, config.json and tokenizer.json; "
+            "float16 halves the weights"
+        )
+    found = read_folder(place)
+    stories = list(tales.generate(n_stories, seed))
+    texts = [story.text for story in stories]
+    for text in texts:
+        if (told := found.tokenizer.decode(found.tokenizer.encode(text))) != text:
+            raise ValueError(
+                f"the tokenizer in {str(folder)!r} must give back every story to the "
+                f"letter: {text[:40]!r} became {told[:40]!r}"
+            )
+    nll, _ = document_nll(found.model, found.tokenizer, texts, progress)
+    excesses = [p + story.log_prob for p, story in zip(nll, stories, strict=True)]
+    if not all(map(math.isfinite, excesses)):
+        raise ValueError(
+            f"the model in {str(folder)!r} gives losses that are no numbers"
+        )
+    return Score(
+        excess=fmean(excesses),
+        standard_error=stdev(excesses) / math.sqrt(n_stories),
+        n_bytes=n_bytes,
+        sha256=fingerprint(place),
+        seed=seed,
+        excesses=tuple(excesses),
+    )
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all that a model is read from: weights, sizes, tokenizer.
+
+    A file that is missing counts 0; reading the model says so.
+    """
+    texts = [folder / "config.json", folder / "tokenizer.json"]
+    files = [*_weights(folder), *filter(Path.is_file, texts)]
+    return sum(path.stat().st_size for path in files)
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of the weights' files, one after the other by name.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not (files := _weights(folder)):
+        raise ValueError(f"there are no weights, *.safetensors, in {str(folder)!r}")
+    state = hashlib.sha256()
+    for path in files:
+        state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def write_score(own: Score, path: str | Path) -> None:
+    """Write a score as JSON, whole or not at all.
+
+    Raises:
+        ValueError: If there is no folder to write into.
+        OSError: If the file cannot be written.
+    """
+    with new_file(path) as file:
+        file.write((json.dumps(asdict(own), indent=1) + "\n").encode())
+
+
+def read_score(path: str | Path) -> Score:
+    """Return a score from its file.
+
+    Raises:
+        ValueError: If the file is missing or holds no score.
+    """
+    found = read_json(Path(path))
+    try:
+        return Score(
+            excess=float(found["excess"]),
+            standard_error=float(found["standard_error"]),
+            n_bytes=int(found["n_bytes"]),
+            sha256=str(found["sha256"]),
+            seed=int(found["seed"]),
+            excesses=tuple(map(float, found["excesses"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} holds no score: {error!r}") from error
+
+
+def verify(
+    folder: str | Path, path: str | Path, progress: CountProgress | None = None
+) -> Verdict:
+    """Measure a model anew, on the stories of a score's file, and compare.
+
+    Args:
+        folder: The model.
+        path: Its score, by `write_score`.
+        progress: As in `text_loss.text_loss`.
+
+    Raises:
+        ValueError: As `score` and `read_score`.
+        OSError: If a file cannot be read.
+    """
+    told = read_score(path)
+    own = score(folder, n_stories=len(told.excesses), seed=told.seed, progress=progress)
+    reasons = []
+    if told.sha256 != own.sha256:
+        reasons.append(f"other weights: {told.sha256[:12]} told, now {own.sha256[:12]}")
+    if told.n_bytes != own.n_bytes:
+        reasons.append(
+            f"another size: {told.n_bytes:,} told, now {own.n_bytes:,} bytes"
+        )
+    for name in ("excess", "standard_error"):
+        one, other = getattr(told, name), getattr(own, name)
+        if not abs(one - other) <= TOLERANCE:  # refuses nan, too
+            reasons.append(f"{name}: {one:.3f} told, now {other:.3f} nats per story")
+    pairs = zip(told.excesses, own.excesses, strict=True)
+    n_others = sum(not abs(one - other) <= 10 * TOLERANCE for one, other in pairs)
+    if n_others:
+        reasons.append(f"{n_others} stories have another excess than told")
+    return Verdict(agrees=not reasons, reasons=tuple(reasons), measured=own)
+
+
+Entries = Mapping[str, Sequence[Score]]
+
+
+def is_better(one: Sequence[Score], other: Sequence[Score]) -> bool:
+    """Return whether one entry's excess is lower by more than two standard errors.
+
+    The error of the difference has two parts: the seeds of both entries, and the
+    draw of the stories, which both share. An entry of fewer than three seeds is
+    neither better nor worse than another.
+    """
+    if min(len(one), len(other)) < LEAST_SEEDS:
+        return False
+    a, b = [s.excess for s in one], [s.excess for s in other]
+    of_seeds = variance(a) / len(a) + variance(b) / len(b)
+    gaps = [
+        fmean(of_b) - fmean(of_a)
+        for of_a, of_b in zip(_by_story(one), _by_story(other), strict=True)
+    ]
+    of_stories = variance(gaps) / len(gaps)
+    return fmean(b) - fmean(a) > 2 * math.sqrt(of_seeds + of_stories)
+
+
+def _by_story(scores: Sequence[Score]) -> list[tuple[float, ...]]:
+    return list(zip(*(each.excesses for each in scores), strict=True))
+
+
+def ranks(entries: Entries) -> dict[str, int | None]:
+    """Return each entry's rank: one more than there are entries better than it.
+
+    An entry of fewer than three seeds has none.
+
+    Args:
+        entries: The scores of each entry, one a seed.
+
+    Raises:
+        ValueError: If an entry is empty, counts one model twice, or was measured on
+            other stories than the rest.
+    """
+    tests = {
+        (each.seed, len(each.excesses)) for own in entries.values() for each in own
+    }
+    if len(tests) > 1:
+        raise ValueError(
+            "scores compare only on the same stories, got (seed, number) "
+            f"{', '.join(map(str, sorted(tests)))}"
+        )
+    for name, own in entries.items():
+        if not own or len({each.sha256 for each in own}) < len(own):
+            raise ValueError(
+                f"{name} must have one model for each seed, got {len(own)} scores of "
+                f"{len({each.sha256 for each in own})} models"
+            )
+    return {
+        name: 1 + sum(is_better(other, own) for other in entries.values())
+        if len(own) >= LEAST_SEEDS
+        else None
+        for name, own in entries.items()
+    }
+
+
+def leaderboard(entries: Entries) -> list[str]:
+    """Return a table in Markdown, a line each, the lowest mean excess first.
+
+    The error is that of the seeds, or, with fewer than three of them, of the stories
+    only; such an entry has no rank.
+
+    Args:
+        entries: The scores of each entry, one a seed.
+
+    Raises:
+        ValueError: As `ranks`.
+    """
+    places = ranks(entries)
+    rows = []
+    for name, own in entries.items():
+        values = [each.excess for each in own]
+        error, rank = own[0].standard_error, places[name]
+        if rank is not None:
+            error = stdev(values) / math.sqrt(len(values))
+        text = [
+            "–" if rank is None else str(rank),
+            name.replace("|", "\\|"),
+            f"{fmean(values):.2f} ± {error:.2f}",
+            str(len(own)),
+            f"{max(each.n_bytes for each in own) / 1e6:.2f}",
+            own[0].sha256[:12],
+        ]
+        rows.append((fmean(values), f"| {' | '.join(text)} |"))
+    head = "| Rank | Entry | Excess (nats per story) | Seeds | MB | First SHA-256 |"
+    return [head, "|---|---|---|---|---|---|", *(line for _, line in sorted(rows))]
+
+
+def read_entry(folder: str | Path) -> list[Path]:
+    """Return the models of an entry: the folder itself, or the folders in it.
+
+    Raises:
+        ValueError: If there is no model in either place.
+    """
+    place = Path(folder)
+    if (place / "config.json").is_file() or not place.is_dir():
+        return [find_model(folder)]
+    found = sorted(path.parent for path in place.glob("*/config.json"))
+    if not found:
+        raise ValueError(f"there is no model in {str(folder)!r}, nor in its folders")
+    return found

@@ -1,0 +1,277 @@
+"""The contest's measure: what a score says, who is refused, and what a rank means."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from llmcourse.classroom import contest
+from llmcourse.classroom.contest import Score
+from llmcourse.cli import app
+from llmcourse.model.folders import find_model, save_pretrained
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import tales
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.story_evaluation import tale_loss
+
+TEXTS = [story.text for story in tales.generate(3, seed=1)]
+TOKENIZER = BPETokenizer.train(TEXTS, 300, [END_OF_TEXT])
+SIZES = TransformerConfig(
+    vocab_size=TOKENIZER.vocab_size,
+    d_model=8,
+    n_layers=1,
+    n_heads=2,
+    n_kv_heads=1,
+    d_ff=12,
+    context_length=64,
+)
+
+
+def save(folder: Path, seed: int = 0) -> Path:
+    model = Transformer(SIZES, torch.Generator().manual_seed(seed))
+    save_pretrained(model, TOKENIZER, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("models") / "mine")
+
+
+@pytest.fixture(scope="module")
+def own(folder: Path) -> Score:
+    return contest.score(folder, n_stories=4)
+
+
+def test_the_excess_is_that_of_the_book(folder: Path, own: Score) -> None:
+    model = Transformer(SIZES, torch.Generator().manual_seed(0)).eval()
+    wanted = tale_loss(model, TOKENIZER, 4, contest.SEED)
+    assert own.excess == pytest.approx(wanted.excess.value)
+    assert own.standard_error == pytest.approx(wanted.excess.standard_error)
+    assert own.excess == pytest.approx(fmean(own.excesses))
+
+
+def test_bytes_and_fingerprint(folder: Path, own: Score) -> None:
+    names = "model.safetensors", "config.json", "tokenizer.json"
+    assert own.n_bytes == sum((folder / name).stat().st_size for name in names)
+    assert len(own.sha256) == 64
+    (folder / "README.md").write_text("a card counts nothing")
+    assert contest.size(folder) == own.n_bytes
+
+
+def test_other_stories_other_score(folder: Path, own: Score) -> None:
+    assert contest.score(folder, n_stories=4, seed=3).excess != own.excess
+
+
+def test_a_model_of_more_bytes_is_refused(
+    folder: Path, own: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contest, "MOST_BYTES", own.n_bytes)
+    contest.score(folder, n_stories=2)
+    monkeypatch.setattr(contest, "MOST_BYTES", own.n_bytes - 1)
+    with pytest.raises(ValueError, match="bytes, and at most"):
+        contest.score(folder, n_stories=2)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wanted a model's folder"):
+        contest.score(tmp_path / "missing")
+    with pytest.raises(ValueError, match="needs the file"):
+        contest.score(tmp_path)
+    save(tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="whole safetensors file"):
+        contest.score(tmp_path / "broken")
+    with pytest.raises(ValueError, match="no weights"):
+        contest.fingerprint(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no model in"):
+        contest.read_entry(tmp_path / "empty")
+    with pytest.raises(ValueError, match="at least 2 stories"):
+        contest.score("base-llm", n_stories=1)
+
+
+def test_a_tokenizer_that_drops_text_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BPETokenizer, "encode", lambda self, text: [5])
+    with pytest.raises(ValueError, match="to the letter"):
+        contest.score(folder, n_stories=2)
+
+
+def test_losses_that_are_no_numbers_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contest, "document_nll", lambda *_: ([math.nan, 1.0], [1, 1]))
+    with pytest.raises(ValueError, match="no numbers"):
+        contest.score(folder, n_stories=2)
+
+
+def test_a_true_score_agrees(folder: Path, own: Score, tmp_path: Path) -> None:
+    contest.write_score(own, tmp_path / "score.json")
+    assert contest.read_score(tmp_path / "score.json") == own
+    verdict = contest.verify(folder, tmp_path / "score.json")
+    assert verdict.agrees
+    assert verdict.reasons == ()
+    assert verdict.measured == own
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"excess": -1.0}, "excess: -1.000 told"),
+        ({"excess": math.nan}, "excess: nan told"),
+        ({"standard_error": 99.0}, "standard_error: 99.000 told"),
+        ({"sha256": "0" * 64}, "other weights"),
+        ({"n_bytes": 5}, "another size: 5 told"),
+        ({"excesses": (0.0, 0.0, 0.0, 0.0)}, "4 stories have another excess"),
+    ],
+)
+def test_a_changed_score_does_not(
+    folder: Path, own: Score, tmp_path: Path, change: dict, reason: str
+) -> None:
+    contest.write_score(replace(own, **change), tmp_path / "score.json")
+    verdict = contest.verify(folder, tmp_path / "score.json")
+    assert not verdict.agrees
+    assert len(verdict.reasons) == 1
+    assert verdict.reasons[0].startswith(reason)
+
+
+def test_within_the_tolerance_it_agrees(
+    folder: Path, own: Score, tmp_path: Path
+) -> None:
+    near = replace(own, excess=own.excess + 0.9 * contest.TOLERANCE)
+    contest.write_score(near, tmp_path / "score.json")
+    assert contest.verify(folder, tmp_path / "score.json").agrees
+    far = replace(own, excess=own.excess + 1.1 * contest.TOLERANCE)
+    contest.write_score(far, tmp_path / "score.json")
+    assert not contest.verify(folder, tmp_path / "score.json").agrees
+
+
+def test_a_file_that_is_no_score(own: Score, tmp_path: Path) -> None:
+    path = tmp_path / "score.json"
+    for damage in ({"excess": None}, {"excesses": 3}, {"seed": "x"}):
+        path.write_text(json.dumps(asdict(own) | damage))
+        with pytest.raises(ValueError, match="holds no score"):
+            contest.read_score(path)
+
+
+def made(*levels: float, spread: float = 0.1, name: str = "a") -> list[Score]:
+    """Return a score for each level, whose stories lie around it."""
+    wave = [spread * math.sin(i) for i in range(50)]
+    shift = fmean(wave)
+    scores = []
+    for number, level in enumerate(levels):
+        excesses = tuple(level + x - shift for x in wave)
+        scores.append(
+            Score(
+                excess=fmean(excesses),
+                standard_error=stdev(excesses) / 50**0.5,
+                n_bytes=5_000_000 + number,
+                sha256=f"{name}{number}".ljust(64, "0"),
+                seed=1,
+                excesses=excesses,
+            )
+        )
+    return scores
+
+
+def test_better_means_two_standard_errors() -> None:
+    # 1, 2, 3 and 3, 4, 5: variance 1 each, so the error is sqrt(2 / 3) = 0.816
+    low = made(1, 2, 3)
+    assert contest.is_better(low, made(2.7, 3.7, 4.7))
+    assert not contest.is_better(low, made(2.6, 3.6, 4.6))
+    assert not contest.is_better(made(2.7, 3.7, 4.7), low)
+    assert not contest.is_better(low[:2], made(9, 9.1, 9.2))
+    assert not contest.is_better(low, made(99, 99))
+
+
+def test_stories_count_as_chance_too() -> None:
+    # the same seeds' spread, but the gain is another on each story: sd of 7
+    wide = made(1.0, 1.1, 1.2, spread=10)
+    flat = made(2.0, 2.1, 2.2, spread=0)
+    assert not contest.is_better(wide, flat)
+    assert contest.is_better(made(1.0, 1.1, 1.2, spread=0), flat)
+
+
+def test_ranks_are_shared() -> None:
+    entries = {
+        "far": made(9.0, 9.1, 9.2),
+        "one": made(1.0, 1.1, 1.2),
+        "two": made(1.05, 1.15, 1.25),
+        "single": made(0.5),
+    }
+    assert contest.ranks(entries) == {"far": 3, "one": 1, "two": 1, "single": None}
+    lines = contest.leaderboard(entries)
+    names = [line.split(" | ")[1] for line in lines[2:]]
+    assert names == ["single", "one", "two", "far"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| –", "| 1", "| 1", "| 3"]
+    assert "| 1.10 ± 0.06 | 3 | 5.00 | a00000000000 |" in lines[3]
+
+
+def test_what_does_not_compare() -> None:
+    other = [replace(each, seed=2) for each in made(1, 2, 3)]
+    with pytest.raises(ValueError, match="on the same stories"):
+        contest.ranks({"a": made(1, 2, 3), "b": other})
+    with pytest.raises(ValueError, match="2 scores of 1 models"):
+        contest.ranks({"a": made(1) * 2})
+    with pytest.raises(ValueError, match="0 scores of 0 models"):
+        contest.ranks({"a": []})
+    assert len(contest.leaderboard({})) == 2
+
+
+def run(*words: str | Path) -> tuple[int, list[str]]:
+    result = CliRunner().invoke(app, ["course", *map(str, words), "--quiet"])
+    return result.exit_code, [*result.output.splitlines(), str(result.exception)]
+
+
+def test_the_leaderboard_as_a_command(folder: Path, tmp_path: Path) -> None:
+    for seed in range(3):
+        save(tmp_path / "three" / str(seed), seed)
+    words = ["leaderboard", tmp_path / "three", folder, "--stories", "3"]
+    code, lines = run(*words, "--seed", "7")
+    assert code == 0
+    assert {line.split(" | ")[1] for line in lines[2:4]} == {"three", "mine"}
+    assert any(line.startswith("| 1 | three | ") for line in lines)
+    assert any(line.startswith("| – | mine | ") for line in lines)
+    code, lines = run(*words, tmp_path / "again" / "three")
+    assert code == 1
+    assert lines[-1] == "two entries have the name 'three'"
+
+
+def test_score_and_verify_as_a_command(
+    folder: Path, own: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = contest.score
+    monkeypatch.setattr(contest, "score", lambda *a, **b: real(*a, **b, n_stories=4))
+    code, lines = run("score", folder, "--out", tmp_path / "score.json")
+    assert code == 0
+    assert lines[0].startswith(f"{own.excess:.3f} ± {own.standard_error:.3f} nats per")
+    assert contest.read_score(tmp_path / "score.json") == own
+    monkeypatch.setattr(contest, "score", real)
+    code, lines = run("score", folder, "--against", tmp_path / "score.json")
+    assert (code, lines[1]) == (0, "agrees")
+    contest.write_score(replace(own, excess=0.0), tmp_path / "score.json")
+    code, lines = run("score", folder, "--against", tmp_path / "score.json")
+    assert code == 1
+    assert lines[1].startswith("excess: 0.000 told")
+
+
+def test_the_page_names_the_shipped_model() -> None:
+    page = Path(__file__).parents[2] / "book" / "contest.md"
+    text = page.read_text(encoding="utf-8")
+    place = find_model("base-llm")
+    (row,) = [line for line in text.splitlines() if "| base-llm |" in line]
+    assert contest.fingerprint(place)[:12] in row
+    assert f"| {contest.size(place) / 1e6:.2f} |" in row
+    assert f"{contest.MOST_BYTES:,} bytes" in text
+    assert f"{contest.MINUTES} minutes" in text
+    assert f"seed {contest.SEED:,}" in text
+    assert f"{contest.TOLERANCE} nats" in text
+    assert f"{contest.STORIES} fresh tales" in text
