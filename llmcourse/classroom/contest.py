@@ -20,11 +20,17 @@ from pathlib import Path
 from statistics import fmean, stdev, variance
 
 from llmcourse.files import new_file
-from llmcourse.model.folders import find_model, read_folder, read_json
+from llmcourse.model.folders import (
+    check_is_file,
+    find_model,
+    read_folder,
+    read_json,
+)
 from llmcourse.text import tales
 from llmcourse.training.config import CountProgress
 from llmcourse.training.text_loss import document_nll
 
+WEIGHTS = "model.safetensors"  # all of them: weights in several files are refused
 MOST_BYTES = 6_000_000  # of weights, configuration and tokenizer together
 MINUTES = 20  # of processor time for the training of one seed
 SEED = 20_000_000  # of the contest's stories; no preset trains on it
@@ -40,7 +46,7 @@ class Score:
     excess: float  # mean over the stories, nats per story
     standard_error: float  # of that mean, from the draw of the stories
     n_bytes: int  # of weights, configuration and tokenizer
-    sha256: str  # of the weights' files, 64 hexadecimal digits
+    sha256: str  # of the weights' file, 64 hexadecimal digits
     seed: int  # of the stories
     excesses: tuple[float, ...]  # of each story, nats
 
@@ -110,32 +116,26 @@ def score(
     )
 
 
-def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
 def size(folder: Path) -> int:
     """Return the bytes of all that a model is read from: weights, sizes, tokenizer.
 
-    A file that is missing counts 0; reading the model says so.
+    Raises:
+        ValueError: If one of the three files is missing.
     """
-    texts = [folder / "config.json", folder / "tokenizer.json"]
-    files = [*_weights(folder), *filter(Path.is_file, texts)]
+    files = [folder / name for name in (WEIGHTS, "config.json", "tokenizer.json")]
+    for path in files:
+        check_is_file(path)
     return sum(path.stat().st_size for path in files)
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the weights' files, one after the other by name.
+    """Return the SHA-256 of the weights' file.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there is none.
     """
-    if not (files := _weights(folder)):
-        raise ValueError(f"there are no weights, *.safetensors, in {str(folder)!r}")
-    state = hashlib.sha256()
-    for path in files:
-        state.update(path.read_bytes())
-    return state.hexdigest()
+    check_is_file(folder / WEIGHTS)
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def write_score(own: Score, path: str | Path) -> None:
@@ -298,13 +298,17 @@ def leaderboard(entries: Entries) -> list[str]:
 def read_entry(folder: str | Path) -> list[Path]:
     """Return the models of an entry: the folder itself, or the folders in it.
 
+    What `llmcourse pretrain --out` writes, with the model in `model/`, is a folder of
+    a model, too.
+
     Raises:
         ValueError: If there is no model in either place.
     """
     place = Path(folder)
     if (place / "config.json").is_file() or not place.is_dir():
         return [find_model(folder)]
-    found = sorted(path.parent for path in place.glob("*/config.json"))
+    files = [*place.glob("*/config.json"), *place.glob("*/model/config.json")]
+    found = sorted(path.parent for path in files)
     if not found:
         raise ValueError(f"there is no model in {str(folder)!r}, nor in its folders")
     return found

@@ -88,13 +88,30 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ValueError, match="whole safetensors file"):
         contest.score(tmp_path / "broken")
-    with pytest.raises(ValueError, match="no weights"):
+    with pytest.raises(ValueError, match="needs the file"):
         contest.fingerprint(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no model in"):
         contest.read_entry(tmp_path / "empty")
     with pytest.raises(ValueError, match="at least 2 stories"):
         contest.score("base-llm", n_stories=1)
+
+
+def test_weights_under_another_name_hide_no_bytes(tmp_path: Path) -> None:
+    place = save(tmp_path / "mine")
+    (place / "model.safetensors").rename(place / "big.dat")
+    index = {"weight_map": {"model.embed_tokens.weight": "big.dat"}}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"needs the file .*model\.safetensors'"):
+        contest.score(place, n_stories=2)
+
+
+def test_the_models_of_an_entry(tmp_path: Path) -> None:
+    one, other = save(tmp_path / "run" / "0" / "model"), save(tmp_path / "run" / "1")
+    assert contest.read_entry(tmp_path / "run") == [one, other]
+    assert contest.read_entry(tmp_path / "run" / "0") == [one]
+    assert contest.read_entry(other) == [other]
+    assert contest.read_entry("base-llm") == [find_model("base-llm")]
 
 
 def test_a_tokenizer_that_drops_text_is_refused(
