@@ -1,0 +1,537 @@
+# ---
+# jupyter:
+#   llmcourse:
+#     version: 1
+#     blocked: [llmcourse.text.corpus, llmcourse.text.deduplication, llmcourse.training.losses]
+# ---
+
+# %% [markdown]
+# # Final project: a language model of your own
+#
+# You go the whole way once, on a text of your own choice: collect and clean a corpus, train a tokenizer and a model, tune it for a use, measure it, and report.
+#
+# **The budget** is two hours of processor time (120 minutes, all cores added up) for everything that computes: tokenizer, training, tuning, evaluation, failed attempts included.
+# A laptop manages that in an evening.
+# Your teacher may set another budget; then state it in your report.
+#
+# **The corpus** is yours: letters, recipes, song texts, source code, a language that you speak at home.
+# 1 to 20 MB of plain text are a good size.
+# You need the right to use it, and it must not hold what people would not want to be recited.
+# The package reads your files: `llmcourse corpus "texts/**/*.txt"` cleans them, and `llmcourse pretrain --data "texts/**/*.txt"` trains on them.
+#
+# **You hand in** this notebook, the log and the model's folder, and the manifest of the corpus, not the corpus itself.
+#
+# | Task | Points | Difficulty | Minutes |
+# |---|---|---|---|
+# | 1. A manifest | 2 | ★ | 20 |
+# | 2. A split without leaks | 2 | ★★ | 20 |
+# | 3. How much leaks | 1 | ★★ | 15 |
+# | 4. Bits per byte from a log | 2 | ★★ | 20 |
+# | 5. What it took | 1 | ★★ | 15 |
+# | 6. Report: question and corpus (written) | 4 | ★★ | two hours |
+# | 7. Report: model and results (written) | 5 | ★★★ | a day |
+# | 8. Report: limits, and what you would do next (written) | 3 | ★★★ | an hour |
+#
+# 20 points in all.
+# Eight of them are for small tools that you use on your own corpus and log; twelve are for the report, by the marks that are listed with each part.
+# A model that writes badly can have all points, if the report says how badly and why.
+#
+# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
+# Some points are given by tests that you do not see; they check the same promises with other values.
+#
+# The first cell locks away what the package has of the tools.
+
+# %% given="setup"
+import hashlib
+import json
+import sys
+from math import log
+
+import torch
+
+from llmcourse.classroom.tasks import generator
+
+for module in ("text.corpus", "text.deduplication", "training.losses"):
+    sys.modules[f"llmcourse.{module}"] = None  # this is what you write
+
+
+def unit(text):
+    """Return a number from 0 to 1, below 1, that depends on the text alone."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def draw(words, n, generator):
+    """Return a text of n random words of a list, for tests."""
+    places = torch.randint(0, len(words), (n,), generator=generator).tolist()
+    return " ".join(words[i] for i in places)
+
+
+# %% [markdown]
+# ## 1. A manifest (2 points)
+#
+# A manifest says what is in a corpus without showing it.
+# Two documents count as duplicates if they have the same *form*: all letters small, each run of white space one space, none at the ends.
+#
+# Write `form(text)`, which returns that, and `manifest(documents)`, for a list of strings, which returns a dict:
+#
+# - `"documents"`: how many there are, duplicates included;
+# - `"bytes"`: how many bytes of UTF-8 they have together, as they are;
+# - `"words"`: how many words, separated by white space;
+# - `"duplicates"`: the share of documents, 0 to 1, whose form an earlier document has; 0 for an empty corpus;
+# - `"sha256"`: a fingerprint of the corpus that does not depend on the order of the documents.
+#   Take `hashlib.sha256(text.encode()).hexdigest()` of each document, sort these, join them by `"\n"`, and take the same of the result.
+#
+# Of `"Ein Bär"`, `"ein  bär\n"` and `"zwei"`, the second is a duplicate of the first: the share is 1/3.
+# There are 8 + 10 + 4 = 22 bytes, as ä has two, and 5 words.
+
+
+# %% answer="manifest"
+def form(text):
+    """Return a text in small letters with single spaces."""
+    ### BEGIN SOLUTION
+    return " ".join(text.lower().split())
+    ### END SOLUTION
+
+
+def manifest(documents):
+    """Return counts, the share of duplicates and a fingerprint, in a dict."""
+    ### BEGIN SOLUTION
+    n_forms = len({form(text) for text in documents})
+    digests = sorted(hashlib.sha256(text.encode()).hexdigest() for text in documents)
+    n = len(documents)
+    return {
+        "documents": n,
+        "bytes": sum(len(text.encode()) for text in documents),
+        "words": sum(len(text.split()) for text in documents),
+        "duplicates": (n - n_forms) / n if n else 0.0,
+        "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+    }
+    ### END SOLUTION
+
+
+# %% test="manifest" points=1
+for text, wanted in (("ein  bär\n", "ein bär"), (" A\tB ", "a b"), ("\n", "")):
+    got = form(text)
+    assert got == wanted, f"the form of {text!r} is {wanted!r}, got {got!r}"
+texts = ["Ein Bär", "ein  bär\n", "zwei"]
+got = manifest(texts)
+for name, wanted, why in (
+    ("documents", 3, "duplicates count here"),
+    ("bytes", 22, "ä is one letter of two bytes; spaces and line ends count"),
+    ("words", 5, "2 + 2 + 1"),
+    ("duplicates", 1 / 3, "the second has the form of the first"),
+):
+    assert name in got, f"the dict has {sorted(got)}, but {name!r} is missing"
+    assert got[name] == wanted, f"{name}: {why}; wanted {wanted}, got {got[name]}"
+assert got["sha256"] == manifest(texts[::-1])["sha256"], (
+    "the fingerprint must be the same in another order: sort the documents' digests"
+)
+
+# %% hidden="manifest" points=1
+# Hidden: random corpora, fingerprints, texts of nothing, no documents (1 point)
+g = generator(1)
+names = ["Ana", "ana", "żółw", "a\u00a0b", "MÜLLER", "müller\n", "\t3"]
+for n in (1, 6, 40):
+    documents = [draw(names, 1 + i % 3, g) for i in range(n)]
+    documents += ["", "  "] if n == 6 else []
+    saved = list(documents)
+    got, seen, n_again = manifest(documents), [], 0
+    for text in documents:
+        plain = " ".join(text.casefold().replace("\u00a0", " ").split())
+        n_again += plain in seen
+        seen.append(plain)
+    lines = [hashlib.sha256(text.encode()).hexdigest() for text in documents]
+    whole = "\n".join(sorted(lines)).encode()
+    wanted = {
+        "documents": len(documents),
+        "bytes": len("".join(documents).encode()),
+        "words": len(" ".join(documents).split()),
+        "duplicates": n_again / len(documents),
+        "sha256": hashlib.sha256(whole).hexdigest(),
+    }
+    for name, value in wanted.items():
+        assert got[name] == value, (
+            f"{name} of {len(documents)} documents: wanted {value}, got {got[name]}; "
+            "counts and fingerprint are of the documents as they are, duplicates of forms"
+        )
+    assert documents == saved, "manifest must not change the documents"
+got = manifest([])
+assert (got["documents"], got["bytes"], got["words"]) == (0, 0, 0), (
+    f"an empty corpus has nothing to count, got {got}"
+)
+assert got["duplicates"] == 0, f"an empty corpus has no duplicates, got {got}"
+
+# %% [markdown]
+# ## 2. A split without leaks (2 points)
+#
+# The held-out documents must not be in the training data, not even with other spaces or capitals, and a document must stay on its side when the corpus grows.
+# So no draw decides: the document itself does.
+#
+# Write `split(documents, share)`: two lists, training and held-out, each in the order of `documents`.
+# A document is held out if `unit` of its *form* is less than `share`.
+# `unit` is given above: a number from 0 to 1, from a hash of the text.
+# Of documents with the same form only the first stays; the others are dropped.
+
+
+# %% answer="split"
+def split(documents, share):
+    """Return training and held-out documents, without duplicates."""
+    ### BEGIN SOLUTION
+    sides, seen = ([], []), set()
+    for text in documents:
+        plain = form(text)
+        if plain not in seen:
+            seen.add(plain)
+            sides[unit(plain) < share].append(text)
+    return sides
+    ### END SOLUTION
+
+
+# %% test="split" points=1
+texts = ["zwei", "Ein Bär", "drei", "ein  bär\n", "vier"]
+train, held_out = split(texts, 0.5)
+assert sorted(train + held_out) == ["Ein Bär", "drei", "vier", "zwei"], (
+    "each document goes to one side, and the second of two with the same form is dropped; "
+    f"got {train} and {held_out}"
+)
+for text in train + held_out:
+    wanted = unit(form(text)) < 0.5
+    assert (text in held_out) == wanted, (
+        f"unit of the form of {text!r} is {unit(form(text)):.3f}: it is "
+        f"{'held out' if wanted else 'for training'} at a share of 0.5"
+    )
+got = [list(side) for side in split(texts, 0.0)]
+assert got == [["zwei", "Ein Bär", "drei", "vier"], []], (
+    f"at a share of 0 nothing is held out, and the order stays; got {got}"
+)
+
+# %% hidden="split" points=1
+# Hidden: random corpora at several shares, a corpus that grows (1 point)
+g = generator(2)
+names = ["Ana", "ana ", "Bär", "BÄR", "żółw", "x\ty", "x y", "9"]
+for share in (0.0, 0.2, 0.5, 0.9, 1.0):
+    documents = [draw(names, 1 + i % 3, g) for i in range(60)]
+    saved, firsts = list(documents), {}
+    for text in documents:
+        firsts.setdefault(" ".join(text.lower().split()), text)
+    ones = [t for plain, t in firsts.items() if not unit(plain) < share]
+    others = [t for plain, t in firsts.items() if unit(plain) < share]
+    train, held_out = split(documents, share)
+    assert list(train) == ones, (
+        f"a share of {share}: wanted {len(ones)} documents for training, in their order, "
+        f"got {len(train)}, or others; the unit is that of the form, and the first of "
+        "those with one form stays as it is"
+    )
+    assert list(held_out) == others, (
+        f"a share of {share}: wanted {len(others)} held-out documents in their order, got "
+        f"{len(held_out)}, or others"
+    )
+    again = split([*documents, "new", "more"], share)
+    assert list(again[0])[: len(ones)] == ones, (
+        "two documents more must leave the others on their sides"
+    )
+    assert documents == saved, "split must not change the documents"
+for text in ("zwei", "Ein Bär"):
+    train, held_out = split([text], unit(form(text)))
+    assert (list(train), list(held_out)) == ([text], []), (
+        "a document whose unit is the share itself is not less than it, so it is for "
+        f"training; got {train} and {held_out}"
+    )
+assert [list(side) for side in split([], 0.5)] == [[], []], (
+    "no documents, two empty sides"
+)
+
+# %% [markdown]
+# ## 3. How much leaks (1 point)
+#
+# Documents of other forms may still share long passages: a quotation, a menu, a licence.
+#
+# Write `leaked(train, held_out, n)`: the share of the held-out runs of n words that also occur in a training document.
+# Runs are of the forms (`form`), do not cross from one document to the next, and each place counts, also if the same run comes several times.
+# A document of fewer than n words has no run; if there is no held-out run at all, the share is 0.
+#
+# With n = 2, "the old sea" has the runs *the old* and *old sea*; if training has "The old man", one of two leaks: 0.5.
+
+
+# %% answer="leaked"
+def leaked(train, held_out, n):
+    """Return the share of held-out runs of n words that training has, too."""
+
+    ### BEGIN SOLUTION
+    def runs(text):
+        words = form(text).split()
+        return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+    known = {run for text in train for run in runs(text)}
+    found = [run in known for text in held_out for run in runs(text)]
+    return sum(found) / max(1, len(found))
+    ### END SOLUTION
+
+
+# %% test="leaked" points=1
+for train, held_out, n, wanted, why in (
+    (["The old man"], ["the old  sea"], 2, 0.5, "'the old' leaks, 'old sea' does not"),
+    (["a b", "c d"], ["b c"], 2, 0.0, "'b c' is in no training document by itself"),
+    (["a b"], ["a", "b"], 2, 0.0, "no held-out document has a run of two words"),
+    (
+        ["a b"],
+        ["a", "b c a b"],
+        2,
+        1 / 3,
+        "one of three runs, and none across documents",
+    ),
+    (["x a y"], ["a a b a"], 1, 0.75, "each place counts: three of four"),
+    ([], ["a b c"], 3, 0.0, "no training text, no leak"),
+    (["a b c"], [], 1, 0.0, "nothing is held out"),
+    (["q a b c r"], ["a b c"], 3, 1.0, "the only run leaks"),
+):
+    got = leaked(train, held_out, n)
+    assert abs(got - wanted) < 1e-9, (
+        f"training {train}, held out {held_out}, runs of {n}: {why}; wanted {wanted}, "
+        f"got {got}"
+    )
+g = generator(3)
+letters = list("abcdE")
+for n in (1, 2, 3, 5):
+    train = [draw(letters, 2 + i % 7, g) for i in range(9)]
+    held_out = [draw(letters, i % 8, g) for i in range(8)]
+    texts, n_leaks, n_runs = [f" {text} ".lower() for text in train], 0, 0
+    for text in held_out:
+        words = text.lower().split()
+        for end in range(n, len(words) + 1):
+            n_runs += 1
+            n_leaks += any(f" {' '.join(words[end - n : end])} " in t for t in texts)
+    got = leaked(train, held_out, n)
+    assert abs(got - n_leaks / n_runs) < 1e-9, (
+        f"runs of {n}: {n_leaks} of {n_runs} leak, got a share of {got}"
+    )
+
+# %% [markdown]
+# ## 4. Bits per byte from a log (2 points)
+#
+# A log has one JSON object a line.
+# Lines that measure the held-out loss have the keys `"step"`, `"loss"` in nats per token, `"tokens"` and `"bytes"`: how many tokens and bytes were read for it.
+# Other lines, without `"bytes"`, are of training and do not count here; empty lines are skipped.
+# The package's own log, `log.jsonl`, has the losses but no bytes: `text_loss` of `llmcourse.training.text_loss` counts them, so write a line from it each time that you measure.
+#
+# Write `curve(text)`, for the whole log as one string: a list of tuples (step, bits per byte), sorted by step.
+#
+# $$
+# \text{bits per byte} = \frac{\text{loss}}{\ln 2} \cdot \frac{\text{tokens}}{\text{bytes}}.
+# $$
+#
+# A run that was stopped and resumed measures some steps again: of several lines with the same step the *last* counts.
+#
+# Then write `best(points)`: the tuple with the lowest bits per byte, the earliest of several; `None` if the list is empty.
+
+
+# %% answer="curve"
+def curve(text):
+    """Return (step, bits per byte) for each step that was measured, sorted."""
+    ### BEGIN SOLUTION
+    found = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        event = json.loads(line)
+        if "bytes" in event:
+            n_bits = event["loss"] / log(2) * event["tokens"]
+            found[event["step"]] = n_bits / event["bytes"]
+    return sorted(found.items())
+    ### END SOLUTION
+
+
+def best(points):
+    """Return the earliest point with the lowest bits per byte, None without points."""
+    ### BEGIN SOLUTION
+    return min(points, key=lambda point: (point[1], point[0]), default=None)
+    ### END SOLUTION
+
+
+# %% test="curve" points=1
+events = [
+    {"step": 0, "loss": 8 * log(2), "tokens": 50, "bytes": 100},
+    {"step": 1, "loss": 5.1},
+    {"step": 100, "loss": 3 * log(2), "tokens": 50, "bytes": 200},
+]
+log_text = "\n".join(json.dumps(event) for event in events) + "\n\n"
+got = [tuple(point) for point in curve(log_text)]
+assert [step for step, _ in got] == [0, 100], (
+    f"two lines have bytes, those of the steps 0 and 100; got the points {got}"
+)
+for (step, value), wanted in zip(got, (4.0, 0.75)):
+    assert abs(value - wanted) < 1e-9, (
+        f"step {step}: bits per token · tokens / bytes is {wanted}, got {value}; a bit is "
+        "ln 2 nats"
+    )
+assert tuple(best(got)) == got[1], f"the lowest is that of step 100, got {best(got)}"
+
+# %% hidden="curve" points=1
+# Hidden: resumed runs, lines in any order, ties, a log of nothing (1 point)
+g = generator(4)
+for n in (1, 9, 30):
+    lines, wanted = ["", "  "], {}
+    for i in range(n):
+        step = 50 * int(torch.randint(0, 12, (), generator=g))
+        loss = round(1 + 5 * float(torch.rand((), generator=g)), 4)
+        tokens, size = 40 + 3 * i, 90 + 11 * i
+        event = {"step": step, "loss": loss, "tokens": tokens, "bytes": size}
+        lines += [json.dumps(event), json.dumps({"step": step, "loss": 9.0}), ""]
+        lines.append(json.dumps({"step": step + 1, "loss": 0.1, "tokens": 8}))
+        wanted[step] = loss * tokens / (size * log(2))
+    got = curve("\n".join(lines))
+    assert [step for step, _ in got] == sorted(wanted), (
+        f"the steps that were measured, sorted: {sorted(wanted)}, got {got}"
+    )
+    for step, value in got:
+        assert abs(value - wanted[step]) < 1e-9, (
+            f"step {step}: the last of its lines has {wanted[step]:.4f} bits per byte, "
+            f"got {value}"
+        )
+    low = min(wanted.values())
+    assert abs(best(got)[1] - low) < 1e-9, f"the lowest is {low:.4f}, got {best(got)}"
+assert list(curve("")) == [], "an empty log has no points"
+assert best([]) is None, f"without points there is no best, got {best([])}"
+got = best([(300, 1.5), (100, 2.0), (200, 1.5)])
+assert tuple(got) == (200, 1.5), (
+    f"of two points with 1.5 the earlier step counts, 200, got {got}"
+)
+
+# %% [markdown]
+# ## 5. What it took (1 point)
+#
+# Your log should also say what was spent: give each line `"seconds"`, the processor seconds since the *process* started, by `time.process_time()`.
+# When a run is stopped and resumed, a new process starts, and its seconds begin near 0 again.
+#
+# Write `spent(seconds)`, for the list of these numbers in the order of the lines: the processor seconds of all processes together.
+# The numbers of one process never fall, so a number below the one before it means a new process.
+# Each process has taken what its last line says.
+#
+# Then write `within(parts, budget)`.
+# `parts` is a dict from names, such as `"tokenizer"` or `"failed attempt"`, to lists of such numbers, and `budget` is in *minutes*.
+# Return two things: whether all parts together took at most the budget, and the minutes that are left, negative if it is overspent.
+#
+# 10, 50, 90, 20, 70 are two processes of 90 and 70 seconds: 160 in all.
+
+
+# %% answer="spent"
+def spent(seconds):
+    """Return the processor seconds of all processes of a log together."""
+    ### BEGIN SOLUTION
+    total = 0
+    for now, later in zip(seconds, [*seconds[1:], -1]):
+        if later < now:
+            total += now
+    return total
+    ### END SOLUTION
+
+
+def within(parts, budget):
+    """Return whether all parts are within a budget, and the minutes left."""
+    ### BEGIN SOLUTION
+    left = budget - sum(spent(seconds) for seconds in parts.values()) / 60
+    return left >= 0, left
+    ### END SOLUTION
+
+
+# %% test="spent" points=1
+for seconds, wanted in (
+    ([10, 50, 90, 20, 70], 160),
+    ([5, 5, 5], 5),
+    ([0], 0),
+    ([3, 2, 1], 6),
+    ([30, 40, 40, 45, 45, 1], 46),
+    ([], 0),
+    ([0.5, 0.25], 0.75),
+):
+    got = spent(seconds)
+    assert got == wanted, (
+        f"{seconds}: {wanted} in all, got {got}; add up the last number of each process, "
+        "which is the one before a fall, or the last of all"
+    )
+for budget, wanted in ((3, (True, 0)), (2, (False, -1)), (10, (True, 7))):
+    fits, left = within({"training": [60, 90, 30], "tokenizer": [20, 60]}, budget)
+    assert (bool(fits), left) == wanted, (
+        f"90 + 30 and 60 seconds are 3 minutes, of {budget}: wanted {wanted}, got "
+        f"{(fits, left)}"
+    )
+fits, left = within({}, 4)
+assert (bool(fits), left) == (True, 4), (
+    f"nothing is spent of 4 minutes, got {left} left"
+)
+g = generator(5)
+for n in (1, 4, 9):
+    processes = [
+        torch.rand(1 + i % 4, generator=g, dtype=torch.float64).cumsum(0) + 9 - i
+        for i in range(n)
+    ]
+    ends = [each[-1].item() for each in processes]
+    ordered = [x for each in processes for x in each.tolist()]
+    falls = [i for i in range(1, len(ordered)) if ordered[i] < ordered[i - 1]]
+    wanted = sum(ordered[i - 1] for i in falls) + ends[-1]
+    got = spent(ordered)
+    assert abs(got - wanted) < 1e-9, (
+        f"{len(falls) + 1} processes took {wanted:.3f} seconds, got {got}"
+    )
+
+# %% [markdown]
+# ## 6. Report: question and corpus (4 points, written)
+#
+# In half a page:
+#
+# 1. **Question.** What should your model be able to do that can be measured? State what you expect, with a number, before you train.
+# 2. **Source and rights.** Where the text comes from, who wrote it, under which licence or permission you use it, and what you left out on purpose: names, addresses, what was said in confidence.
+# 3. **Cleaning.** What was removed, by which rule, and how much of it: before and after in documents and bytes. Show one thing that a rule removed by mistake.
+# 4. **Manifest and split.** `manifest` before and after cleaning, the share held out, and `leaked` for runs of 8 words or more. If something leaks, say what it is and what you did.
+
+# %% [markdown] written="corpus" points=4
+# One point for each of the four parts.
+#
+# - *Question*: full if a measurement could prove the expectation wrong, such as "below 1.9 bits per byte on held-out recipes, where xz, with the training text before, needs 2.2" or "at least 60 % of the answers name an ingredient that the question names". Half if it is only "writes good recipes".
+# - *Source and rights*: full if source, licence or permission, and people who appear in the text are all dealt with. Nothing if the right to use the text is not stated.
+# - *Cleaning*: full with numbers before and after, and a real mistake of a rule (every rule makes some; "none" means that nobody looked). Half without the mistake.
+# - *Manifest and split*: full if the numbers fit together (bytes after cleaning, share held out, fingerprint), no duplicates are left after the split, and a leak above about 1 % is explained. Half if the split was drawn at random by documents but near copies were removed first.
+#
+# An example of the whole: "4,113 recipes of a cooking club, with its permission of 3 May; authors' names are removed, by a list and by hand in a sample of 100, of which 2 still had one.
+# Before: 4,902 documents, 5.1 MB, 14 % duplicates; after: 4,113 and 4.2 MB, 0 %.
+# The rule that drops documents of fewer than 30 words also dropped nine real recipes for drinks.
+# 5 % are held out; of their runs of 8 words 0.7 % are in training, nearly all of them 'preheat the oven to 180 degrees and grease a'."
+
+# %% [markdown]
+# ## 7. Report: model and results (5 points, written)
+#
+# In one page, with a figure:
+#
+# 1. **Model and budget.** Sizes of model and vocabulary, tokens seen, how you chose them for this budget, and `within` for all parts, failed attempts included.
+# 2. **Curve and baselines.** The held-out curve in bits per byte, beside at least two baselines: `xz` or `gzip` with the training text before it, and an n-gram model. Say where you stopped and why.
+# 3. **One comparison.** One choice against another, with everything else the same, the budget too, and three seeds each; mean and standard error, and what follows.
+# 4. **Tuning or use.** What you did beyond pretraining (instructions, preferences, retrieval, or a prompt), and a number before and after.
+# 5. **Samples.** Six samples by one stated setting, not chosen, and what is wrong with them. Check one for text that was learned by heart, and say how.
+
+# %% [markdown] written="results" points=5
+# One point for each of the five parts.
+#
+# - *Model and budget*: full if the sizes follow from something (a scaling law, a sweep on a tenth of the budget, memory) and the minutes of all parts add up; half if the minutes are of the last run only.
+# - *Curve and baselines*: full with two baselines in the same unit on the same held-out text. Half if the units differ (perplexities across tokenizers do not compare) or if a baseline had less text to learn from and nobody says so. The model of the lowest held-out loss must have been kept, or a reason given.
+# - *One comparison*: full with three seeds on each side, an error, and a conclusion that fits it; "no difference was found" is as good as a difference. Half with fewer seeds, if the report says that nothing follows.
+# - *Tuning or use*: full with the same measure before and after, on cases that were not tuned on. Half if only examples are shown.
+# - *Samples*: full if they were not chosen, the setting (temperature, seed, prompt) is stated, faults are named in kinds ("forgets the amount after two lines"), and a search for long runs of words of a sample in the training text was made. Half if they were chosen.
+#
+# An example of part 3: "Vocabularies of 1,024 and 4,096, 25 minutes each, seeds 0 to 2: 1.93 ± 0.01 and 1.96 ± 0.02 bits per byte. The difference of 0.03 has an error of 0.022, so we cannot say which is better; we kept 1,024, which is smaller."
+
+# %% [markdown]
+# ## 8. Report: limits, and what you would do next (3 points, written)
+#
+# In half a page:
+#
+# 1. **What your numbers do not show.** Name at least two reasons why your main result may not hold elsewhere or may be wrong, each with a check that would tell.
+# 2. **Harm.** Who could be hurt if others used your model, by what, and what you would do about it before you gave it to anyone. "It is too small to harm" is no answer.
+# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger gets your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that it helps most.
+
+# %% [markdown] written="limits" points=3
+# One point for each of the three parts.
+#
+# - *What the numbers do not show*: full with two reasons that belong to this project and a check for each. "All held-out recipes are by the same four authors as the training data; hold out an author and measure again." "One seed for the tuned model; two more would show whether 61 against 55 % is luck." Half for reasons that fit every project ("more data would help").
+# - *Harm*: full if a person, a way and a measure are named. "A recipe for canning beans with too short a time can make people ill; the model mixes times up in 3 of 20 samples, so it must not be given out as a cookbook, and its card says so in the first line." Memorised personal text counts, too. Half if it is general.
+# - *Run it again*: full if nothing is missing that a stranger needs, with a tolerance that comes from the seeds or the machine, and a next step that follows from a result in part 7 rather than from a wish. Half if one of the two is missing.
