@@ -234,16 +234,18 @@ def _markdown_faults(cell: NotebookNode) -> Iterator[str]:
 
 
 def handout(name: str, folder: Path) -> Path:
-    """Write a chapter without solutions and outputs, for a class to work on."""
-    notebook = read_source(name)
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if "solution" not in cell.metadata.get("tags", ())
-    ]
+    """Write a chapter for a class to work on, and the teacher's guide to marking it.
+
+    The guide, `NAME-marking.md`, holds model answers: it is not for students.
+    """
+    import handouts
+
+    source = read_source(name)
     folder.mkdir(parents=True, exist_ok=True)
+    guide = handouts.marking_guide(source)
+    (folder / f"{name}-marking.md").write_text(guide, encoding="utf-8")
     path = folder / f"{name}.ipynb"
-    nbformat.write(notebook, path)
+    nbformat.write(handouts.handout(source), path)
     return path
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,17 +13,18 @@ import pytest
 BOOK = Path(__file__).parents[1] / "book"
 
 
-def load_builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("notebooks", BOOK / "notebooks.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["notebooks"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-notebooks = load_builder()
+handouts = load("handouts")
+notebooks = load("notebooks")
 
 SCRIPT = """\
 # %% [markdown]
@@ -110,8 +112,29 @@ def test_an_edit_changes_one_cell_id_only(book):
 def test_handout_drops_the_solutions(book, tmp_path):
     path = notebooks.handout("small", tmp_path / "out")
     cells = nbformat.read(path, as_version=4).cells
-    assert [cell.cell_type for cell in cells] == ["markdown", "code"]
-    assert "answer" not in json.dumps(cells)
+    assert "answer = 42" not in json.dumps(cells)
+
+
+@pytest.mark.parametrize("name", notebooks.chapters())
+def test_handouts_ask_for_answers_and_check_them(name, tmp_path):
+    source = notebooks.read_source(name)
+    path = notebooks.handout(name, tmp_path)
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells)
+    assert not re.search(r"\{(doc|term|cite|ref)[:\w]*\}`", text)
+    guide = (tmp_path / f"{name}-marking.md").read_text(encoding="utf-8")
+    exercises = handouts.HEADING.findall("\n".join(c.source for c in source.cells))
+    checked = [c for c in cells if re.match(r"checks\.", c.source)]
+    assert exercises
+    assert len(checked) + guide.count("**Model answer**") == len(exercises)
+    assert text.count("★") >= len(exercises)
+    for cell in checked:
+        stub = cells[cells.index(cell) - 1].source
+        compile(stub, "stub", "exec")
+        asked = re.search(r"\((\w+)\)", cell.source)[1]
+        assert f"def {asked}(" in stub or f"{asked} = ..." in stub
+    solutions = [c.source for c in source.cells if handouts.is_solution(c)]
+    assert not [text for text in solutions if text in json.dumps(cells)]
 
 
 def test_widget_ids_follow_the_order_of_appearance():

@@ -1,6 +1,6 @@
 """Pairs of texts of which one is preferred, by an annotator who errs as people do.
 
-An annotator sees two answers to a prompt and prefers a with the probability::
+An annotator sees two answers to a prompt and prefers a with the probability:
 
     P(a ≻ b) = σ(β (gold(a) − gold(b)))        σ(x) = 1 / (1 + e⁻ˣ)
 
@@ -20,7 +20,7 @@ report that their annotators agree with each other in about 73 % of the cases; l
 drawn from a gold reward in Gao, Schulman and Hilton (2023).
 
 Prompts and answers as tokens, the same for whoever learns from preferences. Whether
-they are turns of a conversation, the tokenizer says::
+they are turns of a conversation, the tokenizer says:
 
     a story   <|endoftext|> Once upon a time   ,there was … <|endoftext|>
     a chat    <|endoftext|> <|user|> Who … <|end|> <|assistant|>   Mia. <|end|>

@@ -1,0 +1,143 @@
+"""A chapter for a class: exercises to be answered, and what a teacher marks them by.
+
+For each exercise the solution gives way to a cell for the answer, which has the
+signature already, and to a cell that runs the exercise's check. Exercises that no check
+can judge get room for words, and go into the chapter's marking guide with the model
+answer.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from nbformat import NotebookNode, v4
+
+STARS = {"check": "★", "derive": "★★", "build": "★★", "explore": "★★★"}
+HEADING = re.compile(r"^### (Exercise \d+) \(([a-z, ]+)\): (.*)$", re.MULTILINE)
+ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`")
+SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
+MARKS = """How to mark it, of 3 points: 1 for a way that leads to the answer,
+1 for the answer or the measurement,
+1 for what follows from it, said in the student's own words."""
+
+
+def plain(text: str) -> str:
+    r"""Return Markdown without the forms that only the book's site knows.
+
+    >>> plain("See {doc}`corpus` for {term}`tokens <token>`.")
+    'See [corpus](corpus.ipynb) for tokens.'
+    """
+
+    def shown(role: re.Match[str]) -> str:
+        kind, label, target = role.groups()
+        if kind == "doc":
+            return f"[{label}]({(target or label).strip()}.ipynb)"
+        return f"[{label}]" if kind.startswith("cite") else label
+
+    return ROLE.sub(shown, re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE))
+
+
+def with_stars(text: str) -> str:
+    """Return an exercise's text with how hard it is in its heading."""
+
+    def marked(heading: re.Match[str]) -> str:
+        number, kinds, title = heading.groups()
+        hardest = max((STARS[kind.strip()] for kind in kinds.split(",")), key=len)
+        return f"### {number} ({kinds} {hardest}): {title}"
+
+    return HEADING.sub(marked, text)
+
+
+def checks_of(solution: str) -> list[str]:
+    r"""Return the calls of checks that a solution ends in.
+
+    >>> checks_of("def f(x):\n    return x\n\nchecks.f(f)  # why")
+    ['checks.f(f)']
+    """
+    return [
+        ast.unparse(node)
+        for node in ast.parse(solution).body
+        if ast.unparse(node).startswith("checks.")
+    ]
+
+
+def stub_of(exercise: str, solution: str) -> str:
+    """Return the cell to be filled in: the functions that a check calls, or a name."""
+    stubs = []
+    for call in checks_of(solution):
+        asked = re.findall(r"\w+", call)[2]  # checks, its name, what it is given
+        for node in ast.parse(solution).body:
+            if isinstance(node, ast.FunctionDef) and node.name == asked:
+                given = [s for s in SIGNATURE.findall(exercise) if f"def {asked}(" in s]
+                head = given[0].rstrip(". ").rstrip() if given else ""
+                if not head.endswith(":"):
+                    head = f"def {asked}({ast.unparse(node.args)}):"
+                text = ast.get_docstring(node)
+                body = f'    """{text}"""\n' if text else ""
+                stubs.append(f"{head}\n{body}    raise NotImplementedError()")
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == asked:
+                stubs.append(f"{asked} = ...  # your answer")
+    return "\n\n\n".join(dict.fromkeys(stubs))
+
+
+def is_solution(cell: NotebookNode) -> bool:
+    """Whether a cell is part of a solution."""
+    return "solution" in cell.metadata.get("tags", ())
+
+
+def _exercises(
+    notebook: NotebookNode,
+) -> Iterator[tuple[NotebookNode, list[NotebookNode]]]:
+    """Yield each cell that is no solution, with the solution that follows it."""
+    group: list[NotebookNode] = []
+    for cell in notebook.cells:
+        if not is_solution(cell):
+            if group:
+                yield group[0], group[1:]
+            group = [cell]
+        else:
+            group.append(cell)
+    if group:
+        yield group[0], group[1:]
+
+
+def handout(notebook: NotebookNode) -> NotebookNode:
+    """Return a chapter for students: no solutions, no outputs, cells for answers."""
+    cells = []
+    for cell, solution in _exercises(notebook):
+        if cell.cell_type == "markdown":
+            cell = v4.new_markdown_cell(with_stars(plain(cell.source)), id=cell.id)
+        else:
+            cell.outputs, cell.execution_count = [], None
+        cells.append(cell)
+        if not solution:
+            continue
+        code = "\n".join(c.source for c in solution if c.cell_type == "code")
+        calls = checks_of(code)
+        if calls:
+            cells.append(
+                v4.new_code_cell(stub_of(cell.source, code), id=f"{cell.id}-a")
+            )
+            text = "\n".join(calls)
+            cells.append(v4.new_code_cell(f"{text}\nprint('right')", id=f"{cell.id}-c"))
+        else:
+            cells.append(v4.new_code_cell("# your code, if any", id=f"{cell.id}-a"))
+            cells.append(v4.new_markdown_cell("*Your answer.*", id=f"{cell.id}-w"))
+    made = v4.new_notebook(cells=cells, metadata=notebook.metadata)
+    made.metadata.pop("widgets", None)
+    return made
+
+
+def marking_guide(notebook: NotebookNode) -> str:
+    """Return, as Markdown, the exercises that no check judges, with model answers."""
+    parts = []
+    for cell, solution in _exercises(notebook):
+        code = "\n".join(c.source for c in solution if c.cell_type == "code")
+        if not solution or checks_of(code):
+            continue
+        answers = [
+            f"```python\n{c.source}\n```" if c.cell_type == "code" else plain(c.source)
+            for c in solution
+        ]
+        parts += [with_stars(plain(cell.source)), "**Model answer**", *answers, MARKS]
+    return "\n\n".join(parts) + "\n"
