@@ -152,7 +152,12 @@ def defined(code: str) -> dict[str, bool]:
     {'LIMIT': False, 'merge': True}
     """
     names: dict[str, bool] = {}
-    for node in ast.parse(code).body:
+    try:
+        body = ast.parse(code).body
+    except SyntaxError:  # a student's; the functions can still be told
+        found = re.findall(r"^def (\w+)", code, re.MULTILINE)
+        return dict.fromkeys(found, True)
+    for node in body:
         if isinstance(node, ast.FunctionDef):
             names[node.name] = True
         elif isinstance(node, ast.Assign | ast.AnnAssign):

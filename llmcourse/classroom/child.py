@@ -44,13 +44,11 @@ class Child:
     def __init__(self, requests: TextIO, replies: TextIO) -> None:
         self.requests, self.replies = requests, replies
         self.names: dict[str, Any] = {"__name__": "__main__"}
-        self.cells = 0
 
-    def cell(self, code: str) -> None:
+    def cell(self, code: str, title: str) -> None:
         """Run a cell; the value of a last expression is printed, as in Jupyter."""
-        self.cells += 1
         code = SHELL.sub("", code)  # shell commands and magics do nothing here
-        name = f"<cell {self.cells}>"
+        name = f"<cell {title}>"
         linecache.cache[name] = (len(code), None, code.splitlines(True), name)
         tree = ast.parse(code, name)
         last = tree.body.pop() if tree.body else None
@@ -115,7 +113,11 @@ def _describe(problem: BaseException) -> list[str]:
     names = [kind.__name__ for kind in type(problem).__mro__]
     builtin = next(name for name in names if hasattr(builtins, name))
     name = type(problem).__name__
-    return [name, str(problem)[:2000], "".join(lines)[-8000:], builtin]
+    message = str(problem)[:2000]
+    if own and not isinstance(problem, NotImplementedError):
+        where = f"line {own[-1].lineno} of {own[-1].filename.strip('<>')}"
+        message = f"{message} ({where})".strip()
+    return [name, message, "".join(lines)[-8000:], builtin]
 
 
 def _drop_rights(limits: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
     sources/NAME.py          the assignments, to be changed as a teacher likes
     release/NAME/            what students get
     submitted/STUDENT/NAME/  hand-ins, as `collect` found them
+    collected/NAME/          what it mended
     results/NAME/            what came of each: STUDENT.json, STUDENT.ipynb
     autograded/, feedback/, gradebook.db, nbgrader_config.py   nbgrader's
 
@@ -179,7 +180,9 @@ class Course:
                 "notes": hand_in.notes,
                 "readable": hand_in.readable,
             }
-            with new_file(folder / "collected.json") as file:
+            path = self.folder / "collected" / name / f"{hand_in.student}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(path) as file:
                 file.write(json.dumps(told, indent=1).encode())
         return hand_ins
 
@@ -260,6 +263,14 @@ class Course:
                     progress(done, len(students))
         return self.outcomes(name)
 
+    def forget(self, name: str) -> None:
+        """Forget what came of the tests, so that all are graded anew.
+
+        Points that a teacher has given stay in the gradebook.
+        """
+        self.source(name)
+        shutil.rmtree(self.folder / "results" / name, ignore_errors=True)
+
     def _key(self, name: str, student: str, source: NotebookNode) -> str:
         """Return what a grade depends on, as a number."""
         path = self.folder / "submitted" / student / name / f"{name}.ipynb"
@@ -283,7 +294,7 @@ class Course:
         )
 
     def _collected(self, name: str, student: str) -> dict[str, Any]:
-        path = self.folder / "submitted" / student / name / "collected.json"
+        path = self.folder / "collected" / name / f"{student}.json"
         if not path.exists():
             return {}
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -51,10 +51,12 @@ class Graded:
     Attributes:
         results: One for each test, in order.
         flags: What a teacher should look at.
+        errors: What cells of the student's own raised when they were run.
     """
 
     results: list[Result]
     flags: list[str]
+    errors: list[str]
 
     @property
     def earned(self) -> float:
@@ -81,7 +83,7 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
     for cell in source.cells:
         if is_answer(cell) and cell.cell_type == "code":
             remote |= defined(cell.source)
-    results, flags = [], []
+    results, flags, errors = [], [], []
     for number, cell in enumerate(hand_in.cells, start=1):
         if cell.cell_type != "code":
             continue
@@ -108,17 +110,20 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             if ours is not None and is_given(ours):
                 cell.source = ours.source
                 exec(compile(ours.source, f"<{grade_id(ours)}>", "exec"), names)
-            ran = student.run(cell.source)
+            title = grade_id(cell) or f"number {number}"
+            ran = student.run(cell.source, title)
             printed = ran.printed
             if ran.error:
                 cell.outputs = [_error(ran.error, ran.message, ran.traceback)]
             if ran.error == "Stopped":
-                flags.append(f"cell {grade_id(cell) or number}: {ran.message}")
+                flags.append(f"cell {title}: {ran.message}")
+            elif ran.error:
+                errors.append(f"cell {title}: {ran.error}: {ran.message}")
         if printed:
             cell.outputs.insert(0, _output("stream", name="stdout", text=printed))
     if student.run("assert False").error not in ("AssertionError", "Stopped"):
         flags.append("assertions are switched off in this notebook")
-    return Graded(results=results, flags=flags)
+    return Graded(results=results, flags=flags, errors=errors)
 
 
 def _test(
@@ -165,10 +170,14 @@ def _error(name: str, message: str, text: str) -> NotebookNode:
 
 def score_card(graded: Graded) -> Iterator[str]:
     """Yield the lines of a score card."""
+    yield from graded.errors
     width = max((len(result.name) for result in graded.results), default=0)
     for result in graded.results:
         mark = "ok" if result.earned else "--"
         earned = f"{result.earned:g}/{result.points:g}"
         yield f"{mark}  {result.name:{width}}  {earned:>5}  {result.message}".rstrip()
-    yield f"{graded.earned:g} of {graded.points:g} points from tests"
+    yield (
+        f"{graded.earned:g} of {graded.points:g} points from the tests that are shown; "
+        "hidden tests and written answers give the others"
+    )
     yield from (f"look at this: {flag}" for flag in graded.flags)

@@ -70,7 +70,7 @@ class Student:
         self, start: Callable[[], subprocess.Popen[bytes]], seconds: float = 60.0
     ) -> None:
         self._start, self.seconds = start, seconds
-        self._cells: list[str] = []
+        self._cells: list[tuple[str, str]] = []
         self._restarts = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._functions: dict[int, Callable[..., Any]] = {}
@@ -81,14 +81,19 @@ class Student:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def run(self, code: str) -> Ran:
-        """Run a cell. What it does wrong is told, not raised."""
+    def run(self, code: str, title: str = "") -> Ran:
+        """Run a cell. What it does wrong is told, not raised.
+
+        Args:
+            code: The cell's text.
+            title: What errors call it.
+        """
         try:
             self._ready()
-            reply = self._request(["cell", code])
+            reply = self._request(["cell", code, title])
         except StoppedError as error:
             return Ran(error="Stopped", message=str(error), traceback=str(error))
-        self._cells.append(code)
+        self._cells.append((code, title))
         if reply["error"] is None:
             return Ran(printed=str(reply["printed"]))
         name, message, lines, _ = reply["error"]
@@ -129,8 +134,8 @@ class Student:
             self._receive(time.monotonic() + max(60.0, self.seconds))
         except StoppedError as error:
             raise OSError(f"the sandbox does not start: {error}") from error
-        for code in self._cells:
-            self._request(["cell", code])
+        for code, title in self._cells:
+            self._request(["cell", code, title])
 
     def _request(self, request: list[Any]) -> dict[str, Any]:
         """Send a request; return the reply. Functions that it holds may be called."""

@@ -95,7 +95,28 @@ def grade(
 
 
 @course.command()
-def report(name: Name, folder: Folder = HERE) -> None:
+def regrade(
+    name: Name,
+    folder: Folder = HERE,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only what has changed since.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Grade all anew, or what has changed; points that you gave by hand stay."""
+    if not changed:
+        Course(folder).forget(name)
+    grade(name, folder, quiet=quiet)
+
+
+@course.command()
+def report(
+    name: Name,
+    folder: Folder = HERE,
+    plot: Annotated[
+        Path | None, typer.Option(help="A PNG of difficulty and discrimination.")
+    ] = None,
+) -> None:
     """Say who needs a look, what waits for a grade, and how each test did."""
     own = Course(folder)
     outcomes = own.outcomes(name)
@@ -107,11 +128,18 @@ def report(name: Name, folder: Folder = HERE) -> None:
             out.print(f"to be graded: {cell}, {len(students)} answers", markup=False)
     table = Table("cell", "points", "difficulty", "discrimination", "graded")
     points = reporting.worth(own, name)
-    for item in reporting.items(own.scores(name), points):
+    found = reporting.items(own.scores(name), points)
+    for item in found:
         told = "-" if item.discrimination is None else f"{item.discrimination:.2f}"
         share = f"{item.difficulty:.0%}"
         table.add_row(item.name, f"{points[item.name]:g}", share, told, str(item.n))
     out.print(table)
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        reporting.plot_items(figure.subplots(), found)
+        figure.savefig(plot, dpi=150)
     done = [o for o in outcomes if o.earned is not None]
     mean = sum(sum((o.earned or {}).values()) for o in done) / max(1, len(done))
     most = sum(reporting.worth(own, name, "tests").values())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from matplotlib.figure import Figure
 from nbformat import NotebookNode
 from proving import HERE, wrong_answers
 
@@ -73,7 +74,7 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
             out.writestr(f"{name}_{late}{number}_9{number}_{NAME}-1.ipynb", text)
 
         worth = {grade_id(cell): points(cell) for cell in source.cells}
-        for i in range(3):
+        for i in range(5):
             add(f"right{i}", nbformat.writes(solved(source)), FULL)
         add("late", nbformat.writes(solved(source)), FULL, late="LATE_")
         add("stub", nbformat.writes(release(source)), 0.0)
@@ -92,6 +93,26 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
             if grade_id(cell).startswith("test"):
                 cell.source, cell.metadata["nbgrader"]["points"] = "pass", 100
         add("edited", nbformat.writes(edited), FULL)
+        copied = solved(source)
+        index = next(i for i, c in enumerate(copied.cells) if grade_id(c) == "merge")
+        copied.cells.insert(index, NotebookNode(copied.cells[index]))
+        add("copied", nbformat.writes(copied), FULL)
+        split = solved(source)
+        head = nbformat.v4.new_code_cell("import math")
+        split.cells.insert(index, head)
+        del split.cells[index + 2]  # the visible test
+        add("split", nbformat.writes(split), FULL)
+        huge = solved(source)
+        text = "x" * (100 << 20)
+        huge.cells[index].outputs = [nbformat.v4.new_output("stream", text=text)]
+        add("huge", nbformat.writes(huge), FULL)
+        add("bomb", " " * (200 << 20), None)
+        out.writestr(f"../../dots_500_9_{NAME}.ipynb", nbformat.writes(solved(source)))
+        expected["dots_500"] = FULL
+        link = zipfile.ZipInfo(f"link_501_9_{NAME}.ipynb")
+        link.external_attr = 0o120777 << 16
+        out.writestr(link, "/etc/passwd")
+        expected["link_501"] = None
         for name, cell, fails, code in wrong_answers(NAME):
             text = nbformat.writes(solved(source, **{cell: code}))
             add(name, text, FULL - sum(worth[test] for test in fails))
@@ -99,6 +120,7 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
         for name, code in HOSTILE.items():
             text = nbformat.writes(solved(source, merge=code))
             add(name, text, worth["test-decode"] + 4)  # pair-counts and bits-per-byte
+    assert len(expected) == 40
     return expected
 
 
@@ -164,8 +186,8 @@ def test_who_cannot_be_graded_has_no_grade(
     with path.open(newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert set(rows) == set(expected)
-    [broken] = [rows[student] for student in rows if student.startswith("broken")]
-    assert set(broken.values()) == {broken["student"], ""}
+    for student in [name for name, earned in expected.items() if earned is None]:
+        assert set(rows[student].values()) == {student, ""}
     # a written answer waits for a teacher
     assert all(
         row[f"{NAME} (of 20)"] == "" for row in rows.values() if row["numbers"] == ""
@@ -219,6 +241,34 @@ def test_feedback_shows_messages_and_no_hidden_test(
     assert not [
         line for line in hidden.splitlines() if line[:6] == "assert" and line in text
     ]
+
+
+def test_the_report_is_drawn(
+    graded: tuple[Course, dict[str, float | None]], tmp_path: Path
+) -> None:
+    course, _ = graded
+    found = reporting.items(course.scores(NAME), reporting.worth(course, NAME))
+    hard = {item.name: item for item in found}
+    assert hard["hidden-merge"].difficulty < hard["hidden-bits-per-byte"].difficulty
+    axes = Figure().subplots()
+    reporting.plot_items(axes, found)
+    assert {text.get_text() for text in axes.texts} <= set(hard)
+
+
+def test_what_has_changed_is_graded_again(
+    graded: tuple[Course, dict[str, float | None]],
+) -> None:
+    course, _ = graded
+    path = course.folder / "sources" / f"{NAME}.py"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace('test="merge" points=1', 'test="merge" points=2'))
+        again = {o.student: o for o in course.grade(NAME)}
+        assert again["right0_100"].earned["test-merge"] == 2
+        assert sum(again["right1_101"].earned.values()) == FULL + 1
+        assert course.scores(NAME)["right0_100"]["numbers"] == 2.5  # given by hand
+    finally:
+        path.write_text(text)
 
 
 def test_alike_are_those_that_are(

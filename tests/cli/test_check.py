@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import nbformat
+import pytest
+from proving import HERE
+from typer.testing import CliRunner
+
+from llmcourse import cli
+from llmcourse.classroom.assignments import grade_id, read_source, solved
+
+SOURCE = read_source(HERE / "tokenization.py")
+
+
+def check(path: Path, notebook: nbformat.NotebookNode) -> tuple[int, str]:
+    nbformat.write(notebook, path)
+    result = CliRunner().invoke(cli.app, ["check", str(path)])
+    return result.exit_code, result.output
+
+
+def released(**answers: str) -> nbformat.NotebookNode:
+    """Return a learner's notebook: hidden tests are empty in it."""
+    notebook = solved(SOURCE, **answers)
+    assert "HIDDEN" not in nbformat.writes(notebook)
+    return notebook
+
+
+def test_a_right_notebook_passes(tmp_path: Path) -> None:
+    code, output = check(tmp_path / "t.ipynb", released())
+    assert code == 0
+    assert "6 of 6 points from the tests that are shown" in output
+    assert "hidden-merge" not in output
+
+
+def test_a_mistake_is_explained(tmp_path: Path) -> None:
+    wrong = "def merge(ids, pair, new_id):\n    return ids[:]"
+    code, output = check(tmp_path / "t.ipynb", released(merge=wrong))
+    assert code == 1
+    assert "both pairs (1, 2) become 9" in output
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("def merge(ids, pair new_id):\n    return ids", "cell merge: SyntaxError"),
+        ("import llmcourse.text.bpe", "cell merge: ModuleNotFoundError"),
+        ("def merge(ids, pair, new_id):\n    return nothing", "(line 2 of cell merge)"),
+    ],
+)
+def test_what_python_says_is_told(tmp_path: Path, answer: str, told: str) -> None:
+    code, output = check(tmp_path / "t.ipynb", released(merge=answer))
+    assert code == 1
+    assert told in output
+    assert "points from the tests" in output
+
+
+def test_what_is_no_assignment(tmp_path: Path) -> None:
+    path = tmp_path / "t.ipynb"
+    path.write_text("{")
+    result = CliRunner().invoke(cli.app, ["check", str(path)])
+    assert isinstance(result.exception, ValueError)
+    notebook = released()
+    del notebook.metadata["llmcourse"]
+    nbformat.write(notebook, path)
+    result = CliRunner().invoke(cli.app, ["check", str(path)])
+    assert "no notebook of an assignment" in str(result.exception)
+    assert grade_id(notebook.cells[0]) == ""
