@@ -19,7 +19,7 @@
 # | 4. Norm and network | 2 | ★ | 15 |
 # | 5. A block | 3 | ★★ | 20 |
 # | 6. A key-value cache | 2 | ★★★ | 25 |
-# | 7. The mask (written) | 3 | ★★ | 15 |
+# | 7. The mask (written) | 3 | ★★ | 25 |
 # | 8. What the cache keeps (written) | 2 | ★★ | 10 |
 #
 # 20 points in all. Read the chapter [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
@@ -28,7 +28,8 @@
 #
 # The package `llmcourse` has all of this.
 # The first cell locks it away: here you write it.
-# Write it without `torch.nn`, too: products, sums, exponentials and `softmax` are enough.
+# Write it without `torch.nn`, too: products, sums and exponentials are enough.
+# Functions of torch itself, such as `torch.softmax` and `torch.sigmoid`, are fine.
 
 # %% given="setup"
 import sys
@@ -53,9 +54,35 @@ def told(value):
     """Return in a few words what a function returned, for a message."""
     if not isinstance(value, torch.Tensor):
         return f"{type(value).__name__} {value!r}"
-    if value.numel() > 8:
+    if value.numel() > 12:
         return f"a tensor of shape {tuple(value.shape)}"
+    if value.is_floating_point():
+        value = value.double().round(decimals=4)
     return str(value.tolist())
+
+
+def meaning(got, mistakes):
+    """Return what is known of the mistakes that make the numbers of a result."""
+    if not isinstance(got, torch.Tensor):
+        return ""
+    numbers = got.flatten().tolist()
+    return "".join(
+        f"; {text}"
+        for known, text in mistakes.items()
+        if any(abs(number - known) < 2e-3 for number in numbers)
+    )
+
+
+def some_block():
+    """Return a stream x (1, 3, 8) and weights, of no special kind, with F = 3."""
+    shapes = dict.fromkeys(("query", "key", "value", "output"), (8, 8))
+    shapes |= {"gate": (3, 8), "up": (3, 8), "down": (8, 3), "x": (1, 3, 8)}
+    shapes |= {"attention_norm": (8,), "feed_forward_norm": (8,)}
+    made = {}
+    for i, (name, shape) in enumerate(shapes.items()):
+        numbers = torch.arange(torch.Size(shape).numel()) % 89
+        made[name] = (numbers * (i + 3) ** 2 % 89 - 44).reshape(shape) / 44
+    return made.pop("x"), made
 
 
 # %% [markdown]
@@ -72,6 +99,7 @@ def told(value):
 # where the sums run over the keys that the query may see.
 # The keys are at the positions 0, 1, 2, …, and the first query is at the position `start`, the next one at `start + 1`, and so on.
 # A query sees the keys at its own position and before it.
+# Scores may be so large that $e^s$ overflows; `torch.softmax` takes care of that.
 #
 # | | Shape |
 # |---|---|
@@ -104,18 +132,50 @@ query = torch.tensor([[2 * log(3), 0, 0, 0], [2 * log(3), 0, 0, 0]])
 key = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])
 value = torch.tensor([[8.0], [4.0]])
 got = attend(query, key, value)
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {told(got)}"
+assert got.shape == (2, 1), (
+    f"two queries gather a value of one number each: shape (2, 1), got {told(got)}"
+)
+second = {
+    7.6: "7.6 comes of scores that are not divided by the root of d = 4, which is 2",
+    6.5359: "6.5359 comes of scores divided by d = 4, not by its root, which is 2",
+    8.0: "8 is the value of the first key alone: a query sees its own position, too, "
+    "and the softmax runs over keys, not over queries",
+    9.0: "9 comes of weights 1 and 1/4: a sum over the last dimension needs keepdim=True, "
+    "so that each row is divided by its own sum",
+    4.0: "4 comes of the last key alone, or of one sum for all queries: each query "
+    "has its own sum, over keys that are not after it",
+}
 assert close(got[1], torch.tensor([7.0])), (
     "the second query weighs the values by 3/4 and 1/4 and gathers 7; "
-    f"got {told(got[1])}; divide the scores by the root of d = 4, which is 2"
+    f"got {told(got[1])}{meaning(got[1], second)}"
 )
+first = {
+    7.0: "7 comes of seeing the future, too",
+    6.0: "6 comes of hiding the future after the softmax: hide it before, so that the "
+    "weights sum to 1",
+}
 assert close(got[0], torch.tensor([8.0])), (
     "the first query sees its own position only, so it gathers 8; "
-    f"got {told(got[0])}; hide the future before the softmax, so that weights sum to 1"
+    f"got {told(got[0])}{meaning(got[0], first)}"
 )
-got = attend(query[1:], key, value, start=1)
-assert close(got, torch.tensor([[7.0]])), (
-    "one query at position 1 sees both keys, as the second one did before, and gathers "
-    f"[[7.0]]; got {told(got)}; the first query is at the position `start`"
+query, key = torch.zeros(2, 3), torch.ones(4, 3)
+value = torch.tensor([[6.0], [2.0], [1.0], [7.0]])
+got = attend(query, key, value, start=2)
+early = {
+    6.0: "6 is what position 0 gathers: the first query is at the position `start`"
+}
+assert close(got, torch.tensor([[3.0], [4.0]])), (
+    "where all scores are 0, two queries at the positions 2 and 3 gather the mean of "
+    "three values, 3, and of four, 4: wanted [[3.0], [4.0]], "
+    f"got {told(got)}{meaning(got, early)}"
+)
+factor = torch.arange(1.0, 7).reshape(2, 3, 1, 1)  # B 2, H 3: another value in each
+got = attend(query.expand(2, 3, 2, 3), key.expand(2, 3, 4, 3), factor * value, start=2)
+assert close(got, factor * torch.tensor([[3.0], [4.0]])), (
+    "2 sequences of 3 heads, the values 1 to 6 times those before: wanted 1 to 6 times "
+    f"[[3.0], [4.0]], shape (2, 3, 2, 1), got {told(got)}; swap and count the last two "
+    "dimensions, from the end"
 )
 
 # %% hidden="attend" points=2
@@ -186,19 +246,24 @@ def join_heads(x):
 
 
 # %% test="heads" points=1
-x = torch.tensor([[[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]])  # B 1, T 3, D 4
+x = torch.arange(1, 25).reshape(1, 4, 6)  # B 1, T 4, D 6: 1 to 6, 7 to 12, ...
 got = split_heads(x, 2)
-assert tuple(got.shape) == (1, 2, 3, 2), (
-    f"1 sequence, 2 heads, 3 positions, 2 wide: (1, 2, 3, 2), got {tuple(got.shape)}"
+assert tuple(got.shape) == (1, 2, 4, 3), (
+    f"1 sequence, 2 heads, 4 positions, 3 wide: (1, 2, 4, 3), got {tuple(got.shape)}; "
+    "cut the width into H parts of d numbers, and then swap T and H"
 )
-assert got[0, 0].tolist() == [[1, 2], [5, 6], [9, 10]], (
-    "the first head has the first half of every position: [[1, 2], [5, 6], [9, 10]], "
-    f"got {got[0, 0].tolist()}; split the width first, and then swap T and H"
+assert got[0, 0].tolist() == [[1, 2, 3], [7, 8, 9], [13, 14, 15], [19, 20, 21]], (
+    "the first head has the first half of every position: [[1, 2, 3], [7, 8, 9], "
+    f"[13, 14, 15], [19, 20, 21]], got {got[0, 0].tolist()}; a reshape alone mixes "
+    "positions: split the width first, and then swap T and H"
 )
-got = join_heads(torch.tensor([[[[1, 2], [5, 6]], [[3, 4], [7, 8]]]]))
-assert got.tolist() == [[[1, 2, 3, 4], [5, 6, 7, 8]]], (
-    "the heads of one position go side by side: [[[1, 2, 3, 4], [5, 6, 7, 8]]], "
-    f"got {got.tolist()}"
+got = join_heads(torch.stack((x[..., :3], x[..., 3:]), dim=1))
+assert tuple(got.shape) == (1, 4, 6), (
+    f"2 heads, 3 wide, joined: shape (1, 4, 6), got {tuple(got.shape)}"
+)
+assert torch.equal(got, x), (
+    "the heads of one position go side by side: the first position is "
+    f"[1, 2, 3, 4, 5, 6], got {got[0, 0].tolist()}; swap H and T back first"
 )
 
 # %% hidden="heads" points=1
@@ -258,11 +323,28 @@ assert close(got, x), (
     f"at position 0 nothing is turned: wanted {told(x)}, got {told(got)}"
 )
 got = rotate(x, torch.tensor([1]))
+assert not close(got, x), (
+    f"at position 1 both pairs are turned, got {told(got)} as at position 0; the "
+    "position is what `positions` says, not where the vector is in `x`"
+)
 wanted = torch.tensor([[0.5403, 1.9999, 0.8415, 0.0200]])
+turns = {
+    -1.1426: "-1.1426 comes of pairs of neighbours: coordinate i belongs to i + d/2",
+    0.4546: "0.4546 comes of a second formula that reads what the first has changed: "
+    "both read the old numbers",
+    -0.8415: "-0.8415 comes of turning backwards: the minus is in the first formula",
+    0.1997: "0.1997 comes of an angle of 0.1: the exponent is -2i/d, for i below d/2",
+}
 assert close(got, wanted, 1e-4), (
     "at position 1 the pair (1, 0) is turned by 1 and the pair (2, 0) by 0.01: wanted "
-    f"{[round(number, 4) for number in wanted[0].tolist()]}, got {told(got)}; "
-    "coordinate i belongs to coordinate i + d/2, not to its neighbour"
+    f"{told(wanted)}, got {told(got)}{meaning(got, turns)}"
+)
+got = rotate(torch.cat((x, x)), torch.tensor([3, 1]))
+wanted = torch.tensor([[-0.9900, 1.9991, 0.1411, 0.0600], wanted[0].tolist()])
+assert close(got, wanted, 1e-4), (
+    "the same vector at position 3 and at position 1 (in this order): wanted "
+    f"{told(wanted)}, got {told(got)}; every position has an angle for each pair, so "
+    "there are T rows of d/2 angles: positions[:, None] times the frequencies"
 )
 query, key = (
     torch.tensor([[1.0, -2.0, 3.0, 0.5]]),
@@ -275,7 +357,7 @@ scores = [
 assert max(scores) - min(scores) < 1e-3, (
     "a query three positions after a key has the same score with it everywhere, "
     f"got {[round(score, 3) for score in scores]} at three places; turn both coordinates "
-    "of a pair by the same angle"
+    "of a pair by the same angle, which is proportional to the position"
 )
 
 # %% hidden="rotate" points=2
@@ -347,10 +429,18 @@ def swiglu(x, w_gate, w_up, w_down):
 
 
 # %% test="parts" points=1
-got = rms_norm(torch.tensor([[3.0, 4.0, 0.0, 0.0]]), torch.tensor([1.0, 2.0, 1.0, 1.0]))
-assert close(got, torch.tensor([[1.2, 3.2, 0.0, 0.0]])), (
-    "(3, 4, 0, 0) divided by 2.5 is (1.2, 1.6, 0, 0), and the second weight is 2: "
-    f"wanted [[1.2, 3.2, 0, 0]], got {told(got)}; the mean is over all 4 squares"
+x = torch.tensor([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 6.0, 8.0]])
+got = rms_norm(x, torch.tensor([1.0, 2.0, 1.0, 1.0]))
+assert close(got, torch.tensor([[1.2, 3.2, 0.0, 0.0], [0.0, 0.0, 1.2, 1.6]])), (
+    "(3, 4, 0, 0) divided by 2.5 is (1.2, 1.6, 0, 0), (0, 0, 6, 8) divided by 5 is "
+    "(0, 0, 1.2, 1.6), and the second weight is 2: wanted [[1.2, 3.2, 0, 0], "
+    f"[0, 0, 1.2, 1.6]], got {told(got)}; each row is divided by the root of the mean of "
+    "its own 4 squares"
+)
+got = rms_norm(x[:1], torch.ones(4), 18.75)
+assert close(got, torch.tensor([[0.6, 0.8, 0.0, 0.0]])), (
+    "with eps = 18.75 the root is that of 25/4 + 18.75 = 25, so (3, 4, 0, 0) becomes "
+    f"(0.6, 0.8, 0, 0); got {told(got)}; eps is added before the root is taken"
 )
 got = swiglu(
     torch.tensor([[2.0, 5.0]]),
@@ -394,20 +484,23 @@ assert torch.equal(x, saved), "neither function may change its input"
 # A block adds to the residual stream twice, and each part reads a normalised stream:
 #
 # $$
-# h \leftarrow h + W_O \left[c^1, \dots, c^H\right],
+# h \leftarrow h + \operatorname{attention}(\operatorname{norm}(h)),
 # \qquad
 # h \leftarrow h + \operatorname{ffn}(\operatorname{norm}(h)).
 # $$
 #
-# The contexts $c$ come from the queries, keys and values of $\operatorname{norm}(h)$; queries and keys, but not values, are turned by their positions 0, 1, 2, …, in every head.
+# Here $\operatorname{attention}(y) = W_O \left[c^1, \dots, c^H\right]$: the contexts $c$ of all heads, side by side, come from the queries $W_Q\, y$, the keys $W_K\, y$ and the values $W_V\, y$.
+# Queries and keys, but not values, are turned by their positions 0, 1, 2, …, in every head by itself.
+# The two norms have weights of their own, and $\varepsilon$ and the base of the rotation are what they are by default: $10^{-5}$ and 10,000.
 #
 # Write `block(x, weights, n_heads)`, from (B, T, D) to (B, T, D), with the functions that you have.
+# The tensor `x` that comes in stays as it is.
 # `weights` is a dict:
 #
 # | Name | Shape | |
 # |---|---|---|
 # | `attention_norm` | (D,) | $g$ of the norm before attention |
-# | `query`, `key`, `value` | (D, D) | $W_Q$, $W_K$, $W_V$ of all heads, one above the other |
+# | `query`, `key`, `value` | (D, D) | $W_Q$, $W_K$, $W_V$ of all heads, one above the other: the first $d$ rows are those of the first head |
 # | `output` | (D, D) | $W_O$ |
 # | `feed_forward_norm` | (D,) | $g$ of the norm before the network |
 # | `gate`, `up` | (F, D) | $W_\text{gate}$, $W_\text{up}$ |
@@ -450,6 +543,41 @@ assert close(got[0, 0], torch.tensor([4.2, 5.6, 0.0, 0.0])), (
 assert close(got[0, 1], torch.tensor([0.6, 0.8, 8.8, 6.6])), (
     "where all scores are 0, the second position adds the mean of both norms, "
     f"(0.6, 0.8, 0.8, 0.6), to (0, 0, 8, 6); got {told(got[0, 1])}"
+)
+x, weights = some_block()  # B 1, T 3, D 8
+saved = x.clone()
+got = block(x, weights | {"down": torch.zeros(8, 3)}, 2)
+assert torch.equal(x, saved), (
+    "block must not change its input; `x += y` does, and `x = x + y` does not"
+)
+mistakes = {
+    0.2228: "0.2228 comes of queries and keys that are not turned",
+    0.9693: "0.9693 comes of turning before the heads are split: turn each head",
+    3.6201: "3.6201 comes of values that are turned, too",
+    0.9029: "0.9029 comes of `x @ w`, where W x is `x @ w.T`",
+    -1.1879: "-1.1879 comes of `@ w` for W_O, where W_O c is `c @ w.T`",
+    0.6864: "0.6864 comes of queries, keys and values of h: those of norm(h) were wanted",
+    -1.9433: "-1.9433 comes of adding to norm(h): add to h itself",
+}
+wanted = torch.tensor(
+    [0.7101, -1.9623, 0.3997, -0.6742, 0.6725, 1.0837, 1.4721, 0.3982]
+)
+assert close(got[0, 2], wanted, 2e-3), (
+    "where only W_down is 0, attention alone is added, and the third position is "
+    f"{told(wanted)}, got {told(got[0, 2])}{meaning(got[0, 2, :1], mistakes)}"
+)
+got = block(x, weights, 2)
+mistakes = {
+    -1.094: "-1.094 comes of a network that reads the norm of the stream before attention",
+    0.6433: "0.6433 comes of a network that reads the stream without its norm",
+    -0.7395: "-0.7395 comes of `attention_norm` in the place of `feed_forward_norm`",
+}
+wanted = torch.tensor(
+    [-0.0080, -2.2073, 0.6849, 0.1412, 0.0518, 0.9933, 1.9119, 0.8422]
+)
+assert close(got[0, 2], wanted, 2e-3), (
+    "and with the network, which works on the stream after attention, the third position "
+    f"is {told(wanted)}, got {told(got[0, 2])}{meaning(got[0, 2, :1], mistakes)}"
 )
 
 
@@ -509,7 +637,8 @@ for n_heads, d_model, d_ff in ((3, 12, 7), (1, 6, 10), (2, 8, 5)):
 #
 # - `cache` is a pair `(key, value)` of tensors of shape (B, H, S, d), of the $S$ positions that were read before.
 #   At the beginning $S$ is 0.
-# - `x`, of shape (B, T, D), holds the positions $S$, …, $S + T - 1$.
+# - `x`, of shape (B, T, D), holds the positions $S$, …, $S + T - 1$; so the `start` of your `attend` is $S$.
+# - New keys and values are put after the old ones, along the dimension of $S$.
 # - Keys are kept as they are after they have been turned, so none is turned twice.
 # - The cache that comes in stays as it is; the one that is returned holds $S + T$ positions.
 
@@ -536,25 +665,51 @@ def cached_block(x, weights, n_heads, cache):
 
 
 # %% test="cached-block" points=1
-g = torch.Generator().manual_seed(0)
-weights = {"attention_norm": torch.ones(6), "feed_forward_norm": torch.ones(6)}
-for name in ("query", "key", "value", "output", "gate", "up", "down"):
-    weights[name] = torch.randn(6, 6, generator=g)
-x = torch.randn(1, 3, 6, generator=g)
-cache = torch.zeros(1, 3, 0, 2), torch.zeros(1, 3, 0, 2)
-whole, _ = cached_block(x, weights, 3, cache)
+x, weights = some_block()  # as in the test of block
+cache = torch.zeros(1, 2, 0, 4), torch.zeros(1, 2, 0, 4)
+whole, longer = cached_block(x, weights, 2, cache)
+wanted = torch.tensor(
+    [-0.0080, -2.2073, 0.6849, 0.1412, 0.0518, 0.9933, 1.9119, 0.8422]
+)
+assert close(whole[0, 2], wanted, 2e-3), (
+    "three tokens, read at once with an empty cache, come out as from block: the third is "
+    f"{told(wanted)}, got {told(whole[0, 2])}"
+)
+assert len(longer) == 2, f"a cache is a pair (key, value), got {len(longer)} things"
+for part, name in zip(longer, ("keys", "values")):
+    assert tuple(part.shape) == (1, 2, 3, 4), (
+        f"after 3 tokens the {name} are of shape (1, 2, 3, 4), got {tuple(part.shape)}"
+    )
+wanted = torch.tensor([1.3084, 1.1186, -0.2151, 2.0056])
+assert close(longer[0][0, 1, 2], wanted, 2e-3), (
+    f"the key of the third position in the second head is {told(wanted)}, got "
+    f"{told(longer[0][0, 1, 2])}; the cache holds keys as they are after they have been "
+    "turned, and old keys are not turned again"
+)
+wanted = torch.tensor([-1.7960, -0.1565, 1.0010, -0.9649])
+assert close(longer[1][0, 1, 2], wanted, 2e-3), (
+    f"the value of the third position in the second head is {told(wanted)}, got "
+    f"{told(longer[1][0, 1, 2])}; values come second, and are not turned"
+)
 for t in range(3):
-    got, cache = cached_block(x[:, t : t + 1], weights, 3, cache)
-    assert len(cache) == 2, f"a cache is a pair (key, value), got {len(cache)} things"
-    for part, name in zip(cache, ("keys", "values")):
-        assert tuple(part.shape) == (1, 3, t + 1, 2), (
-            f"after {t + 1} tokens the {name} are of shape {(1, 3, t + 1, 2)}, "
-            f"got {tuple(part.shape)}"
+    got, cache = cached_block(x[:, t : t + 1], weights, 2, cache)
+    for part, all_at_once, name in zip(cache, longer, ("keys", "values")):
+        wanted = all_at_once[:, :, : t + 1]
+        assert part.shape == wanted.shape, (
+            f"after {t + 1} tokens, read one by one, the {name} are of shape "
+            f"{tuple(wanted.shape)}, got {tuple(part.shape)}"
+        )
+        assert close(part, wanted, 1e-4), (
+            f"after {t + 1} tokens, read one by one, the second head's {name} are the same "
+            f"as when all are read at once: {told(wanted[0, 1])}, got {told(part[0, 1])}; "
+            "new ones come after the old, a new position is the length of the cache, and "
+            "old keys are not turned again"
         )
     assert close(got, whole[:, t : t + 1], 1e-4), (
         f"token {t}, read alone with the cache of {t} others, must come out as it does "
-        f"when all are read at once; wanted {told(whole[:, t])}, got {told(got)}; its position "
-        "is the length of the cache"
+        f"when all are read at once; wanted {told(whole[:, t])}, got {told(got)}; the query "
+        "is turned by its position, which is the length of the cache, and that is also "
+        "the `start` of attend"
     )
 
 # %% hidden="cached-block" points=1
@@ -594,8 +749,10 @@ assert close(cache[1], value, 1e-3), (
 # - Ben multiplies the weights by 0 where the key is in the future, *after* the softmax, and changes nothing else.
 #
 # Both train on next-token prediction.
-# For each, say what is wrong with what a position gathers, and whether the loss in training shows it.
-# Then say what you would see when each model writes new text, one token at a time.
+# For each, say what is wrong with what a position gathers, and say: would you notice from the training loss, and how?
+# Then say what you would see when each model writes new text, one token at a time, without a cache: the whole text is read anew for every token.
+#
+# One point is for Ana's model in training, one for Ben's, and one for how both write.
 
 # %% [markdown] written="mask" points=3
 # Ana's position t gathers from position t + 1, whose token is exactly what it is to predict.
@@ -607,8 +764,8 @@ assert close(cache[1], value, 1e-3), (
 # When it writes, the last position has no future, so its weights sum to one.
 # Earlier positions, read again with more text after them, gather less than before, so the model with a cache and the model without one disagree.
 #
-# One point: Ana's model copies its target, and the loss is too good to be true.
-# One point: Ben's rows do not sum to one, and the future still has influence through the sum.
+# One point: Ana's model copies its target, and the loss is too good to be true, which is how one notices.
+# One point: Ben's rows do not sum to one, and the future still has influence through the sum; the loss hardly shows it.
 # One point: what each does when it writes: Ana's has nothing to copy; Ben's depends on what comes later, so that appending a token changes earlier positions.
 
 # %% [markdown]

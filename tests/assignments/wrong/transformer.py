@@ -1,6 +1,6 @@
 # Plausible wrong answers, each with the tests that it fails, exactly.
 
-# %% wrong="no-root" answer="attend" fails="test-attend,hidden-attend,hidden-block,hidden-cached-block"
+# %% wrong="no-root" answer="attend" fails="test-attend,hidden-attend,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def attend(query, key, value, start=0):
     query_at = torch.arange(query.shape[-2]) + start
     allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
@@ -39,6 +39,30 @@ def attend(query, key, value, start=0):
     return powers / powers.sum(dim=-1, keepdim=True) @ value
 
 
+# %% wrong="sum-of-columns" answer="attend" fails="test-attend,hidden-attend,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def attend(query, key, value, start=0):
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+    powers = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).exp() * allowed
+    return powers / powers.sum(dim=-1) @ value
+
+
+# %% wrong="one-text-only" answer="attend" fails="test-attend,hidden-attend,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def attend(query, key, value, start=0):
+    query_at = torch.arange(len(query)) + start
+    allowed = torch.arange(len(key)) <= query_at[:, None]
+    scores = query @ key.T / query.shape[-1] ** 0.5
+    return scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1) @ value
+
+
+# %% wrong="itself-not-seen" answer="attend" fails="test-attend,hidden-attend,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def attend(query, key, value, start=0):
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) < query_at[:, None]
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    return scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1) @ value
+
+
 # %% wrong="reshaped-only" answer="heads" fails="test-heads,hidden-heads,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def split_heads(x, n_heads):
     batch, length, width = x.shape
@@ -50,7 +74,7 @@ def join_heads(x):
     return x.reshape(batch, length, n_heads * d_head)
 
 
-# %% wrong="every-hth-coordinate" answer="heads" fails="test-heads,hidden-heads,hidden-block,hidden-cached-block"
+# %% wrong="every-hth-coordinate" answer="heads" fails="test-heads,hidden-heads,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def split_heads(x, n_heads):
     return x.unflatten(-1, (-1, n_heads)).permute(0, 3, 1, 2)
 
@@ -59,7 +83,16 @@ def join_heads(x):
     return x.permute(0, 2, 3, 1).flatten(2)
 
 
-# %% wrong="neighbours-paired" answer="rotate" fails="test-rotate,hidden-rotate,hidden-block,hidden-cached-block"
+# %% wrong="heads-and-width-swapped" answer="heads" fails="test-heads,hidden-heads,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def split_heads(x, n_heads):
+    return x.unflatten(-1, (-1, n_heads)).transpose(1, 2)
+
+
+def join_heads(x):
+    return x.transpose(1, 2).flatten(2)
+
+
+# %% wrong="neighbours-paired" answer="rotate" fails="test-rotate,hidden-rotate,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def rotate(x, positions, base=10_000.0):
     half = x.shape[-1] // 2
     angles = positions[:, None] * base ** (-torch.arange(half) / half)
@@ -69,7 +102,7 @@ def rotate(x, positions, base=10_000.0):
     return torch.stack(turned, dim=-1).flatten(-2)
 
 
-# %% wrong="turned-backwards" answer="rotate" fails="test-rotate,hidden-rotate,hidden-block,hidden-cached-block"
+# %% wrong="turned-backwards" answer="rotate" fails="test-rotate,hidden-rotate,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def rotate(x, positions, base=10_000.0):
     half = x.shape[-1] // 2
     angles = positions[:, None] * base ** (-torch.arange(half) / half)
@@ -90,7 +123,41 @@ def rotate(x, positions, base=10_000.0):
     return torch.cat(turned, dim=-1)
 
 
-# %% wrong="norm-for-mean" answer="parts" fails="test-parts,hidden-parts,test-block,hidden-block,hidden-cached-block"
+# %% wrong="a-position-for-each-pair" answer="rotate" fails="test-rotate,hidden-rotate,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def rotate(x, positions, base=10_000.0):
+    half = x.shape[-1] // 2
+    frequencies = base ** (-torch.arange(half) / half)
+    angles = positions * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x[..., :half], x[..., half:]
+    turned = first * cos - second * sin, first * sin + second * cos
+    return torch.cat(turned, dim=-1)
+
+
+# %% wrong="half-the-exponent" answer="rotate" fails="test-rotate,hidden-rotate,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def rotate(x, positions, base=10_000.0):
+    half = x.shape[-1] // 2
+    frequencies = base ** (-torch.arange(half) / x.shape[-1])
+    angles = positions[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x[..., :half], x[..., half:]
+    turned = first * cos - second * sin, first * sin + second * cos
+    return torch.cat(turned, dim=-1)
+
+
+# %% wrong="overwritten-before-it-is-read" answer="rotate" fails="test-rotate,hidden-rotate,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def rotate(x, positions, base=10_000.0):
+    half = x.shape[-1] // 2
+    frequencies = base ** (-torch.arange(half) / half)
+    angles = positions[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x[..., :half], x[..., half:]
+    first = first * cos - second * sin
+    turned = first, first * sin + second * cos
+    return torch.cat(turned, dim=-1)
+
+
+# %% wrong="norm-for-mean" answer="parts" fails="test-parts,hidden-parts,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def rms_norm(x, weight, eps=1e-5):
     return weight * x / (x.norm(dim=-1, keepdim=True) + eps)
 
@@ -100,7 +167,7 @@ def swiglu(x, w_gate, w_up, w_down):
     return (gate * gate.sigmoid() * (x @ w_up.T)) @ w_down.T
 
 
-# %% wrong="eps-after-the-root" answer="parts" fails="hidden-parts"
+# %% wrong="eps-after-the-root" answer="parts" fails="test-parts,hidden-parts"
 def rms_norm(x, weight, eps=1e-5):
     return weight * x / (x.square().mean(dim=-1, keepdim=True).sqrt() + eps)
 
@@ -110,7 +177,17 @@ def swiglu(x, w_gate, w_up, w_down):
     return (gate * gate.sigmoid() * (x @ w_up.T)) @ w_down.T
 
 
-# %% wrong="sigmoid-for-silu" answer="parts" fails="test-parts,hidden-parts,hidden-block,hidden-cached-block"
+# %% wrong="mean-over-everything" answer="parts" fails="test-parts,hidden-parts,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def rms_norm(x, weight, eps=1e-5):
+    return weight * x / (x.square().mean() + eps).sqrt()
+
+
+def swiglu(x, w_gate, w_up, w_down):
+    gate = x @ w_gate.T
+    return (gate * gate.sigmoid() * (x @ w_up.T)) @ w_down.T
+
+
+# %% wrong="sigmoid-for-silu" answer="parts" fails="test-parts,hidden-parts,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def rms_norm(x, weight, eps=1e-5):
     return weight * x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
@@ -131,7 +208,7 @@ def block(x, weights, n_heads):
     return x + swiglu(x, weights["gate"], weights["up"], weights["down"])
 
 
-# %% wrong="parts-side-by-side" answer="block" fails="hidden-block"
+# %% wrong="parts-side-by-side" answer="block" fails="test-block,hidden-block"
 def block(x, weights, n_heads):
     seen = rms_norm(x, weights["attention_norm"])
     names = "query", "key", "value"
@@ -143,13 +220,48 @@ def block(x, weights, n_heads):
     return x + join_heads(context) @ weights["output"].T + added
 
 
-# %% wrong="turned-before-the-split" answer="block" fails="hidden-block"
+# %% wrong="turned-before-the-split" answer="block" fails="test-block,hidden-block"
 def block(x, weights, n_heads):
     seen, at = rms_norm(x, weights["attention_norm"]), torch.arange(x.shape[1])
     query, key = (rotate(seen @ weights[name].T, at) for name in ("query", "key"))
     value = seen @ weights["value"].T
     heads = (split_heads(part, n_heads) for part in (query, key, value))
     x = x + join_heads(attend(*heads)) @ weights["output"].T
+    seen = rms_norm(x, weights["feed_forward_norm"])
+    return x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
+
+
+# %% wrong="not-turned" answer="block" fails="test-block,hidden-block"
+def block(x, weights, n_heads):
+    seen = rms_norm(x, weights["attention_norm"])
+    names = "query", "key", "value"
+    query, key, value = (split_heads(seen @ weights[n].T, n_heads) for n in names)
+    context = attend(query, key, value)
+    x = x + join_heads(context) @ weights["output"].T
+    seen = rms_norm(x, weights["feed_forward_norm"])
+    return x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
+
+
+# %% wrong="not-transposed" answer="block" fails="test-block,hidden-block"
+def block(x, weights, n_heads):
+    seen = rms_norm(x, weights["attention_norm"])
+    names = "query", "key", "value"
+    query, key, value = (split_heads(seen @ weights[n], n_heads) for n in names)
+    at = torch.arange(x.shape[1])
+    context = attend(rotate(query, at), rotate(key, at), value)
+    x = x + join_heads(context) @ weights["output"]
+    seen = rms_norm(x, weights["feed_forward_norm"])
+    return x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
+
+
+# %% wrong="input-overwritten" answer="block" fails="test-block,hidden-block"
+def block(x, weights, n_heads):
+    seen = rms_norm(x, weights["attention_norm"])
+    names = "query", "key", "value"
+    query, key, value = (split_heads(seen @ weights[n].T, n_heads) for n in names)
+    at = torch.arange(x.shape[1])
+    context = attend(rotate(query, at), rotate(key, at), value)
+    x += join_heads(context) @ weights["output"].T
     seen = rms_norm(x, weights["feed_forward_norm"])
     return x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
 
@@ -194,6 +306,33 @@ def cached_block(x, weights, n_heads, cache):
     key = torch.cat((cache[0], rotate(key, at)), dim=2)
     value = torch.cat((cache[1], value), dim=2)
     context = attend(rotate(query, at), key, value, key.shape[2])
+    x = x + join_heads(context) @ weights["output"].T
+    seen = rms_norm(x, weights["feed_forward_norm"])
+    x = x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
+    return x, (key, value)
+
+
+# %% wrong="no-turn-no-network" answer="cached-block" fails="test-cached-block,hidden-cached-block"
+def cached_block(x, weights, n_heads, cache):
+    seen = rms_norm(x, weights["attention_norm"])
+    names = "query", "key", "value"
+    query, key, value = (split_heads(seen @ weights[n], n_heads) for n in names)
+    key = torch.cat((cache[0], key), dim=2)
+    value = torch.cat((cache[1], value), dim=2)
+    context = attend(query, key, value, cache[0].shape[2])
+    return x + join_heads(context) @ weights["output"], (key, value)
+
+
+# %% wrong="new-keys-before-old" answer="cached-block" fails="test-cached-block,hidden-cached-block"
+def cached_block(x, weights, n_heads, cache):
+    seen = rms_norm(x, weights["attention_norm"])
+    names = "query", "key", "value"
+    query, key, value = (split_heads(seen @ weights[n].T, n_heads) for n in names)
+    start = cache[0].shape[2]
+    at = start + torch.arange(x.shape[1])
+    key = torch.cat((rotate(key, at), cache[0]), dim=2)
+    value = torch.cat((value, cache[1]), dim=2)
+    context = attend(rotate(query, at), key, value, start)
     x = x + join_heads(context) @ weights["output"].T
     seen = rms_norm(x, weights["feed_forward_norm"])
     x = x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
