@@ -122,7 +122,7 @@ for windows, sizes in (
 #
 # Write `read_block(state, scores, values)`, which reads one more block and returns the new state.
 #
-# | | Shape |
+# | Name | Shape |
 # |---|---|
 # | `state`, a tuple $(m, \ell, c)$ | (…, T), (…, T), (…, T, width of a value) |
 # | `scores` | (…, T, block) |
@@ -279,7 +279,7 @@ for block, scale in ((1, 1.0), (4, 1.0), (5, 20.0), (11, 1.0), (64, 3.0)):
 #
 # Write `window_step(query, key, value, cache, position)`.
 #
-# | | Shape |
+# | Name | Shape |
 # |---|---|
 # | `query`, `key` of the new token | (H, d) |
 # | `value` of the new token | (H, width of a value) |

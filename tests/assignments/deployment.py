@@ -168,7 +168,7 @@ assert close(got, [0.0, exp(1) / (1 + exp(1)), 1 / (1 + exp(1))]), (
 # - The last string is what is left in the end: `\ufffd` for a character that was never completed, otherwise empty.
 # - What is no valid UTF-8 becomes `\ufffd`, too.
 #
-# `codecs.getincrementaldecoder("utf-8")(errors="replace")` makes an object that keeps half a character until the rest comes: `decoder.decode(data)`, and `decoder.decode(b"", final=True)` in the end.
+# `codecs.getincrementaldecoder("utf-8")`, called with `errors="replace"`, makes an object that keeps half a character until the rest comes: `decoder.decode(data)`, and `decoder.decode(b"", final=True)` in the end.
 #
 # `[b"caf", b"\xc3", b"\xa9!"]` gives `["caf", "", "é!", ""]`.
 

@@ -308,7 +308,7 @@ assert close(got, torch.tensor([800.0])), (
 #
 # Write `skipgram_step(vectors, contexts, middles, targets, rate)`, one step of gradient descent on the *sum* of the losses of all pairs.
 #
-# | | Shape |
+# | Name | Shape |
 # |---|---|
 # | `vectors`, `contexts`: the tables of $v$ and of $u$ | (V, D) |
 # | `middles`: ids of the words in the middle | (B,) |

@@ -101,7 +101,7 @@ def some_block():
 # A query sees the keys at its own position and before it.
 # Scores may be so large that $e^s$ overflows; `torch.softmax` takes care of that.
 #
-# | | Shape |
+# | Name | Shape |
 # |---|---|
 # | `query` | (…, T, d) |
 # | `key` | (…, S, d) |
