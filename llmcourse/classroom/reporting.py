@@ -44,9 +44,9 @@ def items(
     Source: Crocker and Algina (1986), Introduction to Classical and Modern Test Theory,
     chapter 14: item difficulty and the corrected item-total correlation.
 
-    >>> scores = {"a": {"x": 1, "y": 2}, "b": {"x": 0, "y": 0}, "c": {"x": 1, "y": 1}}
-    >>> [(i.name, round(i.difficulty, 2)) for i in items(scores, {"x": 1, "y": 2})]
-    [('x', 0.67), ('y', 0.5)]
+    >>> marks = {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 0.0, "y": 0.0}}
+    >>> [(i.name, i.difficulty) for i in items(marks, {"x": 1.0, "y": 2.0})]
+    [('x', 0.5), ('y', 0.5)]
     """
     found = []
     for name, most in worth.items():
