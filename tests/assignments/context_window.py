@@ -55,6 +55,8 @@ def told(value):
         return f"{type(value).__name__} {value!r}"
     if value.numel() > 8:
         return f"a tensor of shape {tuple(value.shape)}"
+    if value.is_floating_point():
+        value = value.double().round(decimals=4)
     return str(value.tolist())
 
 
@@ -170,6 +172,18 @@ state = read_block(state, torch.tensor([[-torch.inf]]), torch.tensor([[5.0]]))
 assert close(state[2], torch.tensor([[11.0]])), (
     f"a key with the score -inf changes nothing: c stays 11, got {told(state[2])}"
 )
+state = torch.full((2,), -torch.inf), torch.zeros(2), torch.zeros(2, 1)
+scores = torch.tensor([[log(2), 0.0, -torch.inf], [-torch.inf] * 3])
+state = read_block(state, scores, torch.tensor([[6.0], [3.0], [1.0]]))
+assert close(state[0], torch.tensor([log(2), -torch.inf])), (
+    f"each query has its own largest score, ln 2 and -inf, got {told(state[0])}"
+)
+for got, wanted, name in zip(state[1:], ([1.5, 0.0], [[7.5], [0.0]]), ("l", "c")):
+    assert close(got, torch.tensor(wanted)), (
+        f"of two queries the first has the scores ln 2 and 0, and the second sees nothing: "
+        f"{name} is {wanted}, got {told(got)}; where all is -inf, put a finite number in "
+        "the place of m before you subtract it"
+    )
 
 # %% hidden="read-block" points=2
 # Hidden: several heads, any blocks, large scores, keys that nobody may see (2 points)
@@ -249,6 +263,16 @@ for block in (1, 2, 3):
         "where all scores are 0, each position gathers the mean of the values up to it: "
         f"6, 4, 3; in blocks of {block} got {told(got)}"
     )
+query = torch.zeros(2, 3, 4)
+query[:, :, 0] = 2 * log(3)
+key = torch.zeros(2, 3, 4)
+key[0, 0, 0] = key[1, 1, 0] = 1.0  # another key counts in each head
+got = blockwise(query, key, value.expand(2, 3, 1), 2)
+assert close(got, torch.tensor([[[6.0], [5.0], [4.2]], [[6.0], [3.0], [2.6]]])), (
+    "2 heads, d = 4, one score of ln 3 in each, of key 0 in head 0 and of key 1 in head 1: "
+    "the weights are 3/4 and 1/4, then 3/5, 1/5 and 1/5, and the heads gather 6, 5, 4.2 "
+    f"and 6, 3, 2.6; got {told(got)}; scores are divided by the root of d, which is 2"
+)
 
 # %% hidden="blockwise" points=1
 # Hidden: random values against torch, blocks that do not divide the length (1 point)
@@ -320,6 +344,15 @@ assert cache[1].flatten().tolist() == [1.0, 2.0], (
     "position 2 goes into slot 2 mod 2 = 0, over the oldest: the values are [1, 2], "
     f"got {cache[1].flatten().tolist()}"
 )
+query = torch.tensor([[2 * log(3), 0.0, 0.0, 0.0], [0.0, 2 * log(3), 0.0, 0.0]])
+keys, values = torch.zeros(2, 3, 4), torch.tensor([[[8.0], [4.0], [0.0]]] * 2)
+keys[0, 0, 0] = keys[1, 1, 1] = 1.0
+got, _ = window_step(query, torch.zeros(2, 4), torch.zeros(2, 1), (keys, values), 2)
+assert close(got, torch.tensor([[5.6], [4.0]])), (
+    "2 heads, d = 4, a window of 3: head 0 weighs the values 8, 4, 0 by 3/5, 1/5, 1/5, and "
+    f"head 1 by 1/5, 3/5, 1/5, which gives 5.6 and 4; got {told(got)}; scores are "
+    "products with the keys in the slots, divided by the root of d, which is 2"
+)
 
 # %% hidden="window-step" points=2
 # Hidden: windows of all sizes against a mask over the whole text (2 points)
@@ -385,6 +418,22 @@ assert tuple(got.shape) == (1, 4, 1, 1), (
 assert got.flatten().tolist() == [1, 1, 2, 2], (
     "neighbouring query heads share a key-value head: 1, 1, 2, 2, "
     f"got {got.flatten().tolist()}"
+)
+value = torch.tensor([[[6.0], [2.0], [1.0]], [[60.0], [20.0], [10.0]]])[None]
+got = grouped(torch.zeros(1, 4, 2, 5), torch.ones(1, 2, 3, 5), value)
+wanted = torch.tensor([[4.0], [3.0]])
+assert close(got, torch.stack((wanted, wanted, 10 * wanted, 10 * wanted))[None]), (
+    "2 queries, the last of 3 positions, scores of 0: the first sees two keys and gathers "
+    "the mean of 6 and 2, the second sees all three; wanted 4 and 3, and 40 and 30 with "
+    f"the second key-value head, got {told(got)}; query t is at the position S - T + t"
+)
+query, key = torch.zeros(1, 4, 2, 4), torch.zeros(1, 2, 3, 4)
+query[..., 0], key[:, :, 0, 0] = 2 * log(3), 1.0
+got = grouped(query, key, value)[0, 0]
+assert close(got, torch.tensor([[5.0], [4.2]])), (
+    "d = 4, and key 0 has the score ln 3, the others 0: the first head gathers 3/4 · 6 + "
+    f"1/4 · 2 = 5, and 3/5 · 6 + 1/5 · 2 + 1/5 · 1 = 4.2; got {told(got)}; scores are "
+    "divided by the root of d, which is 2"
 )
 
 # %% hidden="grouped" points=1
@@ -461,6 +510,12 @@ for way, wanted in (
         f"{way}, d = 4, base 10,000, stretched four times: wanted {wanted}, "
         f"got {told(got)}"
     )
+
+got = frequencies(4, 10_000.0, 4.0, "yarn", 5498)
+assert close(got, torch.tensor([1.0, 0.004375]), 1e-6), (
+    "with a trained length of 5,498 the second pair makes 8.75 rounds, so γ is 0.25: "
+    f"0.25 · 0.01 + 0.75 · 0.0025 = 0.004375; wanted [1.0, 0.004375], got {told(got)}"
+)
 
 # %% hidden="frequencies" points=2
 # Hidden: other widths, bases, factors and lengths, and a factor of 1 (2 points)

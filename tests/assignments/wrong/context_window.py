@@ -20,7 +20,7 @@ def read_block(state, scores, values):
     return new, total + weights.sum(dim=-1), mixture + weights @ values
 
 
-# %% wrong="without-a-largest" answer="read-block" fails="hidden-read-block,hidden-blockwise"
+# %% wrong="without-a-largest" answer="read-block" fails="test-read-block,hidden-read-block,hidden-blockwise"
 def read_block(state, scores, values):
     largest, total, mixture = state
     new = largest.maximum(scores.amax(dim=-1))
@@ -31,7 +31,7 @@ def read_block(state, scores, values):
     return new, total / base.exp(), mixture / base.exp()[..., None]
 
 
-# %% wrong="nan-for-the-unseen" answer="read-block" fails="hidden-read-block"
+# %% wrong="nan-for-the-unseen" answer="read-block" fails="test-read-block,hidden-read-block"
 def read_block(state, scores, values):
     largest, total, mixture = state
     new = largest.maximum(scores.amax(dim=-1))
@@ -132,7 +132,7 @@ def grouped(query, key, value):
     return scores.masked_fill(future, -torch.inf).softmax(dim=-1) @ value
 
 
-# %% wrong="queries-taken-for-the-first" answer="grouped" fails="hidden-grouped"
+# %% wrong="queries-taken-for-the-first" answer="grouped" fails="test-grouped,hidden-grouped"
 def grouped(query, key, value):
     group = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
