@@ -108,6 +108,23 @@ for temperature, top_k, top_p, want in (
         f"temperature {temperature}, top_k {top_k}, top_p {top_p}: wanted {want}, got {got}"
     )
 
+logits = torch.tensor([0.2, 0.1, 0.4, 0.3]).log()  # not in order
+for top_k, top_p, want, why in (
+    (2, None, [0, 0, 4 / 7, 3 / 7], "the tokens 2 and 3 stay, at their own places"),
+    (
+        None,
+        0.5,
+        [0, 0, 4 / 7, 3 / 7],
+        "0.4 is below 0.5, so the 0.3 that reaches it stays",
+    ),
+    (2, 0.5, [0, 0, 1, 0], "top_k makes 4/7 of 0.4, which is enough for top_p"),
+):
+    got = next_token_probs(logits, 1.0, top_k, top_p)
+    assert close(got, want), (
+        f"probabilities 0.2, 0.1, 0.4, 0.3, top_k {top_k}, top_p {top_p}: {why}; wanted "
+        f"{want}, got {got}"
+    )
+
 # %% hidden="next-token-probs" points=2
 # Hidden: random logits in any order, all three at once, ties, -inf, large logits (2 points)
 logits = 2 * torch.randn(9, generator=generator(1))
@@ -342,6 +359,11 @@ got = timeline([(1, 2), (1, 7), (1, 3), (1, 1), (1, 4)], 2)
 assert [row[0] for row in got] == [0, 0, 2, 2, 2, 3, 4, 4, 4, 4], (
     f"slot 0 of the chapter's example has A A C C C D E E E E; got {got}"
 )
+got = timeline([(5, 1), (2, 1)], 1)
+assert got == [[None], [1], [None], [None], [0]], (
+    "request 1 arrives at step 2 and request 0 at step 5, so nobody is there in the steps "
+    f"1, 3 and 4: wanted [[None], [1], [None], [None], [0]], got {got}"
+)
 
 # %% hidden="timeline" points=2
 # Hidden: arrivals in any order, steps without requests, one slot, many random requests (2 points)
@@ -421,6 +443,18 @@ assert packed.tolist() == [[111, 248]], (
 )
 got = dequantize4(packed, scale)
 assert close(got, [[7.0, -2, 0, 1]]), f"and back: 7, -2, 0, 1; got {got}"
+weight = torch.tensor([[7.0, 2.6, -2.6, -14, 0, 2], [0.0, 0, 0, 3.5, 1.4, -0.2]])
+packed, scale = quantize4(weight, 3)
+assert close(scale, [[1.0, 2], [1, 0.5]]), (
+    f"two rows of two groups: 7/7, 14/7, then 1 for a group of zeros, 3.5/7; got {scale}"
+)
+assert packed.tolist() == [
+    [15 + 16 * 11, 5 + 16, 8 + 16 * 9],
+    [136, 8 + 16 * 15, 11 + 16 * 8],
+], (
+    "the nearest numbers are 7, 3, -3, -7, 0, 1 and 0, 0, 0, 7, 3, 0, plus 8: wanted bytes "
+    f"{[[191, 21, 152], [136, 248, 139]]}, got {packed.tolist()}; round, do not cut off"
+)
 
 # %% hidden="four-bits" points=1
 # Hidden: random matrices, groups of several sizes, a group of zeros, types (1 point)

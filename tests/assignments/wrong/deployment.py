@@ -32,7 +32,7 @@ def next_token_probs(logits, temperature, top_k, top_p):
     return probs
 
 
-# %% wrong="sorted-and-left-so" answer="next-token-probs" fails="hidden-next-token-probs"
+# %% wrong="sorted-and-left-so" answer="next-token-probs" fails="test-next-token-probs,hidden-next-token-probs"
 def next_token_probs(logits, temperature, top_k, top_p):
     if temperature == 0:
         temperature, top_k = 1.0, 1
@@ -46,7 +46,7 @@ def next_token_probs(logits, temperature, top_k, top_p):
     return kept
 
 
-# %% wrong="top-p-of-all" answer="next-token-probs" fails="hidden-next-token-probs"
+# %% wrong="top-p-of-all" answer="next-token-probs" fails="test-next-token-probs,hidden-next-token-probs"
 def next_token_probs(logits, temperature, top_k, top_p):
     if temperature == 0:
         temperature, top_k = 1.0, 1
@@ -154,7 +154,7 @@ def timeline(requests, n_slots):
     return steps
 
 
-# %% wrong="arrivals-ignored" answer="timeline" fails="hidden-timeline"
+# %% wrong="arrivals-ignored" answer="timeline" fails="test-timeline,hidden-timeline"
 def timeline(requests, n_slots):
     waiting, left = list(range(len(requests))), [n for _, n in requests]
     steps, now = [], [None] * n_slots
@@ -179,7 +179,7 @@ def quantize4(weight, group):
     return packed.to(torch.uint8), scale.expand(-1, weight.shape[1] // group)
 
 
-# %% wrong="zeros-divided" answer="quantize4" fails="hidden-four-bits"
+# %% wrong="zeros-divided" answer="quantize4" fails="test-four-bits,hidden-four-bits"
 def quantize4(weight, group):
     groups = weight.unflatten(1, (-1, group))
     scale = groups.abs().amax(dim=2) / 7
@@ -188,7 +188,7 @@ def quantize4(weight, group):
     return packed.to(torch.uint8), scale
 
 
-# %% wrong="cut-off-not-rounded" answer="quantize4" fails="hidden-four-bits"
+# %% wrong="cut-off-not-rounded" answer="quantize4" fails="test-four-bits,hidden-four-bits"
 def quantize4(weight, group):
     groups = weight.unflatten(1, (-1, group))
     scale = groups.abs().amax(dim=2) / 7
