@@ -54,6 +54,8 @@ def told(value):
         return f"{type(value).__name__} {value!r}"
     if value.numel() > 8:
         return f"a tensor of shape {tuple(value.shape)}"
+    if value.is_floating_point():
+        value = value.double().round(decimals=4)
     return str(value.tolist())
 
 
@@ -146,6 +148,23 @@ assert got == [(7, 8), (8, 7), (8, 9), (9, 8)], (
 got = context_pairs([[1, 2], [3, 4]], 5)
 assert got == [(1, 2), (2, 1), (3, 4), (4, 3)], (
     f"no pair reaches from one text into the next: wanted four pairs, got {got}"
+)
+got = context_pairs([[1, 2, 1, 3]], 2)
+wanted = [
+    (1, 2),
+    (1, 1),
+    (2, 1),
+    (2, 1),
+    (2, 3),
+    (1, 1),
+    (1, 2),
+    (1, 3),
+    (3, 2),
+    (3, 1),
+]
+assert got == wanted, (
+    f"the text 1, 2, 1, 3 with a window of 2 has the pairs {wanted}, got {got}; a word may "
+    "be beside itself at another place, and a slice that begins below 0 begins at the end"
 )
 
 # %% hidden="context-pairs" points=1
@@ -270,12 +289,21 @@ assert close(got, torch.tensor([3 * log(2)])), (
 got = skipgram_loss(
     torch.tensor([[log(3), 0.0]]),
     torch.tensor([[1.0, 5.0]]),
-    torch.tensor([[[1.0, 0.0], [-1.0, 2.0]]]),
+    torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]),
 )
-assert close(got, torch.tensor([log(4 / 3) + log(4) + log(4 / 3)])), (
-    "the scores are ln 3 for the company, and ln 3 and -ln 3 for the noise. The company's "
-    "sigmoid is 3/4; the noise should be low, so it costs -ln 1/4 and -ln 3/4: 1.962 in "
-    f"all, got {told(got)}"
+assert close(got, torch.tensor([log(4 / 3) + log(4) + log(2)])), (
+    "the scores are ln 3 for the company, and ln 3 and 0 for the noise. The company's "
+    "sigmoid is 3/4; the noise should be low, so it costs -ln 1/4 and -ln 1/2: 2.367 in "
+    f"all, got {told(got)}; 1.269 comes of noise with the sign of company"
+)
+got = skipgram_loss(
+    torch.tensor([[0.0, 1.0], [log(3), 0.0], [0.0, 0.0]]),
+    torch.tensor([[5.0, 0.0], [1.0, 5.0], [2.0, 2.0]]),
+    torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[1.0, 0.0]]]),
+)
+assert close(got, torch.tensor([2 * log(2), log(4 / 3) + log(4), 2 * log(2)])), (
+    "three pairs with one word of noise each: their losses are 2 ln 2 = 1.386, "
+    f"ln 4/3 + ln 4 = 1.674, and 2 ln 2 again; got {told(got)}"
 )
 
 # %% hidden="skipgram-loss" points=1
@@ -414,10 +442,21 @@ words = torch.tensor([[1.0, -1, 0], [1, 1, 0], [3, -1, 1], [3, 1, 1], [0.1, 3, 5
 got = analogy(words, 0, 1, 2)
 assert got not in (0, 1, 2), f"a, b and c are not allowed as answers, got {got}"
 assert got == 3, f"man is to woman as king is to queen, 3; got {got}"
+words = torch.tensor([[1.0, -1, 0], [1, 1, 0], [3, -1, 1], [3, 1, 1], [3, -3, 1]])
+got = analogy(words, 0, 1, 2)
+assert got == 3, (
+    f"woman minus man plus king is near queen, 3; got {got}; 4 comes of man minus woman"
+)
 got = analogy(words * torch.tensor([[1.0], [1], [100], [1], [1]]), 0, 1, 2)
 assert got == 3, (
     "king's vector, a hundred times as long, must not change the answer: bring all to "
     f"length 1 before you add; got {got}"
+)
+
+got = analogy(words * torch.tensor([[1.0], [1], [1], [1], [100]]), 0, 1, 2)
+assert got == 3, (
+    "a word whose vector is a hundred times as long is no better an answer for it: take "
+    f"the largest cosine, not the largest product; got {got}"
 )
 
 # %% hidden="analogy" points=1
@@ -486,10 +525,22 @@ assert close(got, wanted), (
     "the pair of words 0 and 1 has ln 1.6 = 0.470, all others have 0: what is rarer than "
     f"by chance, what never occurs, and words without any pair; got {got.tolist()}"
 )
+got = ppmi(torch.tensor([[0.0, 3.0], [0.0, 1.0]]))
+assert close(got, torch.zeros(2, 2)), (
+    "a row of 3, a column of 4, and 4 in all: 3 · 4 / (3 · 4) is 1 and ln 1 is 0, and so it "
+    f"is for the 1; wanted 0 everywhere, got {told(got)}; N_c is the sum of the row and "
+    "N_o that of the column"
+)
 got = svd_vectors(torch.tensor([[4.0, 0.0], [0.0, 9.0]]), 1)
 assert close(got.abs(), torch.tensor([[0.0], [3.0]])), (
     "the largest singular value is 9, its vector is (0, 1), and the root of 9 is 3: "
     f"wanted 0 and 3, up to a sign, got {told(got)}"
+)
+
+got = svd_vectors(torch.tensor([[0.0, 4.0, 0.0], [9.0, 0.0, 0.0]]), 2)
+assert close(got.abs(), torch.tensor([[0.0, 2.0], [3.0, 0.0]])), (
+    "the rows (0, 4, 0) and (9, 0, 0) have the singular values 9 and 4: the vectors are "
+    f"(0, 2) and (3, 0), up to signs, got {told(got)}; they come from the columns of U"
 )
 
 # %% hidden="counting" points=1

@@ -29,7 +29,7 @@ def context_pairs(texts, window):
     return pairs
 
 
-# %% wrong="negative-slice" answer="context-pairs" fails="hidden-context-pairs"
+# %% wrong="negative-slice" answer="context-pairs" fails="test-context-pairs,hidden-context-pairs"
 def context_pairs(texts, window):
     pairs = []
     for ids in texts:
@@ -39,7 +39,7 @@ def context_pairs(texts, window):
     return pairs
 
 
-# %% wrong="other-words-only" answer="context-pairs" fails="hidden-context-pairs"
+# %% wrong="other-words-only" answer="context-pairs" fails="test-context-pairs,hidden-context-pairs"
 def context_pairs(texts, window):
     pairs = []
     for ids in texts:
@@ -68,7 +68,7 @@ def thin(ids, counts, threshold, draws):
     return [i for i, draw in zip(ids, draws) if draw < probs[i]]
 
 
-# %% wrong="sign-of-noise" answer="skipgram-loss" fails="hidden-skipgram-loss"
+# %% wrong="sign-of-noise" answer="skipgram-loss" fails="test-skipgram-loss,hidden-skipgram-loss"
 def skipgram_loss(middle, company, noise):
     logsigmoid = torch.nn.functional.logsigmoid
     good = torch.einsum("bd,bd->b", company, middle)
@@ -138,7 +138,7 @@ def skipgram_step(vectors, contexts, middles, targets, rate):
     return vectors, contexts
 
 
-# %% wrong="lengths-kept" answer="analogy" fails="hidden-analogy"
+# %% wrong="lengths-kept" answer="analogy" fails="test-analogy,hidden-analogy"
 def analogy(vectors, a, b, c):
     unit = vectors / vectors.norm(dim=1, keepdim=True)
     scores = unit @ (vectors[b] - vectors[a] + vectors[c])
@@ -152,7 +152,7 @@ def analogy(vectors, a, b, c):
     return int((unit @ (unit[b] - unit[a] + unit[c])).argmax())
 
 
-# %% wrong="turned-round" answer="analogy" fails="hidden-analogy"
+# %% wrong="turned-round" answer="analogy" fails="test-analogy,hidden-analogy"
 def analogy(vectors, a, b, c):
     unit = vectors / vectors.norm(dim=1, keepdim=True)
     scores = unit @ (unit[a] - unit[b] + unit[c])
@@ -172,7 +172,7 @@ def svd_vectors(table, d):
     return u[:, :d] * sizes[:d].sqrt()
 
 
-# %% wrong="rows-for-columns" answer="counting" fails="hidden-counting"
+# %% wrong="rows-for-columns" answer="counting" fails="test-counting,hidden-counting"
 def ppmi(counts):
     rows = counts.sum(dim=1, keepdim=True)
     ratios = counts * counts.sum() / (rows * rows.T)
