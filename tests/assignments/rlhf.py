@@ -188,6 +188,15 @@ assert close(got, [[0.0, 0.0, 0.0]]), (
     "after position 1 this model is sure of token 2, and after position 2 of token 1; "
     f"that is what comes, so the log-probabilities are 0; got {got}"
 )
+logits = torch.tensor([0.0, 0.0, log(6)]).expand(2, 4, 3)  # B 2, T 4, V 3
+ids = torch.tensor([[1, 2, 2, 0], [0, 0, 1, 0]])
+mask = torch.tensor([[False, False, True, True], [False, True, False, False]])
+got = answer_log_probs(logits, ids, mask)
+assert close(got, [[0.0, log(3 / 4), -log(8)], [-log(8), 0.0, 0.0]]), (
+    "of three tokens the last has 3/4 and the others 1/8 each; the first answer is 2, 0 and "
+    f"the second is 0: wanted 0, ln 3/4, ln 1/8 and ln 1/8, 0, 0, got {got}; the softmax is "
+    "over the last dimension, and the mask is shifted as the ids are"
+)
 
 # %% hidden="answer-log-probs" points=1
 # Hidden: random logits, prompts and lengths; large logits; nan where nothing counts (1 point)
@@ -307,6 +316,20 @@ assert close(got, log(1 + exp(-0.1))), (
     f"{got}. Sum over the tokens, and do not divide by their number"
 )
 
+lost = torch.tensor([[-3.0, -1.0, -1.0], [-2.0, -2.0, 0.0]])
+won = torch.tensor([[-1.0, -2.0], [-4.0, 0.0]])
+gained = torch.tensor([[0.5, 0.5], [3.0, 0.0]])
+got = dpo_loss(won + gained, lost, won, lost, 1.0)
+assert close(got, (log(1 + exp(-1)) + log(1 + exp(-3))) / 2), (
+    "two pairs with the margins 1 and 3 and β = 1 cost 0.313 and 0.049, and 0.181 on "
+    f"average; got {got}; 0.018 comes of one sum over both pairs"
+)
+got = dpo_loss(won, lost + 1.0, won, lost, 1.0)
+assert close(got, log(1 + exp(3))), (
+    "the three tokens of the rejected answers gained 1 nat each: the margin is -3 and the "
+    f"loss 3.049, got {got}; 0.049 comes of the wrong sign"
+)
+
 # %% hidden="dpo-loss" points=1
 # Hidden: random pairs and beta, and the gradient (1 point)
 won = -2 * torch.rand(2, 3, 5, generator=generator(6))  # policy and reference
@@ -376,6 +399,16 @@ assert close(got, [[1.0, 3.0, 0.0]]), (
     f"the padding; wanted 1, 3, 0, got {got}"
 )
 
+both = torch.tensor([[0.0, 0.0, 8.0], [0.0, 8.0, 77.0]])
+values = torch.tensor([[4.0, 5.0, 6.0], [4.0, 5.0, 99.0]])
+mask = torch.tensor([[True, True, True], [True, True, False]])
+got = gae(both, values, mask, 0.5, 0.5)
+assert close(got, [[-1.875, -1.5, 2.0], [-0.75, 3.0, 0.0]]), (
+    "γ = λ = 1/2: in the first row the errors are 5/2 - 4 = -1.5, 6/2 - 5 = -2 and 2, and "
+    "the advantages from the end 2, -2 + 2/4 = -1.5 and -1.5 - 1.5/4 = -1.875; in the "
+    f"second 3 and -1.5 + 3/4 = -0.75; got {got}; what follows shrinks by γ and by λ"
+)
+
 # %% hidden="gae" points=1
 # Hidden: random answers of different lengths, several γ and λ (1 point)
 rewards, values = torch.randn(2, 3, 6, generator=generator(8), dtype=torch.float64)
@@ -436,6 +469,16 @@ for ratio, advantage, want in ((1.5, 2.0, -2.4), (1.5, -2.0, 3.0), (0.5, -2.0, 1
         f"ratio {ratio}, advantage {advantage}: wanted {want}, got {got}; the smaller of "
         "the two gains counts, and a loss has the other sign"
     )
+
+old = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -9.0]])
+moved = old + torch.tensor([[log(1.1), log(1.5), 7.0], [log(0.5), -7.0, 7.0]])
+gains = torch.tensor([[2.0, 1.0, 50.0], [-1.0, 50.0, -50.0]])
+mask = torch.tensor([[True, True, False], [True, False, False]])
+got = ppo_loss(moved, old, gains, mask, 0.2)
+assert close(got, (-2.2 - 1.2 + 0.8) / 3), (
+    "three of six tokens count, with the losses -2.2, -1.2 and 0.8: their mean is -0.867, "
+    f"got {got}; -0.433 comes of a division by all six, and the mean is over tokens, not rows"
+)
 
 # %% hidden="ppo-loss" points=1
 # Hidden: random batches with a mask, another range, and where the gradient stops (1 point)

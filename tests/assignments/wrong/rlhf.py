@@ -5,7 +5,7 @@ def preference_loss(chosen, rejected):
     return -torch.log(torch.sigmoid(chosen - rejected)).mean()
 
 
-# %% wrong="summed-pairs" answer="preference-loss" fails="test-preference-loss,hidden-preference-loss,hidden-dpo-loss"
+# %% wrong="summed-pairs" answer="preference-loss" fails="test-preference-loss,hidden-preference-loss,test-dpo-loss,hidden-dpo-loss"
 def preference_loss(chosen, rejected):
     return -logsigmoid(chosen - rejected).sum()
 
@@ -93,7 +93,7 @@ def gae(rewards, values, mask, gamma, gae_lambda):
     return advantages.where(mask, 0.0)
 
 
-# %% wrong="gamma-forgotten-with-lambda" answer="gae" fails="hidden-gae"
+# %% wrong="gamma-forgotten-with-lambda" answer="gae" fails="test-gae,hidden-gae"
 def gae(rewards, values, mask, gamma, gae_lambda):
     rewards, values = rewards.where(mask, 0.0), values.where(mask, 0.0)
     advantages = torch.zeros_like(values)
@@ -113,7 +113,7 @@ def ppo_loss(log_probs, old_log_probs, advantages, mask, clip_range):
     return -gain[mask].mean()
 
 
-# %% wrong="mean-over-all-positions" answer="ppo-loss" fails="hidden-ppo-loss,test-grpo,hidden-grpo"
+# %% wrong="mean-over-all-positions" answer="ppo-loss" fails="test-ppo-loss,hidden-ppo-loss,test-grpo,hidden-grpo"
 def ppo_loss(log_probs, old_log_probs, advantages, mask, clip_range):
     ratio = (log_probs - old_log_probs).exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
