@@ -55,6 +55,8 @@ def told(value):
         return f"{type(value).__name__} {value!r}"
     if value.numel() > 8:
         return f"a tensor of shape {tuple(value.shape)}"
+    if value.is_floating_point():
+        value = value.double().round(decimals=4)
     return str(value.tolist())
 
 
@@ -261,6 +263,14 @@ assert close(got[0, 0], torch.tensor([1, 1, 1, -3]) / 8), (
 )
 assert close(got[0, 1], torch.zeros(4)), (
     f"a place without a target has no gradient, got {told(got[0, 1])}"
+)
+
+got = loss_gradient(logits, torch.tensor([[3, 1]]))
+wanted = torch.tensor([[[1, 1, 1, -3], [2, -6, 2, 2]]]) / 16
+assert close(got, wanted), (
+    "if both places count, n is 2, and the second has 1/4 each, minus 1 for token 1: "
+    f"wanted {wanted[0].tolist()}, got {got[0].tolist()}; divide by the number of places "
+    "that count"
 )
 
 # %% hidden="loss-gradient" points=1
@@ -473,18 +483,33 @@ def adamw(weight, gradient, state, rate, betas, eps, decay):
 # %% test="adamw" points=1
 start = torch.tensor([0.0]), torch.tensor([0.0]), 0
 got, state = adamw(
-    torch.tensor([2.0]), torch.tensor([4.0]), start, 0.1, (0.9, 0.99), 0.0, 0.5
+    torch.tensor([2.0]), torch.tensor([4.0]), start, 0.1, (0.9, 0.96), 0.0, 0.5
 )
-assert close(got, torch.tensor([1.8])), (
-    "the first step: 0.95 · 2 from the decay, minus 0.1 · 4/4, is 1.8; "
-    f"got {told(got)}; divide m and s by 1 - β to the power of k, and k is 1 now"
-)
+assert len(state) == 3, f"the state is (m, s, k), got {len(state)} things"
 assert state[2] == 1, f"after the first step k is 1, got {state[2]}"
 assert close(state[0], torch.tensor([0.4])), (
-    f"m is 0.9 · 0 + 0.1 · 4 = 0.4, without the correction; got {told(state[0])}"
+    f"m is 0.9 · 0 + 0.1 · 4 = 0.4, without the correction; got {told(state[0])}; 0.5 "
+    "comes of a decay that was added to the gradient"
 )
-assert close(state[1], torch.tensor([0.16])), (
-    f"s is 0.99 · 0 + 0.01 · 16 = 0.16, got {told(state[1])}; the decay is not in it"
+assert close(state[1], torch.tensor([0.64])), (
+    f"s is 0.96 · 0 + 0.04 · 16 = 0.64, without the correction; got {told(state[1])}"
+)
+assert close(got, torch.tensor([1.8])), (
+    "the first step: 0.95 · 2 from the decay, minus 0.1 · 4/4, is 1.8; got "
+    f"{told(got)}; 1.85 comes of m / √s without the divisions by 1 - β to the power of k, "
+    "and 1.9 of a missing term"
+)
+got, state = adamw(got, torch.tensor([4.0]), state, 0.1, (0.9, 0.96), 0.0, 0.5)
+assert close(got, torch.tensor([1.61])), (
+    "the second step, with the same gradient, is 0.95 · 1.8 minus 0.1 · 4/4 = 1.61; got "
+    f"{told(got)}; k is 2 now, in both powers"
+)
+got, _ = adamw(
+    torch.tensor([2.0]), torch.tensor([4.0]), start, 0.1, (0.9, 0.96), 4.0, 0
+)
+assert close(got, torch.tensor([1.95])), (
+    "without decay, and with ε = 4, the first step is 0.1 · 4 / (4 + 4) = 0.05, so w is "
+    f"1.95, got {told(got)}; ε is added to the root, not under it"
 )
 
 # %% hidden="adamw" points=2

@@ -60,7 +60,7 @@ def cross_entropy(logits, targets):
     return -(sums / counts.sum(dim=1).clamp(min=1)).mean()
 
 
-# %% wrong="not-divided" answer="loss-gradient" fails="hidden-loss-gradient"
+# %% wrong="not-divided" answer="loss-gradient" fails="test-loss-gradient,hidden-loss-gradient"
 def loss_gradient(logits, targets):
     is_target = torch.arange(logits.shape[-1]) == targets[..., None]
     counts = (targets >= 0)[..., None]
@@ -145,7 +145,7 @@ def adamw(weight, gradient, state, rate, betas, eps, decay):
     return weight - rate * direction / (size + eps), (mean, square, n_steps)
 
 
-# %% wrong="not-corrected" answer="adamw" fails="hidden-adamw"
+# %% wrong="not-corrected" answer="adamw" fails="test-adamw,hidden-adamw"
 def adamw(weight, gradient, state, rate, betas, eps, decay):
     mean, square, n_steps = state
     mean = betas[0] * mean + (1 - betas[0]) * gradient
@@ -165,7 +165,7 @@ def adamw(weight, gradient, state, rate, betas, eps, decay):
     return weight, (mean, square, n_steps)
 
 
-# %% wrong="eps-under-the-root" answer="adamw" fails="hidden-adamw"
+# %% wrong="eps-under-the-root" answer="adamw" fails="test-adamw,hidden-adamw"
 def adamw(weight, gradient, state, rate, betas, eps, decay):
     mean, square, n_steps = state
     n_steps = n_steps + 1
