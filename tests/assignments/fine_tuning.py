@@ -105,6 +105,12 @@ got = pool_last(features, mask)
 assert close(got, [[5.0, 6], [9, 10]]), (
     f"the last tokens are at the positions 2 and 1: wanted (5, 6) and (9, 10), got {got}"
 )
+left = torch.tensor([[False, True, True], [False, False, True]])
+got = pool_last(features, left)
+assert close(got, [[5.0, 6], [11, 12]]), (
+    "padded on the left, both texts end at position 2: wanted (5, 6) and (11, 12), got "
+    f"{got}; the number of tokens does not say where the last one is"
+)
 
 # %% hidden="batch" points=1
 # Hidden: types, one text, texts of one token, padding on the left (1 point)
@@ -161,6 +167,15 @@ assert close(got, [19.0]), f"W z = 1, A z = 3, and 2 · 3 · 3 = 18: 19, got {go
 got = lora_forward(x, weight, torch.tensor([5.0]), a, 0 * one, 2.0)
 assert close(got, [6.0]), (
     f"with B = 0 the adapter does nothing: W z + bias = 6, got {got}"
+)
+
+x, weight = torch.tensor([[1.0, 2, 3], [0, 1, 0]]), torch.zeros(4, 3)
+a = torch.tensor([[1.0, 0, 1], [0, 1, 0]])  # rank 2, in 3
+b = torch.tensor([[1.0, 0], [0, 1], [1, 1], [0, 2]])  # out 4, rank 2
+got = lora_forward(x, weight, None, a, b, 6.0)
+assert close(got, [[12.0, 6, 18, 12], [0, 3, 3, 6]]), (
+    "rank 2 and α = 6: A z is (4, 2) and (0, 1), B makes (4, 2, 6, 4) and (0, 1, 1, 2) of "
+    f"it, and α / r is 3; got {got}"
 )
 
 # %% hidden="lora-forward" points=1
@@ -223,12 +238,32 @@ got = merge_all(weight, [first])
 assert close(got, [[3.0, 0, 0], [4, 1, -3]]), (
     f"the example of the chapter: W + 2 B A is (3, 0, 0), (4, 1, -3); got {got}"
 )
+assert weight.tolist() == [[1, 0, 2], [0, 1, 1]], (
+    f"the weight that is given stays as it is; it has become {weight.tolist()}"
+)
+second = torch.tensor([[1.0, 0, 0], [0, 1, 0]]), torch.tensor([[1.0, 0], [0, 1]]), 6.0
+got = merge_all(weight, [first, second])
+assert close(got, [[6.0, 0, 0], [4, 4, -3]]), (
+    "another adapter, of rank 2 and with α = 6, adds 3 B A = (3, 0, 0), (0, 3, 0) to that; "
+    f"got {got}; each adapter has its own rank and α"
+)
 a, b = make_adapter(torch.tensor([[4.0, 0], [0, 1]]), 1, 2.0)
 assert (a.shape, b.shape) == ((1, 2), (2, 1)), (
     f"A is (rank, in) and B (out, rank), got {tuple(a.shape)} and {tuple(b.shape)}"
 )
 assert close(2 * b @ a, [[4.0, 0], [0, 0]]), (
     f"rank 1 keeps the 4, and alpha / rank is 2 here: 2 B A is {2 * b @ a}"
+)
+
+change = torch.tensor([[0.0, 3, 0], [0, 0, 5], [1, 0, 0], [0, 0, 0]])
+a, b = make_adapter(change, 2, 6.0)
+assert (a.shape, b.shape) == ((2, 3), (4, 2)), (
+    "of a change (4, 3) and rank 2, A is (2, 3) and B (4, 2), got "
+    f"{tuple(a.shape)} and {tuple(b.shape)}"
+)
+assert close(6 / 2 * b @ a, [[0.0, 3, 0], [0, 0, 5], [0, 0, 0], [0, 0, 0]]), (
+    "rank 2 keeps the 3 and the 5 at their places and drops the 1, and α / r is 3: 3 B A is "
+    f"{3 * b @ a}; A has rows of v, B columns of u, and s counts once"
 )
 
 # %% hidden="merge-all" points=1
@@ -315,6 +350,15 @@ for way, want in (
     got = tuple(training_cost(shapes, way, ["query"], 1))
     assert got == want, f"{way}: wanted {want} for (total, learned, bytes), got {got}"
 
+shapes = {"blocks.0.attention.query": (4, 3), "blocks.0.query_norm": (4,)}
+shapes |= {"blocks.0.attention.value": (5, 3), "head.bias": (2,)}
+got = tuple(training_cost(shapes, "lora", ["query", "value"], 2))
+assert got == (63, 32, 636), (
+    "33 weights, and adapters of rank 2 of 2 · (4 + 3) = 14 and 2 · (5 + 3) = 16 numbers; "
+    f"with the 2 of the head 32 learn: wanted (63, 32, 636), got {got}; `query_norm` is no "
+    "`query`"
+)
+
 # %% hidden="training-cost" points=1
 # Hidden: a model of three layers, other targets and ranks, names that look alike (1 point)
 shapes = {"embedding.weight": (50, 8), "head.weight": (3, 8), "head.bias": (3,)}
@@ -388,6 +432,16 @@ assert close(got, (log(4 / 3) + log(4)) / 2), (
     f"all, so the loss is (ln 4/3 + ln 4) / 2 = 0.837; got {got}"
 )
 
+got = weighted_loss(logits, labels, torch.tensor([2.0, 12.0]))
+assert close(got, (log(4 / 3) + 2 * log(4)) / 3), (
+    "with the weights 2 and 12 it is (6 · ln 4/3 + 12 · ln 4) / 18 = 1.020; got "
+    f"{got}; the sum is divided by the sum of the weights, not by the number of examples"
+)
+got = class_weights(labels, 3)
+assert close(got, [4 / 9, 4 / 3, 0.0]), (
+    f"a third class without examples has the weight 0: wanted 4/9, 4/3, 0, got {got}"
+)
+
 # %% hidden="classes" points=1
 # Hidden: a class without examples, random logits, large logits (1 point)
 labels = torch.tensor([2, 0, 2, 2, 0, 4, 2])
@@ -444,6 +498,13 @@ assert abs(accuracy - 3 / 4) < 1e-6, f"three of four are right, got {accuracy}"
 assert abs(macro - 3 / 7) < 1e-6, (
     "class 0 has 2 · 3 / (4 + 3) = 6/7, class 1 was never found and has 0; the mean is "
     f"3/7, got {macro}"
+)
+
+accuracy, macro = scores([0, 2, 1, 0, 2], [0, 2, 2, 0, 1], 4)
+assert abs(accuracy - 3 / 5) < 1e-6, f"three of five are right, got {accuracy}"
+assert abs(macro - 1 / 2) < 1e-6, (
+    "class 0 has 1, class 1 has 0, class 2 has 2 / (2 + 2), and class 3 is left out, as it "
+    f"neither occurs nor is predicted: the mean is 1/2, got {macro}"
 )
 
 # %% hidden="scores" points=1

@@ -20,7 +20,7 @@ def pool_last(features, mask):
     return features[:, -1]
 
 
-# %% wrong="number-of-tokens" answer="pool-last" fails="hidden-batch"
+# %% wrong="number-of-tokens" answer="pool-last" fails="test-batch,hidden-batch"
 def pool_last(features, mask):
     return features[torch.arange(len(features)), mask.sum(dim=1) - 1]
 
@@ -31,7 +31,7 @@ def pool_last(features, mask):
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
-# %% wrong="rank-forgotten" answer="lora-forward" fails="hidden-lora-forward"
+# %% wrong="rank-forgotten" answer="lora-forward" fails="test-lora-forward,hidden-lora-forward"
 def lora_forward(x, weight, bias, a, b, alpha):
     y = x @ weight.T + alpha * (x @ a.T @ b.T)
     return y if bias is None else y + bias
@@ -42,14 +42,14 @@ def lora_forward(x, weight, bias, a, b, alpha):
     return x @ weight.T + alpha / len(a) * (x @ a.T @ b.T)
 
 
-# %% wrong="merged-in-place" answer="merge-all" fails="hidden-merge-all"
+# %% wrong="merged-in-place" answer="merge-all" fails="test-adapters,hidden-merge-all"
 def merge_all(weight, adapters):
     for a, b, alpha in adapters:
         weight += alpha / len(a) * b @ a
     return weight
 
 
-# %% wrong="rank-of-the-first" answer="merge-all" fails="hidden-merge-all"
+# %% wrong="rank-of-the-first" answer="merge-all" fails="test-adapters,hidden-merge-all"
 def merge_all(weight, adapters):
     if not adapters:
         return weight
@@ -63,7 +63,7 @@ def make_adapter(change, rank, alpha):
     return v[:rank], u[:, :rank] * s[:rank]
 
 
-# %% wrong="columns-of-v" answer="make-adapter" fails="hidden-make-adapter"
+# %% wrong="columns-of-v" answer="make-adapter" fails="test-adapters,hidden-make-adapter"
 def make_adapter(change, rank, alpha):
     u, s, v = torch.linalg.svd(change)
     return v[:, :rank].T, u[:, :rank] * s[:rank] * rank / alpha
@@ -84,7 +84,7 @@ def training_cost(shapes, way, targets, rank):
     return total, learned, 4 * total + 12 * learned
 
 
-# %% wrong="target-anywhere-in-the-name" answer="training-cost" fails="hidden-training-cost"
+# %% wrong="target-anywhere-in-the-name" answer="training-cost" fails="test-training-cost,hidden-training-cost"
 def training_cost(shapes, way, targets, rank):
     total = learned = 0
     for name, shape in shapes.items():
@@ -97,7 +97,7 @@ def training_cost(shapes, way, targets, rank):
     return total, learned, 4 * total + 12 * learned
 
 
-# %% wrong="infinite-weight" answer="class-weights" fails="hidden-classes"
+# %% wrong="infinite-weight" answer="class-weights" fails="test-classes,hidden-classes"
 def class_weights(labels, n_classes):
     return len(labels) / (n_classes * labels.bincount(minlength=n_classes))
 
@@ -107,7 +107,7 @@ def class_weights(labels, n_classes):
     return labels.bincount(minlength=n_classes) / len(labels)
 
 
-# %% wrong="divided-by-the-number" answer="weighted-loss" fails="hidden-classes"
+# %% wrong="divided-by-the-number" answer="weighted-loss" fails="test-classes,hidden-classes"
 def weighted_loss(logits, labels, weights):
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return (weights[labels] * losses).mean()
@@ -120,7 +120,7 @@ def weighted_loss(logits, labels, weights):
     return (own * losses).sum() / own.sum()
 
 
-# %% wrong="absent-classes-count" answer="scores" fails="hidden-scores"
+# %% wrong="absent-classes-count" answer="scores" fails="test-scores,hidden-scores"
 def scores(predicted, labels, n_classes):
     found = [y for p, y in zip(predicted, labels) if p == y]
     f1 = [
