@@ -212,6 +212,14 @@ assert close(got, want), (
     f"{want}, got {got}"
 )
 
+got = bm25(["red", "hat", "red"], index, [3, 3, 6], 1.0, 1.0)
+red, hat = log(1.6), log(1 + 2.5 / 1.5)
+want = [2 * red / (1 + 3 / 4), 0.0, 2 * red * 2 / (2 + 6 / 4) + hat / (1 + 6 / 4)]
+assert close(got, want), (
+    "with b = 1 the lengths 3, 3 and 6 are compared with their mean, 4, so k₁ becomes 3/4 "
+    f"and 6/4; and red is twice in the query: wanted {want}, got {got}"
+)
+
 # %% hidden="bm25" points=2
 # Hidden: random documents and queries, several k1 and b, words twice and unknown (2 points)
 assert build_index([[], []]) == {}, "empty documents have no words"
@@ -275,6 +283,22 @@ assert numbers.tolist() == [[2, 1]], (
 )
 assert close(scores[0].tolist(), [1.0, 0.6]), (
     f"lengths do not count in a cosine: 1.0 and 0.6, got {scores}"
+)
+
+chunks = torch.tensor([[0.0, 2, 0], [3, 4, 0], [0, 0, 0], [5, 0, 0]])
+scores, numbers = nearest(torch.tensor([[0.0, 7, 0], [10, 0, 0]]), chunks, 3)
+assert numbers.tolist() == [[0, 1, 2], [3, 1, 0]], (
+    "two questions, along the second and the first axis: wanted [[0, 1, 2], [3, 1, 0]], "
+    f"got {numbers.tolist()}; a row for each question, and of equal cosines the smaller "
+    "number first"
+)
+assert close(scores.flatten().tolist(), [1.0, 0.8, 0.0, 1.0, 0.6, 0.0]), (
+    "lengths do not count, of questions neither, and the cosine with zeros is 0: wanted "
+    f"[[1, 0.8, 0], [1, 0.6, 0]], got {scores.tolist()}"
+)
+_, numbers = nearest(torch.tensor([[10.0, 0, 0]]), chunks, 9)
+assert numbers.tolist() == [[3, 1, 0, 2]], (
+    f"9 of 4 chunks are all 4: wanted [[3, 1, 0, 2]], got {numbers.tolist()}"
 )
 
 # %% hidden="nearest" points=1
@@ -342,6 +366,12 @@ assert close([score for _, score in got], [2 / 3, 1 / 2, 1 / 2]), (
     f"with k = 1 a first place is 1 / (1 + 1) and a second 1 / (1 + 2); got {got}"
 )
 
+got = fuse([["a", "b"], ["c", "b", "d"]], [1, 3], 2)
+assert [item for item, _ in got] == ["b", "c", "d", "a"], (
+    "the second ranking weighs 3: b has 1/4 + 3/4, c has 3/3, d has 3/5 and a has 1/3; b "
+    f"and c are equal, and b comes first in the rankings; got {got}"
+)
+
 # %% hidden="fuse" points=1
 # Hidden: weights, rankings of different lengths, other k, empty rankings (1 point)
 assert list(fuse([], [], 60)) == [], "no rankings, no items"
@@ -402,6 +432,14 @@ for k, want in ((1, (0.0, 0.25)), (2, (0.5, 0.25))):
         f"k = {k}: wanted (recall, MRR) {want}, got {got}; the first question has its "
         "right chunk in place 2, the second has none"
     )
+
+found, right = [["x", "a", "b"], [], ["c"]], [["b", "a"], ["b"], ["c"]]
+got = measures(found, right, 1)
+assert close(got, (1 / 3, 1 / 2)), (
+    "three questions with the first right chunk in place 2, in none and in place 1: the "
+    f"recall at 1 is 1/3, the MRR (1/2 + 0 + 1)/3 = 1/2; got {got}; a question counts "
+    "once, by its first right chunk"
+)
 
 # %% hidden="measures" points=1
 # Hidden: random rankings, several right chunks, empty rankings (1 point)
@@ -476,6 +514,17 @@ assert [list(r) for r in rounds] == [[90, 90, 90, 90], [80, 80], [80]], (
 )
 assert cost == 880, (
     f"read are 360 + 160 + 80 tokens, and written 7 · 40: 880, got {cost}"
+)
+
+rounds, cost = plan([30, 100, 30, 30, 100], 100, 40)
+assert [list(r) for r in rounds] == [[30, 100, 30, 30, 100], [100, 70], [80]], (
+    "the pieces are read one by one in the first round, and 30 tokens give 30: the "
+    "summaries 30, 40, 30, 30, 40 are grouped as 100 and 70, not by a fixed number; got "
+    f"{rounds}"
+)
+assert cost == 290 + 170 + 170 + 80 + 80 + 40, (
+    "read are 290, 170 and 80 tokens, written 170, 80 and 40: 830, got "
+    f"{cost}; a call writes no more than it has read"
 )
 
 # %% hidden="plan" points=2

@@ -56,7 +56,7 @@ def build_index(documents):
     return index
 
 
-# %% wrong="query-as-a-set" answer="bm25" fails="hidden-bm25"
+# %% wrong="query-as-a-set" answer="bm25" fails="test-bm25,hidden-bm25"
 def bm25(query, index, lengths, k1, b):
     mean = sum(lengths) / len(lengths)
     scores = [0.0] * len(lengths)
@@ -80,7 +80,7 @@ def bm25(query, index, lengths, k1, b):
     return scores
 
 
-# %% wrong="length-upside-down" answer="bm25" fails="hidden-bm25"
+# %% wrong="length-upside-down" answer="bm25" fails="test-bm25,hidden-bm25"
 def bm25(query, index, lengths, k1, b):
     mean = sum(lengths) / len(lengths)
     scores = [0.0] * len(lengths)
@@ -100,7 +100,7 @@ def nearest(queries, vectors, k):
     return scores.gather(1, numbers), numbers
 
 
-# %% wrong="zeros-divided" answer="nearest" fails="hidden-nearest"
+# %% wrong="zeros-divided" answer="nearest" fails="test-nearest,hidden-nearest"
 def nearest(queries, vectors, k):
     scores = (queries / queries.norm(dim=1, keepdim=True)) @ (
         vectors / vectors.norm(dim=1, keepdim=True)
@@ -109,7 +109,7 @@ def nearest(queries, vectors, k):
     return scores.gather(1, numbers), numbers
 
 
-# %% wrong="topk-too-large" answer="nearest" fails="hidden-nearest"
+# %% wrong="topk-too-large" answer="nearest" fails="test-nearest,hidden-nearest"
 def nearest(queries, vectors, k):
     scores = functional.normalize(queries) @ functional.normalize(vectors).T
     return scores.topk(k, dim=1)
@@ -133,7 +133,7 @@ def fuse(rankings, weights, k):
     return sorted(best.items(), key=lambda pair: -pair[1])
 
 
-# %% wrong="weights-forgotten" answer="fuse" fails="hidden-fuse"
+# %% wrong="weights-forgotten" answer="fuse" fails="test-fuse,hidden-fuse"
 def fuse(rankings, weights, k):
     sums = Counter()
     for ranking in rankings:
@@ -163,7 +163,7 @@ def measures(rankings, relevant, k):
     return hits / len(rankings), inverse / len(rankings)
 
 
-# %% wrong="all-right-chunks-count" answer="measures" fails="hidden-measures"
+# %% wrong="all-right-chunks-count" answer="measures" fails="test-measures,hidden-measures"
 def measures(rankings, relevant, k):
     hits, inverse = 0, 0.0
     for ranking, right in zip(rankings, relevant):
@@ -174,7 +174,7 @@ def measures(rankings, relevant, k):
     return hits / len(rankings), inverse / len(rankings)
 
 
-# %% wrong="groups-of-a-fixed-size" answer="plan" fails="hidden-plan"
+# %% wrong="groups-of-a-fixed-size" answer="plan" fails="test-plan,hidden-plan"
 def plan(lengths, room, summary):
     if max(lengths) > room or (summary > room / 2 and len(lengths) > 1):
         raise ValueError("does not fit")
@@ -209,7 +209,7 @@ def plan(lengths, room, summary):
     return rounds, sum(map(sum, rounds))
 
 
-# %% wrong="grouped-in-the-first-round" answer="plan" fails="hidden-plan"
+# %% wrong="grouped-in-the-first-round" answer="plan" fails="test-plan,hidden-plan"
 def plan(lengths, room, summary):
     rounds, cost, now = [], 0, list(lengths)
     if max(now) > room:
