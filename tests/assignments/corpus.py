@@ -91,6 +91,8 @@ for raw, wanted, why in (
     ("the\xa0 \tbread ", "the bread", "a run of white space becomes one space"),
     ("one\r\ntwo\rthree", "one\ntwo\nthree", "every line end becomes \\n"),
     ("\n\na\n \n\n\nb\n", "a\n\nb", "one empty line stays between two paragraphs"),
+    ("one\ttwo ", "one two", "a tab is white space, and is not dropped before step 4"),
+    ("½ m²", "½ m²", "NFC changes no sign into another, as NFKC does"),
 ):
     got = normalise(raw)
     assert got == wanted, f"{why}: {raw!r} becomes {wanted!r}, got {got!r}"
@@ -153,6 +155,11 @@ for text, wanted, why in (
     ("We could not find this page.", "short", "six words are fewer than 8"),
     ("01 Nov 5:15 3.2 m 9:40 0.4 m", "symbols", "digits and marks are no letters"),
     ("Buy boats here\n" * 5, "repeats", "four of five lines repeat the first"),
+    (
+        "Été à l'île\n\n\nle ciel\n\n\nla mer\n\n\net toi",
+        None,
+        "accents are letters, and empty lines do not count",
+    ),
 ):
     got = fault(text)
     assert got == wanted, f"{text!r}: {why}, so wanted {wanted!r}, got {got!r}"
@@ -234,6 +241,10 @@ def signature(numbers, hashes, p):
 got = shingles("The fox saw the fox", 2)
 wanted = {("the", "fox"), ("fox", "saw"), ("saw", "the")}
 assert got == wanted, f"'the fox' occurs twice and counts once, got {got}"
+got = shingles("one two three four", 3)
+assert got == {("one", "two", "three"), ("two", "three", "four")}, (
+    f"four words have two runs of three, the last one included, got {got}"
+)
 got = jaccard({1, 2, 3}, {2, 3, 4, 5})
 assert got == 0.4, f"2 things are shared, 5 are in one or the other: 0.4, got {got}"
 got = signature({1, 2, 4}, [(3, 1), (2, 2)], 11)
@@ -325,6 +336,12 @@ assert got == set(), (
     f"they agree in half of the places, but in no whole band: no pair, got {got}"
 )
 
+got = candidates([[1, 2, 3, 4, 5, 6], [1, 2, 9, 9, 9, 9], [9, 9, 9, 4, 5, 6]], 2)
+assert got == {(0, 2)}, (
+    "six numbers in two bands are bands of three: 0 and 2 agree in the second, and 0 and 1 "
+    f"in two numbers only; wanted {{(0, 2)}}, got {got}"
+)
+
 # %% hidden="candidates" points=1
 # Hidden: random signatures, one band, bands of one number (1 point)
 g = generator(2)
@@ -382,6 +399,11 @@ got = without_copies(sets, {(0, 1)}, 0.9)
 assert list(got) == [0, 1, 2, 3], (
     "4/5 is below 0.9, and only candidates are compared, so all stay: wanted "
     f"[0, 1, 2, 3], got {got}"
+)
+
+got = without_copies(sets, {(0, 1)}, 0.8)
+assert list(got) == [0, 2, 3], (
+    f"4/5 is at least 0.8, so 1 goes: wanted [0, 2, 3], got {got}"
 )
 
 # %% hidden="without-copies" points=1
@@ -521,6 +543,10 @@ def may_look(window, end):
 got = pack([[5, 6], [7], [8, 9, 1]], 3, 0)
 assert got == [[5, 6, 0], [7, 0, 8], [9, 1, 0]], (
     f"the row is 5 6 0 7 0 8 9 1 0: wanted [[5, 6, 0], [7, 0, 8], [9, 1, 0]], got {got}"
+)
+got = pack([[5, 6], [7, 8, 9]], 4, 0)
+assert got == [[5, 6, 0, 7]], (
+    f"the row is 5 6 0 7 8 9 0, and the last 3 ids fill no window: [[5, 6, 0, 7]], got {got}"
 )
 got = may_look([5, 0, 7], 0)
 assert got.dtype == torch.bool, f"true or false was wanted, got {got.dtype}"

@@ -1,6 +1,6 @@
 # Plausible wrong answers, each with the tests that it fails, exactly.
 
-# %% wrong="compatibility-form" answer="normalise" fails="hidden-normalise"
+# %% wrong="compatibility-form" answer="normalise" fails="test-normalise,hidden-normalise"
 def normalise(text):
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     kept = (
@@ -22,7 +22,7 @@ def normalise(text):
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
-# %% wrong="tabs-dropped" answer="normalise" fails="hidden-normalise"
+# %% wrong="tabs-dropped" answer="normalise" fails="test-normalise,hidden-normalise"
 def normalise(text):
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     kept = (c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
@@ -51,7 +51,7 @@ def fault(text):
     return None
 
 
-# %% wrong="empty-lines-repeat" answer="fault" fails="hidden-fault"
+# %% wrong="empty-lines-repeat" answer="fault" fails="test-fault,hidden-fault"
 def fault(text):
     words = text.split()
     if len(words) < 8:
@@ -79,7 +79,7 @@ def fault(text):
     return None
 
 
-# %% wrong="last-shingle-lost" answer="signature" fails="hidden-signature"
+# %% wrong="last-shingle-lost" answer="signature" fails="test-signature,hidden-signature"
 def shingles(text, n):
     words = text.lower().split()
     if len(words) < n:
@@ -147,7 +147,7 @@ def candidates(signatures, n_bands):
     return pairs
 
 
-# %% wrong="rows-for-bands" answer="candidates" fails="hidden-candidates"
+# %% wrong="rows-for-bands" answer="candidates" fails="test-candidates,hidden-candidates"
 def candidates(signatures, n_bands):
     buckets = {}
     for number, row in enumerate(signatures):
@@ -172,7 +172,7 @@ def without_copies(sets, pairs, threshold):
     return kept
 
 
-# %% wrong="above-the-threshold" answer="without-copies" fails="hidden-without-copies"
+# %% wrong="above-the-threshold" answer="without-copies" fails="test-without-copies,hidden-without-copies"
 def without_copies(sets, pairs, threshold):
     kept = []
     for j in range(len(sets)):
@@ -245,7 +245,7 @@ def may_look(window, end):
     return (number[:, None] == number).tril()
 
 
-# %% wrong="last-window-short" answer="packing" fails="hidden-packing"
+# %% wrong="last-window-short" answer="packing" fails="test-packing,hidden-packing"
 def pack(documents, length, end):
     row = [x for ids in documents for x in (*ids, end)]
     return [row[i : i + length] for i in range(0, len(row), length)]
