@@ -104,6 +104,9 @@ assert merge([1, 2, 3, 1, 2], (1, 2), 9) == [9, 3, 9], (
 assert merge([1, 1, 1], (1, 1), 9) == [9, 1], (
     "from left to right: the first two become 9, and the third is left over"
 )
+ids = [1, 2, 3]
+merge(ids, (1, 2), 9)
+assert ids == [1, 2, 3], f"the list that comes in stays as it is; it has become {ids}"
 
 # %% hidden="merge" points=1
 # Hidden: the list that comes in stays as it is; a merge makes no new merge (1 point)
@@ -156,6 +159,11 @@ assert merges[1] == tuple(b"lo"), (
 assert merges[2] == (ord("e"), 256), (
     "four pairs occur 6 times each, and (101, 256), 'e' with 'we', is the smallest; "
     f"got {merges[2]}"
+)
+
+got = learn("é é", 1)
+assert got == [(195, 169)], (
+    f"ids are bytes of UTF-8, and é is two of them, 195 and 169; got {got}"
 )
 
 # %% hidden="learn" points=2
@@ -308,6 +316,12 @@ def bits_per_byte(loss, n_tokens, n_bytes):
 # %% test="bits-per-byte" points=1
 assert abs(bits_per_byte(0.6931471805599453, 100, 100) - 1) < 1e-9, (
     "ln 2 nats per token, one token per byte: that is one bit per byte"
+)
+
+got = bits_per_byte(1.3862943611198906, 30, 120)
+assert abs(got - 0.5) < 1e-9, (
+    "2 ln 2 nats are 2 bits per token, 60 bits for 30 tokens, and half a bit for each of "
+    f"120 bytes: wanted 0.5, got {got}"
 )
 
 # %% hidden="bits-per-byte" points=1

@@ -6,7 +6,7 @@ def pair_counts(words):
     return Counter(zip(ids, ids[1:]))
 
 
-# %% wrong="merge-in-place" answer="merge" fails="hidden-merge"
+# %% wrong="merge-in-place" answer="merge" fails="test-merge,hidden-merge"
 def merge(ids, pair, new_id):
     i = 0
     while i < len(ids) - 1:
@@ -51,7 +51,7 @@ def learn(text, n_merges):
     return merges
 
 
-# %% wrong="characters-for-bytes" answer="learn" fails="hidden-learn,hidden-decode"
+# %% wrong="characters-for-bytes" answer="learn" fails="test-learn,hidden-learn,hidden-decode"
 def learn(text, n_merges):
     words = [[ord(letter) for letter in word] for word in text.split()]
     merges = []
@@ -99,7 +99,7 @@ def decode(ids, merges):
     return b"".join(pieces[i] for i in ids).decode("utf-8")
 
 
-# %% wrong="per-token-over-bytes" answer="bits-per-byte" fails="hidden-bits-per-byte"
+# %% wrong="per-token-over-bytes" answer="bits-per-byte" fails="test-bits-per-byte,hidden-bits-per-byte"
 def bits_per_byte(loss, n_tokens, n_bytes):
     from math import log
 
