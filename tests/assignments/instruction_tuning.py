@@ -227,7 +227,7 @@ def whole_loss(losses, counts):
 
 # %% test="answer-loss" points=1
 probs = torch.tensor([[[1 / 2, 1 / 2], [1 / 4, 3 / 4], [0.9, 0.1]], [[0.25, 0.75]] * 3])
-targets = torch.zeros(2, 3, dtype=torch.int64)
+targets = torch.tensor([[1, 0, -7], [0, 0, 1]])
 mask = torch.tensor([[True, True, False], [True, False, False]])
 got = answer_loss(probs.log(), targets, mask)
 want = torch.tensor(2.0).log() * 5 / 3
@@ -235,8 +235,19 @@ assert close(got, want), (
     "three targets count, with the probabilities 1/2, 1/4 and 1/4: (1 + 2 + 2) ln 2 "
     f"over 3 = {want:.3f} nats; got {got}. The mean is over tokens, not over rows"
 )
+swapped = answer_loss(probs.log(), 1 - targets, mask)
+want = -torch.tensor(1 / 2 * 3 / 4 * 3 / 4).log() / 3
+assert close(swapped, want), (
+    "with the other token as target they have 1/2, 3/4 and 3/4: "
+    f"{want:.3f} nats; got {swapped}. The target says whose probability counts"
+)
 got = whole_loss([1.0, 3.0], [30, 10])
 assert close(got, 1.5), f"30 targets of 1.0 and 10 of 3.0 have the mean 1.5, got {got}"
+got = whole_loss([1.0, float("nan"), 3.0], [30, 0, 10])
+assert close(got, 1.5), (
+    f"a part without targets has the loss nan and changes nothing: 1.5, got {got}; nan "
+    "times 0 is nan, so leave the part out"
+)
 
 # %% hidden="answer-loss" points=1
 # Hidden: random batches, answers of different lengths, large logits, targets that are no ids (1 point)
@@ -382,6 +393,12 @@ assert got.int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]], (
     f"text; got {got}"
 )
 
+got = packed_positions([1, 3])
+assert got.tolist() == [0, 0, 1, 2], f"texts of 1 and 3 tokens: 0, 0, 1, 2, got {got}"
+got = packed_mask([1, 3]).int().tolist()
+wanted = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]]
+assert got == wanted, f"texts of 1 and 3 tokens: wanted {wanted}, got {got}"
+
 # %% hidden="packed" points=1
 # Hidden: other lengths, types, one text alone (1 point)
 for lengths in ([4, 1, 6, 2], [5], [1, 1, 3]):
@@ -437,6 +454,16 @@ assert (kept, dropped) == (turns, []), (
 kept, dropped = fit_history(turns, 19)
 assert (kept, dropped) == (turns[2:], turns[:2]), (
     f"one id too many: the oldest question goes with its answer; kept {kept}"
+)
+
+system = [("system", "s"), *turns]
+kept, dropped = fit_history(system, 16)
+assert (kept, dropped) == ([system[0], *turns[2:]], turns[:2]), (
+    "a system turn of 3 ids stays, and the oldest exchange after it goes; kept "
+    f"{kept}, dropped {dropped}"
+)
+assert system == [("system", "s"), *turns], (
+    f"the turns that come in stay as they are; they have become {system}"
 )
 
 # %% hidden="fit-history" points=2

@@ -80,7 +80,7 @@ def answer_loss(logits, targets, mask):
     return every.where(mask.flatten(), 0.0).mean()
 
 
-# %% wrong="multiplied-by-the-mask" answer="answer-loss" fails="hidden-answer-loss"
+# %% wrong="multiplied-by-the-mask" answer="answer-loss" fails="test-answer-loss,hidden-answer-loss"
 def answer_loss(logits, targets, mask):
     log_probs = logits.log_softmax(dim=-1)
     every = -log_probs.gather(2, targets.clamp(min=0)[:, :, None])[:, :, 0]
@@ -92,7 +92,7 @@ def whole_loss(losses, counts):
     return sum(losses) / len(losses)
 
 
-# %% wrong="nan-times-zero" answer="whole-loss" fails="hidden-whole-loss"
+# %% wrong="nan-times-zero" answer="whole-loss" fails="test-answer-loss,hidden-whole-loss"
 def whole_loss(losses, counts):
     return sum(loss * n for loss, n in zip(losses, counts)) / sum(counts)
 
@@ -166,7 +166,7 @@ def fit_history(turns, room):
     return kept, dropped
 
 
-# %% wrong="system-dropped" answer="fit-history" fails="hidden-fit-history"
+# %% wrong="system-dropped" answer="fit-history" fails="test-fit-history,hidden-fit-history"
 def fit_history(turns, room):
     kept, dropped = list(turns), []
     while len(chat_ids(kept, True)[0]) > room:
