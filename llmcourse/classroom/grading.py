@@ -9,6 +9,7 @@ values, and an honest `torch` and an honest `assert` judge.
 import ast
 import contextlib
 import io
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,6 +70,20 @@ class Graded:
         return sum(result.points for result in self.results)
 
 
+@contextlib.contextmanager
+def _modules_kept() -> Iterator[None]:
+    """Undo, at the end, what an assignment's first cell locks away here too."""
+    before = dict(sys.modules)
+    try:
+        yield
+    finally:
+        for name in [name for name, module in sys.modules.items() if module is None]:
+            del sys.modules[name]
+            if before.get(name) is not None:
+                sys.modules[name] = before[name]
+
+
+@_modules_kept()
 def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Graded:
     """Run a hand-in and its tests; write what came of each cell into the hand-in.
 

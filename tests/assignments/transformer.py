@@ -497,7 +497,7 @@ assert torch.equal(x, saved), "neither function may change its input"
 # The tensor `x` that comes in stays as it is.
 # `weights` is a dict:
 #
-# | Name | Shape | |
+# | Name | Shape | What it is |
 # |---|---|---|
 # | `attention_norm` | (D,) | $g$ of the norm before attention |
 # | `query`, `key`, `value` | (D, D) | $W_Q$, $W_K$, $W_V$ of all heads, one above the other: the first $d$ rows are those of the first head |
