@@ -304,7 +304,7 @@ def main(arguments: list[str]) -> int:
         end = "<!-- end of mutants -->"
         rows = ["| Assignment | Mutants caught | Of |", "|---|---|---|"]
         rows += [f"| {name} | {c} | {of} |" for name, (_, c, of) in results.items()]
-        table = "\n".join(["<!-- mutants -->", *rows, end])
+        table = "\n".join(["<!-- mutants -->", "", *rows, "", end])
         path.write_text(head + table + rest.partition(end)[2], encoding="utf-8")
     return sum(faults for faults, _, _ in results.values())
 
