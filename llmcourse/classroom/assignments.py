@@ -28,6 +28,8 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from llmcourse.files import new_file
+
 KINDS = ("given", "answer", "test", "hidden", "written")
 SOLUTION = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[ \t]*\n?", re.MULTILINE)
 METADATA = {
@@ -44,7 +46,7 @@ def read_source(path: Path) -> NotebookNode:
     """
     notebook: NotebookNode = jupytext.read(path, fmt="py:percent")
     own = notebook.metadata.get("llmcourse", {})
-    if extra := set(own) - {"version", "blocked", "seconds"}:
+    if extra := set(own) - {"version", "blocked"}:
         raise ValueError(f"{path.name}: unknown settings {', '.join(sorted(extra))}")
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = NotebookNode(METADATA)
@@ -52,7 +54,6 @@ def read_source(path: Path) -> NotebookNode:
         "assignment": path.stem,
         "version": own.get("version", 1),
         "blocked": list(own.get("blocked", ())),
-        "seconds": own.get("seconds", 60),
     }
     names = []
     for number, cell in enumerate(notebook.cells):
@@ -204,6 +205,5 @@ def solved(source: NotebookNode, **answers: str) -> NotebookNode:
 
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with new_file(path) as file:
+        file.write((nbformat.writes(notebook) + "\n").encode())

@@ -13,7 +13,6 @@ import json
 import linecache
 import os
 import re
-import resource
 import sys
 import traceback
 from collections.abc import Callable
@@ -47,8 +46,11 @@ class Child:
 
     def cell(self, code: str, title: str) -> None:
         """Run a cell; the value of a last expression is printed, as in Jupyter."""
-        code = SHELL.sub("", code)  # shell commands and magics do nothing here
         name = f"<cell {title}>"
+        try:
+            ast.parse(code)
+        except SyntaxError:  # shell commands and magics do nothing here
+            code = SHELL.sub("", code)
         linecache.cache[name] = (len(code), None, code.splitlines(True), name)
         tree = ast.parse(code, name)
         last = tree.body.pop() if tree.body else None
@@ -124,6 +126,8 @@ def _drop_rights(limits: dict[str, int]) -> None:
     """Keep to the limits from here on; give up the rights of root."""
     if os.name != "posix":
         return
+    import resource
+
     if user := limits["user"]:
         os.setgroups([])
         os.setresgid(user, user, user)

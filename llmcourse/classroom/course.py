@@ -20,6 +20,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -32,7 +33,7 @@ from nbformat import NotebookNode
 from llmcourse.classroom.assignments import read_source, release, write
 from llmcourse.classroom.collecting import HandIn, choose, read, student_name
 from llmcourse.classroom.grading import grade
-from llmcourse.classroom.sandbox import Limits, start
+from llmcourse.classroom.sandbox import MISSING, Limits, available, start
 from llmcourse.classroom.student import Student
 from llmcourse.files import new_file
 
@@ -40,7 +41,6 @@ CONFIG = '''"""nbgrader's settings for this course; `llmcourse course` uses them
 c = get_config()
 c.CourseDirectory.course_id = "llmcourse"
 c.CourseDirectory.root = "."
-c.Execute.timeout = 60
 P = "nbgrader.preprocessors."
 c.Autograde.autograde_preprocessors = [
     "llmcourse.classroom.recorded.Recorded",
@@ -221,7 +221,12 @@ class Course:
             unsafe: Without a sandbox.
             workers: Processes at once.
             progress: Called after each hand-in, with how many are done of how many.
+
+        Raises:
+            OSError: If there is no sandbox here, and it was not said to go without.
         """
+        if not unsafe and not available():
+            raise OSError(MISSING)
         source = self.source(name)
         made = self.folder / "source" / name / f"{name}.ipynb"
         text = nbformat.writes(source) + "\n"
@@ -233,7 +238,8 @@ class Course:
         todo = []
         for student in students:
             outcome = known.get(student)
-            if outcome is None or outcome.key != self._key(name, student, source):
+            key = self._key(name, student, source)
+            if outcome is None or outcome.earned is None or outcome.key != key:
                 todo.append(student)
             elif not outcome.entered:
                 self._enter(name, outcome)
@@ -244,23 +250,24 @@ class Course:
         progress(done, len(students))
         work = partial(_grade_one, self.folder, name, source, self._data(name), unsafe)
         context = multiprocessing.get_context("spawn")
-        os.environ["LLMCOURSE_SEED"] = str(self.settings["seed"])
+        apart = False  # one by one, once a process of ours has died
         while todo:
+            batch = todo[:1] if apart else list(todo)
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                jobs = {
-                    pool.submit(work, student, self.settings): student
-                    for student in todo
-                }
+                jobs = {pool.submit(work, s, self.settings): s for s in batch}
                 for job in as_completed(jobs):
-                    student = jobs[job]
-                    outcome = self._outcome(name, student, source, job.exception())
-                    if job.exception() is None:
+                    student, error = jobs[job], job.exception()
+                    if isinstance(error, BrokenProcessPool) and not apart:
+                        continue  # of whom it died is known when each is alone
+                    outcome = self._outcome(name, student, source, error)
+                    if error is None:
                         outcome = replace(outcome, **job.result())
                     self._save(name, outcome)
                     self._enter(name, outcome)
                     todo.remove(student)
                     done += 1
                     progress(done, len(students))
+            apart = True
         return self.outcomes(name)
 
     def forget(self, name: str) -> None:
@@ -376,6 +383,7 @@ def _grade_one(
 ) -> dict[str, Any]:
     """Run a hand-in and its tests; write the notebook that was run."""
     assert student == student_name(student)
+    os.environ["LLMCOURSE_SEED"] = str(settings["seed"])
     path = folder / "submitted" / student / name / f"{name}.ipynb"
     hand_in = nbformat.read(path, as_version=4)
     limits = Limits(seconds=settings["seconds"], memory=settings["memory_gib"] << 30)

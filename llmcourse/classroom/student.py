@@ -73,7 +73,6 @@ class Student:
         self._cells: list[tuple[str, str]] = []
         self._restarts = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._functions: dict[int, Callable[..., Any]] = {}
 
     def __enter__(self) -> "Student":
         return self

@@ -58,6 +58,12 @@ def test_what_a_function_raises_is_raised_here(
         Function(own, "f")()
 
 
+def test_magics_do_nothing_and_a_remainder_is_none(student: Make) -> None:
+    code = student()
+    assert code.run("%matplotlib inline\n1 + 1").printed == "2\n"
+    assert code.run("(\n    7\n    % 4\n)").printed == "3\n"
+
+
 def test_a_name_that_is_not_there(student: Make) -> None:
     with pytest.raises(NameError, match="missing"):
         Function(student(), "missing")()

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import nbformat
+import pytest
+from proving import HERE
+
+from llmcourse.classroom.assignments import solved
+from llmcourse.classroom.course import Course
+
+NAME = "tokenization"
+
+
+def handed_in(folder: Path, **answers: dict[str, str]) -> Course:
+    """Return a course with a hand-in for each name."""
+    course = Course.init(folder / "course", HERE, [NAME])
+    (folder / "in").mkdir()
+    for student, own in answers.items():
+        notebook = solved(course.source(NAME), **own)
+        nbformat.write(notebook, folder / "in" / f"{student}.ipynb")
+    course.collect(NAME, folder / "in")
+    return course
+
+
+def test_without_a_sandbox_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = handed_in(tmp_path, jane={})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match="apt-get install bubblewrap"):
+        course.grade(NAME)
+    assert course.outcomes(NAME) == []
+
+
+def test_one_that_ends_the_grader_itself_stops_nobody_else(
+    tmp_path: Path, sandbox: None
+) -> None:
+    course = handed_in(
+        tmp_path, a={}, b={"merge": "def merge(*_):\n    return [666]"}, c={}
+    )
+    path = course.folder / "sources" / f"{NAME}.py"
+    deadly = "if merge([1], (2, 3), 4) == [666]:\n    import os\n\n    os._exit(1)\n"
+    head = '# %% test="merge" points=1\n'
+    path.write_text(path.read_text().replace(head, head + deadly))
+    found = {outcome.student: outcome for outcome in course.grade(NAME)}
+    assert found["a"].earned == found["c"].earned
+    assert sum(found["a"].earned.values()) == 14
+    assert found["b"].earned is None
+    assert "not graded: BrokenProcessPool" in found["b"].flags[0]
