@@ -43,3 +43,35 @@ def gradient(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[An
     if not isinstance(value, torch.Tensor) or not value.requires_grad:
         return [None] * len(inputs)
     return list(torch.autograd.grad(value, inputs, allow_unused=True))
+
+
+def close(got: Any, wanted: Any, tolerance: float = 1e-5) -> bool:
+    """Return whether a tensor has the wanted shape and nearly the wanted numbers.
+
+    Args:
+        got: What a function returned; what is no tensor is not close to one.
+        wanted: A tensor, a number or lists of numbers.
+        tolerance: How far a number may be away, beside 1e-4 of its size.
+
+    >>> close(torch.tensor(0.3), 0.1 + 0.2), close(torch.tensor([0.3]), 0.3)
+    (True, False)
+    """
+    wanted = torch.as_tensor(wanted, dtype=torch.float64)
+    if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
+        return False
+    return torch.allclose(got.double(), wanted, atol=tolerance, rtol=1e-4)
+
+
+def told(value: Any) -> str:
+    """Return in a few words what a function returned, for a message.
+
+    >>> told(torch.tensor([1 / 3, 2.0])), told(torch.zeros(3, 7)), told(None)
+    ('[0.3333, 2.0]', 'a tensor of shape (3, 7)', 'NoneType None')
+    """
+    if not isinstance(value, torch.Tensor):
+        return f"{type(value).__name__} {value!r}"
+    if value.numel() > 12:
+        return f"a tensor of shape {tuple(value.shape)}"
+    if value.is_floating_point():
+        value = value.double().round(decimals=4)
+    return str(value.tolist())
