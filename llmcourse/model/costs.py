@@ -226,7 +226,7 @@ def _chunked(n: int, d: int, block: int, heads: int) -> Cost:
     """Scaled queries and context; four tiles, a block of context, ten of numbers."""
     rows = -(-n // block)  # of tiles
     tiles = rows * (rows + 1) // 2
-    held = n * (2 * d + 1) + 4 * block**2 + block * d + 10 * block
+    held = n * 2 * d + 4 * block**2 + block * d + 10 * block
     return Cost(4 * heads * d * tiles * block**2, heads * held * _NUMBER)
 
 

@@ -28,8 +28,8 @@ brackets are the state; a one that is appended to every value makes one sum of t
 
 Chunked: a softmax needs the sum over all keys before it can divide, but the division
 can wait. Where a later block has a larger score, what was summed before shrinks by one
-factor: the online softmax. The gradient computes each block of scores once more, from
-the logarithm of the row's sum. Torch's fused kernel does the same in a compiled loop.
+factor: the online softmax. Torch's fused kernel does the same in a compiled loop, and
+its gradient, too, needs no more memory: it computes each block of scores once more.
 
     keys        block 1      block 2      block 3
     queries   ┌──────────┐
@@ -42,15 +42,14 @@ Source: Child et al. (2019), "Generating long sequences with sparse transformers
 Jiang et al. (2023), "Mistral 7B", section 2 (window and rolling cache); Katharopoulos
 et al. (2020), "Transformers are RNNs", section 3 (linear); Milakov and Gimelshein
 (2018), "Online normalizer calculation for softmax", and Dao et al. (2022),
-"FlashAttention", algorithms 1 and 4 (chunked).
+"FlashAttention", algorithm 1 (chunked).
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -380,102 +379,37 @@ def chunked_attention(
     """
     _check_block(query, key, block)
     group_size(query, key)
-    context: Tensor = _Chunked.apply(query, key, value, block)  # type: ignore[no-untyped-call]
-    return context
-
-
-# A block of keys, and True where one of them lies ahead of a query.
-_Tile: TypeAlias = tuple[slice, Tensor | None]
-
-
-def _tiles(
-    n_queries: int, n_keys: int, block: int
-) -> Iterator[tuple[slice, list[_Tile]]]:
-    """Yield each block of queries with the tiles that it can see any of."""
+    n_queries, n_keys = query.shape[2], key.shape[2]
     ahead = n_keys - n_queries  # position of the first query
+    scaled = query / math.sqrt(query.shape[-1])
+    scaled = torch.unflatten(scaled, 1, (key.shape[1], -1))  # (B, K, G, T, d)
+    context = query.new_empty((*scaled.shape[:-1], value.shape[-1]))
     for top in range(0, n_queries, block):
         rows = slice(top, min(top + block, n_queries))
         places = torch.arange(rows.start, rows.stop) + ahead
-        tiles: list[_Tile] = []
+        asked = scaled[..., rows, :]  # (B, K, G, R, d)
+        largest = torch.full_like(asked[..., :1], -math.inf)
+        total = torch.zeros_like(largest)
+        mixture = torch.zeros_like(context[..., rows, :])
         for left in range(0, ahead + rows.stop, block):
             columns = slice(left, min(left + block, n_keys))
+            scores = _mixed(asked, key[:, :, columns].transpose(-2, -1))
             hidden = torch.arange(columns.start, columns.stop) > places[:, None]
-            tiles.append((columns, hidden if hidden.any() else None))
-        yield rows, tiles
-
-
-def _scores(rows: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
-    """Return the scores (B, K, G, R, C) of a tile, for G query heads to a key head."""
-    scores = _mixed(rows, keys.transpose(-2, -1))
-    if hidden is not None:
-        scores.masked_fill_(hidden.to(scores.device), -math.inf)
-    return scores
+            if hidden.any():
+                scores.masked_fill_(hidden.to(scores.device), -math.inf)
+            before = largest
+            largest = largest.maximum(scores.amax(-1, keepdim=True))
+            weights = (scores - largest).exp()  # not yet divided by their sum
+            shrink = (before - largest).exp()
+            total = total * shrink + weights.sum(-1, keepdim=True)
+            mixture = mixture * shrink + _mixed(weights, value[:, :, columns])
+        context[..., rows, :] = mixture / total
+    return context.flatten(1, 2)
 
 
 def _mixed(weights: Tensor, value: Tensor) -> Tensor:
     """Return weights (B, K, G, R, C) times values (B, K, C, d), one product a group."""
     return torch.unflatten(weights.flatten(2, 3) @ value, 2, tuple(weights.shape[2:4]))
-
-
-class _Chunked(torch.autograd.Function):
-    """The loop forwards, and the one backwards."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, block: int
-    ) -> Tensor:
-        """Return the context; keep it, and one number for each row of scores."""
-        scaled = query / math.sqrt(query.shape[-1])
-        scaled = torch.unflatten(scaled, 1, (key.shape[1], -1))
-        context = query.new_empty((*scaled.shape[:-1], value.shape[-1]))
-        log_sums = query.new_empty((*scaled.shape[:-1], 1))
-        for rows, tiles in _tiles(query.shape[2], key.shape[2], block):
-            asked = scaled[..., rows, :]  # (B, K, G, R, d)
-            largest = torch.full_like(asked[..., :1], -math.inf)
-            total = torch.zeros_like(largest)
-            mixture = torch.zeros_like(context[..., rows, :])
-            for columns, hidden in tiles:
-                scores = _scores(asked, key[:, :, columns], hidden)
-                before = largest
-                largest = largest.maximum(scores.amax(-1, keepdim=True))
-                weights = (scores - largest).exp()  # not yet divided by their sum
-                shrink = (before - largest).exp()
-                total = total * shrink + weights.sum(-1, keepdim=True)
-                mixture = mixture * shrink + _mixed(weights, value[:, :, columns])
-            context[..., rows, :] = mixture / total
-            log_sums[..., rows, :] = largest + total.log()
-        ctx.save_for_backward(scaled, key, value, context, log_sums)
-        ctx.block = block
-        return context.flatten(1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Return the gradients of query, key and value, and none for the block."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "create_graph must be off: attention in blocks has no second "
-                "derivative, take fused_attention"
-            )
-        scaled, key, value, context, log_sums = ctx.saved_tensors
-        g = torch.unflatten(g, 1, tuple(scaled.shape[1:3]))
-        for_query = torch.zeros_like(scaled)
-        for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
-        # Of each row, what all its weights' gradients have in common.
-        common = (g * context).sum(-1, keepdim=True)
-        for rows, tiles in _tiles(scaled.shape[3], key.shape[2], ctx.block):
-            asked, upstream = scaled[..., rows, :], g[..., rows, :]
-            for columns, hidden in tiles:
-                scores = _scores(asked, key[:, :, columns], hidden)
-                weights = (scores - log_sums[..., rows, :]).exp()
-                flat = weights.flatten(2, 3).transpose(-2, -1)
-                for_value[:, :, columns] += flat @ upstream.flatten(2, 3)
-                mixed = _mixed(upstream, value[:, :, columns].transpose(-2, -1))
-                for_scores = weights * (mixed - common[..., rows, :])
-                for_query[..., rows, :] += _mixed(for_scores, key[:, :, columns])
-                flat = for_scores.flatten(2, 3).transpose(-2, -1)
-                for_key[:, :, columns] += flat @ asked.flatten(2, 3)
-        for_query /= math.sqrt(scaled.shape[-1])
-        return for_query.flatten(1, 2), for_key, for_value, None
 
 
 WAYS = ("none", "linear", "ntk", "yarn")
