@@ -5,6 +5,7 @@ from functools import cache
 
 import torch
 
+from llmcourse.model.generation import GREEDY, draw
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
@@ -33,6 +34,16 @@ def make_model(family="llama", **sizes):
 @cache
 def make_tokenizer():
     return BPETokenizer.train(["low lower lowest"], LLAMA.vocab_size, [END_OF_TEXT])
+
+
+@torch.no_grad()
+def generate_uncached(model, ids, max_new_tokens, sampling=GREEDY, generator=None):
+    """Return what `generate` does, everything read again at each step."""
+    written = ids if ids.ndim == 2 else ids[None]
+    for _ in range(max_new_tokens):
+        new = draw(model(written)[:, -1], sampling, generator)
+        written = torch.cat((written, new), dim=1)
+    return written if ids.ndim == 2 else written[0]
 
 
 def weights_of(model):

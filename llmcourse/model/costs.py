@@ -90,56 +90,48 @@ def forward_flops_per_token(config: TransformerConfig, n_positions: int) -> int:
     return 2 * sum(_matrices(config).values()) + 4 * pairs
 
 
-def training_flops_per_token(config: TransformerConfig, n_positions: int) -> int:
-    """Return the matrix arithmetic of learning from a sequence, in FLOPs per token.
+def kv_bytes_per_token(
+    n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: float | int = 2
+) -> float | int:
+    """Return how much a key-value cache grows with each token, in bytes.
 
-    Three times that of reading it: for each product the gradient needs two more of
-    the same size, one for either factor.
+    Args:
+        n_layers: Of the model.
+        n_kv_heads: Key-value heads in a layer.
+        d_head: Width of each.
+        bytes_per_number: 2 for bfloat16.
+
+    Raises:
+        ValueError: If a number is not positive.
+
+    >>> kv_bytes_per_token(32, 8, 128) / 2**10  # Llama 3 8B, in KiB
+    128.0
+    """
+    if min(n_layers, n_kv_heads, d_head) < 1 or not bytes_per_number > 0:
+        raise ValueError(
+            "layers, key-value heads, width and bytes must be positive, got "
+            f"{n_layers}, {n_kv_heads}, {d_head} and {bytes_per_number}"
+        )
+    return 2 * n_layers * n_kv_heads * d_head * bytes_per_number
+
+
+def kv_cache_bytes(config: TransformerConfig, n_positions: int) -> int:
+    """Return the memory of a key-value cache of one sequence in float32, in bytes.
 
     Args:
         config: The model's.
-        n_positions: Length of the sequence, in tokens.
+        n_positions: Positions of the sequence, in tokens.
 
     Raises:
         ValueError: If `n_positions` is below 1.
-
-    Source: Kaplan et al. (2020), section 2.1.
-
-    >>> from llmcourse.model.transformer import TINY
-    >>> training_flops_per_token(TINY, n_positions=1) / n_parameters(TINY)  # about 6
-    5.99...
-    """
-    return 3 * forward_flops_per_token(config, n_positions)
-
-
-def kv_cache_bytes(
-    config: TransformerConfig,
-    n_positions: int,
-    batch_size: int = 1,
-    bytes_per_number: int = 4,
-) -> int:
-    """Return the memory of a key-value cache, in bytes.
-
-    Args:
-        config: The model's.
-        n_positions: Positions of each sequence, in tokens.
-        batch_size: Sequences side by side.
-        bytes_per_number: 4 for float32, 2 for bfloat16.
-
-    Raises:
-        ValueError: If any of the three numbers is below 1.
 
     >>> from llmcourse.model.transformer import TINY
     >>> kv_cache_bytes(TINY, n_positions=128)  # 2 layers · (key, value) · 64 · 128 · 4
     131072
     """
-    _check_at_least_one(
-        n_positions=n_positions,
-        batch_size=batch_size,
-        bytes_per_number=bytes_per_number,
-    )
-    per_position = 2 * config.n_layers * config.n_kv_heads * config.d_head
-    return per_position * n_positions * batch_size * bytes_per_number
+    _check_at_least_one(n_positions=n_positions)
+    sizes = config.n_layers, config.n_kv_heads, config.d_head
+    return n_positions * int(kv_bytes_per_token(*sizes, bytes_per_number=4))
 
 
 def _attention_widths(config: TransformerConfig) -> tuple[int, int]:
@@ -255,28 +247,3 @@ ATTENTION_COSTS: Mapping[str, Callable[[int, int, int, int], Cost]] = {
     "window": _window,
     "linear": _linear,
 }
-
-
-def kv_bytes_per_token(
-    n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: float | int = 2
-) -> float | int:
-    """Return how much a key-value cache grows with each token, in bytes.
-
-    Args:
-        n_layers: Of the model.
-        n_kv_heads: Key-value heads in a layer.
-        d_head: Width of each.
-        bytes_per_number: 2 for bfloat16.
-
-    Raises:
-        ValueError: If a number is not positive.
-
-    >>> kv_bytes_per_token(32, 8, 128) / 2**10  # Llama 3 8B, in KiB
-    128.0
-    """
-    if min(n_layers, n_kv_heads, d_head) < 1 or not bytes_per_number > 0:
-        raise ValueError(
-            "layers, key-value heads, width and bytes must be positive, got "
-            f"{n_layers}, {n_kv_heads}, {d_head} and {bytes_per_number}"
-        )
-    return 2 * n_layers * n_kv_heads * d_head * bytes_per_number

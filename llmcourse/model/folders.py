@@ -48,7 +48,6 @@ def save_pretrained(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     *,
-    card: str | None = None,
     settings: dict[str, Any] | None = None,
     heads: dict[str, Tensor] | None = None,
     weights: dict[str, Tensor] | None = None,
@@ -63,7 +62,6 @@ def save_pretrained(
         tokenizer: Its tokenizer, with the same number of ids.
         folder: Created if missing.
         dtype: Of the stored weights; float16 halves the file.
-        card: Markdown for `README.md`: what the model is, learned from and is good for.
         settings: What `config.json` is to say besides.
         heads: More weights, under the names that `transformers` has for them.
         weights: All that is to be stored, in another form than that of `transformers`.
@@ -89,13 +87,10 @@ def save_pretrained(
         weights = _stored(model, dtype, heads or {})
     files = _descriptions(model, tokenizer, dtype)
     files["config.json"] |= settings or {}
-    texts = {name: json.dumps(value, indent=2) + "\n" for name, value in files.items()}
-    if card is not None:
-        texts["README.md"] = card
     with written_at_once(Path(folder)) as staging:
-        for name, text in texts.items():
+        for name, value in files.items():
             with new_file(staging / name) as file:
-                file.write(text.encode())
+                file.write((json.dumps(value, indent=2) + "\n").encode())
         tokenizer.save(staging / "tokenizer.json")
         with new_file(staging / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))

@@ -123,7 +123,6 @@ def generate(
     sampling: Sampling = Sampling(),
     stop: Collection[int] = (),
     generator: torch.Generator | None = None,
-    use_cache: bool = True,
 ) -> Int[Tensor, "*batch total"]:
     """Return the prompt's ids followed by those that the model wrote.
 
@@ -135,8 +134,6 @@ def generate(
         stop: Ids that end a text. The stop token is part of the result; a text of
             a batch that has ended repeats it until the last one has.
         generator: Source of randomness; None draws from torch's global one.
-        use_cache: Keep keys and values of what was read. Without, every step reads
-            everything again: the same result, slower.
 
     Raises:
         ValueError: If there is no prompt, or if prompt and new tokens do not fit into
@@ -148,7 +145,7 @@ def generate(
     torch.Size([5])
     """
     batch = ids if ids.ndim == 2 else ids[None]
-    steps = _steps(model, batch, max_new_tokens, sampling, generator, use_cache)
+    steps = _steps(model, batch, max_new_tokens, sampling, generator)
     stop_ids = torch.tensor(sorted(stop), dtype=batch.dtype, device=batch.device)
     written = [batch]
     stopped = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.device)
@@ -205,7 +202,6 @@ def _steps(
     max_new_tokens: int,
     sampling: Sampling,
     generator: torch.Generator | None,
-    use_cache: bool = True,
 ) -> Iterator[Int[Tensor, "batch 1"]]:
     """Check the request now; return an iterator over the new ids of all rows."""
     n_prompt, limit = ids.shape[1], model.config.context_length
@@ -223,16 +219,14 @@ def _steps(
     @torch.inference_mode()
     def steps() -> Iterator[Tensor]:
         read: Callable[..., Tensor] = model
-        cache, unread = None, ids
-        if use_cache:
-            cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
+        cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
+        unread = ids
         for n_written in range(max_new_tokens):
-            if use_cache and n_written == _WARM_UP and can_fuse(model):
+            if n_written == _WARM_UP and can_fuse(model):
                 read = FusedDecoder(model)  # the same logits, in half the time
             logits = read(unread, cache)[:, -1]  # (B, V)
-            new = draw(logits, sampling, generator)  # (B, 1)
-            yield new
-            unread = new if use_cache else torch.cat((unread, new), dim=1)
+            unread = draw(logits, sampling, generator)  # (B, 1)
+            yield unread
 
     return steps()
 

@@ -342,18 +342,17 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
             layer.attend = ATTENTION_KINDS[kind](window)
 
 
-def new_window_cache(model: Transformer, window: int, batch_size: int = 1) -> KVCache:
-    """Return an empty cache that keeps the last positions only.
+def new_window_cache(model: Transformer, window: int) -> KVCache:
+    """Return an empty cache of one sequence that keeps the last positions only.
 
     Args:
         model: Whose keys and values it keeps.
         window: Positions that are kept.
-        batch_size: Number of sequences that will be read side by side.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If `window` is below 1.
     """
-    return model.new_cache(batch_size, window, WindowCache)
+    return model.new_cache(1, window, WindowCache)
 
 
 def chunked_attention(

@@ -168,14 +168,6 @@ def test_weights_may_lie_in_several_files(folder, model):
         load_pretrained(folder)
 
 
-def test_a_card_is_written_as_it_is(model, tokenizer, tmp_path):
-    save_pretrained(model, tokenizer, tmp_path, card="# Tales\n\nLoss – 2 nats.\n")
-    written = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert written == "# Tales\n\nLoss – 2 nats.\n"
-    save_pretrained(model, tokenizer, tmp_path)  # without one, the old one stays
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == written
-
-
 def test_other_files_in_the_folder_stay(folder, model, tokenizer):
     (folder / "notes.txt").write_text("mine")
     save_pretrained(model, tokenizer, folder)
@@ -484,22 +476,22 @@ class NearlyFull:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("calls", range(6))
+@pytest.mark.parametrize("calls", range(5))
 def test_a_full_disk_leaves_the_folder_as_it_was(
     folder, tokenizer, monkeypatch, tmp_path, calls
 ):
-    """Whichever of the six files is the first that does not fit."""
+    """Whichever of the five files is the first that does not fit."""
     before = contents(folder)
     other = make_model("gpt2")
     for place in (folder, tmp_path / "new"):
         monkeypatch.setattr(files.os, "fsync", NearlyFull(calls))
         with pytest.raises(OSError, match="cannot write .*No space left") as caught:
-            save_pretrained(other, tokenizer, place, card="# Other\n")
+            save_pretrained(other, tokenizer, place)
         assert caught.value.errno == errno.ENOSPC
     assert contents(folder) == before
     assert not (tmp_path / "new").exists()
-    monkeypatch.setattr(files.os, "fsync", NearlyFull(6))
-    save_pretrained(other, tokenizer, folder, card="# Other\n")
+    monkeypatch.setattr(files.os, "fsync", NearlyFull(5))
+    save_pretrained(other, tokenizer, folder)
     assert load_pretrained(folder)[0].config == other.config
 
 

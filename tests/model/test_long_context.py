@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_cases import generate_uncached
 
 from llmcourse.model.attention import KVCache, causal_mask, naive_attention
 from llmcourse.model.folders import load_pretrained, save_pretrained
@@ -19,7 +20,6 @@ from llmcourse.model.long_context import (
     elu_features,
     extend_context,
     linear_attention,
-    new_window_cache,
     set_attention,
     sliding_window_attention,
     sliding_window_mask,
@@ -90,7 +90,7 @@ def test_no_kind_sees_the_future_or_has_weights_of_its_own(kind):
 @pytest.mark.parametrize("pieces", [[1] * 19, [7, 1, 9, 2]])
 def test_a_window_cache_changes_nothing_for_a_model_with_that_window(pieces):
     model, read = make_model("window", window=4), ids(19)
-    cache = new_window_cache(model, window=4, batch_size=2)
+    cache = model.new_cache(2, 4, WindowCache)
     n_bytes, parts = cache.n_bytes, []
     for part in torch.split(read, pieces, dim=1):
         parts.append(model(part, cache))
@@ -101,7 +101,7 @@ def test_a_window_cache_changes_nothing_for_a_model_with_that_window(pieces):
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)
 def test_all_kinds_write_the_same_with_a_cache_and_without(kind):
     model, prompt = make_model(kind), ids(4)
-    wanted = generate(model, prompt, 17, sampling=GREEDY, use_cache=False)
+    wanted = generate_uncached(model, prompt, 17)
     assert torch.equal(generate(model, prompt, 17, sampling=GREEDY), wanted)
 
 

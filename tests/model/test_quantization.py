@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_cases import LLAMA
+from model_cases import LLAMA, generate_uncached
 from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
@@ -121,7 +121,7 @@ def test_a_model_computes_with_the_weights_that_are_left(name, bits, group_size)
     with torch.no_grad():
         torch.testing.assert_close(small(IDS), model(IDS))
     cached = generate(small, IDS[0, :4], 6, sampling=GREEDY)
-    uncached = generate(small, IDS[0, :4], 6, sampling=GREEDY, use_cache=False)
+    uncached = generate_uncached(small, IDS[0, :4], 6)
     assert torch.equal(cached, uncached)
 
 
