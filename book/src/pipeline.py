@@ -437,7 +437,7 @@ print(f"{len(pairs)} comparisons")
 
 # %%
 rows = preferences.tokenize_pairs(pairs, base_tokenizer)
-judge = RewardModel.from_model(base, torch.Generator().manual_seed(0), "mean")
+judge = RewardModel(base, torch.Generator().manual_seed(0), "mean")
 reading = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
 train_reward_model(judge, rows, rows[:8], reading, torch.Generator().manual_seed(0))
 policy = copy.deepcopy(base)

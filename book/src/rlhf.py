@@ -314,7 +314,7 @@ learned, unseen = (
 
 def taught(n_pairs):
     """Return a reward model that has read so many pairs, once."""
-    model = RewardModel.from_model(base, torch.Generator().manual_seed(0), "mean")
+    model = RewardModel(base, torch.Generator().manual_seed(0), "mean")
     config = RewardConfig(
         steps=n_pairs // 16, learning_rate=7e-4, warmup_steps=3, eval_interval=25
     )

@@ -3,8 +3,7 @@
     gold_reward     what people "really" want, known here exactly
     preferences     pairs of answers, and an annotator who errs
     losses          of reward models, DPO, PPO and GRPO; advantages
-    pairs           the loop that learns from pairs
-    reward_model    what an answer is worth, learned from pairs
+    reward_model    what an answer is worth, and the loop that learns from pairs
     surprisal       an experiment: how surprising each token is, as a feature
     dpo             a policy learns from pairs alone
     rollouts        a policy answers, and its log-probabilities

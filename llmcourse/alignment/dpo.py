@@ -24,13 +24,8 @@ from llmcourse.alignment.losses import (
     dpo_loss,
     sequence_log_probs,
 )
-from llmcourse.alignment.pairs import (
-    Comparison,
-    PairsConfig,
-    pairs_recipe,
-    train_on_pairs,
-)
-from llmcourse.alignment.preferences import TokenizedPair
+from llmcourse.alignment.preferences import TokenizedPair, check_pairs
+from llmcourse.alignment.reward_model import Comparison, PairsConfig, train_on_pairs
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, weights_fingerprint
@@ -47,7 +42,6 @@ class DPOConfig(PairsConfig):
     steps: int = 100
     learning_rate: float | int = 1e-4
     beta: float | int = 0.1  # what it costs to leave the reference
-    label_smoothing: float | int = 0.0  # supposed share of wrong labels
     loss_type: str = "sigmoid"  # of `losses.PAIR_LOSSES`: also ipo, hinge
 
     def __post_init__(self) -> None:
@@ -55,10 +49,6 @@ class DPOConfig(PairsConfig):
         super().__post_init__()
         if not self.beta > 0:
             raise ValueError(f"beta must be positive, got {self.beta}")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ValueError(
-                f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}"
-            )
         if self.loss_type not in PAIR_LOSSES:
             known = ", ".join(PAIR_LOSSES)
             raise ValueError(
@@ -71,18 +61,6 @@ class PairLogProbs(NamedTuple):
 
     chosen: Float[Tensor, "pair"]
     rejected: Float[Tensor, "pair"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Referenced:
-    """A pair, and what the reference thinks of it."""
-
-    pair: TokenizedPair
-    chosen: Tensor  # scalars, in nats
-    rejected: Tensor
-
-    def __len__(self) -> int:
-        return len(self.pair)
 
 
 def pair_log_probs(
@@ -122,7 +100,7 @@ def dpo(
 ) -> History:
     """Train a policy in place on preferences; return the losses, in nats per pair.
 
-    Metrics of updates and evaluations are as in `pairs.train_on_pairs`,
+    Metrics of updates and evaluations are as in `reward_model.train_on_pairs`,
     with the implicit rewards of `losses.dpo_loss`. At the start all rewards are zero,
     and DPO's own loss is log 2.
 
@@ -147,48 +125,42 @@ def dpo(
         OSError: If a checkpoint cannot be written.
     """
     reference = reference or model
-    objective = f"DPO, reference {weights_fingerprint(reference)}"
-    recipe = pairs_recipe(pairs, valid, model.config, config, generator, objective)
-    rows, held_out = (_referenced(reference, part, config) for part in (pairs, valid))
+    once = _log_probs_of_all(reference, valid, config)
+    once |= _log_probs_of_all(reference, pairs, config)
 
-    def compare(batch: Sequence[_Referenced]) -> Comparison:
-        ours = pair_log_probs(model, [row.pair for row in batch], config)
+    def compare(batch: Sequence[TokenizedPair]) -> Comparison:
+        ours = pair_log_probs(model, batch, config)
         theirs = PairLogProbs(
-            torch.stack([row.chosen for row in batch]).to(ours.chosen),
-            torch.stack([row.rejected for row in batch]).to(ours.rejected),
+            torch.stack([once[pair].chosen for pair in batch]).to(ours.chosen),
+            torch.stack([once[pair].rejected for pair in batch]).to(ours.rejected),
         )
-        found = dpo_loss(
-            *ours,
-            *theirs,
-            beta=config.beta,
-            label_smoothing=config.label_smoothing,
-            loss_type=config.loss_type,
-        )
+        found = dpo_loss(*ours, *theirs, beta=config.beta, loss_type=config.loss_type)
         return Comparison(found.loss, found.margins)
 
     return train_on_pairs(
         model,
-        rows,
-        held_out,
+        pairs,
+        valid,
         compare,
         config,
         generator,
-        recipe=recipe,
+        objective=f"DPO, reference {weights_fingerprint(reference)}",
         run=run,
     )
 
 
 @torch.no_grad()
-def _referenced(
+def _log_probs_of_all(
     reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
-) -> list[_Referenced]:
-    """Return pairs in their order, read by the reference in batches of like length."""
-    by_length = sorted(range(len(pairs)), key=lambda number: len(pairs[number]))
+) -> dict[TokenizedPair, PairLogProbs]:
+    """Return what the reference thinks of pairs, read in batches of like length."""
+    check_pairs(pairs, reference.config, config.context_length)
+    by_length = sorted(pairs, key=len)
     size = config.batch_size // config.accumulation
     found = {}
     for start in range(0, len(pairs), size):
         part = by_length[start : start + size]
-        read = pair_log_probs(reference, [pairs[number] for number in part], config)
-        for number, chosen, rejected in zip(part, *read, strict=True):
-            found[number] = _Referenced(pairs[number], chosen.cpu(), rejected.cpu())
-    return [found[number] for number in range(len(pairs))]
+        read = pair_log_probs(reference, part, config)
+        for pair, chosen, rejected in zip(part, *read, strict=True):
+            found[pair] = PairLogProbs(chosen.cpu(), rejected.cpu())
+    return found

@@ -145,7 +145,6 @@ def dpo_loss(
     reference_rejected: Float[Tensor, "pair"],
     *,
     beta: float | int = 0.1,
-    label_smoothing: float | int = 0.0,
     loss_type: str = "sigmoid",
 ) -> DPOLoss:
     """Return the loss of direct preference optimisation, and the implicit rewards.
@@ -160,13 +159,10 @@ def dpo_loss(
         reference_chosen: The same under the reference, which is not trained.
         reference_rejected: The same under the reference.
         beta: How much it costs to leave the reference; small: little.
-        label_smoothing: Supposed share of preferences that are the wrong way round.
-            Above 0, no pair can be had too surely ("conservative" DPO).
         loss_type: One of `PAIR_LOSSES`. Of those in `PER_TOKEN_LOSSES` all four
             log-probabilities are means over the answers' tokens.
 
-    Source: Rafailov et al. (2023), equation 7; Mitchell (2023), "A note on DPO with
-    noisy preferences" (label smoothing).
+    Source: Rafailov et al. (2023), equation 7.
 
     >>> same = torch.tensor([-3.0, -5.0])
     >>> dpo_loss(same, same, same, same).loss  # log 2: policy and reference are equal
@@ -174,10 +170,7 @@ def dpo_loss(
     """
     chosen = beta * (policy_chosen - reference_chosen)
     rejected = beta * (policy_rejected - reference_rejected)
-    margins = chosen - rejected
-    pair_loss = PAIR_LOSSES[loss_type]  # if the label is right, and if it is wrong
-    right, wrong = pair_loss(margins, beta), pair_loss(-margins, beta)
-    loss = ((1 - label_smoothing) * right + label_smoothing * wrong).mean()
+    loss = PAIR_LOSSES[loss_type](chosen - rejected, beta).mean()
     return DPOLoss(loss, chosen.detach(), rejected.detach())
 
 

@@ -88,7 +88,7 @@ class RolloutBatch:
 
 
 _FROM_ZERO = (  # settings that may be 0, those of PPO too
-    "warmup_updates cooldown kl_coef missing_eos_penalty gamma gae_lambda entropy_coef"
+    "warmup_updates cooldown kl_coef missing_eos_penalty gamma gae_lambda"
 )
 
 

@@ -56,7 +56,6 @@ class PPOConfig(PolicyConfig):
     gae_lambda: float | int = 0.95  # λ of the advantage estimates
     value_learning_rate: float | int = 1e-3  # of the critic
     clip_range_value: float | int = math.inf  # most a value may move, in points
-    entropy_coef: float | int = 0.0  # points for a nat of uncertainty
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
@@ -125,7 +124,7 @@ class PPO(PolicyTrainer):
             part.mask,
             self.config.clip_range,
         )
-        uncertainty = masked_average(now.entropy, part.mask)
+        uncertainty = masked_average(now.entropy, part.mask).item()
         value_loss = clipped_value_loss(
             spread(self.value_head(now.features), part.mask),
             part.values,
@@ -136,8 +135,8 @@ class PPO(PolicyTrainer):
         critic, schedule = self.value_head, self._value_schedule()
         step = self.n_updates
         update_weights(critic, self.value_optimizer, [value_loss], step, schedule)
-        self.update_policy(policy.loss - self.config.entropy_coef * uncertainty)
-        return UpdateRecord(uncertainty.item(), policy.clip_fraction, value_loss.item())
+        self.update_policy(policy.loss)
+        return UpdateRecord(uncertainty, policy.clip_fraction, value_loss.item())
 
     def parts(self) -> dict[str, Stateful]:
         """Return what a checkpoint holds: the critic too."""

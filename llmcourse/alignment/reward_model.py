@@ -17,6 +17,9 @@ al. (2022), section 3.5 (reward modeling).
     check    pair_accuracy                are the preferred ones preferred?
     store    save_reward_model, load_reward_model
 
+The training is fine-tuning's on pairs, `train_on_pairs`, and that of DPO too: they
+differ in what a pair says, two rewards or two ratios of probabilities.
+
 An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
 the best that can be is the annotator's own agreement with gold, `agreement_rate`.
 
@@ -37,30 +40,26 @@ its weights; it has to be found when the model is loaded.
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.alignment.losses import bradley_terry_loss
-from llmcourse.alignment.pairs import (
-    Comparison,
-    PairsConfig,
-    pairs_recipe,
-    share_preferred,
-    train_on_pairs,
-)
 from llmcourse.alignment.preferences import (
     TokenizedPair,
+    check_pairs,
+    fingerprint_of_pairs,
     prompt_of,
     tokenize_answer,
 )
 from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
+from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
 from llmcourse.model.folders import (
     find_model,
     load_pretrained,
@@ -75,17 +74,17 @@ from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
 from llmcourse.training.intervals import Interval, wilson_interval
 
-Pooling: TypeAlias = Literal["last", "mean", "mean and max"]
+POOLINGS = ("last", "mean", "mean and max")
 
 
 class RewardModel(nn.Module):
     """A transformer with a head that gives one number for a text.
 
-    The layers are the given model's own, not copies: see `from_model`. The head's first
-    weights are small and random.
+    It starts as a copy of a model, adapters included, and what is frozen is frozen in
+    the copy. The head's first weights are small and random.
 
     Args:
-        model: Has been pretrained, or fine-tuned.
+        model: Has been pretrained, or fine-tuned; it stays as it is.
         generator: Source of the head's first weights; None draws from torch's global
             one.
         pooling: "last" reads the vector at a text's last token, "mean" the mean of
@@ -105,7 +104,7 @@ class RewardModel(nn.Module):
     positions of a text).
 
     >>> from llmcourse.model.transformer import TINY
-    >>> reward_model = RewardModel.from_model(Transformer(TINY))
+    >>> reward_model = RewardModel(Transformer(TINY))
     >>> reward_model(torch.tensor([[5, 0, 3], [7, 8, 0]]), torch.tensor([2, 1])).shape
     torch.Size([2])
     """
@@ -116,15 +115,15 @@ class RewardModel(nn.Module):
         self,
         model: Transformer,
         generator: torch.Generator | None = None,
-        pooling: Pooling = "last",
+        pooling: str = "last",
         reader: SurprisalReader | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in get_args(Pooling):
-            known = ", ".join(get_args(Pooling))
+        if pooling not in POOLINGS:
+            known = ", ".join(POOLINGS)
             raise ValueError(f"pooling must be one of {known}, got {pooling!r}")
         self.pooling = pooling
-        self.body = without_unembedding(model)
+        self.body = without_unembedding(copy.deepcopy(model))
         if reader is not None:
             table = self.body.embedding
             self.body.embedding = SurprisalEmbedding(table, reader, generator)
@@ -133,26 +132,6 @@ class RewardModel(nn.Module):
         nn.init.normal_(self.head.weight, std=std, generator=generator)
         self.head.to(model.embedding.weight)
         self.register_buffer("offset", model.embedding.weight.new_zeros(()))
-
-    @classmethod
-    def from_model(
-        cls,
-        model: Transformer,
-        generator: torch.Generator | None = None,
-        pooling: Pooling = "last",
-        reader: SurprisalReader | None = None,
-    ) -> "RewardModel":
-        """Return a reward model that starts as a copy of a model, which stays as it is.
-
-        Adapters are copied too, and what is frozen is frozen in the copy.
-
-        Args:
-            model: See the class.
-            generator: See there.
-            pooling: See there.
-            reader: See there.
-        """
-        return cls(copy.deepcopy(model), generator, pooling, reader)
 
     @property
     def surprise(self) -> SurprisalEmbedding | None:
@@ -215,6 +194,104 @@ def pad_texts(
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairsConfig(FinetuningConfig):
+    """How long and how fast something learns from pairs: fine-tuning's settings.
+
+    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
+    answer may have, and `eval_examples` the most held-out pairs looked at.
+    """
+
+    batch_size: int = 16
+    warmup_steps: int = 10
+    eval_interval: int = 20
+
+
+class Comparison(NamedTuple):
+    """What some pairs say of a model."""
+
+    loss: Float[Tensor, ""]  # mean over the pairs, in nats per pair
+    margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
+
+
+def train_on_pairs(
+    model: "Transformer | RewardModel",
+    pairs: Sequence[TokenizedPair],
+    valid: Sequence[TokenizedPair],
+    compare: Callable[[Sequence[TokenizedPair]], Comparison],
+    config: PairsConfig,
+    generator: torch.Generator,
+    *,
+    objective: str,
+    run: Run,
+) -> History:
+    """Train a model in place until it agrees with the preferences; return the losses.
+
+    Losses are in nats per pair, means over pairs. The metrics of updates and
+    evaluations are "margin", the mean by which the chosen answer's reward is higher,
+    and "accuracy", the share of pairs in which it is, a tie counted half.
+
+    Args:
+        model: Changed in place where it is not frozen.
+        pairs: What to learn.
+        valid: Held-out pairs; `eval_examples` of them are looked at.
+        compare: Makes a comparison of pairs by the model as it is then.
+        config: How long and how fast.
+        generator: Decides the order of the pairs.
+        objective: The loss in words, with all that it depends on.
+        run: Where the training is saved, and who follows it.
+
+    Raises:
+        ValueError: If a pair is too long or holds ids that the model does not have,
+            if there are fewer pairs than a batch, or no pair held out; if the whole
+            model is frozen; or if the folder's checkpoints are of another training.
+        FloatingPointError: If a loss or its gradient is not finite. The model then
+            still has the weights from before that step.
+        OSError: If a checkpoint cannot be written.
+    """
+    for part in (pairs, valid):
+        check_pairs(part, model.config, config.context_length)
+    seen: list[Tensor] = []
+
+    def loss(part: Sequence[TokenizedPair]) -> Tensor:
+        found = compare(part)
+        seen.append(found.margins.detach())
+        return found.loss
+
+    def metrics() -> dict[str, float]:
+        margins = torch.cat(seen).double()
+        seen.clear()
+        return {"margin": margins.mean().item(), "accuracy": share_preferred(margins)}
+
+    return train_on_rows(
+        model,
+        pairs,
+        valid,
+        loss,
+        config,
+        generator,
+        weight=lambda pair: 1,
+        metrics=metrics,
+        recipe={
+            "model": asdict(model.config),
+            "train_tokens": fingerprint_of_pairs(pairs),
+            "valid_tokens": fingerprint_of_pairs(valid),
+            "seed": generator.initial_seed(),
+            "objective": objective,
+        },
+        run=run,
+    )
+
+
+def share_preferred(margins: Float[Tensor, "pair"]) -> float:
+    """Return the share of pairs with a positive margin, as a fraction; ties count half.
+
+    >>> share_preferred(torch.tensor([0.5, -2.0, 3.0, 0.0]))
+    0.625
+    """
+    return ((margins > 0).double() + (margins == 0).double() / 2).mean().item()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RewardConfig(PairsConfig):
     """How long and how fast a reward model learns."""
 
@@ -244,7 +321,7 @@ def train_reward_model(
 ) -> History:
     """Train a reward model in place; return the losses, in nats per pair.
 
-    Metrics are as in `pairs.train_on_pairs`; the loss includes the centring term.
+    Metrics and errors are as in `train_on_pairs`; the loss includes the centring term.
 
     Args:
         model: Changed in place where it is not frozen.
@@ -253,19 +330,13 @@ def train_reward_model(
         config: How long and how fast.
         generator: Decides the order of the pairs.
         run: Where the training is saved, and who follows it.
-
-    Raises:
-        ValueError: If a pair is too long or holds ids that the model does not have,
-            if there are fewer pairs than a batch, or no pair held out; if the whole
-            model is frozen; or if the folder's checkpoints are of another training.
-        FloatingPointError: If a loss or its gradient is not finite. The model then
-            still has the weights from before that step.
-        OSError: If a checkpoint cannot be written.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    told = "" if model.surprise is None else f", told by {model.surprise.reader.name}"
-    objective = f"Bradley-Terry{pooled}{told}"
-    recipe = pairs_recipe(pairs, valid, model.config, config, generator, objective)
+    told = (
+        ""
+        if model.surprise is None
+        else f", told by {model.surprise.reader.fingerprint}"
+    )
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         chosen, rejected = _batch_rewards(model, batch, config)
@@ -275,7 +346,14 @@ def train_reward_model(
         return Comparison(torch.stack(losses).mean(), chosen - rejected)
 
     return train_on_pairs(
-        model, pairs, valid, compare, config, generator, recipe=recipe, run=run
+        model,
+        pairs,
+        valid,
+        compare,
+        config,
+        generator,
+        objective=f"Bradley-Terry{pooled}{told}",
+        run=run,
     )
 
 
@@ -437,8 +515,6 @@ def save_reward_model(
     tokenizer: BPETokenizer,
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
-    *,
-    reader: str | None = None,
 ) -> None:
     """Write reward model and tokenizer into a folder: all files, or none.
 
@@ -450,12 +526,10 @@ def save_reward_model(
         tokenizer: As in `folders.save_pretrained`, like those that follow.
         folder: See there.
         dtype: See there.
-        reader: Of a model that is told of surprises, where its reader is found: a
-            folder, or a shipped model's name.
 
     Raises:
-        ValueError: If it is not said where the reader is, if there is none or another
-            one; or as `save_pretrained`.
+        ValueError: If a reader of surprisal has no name, or if there is none or another
+            one under its name; or as `save_pretrained`.
         OSError: If a file cannot be written.
     """
     settings: dict[str, Any] = {
@@ -469,23 +543,20 @@ def save_reward_model(
     }
     if has_chat_tokens(tokenizer):
         settings["pad_token_id"] = tokenizer.special_tokens[END_OF_TEXT]
-    if (model.surprise is None) != (reader is None):
-        raise ValueError(
-            "a reader's name is wanted for a model that is told of surprises, and for "
-            f"no other, got {reader!r}"
-        )
     body = model.body
     if model.surprise is not None:
         who = model.surprise.reader
         settings["reward_reader"] = {
-            "name": reader,
+            "name": who.name,
             "sha256": weights_fingerprint(who.model),
             "start": who.start,
             "mark": who.mark,
         }
         _reader(settings["reward_reader"])  # refused now rather than when it is loaded
         body = without_unembedding(body)
-        body.embedding = model.surprise.plain()
+        n_ids, width = model.surprise.weight.shape
+        table = model.surprise.weight.detach()
+        body.embedding = nn.Embedding(n_ids, width, _weight=table)
     save_pretrained(
         body,
         tokenizer,
@@ -517,9 +588,6 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
     pooling = found.settings.get("reward_pooling", "last")
-    if pooling not in get_args(Pooling):
-        known = ", ".join(get_args(Pooling))
-        raise ValueError(f"reward_pooling must be one of {known}, got {pooling!r}")
     reader = None if told is None else _reader(told)
     model = RewardModel(found.model, torch.Generator(), pooling, reader)
     with torch.no_grad():
@@ -560,4 +628,4 @@ def _reader(told: Any) -> SurprisalReader:
             f"the reward model must be told of the surprises of the {name!r} with the "
             f"digest {digest[:8]}…, got another one, with {found[:8]}…"
         )
-    return SurprisalReader(model=reader, start=start, mark=mark)
+    return SurprisalReader(model=reader, name=name, start=start, mark=mark)

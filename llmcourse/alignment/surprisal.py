@@ -51,17 +51,22 @@ class SurprisalReader:
     """
 
     model: Transformer
+    name: str | None = None  # a folder, or a shipped model's, to find it again
     start: int | None = None  # what follows the first one is read; None: all of a text
     mark: int | None = None  # is read for `start` and for ids the model does not know
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """A text that tells this reader from others."""
         return f"{weights_fingerprint(self.model)} from {self.start} by {self.mark}"
 
     @classmethod
     def of(
-        cls, model: Transformer, own: BPETokenizer, tokenizer: BPETokenizer
+        cls,
+        model: Transformer,
+        own: BPETokenizer,
+        tokenizer: BPETokenizer,
+        name: str | None = None,
     ) -> "SurprisalReader":
         """Return a reader of texts that are made of another tokenizer's ids.
 
@@ -70,14 +75,15 @@ class SurprisalReader:
             own: Its tokenizer.
             tokenizer: The texts', which has the same tokens; those of conversations
                 may be missing in the reader's.
+            name: Where the model is found: a folder, or a shipped model's name.
 
         Raises:
             ValueError: If there are other differences.
         """
         wanted, there = dict(tokenizer.special_tokens), own.special_tokens
-        for name in CHAT_TOKENS:
-            if name not in there:
-                wanted.pop(name, None)
+        for mark in CHAT_TOKENS:
+            if mark not in there:
+                wanted.pop(mark, None)
         same = ("merges", "vocab", "pattern")
         unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
         if unlike or wanted != there:
@@ -89,6 +95,7 @@ class SurprisalReader:
         chat = has_chat_tokens(tokenizer)
         return cls(
             model=model,
+            name=name,
             start=tokenizer.special_tokens["<|assistant|>"] if chat else None,
             mark=tokenizer.special_tokens.get(END_OF_TEXT),
         )
@@ -202,10 +209,3 @@ class SurprisalEmbedding(nn.Embedding):
         tokens = super().forward(input)
         told: Tensor = self.surprise(self.reader.features(input).to(tokens))
         return tokens + told
-
-    def plain(self) -> nn.Embedding:
-        """Return the embedding of the tokens alone, with the same weights."""
-        size = self.num_embeddings, self.embedding_dim
-        table = nn.Embedding(*size, _weight=self.weight.detach())
-        table.weight = self.weight
-        return table

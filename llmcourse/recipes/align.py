@@ -40,7 +40,6 @@ from llmcourse.alignment.preferences import (
     tokenize_pairs,
 )
 from llmcourse.alignment.reward_model import (
-    Pooling,
     RewardConfig,
     RewardFunction,
     RewardModel,
@@ -104,7 +103,7 @@ class AlignConfig:
     agreement: float | int = 0.85  # how often the annotator agrees with gold
     max_new_tokens: int = 260  # of an answer
     reward: RewardConfig = field(default_factory=RewardConfig)
-    pooling: Pooling = "mean"  # of the reward model
+    pooling: str = "mean"  # of the reward model
     reader: str | None = None  # auxiliary model for token surprisals, named as `policy`
     training: Training = field(default_factory=GRPOConfig)
     n_training_prompts: int = 1000  # that PPO and GRPO draw from
@@ -424,7 +423,7 @@ def train_reward(
     valid = tokenize_pairs(preferences.valid, tokenizer)
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
-    model = RewardModel.from_model(policy, generator, config.pooling, reader).train()
+    model = RewardModel(policy, generator, config.pooling, reader).train()
     train_reward_model(
         model,
         train,
@@ -450,7 +449,8 @@ def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> SurprisalReader |
     """
     if config.reader is None:
         return None
-    return SurprisalReader.of(*load_pretrained(config.reader), tokenizer)
+    model, own = load_pretrained(config.reader)
+    return SurprisalReader.of(model, own, tokenizer, config.reader)
 
 
 def train_policy(
@@ -566,7 +566,6 @@ def make_aligned(
         tokenizer,
         place / "model",
         torch.float16,
-        reader=config.reader,
     )
     judge, _ = load_reward_model(place / "model")  # by the rewards of its file
     interval = getattr(config.training, "eval_interval", 5)

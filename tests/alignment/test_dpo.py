@@ -213,12 +213,8 @@ def test_ipo_reads_means_over_tokens():
 
 def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
-    for config in (
-        replace(SHORT, beta=0.6),
-        replace(SHORT, label_smoothing=0.1),
-    ):
-        with pytest.raises(ValueError, match=r"another training: config\.(be|la)"):
-            run(folder=tmp_path, config=config)
+    with pytest.raises(ValueError, match=r"another training: config\.beta"):
+        run(folder=tmp_path, config=replace(SHORT, beta=0.6))
     with pytest.raises(ValueError, match="another training: objective must be"):
         run(make_model(8), folder=tmp_path)  # another reference
 
@@ -241,7 +237,7 @@ def test_refuses_what_cannot_be_learned():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"beta": 0}, {"label_smoothing": 0.5}, {"steps": 0}, {"loss_type": "best"}],
+    [{"beta": 0}, {"steps": 0}, {"loss_type": "best"}],
 )
 def test_refuses_settings_that_cannot_be(setting):
     [(name, value)] = setting.items()

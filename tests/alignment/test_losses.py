@@ -109,14 +109,12 @@ def test_worked_example_of_other_losses_of_pairs():
 def test_the_loss_of_equals_is_log_2():
     same, other = randn(4), randn(4, seed=1)
     assert bradley_terry_loss(same, same).item() == pytest.approx(math.log(2))
-    for smoothing in (0.0, 0.2):
-        found = dpo_loss(same, other, same, other, label_smoothing=smoothing)
-        assert found.loss.item() == pytest.approx(math.log(2))
-        assert torch.equal(found.margins, torch.zeros(4))
+    found = dpo_loss(same, other, same, other)
+    assert found.loss.item() == pytest.approx(math.log(2))
+    assert torch.equal(found.margins, torch.zeros(4))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_only_differences_count(smoothing):
+def test_only_differences_count():
     """A constant for each pair, added to both rewards, or to both log-probabilities of
     policy or reference, changes nothing.
     """
@@ -126,16 +124,13 @@ def test_only_differences_count(smoothing):
         bradley_terry_loss(chosen + constant, rejected + constant),
         bradley_terry_loss(chosen, rejected),
     )
-    one = dpo_loss(
-        chosen, rejected, ref_chosen, ref_rejected, label_smoothing=smoothing
-    )
+    one = dpo_loss(chosen, rejected, ref_chosen, ref_rejected)
     for shift in ((constant, 0), (0, constant), (constant, -2 * constant)):
         two = dpo_loss(
             chosen + shift[0],
             rejected + shift[0],
             ref_chosen + shift[1],
             ref_rejected + shift[1],
-            label_smoothing=smoothing,
         )
         torch.testing.assert_close(two.loss, one.loss)
         torch.testing.assert_close(two.margins, one.margins)
@@ -151,21 +146,6 @@ def test_the_gradient_vanishes_as_the_margin_grows(margin):
     reference = torch.tensor([-7.0])
     dpo_loss(policy, reference, reference, reference, beta=0.25).loss.backward()
     assert policy.grad.item() == pytest.approx(-0.25 * sigma(-margin), rel=1e-5)
-
-
-def test_smoothed_labels_are_content_with_a_margin():
-    """With a share ε of wrong labels the best margin is log((1 - ε) / ε): there the
-    gradient is zero, and beyond it points back.
-    """
-    best, slopes = math.log(0.9 / 0.1), []
-    for margin in (best - 1, best, best + 1):
-        policy = torch.tensor([margin], dtype=torch.float64, requires_grad=True)
-        zero = torch.zeros(1, dtype=torch.float64)
-        dpo_loss(policy, zero, zero, zero, beta=1, label_smoothing=0.1).loss.backward()
-        slopes.append(policy.grad.item())
-    assert slopes[0] < -0.01
-    assert slopes[1] == pytest.approx(0, abs=1e-12)
-    assert slopes[2] > 0.01
 
 
 def test_the_rewards_are_numbers_to_look_at():
@@ -238,9 +218,8 @@ def test_bradley_terry_equals_equation_1(coefficient):
     assert loss.item() == pytest.approx(sum(expected) / 6, rel=1e-6)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("beta", [0.1, 0.7])
-def test_dpo_equals_equation_7(beta, smoothing):
+def test_dpo_equals_equation_7(beta):
     """Written with the ratios of probabilities themselves."""
     parts, expected = four(), []
     for policy_c, policy_r, ref_c, ref_r in zip(
@@ -248,9 +227,8 @@ def test_dpo_equals_equation_7(beta, smoothing):
     ):
         better = (math.exp(policy_c) / math.exp(ref_c)) ** beta
         worse = (math.exp(policy_r) / math.exp(ref_r)) ** beta
-        p = better / (better + worse)
-        expected.append(-(1 - smoothing) * math.log(p) - smoothing * math.log(1 - p))
-    found = dpo_loss(*parts, beta=beta, label_smoothing=smoothing)
+        expected.append(-math.log(better / (better + worse)))
+    found = dpo_loss(*parts, beta=beta)
     assert found.loss.item() == pytest.approx(sum(expected) / 5, rel=1e-6)
 
 
@@ -320,14 +298,10 @@ def trls_dpo(trl, ids, marked, logits, reference, **settings):
     return loss, trainer._metrics["train"]
 
 
-@pytest.mark.parametrize(
-    ("loss_type", "smoothing"),
-    [("sigmoid", 0.0), ("sigmoid", 0.1), ("hinge", 0.0), ("ipo", 0.0)],
-)
-def test_dpo_equals_trls(loss_type, smoothing):
+@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo"])
+def test_dpo_equals_trls(loss_type):
     """From the logits on: log-probabilities, their sums over the answers, the loss and
-    the rewards. TRL's plain loss knows no smoothing; another one of theirs, which sorts
-    a batch first, is the smoothed loss for a single pair.
+    the rewards.
     """
     trl = pytest.importorskip("trl")
     ids = torch.randint(V, (2 * B, T + 1), generator=seeded(1))
@@ -347,7 +321,7 @@ def test_dpo_equals_trls(loss_type, smoothing):
         for each in (policy, reference)
         for total, n in zip(each, sizes, strict=True)
     ]
-    ours = dpo_loss(*means, beta=0.3, label_smoothing=smoothing, loss_type=loss_type)
+    ours = dpo_loss(*means, beta=0.3, loss_type=loss_type)
     chosen, rejected, losses = [], [], []
     for pair in range(B):
         rows = [pair, B + pair]
@@ -358,8 +332,8 @@ def test_dpo_equals_trls(loss_type, smoothing):
             logits[rows],
             [each[pair : pair + 1] for each in reference],
             beta=0.3,
-            label_smoothing=smoothing,
-            loss_types=["aot" if smoothing else loss_type],
+            label_smoothing=0.0,
+            loss_types=[loss_type],
         )
         losses.append(loss.item())
         chosen += metrics["rewards/chosen"]

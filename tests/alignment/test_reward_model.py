@@ -46,7 +46,7 @@ TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 1, 1])]
 
 def make_model(seed=0, family="llama", pooling="last"):
     model = Transformer(replace(SIZES, family=family), seeded(seed))
-    return RewardModel.from_model(model, seeded(seed), pooling)
+    return RewardModel(model, seeded(seed), pooling)
 
 
 def make_pairs(n=11, seed=0):
@@ -144,7 +144,7 @@ def test_the_language_model_stays_as_it_is():
     """What is trained is a copy, and of the first model nothing else is lost."""
     model = Transformer(SIZES, seeded())
     before = {name: w.clone() for name, w in model.state_dict().items()}
-    run(RewardModel.from_model(model, seeded()))
+    run(RewardModel(model, seeded()))
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
 
@@ -182,7 +182,7 @@ def test_the_history_is_complete_and_in_order():
 def test_adapters_and_the_head_learn_and_nothing_else():
     model = Transformer(SIZES, seeded())
     add_lora(model, rank=2, alpha=4, generator=seeded())
-    reward_model = RewardModel.from_model(model, seeded())
+    reward_model = RewardModel(model, seeded())
     before = {name: w.clone() for name, w in reward_model.state_dict().items()}
     run(reward_model)
     for name, weight in reward_model.state_dict().items():
@@ -227,7 +227,7 @@ def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):
 
     def told(start, seed=7):
         reader = SurprisalReader(model=Transformer(SIZES, seeded(seed)), start=start)
-        return RewardModel.from_model(model, seeded(), "mean", reader).train()
+        return RewardModel(model, seeded(), "mean", reader).train()
 
     run(told(None), tmp_path)
     for other in (told(None, seed=8), told(4)):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -225,17 +226,18 @@ def surprised(tokenizer, tmp_path):
     generator = torch.Generator().manual_seed(5)
     reader = Transformer(make_model().config, generator)
     save_pretrained(reader, tokenizer, tmp_path / "reader")
-    told = SurprisalReader.of(reader, tokenizer, tokenizer)
-    model = RewardModel.from_model(reader, generator, "mean and max", told)
+    place = str(tmp_path / "reader")
+    told = SurprisalReader.of(reader, tokenizer, tokenizer, place)
+    model = RewardModel(reader, generator, "mean and max", told)
     return model.eval(), tmp_path / "reader"
 
 
 def test_surprises_change_rewards_and_stay_in_the_folder(
     surprised, tokenizer, tmp_path
 ):
-    model, reader = surprised
+    model, _ = surprised
     folder = tmp_path / "reward"
-    save_reward_model(model, tokenizer, folder, reader=str(reader))
+    save_reward_model(model, tokenizer, folder)
     again, _ = load_reward_model(folder)
     assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
     with torch.no_grad():
@@ -245,13 +247,14 @@ def test_surprises_change_rewards_and_stay_in_the_folder(
 
 def test_where_its_reader_reads_stays_in_the_folder(surprised, tokenizer, tmp_path):
     _, place = surprised
-    reader = SurprisalReader(model=load_pretrained(place)[0], start=9, mark=5)
+    loaded, _ = load_pretrained(place)
+    reader = SurprisalReader(model=loaded, name=str(place), start=9, mark=5)
     texts = TEXTS[:1]  # the one with a 9 in it
-    model = RewardModel.from_model(reader.model, torch.Generator(), "last", reader)
-    save_reward_model(model.eval(), tokenizer, tmp_path / "reward", reader=str(place))
+    model = RewardModel(reader.model, torch.Generator(), "last", reader)
+    save_reward_model(model.eval(), tokenizer, tmp_path / "reward")
     again, _ = load_reward_model(tmp_path / "reward")
     assert torch.equal(rewards_of(again, texts), rewards_of(model, texts))
-    assert again.surprise.reader.name == reader.name
+    assert again.surprise.reader.fingerprint == reader.fingerprint
     with pytest.raises(ValueError, match="where an answer begins, got text"):
         rewards_of(again, TEXTS)
 
@@ -270,7 +273,7 @@ def test_without_surprises_it_is_the_model_that_was_there_before(surprised):
 def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_path):
     model, reader = surprised
     folder = tmp_path / "reward"
-    save_reward_model(model, tokenizer, folder, reader=str(reader))
+    save_reward_model(model, tokenizer, folder)
     other = Transformer(make_model().config, torch.Generator().manual_seed(6))
     save_pretrained(other, tokenizer, reader)
     with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
@@ -283,25 +286,23 @@ def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_p
         load_reward_model(folder)
 
 
-def test_refuses_to_be_saved_with_the_name_of_another_reader(
-    surprised, tokenizer, tmp_path
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (None, "must have a name"),
+        ("nobody", "wanted a model's folder or .*, got 'nobody'"),
+        ("other", "surprises of the .*, got another one"),
+    ],
+)
+def test_refuses_to_be_saved_without_the_name_of_its_reader(
+    surprised, tokenizer, tmp_path, monkeypatch, name, message
 ):
     """What could not be loaded again is not written at all."""
     model, _ = surprised
-    folder, other = tmp_path / "reward", tmp_path / "other"
-    with pytest.raises(ValueError, match="wanted a model's folder or .*, got 'nobody'"):
-        save_reward_model(model, tokenizer, folder, reader="nobody")
+    monkeypatch.chdir(tmp_path)
     stranger = Transformer(make_model().config, torch.Generator().manual_seed(6))
-    save_pretrained(stranger, tokenizer, other)
-    with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
-        save_reward_model(model, tokenizer, folder, reader=str(other))
-    assert not folder.exists()
-
-
-def test_refuses_to_be_saved_without_its_reader_s_name(surprised, tokenizer, tmp_path):
-    model, reader = surprised
-    with pytest.raises(ValueError, match="a reader's name is wanted .* got None"):
-        save_reward_model(model, tokenizer, tmp_path / "a")
-    with pytest.raises(ValueError, match="for no other, got "):
-        save_reward_model(make_model(), tokenizer, tmp_path / "a", reader=str(reader))
-    assert not (tmp_path / "a").exists()
+    save_pretrained(stranger, tokenizer, tmp_path / "other")
+    model.surprise.reader = replace(model.surprise.reader, name=name)
+    with pytest.raises(ValueError, match=message):
+        save_reward_model(model, tokenizer, tmp_path / "reward")
+    assert not (tmp_path / "reward").exists()

@@ -148,22 +148,15 @@ def test_gradients_reach_table_and_vectors_but_not_the_reader():
 def test_the_reader_goes_where_the_weights_go():
     """To another device, but not to another type: it would be another reader then."""
     reader = SurprisalReader(model=make_model(3))
-    reward_model = RewardModel.from_model(make_model(), reader=reader)
+    reward_model = RewardModel(make_model(), reader=reader)
     inside = reward_model.surprise.reader
     reward_model.double()
     assert reward_model.surprise(IDS).dtype == torch.float64
-    assert inside.name == reader.name
+    assert inside.fingerprint == reader.fingerprint
     reward_model.to("meta")
     tensors = (*inside.model.parameters(), *inside.model.buffers())
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert reader.model.embedding.weight.device.type == "cpu"
-
-
-def test_plain_is_the_table_alone_with_the_same_weights():
-    model = make_model()
-    plain = embed(model, make_model(3)).plain()
-    assert type(plain) is torch.nn.Embedding
-    assert plain.weight is model.embedding.weight
 
 
 def test_a_copy_has_a_reader_of_its_own():

@@ -158,9 +158,7 @@ def make_pairs():
 
 
 def test_dpo():
-    config = DPOConfig(
-        **COMMON, batch_size=4, context_length=17, beta=0.4, label_smoothing=0.2
-    )
+    config = DPOConfig(**COMMON, batch_size=4, context_length=17, beta=0.4)
     ours, theirs, start = make_policy(), make_policy(), make_policy()
     pairs, reference = make_pairs(), make_policy(seed=7)
     history = dpo(ours, pairs, pairs, config, seeded(), reference=reference)
@@ -173,8 +171,7 @@ def test_dpo():
                 - log_prob(reference, pair.prompt, answer).sum().detach()
                 for answer in (pair.chosen, pair.rejected)
             )
-            margin = 0.4 * (chosen - rejected)
-            losses.append(-0.8 * logsigmoid(margin) - 0.2 * logsigmoid(-margin))
+            losses.append(-logsigmoid(0.4 * (chosen - rejected)))
         loss = torch.stack(losses).mean()
         assert record.loss == pytest.approx(loss.item(), rel=1e-4)
         step(theirs, plain, loss, rate, 0.1)
@@ -186,9 +183,7 @@ def test_a_reward_model():
         **COMMON, batch_size=4, context_length=17, center_rewards_coefficient=0.3
     )
     pairs = make_pairs()
-    ours, theirs, start = (
-        RewardModel.from_model(make_policy(), seeded(5)) for _ in range(3)
-    )
+    ours, theirs, start = (RewardModel(make_policy(), seeded(5)) for _ in range(3))
     history = train_reward_model(ours, pairs, pairs, config, seeded())
     plain = adamw(theirs, 3.0, (0.8, 0.9), 0.5)
 
@@ -339,7 +334,7 @@ def test_grpo(averaging):
 
 
 def read(policy, head, answer):
-    """Return log-probabilities, entropy and values of an answer's tokens."""
+    """Return log-probabilities and values of an answer's tokens."""
     kept = []
     hook = policy.norm.register_forward_hook(lambda *parts: kept.append(parts[-1]))
     ids, n = torch.cat((answer.prompt, answer.ids)), len(answer.ids)
@@ -350,7 +345,7 @@ def read(policy, head, answer):
     )
     values = hidden @ head.output.weight[0] + head.output.bias
     drawn = log_probs[torch.arange(n), answer.ids]
-    return drawn, -(log_probs.exp() * log_probs).sum(-1), values
+    return drawn, values
 
 
 def test_ppo():
@@ -360,7 +355,6 @@ def test_ppo():
         gae_lambda=0.6,
         value_learning_rate=0.05,
         clip_range_value=0.03,
-        entropy_coef=0.2,
     )
     ours, theirs, start = make_policy(), make_policy(), make_policy()
     reference = make_policy(seed=7)
@@ -373,7 +367,7 @@ def test_ppo():
             scores = [answer.score for answer in answers]
             head.output.bias.data.fill_(sum(scores) / len(scores))
         for answer in answers:
-            answer.values = read(theirs, head, answer)[2].detach()
+            answer.values = read(theirs, head, answer)[1].detach()
             rewards = -0.3 * (answer.old - answer.reference)
             rewards[-1] += answer.score
             after = torch.cat((answer.values[1:], torch.zeros(1)))
@@ -392,9 +386,9 @@ def test_ppo():
         for rows in minibatches:
             losses, errors = [], []
             for answer in (answers[row] for row in rows):
-                now, uncertainty, values = read(theirs, head, answer)
+                now, values = read(theirs, head, answer)
                 gain = clipped((now - answer.old).exp(), answer.advantages)
-                losses.append(-gain - 0.2 * uncertainty)
+                losses.append(-gain)
                 near = answer.values + (values - answer.values).clamp(-0.03, 0.03)
                 both = (values - answer.returns) ** 2, (near - answer.returns) ** 2
                 errors.append(torch.maximum(*both) / 2)

@@ -105,7 +105,7 @@ def test_neither_model_nor_all_is_refused(monkeypatch, capsys):
 def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_path):
     want_length(monkeypatch)
     folder = tmp_path / "reward-model"
-    model = RewardModel.from_model(chatty()[0], torch.Generator().manual_seed(0))
+    model = RewardModel(chatty()[0], torch.Generator().manual_seed(0))
     save_reward_model(model, chatty()[1], folder)
     shipped["aligned-llm"] = chatty()
     small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)

@@ -178,7 +178,7 @@ def test_what_is_trained_is_not_what_was_compared(base_folder, method):
         asked.update(prompts)
         return torch.zeros(len(prompts))
 
-    model = RewardModel.from_model(policy)
+    model = RewardModel(policy)
     train_policy(config, deepcopy(policy), tokenizer, nothing, model, proxy=note)
     n, seed = config.n_training_prompts, config.seed
     assert asked <= {prompt.text for prompt in make_prompts(n, seed + 2, tokenizer)}
