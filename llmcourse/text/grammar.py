@@ -50,7 +50,6 @@ from llmcourse.text.grammar_text import (
     Reader,
     Ref,
     Rule,
-    check_items,
 )
 
 Vector: TypeAlias = npt.NDArray[Any]
@@ -124,22 +123,19 @@ class Grammar:
     """A grammar, from its text.
 
     Args:
-        text: The rules and word lists.
-        start: The rule that a story expands.
+        text: The word lists and rules; a story expands the rule `story`.
 
     Raises:
         ValueError: If the text is no grammar; the message names the line.
     """
 
-    def __init__(self, text: str, start: str = "story") -> None:
+    def __init__(self, text: str) -> None:
         reader = Reader(text)
-        if start not in reader.rules:
-            raise ValueError(f"wanted a rule {start!r} to start with, got none")
+        if "story" not in reader.rules:
+            raise ValueError("wanted a rule 'story' to start with, got none")
         self.rules, self.lists = reader.rules, reader.lists
         self._mentions = reader.mentions
-        first = Call(self.rules[start], line=self.rules[start].line)
-        check_items((first,), {})
-        self._start = State(Cell(first, None), "", {}, None)
+        self._start = State(Cell(Call(self.rules["story"]), None), "", {}, None)
 
     def sample(self, rng: random.Random) -> Story:
         """Return a story drawn from the grammar's distribution."""

@@ -29,7 +29,8 @@ has the forms `word`, `a` (with its article), `the` and `s` (plural); a column o
 name overrides the rule of thumb. The key `*` stands for all keys not named.
 
 `Reader` turns such a text into word lists, rules and the items of templates, and
-`check_items` refuses what cannot work. `grammar` writes and parses stories with them.
+refuses a line that it cannot read. A variable that is used before it is bound shows
+when a story is written: `grammar` writes and parses stories.
 """
 
 import re
@@ -113,7 +114,6 @@ class Rule:
     line: int
     key: Key | None = None
     choices: dict[str, Any] = field(default_factory=dict)
-    busy: bool = False  # being checked: for finding rules that contain themselves
 
     def at(self, env: dict[str, Entry]) -> Any:
         """Return what the rule (or list) holds under the values bound so far."""
@@ -164,7 +164,6 @@ class Ref:
 
     var: str
     form: str
-    line: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +173,6 @@ class Pick:
     var: str  # empty: do not bind
     form: str
     source: WordList
-    line: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +181,6 @@ class Note:
 
     var: str
     entry: Entry
-    line: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +188,6 @@ class Call:
     """Expand a rule."""
 
     rule: Rule
-    line: int
 
 
 Item: TypeAlias = str | Ref | Pick | Note | Call
@@ -328,14 +324,14 @@ class Reader:
                 inner.choices["*"] = Choice()
                 self._add(inner.choices["*"], tokens, line, closing="]")
                 inner.choices["*"].close()
-                items.append(Call(inner, line))
+                items.append(Call(inner))
             else:
                 items.append(self._item(token, line))
 
     def _item(self, token: str, line: int) -> Item:
         if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
             name = token[1:-1]
-            return Call(self.rules.setdefault(name, Rule(name, line)), line)
+            return Call(self.rules.setdefault(name, Rule(name, line)))
         if token in ("|", "{", "}", "<", ">"):
             raise ValueError(f"line {line}: stray {token!r} in a template")
         if token[0] != "{":
@@ -350,14 +346,14 @@ class Reader:
         if sign == ": ":
             entry = Entry(word=value)
             entry.home, entry.index = [entry], 0
-            return Note(var, entry, line)
+            return Note(var, entry)
         self.mentions.add((var, form))
         if sign == "=":
             source = self.lists.setdefault(value, WordList(value, line))
             source.variables.add(var)
             source.variables.discard("")
-            return Pick(var, form, source, line)
-        return Ref(var, form, line)
+            return Pick(var, form, source)
+        return Ref(var, form)
 
 
 def _logical_lines(text: str) -> list[tuple[int, int, str]]:
@@ -373,76 +369,3 @@ def _logical_lines(text: str) -> list[tuple[int, int, str]]:
         else:
             lines.append((number, indent, words))
     return lines
-
-
-# What each variable may hold after some items; None: it may be unbound.
-Sources: TypeAlias = dict[str, tuple[Entry | None, ...]]
-
-
-def check_items(items: tuple[Item, ...], bound: Sources) -> Sources:
-    """Return what may be bound after some items.
-
-    Raises:
-        ValueError: If on some way a variable is used that is not bound there, lacks
-            the form, or has a value that the rule or list has no key for; if a
-            variable is bound twice; if a rule contains itself.
-    """
-    for item in items:
-        if isinstance(item, Ref):
-            _check_form(bound, item.var, item.form, item.line)
-        elif isinstance(item, Call):
-            bound = _check_rule(item, bound)
-        elif isinstance(item, Note | Pick):
-            if item.var in bound:
-                raise ValueError(f"line {item.line}: {item.var!r} is bound already")
-            entries: tuple[Entry, ...]
-            if isinstance(item, Note):
-                entries = (item.entry,)
-            else:
-                _check_keys(bound, item.source, item.line)
-                entries = tuple(
-                    e for held in item.source.choices.values() for e in held
-                )
-                _check_form({item.var: entries}, item.var, item.form, item.line)
-            if item.var:
-                bound = {**bound, item.var: entries}
-    return bound
-
-
-def _check_rule(call: Call, bound: Sources) -> Sources:
-    _check_keys(bound, call.rule, call.line)
-    if call.rule.busy:
-        raise ValueError(f"line {call.line}: rule {call.rule.name!r} contains itself")
-    call.rule.busy = True
-    ends = [
-        check_items(alternative, bound)
-        for choice in call.rule.choices.values()
-        for alternative in choice.alternatives
-    ]
-    call.rule.busy = False
-    merged: Sources = {}
-    for name in {name for end in ends for name in end}:
-        held = {id(end.get(name)): end.get(name, (None,)) for end in ends}
-        merged[name] = tuple({id(e): e for es in held.values() for e in es}.values())
-    return merged
-
-
-def _check_form(bound: Sources, var: str, form: str, line: int) -> None:
-    for entry in bound.get(var, (None,)):
-        if entry is None:
-            raise ValueError(f"line {line}: {var!r} is not bound on every way here")
-        try:
-            entry[form]
-        except KeyError:
-            word = entry["word"]
-            raise ValueError(f"line {line}: {word!r} has no form {form!r}") from None
-
-
-def _check_keys(bound: Sources, block: Rule, line: int) -> None:
-    if block.key is None:
-        return
-    var, form = block.key
-    _check_form(bound, var, form, line)
-    for entry in bound[var]:
-        if entry and entry[form] not in block.choices and "*" not in block.choices:
-            raise ValueError(f"line {line}: {block.name!r} has no key {entry[form]!r}")

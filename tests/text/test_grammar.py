@@ -30,7 +30,6 @@ rule end @ friend.kind
 list beast
     wolf, elephant
 """
-CYCLE = "rule story\n  a [<story>|b]"
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +165,7 @@ def test_continuation_lines_and_comments_are_joined() -> None:
     [
         ("rule story\n  <end>", r"line 2: unknown or empty rule 'end'"),
         ("rule story\n  {a=thing}", r"line 2: unknown or empty list 'thing'"),
-        ("rule story\n\n  a {b} c", r"line 3: 'b' is not bound"),
-        ("rule story\n  [{a=n}|x] {a}\nlist n\n  y", r"line 2: 'a' is not bound"),
         ("rule story\n  {a=n.}", r"line 2: unknown or empty list"),
-        ("rule story\n  {a=n} {a.he}\nlist n\n  y", r"line 2: 'y' has no form 'he'"),
-        ("rule story\n  {a=n}<e>\nlist n\n  y\nrule e @ a\n  z: x", r"no key 'y'"),
-        ("rule story\n  {a=n}{a=n}\nlist n\n  y, z", r"line 2: 'a' is bound already"),
         ("rule story\n  x\nrule story\n  y", r"line 3: rule 'story' is defined twice"),
         ("list n\n  y, y\nrule story\n  x", r"line 2: 'y' stands twice in list 'n'"),
         ("list n: a | b\n  y\nrule story\n  x", r"line 2: wanted a \| b, got 'y'"),
@@ -183,7 +177,6 @@ def test_continuation_lines_and_comments_are_joined() -> None:
         ("rules story\n  x", r"line 1: wanted 'rule NAME' or 'list NAME'"),
         ("  x", r"line 1: indented text before any rule"),
         ("rule story\n  (0) x", r"line 2: wanted a weight above 0, got 0"),
-        (CYCLE, r"line 2: rule 'story' contains itself"),
         ("", r"wanted a rule 'story'"),
     ],
 )
