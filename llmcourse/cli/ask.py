@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 import typer
 
-from llmcourse.cli.console import Model, Seed, Temperature, echoed, say
+from llmcourse.cli.console import Model, Seed, Temperature, echoed, say, tell_skipped
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.folders import load_pretrained, shipped_models
@@ -25,7 +25,7 @@ from llmcourse.retrieval.retrieval import (
     sources_of,
 )
 from llmcourse.text.cleaning import clean_text
-from llmcourse.text.documents import FolderTexts, excerpt, read_texts
+from llmcourse.text.documents import excerpt, read_texts
 from llmcourse.text.tokenizers import BPETokenizer
 
 # With the shipped model, more passages, or smaller ones, make fewer answers right:
@@ -33,13 +33,12 @@ from llmcourse.text.tokenizers import BPETokenizer
 _READ, _LISTED = 1, 3  # passages: to answer from, and to be shown alone
 _SIZE = 256  # tokens of a passage
 _SHOWN = 60  # characters of a passage that is cited
-_NAMED = 3  # files that were passed over
 
 
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     docs: Annotated[
-        Path, typer.Option(help="A folder with text files, or one text file.")
+        Path, typer.Option(help="A folder with text files, a file, or a pattern.")
     ],
     model: Model = "instruct-llm",
     retriever: Annotated[
@@ -78,7 +77,7 @@ def ask(
     `llmcourse ask --docs notes/ --passages-only "the report of May"`
     """
     texts = read_texts(docs)
-    _tell(texts)
+    tell_skipped(texts.skipped)
     loaded, tokenizer = load_pretrained(model)
     if not passages_only and not has_chat_tokens(tokenizer):
         raise ValueError(
@@ -121,15 +120,6 @@ def ask(
             f"note: {model} has learned from tales alone; on other texts believe the "
             "passages, not the answer"
         )
-
-
-def _tell(texts: FolderTexts) -> None:
-    """Say which files were skipped."""
-    if texts.skipped:
-        named = [f"{path} ({why})" for path, why in texts.skipped.items()][:_NAMED]
-        more = len(texts.skipped) - len(named)
-        rest = f" and {more} more" if more else ""
-        say(f"skipped: {clean_text(', '.join(named))}{rest}")
 
 
 def _found(

@@ -1,7 +1,7 @@
 """What all commands share: output, bars, and options that mean the same everywhere."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,11 +21,11 @@ Model = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="notes/**/*.txt or python_docs: your text, not the tales."),
+    typer.Option(help="notes/, *.txt or python_docs: your text, not the tales."),
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(help="tales, python_docs, or files: notes/**/*.txt"),
+    typer.Argument(help="tales, python_docs, or files: notes/ or notes/**/*.txt"),
 ]
 
 # Sampling
@@ -160,15 +160,29 @@ def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[
     """Return the documents of all sources, one source after the other."""
     from llmcourse.text import documents
 
+    def own(path: str) -> list[Any]:
+        found = documents.read_texts(path)
+        tell_skipped(found.skipped)
+        return found.documents
+
     known: dict[str, Callable[[], Iterable[Any]]] = {
         "tales": lambda: documents.tales(n_stories, seed),
         "python_docs": documents.python_docs,
         "python_sources": documents.python_sources,
     }
     return chain.from_iterable(
-        known[name]() if name in known else documents.text_files(name)
-        for name in sources
+        known[name]() if name in known else own(name) for name in sources
     )
+
+
+def tell_skipped(skipped: Mapping[str, str]) -> None:
+    """Say which files were skipped, and why."""
+    from llmcourse.text.cleaning import clean_text
+
+    if skipped:
+        named = [f"{path} ({why})" for path, why in skipped.items()][:3]
+        rest = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        say(f"skipped: {clean_text(', '.join(named))}{rest}")
 
 
 def make_folder(path: Path) -> None:

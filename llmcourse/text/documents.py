@@ -6,10 +6,8 @@ Every step of the corpus takes documents and returns documents plus a
     documents, report = clean(documents)
     print(report)
 
-The sources are tales, the Python documentation and your own files. Most are iterators
-of documents, so that a corpus need not fit into memory; a mistake in the arguments is
-reported at once, not at the first document. `read_texts` reads a whole folder,
-whatever else is in it:
+The sources are tales, the Python documentation and your own files. `read_texts` reads
+a whole folder, whatever else is in it:
 
     notes/           →  notes/a.txt, notes/more/b.md
       a.txt             skipped: notes/photo.jpg, which is binary
@@ -248,49 +246,6 @@ def python_sources() -> Iterator[Document]:
     )
 
 
-def text_files(path: str | Path) -> Iterator[Document]:
-    """Return the text files at a path or behind a pattern, in order of name.
-
-    Args:
-        path: A file, or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
-
-    Raises:
-        ValueError: If the path is a folder or does not exist, if no file matches
-            the pattern, or, on reaching it, if a file is not UTF-8.
-    """
-    pattern = str(path)
-    if Path(pattern).is_dir():
-        files = str(Path(pattern) / "**" / "*.txt")
-        raise ValueError(
-            f"wanted a text file or a pattern, got the folder {pattern!r}; "
-            f"for all text files in it write {files!r}"
-        )
-    paths = [Path(pattern)]
-    if not paths[0].is_file():
-        if not glob.has_magic(pattern):
-            raise ValueError(f"there is no file {pattern!r}")
-        names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        paths = [Path(name) for name in names if Path(name).is_file()]
-        if not paths:
-            raise ValueError(f"no file matches the pattern {pattern!r}")
-    return (
-        Document(_read_utf8(path), source="text_files", name=path.as_posix())
-        for path in paths
-    )
-
-
-def _read_utf8(path: Path) -> str:
-    """Return the text of a file, without a byte order mark."""
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{str(path)!r} is not UTF-8: byte 0x{data[error.start]:02x} at offset "
-            f"{error.start:,} ({error.reason}); save the file as UTF-8"
-        ) from error
-
-
 def _help_topics() -> dict[str, str]:
     """Return the chapters of `help()`; an empty dictionary where there are none."""
     try:
@@ -318,37 +273,34 @@ def _docstrings(source: str) -> Iterator[str]:
             yield f"{name}\n{text}" if name else text
 
 
-MAX_BYTES = 16 << 20
-"""Of one file: 16 MiB of text are ten novels."""
+MAX_BYTES = 1 << 30
+"""Of one file: more, with its tokens, does not fit into the memory of a laptop."""
 
 
-class FolderTexts(NamedTuple):
-    """The documents of a folder, and the files that are none."""
+class FoundTexts(NamedTuple):
+    """The documents that a path or a pattern leads to, and the files that are none."""
 
     documents: list[Document]  # named by their paths
     skipped: dict[str, str]  # path and reason
 
 
-def read_texts(path: str | Path) -> FolderTexts:
-    """Return the text files of a folder and of the folders in it, in order of name.
+def read_texts(path: str | Path) -> FoundTexts:
+    """Return the text files of a folder or behind a pattern, in order of name.
 
     A file counts as text if it is UTF-8 without a NUL; others are skipped with the
-    reason. Files and folders whose names begin with a dot are left out, and links to
-    folders are not followed.
+    reason. Files and folders whose names begin with a dot are left out, and of a
+    folder, links to folders are not followed.
 
     Args:
-        path: A folder, or a single file.
+        path: A file, a folder, which stands for all files in it and in its folders,
+            or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
 
     Raises:
-        ValueError: If there is no such folder or no text file in it, or if the path is
-            a file that is no text.
+        ValueError: If there is no such file, or if none is a text.
     """
-    place = Path(path)
-    if not place.exists():
-        raise ValueError(f"there is no folder {str(path)!r}")
     documents: list[Document] = []
     skipped: dict[str, str] = {}
-    for file in _files(place) if place.is_dir() else [place]:
+    for file in _files(Path(path)):
         name = file.as_posix()
         try:
             documents.append(Document(_text_of(file), source="text_files", name=name))
@@ -357,20 +309,23 @@ def read_texts(path: str | Path) -> FolderTexts:
         except ValueError as error:
             skipped[name] = str(error)
     if not documents:
-        reasons = "; ".join(f"{file}: {skipped[file]}" for file in [*skipped][:3])
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        raise ValueError(
-            f"wanted text files in {str(path)!r}, got none"
-            + (f" ({reasons}{more})" if skipped else "")
-        )
-    return FolderTexts(documents, skipped)
+        reasons = [f"{file}: {reason}" for file, reason in skipped.items()]
+        shown = "; ".join(reasons[:3]) or "nothing is there"
+        raise ValueError(f"wanted text files in {str(path)!r}, got none ({shown})")
+    return FoundTexts(documents, skipped)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, those of a folder before those of subfolders."""
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
-        yield from (Path(place) / name for name in sorted(names) if name[0] != ".")
+def _files(path: Path) -> Iterator[Path]:
+    """Yield the files of a path; those of a folder before those of its folders."""
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        for place, subfolders, names in os.walk(path):
+            subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
+            yield from (Path(place) / name for name in sorted(names) if name[0] != ".")
+    else:
+        found = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+        yield from (file for file in found if not file.is_dir())
 
 
 def _text_of(file: Path) -> str:

@@ -114,7 +114,7 @@ def test_shipped_models_are_said_to_know_only_tales(place, said, monkeypatch):
         (["?!"], "a question must have a word, got '?!'"),
         ([""], "a question must have a word, got ''"),
         (["zebra"], "none of 2 passages has a word of the question"),
-        (["Mia", "--docs=nowhere"], "there is no folder 'nowhere'"),
+        (["Mia", "--docs=nowhere"], "wanted text files in 'nowhere', got none"),
         (["Mia", "--model=gpt-5"], "got 'gpt-5'"),
         (["Mia", "--temperature=-1"], "temperature must be at least 0, got -1"),
         (["Mia " * 300], "question and passage must fit into 448 tokens"),

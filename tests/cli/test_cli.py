@@ -162,7 +162,7 @@ def test_an_error_is_one_line_without_traceback(tmp_path):
     code, lines = fails("corpus", tmp_path)
     assert code == 1
     assert len(lines) == 1
-    assert lines[0].startswith("llmcourse: error: wanted a text file or a pattern")
+    assert lines[0].startswith("llmcourse: error: wanted text files in")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_an_error_is_one_line_without_traceback(tmp_path):
         (["tokenize", "a", "--tokenizer", "bert"], "got 'bert'"),
         (["tokenize", "a", "--tokenizer", "no.json"], "no.json"),
         (["tokenize", "a", "--vocab-size", "9"], "vocab_size must be at least"),
-        (["corpus", "nowhere.txt"], "no file 'nowhere.txt'"),
+        (["corpus", "nowhere.txt"], "wanted text files in 'nowhere.txt', got none"),
         (["corpus", "--n-stories", "-1"], "negative"),
         (["pipeline", "--n-stories", "5"], "at least 100"),
     ],
