@@ -382,10 +382,8 @@ class BPETokenizer:
                 ids += chain.from_iterable(map(self._cache.__getitem__, pretokens))
         return ids
 
-    def encode_iterable(
-        self, texts: Iterable[str], allowed_special: AllowedSpecial = ()
-    ) -> Iterator[int]:
-        """Yield the ids of the texts as if they had been joined first.
+    def encode_iterable(self, texts: Iterable[str]) -> Iterator[int]:
+        """Yield the ids of the texts as if they had been joined first, all of it text.
 
         Where one text ends and the next begins changes nothing, and only about
         64 thousand characters are held at a time (more only where a single pre-token
@@ -394,16 +392,15 @@ class BPETokenizer:
         Raises:
             ValueError: As `encode`, and if the pattern is not one of this package.
         """
-        special = self._allowed(allowed_special)
         buffer, enough = "", _CHUNK
         for text in texts:
             buffer += text
             if len(buffer) >= enough:
-                end = self._final_end(special, buffer)
-                yield from self.encode(buffer[:end], special)
+                end = final_end(self.pattern, buffer)
+                yield from self.encode(buffer[:end])
                 buffer = buffer[end:]
                 enough = max(_CHUNK, 2 * len(buffer))  # do not scan it too often
-        yield from self.encode(buffer, special)
+        yield from self.encode(buffer)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD.
@@ -555,17 +552,6 @@ class BPETokenizer:
                 f"{[*self.special_tokens]}, got {allowed!r}"
             )
         return sorted(allowed, key=len, reverse=True)
-
-    def _final_end(self, special: list[str], text: str) -> int:
-        """Return where the tokens end that no continuation of the text can change."""
-        longest = max(map(len, self.special_tokens), default=1)
-        stop = len(text) - longest + 1  # what starts before is there in full length
-        start = end = 0
-        for piece in _cut_out(special, text):
-            if piece in special and end < stop:
-                start = end + len(piece)
-            end += len(piece)
-        return start + final_end(self.pattern, text[start : max(start, stop)])
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
         return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)

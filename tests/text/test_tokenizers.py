@@ -234,9 +234,7 @@ def test_a_stream_encodes_as_the_joined_text(pair, parts, chunk):
     ours, _ = pair
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokenizers, "_CHUNK", chunk)
-        for allowed in [(), "all", SPECIAL[:1]]:
-            streamed = list(ours.encode_iterable(parts, allowed_special=allowed))
-            assert streamed == ours.encode("".join(parts), allowed_special=allowed)
+        assert list(ours.encode_iterable(parts)) == ours.encode("".join(parts))
 
 
 @given(text=texts, chunk=st.integers(1, 12))
@@ -246,21 +244,6 @@ def test_a_stream_of_single_characters_encodes_as_the_text(pair, text, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokenizers, "_CHUNK", chunk)
         assert list(ours.encode_iterable(text)) == ours.encode(text)
-        special = list(ours.encode_iterable(text, allowed_special="all"))
-        assert special == ours.encode(text, allowed_special="all")
-
-
-@pytest.mark.parametrize("n_before", range(16))
-def test_a_stream_cut_inside_a_long_special_token_waits_for_its_end(
-    pair, n_before, monkeypatch
-):
-    """Any of them might be taken for the short one while the long one is half read."""
-    ours, _ = pair
-    monkeypatch.setattr(tokenizers, "_CHUNK", 1)
-    short, long, _ = SPECIAL
-    text = "a" * n_before + long + "b" + short + "c" + long
-    ids = list(ours.encode_iterable(text, allowed_special="all"))
-    assert ids == ours.encode(text, allowed_special="all")
 
 
 @pytest.mark.parametrize("part", ["low lower\n", "日本語。", "<|end|>", "12 ", " \nx"])
@@ -269,7 +252,7 @@ def test_a_stream_without_end_is_read_piece_by_piece(pair, part, monkeypatch):
     ours, _ = pair
     read = itertools.count()
     endless = (part * 100 for _ in read)
-    ids = list(itertools.islice(ours.encode_iterable(endless, "all"), 5_000))
+    ids = list(itertools.islice(ours.encode_iterable(endless), 5_000))
     characters_read = next(read) * len(part) * 100
     held = characters_read - len(ours.decode(ids))
     assert held < 3 * tokenizers._CHUNK
