@@ -108,38 +108,27 @@ def _change(before: str, after: str) -> str:
 
 
 def remove_boilerplate(
-    documents: Sequence[Document],
-    *,
-    share: float = 0.1,
-    min_documents: int = 10,
-    min_words: int = 3,
+    documents: Sequence[Document], *, min_documents: int = 10
 ) -> tuple[list[Document], StepReport]:
     """Return the documents without the lines that many of them repeat.
 
     Menus, licence headers, page numbers: a line is boilerplate if it stands in
-    at least `share` of the documents and in at least `min_documents`. Digits
+    at least a tenth of the documents and in at least `min_documents`. Digits
     count as equal, so "Page 3 of 10" and "Page 4 of 10" are one line. A document
     of which nothing is left goes.
 
     Args:
         documents: Clean documents.
-        share: Share of the documents, between 0 and 1.
         min_documents: With few documents, a share means little.
-        min_words: Shorter lines stay: "}" is in every program, and no menu.
-
-    Raises:
-        ValueError: If `share` is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be above 0 and at most 1, got {share}")
     seen: Counter[str] = Counter()
     for document in documents:
         seen.update({_line_key(line) for line in document.text.split("\n")})
-    least = max(share * len(documents), min_documents)
+    least = max(0.1 * len(documents), min_documents)
     boilerplate = {
         key
         for key, count in seen.items()
-        if count >= least and len(key.split()) >= min_words
+        if count >= least and len(key.split()) > 2  # "}" is in every program
     }
     kept: list[Document] = []
     removals: list[Removal] = []

@@ -309,9 +309,7 @@ def remove_near_duplicates(
     *,
     threshold: float = 0.7,
     n: int = 5,
-    n_hashes: int = 128,
     n_bands: int = 32,
-    seed: int = 0,
 ) -> tuple[list[Document], StepReport]:
     """Return the documents without near copies of earlier ones that stay.
 
@@ -323,20 +321,18 @@ def remove_near_duplicates(
         documents: Documents, best without exact copies.
         threshold: Jaccard similarity from which on two texts are copies.
         n: Length of a shingle, in words.
-        n_hashes: Length of a signature.
-        n_bands: Bands of a signature; divides `n_hashes`.
-        seed: Seed of the hashes.
+        n_bands: Bands of a signature; divides its 128 hashes.
 
     Raises:
-        ValueError: If the threshold is not above 0 and at most 1, if all texts
-            have fewer than n words, or if the bands do not divide the hashes.
+        ValueError: If the threshold is not above 0 and at most 1, if n is not
+            positive, or if the bands do not divide the hashes.
     """
     sets = _shingle_sets([document.text for document in documents], n, threshold)
     like: dict[int, tuple[int, float]] = {}  # of each copy, what stays, and how alike
     # The pairs are sorted: when a document comes first in a pair, every pair that
     # could remove it has been seen. If it was removed, the document that stays takes
     # its place, for of many in one bucket only neighbours are candidates.
-    for one, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
+    for one, j in candidate_pairs(signatures(sets), n_bands).tolist():
         if j not in like:
             i, _ = like.get(one, (one, 1.0))
             similarity = jaccard(sets[i], sets[j])
@@ -351,36 +347,27 @@ def remove_near_duplicates(
 
 
 def near_duplicates(
-    texts: Sequence[str],
-    *,
-    threshold: float = 0.7,
-    n: int = 5,
-    n_hashes: int = 128,
-    n_bands: int = 32,
-    seed: int = 0,
+    texts: Sequence[str], *, threshold: float = 0.7, n_bands: int = 32
 ) -> list[Pair]:
     """Return the pairs of texts whose Jaccard similarity reaches the threshold.
 
     LSH proposes pairs, exact Jaccard similarity decides: no false pair is
     returned, and a true one of similarity J is missed with the probability
-    1 − `candidate_probability(J, n_bands, n_hashes // n_bands)`, more often where
+    1 − `candidate_probability(J, n_bands, 128 // n_bands)`, more often where
     hundreds of texts share a bucket.
 
     Args:
         texts: Any texts.
-        threshold: Least similarity, above 0 and at most 1.
-        n: Length of a shingle, in words.
-        n_hashes: Length of a signature.
-        n_bands: Bands of a signature; divides `n_hashes`.
-        seed: Seed of the hashes.
+        threshold: Least similarity of their shingles, above 0 and at most 1.
+        n_bands: Bands of a signature; divides its 128 hashes.
 
     Raises:
-        ValueError: If the threshold is not above 0 and at most 1, if all texts
-            have fewer than n words, or if the bands do not divide the hashes.
+        ValueError: If the threshold is not above 0 and at most 1, or if the bands do
+            not divide the hashes.
     """
-    sets = _shingle_sets(texts, n, threshold)
+    sets = _shingle_sets(texts, 5, threshold)
     pairs = []
-    for i, j in candidate_pairs(signatures(sets, n_hashes, seed), n_bands).tolist():
+    for i, j in candidate_pairs(signatures(sets), n_bands).tolist():
         similarity = jaccard(sets[i], sets[j])
         if similarity >= threshold:
             pairs.append(Pair(i, j, similarity))
@@ -388,11 +375,7 @@ def near_duplicates(
 
 
 def plant_near_duplicates(
-    texts: Sequence[str],
-    similarities: Sequence[float],
-    *,
-    n: int = 5,
-    seed: int = 0,
+    texts: Sequence[str], similarities: Sequence[float]
 ) -> tuple[list[str], list[Pair]]:
     """Return the texts followed by edited copies, and the pairs that this makes.
 
@@ -402,8 +385,6 @@ def plant_near_duplicates(
     Args:
         texts: Texts; the i-th similarity is for a copy of the i-th text.
         similarities: Wanted Jaccard similarities, each above 0 and at most 1.
-        n: Length of a shingle, in words.
-        seed: The same seed gives the same copies.
 
     Returns:
         All texts, and a pair (original, copy, exact similarity) for each copy.
@@ -419,8 +400,8 @@ def plant_near_duplicates(
     for i, similarity in enumerate(similarities):
         if not 0 < similarity <= 1:
             raise ValueError(f"a similarity is above 0, at most 1, got {similarity}")
-        copy = _edited(texts[i], similarity, n, random.Random(f"{seed} {i}"))
-        reached = jaccard(shingles(texts[i], n), shingles(copy, n))
+        copy = _edited(texts[i], similarity, random.Random(f"0 {i}"))
+        reached = jaccard(shingles(texts[i]), shingles(copy))
         copies.append(copy)
         pairs.append(Pair(i, len(texts) + i, reached))
     return [*texts, *copies], pairs
@@ -449,9 +430,9 @@ def precision_recall(
     return hits / len(got) if got else 1.0, hits / len(right)
 
 
-def _edited(text: str, similarity: float, n: int, rng: random.Random) -> str:
+def _edited(text: str, similarity: float, rng: random.Random) -> str:
     """Return the text, words replaced until one more would be too many."""
-    original, tokens, tag = shingles(text, n), text.split(" "), rng.getrandbits(64)
+    original, tokens, tag = shingles(text), text.split(" "), rng.getrandbits(64)
     places = rng.sample(range(len(tokens)), len(tokens))
 
     def edited(count: int) -> str:
@@ -462,7 +443,7 @@ def _edited(text: str, similarity: float, n: int, rng: random.Random) -> str:
     count = bisect_right(
         range(1, len(tokens) + 1),
         -similarity,
-        key=lambda count: -jaccard(original, shingles(edited(count), n)),
+        key=lambda count: -jaccard(original, shingles(edited(count))),
     )
     return edited(count)
 

@@ -274,26 +274,22 @@ def project(
 def neighbour_purity(
     vectors: Float[Tensor, "vocab d_model"],
     labels: Int[Tensor, "vocab"],
-    k: int = 1,
     kind: str = "cosine",
 ) -> Float[Tensor, "vocab"]:
-    """Return, for each vector, the share of its k nearest others with its own label.
+    """Return, for each vector, 1 if the one nearest to it has its own label, else 0.
 
     The mean is a number for how well the labels' groups are apart: 1 if every
     vector lies among its own, about the groups' own shares if labels mean nothing.
 
     Raises:
-        ValueError: If there are not k others, or the kind is unknown.
+        ValueError: If the kind is unknown.
 
     >>> pairs = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
     >>> neighbour_purity(pairs, labels=torch.tensor([0, 0, 1, 0]))
     tensor([1., 1., 0., 0.])
     """
-    if not 1 <= k < len(vectors):
-        raise ValueError(f"k must be in 1 … {len(vectors) - 1}, got {k}")
     scores = similarities(vectors, vectors, kind).fill_diagonal_(float("-inf"))
-    ids = scores.topk(k).indices  # (V, k)
-    return (labels[ids] == labels[:, None]).float().mean(dim=1)
+    return (labels[scores.argmax(dim=1)] == labels).float()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,12 +133,6 @@ def test_a_document_of_boilerplate_alone_goes():
     assert report.documents_removed == 1
 
 
-@pytest.mark.parametrize("share", [0.0, -0.1, 1.5])
-def test_an_impossible_share_is_refused(share):
-    with pytest.raises(ValueError, match="above 0 and at most 1, got"):
-        remove_boilerplate(PAGES, share=share)
-
-
 PROSE = (
     "On the first morning of the week the baker opened his shop before it was light. "
     "He lit the oven, swept the floor and set out the loaves that he had made on the "
