@@ -46,7 +46,6 @@ from llmcourse.finetuning.finetuning import (
     masked_cross_entropy,
 )
 from llmcourse.finetuning.instruction_evaluation import (
-    Count,
     Score,
     first_sentence,
     forgetting,
@@ -55,6 +54,7 @@ from llmcourse.finetuning.instructions import Example, check, draw_tale, fill, t
 from llmcourse.model.attention import PackedSequences
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.text import tales
+from llmcourse.training.intervals import Count
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

@@ -44,7 +44,7 @@ from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import BASE_LLM, SMALL
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.story_evaluation import tale_loss, write_samples
+from llmcourse.training.story_evaluation import count_valid, tale_loss, write_samples
 from llmcourse.training.text_loss import recall_losses, recalls, text_loss, word_losses
 from llmcourse.widgets.loss import LossExplorer, Moment
 from llmcourse.widgets.sampling import SamplingExplorer
@@ -673,15 +673,14 @@ print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} toke
 
 # %% tags=["nbval-ignore-output"]
 samples = write_samples(base, base_tokenizer, 30, generator=seeded())
-low, high = samples.interval
+valid = count_valid(samples)
+low, high = valid.interval
 stories_read = base_plan.steps * base_plan.batch_size
 print(f"{base_size:,} parameters, {stories_read:,} stories of {a_story:.0f} tokens")
 print(f"loss {judged.text.loss:.2f}, floor {judged.sample_floor:.2f} nats/token")
 print(f"{judged.paired_gap.value:.0%} above the floor;", end=" ")
 print(f"{judged.text.bits_per_byte:.2f} bits/byte")
-print(
-    f"{samples.n_valid} of 30 samples are valid stories (95 %: {low:.0%} to {high:.0%})"
-)
+print(f"{valid.right} of 30 samples are valid stories (95 %: {low:.0%} to {high:.0%})")
 assert 2 * judged.paired_gap.value < gap
 told = write(base, base_tokenizer, seed=1).split()
 for start in range(0, len(told), 14):

@@ -26,7 +26,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.grammar import Story
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.intervals import Share
+from llmcourse.training.intervals import Count
 from llmcourse.training.text_loss import recalls, token_losses
 
 EDGES = (0, 16, 32, 48, 64, 96, 128, 160, 224)  # in tokens; tales end soon after
@@ -165,7 +165,7 @@ def fact_recalls(
 
 def shares_by_distance(
     found: Iterable[FactRecall], bands: Mapping[int, tuple[int, int]] = BANDS
-) -> dict[int, Share]:
+) -> dict[int, Count]:
     """Return the share of right ones in each band of distances.
 
     Args:
@@ -177,7 +177,7 @@ def shares_by_distance(
 
     >>> cases = [FactRecall("Mia", 20, True), FactRecall("blue", 22, False)]
     >>> shares_by_distance(cases, {20: (15, 25)})
-    {20: Share(right=1, n=2)}
+    {20: Count(right=1, n=2)}
     """
     cases, shares = list(found), {}
     for name, (least, most) in bands.items():
@@ -186,5 +186,5 @@ def shares_by_distance(
             raise ValueError(
                 f"no fact stands {least} to {most} tokens back, of {len(cases)}"
             )
-        shares[name] = Share(sum(right), len(right))
+        shares[name] = Count(sum(right), len(right))
     return shares

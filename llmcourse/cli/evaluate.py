@@ -85,7 +85,7 @@ def evaluate(
     if model is None:
         raise ValueError("wanted --model or --all, got neither")
     loaded, tokenizer = load_pretrained(model)
-    written: tuple[Sample, ...] = ()
+    written: list[Sample] = []
     with bars(quiet) as draw:
         if data:
             texts = [document.text for document in documents_of(data, stories, seed)]

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 from llmcourse.finetuning.answering import greedy_answers, has_chat_tokens
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
@@ -26,7 +26,7 @@ from llmcourse.text import tales
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import CountProgress, StageProgress
-from llmcourse.training.intervals import Interval, wilson_interval
+from llmcourse.training.intervals import Count
 from llmcourse.training.story_evaluation import TEST_SEED
 from llmcourse.training.text_loss import document_nll
 
@@ -41,28 +41,6 @@ SPLITS: Mapping[str, HeldOut] = {
 # on the cards are measured with this.
 _MOST_TOKENS = 420
 _FIRST_SENTENCE = re.compile(r"\A.*?[.!?\n]", re.DOTALL)
-
-
-class Count(NamedTuple):
-    """Right answers among all."""
-
-    right: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        """Share of right answers, as a fraction."""
-        return self.right / self.n
-
-    @property
-    def interval(self) -> Interval:
-        """Where the share lies that more questions would show, at 95 %."""
-        return wilson_interval(self.right, self.n)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return counts, share and interval."""
-        found = {"right": self.right, "n": self.n, "share": self.share}
-        return found | {"interval": self.interval._asdict()}
 
 
 @dataclass(frozen=True)

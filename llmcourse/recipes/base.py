@@ -25,6 +25,7 @@ from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
     TEST_SEED,
     Sample,
+    count_valid,
     tale_loss,
     write_samples,
 )
@@ -130,13 +131,13 @@ def tale_quality(
     n_samples: int,
     seed: int,
     stages: StageProgress,
-) -> tuple[dict[str, Any], tuple[Sample, ...]]:
+) -> tuple[dict[str, Any], list[Sample]]:
     """Return a model's loss on fresh tales with its floor, and tales of its own."""
     loss = tale_loss(
         model, tokenizer, n_stories, seed, lambda *at: stages("stories read", *at)
     )
     if n_samples == 0:
-        return loss.to_json(), ()
+        return loss.to_json(), []
     written = write_samples(
         model,
         tokenizer,
@@ -144,7 +145,7 @@ def tale_quality(
         generator=torch.Generator().manual_seed(seed),
         progress=lambda *at: stages("stories written", *at),
     )
-    return loss.to_json() | {"samples": written.to_json()}, written.samples
+    return loss.to_json() | {"samples": count_valid(written).to_json()}, written
 
 
 def loss_table(quality: Facts) -> Table:
@@ -165,7 +166,7 @@ def loss_table(quality: Facts) -> Table:
             ),
         ]
     if samples := quality.get("samples"):
-        right = f"{samples['n_valid']} of {samples['n']} {between(samples['interval'])}"
+        right = f"{samples['right']} of {samples['n']} {between(samples['interval'])}"
         rows.append(("valid stories at temperature 1", right))
     return Table(("measure", "value"), rows)
 

@@ -22,7 +22,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.intervals import Share
+from llmcourse.training.intervals import Count
 
 _PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
 _PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}
@@ -123,7 +123,7 @@ def found_share(
     tokenizer: BPETokenizer,
     needles: Iterable[Needle],
     colours: Sequence[str],
-) -> Share:
+) -> Count:
     """Return how many needles a model finds.
 
     Args:
@@ -142,7 +142,7 @@ def found_share(
         best = model(ids)[0, -1, choices].argmax()
         right += colours[int(best)] == needle.answer
         n += 1
-    return Share(right, n)
+    return Count(right, n)
 
 
 def needle_share(
@@ -152,7 +152,7 @@ def needle_share(
     depth: float | int,
     n: int = 20,
     seed: int = 0,
-) -> Share:
+) -> Count:
     """Return how many of n new needles a model finds at one length and depth.
 
     Args:

@@ -28,16 +28,30 @@ class Interval(NamedTuple):
     high: float
 
 
-class Share(NamedTuple):
-    """How many of some cases were right."""
+class Count(NamedTuple):
+    """How many of some cases were right: answers, stories, facts.
+
+    >>> Count(1, 4).share
+    0.25
+    """
 
     right: int
     n: int
 
     @property
-    def rate(self) -> float:
-        """The share, as a fraction of one."""
+    def share(self) -> float:
+        """Share of the right ones, as a fraction."""
         return self.right / self.n
+
+    @property
+    def interval(self) -> Interval:
+        """Where the share lies that more cases would show, at 95 %."""
+        return wilson_interval(self.right, self.n)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts, share and interval."""
+        found = {"right": self.right, "n": self.n, "share": self.share}
+        return found | {"interval": self.interval._asdict()}
 
 
 def wilson_interval(successes: int, n: int, level: float | int = 0.95) -> Interval:

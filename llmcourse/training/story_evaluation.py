@@ -9,13 +9,14 @@ under the grammar is so under the model too, and only the difference counts.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
 import torch
 
-from llmcourse.model.generation import Sampling, generate
+from llmcourse.model.generation import generate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.packing import end_of_text
@@ -23,7 +24,7 @@ from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import losses
 from llmcourse.training.config import CountProgress
-from llmcourse.training.intervals import Interval, wilson_interval
+from llmcourse.training.intervals import Count
 from llmcourse.training.text_loss import TextLoss, document_nll
 
 TEST_SEED = 1_000_000  # of stories that no preset trains on
@@ -69,35 +70,9 @@ class Sample:
     error: str | None  # why the grammar cannot write it; None for a valid one
 
 
-@dataclass(frozen=True)
-class Samples:
-    """How many of a model's own stories are stories of the grammar."""
-
-    samples: tuple[Sample, ...]
-
-    @property
-    def n_valid(self) -> int:
-        """Number of samples that the grammar can write, to the last letter."""
-        return sum(sample.error is None for sample in self.samples)
-
-    @property
-    def valid_share(self) -> float:
-        """Share of valid samples, as a fraction."""
-        return self.n_valid / len(self.samples)
-
-    @property
-    def interval(self) -> Interval:
-        """Where the share lies that more samples would show, at 95 %."""
-        return wilson_interval(self.n_valid, len(self.samples))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return counts, share and interval."""
-        return {
-            "n": len(self.samples),
-            "n_valid": self.n_valid,
-            "valid_share": self.valid_share,
-            "interval": self.interval._asdict(),
-        }
+def count_valid(samples: Sequence[Sample]) -> Count:
+    """Return how many samples the grammar can write, to the last letter."""
+    return Count(sum(sample.error is None for sample in samples), len(samples))
 
 
 def tale_loss(
@@ -145,17 +120,15 @@ def write_samples(
     tokenizer: BPETokenizer,
     n: int = 200,
     *,
-    sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
     progress: CountProgress | None = None,
-) -> Samples:
+) -> list[Sample]:
     """Let a model write stories from nothing; return which of them are tales.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with `<|endoftext|>`.
         n: How many stories.
-        sampling: Temperature, top-k and top-p.
         generator: Source of randomness.
         progress: Called with the number of stories written and of all.
 
@@ -172,7 +145,6 @@ def write_samples(
             model,
             prompts,
             model.config.context_length - 1,
-            sampling=sampling,
             stop=[end],
             generator=generator,
         )
@@ -180,7 +152,7 @@ def write_samples(
         samples += [Sample(text, _error(text)) for text in texts]
         if progress is not None:
             progress(len(samples), n)
-    return Samples(tuple(samples))
+    return samples
 
 
 def _until(ids: list[int], end: int) -> list[int]:

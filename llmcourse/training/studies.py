@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from llmcourse.files import new_file
-from llmcourse.training.intervals import Share
+from llmcourse.training.intervals import Count
 
 _Point = TypeVar("_Point")
 
@@ -82,12 +82,12 @@ class ContextPoint:
     n_parameters: int
     loss: float  # on held-out tales, in nats per token
     losses: tuple[float, ...]  # between the recipe's `edges`, in nats per token
-    recalled: dict[int, Share]  # by distance, in tokens
+    recalled: dict[int, Count]  # by distance, in tokens
 
     @classmethod
     def of(
         cls, recalled: dict[str, list[int]], losses: list[float], **others: Any
     ) -> "ContextPoint":
         """Return a point as it was before it became JSON."""
-        shares = {int(distance): Share(*share) for distance, share in recalled.items()}
+        shares = {int(distance): Count(*share) for distance, share in recalled.items()}
         return cls(recalled=shares, losses=tuple(losses), **others)

@@ -14,11 +14,12 @@ from llmcourse import cli
 from llmcourse.alignment.reward_model import RewardModel, save_reward_model
 from llmcourse.alignment.reward_model import load_reward_model as load
 from llmcourse.cli import evaluate as command
-from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
+from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import instruct
 from llmcourse.recipes.align import TINY, collect, reward_quality
 from llmcourse.recipes.instruct import Exam
+from llmcourse.training.intervals import Count
 
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
 

@@ -10,10 +10,11 @@ from cli_cases import run, stop_at
 
 from llmcourse.finetuning import instruction_tuning
 from llmcourse.finetuning.chat import Message
-from llmcourse.finetuning.instruction_evaluation import SPLITS, Count, Score
+from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import instruct
 from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
+from llmcourse.training.intervals import Count
 
 FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--questions=1")
 

@@ -12,7 +12,6 @@ from torch.nn.functional import cross_entropy
 from llmcourse.finetuning import instruction_evaluation
 from llmcourse.finetuning.instruction_evaluation import (
     SPLITS,
-    Count,
     Score,
     first_sentence,
     forgetting,
@@ -21,7 +20,7 @@ from llmcourse.finetuning.instruction_evaluation import (
 from llmcourse.finetuning.instructions import examples
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
-from llmcourse.training.intervals import wilson_interval
+from llmcourse.training.intervals import Count, wilson_interval
 
 FEW = {"n_per_kind": 2, "seed": 7, "kinds": ("who", "continue", "list")}
 

@@ -85,10 +85,10 @@ def test_the_shipped_model_remembers_and_one_without_training_does_not():
     model, tokenizer = load_pretrained("base-llm")
     found = fact_recalls(model, tokenizer, RECALL_STORIES)
     bands = {0: (1, 300)}
-    assert shares_by_distance(found, bands)[0].rate > 0.7
+    assert shares_by_distance(found, bands)[0].share > 0.7
     new = Transformer(model.config, torch.Generator().manual_seed(0))
     nothing = fact_recalls(new, tokenizer, RECALL_STORIES)
-    assert shares_by_distance(nothing, bands)[0].rate < 0.1
+    assert shares_by_distance(nothing, bands)[0].share < 0.1
     assert [c.distance for c in nothing] == [c.distance for c in found]
 
 

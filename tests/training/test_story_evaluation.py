@@ -14,7 +14,7 @@ from llmcourse.training import story_evaluation as module
 from llmcourse.training.intervals import wilson_interval
 from llmcourse.training.story_evaluation import (
     Sample,
-    Samples,
+    count_valid,
     tale_loss,
     write_samples,
 )
@@ -109,17 +109,15 @@ def test_samples_are_valid_where_the_grammar_can_write_them(
     monkeypatch.setattr(module, "_SAMPLES_AT_ONCE", 2)
     seen = []
     found = write_samples(model, tokenizer, 5, progress=lambda *at: seen.append(at))
-    assert [sample.text for sample in found.samples] == texts
-    assert [sample.error is None for sample in found.samples] == [
+    assert [sample.text for sample in found] == texts
+    assert [sample.error is None for sample in found] == [
         True,
         False,
         True,
         False,
         True,
     ]
-    assert found.n_valid == 3
-    assert found.valid_share == 0.6
-    assert found.interval == wilson_interval(3, 5)
+    assert count_valid(found) == (3, 5)
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
 
@@ -129,8 +127,8 @@ def test_an_untrained_model_writes_nonsense_the_same_way_twice(model, tokenizer)
         return write_samples(model, tokenizer, 3, generator=generator)
 
     found = samples(1)
-    assert found.n_valid == 0  # false alarms: none of 400 tokens is a story
-    assert all(END not in sample.text for sample in found.samples)
+    assert count_valid(found).right == 0  # false alarms: none of 400 tokens is a story
+    assert all(END not in sample.text for sample in found)
     assert found == samples(1)
     assert found != samples(2)
 
@@ -141,10 +139,10 @@ def test_json_has_derived_numbers_too(model, tokenizer):
     assert found["gap"] == loss.gap
     assert found["paired_gap"]["value"] == loss.paired_gap.value
     assert found["loss"] == loss.text.loss
-    samples = Samples((Sample("a", None), Sample("b", "no")))
-    found = json.loads(json.dumps(samples.to_json()))
-    assert (found["n"], found["n_valid"], found["valid_share"]) == (2, 1, 0.5)
-    assert found["interval"]["low"] == samples.interval.low
+    valid = count_valid([Sample("a", None), Sample("b", "no")])
+    found = json.loads(json.dumps(valid.to_json()))
+    assert (found["right"], found["n"], found["share"]) == (1, 2, 0.5)
+    assert found["interval"] == wilson_interval(1, 2)._asdict()
 
 
 @pytest.mark.parametrize("n", [-1, 0, 1])
