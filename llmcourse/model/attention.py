@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.model.positions import Rotation, apply_rope
@@ -186,13 +187,9 @@ class TwoBlockCausalAttention(torch.autograd.Function):
         return context.flatten(1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients for query, key and value from that of the context."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "create_graph must be off: two-block attention has no second "
-                "derivative, take fused_attention"
-            )
         key, value, *blocks = ctx.saved_tensors
         length, d_head = g.shape[2:]
         g = torch.unflatten(g, 1, (key.shape[1], -1))

@@ -76,16 +76,12 @@ def forward_flops_per_token(config: TransformerConfig, n_positions: int) -> int:
         config: The model's.
         n_positions: Length of the sequence, in tokens.
 
-    Raises:
-        ValueError: If `n_positions` is below 1.
-
     Source: Hoffmann et al. (2022), appendix F; Kaplan et al. (2020), section 2.1.
 
     >>> from llmcourse.model.transformer import TINY
     >>> forward_flops_per_token(TINY, n_positions=1) / n_parameters(TINY)  # about 2
     1.99...
     """
-    _check_at_least_one(n_positions=n_positions)
     pairs = config.n_layers * config.n_heads * config.d_head * n_positions
     return 2 * sum(_matrices(config).values()) + 4 * pairs
 
@@ -101,17 +97,9 @@ def kv_bytes_per_token(
         d_head: Width of each.
         bytes_per_number: 2 for bfloat16.
 
-    Raises:
-        ValueError: If a number is not positive.
-
     >>> kv_bytes_per_token(32, 8, 128) / 2**10  # Llama 3 8B, in KiB
     128.0
     """
-    if min(n_layers, n_kv_heads, d_head) < 1 or not bytes_per_number > 0:
-        raise ValueError(
-            "layers, key-value heads, width and bytes must be positive, got "
-            f"{n_layers}, {n_kv_heads}, {d_head} and {bytes_per_number}"
-        )
     return 2 * n_layers * n_kv_heads * d_head * bytes_per_number
 
 
@@ -122,14 +110,10 @@ def kv_cache_bytes(config: TransformerConfig, n_positions: int) -> int:
         config: The model's.
         n_positions: Positions of the sequence, in tokens.
 
-    Raises:
-        ValueError: If `n_positions` is below 1.
-
     >>> from llmcourse.model.transformer import TINY
     >>> kv_cache_bytes(TINY, n_positions=128)  # 2 layers · (key, value) · 64 · 128 · 4
     131072
     """
-    _check_at_least_one(n_positions=n_positions)
     sizes = config.n_layers, config.n_kv_heads, config.d_head
     return n_positions * int(kv_bytes_per_token(*sizes, bytes_per_number=4))
 
@@ -150,12 +134,6 @@ def _matrices(config: TransformerConfig) -> dict[str, int]:
         "feed_forward": layers * per_network * width * config.d_ff,
         "unembedding": config.vocab_size * width,  # tied or not, it scores
     }
-
-
-def _check_at_least_one(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
 
 
 _NUMBER = 4  # bytes, in float32
@@ -183,7 +161,7 @@ def attention_cost(
             the others have none.
 
     Raises:
-        ValueError: If there is no such kind, or if a number is below 1.
+        ValueError: If there is no such kind.
 
     >>> short, long = (attention_cost("naive", n, 4, 32) for n in (1024, 8192))
     >>> long.flops // short.flops, long.n_bytes // short.n_bytes
@@ -195,9 +173,6 @@ def attention_cost(
     if kind not in ATTENTION_COSTS:
         known = ", ".join(ATTENTION_COSTS)
         raise ValueError(f"kind must be one of {known}, got {kind!r}")
-    _check_at_least_one(
-        n_positions=n_positions, n_heads=n_heads, d_head=d_head, width=width
-    )
     width = min(width, n_positions)
     return ATTENTION_COSTS[kind](n_positions, d_head, width, n_heads)
 

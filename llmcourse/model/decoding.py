@@ -79,11 +79,7 @@ class FusedDecoder:
 
     def __init__(self, model: Transformer) -> None:
         if not can_fuse(model):
-            raise ValueError(
-                "fusing needs a model of the family llama in full precision on the "
-                "processor, not too large, with RoPE, without adapters, quantized "
-                "matrices, biases, another kind of attention or hooks"
-            )
+            raise ValueError("FusedDecoder needs a model that `can_fuse` accepts")
         self.config = model.config
         self.rotary = model.rotary
         self.embedding = model.embedding.weight.detach()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _ROWS = 64  # a block's probabilities then stay in the processor's cache
 
@@ -75,12 +76,8 @@ class _InBlocks(torch.autograd.Function):
         return losses[counted].mean()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "create_graph must be off: the loss in blocks has no second "
-                "derivative, take cross_entropy"
-            )
         (gradient,) = ctx.saved_tensors
         return gradient if upstream == 1 else gradient * upstream, None, None
 

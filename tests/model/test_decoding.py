@@ -130,9 +130,7 @@ def test_refuses_models_that_it_would_not_equal():
     gpt2 = make_model(replace(SMALL, family="gpt2", n_kv_heads=6))
     for model in (with_lora, hooked, inner, gpt2, make_model().bfloat16()):
         assert not can_fuse(model)
-        with pytest.raises(
-            ValueError, match="fusing needs a model of the family llama"
-        ):
+        with pytest.raises(ValueError, match="FusedDecoder needs a model"):
             FusedDecoder(model)
         assert generate(model, random_ids(1, 3), 12).shape == (1, 15)
 

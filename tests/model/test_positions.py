@@ -154,32 +154,6 @@ def test_angles_keep_their_digits_far_out(base):
 # Refusal
 
 
-@pytest.mark.parametrize("d_head", [0, -2, 5])
-def test_refuses_heads_that_have_no_pairs(d_head):
-    with pytest.raises(ValueError, match=f"even number, got {d_head}"):
-        rope_frequencies(d_head)
-
-
-@pytest.mark.parametrize("base", [0, -1.0, math.nan])
-def test_refuses_a_base_that_turns_nothing(base):
-    with pytest.raises(ValueError, match="base must be positive"):
-        rope_tables(3, d_head=4, base=base)
-
-
-def test_refuses_no_positions():
-    with pytest.raises(ValueError, match="n_positions must be at least 1, got 0"):
-        rope_tables(0, d_head=4)
-    with pytest.raises(ValueError, match="n_positions must be at least 1, got 0"):
-        sinusoidal_positions(0, d_model=4)
-    with pytest.raises(ValueError, match="n_positions must be at least 1, got -3"):
-        alibi_bias(2, n_positions=-3)
-
-
-def test_refuses_no_heads():
-    with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
-        alibi_bias(0, n_positions=3)
-
-
 # Slower hands: which of them, by how much, and as Hugging Face says it
 
 LINEAR = RopeScaling(kind="linear", factor=4)
@@ -311,14 +285,3 @@ def test_transformers_computes_the_same_base():
 def test_refuses_a_scaling_that_there_is_not(fields, message):
     with pytest.raises(ValueError, match=message):
         RopeScaling(**fields)
-
-
-def test_refusals():
-    with pytest.raises(ValueError, match="even number above 2, got 2"):
-        ntk_base(500, 2, 4)
-    with pytest.raises(ValueError, match="factor must be at least 1, got 0.5"):
-        ntk_base(500, 8, 0.5)
-    with pytest.raises(ValueError, match="base must be above 1, got 1"):
-        rope_frequencies(8, 1, YARN)
-    with pytest.raises(ValueError, match="n_positions"):
-        rope_tables(0, 8, 500, YARN)

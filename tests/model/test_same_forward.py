@@ -221,7 +221,7 @@ CHANGES = {
     "weights": [other_attend],
 }
 SAID = {
-    "fused": "fusing needs a model of the family llama",
+    "fused": "FusedDecoder needs a model",
     "weights": "weights are known of full attention only",
 }
 
