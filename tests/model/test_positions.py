@@ -151,9 +151,6 @@ def test_angles_keep_their_digits_far_out(base):
         assert (difference < 1e-6 + 3e-7 * angles[close]).all()
 
 
-# Refusal
-
-
 # Slower hands: which of them, by how much, and as Hugging Face says it
 
 LINEAR = RopeScaling(kind="linear", factor=4)
