@@ -1,0 +1,228 @@
+"""Quizzes: a few questions a chapter, with a reason for each option.
+
+A quiz is a TOML file in `llmcourse/data/quizzes`. It begins with the chapter's
+objectives, and with where each is practised:
+
+    [[objectives]]
+    text = "train byte-pair encoding by hand"
+    exercises = [1, 2]            # of the chapter
+    tasks = ["merge", "learn"]    # of the assignment
+
+    [[questions]]
+    objective = 1                 # the first one above
+    text = "What does one `merge` do?"
+    code = "optional, shown as a block"
+    right = ["An option.", "Why it is right."]
+    wrong = [["Another.", "Why it is wrong."], ["A third.", "Why."]]
+
+`Quiz.read` gives it to a notebook, which shows it, there and on the site, without a
+kernel. `write_moodle` and `write_qti` write it for a learning platform.
+"""
+
+import html
+import random
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from llmcourse.files import new_file
+
+FOLDER = Path(str(files("llmcourse"))) / "data" / "quizzes"
+PAGE = Path(__file__).with_name("quiz.html")
+CODE = re.compile(r"`([^`]+)`")
+
+
+class Option(NamedTuple):
+    """An answer that can be chosen.
+
+    Attributes:
+        text: What it says.
+        reason: Why it is right, or wrong.
+    """
+
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a reader of the chapter will be able to do.
+
+    Attributes:
+        text: As the chapter's first cell says it.
+        exercises: The numbers of the exercises that practise it.
+        tasks: The names of the assignment's tests and questions that do.
+    """
+
+    text: str
+    exercises: list[int]
+    tasks: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question with one right answer.
+
+    Attributes:
+        objective: The number of what it asks about, from 1.
+        text: The question; code stands between backticks.
+        code: Lines of code or text to be shown below it.
+        right: The right answer.
+        wrong: The others.
+    """
+
+    objective: int
+    text: str
+    right: Option
+    wrong: Sequence[Option]
+    code: str = ""
+
+    @property
+    def options(self) -> list[Option]:
+        """All answers, in an order that depends on the question alone."""
+        options = [self.right, *self.wrong]
+        random.Random(self.text).shuffle(options)
+        return options
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Quiz:
+    """A chapter's questions.
+
+    Attributes:
+        chapter: The chapter's name.
+        objectives: What the chapter teaches.
+        questions: In the order in which they are asked.
+        assignment: The name of the assignment that belongs to it.
+    """
+
+    chapter: str
+    objectives: list[Objective]
+    questions: list[Question]
+    assignment: str
+
+    @classmethod
+    def read(cls, chapter: str) -> "Quiz":
+        """Return a chapter's quiz.
+
+        Raises:
+            ValueError: If there is none.
+
+        >>> Quiz.read("tokenization").chapter
+        'tokenization'
+        """
+        if chapter not in chapters():
+            raise ValueError(f"no quiz {chapter!r}; known: {', '.join(chapters())}")
+        told = tomllib.loads((FOLDER / f"{chapter}.toml").read_text(encoding="utf-8"))
+        questions = [
+            Question(
+                **{**one, "right": Option(*one["right"])}
+                | {"wrong": [Option(*pair) for pair in one["wrong"]]}
+            )
+            for one in told["questions"]
+        ]
+        return cls(
+            chapter=chapter,
+            objectives=[Objective(**one) for one in told["objectives"]],
+            questions=questions,
+            assignment=told.get("assignment", chapter),
+        )
+
+    def __repr__(self) -> str:
+        return f"Quiz of {self.chapter}: {len(self.questions)} questions"
+
+    def _repr_html_(self) -> str:
+        """Return the quiz as a part of a page: buttons, and a line that answers."""
+        parts = []
+        for number, question in enumerate(self.questions, start=1):
+            buttons = "".join(
+                f'<li><button type="button" aria-pressed="false">'
+                f"{_html(option.text)}</button>"
+                f'<span hidden data-right="{int(option is question.right)}">'
+                f"{_html(option.reason)}</span></li>"
+                for option in question.options
+            )
+            code = f"<pre>{html.escape(question.code)}</pre>" if question.code else ""
+            parts.append(
+                f"<fieldset><legend>{number}. {_html(question.text)}</legend>{code}"
+                f'<ul>{buttons}</ul><p role="status"></p></fieldset>'
+            )
+        page = PAGE.read_text(encoding="utf-8")
+        return page.replace("QUESTIONS", "\n".join(parts))
+
+
+def chapters() -> list[str]:
+    """Return the chapters that have a quiz."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def _html(text: str) -> str:
+    """Return a line of text as HTML: code between backticks, and nothing else."""
+    return CODE.sub(r"<code>\1</code>", html.escape(text, quote=False))
+
+
+def write_moodle(quiz: Quiz, path: Path) -> Path:
+    """Write a quiz as Moodle XML (https://docs.moodle.org/en/Moodle_XML_format)."""
+    root = ElementTree.Element("quiz")
+
+    def add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Element:
+        made = ElementTree.SubElement(parent, name)
+        ElementTree.SubElement(made, "text").text = text
+        return made
+
+    first = ElementTree.SubElement(root, "question", type="category")
+    add(first, "category", f"$course$/top/llmcourse/{quiz.chapter}")
+    for number, question in enumerate(quiz.questions, start=1):
+        item = ElementTree.SubElement(root, "question", type="multichoice")
+        add(item, "name", f"{quiz.chapter} {number}")
+        code = f"<pre>{html.escape(question.code)}</pre>" if question.code else ""
+        text = add(item, "questiontext", f"<p>{_html(question.text)}</p>{code}")
+        text.set("format", "html")
+        for name, value in [("single", "true"), ("shuffleanswers", "true")]:
+            ElementTree.SubElement(item, name).text = value
+        for option in question.options:
+            answer = add(item, "answer", _html(option.text))
+            answer.set("fraction", "100" if option is question.right else "0")
+            answer.set("format", "html")
+            add(answer, "feedback", _html(option.reason)).set("format", "html")
+    ElementTree.indent(root)
+    with new_file(path) as file:
+        ElementTree.ElementTree(root).write(file, "utf-8", xml_declaration=True)
+    return path
+
+
+def write_qti(quiz: Quiz, path: Path) -> Path:
+    """Write a quiz as a zip in QTI 1.2, as Canvas and others import it."""
+    from text2qti.config import Config
+    from text2qti.qti import QTI
+    from text2qti.quiz import Quiz as Text
+
+    lines = [f"Quiz title: {quiz.chapter}", ""]
+    for number, question in enumerate(quiz.questions, start=1):
+        lines += [f"Title: {quiz.chapter} {number}", "Points: 1"]
+        lines += [f"{number}.  {_markdown(question.text)}", ""]
+        if question.code:
+            block = ["```", *question.code.strip("\n").splitlines(), "```", ""]
+            lines += [f"    {line}" for line in block]
+        for letter, option in zip("abcdefgh", question.options, strict=False):
+            mark = "*" * (option is question.right)
+            lines += [f"{mark}{letter}) {_markdown(option.text)}"]
+            lines += [f"... {_markdown(option.reason)}"]
+        lines += [""]
+    made = Text("\n".join(lines), config=Config(), source_name=quiz.chapter)
+    with new_file(path) as file:
+        QTI(made).write(file)
+    return path
+
+
+def _markdown(text: str) -> str:
+    """Return a line of text with what Markdown would read as a sign made plain."""
+    parts = CODE.split(text)
+    parts[::2] = [re.sub(r"([\\*_$<>\[\]^~])", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [f"`{part}`" for part in parts[1::2]]
+    return "".join(parts)
