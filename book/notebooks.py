@@ -7,7 +7,8 @@ rebuilding an unchanged chapter gives the same bytes:
     python book/notebooks.py build [NAME ...]   run scripts, write notebooks
     python book/notebooks.py check [NAME ...]   say what is stale or irregular
     python book/notebooks.py handout FOLDER     chapters without their solutions
-    python book/notebooks.py assignments        write what students get of assignments
+    python book/notebooks.py assignments        what students get of assignments, and
+                                                the instructors' table of objectives
 """
 
 import argparse
@@ -27,6 +28,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 BOOK = Path(__file__).resolve().parent
+TOC = BOOK.parent / "_toc.yml"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -261,6 +263,35 @@ def assignments() -> list[Path]:
     return made
 
 
+def with_objectives(page: str) -> str:
+    """Return a page with each chapter's objectives, and where they are practised."""
+    from llmcourse.classroom.quizzes import Quiz
+
+    parts = []
+    for name in re.findall(r"file: book/(\w+)$", TOC.read_text("utf-8"), re.MULTILINE):
+        if not (BOOK / "src" / f"{name}.py").exists():
+            continue
+        quiz = Quiz.read(name)
+        parts += [
+            f"### {{doc}}`{name}`, {{doc}}`assignments/{quiz.assignment}`\n",
+            "| You will be able to | Exercises | Quiz | Assignment |\n|---|---|---|---|",
+        ]
+        for number, objective in enumerate(quiz.objectives, start=1):
+            asked = [
+                str(place)
+                for place, question in enumerate(quiz.questions, start=1)
+                if question.objective == number
+            ]
+            parts += [
+                f"| {objective.text} | {', '.join(map(str, objective.exercises))} "
+                f"| {', '.join(asked)} | {', '.join(objective.tasks)} |"
+            ]
+        parts += [""]
+    begin, end = "<!-- objectives -->\n", "<!-- end of objectives -->"
+    before, after = page.split(begin)[0], page.split(end)[1]
+    return before + begin + "\n" + "\n".join(parts) + "\n" + end + after
+
+
 def main() -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(
@@ -277,6 +308,9 @@ def main() -> int:
             print(build(name))
     elif args.command == "assignments":
         print(*assignments(), sep="\n")
+        path = BOOK / "instructors.md"
+        page = with_objectives(path.read_text(encoding="utf-8"))
+        path.write_text(page, encoding="utf-8")
     elif args.command == "handout":
         for name in chapters():
             print(handout(name, args.folder))

@@ -623,6 +623,16 @@ for way, (first, middle) in stretched.items():
 # What is longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("context_window")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): the price of a conversation

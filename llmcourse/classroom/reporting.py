@@ -1,6 +1,7 @@
 """What a teacher asks of a graded class: who needs a look, and which test is good."""
 
 import csv
+import zipfile
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmcourse.classroom.assignments import grade_id, is_answer, points, release
 from llmcourse.classroom.course import Course
 from llmcourse.classroom.similarity import fingerprints, likeness
+from llmcourse.files import new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,6 +149,19 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
                 "moodle": [f"Participant {number}", full or student, whole, ""],
             }
             rows.writerow(row[form])
+    return path
+
+
+def pack(pages: list[Path], path: Path) -> Path:
+    """Write students' pages (`Course.feedback`) as one zip.
+
+    The names are those by which Moodle gives files back to students, with the number
+    of the participant between two low lines (`assignfeedback_file` in its source).
+    """
+    with new_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for page in pages:
+            student = page.parents[1].name
+            archive.write(page, f"{student}_assignsubmission_file_{page.name}")
     return path
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 try:
-    from llmcourse.classroom import contest, reporting
+    from llmcourse.classroom import contest, quizzes, reporting
     from llmcourse.classroom.course import Course
     from llmcourse.classroom.gradescope import write_autograder
 except ImportError as error:
@@ -150,10 +150,18 @@ def report(
 
 
 @course.command()
-def feedback(name: Name, folder: Folder = HERE) -> None:
+def feedback(
+    name: Name,
+    folder: Folder = HERE,
+    archive: Annotated[
+        Path | None, typer.Option("--zip", help="Also a zip, named as Moodle wants it.")
+    ] = None,
+) -> None:
     """Write each student a page with points, messages and comments."""
     pages = Course(folder).feedback(name)
     out.print(f"{len(pages)} pages in {folder / 'feedback'}")
+    if archive is not None:
+        out.print(str(reporting.pack(pages, archive)))
 
 
 @course.command()
@@ -259,6 +267,27 @@ def leaderboard(
             ]
     for line in contest.leaderboard(entries):
         out.print(line, markup=False)
+
+
+@course.command()
+def quiz(
+    folder: Annotated[Path, typer.Argument(help="Where to write, a file a chapter.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Chapters; all.")] = None,
+    form: Annotated[
+        Literal["moodle", "qti"],
+        typer.Option("--format", help="Moodle XML, or QTI 1.2 as Canvas reads it."),
+    ] = "moodle",
+) -> None:
+    """Write the chapters' quizzes as question banks for a learning platform."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix, write = {
+        "moodle": ("xml", quizzes.write_moodle),
+        "qti": ("zip", quizzes.write_qti),
+    }[form]
+    for name in names or quizzes.chapters():
+        own = quizzes.Quiz.read(name)
+        path = write(own, folder / f"{name}.{suffix}")
+        out.print(f"{path}: {len(own.questions)} questions", markup=False)
 
 
 @written.command("export")

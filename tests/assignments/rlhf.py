@@ -116,8 +116,7 @@ def best_of_n(rewards, gold, n):
     ### END SOLUTION
 
 
-# %% hidden="best-of-n" points=1
-# Hidden: the example, n = 1, n = all, random rewards and gold rewards (1 point)
+# %% test="best-of-n" points=0.5
 got = best_of_n([1, 3, 2], [5, 6, 7], 2)
 assert abs(got - 19 / 3) < 1e-6, f"the example of the text gives 19/3, got {got}"
 got = best_of_n([1, 3, 2], [5, 6, 7], 1)
@@ -126,6 +125,9 @@ assert abs(got - 6) < 1e-6, (
 )
 got = best_of_n([1, 3, 2], [5, 6, 7], 3)
 assert abs(got - 6) < 1e-6, f"all three: reward 3 is kept, its gold is 6, got {got}"
+
+# %% hidden="best-of-n" points=0.5
+# Hidden: random rewards and gold rewards (0.5 points)
 rewards, gold = torch.randn(2, 9, generator=generator(2)).tolist()
 for n in (2, 4):
     kept = [max(way, key=rewards.__getitem__) for way in combinations(range(9), n)]

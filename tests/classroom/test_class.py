@@ -238,17 +238,28 @@ def test_written_answers_go_out_and_come_back(
 
 
 def test_feedback_shows_messages_and_no_hidden_test(
-    graded: tuple[Course, dict[str, float | None]],
+    graded: tuple[Course, dict[str, float | None]], tmp_path: Path
 ) -> None:
     course, _ = graded
     source = course.source(NAME)
-    [page] = [p for p in course.feedback(NAME) if "merge-in-place" in str(p)]
+    pages = course.feedback(NAME)
+    [page] = [p for p in pages if "merge-in-place" in str(p)]
     text = page.read_text(encoding="utf-8")
     assert "merge must not change the list that it is given" in text
     hidden = next(c.source for c in source.cells if grade_id(c) == "hidden-merge")
     assert not [
         line for line in hidden.splitlines() if line[:6] == "assert" and line in text
     ]
+    with zipfile.ZipFile(reporting.pack(pages, tmp_path / "pages.zip")) as archive:
+        assert len(archive.namelist()) == len(pages)
+        name = f"right0_100_assignsubmission_file_{NAME}.html"
+        assert (
+            archive.read(name)
+            == pages[0]
+            .parents[2]
+            .joinpath("right0_100", NAME, f"{NAME}.html")
+            .read_bytes()
+        )
 
 
 def test_the_report_is_drawn(

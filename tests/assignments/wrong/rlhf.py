@@ -10,13 +10,13 @@ def preference_loss(chosen, rejected):
     return -logsigmoid(chosen - rejected).sum()
 
 
-# %% wrong="gold-chooses" answer="best-of-n" fails="hidden-best-of-n"
+# %% wrong="gold-chooses" answer="best-of-n" fails="test-best-of-n,hidden-best-of-n"
 def best_of_n(rewards, gold, n):
     ways = list(combinations(gold, n))
     return sum(map(max, ways)) / len(ways)
 
 
-# %% wrong="drawn-with-replacement" answer="best-of-n" fails="hidden-best-of-n"
+# %% wrong="drawn-with-replacement" answer="best-of-n" fails="test-best-of-n,hidden-best-of-n"
 def best_of_n(rewards, gold, n):
     m = len(rewards)
     order = sorted(range(m), key=lambda i: rewards[i])
