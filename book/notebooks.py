@@ -274,7 +274,8 @@ def with_objectives(page: str) -> str:
         quiz = Quiz.read(name)
         parts += [
             f"### {{doc}}`{name}`, {{doc}}`assignments/{quiz.assignment}`\n",
-            "| You will be able to | Exercises | Quiz | Assignment |\n|---|---|---|---|",
+            "| You will be able to | Exercises | Quiz | Assignment |",
+            "|---|---|---|---|",
         ]
         for number, objective in enumerate(quiz.objectives, start=1):
             asked = [

@@ -676,7 +676,18 @@ print(
 # Lately classifiers that prefer text like good explanations have replaced many of the rules {cite:p}`li2024`.
 # Deduplicated text gives better models for the same computation, and models that recite less {cite:p}`lee2022`.
 # Stories from a small world as a training text for small models are an idea of {cite:t}`eldan2023`; theirs were written by a large model, so their entropy is not known.
+
+# %% [markdown]
+# ## Quiz
 #
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("corpus")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (derive): how many hashes?

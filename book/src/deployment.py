@@ -561,6 +561,16 @@ stack.close()
 # Here the way ends that began in the chapter {doc}`pipeline`: text has become a model, and the model a service.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("deployment")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (build): steps of a batch

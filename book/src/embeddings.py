@@ -740,7 +740,18 @@ assert "puffin" not in vectors
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.
 # RoPE is what most open models of today use for positions, Llama's among them {cite:p}`touvron2023,grattafiori2024`.
+
+# %% [markdown]
+# ## Quiz
 #
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("embeddings")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): three measures, three answers

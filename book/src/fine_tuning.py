@@ -680,6 +680,16 @@ assert losses[2] > 2 * untouched and losses[3] > 3 * losses[2] / 2
 # Here the new question was put by exchanging the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it, and answers in words.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("fine_tuning")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): what an adapter has to learn

@@ -619,6 +619,16 @@ assert lost["with the mask"].after > 1.5 * lost["with stories"].after
 # They, too, mixed pretraining text into a later step, against the forgetting.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("instruction_tuning")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): what counts

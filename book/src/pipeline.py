@@ -541,7 +541,18 @@ print("a line of code costs more than with no model at all:", foreign_loss > log
 # *In practice*: the stages are the same, the sizes are not.
 # GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`; how to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
 # The loop is the one above, spread over thousands of processors.
+
+# %% [markdown]
+# ## Quiz
 #
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("pipeline")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): the first loss

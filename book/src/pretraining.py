@@ -758,6 +758,16 @@ SamplingExplorer(
 # What a pretrained model can be taught further, with few examples, is the subject of the next chapters, first of {doc}`fine_tuning`.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("pretraining")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): how many examples

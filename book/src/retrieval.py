@@ -585,6 +585,16 @@ assert found["bm25", 10] > found["dense", 10]
 # So far one reader has asked one question; the last chapter, {doc}`deployment`, is about many who ask at once.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("retrieval")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): how many chunks

@@ -692,6 +692,16 @@ for i in (nats - expected).topk(5).indices.tolist():
 # For mathematics and programs the reward can be a check of the result, which is harder to fool than a model of taste; GRPO was introduced on mathematics {cite:p}`shao2024`.
 
 # %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("rlhf")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): from wins to rewards

@@ -627,7 +627,18 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 # The main alternative, the unigram model, starts from a large vocabulary and drops, again and again, the pieces without which the corpus stays most probable {cite:p}`kudo2018`.
 # Models that read bytes directly exist, and pay for it in length or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
 # The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.
+
+# %% [markdown]
+# ## Quiz
 #
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("tokenization")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): predict the pieces

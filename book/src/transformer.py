@@ -854,7 +854,18 @@ assert 50 < of_names[5] < of_names[0] and 50 < of_colours[5] < of_colours[0]
 # The attention of long texts is computed in tiles, without ever holding the table of weights {cite:p}`dao2022`.
 # Some large models replace the feed-forward network by many, of which each token uses a few {cite:p}`shazeer2017`.
 # Training one of these on text is the subject of {doc}`pretraining`.
+
+# %% [markdown]
+# ## Quiz
 #
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["hide-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("transformer")
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): who may look

@@ -168,7 +168,7 @@ def test_every_objective_has_an_exercise_a_question_and_a_task(chapter: str) -> 
     quiz = Quiz.read(chapter)
     source = (ROOT / "book" / "src" / f"{chapter}.py").read_text(encoding="utf-8")
     listed = source.split("You will be able to")[1].split("**You need**")[0]
-    said = [text.rstrip(",.") for text in re.findall(r"^# - (.*)$", listed, re.M)]
+    said = [text.rstrip(",;.") for text in re.findall(r"^# - (.*)$", listed, re.M)]
     assert [objective.text for objective in quiz.objectives] == said
     exercises = {int(n) for n in re.findall(r"^# ### Exercise (\d+)", source, re.M)}
     assignment = read_source(ROOT / "tests" / "assignments" / f"{quiz.assignment}.py")
