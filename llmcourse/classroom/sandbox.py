@@ -95,7 +95,8 @@ def start(
     }
     if unsafe:
         cwd = data
-        environment = {**os.environ, **environment, "HOME": os.environ.get("HOME", "")}
+        own = {name: os.environ.get(name, "") for name in ("PATH", "HOME")}
+        environment = {**os.environ, **environment, **own}
     else:
         if shutil.which("bwrap") is None:
             raise OSError(MISSING)
@@ -108,6 +109,7 @@ def start(
         stderr=subprocess.DEVNULL,
         env=environment,
         cwd=cwd,
+        start_new_session=True,  # so that all it starts can be killed with it
     )
 
 

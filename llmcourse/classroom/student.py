@@ -10,12 +10,13 @@ import builtins
 import contextlib
 import json
 import os
-import selectors
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from llmcourse.classroom.values import copy_into, decode, encode
 
@@ -73,6 +74,7 @@ class Student:
         self._cells: list[tuple[str, str]] = []
         self._restarts = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread()
 
     def __enter__(self) -> "Student":
         return self
@@ -127,8 +129,6 @@ class Student:
             raise StoppedError("the code was stopped too often to go on")
         self._restarts += 1
         self._process = self._start()
-        assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)
         try:
             self._receive(time.monotonic() + max(60.0, self.seconds))
         except StoppedError as error:
@@ -161,36 +161,28 @@ class Student:
 
     def _send(self, message: Any, deadline: float) -> None:
         assert self._process is not None
-        assert self._process.stdin is not None
-        pipe = self._process.stdin.fileno()
-        data = memoryview(json.dumps(message).encode() + b"\n")
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_WRITE)
-            while data:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    self._stop(f"not listening for {self.seconds:g} seconds")
-                try:
-                    data = data[os.write(pipe, data) :]
-                except OSError:
-                    self._stop("the process has ended")
+        pipe = self._process.stdin
+        assert pipe is not None
+        data = json.dumps(message).encode() + b"\n"
+
+        def send() -> bytes:
+            pipe.write(data)
+            pipe.flush()
+            return data
+
+        self._wait(send, deadline, f"not listening for {self.seconds:g} seconds")
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         """Return the next line of the process."""
         assert self._process is not None
-        assert self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
-        data = bytearray()
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            while not data.endswith(b"\n"):
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    self._stop(f"no answer within {self.seconds:g} seconds")
-                chunk = os.read(pipe, 1 << 20)
-                data += chunk
-                if not chunk:
-                    self._stop("the process has ended")
-                if len(data) > MESSAGE:
-                    self._stop("an answer of more than 64 MB")
+        pipe = self._process.stdout
+        assert pipe is not None
+        late = f"no answer within {self.seconds:g} seconds"
+        data = self._wait(lambda: pipe.readline(MESSAGE + 1), deadline, late)
+        if len(data) > MESSAGE:
+            self._stop("an answer of more than 64 MB")
+        if not data.endswith(b"\n"):
+            self._stop("the process has ended")
         try:
             reply: dict[str, Any] = json.loads(data)
             if not isinstance(reply, dict):
@@ -199,17 +191,43 @@ class Student:
             self._stop("an answer that is none")
         return reply
 
-    def _stop(self, why: str) -> None:
+    def _wait(self, work: Callable[[], bytes], deadline: float, late: str) -> bytes:
+        """Return what reading or writing a pipe comes to; stop what takes too long.
+
+        It is done by a thread, since not every system can wait for a pipe. Where it
+        does not end in time the process is killed, and with that the thread ends.
+        """
+        done: list[bytes] = []
+
+        def run() -> None:
+            with contextlib.suppress(OSError, ValueError):  # a pipe that is closed
+                done.append(work())
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self._stop(late)
+        if not done:
+            self._stop("the process has ended")
+        return done[0]
+
+    def _stop(self, why: str) -> NoReturn:
         self._end()
         raise StoppedError(why)
 
     def _end(self) -> None:
         """Kill the process, and with it all that it started."""
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+        if process is None:
+            return
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            # A thread may still wait for what a process that got away holds open.
+            if pipe is not None and not self._thread.is_alive():
+                with contextlib.suppress(OSError):
+                    pipe.close()

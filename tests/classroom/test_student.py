@@ -1,8 +1,11 @@
+import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 
+from llmcourse.classroom.sandbox import Limits, start
 from llmcourse.classroom.student import Function, StoppedError, Student
 from llmcourse.classroom.tasks import gradient
 
@@ -140,3 +143,20 @@ def test_nothing_of_the_machine_is_seen(
 def test_what_is_printed_is_cut(student: Make) -> None:
     code = student()
     assert len(code.run("print('x' * (100 << 20))").printed) <= 20_000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no fork")
+@pytest.mark.parametrize("away", ["pass", "os.setsid()"])
+def test_who_holds_the_pipe_open_stops_nobody_without_a_sandbox(away: str) -> None:
+    code = f"""
+import os, time
+def f():
+    if os.fork() == 0:
+        {away}
+        time.sleep(20)
+    time.sleep(20)
+"""
+    with Student(partial(start, Limits(), unsafe=True), 3.0) as own:
+        own.run(code)
+        with pytest.raises(StoppedError, match="no answer"):
+            Function(own, "f")()
