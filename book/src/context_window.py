@@ -7,8 +7,8 @@
 # **You will be able to**
 #
 # - say where three limits of a window come from: the positions, the training, the cost;
-# - measure how time and memory of attention grow with the length, and compute both beforehand;
-# - compute attention block by block, in a sliding window, and with a state of fixed size, and show what is given up each time;
+# - compute how the arithmetic and the memory of attention grow with the length;
+# - compute attention block by block and in a sliding window, and say what a window or a state of fixed size gives up;
 # - price a key-value cache;
 # - test what a model finds in a long text, and stretch its window.
 #
@@ -677,6 +677,8 @@ checks.cache_bytes(cache_bytes)
 # ```
 #
 # Check it with `checks.window_mask(window_mask)`.
+# How many places are true in the mask of 8,192 positions with a window of 64, and in a causal mask without a window?
+# What becomes of the two numbers if the text is twice as long, and so of the arithmetic, and of the memory if all scores are held at once?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -686,6 +688,9 @@ def window_mask(n, window):
 
 
 checks.window_mask(window_mask)
+# With the window 64 · 8,192 - 64 · 63 / 2 = 522,272 places, without it 8,192 · 8,193 / 2,
+# about 33.6 million. In a text twice as long the first about doubles, and the second
+# becomes four times as large: the arithmetic, and the memory if all scores are held.
 
 # %% [markdown]
 # ### Exercise 3 (build): join two halves
@@ -741,6 +746,7 @@ print(f"for 150 tokens back: {layers_needed(150, 32)} layers, and ours has two")
 #
 # With YaRN, 576 tokens can be reached from a trained length of 288, of 192 or of 96: factors of 2, 3 and 6.
 # How does the choice move what is found at 400 tokens, and the loss on tales?
+# `base` refuses 513 tokens, and at 400 it finds hardly anything: which of the chapter's three limits is each, and which ones does stretching move?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -750,6 +756,8 @@ for trained in (288, 96):
     loss = text_loss(model, tokenizer, few).loss
     print(f"by {576 / trained:.0f}: {share.right} of {share.n} found, tales {loss:.2f}")
 # More stretching brings farther distances into the known range, and blurs near ones.
+# 513 is refused for want of positions, and 400 fails for want of training at such
+# distances. Stretching moves both. The third limit, the cost, stays as it is.
 
 # %% [markdown]
 # ## Sources
