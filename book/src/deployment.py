@@ -7,9 +7,9 @@
 # **You will be able to**
 #
 # - say why reading a prompt and writing an answer have different bottlenecks;
-# - batch requests that come and go, and prove that nobody notices the others;
+# - batch requests that come and go, and say what keeps an answer independent of the others;
 # - store weights in 8 and in 4 bits, and say what that costs;
-# - start a service, talk to it with a common client, and read its load test.
+# - start a service that streams its answers, bound what it takes on, and read its load test.
 #
 # **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`context_window` for the key-value cache.
 #
@@ -680,6 +680,7 @@ checks.quantize_rows(quantize_rows)
 #
 # Check it with `checks.tokens_per_check(tokens_per_check)`.
 # How many are they at 0.8 and four guesses, and what would more guesses give at best?
+# Why does a step that checks four guesses take a large model hardly longer than one that writes a single token?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -689,6 +690,8 @@ def tokens_per_check(a, n):
 
 checks.tokens_per_check(tokens_per_check)
 print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8):.0f}")
+# A step for one request waits for the weights, which are fetched once for any number of
+# tokens: checking guesses is a small prefill.
 
 # %% [markdown]
 # ### Exercise 6 (explore): how coarse may it be?
