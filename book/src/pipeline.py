@@ -7,9 +7,8 @@
 # **You will be able to**
 #
 # - name the stages of a language model's life, and what goes in and comes out of each;
-# - say what a model that has learned nothing does, and what its loss is;
-# - explain why no model can reach a loss of zero, and what the lowest possible loss is;
-# - train a small transformer from scratch and judge it against that floor;
+# - say what a model that has learned nothing does, and give its loss in nats and in bits;
+# - train a small transformer from scratch, judge it against simple models and a floor, and explain why that floor is not zero;
 # - say what instructions and preferences change in a model, and what they do not.
 #
 # **You need** Python, and what a gradient is.
@@ -589,6 +588,7 @@ print(f"{new_floor:.2f} nats/word, before {perfect_loss:.2f}")
 # ```
 #
 # Check it with `checks.shift(shift)`.
+# Which of the six stages is the first that needs this, and what goes in and comes out of that stage?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -597,6 +597,8 @@ def shift(windows):
 
 
 checks.shift(shift)
+# Pretraining, stage 3: in goes the row of numbers that the tokenizer made, and out comes
+# a model that continues text.
 
 # %% [markdown]
 # ### Exercise 4 (build): a model that counts
@@ -626,6 +628,7 @@ assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoo
 # Write twenty stories with `write(model, tokenizer, sampling=Sampling(temperature=t), seed=s)` at each of the temperatures 0.3 and 1.5.
 # The error says `at word N`, so N − 1 words fit, and all of them if there is no error: how many on average?
 # What does the temperature trade for what?
+# A low temperature and preferences both choose among what a model can say: what can preferences do that a temperature cannot, and what takes instructions?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -646,6 +649,8 @@ for temperature in (0.3, 1.5):
     fit[temperature] = sum(map(fitting_words, texts)) / 20
 print({t: f"{n:.0f} words fit" for t, n in fit.items()})
 assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
+# A low temperature favours what is likely already, preferences favour what is liked,
+# also where it was unlikely. To answer questions a model has to be shown answers.
 
 # %% [markdown]
 # ## Sources
