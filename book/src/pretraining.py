@@ -6,12 +6,10 @@
 #
 # **You will be able to**
 #
-# - turn a text into training examples, and a model's guess into a price in nats;
-# - write the training loop, and say what warm-up, clipping, accumulation and checkpoints are for;
-# - read a loss: against the floor, against simple models, per token, per byte, and word by word;
-# - say why looking things up is learned so late, and what start makes it easy;
-# - fit a scaling law, and say what such a fit can and cannot foretell;
-# - tell learning a language from learning its examples by heart.
+# - turn a text into training examples, and a model's guess into a price in nats,
+# - write the training loop, and say what warm-up, clipping, accumulation and checkpoints are for,
+# - read a loss: against the floor, against simple models, per token, per byte, and word by word; and say why looking things up is learned so late,
+# - use a scaling law within its range, and recognise from a loss a leak, or a text learned by heart.
 #
 # **You need** the chapters {doc}`transformer` and {doc}`corpus`; up to the first training, the words *logits*, *softmax* and *entropy floor* from the {doc}`glossary` will do.
 #
@@ -782,6 +780,7 @@ Quiz.read("pretraining")
 # ```
 #
 # Check it with `checks.count_examples(count_examples)`.
+# A text of the toy with the colours has 34 tokens: how many guesses is that, how many of them need a look back, and why does the usual start not learn these for so long?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -791,6 +790,8 @@ def count_examples(n_tokens, context_length):
 
 
 checks.count_examples(count_examples)
+# 33 guesses, of which only the last needs a look back. At the usual start finding the
+# colour does not pay before it can be handed on, nor handing on before it is found.
 
 # %% [markdown]
 # ### Exercise 2 (build): the loss, safely
@@ -804,6 +805,7 @@ checks.count_examples(count_examples)
 # ```
 #
 # Check it with `checks.cross_entropy(my_cross_entropy)`.
+# On a text of 1,000 bytes, which are 250 tokens, a model has a loss of 2.77 nats per token: what are its perplexity and its bits per byte?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -814,6 +816,8 @@ def my_cross_entropy(logits, targets):
 
 
 checks.cross_entropy(my_cross_entropy)
+# A perplexity of e^2.77 = 16; that is 4 bits per token, and with 4 bytes to a token
+# 1 bit per byte.
 
 # %% [markdown]
 # ### Exercise 3 (build): another schedule
@@ -849,6 +853,7 @@ checks.trapezoid(trapezoid)
 # ```
 #
 # Check it with `checks.accumulate(accumulate)`.
+# Accumulation is for batches that do not fit into memory; what are warm-up, clipping and checkpoints for?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -859,6 +864,8 @@ def accumulate(model, ids, targets, rows):
 
 
 checks.accumulate(accumulate)
+# Warm-up is for the first steps, which do damage at a high rate; clipping for a rare
+# gradient that is far too long; checkpoints for going on after an interruption.
 
 # %% [markdown]
 # ### Exercise 5 (derive): dividing a budget
@@ -874,6 +881,7 @@ checks.accumulate(accumulate)
 #
 # Check it with `checks.best_size(best_size)`.
 # By the law that was fitted above, how many tokens should each parameter of a model see, for a budget of $10^{13}$ FLOPs, and should that number grow or fall with the budget?
+# For which budgets would you trust the answer?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -893,6 +901,8 @@ power = (law.alpha - law.beta) / (law.alpha + law.beta)
 print(f"about {per_parameter[0]:.0f} tokens for each parameter")
 print(f"for ten times the budget {10**power:.2f} times as many")
 assert abs(per_parameter[1] / per_parameter[0] - 10**power) < 1e-6
+# Trust it up to the budget of the study's largest run, 6 · 786,048 · 3,328,000 or about
+# 1.6e13 FLOPs; 1e14 is beyond all that was measured.
 
 # %% [markdown]
 # ## Sources
