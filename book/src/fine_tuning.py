@@ -6,11 +6,10 @@
 #
 # **You will be able to**
 #
-# - turn a language model into a classifier, and write the loop that trains it;
-# - say what a low-rank adapter is, compute one by hand, merge it and save it;
-# - compare head only, full fine-tuning and LoRA: accuracy, memory, and what is forgotten;
-# - measure what pretraining is worth beside labelled examples;
-# - recognise a learning rate that destroys it.
+# - turn a language model into a classifier: pad a batch, read it at the last tokens, and take the loss over the classes,
+# - say what a low-rank adapter is, compute one by hand, and merge it,
+# - compare head only, full fine-tuning and LoRA: what is learned, and what it costs in memory,
+# - say what pretraining is worth beside labelled examples, and measure and limit what fine-tuning forgets of it.
 #
 # **You need** the chapters {doc}`transformer` and {doc}`pretraining`.
 #
@@ -788,6 +787,7 @@ for size in (4, 2, 0.5):
 #
 # The authors of LoRA gave adapters to queries and values alone.
 # Do that at rank 4, with the steps and the rate of this chapter, and compare with the table: what is learned, how many weights learn, and what becomes of the tales?
+# How would you find out whether what these adapters learn carries over to relatives that no label mentions?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -800,6 +800,8 @@ share, loss = accuracy(classifier, held_out), tale_prices(model).mean()
 print(f"{learned:,} weights learn: {share:.0%} right, tales {loss:.2f}")
 # Fewer matrices bend less: the task is learned a little less well, or later, and
 # much less is forgotten.
+# Leave the openings with two of the relatives out of the training, and measure on
+# these alone; a random start shows what pretraining adds.
 assert loss < tale_loss[8]
 
 # %% [markdown]
