@@ -6,10 +6,10 @@
 #
 # **You will be able to**
 #
-# - write a conversation as tokens, in a chat template, and read the template that a model's folder carries;
-# - say which targets of a conversation count, and compute the loss over them;
-# - tune a model on instructions, and report its accuracy with an interval;
-# - test whether it follows requests that it has never seen, and what it forgot on the way;
+# - write a conversation as tokens, in a chat template,
+# - say which targets of a conversation count, and compute the loss over them,
+# - pack conversations of different lengths into one row, and keep them apart,
+# - weigh examples by their share of the targets, and test a tuned model: with an interval, on requests that it has never seen, and on what it forgot,
 # - tell a special token from text that looks like one.
 #
 # **You need** the chapters {doc}`pretraining` and {doc}`fine_tuning`, and from {doc}`tokenization` what a special token is.
@@ -642,6 +642,7 @@ Quiz.read("instruction_tuning")
 # ```
 #
 # Check it with `checks.count_targets(count_targets)`.
+# Of three conversations the model reads 40, 25 and 15 ids: how many places do they take in a padded batch, and how many packed into one row, and what must the model be told in that case?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -651,6 +652,8 @@ def count_targets(turns):
 
 
 checks.count_targets(count_targets)
+# Padded, 3 · 40 = 120 places; packed, 80. The model must be told the lengths, or each
+# conversation reads those before it.
 
 # %% [markdown]
 # ### Exercise 2 (build): the mask from the ids alone
