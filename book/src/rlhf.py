@@ -7,10 +7,10 @@
 #
 # **You will be able to**
 #
-# - turn comparisons into rewards, by the model of Bradley and Terry;
-# - write the losses of a reward model, of DPO, and of PPO's and GRPO's updates, and say what each of them needs;
-# - compare policies by what they gained at the same distance from where they started;
-# - recognise over-optimisation: the learned reward goes up, what people want goes down;
+# - turn comparisons into rewards, by the model of Bradley and Terry,
+# - write the losses of a reward model, of DPO, and of PPO's and GRPO's updates, and say what each of them needs,
+# - compare policies by what they gained at the same distance from where they started,
+# - recognise over-optimisation: the learned reward goes up, what people want goes down,
 # - say what a KL penalty buys, and what it does not.
 #
 # **You need** the chapter {doc}`instruction_tuning`.
@@ -737,6 +737,7 @@ checks.reward_gap(reward_gap)
 # ```
 #
 # Check it with `checks.best_policy(best_policy)`.
+# What becomes of that policy if $\beta$ goes to zero, or grows without end, and does either mend an answer whose reward is wrong?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -747,6 +748,8 @@ def best_policy(reference, rewards, beta):
 
 
 checks.best_policy(best_policy)
+# β → 0: only the answer with the highest reward, however improbable it was; large β:
+# the reference. Neither mends a wrong reward; a large β only gives it less weight.
 
 # %% [markdown]
 # ### Exercise 3 (derive): the best of n
@@ -810,6 +813,7 @@ assert_close(
 # Let `base-llm` write sixteen answers to some beginnings, and keep the one that the live reward model likes best: how many points has it, beside a usual one?
 # And by the reward model of 48 pairs, which knew next to nothing?
 # By exercise 3 that is less than two nats away, where GRPO without a penalty went dozens of nats.
+# The learned reward of the best of $n$ can only rise with $n$: what would tell you that $n$ has become too large?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -822,6 +826,8 @@ for n, model in reward_models.items():
     best = text_reward(model, tokenizer)(prompts, texts).view(8, 16).argmax(dim=1)
     kept = vivid.gather(1, best[:, None]).mean()
     print(f"best of 16 by {n} pairs: {kept:.1f} points")
+# The points of what is kept: where they fall while the learned reward rises, n is too
+# large. Where nobody knows the points, people must compare again.
 
 # %% [markdown]
 # ## Sources
