@@ -646,6 +646,7 @@ Quiz.read("tokenization")
 # With the three merges from *By hand* (`a n`, `b an`, `an a`, in this order), how are `bananas`, `Ananas` and `mañana` cut?
 # The last one needs a thought about bytes: `ñ` is two of them, which are shown as `\xc3` and `\xb1`.
 # Write your answer as a dictionary from word to list of pieces, the two bytes as `"\\xc3"` and `"\\xb1"`, and try `checks.predict_pieces(answer)`.
+# Then train by hand once more: with `ananas` in the text beside `banana` and `bandana`, which three merges are learned, in which order?
 
 # %% tags=["hide-cell", "solution"]
 answer = {
@@ -654,6 +655,8 @@ answer = {
     "mañana": ["m", "a", "\\xc3", "\\xb1", "ana"],  # no merge knows these two bytes
 }
 checks.predict_pieces(answer)
+# With ananas in the text, `an a` occurs three times after the first round and `b an`
+# twice, so the merges are a n, an a, b an.
 
 # %% [markdown]
 # ### Exercise 2 (build): encode a pre-token
@@ -667,6 +670,7 @@ checks.predict_pieces(answer)
 # ```
 #
 # Check it with `checks.encode_pretoken(encode_pretoken)`.
+# Then give it `coworker` and `unhappiness`, with `gpt2.merges`: where would a dictionary cut these words, and why does GPT-2 cut them elsewhere?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -679,6 +683,8 @@ def encode_pretoken(pretoken, merges):
 
 
 checks.encode_pretoken(encode_pretoken)
+# GPT-2 cuts cow·ork·er and un·h·appiness, not co·work·er and un·happi·ness: frequent pairs,
+# `ow` and `in`, were merged early, across these borders, and no later merge undoes that.
 
 # %% [markdown]
 # ### Exercise 3 (build): the longest piece first
@@ -753,6 +759,7 @@ assert tokens > 5 * bound
 # Train two tokenizers of equal size, one on the tales and one on the Python manual, and let each read new text of both kinds.
 # Measure bytes per token.
 # What do you expect off the diagonal of this two-by-two table?
+# What would it show for a tokenizer of whole words, and for one of single bytes, and why is neither the better for it?
 
 # %% tags=["hide-cell", "solution"]
 home = {"tales": (stories, new_stories), "manual": (manual[1::2], manual[::2])}
@@ -766,6 +773,8 @@ for trained_on, (known, _) in home.items():
 for read, other in [("tales", "manual"), ("manual", "tales")]:
     ratio = bytes_per_token[read, read] / bytes_per_token[other, read]
     print(f"on {read}, the {other} tokenizer needs over a fifth more: {ratio > 1.2}")
+# Words: five bytes per token and more, but on the other text most words are <unk>, and
+# lost. Bytes: one everywhere, and nothing is lost, but texts are two to three times as long.
 
 # %% [markdown]
 # ### Exercise 6 (build): digits from the right
@@ -779,6 +788,7 @@ for read, other in [("tales", "manual"), ("manual", "tales")]:
 # Check it with `checks.digit_groups(digit_groups)`.
 # Can you say it as one regular expression, so that it can be part of a pre-tokenization pattern?
 # (A lookahead, `(?=…)`, can demand that what follows is a number of full groups.)
+# The prompt `It costs ` ends in a space, and a number is to follow: are its tokens the beginning of those of `It costs 12`, with GPT-2's pattern and with yours?
 
 # %% tags=["hide-cell", "solution"]
 from_the_right = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
@@ -794,6 +804,8 @@ checks.digit_groups(digit_groups)
 numbers = rf" (?=\p{{N}})|{from_the_right}"
 pattern = bpe.GPT2_PATTERN.replace(r" ?\p{N}+", numbers)
 print(regex.findall(pattern, "1234 + 1234567"))
+# With GPT-2's pattern they are not: the whole text has ` 12` in one pre-token. With this
+# one they are, because the space before a number is a pre-token of its own in both.
 
 # %% [markdown]
 # ## Sources
