@@ -10,7 +10,7 @@
 # - train word vectors with gradients that you derived yourself,
 # - choose between three measures of similarity, and say what each is blind to,
 # - judge a claim such as "king − man + woman = queen" with a full test set, a baseline and an interval,
-# - tell the one vector that a token has in the table from the many that it has in context, and say how positions come in.
+# - say what a word's one vector learns from the company of the word, and what it cannot tell apart: opposites, two senses, positions.
 #
 # **You need** {doc}`tokenization`, what a gradient is, and for one cell what singular vectors are.
 #
@@ -808,6 +808,7 @@ assert correlation > 0.86
 # ```
 #
 # Check it with `checks.nearest_words(nearest_words)`.
+# Which of the two senses of `spring` do its nearest words show, and where is the other one?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -822,6 +823,8 @@ def nearest_words(vectors, i, k):
 checks.nearest_words(nearest_words)
 mine = [vectors.words[i] for i in nearest_words(vectors.vectors, number["fox"], 5)]
 assert mine == [word for word, _ in vectors.nearest("fox", k=5)]
+# The nearest of spring are seasons and kinds of weather. The magic spring is rarer, and it is in
+# the same row, so it only shifts the vector a little.
 
 # %% [markdown]
 # ### Exercise 4 (build): noise
@@ -834,6 +837,7 @@ assert mine == [word for word, _ in vectors.nearest("fox", k=5)]
 #
 # Check it with `checks.noise_probs(noise_probs)`.
 # By which factor does this change how often `the` is drawn, compared with its share of the text, and how often a word is that was seen five times?
+# And which rows of the two tables, $v$ and $u$, change in a step with one pair, say *fox* in the middle and *ran* beside it, and five noise words?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -850,6 +854,7 @@ factor = probs / (counted.counts / counted.counts.sum())
 print(
     f"the: × {factor[0]:.2f}, a word seen {counted.counts[-1]} times: × {factor[-1]:.1f}"
 )
+# One row of v changes, that of fox, and at most six of u: that of ran, and the noise's.
 
 # %% [markdown]
 # ### Exercise 5 (build): the first direction
@@ -889,6 +894,7 @@ assert abs(cosine) > 0.999
 # Whom does `baker` lie near each time?
 # For all trades, the keys of `relations()["trade : work"]`, measure how often the nearest word is another trade; for the heroes' names, in `groups["name: she or he"]` with their pronouns, how often the nearest name goes with the same one.
 # Which window finds words of the same *kind*, and which finds what goes *together*?
+# Judge the claim that a window of 10 knows pronouns: what would a guess get, and over what would a bootstrap draw?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -909,6 +915,8 @@ assert same_kind[1] > 0.9 > 0.6 > same_kind[10]
 assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
 # Words of a kind replace each other, so their next neighbours are the same; within ten
 # words of a baker stands what bakers do, and of a name, its pronoun.
+# Half of the names go with each pronoun, so a guess gets about one half. The bootstrap
+# draws names, not words of the text; and one run is one draw of the start and the noise.
 
 # %% [markdown]
 # ## Sources
