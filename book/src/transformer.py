@@ -9,8 +9,8 @@
 # - compute attention by hand, and write it in a few lines,
 # - say what each part is for: heads, positions, norms, feed-forward network, residual stream, cache,
 # - assemble from these parts a model of the shape of GPT-2, or of Llama, the family of Meta's that many others are modelled on, and count its parameters and its arithmetic,
-# - explain why completing `A B … A` takes two layers of attention,
-# - find out what the heads of a trained model look at, and test it.
+# - follow what one layer writes and a later one reads, as in completing `A B … A`, which takes two layers of attention,
+# - find out what a model's parts do, or do wrong: change a token or take a head away, and see what moves.
 #
 # **You need** Python and a little torch (a matrix product, `softmax`, `backward`), and the chapters {doc}`pipeline`, {doc}`tokenization` and {doc}`embeddings`.
 #
@@ -879,6 +879,7 @@ Quiz.read("transformer")
 #
 # Before you write it, say how many of the ten entries for two queries and five keys are True.
 # Check it with `checks.cached_mask(cached_mask)`.
+# Then suppose that a mask lets every query see one key too many, the one right after it: what would the chapter's test of a changed token show for a model of three layers?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -889,6 +890,8 @@ def cached_mask(n_queries, n_keys):
 
 checks.cached_mask(cached_mask)
 print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second query")
+# The marks would begin three places before the changed token: what it changes reaches
+# one position farther back in every layer.
 
 # %% [markdown]
 # ### Exercise 2 (build): one head from its matrices
@@ -958,6 +961,7 @@ checks.layer_norm(layer_norm)
 # ```
 #
 # Check it with `checks.rope_score(rope_score)`.
+# Two layers complete `A B … A`: for which distance must the score of the head in the first layer be high, and why can no distance serve the head in the second?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -971,6 +975,8 @@ def rope_score(query, key, distance):
 
 checks.rope_score(rope_score)
 # (q e^(i t w)) times the conjugate of (k e^(i s w)) is q k̄ e^(i (t - s) w).
+# The first looks one place back. The earlier A may be any distance away, so the second
+# has to search by what the first has written, not by place.
 
 # %% [markdown]
 # ### Exercise 5 (build): count the parameters
@@ -983,6 +989,7 @@ checks.rope_score(rope_score)
 #
 # Check it with `checks.parameter_count(parameter_count)`.
 # How many would SmolLM2-135M have without grouped queries?
+# And about how many operations does it need for one more token of a short text, with a cache?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -997,6 +1004,7 @@ def parameter_count(config):
 checks.parameter_count(parameter_count)
 full = parameter_count(replace(SMOLLM2_135M, n_kv_heads=SMOLLM2_135M.n_heads))
 print(f"{parameter_count(SMOLLM2_135M):,} with shared keys, {full:,} without")
+# Two for each parameter: about 0.27 billion. What the earlier tokens need was spent before.
 
 # %% [markdown]
 # ### Exercise 6 (build): write with a cache
