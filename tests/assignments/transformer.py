@@ -19,8 +19,8 @@
 # | 4. Norm and network | 2 | ★ | 15 |
 # | 5. A block | 3 | ★★ | 20 |
 # | 6. A key-value cache | 2 | ★★★ | 25 |
-# | 7. The mask (written) | 3 | ★★ | 25 |
-# | 8. What the cache keeps (written) | 2 | ★★ | 10 |
+# | 7. The mask (written) | 2 | ★★ | 20 |
+# | 8. What the cache keeps (written) | 3 | ★★ | 20 |
 #
 # 20 points in all. Read the chapter [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
 # Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
@@ -723,7 +723,7 @@ assert close(cache[1], value, 1e-3), (
 )
 
 # %% [markdown]
-# ## 7. The mask (3 points, written)
+# ## 7. The mask (2 points, written)
 #
 # Two students have made a mistake in the mask.
 #
@@ -731,39 +731,47 @@ assert close(cache[1], value, 1e-3), (
 # - Ben multiplies the weights by 0 where the key is in the future, *after* the softmax, and changes nothing else.
 #
 # Both train on next-token prediction.
-# For each, say what is wrong with what a position gathers, and say: would you notice from the training loss, and how?
-# Then say what you would see when each model writes new text, one token at a time, without a cache: the whole text is read anew for every token.
-#
-# One point is for Ana's model in training, one for Ben's, and one for how both write.
+# For each, say what is wrong with what a position gathers, and say: would you notice from the training loss, and how? (1 point)
+# Then describe one test of a few lines that finds both mistakes before any training: what do you change, and what may not move? (1 point)
 
-# %% [markdown] written="mask" points=3
+# %% [markdown] written="mask" points=2
 # Ana's position t gathers from position t + 1, whose token is exactly what it is to predict.
 # So the model learns to copy it, and the training loss falls far below what is possible, towards 0, which should make one suspicious.
-# When it writes, there is no next token to copy, and the text is poor: training and writing ask different questions.
 #
 # Ben's weights no longer sum to one: the softmax was taken over the future too, so the early positions gather too little, by a factor that depends on the scores of tokens they should not know.
 # So a little of the future still leaks, through the denominator, and the loss looks plausible: it hardly shows anything.
-# When it writes, the last position has no future, so its weights sum to one.
-# Earlier positions, read again with more text after them, gather less than before, so the model with a cache and the model without one disagree.
 #
-# One point: Ana's model copies its target, and the loss is too good to be true, which is how one notices.
-# One point: Ben's rows do not sum to one, and the future still has influence through the sum; the loss hardly shows it.
-# One point: what each does when it writes: Ana's has nothing to copy; Ben's depends on what comes later, so that appending a token changes earlier positions.
+# The test: read a text, change its last token, read it again, and compare what comes out at all positions before.
+# Nothing may move there; with Ana's mask it moves a lot, with Ben's a little, and so it does at any weights, trained or not.
+# (To append a token and compare finds both as well.)
+#
+# One point: Ana's model copies its target, and the loss is too good to be true; Ben's rows do not sum to one, the future has influence through the sum, and the loss hardly shows it.
+# One point: a late token is changed, or appended, and what comes out before it is compared.
+# A test that looks at the last position alone finds neither.
 
 # %% [markdown]
-# ## 8. What the cache keeps (2 points, written)
+# ## 8. What the cache keeps, and what a block hands on (3 points, written)
 #
 # Your cache keeps keys and values, but no queries.
-# Why are old queries never needed again?
-# And why could a model of several blocks without a causal mask not use such a cache?
+# Why are old queries never needed again? (1 point)
+# And why could a model of several blocks without a causal mask not use such a cache? (1 point)
+#
+# A text repeats itself: `A B … A`, and the model is to write `B`.
+# The chapter shows two heads in two blocks that do this together.
+# What does the first head leave in the stream at `B`, who reads it, and why is one block not enough? (1 point)
 
-# %% [markdown] written="cache" points=2
+# %% [markdown] written="cache" points=3
 # The query of a position is used once, to compute what that position gathers; this never changes, and new tokens ask with their own queries.
 # Keys and values are needed again by every later position.
 #
 # Without the mask a new token changes what every earlier position gathers, so the stream of the earlier positions changes after the first block, and with it their keys and values in all later blocks.
 # What was kept would be out of date, and everything would have to be read again.
 #
+# The first head looks one place back: at `B` it adds to the stream that an `A` stood before.
+# In the second block the key of that position is made from this stream, so the query of the last `A`, which asks for a place with an `A` before it, finds it, and the value brings `B`.
+# In a model of one block keys are made from the token and its place alone; they do not know what stood before them.
+#
 # One point: a query serves its own position only, once.
 # One point: without the mask old positions' streams change, so from the second block on the kept keys and values are wrong.
 # (Only those of the first block would stay right.)
+# One point: the token before is written at `B` by the first block, and read through the keys of the second; the keys of a single block cannot know it.
