@@ -36,6 +36,7 @@ METADATA = {
 TAGS = {
     "hide-input",
     "hide-cell",
+    "remove-input",
     "solution",
     "raises-exception",
     "nbval-ignore-output",

@@ -627,7 +627,7 @@ for way, (first, middle) in stretched.items():
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("context_window")
@@ -637,7 +637,7 @@ Quiz.read("context_window")
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("context_window")

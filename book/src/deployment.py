@@ -565,7 +565,7 @@ stack.close()
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("deployment")

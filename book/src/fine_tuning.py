@@ -683,7 +683,7 @@ assert losses[2] > 2 * untouched and losses[3] > 3 * losses[2] / 2
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("fine_tuning")

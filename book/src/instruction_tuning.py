@@ -623,7 +623,7 @@ assert lost["with the mask"].after > 1.5 * lost["with stories"].after
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("instruction_tuning")

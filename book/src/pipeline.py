@@ -546,7 +546,7 @@ print("a line of code costs more than with no model at all:", foreign_loss > log
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("pipeline")

@@ -589,7 +589,7 @@ assert found["bm25", 10] > found["dense", 10]
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("retrieval")

@@ -696,7 +696,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("rlhf")

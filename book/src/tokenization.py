@@ -633,7 +633,7 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("tokenization")

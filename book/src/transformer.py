@@ -860,7 +860,7 @@ assert 50 < of_names[5] < of_names[0] and 50 < of_colours[5] < of_colours[0]
 #
 # Choose an answer; the line below the question says why it is right or wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from llmcourse.classroom.quizzes import Quiz
 
 Quiz.read("transformer")

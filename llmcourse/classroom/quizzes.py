@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 from llmcourse.files import new_file
@@ -37,7 +36,8 @@ PAGE = Path(__file__).with_name("quiz.html")
 CODE = re.compile(r"`([^`]+)`")
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True)
+class Option:
     """An answer that can be chosen.
 
     Attributes:

@@ -152,7 +152,7 @@ def test_questions_are_of_one_form(chapter: str) -> None:
         assert len(set(question.options)) == len(question.options), question.text
         texts = [
             question.text,
-            *(text for option in question.options for text in option),
+            *(text for one in question.options for text in (one.text, one.reason)),
         ]
         assert all(text.strip() for text in texts), question.text
     longest = [
