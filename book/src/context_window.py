@@ -633,16 +633,6 @@ from llmcourse.classroom.quizzes import Quiz
 Quiz.read("context_window")
 
 # %% [markdown]
-# ## Quiz
-#
-# Choose an answer; the line below the question says why it is right or wrong.
-
-# %% tags=["remove-input"]
-from llmcourse.classroom.quizzes import Quiz
-
-Quiz.read("context_window")
-
-# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 (check): the price of a conversation

@@ -13,6 +13,7 @@
     reporting    which test is good, grades as CSV, written answers in bulk
     gradescope   an assignment as an autograder for Gradescope
     similarity   hand-ins that are suspiciously alike
+    quizzes      questions with a reason for each option; objectives
     contest      how near the floor a model of 6 MB comes
 
 Read first: values, student, grading.

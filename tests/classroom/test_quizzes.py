@@ -180,7 +180,7 @@ def test_every_objective_has_an_exercise_a_question_and_a_task(chapter: str) -> 
         assert set(objective.tasks) <= tasks, objective.text
     asked = {question.objective for question in quiz.questions}
     assert asked == set(range(1, len(quiz.objectives) + 1))
-    assert f'Quiz.read("{chapter}")' in source
+    assert source.count(f'Quiz.read("{chapter}")') == 1
 
 
 def load(name: str) -> ModuleType:
