@@ -49,8 +49,9 @@ def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:
     def checked(answer: Any) -> None:
         last = answer
 
-        def called(*given: object) -> object:
+        def called(*given: Any) -> object:
             nonlocal last
+            kept = [(x, x.clone()) for x in given if hasattr(x, "clone")]  # tensors
             try:
                 last = answer(*given)
             except Exception as error:
@@ -59,6 +60,10 @@ def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:
                 ) from error
             assert last is not None or wanted is None, (
                 "your function returns nothing: is a `return` missing?"
+            )
+            assert all(bool((x == before).all()) for x, before in kept), (
+                "your function changes a tensor that it is given, and the caller may "
+                "need that as it was: make a new one"
             )
             return last
 

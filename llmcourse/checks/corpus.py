@@ -31,6 +31,7 @@ def containment(fn: Callable[[set[str], set[str]], float]) -> None:
         "containment has a direction: of six shingles of the long set, two are in "
         "the short one"
     )
+    assert len(long) == 6, "a set was changed, which is the caller's: make a new one"
     assert fn(set(), long) == 0.0, (
         "a text without shingles shares nothing: return 0, and do not divide by 0"
     )
@@ -46,7 +47,8 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
     Raises:
         AssertionError: If an answer is wrong; the text says what was missed.
     """
-    for n_hashes, threshold in ((128, 0.7), (128, 0.4), (112, 0.75), (100, 0.5)):
+    cases = [(128, 0.7), (128, 0.4), (112, 0.75), (100, 0.5), (12, 1.0), (12, 0.0)]
+    for n_hashes, threshold in cases:
         n_bands, n_rows = fn(n_hashes, threshold)
         assert n_bands * n_rows == n_hashes, (
             f"{n_bands} bands of {n_rows} use {n_bands * n_rows} hashes, and there "
@@ -76,8 +78,8 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
         AssertionError: If an answer is wrong; the text says what was missed.
     """
     texts = [f"Story number {i} of a long evening." for i in range(2000)]
-    sides = [bool(fn(text, 0.1)) for text in texts]
-    assert sides == [bool(fn(text, 0.1)) for text in texts], (
+    sides = [bool(fn(text, 0.15)) for text in texts]
+    assert sides == [bool(fn(text, 0.15)) for text in texts], (
         "asked twice, a text changed sides: draw no random number, hash the text"
     )
     names = getattr(getattr(unwrap(fn), "__code__", None), "co_names", ())
@@ -85,9 +87,9 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
         "Python's hash of a string is another one in every process: a text held out "
         "today would be trained on tomorrow; take one from hashlib"
     )
-    # 2,000 draws of 0.1 lie outside 140 … 260 once in a hundred thousand functions.
-    assert 140 <= sum(sides) <= 260, (
-        f"a share of 0.1 of 2,000 texts is about 200, and {sum(sides)} were held "
+    # 2,000 draws of 0.15 lie outside 229 … 371 once in a hundred thousand functions.
+    assert 229 <= sum(sides) <= 371, (
+        f"a share of 0.15 of 2,000 texts is about 300, and {sum(sides)} were held "
         "out: read the hash as a number from 0 to 1 and compare it with the share"
     )
     larger = [bool(fn(text, 0.3)) for text in texts]
@@ -120,6 +122,7 @@ def find_leaks(
         "old fox ran the mill into",
         "A HEN, sat on: the wall!",
         "the wall one two",
+        "we sat on the walls, next to the old mill",
     ]
     found = set(fn(train, test, 4))
     assert 1 not in found, (
@@ -134,12 +137,16 @@ def find_leaks(
         "'A HEN, sat on: the wall!' is a training text in capitals and with other "
         "punctuation: compare words in one form, as `deduplication.words` gives them"
     )
+    assert 4 not in found, (
+        "'sat on the walls' and 'to the old mill' are in training only as characters: "
+        "'walls' is not 'wall', 'to' not 'into'. Compare tuples of words, not strings"
+    )
     assert found == {0, 2}, (
         f"the tests 0 and 2 share four words in a row with training, got {found}"
     )
-    assert set(fn(train, test, 3)) == {0, 2}, (
-        "with runs of three words the same two tests are found: is n used?"
-    )
-    assert set(fn(train, test, 2)) == {0, 1, 2, 3}, (
-        "with runs of two words every test shares one: is n used?"
-    )
+    for n, wanted in ((3, {0, 2, 4}), (2, {0, 1, 2, 3, 4})):
+        found = set(fn(train, test, n))
+        assert found == wanted, (
+            f"with runs of {n} words the tests {wanted} share one, got {found}: is n "
+            "used, and are there runs at the beginning and at the end of each text?"
+        )

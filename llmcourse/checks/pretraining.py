@@ -68,11 +68,12 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         "take -log of the softmax over the last axis, at each place the target's: "
         f"wanted {float(wanted):.3f}, got {float(got):.3f}"
     )
-    large = float(fn(logits + 1000, targets))
+    offsets = torch.tensor([1000.0, 0.0, -1000.0])[:, None]  # one for each place
+    large = float(fn(logits + offsets, targets))
     assert math.isclose(large, float(wanted), abs_tol=1e-3), (
-        "scores may be large: e to the 1000 is infinite. The same number added to all "
-        "scores changes no probability, so subtract the largest first; "
-        f"got {large}"
+        "scores may be large: e to the 1000 is infinite, e to the -1000 is 0. The same "
+        "number added to all scores of a place changes no probability, so subtract the "
+        f"largest of each place first; got {large}"
     )
     far = float(fn(torch.tensor([[[0.0, 2000.0]]]), torch.tensor([[0]])))
     assert math.isclose(far, 2000, rel_tol=1e-4), (
@@ -138,11 +139,12 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
     def error(rows: int) -> tuple[float, float]:
         """Return how far off the gradient is, and its size, both relative."""
         model.zero_grad()
-        model.rows_read = model.most_at_once = 0
+        model.rows_read = model.rows_held = model.most_at_once = 0
         fn(model, ids, targets, rows)
         assert model.most_at_once <= rows, (
-            f"{model.most_at_once} rows were read at once, in parts of {rows}: a batch "
-            "is cut because its activations do not fit into memory together"
+            f"{model.most_at_once} rows were held at once, in parts of {rows}: a batch "
+            "is cut because its activations do not fit into memory together, and they "
+            "stay there until backward(): call it for each part, before the next"
         )
         assert model.scores.weight.grad is not None, "call backward() for each part"
         got = model.scores.weight.grad
@@ -173,19 +175,26 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
 
 
 class _Pairs(nn.Module):
-    """A bigram model that counts the rows it is shown."""
+    """A bigram model that counts the rows it is shown, and holds for the gradient."""
 
     def __init__(self, vocab_size: int, generator: torch.Generator) -> None:
         super().__init__()
         self.scores = nn.Embedding(vocab_size, vocab_size)
         nn.init.normal_(self.scores.weight, generator=generator)
-        self.rows_read = self.most_at_once = 0
+        self.rows_read = self.rows_held = self.most_at_once = 0
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the logits of what follows each id."""
         self.rows_read += len(ids)
-        self.most_at_once = max(self.most_at_once, len(ids))
+        self.rows_held += len(ids)
+        self.most_at_once = max(self.most_at_once, self.rows_held)
         logits: Tensor = self.scores(ids)
+
+        def let_go(_: Tensor) -> None:
+            self.rows_held -= len(ids)
+
+        if logits.requires_grad:
+            logits.register_hook(let_go)  # type: ignore[no-untyped-call]
         return logits
 
 

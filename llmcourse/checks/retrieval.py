@@ -59,11 +59,12 @@ def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
         f"a: 1/61 + 1/61 + 1/63, b: 1/62 + 1/63 + 1/61; a comes first, got {got}"
     )
     assert got == ["a", "b", "c", "d"], f"wanted a, b, c, d, got {got}"
-    # Far down two places are worth more than one in front only if k is large.
-    for place, comes_first in ((61, True), (63, False)):
-        far = [[*(f"{s}{i}" for i in range(1, place)), "x"] for s in "ab"]
+    # Far down three places are worth more than one in front only if k is large: for
+    # the k of this exercise just up to place 122, and one more of k is two places more.
+    for place, comes_first in ((122, True), (124, False)):
+        far = [[*(f"{s}{i}" for i in range(1, place)), "x"] for s in "abc"]
         assert (next(iter(fn(far))) == "x") == comes_first, (
-            f"x is at place {place} of both rankings: 2/{60 + place} is "
+            f"x is at place {place} of all three rankings: 3/{60 + place} is "
             f"{'more' if comes_first else 'less'} than the 1/61 of the first places. "
             "With k = 60, that is: is your k 60, your first rank 1?"
         )
@@ -114,3 +115,4 @@ def line_of(fn: Callable[[str, int], int]) -> None:
     got = [fn(text, place) for place in range(len(text))]
     wanted = [1] * 5 + [2] + [3] * 5 + [4] * 6
     assert got == wanted, f"of {text!r} wanted {wanted}, got {got}"
+    assert fn("\n.", 1) == 2, "a text may begin with an empty line, which counts"

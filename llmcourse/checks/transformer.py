@@ -76,9 +76,9 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    x, matrices = _random(5, 6, seed=0), [_random(6, 4, seed=i) for i in (1, 2, 3)]
+    x, matrices = _random(7, 6, seed=8), [_random(6, 5, seed=i) for i in (1, 2, 3)]
     got = fn(x, *matrices)
-    check_shape(got, (5, 4), "one vector of the head's width for each position")
+    check_shape(got, (7, 5), "one vector of the head's width for each position")
     right = partial(_torch_head, x, matrices)
     assert not _near(got, right(is_causal=False)), (
         "every position looks at its future, too: mask the scores before the softmax"
@@ -88,7 +88,7 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
         "have large scores, and a softmax of large scores looks at one position only"
     )
     assert not _near(got, right(scale=6**-0.5)), (
-        "divide by the root of the head's width, 4, not of the model's, 6: the score "
+        "divide by the root of the head's width, 5, not of the model's, 6: the score "
         "is a sum over the head's coordinates"
     )
     assert _near(got[0], x[0] @ matrices[2]), (
@@ -97,6 +97,10 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
     )
     assert _near(got, right()), (
         "the context is softmax(query · key / √d_head) times the values, row by row"
+    )
+    assert _near(fn(10 * x, *matrices), _torch_head(10 * x, matrices)), (
+        "scores may be in the hundreds: mask with -inf, and take torch's softmax or "
+        "subtract each row's largest score, for e to the 100 is infinite"
     )
 
 
@@ -116,7 +120,7 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
     means = got.mean(dim=-1)
     assert bool((means.abs() < 1e-3).all()), (
         "each vector's coordinates must have mean 0: subtract the mean over the last "
-        f"dimension first; the first vector's mean is {means[0, 0]:.3f}"
+        f"dimension first; the farthest from 0 is {means.abs().max():.3f}"
     )
     mean_squares = got.square().mean(dim=-1)
     assert not bool(((mean_squares - 3 / 4).abs() < 1e-2).all()), (
@@ -150,7 +154,7 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], Tensor]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     query, key = _random(8, seed=0), _random(8, seed=1)
-    cos, sin = rope_tables(40, d_head=8)
+    cos, sin = rope_tables(401, d_head=8)
 
     def turned(x: Tensor, position: int) -> Tensor:
         here = slice(position, position + 1)
@@ -168,11 +172,12 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], Tensor]) -> None:
         "this is the score of a key that lies 7 tokens after the query: turn the query "
         "forwards, or the key backwards"
     )
-    for position in (7, 20, 39):
-        right = turned(query, position) @ turned(key, position - 7)
+    for position, distance in ((7, 7), (20, 7), (400, 390)):
+        right = turned(query, position) @ turned(key, position - distance)
+        got = torch.as_tensor(fn(query, key, distance)).reshape(())
         assert _near(got, right), (
-            f"query at {position}, key at {position - 7}: RoPE's score is {right:.4f}, "
-            f"for distance 7 you got {got:.4f}; coordinate i is paired with "
+            f"query at {position}, key at {position - distance}: RoPE's score is "
+            f"{right:.4f}, you got {got:.4f}; coordinate i is paired with "
             "i + d_head / 2, and pair i turns by distance · 10,000^(-2i / d_head)"
         )
 

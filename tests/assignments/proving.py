@@ -1,14 +1,19 @@
-"""Prove that an assignment's tests catch mistakes.
+"""Prove that the tests of assignments, and the checks of chapters, catch mistakes.
 
-    python tests/assignments/proving.py               every assignment
-    python tests/assignments/proving.py --write       and the table in the book
+    python tests/assignments/proving.py               all assignments, all chapters
+    python tests/assignments/proving.py --write       and the tables in the book
     python tests/assignments/proving.py rlhf          one: what fails, which mutants live
+    python tests/assignments/proving.py checks        all chapters' exercises
+    python tests/assignments/proving.py checks/rlhf   those of one
 
 Three things must hold of each source in this folder: the reference passes every test,
 the release passes none, and each wrong answer (`wrong/NAME.py`) fails exactly the tests
 that it names. Beyond that, the reference is mutated: an operator, a constant, an axis, a
 bound, a term, a statement at a time. A mutant that no test catches is either no mistake
 at all, which `survivors.json` says with a reason, or a hole in the tests.
+
+A chapter's exercises are mutated in the same way: the solution that the chapter's source
+has is the reference, and the check that it ends in is the test.
 """
 
 import ast
@@ -17,6 +22,7 @@ import copy
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -24,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jupytext
-from nbformat import NotebookNode
+from nbformat import NotebookNode, v4
 
 from llmcourse.classroom.assignments import (
     SOLUTION,
@@ -38,7 +44,47 @@ from llmcourse.classroom.assignments import (
 
 HERE = Path(__file__).parent
 SURVIVORS = HERE / "survivors.json"
+BOOK = HERE.parents[1] / "book"
 NAMES = sorted(p.stem for p in HERE.glob("*.py") if p.name != Path(__file__).name)
+CHECKS = sorted(f"checks/{p.stem}" for p in (BOOK / "src").glob("*.py"))
+
+
+def source_of(name: str) -> NotebookNode:
+    """Return an assignment's source; for `checks/CHAPTER` one made of the chapter.
+
+    Its answers are the solutions that end in a check, its tests the checks. Of all else
+    in the chapter, imports are given and the functions that a solution names.
+    """
+    folder, _, chapter = name.rpartition("/")
+    if not folder:
+        return read_source(HERE / f"{name}.py")
+    imports, functions, made = [], [], []
+    for cell in jupytext.read(BOOK / "src" / f"{chapter}.py", fmt="py:percent").cells:
+        body = ast.parse(cell.source).body if cell.cell_type == "code" else []
+        imports += [n for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
+        if "solution" not in cell.metadata.get("tags", ()):
+            functions += [n for n in body if isinstance(n, ast.FunctionDef)]
+            continue
+        for i, node in enumerate(body):
+            call = re.match(r"checks\.(\w+)", ast.unparse(node))
+            if call:
+                kinds = ast.FunctionDef | ast.Assign
+                answer = [n for n in body[:i] if isinstance(n, kinds)]
+                made.append(_cell(call[1], answer, solution=True))
+                made.append(_cell(f"check-{call[1]}", [node], grade=True))
+    named = set(re.findall(r"\w+", "\n".join(cell.source for cell in made)))
+    given = [*imports, *(node for node in functions if node.name in named)]
+    return v4.new_notebook(cells=[_cell("given", given), *made])
+
+
+def _cell(
+    name: str, body: list[ast.stmt], solution: bool = False, grade: bool = False
+) -> NotebookNode:
+    """Return a cell with as much of nbgrader's metadata as is read here."""
+    own = {"grade_id": name, "solution": solution, "grade": grade}
+    own["locked"] = not solution
+    code = ast.unparse(ast.Module(body, []))
+    return v4.new_code_cell(code, metadata={"nbgrader": own})
 
 
 def failed(
@@ -238,7 +284,7 @@ def mutants(code: str) -> Iterator[tuple[str, str]]:
 
 def survivors(name: str) -> tuple[int, dict[str, list[str]]]:
     """Return how many mutants there are, and those that no test catches, by cell."""
-    source = read_source(HERE / f"{name}.py")
+    source = source_of(name)
     failed(source, {})  # what is imported once is not imported in every process
     total, alive = 0, {}
     started = time.process_time()
@@ -262,22 +308,23 @@ def explained(name: str) -> dict[str, dict[str, str]]:
 
 
 def prove(name: str) -> tuple[int, int, int]:
-    """Print what is wrong with an assignment.
+    """Print what is wrong with an assignment, or with a chapter's checks.
 
     Returns:
         How many faults there are, how many mutants are caught, of how many.
     """
-    source = read_source(HERE / f"{name}.py")
+    source = source_of(name)
     faults = []
     if bad := apart(lambda: failed(source, {})):
         faults.append(f"the reference fails {', '.join(bad)}")
-    tests = [grade_id(cell) for cell in source.cells if is_test(cell)]
-    if left := set(tests) - set(apart(lambda: failed(source, stubs(source)))):
-        faults.append(f"the stub passes {', '.join(sorted(left))}")
-    for wrong, key, fails, code in wrong_answers(name):
-        got = apart(lambda key=key, code=code: failed(source, {key: code}))
-        if sorted(got) != sorted(fails):
-            faults.append(f"{wrong} fails {','.join(got)}, not {','.join(fails)}")
+    if name in NAMES:
+        tests = [grade_id(cell) for cell in source.cells if is_test(cell)]
+        if left := set(tests) - set(apart(lambda: failed(source, stubs(source)))):
+            faults.append(f"the stub passes {', '.join(sorted(left))}")
+        for wrong, key, fails, code in wrong_answers(name):
+            got = apart(lambda key=key, code=code: failed(source, {key: code}))
+            if sorted(got) != sorted(fails):
+                faults.append(f"{wrong} fails {','.join(got)}, not {','.join(fails)}")
     total, alive = survivors(name)
     known = explained(name)
     lives = [
@@ -294,18 +341,35 @@ def prove(name: str) -> tuple[int, int, int]:
     return len(faults) + (caught < 0.95 * real), caught, real
 
 
+def with_figures(text: str, mark: str, figures: dict[str, tuple[int, int]]) -> str:
+    """Return a page with some rows of one of its tables renewed.
+
+    The table, with its title, stands between `<!-- MARK -->` and `<!-- end of MARK -->`.
+    """
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    head, _, rest = text.partition(begin)
+    table, _, tail = rest.partition(end)
+    lines = table.strip().splitlines()
+    rows = {line.split()[1]: line for line in lines[2:]}
+    for name, (caught, of) in figures.items():
+        rows[name] = f"| {name} | {caught} | {of} |"
+    table = "\n".join(lines[:2] + [rows[name] for name in sorted(rows)])
+    return f"{head}{begin}\n\n{table}\n\n{end}{tail}"
+
+
 def main(arguments: list[str]) -> int:
-    """Prove the assignments; return how many faults there are."""
-    names = [name for name in arguments if name != "--write"] or NAMES
+    """Prove the assignments and the checks; return how many faults there are."""
+    asked = [name for name in arguments if name != "--write"] or [*NAMES, "checks"]
+    names = [n for name in asked for n in (CHECKS if name == "checks" else [name])]
     results = {name: prove(name) for name in names}
     if "--write" in arguments:
-        path = HERE.parents[1] / "book" / "instructors.md"
-        head, _, rest = path.read_text(encoding="utf-8").partition("<!-- mutants -->")
-        end = "<!-- end of mutants -->"
-        rows = ["| Assignment | Mutants caught | Of |", "|---|---|---|"]
-        rows += [f"| {name} | {c} | {of} |" for name, (_, c, of) in results.items()]
-        table = "\n".join(["<!-- mutants -->", "", *rows, "", end])
-        path.write_text(head + table + rest.partition(end)[2], encoding="utf-8")
+        figures = {name: (caught, of) for name, (_, caught, of) in results.items()}
+        path = BOOK / "instructors.md"
+        text = path.read_text(encoding="utf-8")
+        of_checks = {n.rpartition("/")[2]: figures.pop(n) for n in names if n in CHECKS}
+        text = with_figures(text, "mutants", figures)
+        text = with_figures(text, "mutants of checks", of_checks)
+        path.write_text(text, encoding="utf-8")
     return sum(faults for faults, _, _ in results.values())
 
 

@@ -1,12 +1,16 @@
 """Whatever a check is given, it fails with a text that helps."""
 
+from collections.abc import Callable
 from importlib import import_module
 from inspect import getmembers, isfunction
 from pkgutil import iter_modules
 
 import pytest
+import torch
+from torch import Tensor
 
 from llmcourse import checks
+from llmcourse.checks.base import check
 
 CHAPTERS = [m.name for m in iter_modules(checks.__path__) if m.name != "base"]
 CHECKS = [
@@ -59,3 +63,12 @@ def test_nonsense_fails_with_a_text(check, answer):
 def test_a_function_that_was_called_already_is_asked_for_itself(check):
     if check.__name__ not in ANSWERS:
         assert "your function itself" in fails(check, 7)
+
+
+def test_a_tensor_that_was_given_stays_as_it_is():
+    @check
+    def half(fn: Callable[[Tensor], Tensor]) -> None:
+        assert fn(torch.ones(2))[0] == 0.5, "the half of 1"
+
+    half(lambda x: x / 2)
+    assert "changes a tensor that it is given" in fails(half, lambda x: x.div_(2))

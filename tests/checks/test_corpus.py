@@ -41,6 +41,39 @@ def test_right_answers_pass(fn):
     getattr(checks, fn.__name__)(fn)
 
 
+def containment_in_place(a, b):
+    size = len(a)
+    a &= b
+    return len(a) / size if size else 0.0
+
+
+def in_tenths(text, share):
+    return int(10 * place(text)) < 10 * share
+
+
+def as_strings(train, test, n):
+    known = [" ".join(words(text)) for text in train]
+
+    def runs(text):
+        tokens = words(text)
+        return [" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+
+    return [
+        i
+        for i, text in enumerate(test)
+        if any(run in other for run in runs(text) for other in known)
+    ]
+
+
+def without_the_last_run(train, test, n):
+    def runs(text):
+        tokens = words(text)
+        return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n)}
+
+    seen = set().union(*map(runs, train))
+    return [i for i, text in enumerate(test) if runs(text) & seen]
+
+
 def case_sensitive(train, test, n):
     def runs(text):
         return {
@@ -69,6 +102,7 @@ def bag_of_words(train, test, n):
             "not of the union",
         ),
         ("containment", lambda a, b: len(a & b) / min(len(a), len(b)), "direction"),
+        ("containment", containment_in_place, "a set was changed"),
         (
             "containment",
             lambda a, b: 1.0 if a <= b else len(a & b) / len(a),
@@ -77,13 +111,16 @@ def bag_of_words(train, test, n):
         ("choose_bands", lambda k, t: (round(k / 5), 5), "divide it"),
         ("choose_bands", lambda k, t: (k // 4, 4), "come nearer"),
         ("choose_bands", lambda k, t: choose_bands(k, 1 - t), "come nearer"),
+        ("choose_bands", lambda k, t: choose_bands(k, min(t, 0.9)), "1 bands come"),
+        ("choose_bands", lambda k, t: choose_bands(k, max(t, 0.3)), "12 bands come"),
         ("is_held_out", lambda text, share: random.random() < share, "changed sides"),
         (
             "is_held_out",
             lambda text, share: hash(text) % 1000 < 1000 * share,
             "hashlib",
         ),
-        ("is_held_out", lambda text, share: place(text) < share / 2, "about 200"),
+        ("is_held_out", lambda text, share: place(text) < share / 2, "about 300"),
+        ("is_held_out", in_tenths, "about 300"),
         ("is_held_out", lambda text, share: place(f"{text}{share}") < share, "left"),
         (
             "is_held_out",
@@ -94,7 +131,15 @@ def bag_of_words(train, test, n):
         ("find_leaks", case_sensitive, "in one form"),
         ("find_leaks", joined, "by itself"),
         ("find_leaks", lambda train, test, n: find_leaks(train, test, 4), "is n used"),
+        (
+            "find_leaks",
+            lambda train, test, n: find_leaks(train, test, 4 if n == 3 else n),
+            "runs of 3 words.*is n used",
+        ),
         ("find_leaks", lambda train, test, n: [2], "share four words"),
+        ("find_leaks", as_strings, "tuples of words"),
+        ("find_leaks", lambda train, test, n: as_strings(test, train, n), "."),
+        ("find_leaks", without_the_last_run, "at the end"),
     ],
 )
 def test_wrong_answers_fail_with_the_lesson(name, wrong, lesson):

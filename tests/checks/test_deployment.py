@@ -61,6 +61,21 @@ def cut_off(weight):
     return (weight / scale).to(torch.int8), scale
 
 
+def in_place(weight):
+    scale = weight.abs().amax(dim=1, keepdim=True) / 127
+    return weight.div_(scale).round().to(torch.int8), scale
+
+
+def scales_turned_round(weight):
+    numbers, scale = quantize_rows(weight)
+    return numbers, 1 / scale
+
+
+def rows_in_wrong_order(weight):
+    numbers, scale = quantize_rows(weight)
+    return numbers, scale.flip(0)
+
+
 def keys_alone(room, layers, heads, width, positions, size):
     return room // (layers * heads * width * positions * size)
 
@@ -75,12 +90,25 @@ def keys_alone(room, layers, heads, width, positions, size):
         (
             checks.percentile,
             lambda v, p: sorted(v)[math.ceil(p / 100 * len(v)) - 1],
-            "p7 of 1 … 100",
+            "p55 of 1 … 200",
+        ),
+        (
+            checks.percentile,
+            lambda v, p: v[math.ceil(p * len(v) / 100) - 1],
+            "sort them first",
         ),
         (checks.sequences_that_fit, keys_alone, "keys and values"),
+        (
+            checks.sequences_that_fit,
+            lambda room, *sizes: round(room / 2 / math.prod(sizes)),
+            "so 3 fit, got 4",
+        ),
         (checks.quantize_rows, one_scale, "a scale of its own"),
         (checks.quantize_rows, rounded_down, "round, and not downwards"),
         (checks.quantize_rows, cut_off, "0.6 of a step is nearer to 1"),
+        (checks.quantize_rows, in_place, "changes a tensor"),
+        (checks.quantize_rows, scales_turned_round, "first scale is 0.01"),
+        (checks.quantize_rows, rows_in_wrong_order, "first scale is 0.01"),
         (checks.tokens_per_check, lambda a, n: a * n, "only if all before it"),
         (checks.tokens_per_check, lambda a, n: tokens_per_check(a, n) - 1, "one more"),
     ],

@@ -44,6 +44,18 @@ def by_a_threshold(vectors, i, k):
     return by_dot(unit, i, k)
 
 
+def with_cosine_zero(vectors, i, k):
+    """The word itself gets the cosine 0, which is more than that of opposite ones."""
+    cosines = torch.cosine_similarity(vectors, vectors[i][None])
+    cosines[i] = 0.0
+    return cosines.topk(k).indices
+
+
+def without_the_first(vectors, i, k):
+    cosines = torch.cosine_similarity(vectors, vectors[i][None])
+    return cosines.argsort(descending=True, stable=True)[1 : k + 1]
+
+
 def test_right_neighbours_pass():
     checks.name_neighbours(RIGHT)
 
@@ -62,6 +74,14 @@ def test_wrong_neighbours_fail(kind, word, lesson):
         checks.name_neighbours(RIGHT | {kind: word})
 
 
+@pytest.mark.parametrize("kind", RIGHT)
+@pytest.mark.parametrize("word", checks.VECTORS)
+def test_no_other_neighbour_passes(kind, word):
+    if word != RIGHT[kind]:
+        with pytest.raises(AssertionError, match=f"by {kind}"):
+            checks.name_neighbours(RIGHT | {kind: word})
+
+
 def test_the_nearest_by_cosine_pass():
     checks.nearest_words(by_cosine)
 
@@ -73,8 +93,11 @@ def test_the_nearest_by_cosine_pass():
         (by_dot, "divide by the lengths"),
         (backwards, "sort the other way"),
         (one_too_many, "asked for 2 neighbours, got 3"),
-        (in_place, "do not change"),
+        (in_place, "changes a tensor"),
         (by_a_threshold, "the same angles"),
+        (with_cosine_zero, "before the word itself"),
+        (without_the_first, "not by its rank"),
+        (lambda vectors, i, k: by_cosine(vectors, 0, k), "not by its rank"),
     ],
 )
 def test_other_nearest_words_fail(nearest_words, lesson):
@@ -95,6 +118,7 @@ def test_the_packages_noise_passes():
         (lambda counts, power: (w := counts**0.5) / w.sum(), "27, 8 and 1"),
         (lambda counts, power: (w := counts**0.75) / w.sum(), "is the power used"),
         (lambda counts, power: noise_distribution(counts, power).sum(), "each word"),
+        (lambda counts, power: counts.mul_(2) / counts.sum(), "changes a tensor"),
     ],
 )
 def test_other_noise_fails(noise_probs, lesson):
@@ -123,6 +147,16 @@ def by_power_iteration(vectors):
     return direction
 
 
+def by_one_product(vectors):
+    centred = vectors - vectors.mean(dim=0)
+    direction = centred.T @ (centred @ torch.ones(vectors.shape[1]))
+    return direction / direction.norm()
+
+
+def row_of_eigenvectors(vectors):
+    return torch.linalg.eigh(vectors.T.cov()).eigenvectors[-1]
+
+
 @pytest.mark.parametrize(
     "fn", [by_svd, by_power_iteration, in_double, lambda x: -by_svd(x)]
 )
@@ -138,6 +172,11 @@ def test_directions_found_in_two_ways_pass(fn):
         (lambda x: project(x, 2).directions[1], "vary most along"),
         (lambda x: project(x, 2).directions, "one direction"),
         (lambda x: torch.tensor([math.sqrt(0.5), math.sqrt(0.5), 0]), "vary most"),
+        (by_one_product, "do it more often"),
+        (lambda x: by_svd((x - x.mean(dim=0)) / x.std(dim=0)), "vary most"),
+        (lambda x: without_centring(x - x.mean(dim=1, keepdim=True)), "vary most"),
+        (row_of_eigenvectors, "vary most"),
+        (lambda x: by_svd(x.sub_(x.mean(dim=0))), "changes a tensor"),
     ],
 )
 def test_other_directions_fail(fn, lesson):

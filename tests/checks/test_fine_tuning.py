@@ -60,6 +60,12 @@ def test_adapter_parameters_refuses(wrong, lesson):
             lambda logits, lengths: logits[0, [n - 1 for n in lengths]],
             "in its own row",
         ),
+        (
+            lambda logits, lengths: torch.stack(
+                [row[:n].mean(dim=0) for row, n in zip(logits, lengths, strict=True)]
+            ),
+            "at place 4",
+        ),
     ],
 )
 def test_last_logits_refuses(wrong, lesson):
@@ -70,7 +76,7 @@ def test_last_logits_refuses(wrong, lesson):
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (merge_in_place, "changed in place"),
+        (merge_in_place, "changes a tensor"),
         (lambda weight, a, b, alpha: b @ a @ weight.T, "the merged matrix has"),
         (lambda weight, a, b, alpha: weight + b @ a, "multiplied by alpha / rank"),
         (lambda weight, a, b, alpha: weight + alpha * b @ a, "divided by the rank"),

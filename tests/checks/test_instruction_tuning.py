@@ -54,7 +54,14 @@ def test_right_answers_pass():
             ),
             "learn to stop",
         ),
-        (lambda turns: (right_counts(turns)[0], turns[-1][1] + 1), "last one alone"),
+        (
+            lambda turns: (
+                right_counts(turns)[0],
+                [n for role, n in turns if role == "assistant"][-1] + 1,
+            ),
+            "last one alone",
+        ),
+        (lambda turns: (right_counts(turns)[0], turns[-1][1] + 1), "makes 6"),
         (lambda turns: (right_counts(turns)[0],) * 2, "makes 3"),
     ],
 )
@@ -131,10 +138,24 @@ def disarm_once(text, names):
     return text
 
 
+def any_mark(text, names):
+    """Take out whatever looks like a special token."""
+    while re.search(r"<\|\w+\|>", text):
+        text = re.sub(r"<\|\w+\|>", "", text)
+    return text
+
+
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
         (disarm_once, "Go on until none"),
+        (
+            lambda text, names: disarm_once(disarm_once(text, names), names),
+            "Go on until none",
+        ),
+        (lambda text, names: right_disarm(text, names).strip(), "must stay"),
+        (lambda text, names: " ".join(right_disarm(text, names).split()), "must stay"),
+        (any_mark, "must stay"),
         (lambda text, _: re.sub(r"<\|?|\|?>", "", text), "must stay"),
         (lambda text, names: right_disarm(text, names[:2]), "every occurrence"),
         (lambda text, names: right_disarm(text, names[2:]), "without special"),

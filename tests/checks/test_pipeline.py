@@ -31,6 +31,7 @@ def test_right_answers_pass():
         (lambda w: (w[:, :-1], w[:, :-1]), "only have to copy"),
         (lambda w: (w[:, 1:], w[:, :-1]), "all tokens but the last"),
         (lambda w: (w[:, :-1], w[:, :-1].flip(1)), "one place further on"),
+        (lambda w: (w.zero_()[:, :-1], w[:, 1:]), "changes a tensor"),
     ],
 )
 def test_wrong_shift_fails(wrong, lesson):
@@ -51,6 +52,13 @@ def no_smoothing(ids, vocab_size):
         (lambda ids, v: right_bigram(ids, 3), "every token needs a row"),
         (no_smoothing, "add one to every count"),
         (lambda ids, v: right_bigram(ids.flip(0)[1:], v), "after 0 came 1 twice"),
+        (lambda ids, v: right_bigram(torch.cat((ids, ids[:1])), v), "came nothing"),
+        (
+            lambda ids, v: right_bigram(ids, v).where(
+                torch.arange(v)[:, None] == 0, 1 / v
+            ),
+            "after 1 came 0 once",
+        ),
     ],
 )
 def test_wrong_bigram_fails(wrong, lesson):

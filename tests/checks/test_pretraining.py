@@ -47,6 +47,7 @@ def test_right_answers_pass():
     checks.cross_entropy(lambda z, t: right_loss(z.double(), t))
     checks.trapezoid(right_trapezoid)
     checks.accumulate(right_accumulate)
+    checks.accumulate(lambda m, i, t, rows: right_accumulate(m, i, t, 1))
     checks.best_size(right_size)
 
 
@@ -66,6 +67,12 @@ def test_right_answers_pass():
 def test_wrong_count_fails(wrong, lesson):
     with pytest.raises(AssertionError, match=lesson):
         checks.count_examples(wrong)
+
+
+def less_the_largest_of_all(logits, targets):
+    logits = logits - logits.max()
+    log_probs = logits - logits.exp().sum(dim=-1, keepdim=True).log()
+    return -log_probs.gather(-1, targets[..., None]).mean()
 
 
 def log_of_softmax(logits, targets):
@@ -91,6 +98,9 @@ def log_of_softmax(logits, targets):
             "subtract the largest",
         ),
         (log_of_softmax, "log 0 is infinite"),
+        (less_the_largest_of_all, "of each place first"),
+        (lambda z, t: right_loss(z, (t + 1) % 5), "-log of the softmax"),
+        (lambda z, t: right_loss(z.exp_().log(), t), "changes a tensor"),
     ],
 )
 def test_wrong_loss_fails(wrong, lesson):
@@ -115,6 +125,14 @@ def test_wrong_schedule_fails(wrong, lesson):
         checks.trapezoid(wrong)
 
 
+def backward_at_the_end(model, ids, targets, rows):
+    loss = 0.0
+    for part, wanted in zip(ids.split(rows), targets.split(rows), strict=True):
+        mean = functional.cross_entropy(model(part).flatten(0, 1), wanted.flatten())
+        loss = loss + mean * len(part) / len(ids)
+    loss.backward()
+
+
 def only_the_last(model, ids, targets, rows):
     for part, wanted in zip(ids.split(rows), targets.split(rows), strict=True):
         model.zero_grad()
@@ -132,7 +150,14 @@ def only_the_last(model, ids, targets, rows):
         (only_the_last, "add up"),
         (
             lambda m, i, t, rows: right_accumulate(m, i, t, len(i)),
-            "5 rows were read at once, in parts of 1",
+            "5 rows were held at once, in parts of 1",
+        ),
+        (backward_at_the_end, "5 rows were held at once, in parts of 1.*before the"),
+        (
+            lambda m, i, t, rows: right_accumulate(
+                m, i[: len(i) // rows * rows], t[: len(i) // rows * rows], rows
+            ),
+            "parts of 2, 2 and 1",
         ),
     ],
 )

@@ -74,6 +74,9 @@ def test_a_text_that_fits_is_one_chunk():
         (lambda rankings: right_fuse(rankings, k=1), "k = 60"),
         (lambda rankings: right_fuse(rankings, k=10), "k = 60"),
         (lambda rankings: right_fuse(rankings, k=600), "k = 60"),
+        (lambda rankings: right_fuse(rankings, k=59), "k = 60"),
+        (lambda rankings: right_fuse(rankings, k=61), "k = 60"),
+        (lambda rankings: right_fuse(rankings, first=2), "first rank 1"),
         (lambda rankings: right_fuse(rankings, first=0), "first rank 1"),
         (lambda rankings: sorted({i for r in rankings for i in r}), "b is second"),
     ],
@@ -103,6 +106,7 @@ def test_wrong_numbers_of_calls(wrong, lesson):
         (lambda text, place: text.count("\n", 0, place + 1) + 1, "it ends"),
         (lambda text, place: len(text[:place].split("\n\n")) * 2 - 1, "wanted"),
         (lambda text, place: 1, "the empty line counts"),
+        (lambda text, place: text.count("\n", 1, place) + 1, "begin with an empty"),
     ],
 )
 def test_wrong_lines(wrong, lesson):

@@ -1,5 +1,5 @@
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 
@@ -34,6 +34,16 @@ def test_a_byte_may_be_written_with_one_backslash():
 def test_wrong_pieces_fail(word, pieces, lesson):
     with pytest.raises(AssertionError, match=lesson):
         checks.predict_pieces(RIGHT | {word: pieces})
+
+
+@pytest.mark.parametrize("word", RIGHT)
+def test_no_other_cut_of_a_word_passes(word):
+    signs = [sign for piece in RIGHT[word] for sign in re.findall(r"\\x..|.", piece)]
+    for joints in product(("", " "), repeat=len(signs) - 1):
+        pieces = "".join(map(str.__add__, signs, (*joints, ""))).split()
+        if pieces != RIGHT[word]:
+            with pytest.raises(AssertionError, match="is not cut into"):
+                checks.predict_pieces(RIGHT | {word: pieces})
 
 
 def merge(pieces, left, right, *, backwards=False):
@@ -77,6 +87,25 @@ def first_merge_only(pretoken, merges):
             if pieces[i : i + 2] == [left, right]:
                 pieces[i : i + 2] = [left + right]
                 break
+    return pieces
+
+
+def by_characters(pretoken, merges):
+    pieces = [character.encode() for character in pretoken.decode()]
+    for left, right in merges:
+        pieces = merge(pieces, left, right)
+    return pieces
+
+
+def by_spelling(pretoken, merges):
+    """Join whatever spells the same as a merge."""
+    pieces = split(pretoken)
+    for left, right in merges:
+        i = 0
+        while i < len(pieces) - 1:
+            if pieces[i] + pieces[i + 1] == left + right:
+                pieces[i : i + 2] = [left + right]
+            i += 1
     return pieces
 
 
@@ -132,6 +161,8 @@ def test_the_merges_stay_as_they_are():
         (from_the_right, "from left to right"),
         (first_merge_only, "wherever its pair stands"),
         (latest_merge_first, "the order of the merges"),
+        (by_characters, "ñ is two bytes"),
+        (by_spelling, "compare both"),
     ],
 )
 def test_other_encodings_fail(encode, lesson):
@@ -155,6 +186,26 @@ def grown(pretoken, vocab):
     return pieces
 
 
+def longest_anywhere(text, vocab):
+    """Take the longest piece that stands anywhere, then cut what is beside it."""
+    for size in range(len(text), 0, -1):
+        for start in range(len(text) - size + 1):
+            end = start + size
+            if text[start:end] in vocab:
+                before = longest_anywhere(text[:start], vocab)
+                return [*before, text[start:end], *longest_anywhere(text[end:], vocab)]
+    return []
+
+
+def used_up(text, vocab):
+    pieces = []
+    while text:
+        pieces += greedy(text, vocab)[:1]
+        text = text[len(pieces[-1]) :]
+        vocab = vocab - {piece for piece in pieces if len(piece) > 1}
+    return pieces
+
+
 def endless(pretoken, vocab):
     return greedy(pretoken, vocab) or [b""]
 
@@ -166,6 +217,9 @@ def endless(pretoken, vocab):
         (lambda text, _: split(text), "starts with ana"),
         (grown, "none of its beginnings"),
         (endless, "no pieces"),
+        (longest_anywhere, "from left to right"),
+        (lambda text, vocab: greedy(text, {p for p in vocab if len(p) < 4}), "abcd"),
+        (used_up, "two pieces"),
     ],
 )
 def test_other_matches_fail(cut, lesson):
@@ -174,7 +228,9 @@ def test_other_matches_fail(cut, lesson):
 
 
 def test_groups_from_the_right_pass():
-    checks.digit_groups(lambda number: f"{int(number):,}".split(","))
+    checks.digit_groups(
+        lambda number: re.findall(r"\d{1,3}(?=(?:\d{3})*$)", number),
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,6 +238,7 @@ def test_groups_from_the_right_pass():
     [
         (lambda number: re.findall(r"\d{1,3}", number), "counted from the left"),
         (lambda number: re.findall(r"\d{3}", number), "1·234·567"),
+        (lambda number: f"{int(number):,}".split(","), "0·042, every digit"),
         (
             lambda number: [
                 part

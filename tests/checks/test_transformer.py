@@ -12,15 +12,20 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.positions import apply_rope, rope_tables
 
 
-def head(x, wq, wk, wv, *, width=None, mask=True, dim=-1, late=False):
+def head(x, wq, wk, wv, *, width=None, mask=True, dim=-1, late=False, fill=-math.inf):
     scores = (x @ wq) @ (x @ wk).T / math.sqrt(width or wq.shape[1])
     future = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
     if mask and not late:
-        scores = scores.masked_fill(future, -math.inf)
+        scores = scores.masked_fill(future, fill)
     weights = scores.softmax(dim=dim)
     if late:
         weights = weights.masked_fill(future, 0.0)
     return weights @ (x @ wv)
+
+
+def unstable_head(x, wq, wk, wv):
+    weights = ((x @ wq) @ (x @ wk).T / math.sqrt(wq.shape[1])).exp().tril()
+    return weights / weights.sum(dim=-1, keepdim=True) @ (x @ wv)
 
 
 def norm(x, *, centre=True, correction=0, eps=1e-5, outside=False):
@@ -99,6 +104,12 @@ def test_wrong_masks_fail(wrong, lesson):
         (lambda *a: head(*a, late=True), "sum to one"),
         (lambda *a: head(*a, dim=0), "sum to one"),
         (lambda x, q, k, v: head(x, k, q, v), "softmax"),
+        (lambda *a: head(*a, width=len(a[0])), "softmax"),
+        (lambda *a: head(*a, width=(a[1].shape[1] / 2) ** 2), "softmax"),
+        (lambda *a: head(*a, fill=0.0), "sum to one"),
+        (lambda *a: head(*a, fill=-100.0), "mask with -inf"),
+        (unstable_head, "subtract each row's largest"),
+        (lambda x, *a: head(x.mul_(2), *a), "changes a tensor"),
     ],
 )
 def test_wrong_heads_fail(wrong, lesson):
@@ -115,6 +126,7 @@ def test_wrong_heads_fail(wrong, lesson):
         (lambda x: norm(x) * 2, "mean square must be 1"),
         (lambda x: norm(x, eps=0), "must become 0"),
         (lambda x: norm(x, outside=True), "not to the deviation"),
+        (lambda x: norm(x.sub_(x.mean(dim=-1, keepdim=True))), "changes a tensor"),
     ],
 )
 def test_wrong_norms_fail(wrong, lesson):
@@ -130,6 +142,7 @@ def test_wrong_norms_fail(wrong, lesson):
         (lambda q, k, d: score(q, k, d, turn_key=True), "after the query"),
         (lambda q, k, d: score(q, k, d, base=100.0), "i . d_head / 2"),
         (lambda q, k, d: q @ k, "i . d_head / 2"),
+        (lambda q, k, d: score(q, k, d, base=10_001.0), "query at 400, key at 10"),
     ],
 )
 def test_wrong_rope_scores_fail(wrong, lesson):

@@ -8,7 +8,18 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from proving import HERE, NAMES, apart, failed, mutants, stubs, wrong_answers
+from proving import (
+    CHECKS,
+    HERE,
+    NAMES,
+    apart,
+    failed,
+    mutants,
+    source_of,
+    stubs,
+    with_figures,
+    wrong_answers,
+)
 
 from llmcourse.classroom.assignments import (
     defined,
@@ -135,9 +146,9 @@ def test_every_assignment_has_a_page() -> None:
 
 def test_survivors_are_explained_once() -> None:
     known = json.loads((HERE / "survivors.json").read_text(encoding="utf-8"))
-    assert set(known) <= set(NAMES)
+    assert set(known) <= {*NAMES, *CHECKS}
     for name, cells in known.items():
-        code = {grade_id(c): c for c in read_source(HERE / f"{name}.py").cells}
+        code = {grade_id(c): c for c in source_of(name).cells}
         for cell, reasons in cells.items():
             assert cell in code
             assert all(len(reason) > 10 for reason in reasons.values())
@@ -148,6 +159,24 @@ def test_worked_example_of_mutants() -> None:
     assert "def f(x):\n    y = x - 1\n    return y" in found.values()
     assert "def f(x):\n    pass\n    return y" in found.values()
     assert "def f(x):\n    y = x\n    return y" in found.values()
+
+
+def test_a_table_keeps_the_rows_that_were_not_measured_again() -> None:
+    title = "| Of | Caught | Mutants |\n|---|---|---|"
+    page = f"Before\n<!-- a -->\n\n{title}\n\n<!-- end of a -->\nbehind\n"
+    page = with_figures(page, "a", {"rlhf": (8, 10), "corpus": (7, 7)})
+    page = with_figures(page, "a", {"rlhf": (9, 10)})
+    assert page.splitlines() == [
+        "Before",
+        "<!-- a -->",
+        "",
+        *title.splitlines(),
+        "| corpus | 7 | 7 |",
+        "| rlhf | 9 | 10 |",
+        "",
+        "<!-- end of a -->",
+        "behind",
+    ]
 
 
 def test_what_code_defines() -> None:

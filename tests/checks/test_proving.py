@@ -1,0 +1,41 @@
+"""The checks catch mutants of the chapters' solutions; `proving.py` tries them all."""
+
+from importlib import import_module
+from inspect import getmembers, isfunction
+
+import pytest
+from proving import CHECKS, explained, failed, source_of, survivors
+
+from llmcourse.classroom.assignments import grade_id, is_answer
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_check_is_reached(name):
+    module = import_module(f"llmcourse.{name.replace('/', '.')}")
+    public = {
+        function.__name__
+        for _, function in getmembers(module, isfunction)
+        if function.__module__ == module.__name__ and function.__name__[0] != "_"
+    }
+    cells = source_of(name).cells
+    assert {grade_id(cell) for cell in cells if is_answer(cell)} == public
+    assert all(f"check-{check}" in map(grade_id, cells) for check in public)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_solutions_pass_without_the_rest_of_their_chapter(name):
+    assert failed(source_of(name), {}) == []
+
+
+def test_a_wrong_solution_fails_its_check_alone():
+    wrong = "def longest_match(pretoken, vocab):\n    return []"
+    found = failed(source_of("checks/tokenization"), {"longest_match": wrong})
+    assert found == ["check-longest_match"]
+
+
+@pytest.mark.parametrize("name", ["checks/pipeline", "checks/tokenization"])
+def test_the_survivors_are_those_that_are_explained(name):
+    total, alive = survivors(name)
+    assert total > 20
+    known = {check: list(reasons) for check, reasons in explained(name).items()}
+    assert alive == known
