@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import sqrt
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,24 +53,11 @@ class StudyPoint(Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Where one policy stood, from the start of its training to the end.
-
-    Raises:
-        ValueError: If there is no moment, or the lists are not of one length.
-    """
+    """Where one policy stood, from the start of its training to the end."""
 
     kl: tuple[float, ...]  # from the start, in nats per answer
     gold: tuple[float, ...]  # mean, in points
     proxy: tuple[float, ...]  # mean, without unit
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for lists that make no curve."""
-        lengths = {len(self.kl), len(self.gold), len(self.proxy)}
-        if len(lengths) > 1 or not self.kl:
-            raise ValueError(
-                "a curve needs as many KL divergences as gold and proxy rewards, at "
-                f"least one, got {len(self.kl)}, {len(self.gold)}, {len(self.proxy)}"
-            )
 
     def smoothed(self, width: int) -> "Curve":
         """Return the curve of means over `width` moments, fewer towards both ends.
@@ -117,49 +104,6 @@ def curves_of(points: Sequence[StudyPoint]) -> dict[Experiment, Curve]:
     }
 
 
-class GoldLaw(NamedTuple):
-    """Gold reward over d = √KL: start + d (rise − fall · ln d)."""
-
-    start: float  # in points
-    rise: float  # in points per √nat
-    fall: float  # the same, for each e-fold of d
-
-    def gold(self, kl: float) -> float:
-        """Return the gold reward at a KL divergence, in points."""
-        d = sqrt(max(kl, 0.0))
-        return self.start + (d * (self.rise - self.fall * np.log(d)) if d else 0.0)
-
-
-def fit_gold(curve: Curve) -> GoldLaw:
-    """Return the law that comes closest to the gold rewards of a curve.
-
-    The start is the curve's first gold reward; the other two are found by least
-    squares.
-
-    Raises:
-        ValueError: If fewer than two moments are away from the start.
-
-    Source: Gao, Schulman and Hilton (2023), section 3.1, for reinforcement learning.
-
-    >>> law = GoldLaw(start=4.0, rise=2.0, fall=0.5)
-    >>> kl = (0.0, 1.0, 4.0, 25.0, 100.0)
-    >>> gold = tuple(law.gold(x) for x in kl)
-    >>> [round(float(x), 6) for x in fit_gold(Curve(kl=kl, gold=gold, proxy=kl))]
-    [4.0, 2.0, 0.5]
-    """
-    kl, gold = np.array(curve.kl), np.array(curve.gold)
-    away = kl > 0
-    away[0] = False
-    if away.sum() < 2:
-        raise ValueError(
-            f"a law needs two moments away from the start, got {int(away.sum())}"
-        )
-    d = np.sqrt(kl[away])
-    columns = np.stack((d, -d * np.log(d)), axis=1)
-    (rise, fall), *_ = np.linalg.lstsq(columns, gold[away] - gold[0], rcond=None)
-    return GoldLaw(float(gold[0]), float(rise), float(fall))
-
-
 def plot_against_kl(
     ax: Axes,
     groups: Mapping[str, Sequence[Curve]],
@@ -180,8 +124,6 @@ def plot_against_kl(
     Raises:
         ValueError: If there is no curve, or as `Curve.smoothed`.
     """
-    if not any(groups.values()):
-        raise ValueError("plot_against_kl needs at least one curve, got none")
     for number, (name, curves) in enumerate(groups.items()):
         colour, style = f"C{number % 7}", LINE_STYLES[number % len(LINE_STYLES)]
         for order, curve in enumerate(curves):

@@ -264,27 +264,15 @@ def story_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
     return Prompt(text, (end_of_text(tokenizer), *tokenizer.encode(text)))
 
 
-def chat_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
-    """Return the task of answering what a user says.
-
-    Args:
-        text: Of the user's turn, the only one.
-        tokenizer: Has the tokens of conversations, see `chat`.
-
-    Raises:
-        ValueError: If it has not.
-    """
-    return Prompt(text, tuple(encode_prompt([Message("user", text)], tokenizer)))
-
-
 def prompt_of(text: str, tokenizer: BPETokenizer) -> Prompt:
     """Return a user's turn if the tokenizer has turns, else the beginning of a text.
 
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
-    make = chat_prompt if has_chat_tokens(tokenizer) else story_prompt
-    return make(text, tokenizer)
+    if has_chat_tokens(tokenizer):
+        return Prompt(text, tuple(encode_prompt([Message("user", text)], tokenizer)))
+    return story_prompt(text, tokenizer)
 
 
 def end_of_answer(tokenizer: BPETokenizer) -> int:
@@ -323,22 +311,6 @@ class TokenizedPair:
     chosen: Int[Tensor, "chosen"]
     rejected: Int[Tensor, "rejected"]
 
-    @classmethod
-    def of(cls, pair: PreferencePair, tokenizer: BPETokenizer) -> "TokenizedPair":
-        """Return a pair of texts as tokens, both answers with their ends.
-
-        An answer that was cut off has no end: make its pair of ids instead.
-
-        Raises:
-            ValueError: If the tokenizer lacks `<|endoftext|>`.
-        """
-        prompt = torch.tensor(prompt_of(pair.prompt, tokenizer).ids)
-        chosen, rejected = (
-            torch.tensor(tokenize_answer(text, tokenizer))
-            for text in (pair.chosen, pair.rejected)
-        )
-        return cls(prompt, chosen, rejected)
-
     def texts(self) -> tuple[Tensor, Tensor]:
         """Return prompt and answer in one, for the chosen and the rejected answer."""
         return (
@@ -364,21 +336,33 @@ class TokenizedPair:
 def tokenize_pairs(
     pairs: Sequence[PreferencePair], tokenizer: BPETokenizer
 ) -> list[TokenizedPair]:
-    """Return many pairs as tokens. Errors as `TokenizedPair.of`."""
-    return [TokenizedPair.of(pair, tokenizer) for pair in pairs]
+    """Return many pairs as tokens, all answers with their ends.
+
+    An answer that was cut off has no end: make its pair of ids instead.
+
+    Raises:
+        ValueError: If the tokenizer lacks `<|endoftext|>`.
+    """
+    found = []
+    for pair in pairs:
+        prompt = prompt_of(pair.prompt, tokenizer).ids
+        chosen = tokenize_answer(pair.chosen, tokenizer)
+        rejected = tokenize_answer(pair.rejected, tokenizer)
+        found.append(TokenizedPair(*map(torch.tensor, (prompt, chosen, rejected))))
+    return found
 
 
 def check_pairs(
     pairs: Sequence[TokenizedPair],
     model: TransformerConfig,
-    context_length: int | None = None,
+    context_length: int,
 ) -> None:
     """Look at every pair once, before a training.
 
     Args:
         pairs: All there are.
         model: Shape of what is to read them.
-        context_length: The most tokens of a text, if fewer than the model can read.
+        context_length: The most tokens of a text, where the model can read more.
 
     Raises:
         ValueError: If there are none, if one is too long, or if an id is outside the
@@ -386,7 +370,7 @@ def check_pairs(
     """
     if not pairs:
         raise ValueError("pairs are needed, to learn and to hold out, got none")
-    limit = min(model.context_length, context_length or model.context_length)
+    limit = min(model.context_length, context_length)
     if too_long := [len(pair) for pair in pairs if len(pair) > limit]:
         raise ValueError(
             f"prompt and answer must have at most {limit} tokens, "
@@ -409,11 +393,10 @@ EXAM_SEED = 1_000_000
 """Of the prompts by which policies are compared: far from the seeds of trainings."""
 
 _FIRST_WORDS = (8, 16)  # of a story, where that is what a policy goes on with
+_MOST_TOKENS = 420  # of an order and its story, together
 
 
-def make_prompts(
-    n: int, seed: int, tokenizer: BPETokenizer, max_tokens: int = 420
-) -> list[Prompt]:
+def make_prompts(n: int, seed: int, tokenizer: BPETokenizer) -> list[Prompt]:
     """Return orders to write a story; first words of stories for a model without turns.
 
     All of them different.
@@ -422,7 +405,6 @@ def make_prompts(
         n: How many.
         seed: Of the stories that they are made from.
         tokenizer: The policy's: what it has of special tokens decides.
-        max_tokens: The most that an order and its story have, together.
 
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
@@ -430,7 +412,7 @@ def make_prompts(
     texts: Iterator[str]
     if has_chat_tokens(tokenizer):
         orders = examples(
-            10**9, seed, kinds=["write"], tokenizer=tokenizer, max_tokens=max_tokens
+            10**9, seed, kinds=["write"], tokenizer=tokenizer, max_tokens=_MOST_TOKENS
         )
         texts = (example.prompt for example in orders)
     else:

@@ -13,7 +13,6 @@ from llmcourse.alignment.preferences import (
     TokenizedPair,
     agreement_rate,
     annotator_beta,
-    chat_prompt,
     check_pairs,
     end_of_answer,
     fingerprint_of_pairs,
@@ -240,14 +239,14 @@ def test_a_story_begins_after_the_mark_between_texts():
 
 
 def test_a_question_is_a_turn_of_the_user():
-    prompt = chat_prompt("a box?", TOKENIZER)
+    prompt = prompt_of("a box?", TOKENIZER)
     assert prompt.text == "a box?"
     text = "<|endoftext|><|user|>a box?<|end|><|assistant|>"
     assert TOKENIZER.decode(prompt.ids) == text
 
 
 def test_what_looks_like_a_mark_in_a_text_is_none():
-    for make in (story_prompt, chat_prompt):
+    for make in (story_prompt, prompt_of):
         ids = make("<|endoftext|>", TOKENIZER).ids
         assert ids.count(TOKENIZER.special_tokens[END_OF_TEXT]) == 1
 
@@ -256,7 +255,7 @@ def test_prompts_that_cannot_be():
     with pytest.raises(ValueError, match="at least one id, got none: 'x'"):
         Prompt("x", ())
     plain = BPETokenizer.train(["a fox"], vocab_size=256)
-    for make in (story_prompt, chat_prompt):
+    for make in (story_prompt, prompt_of):
         with pytest.raises(ValueError, match="endoftext"):
             make("x", plain)
 
@@ -333,7 +332,7 @@ def test_a_pair_can_be_read_again(tokenizer):
 def test_special_tokens_in_a_text_stay_text(tokenizer, n_marks):
     """Who writes the end of a turn does not end it."""
     pair = make_pair(prompt=END_OF_TURN, chosen=END_OF_TEXT)
-    found, special = TokenizedPair.of(pair, tokenizer), tokenizer.special_tokens
+    [found], special = tokenize_pairs([pair], tokenizer), tokenizer.special_tokens
     for ids, n in ((found.chosen, 1), (found.prompt, n_marks)):
         assert sum(id_ in special.values() for id_ in ids.tolist()) == n
 
@@ -353,7 +352,7 @@ def test_fingerprints_tell_pairs_apart():
 def test_a_chat_is_that_of_a_whole_conversation():
     """Prompt and answer, encoded apart, are what fine-tuning learns in one."""
     pair = make_pair(chosen="a fox", rejected="ran")
-    found = TokenizedPair.of(pair, CHATS)
+    [found] = tokenize_pairs([pair], CHATS)
     for text, example, answer in zip(
         found.texts(), found.examples(), (pair.chosen, pair.rejected), strict=True
     ):
@@ -366,7 +365,7 @@ def test_a_chat_is_that_of_a_whole_conversation():
 # Refusal
 
 
-@pytest.mark.parametrize(("ours", "models"), [(4, 9), (20, 4), (None, 4)])
+@pytest.mark.parametrize(("ours", "models"), [(4, 9), (20, 4)])
 def test_refuses_pairs_longer_than_the_context(ours, models):
     fine, long = of_ids([0], [1, 2, 3], [4]), of_ids([0, 5], [1], [2, 3, 4])
     config = replace(SIZES, context_length=models)
@@ -379,12 +378,12 @@ def test_refuses_pairs_longer_than_the_context(ours, models):
 def test_refuses_ids_outside_the_vocabulary(bad):
     for parts in (([bad], [1], [2]), ([0], [bad], [2]), ([0], [1], [bad])):
         with pytest.raises(ValueError, match="ids must be in 0 … 12, got"):
-            check_pairs([of_ids(*parts)], SIZES)
+            check_pairs([of_ids(*parts)], SIZES, 9)
 
 
 def test_refuses_no_pairs():
     with pytest.raises(ValueError, match="pairs are needed, .* got none"):
-        check_pairs([], SIZES)
+        check_pairs([], SIZES, 9)
 
 
 def test_refuses_a_tokenizer_without_the_marks():

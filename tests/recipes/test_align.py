@@ -13,9 +13,9 @@ from chat_cases import base, chatty
 from llmcourse.alignment.grpo import GRPOConfig
 from llmcourse.alignment.preferences import (
     EXAM_SEED,
-    chat_prompt,
     exam_prompts,
     make_prompts,
+    prompt_of,
     story_prompt,
 )
 from llmcourse.alignment.reward_model import RewardModel
@@ -49,7 +49,7 @@ def long_is_good(monkeypatch):
 
 def test_a_model_that_answers_gets_orders_and_another_gets_beginnings():
     orders = make_prompts(3, 0, chatty()[1])
-    assert orders == [chat_prompt(p.text, chatty()[1]) for p in orders]
+    assert orders == [prompt_of(p.text, chatty()[1]) for p in orders]
     assert all(re.search("story|tale", p.text) for p in orders)
     beginnings = make_prompts(3, 0, base()[1])
     assert beginnings == [story_prompt(p.text, base()[1]) for p in beginnings]
