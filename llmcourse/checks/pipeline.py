@@ -47,11 +47,11 @@ def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     ids = torch.tensor([0, 1, 0, 2, 0, 1])
-    table = fn(ids, 4).float()
+    table = fn(ids, 5).float()
     each = "every token needs a row and a column, also one that never occurs"
-    check_shape(table, (4, 4), each)
+    check_shape(table, (5, 5), each)
     sums = table.sum(dim=1)
-    assert torch.allclose(sums, torch.ones(4)), (
+    assert torch.allclose(sums, torch.ones(5)), (
         "each row is a distribution over what comes next and must sum to 1; "
         f"the sums of the rows are {[round(x, 3) for x in sums.tolist()]}"
     )
@@ -59,13 +59,13 @@ def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
         "a pair that was not seen has probability 0, and its loss would be infinite: "
         "add one to every count"
     )
-    wanted = torch.tensor([1.0, 3.0, 2.0, 1.0]) / 7
+    wanted = torch.tensor([1.0, 3.0, 2.0, 1.0, 1.0]) / 8
     assert torch.allclose(table[0], wanted), (
         "after 0 came 1 twice and 2 once; with one added to each count the row is "
-        f"1/7, 3/7, 2/7, 1/7, got {[round(x, 3) for x in table[0].tolist()]}"
+        f"(1, 3, 2, 1, 1)/8, got {[round(x, 3) for x in table[0].tolist()]}"
     )
-    wanted = torch.tensor([2.0, 1.0, 1.0, 1.0]) / 5
+    wanted = torch.tensor([2.0, 1.0, 1.0, 1.0, 1.0]) / 6
     assert torch.allclose(table[1], wanted), (
         "after 1 came 0 once, and after the 1 at the end came nothing: the row is "
-        f"2/5, 1/5, 1/5, 1/5, got {[round(x, 3) for x in table[1].tolist()]}"
+        f"(2, 1, 1, 1, 1)/6, got {[round(x, 3) for x in table[1].tolist()]}"
     )

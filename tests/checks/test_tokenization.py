@@ -218,7 +218,10 @@ def endless(pretoken, vocab):
         (grown, "none of its beginnings"),
         (endless, "no pieces"),
         (longest_anywhere, "from left to right"),
-        (lambda text, vocab: greedy(text, {p for p in vocab if len(p) < 4}), "abcd"),
+        (
+            lambda text, vocab: greedy(text, {p for p in vocab if len(p) < 4}),
+            "abba is two",
+        ),
         (used_up, "two pieces"),
     ],
 )
