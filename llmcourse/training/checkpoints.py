@@ -21,11 +21,9 @@ all, and cannot hold code.
 
 import hashlib
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -214,7 +212,6 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any]) -> 
     _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
     path = folder / f"step-{step:08d}.safetensors"
     write_state(path, {"step": step, **state})
-    _bring_to_disk(folder)
     there = checkpoint_paths(folder)
     place = there.index(path) + 1
     _delete(there[: max(0, place - _KEPT)] + there[place:])
@@ -245,16 +242,6 @@ def load_checkpoint(folder: str | Path) -> dict[str, Any]:
     raise ValueError(
         f"{str(folder)!r} must hold a whole checkpoint, got {len(paths)} damaged ones"
     )
-
-
-def _bring_to_disk(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power, where a system can."""
-    with suppress(OSError):  # not every file system lets a folder be opened or synced
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _delete(paths: Iterable[Path]) -> None:

@@ -92,27 +92,12 @@ def learning_rate(step: int, config: PretrainingConfig) -> float:
     return config.learning_rate * (config.final_share + (1 - config.final_share) * fall)
 
 
-def best_precision(
-    device: str | torch.device = "cpu",
-) -> Literal["float32", "bfloat16"]:
-    """Return bfloat16 where the processor has instructions for it, else float32.
+def fall_back_to_float32(config: _Config) -> _Config:
+    """Return a config in float32, if it asks for bfloat16 and the processor lacks it.
 
     With such instructions a step of the course's models takes little more than half
     of float32's time. Without them bfloat16 is emulated and takes twice as long with
     AVX-512, ten times as long with AVX2 (the same processor without using them).
-
-    Args:
-        device: Where the model is.
-    """
-    if torch.device(device).type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if _has_bfloat16_instructions() else "float32"
-
-
-def fall_back_to_float32(config: _Config) -> _Config:
-    """Return a config in float32, if it asks for bfloat16 and the processor lacks it.
-
-    On a processor with no more than AVX2 that is some twenty times as fast.
 
     Args:
         config: Of any training on the processor.
@@ -120,11 +105,12 @@ def fall_back_to_float32(config: _Config) -> _Config:
     >>> fall_back_to_float32(PretrainingConfig(steps=7)).precision
     'float32'
     """
-    wanted = best_precision() if config.precision == "bfloat16" else "float32"
-    return replace(config, precision=wanted)
+    if has_bfloat16_instructions():
+        return config
+    return replace(config, precision="float32")
 
 
-def _has_bfloat16_instructions() -> bool:
+def has_bfloat16_instructions() -> bool:
     """Return whether this processor multiplies bfloat16, and torch may make use of it.
 
     Torch's own answer also says yes where AVX-512 imitates them, so newer versions
@@ -236,16 +222,22 @@ class JSONLinesLog:
             raise OSError(error.errno, message) from error
 
     def _drop_from(self, record: Record) -> None:
-        """Cut the file before the first line that does not come before a record."""
+        """Cut the file before the first line that does not come before a record.
+
+        Of a step, the update comes before the evaluation.
+        """
+        place = (record.step, isinstance(record, Evaluation))
         kept = 0
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n") and _is_beginning(line):
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            if line.startswith(b"{") and not line.endswith(b"\n"):
                 break  # a line that was being written when the training was killed
-            if _place(_parsed(line, f"line {number} of {str(self.path)!r}")) >= (
-                record.step,
-                isinstance(record, Evaluation),
-            ):
+            try:
+                found = json.loads(line)
+                is_before = (found["step"], found["kind"] == "evaluation") < place
+            except (KeyError, TypeError, ValueError) as error:
+                message = f"{str(self.path)!r} must be a log, got {line[:40]!r} in it"
+                raise ValueError(message) from error
+            if not is_before:
                 break
             kept += len(line)
         with self.path.open("r+b") as file:
@@ -255,31 +247,6 @@ class JSONLinesLog:
 def _plain(record: Record) -> dict[str, Any]:
     """Return a record as a dict, without metrics if there are none."""
     return {n: v for n, v in vars(record).items() if n != "metrics" or v}
-
-
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not {"kind", "step"} <= value.keys():
-        raise ValueError(f"{where} must be a record of a training, got {line[:40]!r}")
-    return value
-
-
-def _place(line: dict[str, Any]) -> tuple[int, bool]:
-    """Return what sorts records: a step's update comes before its evaluation."""
-    return line["step"], line["kind"] == "evaluation"
-
-
-def _is_beginning(line: bytes) -> bool:
-    """Return whether a line may be the first part of a record.
-
-    >>> _is_beginning(b'{"kin'), _is_beginning(b'{"kind": "upd'), _is_beginning(b"Dear")
-    (True, True, False)
-    """
-    start = b'{"kind": "'
-    return line.startswith(start) or start.startswith(line)
 
 
 CountProgress: TypeAlias = Callable[[int, int], None]  # done, of how many

@@ -29,7 +29,7 @@ Tokens: TypeAlias = NDArray[Any] | Tensor
 NO_TOKEN = -1  # fills the row of a document that is shorter than its neighbours
 _POOL = 64  # batches whose documents are sorted by length together
 
-_CHUNK = 1 << 20  # tokens looked at together where all of them are
+_CHUNK = 1 << 20  # tokens that are hashed together
 
 
 def fingerprint(tokens: Tokens) -> str:
@@ -53,13 +53,9 @@ def check_ids(tokens: Tokens, vocab_size: int) -> None:
         ValueError: If one is outside the vocabulary.
     """
     array = np.asarray(tokens)
-    for start in range(0, len(array), _CHUNK):
-        chunk = array[start : start + _CHUNK]
-        low, high = int(chunk.min()), int(chunk.max())
-        if low < 0 or high >= vocab_size:
-            raise ValueError(
-                f"tokens must be in 0 … {vocab_size - 1}, got {low} … {high}"
-            )
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"tokens must be in 0 … {vocab_size - 1}, got {low} … {high}")
 
 
 def of_like_length(

@@ -39,13 +39,15 @@ def precisions(recipe, asked=None):
 @pytest.mark.parametrize("asked", [None, *HERE])
 @pytest.mark.parametrize("recipe", ["base", "instruct", "align"])
 def test_precision_is_what_is_asked_for_or_fast_here(monkeypatch, recipe, asked, here):
-    monkeypatch.setattr(training_config, "best_precision", lambda: here)
+    has = here == "bfloat16"
+    monkeypatch.setattr(training_config, "has_bfloat16_instructions", lambda: has)
     assert precisions(recipe, asked) == {asked or here}
 
 
 @pytest.mark.parametrize("here", HERE)
 def test_a_preset_in_float32_stays_so(monkeypatch, here):
-    monkeypatch.setattr(training_config, "best_precision", lambda: here)
+    has = here == "bfloat16"
+    monkeypatch.setattr(training_config, "has_bfloat16_instructions", lambda: has)
     config = PretrainingConfig(steps=7)
     assert in_precision(config, None) == config
 
