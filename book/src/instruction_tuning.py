@@ -181,7 +181,7 @@ print(len(ids), "ids, of which the assistant wrote", sum(written))
 # %%
 with TemporaryDirectory() as folder:
     save_pretrained(model, tokenizer, folder)
-    chat.save_chat_files(tokenizer, folder, model.config.context_length)
+    chat.save_chat_files(tokenizer, folder)
     stored = json.loads((Path(folder) / "tokenizer_config.json").read_text())
 template = re.sub(r"\{%- (end)?generation -%\}", "", stored["chat_template"])
 told = (

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from llmcourse.files import new_file
 from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.model.folders import read_json
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
@@ -178,9 +179,7 @@ def _special_ids(tokenizer: BPETokenizer) -> dict[str, int]:
     return {name: tokenizer.special_tokens[name] for name in wanted}
 
 
-def save_chat_files(
-    tokenizer: BPETokenizer, folder: str | Path, context_length: int
-) -> None:
+def save_chat_files(tokenizer: BPETokenizer, folder: str | Path) -> None:
     """Make a folder written by `save_pretrained` a chat model for other programs too.
 
     `tokenizer_config.json` gets the template, and `generation_config.json` says that
@@ -191,34 +190,27 @@ def save_chat_files(
 
     Args:
         tokenizer: Has the special tokens, see `chat`.
-        folder: Exists.
-        context_length: The model's, in tokens.
+        folder: Holds a model.
 
     Raises:
-        ValueError: If the tokenizer lacks the special tokens, or there is no folder.
+        ValueError: If the tokenizer lacks the special tokens, or the folder a model.
         OSError: If a file cannot be written.
     """
     special = _special_ids(tokenizer)
     ends = [special[END_OF_TURN], special[END_OF_TEXT]]
-    texts = {
+    changes: dict[str, dict[str, Any]] = {
         "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
             "eos_token": END_OF_TURN,
             "pad_token": END_OF_TEXT,
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": context_length,
             "chat_template": CHAT_TEMPLATE,
         },
-        "generation_config.json": {
-            "bos_token_id": special[END_OF_TEXT],
-            "eos_token_id": ends,
-            "pad_token_id": special[END_OF_TEXT],
-        },
+        "generation_config.json": {"eos_token_id": ends, "pad_token_id": ends[1]},
     }
-    for name, value in texts.items():
-        with new_file(Path(folder) / name) as file:
-            file.write((json.dumps(value, indent=2) + "\n").encode())
+    for name, changed in changes.items():
+        path = Path(folder) / name
+        text = json.dumps(read_json(path) | changed, indent=2)
+        with new_file(path) as file:
+            file.write(f"{text}\n".encode())
 
 
 class Fitted(NamedTuple):

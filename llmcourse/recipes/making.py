@@ -97,7 +97,7 @@ def save_model(model: Transformer, tokenizer: BPETokenizer, folder: Path) -> Non
     """
     save_pretrained(model, tokenizer, folder, torch.float16)
     if has_chat_tokens(tokenizer):
-        save_chat_files(tokenizer, folder, model.config.context_length)
+        save_chat_files(tokenizer, folder)
 
 
 def given(**options: Any) -> dict[str, Any]:

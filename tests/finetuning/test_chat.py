@@ -63,7 +63,7 @@ def tokenizer(chat_model):
 def folder(chat_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat")
     save_pretrained(*chat_model, folder)
-    save_chat_files(chat_model[1], folder, LLAMA.context_length)
+    save_chat_files(chat_model[1], folder)
     return folder
 
 
@@ -328,7 +328,7 @@ def test_refuses_a_tokenizer_without_the_special_tokens(tmp_path):
     for call in (
         lambda: encode_chat(HI, plain),
         lambda: encode_prompt(HI[:1], plain),
-        lambda: save_chat_files(plain, tmp_path, 99),
+        lambda: save_chat_files(plain, tmp_path),
     ):
         with pytest.raises(ValueError, match=r"must have \['<\|system\|>', .* got one"):
             call()
@@ -336,8 +336,8 @@ def test_refuses_a_tokenizer_without_the_special_tokens(tmp_path):
 
 
 def test_refuses_a_folder_that_is_not_there(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="there is no folder"):
-        save_chat_files(tokenizer, tmp_path / "none", 99)
+    with pytest.raises(ValueError, match="needs the file"):
+        save_chat_files(tokenizer, tmp_path / "none")
 
 
 TALKS = [
