@@ -20,6 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LEVEL = 0.95  # of all intervals: how many of a hundred hold the true value
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
+
 
 class Interval(NamedTuple):
     """Where a quantity lies, with the confidence that was asked for."""
@@ -54,8 +57,8 @@ class Count(NamedTuple):
         return found | {"interval": self.interval._asdict()}
 
 
-def wilson_interval(successes: int, n: int, level: float | int = 0.95) -> Interval:
-    """Return the Wilson interval of a success rate, as fractions of one.
+def wilson_interval(successes: int, n: int) -> Interval:
+    """Return the Wilson interval of a success rate at 95 %, as fractions of one.
 
     It holds the rates p from which the observed one is less than z standard
     deviations away, the deviation being that of p itself, √(p (1 − p) / n). Unlike
@@ -64,11 +67,9 @@ def wilson_interval(successes: int, n: int, level: float | int = 0.95) -> Interv
     Args:
         successes: How many of the trials succeeded.
         n: Number of independent trials.
-        level: Share of such intervals that hold the true rate.
 
     Raises:
-        ValueError: If there is no trial, successes are not in 0 … n, or the level is
-            not between 0 and 1.
+        ValueError: If there is no trial, or successes are not in 0 … n.
 
     Source: Wilson (1927), "Probable inference"; compared with others by Brown, Cai
     and DasGupta (2001).
@@ -81,7 +82,7 @@ def wilson_interval(successes: int, n: int, level: float | int = 0.95) -> Interv
         raise ValueError(
             f"wanted at least 1 trial and successes in 0 … n, got {successes} of {n}"
         )
-    z2 = NormalDist().inv_cdf((1 + _checked_level(level)) / 2) ** 2
+    z2 = Z**2
     rate = successes / n
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
@@ -91,26 +92,20 @@ def wilson_interval(successes: int, n: int, level: float | int = 0.95) -> Interv
 
 
 def bootstrap_interval(
-    values: Float[Tensor, "n"],
-    generator: torch.Generator,
-    level: float | int = 0.95,
-    n_resamples: int = 2000,
+    values: Float[Tensor, "n"], generator: torch.Generator
 ) -> Interval:
-    """Return the percentile bootstrap interval of a mean, in the unit of the values.
+    """Return the bootstrap interval of a mean at 95 %, in the unit of the values.
 
     As many values are drawn from the values, with replacement, and averaged; this is
-    repeated, and the interval leaves out equal shares of the means at both ends. To
-    compare two methods on the same items, pass the differences.
+    done 2,000 times, and the interval leaves out equal shares of the means at both
+    ends. To compare two methods on the same items, pass the differences.
 
     Args:
         values: One for each independent item.
         generator: Source of the draws.
-        level: Share of such intervals that hold the true mean, if n is not small.
-        n_resamples: How many means are drawn.
 
     Raises:
-        ValueError: If there are fewer than two values, fewer than one resample, or
-            the level is not between 0 and 1.
+        ValueError: If there are fewer than two values.
 
     Source: Efron (1979), "Bootstrap methods: another look at the jackknife".
 
@@ -119,18 +114,15 @@ def bootstrap_interval(
     >>> abs(low - 0.4) < 0.02 and abs(high - 0.6) < 0.02
     True
     """
-    if len(values) < 2 or n_resamples < 1:
-        raise ValueError(
-            "wanted at least 2 values and 1 resample, "
-            f"got {len(values)} and {n_resamples}"
-        )
-    tail = (1 - _checked_level(level)) / 2
+    if len(values) < 2:
+        raise ValueError(f"wanted at least 2 values, got {len(values)}")
+    tail = (1 - LEVEL) / 2
     means = torch.stack(
         [
             values[torch.randint(len(values), (len(values),), generator=generator)]
             .double()
             .mean()
-            for _ in range(n_resamples)
+            for _ in range(2000)
         ]
     )
     ends = torch.tensor([tail, 1 - tail], dtype=means.dtype)
@@ -190,9 +182,3 @@ def win_rate(
         losses=counts[2],
         interval=bootstrap_interval(values, generator),
     )
-
-
-def _checked_level(level: float | int) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
-    return float(level)

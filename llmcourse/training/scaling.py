@@ -16,7 +16,6 @@ Source: Hoffmann et al. (2022), section 3.3; unlike them, squares of plain losse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from torch import Tensor
 
-from llmcourse.training.intervals import Interval
+from llmcourse.training.intervals import Interval, Z
 
 _GRID = 20  # exponents tried along each axis
 _REACH = 2.0  # the largest of them
@@ -98,44 +97,32 @@ def fit(points: Sequence[Point], floor: float | int | None = None) -> Law:
 
 
 def misfit(law: Law, points: Sequence[Point]) -> float:
-    """Return the root of the mean squared distance from law to points, in nats/token.
-
-    Raises:
-        ValueError: If there is no point.
-    """
-    if not points:
-        raise ValueError("a misfit needs at least one point, got none")
+    """Return the root mean square of law minus points, in nats per token."""
     squares = [(law.loss(p.n_parameters, p.n_tokens) - p.loss) ** 2 for p in points]
     return math.sqrt(math.fsum(squares) / len(points))
 
 
-def floor_interval(points: Sequence[Point], level: float | int = 0.95) -> Interval:
-    """Return which floors the points allow, in nats per token.
+def floor_interval(points: Sequence[Point]) -> Interval:
+    """Return which floors the points allow at 95 %, in nats per token.
 
     A floor is allowed if the best law that ends there fits hardly worse than the best
-    of all: its squares sum to at most 1 + z² / (n - 5) times as much, where z is 1.96
-    for 95 %. The interval knows of chance alone: whether the law has the right form at
+    of all: its squares sum to at most 1 + z² / (n - 5) times as much, where z is
+    1.96. The interval knows of chance alone: whether the law has the right form at
     all is a question that it does not ask.
 
     Args:
         points: As in `fit`, at least six.
-        level: Share of such intervals that would hold the true floor if the law had
-            the right form and the points were many.
 
     Raises:
-        ValueError: As `fit`, or if there is no point to spare, or if the level is not
-            between 0 and 1.
+        ValueError: As `fit`, or if there is no point to spare.
 
     Source: Venzon and Moolgavkar (1988), "A method for computing
     profile-likelihood-based confidence intervals".
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
     best = fit(points)
     if len(points) < 6:
         raise ValueError(f"an interval needs at least 6 points, got {len(points)}")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    most = misfit(best, points) * math.sqrt(1 + z * z / (len(points) - 5))
+    most = misfit(best, points) * math.sqrt(1 + Z * Z / (len(points) - 5))
 
     def is_allowed(floor: float) -> bool:
         return misfit(fit(points, floor), points) <= most
@@ -246,12 +233,7 @@ def plot_scaling(
         points: The trainings; those the law was not fitted to may be among them.
         law: Drawn as a line for each size.
         floor: The lowest possible loss, in nats per token.
-
-    Raises:
-        ValueError: If there is no point.
     """
-    if not points:
-        raise ValueError("plot_scaling needs at least one point, got none")
     texts = sorted({point.n_tokens for point in points})
     along = [texts[0] * (texts[-1] / texts[0]) ** (i / 40) for i in range(41)]
     for number, size in enumerate(sorted({point.n_parameters for point in points})):
