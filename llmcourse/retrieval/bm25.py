@@ -176,13 +176,14 @@ def hit_at_k(
         k: How many of the ranking are looked at.
 
     Raises:
-        ValueError: If nothing is relevant, an item is ranked twice, or k is less
-            than 1.
+        ValueError: If nothing is relevant, or k is less than 1.
 
     >>> [hit_at_k("caxb", relevant="abd", k=k) for k in (1, 2)]
     [False, True]
     """
-    return not _checked(ranking, relevant, k).isdisjoint(ranking[:k])
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return reciprocal_rank(ranking[:k], relevant) > 0
 
 
 def reciprocal_rank(
@@ -197,23 +198,14 @@ def reciprocal_rank(
         relevant: What should be found.
 
     Raises:
-        ValueError: If nothing is relevant or an item is ranked twice.
+        ValueError: If nothing is relevant.
 
     >>> reciprocal_rank("caxb", relevant="abd")
     0.5
     """
-    wanted = _checked(ranking, relevant, 1)
-    places = (n for n, item in enumerate(ranking, start=1) if item in wanted)
-    return 1 / first if (first := next(places, 0)) else 0.0
-
-
-def _checked(
-    ranking: Sequence[Hashable], relevant: Collection[Hashable], k: int
-) -> set[Hashable]:
-    if k < 1 or not relevant:
-        raise ValueError(
-            f"wanted k at least 1 and something relevant, got {k} and {len(relevant)}"
-        )
-    if len(set(ranking)) < len(ranking):
-        raise ValueError("an item may be ranked once, got one twice")
-    return set(relevant)
+    if not relevant:
+        raise ValueError("wanted something relevant to look for, got nothing")
+    for place, item in enumerate(ranking, start=1):
+        if item in relevant:
+            return 1 / place
+    return 0.0

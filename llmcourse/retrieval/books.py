@@ -13,7 +13,8 @@ hero is about one tale. The right answers are known, and where they stand.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 from llmcourse.finetuning.instructions import (
@@ -36,15 +37,17 @@ class Book:
     """Tales in one text, with an empty line between two of them."""
 
     tales: Sequence[Tale]
-    text: str = field(init=False)
-    starts: Sequence[int] = field(init=False)  # where the tales begin, in characters
 
-    def __post_init__(self) -> None:
-        """Put the tales together."""
-        texts = [tale.story.text for tale in self.tales]
-        lengths = (len(text) + len(_GAP) for text in texts)
-        object.__setattr__(self, "text", _GAP.join(texts))
-        object.__setattr__(self, "starts", tuple(accumulate(lengths, initial=0))[:-1])
+    @cached_property
+    def text(self) -> str:
+        """All tales."""
+        return _GAP.join(tale.story.text for tale in self.tales)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where the tales begin, in characters."""
+        lengths = (len(tale.story.text) + len(_GAP) for tale in self.tales)
+        return tuple(accumulate(lengths, initial=0))[:-1]
 
     def part(self, tale: int, start: int, end: int) -> str:
         """Return what a stretch of the text has of a tale; nothing if it has nothing.
@@ -105,11 +108,7 @@ def draw_book(n: int, seed: int) -> Book:
 
 
 def book_questions(
-    book: Book,
-    seed: int,
-    *,
-    kinds: Sequence[str] = QUESTIONS,
-    new_phrasing: bool = False,
+    book: Book, seed: int, *, new_phrasing: bool = False
 ) -> list[BookQuestion]:
     """Return the questions about each tale that name its hero, tale after tale.
 
@@ -118,19 +117,13 @@ def book_questions(
     Args:
         book: The tales.
         seed: Of the wordings.
-        kinds: Kinds of question, as in `instructions`.
         new_phrasing: Whether to use the wordings that no training has.
-
-    Raises:
-        ValueError: If a kind is unknown.
     """
-    if not set(kinds) <= set(QUESTIONS):
-        raise ValueError(f"wanted kinds from {', '.join(QUESTIONS)}, got {list(kinds)}")
     rng = random.Random(f"book questions {seed}")
     fitting = (
         (number, tale, topic)
         for number, tale in enumerate(book.tales)
-        for kind in kinds
+        for kind in QUESTIONS
         for topic in topics()[kind]
         if topic.fits(tale.story.facts)
     )

@@ -19,13 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
-from llmcourse.text.tokenizers import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharacterTokenizer,
-    Tokenizer,
-    WordTokenizer,
-)
+from llmcourse.text.tokenizers import BPETokenizer
 
 _TOKEN, _WORD, _LINE, _SENTENCE, _PARAGRAPH = range(5)  # how good a place to cut
 _SPACE = re.compile(r"\s+")
@@ -45,7 +39,7 @@ class Chunk:
 
 
 def fixed_chunks(
-    text: str, tokenizer: Tokenizer, size: int, overlap: int = 0
+    text: str, tokenizer: BPETokenizer, size: int, overlap: int = 0
 ) -> list[Chunk]:
     """Return chunks of `size` tokens, whatever is cut in two.
 
@@ -61,8 +55,8 @@ def fixed_chunks(
             less than what characters have that share tokens; or if the overlap is not
             from 0 to less than the size.
 
-    >>> from llmcourse.text.tokenizers import CharacterTokenizer
-    >>> chunks = fixed_chunks("abcdefghij", CharacterTokenizer(), size=5, overlap=2)
+    >>> letters = BPETokenizer.train(["a"], vocab_size=256)
+    >>> chunks = fixed_chunks("abcdefghij", letters, size=5, overlap=2)
     >>> [chunk.text for chunk in chunks]
     ['abcde', 'defgh', 'ghij']
     """
@@ -70,7 +64,7 @@ def fixed_chunks(
 
 
 def sentence_chunks(
-    text: str, tokenizer: Tokenizer, size: int, overlap: int = 0
+    text: str, tokenizer: BPETokenizer, size: int, overlap: int = 0
 ) -> list[Chunk]:
     """Return chunks of as many whole sentences as fit.
 
@@ -87,8 +81,8 @@ def sentence_chunks(
     Raises:
         ValueError: If the size or the overlap is out of range, see `fixed_chunks`.
 
-    >>> from llmcourse.text.tokenizers import CharacterTokenizer
-    >>> chunks = sentence_chunks("I am. You are, e.g. me.", CharacterTokenizer(), 20)
+    >>> letters = BPETokenizer.train(["a"], vocab_size=256)
+    >>> chunks = sentence_chunks("I am. You are, e.g. me.", letters, 20)
     >>> [chunk.text for chunk in chunks]
     ['I am.', ' You are, e.g. me.']
     """
@@ -96,7 +90,7 @@ def sentence_chunks(
 
 
 def recursive_chunks(
-    text: str, tokenizer: Tokenizer, size: int, overlap: int = 0
+    text: str, tokenizer: BPETokenizer, size: int, overlap: int = 0
 ) -> list[Chunk]:
     r"""Return chunks that end where the structure of the text does.
 
@@ -117,8 +111,8 @@ def recursive_chunks(
     Source: The idea is that of `RecursiveCharacterTextSplitter` in LangChain, which
     counts characters by default, and drops the white space between chunks.
 
-    >>> from llmcourse.text.tokenizers import CharacterTokenizer
-    >>> chunks = recursive_chunks("One.\n\nTwo three. Four.", CharacterTokenizer(), 12)
+    >>> letters = BPETokenizer.train(["a"], vocab_size=256)
+    >>> chunks = recursive_chunks("One.\n\nTwo three. Four.", letters, 12)
     >>> [chunk.text for chunk in chunks]
     ['One.', '\n\nTwo three.', ' Four.']
     """
@@ -127,7 +121,7 @@ def recursive_chunks(
 
 
 def _chunks(
-    text: str, tokenizer: Tokenizer, size: int, overlap: int, levels: Sequence[int]
+    text: str, tokenizer: BPETokenizer, size: int, overlap: int, levels: Sequence[int]
 ) -> list[Chunk]:
     if size < _LONGEST_CHARACTER:
         raise ValueError(
@@ -226,35 +220,14 @@ def _place(text: str, space: re.Match[str]) -> int:
     return _LINE if lines else _WORD
 
 
-def _borders(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     """Return where a text can be cut: characters and tokens up to each border."""
-    ends, tokens = [0], [0]
-    for number, end in enumerate(_token_ends(text, tokenizer), start=1):
-        if end is not None:
-            ends.append(end)
-            tokens.append(number)
-    if len(ends) > 1:
-        ends[-1] = len(text)  # with the white space at the end
-    return ends, tokens
-
-
-def _token_ends(text: str, tokenizer: Tokenizer) -> Iterator[int | None]:
-    """Yield where each token ends, in characters; None inside a character."""
-    if isinstance(tokenizer, WordTokenizer):
-        yield from (match.end() for match in re.finditer(r"\S+", text))
-        return
-    if isinstance(tokenizer, CharacterTokenizer):
-        yield from range(1, len(text) + 1)
-        return
-    ids = tokenizer.encode(text)
-    if isinstance(tokenizer, BPETokenizer):
-        sizes = [len(tokenizer.pieces[i]) for i in ids]
-    elif isinstance(tokenizer, ByteTokenizer):
-        sizes = [1] * len(ids)
-    else:
-        name = type(tokenizer).__name__
-        raise ValueError(f"wanted a tokenizer of this package, got a {name}")
-    # From places in bytes to places in characters.
     widths = accumulate(len(character.encode()) for character in text)
-    ends = {place: number for number, place in enumerate(widths, start=1)}
-    yield from (ends.get(place) for place in accumulate(sizes))
+    characters = {n_bytes: number for number, n_bytes in enumerate(widths, start=1)}
+    sizes = (len(tokenizer.pieces[id_]) for id_ in tokenizer.encode(text))
+    ends, tokens = [0], [0]
+    for number, n_bytes in enumerate(accumulate(sizes), start=1):
+        if n_bytes in characters:  # else the token ends inside a character
+            ends.append(characters[n_bytes])
+            tokens.append(number)
+    return ends, tokens

@@ -13,7 +13,6 @@ Source: Kamradt (2023), "Needle in a haystack", made this test known; Liu et al.
 
 import random
 import re
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -118,33 +117,6 @@ def _is_plain(sentence: str, facts: set[str]) -> bool:
 
 
 @torch.inference_mode()
-def found_share(
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    needles: Iterable[Needle],
-    colours: Sequence[str],
-) -> Count:
-    """Return how many needles a model finds.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer, with `<|endoftext|>`.
-        needles: Texts that fit into the model's context.
-        colours: The possible answers, of one token each.
-
-    Raises:
-        ValueError: If a text is too long, or if there is no `<|endoftext|>`.
-    """
-    end, right, n = end_of_text(tokenizer), 0, 0
-    choices = torch.tensor([tokenizer.encode(f" {x}")[0] for x in colours])
-    for needle in needles:
-        ids = torch.tensor([[end, *tokenizer.encode(needle.text)]])
-        best = model(ids)[0, -1, choices].argmax()
-        right += colours[int(best)] == needle.answer
-        n += 1
-    return Count(right, n)
-
-
 def needle_share(
     model: Transformer,
     haystack: Haystack,
@@ -164,9 +136,15 @@ def needle_share(
         seed: Of the texts; the same for each depth and length.
 
     Raises:
-        ValueError: If the depth is not in 0 … 1, or n_tokens is too small for a needle
-            or too large for the model.
+        ValueError: If the depth is not in 0 … 1, n_tokens is too small for a needle or
+            too large for the model, or if there is no `<|endoftext|>`.
     """
-    rng = random.Random(seed)
-    needles = (haystack.hide(n_tokens, depth, rng) for _ in range(n))
-    return found_share(model, haystack.tokenizer, needles, haystack.colours)
+    tokenizer, colours, rng = haystack.tokenizer, haystack.colours, random.Random(seed)
+    choices = torch.tensor([tokenizer.encode(f" {x}")[0] for x in colours])
+    right = 0
+    for _ in range(n):
+        needle = haystack.hide(n_tokens, depth, rng)
+        ids = torch.tensor([[end_of_text(tokenizer), *tokenizer.encode(needle.text)]])
+        best = model(ids)[0, -1, choices].argmax()
+        right += colours[int(best)] == needle.answer
+    return Count(right, n)

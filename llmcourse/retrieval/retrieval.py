@@ -58,8 +58,8 @@ def passages(
 
     >>> from functools import partial
     >>> from llmcourse.retrieval.chunking import recursive_chunks
-    >>> from llmcourse.text.tokenizers import CharacterTokenizer
-    >>> cut = partial(recursive_chunks, tokenizer=CharacterTokenizer(), size=9)
+    >>> letters = BPETokenizer.train(["a"], vocab_size=256)
+    >>> cut = partial(recursive_chunks, tokenizer=letters, size=9)
     >>> [p.place for p in passages([Document("One.\n\nTwo.", name="a.txt")], cut)]
     ['a.txt:1', 'a.txt:3']
     """
@@ -164,8 +164,6 @@ def prompt_with(
     found: Sequence[Passage],
     tokenizer: BPETokenizer,
     max_tokens: int,
-    *,
-    best_last: bool = False,
 ) -> Prompt:
     """Return the best passages, as many as fit, and then the question.
 
@@ -176,16 +174,13 @@ def prompt_with(
         found: The best first.
         tokenizer: With the special tokens of conversations, which are counted too.
         max_tokens: Of the whole conversation; leave room for an answer.
-        best_last: Whether the best passage stands right before the question, and not
-            at the beginning. Which is better depends on the model.
 
     Raises:
         ValueError: If not a single passage fits.
     """
 
     def put_together(chosen: Sequence[Passage]) -> str:
-        order = reversed(chosen) if best_last else chosen
-        texts = [_on_one_line(passage.text) for passage in order]
+        texts = [_on_one_line(passage.text) for passage in chosen]
         return "\n\n".join([*texts, question])
 
     used: list[Passage] = []

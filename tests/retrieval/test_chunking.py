@@ -16,22 +16,16 @@ from llmcourse.retrieval.chunking import (
 )
 from llmcourse.text.bpe import GPT4_PATTERN
 from llmcourse.text.tales import generate
-from llmcourse.text.tokenizers import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharacterTokenizer,
-    WordTokenizer,
-)
+from llmcourse.text.tokenizers import BPETokenizer
 
 CUTTERS = (fixed_chunks, sentence_chunks, recursive_chunks)
 TALES = [story.text for story in generate(40, seed=0)]
+LETTERS = BPETokenizer.train(["a"], vocab_size=256)  # a token for each byte
 TOKENIZERS = (
     BPETokenizer.train(TALES, 400),
     BPETokenizer.train([*TALES, "One.\n\nTwo.\n\n" * 9], 400, pattern=GPT4_PATTERN),
-    ByteTokenizer(),
-    CharacterTokenizer(),
+    LETTERS,
 )
-CHARACTERS = CharacterTokenizer()
 WRITTEN = st.text(
     st.one_of(st.sampled_from("ab A.\n \t!?\"'1"), st.characters(codec="utf-8")),
     max_size=80,
@@ -48,7 +42,7 @@ def test_paragraphs_then_sentences_then_words_by_hand():
     its space 6; the last sentence, 5 long, is another piece of the paragraph.
     """
     text = "One. Uno.\n\nTwo three four. Five."
-    texts = [chunk.text for chunk in recursive_chunks(text, CHARACTERS, 12)]
+    texts = [chunk.text for chunk in recursive_chunks(text, LETTERS, 12)]
     assert texts == ["One. Uno.", "\n\nTwo three", " four.", " Five."]
 
 
@@ -57,7 +51,7 @@ def test_windows_of_five_that_share_two_by_hand():
 
     Of ten characters ⌈(10 - 2) / 3⌉ = 3 chunks.
     """
-    chunks = fixed_chunks("abcdefghij", CHARACTERS, 5, overlap=2)
+    chunks = fixed_chunks("abcdefghij", LETTERS, 5, overlap=2)
     assert [(c.start, c.end) for c in chunks] == [(0, 5), (3, 8), (6, 10)]
     assert chunks[1] == Chunk("defgh", 3, 8, 5)
 
@@ -68,9 +62,9 @@ def test_sentences_are_repeated_whole_or_not_at_all():
     With an overlap of 6 the second chunk repeats " Two." and not a letter of "One".
     """
     text = "Uno!? Two. Tres. Vier."
-    chunks = sentence_chunks(text, CHARACTERS, 12, overlap=6)
+    chunks = sentence_chunks(text, LETTERS, 12, overlap=6)
     assert [c.text for c in chunks] == ["Uno!? Two.", " Two. Tres.", " Tres. Vier."]
-    chunks = sentence_chunks(text, CHARACTERS, 12, overlap=4)
+    chunks = sentence_chunks(text, LETTERS, 12, overlap=4)
     assert [c.text for c in chunks] == ["Uno!? Two.", " Tres. Vier."]
 
 
@@ -102,18 +96,6 @@ def test_chunks_cover_any_text_exactly(text, cutter, tokenizer, size, share):
         assert sum(c.n_tokens for c in chunks) == len(tokenizer.encode(text))
 
 
-@settings(max_examples=100)
-@given(text=WRITTEN, size=st.integers(4, 24))
-def test_words_are_whole_for_the_word_tokenizer(text, size):
-    chunks = fixed_chunks(text, WordTokenizer(["a"]), size)
-    if not text.split():
-        assert chunks == []
-        return
-    assert "".join(c.text for c in chunks) == text
-    assert [w for c in chunks for w in c.text.split()] == text.split()
-    assert all(c.n_tokens == len(c.text.split()) for c in chunks)
-
-
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_all_fixed_chunks_but_the_last_are_full(tokenizer):
     text = "".join(TALES[:3])
@@ -140,7 +122,7 @@ def test_tales_that_fit_are_chunks_of_their_own():
 
 def test_no_character_is_cut_in_two():
     text = "🦊🦉" * 9
-    chunks = fixed_chunks(text, ByteTokenizer(), 7)
+    chunks = fixed_chunks(text, LETTERS, 7)
     assert [c.text for c in chunks] == list(text)
     assert {c.n_tokens for c in chunks} == {4}
 
@@ -148,7 +130,7 @@ def test_no_character_is_cut_in_two():
 def test_a_long_text_takes_no_long_time():
     text = " " * 20_000 + "a" * 20_000 + "\n \n" * 5_000
     for cutter in CUTTERS:
-        chunks = cutter(text, ByteTokenizer(), 256, 32)
+        chunks = cutter(text, LETTERS, 256, 32)
         assert (chunks[0].start, chunks[-1].end) == (0, len(text))
 
 
@@ -169,10 +151,10 @@ def test_fixed_chunks_equal_slices_of_the_ids():
 @pytest.mark.parametrize("cutter", CUTTERS)
 def test_refusals(cutter):
     with pytest.raises(ValueError, match="size must be at least 4 tokens.*got 3"):
-        cutter("a", CHARACTERS, 3)
+        cutter("a", LETTERS, 3)
     for overlap in (-1, 8):
         with pytest.raises(ValueError, match=f"less than the size of 8, got {overlap}"):
-            cutter("a", CHARACTERS, 8, overlap)
+            cutter("a", LETTERS, 8, overlap)
     with pytest.raises(ValueError, match="surrogate"):
         cutter("\ud800", TOKENIZERS[0], 8)
 
@@ -182,18 +164,5 @@ def test_characters_that_share_tokens_are_not_cut_for_ever(monkeypatch):
     monkeypatch.setattr(chunking, "_borders", lambda *_: ([0, 3], [0, 5]))
     for cutter in CUTTERS:
         with pytest.raises(ValueError, match="size must be at least 5 tokens.*got 4"):
-            cutter("龍虎豹", CHARACTERS, 4)
-        assert [chunk.text for chunk in cutter("龍虎豹", CHARACTERS, 5)] == ["龍虎豹"]
-
-
-def test_a_tokenizer_from_elsewhere_is_refused():
-    class Other(ByteTokenizer):
-        pass
-
-    class Foreign:
-        vocab_size = 1
-        encode = decode = tokens = staticmethod(lambda _: [])
-
-    assert fixed_chunks("abcde", Other(), 4)[0].text == "abcd"
-    with pytest.raises(ValueError, match="a tokenizer of this package, got a Foreign"):
-        fixed_chunks("abcde", Foreign(), 4)
+            cutter("龍虎豹", LETTERS, 4)
+        assert [chunk.text for chunk in cutter("龍虎豹", LETTERS, 5)] == ["龍虎豹"]
