@@ -150,9 +150,6 @@ def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     `attention`. (`packing.pack` lays whole documents into a file, to be cut into
     windows, and is something else.)
 
-    Raises:
-        ValueError: If there are no examples.
-
     Source: Krell et al. (2021), "Efficient sequence packing without
     cross-contamination". Unlike there nothing is chosen to fit into rows of a given
     length: a batch is one row, as long as it needs to be.
@@ -162,8 +159,6 @@ def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     >>> row.ids, row.lengths
     (tensor([[5, 6, 7, 8, 9]]), (3, 2))
     """
-    if not examples:
-        raise ValueError("a batch needs at least one example, got none")
     return Batch(
         ids=torch.cat([example.ids for example in examples])[None],
         targets=torch.cat([example.targets for example in examples])[None],

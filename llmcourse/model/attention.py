@@ -272,11 +272,6 @@ class KVCache:
         device: torch.device | str = "cpu",
     ) -> None:
         shape = (n_layers, batch_size, n_kv_heads, capacity, d_head)
-        if min(shape) < 1:
-            raise ValueError(
-                "(n_layers, batch_size, n_kv_heads, capacity, d_head) must all be "
-                f"at least 1, got {shape}"
-            )
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.capacity = capacity

@@ -17,6 +17,7 @@ the beginning of a text, and it ends the text when the model draws it.
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -294,13 +295,7 @@ def stream_text(
 
 
 def write(
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    prompt: str = "",
-    *,
-    max_new_tokens: int | None = None,
-    sampling: Sampling = Sampling(),
-    seed: int = 0,
+    model: Transformer, tokenizer: BPETokenizer, prompt: str = "", **options: Any
 ) -> str:
     """Return a prompt and the text that a model writes after it, up to its end.
 
@@ -308,20 +303,9 @@ def write(
         model: A trained model, or an untrained one.
         tokenizer: The model's, with `<|endoftext|>`.
         prompt: How the text begins; with an empty one the model begins itself.
-        max_new_tokens: The most tokens to write; what fits the model if not given.
-        sampling: Temperature, top-k and top-p.
-        seed: The same seed gives the same text.
+        options: As those of `stream_text`: `max_new_tokens`, `sampling`, `seed`.
 
     Raises:
-        ValueError: If the prompt is longer than the model's context, or as `generate`.
+        ValueError: As `stream_text`.
     """
-    return prompt + "".join(
-        stream_text(
-            model,
-            tokenizer,
-            prompt,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            seed=seed,
-        )
-    )
+    return prompt + "".join(stream_text(model, tokenizer, prompt, **options))

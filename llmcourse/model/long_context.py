@@ -348,9 +348,6 @@ def new_window_cache(model: Transformer, window: int) -> KVCache:
     Args:
         model: Whose keys and values it keeps.
         window: Positions that are kept.
-
-    Raises:
-        ValueError: If `window` is below 1.
     """
     return model.new_cache(1, window, WindowCache)
 

@@ -264,11 +264,6 @@ def test_refuses_a_full_cache_and_stays_as_it_was():
     assert cache.length == 2
 
 
-def test_refuses_a_cache_of_nothing():
-    with pytest.raises(ValueError, match="at least 1"):
-        KVCache(n_layers=1, batch_size=0, n_kv_heads=1, capacity=3, d_head=2)
-
-
 def test_shapes_are_checked_here_so_nothing_broadcasts_in_silence():
     """What makes every other test of this file trustworthy: the hook is on."""
     with pytest.raises(TypeCheckError, match="key"):

@@ -158,18 +158,6 @@ def test_refuses_targets_outside_the_vocabulary(target):
         cross_entropy(torch.zeros(2, 3), torch.tensor([1, target]))
 
 
-@pytest.mark.parametrize(("n_tokens", "n_bytes"), [(0, 5), (5, 0), (-1, 5)])
-def test_refuses_bits_per_byte_of_nothing(n_tokens, n_bytes):
-    with pytest.raises(ValueError, match="needs tokens and bytes"):
-        bits_per_byte(1.0, n_tokens=n_tokens, n_bytes=n_bytes)
-
-
-@pytest.mark.parametrize("floor", [0.0, -1.0, math.nan])
-def test_refuses_a_floor_that_is_none(floor):
-    with pytest.raises(ValueError, match="floor must be positive"):
-        gap_to_floor(1.0, floor=floor)
-
-
 def test_refuses_targets_that_the_blocks_cannot_find():
     with pytest.raises(ValueError, match="at least one target"):
         blockwise_cross_entropy(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
