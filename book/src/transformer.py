@@ -341,6 +341,10 @@ print("up", tuple(network.up.weight.shape), "down", tuple(network.down.weight.sh
 #
 # ### All of it
 #
+# ![A blue arrow goes up: the residual stream. Two loops leave it and come back: through a norm and attention, and above that through a norm and a feed-forward network. Where a loop comes back, a plus adds what it brings to the stream.](figures/transformer-block.svg)
+#
+# *A block: two parts read the stream, and add to it. Nothing else changes it.*
+#
 # Now the parts are joined, in the order of the formulas.
 # The cell takes the weights of a model of the package, with random numbers in them, and must arrive at the same stream after every block, and at the same logits.
 
