@@ -637,7 +637,7 @@ for what, holds in (
 # There is a price, too: many stories begin with the same words now.
 # And what is not paid for can be lost: a plain story of the grammar, told without an order, now costs 0.13 nats per token above the floor; before it was 0.03, as the card says.
 # Instructions of all ten kinds, nine of which were not trained here, are followed as before, 81 % exactly, and 80 % before.
-# But thirty of these three hundred are orders to write: `instruct-llm` carries out 14 of them to the letter, `aligned-llm` 8, as the repository's script `tests/benchmarks/bench_cards.py` counts.
+# But thirty of these three hundred are orders to write: `instruct-llm` carries out 14 of them to the letter, `aligned-llm` 8, as `llmcourse evaluate --all` counts.
 # That may be chance; but gold gives only one of its ten points for having in the story what the order names, so there was little reason to keep it.
 #
 # *Predict*: below is the worst of the forty stories of `instruct-llm`.

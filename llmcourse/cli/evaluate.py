@@ -1,14 +1,15 @@
 """The command `evaluate`: how good a model is."""
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.cli.console import (
     Data,
-    Model,
     Questions,
     Quiet,
     Samples,
@@ -20,7 +21,15 @@ from llmcourse.cli.console import (
 from llmcourse.cli.running import show
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
-from llmcourse.model.folders import load_pretrained
+from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.recipes.align import (
+    ALIGNED_LLM,
+    aligned_quality,
+    aligned_table,
+    collect,
+    reward_quality,
+    reward_table,
+)
 from llmcourse.recipes.base import (
     N_SAMPLES,
     N_STORIES,
@@ -28,12 +37,26 @@ from llmcourse.recipes.base import (
     tale_quality,
     text_quality,
 )
-from llmcourse.recipes.instruct import score_table, scores_to_json
+from llmcourse.recipes.cards import Table
+from llmcourse.recipes.instruct import (
+    Exam,
+    instruct_quality,
+    instruct_tables,
+    score_table,
+    scores_to_json,
+)
+from llmcourse.training.config import StageProgress
 from llmcourse.training.story_evaluation import TEST_SEED, Sample
 
 
 def evaluate(
-    model: Model,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model's folder, or the name of a shipped one."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All shipped models, as their cards say.")
+    ] = False,
     data: Data = None,
     stories: Stories = N_STORIES,
     samples: Samples = N_SAMPLES,
@@ -47,12 +70,20 @@ def evaluate(
 ) -> None:
     """Measure a model on fresh tales, with their floor, or on your text.
 
-    A model that knows conversations is asked instructions, too.
+    A model that knows conversations is asked instructions, too. With `--all` every
+    shipped model is measured as its card says, whatever else is named.
 
     `llmcourse evaluate --model base-llm`
 
     `llmcourse evaluate --model my-run/model --data "notes/**/*.txt" --json`
+
+    `llmcourse evaluate --all`
     """
+    if everything:
+        evaluate_all(quiet)
+        return
+    if model is None:
+        raise ValueError("wanted --model or --all, got neither")
     loaded, tokenizer = load_pretrained(model)
     written: list[Sample] = []
     with bars(quiet) as draw:
@@ -84,3 +115,52 @@ def evaluate(
         out.print(Text(f"\n{sample.text}\n→ {sample.error or 'valid'}"))
     if "instructions" in quality:
         show(score_table(quality["instructions"]))
+
+
+def _base(draw: StageProgress) -> list[Table]:
+    model = load_pretrained("base-llm")
+    return [loss_table(tale_quality(*model, N_STORIES, N_SAMPLES, TEST_SEED, draw)[0])]
+
+
+def _instruct(draw: StageProgress) -> list[Table]:
+    models = load_pretrained("base-llm"), load_pretrained("instruct-llm")
+    return instruct_tables(instruct_quality(*models, Exam(), draw))
+
+
+# What all methods have in common: how answers are written and compared.
+_ALIGN = ALIGNED_LLM["grpo"]
+
+
+def _reward(draw: StageProgress) -> list[Table]:
+    policy = load_pretrained(_ALIGN.policy)
+    pairs = collect(_ALIGN, *policy, draw, held_out=True)
+    return [reward_table(reward_quality(*load_reward_model("reward-model"), pairs))]
+
+
+def _aligned(draw: StageProgress) -> list[Table]:
+    models = load_pretrained(_ALIGN.policy), load_pretrained("aligned-llm")
+    judge, _ = load_reward_model("reward-model")
+    quality = aligned_quality(_ALIGN, *models, judge, Exam(), draw)
+    return [aligned_table(quality)]
+
+
+MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
+    "base-llm": _base,
+    "instruct-llm": _instruct,
+    "reward-model": _reward,
+    "aligned-llm": _aligned,
+}
+"""What the card of each shipped model states, in the order in which they are made."""
+
+
+def evaluate_all(quiet: bool) -> None:
+    """Measure every model that ships; name those that do not."""
+    for name, measure in MEASURES.items():
+        if name not in shipped_models():
+            out.print(f"{name}: skipped, does not come with the package yet\n")
+            continue
+        out.print(f"{name}:")
+        with bars(quiet) as draw:
+            tables = measure(draw)
+        show(*tables)
+        out.print()

@@ -1,15 +1,24 @@
-"""`llmcourse evaluate`: instructions for models that answer."""
+"""`llmcourse evaluate --all`, and instructions for models that answer."""
 
 import json
+import sys
+from dataclasses import replace
 
 import pytest
-from chat_cases import chatty
+import torch
+from align_cases import want_length
+from chat_cases import base, chatty
 from typer.testing import CliRunner
 
 from llmcourse import cli
+from llmcourse.alignment.reward_model import RewardModel, save_reward_model
+from llmcourse.alignment.reward_model import load_reward_model as load
 from llmcourse.cli import evaluate as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.model.folders import save_pretrained
+from llmcourse.recipes import instruct
+from llmcourse.recipes.align import TINY, collect, reward_quality
+from llmcourse.recipes.instruct import Exam
 from llmcourse.training.intervals import Count
 
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
@@ -24,8 +33,52 @@ def answering(monkeypatch):
         asked.append((tokenizer.vocab_size, n, tuple(splits)))
         return dict.fromkeys(splits, SCORE)
 
-    monkeypatch.setattr(command, "instruction_scores", scores)
+    for module in (command, instruct):
+        monkeypatch.setattr(module, "instruction_scores", scores)
     return asked
+
+
+@pytest.fixture
+def shipped(monkeypatch, answering):
+    models = {"base-llm": base(), "instruct-llm": chatty()}
+    monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
+    monkeypatch.setattr(command, "shipped_models", lambda: list(models))
+    monkeypatch.setattr(command, "Exam", lambda: Exam(n_per_kind=5, n_stories=2))
+    monkeypatch.setattr(command, "N_STORIES", 2)
+    monkeypatch.setattr(command, "N_SAMPLES", 0)
+    return models
+
+
+def test_all_measures_what_ships_and_names_what_does_not(shipped, answering):
+    result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.endswith("-llm:")] == [
+        "base-llm:",
+        "instruct-llm:",
+    ]
+    for name in ("reward-model", "aligned-llm"):
+        assert f"{name}: skipped, does not come with the package yet" in lines
+    for words in (
+        "gap to the floor: ",
+        "all kinds: 50.0 % of 8 (22 % … 78 %) · ",
+        "who: 3 of 4 · 3 of 4 · 3 of 4",
+        "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
+        "loss on 2 plain stories, above the floor: ",
+    ):
+        assert words in result.stdout, words
+    sizes = [pair[1].vocab_size for pair in (chatty(), base())]
+    assert answering == [
+        (sizes[0], 5, tuple(SPLITS)),
+        (sizes[1], 5, ("held-out wordings",)),
+    ]
+
+
+def test_with_nothing_shipped_all_are_skipped(monkeypatch):
+    monkeypatch.setattr(command, "shipped_models", list)
+    result = CliRunner().invoke(cli.app, ["evaluate", "--all"])
+    assert result.exit_code == 0
+    assert result.stdout.count("skipped") == len(command.MEASURES) == 4
 
 
 def test_one_model_that_answers_is_asked(tmp_path, answering):
@@ -42,7 +95,38 @@ def test_one_model_that_answers_is_asked(tmp_path, answering):
     assert not answering
 
 
-def test_without_a_model_nothing_is_understood():
-    result = CliRunner().invoke(cli.app, ["evaluate"])
-    assert result.exit_code == 2
-    assert "--model" in result.stderr
+def test_neither_model_nor_all_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["llmcourse", "evaluate"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "wanted --model or --all, got neither" in capsys.readouterr().err
+
+
+def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_path):
+    want_length(monkeypatch)
+    folder = tmp_path / "reward-model"
+    model = RewardModel(chatty()[0], torch.Generator().manual_seed(0))
+    save_reward_model(model, chatty()[1], folder)
+    shipped["aligned-llm"] = chatty()
+    small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
+    monkeypatch.setattr(command, "_ALIGN", small)
+    monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
+    monkeypatch.setattr(command, "Exam", lambda: Exam(n_prompts=2, n_stories=2))
+    monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, "reward-model"])
+    result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert "skipped" not in result.stdout
+    last = result.stdout.partition("reward-model:")[2]
+    pairs = collect(small, *chatty(), held_out=True)
+    quality = reward_quality(load(folder)[0], chatty()[1], pairs)
+    rate = 100 * quality["accuracy"]["rate"]
+    assert f"{rate:.1f} % of {len(pairs)} held-out pairs" in last
+    last = last.partition("aligned-llm:")[2]
+    for words in (
+        "gold reward: ",
+        "+0.00 standard deviations",
+        "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
+        "loss on 2 plain stories, above the floor: ",
+    ):
+        assert words in last, words
