@@ -168,7 +168,6 @@ def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[
     known: dict[str, Callable[[], Iterable[Any]]] = {
         "tales": lambda: documents.tales(n_stories, seed),
         "python_docs": documents.python_docs,
-        "python_sources": documents.python_sources,
     }
     return chain.from_iterable(
         known[name]() if name in known else own(name) for name in sources

@@ -24,7 +24,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,23 +212,18 @@ def python_docs() -> Iterator[Document]:
     Raises:
         FileNotFoundError: If this Python comes without its library's sources.
     """
-    texts = chain(
-        ((f"topics/{topic}", text) for topic, text in sorted(_help_topics().items())),
-        (
-            (source.name, "\n\n".join(_docstrings(source.text)))
-            for source in python_sources()
-        ),
-    )
-    return (Document(text, "python_docs", name) for name, text in texts if text)
+    files = _library_files(Path(sysconfig.get_paths()["stdlib"]))
+    for topic, text in sorted(_help_topics().items()):
+        yield Document(text, "python_docs", f"topics/{topic}")
+    for name, path in files:
+        with tokenize.open(path) as file:  # obeys "# coding:" lines
+            text = "\n\n".join(_docstrings(file.read()))
+        if text:
+            yield Document(text, "python_docs", name)
 
 
-def python_sources() -> Iterator[Document]:
-    """Return the source files of the standard library: long, real documents.
-
-    Raises:
-        FileNotFoundError: If this Python comes without its library's sources.
-    """
-    library = Path(sysconfig.get_paths()["stdlib"])
+def _library_files(library: Path) -> list[tuple[str, Path]]:
+    """Return the modules of the standard library, by name and in its order."""
     files = []
     for folder, subfolders, names in os.walk(library):
         subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk does not enter these
@@ -240,10 +234,7 @@ def python_sources() -> Iterator[Document]:
             f"wanted the sources of Python's standard library in {str(library)!r}, "
             "got none: this Python was installed without them"
         )
-    return (
-        Document(_read_source(path), source="python_sources", name=name)
-        for name, path in sorted(files)
-    )
+    return sorted(files)
 
 
 def _help_topics() -> dict[str, str]:
@@ -253,11 +244,6 @@ def _help_topics() -> dict[str, str]:
     except ImportError:  # some builds of Python leave them out
         return {}
     return dict(topics)
-
-
-def _read_source(path: Path) -> str:
-    with tokenize.open(path) as file:  # obeys "# coding:" lines
-        return file.read()
 
 
 def _docstrings(source: str) -> Iterator[str]:
