@@ -58,7 +58,8 @@ from typing import Literal, TypeAlias
 
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.grammar_text import Entry
-from llmcourse.text.tales import Encoder, parse, world
+from llmcourse.text.tales import parse, world
+from llmcourse.text.tokenizers import Tokenizer
 
 HEADER = re.compile(
     r"(?P<kind>how many|[a-z]+) (?P<name>[a-z]+)"
@@ -471,7 +472,7 @@ def examples(
     *,
     kinds: Sequence[str] = KINDS,
     held_out: HeldOut = False,
-    tokenizer: Encoder | None = None,
+    tokenizer: Tokenizer | None = None,
     max_tokens: int = 420,
 ) -> Iterator[Example]:
     """Yield n examples, the same ones for the same arguments on every machine.
@@ -497,13 +498,19 @@ def examples(
         raise ValueError(
             f"held_out must be False, True, 'phrasing' or 'pair', got {held_out!r}"
         )
-    limit = None if tokenizer is None else (tokenizer, max_tokens)
     rng = random.Random(f"instructions {seed}")
-    return (_one(rng.choice(kinds), rng, held_out, limit) for _ in range(n))
+
+    def fits(example: Example) -> bool:
+        if tokenizer is None:
+            return True
+        texts = (example.prompt, example.answer)
+        return sum(len(tokenizer.encode(text)) for text in texts) <= max_tokens
+
+    return (_one(rng.choice(kinds), rng, held_out, fits) for _ in range(n))
 
 
 def _one(
-    kind: str, rng: random.Random, held_out: HeldOut, limit: tuple[Encoder, int] | None
+    kind: str, rng: random.Random, held_out: HeldOut, fits: Callable[[Example], bool]
 ) -> Example:
     """Return the first example that fits, from as many stories as it takes."""
     new_pair, new_phrasing = held_out in (True, "pair"), held_out in (True, "phrasing")
@@ -512,20 +519,9 @@ def _one(
         if tale.new_pair != new_pair:
             continue
         example = make(kind, tale, rng, new_phrasing=new_phrasing)
-        if example is None:
-            continue
-        if limit is None or _length(example, limit[0]) <= limit[1]:
+        if example is not None and fits(example):
             return example
-    raise ValueError(
-        f"found no example of kind {kind!r} in {_TRIES} stories"
-        + (f" with at most {limit[1]} tokens" if limit else "")
-    )
-
-
-def _length(example: Example, tokenizer: Encoder) -> int:
-    """Return the tokens of prompt and answer."""
-    texts = (example.prompt, example.answer)
-    return sum(len(tokenizer.encode(text)) for text in texts)
+    raise ValueError(f"found no example of kind {kind!r} that fits in {_TRIES} stories")
 
 
 def check(example: Example, answer: str) -> bool:

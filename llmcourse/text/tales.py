@@ -26,17 +26,10 @@ import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from llmcourse.text.grammar import Grammar, Story
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """Anything that turns a text into tokens, one id each."""
-
-    def encode(self, text: str) -> Any:
-        """Return the ids of a text."""
+from llmcourse.text.tokenizers import Tokenizer
 
 
 class Estimate(NamedTuple):
@@ -99,7 +92,7 @@ def bits_per_byte() -> float:
 
 
 def entropy_per_token(
-    tokenizer: Encoder, texts: Sequence[str] | None = None, end_tokens: int = 1
+    tokenizer: Tokenizer, texts: Sequence[str] | None = None, end_tokens: int = 1
 ) -> Estimate:
     """Return the lowest possible loss for a tokenizer, in nats per token.
 
@@ -108,7 +101,7 @@ def entropy_per_token(
     the end of each document does so at one more token, of no entropy of its own.
 
     Args:
-        tokenizer: Anything with `encode`.
+        tokenizer: Cuts the stories into tokens.
         texts: Stories to count tokens in; by default 2,000 generated ones.
         end_tokens: Tokens that end a document and are predicted too.
 

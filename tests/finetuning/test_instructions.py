@@ -33,6 +33,7 @@ from llmcourse.finetuning.instructions import (
 )
 from llmcourse.text import tales
 from llmcourse.text.grammar_text import Entry
+from llmcourse.text.tokenizers import WordTokenizer
 
 # For 2,000 examples, in an interpreter without the tests' type checks: how many right
 # answers pass, and which plausible wrong ones do.
@@ -105,11 +106,6 @@ def large() -> dict[str, Any]:
         [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True
     )
     return json.loads(run.stdout)  # type: ignore[no-any-return]
-
-
-class Words:
-    def encode(self, text: str) -> list[str]:
-        return text.split()
 
 
 def test_normalised_by_hand() -> None:
@@ -213,7 +209,7 @@ def test_seed_decides_the_examples() -> None:
 def test_long_examples_are_skipped() -> None:
     lengths = [
         len(f"{e.prompt} {e.answer}".split())
-        for e in examples(40, seed=3, tokenizer=Words(), max_tokens=160)
+        for e in examples(40, seed=3, tokenizer=WordTokenizer([]), max_tokens=160)
     ]
     assert max(lengths) <= 160
     assert max(len(e.prompt.split()) for e in examples(40, seed=3)) > 160
@@ -227,8 +223,12 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         examples(1, seed=0, kinds=["who", "when"])
     with pytest.raises(ValueError, match=r"wanted kinds from .*, got \[\]"):
         examples(1, seed=0, kinds=[])
-    with pytest.raises(ValueError, match="'write' in 50 stories with at most 9"):
-        next(examples(1, seed=0, kinds=["write"], tokenizer=Words(), max_tokens=9))
+    with pytest.raises(ValueError, match="'write' that fits in 50 stories"):
+        next(
+            examples(
+                1, seed=0, kinds=["write"], tokenizer=WordTokenizer([]), max_tokens=9
+            )
+        )
     assert list(examples(0, seed=0)) == []
 
 

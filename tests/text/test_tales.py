@@ -12,11 +12,13 @@ import pytest
 
 from llmcourse.text import tales
 from llmcourse.text.grammar import Story
+from llmcourse.text.tokenizers import CharacterTokenizer
 
 LARGE = """
 import json, math, re
 from collections import Counter
 from llmcourse.text import tales
+from llmcourse.text.tokenizers import WordTokenizer
 n = 10_000
 stories = list(tales.generate(n, seed=2))
 exact = tales.world().measures
@@ -24,11 +26,8 @@ def deviation(value, sample):
     mean = math.fsum(sample) / n
     variance = math.fsum((x - mean) ** 2 for x in sample) / (n - 1)
     return abs(mean - value) / math.sqrt(variance / n)
-class Words:
-    def encode(self, text):
-        return text.split()
 texts = [s.text for s in stories[:1000]]
-per_token = [tales.entropy_per_token(Words(), texts, end) for end in (0, 1)]
+per_token = [tales.entropy_per_token(WordTokenizer([]), texts, end) for end in (0, 1)]
 lengths = [len(s.text.split()) for s in stories]
 words = Counter()
 for s in stories:
@@ -182,10 +181,5 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="not a story"):
         tales.log_prob("Call me Ishmael.")
     with pytest.raises(ValueError, match="at least 2 texts"):
-        tales.entropy_per_token(_Letters(), texts=["one"])
+        tales.entropy_per_token(CharacterTokenizer(), texts=["one"])
     assert list(tales.generate(0, seed=0)) == []
-
-
-class _Letters:
-    def encode(self, text: str) -> list[str]:
-        return list(text)
