@@ -133,6 +133,11 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # The {term}`softmax` makes shares of the scores: their exponentials, divided by the sum.
 # What token 3 gathers is the values in these shares: $\frac27 \cdot 7 + \frac47 \cdot 14 + \frac17 \cdot 0 = 10$.
 #
+# ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them are the weights 2/7, 4/7 and 1/7. The values 7, 14 and 0 flow by arrows of these widths into one box, 10.](figures/attention-by-hand.svg)
+#
+# *Keys decide the shares, values are what is shared out.
+# The width of an arrow is its weight.*
+#
 # If token 2 asks with the same query, it sees only itself and token 1, for the third is not written yet.
 # Its shares are 2/6 and 4/6, and it gathers $\frac26 \cdot 7 + \frac46 \cdot 14 = 11\frac23$.
 
@@ -148,6 +153,11 @@ print("gathered:", [round(x, 2) for x in context[:, 0].tolist()])
 
 # %% [markdown]
 # The first token sees itself alone, so it gathers its own value, 7.
+#
+# ![A table of three rows, who asks, and three columns, who is looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
+#
+# *A row for each token that asks, all with the same query.
+# Each row sums to 1, and the mask leaves a triangle.*
 #
 # ## The idea
 #
@@ -249,6 +259,10 @@ for row in weights:
 # One head has one softmax, so it can look for one thing at a time.
 # A layer therefore has several heads side by side, each with a slice of the width.
 # In {term}`grouped-query attention` several query heads share the keys and values of one head: here six query heads share two key-value heads, so there is a third of the keys and values to keep.
+#
+# ![Six boxes of queries in two groups of three. From each group an arrow goes to one key and one value: queries 1 to 3 share key 1 and value 1, queries 4 to 6 share key 2 and value 2.](figures/shared-keys.svg)
+#
+# *Three query heads ask the same keys, and mix the same values.*
 
 
 # %%
@@ -273,7 +287,7 @@ for name, weight in layer.named_parameters():
     print(f"{name:14}", tuple(weight.shape))
 
 # %% [markdown]
-# Queries have six heads of eight coordinates, 48 in all; keys and values have two, 16 in all.
+# The matrices have 48 rows for the queries, and 16 for the keys and for the values.
 #
 # ### Positions
 #
@@ -308,6 +322,11 @@ for distance in range(6):
 # One query and one key, and yet the score changes with the distance between them, and with nothing else.
 # So a head can learn *the token before me*, wherever it stands.
 #
+# ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3 the angle is wider and the score −0.85.](figures/rotary-turns.svg)
+#
+# *One pair of coordinates, turned by one radian for each position.
+# From the first circle to the second both arrows turn, and the angle between them stays.*
+#
 # ### What happens to each position by itself
 #
 # That is a norm, and the {term}`feed-forward network`.
@@ -337,6 +356,11 @@ print("up", tuple(network.up.weight.shape), "down", tuple(network.down.weight.sh
 
 # %% [markdown]
 # The network widens each vector, decides coordinate by coordinate what to keep, and brings the result back to the width of the stream.
+#
+# ![A small box x of 24 numbers leads by two matrices, gate and up, to two tall boxes of 64. What the gate gives passes a switch; then the two are multiplied, coordinate by coordinate, to 64 numbers, and the matrix down makes 24 of them.](figures/feed-forward-gate.svg)
+#
+# *The upper way opens or closes each of the 64 coordinates that the lower way computes.*
+#
 # GPT-2's LayerNorm also subtracts the mean; an exercise below derives it from the norm above.
 #
 # ### All of it
@@ -412,6 +436,12 @@ for part, n in costs.parameter_counts(gpt2.config).items():
 #
 # That nobody sees the future makes writing cheap.
 # What a position has computed is never changed by what is appended, so its keys and values can be kept: that is the {term}`key-value cache`.
+#
+# ![The words Once upon a time, read one after the other, in two staircases. With the cache each step reads one new word, and those before it are kept: four tokens are read. Without it each step reads all words again: ten tokens.](figures/key-value-cache.svg)
+#
+# *Each row writes one token more.
+# With the cache a step reads one token and looks back at the keys and values that were kept.*
+#
 # The cell also feeds a model one token at a time, each read once, and gets the logits of the whole.
 # Then it counts the arithmetic of writing a hundred tokens, with the cache and by reading everything again for each.
 
@@ -649,6 +679,12 @@ assert induction[1].max() > 0.6 > induction[0].max()
 # In the first layer a head looks at the letter before.
 # So the vector at the place of `B` now also holds *an A came before me*.
 # In the second layer the heads look from the new `A` for exactly that, land on `B`, and fetch it.
+#
+# ![The letters A, B, G, D, A are read, each with a line that goes up. In layer 1 an arrow goes from each letter to the next one, which notes what came before it: after A, after B, after G, after D. In layer 2 the last A asks: after A? An arrow from B, whose note fits, brings B to it, and B is predicted.](figures/induction-in-two-layers.svg)
+#
+# *The first layer notes at each letter what came before it.
+# The second finds by this note the letter that followed the earlier `A`, and fetches it.*
+#
 # Heads like these, which need a head before them that looks one place back, are called {term}`induction heads <induction head>`.
 # {cite:t}`olsson2022` found them in all the language models of more than one layer that they studied, and a sudden drop of the loss when they appear.
 # It takes two layers, because the second looks for what the first has written.
