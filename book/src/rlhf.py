@@ -112,6 +112,12 @@ assert max(worth) > min(worth) + 2
 # | difference of rewards | $\ln 3$ | $\ln 3$ | $2 \ln 3$ |
 #
 # The odds are multiplied, three times three, and so the rewards are added: nine to one, without a single comparison of A with C.
+#
+# ![A line with three points, C at minus 1.10, B at zero, and A at plus 1.10. C and B are ln 3 apart, as are B and A, with the note that each of the two won three to one. The bracket from C to A says two times ln 3, so A wins nine to one.](figures/rewards-on-a-scale.svg)
+#
+# *The comparisons that were seen set two distances, in blue.
+# Their sum predicts a comparison that nobody made, in green.*
+#
 # Only differences count: rewards of $\ln 3, 0, -\ln 3$ and of $100 + \ln 3, 100, 100 - \ln 3$ say the same.
 #
 # A preference costs what every surprise costs: whoever thinks that A wins with the probability 3/4 pays $-\ln \tfrac34 = 0.29$ nats when it does, and $-\ln \tfrac14 = 1.39$ when it does not.
@@ -149,6 +155,11 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # Three ways to go there.
 #
+# ![Above, pairs train a reward model; the policy gets prompts and sends answers to the reward model, which returns rewards; a dashed leash, the KL divergence, ties the policy to the reference. Below, DPO: pairs train the policy with no reward model between, and its reward is beta times the log of the ratio of policy and reference.](figures/two-ways-from-pairs.svg)
+#
+# *PPO and GRPO: the reward model learns from the pairs, and then judges what the policy writes, again and again.
+# DPO: the pairs train the policy itself.*
+#
 # *PPO* lets the policy write, and asks for each token how much better than expected it went on from there, the {term}`advantage` $A_t$; a second network, the {term}`critic`, has to know what was expected.
 # The critic learns from what was then earned, by the squared error.
 # What a nat of distance costs is subtracted from the reward, token by token.
@@ -164,6 +175,11 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # $$\beta\,(e^{-\delta_t} - 1 + \delta_t), \qquad \delta_t = \ln \pi(y_t) - \ln \pi_\text{ref}(y_t).$$
 #
 # This grows with $\delta_t$ at the rate $\beta\,(1 - e^{-\delta_t})$: a token that has become likelier is never pulled back harder than by $\beta$.
+#
+# ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
+#
+# *Two penalties with the same weight.
+# Near the reference they are alike; far from it, only PPO's goes on growing.*
 #
 # *DPO* has no reward model, and the policy writes nothing while it learns: the pairs are enough.
 # The best policy for the aim above is known: $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
@@ -216,6 +232,12 @@ print(f"at the start {start:.2f} nats per pair")
 
 # %% [markdown]
 # GRPO's advantages: two prompts, four answers to each.
+#
+# ![Two scales of rewards from 0 to 8, one for each prompt, with four dots each. First prompt: 5, 6, 6, 7, mean 6, advantages minus 1.22, zero, plus 1.22. Second prompt: three dots at 1, one at 5, mean 2, advantages minus 0.50 and plus 1.50. The dots at 5 are coloured.](figures/advantages-in-two-groups.svg)
+#
+# *A reward of 5 (coloured) is the worst of one group and the best of the other.
+# An answer is compared with the answers to its own prompt alone.*
+#
 # The second group has the lower rewards, and its best answer the higher advantage, for it stands out more.
 
 # %%
@@ -231,6 +253,11 @@ assert mine[1].max() > mine[0].max()
 # %% [markdown]
 # PPO's clipping, which GRPO uses too.
 # A token that has become 1.5 times as likely, with $\varepsilon = 0.2$: if it was good, the gradient stops, for it has had its share of this round; if it was bad, it goes on.
+#
+# ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
+#
+# *Where the line is flat, the gradient is zero, and the token pushes no further.
+# Clipping stops a change that has gone far enough, and never one that went the wrong way.*
 
 # %%
 ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5]]).requires_grad_()
@@ -594,6 +621,12 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 # So `reward-model` gets more than tokens.
 # `SurprisalEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
 # And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, the head reads the mean over the text of only half of the last layer's numbers, and of the other half the maximum.
+#
+# ![Four rows join in a plus: the vector of the token Marta; 16.1, its surprisal, times a vector; 0.0, what was expected, times a vector; and its place times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
+#
+# *What the judge reads of one token, with the numbers of a wrong name that comes below.
+# The maximum lets a single surprise be heard among two hundred tokens.*
+#
 # All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70.
 # Three times as many comparisons make no more of it, 74 of 100 and 0.71, in a training of the same length: there each answer is read only once, for all comparisons of its prompt {cite:p}`ouyang2022`.
 # The repository's script `tests/benchmarks/bench_reward_model.py` trains all three.

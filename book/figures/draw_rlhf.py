@@ -1,0 +1,188 @@
+"""Diagrams of *rlhf*: blue what is given, orange the judge, green the policy."""
+
+import math
+import statistics
+
+from drawing import Drawing, drawing
+
+
+@drawing
+def rewards_on_a_scale() -> Drawing:
+    """Three answers as points on a line: only their distances were observed."""
+    d = Drawing(205)
+    places = {"C": -math.log(3), "B": 0.0, "A": math.log(3)}
+    x = {name: 280 + 155 * reward for name, reward in places.items()}
+    d.line((40, 95), (515, 95), colour="grey")
+    d.text(520, 95, "r", anchor="start", italic=True)
+    for name, reward in places.items():
+        d.circle(x[name], 95, 17, name, tint="grey")
+        d.text(x[name], 128, f"{reward:+.2f}".replace("-", "−") if reward else "0")
+    d.bracket(x["C"], 66, x["A"] - x["C"], below=False)
+    d.text(280, 38, "2 ln 3 apart: so A wins 9 : 1", colour="green", bold=True)
+    for left, right in ("CB", "BA"):
+        d.bracket(x[left] + 3, 148, x[right] - x[left] - 6)
+        words = f"ln 3 apart: {right} won 3 : 1"
+        d.text((x[left] + x[right]) / 2, 178, words, colour="blue", size=15)
+    return d
+
+
+@drawing
+def two_ways_from_pairs() -> Drawing:
+    """PPO and GRPO go by a reward model and the policy's answers, DPO by neither."""
+    d = Drawing(450)
+    d.text(16, 22, "PPO and GRPO", bold=True, anchor="start")
+    d.box(20, 62, 96, 66, "pairs\ny⁺ over y⁻", tint="blue")
+    d.arrow((116, 95), (190, 95))
+    d.text(153, 79, "trains", size=15)
+    d.box(190, 62, 116, 66, "reward\nmodel", tint="orange", bold=True)
+    d.box(418, 62, 122, 66, "policy", tint="green", bold=True)
+    d.arrow((418, 80), (306, 80))
+    d.text(362, 64, "answers", size=15)
+    d.arrow((306, 110), (418, 110))
+    d.text(362, 127, "rewards", size=15)
+    d.arrow((479, 30), (479, 62))
+    d.text(468, 36, "prompts", size=15, anchor="end")
+    d.line((479, 128), (479, 172), dashed=True, colour="pink", width=3)
+    d.text(465, 150, "the leash: KL", size=15, anchor="end", colour="pink")
+    d.box(418, 172, 122, 42, "reference", tint="grey")
+    d.line((16, 246), (544, 246), colour="grey", dashed=True)
+    d.text(16, 274, "DPO", bold=True, anchor="start")
+    d.box(20, 300, 96, 66, "pairs\ny⁺ over y⁻", tint="blue")
+    d.arrow((116, 333), (418, 333))
+    d.text(267, 316, "trains", size=15)
+    d.text(267, 352, "the policy is the reward model", size=15)
+    d.box(418, 300, 122, 66, "policy", tint="green", bold=True)
+    d.line((479, 366), (479, 392), dashed=True, colour="pink", width=3)
+    d.box(418, 392, 122, 42, "reference", tint="grey")
+    d.text(374, 413, "r = β ln (π / π", anchor="end", colour="pink")
+    d.text(387, 418, "ref", size=13, colour="pink")
+    d.text(404, 413, ")", anchor="end", colour="pink")
+    return d
+
+
+@drawing
+def advantages_in_two_groups() -> Drawing:
+    """The same reward, 5, is the worst of one group and the best of the other."""
+    d = Drawing(345)
+    groups = {"first prompt": (7, 6, 6, 5), "second prompt": (1, 1, 1, 5)}
+    for number, (name, rewards) in enumerate(groups.items()):
+        top = 170 * number
+        mean, s = statistics.mean(rewards), statistics.stdev(rewards)
+        d.text(14, top + 22, name, bold=True, anchor="start")
+        d.text(14, top + 120, "reward", anchor="start", size=15, colour="grey")
+        d.text(14, top + 148, "advantage", anchor="start", size=15)
+        d.line((105, top + 102), (545, top + 102), colour="grey")
+        for tick in range(9):
+            at = 115 + 52 * tick
+            d.line((at, top + 102), (at, top + 107), colour="grey")
+            d.text(at, top + 120, f"{tick}", size=15, colour="grey")
+        at = 115 + 52 * mean
+        d.line((at, top + 32), (at, top + 102), dashed=True, colour="blue", width=2.5)
+        d.text(at + 8, top + 20, f"mean {mean}", colour="blue", size=15)
+        for reward in sorted(set(rewards)):
+            for height in range(rewards.count(reward)):
+                tint = "orange" if reward == 5 else "grey"
+                d.circle(115 + 52 * reward, top + 91 - 21 * height, 10, tint=tint)
+            value = (reward - mean) / s
+            sign = "−" if value < 0 else "+" if value > 0 else ""
+            words = f"{sign}{abs(value):.2f}"
+            colour = "green" if value > 0 else "pink" if value < 0 else "ink"
+            at = 115 + 52 * reward
+            d.text(at, top + 148, words, colour=colour, bold=True, size=15)
+    return d
+
+
+@drawing
+def clipped_ratio() -> Drawing:
+    """What a token earns over the ratio: flat where the gradient stops."""
+    d = Drawing(268)
+    for left, advantage in ((36, 1), (320, -1)):
+        base, end = (226, 56) if advantage > 0 else (72, 236)
+        word, colour = ("good", "green") if advantage > 0 else ("bad", "pink")
+        sign = "+" if advantage > 0 else "−"
+        x = [left + 115 * ratio for ratio in (0.1, 0.5, 0.8, 1.2, 1.5, 1.8)]
+        y = [
+            base - 100 * min(r * advantage, min(max(r, 0.8), 1.2) * advantage)
+            for r in (0.1, 0.5, 0.8, 1.2, 1.5, 1.8)
+        ]
+        d.text(left + 110, 20, f"A = {sign}1: a {word} token", bold=True)
+        d.arrow((left, base), (left, end), colour="grey")
+        d.line((left, base), (left + 215, base), colour="grey")
+        d.text(left + 225, base, "ρ", italic=True)
+        for number, words in ((2, "0.8"), (3, "1.2")):
+            d.line((x[number], base), (x[number], y[number]), dashed=True)
+            d.text(x[number], base + 17 * advantage, words, size=15)
+        d.line(*zip(x, y, strict=True), colour=colour, width=3)
+        stops, goes_on = (4, 1) if advantage > 0 else (1, 4)
+        d.circle(x[stops], y[stops], 6)
+        d.circle(x[goes_on], y[goes_on], 6, tint="orange")
+        d.text(left + 8, end - 4, "earned" if advantage > 0 else "", size=15,
+               anchor="start", colour="grey")  # fmt: skip
+        if advantage > 0:
+            d.text(x[4], y[4] - 20, "1.5: stops", size=15)
+            d.text(x[1], y[1] - 48, "0.5: goes on", size=15)
+        else:
+            d.text(x[1], y[1] + 20, "0.5: stops", size=15)
+            d.text(x[4] - 12, y[4] + 14, "1.5: goes on", size=15, anchor="end")
+            d.text(left + 8, 240, "lost", size=15, anchor="start", colour="grey")
+    return d
+
+
+@drawing
+def two_leashes() -> Drawing:
+    """PPO's cost grows with the distance, GRPO's pull never exceeds beta."""
+    d = Drawing(285)
+
+    def at(distance: float, pull: float) -> tuple[float, float]:
+        return 64 + 110 * distance, 230 - 50 * pull
+
+    d.line(at(0, 4.1), at(0, 0), at(4.2, 0), colour="grey")
+    for tick in range(1, 5):
+        d.line(at(tick, 0), at(tick, -0.1), colour="grey")
+        d.text(at(tick, 0)[0], 248, f"{tick}", size=15, colour="grey")
+        words = "β" if tick == 1 else f"{tick} β"
+        d.text(54, at(0, tick)[1], words, size=15, colour="grey", anchor="end")
+    d.text(295, 270, "δ: how much more likely the token has become, in nats", size=15)
+    d.line(at(0, 1), at(4.2, 1), dashed=True, colour="grey")
+    d.line(at(0, 0), at(4, 4), colour="orange", width=3)
+    bend = [at(x / 10, 1 - math.exp(-x / 10)) for x in range(43)]
+    d.line(*bend, colour="green", width=3)
+    d.text(400, 58, "PPO: taken from the reward, β δ", anchor="end", size=15,
+           colour="orange", bold=True)  # fmt: skip
+    d.text(524, 206, "GRPO: its pull, at most β", anchor="end", size=15,
+           colour="green", bold=True)  # fmt: skip
+    return d
+
+
+@drawing
+def judge_told_of_surprises() -> Drawing:
+    """Three numbers of a token, each times a learned vector, join the token's own."""
+    d = Drawing(300)
+    rows = (
+        ("token “Marta”", "", "its vector", "blue"),
+        ("surprisal", "16.1 ×", "a vector", "orange"),
+        ("expected", "0.0 ×", "a vector", "orange"),
+        ("place", "n ×", "a vector", "orange"),
+    )
+    for number, (name, factor, vector, tint) in enumerate(rows):
+        y = 48 + 50 * number
+        d.text(14, y, name, anchor="start", bold=not number)
+        d.text(152, y, factor, anchor="end")
+        d.box(162, y - 17, 84, 34, vector, tint=tint, size=15)
+        d.line((246, y), (272, y))
+    d.line((272, 48), (272, 198))
+    d.arrow((272, 123), (288, 123))
+    d.circle(301, 123, 13, "+")
+    d.arrow((314, 123), (336, 123))
+    d.box(336, 30, 66, 186, "layers", tint="grey")
+    d.box(432, 30, 112, 82, "mean\nover tokens", tint="grey", size=15)
+    d.box(432, 134, 112, 82, "maximum\nover tokens", tint="pink", size=15, bold=True)
+    d.arrow((402, 71), (432, 71))
+    d.arrow((402, 175), (432, 175))
+    d.text(417, 236, "half each", size=15, colour="grey")
+    d.line((544, 71), (553, 71), (553, 268), (520, 268), arrow=True)
+    d.line((544, 175), (553, 175))
+    d.text(510, 268, "reward r", anchor="end", colour="green", bold=True)
+    d.bracket(92, 222, 154)
+    d.text(169, 245, "read by base-llm", size=15, colour="orange")
+    return d
