@@ -149,6 +149,10 @@ assert len(story) > 4 * in_words
 #
 # We stop here, with three merges in this order: `a n`, `b an`, `an a`.
 #
+# ![Four rows of the words banana and bandana in boxes. In the first row each box is a letter; a bar under each a n, the pair that occurs 4 times. Below, an is one box; then b an becomes ban, and an a becomes ana.](figures/three-merges.svg)
+#
+# *An orange bar marks the pair to be merged, a green box what it became in the row below.*
+#
 # **A new word.** To read `ananas`, start from its letters and apply the merges in the order in which they were learned.
 # `a n` gives `an·an·a·s`, `b an` finds nothing, `an a` gives `an·ana·s`.
 # The letter `s` never occurred in the text, and still nothing is unknown.
@@ -168,6 +172,10 @@ for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
     print(name, "·".join(tokenizer.tokens("cabana")))
 
 # %% [markdown]
+# ![The letters of cabana twice, with merged pieces stacked above them. Left: an, then ban above it, which leaves c, a, ban, a. Right: an, then ana above it, which leaves c, a, b, ana.](figures/order-of-merges.svg)
+#
+# *The second merge takes the piece `an` to its left or to its right, and the other merge then finds nothing.*
+#
 # The explorer goes through the same rounds, and then three more.
 # Before each step, say which pair will win and what the text will look like after it.
 
@@ -233,6 +241,11 @@ cafes = pretokens[3].encode()
 print(list(cafes), "=", spell(cafes))
 
 # %% [markdown]
+# ![From above: the sentence It's 2 cafés, isn't it? in one box; nine pre-tokens; of one of them, the word cafés with its space, seven bytes and their signs; two pieces, Ġcaf and Ã©s; their ids, 19945 and 20954.](figures/text-to-ids.svg)
+#
+# *From text to ids with GPT-2's merges, for one pre-token.
+# Decoding goes the same way back, from the ids up.*
+#
 # A space belongs to the word that follows it.
 # `'it'` and `' it'` are therefore two different tokens, and most words of a text carry their space with them.
 #
@@ -442,6 +455,12 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 # GPT-2 has five ways to cut a number of four digits, and which one it takes depends on which digits stood together often on the web.
 # GPT-4's pattern allows at most three digits at a time, counted from the left.
 # So `123` counts tens in one of these numbers and tens of thousands in the other.
+#
+# ![1234 above 1234567, with digits of equal value in the same column. Cut from the left, 123 is at another place in each number. Cut from the right, the groups of thousands and of ones are above one another.](figures/thousands-under-thousands.svg)
+#
+# *Cut from the left, the same piece `123` has two values.
+# Cut from the right, groups of equal value are in one column.*
+#
 # Single digits are regular, and make the text longer.
 # The choice is felt: GPT-3.5 and GPT-4 make fewer errors in addition when commas force them to read groups from the right {cite:p}`singh2024`.
 #
@@ -582,6 +601,12 @@ for allowed in ([], "all"):
 # An emoji is several bytes, and GPT-2 spreads them over several tokens.
 # A model that stops in between leaves bytes that are no text; they are shown as `�` (U+FFFD).
 # Code that shows text while it is written must wait for the rest, as `decode_iterable` does.
+#
+# ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement sign; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
+#
+# *The blue bytes are one character, shared by two tokens.
+# Only a stream that waits for the last byte can show it.*
+#
 # In the other direction, a Python string can hold half of an emoji, a lone *surrogate*, left by programs that count in units of two bytes.
 # It is no character, UTF-8 cannot write it, and `encode` refuses it.
 
@@ -610,6 +635,11 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 print(gpt2.tokens(" SolidGoldMagikarp"))
 
 # %% [markdown]
+# ![Two rows of tokens. The whole text: The, sky, is, blue and a full stop, each word with its space. The prompt: the same first three tokens, then a lone space, where the whole text has blue with its space. After it a dashed box, blue without a space: seldom seen there.](figures/prompt-that-ends-in-a-space.svg)
+#
+# *Three tokens are equal.
+# The fourth of the prompt is only a part of the fourth of the text.*
+#
 # The second list is not the beginning of the first.
 # A model that has read it can no longer continue with the token `' blue'`: it would need `'blue'`, which hardly ever followed a lone space in training.
 # End a prompt with a word, not with a space.
