@@ -111,13 +111,6 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
-        least = {"n_prompts": 1, "n_held_out": 1}
-        least |= {"answers_per_prompt": 2, "pairs_per_prompt": 1}
-        if not isinstance(self.training, DPOConfig):
-            least["n_training_prompts"] = self.training.prompts_per_iteration
-        for name, smallest in least.items():
-            if (got := getattr(self, name)) < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {got}")
         if not 0.5 <= self.agreement <= 1:
             raise ValueError(
                 f"agreement must be between 0.5 and 1, got {self.agreement}"

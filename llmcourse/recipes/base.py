@@ -55,7 +55,7 @@ def configured(
     Raises:
         ValueError: If there is no such preset, or a value is impossible.
     """
-    config = presets.preset(preset)
+    config = presets.PRESETS[preset]
     return replace(
         config,
         seed=seed,

@@ -91,14 +91,13 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def between(interval: Mapping[str, float], n: int | None = None) -> str:
-    """Return a share's 95 % interval in brackets, after the number of cases if given.
+def between(interval: Mapping[str, float]) -> str:
+    """Return a share's 95 % interval in brackets.
 
-    >>> between({"low": 0.6, "high": 0.98}, 10)
-    'of 10 (60 % … 98 %)'
+    >>> between({"low": 0.6, "high": 0.98})
+    '(60 % … 98 %)'
     """
-    ends = f"({percent(interval['low'], 0)} … {percent(interval['high'], 0)})"
-    return ends if n is None else f"of {n} {ends}"
+    return f"({percent(interval['low'], 0)} … {percent(interval['high'], 0)})"
 
 
 def counted(count: Facts) -> str:
@@ -107,7 +106,7 @@ def counted(count: Facts) -> str:
     >>> counted({"share": 0.9, "n": 10, "interval": {"low": 0.6, "high": 0.98}})
     '90.0 % of 10 (60 % … 98 %)'
     """
-    return f"{percent(count['share'])} {between(count['interval'], count['n'])}"
+    return f"{percent(count['share'])} of {count['n']} {between(count['interval'])}"
 
 
 def settings(config: object) -> str:

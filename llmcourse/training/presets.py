@@ -120,14 +120,3 @@ TINY = PipelineConfig(
 """A few seconds: to see that everything works, not to read what the model writes."""
 
 PRESETS = {"base-llm": BASE_LLM, "small": SMALL, "tiny": TINY}
-
-
-def preset(name: str) -> PipelineConfig:
-    """Return the recipe of that name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]

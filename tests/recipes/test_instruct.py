@@ -149,8 +149,6 @@ def test_refuses_an_exam_that_cannot_be(n_stories):
     message = f"n_stories must be 0, or at least 2 .* got {n_stories}"
     with pytest.raises(ValueError, match=message):
         Exam(n_stories=n_stories)
-    with pytest.raises(ValueError, match="n_per_kind must be at least 0, got -1"):
-        Exam(n_per_kind=-1)
 
 
 @pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])

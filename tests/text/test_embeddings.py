@@ -598,8 +598,3 @@ def test_a_relation_without_known_words_is_refused():
         score_analogies(
             vectors(), {"cow": frozenset({"moo"}), "owl": frozenset({"hoot"})}
         )
-
-
-def test_unknown_lists_are_refused():
-    with pytest.raises(ValueError, match="wanted lists of the grammar, got ships"):
-        entries(tales.world(), "job", "ships")

@@ -20,7 +20,7 @@ from llmcourse.training.pipeline import (
     prepare_text,
     split_or_cut,
 )
-from llmcourse.training.presets import PRESETS, TINY, PipelineConfig, preset
+from llmcourse.training.presets import PRESETS, TINY, PipelineConfig
 from llmcourse.training.pretraining import pretrain
 
 CONFIG = PipelineConfig(
@@ -256,16 +256,11 @@ def test_data_is_prepared_where_none_is_given(data, monkeypatch):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_its_model_and_needs_no_story_twice(name):
-    config = preset(name)
+    config = PRESETS[name]
     training = config.pretraining
     assert training.context_length <= config.model.context_length
     assert training.eval_interval <= training.steps
     assert training.steps * training.batch_size <= config.n_stories
-
-
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match="base-llm, small, tiny, got 'large'"):
-        preset("large")
 
 
 def test_too_little_text_is_refused():
