@@ -28,6 +28,7 @@ import codecs
 import json
 import secrets
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -48,7 +49,6 @@ from llmcourse.serving.wire import (
     FinishReason,
     SamplingOptions,
     ServiceConfig,
-    ServiceMetrics,
     Usage,
 )
 from llmcourse.text.packing import END_OF_TEXT
@@ -119,9 +119,13 @@ class Service:
     model: Transformer
     tokenizer: BPETokenizer
     engine: Engine
-    metrics: ServiceMetrics
     limits: ServiceConfig
     started: int  # seconds since 1970
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a prompt and its answer."""
+        return self.model.config.context_length
 
     def check_model(self, name: str) -> None:
         """Raise ApiError 404 unless the service has this model."""
@@ -135,11 +139,10 @@ class Service:
 
     def encode(self, text: str, *, param: str) -> list[int]:
         """Return a text's ids, or raise ApiError 400 if it is far too long."""
-        limit = self.model.config.context_length
         # A text of a megabyte would take a second to encode, only to be refused.
         longest = max(map(len, self.tokenizer.pieces))
-        if len(text.encode()) > limit * longest:
-            raise too_long(f"more than {limit}", 1, limit, param)
+        if len(text.encode()) > self.limit * longest:
+            raise too_long(f"more than {self.limit}", 1, self.limit, param)
         return self.tokenizer.encode(text)
 
     def encode_text(self, prompt: str) -> list[int]:
@@ -198,7 +201,7 @@ class Answer:
         prompts: As ids.
         options: How to draw, and how many choices for each prompt.
         max_tokens: Most tokens of each choice; None: what fits.
-        param: The field that the prompts came in.
+        chat: Whether these are answers in a conversation, not continuations.
 
     Raises:
         ApiError: 400 if prompt and text do not fit into the window, 429 if too many
@@ -211,13 +214,13 @@ class Answer:
         prompts: list[list[int]],
         options: SamplingOptions,
         max_tokens: int | None,
-        param: str,
+        *,
+        chat: bool,
     ) -> None:
-        self.service, self.prompts = service, prompts
-        self._start = time.monotonic()
+        self.service, self.prompts, self.chat = service, prompts, chat
         self._tokens: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        limit = service.model.config.context_length
+        limit, param = service.limit, "messages" if chat else "prompt"
         sampling = Sampling(
             temperature=1.0 if options.temperature is None else options.temperature,
             top_k=options.top_k,
@@ -247,7 +250,6 @@ class Answer:
         except QueueFullError as error:
             status = 429 if service.engine.alive else 503
             raise ApiError(status, str(error), code="queue_full") from error
-        service.metrics.tokens.labels("read").inc(sum(map(len, prompts)))
 
     def _deliver(self, index: int, new: int | None) -> None:
         """Pass a token from the engine's thread to the thread of the connections."""
@@ -269,7 +271,7 @@ class Answer:
                 service stops.
         """
         deadline = self._loop.time() + self.service.limits.request_seconds
-        metrics, n_open, first = self.service.metrics, len(self.choices), True
+        n_open = len(self.choices)
         try:
             while n_open:
                 async with asyncio.timeout_at(deadline):
@@ -277,9 +279,6 @@ class Answer:
                 choice = self.choices[index]
                 if choice.finish_reason is not None:
                     continue  # a string ended it, and the engine went on a little
-                if first:
-                    metrics.first_token.observe(time.monotonic() - self._start)
-                    first = False
                 text = self._take(choice, new)
                 choice.text += text
                 n_open -= choice.finish_reason is not None
@@ -289,8 +288,6 @@ class Answer:
             raise ApiError(504) from None
         finally:
             self.cancel()
-            n_written = sum(choice.n_tokens for choice in self.choices)
-            metrics.tokens.labels("written").inc(n_written)
 
     def _take(self, choice: Choice, new: int | None) -> str:
         """Return the text that one more token, or the end, makes certain."""
@@ -308,14 +305,59 @@ class Answer:
             self.service.engine.batcher.cancel(choice.request)
         return text
 
-    async def complete(self) -> None:
-        """Wait until the text of every choice is complete.
+    async def whole(self) -> dict[str, Any]:
+        """Return the answer as it is sent, when the text of every choice is complete.
 
         Raises:
             ApiError: As `pieces`.
         """
         async for _ in self.pieces():
             pass
+        choices = []
+        for choice in self.choices:
+            if self.chat:
+                message = {"role": "assistant", "content": choice.text}
+                choices.append(_part(choice, message=message))
+            else:
+                choices.append(_part(choice, text=choice.text))
+        head = self._head("chat.completion" if self.chat else "text_completion")
+        return head | {"choices": choices, "usage": self.usage}
+
+    async def events(self, usage: bool) -> AsyncIterator[str]:
+        """Yield the answer as events; `usage` asks for one with the tokens' number."""
+        head = self._head("chat.completion.chunk" if self.chat else "text_completion")
+        tail = {"usage": None} if usage else {}
+        try:
+            async with aclosing(self._parts()) as parts:
+                async for part in parts:
+                    yield event(head | {"choices": [part]} | tail)
+            if usage:
+                yield event(head | {"choices": [], "usage": self.usage.model_dump()})
+        except ApiError as error:
+            yield event(error.body.model_dump())
+        yield "data: [DONE]\n\n"
+
+    async def _parts(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the parts of the choices, mixed as they come."""
+        for choice in self.choices:
+            if self.chat:
+                yield _part(choice, delta={"role": "assistant", "content": ""})
+        async with aclosing(self.pieces()) as pieces:
+            async for choice, text in pieces:
+                if self.chat:
+                    yield _part(choice, delta={"content": text} if text else {})
+                else:
+                    yield _part(choice, text=text)
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        """Return what an answer, and each event of one, begins with."""
+        prefix = "chatcmpl" if self.chat else "cmpl"
+        return {
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": self.service.name,
+        }
 
     @property
     def usage(self) -> Usage:
@@ -338,50 +380,10 @@ def event(value: Any) -> str:
     return f"data: {json.dumps(value)}\n\n"
 
 
-def _part(index: int, finish_reason: str | None, **content: Any) -> dict[str, Any]:
-    """Return a part of a choice, as it stands in an event."""
-    ends = {"logprobs": None, "finish_reason": finish_reason}
-    return {"index": index} | content | ends
-
-
-async def _parts(answer: Answer, *, chat: bool) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the parts of an answer's choices, mixed as they come."""
-    for choice in answer.choices:
-        if chat:
-            delta = {"role": "assistant", "content": ""}
-            yield _part(choice.index, None, delta=delta)
-    async with aclosing(answer.pieces()) as pieces:
-        async for choice, text in pieces:
-            if not chat:
-                yield _part(choice.index, choice.finish_reason, text=text)
-                continue
-            if text:
-                yield _part(choice.index, None, delta={"content": text})
-            if choice.finish_reason is not None:
-                yield _part(choice.index, choice.finish_reason, delta={})
-
-
-async def stream_events(
-    answer: Answer, head: dict[str, Any], *, chat: bool, usage: bool
-) -> AsyncIterator[str]:
-    """Yield an answer as events.
-
-    Args:
-        answer: What is being written.
-        head: What all events have in common.
-        chat: Whether these are answers in a conversation, not continuations.
-        usage: Whether an event with the number of tokens ends it.
-    """
-    tail = {"usage": None} if usage else {}
-    try:
-        async with aclosing(_parts(answer, chat=chat)) as parts:
-            async for part in parts:
-                yield event(head | {"choices": [part]} | tail)
-        if usage:
-            yield event(head | {"choices": [], "usage": answer.usage.model_dump()})
-    except ApiError as error:
-        yield event(error.body.model_dump())
-    yield "data: [DONE]\n\n"
+def _part(choice: Choice, **content: Any) -> dict[str, Any]:
+    """Return a choice, or a part of one, as it is sent."""
+    ends = {"logprobs": None, "finish_reason": choice.finish_reason}
+    return {"index": choice.index} | content | ends
 
 
 class AnswerStream(StreamingResponse):
@@ -392,16 +394,12 @@ class AnswerStream(StreamingResponse):
 
     Args:
         answer: What is being written.
-        head: As in `stream_events`, like the two that follow.
-        chat: See `stream_events`.
-        usage: See `stream_events`.
+        usage: See `Answer.events`.
     """
 
-    def __init__(
-        self, answer: Answer, head: dict[str, Any], *, chat: bool, usage: bool
-    ) -> None:
+    def __init__(self, answer: Answer, *, usage: bool) -> None:
         super().__init__(
-            stream_events(answer, head, chat=chat, usage=usage),
+            answer.events(usage),
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
             media_type="text/event-stream",
         )

@@ -3,7 +3,7 @@
     GET   /v1/models              the model
     POST  /v1/completions         continue a text
     POST  /v1/chat/completions    answer a conversation
-    GET   /health, /metrics       for those who watch over it
+    GET   /health                 for those who watch over it
     GET   /                       a page to talk with the model
 
 With `stream`, the text comes piece by piece as server-sent events. What all paths
@@ -17,7 +17,6 @@ import asyncio
 import hmac
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,7 +28,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from llmcourse.finetuning.answering import has_chat_tokens
@@ -37,20 +35,17 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.serving.answers import Answer, AnswerStream, Service
 from llmcourse.serving.batching import Batcher, Engine
 from llmcourse.serving.wire import (
-    AnswerMessage,
     ApiError,
-    ChatChoice,
     ChatCompletion,
     ChatRequest,
     Completion,
-    CompletionChoice,
     CompletionRequest,
+    ErrorBody,
     Health,
     ModelInfo,
     ModelList,
+    SamplingOptions,
     ServiceConfig,
-    ServiceMetrics,
-    documented,
     http_error,
     invalid_request,
 )
@@ -59,9 +54,14 @@ from llmcourse.text.tokenizers import BPETokenizer
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _DEFAULT_NEW = 16  # tokens of a completion, as OpenAI's
-_WRITING = documented(400, 401, 404, 408, 413, 429, 500, 503, 504)
-_STREAMED: dict[int | str, dict[str, object]] = {
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorBody, "description": "What is wrong, from status 400."}
+}
+_STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+_STOPPING: dict[int | str, dict[str, Any]] = {
+    503: {"model": Health, "description": "It is stopping."}
 }
 
 
@@ -101,7 +101,7 @@ class LimitedRoute(APIRoute):
                 raise
             except Exception as error:
                 _LOG.exception("%s failed", request.url.path)
-                raise ApiError(500, "The service failed; its log says why.") from error
+                raise ApiError(500) from error
 
         return answer
 
@@ -112,102 +112,70 @@ async def _service(request: Request) -> Service:
 
 
 ServiceOf = Annotated[Service, Depends(_service)]
-api = APIRouter(prefix="/v1", route_class=LimitedRoute)
-watching = APIRouter(route_class=LimitedRoute)
+api = APIRouter(prefix="/v1", route_class=LimitedRoute, responses=_ERRORS)
 
 
-@api.get("/models", responses=documented(401))
+@api.get("/models")
 async def list_models(service: ServiceOf) -> ModelList:
     """List the models that there are: one."""
     return ModelList(data=[_info(service)])
 
 
-@api.get("/models/{name}", responses=documented(401, 404))
+@api.get("/models/{name}")
 async def get_model(service: ServiceOf, name: str) -> ModelInfo:
     """Describe a model."""
     service.check_model(name)
     return _info(service)
 
 
-@api.post("/completions", response_model=Completion, responses=_WRITING | _STREAMED)
+@api.post("/completions", response_model=Completion, responses=_STREAMED)
 async def complete(
     request: Request, service: ServiceOf, body: CompletionRequest
-) -> Completion | AnswerStream:
+) -> Any:
     """Continue a text, or several."""
     service.check_model(body.model)
     prompts = [service.encode_text(text) for text in body.prompts]
     max_tokens = body.max_tokens or _DEFAULT_NEW
-    answer = Answer(service, prompts, body, max_tokens, "prompt")
-    head = _head("cmpl", "text_completion", service)
-    if body.stream:
-        return AnswerStream(answer, head, chat=False, usage=body.wants_usage)
-    await _unless_gone(request, answer.complete())
-    choices = [
-        CompletionChoice(index=c.index, text=c.text, finish_reason=c.finish_reason)
-        for c in answer.choices
-    ]
-    return Completion(**head, choices=choices, usage=answer.usage)
+    answer = Answer(service, prompts, body, max_tokens, chat=False)
+    return await _sent(request, body, answer)
 
 
-@api.post(
-    "/chat/completions", response_model=ChatCompletion, responses=_WRITING | _STREAMED
-)
-async def chat(
-    request: Request, service: ServiceOf, body: ChatRequest
-) -> ChatCompletion | AnswerStream:
+@api.post("/chat/completions", response_model=ChatCompletion, responses=_STREAMED)
+async def chat(request: Request, service: ServiceOf, body: ChatRequest) -> Any:
     """Answer a conversation."""
     service.check_model(body.model)
-    ids = service.encode_chat(body.messages)
+    prompts = [service.encode_chat(body.messages)]
     max_tokens = body.max_completion_tokens or body.max_tokens
-    answer = Answer(service, [ids], body, max_tokens, "messages")
-    if body.stream:
-        head = _head("chatcmpl", "chat.completion.chunk", service)
-        return AnswerStream(answer, head, chat=True, usage=body.wants_usage)
-    await _unless_gone(request, answer.complete())
-    choices = [
-        ChatChoice(
-            index=choice.index,
-            message=AnswerMessage(content=choice.text),
-            finish_reason=choice.finish_reason or "stop",
-        )
-        for choice in answer.choices
-    ]
-    head = _head("chatcmpl", "chat.completion", service)
-    return ChatCompletion(**head, choices=choices, usage=answer.usage)
+    answer = Answer(service, prompts, body, max_tokens, chat=True)
+    return await _sent(request, body, answer)
 
 
-@watching.get("/health", responses={503: {"model": Health, "description": "Stopping."}})
 async def health(service: ServiceOf, response: Response) -> Health:
-    """Say whether requests are taken."""
-    if service.engine.alive:
-        return Health(status="ok")
-    response.status_code = 503
-    return Health(status="stopping")
-
-
-@watching.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
-async def metrics(service: ServiceOf) -> Response:
-    """Return what was counted, for Prometheus."""
-    text = generate_latest(service.metrics.registry)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    """Say whether requests are taken, and how many there are."""
+    if not service.engine.alive:
+        response.status_code = 503
+    batcher = service.engine.batcher
+    return Health(
+        status="ok" if service.engine.alive else "stopping",
+        running=len(batcher.running),
+        waiting=len(batcher.waiting),
+    )
 
 
 def _info(service: Service) -> ModelInfo:
     return ModelInfo(
         id=service.name,
         created=service.started,
-        context_length=service.model.config.context_length,
+        context_length=service.limit,
         chat=has_chat_tokens(service.tokenizer),
     )
 
 
-def _head(prefix: str, kind: str, service: Service) -> dict[str, Any]:
-    return {
-        "id": f"{prefix}-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": service.name,
-    }
+async def _sent(request: Request, body: SamplingOptions, answer: Answer) -> Any:
+    """Return an answer as it was asked for: as a stream, or as a whole."""
+    if body.stream:
+        return AnswerStream(answer, usage=body.wants_usage)
+    return await _unless_gone(request, answer.whole())
 
 
 async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
@@ -240,16 +208,6 @@ _PAGE_HEADERS = {
 }
 
 
-class _App(FastAPI):
-    def openapi(self) -> dict[str, Any]:
-        """Return the description, without FastAPI's own form of errors."""
-        schema = super().openapi()
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-        return schema
-
-
 def create_app(
     model: Transformer,
     tokenizer: BPETokenizer,
@@ -273,14 +231,11 @@ def create_app(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
-    batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
-    counted = ServiceMetrics(batcher)
     service = Service(
         name=name,
         model=model,
         tokenizer=tokenizer,
-        engine=Engine(batcher, counted.batch_size.observe),
-        metrics=counted,
+        engine=Engine(Batcher(model.eval(), config.max_batch, config.max_queue)),
         limits=config,
         started=int(time.time()),
     )
@@ -290,7 +245,7 @@ def create_app(
         with service.engine:
             yield
 
-    app = _App(
+    app = FastAPI(
         title=f"llmcourse: {name}",
         version="1",
         lifespan=lifespan,
@@ -304,7 +259,7 @@ def create_app(
     app.state.service = service
     needs_key = [Depends(_key_check(config.api_key))] if config.api_key else []
     app.include_router(api, dependencies=needs_key)
-    app.include_router(watching)
+    app.add_api_route("/health", health, responses=_STOPPING)
     folder = resources.files("llmcourse") / "data" / "chat_page"
     for path, file in _PAGE.items():
         app.add_route(path, partial(_page, str(folder / file)), include_in_schema=False)

@@ -203,20 +203,18 @@ class Batcher:
         for request in requests:
             request.finish = request.finish or "cancelled"
 
-    def step(self) -> int:
-        """Give every request its next token; return how many tokens were written."""
+    def step(self) -> None:
+        """Give every request its next token."""
         self._evict()  # those that were cancelled meanwhile
         last = {slot: request.written[-1] for slot, request in self.running.items()}
-        n_written = 0
         for slot, request in self._admit().items():
             prompt = torch.tensor(request.ids)
-            logits = read_prompt(self.model, prompt, self.caches[slot])
-            n_written += self._write(request, logits)
+            self._write(request, read_prompt(self.model, prompt, self.caches[slot]))
         if last:
             logits = read_next(self.model, last, self.caches)
-            n_written += sum(self._write(self.running[n], logits[n]) for n in last)
+            for slot in last:
+                self._write(self.running[slot], logits[slot])
         self._evict()
-        return n_written
 
     def run(self) -> None:
         """Make steps until every request is answered."""
@@ -239,20 +237,19 @@ class Batcher:
                     admitted[slot] = self.running[slot] = self.waiting.popleft()
         return admitted
 
-    def _write(self, request: Request, logits: Float[Tensor, "vocab"]) -> bool:
-        """Draw a request's next token and deliver it; return whether there is one."""
+    def _write(self, request: Request, logits: Float[Tensor, "vocab"]) -> None:
+        """Draw a request's next token and deliver it, unless that is its end."""
         if not logits.isfinite().all():
             request.finish = "error"
-            return False
+            return
         new = int(draw(logits[None], request.sampling, request.generator))
         if new in request.stop:
             request.finish = "stop"
-            return False
+            return
         request.written.append(new)
         if len(request.written) == request.max_new_tokens:
             request.finish = "length"
         self._deliver(request, new)
-        return True
 
     def _deliver(self, request: Request, new: int | None) -> None:
         try:
@@ -280,7 +277,6 @@ class Engine:
 
     Args:
         batcher: What makes the steps.
-        after_step: Called in the thread with the number of tokens that a step wrote.
 
     >>> from llmcourse.model.transformer import TINY
     >>> done = threading.Event()
@@ -295,10 +291,8 @@ class Engine:
     True
     """
 
-    def __init__(
-        self, batcher: Batcher, after_step: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self.batcher, self.after_step = batcher, after_step
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher = batcher
         self.alive = False  # whether requests are taken
         self._changed = threading.Condition()  # something to do, or the end
 
@@ -337,7 +331,7 @@ class Engine:
             if not self.alive:
                 return
             try:
-                self.after_step(self.batcher.step())
+                self.batcher.step()
             except Exception:  # those who wait must hear of it
                 _LOG.exception("a step of the model failed")
                 self.batcher.fail()

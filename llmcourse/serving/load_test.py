@@ -62,8 +62,6 @@ async def load_test(
     n_requests: int,
     *,
     path: str = "/v1/completions",
-    headers: dict[str, str] | None = None,
-    timeout: float | int = 120,
 ) -> Load:
     """Return how a service does with some callers at once, each of whom asks on and on.
 
@@ -73,8 +71,6 @@ async def load_test(
         n_callers: How many at once.
         n_requests: Of all callers together.
         path: Where to ask.
-        headers: To be sent too, a key perhaps.
-        timeout: Seconds to wait for an answer.
 
     Raises:
         ValueError: If there is no caller or fewer requests than callers.
@@ -89,9 +85,7 @@ async def load_test(
     numbers = iter(range(n_requests))
     limits = httpx.Limits(max_connections=n_callers)
     n_tokens = 0
-    async with httpx.AsyncClient(
-        base_url=url, limits=limits, timeout=timeout, headers=headers
-    ) as http:
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as http:
 
         async def caller() -> None:
             nonlocal n_tokens

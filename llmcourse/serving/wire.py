@@ -1,4 +1,4 @@
-"""What goes over the wire, in OpenAI's form: requests, answers, errors and counts.
+"""What goes over the wire, in OpenAI's form: requests, answers and errors.
 
 Types are strict: "1" is no number and 1 is no string. Fields that this service does not
 know are ignored if they change nothing (`user`), and refused where ignoring them would
@@ -8,12 +8,7 @@ Every error has one form, which the official clients turn into exceptions:
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 
-What the service counts is in Prometheus' form:
-
-    llmcourse_tokens_total{kind="written"}  1874.0
-    llmcourse_running_requests                 3.0
-
-Source: OpenAI, "API reference" (completions, chat, models); Prometheus, "Metric types".
+Source: OpenAI, "API reference" (completions, chat, models).
 """
 
 from typing import Annotated, Any, Literal
@@ -21,11 +16,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-
-from llmcourse.serving.batching import Batcher
 
 MOST_CHOICES = 16
 
@@ -233,9 +225,11 @@ class ModelList(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the service takes requests."""
+    """Whether the service takes requests, and how many it has."""
 
     status: Literal["ok", "stopping"]
+    running: int  # in a slot
+    waiting: int
 
 
 class ErrorDetail(BaseModel):
@@ -253,7 +247,7 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-# Status: OpenAI's type of error, and what the OpenAPI description says of it.
+# Status: OpenAI's type of error, and the usual reason.
 _ERRORS = {
     400: ("invalid_request_error", "The request cannot be answered as it is."),
     401: ("authentication_error", "The key is missing or wrong."),
@@ -261,7 +255,7 @@ _ERRORS = {
     408: ("timeout_error", "The request did not arrive in time."),
     413: ("invalid_request_error", "The request is too large."),
     429: ("rate_limit_error", "Too many requests are waiting: try again later."),
-    500: ("server_error", "The service failed."),
+    500: ("server_error", "The service failed; its log says why."),
     503: ("server_error", "The service is stopping."),
     504: ("timeout_error", "The answer was not ready in time."),
 }
@@ -336,49 +330,3 @@ def _plain(name: str) -> str:
     'a\\ud83d'
     """
     return name[:80].encode("ascii", "backslashreplace").decode()
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Return what the OpenAPI description says of errors."""
-    return {
-        status: {"model": ErrorBody, "description": _ERRORS[status][1]}
-        for status in statuses
-    }
-
-
-_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-
-
-class ServiceMetrics:
-    """What one service counts.
-
-    >>> from prometheus_client import generate_latest
-    >>> from llmcourse.model.transformer import TINY, Transformer
-    >>> metrics = ServiceMetrics(Batcher(Transformer(TINY)))
-    >>> metrics.tokens.labels("written").inc(3)
-    >>> text = generate_latest(metrics.registry).decode()
-    >>> 'llmcourse_tokens_total{kind="written"} 3.0' in text
-    True
-    """
-
-    def __init__(self, batcher: Batcher) -> None:
-        self.registry = CollectorRegistry()
-        ours: dict[str, Any] = {"namespace": "llmcourse", "registry": self.registry}
-        self.tokens = Counter("tokens", "Tokens read and written.", ["kind"], **ours)
-        self.first_token = Histogram(
-            "first_token_seconds",
-            "From a request to the first token of its answer, in seconds.",
-            buckets=_SECONDS,
-            **ours,
-        )
-        self.batch_size = Histogram(
-            "step_tokens",
-            "Tokens that one step of the model wrote.",
-            buckets=_SIZES,
-            **ours,
-        )
-        running = Gauge("running_requests", "Requests in a slot.", **ours)
-        running.set_function(lambda: len(batcher.running))
-        waiting = Gauge("waiting_requests", "Requests in the queue.", **ours)
-        waiting.set_function(lambda: len(batcher.waiting))

@@ -190,8 +190,6 @@ def test_everybody_gets_the_answer_of_a_lone_request():
         assert len(answers) == 256
         assert all(text == lone[kind] for kind, text in answers)
         assert batcher_of(app).idle
-        counted = HTTP.get(f"{url}/metrics").text
-    assert "llmcourse_first_token_seconds_count 268.0" in counted
 
 
 def test_a_caller_who_vanishes_stops_the_writing():
@@ -261,13 +259,13 @@ def test_a_service_can_be_started_again():
 
 def test_a_fault_of_ours_ends_one_request_only(monkeypatch):
     with small_service() as (url, _):
-        monkeypatch.setattr("llmcourse.serving.app.generate_latest", lambda _: 1 // 0)
+        monkeypatch.setattr("llmcourse.serving.app._info", lambda _: 1 // 0)
         for _ in range(3):  # the connection lives on
-            found = HTTP.get(f"{url}/metrics")
+            found = HTTP.get(f"{url}/v1/models")
             assert found.status_code == 500
             assert found.json()["error"]["type"] == "server_error"
         monkeypatch.undo()
-        assert HTTP.get(f"{url}/metrics").status_code == 200
+        assert HTTP.get(f"{url}/v1/models").status_code == 200
 
 
 def test_nothing_of_a_request_is_kept(url, service):
@@ -298,7 +296,6 @@ def test_the_description_knows_every_path(url):
         "/v1/completions",
         "/v1/chat/completions",
         "/health",
-        "/metrics",
     }
     assert "422" not in described["/v1/completions"]["post"]["responses"]
 
@@ -311,13 +308,9 @@ def test_models_are_listed(client):
         client.models.retrieve("gpt-4")
 
 
-def test_health_and_counts(url):
-    assert HTTP.get(f"{url}/health").json() == {"status": "ok"}
-    before = HTTP.get(f"{url}/metrics")
-    assert before.headers["content-type"].startswith("text/plain")
-    post(url, prompt="x", max_tokens=3, temperature=0)
-    lines = HTTP.get(f"{url}/metrics").text.splitlines()
-    assert "llmcourse_running_requests 0.0" in lines
+def test_health(url):
+    idle = {"status": "ok", "running": 0, "waiting": 0}
+    assert HTTP.get(f"{url}/health").json() == idle
 
 
 # Refusals
@@ -442,6 +435,8 @@ def test_a_full_queue_says_so():
         for thread in threads:
             thread.start()
         wait_until(lambda: len(batcher.running) + len(batcher.waiting) == 2)
+        health = HTTP.get(f"{url}/health").json()
+        assert (health["status"], health["running"] + health["waiting"]) == ("ok", 2)
         for stream in (False, True):
             found = post(url, **asked, stream=stream)
             assert found.status_code == 429

@@ -19,7 +19,6 @@ PATHS = [
     ("POST", "/v1/completions"),
     ("POST", "/v1/chat/completions"),
     ("GET", "/health"),
-    ("GET", "/metrics"),
 ]
 
 
