@@ -110,6 +110,11 @@ for i in range(1, len(words)):
 
 # %% [markdown]
 # Nine words, eight examples; and a transformer answers all eight in a single pass, since no place can see what comes behind it.
+#
+# ![A lower row of eight words that are read, from the to lazy, leads by arrows up into one wide box, where each place sees what is to its left. From there eight arrows lead up to a row of targets, the same sentence moved by one word: quick to dog.](figures/guesses-of-one-window.svg)
+#
+# *The same sentence twice, moved by one word: below what is read, above what is to be guessed.*
+#
 # Note the two questions that end with *the*: the answer to one is *quick*, to the other *lazy*.
 # A model that sees one word back must split its bet there; one that sees the whole row need not.
 
@@ -170,9 +175,18 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # %% [markdown]
 # The loop takes a batch of windows, each of $T + 1$ tokens; the model reads all but the last and is asked at every place for the token one further on.
 # Five lines do the learning: scores, loss, gradient, clip, step.
+#
+# ![Five boxes joined by arrows in a circle: scores, of shape (B, T, V); the loss, one number; the gradient, for each weight; clip, if it is too long; the step, in which the weights move. From above the next batch comes in at the scores. In the middle: 2400 steps.](figures/training-loop.svg)
+#
+# *Once around is one step, with a batch of its own.*
+#
 # *Clip* shortens a gradient that is too long ({term}`gradient clipping`).
 # The step is made by *AdamW*, which keeps for each weight a running mean of its gradient and of the gradient's square, and divides the one by the root of the other.
 # How far it goes is the learning rate: it rises over the first steps, the *warm-up*, and then falls along half a wave of a cosine.
+#
+# ![A curve over 2400 steps. It rises in a straight line from 0 to 0.008 in the first 100 steps, the warm-up, and then falls along half a wave of a cosine to 0.](figures/learning-rate-shape.svg)
+#
+# *The learning rate of this page's training.*
 
 
 # %%
@@ -196,6 +210,10 @@ def learn(model, batches, config):
 # %% [markdown]
 # The package's `pretrain` is this loop, with measuring and saving in between.
 # From the same start both must give the same losses, and so must a third run that cuts each batch of four windows into two parts and adds up their gradients, which takes half the memory: {term}`gradient accumulation`.
+#
+# ![Above, four windows together make one gradient, and a step follows. Below, windows 1 and 2 make a gradient, windows 3 and 4 another; a plus adds the two, and one step follows.](figures/gradient-accumulation.svg)
+#
+# *In two parts only two windows are in memory at a time, and the step is the same.*
 
 # %%
 few = replace(plan, steps=4, batch_size=4, context_length=32, warmup_steps=2)
@@ -212,6 +230,10 @@ print(f"{len(mine)} steps, three ways, the same losses")
 # A long training will be interrupted sooner or later.
 # A {term}`checkpoint` holds everything that the next step depends on: weights, the optimizer's moments, the place in the shuffled data.
 # The next cell stops a training in the middle, by an error that is raised after step 3, calls `pretrain` again, and compares with one that was never stopped: not about equal, but bit by bit.
+#
+# ![Three rows of steps. The first goes from step 1 to step 4 in one go. The second makes steps 1, 2 and 3 and ends in an error; from its step 2 an arrow leads down to a checkpoint. The third begins there, with step 3, and ends with step 4. A dashed line joins the two fourth steps: same bits.](figures/stopped-and-resumed.svg)
+#
+# *Step 3 was made, but not saved, so it is made again.*
 
 
 # %%
@@ -375,6 +397,11 @@ print(f"chance: {torch.tensor(64.0).log():.2f} nats for the answer")
 # The other is `mimetic_initialisation` of the module `transformer`, with which the model above began: query and key almost zero, so that every place is found alike, and value and output each other's mirror, $W_O = W_V^\top$, so that whatever is found is handed on *as it is*.
 # The mean of all words is a poor answer, but the right colour is in it, so finding it pays from the first step on.
 # It comes with a second thing: embeddings as large as what the blocks add to them, which learn four times as fast as the rest, so that one colour can be told from the next; small ones drown in the {term}`residual stream`, and drift together.
+#
+# ![Four boxes in a square. The head looks everywhere, or at the colour; it hands on noise, or what it finds as it is. From the usual start, everywhere and noise, neither step to a neighbour pays. From the copying start, everywhere but as it is, one step, to look at the colour, pays at once and gives crimson. To hand on as it is what is found at the colour would pay, too.](figures/two-halves-of-copying.svg)
+#
+# *From the usual start both ways first lead to a box that is no better.
+# The copying start is one step from the answer.*
 #
 # Two numbers are to be followed: the price of the answer, and how much of its attention the better of the two heads gives to the place where the colour stands.
 
