@@ -98,6 +98,11 @@ except ValueError as error:
 # So there are two ends: one where the model refuses, and one before it where the text still fits and the model no longer makes anything of it.
 # Neither is a law of nature, and this chapter looks for where they come from.
 #
+# ![A bar of 512 tokens: the first 180 are marked as a tale, the rest as room that was never trained. Arrows point to it: at 120 tokens, found; at 400, lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
+#
+# *The two ends of the window of `base-llm`.
+# It was trained on tales, which have 180 tokens on average.*
+#
 # And what *fits*?
 # Windows are counted in tokens, texts in words, so a tokenizer is needed to say.
 
@@ -131,10 +136,9 @@ assert 1 < per_word < 2
 #
 # Piece by piece, and with every exponential taken relative to the largest score so far, so that none can overflow:
 #
-# | read | largest $m$ | sum $\ell$ | mixture $c$ |
-# |---|---|---|---|
-# | first key | $0$ | $1$ | $8$ |
-# | second key | $\ln 3$ | $1 \cdot \frac13 + 1 = \frac43$ | $8 \cdot \frac13 + 1 \cdot 4 = \frac{20}3$ |
+# ![Two columns of three boxes. After the first key, with score 0 and value 8: m is 0, l is 1, c is 8. Arrows lead to the second column, which gets score ln 3 and value 4: m rises to ln 3; l and c are multiplied by one third, and become 4/3 and 20/3. Their quotient is 5.](figures/softmax-in-two-pieces.svg)
+#
+# *From the first key to the second: the largest score $m$, the sum $\ell$, and the mixture of values $c$.*
 #
 # When the largest score rises by $\ln 3$, what was summed shrinks by $e^{-\ln 3} = \frac13$.
 # At the end $c / \ell = \frac{20}3 / \frac43 = 5$, the same.
@@ -171,6 +175,16 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 # *Chunked* is exact: the same numbers in another order; and *fused* is torch's own function for that, a single compiled kernel.
 # A *window* gives up what lies behind it, but layers add up: what position $t$ gathers in the second layer was itself gathered up to $w - 1$ positions earlier.
 # It is computed in blocks of $w$ positions, and each query is compared with the keys of its own block and of the one before: $2w$ scores, half of which are hidden.
+#
+# ![Three tables of 12 by 12 scores, with those that are used in colour and those that are computed and hidden in grey. Naive: the lower triangle in colour, the upper in grey, 144 scores, all at once. Chunked: ten numbered tiles on and below the diagonal, 90 scores, 9 at a time. Window of 3: a narrow band, with some grey beside it, 63 scores.](figures/three-ways-through-the-table.svg)
+#
+# *Coloured scores are used, grey ones are computed and hidden, white ones are never computed.
+# Chunked attention gives the same result as naive attention, tile after tile; a window leaves most of the past out.*
+#
+# ![Three rows of circles: tokens, layer 1, layer 2. From the last position of layer 2 lines lead to three positions of layer 1, and from these to five tokens, four of them before the last.](figures/reach-over-layers.svg)
+#
+# *A window of 3 over two layers: position $t$ gathers from 4 positions back, 2 for each layer.*
+#
 # *Linear attention* gives up the softmax.
 # If the weight is a product of features $\varphi$, the sum over the past can be taken before the query is known:
 #
@@ -180,6 +194,11 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 #
 # and the bracket has the same size, however long the text {cite:p}`katharopoulos2020`.
 # The denominator needs $\sum_s \varphi(k_s)$ as well, one more column: $d \times (d + 1)$ numbers in all.
+#
+# ![A column, the features of a key, times a row, its value with a 1 behind it, is added to a table of four rows and five columns, the last of another colour: the state. The features of a query read it from below, and give the row c, divided by its sum.](figures/state-of-fixed-size.svg)
+#
+# *Every position adds its product to the same table, here with $d = 4$, and the query reads only the table.
+# The last column sums the keys, for the denominator.*
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
@@ -195,7 +214,7 @@ print(f"{mixture:.2f} / {total:.2f} = {mixture / total:.0f}")
 #
 # ### Block by block
 #
-# The two lines of the table by hand, for all rows of one head at once, with a block of keys in place of one.
+# The two steps by hand, for all rows of one head at once, with a block of keys in place of one.
 # It must give what `naive_attention` gives, and so must the package's version; its gradients are compared in the package's tests.
 
 
@@ -266,6 +285,10 @@ print(f"state after 300 positions: {state.n_bytes:,} bytes")
 print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 
 # %% [markdown]
+# ![Bars to scale. Full attention keeps 76,800 bytes, with an arrow for what grows with every token. A window of 32 keeps 8,192 bytes, linear attention 4,224 bytes, and both stay.](figures/kept-while-writing.svg)
+#
+# *What one head keeps after 300 positions, to scale.*
+#
 # ## Experiment
 #
 # ### What it costs
@@ -444,6 +467,11 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 # The price is memory.
 # It grows with layers, width and length, and for large models in long windows it exceeds the weights.
 # Sharing keys and values among query heads divides it.
+#
+# ![Three boxes of the same height, 32 layers, and the same depth, 131,072 positions. The first is 32 heads wide and holds 64 GiB, the second 8 heads and 16 GiB, the third, a thin slice, one head and 2 GiB.](figures/cache-as-a-box.svg)
+#
+# *The cache of one long text, for models like Llama 7B and Llama 3 8B: at every point of a box there are a key and a value, 128 numbers each.*
+#
 # The four numbers of a row are layers, key-value heads, width of a head, and bytes a number.
 
 # %%
@@ -565,8 +593,19 @@ assert found[0, 2] > found[2, 2]
 # ### Stretching the window
 #
 # The angles at far distances are new to the model, so one can turn everything more slowly until they are old: that is position interpolation {cite:p}`chen2023`.
+#
+# ![Two lines. On the upper one positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. There, all from 192 on is dashed: angles never seen in training.](figures/positions-squeezed.svg)
+#
+# *Position interpolation, stretched three times: position 576 gets the angle of position 192.
+# Neighbours are only a third as far apart as before.*
+#
 # (In the table it is called `linear`; it has nothing to do with linear attention.)
 # *NTK-aware* scaling (after the *neural tangent kernel*, a theory of what networks learn easily) spares the fast angles, which tell neighbours apart, by a larger base, and *YaRN* leaves the fast ones alone, slows down the slow ones, and blends between {cite:p}`peng2024`.
+#
+# ![Three rows of 16 bars, from fast pairs on the left to slow ones on the right. Linear: all bars at 3 times. NTK-aware: rising evenly from 1 to 3 times. YaRN: rising from 1 to 3 times over the first seven pairs, and 3 times from there on.](figures/angles-slowed-down.svg)
+#
+# *How many times more slowly each of the 16 pairs of `base-llm` turns, if 192 tokens are stretched to 576.*
+#
 # *Predict*: no weight is changed; which of them helps, and what does it cost on short texts?
 #
 # All three are made to stretch three times, from 192 tokens, a longish tale, to 576.
