@@ -177,6 +177,12 @@ for runs, name in ((1, "words"), (2, "words and pairs")):
 #
 # The first two sums add up to $2c$, which would have to be positive, and the last two also to $2c$, which would have to be negative.
 # Three of the four can be had, with $p = q = 1$ and $c = -1$, but the regression does not look for that: with all four equally frequent its loss is least when all weights are zero.
+#
+# ![Four openings at the corners of a square, by whether the hero and the relative are a he or a she. Anna and her aunt, and Digby and his brother, at opposite corners, have a plus: ambiguous. Toffee and his sister, and Rosa and her brother, at the other two, have a minus: clear. A dashed line cuts off Anna's corner: 3 of 4 are right.](figures/two-things-agree.svg)
+#
+# *A sum of weights is a straight line through the square.
+# None has both plus signs on one side and both minus signs on the other; the dashed one gets three of four.*
+#
 # Pairs of neighbouring words are no help: in these openings an adjective stands between *her* and *aunt*, so no pair holds both.
 # What is wanted is the *product* $u v$: whether two things agree.
 # Attention can bring the two to one place, and a feed-forward network can multiply.
@@ -196,6 +202,10 @@ for runs, name in ((1, "words"), (2, "words and pairs")):
 # For the input $z = (1, 1, 1)$ the matrix alone gives $(3, 2)$.
 # $A$ makes one number of $z$, here $1 - 1 = 0$, so for this $z$ nothing is corrected; for $z = (1, 0, 0)$ it makes $1$, and $(1, 0)$ becomes $(3, 4)$.
 # A correction of rank one looks at its input in one direction, and moves the output in one direction.
+#
+# ![The input z = (1, 0, 0) takes two ways. Above, through the frozen W, to (1, 0). Below, through the row A to the one number 1, and from there through the column B and times 2 to (2, 4). A plus adds the two: (3, 4).](figures/correction-of-rank-one.svg)
+#
+# *The way below passes through one number: this is what rank one means.*
 
 # %%
 W = torch.tensor([[1.0, 0, 2], [0, 1, 1]])
@@ -238,6 +248,11 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # Every weight takes 4 bytes.
 # One that learns takes 12 more: its gradient, and the two running means that AdamW keeps of it.
 #
+# ![Three models side by side, each of a head, three layers and an embedding. Head only: the head learns, all else is frozen; 514 weights learn, 10.8 MiB. LoRA of rank 2: the head learns, and beside each frozen layer a small BA; 27,202 learn, 11.2 MiB. Full: everything learns, 2,828,546 weights, 43.2 MiB.](figures/three-ways.svg)
+#
+# *The three ways for `base-llm`, with the bytes that training takes.
+# The section *Experiment* counts them.*
+#
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
 # | $x_i$, $y_i$ | the $n$ texts and their labels | – | `examples` |
@@ -270,6 +285,11 @@ print("ids", tuple(batch.ids.shape), "classes", batch.targets[batch.mask].tolist
 
 # %% [markdown]
 # Short texts are filled up on the right; `mask` is true at each text's last token, the only place where the classifier is asked.
+#
+# ![Three rows of 21 cells, the openings of Digby, Toffee and Anna. Their 16, 19 and 21 tokens are read from the left; the rest is padding. The last token of each, brother, sister and aunt, is asked for the class: 1, 0 and 1.](figures/asked-at-the-last-token.svg)
+#
+# *One question for each text, at its last token, which has read all the others.*
+#
 # The loop is that of the chapter {doc}`pretraining` with another question.
 
 
@@ -320,6 +340,11 @@ print(f"{len(losses)} steps, twice, the same losses")
 # ### A low-rank adapter
 #
 # One matrix of the model, its adapter, and the formula beside the package's layer.
+#
+# ![A large square, W of 256 by 256, with 65,536 frozen numbers. A plus, and beside it two lines, hardly thicker than the border of the square: B of 256 by 4 upright, and A of 4 by 256 lying; in both together 2,048 numbers learn.](figures/low-rank-to-scale.svg)
+#
+# *A matrix of queries and its adapter of rank 4, drawn to scale.*
+#
 # A new adapter has $B = 0$ and does nothing, so we put something into it.
 # Once it has learned, the correction can be added to the matrix for good; the layer then costs what it did before, and gives the same; and it can be taken out again.
 
