@@ -143,6 +143,10 @@ print(
 # %% [markdown]
 # Four shingles are shared, nine are in one sentence or the other: the {term}`Jaccard similarity` is 4/9.
 #
+# ![Two overlapping boxes, one for each sentence. In both: the fox, fox ran, the old, old mill. Only in A: ran into, into the. Only in B: ran out, out of, of the. 4 are shared of 9.](figures/shared-shingles.svg)
+#
+# *The shingles of the two sentences: the green ones are in both.*
+#
 # Now the trick that makes this cheap, {term}`MinHash`.
 # Number the nine shingles from 0 to 8 and put them in a random order; here the order is made by a hash function, and the smallest value comes first.
 # Of each sentence we keep its smallest value alone.
@@ -160,6 +164,11 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # In a random order each of the nine shingles is equally likely to come first.
 # If the first of all nine is a shared one, it is the smallest of both sentences and the two values agree; if it is not shared, one sentence has it and the other does not, and they differ.
 # So they agree with probability 4/9: the Jaccard similarity itself.
+#
+# ![Three rows of the same nine shingles, each in the order of one hash function. Below each shingle stands A, B or both. The first one is B alone, then A and B, then A alone; the minima differ, agree, differ.](figures/first-of-all-decides.svg)
+#
+# *Only the first shingle of each order matters.
+# If both sentences have it (A B), their minima agree.*
 
 # %% [markdown]
 # ## The idea
@@ -249,6 +258,11 @@ assert abs(deduplication.estimated_jaccard(*theirs) - exact) < 4 * standard_erro
 # Only one word was changed, and the similarity is well below 1, for that word stands in three shingles of each text.
 #
 # And the bands: texts whose bands are equal fall into the same bucket of a dictionary.
+#
+# ![Three grids of 32 columns and 4 rows, green where two signatures agree. For ferry and ferry/old, of similarity 0.87, nearly all is green and 19 columns are full. For the two sentences, of similarity 0.44, half is green and 2 columns are full. For ferry and lighthouse nothing is green.](figures/bands-that-agree.svg)
+#
+# *Each column is a band of 4 hashes; green means that the two texts agree, a bar that the whole band does.
+# One full band is enough to make the two a pair to be compared.*
 
 
 # %%
@@ -298,6 +312,11 @@ print("kept:", [document.name for document in kept])
 assert max(frequent_runs(kept).values()) == 1
 
 # %% [markdown]
+# ![Twelve lines, one for each page, through six steps. empty ends at boilerplate, leuchtturm at language, three pages at quality, two at copies, two at near copies; lighthouse, cafe and ferry reach the end. Pages left: 12, 11, 10, 7, 5, 3.](figures/twelve-pages-become-three.svg)
+#
+# *A cross marks the step that removed a page.
+# Below each step is the number of pages that it left.*
+#
 # Each step says how much it removed and why, with examples; the page that boilerplate removal took away is `empty`, which had no text left.
 # Seven of the twelve pages were copies of three texts, the other five were not wanted, and in what is kept no run of five words stands in two lines.
 
@@ -429,6 +448,11 @@ assert overlaps
 # The two are not *similar*, for most of the longer text is something else, so no threshold that is high enough to spare different texts finds them; yet what is tested is contained in what was learned.
 # That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
 #
+# ![Two near copies as bars of one length, green but for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
+#
+# *Green is what two texts share.
+# The lower pair shares little of its longer text, so its similarity is low.*
+#
 # How much does it matter?
 # We need a model, the simplest one that remembers: it counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
 # The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
@@ -533,6 +557,11 @@ assert certain > len(exactly) / 2
 # %% [markdown]
 # More than half of the words of this story can be told in advance, by a reader who knows the grammar and forgets nothing.
 #
+# ![Seven facts of the story on the line of its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. Every later mention, such as ten and nine after eleven, has none, though it comes 16 to 116 words after the first.](figures/told-early-needed-late.svg)
+#
+# *What is surprising once is certain later, for a model that remembers it dozens of words back.
+# The count of apricots goes from 11 to 10 and 9, one for each that is given away.*
+#
 # In the explorer, warm words are surprising.
 # Move along a story with the slider, and compare the first mention of a name, a colour or a garment with the second.
 # Then let the models that count words predict the same story.
@@ -597,6 +626,11 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 #
 # Training reads slices at random places, from a corpus that may be larger than memory.
 # So the documents become one flat file of token ids (the numbers into which a {term}`tokenizer` cuts a text; the next chapter trains one), written one document at a time from a generator, and mapped, not loaded, when it is read.
+#
+# ![Three stories in boxes; below them one row of ids, with a 0 after the ids of each story; below that two slices of equal length, one of which reaches over the end of a story.](figures/one-flat-file.svg)
+#
+# *Documents of any length become one file.
+# A slice begins anywhere, so it may hold the end of one story and the beginning of the next.*
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
