@@ -33,12 +33,11 @@ class LossExplorer(Explorer):
             starts and the lowest where it must end.
         curve: Tokens seen, and the loss on the training batches there, in nats per
             token. Where there are many, runs of them are shown as their mean.
-        moment: Which one is shown at the start, counted from 1; by default the last.
 
     Raises:
         ValueError: If there are fewer than two moments or levels, a text is empty,
-            tokens do not grow, a loss is negative or not finite, the curve's two
-            parts differ in length, or there is no such moment.
+            tokens do not grow, a loss is negative or not finite, or the curve's two
+            parts differ in length.
 
     >>> moments = [Moment(0, 7.6, "q gx"), Moment(208_000, 1.9, "Once upon")]
     >>> LossExplorer(moments, {"log V": 7.6, "floor": 0.5})
@@ -57,8 +56,6 @@ class LossExplorer(Explorer):
         moments: Sequence[Moment],
         levels: Mapping[str, float | int],
         curve: tuple[Sequence[int], Sequence[float | int]] = ((), ()),
-        *,
-        moment: int | None = None,
     ) -> None:
         if len(moments) < 2 or len(levels) < 2:
             raise ValueError(
@@ -70,9 +67,6 @@ class LossExplorer(Explorer):
         _check_order("moments", tokens)
         losses = [each.loss for each in moments]
         _check_losses([*losses, *levels.values(), *curve[1]])
-        chosen = len(moments) if moment is None else moment
-        if not 1 <= chosen <= len(moments):
-            raise ValueError(f"moment must be from 1 to {len(moments)}, got {moment}")
         self._summary = f"{len(moments)} moments, {', '.join(levels)}"
         super().__init__(
             moments=[
@@ -84,7 +78,7 @@ class LossExplorer(Explorer):
                 for name, loss in sorted(levels.items(), key=lambda item: -item[1])
             ],
             curve=thinned(*curve),
-            moment=chosen,
+            moment=len(moments),  # the last is shown at the start
         )
 
 

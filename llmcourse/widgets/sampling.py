@@ -15,12 +15,10 @@ class SamplingExplorer(Explorer):
         tokens: Every token that could come next.
         logits: Their logits, before temperature.
         prompt: The text that the next token follows.
-        temperature: Where the slider stands at the start, from 0 to 3.
-        seed: Of the draws.
 
     Raises:
-        ValueError: If there are fewer than two tokens, another number of logits, a
-            logit is not finite, or the temperature is out of range.
+        ValueError: If there are fewer than two tokens, another number of logits, or a
+            logit is not finite.
 
     >>> SamplingExplorer(["cat", "dog"], [1.0, 0.0], prompt="Once there was a")
     SamplingExplorer(2 tokens, 'Once there was a')
@@ -30,17 +28,11 @@ class SamplingExplorer(Explorer):
     tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     logits = traitlets.List(traitlets.Float()).tag(sync=True)
     prompt = traitlets.Unicode().tag(sync=True)
-    temperature = traitlets.Float().tag(sync=True)
-    seed = traitlets.Int().tag(sync=True)
+    temperature = traitlets.Float(1.0).tag(sync=True)  # where the slider stands
+    seed = traitlets.Int(0).tag(sync=True)
 
     def __init__(
-        self,
-        tokens: Sequence[str],
-        logits: Sequence[float],
-        *,
-        prompt: str = "",
-        temperature: float = 1.0,
-        seed: int = 0,
+        self, tokens: Sequence[str], logits: Sequence[float], *, prompt: str = ""
     ) -> None:
         names = checked_texts(tokens)
         values = [float(logit) for logit in logits]
@@ -53,13 +45,9 @@ class SamplingExplorer(Explorer):
             )
         if not all(map(isfinite, values)):
             raise ValueError("logits must be finite, got an infinite one or NaN")
-        if not 0 <= temperature <= 3:
-            raise ValueError(f"temperature must be from 0 to 3, got {temperature}")
         self._summary = f"{len(names)} tokens, {prompt!r}"
         super().__init__(
             tokens=names,
             logits=[round(value, 4) for value in values],
             prompt=prompt,
-            temperature=temperature,
-            seed=seed,
         )

@@ -51,12 +51,11 @@ class SurpriseExplorer(Explorer):
         stories: Tales to choose from, the first one shown at the start.
         models: Name to show, and a function from a story to the surprise of each of
             its words in nats.
-        word: Which word is pointed at to begin with, counted from 1.
 
     Raises:
         ValueError: If there is no story, a text is no tale, a model gives another
-            number of surprises than there are words, one that is negative or not
-            finite, or if the word is not in the first story.
+            number of surprises than there are words, or one that is negative or not
+            finite.
 
     >>> from llmcourse.text.tales import generate
     >>> SurpriseExplorer([story.text for story in generate(2, seed=0)])
@@ -67,24 +66,20 @@ class SurpriseExplorer(Explorer):
     _esm = script("common.js", "surprise.js")
     stories: traitlets.List[Any] = traitlets.List().tag(sync=True)
     predictors: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    word = traitlets.Int().tag(sync=True)
+    word = traitlets.Int(1).tag(sync=True)  # which is pointed at
 
     def __init__(
         self,
         stories: Sequence[str],
         models: Mapping[str, Surprises] | None = None,
-        *,
-        word: int = 1,
     ) -> None:
         chosen = checked_texts(stories)
         predictors = {"the grammar": word_surprises, **(models or {})}
         words = [story.split() for story in chosen]
-        if not 1 <= word <= len(words[0]):
-            raise ValueError(f"word must be from 1 to {len(words[0])}, got {word}")
         states = [predictor_state(name, p, chosen) for name, p in predictors.items()]
         plural = "y" if len(chosen) == 1 else "ies"
         self._summary = f"{len(chosen)} stor{plural}, {', '.join(predictors)}"
-        super().__init__(stories=words, predictors=states, word=word)
+        super().__init__(stories=words, predictors=states)
 
 
 def predictor_state(

@@ -90,12 +90,10 @@ class MergeExplorer(Explorer):
         texts: A text, or several; small, for every distinct word is kept.
         n_merges: How many merges to learn; not used with a tokenizer.
         tokenizer: Whose merges to apply, if none are to be learned.
-        pattern: How text is cut into words before merges are learned.
-        step: How many merges are done at the start.
 
     Raises:
-        ValueError: If there is no text, if it has over 500 distinct words, if it
-            yields fewer merges than asked, or if the step is not one of them.
+        ValueError: If there is no text, if it has over 500 distinct words, or if it
+            yields fewer merges than asked.
 
     >>> MergeExplorer("hug pug hug bun", n_merges=3)
     MergeExplorer(4 words, 3 merges)
@@ -106,22 +104,19 @@ class MergeExplorer(Explorer):
     steps: traitlets.List[Any] = traitlets.List().tag(sync=True)
     ranks = traitlets.Dict().tag(sync=True)
     learning = traitlets.Bool().tag(sync=True)
-    step = traitlets.Int().tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)  # how many merges are done
 
     def __init__(
         self,
         texts: str | Sequence[str],
         n_merges: int = 12,
         tokenizer: BPETokenizer | None = None,
-        *,
-        pattern: str = GPT2_PATTERN,
-        step: int = 0,
     ) -> None:
         chosen = checked_texts([texts] if isinstance(texts, str) else texts)
         ranks: dict[str, int] = {}
         if tokenizer is None:
-            counts = count_pretokens(chosen, pattern)
-            tokenizer = BPETokenizer.train(chosen, 256 + n_merges, pattern=pattern)
+            counts = count_pretokens(chosen, GPT2_PATTERN)
+            tokenizer = BPETokenizer.train(chosen, 256 + n_merges, pattern=GPT2_PATTERN)
             words = [[spell(word), times] for word, times in counts.items()]
             steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
             learning = True
@@ -136,12 +131,8 @@ class MergeExplorer(Explorer):
                 f"texts must have at most {MAX_PRETOKENS} distinct words, "
                 f"got {len(words)}"
             )
-        if not 0 <= step <= len(steps):
-            raise ValueError(f"step must be from 0 to {len(steps)}, got {step}")
         self._summary = f"{len(words)} words, {len(steps)} merges"
-        super().__init__(
-            words=words, steps=steps, ranks=ranks, learning=learning, step=step
-        )
+        super().__init__(words=words, steps=steps, ranks=ranks, learning=learning)
 
 
 def tokenizer_state(name: str, tokenizer: Encoder, texts: list[str]) -> dict[str, Any]:

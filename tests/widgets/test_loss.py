@@ -36,12 +36,11 @@ def test_a_thinned_curve_is_short_and_keeps_its_mean(n):
 
 
 def test_the_state_is_moments_levels_from_the_top_and_the_curve():
-    explorer = LossExplorer(MOMENTS, LEVELS, ([10, 20], [6.0, 3.0]), moment=2)
+    explorer = LossExplorer(MOMENTS, LEVELS, ([10, 20], [6.0, 3.0]))
     assert explorer.moments[1] == {"tokens": 30, "loss": 2.5, "text": "Once upin"}
     assert [level["name"] for level in explorer.levels] == ["log V", "bigram", "floor"]
     assert explorer.curve == [[10, 6.0], [20, 3.0]]
-    assert explorer.moment == 2
-    assert LossExplorer(MOMENTS, LEVELS).moment == 3
+    assert explorer.moment == 3
     assert repr(explorer) == "LossExplorer(3 moments, floor, log V, bigram)"
     state = {name: explorer.get_state()[name] for name in explorer.keys}
     assert len(json.dumps(state)) < 40_000
@@ -81,22 +80,20 @@ def test_where_a_loss_stands(javascript):
 
 
 @pytest.mark.parametrize(
-    ("moments", "levels", "curve", "moment", "message"),
+    ("moments", "levels", "curve", "message"),
     [
-        (MOMENTS[:1], LEVELS, ((), ()), None, "at least 2 moments and 2 levels, got 1"),
-        (MOMENTS, {"floor": 0.5}, ((), ()), None, "2 levels, got 3 and 1"),
-        ([*MOMENTS, Moment(95, 1.0, "")], LEVELS, ((), ()), None, "not empty"),
-        (MOMENTS[::-1], LEVELS, ((), ()), None, "tokens of moments must grow"),
-        (MOMENTS, LEVELS | {"odd": math.inf}, ((), ()), None, "finite.*got inf"),
-        (MOMENTS, LEVELS | {"odd": -1.0}, ((), ()), None, "not negative, got -1"),
-        (MOMENTS, LEVELS, ([1, 2], [5.0]), None, "as many tokens as losses"),
-        (MOMENTS, LEVELS, ([2, 2], [5.0, 4.0]), None, "tokens of the curve must grow"),
-        (MOMENTS, LEVELS, ([-1, 2], [5.0, 4.0]), None, "from 0 or more"),
-        (MOMENTS, LEVELS, ([1, 2], [5.0, math.nan]), None, "finite"),
-        (MOMENTS, LEVELS, ((), ()), 0, "moment must be from 1 to 3, got 0"),
-        (MOMENTS, LEVELS, ((), ()), 4, "got 4"),
+        (MOMENTS[:1], LEVELS, ((), ()), "at least 2 moments and 2 levels, got 1"),
+        (MOMENTS, {"floor": 0.5}, ((), ()), "2 levels, got 3 and 1"),
+        ([*MOMENTS, Moment(95, 1.0, "")], LEVELS, ((), ()), "not empty"),
+        (MOMENTS[::-1], LEVELS, ((), ()), "tokens of moments must grow"),
+        (MOMENTS, LEVELS | {"odd": math.inf}, ((), ()), "finite.*got inf"),
+        (MOMENTS, LEVELS | {"odd": -1.0}, ((), ()), "not negative, got -1"),
+        (MOMENTS, LEVELS, ([1, 2], [5.0]), "as many tokens as losses"),
+        (MOMENTS, LEVELS, ([2, 2], [5.0, 4.0]), "tokens of the curve must grow"),
+        (MOMENTS, LEVELS, ([-1, 2], [5.0, 4.0]), "from 0 or more"),
+        (MOMENTS, LEVELS, ([1, 2], [5.0, math.nan]), "finite"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(moments, levels, curve, moment, message):
+def test_what_cannot_be_shown_is_refused(moments, levels, curve, message):
     with pytest.raises(ValueError, match=message):
-        LossExplorer(moments, levels, curve, moment=moment)
+        LossExplorer(moments, levels, curve)

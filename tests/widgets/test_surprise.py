@@ -62,7 +62,7 @@ def test_a_words_surprise_depends_on_what_came_before_alone():
 
 
 def test_the_state_is_the_words_and_what_each_predictor_says():
-    explorer = SurpriseExplorer(STORIES, {"even": even}, word=3)
+    explorer = SurpriseExplorer(STORIES, {"even": even})
     assert explorer.stories == [text.split() for text in STORIES]
     assert [each["name"] for each in explorer.predictors] == ["the grammar", "even"]
     assert sum(explorer.predictors[0]["nats"][1]) == pytest.approx(
@@ -98,18 +98,16 @@ def test_warmth_and_total(javascript):
 
 
 @pytest.mark.parametrize(
-    ("stories", "models", "word", "message"),
+    ("stories", "models", "message"),
     [
-        ([], {}, 1, "at least one text"),
-        (["No tale at all."], {}, 1, "not a story"),
-        (STORIES, {"short": lambda text: [1.0]}, 1, "'short' must give one surprise"),
-        (STORIES, {"m": lambda text: [-x for x in even(text)]}, 1, "not negative"),
-        (STORIES, {"m": lambda text: [math.inf] * len(text.split())}, 1, "finite"),
-        (STORIES, {"m": lambda text: [math.nan] * len(text.split())}, 1, "finite"),
-        (STORIES, {}, 0, "word must be from 1 to"),
-        (STORIES, {}, 1000, "got 1000"),
+        ([], {}, "at least one text"),
+        (["No tale at all."], {}, "not a story"),
+        (STORIES, {"short": lambda text: [1.0]}, "'short' must give one surprise"),
+        (STORIES, {"m": lambda text: [-x for x in even(text)]}, "not negative"),
+        (STORIES, {"m": lambda text: [math.inf] * len(text.split())}, "finite"),
+        (STORIES, {"m": lambda text: [math.nan] * len(text.split())}, "finite"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(stories, models, word, message):
+def test_what_cannot_be_shown_is_refused(stories, models, message):
     with pytest.raises(ValueError, match=message):
-        SurpriseExplorer(stories, models, word=word)
+        SurpriseExplorer(stories, models)
