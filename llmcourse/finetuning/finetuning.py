@@ -250,22 +250,12 @@ def finetune(
             "train_tokens": fingerprint_of(examples),
             "valid_tokens": fingerprint_of(valid),
             "seed": generator.initial_seed(),
-            "objective": _objective(model, packed),
+            "packed": packed,  # which changes the last digits
+            "alphas": [float(layer.alpha) for _, layer in lora_layers(model)],
+            "start": weights_fingerprint(model),  # from before the first step
         },
         run=run,
     )
-
-
-def _objective(model: Transformer | Classifier, packed: bool) -> str:
-    """Say what is learned, and what it depends on that the weights' shapes do not say.
-
-    The weights are those from before the first step: they are not in a checkpoint.
-    """
-    alphas = [float(layer.alpha) for _, layer in lora_layers(model)]
-    said = alphas if len(set(alphas)) > 1 else alphas[:1]  # of all layers, one is told
-    adapted = f", adapters of alpha {', '.join(map(str, said))}" if alphas else ""
-    adapted += ", packed" if packed else ""  # which changes the last digits
-    return f"answers{adapted}, start {weights_fingerprint(model)}"
 
 
 def _check(

@@ -263,11 +263,6 @@ class Example:
     beginning: str = ""  # elsewhere: what the answer goes on with,
     wanted: Mapping[str, str] = field(default_factory=dict)  # and what must be in it
 
-    @property
-    def held_out(self) -> bool:
-        """Whether it must not be learned from."""
-        return self.new_phrasing or self.new_pair
-
 
 @dataclass(frozen=True)
 class Tale:

@@ -16,7 +16,7 @@ row, `PackedSequences` keeps texts apart that stand in one row.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -228,22 +228,6 @@ def next_positions(start: int, n_new: int, context_length: int) -> slice:
     return slice(start, start + n_new)
 
 
-@runtime_checkable
-class Cache(Protocol):
-    """Says where the tokens of a row stand, and what they look at."""
-
-    def positions(self, n_new: int, context_length: int) -> slice | Int[Tensor, "..."]:
-        """Return the position ids of the next `n_new` tokens of each row."""
-
-    def attend(
-        self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> Float[Tensor, "batch head query d_head"]:
-        """Return the context of the new tokens' queries in one layer."""
-
-    def advance(self, n_new: int) -> None:
-        """Go on: all layers have read these tokens."""
-
-
 class KVCache:
     """Keys and values of all positions read so far, so none is computed twice.
 
@@ -430,6 +414,10 @@ class PackedSequences:
 
     def advance(self, n_new: int) -> None:
         """Nothing is kept: a packed row is read at once."""
+
+
+# Says where the tokens of a row stand, and what they look at.
+Cache: TypeAlias = KVCache | RaggedCache | PackedSequences
 
 
 class GroupedQueryAttention(nn.Module):

@@ -521,20 +521,13 @@ def as_record(iteration: PolicyIteration) -> Evaluation:
     )
 
 
-def make_aligned(
-    config: AlignConfig,
-    run: Making,
-    exam: Exam,
-    *,
-    reward_name: str = "reward-model",
-) -> dict[str, Any]:
+def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]:
     """Train a reward model on comparisons, and a policy by its rewards.
 
     Args:
         config: The recipe.
         run: Where.
         exam: How thoroughly the policy is measured, before and after.
-        reward_name: Of the reward model, on its card.
 
     Raises:
         ValueError: If the recipe cannot be followed, or the folder holds another.
@@ -576,7 +569,7 @@ def make_aligned(
         "example": {"prompt": example.prompt, "answer": example.chosen},
         "quality": quality,
     }
-    write_card(place / "model", reward_card(reward_name, config, facts), facts)
+    write_card(place / "model", reward_card("reward-model", config, facts), facts)
     write_card(folder, aligned_card(run.name, config, facts), facts)
     return quality
 

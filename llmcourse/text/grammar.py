@@ -33,7 +33,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import accumulate, count, takewhile
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias, no_type_check
 
 import numpy as np
@@ -67,11 +67,6 @@ class Story:
 
     def __hash__(self) -> int:
         return hash(self.text)
-
-    def listed(self, name: str) -> tuple[str, ...]:
-        """Return the numbered facts of a name in order: item1, item2, item3."""
-        keys = (f"{name}{number}" for number in count(1))
-        return tuple(self.facts[k] for k in takewhile(self.facts.__contains__, keys))
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys)
     args = [*FAST, "--quiet", "--out", tmp_path, "--resume"]
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
-    assert "objective must be 'answers, packed, start" in line
+    assert "packed must be True, got False" in line
     resumed = finetune(tmp_path, "--quiet", "--packed", "--resume")
     assert resumed.exit_code == 0, resumed.output
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")

@@ -88,7 +88,7 @@ def test_training_reads_instructions_and_learns_their_answers(data):
         ids, mask = encode_chat(turns, tokenizer)
         assert ids_of(found) == ids
         assert found.mask.tolist() == mask[1:]
-        assert not example.held_out
+        assert (example.new_phrasing, example.new_pair) == (False, False)
 
 
 def test_plain_stories_are_learned_whole(data):

@@ -52,7 +52,7 @@ def made(policies, tmp_path_factory):
         want_length(patch)
         patch.setattr(instruct, "instruction_scores", few)
         run = Making(folder=folder, name="small", command=COMMAND)
-        quality = make_aligned(config, run, EXAM, reward_name="judge")
+        quality = make_aligned(config, run, EXAM)
     return folder, config, quality
 
 
@@ -65,7 +65,7 @@ def test_the_facts_make_the_cards(made):
     folder, config, _ = made
     for place, card, name in (
         ("model", aligned_card, "small"),
-        ("reward/model", reward_card, "judge"),
+        ("reward/model", reward_card, "reward-model"),
     ):
         facts = json.loads((folder / place / "card.json").read_text(encoding="utf-8"))
         text = (folder / place / "README.md").read_text(encoding="utf-8")
