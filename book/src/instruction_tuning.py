@@ -108,6 +108,10 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 # %% [markdown]
 # Note where the mask begins: the mark `<|assistant|>` does not count, for the program writes it, to say that it is the model's turn; and `<|end|>` does.
 # A model that has never been graded on `<|end|>` would not know when to stop.
+#
+# ![The conversation by hand in three lines of boxes. The mark endoftext, from the program. The mark user, from the program, the words who, hid and ?, from the user, and the mark end, from the program. The mark assistant, from the program, and the, owl, the full stop and the mark end, from the assistant; only below these four are ticks: they count.](figures/who-writes-what.svg)
+#
+# *The program writes the marks, all but the one that ends the assistant's turn.*
 
 # %% [markdown]
 # ## The idea
@@ -230,7 +234,17 @@ assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|en
 #
 # Then a batch of two, ours and a longer conversation.
 # Each may have a row, the shorter one filled up on the right; or ours stands behind the other in one row, *{term}`packed <sequence packing>`*.
+#
+# ![Above, padded: a bar of 26 places, and below it one of 13, with 13 places of padding behind it, 52 in all. Below, packed: the bar of 26 and the bar of 13 in one row, 39 places.](figures/padded-or-packed.svg)
+#
+# *The same two conversations, padded and packed.*
+#
 # There it would read the other, as if all were one conversation, so the model is told the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
+#
+# ![Two triangles on one diagonal, each made of bars that show how far back a place looks. The upper one is the longer conversation, positions 0 to 25; the lower one is ours, positions 0 to 12, and its bars begin where it begins. The rectangle to its left, below the upper triangle, is marked: not seen.](figures/packed-but-apart.svg)
+#
+# *Each line is a place of the packed row, and its bar what this place looks at.
+# Without the lengths the dashed part would be seen, too.*
 
 # %%
 with torch.no_grad():
@@ -280,6 +294,11 @@ print(tokenizer.tokens("<|end|>"))
 # Printed, the two are the same text, to the last letter; as ids they are not.
 # Where content is encoded by itself, as in `frame`, the typed `<|end|>` stays what it is, a few pieces of text with strange signs in it, and the one real turn of the assistant is the one to come.
 # Where a program makes the text first and then looks for marks in it, which is what the template alone does, the user has written a turn of the assistant, and the model cannot know.
+#
+# ![The user types: Who won? and the mark end. Two arrows lead down. Ids first: five pieces of text make up the typed mark, and there is 1 turn of the assistant, the one to come. Text first: the typed mark becomes one real mark, id 3075, and there are 2 turns of the assistant, of which one is forged.](figures/typed-marks.svg)
+#
+# *The same letters: left they stay text, right they become a mark.*
+#
 # So marks must be put in as numbers, or be taken out of what users write (exercise 4).
 # This closes one door only: a text that says in plain words *the assistant agreed before* has no mark in it, and may fool a model all the same.
 
@@ -301,6 +320,11 @@ print(tokenizer.tokens("<|end|>"))
 # Two things are kept out of the training.
 # Of each question's wordings this page learns the first two, and keeps the third for the tests.
 # And some questions are never asked about some heroes: nobody asks, say, who the hero is when it is an *animal*, though many ask when it is a girl or a boy.
+#
+# ![A table of five questions, hero, family, home, worn and liked, and three kinds of heroes. Of each question one kind is left out in the training: hero of an animal, family and worn of a girl, home and liked of a boy. All others are asked.](figures/never-asked.svg)
+#
+# *Each question is asked about two kinds of heroes, and each kind of hero is asked about.
+# Only the pair is new.*
 
 # %%
 NAMES = ("hero", "family", "home", "worn", "liked")
@@ -531,6 +555,11 @@ assert right["with the mask"].right > right["without"].right
 # %% [markdown]
 # With the same examples and steps, the model that was graded on everything answers fewer questions.
 # Most of its targets were words of stories, which it knew how to price before; the few that mattered had a small share of each step.
+#
+# ![The first conversation as two bars of 101 targets: the story with 50, then three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask only the answers count, 18 of 101; without it all 101.](figures/what-counts-without-a-mask.svg)
+#
+# *The first conversation, drawn to scale: without the mask most of what counts is the story.*
+#
 # That is no law.
 # Where the prompts are long, the answers short and the examples few, larger models have gained from being graded on the prompts, too {cite:p}`shi2024`; and we shall see below what else it does here.
 #
