@@ -122,6 +122,11 @@ assert marks == ["wrong", "wrong", "right"]
 # | a red boat | $0.47 \cdot 1/2$ | – | 0.24 |
 # | a blue boat | – | – | 0 |
 # | a red hat, a red coat | $0.47 \cdot 2/3$ | $0.98 \cdot 1/2$ | 0.80 |
+#
+# ![Left, the curve f over f plus 1: 1/2 for one occurrence, then 2/3, 3/4 and 4/5, below the dashed line at 1. Right, bars for three passages: a red boat, 0.24, from red; a blue boat, nothing; a red hat, a red coat, 0.80, of which the smaller part is from red and the larger from hat.](figures/score-by-rare-words.svg)
+#
+# *Each repetition adds less than the one before.
+# In the last passage *hat*, which is there once, counts more than *red*, which is there twice: it is the rarer word.*
 
 # %%
 three = ["a red boat", "a blue boat", "a red hat, a red coat"]
@@ -134,6 +139,10 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 #
 # *{term}`Retrieval`* puts a search before the model.
 # The documents are cut into *{term}`chunks <chunk>`*, pieces that are short enough to be read; a score says how well a chunk fits the question; the best chunks are read, with the question behind them.
+#
+# ![The question who does Adam live with goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 34, which goes into the prompt before the question. The model reads the prompt and answers that Adam lived with his grandmother; the source is tale 34.](figures/way-of-a-question.svg)
+#
+# *The way of the question from the beginning: the model reads one tale of forty, and the answer has a source.*
 #
 # The score by words is *{term}`BM25`*.
 # For a query of words $q$ and a chunk $c$ of $|c|$ words, in which $q$ stands $f_q$ times,
@@ -149,6 +158,10 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words of the chunk; the mean over all | `lengths`, `mean` |
 # | {term}`recall at k` | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
 # | MRR, {term}`mean reciprocal rank` | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
+#
+# ![A table of three questions and their first four chunks. For q1 the right chunk is first, for q2 third, for q3 it is not there. Recall at 1 is one third, recall at 3 two thirds, and the mean of 1, 1/3 and 0 is 0.44, the MRR.](figures/first-right-chunk.svg)
+#
+# *Three questions: recall at k asks whether a right chunk is among the first k, the MRR also at which place.*
 
 # %% [markdown]
 # ## In code
@@ -176,6 +189,11 @@ for chunk in chunks[2:4]:
 # Both ends are in the middle of a sentence.
 # `sentence_chunks` puts whole sentences together, as many as fit, and `recursive_chunks` first whole paragraphs, and cuts only those that are too long into sentences.
 # In our book an empty line stands between two tales.
+#
+# ![The first 347 tokens of the book, cut in three ways. Every 100 tokens: 0 to 100, 80 to 180, 160 to 260, 240 to 340, with overlaps of 20 in another colour; the third lies across the beginning of a new tale. Sentences: nine pieces of 30 to 48 tokens, one of which ends where the tale does. Tales: 198 and 149 tokens.](figures/three-ways-to-cut.svg)
+#
+# *The first two tales, to scale; blue is the overlap.
+# The third chunk above holds the end of one tale and the beginning of another.*
 
 # %%
 pages = recursive_chunks(book.text, tokenizer, size=288)
@@ -226,6 +244,11 @@ assert mine.argmax() == question.tale
 # - **map-reduce**: each tale is summarised in a sentence, then the summaries are, as many at once as fit, until one text is left, and from this one it answers;
 # - **refine**: a summary is carried through the book, written anew with each tale;
 # - **retrieve**: BM25 finds a tale, and the model reads it.
+#
+# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first three are coloured. Map-reduce: the strip is drawn together into three boxes, and these into a coloured one, after 40 plus 3 plus 1 calls. Refine: arrows pass along the strip into a coloured box at its end, after 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
+#
+# *What the model reads when it answers, and the calls of the model that come before the first question.
+# (Truncating reads nearly three tales.)*
 #
 # For comparison it also gets the *right tale*, which is the best that any search can do.
 # First the summaries.
@@ -421,6 +444,10 @@ assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 #
 # In a batch of 128 questions each must find its own passage among those of all, and the loss is the cross-entropy of that choice.
 # What is trained are two tables of token vectors, one for questions and one for passages; both begin with the model's embedding.
+#
+# ![A table of four questions by four passages. The questions get their vectors from the token vectors for questions, the passages from those for passages. The four cells on the diagonal are coloured and say own.](figures/each-question-its-passage.svg)
+#
+# *A batch of four in place of 128: each cell is a cosine, and in each row the question's own passage must win.*
 
 # %% tags=["nbval-ignore-output"]
 lessons, teaching, rights = [], [], []
@@ -449,6 +476,11 @@ assert firsts["words"] < firsts["both"] < firsts["trained"]
 # %% [markdown]
 # From worse than words to far better, with one short training and without being told a rule: the tables have learned which words of a question go with which words of a passage.
 # *Words and vectors* together fuses the two rankings, by the sum of $1/(60 + \text{rank})$ {cite:p}`cormack2009`.
+#
+# ![Two rankings: words has a first and b second, vectors c first and b second, with 1/61 and 1/62. Their sums as bars: b 0.0323, a and c 0.0164 each.](figures/two-rankings-fused.svg)
+#
+# *What is second in both rankings (b) comes before what is first in only one of them.*
+#
 # The last line is what that gives here: far more than words alone, and at the first place less than the trained vectors by themselves; where each finds what the other misses, fusion is better than both.
 # And beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those that were trained on.
 # What this encoder is worth on another kind of text, the last experiment asks; BM25 is what it always was.
