@@ -674,29 +674,21 @@ def aligned_table(quality: Facts) -> Table:
     """Return what a policy was before and after."""
     gold, before, after = (quality[name] for name in ("gold", "before", "after"))
     better, (low, high) = gold["better"], gold["interval"].values()
-    ties = better["ties"] / quality["n_prompts"]
+    gain = (
+        f"{gold['gain']:+.2f} points ({low:+.2f} … {high:+.2f}), "
+        f"{gold['in_sd']:+.2f} standard deviations of the start"
+    )
+    ties = percent(better["ties"] / quality["n_prompts"], 0)
+    won = f"{percent(better['rate'], 0)} {between(better['interval'])}, ties {ties}"
+    finished = [percent(part["finished"], 0) for part in (before, after)]
     rows: list[Row] = [
         ("gold reward", f"{gold['before']:.2f}", f"{gold['after']:.2f} of 10 points"),
-        (
-            "gain in gold reward",
-            "",
-            f"{gold['gain']:+.2f} points ({low:+.2f} … {high:+.2f}), "
-            f"{gold['in_sd']:+.2f} standard deviations of the start",
-        ),
-        (
-            "win rate against the start, by gold reward",
-            "",
-            f"{percent(better['rate'], 0)} {between(better['interval'])}, ties "
-            f"{percent(ties, 0)}",
-        ),
+        ("gain in gold reward", "", gain),
+        ("win rate against the start, by gold reward", "", won),
         ("proxy reward", f"{before['proxy']:+.2f}", f"{after['proxy']:+.2f}"),
         ("KL from the start", "0", f"{after['kl']:.1f} nats per answer"),
         ("length", f"{before['length']:.0f}", f"{after['length']:.0f} tokens"),
-        (
-            "finished answers",
-            percent(before["finished"], 0),
-            percent(after["finished"], 0),
-        ),
+        ("finished answers", *finished),
     ]
     return Table(("measure", "before", "after"), [*rows, *before_and_after(quality)])
 

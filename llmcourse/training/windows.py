@@ -104,8 +104,6 @@ class Windows:
                 "tokens must be a one-dimensional array of integers, got "
                 f"{self.tokens.ndim} dimensions of {self.tokens.dtype}"
             )
-        if context_length < 1:
-            raise ValueError(f"context_length must be at least 1, got {context_length}")
         if len(self.tokens) <= context_length:
             raise ValueError(
                 f"a window needs {context_length + 1} tokens, got {len(self.tokens)}"

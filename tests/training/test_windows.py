@@ -171,11 +171,6 @@ def test_refuses_what_is_no_run_of_tokens(tokens, got):
         Windows(tokens, 2)
 
 
-def test_refuses_windows_that_predict_nothing():
-    with pytest.raises(ValueError, match="context_length must be at least 1, got 0"):
-        Windows(torch.arange(9), 0)
-
-
 @pytest.mark.parametrize("n_tokens", [0, 1, 3])
 def test_refuses_a_text_shorter_than_a_window(n_tokens):
     with pytest.raises(ValueError, match=f"needs 4 tokens, got {n_tokens}"):
