@@ -86,9 +86,9 @@ print("wanted:", needle.answer, "of", len(haystack.colours), "colours")
 # %%
 near, far = (needle_share(base, haystack, n, depth=0, n=12) for n in (120, 400))
 print(f"room for {base.config.context_length} tokens")
-print("120 tokens:", "all or nearly all found" if near.rate > 0.8 else near)
-print("400 tokens:", "hardly any" if far.rate < 0.4 else far)
-assert near.rate > 0.8 and far.rate < 0.4
+print("120 tokens:", "all or nearly all found" if near.share > 0.8 else near)
+print("400 tokens:", "hardly any" if far.share < 0.4 else far)
+assert near.share > 0.8 and far.share < 0.4
 try:
     base(torch.zeros(1, 513, dtype=torch.long))
 except ValueError as error:
@@ -524,7 +524,7 @@ print(f"{study.points[0].n_parameters:,} weights, {study.recipe['n_layers']} lay
 print(f"{'facts repeated rightly,':26} 20    60   150 tokens back")
 recalled = {}
 for kind, points in kinds.items():
-    rates = [[p.recalled[x].rate for p in points] for x in (20, 60, 150)]
+    rates = [[p.recalled[x].share for p in points] for x in (20, 60, 150)]
     recalled[kind] = [sum(each) / len(each) for each in rates]
     print(f"{kind:23}", *(f"{rate:5.0%}" for rate in recalled[kind]))
 assert min(recalled["full"]) > 0.6
@@ -568,7 +568,7 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # %% mystnb={"image": {"alt": "A table in shades of colour: length of the text from 60 to 400 tokens, by depth of the needle at beginning, middle and end. Nearly everything is found at 60 tokens, and at 120 but for the end; at 200 the needle at the beginning is still found and the one at the end seldom; at 400 almost nothing is found."}}
 lengths, depths = (60, 120, 200, 280, 400), (0, 0.5, 1)
 rows = [
-    [needle_share(base, haystack, n, depth, n=12).rate for n in lengths]
+    [needle_share(base, haystack, n, depth, n=12).share for n in lengths]
     for depth in depths
 ]
 found = torch.tensor(rows)
@@ -617,7 +617,7 @@ ways = {
     for way in ("none", "linear", "ntk", "yarn")
 }
 stretched = {
-    way: [needle_share(model, haystack, 400, depth, n=12).rate for depth in (0, 0.5)]
+    way: [needle_share(model, haystack, 400, depth, n=12).share for depth in (0, 0.5)]
     for way, model in ways.items()
 }
 on_tales = {way: text_loss(model, tokenizer, few).loss for way, model in ways.items()}
