@@ -154,3 +154,36 @@ def asked_at_the_last_token() -> Drawing:
         d.box(x, 236, 22, 20, tint=tint, line="grey", rounded=0)
         d.text(x + 30, 246, word, anchor="start")
     return d
+
+
+@drawing
+def what_labels_leave_open() -> Drawing:
+    """Which relatives are a he or a she: from the labels alone, and from the tales."""
+    d = Drawing(300)
+    names = ("mother", "father"), ("sister", "brother"), ("aunt", "uncle")
+    new = ("grandmother", "grandfather")
+    for x, start, read in (
+        (16, "random start", False),
+        (292, "pretrained start", True),
+    ):
+        d.text(x + 126, 20, start, bold=True)
+        for j, word in enumerate(("she", "he")):
+            d.text(x + 60 + 132 * j, 48, word, colour="grey")
+        if read:
+            d.box(x, 62, 252, 176, tint="blue", line="blue")
+        else:
+            d.box(x, 62, 252, 124, tint="green", line="green")
+            d.box(x, 194, 252, 44, dashed=True, line="grey")
+        for i, pair in enumerate(names):
+            for j, word in enumerate(pair):
+                d.text(x + 60 + 132 * j, 84 + 40 * i, word)
+        for j, word in enumerate(new):
+            words, colour = (word, "ink") if read else (f"{word} ?", "grey")
+            d.text(x + 60 + 132 * j, 216, words, colour=colour)
+    for x, tint, word in (
+        (16, "green", "learned from labels"),
+        (292, "blue", "known from the tales"),
+    ):
+        d.box(x, 264, 26, 20, tint=tint, rounded=3)
+        d.text(x + 34, 274, word, anchor="start")
+    return d

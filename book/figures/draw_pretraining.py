@@ -206,3 +206,40 @@ def two_halves_of_copying() -> Drawing:
         y = (rows[0] + height + rows[1]) / 2
         d.text(middle + side, y, name, colour=style, anchor=anchor)
     return d
+
+
+@drawing
+def price_of_what_came() -> Drawing:
+    """The price of a word over its probability, with four of the example."""
+    d = Drawing(290)
+    left, right, top, bottom, highest = 60, 530, 20, 236, 4.0
+
+    def point(p: float) -> tuple[float, float]:
+        y = bottom + (bottom - top) * math.log(p) / highest
+        return left + (right - left) * p, y
+
+    curve = [point(math.exp(-highest * (1 - i / 60))) for i in range(61)]
+    d.line((left, top - 6), (left, bottom), (right, bottom))
+    d.line(*curve, colour="blue", width=3)
+    total = math.exp(3) + math.e + 6
+    for p, name in (
+        (1 / total, "lazy"),
+        (1 / 8, "knowing nothing"),
+        (math.exp(3) / total, "dog"),
+    ):
+        x, y = point(p)
+        d.circle(x, y, 6, tint="orange")
+        words = f"{name}: {-math.log(p):.2f}"
+        d.text(x + 16, y - 12, words, anchor="start", bold=name == "dog")
+    for p in (0, 0.25, 0.5, 0.75, 1):
+        d.text(left + (right - left) * p, bottom + 18, f"{p:g}")
+    for price in range(5):
+        d.text(
+            left - 12,
+            bottom - (bottom - top) * price / highest,
+            f"{price}",
+            anchor="end",
+        )
+    d.text((left + right) / 2, 276, "probability of the word that came")
+    d.text(right, top, "price in nats: −ln p", anchor="end", colour="blue", bold=True)
+    return d

@@ -212,3 +212,80 @@ def induction_in_two_layers() -> Drawing:
     d.box(places[4] - 22, 14, 44, 36, "B", tint="green", bold=True)
     d.arrow((places[4], 70), (places[4], 51), colour="blue", width=3)
     return d
+
+
+@drawing
+def how_far_ngrams_see() -> Drawing:
+    """How far back the hero's name is, at four returns, and what a 6-gram sees."""
+    d = Drawing(270)
+    gaps, unit, right, reach = (45, 25, 13, 7), 9.4, 506, 5
+    d.text(right + 4, 22, "next: Leo", anchor="end", bold=True, colour="green")
+    for i, gap in enumerate(gaps):
+        y = 46 + 46 * i
+        for back in range(1, gap + 1):
+            tint = "blue" if back == gap else "orange" if back <= reach else "grey"
+            d.box(
+                right - back * unit, y, unit, 28, tint=tint, line="grey", rounded=0,
+            )  # fmt: skip
+        x = right - gap * unit
+        d.text(x - 6, y + 14, "Leo", anchor="end", colour="blue", bold=True)
+        d.text(right + 10, y + 14, f"{gap}", anchor="start")
+    d.box(64, 236, 22, 20, tint="orange", line="grey", rounded=0)
+    d.text(94, 246, "the 5 words that n = 6 sees", anchor="start")
+    d.box(332, 236, 22, 20, tint="grey", line="grey", rounded=0)
+    d.text(362, 246, "not seen", anchor="start")
+    return d
+
+
+@drawing
+def whole_model() -> Drawing:
+    """From nine tokens to nine rows of logits, with the four states of the stream."""
+    d = Drawing(420)
+    x = 250
+    parts = (
+        (338, "embedding", "grey"),
+        (266, "block 1", "white"),
+        (214, "block 2", "white"),
+        (162, "block 3", "white"),
+        (100, "norm", "grey"),
+        (52, "embedding, again", "grey"),
+    )
+    d.text(x, 402, "9 tokens")
+    d.arrow((x, 388), (x, 374))
+    for y, name, tint in parts:
+        d.box(x - 90, y, 180, 34, name, tint=tint, bold=name.startswith("block"))
+    for start, end in ((338, 302), (266, 250), (214, 198), (162, 136)):
+        d.line((x, start), (x, end), colour="blue", width=5)
+    d.arrow((x, 100), (x, 88))
+    d.arrow((x, 52), (x, 36))
+    d.text(x, 20, "logits (9, 512)", bold=True, colour="green")
+    for y in (319, 258, 206, 149):
+        d.line((x + 10, y), (404, y), colour="blue", dashed=True)
+    d.line((404, 149), (404, 319), colour="blue", dashed=True)
+    d.arrow((404, 234), (426, 234), colour="blue", dashed=True)
+    d.text(432, 234, "stream\n(4, 9, 64)", anchor="start", colour="blue", bold=True)
+    d.text(140, 355, "E: 512 × 64", anchor="end")
+    d.text(140, 69, "E: 512 × 64", anchor="end")
+    return d
+
+
+@drawing
+def two_halves_of_a_head() -> Drawing:
+    """Where a head looks, and what comes of it: what was put there, and learned."""
+    d = Drawing(256)
+    halves = (
+        (16, "where it looks", "queries and keys", "orange", (2, 61), "learned"),
+        (290, "what it hands on", "values and output", "green", (100, 80), "put there"),
+    )
+    for x, name, matrices, tint, (before, after), origin in halves:
+        d.box(x, 16, 254, 64, tint=tint)
+        d.text(x + 127, 36, name, bold=True)
+        d.text(x + 127, 60, matrices)
+        for dx, share, when in ((52, before, "before"), (202, after, "after")):
+            height = share * 0.6
+            d.box(x + dx - 26, 190 - height, 52, height, tint=tint, rounded=0)
+            d.text(x + dx, 176 - height, f"{share} %", bold=True)
+            d.text(x + dx, 208, when)
+        d.arrow((x + 92, 150), (x + 162, 150), colour="grey")
+        d.text(x + 127, 240, origin, bold=True)
+    return d

@@ -636,6 +636,11 @@ assert max(pretrained[0].max(), random[0].max()) < 0.75  # too few
 # The right panel shows what pretraining is worth here.
 # About a *grandmother* the labels have said nothing, and her word is one token, with a random vector in the random network, which must guess.
 # The pretrained one knows from its tales that she is a *she*, like an aunt; having learned from labels what to compare, it compares her rightly, too.
+#
+# ![Eight relatives in two columns, she and he, twice. With a random start mother, sister, aunt, father, brother and uncle are learned from labels, and grandmother and grandfather have a question mark. With a pretrained start all eight are known from the tales.](figures/what-labels-leave-open.svg)
+#
+# *Who is a *she* and who a *he*: what labels say of six words, and text of all eight.*
+#
 # That knowledge came from text without a single label.
 # So how many examples pretraining is worth has two answers: on marked relatives none, on the others more than all of these labels together.
 # This is {term}`transfer`, and it is why models are pretrained at all.

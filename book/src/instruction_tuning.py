@@ -323,8 +323,8 @@ print(tokenizer.tokens("<|end|>"))
 #
 # ![A table of five questions, hero, family, home, worn and liked, and three kinds of heroes. Of each question one kind is left out in the training: hero of an animal, family and worn of a girl, home and liked of a boy. All others are asked.](figures/never-asked.svg)
 #
-# *Each question is asked about two kinds of heroes, and each kind of hero is asked about.
-# Only the pair is new.*
+# *Every question is asked, and every kind of hero is asked about.
+# Only some pairs of the two are kept for the test.*
 
 # %%
 NAMES = ("hero", "family", "home", "worn", "liked")
@@ -558,7 +558,7 @@ assert right["with the mask"].right > right["without"].right
 #
 # ![The first conversation as two bars of 101 targets: the story with 50, then three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask only the answers count, 18 of 101; without it all 101.](figures/what-counts-without-a-mask.svg)
 #
-# *The first conversation, drawn to scale: without the mask most of what counts is the story.*
+# *The first conversation, drawn to scale: without the mask half of what counts is the story.*
 #
 # That is no law.
 # Where the prompts are long, the answers short and the examples few, larger models have gained from being graded on the prompts, too {cite:p}`shi2024`; and we shall see below what else it does here.

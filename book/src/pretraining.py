@@ -94,6 +94,10 @@ assert dog not in best
 # So *dog* costs $-\ln 0.70 = 0.36$ {term}`nat`s.
 # A model that knows nothing gives each word $1/8$ and pays $\ln 8 = 2.08$ nats, whatever comes.
 #
+# ![A curve of the price in nats over the probability of the word that came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/price-of-what-came.svg)
+#
+# *If *lazy* had come instead, at a probability of 0.03, it would have cost more than knowing nothing.*
+#
 # And *dog* is not the only thing to be learned from this sentence: every word but the first is the answer to a question that the words before it ask.
 
 # %%

@@ -94,6 +94,10 @@ print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 # What decides is the name, and it stands farther back than they look.
 # A run that is long enough to reach it would hardly ever have been seen before.
 #
+# ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
+#
+# *The tale's four returns: the name is always farther back than $n = 6$ sees.*
+#
 # What sees far?
 # The plainest way to use *all* words of the past is to average their vectors.
 # But an average forgets the order, and everything in it becomes small.
@@ -397,6 +401,11 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 
 # %% [markdown]
 # Four states of the stream, one before each block and one after the last, and at each of nine positions a score for all 512 tokens.
+#
+# ![From below: 9 tokens, the embedding E of 512 by 64, blocks 1 to 3, a norm, the embedding again, and logits of shape (9, 512). Dashed lines leave the stream before each of the three blocks and after the last: together the stream of shape (4, 9, 64).](figures/whole-model.svg)
+#
+# *The whole model: where the four states are taken, and with which shapes.*
+#
 # This is the whole architecture of Llama.
 # (Its large versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
 #
@@ -775,6 +784,11 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
 # `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training: $W_O = W_V^\top$, which adds to the stream a part of what was found, *as it is*.
 # ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
+#
+# ![Two halves of a head in the last layer. Where it looks, by queries and keys: 2 % before training, 61 % after it; learned. What it hands on, by values and output: 100 % before, 80 % after; put there.](figures/two-halves-of-a-head.svg)
+#
+# *The two halves in the last layer, mean of its heads: how much they look at the name, and which share of the names they hand on as it is.
+# The next cell measures both.*
 #
 # Both halves can be measured, before training and after it, for the recipe fixes the start, and it can be made again.
 # *Looks* is the mean weight on the hero's name, as above.
