@@ -1,5 +1,6 @@
 """Checks of the chapter *context_window*."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,9 +23,7 @@ def cache_bytes(fn: Callable[[int, int, int, int, int, int], int]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     for sizes in ((1, 1, 1, 1, 1, 1), (3, 2, 5, 7, 1, 4), (3, 2, 5, 7, 11, 2)):
-        got, wanted = fn(*sizes), 2
-        for size in sizes:
-            wanted *= size
+        got, wanted = fn(*sizes), 2 * math.prod(sizes)
         layers, heads, width, tokens, sequences, number = sizes
         where = (
             f"{layers} layers, {heads} heads of {width}, {sequences} texts of "

@@ -31,7 +31,6 @@ def containment(fn: Callable[[set[str], set[str]], float]) -> None:
         "containment has a direction: of six shingles of the long set, two are in "
         "the short one"
     )
-    assert len(long) == 6, "a set was changed, which is the caller's: make a new one"
     assert fn(set(), long) == 0.0, (
         "a text without shingles shares nothing: return 0, and do not divide by 0"
     )
@@ -93,9 +92,7 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
         "out: read the hash as a number from 0 to 1 and compare it with the share"
     )
     larger = [bool(fn(text, 0.3)) for text in texts]
-    assert all(
-        large or not small for small, large in zip(sides, larger, strict=True)
-    ), (
+    assert all(small <= large for small, large in zip(sides, larger, strict=True)), (
         "with a larger share, texts left the held-out part: one number per text, "
         "compared with the share, keeps them in"
     )

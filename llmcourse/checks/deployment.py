@@ -22,7 +22,7 @@ def batch_steps(fn: Callable[[list[int], int], int]) -> None:
     """
     cases = [([3], 1, 3), ([2, 7, 3, 1, 4], 2, 10), ([5, 5, 5], 3, 5), ([1, 6], 8, 6)]
     for lengths, slots, wanted in cases:
-        got = fn(list(lengths), slots)
+        got = fn(lengths, slots)
         where = f"lengths {lengths}, {slots} slots"
         assert slots == 1 or len(lengths) == 1 or got != sum(lengths), (
             f"{where}: that is one request after the other; all slots write in a step"
@@ -49,7 +49,6 @@ def percentile(fn: Callable[[list[float], float], float]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     values = [7.0, 5.0, 9.0, 1.0, 2.0, 3.0, 10.0, 4.0, 8.0, 6.0]
-    kept = list(values)
     assert fn(values, 50) not in (2.0, 3.0), (
         "the values come in any order: sort them first"
     )
@@ -64,7 +63,6 @@ def percentile(fn: Callable[[list[float], float], float]) -> None:
         f"p55 of 1 … 200: wanted 110, got {got:g} "
         "(55 / 100 * 200 is a little more than 110)"
     )
-    assert values == kept, "the values of the caller must stay in their order"
 
 
 @check
@@ -102,7 +100,7 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     weight = torch.tensor([[1.27, -0.634, 0.006], [0.02, 0.01, -0.0254]])
-    numbers, scale = fn(weight.clone())
+    numbers, scale = fn(weight)
     check_shape(scale, (2, 1), "a scale for each row, as a column")
     assert numbers.dtype == torch.int8, f"numbers must be int8, got {numbers.dtype}"
     assert numbers[1].abs().max() == 127, (

@@ -7,9 +7,7 @@ from llmcourse.checks.base import check
 
 
 @check
-def count_targets(
-    fn: Callable[[Sequence[tuple[str, int]]], tuple[int, int]],
-) -> None:
+def count_targets(fn: Callable[[Sequence[tuple[str, int]]], tuple[int, int]]) -> None:
     """Check a function that counts the tokens of a conversation, and its targets.
 
     Args:
@@ -49,9 +47,7 @@ def count_targets(
 
 
 @check
-def answer_mask(
-    fn: Callable[[list[int], Mapping[str, int]], list[bool]],
-) -> None:
+def answer_mask(fn: Callable[[list[int], Mapping[str, int]], Sequence[bool]]) -> None:
     """Check a function that finds in a conversation's ids what the assistant wrote.
 
     Args:
@@ -90,9 +86,7 @@ def answer_mask(
 
 
 @check
-def stories_for_share(
-    fn: Callable[[int, float, float, float], float],
-) -> None:
+def stories_for_share(fn: Callable[[int, float, float, float], float]) -> None:
     """Check a function that says how many stories make a share of all targets.
 
     Args:

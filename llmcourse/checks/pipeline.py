@@ -19,14 +19,12 @@ def shift(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         AssertionError: If it is wrong; the text says why.
     """
     windows = torch.tensor([[7, 3, 9, 4], [1, 1, 2, 8]])
-    result = fn(windows)
-    assert isinstance(result, tuple), "return two tensors: the inputs, the targets"
-    assert len(result) == 2, f"return two tensors, not {len(result)}"
-    ids, targets = result
+    ids, targets = fn(windows)
     assert ids.shape == targets.shape == (2, 3), (
         "four tokens make three examples: the first three are read, each of the last "
         f"three is predicted once; the shapes are {[*ids.shape]} and {[*targets.shape]}"
     )
+    assert ids.dtype == targets.dtype == windows.dtype, "ids are whole numbers"
     assert not torch.equal(ids, targets), (
         "inputs and targets are the same: the model would only have to copy"
     )

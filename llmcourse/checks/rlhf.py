@@ -57,7 +57,7 @@ def best_policy(
         ((0.1, 0.9), (2.0, 0.0), 4.0),
     )
     for reference, rewards, beta in cases:
-        got = list(fn(reference, rewards, beta))
+        got = fn(reference, rewards, beta)
         given = f"reference {reference}, rewards {rewards}, β {beta:g}"
         assert len(got) == len(rewards), f"{given}: one probability for each answer"
         assert math.isclose(sum(got), 1, rel_tol=1e-6), (
@@ -74,7 +74,7 @@ def best_policy(
         )
         right = _tilted(reference, rewards, beta)
         assert _close(got, right), f"{given}: wanted {_round(right)}, got {_round(got)}"
-    far = list(fn((0.5, 0.5), (1000.0, 0.0), 1.0))
+    far = fn((0.5, 0.5), (1000.0, 0.0), 1.0)
     assert _close(far, [1.0, 0.0]), (
         "e to the power of 1000 is too large a number: subtract the largest reward "
         f"first, which changes nothing; got {far}"
@@ -143,7 +143,7 @@ def token_advantages(
     """
     rewards, values = [0.0, -1.0, 8.0], [4.0, 5.0, 6.0]
     surprises = [1.0, 0.0, 2.0]
-    got = list(fn(rewards, values, 0.0))
+    got = fn(rewards, values, 0.0)
     assert len(got) == len(rewards), "one advantage for each token"
     assert not _close(got, [-4.0, -6.0, 2.0]), (
         "a token's surprise counts what the critic expects after it, too: reward + "
@@ -157,7 +157,7 @@ def token_advantages(
         f"with λ = 0 the advantages are the surprises {surprises}, got {_round(got)}"
     )
     for gae_lambda, right in ((1.0, [3.0, 2.0, 2.0]), (0.5, [1.5, 1.0, 2.0])):
-        got = list(fn(rewards, values, gae_lambda))
+        got = fn(rewards, values, gae_lambda)
         assert not _close(got, surprises), (
             f"λ = {gae_lambda:g}: later surprises count for earlier tokens"
         )

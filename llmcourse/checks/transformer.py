@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isclose
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn.functional import layer_norm as torch_layer_norm
 from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.checks.base import check, check_shape
+from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.positions import apply_rope, rope_tables
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 
@@ -143,7 +145,7 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
 
 
 @check
-def rope_score(fn: Callable[[Tensor, Tensor, int], Tensor]) -> None:
+def rope_score(fn: Callable[[Tensor, Tensor, int], float]) -> None:
     """Check a function that scores a query and a key by their distance alone.
 
     Args:
@@ -160,22 +162,19 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], Tensor]) -> None:
         here = slice(position, position + 1)
         return apply_rope(x[None], cos[here], sin[here])[0]
 
-    at_zero = torch.as_tensor(fn(query, key, 0))
-    assert at_zero.numel() == 1, f"a score is one number, got {tuple(at_zero.shape)}"
-    assert _near(at_zero.reshape(()), query @ key), (
+    assert isclose(fn(query, key, 0), query @ key, abs_tol=1e-4), (
         "at distance 0 both are turned by the same angles, and the dot product is what "
         "it was before"
     )
     backwards = turned(query, 0) @ turned(key, 7)
-    got = torch.as_tensor(fn(query, key, 7)).reshape(())
-    assert not _near(got, backwards), (
+    assert not isclose(fn(query, key, 7), backwards, abs_tol=1e-4), (
         "this is the score of a key that lies 7 tokens after the query: turn the query "
         "forwards, or the key backwards"
     )
     for position, distance in ((7, 7), (20, 7), (400, 390)):
         right = turned(query, position) @ turned(key, position - distance)
-        got = torch.as_tensor(fn(query, key, distance)).reshape(())
-        assert _near(got, right), (
+        got = fn(query, key, distance)
+        assert isclose(got, right, abs_tol=1e-4), (
             f"query at {position}, key at {position - distance}: RoPE's score is "
             f"{right:.4f}, you got {got:.4f}; coordinate i is paired with "
             "i + d_head / 2, and pair i turns by distance · 10,000^(-2i / d_head)"
@@ -216,17 +215,8 @@ def parameter_count(fn: Callable[[TransformerConfig], int]) -> None:
         )
 
 
-@torch.no_grad()
-def _written_without_cache(model: Transformer, ids: Tensor, n_new: int) -> Tensor:
-    for _ in range(n_new):
-        ids = torch.cat((ids, model(ids[None])[0, -1].argmax()[None]))
-    return ids
-
-
 @check
-def write_with_cache(
-    fn: Callable[[Transformer, Tensor, int], Sequence[int] | Tensor],
-) -> None:
+def write_with_cache(fn: Callable[[Transformer, Tensor, int], Sequence[int]]) -> None:
     """Check greedy decoding with a key-value cache.
 
     Args:
@@ -238,17 +228,17 @@ def write_with_cache(
     """
     model = Transformer(TINY, torch.Generator().manual_seed(0)).eval()
     prompt, n_new = torch.tensor([5, 0, 3, 3]), 6
-    ids = _written_without_cache(model, prompt, n_new)
+    ids = generate(model, prompt, n_new, sampling=GREEDY).tolist()
     read: list[int] = []
     hook = model.embedding.register_forward_hook(
         lambda _, inputs, output: read.append(inputs[0].numel())
     )
     try:
-        got = torch.as_tensor(fn(model, prompt, n_new)).flatten().tolist()
+        got = fn(model, prompt, n_new)
     finally:
         hook.remove()
-    right = ids[len(prompt) :].tolist()
-    assert got != ids.tolist(), "return the new tokens only, without the prompt"
+    right = ids[len(prompt) :]
+    assert got != ids, "return the new tokens only, without the prompt"
     assert len(got) == n_new, f"{n_new} new tokens were asked for, got {len(got)}"
     assert sum(read) < sum(range(len(prompt), len(ids))), (
         f"the model read {sum(read)} positions, the whole text again for each token: "

@@ -102,7 +102,7 @@ def bag_of_words(train, test, n):
             "not of the union",
         ),
         ("containment", lambda a, b: len(a & b) / min(len(a), len(b)), "direction"),
-        ("containment", containment_in_place, "a set was changed"),
+        ("containment", containment_in_place, "changes what"),
         (
             "containment",
             lambda a, b: 1.0 if a <= b else len(a & b) / len(a),

@@ -106,7 +106,7 @@ def keys_alone(room, layers, heads, width, positions, size):
         (checks.quantize_rows, one_scale, "a scale of its own"),
         (checks.quantize_rows, rounded_down, "round, and not downwards"),
         (checks.quantize_rows, cut_off, "0.6 of a step is nearer to 1"),
-        (checks.quantize_rows, in_place, "changes a tensor"),
+        (checks.quantize_rows, in_place, "changes what"),
         (checks.quantize_rows, scales_turned_round, "first scale is 0.01"),
         (checks.quantize_rows, rows_in_wrong_order, "first scale is 0.01"),
         (checks.tokens_per_check, lambda a, n: a * n, "only if all before it"),

@@ -76,7 +76,7 @@ def test_last_logits_refuses(wrong, lesson):
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (merge_in_place, "changes a tensor"),
+        (merge_in_place, "changes what"),
         (lambda weight, a, b, alpha: b @ a @ weight.T, "the merged matrix has"),
         (lambda weight, a, b, alpha: weight + b @ a, "multiplied by alpha / rank"),
         (lambda weight, a, b, alpha: weight + alpha * b @ a, "divided by the rank"),

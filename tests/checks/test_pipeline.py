@@ -26,12 +26,12 @@ def test_right_answers_pass():
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (lambda w: w[:, :-1], "two tensors"),
+        (lambda w: w[:, :-1], "must return tuple"),
         (lambda w: (w, w), "three examples"),
         (lambda w: (w[:, :-1], w[:, :-1]), "only have to copy"),
         (lambda w: (w[:, 1:], w[:, :-1]), "all tokens but the last"),
         (lambda w: (w[:, :-1], w[:, :-1].flip(1)), "one place further on"),
-        (lambda w: (w.zero_()[:, :-1], w[:, 1:]), "changes a tensor"),
+        (lambda w: (w.zero_()[:, :-1], w[:, 1:]), "changes what"),
     ],
 )
 def test_wrong_shift_fails(wrong, lesson):

@@ -84,7 +84,10 @@ def log_of_softmax(logits, targets):
     [
         (lambda z, t: -right_loss(z, t), "a loss is its opposite"),
         (lambda z, t: right_loss(z, t) * t.numel(), "the sum over the 6 places"),
-        (lambda z, t: right_loss(z, t).expand(6), "one number: the mean"),
+        (
+            lambda z, t: right_loss(z, t).expand(6),
+            "must return float, got .* shape \\(6,\\)",
+        ),
         (lambda z, t: right_loss(z, t) / torch.tensor(2.0).log(), "log 5"),
         (lambda z, t: -z.softmax(-1).gather(-1, t[..., None]).mean().log(), "-log of"),
         (
@@ -100,7 +103,7 @@ def log_of_softmax(logits, targets):
         (log_of_softmax, "log 0 is infinite"),
         (less_the_largest_of_all, "of each place first"),
         (lambda z, t: right_loss(z, (t + 1) % 5), "-log of the softmax"),
-        (lambda z, t: right_loss(z.exp_().log(), t), "changes a tensor"),
+        (lambda z, t: right_loss(z.exp_().log(), t), "changes what"),
     ],
 )
 def test_wrong_loss_fails(wrong, lesson):

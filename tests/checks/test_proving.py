@@ -1,5 +1,6 @@
 """The checks catch mutants of the chapters' solutions; `proving.py` tries them all."""
 
+import re
 from importlib import import_module
 from inspect import getmembers, isfunction
 
@@ -25,6 +26,29 @@ def test_every_check_is_reached(name):
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_solutions_pass_without_the_rest_of_their_chapter(name):
     assert failed(source_of(name), {}) == []
+
+
+@pytest.mark.parametrize(
+    "change", ["[right]", "(x for x in [right])", "{right: right}"]
+)
+@pytest.mark.parametrize("name", CHECKS)
+def test_right_results_in_another_form_fail(name, change):
+    source, answers, every = source_of(name), {}, []
+    cells = {grade_id(cell): cell.source for cell in source.cells}
+    for check in cells.keys() - {"given"}:
+        if f"check-{check}" in cells and check != "accumulate":  # whose result is None
+            every.append(f"check-{check}")
+            variable = re.search(r"\((\w+)\)", cells[f"check-{check}"])[1]
+            answers[check] = "\n".join(
+                (
+                    cells[check],
+                    f"solved = {variable}",
+                    f"def {variable}(*given, solved=solved):",
+                    "    right = solved(*given) if callable(solved) else solved",
+                    f"    return {change}",
+                )
+            )
+    assert sorted(failed(source, answers)) == sorted(every)
 
 
 def test_a_wrong_solution_fails_its_check_alone():
