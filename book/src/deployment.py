@@ -97,10 +97,9 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 # In fixed pairs, $(2, 7)$, $(3, 1)$ and $(4)$, it takes $7 + 3 + 4 = 14$.
 # If the place of one that is finished goes to the next in the queue, it takes 10:
 #
-# | step | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
-# |---|---|---|---|---|---|---|---|---|---|---|
-# | slot 0 | A | A | C | C | C | D | E | E | E | E |
-# | slot 1 | B | B | B | B | B | B | B | | | |
+# ![Three timelines of the requests A to E over 17 steps. One after the other: 17 steps in one row. In fixed pairs: A beside B, C beside D, E alone, with dashed stretches in which a slot does nothing, 14 steps. With free slots that go to the next: A, C, D and E in one slot, B in the other, 10 steps, and the second slot is idle only in the last three.](figures/three-ways-to-share-steps.svg)
+#
+# *In the last plan C begins in step 3, as soon as A is finished, and nobody waits for the end of B.*
 #
 # Now the same by the package: a `Batcher` with two slots, whose requests say when they are done.
 
@@ -138,6 +137,10 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # If $B$ requests are read side by side, each weight is fetched once for all of them.
 # That is the whole reason for batching.
 #
+# ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs a byte. Decode, alone: 1 token, one half FLOP a byte. Decode, 16: 16 tokens, 8 FLOPs a byte.](figures/weights-fetched-once.svg)
+#
+# *Each step fetches all weights once; what differs is how many tokens they meet.*
+#
 # What each request needs for itself is its cache.
 # The next cell counts both for our model: FLOPs for each byte of weights, and bytes of the cache.
 
@@ -158,6 +161,10 @@ assert held == 16 * one
 # %% [markdown]
 # Sixteen requests read side by side do sixteen times the arithmetic for the same bytes of weights.
 # But the caches of sixteen take several times the room of the weights: they, and not the weights, decide how many requests fit into the memory of a service.
+#
+# ![Two bars to the same scale: the weights, 10.8 MiB, and sixteen caches of 3 MiB in a row, 48 MiB in all, more than four times as long.](figures/caches-beside-the-weights.svg)
+#
+# *Memory for sixteen requests, to scale: the weights are there once, a cache for each request.*
 #
 # ## In code
 #
@@ -339,6 +346,12 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
 # With four bits there are only 15 steps, so a whole row is too much for one scale: each group of 32 weights gets one.
+#
+# ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
+#
+# *The four weights from above, rounded to the next step.
+# With 255 steps the arrows are straight, with 15 each slants by what rounding changes.*
+#
 # The next cell stores the model both ways, reads it back, and measures what it knows of fresh tales, by its {term}`perplexity`.
 # *Off by* is the length of all that rounding changed, as a share of the length of all weights.
 
@@ -511,6 +524,10 @@ _ = [ax.set(xlabel="callers", xticks=list(n_answers)) for ax in (left, right)]
 #
 # A queue must have an end: a service that takes on everything answers, in the end, nobody in time.
 # Ours has 8 slots and 16 places; who comes when they are taken gets status 429, *try again later*.
+#
+# ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow leaves before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
+#
+# *A service with an end to its queue: nobody waits for more than 16 others, and who cannot be served learns it at once.*
 
 # %%
 async with httpx.AsyncClient(base_url=url, timeout=60) as http:
@@ -550,6 +567,11 @@ stack.close()
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
 # Our slots reserve the whole window for each request; vLLM gives out the cache in pages, like an operating system its memory, and so has room for several times as many requests {cite:p}`kwon2023`.
+#
+# ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
+#
+# *The same three answers in the same memory: a window is taken whole, a page only when it is needed.*
+#
 # Speculative decoding lets a small model guess some tokens, which the large one checks in a single step, without changing what is drawn {cite:p}`leviathan2023`.
 # A model that is too large for one device is split by layers or, each matrix, by columns and rows {cite:p}`shoeybi2019`.
 # Eight and four bits are made with more care where weights have outliers {cite:p}`dettmers2022,frantar2023`.
@@ -671,6 +693,11 @@ checks.quantize_rows(quantize_rows)
 # A small model guesses `n` tokens, and the large one checks all of them in one step.
 # Each guess is right with probability `a`, whatever the others are.
 # The guesses up to the first wrong one are kept, and behind them the large model's own token.
+#
+# ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens for one step of the large model.](figures/guesses-checked.svg)
+#
+# *Four guesses, two of them right: the step of the large model gives three tokens, all of them its own choice.*
+#
 # How many tokens does a step of the large model give, on average?
 #
 # ```python

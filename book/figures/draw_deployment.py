@@ -1,0 +1,202 @@
+"""Diagrams of *deployment*: orange what is computed, blue what comes in."""
+
+from drawing import Drawing, drawing
+
+REQUESTS = {"A": 2, "B": 7, "C": 3, "D": 1, "E": 4}
+TINTS = dict(zip(REQUESTS, ("orange", "blue", "green", "pink", "grey"), strict=True))
+
+
+@drawing
+def three_ways_to_share_steps() -> Drawing:
+    """One by one, in fixed pairs, and with slots that are filled again at once."""
+    d = Drawing(346)
+    step = 30
+
+    def run(x: float, y: float, name: str) -> float:
+        width = step * REQUESTS[name]
+        d.box(x, y, width, 28, name, tint=TINTS[name], rounded=0, bold=True)
+        return x + width
+
+    def idle(x: float, y: float, end: float) -> None:
+        d.box(x, y, end - x, 28, tint="none", line="grey", dashed=True, rounded=0)
+
+    def title(y: float, words: str, n_steps: int) -> None:
+        d.text(16, y, words, anchor="start", bold=True)
+        d.text(526, y, f"{n_steps} steps", anchor="end", colour="orange", bold=True)
+
+    title(20, "one after the other", sum(REQUESTS.values()))
+    x = 16.0
+    for name in REQUESTS:
+        x = run(x, 36, name)
+    pairs = ("AB", "CD", "E")
+    title(100, "in fixed pairs", sum(max(REQUESTS[n] for n in p) for p in pairs))
+    x = 16.0
+    for pair in pairs:
+        end = x + step * max(REQUESTS[name] for name in pair)
+        for row, name in enumerate(pair):
+            done = run(x, 116 + 28 * row, name)
+            if done < end:
+                idle(done, 116 + 28 * row, end)
+        if len(pair) == 1:
+            idle(x, 144, end)
+        x = end
+    ends = [0, 0]
+    for name, length in REQUESTS.items():
+        slot = ends.index(min(ends))
+        run(16 + step * ends[slot], 224 + 28 * slot, name)
+        ends[slot] += length
+    title(208, "a free slot goes to the next", max(ends))
+    idle(16 + step * min(ends), 224 + 28 * ends.index(min(ends)), 16 + step * max(ends))
+    for number in range(1, 18):
+        d.text(1 + step * number, 300, f"{number}", size=15, colour="grey")
+    d.text(16, 326, "step; dashed: a slot that does nothing", size=15, anchor="start",
+           colour="grey")  # fmt: skip
+    return d
+
+
+@drawing
+def weights_fetched_once() -> Drawing:
+    """The same weights are fetched for 256 tokens, for one, and for sixteen."""
+    d = Drawing(302)
+    columns = (
+        ("prefill", 256, "256 tokens"),
+        ("decode, alone", 1, "1 token"),
+        ("decode, 16", 16, "16 tokens"),
+    )
+    for number, (name, n_tokens, words) in enumerate(columns):
+        middle = 94 + 186 * number
+        d.text(middle, 20, name, bold=True)
+        d.box(middle - 74, 38, 148, 50, "all weights", tint="grey")
+        d.arrow((middle, 88), (middle, 122))
+        size = 7
+        rows, wide = (16, 16) if n_tokens == 256 else (1, n_tokens)
+        left, top = middle - wide * size / 2, 126
+        d.box(left, top, wide * size, rows * size, tint="orange", rounded=0)
+        for k in range(1, wide):
+            at = left + k * size
+            d.line((at, top), (at, top + rows * size), colour="orange", width=0.7)
+        for k in range(1, rows):
+            at = top + k * size
+            d.line((left, at), (left + wide * size, at), colour="orange", width=0.7)
+        d.text(middle, 256, words)
+        flops = f"{n_tokens / 2:g}" if n_tokens > 1 else "1/2"
+        d.text(middle, 282, f"{flops} FLOPs a byte", colour="orange", bold=True)
+    return d
+
+
+@drawing
+def caches_beside_the_weights() -> Drawing:
+    """To scale: the weights, and the caches of sixteen requests."""
+    d = Drawing(164)
+    scale = 10.5
+    d.text(16, 20, "weights, for all: 10.8 MiB", anchor="start", bold=True)
+    d.box(16, 36, 10.8 * scale, 30, tint="grey", rounded=0)
+    d.text(16, 100, "caches, one for each of 16 requests: 48 MiB", anchor="start",
+           bold=True)  # fmt: skip
+    d.cells(16, 116, [["3"] * 16], width=3 * scale, height=30,
+            tint=lambda _, j: "orange")  # fmt: skip
+    return d
+
+
+@drawing
+def rounding_to_eight_and_four_bits() -> Drawing:
+    """Four weights of a row on a scale of 255 steps, and on one of 15."""
+    d = Drawing(286)
+    row = (0.30, -0.11, 0.02, -0.27)
+    largest = max(map(abs, row))
+
+    def x(weight: float) -> float:
+        return 312 + 750 * weight
+
+    def signed(words: str) -> str:
+        return words.replace("-", "−")
+
+    for y, words in ((56, "8 bits"), (134, "weights"), (212, "4 bits")):
+        d.text(14, y, words, anchor="start", bold=True)
+    d.text(14, 264, "back", anchor="start", size=15, colour="grey")
+    for y, steps, side in ((56, 127, 1), (212, 7, -1)):
+        scale = largest / steps
+        d.line((x(-largest), y), (x(largest), y), colour="grey")
+        for step in range(-steps, steps + 1, 2 if steps == 127 else 1):
+            at, thin = x(step * scale), 0.5 if steps == 127 else 1.2
+            d.line((at, y - 7), (at, y + 7), colour="grey", width=thin)
+        for weight in row:
+            number = round(weight / scale)
+            at = x(number * scale)
+            d.arrow((x(weight), 134 - 7 * side), (at, y + 9 * side), colour="blue")
+            d.text(at, y - 26 * side, signed(f"{number}"), bold=True, colour="orange")
+            if steps == 7:
+                back = signed(f"{number * scale:.2f}") if number else "0"
+                d.text(at, 264, back, size=15, colour="grey")
+    for weight in row:
+        d.circle(x(weight), 134, 6, tint="blue")
+        side = -1 if weight == largest else 1
+        d.text(x(weight) + 12 * side, 134, signed(f"{weight:.2f}"), size=15,
+               anchor="start" if side > 0 else "end")  # fmt: skip
+    return d
+
+
+@drawing
+def slots_queue_and_429() -> Drawing:
+    """Eight are answered, sixteen wait, and who comes then is refused."""
+    d = Drawing(196)
+    d.box(16, 62, 112, 52, "60 requests", tint="blue")
+    d.arrow((128, 88), (168, 88), width=2)
+    d.text(250, 40, "queue: 16 places", bold=True)
+    d.cells(170, 66, [[""] * 8] * 2, width=20, height=22, tint=lambda i, j: "grey")
+    d.arrow((330, 88), (370, 88), width=2)
+    d.text(430, 40, "8 slots", bold=True)
+    d.cells(372, 60, [[""] * 4] * 2, width=29, height=28, tint=lambda i, j: "orange")
+    d.arrow((488, 88), (546, 88), width=2, colour="green")
+    d.text(517, 134, "answers", size=15, colour="green")
+    d.arrow((72, 114), (72, 150), colour="pink", width=2)
+    d.text(16, 170, "all full: 429, try again later", colour="pink", anchor="start",
+           bold=True)  # fmt: skip
+    return d
+
+
+@drawing
+def slots_and_pages() -> Drawing:
+    """Whole windows for each request, or pages as they are needed."""
+    d = Drawing(296)
+    used = {"A": 3, "B": 1, "C": 5}
+    tints = {"A": "orange", "B": "blue", "C": "green", "": "white"}
+    d.text(16, 20, "a window for each", anchor="start", bold=True)
+    for number, (name, pages) in enumerate(used.items()):
+        cells = [name] * pages + [""] * (8 - pages)
+        d.cells(16, 36 + 36 * number, [cells], width=44, height=30,
+                tint=lambda _, j, cells=cells: tints[cells[j]])  # fmt: skip
+    d.text(384, 87, "the rest is reserved", size=15, colour="grey", anchor="start")
+    d.text(16, 176, "pages as they are needed", anchor="start", bold=True)
+    cells = list("CAACBCCAC") + [""] * 15
+    for row in range(3):
+        part = cells[8 * row : 8 * row + 8]
+        d.cells(16, 192 + 30 * row, [part], width=44, height=30,
+                tint=lambda _, j, part=part: tints[part[j]])  # fmt: skip
+    d.text(384, 237, "free for others", size=15, colour="green", anchor="start")
+    return d
+
+
+@drawing
+def guesses_checked() -> Drawing:
+    """Guesses are kept up to the first wrong one, which the large model replaces."""
+    d = Drawing(252)
+    guesses = ("lived", "in", "the", "woods")
+    own = ("lived", "in", "a", "")
+    d.text(16, 20, "Ida, a bossy girl, …", anchor="start", italic=True)
+    rows = (("small model,\n4 steps", guesses, 42), ("large model,\n1 step", own, 122))
+    for name, words, top in rows:
+        d.text(16, top + 20, name, anchor="start", size=15)
+        for k, word in enumerate(words):
+            right = k < 2
+            tint = "green" if right else "pink" if top < 100 else "orange"
+            if word:
+                d.box(150 + 100 * k, top, 88, 40, word, tint=tint)
+            if top < 100 and k < 3:
+                d.arrow((194 + 100 * k, 82), (194 + 100 * k, 120))
+                d.text(206 + 100 * k, 101, "✓" if right else "✗", anchor="start",
+                       bold=True)  # fmt: skip
+    d.text(494, 101, "dropped", size=15, colour="pink")
+    d.bracket(150, 176, 288)
+    d.text(294, 206, "3 tokens for one step of the large model", bold=True)
+    return d
