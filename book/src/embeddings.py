@@ -85,6 +85,11 @@ assert distances[0, 1] == distances[0, 2] > 0
 # Nobody can write down such a table for a whole language.
 # It has to be learned from text.
 #
+# ![Left: fox, hedgehog and soup at the corners of a triangle whose three sides are all 1.41 long. Right: fox and hedgehog near each other, soup far from both.](figures/equally-far-apart.svg)
+#
+# *One-hot vectors put every two words equally far apart.
+# An embedding may put like words near each other.*
+#
 # ## By hand
 #
 # **Looking up.**
@@ -100,10 +105,19 @@ assert distances[0, 1] == distances[0, 2] > 0
 # The one-hot vector of `cow`, (0, 1, 0), times the table gives the row of `cow`, for it multiplies the two others by zero.
 # If the gradient of a loss by each copy is (1, 1), then that by the row of `cow`, copied twice, is (2, 2), by the row of `hen` (1, 1), and by that of `tin` zero.
 #
+# ![Above: a table with the rows hen 2 1, cow 1 2, tin −1 0; arrows copy the row of cow to two vectors and the row of hen to a third. Below: three gradients of 1 1; arrows lead back, and add up to hen 1 1, cow 2 2, tin 0 0.](figures/rows-copied-and-gradients-added.svg)
+#
+# *Forward, rows are copied; backward, the gradients of all copies of a row are added.
+# The row of `tin` takes part in neither.*
+#
 # **How alike?**
 # Between `hen` and `cow` the dot product is $2 \cdot 1 + 1 \cdot 2 = 4$.
 # Both vectors have the length $\sqrt 5$, so the cosine of the angle between them is $4 / 5$.
 # Their distance is the length of (1, −1), which is $\sqrt 2$.
+#
+# ![The vectors hen, 2 1, and cow, 1 2, in the plane, with the angle between them and a dashed line between their tips. Dot product 4: lengths and angle. Cosine 4/5: the angle alone. Distance √2: from tip to tip.](figures/how-alike-are-hen-and-cow.svg)
+#
+# *Three measures of the same two vectors.*
 #
 # **One step of learning.**
 # The vectors are to tell which words stand together.
@@ -120,6 +134,10 @@ assert distances[0, 1] == distances[0, 2] > 0
 # | $u_-$ | $+\frac12 v = (0.5, 0)$ | (−0.5, −2) |
 #
 # The dot products are now $0.5 + 1.5 = 2$ and $-0.5 - 3 = -3.5$: the company is told from the noise.
+#
+# ![Arrows in the plane. Before: v to the right, the company u₊ up, the noise u₋ down, and both dot products 0. After: v points up beside u₊, with a dot product of 2, and away from u₋, with one of −3.5.](figures/one-step-of-learning.svg)
+#
+# *One step turns $v$ and its company to each other, and $v$ and the noise apart.*
 
 # %%
 table = nn.Embedding.from_pretrained(
@@ -158,6 +176,12 @@ print("dot products after the step:", scores[0].tolist())
 #
 # This is {term}`negative sampling` {cite:p}`mikolov2013b`.
 # Each word has two vectors, $v$ for when it is in the middle and $u$ for when it is around, and $v$ is kept in the end.
+#
+# ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u: to that of proud, from the window, whose score should be high, and to those of wears, duck, the, talkative and george, drawn at random, whose scores should be low.](figures/one-pair-and-its-noise.svg)
+#
+# *One pair of a word and its company, with $K = 5$ words of noise.
+# The words `a`, `lived` and `on` make three more pairs with `boy`, each with new noise.*
+#
 # The derivative of the loss by a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above; that of the score by one of its vectors is the other vector.
 #
 # Two details matter in practice.
@@ -474,6 +498,12 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # Now to the custom that $a$, $b$ and $c$ are no answers.
 # The last column of the table above says how often the best answer would be $b$ or $c$ itself, if they were allowed: for most relations, more often than not.
 # Mostly, the sum lands next to where it began, and the custom hides it.
+#
+# ![Two parallelograms. Left: the step from baker to kneading, put at tailor, ends at a cross beside sewing. Right: the step from girl to boy is short; put at mother, it ends at a cross near mother. Nearest to it are mother, which is not allowed, then grandmother, then father.](figures/where-the-sum-lands.svg)
+#
+# *The step of the first pair (orange), repeated at the third word, ends at ×.
+# On the right it is short, so × is nearest to `mother` itself (places from this page's vectors, in the plane of the three words).*
+#
 # None of this is special to the tales: the same was found for large vectors from real text {cite:p}`linzen2016,rogers2017`.
 # Differences of vectors carry something, and less than the famous example suggests.
 #
@@ -566,6 +596,11 @@ assert max(by_mean["name: she or he", name] for name in list(tables)[:2]) < 0.8
 # The pronoun is a small part of such a row.
 # Between two names it drowns in all that differs; in a mean over dozens of names the differences cancel, and what they share is left.
 #
+# ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
+#
+# *A sketch: up and down is what is a name's own, left and right the pronoun.
+# The nearest name is as often of the other kind; the means differ in the pronoun alone.*
+#
 # So what is not to be seen among the neighbours may still be in the vectors, along one direction of many.
 # That is enough for the model, whose layers read a row by dot products with directions that they have learned.
 
@@ -575,6 +610,10 @@ assert max(by_mean["name: she or he", name] for name in list(tables)[:2]) < 0.8
 # `spring` is a season, and in some tales it is a magic spring, with water to drink.
 # The table has one row for both.
 # But the layers above it add to that row what the words before it say: the vector that runs along the {term}`residual stream` belongs to the word *here*.
+#
+# ![At the bottom one box, the row of spring. Two arrows go up from it, each through three layers. Into the layers on the left comes the word before, One, and at the top is spring, the season; on the right it is magic, and at the top spring, the water.](figures/two-senses-of-spring.svg)
+#
+# *One row in the table; two vectors at the top, for the layers add what the words before say.*
 #
 # The next cell takes thirty tales with each of the two, cuts each right after `spring`, and reads the vector at that last word, as it leaves the table and after each layer.
 #
@@ -650,6 +689,10 @@ assert min(purity) > 0.9
 # - *sinusoidal*: fixed waves of many lengths, added likewise {cite:p}`vaswani2017`,
 # - *{term}`RoPE`*, rotary position embedding: queries and keys are turned by angles that grow with the position {cite:p}`su2021`,
 # - *ALiBi*, attention with linear biases: a penalty for distance is subtracted from the score {cite:p}`press2022`.
+#
+# ![Three boxes from top to bottom: row; query and key; score. Learned and sinusoidal positions are added to the row, RoPE turns query and key, ALiBi takes a penalty from the score.](figures/where-positions-enter.svg)
+#
+# *The four ways act at three places between a token's row and its score.*
 #
 # The next cell takes one pair of tokens, a query and a key three places before it, moves the pair to the right along the text, and prints the score of the two each time.
 # To be short, it adds the first two to query and key themselves, as if these were the tokens' rows.
