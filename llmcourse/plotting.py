@@ -38,12 +38,7 @@ def plot_bars(
         values: Name to value, drawn from top to bottom.
         label: What the values are, with the unit.
         digits: Digits after the decimal point.
-
-    Raises:
-        ValueError: If there is no value.
     """
-    if not values:
-        raise ValueError("plot_bars needs at least one value, got none")
     bars = ax.barh(list(values), list(values.values()), height=0.65)
     ax.bar_label(bars, fmt=f"%.{digits}f", padding=3, fontsize=8)
     ax.invert_yaxis()
@@ -65,14 +60,9 @@ def plot_loss(
         levels: Name to loss in nats per token: a floor, a baseline, log V.
 
     Raises:
-        ValueError: If a curve's two sequences differ in length or are empty.
+        ValueError: If a curve's two sequences differ in length.
     """
     for number, (name, (tokens, losses)) in enumerate(curves.items()):
-        if len(tokens) != len(losses) or not tokens:
-            raise ValueError(
-                f"curve {name!r} needs as many tokens as losses, at least one, "
-                f"got {len(tokens)} and {len(losses)}"
-            )
         ax.plot(tokens, losses, LINE_STYLES[number % len(LINE_STYLES)], label=name)
     beside = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
     for name, level in levels.items():
@@ -106,13 +96,8 @@ def plot_map(
         The labels, the classes' names first; none covers another.
 
     Raises:
-        ValueError: If there are not as many points and classes as words, or none.
+        ValueError: If there are not as many points and classes as words.
     """
-    if not len(points) == len(words) == len(classes) > 0:
-        raise ValueError(
-            "plot_map needs as many points and classes as words, at least one, got "
-            f"{len(points)}, {len(classes)} and {len(words)}"
-        )
     middles = _draw_dots(ax, points, classes)
     ax.figure.canvas.draw()  # lays the figure out: from here on nothing moves
     dots = [Bbox([p - 2.5, p + 2.5]) for p in ax.transData.transform(points)]

@@ -69,12 +69,10 @@ def test_course_style_is_applied():
 
 
 def test_refusals(ax):
-    with pytest.raises(ValueError, match="at least one value"):
-        plotting.plot_bars(ax, {}, "bytes")
-    with pytest.raises(ValueError, match="got 1, 2 and 1"):
+    with pytest.raises(ValueError, match="longer"):
         plotting.plot_map(ax, [(0.0, 0.0)], ["word"], ["left", "right"])
 
 
 def test_a_curve_has_a_loss_for_each_number_of_tokens(ax):
-    with pytest.raises(ValueError, match=r"as many tokens as losses.*got 2 and 1"):
+    with pytest.raises(ValueError, match="same first dimension"):
         plotting.plot_loss(ax, {"training": ([0, 1], [5.0])}, {})

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,30 +83,28 @@ def echoed(pieces: Iterable[str]) -> Iterator[str]:
         yield piece
 
 
-def _bar(name: str, total: int, quiet: bool, done: int = 0) -> Any:
-    """Return a bar on standard error: smooth on a terminal, in a file a line a minute.
-
-    There each state of the bar stays, and many would bury all else.
-    """
-    seconds = 0.1 if sys.stderr.isatty() else 60.0
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=name,
-        disable=quiet,
-        mininterval=seconds,
-        maxinterval=max(10.0, seconds),
-    )
-
-
 @contextmanager
-def bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Give a progress callback that draws one bar for each stage."""
-    drawn: dict[str, Any] = {}
+def bars(quiet: bool) -> Iterator[Callable[..., None]]:
+    """Give a progress callback that draws one bar for each stage.
 
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in drawn:
-            drawn[stage] = _bar(stage, total, quiet)
+    It is called with the stage, how much is done, and of how much; what is named
+    besides is shown beside the bar. On a terminal the bars are smooth. In a file,
+    where each state stays and many would bury all else, there is one a minute.
+    """
+    drawn: dict[str, Any] = {}
+    seconds = 0.1 if sys.stderr.isatty() else 60.0
+
+    def show(stage: str, done: int, total: int, **beside: str) -> None:
+        if stage not in drawn:  # a training that goes on begins where it was
+            drawn[stage] = tqdm(
+                total=total,
+                initial=done,
+                desc=stage,
+                disable=quiet,
+                mininterval=seconds,
+                maxinterval=max(10.0, seconds),
+            )
+        drawn[stage].set_postfix(beside, refresh=False)
         drawn[stage].update(done - drawn[stage].n)
         if done == total:
             drawn[stage].close()
@@ -117,43 +114,6 @@ def bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     finally:
         for bar in drawn.values():
             bar.close()
-
-
-@dataclass
-class TrainingBar:
-    """A bar with loss and learning rate, which begins where a training goes on.
-
-    It is closed by the last evaluation: what comes then has bars of its own.
-    """
-
-    steps: int
-    quiet: bool
-    name: str
-    loss: float | None = None  # a running mean over some fifty steps
-    bar: Any = None
-    shown: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, record: Any) -> None:
-        """Show an `Update` or an `Evaluation` of a training."""
-        is_update = hasattr(record, "learning_rate")
-        if self.bar is None:
-            self.bar = _bar(self.name, self.steps, self.quiet, record.step - is_update)
-        if is_update:
-            before = record.loss if self.loss is None else self.loss
-            self.loss = before + 0.02 * (record.loss - before)
-            self.shown["loss"] = f"{self.loss:.3f}"
-            self.shown["rate"] = f"{record.learning_rate:.1e}"
-        else:
-            self.shown["held out"] = f"{record.loss:.3f}"
-        self.bar.set_postfix(self.shown, refresh=False)
-        self.bar.update(record.step - self.bar.n)
-        if record.step == self.steps and not is_update:
-            self.close()
-
-    def close(self) -> None:
-        """Leave the bar as it is; once is enough."""
-        if self.bar is not None:
-            self.bar.close()
 
 
 def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[Any]:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 import typer
 
-from llmcourse.cli.console import TrainingBar, bars, make_folder, out, say
+from llmcourse.cli.console import bars, make_folder, out, say
 from llmcourse.recipes.cards import Table
 from llmcourse.recipes.making import Making
 from llmcourse.training.checkpoints import checkpoint_paths
-from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress
+from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import keep_freed_memory
 
 
@@ -79,14 +79,18 @@ def follow(
     prepare_folder(folder, resume=options["resume"])
     with ExitStack() as stack:
         stack.enter_context(stoppable(command.line(folder, "machine")))
+        draw = stack.enter_context(bars(options["quiet"]))
 
         def training(name: str, path: Path, steps: int) -> TrainingProgress:
-            log, bar = JSONLinesLog(path), TrainingBar(steps, options["quiet"], name)
-            stack.callback(bar.close)
+            log = JSONLinesLog(path)
+            beside: dict[str, str] = {}
 
             def progress(record: Record) -> None:
                 log(record)
-                bar(record)
+                is_update = isinstance(record, Update)
+                beside["loss" if is_update else "held out"] = f"{record.loss:.3f}"
+                if record.step < steps or not is_update:  # an evaluation is the end
+                    draw(name, record.step, steps, **beside)
 
             return progress
 
@@ -96,7 +100,7 @@ def follow(
             command=command.line(folder),
             machine=options["machine"],
             training=training,
-            stages=stack.enter_context(bars(options["quiet"])),
+            stages=draw,
             say=out.print,
         )
         return folder, recipe(run)

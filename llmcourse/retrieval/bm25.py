@@ -82,19 +82,11 @@ class BM25:
         lengths = torch.tensor([sum(c.values()) for c in counts], dtype=torch.float64)
         mean = max(float(lengths.mean()), 1.0)
         norms = (k1 * (1 - b + b * lengths / mean)).tolist()
-        weights: dict[str, list[tuple[int, float]]] = {}  # word: documents, weights
+        self.n_documents = len(counts)
+        self._weights: dict[str, dict[int, float]] = {}  # of a word, by document
         for number, (count, norm) in enumerate(zip(counts, norms, strict=True)):
             for word, n in count.items():
-                weights.setdefault(word, []).append((number, n / (n + norm)))
-        self.n_documents = len(counts)
-        self._weights = {
-            word: (
-                torch.tensor([number for number, _ in entries]),
-                torch.tensor([weight for _, weight in entries], dtype=torch.float64)
-                * self._rarity(len(entries)),
-            )
-            for word, entries in weights.items()
-        }
+                self._weights.setdefault(word, {})[number] = n / (n + norm)
 
     def _rarity(self, n_with: int) -> float:
         return math.log1p((self.n_documents - n_with + 0.5) / (n_with + 0.5))
@@ -105,12 +97,13 @@ class BM25:
         Args:
             query: Words; one that stands twice counts twice.
         """
-        total = torch.zeros(self.n_documents, dtype=torch.float64)
+        total = [0.0] * self.n_documents
         for word in query:
-            if word in self._weights:
-                numbers, weights = self._weights[word]
-                total[numbers] += weights
-        return total
+            weights = self._weights.get(word, {})
+            rarity = self._rarity(len(weights))
+            for number, weight in weights.items():
+                total[number] += weight * rarity
+        return torch.tensor(total, dtype=torch.float64)
 
     def search(self, query: Iterable[str], k: int) -> list[tuple[int, float]]:
         """Return the numbers and scores of the k best documents, the best first.

@@ -90,7 +90,6 @@ def test_it_says_loss_floor_and_gap_and_draws_bars_elsewhere(whole):
         assert words not in result.stderr
     assert "pretraining: 100%" in result.stderr
     assert "loss=" in result.stderr
-    assert "rate=" in result.stderr
 
 
 def test_the_log_has_each_step_once(whole):
