@@ -267,10 +267,11 @@ def assignments() -> list[Path]:
 def with_objectives(page: str) -> str:
     """Return a page with each chapter's objectives, and where they are practised."""
     from llmcourse.classroom.quizzes import Quiz
+    from llmcourse.classroom.quizzes import chapters as chapters_with_quiz
 
     parts = []
     for name in re.findall(r"file: book/(\w+)$", TOC.read_text("utf-8"), re.MULTILINE):
-        if not (BOOK / "src" / f"{name}.py").exists():
+        if name not in chapters_with_quiz():
             continue
         quiz = Quiz.read(name)
         parts += [

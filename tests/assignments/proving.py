@@ -46,7 +46,11 @@ HERE = Path(__file__).parent
 SURVIVORS = HERE / "survivors.json"
 BOOK = HERE.parents[1] / "book"
 NAMES = sorted(p.stem for p in HERE.glob("*.py") if p.name != Path(__file__).name)
-CHECKS = sorted(f"checks/{p.stem}" for p in (BOOK / "src").glob("*.py"))
+CHECKS = sorted(
+    f"checks/{p.stem}"
+    for p in (BOOK.parent / "llmcourse" / "checks").glob("*.py")
+    if (BOOK / "src" / p.name).exists()
+)
 
 
 def source_of(name: str) -> NotebookNode:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page
-from server import ROOT
 from visitor import Visitor
 
-CHAPTERS = sorted(path.stem for path in (ROOT / "book" / "src").glob("*.py"))
+from llmcourse.classroom.quizzes import chapters
+
+CHAPTERS = chapters()
 Visit = Callable[..., Visitor]
 
 

@@ -1,0 +1,387 @@
+# %% [markdown]
+# (whole_algorithm)=
+# # The whole algorithm
+#
+# Here is a GPT from nothing: its derivatives, its layers, its optimizer, its training and its writing, in some 150 lines of Python and its standard library.
+#
+# Everything else in this course makes these lines faster, larger, or more useful.
+# Read them first, and nothing later is magic; read them last, and you know every line.
+#
+# **You need** Python, and the chain rule.
+#
+# **Runs in** about two minutes on one processor core.
+
+# %% [markdown]
+# ## A text
+#
+# The model will learn to begin a story.
+# Its text is the first sentences of 2,000 tales, cut into words; `END` stands before and after each sentence.
+
+# %%
+import math
+import random
+import re
+from itertools import pairwise
+from operator import mul
+
+from llmcourse.text import tales
+
+starts = [
+    re.match(r".*?[.!?]", story.text)[0] for story in tales.generate(2000, seed=0)
+]
+sentences = [re.findall(r"\w+|[^\w\s]", start) for start in starts]
+END = "<end>"
+words = [END, *sorted({word for sentence in sentences for word in sentence})]
+number = {word: i for i, word in enumerate(words)}
+print(len(words), "words:", *words[40:52])
+print(*sentences[0])
+
+# %% [markdown]
+# ## Derivatives
+#
+# A training step asks of every weight: which way does the loss go, if this number grows a little?
+# So every number carries a second one, its gradient, in a list of the same length.
+#
+# Each operation below computes its result, and puts a function on a tape that knows its derivative: given the gradient of the result, it adds to the gradients of what went in.
+# Playing the tape backwards is backpropagation.
+
+
+# %%
+class Vector:
+    """Some numbers, and the derivative of the loss by each of them."""
+
+    def __init__(self, data):
+        self.data = data
+        self.grad = [0.0] * len(data)
+
+
+tape = []
+
+
+def add(a, b):
+    out = Vector([x + y for x, y in zip(a.data, b.data)])
+
+    def back():
+        a.grad = [g + up for g, up in zip(a.grad, out.grad)]
+        b.grad = [g + up for g, up in zip(b.grad, out.grad)]
+
+    tape.append(back)
+    return out
+
+
+def linear(matrix, x):
+    """Return the product of a matrix, a list of its rows, with a vector."""
+    out = Vector([dot(row.data, x.data) for row in matrix])
+
+    def back():
+        for row, up in zip(matrix, out.grad):
+            row.grad = [g + up * value for g, value in zip(row.grad, x.data)]
+            x.grad = [g + up * value for g, value in zip(x.grad, row.data)]
+
+    tape.append(back)
+    return out
+
+
+def dot(a, b):
+    return sum(map(mul, a, b))
+
+
+# %% [markdown]
+# `linear` is most of the work, here and in every large model.
+# Four more operations are bent: without them all layers would fold into one matrix.
+
+
+# %%
+def relu(x):
+    out = Vector([max(0.0, value) for value in x.data])
+
+    def back():
+        x.grad = [g + up * (y > 0) for g, up, y in zip(x.grad, out.grad, out.data)]
+
+    tape.append(back)
+    return out
+
+
+def norm(x):
+    """Divide by the root of the mean square, so that vectors keep one length."""
+    n = len(x.data)
+    scale = (dot(x.data, x.data) / n + 1e-5) ** -0.5
+    out = Vector([value * scale for value in x.data])
+
+    def back():
+        along = dot(out.grad, out.data) / n
+        x.grad = [
+            g + scale * (up - along * y) for g, up, y in zip(x.grad, out.grad, out.data)
+        ]
+
+    tape.append(back)
+    return out
+
+
+def softmax(values):
+    """Return shares that sum to one; the largest value gets the most."""
+    most = max(values)
+    grown = [math.exp(value - most) for value in values]
+    total = sum(grown)
+    return [value / total for value in grown]
+
+
+def attend(query, keys, values, n_heads):
+    """Return, for each head, the mean of the values whose keys fit its query."""
+    size = len(query.data) // n_heads
+    heads, mixed = [], []
+    for start in range(0, len(query.data), size):
+        part = slice(start, start + size)
+        scores = [dot(query.data[part], k.data[part]) / size**0.5 for k in keys]
+        shares = softmax(scores)
+        columns = zip(*(value.data[part] for value in values))
+        mixed += [dot(shares, column) for column in columns]
+        heads.append((part, shares))
+    out = Vector(mixed)
+
+    def back():
+        for part, shares in heads:
+            up = out.grad[part]
+            wanted = [dot(up, value.data[part]) for value in values]
+            mean = dot(shares, wanted)
+            for share, want, key, value in zip(shares, wanted, keys, values):
+                slope = share * (want - mean) / size**0.5
+                add_to(value, part, [share * u for u in up])
+                add_to(query, part, [slope * k for k in key.data[part]])
+                add_to(key, part, [slope * q for q in query.data[part]])
+
+    tape.append(back)
+    return out
+
+
+def add_to(vector, part, more):
+    vector.grad[part] = [g + m for g, m in zip(vector.grad[part], more)]
+
+
+# %% [markdown]
+# ## The model
+#
+# A word becomes a vector, and so does its place in the sentence; their sum goes through two blocks.
+# In a block, attention gathers from the words before, and a small network looks at what came of it.
+# Both only *add* to the vector.
+# At the end, the vector is compared with the vector of every word: the more alike, the more probable that this word is next.
+
+# %%
+D, HEADS, BLOCKS, LONGEST = 24, 2, 2, 32
+rng = random.Random(0)
+
+
+def matrix(n_rows, n_columns, spread):
+    return [
+        Vector([rng.gauss(0, spread) for _ in range(n_columns)]) for _ in range(n_rows)
+    ]
+
+
+model = {"words": matrix(len(words), D, 0.1), "places": matrix(LONGEST, D, 0.1)}
+for b in range(BLOCKS):
+    for name in ("query", "key", "value"):
+        model[f"{name} {b}"] = matrix(D, D, D**-0.5)
+    model[f"output {b}"] = matrix(D, D, 0.0)  # a new block adds nothing at first
+    model[f"wide {b}"] = matrix(3 * D, D, D**-0.5)
+    model[f"narrow {b}"] = matrix(D, 3 * D, 0.0)
+weights = [row for rows in model.values() for row in rows]
+print(sum(len(row.data) for row in weights), "numbers to be learned")
+
+
+# %%
+def next_word(i, place, cache):
+    """Return the scores of all words to follow word i; the cache grows by one place."""
+    x = add(model["words"][i], model["places"][place])
+    for b in range(BLOCKS):
+        keys, values = cache[b]
+        seen = norm(x)
+        keys.append(linear(model[f"key {b}"], seen))
+        values.append(linear(model[f"value {b}"], seen))
+        found = attend(linear(model[f"query {b}"], seen), keys, values, HEADS)
+        x = add(x, linear(model[f"output {b}"], found))
+        hidden = relu(linear(model[f"wide {b}"], norm(x)))
+        x = add(x, linear(model[f"narrow {b}"], hidden))
+    return linear(model["words"], norm(x))
+
+
+def empty_cache():
+    return [([], []) for _ in range(BLOCKS)]
+
+
+# %% [markdown]
+# Nothing hides the future from a word: it simply is not there yet.
+# Keys and values of earlier words are kept in the cache, and a word sees what it finds there.
+#
+# ## The loss
+#
+# The price of a word is $-\ln p$ of the probability that the model gave it: 0 for certainty, and $\ln V$ for a model that knows nothing.
+
+
+# %%
+def loss(sentence):
+    """Return the mean price of a sentence's words, in nats; begin its gradient."""
+    ids = [number[word] for word in (END, *sentence, END)]
+    cache, total = empty_cache(), 0.0
+    for place, (i, target) in enumerate(pairwise(ids)):
+        scores = next_word(i, place, cache)
+        shares = softmax(scores.data)
+        total -= math.log(shares[target])
+        shares[target] -= 1.0  # the derivative: what it said, less what is true
+        scores.grad = [share / (len(ids) - 1) for share in shares]
+    return total / (len(ids) - 1)
+
+
+print(
+    f"before training {loss(sentences[0]):.2f} nats; ln V = {math.log(len(words)):.2f}"
+)
+tape.clear()
+
+# %% [markdown]
+# ## Learning
+#
+# For one sentence after another: compute the loss, play the tape backwards, and move every weight a little against its gradient.
+# AdamW divides the mean of its recent gradients by their usual size, so that all weights move about equally fast.
+
+# %%
+RATE, STEPS = 0.01, 1200
+means = [[0.0] * len(row.data) for row in weights]
+squares = [[0.0] * len(row.data) for row in weights]
+
+
+def step(sentence, t):
+    """Learn from a sentence; return what it cost before."""
+    cost = loss(sentence)
+    for back in reversed(tape):
+        back()
+    tape.clear()
+    rate = RATE * min(1, t / 50) * (1 - t / (STEPS + 1))  # warm up, then slow down
+    for n, row in enumerate(weights):
+        means[n] = [0.9 * m + 0.1 * g for m, g in zip(means[n], row.grad)]
+        squares[n] = [0.99 * s + 0.01 * g * g for s, g in zip(squares[n], row.grad)]
+        row.data = [
+            w
+            - rate
+            * ((m / (1 - 0.9**t)) / ((s / (1 - 0.99**t)) ** 0.5 + 1e-8) + 0.01 * w)
+            for w, m, s in zip(row.data, means[n], squares[n])
+        ]
+        row.grad = [0.0] * len(row.data)
+    return cost
+
+
+costs = []
+for t in range(1, STEPS + 1):
+    costs.append(step(sentences[t % len(sentences)], t))
+    if t % 200 == 0:
+        print(f"after {t:4} sentences: {sum(costs[-200:]) / 200:.1f} nats a word")
+
+
+# %% [markdown]
+# ## Writing
+#
+# To write, the model is asked for the next word, one is drawn by the probabilities, and it is read as if it had been there.
+
+
+# %%
+def write(rng):
+    """Return a sentence of the model's own."""
+    cache, written = empty_cache(), [END]
+    while len(written) < LONGEST:
+        scores = next_word(number[written[-1]], len(written) - 1, cache)
+        written += rng.choices(words, softmax(scores.data))
+        tape.clear()
+        if written[-1] == END:
+            break
+    return re.sub(r" ([,.])", r"\1", " ".join(written[1:])).removesuffix(END)
+
+
+for seed in range(4):
+    print(write(random.Random(seed)))
+
+# %% [markdown]
+# ## How good is it?
+#
+# The tales are written by a grammar that knows the probability of every beginning, so there is a lowest price that no model can beat: here it is, beside the model's price of sentences that it has not seen.
+# (The chapter {doc}`pipeline` explains this floor.)
+
+# %%
+new = [re.match(r".*?[.!?]", story.text)[0] for story in tales.generate(100, seed=1)]
+cut = [re.findall(r"\w+|[^\w\s]", start) for start in new]
+n_words = sum(len(sentence) + 1 for sentence in cut)
+floor = -sum(map(tales.world().prefix_log_prob, new)) / n_words
+cost = sum(loss(sentence) * (len(sentence) + 1) for sentence in cut) / n_words
+tape.clear()
+print(f"model {cost:.2f} nats a word, floor {floor:.2f}")
+
+# %% [markdown]
+# ## Is it right?
+#
+# The same weights in torch, the library that the rest of the course uses, give the same loss, the same gradients, and, after steps of its own AdamW, the same weights.
+
+# %% tags=["hide-cell"]
+import torch
+from torch.nn import functional
+
+theirs = {
+    name: torch.tensor([row.data for row in rows], dtype=torch.float64).requires_grad_()
+    for name, rows in model.items()
+}
+
+
+def torch_loss(sentence):
+    """Return the loss of a sentence by the same model, written with torch."""
+    ids = torch.tensor([number[word] for word in (END, *sentence, END)])
+    x = theirs["words"][ids[:-1]] + theirs["places"][: len(ids) - 1]
+    for b in range(BLOCKS):
+        seen = functional.rms_norm(x, (D,), eps=1e-5)
+        q, k, v = (
+            (seen @ theirs[f"{name} {b}"].T).view(-1, HEADS, D // HEADS).transpose(0, 1)
+            for name in ("query", "key", "value")
+        )
+        found = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + found.transpose(0, 1).flatten(1) @ theirs[f"output {b}"].T
+        seen = functional.rms_norm(x, (D,), eps=1e-5)
+        x = x + (seen @ theirs[f"wide {b}"].T).relu() @ theirs[f"narrow {b}"].T
+    scores = functional.rms_norm(x, (D,), eps=1e-5) @ theirs["words"].T
+    return functional.cross_entropy(scores, ids[1:])
+
+
+ours = loss(sentences[0])
+for back in reversed(tape):
+    back()
+tape.clear()
+their_loss = torch_loss(sentences[0])
+their_loss.backward()
+assert abs(ours - their_loss.item()) < 1e-9
+for name, rows in model.items():
+    torch.testing.assert_close(
+        torch.tensor([row.grad for row in rows], dtype=torch.float64), theirs[name].grad
+    )
+for row in weights:
+    row.grad = [0.0] * len(row.data)
+
+# Five steps from the beginning of AdamW's means, at the rates of `step`
+means = [[0.0] * len(row.data) for row in weights]
+squares = [[0.0] * len(row.data) for row in weights]
+adamw = torch.optim.AdamW(theirs.values(), betas=(0.9, 0.99), weight_decay=0.01)
+for t in range(1, 6):
+    step(sentences[t], t)
+    adamw.param_groups[0]["lr"] = RATE * t / 50 * (1 - t / (STEPS + 1))
+    adamw.zero_grad()
+    torch_loss(sentences[t]).backward()
+    adamw.step()
+for name, rows in model.items():
+    ours = torch.tensor([row.data for row in rows], dtype=torch.float64)
+    torch.testing.assert_close(ours, theirs[name].detach(), rtol=1e-6, atol=1e-8)
+print("loss, gradients and five steps are equal")
+
+# %% [markdown]
+# ## What is missing
+#
+# Nothing in kind.
+# The models of the rest of this course differ from this one in size and in speed: pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), a text of millions of tokens ({doc}`pretraining`).
+# What is added afterwards is learned with the same loss or with one that is hardly longer: to answer ({doc}`instruction_tuning`), and to answer as people like it ({doc}`rlhf`).
+#
+# ## Sources
+#
+# - One file that holds all of a GPT, on scalars: Karpathy's *microgpt* and *micrograd*.
+# - Backpropagation: {cite:t}`rumelhart1986`; attention: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.
