@@ -171,30 +171,7 @@ class WordVectors:
             ValueError: If the word or the kind is unknown, or there are not k others.
         """
         own = self._id(word)
-        return self._named(*nearest(self.vectors, self[word], k, kind, [own]))
-
-    def analogy(
-        self, a: str, b: str, c: str, k: int = 5, *, exclude: bool = True
-    ) -> list[tuple[str, float]]:
-        """Return the k best answers to "a is to b as c is to what?", with cosines.
-
-        Args:
-            a: The first word of the given pair, `king` in king : man :: queen : ?.
-            b: Its partner.
-            c: The word whose partner is asked for.
-            k: How many answers, the best first.
-            exclude: Whether a, b and c do not count as answers, as is usual.
-
-        Raises:
-            ValueError: If a word is unknown or there are not k answers.
-        """
-        ids = [self._id(word) for word in (a, b, c)]
-        query = analogy_query(*self.vectors[ids])
-        return self._named(
-            *nearest(self.vectors, query, k, exclude=ids if exclude else ())
-        )
-
-    def _named(self, ids: Tensor, values: Tensor) -> list[tuple[str, float]]:
+        ids, values = nearest(self.vectors, self[word], k, kind, [own])
         names = [self.words[i] for i in ids.tolist()]
         return list(zip(names, values.tolist(), strict=True))
 

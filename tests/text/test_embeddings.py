@@ -39,6 +39,14 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def analogy(vectors, a, b, c, k, exclude=True):
+    """Return the words nearest to b − a + c."""
+    ids = [vectors.ids[word] for word in (a, b, c)]
+    query = analogy_query(*vectors.vectors[ids])
+    found, _ = nearest(vectors.vectors, query, k, exclude=ids if exclude else ())
+    return [vectors.words[i] for i in found.tolist()]
+
+
 # Worked example
 
 
@@ -66,13 +74,9 @@ def test_an_analogy_by_hand():
     words = ["cow", "calf", "hen", "chick", "tin"]
     rows = [[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [-1, 0, 0]]
     vectors = WordVectors(words, torch.tensor(rows))
-    assert vectors.analogy("cow", "calf", "hen", k=1)[0][0] == "chick"
-    with_all = vectors.analogy("cow", "calf", "hen", k=5, exclude=False)
-    assert {word for word, _ in with_all} == set(words)
-    assert {w for w, _ in vectors.analogy("cow", "calf", "hen", k=2)} == {
-        "chick",
-        "tin",
-    }
+    assert analogy(vectors, "cow", "calf", "hen", 1) == ["chick"]
+    assert {*analogy(vectors, "cow", "calf", "hen", 5, exclude=False)} == {*words}
+    assert {*analogy(vectors, "cow", "calf", "hen", 2)} == {"chick", "tin"}
 
 
 def test_projection_of_a_cross_by_hand():
@@ -229,7 +233,6 @@ def test_some_words_keep_their_vectors():
         (lambda v: v["d"], "3 known words, got 'd'"),
         (lambda v: v.only(["a", "d"]), "got 'd'"),
         (lambda v: v.nearest("a", 3), "in 1 … 2"),
-        (lambda v: v.analogy("a", "b", "c", 1), "in 1 … 0"),
         (lambda v: WordVectors(["a", "a", "b"], v.vectors), "2 of them distinct"),
         (lambda v: WordVectors(["a", "b"], v.vectors), "got 3 for 2"),
         (lambda v: project(v.vectors, 3), "in 1 … 2"),
@@ -571,8 +574,8 @@ def test_the_score_equals_a_slow_loop():
     all_right = {b for partners in PAIRS.values() for b in partners}
     by_word: dict[str, list[tuple[float, ...]]] = {}
     for a, b, c, right in asked:
-        best = ours.analogy(a, b, c, k=1)[0][0]
-        free = ours.analogy(a, b, c, k=1, exclude=False)[0][0]
+        (best,) = analogy(ours, a, b, c, 1)
+        (free,) = analogy(ours, a, b, c, 1, exclude=False)
         alone = next(w for w, _ in ours.nearest(c, k=3) if w not in (a, b))
         row = (
             best in right,
