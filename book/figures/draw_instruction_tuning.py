@@ -1,7 +1,7 @@
 """Diagrams of the chapter *instruction_tuning*.
 
 Blue is what the user writes, green what the assistant writes, grey what is put there
-by the program, orange where care is needed.
+by the program, pink a second conversation, orange where care is needed.
 """
 
 from drawing import Drawing, drawing
@@ -63,8 +63,8 @@ def padded_or_packed() -> Drawing:
         anchor="start",
         bold=True,
     )
-    d.box(left, 40, long, 34, f"the longer one: {longer}", tint="blue", rounded=0)
-    d.box(left, 80, short, 34, f"ours: {ours}", tint="green", rounded=0)
+    d.box(left, 40, long, 34, f"the longer one: {longer}", tint="white", rounded=0)
+    d.box(left, 80, short, 34, f"ours: {ours}", tint="pink", rounded=0)
     d.box(left + short, 80, short, 34, "padding", dashed=True, line="grey", rounded=0)
     total = longer + ours
     d.text(
@@ -74,8 +74,8 @@ def padded_or_packed() -> Drawing:
         anchor="start",
         bold=True,
     )
-    d.box(left, 184, long, 34, f"the longer one: {longer}", tint="blue", rounded=0)
-    d.box(left + long, 184, short, 34, f"ours: {ours}", tint="green", rounded=0)
+    d.box(left, 184, long, 34, f"the longer one: {longer}", tint="white", rounded=0)
+    d.box(left + long, 184, short, 34, f"ours: {ours}", tint="pink", rounded=0)
     return d
 
 
@@ -89,8 +89,8 @@ def packed_but_apart() -> Drawing:
         first = 0 if t < longer else longer
         d.box(
             left + first * unit, top + t * unit, (t - first + 1) * unit, unit,
-            tint="blue" if t < longer else "green",
-            line="blue" if t < longer else "green", rounded=0,
+            tint="white" if t < longer else "pink",
+            line="grey" if t < longer else "pink", rounded=0,
         )  # fmt: skip
     middle = top + longer * unit
     d.box(

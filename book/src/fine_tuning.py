@@ -251,7 +251,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # ![Three models side by side, each of a head, three layers and an embedding. Head only: the head learns, all else is frozen; 514 weights learn, 10.8 MiB. LoRA of rank 2: the head learns, and beside each frozen layer a small BA; 27,202 learn, 11.2 MiB. Full: everything learns, 2,828,546 weights, 43.2 MiB.](figures/three-ways.svg)
 #
 # *The three ways for `base-llm`, with the bytes that training takes.
-# The section *Experiment* counts them.*
+# They are counted further down.*
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|

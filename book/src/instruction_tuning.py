@@ -239,7 +239,7 @@ assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|en
 #
 # *The same two conversations, padded and packed.*
 #
-# There it would read the other, as if all were one conversation, so the model is told the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
+# In one row ours would read the other, as if all were one conversation, so the model is told the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
 #
 # ![Two triangles on one diagonal, each made of bars that show how far back a place looks. The upper one is the longer conversation, positions 0 to 25; the lower one is ours, positions 0 to 12, and its bars begin where it begins. The rectangle to its left, below the upper triangle, is marked: not seen.](figures/packed-but-apart.svg)
 #

@@ -785,11 +785,6 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training: $W_O = W_V^\top$, which adds to the stream a part of what was found, *as it is*.
 # ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
 #
-# ![Two halves of a head in the last layer. Where it looks, by queries and keys: 2 % before training, 61 % after it; learned. What it hands on, by values and output: 100 % before, 80 % after; put there.](figures/two-halves-of-a-head.svg)
-#
-# *The two halves in the last layer, mean of its heads: how much they look at the name, and which share of the names they hand on as it is.
-# The next cell measures both.*
-#
 # Both halves can be measured, before training and after it, for the recipe fixes the start, and it can be made again.
 # *Looks* is the mean weight on the hero's name, as above.
 # *Hands on* gives a head the bare embedding of a name, and compares what it makes of it with the embeddings of all names: for what share of the names is the most similar one that name itself?
@@ -823,6 +818,10 @@ assert hands[0][2].min() > 0.9 and looks[0].max() < 0.05 < 0.4 < looks[1][2].mea
 # Training on text has taught it to look.
 # The handing on has even become less faithful, most of all in head 4, which turned to colours and garments.
 # In the first two layers heads neither look at the name nor hand it on.
+#
+# ![Two halves of a head in the last layer. Where it looks, by queries and keys: 2 % before training, 61 % after it; learned. What it hands on, by values and output: 100 % before, 80 % after; put there.](figures/two-halves-of-a-head.svg)
+#
+# *The last layer, mean of its heads, before training and after it: how much they look at the name, and how many of the names they hand on as they are.*
 #
 # ### Take them away
 #
