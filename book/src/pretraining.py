@@ -96,7 +96,7 @@ assert dog not in best
 #
 # ![A curve of the price in nats over the probability of the word that came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/price-of-what-came.svg)
 #
-# *If *lazy* had come instead, at a probability of 0.03, it would have cost more than knowing nothing.*
+# *A word that came at a probability of 0.03, such as “lazy”, would have cost more than knowing nothing.*
 #
 # And *dog* is not the only thing to be learned from this sentence: every word but the first is the answer to a question that the words before it ask.
 
