@@ -93,11 +93,9 @@ print(repr(noise))
 #
 # A model that knows the language perfectly pays less, but not nothing.
 #
-# | word | what can come | price of the perfect model |
-# |---|---|---|
-# | the | *the*, always | $\ln 1 = 0$ |
-# | cat or dog | two words, equally likely | $\ln 2$ |
-# | sat or ran | decided by the word before | $\ln 1 = 0$ |
+# ![The two sentences as a tree. After the come cat or dog, each with probability 1/2; after cat comes sat and after dog ran, for certain. The perfect model has the losses 0, ln 2 and 0, on average 0.23; the untrained one has ln 5 at each word, on average 1.61.](figures/two-sentences-as-a-tree.svg)
+#
+# *Only the second word is uncertain: `the` always comes first, and `sat` or `ran` is decided by the word before.*
 #
 # On average that is $\frac13 \ln 2$ per word, and no model can do better, because the choice of the second word is nowhere to be read before it is made.
 
@@ -219,6 +217,10 @@ print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/toke
 # %% [markdown]
 # One step of learning takes a batch of windows (stretches of the text; in this page's training, one story per step), asks the model at every place for the next token, and moves all weights a little in the direction that makes the true ones likelier.
 # Here is the loop; `make_optimizer` chooses how gradients move weights, `learning_rate` how far, and clipping limits a gradient that is too large.
+#
+# ![A window of nine tokens: the mark, C, arl, a comma, a, proud, boy, a comma, lived, with their ids. Below it the ids, the first eight, and the targets, the last eight, moved one place to the left. An arrow leads from each id to the target below it, the next token of the window.](figures/targets-are-ids-shifted.svg)
+#
+# *One window gives a guess at every place: the target is always the next token.*
 
 
 # %%
@@ -256,6 +258,10 @@ twin_prices = torch.tensor([update.loss for update in theirs.updates])
 torch.testing.assert_close(torch.tensor(mine), twin_prices)
 
 # %% [markdown]
+# ![Seven boxes from top to bottom, joined by the steps between them. Raw text of 6,000 stories; documents, 5,403 of them to train; one row of 1,106,583 ids; ids of shape B by T; the stream, B by T by 96; logits, B by T by 2,048; the loss, one number.](figures/from-stories-to-a-loss.svg)
+#
+# *Stages 1 to 3 so far, with the size of what leaves each step.*
+#
 # ## Experiment
 #
 # *Predict*: the loss starts at $\ln V$.
@@ -276,6 +282,11 @@ for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
     print(f"{name:7} {level:.2f} nats/token")
 
 # %% [markdown]
+# ![A line of losses in nats per token. log V, 7.62, knows nothing; unigram, 6.09, how frequent a token is; bigram, 2.78, and the token before; the floor, 0.45, the grammar. A question mark stands over the stretch between bigram and floor.](figures/levels-of-loss.svg)
+#
+# *Below each level is what a model with that loss knows.
+# Where on the orange stretch will the transformer end?*
+#
 # Now the training, the longest cell of this page.
 # The last digits of a training differ between processors, so its output may differ from yours a little; the assertions may not.
 
@@ -408,6 +419,10 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # People are asked which of two they like, a {term}`reward model` learns to foresee what they will say, and the model, from here on called the {term}`policy`, is trained to earn its reward.
 # So it goes here, in half a minute: a model goes on with the first words of stories; an annotator (a program, who errs in 15 of 100 cases) prefers the text with more different adjectives, counted as far as it is a tale; and neither the reward model nor the policy is told that.
 # The model is `base-llm`: the stories of this page's own soon stop being tales, as seen above, so there would be little to choose between.
+#
+# ![Two rows. First: base-llm writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm, with a penalty for going far.](figures/preferences-in-two-steps.svg)
+#
+# *The annotator is asked only in the first step; in the second, the reward model stands in.*
 
 
 # %%
@@ -472,6 +487,10 @@ assert gains.mean() > 0
 #
 # Here are the three requests, stage by stage.
 # The new policy is still a model that goes on with text, so it is asked in plain text, like its base.
+#
+# ![Three columns: text, instructions, preferences. This page's model, a minute, leads to the one after instructions, some seconds. base-llm, forty minutes, leads to instruct-llm, eighty minutes, and on to aligned-llm, an hour and a half; and also straight to base-llm after preferences, half a minute.](figures/six-models-and-their-origin.svg)
+#
+# *Which model was made from which, and how long each training took.*
 
 # %% tags=["nbval-ignore-output"]
 answers["base-llm after preferences"] = said(policy, base_tokenizer)
