@@ -328,7 +328,7 @@ for distance in range(6):
 #
 # ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3 the angle is wider and the score −0.85.](figures/rotary-turns.svg)
 #
-# *One pair of coordinates, turned by one radian for each position.
+# *One pair of coordinates of another query and key, both of length 1, turned by one radian for each position.
 # From the first circle to the second both arrows turn, and the angle between them stays.*
 #
 # ### What happens to each position by itself
