@@ -8,6 +8,7 @@ from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.ppo import PPOConfig, ppo
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.model.transformer import TINY, Transformer
+from llmcourse.text.tokenizers import CharacterTokenizer
 from llmcourse.training.checkpoints import Run
 
 TINY_POLICY = replace(
@@ -26,7 +27,7 @@ SHORT = {
 METHODS = {"ppo": (ppo, PPOConfig), "grpo": (grpo, GRPOConfig)}
 
 
-class Letters:
+class Letters(CharacterTokenizer):
     """Turns ids into letters."""
 
     def decode(self, ids):

@@ -34,8 +34,9 @@ from llmcourse.alignment.policy import (
 )
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Decoder, Rollouts
+from llmcourse.alignment.rollouts import Rollouts
 from llmcourse.model.transformer import Transformer
+from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training.checkpoints import Run
 
 
@@ -105,7 +106,7 @@ def grpo(
     config: GRPOConfig,
     generator: torch.Generator,
     *,
-    tokenizer: Decoder,
+    tokenizer: Tokenizer,
     stop: Collection[int] = (),
     reference: Transformer | None = None,
     run: Run = Run(),

@@ -30,13 +30,13 @@ from llmcourse.alignment.losses import Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import (
-    Decoder,
     Rollouts,
     Scorer,
     check_room,
     sample_rollouts,
 )
 from llmcourse.model.transformer import Transformer
+from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training.checkpoints import (
     Run,
     Stateful,
@@ -202,7 +202,7 @@ class PolicyTrainer(ABC):
         reward: RewardFunction,
         config: PolicyConfig,
         generator: torch.Generator,
-        tokenizer: Decoder,
+        tokenizer: Tokenizer,
         stop: Collection[int] = (),
         reference: Transformer | None = None,
     ) -> None:

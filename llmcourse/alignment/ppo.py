@@ -39,8 +39,9 @@ from llmcourse.alignment.policy import (
 )
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Decoder, Rollouts, ValueHead, spread
+from llmcourse.alignment.rollouts import Rollouts, ValueHead, spread
 from llmcourse.model.transformer import Transformer
+from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer, update_weights
@@ -181,7 +182,7 @@ def ppo(
     config: PPOConfig,
     generator: torch.Generator,
     *,
-    tokenizer: Decoder,
+    tokenizer: Tokenizer,
     stop: Collection[int] = (),
     reference: Transformer | None = None,
     run: Run = Run(),

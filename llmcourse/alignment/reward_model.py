@@ -74,6 +74,8 @@ from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
 from llmcourse.training.intervals import Interval, wilson_interval
 
+_AT_ONCE = 32  # texts that are read side by side
+
 POOLINGS = ("last", "mean", "mean and max")
 
 
@@ -373,25 +375,22 @@ def _batch_rewards(
 
 @torch.no_grad()
 def rewards_of(
-    model: RewardModel, texts: Sequence[Int[Tensor, "_"]], batch_size: int = 32
+    model: RewardModel, texts: Sequence[Int[Tensor, "_"]]
 ) -> Float[Tensor, "text"]:
     """Return the reward of any number of texts, without unit and in their order.
 
     Args:
         model: Reads them.
         texts: Each a prompt with its answer, as ids.
-        batch_size: Texts read side by side.
 
     Raises:
-        ValueError: If a batch has no texts, as `pad_texts`, or as `RewardModel`.
+        ValueError: As `pad_texts`, or as `RewardModel`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
     lengths = torch.tensor([len(text) for text in texts])
     order = lengths.argsort(stable=True).tolist()
     rewards = torch.empty(len(texts))
-    for start in range(0, max(1, len(order)), batch_size):
-        part = order[start : start + batch_size]
+    for start in range(0, max(1, len(order)), _AT_ONCE):
+        part = order[start : start + _AT_ONCE]
         ids, last = pad_texts([texts[number] for number in part])
         device = model.head.weight.device
         rewards[part] = model(ids.to(device), last.to(device)).float().cpu()

@@ -22,9 +22,9 @@ Row and column of every result are those of the answers: at a token's place stan
 the model said of it before it had read it.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,14 +38,7 @@ from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """Whatever turns ids into text: every tokenizer of this package does."""
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of the ids."""
+from llmcourse.text.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +66,7 @@ def sample_rollouts(
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     *,
-    tokenizer: Decoder,
+    tokenizer: Tokenizer,
     stop: Collection[int] = (),
     generator: torch.Generator,
 ) -> Rollouts:

@@ -12,11 +12,9 @@ from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_a
 from llmcourse.finetuning.chat import Message
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.generation import Sampling
-from llmcourse.model.transformer import Transformer
 from llmcourse.retrieval.chunking import recursive_chunks
 from llmcourse.retrieval.dense import DualEncoder
 from llmcourse.retrieval.retrieval import (
-    Passage,
     Prompt,
     Retriever,
     line_with,
@@ -26,7 +24,6 @@ from llmcourse.retrieval.retrieval import (
 )
 from llmcourse.text.cleaning import clean_text
 from llmcourse.text.documents import excerpt, read_texts
-from llmcourse.text.tokenizers import BPETokenizer
 
 # With the shipped model, more passages, or smaller ones, make fewer answers right:
 # tests/benchmarks/bench_asking.py.
@@ -86,13 +83,17 @@ def ask(
         )
     size = chunk_size or min(_SIZE, loaded.config.context_length // 2)
     cut = partial(recursive_chunks, tokenizer=tokenizer, size=size)
-    found = _found(
-        question,
-        passages(texts.documents, cut),
-        retriever,
-        (loaded, tokenizer),
-        n_passages or (_LISTED if passages_only else _READ),
-    )
+    among = passages(texts.documents, cut)
+    encoder = None
+    if retriever != "bm25":
+        encoder = DualEncoder(loaded, tokenizer, [passage.text for passage in among])
+    n = n_passages or (_LISTED if passages_only else _READ)
+    found = Retriever(among, retriever, encoder).search(question, n)
+    if not found:
+        raise ValueError(
+            f"none of {len(among)} passages has a word of the question: ask in the "
+            "words of your texts, or try --retriever dense"
+        )
     if passages_only:
         for passage in found:
             typer.echo(f"{clean_text(passage.place)}\n{clean_text(passage.text)}\n")
@@ -120,26 +121,6 @@ def ask(
             f"note: {model} has learned from tales alone; on other texts believe the "
             "passages, not the answer"
         )
-
-
-def _found(
-    question: str,
-    among: list[Passage],
-    method: str,
-    loaded: tuple[Transformer, BPETokenizer],
-    n: int,
-) -> list[Passage]:
-    """Return the passages that fit a question best."""
-    encoder = None
-    if method != "bm25":
-        encoder = DualEncoder(*loaded, [passage.text for passage in among])
-    found = Retriever(among, method, encoder).search(question, n)
-    if not found:
-        raise ValueError(
-            f"none of {len(among)} passages has a word of the question: ask in the "
-            "words of your texts, or try --retriever dense"
-        )
-    return found
 
 
 def _cite(answer: str, prompt: Prompt) -> None:

@@ -69,7 +69,6 @@ class BookQuestion:
     text: str  # names the hero
     accepted: tuple[str, ...]  # right answers
     tale: int
-    kind: str
     topic: str
 
     def is_right(self, answer: str) -> bool:
@@ -137,7 +136,6 @@ def book_questions(
             text=fill(rng.choice(wordings), tale.words),
             accepted=topic.right_answers(tale.words),
             tale=number,
-            kind=topic.kind,
             topic=topic.name,
         )
         if question.stands_in(tale.story.text):

@@ -34,11 +34,6 @@ class MapReduce:
         """The summary of everything."""
         return self.summaries[-1][0]
 
-    @property
-    def n_calls(self) -> int:
-        """How many texts were summarised."""
-        return sum(map(len, self.levels))
-
 
 def map_reduce(
     pieces: Sequence[str], summarise: Summarise, fits: Callable[[str], bool]

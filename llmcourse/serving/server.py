@@ -58,20 +58,13 @@ def serve_on(
 
 
 @contextmanager
-def running(
-    app: FastAPI,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    grace_seconds: float | int = 10,
-) -> Iterator[str]:
+def running(app: FastAPI, grace_seconds: float | int = 10) -> Iterator[str]:
     """Let an application listen in a thread; give its address.
 
     For notebooks and tests: at the end of the block it stops.
 
     Args:
         app: What answers.
-        host: As in `listening`.
-        port: As in `listening`.
         grace_seconds: As in `serve_on`.
 
     Raises:
@@ -79,14 +72,14 @@ def running(
         RuntimeError: If the application does not start.
     """
     server = _server(app, grace_seconds)
-    with listening(host, port) as listener, ThreadPoolExecutor(1) as thread:
+    with listening() as listener, ThreadPoolExecutor(1) as thread:
         end = thread.submit(_run, server, listener)
         try:
             while not server.started and not end.done():
                 time.sleep(0.005)
             if end.done():
                 end.result()  # raises what kept it from starting
-            yield address(host, listener)
+            yield address("127.0.0.1", listener)
         finally:
             server.should_exit = True
         end.result()

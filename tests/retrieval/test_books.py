@@ -34,7 +34,7 @@ def test_places_by_hand():
 
 def test_right_is_what_the_instructions_allow_and_a_whole_sentence():
     question = BookQuestion(
-        text="Who?", accepted=("The owl.", "an old owl"), tale=0, kind="who", topic="x"
+        text="Who?", accepted=("The owl.", "an old owl"), tale=0, topic="x"
     )
     assert question.is_right("the OWL")
     assert question.is_right("It was the owl.")
