@@ -274,3 +274,52 @@ def angles_slowed_down() -> Drawing:
     d.text(512, 300, "slow pairs:\nfar apart", size=15, anchor="end")
     d.arrow((225, 300), (415, 300), colour="grey")
     return d
+
+
+@drawing
+def needle_at_three_depths() -> Drawing:
+    """The same needle at the beginning, in the middle and at the end of a text."""
+    d = Drawing(216)
+    rows = (("beginning", 0.0), ("middle", 0.5), ("end", 1.0))
+    for number, (name, depth) in enumerate(rows):
+        top = 40 + 50 * number
+        d.text(14, top + 16, name, anchor="start", bold=True)
+        d.box(104, top, 440, 32, tint="grey", rounded=0)
+        d.box(104, top, 52, 32, "Ella", tint="blue", rounded=0)
+        left = 156 + depth * (444 - 156 - 64)
+        d.box(left, top, 64, 32, "white", tint="orange", rounded=0, bold=True)
+        d.box(444, top, 100, 32, "in her …", tint="blue", rounded=0)
+    d.text(104, 20, "who", anchor="start", size=15, colour="grey")
+    d.text(300, 20, "sentences from other tales", size=15, colour="grey")
+    d.text(544, 20, "the question", anchor="end", size=15, colour="grey")
+    d.text(104, 198, "coloured: the needle, a fine white raincoat", anchor="start",
+           size=15, colour="orange")  # fmt: skip
+    return d
+
+
+@drawing
+def rows_and_angles() -> Drawing:
+    """Learned positions end with training; the angle of four back is the same anywhere."""
+    d = Drawing(254)
+
+    def x(position: float) -> float:
+        return 16 + 8.2 * position
+
+    d.text(16, 20, "learned: a vector for each position", anchor="start", bold=True)
+    d.box(x(0), 36, x(24) - x(0), 34, "trained", tint="blue", rounded=0)
+    d.box(x(24), 36, x(64) - x(24), 34, "noise: never trained", tint="grey", rounded=0)
+    for position, words in ((0, "1"), (24, "24"), (64, "64")):
+        anchor = "start" if position == 0 else "end"
+        d.text(x(position), 86, words, size=15, colour="grey", anchor=anchor)
+    d.text(16, 132, "turning: an angle for each distance", anchor="start", bold=True)
+    d.line((x(0), 206), (x(64), 206), colour="grey")
+    for position in range(0, 65, 4):
+        d.line((x(position), 202), (x(position), 210), colour="grey")
+    for start in (8, 28, 52):
+        middle = x(start + 2)
+        d.arrow((x(start + 4), 204), (x(start + 4), 176), (x(start), 176),
+                (x(start), 200), colour="orange", width=2)  # fmt: skip
+        d.text(middle, 160, "4 back", size=15, colour="orange")
+    d.line((x(24), 146), (x(24), 222), dashed=True, colour="pink", width=2)
+    d.text(x(24), 238, "trained up to here", size=15, colour="pink")
+    return d

@@ -200,3 +200,69 @@ def guesses_checked() -> Drawing:
     d.bracket(150, 176, 288)
     d.text(294, 206, "3 tokens for one step of the large model", bold=True)
     return d
+
+
+@drawing
+def prefill_then_decode() -> Drawing:
+    """The prompt at once, then a token in each step, which looks at the cache."""
+    d = Drawing(258)
+    size, prompt, written = 26, 9, ("I", "da", ",", "a")
+    d.text(120 + size * prompt / 2, 20, "the prompt", size=15, colour="grey")
+    d.text(14, 51, "prefill", anchor="start", bold=True)
+    d.cells(120, 36, [[""] * prompt], width=size, height=30,
+            tint=lambda i, j: "orange")  # fmt: skip
+    for step in range(1, 4):
+        y = 36 + 44 * step
+        d.text(14, y + 15, f"decode {step}", anchor="start", bold=True)
+        old = prompt + step - 1
+        d.cells(120, y, [[""] * old], width=size, height=30,
+                tint=lambda i, j: "grey")  # fmt: skip
+        d.cells(120 + size * old, y, [[""]], width=size, height=30,
+                tint=lambda i, j: "orange")  # fmt: skip
+    for step, word in enumerate(written):
+        y = 51 + 44 * step
+        right = 120 + size * (prompt + step)
+        d.arrow((right, y), (right + 26, y))
+        d.box(right + 28, y - 15, 36, 30, word, tint="green", rounded=15)
+    d.text(120, 232, "orange: computed in this step; grey: in the cache", size=15,
+           anchor="start")  # fmt: skip
+    return d
+
+
+@drawing
+def percentiles_of_120_answers() -> Drawing:
+    """Which of 120 answers, from the fastest to the slowest, each percentile is."""
+    d = Drawing(150)
+
+    def x(place: int) -> float:
+        return 16 + 4.4 * (place - 0.5)
+
+    d.box(16, 78, 4.4 * 120, 28, tint="grey", rounded=0)
+    for k in range(1, 120):
+        d.line((16 + 4.4 * k, 78), (16 + 4.4 * k, 106), colour="grey", width=0.5)
+    for p, top in ((50, 52), (95, 52), (99, 26)):
+        place = -(-p * 120 // 100)
+        words = f"p{p}: the {place}th"
+        d.line((x(place), 106), (x(place), top + 12), colour="orange", width=3)
+        anchor = "middle" if p == 50 else "end"
+        d.text(x(place) + (0 if p == 50 else 6), top, words, anchor=anchor, bold=True,
+               colour="orange")  # fmt: skip
+    d.text(16, 128, "the fastest", anchor="start", size=15, colour="grey")
+    d.text(544, 128, "the slowest", anchor="end", size=15, colour="grey")
+    return d
+
+
+@drawing
+def rows_for_every_slot() -> Drawing:
+    """A product has a row for every slot, so a row is computed the same way."""
+    d = Drawing(222)
+    for number, (name, taken) in enumerate((("alone", 1), ("beside seven others", 8))):
+        left = 16 + 280 * number
+        d.text(left + 110, 20, name, bold=True)
+        for row in range(8):
+            tint = "orange" if row == 0 else "blue" if row < taken else "white"
+            d.box(left, 40 + 18 * row, 84, 18, tint=tint, line="grey", rounded=0)
+        d.text(left + 104, 112, "×")
+        d.box(left + 122, 70, 84, 84, "weights", tint="grey")
+        d.text(left, 204, "a row for each slot", size=15, anchor="start")
+    return d

@@ -222,3 +222,29 @@ def two_rankings_fused() -> Drawing:
         d.box(366, top + 8, 3600 * sums[item], 24, tint="green", rounded=0)
         d.text(376 + 3600 * sums[item], top + 20, f"{sums[item]:.4f}", anchor="start")
     return d
+
+
+@drawing
+def small_pieces_lose_the_name() -> Drawing:
+    """Cut small, the answer is apart from the name that the question has."""
+    d = Drawing(334)
+    d.box(16, 14, 320, 40, "Complete: David was dressed in …", tint="blue")
+    d.text(544, 34, "score", anchor="end", size=15, colour="grey")
+    d.text(16, 82, "pieces of 16 tokens", anchor="start", bold=True)
+    rows = (
+        ("… a calm boy called David, who had a home in", "3.03", "grey"),
+        ("a quiet valley … He often wore a new", "0.00", "grey"),
+        ("crimson apron and liked singing. One week …", "0.00", "orange"),
+    )
+    for number, (words, score, tint) in enumerate(rows):
+        top = 98 + 44 * number
+        d.box(16, top, 400, 36, words, tint=tint)
+        d.text(544, top + 18, score, anchor="end", bold=number != 1)
+    d.text(430, 116, "first", anchor="start", size=15)
+    d.text(430, 204, "answer", anchor="start", size=15, colour="orange")
+    d.text(16, 254, "pieces of 64 tokens", anchor="start", bold=True)
+    d.box(16, 270, 400, 40, "… David … crimson apron and liked singing …",
+          tint="orange")  # fmt: skip
+    d.text(430, 290, "both", anchor="start", size=15, colour="orange")
+    d.text(544, 290, "2.83", anchor="end", bold=True)
+    return d

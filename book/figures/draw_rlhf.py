@@ -186,3 +186,96 @@ def judge_told_of_surprises() -> Drawing:
     d.bracket(92, 222, 154)
     d.text(169, 245, "read by base-llm", size=15, colour="orange")
     return d
+
+
+@drawing
+def who_sees_the_points() -> Drawing:
+    """Gold answers "which of two", and is not seen again until the end."""
+    d = Drawing(282)
+    d.box(16, 30, 130, 62, "gold\npoints", tint="pink", bold=True)
+    d.arrow((146, 61), (210, 61))
+    d.box(210, 30, 140, 62, "annotator:\nwhich of two?", tint="blue")
+    d.text(280, 110, "errs at times", size=15, colour="grey")
+    d.arrow((350, 61), (414, 61))
+    d.box(414, 30, 130, 62, "pairs", tint="blue")
+    d.arrow((479, 92), (479, 190))
+    d.text(468, 150, "trains", size=15, anchor="end")
+    d.box(414, 190, 130, 62, "reward\nmodel", tint="orange", bold=True)
+    d.arrow((414, 221), (350, 221))
+    d.text(382, 204, "trains", size=15)
+    d.box(220, 190, 130, 62, "policy", tint="green", bold=True)
+    d.arrow((220, 221), (81, 221), (81, 94), dashed=True, colour="pink", width=2.5)
+    d.text(92, 150, "its stories, looked at\nand not learned from", size=15,
+           anchor="start", colour="pink")  # fmt: skip
+    return d
+
+
+@drawing
+def best_policy_for_three_answers() -> Drawing:
+    """The smaller beta, the more the best answer takes."""
+    d = Drawing(236)
+    rewards = {"A": math.log(3), "B": 0.0, "C": -math.log(3)}
+    for number, beta in enumerate((None, 2, 1, 0.5)):
+        left = 22 + 134 * number
+        shares = {
+            name: 1.0 if beta is None else math.exp(reward / beta)
+            for name, reward in rewards.items()
+        }
+        whole = sum(shares.values())
+        words = "reference" if beta is None else f"β = {'1/2' if beta < 1 else beta}"
+        d.text(left + 57, 18, words, bold=True)
+        for k, (name, share) in enumerate(shares.items()):
+            height = 140 * share / whole
+            x = left + 38 * k
+            tint = "grey" if beta is None else "green"
+            d.box(x, 198 - height, 34, height, tint=tint, rounded=0)
+            percent = f"{100 * share / whole:.0f} %"
+            d.text(x + 17, 198 - height - 12, percent, size=14)
+            d.text(x + 17, 214, name, size=15)
+        d.line((left - 4, 198), (left + 116, 198), colour="grey")
+    return d
+
+
+@drawing
+def who_earned_it() -> Drawing:
+    """Errors of the critic's expectations, added up from the end."""
+    d = Drawing(300)
+    rewards, values, fade = (0, -1, 8), (4, 5, 6), 0.5
+    errors, advantages = [], []
+    after, expected = 0.0, 0
+    for reward, value in zip(reversed(rewards), reversed(values), strict=True):
+        error = reward + expected - value
+        after = error + fade * after
+        errors.insert(0, error)
+        advantages.insert(0, after)
+        expected = value
+
+    def signed(number: float) -> str:
+        return f"{number:+g}".replace("-", "−") if number else "0"
+
+    for y, words in (
+        (30, "expected"),
+        (94, "reward"),
+        (162, "error"),
+        (246, "advantage"),
+    ):
+        d.text(14, y, words, anchor="start", bold=y > 200)
+    places = [160 + 118 * k for k in range(4)]
+    for k, value in enumerate((*values, 0)):
+        d.circle(places[k], 30, 18, f"{value}", tint="blue")
+        if k < 3:
+            d.line((places[k] + 18, 30), (places[k + 1] - 18, 30), colour="grey")
+            middle = places[k] + 59
+            d.text(middle, 66, f"token {k + 1}", size=15, colour="grey")
+            d.text(middle, 94, signed(rewards[k]), colour="orange", bold=True)
+            before, then = value, (*values, 0)[k + 1]
+            sign = "−" if rewards[k] < 0 else ""
+            d.text(middle, 140, f"{sign}{abs(rewards[k])} + {then} − {before}", size=15)
+            d.text(middle, 164, f"= {signed(errors[k])}")
+            box = (middle - 34, 228, 68, 36)
+            d.box(*box, signed(advantages[k]), tint="green", bold=True)
+            d.arrow((middle, 178), (middle, 226))
+            if k < 2:
+                d.arrow((middle + 84, 246), (middle + 36, 246), colour="pink")
+                d.text(middle + 60, 282, "× 1/2", size=15, colour="pink")
+    return d

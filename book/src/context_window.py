@@ -435,6 +435,11 @@ assert max(shares["learned"][1:]) < 0.6
 
 # %% [markdown]
 # Vectors that were never trained are noise, and where they begin the model fails at once; past the last row there is not even noise, and the package refuses.
+#
+# ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
+#
+# *A learned vector belongs to one position, an angle to a distance, and that comes again beyond 24.*
+#
 # Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on.
 # But that is so only for distances that it has met, as the needle has shown already.
 # `base-llm` turns its queries and keys, too, and refused all the same: its table of angles was made for 512 positions.
@@ -563,6 +568,11 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # ### Lost in the haystack
 #
 # Back to the needle: the text gets longer, and the needle lies at the beginning, in the middle or at the end.
+#
+# ![Three bars, each a text that begins with Ella and ends with in her and three dots. Between them lie sentences from other tales, and among these the needle, marked white: at the beginning, in the middle, or just before the end.](figures/needle-at-three-depths.svg)
+#
+# *The same needle at three depths: the nearer to the end, the nearer to the question.*
+#
 # `base-llm` was trained on one tale at a time, of 180 tokens on average.
 
 # %% mystnb={"image": {"alt": "A table in shades of colour: length of the text from 60 to 400 tokens, by depth of the needle at beginning, middle and end. Nearly everything is found at 60 tokens, and at 120 but for the end; at 200 the needle at the beginning is still found and the one at the end seldom; at 400 almost nothing is found."}}

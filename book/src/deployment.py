@@ -123,6 +123,10 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # In the **prefill** the model reads the prompt, all of its tokens at once, and its keys and values go into the {term}`key-value cache`.
 # In the **decode** it writes, one token in each step, and looks at the cache.
 #
+# ![Four rows of cells. Prefill: all nine cells of the prompt are computed, and a first token, I, comes out. Decode 1 to 3: the earlier cells are grey, in the cache, and only the newest is computed; out come da, a comma, and a.](figures/prefill-then-decode.svg)
+#
+# *One answer, step by step: the first step reads the whole prompt, each further step only the token that was written last.*
+#
 # | symbol | meaning | prefill | decode, one request | decode, $B$ requests |
 # |---|---|---|---|---|
 # | $T$ | tokens that a step reads | all of the prompt | 1 | $B$ |
@@ -241,6 +245,11 @@ assert off < 1e-4
 # A difference of a millionth hardly ever matters: only if the point that chooses the next token falls that close to the border between two.
 # In a service that writes millions of tokens a day it happens, and an answer that cannot be had again is one whose faults cannot be found.
 # `read_next` therefore has a row for every slot in each of its matrices, free or not, and looks at a number of keys that follows from each sequence's own length.
+#
+# ![Two products of rows and weights. On the left only the first row is taken and the others are empty, on the right all are taken; both have the same number of rows.](figures/rows-for-every-slot.svg)
+#
+# *With the same shape the sums are taken in the same order, so the first row has the same bits.*
+#
 # The next cell compares the bits that a sequence gets by itself with those that it gets beside seven others.
 
 
@@ -487,6 +496,11 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 #
 # Each caller asks for 8 tokens, and asks again as soon as it is answered.
 # Waiting is told in {term}`percentiles <percentile>`: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
+#
+# ![A bar of 120 cells, from the fastest answer to the slowest, with three marks: p50 at the 60th, p95 at the 114th, p99 at the 119th.](figures/percentiles-of-120-answers.svg)
+#
+# *120 answers, sorted by the time they took: a percentile is the time of one of them.*
+#
 # Of twenty answers the slowest says nothing about one in a hundred, so p99 is shown only for loads of at least a hundred answers.
 
 

@@ -96,6 +96,10 @@ assert max(worth) > min(worth) + 2
 # Ask for points, and everybody has a scale of his own, which is another one tomorrow.
 # Ask *which of these two?*, and people agree rather well.
 # So this is what we shall do: the rule will answer nothing but *which of two*, and err at times; in the end we shall look at the points, which nobody could in reality, to see what has become of what people want.
+#
+# ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
+#
+# *Nothing that learns sees the points: they reach the policy through comparisons alone.*
 
 # %% [markdown]
 # ## By hand
@@ -183,6 +187,12 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # *DPO* has no reward model, and the policy writes nothing while it learns: the pairs are enough.
 # The best policy for the aim above is known: $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
+#
+# ![Four groups of bars for the answers A, B and C. Reference: 33 % each. Beta 2: 52, 30 and 17 %. Beta 1: 69, 23 and 8 %. Beta one half: 89, 10 and 1 %.](figures/best-policy-for-three-answers.svg)
+#
+# *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes each as often.
+# The smaller $\beta$, the farther it goes.*
+#
 # Read backwards, each policy is the best one for some reward, $r = \beta \ln(\pi / \pi_\text{ref})$ and a constant that a difference does not see; so put *that* into the loss of the reward model, and train the policy on the pairs at once:
 #
 # $$\mathcal{L}(\theta) = -\ln \sigma\Big(\beta \ln \frac{\pi_\theta(y^+)}{\pi_\text{ref}(y^+)} - \beta \ln \frac{\pi_\theta(y^-)}{\pi_\text{ref}(y^-)}\Big).$$
@@ -814,6 +824,10 @@ print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.
 # PPO's critic expected `values` before each token of an answer, and the tokens brought `rewards`.
 # The *error* of such an expectation is the token's reward, plus what is expected after it, less what was expected before; after the last token nothing is expected.
 # A token's advantage is its own error, plus $\lambda$ times the next token's, $\lambda^2$ times the one after that, and so on.
+#
+# ![Three tokens between four expectations: 4, 5, 6, and 0 after the last. Rewards 0, minus 1, plus 8. Errors 0 plus 5 minus 4, plus 1; minus 1 plus 6 minus 5, zero; 8 plus 0 minus 6, plus 2. Advantages plus 1.5, plus 1 and plus 2; each is passed on to the token before, times one half.](figures/who-earned-it.svg)
+#
+# *An example with $\lambda = 1/2$: token 2 was as good as expected, and has an advantage for what came after it.*
 #
 # ```python
 # def token_advantages(rewards, values, gae_lambda):
