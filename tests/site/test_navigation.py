@@ -1,12 +1,14 @@
 """A reader gets around: next, previous, search, colours, a mistyped address."""
 
 from collections.abc import Callable
+from html.parser import HTMLParser
+from urllib.parse import urljoin
 
-from server import ROOT
+import pytest
+from server import HTML, ROOT
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
-NEXT, PREVIOUS = ".prev-next-area a.right-next", ".prev-next-area a.left-prev"
 
 
 def chapters() -> list[str]:
@@ -23,20 +25,32 @@ def chapters() -> list[str]:
     return [f"{page}.html" for page in pages]
 
 
-def test_next_leads_through_the_whole_book_and_previous_back(visit: Visit) -> None:
-    visitor = visit()
-    page = visitor.open("index.html")
-    page.wait_for_url("**/book/index.html")
-    seen = []
-    for selector in (NEXT, PREVIOUS):
-        seen.append(page.url.removeprefix(visitor.site))
-        while page.locator(selector).count():
-            with page.expect_navigation():
-                page.locator(selector).click()
-            seen.append(page.url.removeprefix(visitor.site))
-    forth = chapters()
-    assert seen == forth + forth[::-1]
-    assert visitor.faults == []
+def links(path: str) -> list[tuple[str, str]]:
+    """Return class and address of each link of a page, as its file has them."""
+    found = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(
+            self, tag: str, attrs: list[tuple[str, str | None]]
+        ) -> None:
+            given = dict(attrs)
+            if tag == "a" and given.get("href"):
+                href = urljoin(path, given["href"] or "")
+                found.append((given.get("class") or "", href))
+
+    Parser().feed((HTML / path).read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.usefixtures("html")
+@pytest.mark.parametrize(
+    ("kind", "step"), [("right-next", 1), ("left-prev", -1)], ids=["next", "previous"]
+)
+def test_the_whole_book_is_a_chain(kind: str, step: int) -> None:
+    wanted = chapters()[::step]
+    for here, there in zip(wanted, [*wanted[1:], None], strict=True):
+        found = [href for classes, href in links(here) if kind in classes.split()]
+        assert found == [there] * bool(there)
 
 
 def test_search_finds_a_page_and_leads_there(visit: Visit) -> None:
@@ -78,12 +92,12 @@ def test_a_mistyped_address_gets_the_404_page_in_full_dress(visit: Visit) -> Non
     page.wait_for_url("**/book/glossary.html")
 
 
-def test_launch_and_download_buttons_are_there(visit: Visit) -> None:
-    visitor = visit()
-    notebooks = sorted((ROOT / "book").glob("*.ipynb"))
-    for notebook in notebooks:
-        page = visitor.open(f"book/{notebook.stem}.html")
-        links = page.locator("a").evaluate_all("all => all.map((a) => a.href)")
-        for wanted in ("mybinder.org", "colab.research.google.com", "/issues/new"):
-            assert any(wanted in link for link in links), wanted
-        assert any(link.endswith(f"{notebook.stem}.ipynb") for link in links)
+@pytest.mark.usefixtures("html")
+@pytest.mark.parametrize(
+    "name", sorted(p.stem for p in (ROOT / "book").glob("*.ipynb"))
+)
+def test_launch_and_download_buttons_are_there(name: str) -> None:
+    found = [href for _, href in links(f"book/{name}.html")]
+    for wanted in ("mybinder.org", "colab.research.google.com", "/issues/new"):
+        assert any(wanted in href for href in found), wanted
+    assert any(href.endswith(f"{name}.ipynb") for href in found)
