@@ -34,7 +34,7 @@ END = "<end>"
 words = [END, *sorted({word for sentence in sentences for word in sentence})]
 number = {word: i for i, word in enumerate(words)}
 print(len(words), "words:", *words[40:52])
-print(*sentences[0])
+print(*sentences[0][:13])
 
 # %% [markdown]
 # ## Derivatives
