@@ -299,7 +299,7 @@ def needle_at_three_depths() -> Drawing:
 
 @drawing
 def rows_and_angles() -> Drawing:
-    """Learned positions end with training; the angle of four back is the same anywhere."""
+    """Learned positions end with training; four back is the same angle anywhere."""
     d = Drawing(254)
 
     def x(position: float) -> float:

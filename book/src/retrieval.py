@@ -126,7 +126,7 @@ assert marks == ["wrong", "wrong", "right"]
 # ![Left, the curve f over f plus 1: 1/2 for one occurrence, then 2/3, 3/4 and 4/5, below the dashed line at 1. Right, bars for three passages: a red boat, 0.24, from red; a blue boat, nothing; a red hat, a red coat, 0.80, of which the smaller part is from red and the larger from hat.](figures/score-by-rare-words.svg)
 #
 # *Each repetition adds less than the one before.
-# In the last passage *hat*, which is there once, counts more than *red*, which is there twice: it is the rarer word.*
+# In the last passage “hat”, which is there once, counts more than “red”, which is there twice: it is the rarer word.*
 
 # %%
 three = ["a red boat", "a blue boat", "a red hat, a red coat"]
