@@ -77,7 +77,8 @@ def four_ways_to_read_a_book() -> Drawing:
 
     d.text(544, 18, "calls before", anchor="end", size=15, colour="grey")
     d.text(16, 18, "truncate", anchor="start", bold=True)
-    strip(34, 0, 1, 2)
+    strip(34, 0, 1)
+    d.box(35, 34, 4.75, 24, tint="orange", line="grey", rounded=0)
     calls(46, "none")
     d.text(16, 90, "map-reduce", anchor="start", bold=True)
     strip(106)

@@ -438,7 +438,8 @@ assert max(shares["learned"][1:]) < 0.6
 #
 # ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
 #
-# *A learned vector belongs to one position, an angle to a distance, and that comes again beyond 24.*
+# *A learned vector belongs to one position.
+# An angle belongs to a distance, and the same distance comes again beyond 24.*
 #
 # Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on.
 # But that is so only for distances that it has met, as the needle has shown already.
@@ -475,7 +476,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 #
 # ![Three boxes of the same height, 32 layers, and the same depth, 131,072 positions. The first is 32 heads wide and holds 64 GiB, the second 8 heads and 16 GiB, the third, a thin slice, one head and 2 GiB.](figures/cache-as-a-box.svg)
 #
-# *The cache of one long text, for models like Llama 7B and Llama 3 8B: at every point of a box there are a key and a value, 128 numbers each.*
+# *The cache of one long text, for models like Llama 7B and Llama 3 8B: each point of a box holds a key and a value, 128 numbers each.*
 #
 # The four numbers of a row are layers, key-value heads, width of a head, and bytes a number.
 
@@ -571,7 +572,7 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 #
 # ![Three bars, each a text that begins with Ella and ends with in her and three dots. Between them lie sentences from other tales, and among these the needle, marked white: at the beginning, in the middle, or just before the end.](figures/needle-at-three-depths.svg)
 #
-# *The same needle at three depths: the nearer to the end, the nearer to the question.*
+# *The same needle at three depths; at the end it is closest to the question.*
 #
 # `base-llm` was trained on one tale at a time, of 180 tokens on average.
 

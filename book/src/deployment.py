@@ -99,7 +99,8 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 #
 # ![Three timelines of the requests A to E over 17 steps. One after the other: 17 steps in one row. In fixed pairs: A beside B, C beside D, E alone, with dashed stretches in which a slot does nothing, 14 steps. With free slots that go to the next: A, C, D and E in one slot, B in the other, 10 steps, and the second slot is idle only in the last three.](figures/three-ways-to-share-steps.svg)
 #
-# *In the last plan C begins in step 3, as soon as A is finished, and nobody waits for the end of B.*
+# *In the last plan, C begins in step 3, as soon as A is finished.
+# Nobody waits for the end of B.*
 #
 # Now the same by the package: a `Batcher` with two slots, whose requests say when they are done.
 
@@ -168,7 +169,7 @@ assert held == 16 * one
 #
 # ![Two bars to the same scale: the weights, 10.8 MiB, and sixteen caches of 3 MiB in a row, 48 MiB in all, more than four times as long.](figures/caches-beside-the-weights.svg)
 #
-# *Memory for sixteen requests, to scale: the weights are there once, a cache for each request.*
+# *Memory for sixteen requests, to scale: one copy of the weights, and a cache for each request.*
 #
 # ## In code
 #
@@ -359,7 +360,7 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 # ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
 # *The four weights from above, rounded to the next step.
-# With 255 steps the arrows are straight, with 15 each slants by what rounding changes.*
+# With 255 steps the arrows are nearly straight; with 15, each slants by its rounding error.*
 #
 # The next cell stores the model both ways, reads it back, and measures what it knows of fresh tales, by its {term}`perplexity`.
 # *Off by* is the length of all that rounding changed, as a share of the length of all weights.
@@ -541,7 +542,7 @@ _ = [ax.set(xlabel="callers", xticks=list(n_answers)) for ax in (left, right)]
 #
 # ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow leaves before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
 #
-# *A service with an end to its queue: nobody waits for more than 16 others, and who cannot be served learns it at once.*
+# *The queue has an end: a request that finds it full is told so at once.*
 
 # %%
 async with httpx.AsyncClient(base_url=url, timeout=60) as http:
@@ -710,7 +711,7 @@ checks.quantize_rows(quantize_rows)
 #
 # ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens for one step of the large model.](figures/guesses-checked.svg)
 #
-# *Four guesses, two of them right: the step of the large model gives three tokens, all of them its own choice.*
+# *Four guesses, two of them right: the step of the large model gives three tokens, and it would have written the same three by itself.*
 #
 # How many tokens does a step of the large model give, on average?
 #

@@ -142,7 +142,7 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 #
 # ![The question who does Adam live with goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 34, which goes into the prompt before the question. The model reads the prompt and answers that Adam lived with his grandmother; the source is tale 34.](figures/way-of-a-question.svg)
 #
-# *The way of the question from the beginning: the model reads one tale of forty, and the answer has a source.*
+# *How the question from the beginning is answered: the model reads one tale of forty, and the answer has a source.*
 #
 # The score by words is *{term}`BM25`*.
 # For a query of words $q$ and a chunk $c$ of $|c|$ words, in which $q$ stands $f_q$ times,
@@ -161,7 +161,8 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 #
 # ![A table of three questions and their first four chunks. For q1 the right chunk is first, for q2 third, for q3 it is not there. Recall at 1 is one third, recall at 3 two thirds, and the mean of 1, 1/3 and 0 is 0.44, the MRR.](figures/first-right-chunk.svg)
 #
-# *Three questions: recall at k asks whether a right chunk is among the first k, the MRR also at which place.*
+# *Recall at k asks whether a right chunk is among the first k.
+# The MRR also asks at which place.*
 
 # %% [markdown]
 # ## In code
@@ -245,10 +246,10 @@ assert mine.argmax() == question.tale
 # - **refine**: a summary is carried through the book, written anew with each tale;
 # - **retrieve**: BM25 finds a tale, and the model reads it.
 #
-# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first three are coloured. Map-reduce: the strip is drawn together into three boxes, and these into a coloured one, after 40 plus 3 plus 1 calls. Refine: arrows pass along the strip into a coloured box at its end, after 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
+# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is drawn together into three boxes, and these into a coloured one, after 40 plus 3 plus 1 calls. Refine: arrows pass along the strip into a coloured box at its end, after 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
 #
 # *What the model reads when it answers, and the calls of the model that come before the first question.
-# (Truncating reads nearly three tales.)*
+# Truncating reads about two and a half tales.*
 #
 # For comparison it also gets the *right tale*, which is the best that any search can do.
 # First the summaries.

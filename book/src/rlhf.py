@@ -183,15 +183,15 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
 #
 # *Two penalties with the same weight.
-# Near the reference they are alike; far from it, only PPO's goes on growing.*
+# Near the reference they are alike; far from it, only PPO's keeps growing.*
 #
 # *DPO* has no reward model, and the policy writes nothing while it learns: the pairs are enough.
 # The best policy for the aim above is known: $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
 #
 # ![Four groups of bars for the answers A, B and C. Reference: 33 % each. Beta 2: 52, 30 and 17 %. Beta 1: 69, 23 and 8 %. Beta one half: 89, 10 and 1 %.](figures/best-policy-for-three-answers.svg)
 #
-# *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes each as often.
-# The smaller $\beta$, the farther it goes.*
+# *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes all three equally often.
+# The smaller $\beta$ is, the further it moves from the reference.*
 #
 # Read backwards, each policy is the best one for some reward, $r = \beta \ln(\pi / \pi_\text{ref})$ and a constant that a difference does not see; so put *that* into the loss of the reward model, and train the policy on the pairs at once:
 #
@@ -634,7 +634,7 @@ assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
 #
 # ![Four rows join in a plus: the vector of the token Marta; 16.1, its surprisal, times a vector; 0.0, what was expected, times a vector; and its place times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
 #
-# *What the judge reads of one token, with the numbers of a wrong name that comes below.
+# *What the judge reads of one token; the numbers are those of a wrong name in a story below.
 # The maximum lets a single surprise be heard among two hundred tokens.*
 #
 # All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70.
@@ -827,7 +827,7 @@ print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.
 #
 # ![Three tokens between four expectations: 4, 5, 6, and 0 after the last. Rewards 0, minus 1, plus 8. Errors 0 plus 5 minus 4, plus 1; minus 1 plus 6 minus 5, zero; 8 plus 0 minus 6, plus 2. Advantages plus 1.5, plus 1 and plus 2; each is passed on to the token before, times one half.](figures/who-earned-it.svg)
 #
-# *An example with $\lambda = 1/2$: token 2 was as good as expected, and has an advantage for what came after it.*
+# *An example with $\lambda = 1/2$: token 2 was as good as expected, and gets an advantage from what came after it.*
 #
 # ```python
 # def token_advantages(rewards, values, gae_lambda):
