@@ -77,6 +77,7 @@ def four_ways_to_read_a_book() -> Drawing:
 
     d.text(544, 18, "calls before", anchor="end", size=15, colour="grey")
     d.text(16, 18, "truncate", anchor="start", bold=True)
+    d.text(110, 18, "as much as fits", anchor="start", size=15, colour="orange")
     strip(34, 0, 1)
     d.box(35, 34, 4.75, 24, tint="orange", line="grey", rounded=0)
     calls(46, "none")
@@ -89,6 +90,7 @@ def four_ways_to_read_a_book() -> Drawing:
         d.box(left + 42, 150, right - left - 84, 22, tint="grey", rounded=0)
         d.line((left + 62, 172), (196 + 10 * number, 192), colour="grey")
     d.box(186, 192, 40, 22, tint="orange", rounded=0)
+    d.text(236, 204, "one summary", anchor="start", size=15, colour="orange")
     d.text(16, 242, "refine", anchor="start", bold=True)
     strip(258)
     calls(270, "40")
@@ -97,7 +99,9 @@ def four_ways_to_read_a_book() -> Drawing:
         d.arrow((left + 4, 300), (left + 40, 300))
         d.line((left + 22, 282), (left + 22, 300), colour="grey")
     d.box(398, 289, 40, 22, tint="orange", rounded=0)
+    d.text(448, 301, "one summary", anchor="start", size=15, colour="orange")
     d.text(16, 336, "retrieve", anchor="start", bold=True)
+    d.text(343, 338, "tale 34", size=15, colour="orange")
     strip(352, 34)
     calls(364, "none")
     d.text(16, 396, "coloured: what the model reads with the question", size=15,
