@@ -16,6 +16,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -247,8 +248,12 @@ def handout(name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     guide = handouts.marking_guide(source)
     (folder / f"{name}-marking.md").write_text(guide, encoding="utf-8")
+    made = handouts.handout(source)
+    for figure in re.findall(r"\]\((figures/[\w.-]+)\)", nbformat.writes(made)):
+        (folder / "figures").mkdir(exist_ok=True)
+        shutil.copy(BOOK / figure, folder / figure)
     path = folder / f"{name}.ipynb"
-    nbformat.write(handouts.handout(source), path)
+    nbformat.write(made, path)
     return path
 
 

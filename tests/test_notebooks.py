@@ -138,6 +138,9 @@ def test_handouts_ask_for_answers_and_check_them(name, tmp_path):
         compile(stub, "stub", "exec")
         asked = re.search(r"\((\w+)\)", cell.source)[1]
         assert f"def {asked}(" in stub or f"{asked} = ..." in stub
+    shown = re.findall(r"\]\((figures/.*?)\)", text)
+    assert shown
+    assert all((tmp_path / figure).is_file() for figure in shown)
     solutions = [c.source for c in source.cells if handouts.is_solution(c)]
     assert not [text for text in solutions if text in json.dumps(cells)]
 
