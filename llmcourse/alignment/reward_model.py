@@ -340,8 +340,14 @@ def train_reward_model(
         else f", told by {model.surprise.reader.fingerprint}"
     )
 
+    low_precision = config.precision == "bfloat16"
+
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
-        chosen, rejected = _batch_rewards(model, batch, config)
+        texts = [pair.texts() for pair in batch]
+        device = model.head.weight.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=low_precision):
+            rewards = _read(model, [c for c, _ in texts] + [r for _, r in texts])
+        chosen, rejected = rewards.float().chunk(2)
         centring = config.center_rewards_coefficient
         each = zip(torch.split(chosen, 1), torch.split(rejected, 1), strict=True)
         losses = [bradley_terry_loss(c, r, centring) for c, r in each]
@@ -359,18 +365,12 @@ def train_reward_model(
     )
 
 
-def _batch_rewards(
-    model: RewardModel, batch: Sequence[TokenizedPair], config: RewardConfig
-) -> tuple[Tensor, Tensor]:
-    """Return the rewards of a batch's chosen and rejected answers, with gradients."""
-    texts = [pair.texts() for pair in batch]
-    ids, last = pad_texts([c for c, _ in texts] + [r for _, r in texts])
+def _read(model: RewardModel, texts: Sequence[Tensor]) -> Tensor:
+    """Return the rewards of texts, read side by side."""
+    ids, last = pad_texts(texts)
     device = model.head.weight.device
-    low_precision = config.precision == "bfloat16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
-        rewards = model(ids.to(device), last.to(device))
-    chosen, rejected = rewards.float().chunk(2)
-    return chosen, rejected
+    rewards: Tensor = model(ids.to(device), last.to(device))
+    return rewards
 
 
 @torch.no_grad()
@@ -391,9 +391,8 @@ def rewards_of(
     rewards = torch.empty(len(texts))
     for start in range(0, max(1, len(order)), _AT_ONCE):
         part = order[start : start + _AT_ONCE]
-        ids, last = pad_texts([texts[number] for number in part])
-        device = model.head.weight.device
-        rewards[part] = model(ids.to(device), last.to(device)).float().cpu()
+        found = _read(model, [texts[number] for number in part])
+        rewards[part] = found.float().cpu()
     return rewards
 
 

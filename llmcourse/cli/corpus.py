@@ -1,6 +1,5 @@
 """The command `corpus`: from documents to clean, split, tokenized text."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +15,9 @@ from llmcourse.cli.console import (
     out,
 )
 from llmcourse.text import corpus as corpora
-from llmcourse.text.documents import Document, Step, StepReport
 from llmcourse.text.packing import END_OF_TEXT, pack
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.config import StageProgress
+from llmcourse.training.config import report_progress
 
 
 def corpus(
@@ -43,7 +41,7 @@ def corpus(
     """
     with bars(quiet) as show:
         documents = list(documents_of(sources or ["tales"], n_stories, seed))
-        steps = [_counted(step, show) for step in corpora.STEPS]
+        steps = report_progress(corpora.STEPS, len(corpora.STEPS), "steps", show)
         kept, report = corpora.build_corpus(documents, steps)
     out.print(str(report))
     splits = corpora.split(kept)
@@ -60,16 +58,3 @@ def corpus(
     for name, part in splits.items():
         path = out_folder / f"{name}.bin"
         out.print(f"{path}: {pack(part, tokenizer, path).n_tokens:,} tokens")
-
-
-def _counted(step: Step, show: StageProgress) -> Step:
-    """Return the step, reporting when it begins and ends."""
-
-    def counted(documents: Sequence[Document]) -> tuple[list[Document], StepReport]:
-        name = getattr(step, "__name__", "step").replace("_", " ")
-        show(name, 0, len(documents))
-        result = step(documents)
-        show(name, len(documents), len(documents))
-        return result
-
-    return counted

@@ -47,7 +47,7 @@ STEPS: tuple[Step, ...] = (
 
 
 def build_corpus(
-    documents: Iterable[Document], steps: Sequence[Step] = STEPS
+    documents: Iterable[Document], steps: Iterable[Step] = STEPS
 ) -> tuple[list[Document], Report]:
     """Return the documents after all steps, and the report of each step.
 
