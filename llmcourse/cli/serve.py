@@ -9,7 +9,7 @@ from llmcourse.cli.console import Model, say
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.quantization import is_quantized, load_quantized
 
-_EXTRA = ("fastapi", "pydantic", "starlette", "uvicorn")
+_EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
 def serve(

@@ -2,7 +2,7 @@
 
     batching   continuous batching over one key-value cache
     answers    one request: prompts, choices, stop strings, streams
-    wire       the shapes of requests and errors, limits, metrics
+    wire       the shapes of requests and errors, limits
     app        the routes
     server     the HTTP server
     load_test  many callers at once

@@ -36,13 +36,14 @@ from functools import partial
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import Receive, Scope, Send
 
 from llmcourse.finetuning.answering import end_tokens, has_chat_tokens
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
-from llmcourse.serving.batching import Engine, QueueFullError, Request
+from llmcourse.serving.batching import Batcher, Engine, QueueFullError, Request
 from llmcourse.serving.wire import (
     ApiError,
     ChatMessage,
@@ -111,6 +112,25 @@ def _overlap(text: str, stop: str) -> int:
     return next(ends, 0)
 
 
+class Metrics:
+    """What a service counts, in Prometheus' form.
+
+    Args:
+        batcher: Whose requests are counted.
+    """
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.registry = CollectorRegistry()
+        ours: dict[str, Any] = {"namespace": "llmcourse", "registry": self.registry}
+        self.tokens = Counter("tokens", "Tokens read and written.", ["kind"], **ours)
+        waited = "Seconds from a request to the first token of its answer."
+        self.first_token = Histogram("first_token_seconds", waited, **ours)
+        running = Gauge("running_requests", "Requests in a slot.", **ours)
+        running.set_function(lambda: len(batcher.running))
+        waiting = Gauge("waiting_requests", "Requests in the queue.", **ours)
+        waiting.set_function(lambda: len(batcher.waiting))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """What all requests share."""
@@ -119,6 +139,7 @@ class Service:
     model: Transformer
     tokenizer: BPETokenizer
     engine: Engine
+    metrics: Metrics
     limits: ServiceConfig
     started: int  # seconds since 1970
 
@@ -250,6 +271,7 @@ class Answer:
         except QueueFullError as error:
             status = 429 if service.engine.alive else 503
             raise ApiError(status, str(error), code="queue_full") from error
+        service.metrics.tokens.labels("read").inc(sum(map(len, prompts)))
 
     def _deliver(self, index: int, new: int | None) -> None:
         """Pass a token from the engine's thread to the thread of the connections."""
@@ -270,8 +292,9 @@ class Answer:
             ApiError: 504 if it takes too long, 500 if the model fails, 503 if the
                 service stops.
         """
-        deadline = self._loop.time() + self.service.limits.request_seconds
-        n_open = len(self.choices)
+        begin, metrics = self._loop.time(), self.service.metrics
+        deadline = begin + self.service.limits.request_seconds
+        n_open, first = len(self.choices), True
         try:
             while n_open:
                 async with asyncio.timeout_at(deadline):
@@ -279,6 +302,9 @@ class Answer:
                 choice = self.choices[index]
                 if choice.finish_reason is not None:
                     continue  # a string ended it, and the engine went on a little
+                if first:
+                    metrics.first_token.observe(self._loop.time() - begin)
+                    first = False
                 text = self._take(choice, new)
                 choice.text += text
                 n_open -= choice.finish_reason is not None
@@ -288,6 +314,8 @@ class Answer:
             raise ApiError(504) from None
         finally:
             self.cancel()
+            n_written = sum(choice.n_tokens for choice in self.choices)
+            metrics.tokens.labels("written").inc(n_written)
 
     def _take(self, choice: Choice, new: int | None) -> str:
         """Return the text that one more token, or the end, makes certain."""

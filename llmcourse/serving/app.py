@@ -3,7 +3,7 @@
     GET   /v1/models              the model
     POST  /v1/completions         continue a text
     POST  /v1/chat/completions    answer a conversation
-    GET   /health                 for those who watch over it
+    GET   /health, /metrics       for those who watch over it
     GET   /                       a page to talk with the model
 
 With `stream`, the text comes piece by piece as server-sent events. What all paths
@@ -28,11 +28,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.transformer import Transformer
-from llmcourse.serving.answers import Answer, AnswerStream, Service
+from llmcourse.serving.answers import Answer, AnswerStream, Metrics, Service
 from llmcourse.serving.batching import Batcher, Engine
 from llmcourse.serving.wire import (
     ApiError,
@@ -63,6 +64,9 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 _STOPPING: dict[int | str, dict[str, Any]] = {
     503: {"model": Health, "description": "It is stopping."}
 }
+
+
+_COUNTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 
 
 class LimitedRequest(Request):
@@ -162,6 +166,12 @@ async def health(service: ServiceOf, response: Response) -> Health:
     )
 
 
+async def count(service: ServiceOf) -> Response:
+    """Return what the service counts, as Prometheus reads it."""
+    text = generate_latest(service.metrics.registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
 def _info(service: Service) -> ModelInfo:
     return ModelInfo(
         id=service.name,
@@ -231,11 +241,13 @@ def create_app(
             f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
             f"got one with {tokenizer.vocab_size}"
         )
+    batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
     service = Service(
         name=name,
         model=model,
         tokenizer=tokenizer,
-        engine=Engine(Batcher(model.eval(), config.max_batch, config.max_queue)),
+        engine=Engine(batcher),
+        metrics=Metrics(batcher),
         limits=config,
         started=int(time.time()),
     )
@@ -260,6 +272,7 @@ def create_app(
     needs_key = [Depends(_key_check(config.api_key))] if config.api_key else []
     app.include_router(api, dependencies=needs_key)
     app.add_api_route("/health", health, responses=_STOPPING)
+    app.add_api_route("/metrics", count, responses=_COUNTED)
     folder = resources.files("llmcourse") / "data" / "chat_page"
     for path, file in _PAGE.items():
         app.add_route(path, partial(_page, str(folder / file)), include_in_schema=False)

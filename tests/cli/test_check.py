@@ -26,7 +26,7 @@ def released(**answers: str) -> nbformat.NotebookNode:
 
 def test_a_right_notebook_passes(tmp_path: Path) -> None:
     code, output = check(tmp_path / "t.ipynb", released())
-    assert code == 0
+    assert code == 0, output
     assert "6 of 6 points from the tests that are shown" in output
     assert "hidden-merge" not in output
     import llmcourse.text.tokenizers  # what the notebook locks away is open again
@@ -35,7 +35,13 @@ def test_a_right_notebook_passes(tmp_path: Path) -> None:
 
 
 def test_a_mistake_is_explained(tmp_path: Path) -> None:
-    wrong = "def merge(ids, pair, new_id):\n    return ids[:]"
+    wrong = """
+def merge(ids, pair, new_id):
+    for i in range(len(ids) - 1):
+        if (ids[i], ids[i + 1]) == pair:
+            return [*ids[:i], new_id, *ids[i + 2 :]]
+    return ids[:]
+"""
     code, output = check(tmp_path / "t.ipynb", released(merge=wrong))
     assert code == 1
     assert "both pairs (1, 2) become 9" in output

@@ -190,6 +190,9 @@ def test_everybody_gets_the_answer_of_a_lone_request():
         assert len(answers) == 256
         assert all(text == lone[kind] for kind, text in answers)
         assert batcher_of(app).idle
+        counted = HTTP.get(f"{url}/metrics").text
+    assert "llmcourse_first_token_seconds_count 268.0" in counted
+    assert "llmcourse_running_requests 0.0" in counted
 
 
 def test_a_caller_who_vanishes_stops_the_writing():
@@ -296,6 +299,7 @@ def test_the_description_knows_every_path(url):
         "/v1/completions",
         "/v1/chat/completions",
         "/health",
+        "/metrics",
     }
     assert "422" not in described["/v1/completions"]["post"]["responses"]
 

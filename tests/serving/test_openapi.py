@@ -19,6 +19,7 @@ PATHS = [
     ("POST", "/v1/completions"),
     ("POST", "/v1/chat/completions"),
     ("GET", "/health"),
+    ("GET", "/metrics"),
 ]
 
 
