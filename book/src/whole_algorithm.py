@@ -9,7 +9,7 @@
 #
 # **You need** Python, and the chain rule.
 #
-# **Runs in** about two minutes on one processor core.
+# **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## A text
@@ -161,13 +161,14 @@ def add_to(vector, part, more):
 # %% [markdown]
 # ## The model
 #
-# A word becomes a vector, and so does its place in the sentence; their sum goes through two blocks.
-# In a block, attention gathers from the words before, and a small network looks at what came of it.
+# A word becomes a vector, and so does its place in the sentence; their sum goes through a block.
+# There, attention gathers from the words before, and a small network looks at what came of it.
 # Both only *add* to the vector.
+# Large models put a hundred such blocks one after the other.
 # At the end, the vector is compared with the vector of every word: the more alike, the more probable that this word is next.
 
 # %%
-D, HEADS, BLOCKS, LONGEST = 24, 2, 2, 32
+D, HEADS, BLOCKS, LONGEST = 24, 2, 1, 32
 rng = random.Random(0)
 
 
@@ -243,7 +244,7 @@ tape.clear()
 # AdamW divides the mean of its recent gradients by their usual size, so that all weights move about equally fast.
 
 # %%
-RATE, STEPS = 0.01, 1200
+RATE, STEPS = 0.015, 1200
 means = [[0.0] * len(row.data) for row in weights]
 squares = [[0.0] * len(row.data) for row in weights]
 
