@@ -42,6 +42,7 @@ class Child:
 
     def __init__(self, requests: TextIO, replies: TextIO) -> None:
         self.requests, self.replies = requests, replies
+        self.pid, self.number = os.getpid(), 0  # of the process, of the request
         self.names: dict[str, Any] = {"__name__": "__main__"}
 
     def cell(self, code: str, title: str) -> None:
@@ -89,6 +90,9 @@ class Child:
         return function
 
     def _send(self, message: dict[str, Any]) -> None:
+        if os.getpid() != self.pid:  # a copy that the code has made of this process
+            os._exit(0)
+        message = {"number": self.number} | message
         self.replies.write(json.dumps(message) + "\n")
         self.replies.flush()
 
@@ -97,7 +101,8 @@ class Child:
         printed, error, value = _Printed(), None, None
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
-                operation, *arguments = decode(json.loads(line), self._callback)
+                self.number, *request = decode(json.loads(line), self._callback)
+                operation, *arguments = request
                 value = getattr(self, operation)(*arguments)
             except BaseException as problem:
                 if isinstance(problem, KeyError) and problem.args == (arguments[0],):

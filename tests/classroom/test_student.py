@@ -160,3 +160,23 @@ def f():
         own.run(code)
         with pytest.raises(StoppedError, match="no answer"):
             Function(own, "f")()
+
+
+def test_copies_of_the_process_answer_nothing(student: Make) -> None:
+    own = student()
+    own.run("import os\ndef f():\n    os.fork()\n    return 1\ndef g(): return 2")
+    assert [Function(own, "f")() for _ in range(3)] == [1, 1, 1]
+    assert Function(own, "g")() == 2
+
+
+def test_an_answer_that_nobody_asked_for_stops_the_process(student: Make) -> None:
+    own = student()
+    own.run("def g(): return 2")
+    own.run(
+        "import gc\n"
+        "for o in gc.get_objects():\n"
+        "    if type(o).__name__ == 'Child':\n"
+        "        o._send({'value': 3, 'error': None, 'printed': ''})"
+    )
+    with pytest.raises(StoppedError, match="an answer that is none"):
+        Function(own, "g")()
