@@ -59,6 +59,13 @@ def test_committed_notebook_is_in_its_normal_form(name):
     assert notebooks.check(name) == []
 
 
+def test_the_whole_algorithm_is_as_short_as_it_says():
+    script = (BOOK / "src" / "whole_algorithm.py").read_text(encoding="utf-8")
+    assert "in fewer than 200 lines" in script
+    algorithm = script.split("# ## How good is it?")[0].splitlines()
+    assert len([s for s in algorithm if s.strip() and not s.startswith("#")]) < 200
+
+
 def test_no_notebook_lacks_a_script():
     built = {path.stem for path in BOOK.glob("*.ipynb")}
     assert built == set(notebooks.chapters())

@@ -2,7 +2,8 @@
 # (whole_algorithm)=
 # # The whole algorithm
 #
-# Here is a GPT from nothing: its derivatives, its layers, its optimizer, its training and its writing, in some 150 lines of Python and its standard library.
+# Here is a whole GPT, from its derivatives to the text that it writes, in fewer than 200 lines of Python and its standard library.
+# Only the stories come from the course's package.
 #
 # Everything else in this course makes these lines faster, larger, or more useful.
 # Read them first, and nothing later is magic; read them last, and you know every line.
@@ -15,7 +16,7 @@
 # ## A text
 #
 # The model will learn to begin a story.
-# Its text is the first sentences of 2,000 tales, cut into words; `END` stands before and after each sentence.
+# Its text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
 
 # %%
 import math
@@ -39,7 +40,7 @@ print(*sentences[0][:13])
 # %% [markdown]
 # ## Derivatives
 #
-# A training step asks of every weight: which way does the loss go, if this number grows a little?
+# A training step asks for each weight: if this number grows a little, does the loss go up or down, and how fast?
 # So every number carries a second one, its gradient, in a list of the same length.
 #
 # Each operation below computes its result, and puts a function on a tape that knows its derivative: given the gradient of the result, it adds to the gradients of what went in.
@@ -88,7 +89,7 @@ def dot(a, b):
 
 # %% [markdown]
 # `linear` is most of the work, here and in every large model.
-# Four more operations are bent: without them all layers would fold into one matrix.
+# The next operations are not linear: without them, all layers would be the same as one matrix.
 
 
 # %%
@@ -279,7 +280,7 @@ for t in range(1, STEPS + 1):
 # %% [markdown]
 # ## Writing
 #
-# To write, the model is asked for the next word, one is drawn by the probabilities, and it is read as if it had been there.
+# To write, ask the model for its probabilities of the next word, draw one, and let the model read it like any other word.
 
 
 # %%
@@ -301,7 +302,8 @@ for seed in range(4):
 # %% [markdown]
 # ## How good is it?
 #
-# The tales are written by a grammar that knows the probability of every beginning, so there is a lowest price that no model can beat: here it is, beside the model's price of sentences that it has not seen.
+# A grammar writes the tales, and it knows the probability of every beginning.
+# So there is a price that no model can beat; here it is, beside this model's price of sentences that it has not seen, after one training with one seed.
 # (The chapter {doc}`pipeline` explains this floor.)
 
 # %%

@@ -147,9 +147,9 @@ class Quiz:
                 f"{_html(option.reason)}</span></li>"
                 for option in question.options
             )
-            code = f"<pre>{html.escape(question.code)}</pre>" if question.code else ""
             parts.append(
-                f"<fieldset><legend>{number}. {_html(question.text)}</legend>{code}"
+                f"<fieldset><legend>{number}. {_html(question.text)}</legend>"
+                f"{_block(question.code)}"
                 f'<ul>{buttons}</ul><p role="status"></p></fieldset>'
             )
         page = PAGE.read_text(encoding="utf-8")
@@ -166,6 +166,10 @@ def _html(text: str) -> str:
     return CODE.sub(r"<code>\1</code>", html.escape(text, quote=False))
 
 
+def _block(code: str) -> str:
+    return f"<pre>{html.escape(code)}</pre>" if code else ""
+
+
 def write_moodle(quiz: Quiz, path: Path) -> Path:
     """Write a quiz as Moodle XML (https://docs.moodle.org/en/Moodle_XML_format)."""
     root = ElementTree.Element("quiz")
@@ -180,8 +184,8 @@ def write_moodle(quiz: Quiz, path: Path) -> Path:
     for number, question in enumerate(quiz.questions, start=1):
         item = ElementTree.SubElement(root, "question", type="multichoice")
         add(item, "name", f"{quiz.chapter} {number}")
-        code = f"<pre>{html.escape(question.code)}</pre>" if question.code else ""
-        text = add(item, "questiontext", f"<p>{_html(question.text)}</p>{code}")
+        asked = f"<p>{_html(question.text)}</p>{_block(question.code)}"
+        text = add(item, "questiontext", asked)
         text.set("format", "html")
         for name, value in [("single", "true"), ("shuffleanswers", "true")]:
             ElementTree.SubElement(item, name).text = value
