@@ -24,6 +24,7 @@ import random
 import re
 from itertools import pairwise
 from operator import mul
+from textwrap import fill
 
 from llmcourse.text import tales
 
@@ -297,11 +298,12 @@ def write(rng):
 
 
 for seed in range(4):
-    print(write(random.Random(seed)))
+    print(fill(write(random.Random(seed)), 80))
 
 # %% [markdown]
 # ## How good is it?
 #
+# Some of these sentences could begin a tale, and some fall apart.
 # A grammar writes the tales, and it knows the probability of every beginning.
 # So there is a price that no model can beat; here it is, beside this model's price of sentences that it has not seen, after one training with one seed.
 # (The chapter {doc}`pipeline` explains this floor.)
