@@ -39,6 +39,7 @@ class PretrainingConfig:
     batch_size: int = 8  # in windows
     context_length: int = 128  # of a window, in tokens
     learning_rate: float | int = 4e-3  # at its peak
+    optimizer: Literal["adamw", "muon"] = "adamw"  # of the blocks' matrices
     embedding_speed: float | int = 1  # of the token embeddings, times learning_rate
     final_share: float | int = 0.0  # of the peak, where the learning rate ends
     warmup_steps: int = 50
@@ -58,6 +59,8 @@ class PretrainingConfig:
                 wanted, fine = "in [0, 1)", all(0 <= beta < 1 for beta in value)
             elif name == "precision":
                 wanted, fine = "float32 or bfloat16", value in ("float32", "bfloat16")
+            elif name == "optimizer":
+                wanted, fine = "adamw or muon", value in ("adamw", "muon")
             elif name == "final_share":
                 wanted, fine = "in [0, 1]", 0 <= value <= 1
             elif name in ("warmup_steps", "weight_decay"):

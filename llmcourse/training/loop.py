@@ -26,6 +26,7 @@ from llmcourse.training.config import (
     Update,
     learning_rate,
 )
+from llmcourse.training.muon import Muon
 
 
 @runtime_checkable
@@ -168,8 +169,10 @@ def predict(
     return logits.float()
 
 
-def make_optimizer(model: nn.Module, config: PretrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW that decays the blocks' matrices, but no embeddings or norms.
+def make_optimizer(model: nn.Module, config: PretrainingConfig) -> Muon:
+    """Return an optimizer that decays the blocks' matrices, but no embeddings or norms.
+
+    The matrices learn by AdamW or by Muon, as the config says, and the rest by AdamW.
 
     Decay pulls weights that the data does not hold in place towards zero. A rare
     token's embedding is hardly ever held, and a norm's weight belongs near one.
@@ -191,12 +194,20 @@ def make_optimizer(model: nn.Module, config: PretrainingConfig) -> torch.optim.A
     others = [weight for weight in inside if weight.ndim < 2]
     others += [weight for weight in outside if all(weight is not w for w in tokens)]
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": config.weight_decay},
+        {
+            "params": matrices,
+            "weight_decay": config.weight_decay,
+            "muon": config.optimizer == "muon",
+        },
         {"params": tokens, "weight_decay": 0.0, "speed": config.embedding_speed},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=config.betas, fused=True
+    return Muon(
+        groups,
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+        dtype=getattr(torch, config.precision),
     )
 
 

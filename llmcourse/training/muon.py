@@ -1,0 +1,106 @@
+"""Muon: each step of a matrix is as long in every direction.
+
+    gradients ── momentum ── M = U S Vᵀ ── orthogonalise ── U Vᵀ ── step
+
+A gradient of a matrix is large along a few directions and small along all others, and
+so is AdamW's step. Muon keeps the directions and makes them equally long, by a few
+products of matrices (Newton–Schulz) in place of a decomposition. It is for matrices
+between hidden layers; embeddings and norms stay with AdamW.
+
+Sources: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural
+networks"; the length of a step as in Liu et al. (2025), "Muon is scalable for LLM
+training", section 2.2, so that AdamW's learning rates fit.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+A, B, C = 3.4445, -4.7750, 2.0315
+"""Of a x + b x³ + c x⁵, which five times in a row brings 0.01 … 1 to about 1."""
+
+
+def orthogonalise(
+    matrices: Float[Tensor, "*n rows columns"],
+    steps: int = 5,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Float[Tensor, "*n rows columns"]:
+    """Return matrices with the same singular vectors, all singular values about one.
+
+    Each step applies the odd polynomial above to all singular values at once, since
+    (M Mᵀ) M has the vectors of M and the cubes of its values. Where they end is
+    between 0.7 and 1.2, which is near enough.
+
+    Args:
+        matrices: Any number, of one shape.
+        steps: Times that the polynomial is applied.
+        dtype: In which it is computed.
+
+    >>> made = orthogonalise(torch.diag(torch.tensor([3.0, 0.2])), dtype=torch.float32)
+    >>> [round(value.item(), 1) for value in torch.linalg.svdvals(made)]
+    [1.1, 0.7]
+    """
+    x = matrices.to(dtype)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x  # so that the square below is the smaller one
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = A * x + (B * square + C * square @ square) @ x
+    made: Tensor = x.mT if tall else x
+    return made.to(matrices.dtype)
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for groups of parameters with `"muon": True`, AdamW for all others.
+
+    Args:
+        groups: Of parameters; those for Muon are matrices.
+        momentum: Share of the old in the running mean of gradients.
+        dtype: In which steps are made orthogonal.
+        options: Of AdamW.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.bfloat16,
+        **options: Any,
+    ) -> None:
+        self.momentum, self.dtype = momentum, dtype
+        super().__init__(groups, **options)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Make one step from the gradients; Muon's are used up."""
+        for group in self.param_groups:
+            if group.get("muon", False):
+                self._step_matrices(group)
+        loss: float | None = super().step(closure)
+        return loss
+
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        directions = defaultdict(list)  # by shape: one product for all of a shape
+        for weight in group["params"]:
+            if weight.grad is not None:
+                state = self.state[weight]
+                state.setdefault("step", torch.zeros(()))  # AdamW looks for it
+                mean = state.setdefault("momentum", torch.zeros_like(weight))
+                mean.lerp_(weight.grad, 1 - self.momentum)
+                ahead = weight.grad.lerp(mean, self.momentum)  # Nesterov's
+                directions[weight.shape].append((weight, ahead))
+                weight.grad = None  # nothing is left for AdamW
+        for shape, pairs in directions.items():
+            matrices = torch.stack([direction for _, direction in pairs])
+            length = 0.2 * max(shape) ** 0.5  # of AdamW's steps, as a rule
+            for (weight, _), made in zip(
+                pairs, orthogonalise(matrices, dtype=self.dtype), strict=True
+            ):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.sub_(made, alpha=group["lr"] * length)
