@@ -125,10 +125,9 @@ def run_study(
 def _train(recipe: Recipe, seed: int, config: LadderConfig, data: TrainingData) -> Rung:
     sizes = replace(BASE_LLM.model, **recipe.model)
     shared = {"steps": config.steps, "batch_size": config.batch_size}
-    training = replace(
-        BASE_LLM.pretraining, learning_rate=0.004, **(shared | recipe.training)
-    )
-    training = fall_back_to_float32(replace(training, eval_interval=training.steps))
+    changed = {"learning_rate": 0.004} | shared | recipe.training
+    training = replace(BASE_LLM.pretraining, **changed, eval_interval=config.steps)
+    training = fall_back_to_float32(training)
     generator = torch.Generator().manual_seed(seed)
     model = Transformer(sizes, generator)
     if recipe.copying_start:
