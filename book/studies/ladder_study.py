@@ -22,7 +22,18 @@ from llmcourse.training.pipeline import TrainingData, prepare
 from llmcourse.training.presets import BASE_LLM
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import tale_loss
-from llmcourse.training.studies import Rung, Study
+from llmcourse.training.studies import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One model of the ladder: a recipe, and what a story costs above the floor."""
+
+    name: str  # of the recipe
+    seed: int  # of the first weights and the order of the stories
+    n_parameters: int
+    n_tokens: int  # places in the windows that were read
+    excess: float  # nats per story
 
 
 @dataclass(frozen=True, kw_only=True)

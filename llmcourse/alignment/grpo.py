@@ -11,9 +11,9 @@ the loss.
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,6 @@ from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training.checkpoints import Run
 
 
@@ -106,10 +105,8 @@ def grpo(
     config: GRPOConfig,
     generator: torch.Generator,
     *,
-    tokenizer: Tokenizer,
-    stop: Collection[int] = (),
-    reference: Transformer | None = None,
     run: Run = Run(),
+    **others: Any,
 ) -> list[PolicyIteration]:
     """Train a policy in place by GRPO; return the measurements of each iteration.
 
@@ -119,18 +116,14 @@ def grpo(
         reward: Scores the answers.
         config: How long and how fast.
         generator: Source of all randomness.
-        tokenizer: Turns answers into text.
-        stop: Ids that end an answer.
-        reference: What the policy is to stay near; None takes a copy of it as it is.
         run: Where the training is saved, and who follows it; its interval counts
             iterations.
+        others: Of `PolicyTrainer`: tokenizer, stop, reference.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    trainer = GRPO(
-        policy, prompts, reward, config, generator, tokenizer, stop, reference
-    )
+    trainer = GRPO(policy, prompts, reward, config, generator, **others)
     return optimise(trainer, run)

@@ -14,7 +14,7 @@ policy's features, with an optimizer of its own, so that it costs next to nothin
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,7 +41,6 @@ from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, ValueHead, spread
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer, update_weights
@@ -182,10 +181,8 @@ def ppo(
     config: PPOConfig,
     generator: torch.Generator,
     *,
-    tokenizer: Tokenizer,
-    stop: Collection[int] = (),
-    reference: Transformer | None = None,
     run: Run = Run(),
+    **others: Any,
 ) -> list[PolicyIteration]:
     """Train a policy in place by PPO; return the measurements of each iteration.
 
@@ -195,18 +192,14 @@ def ppo(
         reward: Scores the answers.
         config: How long and how fast.
         generator: Source of all randomness.
-        tokenizer: Turns answers into text.
-        stop: Ids that end an answer.
-        reference: What the policy is to stay near; None takes a copy of it as it is.
         run: Where the training is saved, and who follows it; its interval counts
             iterations.
+        others: Of `PolicyTrainer`: tokenizer, stop, reference.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    trainer = PPO(
-        policy, prompts, reward, config, generator, tokenizer, stop, reference
-    )
+    trainer = PPO(policy, prompts, reward, config, generator, **others)
     return optimise(trainer, run)

@@ -334,11 +334,9 @@ def train_reward_model(
         run: Where the training is saved, and who follows it.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    told = (
-        ""
-        if model.surprise is None
-        else f", told by {model.surprise.reader.fingerprint}"
-    )
+    told = ""
+    if model.surprise is not None:
+        told = f", told by {model.surprise.reader.fingerprint}"
 
     low_precision = config.precision == "bfloat16"
 

@@ -21,7 +21,7 @@ from llmcourse.cli.console import (
 from llmcourse.cli.running import show
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
-from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes.align import (
     ALIGNED_LLM,
     aligned_quality,
@@ -154,11 +154,8 @@ MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
 
 
 def evaluate_all(quiet: bool) -> None:
-    """Measure every model that ships; name those that do not."""
+    """Measure every model that ships."""
     for name, measure in MEASURES.items():
-        if name not in shipped_models():
-            out.print(f"{name}: skipped, does not come with the package yet\n")
-            continue
         out.print(f"{name}:")
         with bars(quiet) as draw:
             tables = measure(draw)

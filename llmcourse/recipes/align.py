@@ -651,17 +651,15 @@ def aligned_quality(
 def reward_table(quality: Facts) -> Table:
     """Return how often a reward model is right, against what can be reached."""
     accuracy = quality["accuracy"]
+    ceiling, with_gold = percent(quality["ceiling"]), percent(quality["with_gold"])
     rows = [
         (
             "agreement with the annotator",
             f"{percent(accuracy['rate'])} of {accuracy['n']} held-out pairs "
             f"{between(accuracy['interval'])}",
         ),
-        (
-            "ceiling: agreement of the annotator with the gold reward",
-            percent(quality["ceiling"]),
-        ),
-        ("agreement with the gold reward", percent(quality["with_gold"])),
+        ("ceiling: agreement of the annotator with the gold reward", ceiling),
+        ("agreement with the gold reward", with_gold),
         (
             "correlation with the gold reward, single answers",
             f"{quality['correlation']:.2f}",

@@ -31,6 +31,9 @@ import torch
 _Config = TypeVar("_Config", bound="PretrainingConfig")
 
 
+_CHOICES = {"precision": ("float32", "bfloat16"), "optimizer": ("adamw", "muon")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
     """How long and how fast a model learns."""
@@ -57,10 +60,9 @@ class PretrainingConfig:
             value = getattr(self, name)
             if name == "betas":
                 wanted, fine = "in [0, 1)", all(0 <= beta < 1 for beta in value)
-            elif name == "precision":
-                wanted, fine = "float32 or bfloat16", value in ("float32", "bfloat16")
-            elif name == "optimizer":
-                wanted, fine = "adamw or muon", value in ("adamw", "muon")
+            elif name in _CHOICES:
+                choices = _CHOICES[name]
+                wanted, fine = " or ".join(choices), value in choices
             elif name == "final_share":
                 wanted, fine = "in [0, 1]", 0 <= value <= 1
             elif name in ("warmup_steps", "weight_decay"):

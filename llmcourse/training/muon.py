@@ -12,7 +12,6 @@ networks"; the length of a step as in Liu et al. (2025), "Muon is scalable for L
 training", section 2.2, so that AdamW's learning rates fit.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -25,18 +24,18 @@ A, B, C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonalise(
-    matrices: Float[Tensor, "*n rows columns"],
+    matrix: Float[Tensor, "rows columns"],
     steps: int = 5,
     dtype: torch.dtype = torch.bfloat16,
-) -> Float[Tensor, "*n rows columns"]:
-    """Return matrices with the same singular vectors, all singular values about one.
+) -> Float[Tensor, "rows columns"]:
+    """Return a matrix with the same singular vectors, all singular values about one.
 
     Each step applies the odd polynomial above to all singular values at once, since
     (M Mᵀ) M has the vectors of M and the cubes of its values. Where they end is
     between 0.7 and 1.2, which is near enough.
 
     Args:
-        matrices: Any number, of one shape.
+        matrix: Of any shape.
         steps: Times that the polynomial is applied.
         dtype: In which it is computed.
 
@@ -44,15 +43,15 @@ def orthogonalise(
     >>> [round(value.item(), 1) for value in torch.linalg.svdvals(made)]
     [1.1, 0.7]
     """
-    x = matrices.to(dtype)
-    tall = x.shape[-2] > x.shape[-1]
+    x = matrix.to(dtype)
+    tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x  # so that the square below is the smaller one
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x = x / x.norm().clamp(min=1e-7)
     for _ in range(steps):
         square = x @ x.mT
         x = A * x + (B * square + C * square @ square) @ x
     made: Tensor = x.mT if tall else x
-    return made.to(matrices.dtype)
+    return made.to(matrix.dtype)
 
 
 class Muon(torch.optim.AdamW):
@@ -86,7 +85,6 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        directions = defaultdict(list)  # by shape: one product for all of a shape
         for weight in group["params"]:
             if weight.grad is not None:
                 state = self.state[weight]
@@ -94,13 +92,8 @@ class Muon(torch.optim.AdamW):
                 mean = state.setdefault("momentum", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - self.momentum)
                 ahead = weight.grad.lerp(mean, self.momentum)  # Nesterov's
-                directions[weight.shape].append((weight, ahead))
-                weight.grad = None  # nothing is left for AdamW
-        for shape, pairs in directions.items():
-            matrices = torch.stack([direction for _, direction in pairs])
-            length = 0.2 * max(shape) ** 0.5  # of AdamW's steps, as a rule
-            for (weight, _), made in zip(
-                pairs, orthogonalise(matrices, dtype=self.dtype), strict=True
-            ):
+                made = orthogonalise(ahead, dtype=self.dtype)
+                length = 0.2 * max(weight.shape) ** 0.5  # of AdamW's steps, as a rule
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.sub_(made, alpha=group["lr"] * length)
+                weight.grad = None  # nothing is left for AdamW

