@@ -98,7 +98,7 @@ class LadderConfig:
     """What all rungs share."""
 
     seeds: tuple[int, ...] = (0, 1, 2)  # of the first weights and the order
-    n_stories: int = 4_800  # each is read once
+    n_stories: int = 8_000  # those of the tokenizer, too; none is read twice
     n_held_out: int = 300  # stories
     steps: int = 600
     batch_size: int = 8
@@ -124,7 +124,7 @@ def run_study(
     """
     recipe = asdict(config) | {"seeds": list(config.seeds)}
     study = resumed(path, recipe, Rung)
-    data = prepare(replace(BASE_LLM, n_stories=max(8_000, config.n_stories)))
+    data = prepare(replace(BASE_LLM, n_stories=config.n_stories))
     for one in recipes:
         for seed in config.seeds:
             if (one.name, seed) not in {(p.name, p.seed) for p in study.points}:

@@ -3,6 +3,7 @@
     losses             cross-entropy and its units
     windows            which tokens a batch holds
     loop               one step: gradient, clipping, AdamW
+    muon               the other optimizer, for matrices
     config             learning rate, precision, the log of a training
     pretraining        the loop over all steps, with evaluation
     checkpoints        stop, go on, end at the same bits
