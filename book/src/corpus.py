@@ -13,7 +13,9 @@
 #
 # **You need** Python, sets and logarithms; nothing about language models.
 #
-# **Runs in** about 30 seconds on two CPU cores.
+# **Reading** takes about 45 minutes with the code.
+#
+# **Runs in** about 45 seconds on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -21,12 +23,15 @@
 # %%
 import bz2
 import lzma
+import pydoc
+import re
 import tempfile
 import textwrap
 import zlib
 from collections import Counter, defaultdict
 from functools import partial
 from hashlib import blake2b
+from html.parser import HTMLParser
 from itertools import accumulate, chain, combinations, pairwise
 from math import exp, log, sqrt
 
@@ -36,6 +41,7 @@ import numpy as np
 from llmcourse import plotting
 from llmcourse.checks import corpus as checks
 from llmcourse.text import cleaning, corpus, deduplication, documents, packing, tales
+from llmcourse.text.grammar import Grammar
 from llmcourse.text.ngrams import NGramModel
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.widgets.surprise import SurpriseExplorer, word_surprises
@@ -46,8 +52,18 @@ plotting.use_course_style()
 # ## The problem
 #
 # "Collect a massive raw text corpus" is the first line of every recipe for a language model, and often the only one about text.
-# Here is what raw text looks like.
-# Twelve pages, as a crawler might bring them from the site of a small harbour town; the texts are invented, the faults are not.
+# It comes from three kinds of source above all, each with faults of its own.
+#
+# | Kind | What it is like | What has to be done |
+# |---|---|---|
+# | web pages | endless, of every sort, full of copies and menus | extract the text, filter, remove copies |
+# | books | long and well written, few, mostly under copyright | find what may be used, undo hyphens and page numbers |
+# | code | exact; the same files in thousands of projects | heed licences, remove copies, keep spaces and line breaks |
+#
+# The web is the largest by far: **Common Crawl** has collected pages since 2008, and stores them as they were sent, in files called **WARC**.
+# Here is what text from such pages looks like.
+# These are twelve pages, as a crawler might bring them from the site of a small harbour town.
+# The texts are invented, the faults are not.
 
 # %%
 MENU = "Home | News | Boats | Contact us\n"
@@ -90,11 +106,13 @@ crawl = [
 print(ascii(crawl[1].text[:106]))
 
 # %% [markdown]
-# Printed with every unusual character spelled out, the menu sits in front of the text, the é of *René* is one character, and the é of *café* is an e followed by a floating accent: a model would see two different letters.
-# A zero-width space hides after *years*, and further on stand a no-break space and two control characters that were quotation marks before somebody read them in the wrong encoding.
+# With unusual characters spelled out you can see the menu in front, and é stored in two different ways.
+# In *René* it is one character; in *café* it is an e followed by a floating accent, so a model would see two different letters.
+# A zero-width space hides after *years*.
+# Further on there are a no-break space and two control characters, which were quotation marks before somebody read them in the wrong encoding.
 #
 # What would a model learn from this?
-# Above all it learns what is frequent, so let us count in how many lines each run of five words stands.
+# Above all it learns what is frequent, so let us count in how many lines each run of five words occurs.
 
 
 # %%
@@ -110,12 +128,14 @@ def frequent_runs(documents, n=5):
     return counts
 
 
+# %%
 for run, count in frequent_runs(crawl).most_common(5):
     print(f"{count:>2} × {run}")
 
 # %% [markdown]
 # The first place goes to the menu, and every other place to a page that was crawled three times.
-# Real crawls are no better: one English sentence stands tens of thousands of times in a well-known web corpus, and models trained on it recite such passages by heart {cite:p}`lee2022`.
+# Real crawls are no better: a well-known web corpus holds one English sentence tens of thousands of times, and models trained on it recite such passages {cite:p}`lee2022`.
+# This is **memorisation**.
 # So copies have to go, but which pages *are* copies?
 # `ferry` and `ferry/old` differ in one word, and no exact comparison finds them.
 
@@ -132,13 +152,12 @@ def pairs_of_words(sentence):
     return [f"{a} {b}" for a, b in pairwise(tokens)]
 
 
+# %%
 a = pairs_of_words("the fox ran into the old mill")
 b = pairs_of_words("the fox ran out of the old mill")
 shared, union = set(a) & set(b), list(dict.fromkeys(a + b))
 print("shared:", sorted(shared))
-print(
-    f"Jaccard similarity: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}"
-)
+print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 
 # %% [markdown]
 # Four shingles are shared, nine are in one sentence or the other: the {term}`Jaccard similarity` is 4/9.
@@ -148,7 +167,7 @@ print(
 # *The shingles of the two sentences: the green ones are in both.*
 #
 # Now the trick that makes this cheap, {term}`MinHash`.
-# Number the nine shingles from 0 to 8 and put them in a random order; here the order is made by a hash function, and the smallest value comes first.
+# Number the nine shingles from 0 to 8 and put them in a random order: a hash function gives each a value, and the smallest value comes first.
 # Of each sentence we keep its smallest value alone.
 
 # %%
@@ -160,9 +179,10 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 
 # %% [markdown]
 # One of three hash functions agrees, so three numbers per sentence estimate the similarity as 1/3, where the truth is 4/9.
-# That is coarse, and it is no accident that it is near.
+# Coarse, but close, and not by accident.
 # In a random order each of the nine shingles is equally likely to come first.
-# If the first of all nine is a shared one, it is the smallest of both sentences and the two values agree; if it is not shared, one sentence has it and the other does not, and they differ.
+# If the first of all nine is shared, it is the smallest of both sentences, and the two values agree.
+# If it is not shared, one sentence has it and the other does not, and they differ.
 # So they agree with probability 4/9: the Jaccard similarity itself.
 #
 # ![Three rows of the same nine shingles, each in the order of one hash function. Below each shingle stands A, B or both. The first one is B alone, then A and B, then A alone; the minima differ, agree, differ.](figures/first-of-all-decides.svg)
@@ -175,6 +195,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # A corpus is built in steps, cheap ones first:
 #
+# 0. **Extract** the text from pages and files.
 # 1. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus.
 # 2. **Filter**: keep what is prose in the wanted language, by rules one can read.
 # 3. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes before, because it makes copies equal.
@@ -189,11 +210,13 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # P\bigl(\min h_i(A) = \min h_i(B)\bigr) = J(A, B).
 # $$
 #
-# The *signature* of a text is the $k$ minima, and the share of places where two signatures agree estimates $J$ with a standard error of $\sqrt{J(1-J)/k}$.
+# The *signature* of a text is the $k$ minima.
+# The share of places where two signatures agree estimates $J$, with a standard error of $\sqrt{J(1-J)/k}$.
 # (The *standard error* says how far an estimate typically lies from the truth; four of them are almost never exceeded.)
 #
 # *Not all pairs.*
-# Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band; texts with equal bands are found by sorting or in a dictionary {cite:p}`leskovec2020`.
+# Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band.
+# Texts with equal bands are found by sorting or in a dictionary {cite:p}`leskovec2020`.
 # A pair of similarity $s$ agrees in one given band with probability $s^r$, so it is looked at with probability
 #
 # $$
@@ -203,14 +226,16 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # which is a steep S over $s$: near 0 for strangers, near 1 for copies.
 #
 # *The floor.*
-# If the source of a text gives a story $x$ the probability $P(x)$, then the surprise of the story is $-\log P(x)$, and its mean is the {term}`entropy` of the source {cite:p}`shannon1948`:
+# Let the source of a text give a story $x$ the probability $P(x)$.
+# Then the surprise of the story is $-\log P(x)$, and its mean is the {term}`entropy` of the source {cite:p}`shannon1948`:
 #
 # $$
 # H = -\sum_x P(x) \log P(x) \;\le\; -\sum_x P(x) \log Q(x)
 # \quad \text{for every model } Q .
 # $$
 #
-# The right side is the {term}`cross-entropy` of $Q$, the mean surprise of a model, called its *loss*, which training minimises; with natural logarithms its unit is the {term}`nat`.
+# The right side is the {term}`cross-entropy` of $Q$: the mean surprise of a model, called its *loss*, which training minimises.
+# With natural logarithms its unit is the {term}`nat`.
 # It never falls below $H$, in the mean, whatever the model {cite:p}`cover2006`.
 # For human text $H$ is unknown; for text from a known source it is the floor under every loss.
 #
@@ -227,8 +252,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # ## In code
 #
 # A signature takes a few lines.
-# The hash functions are one good hash with $k$ different salts; as an order of the shingles any of them will do.
-# The package's version hashes in another way, and much faster, so the numbers in its signatures are others.
+# The hash functions are one good hash with $k$ different salts.
+# The package's version hashes in another way, and much faster, so its numbers are others.
 # What has to agree is the estimate: both must come within four standard errors of the exact similarity.
 
 
@@ -243,19 +268,23 @@ def minhash_signature(text, n, n_hashes):
     ]
 
 
+# %%
 old = FERRY.replace("at noon", "at one")
 mine = [minhash_signature(text, 3, 1024) for text in (FERRY, old)]
 sets = [deduplication.shingles(text, n=3) for text in (FERRY, old)]
-theirs = deduplication.signatures(sets, n_hashes=1024)
 exact = deduplication.jaccard(*sets)
 estimate = sum(x == y for x, y in zip(*mine)) / 1024
-standard_error = sqrt(exact * (1 - exact) / 1024)
 print(f"exact {exact:.2f}, estimated {estimate:.2f}")
+
+# %% tags=["hide-input"]
+# The estimate and the package's lie within four standard errors
+theirs = deduplication.signatures(sets, n_hashes=1024)
+standard_error = sqrt(exact * (1 - exact) / 1024)
 assert abs(estimate - exact) < 4 * standard_error
 assert abs(deduplication.estimated_jaccard(*theirs) - exact) < 4 * standard_error
 
 # %% [markdown]
-# Only one word was changed, and the similarity is well below 1, for that word stands in three shingles of each text.
+# Only one word was changed, and the similarity is well below 1, for that word is in three shingles of each text.
 #
 # And the bands: texts whose bands are equal fall into the same bucket of a dictionary.
 #
@@ -278,6 +307,7 @@ def candidates(signatures, n_bands):
     return sorted(pairs)
 
 
+# %%
 sets = [deduplication.shingles(document.text, n=3) for document in crawl]
 signatures = deduplication.signatures(sets, n_hashes=128)
 print("to be compared:", candidates(signatures, n_bands=32))
@@ -289,13 +319,17 @@ assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tol
 # Pages 0, 3 and 4 are the lighthouse, 1 and 5 the café, 2 and 6 the ferry: every copy is found, and nothing else.
 #
 # The whole chain is `corpus.build_corpus`.
-# Its settings are made for thousands of long pages, so for these twelve short ones three of them are lowered, and the language is looked at before the quality, so that both filters have something to do.
+# Its settings are made for thousands of long pages.
+# For these twelve short ones three of them are lowered.
+# The language is looked at before the quality, so that both filters have something to do.
 
 # %%
 rules = [
     cleaning.Rule("number of words", cleaning.word_count, 15, 1e5),
     *cleaning.GOPHER[1:],
 ]
+
+# %%
 steps = (
     cleaning.clean,
     partial(cleaning.remove_boilerplate, min_documents=4),
@@ -304,6 +338,8 @@ steps = (
     deduplication.remove_duplicates,
     partial(deduplication.remove_near_duplicates, n=3),
 )
+
+# %%
 kept, report = corpus.build_corpus(crawl, steps)
 print(report, "\n")
 for removal in chain.from_iterable(step.examples for step in report.steps[1:]):
@@ -317,19 +353,97 @@ assert max(frequent_runs(kept).values()) == 1
 # *A cross marks the step that removed a page.
 # Below each step is the number of pages that it left.*
 #
-# Each step says how much it removed and why, with examples; the page that boilerplate removal took away is `empty`, which had no text left.
-# Seven of the twelve pages were copies of three texts, the other five were not wanted, and in what is kept no run of five words stands in two lines.
+# Each step says how much it removed and why, with examples; boilerplate removal dropped `empty`: nothing was left of it.
+# Seven of the twelve pages were copies of three texts, and the other five were not wanted.
+# In what is kept no run of five words occurs in two lines.
 
 # %% [markdown]
 # ## Experiment
+#
+# ### From a web page to its text
+#
+# A page arrives as HTML: text between tags, with menus, programs and styles.
+# Text extraction decides what of it a model will read.
+# Here is a small page, written for this course, and the first idea: delete everything between `<` and `>`.
+
+# %%
+PAGE = """<!doctype html><html><head><title>Harbour news</title>
+<style>p {color: navy}</style><script>track("visit");</script></head>
+<body><nav><a href="/">Home</a><a href="/boats">Boats</a></nav>
+<h1>The lamp room</h1><p>The lighthouse of 1866 is <b>open</b> again: painters &amp;
+carpenters have worked there since spring.</p><p>Greet every boat:</p>
+<pre>for boat in harbour:
+    greet(boat)</pre>
+<footer>&copy; Harbour town. All rights reserved.</footer></body></html>"""
+print(re.sub("<[^>]*>", "", PAGE))
+
+# %% [markdown]
+# Style and program are still there, menu items and headings run into the next words, and `&amp;` should be `&`.
+# A parser knows tags.
+# Ours skips those that hold no prose, and starts a new line at those that begin a block.
+
+
+# %%
+class TextOfPage(HTMLParser):
+    """Collect the text of a page in `parts`."""
+
+    SKIPPED = ("title", "script", "style", "nav", "header", "footer", "aside", "form")
+    BLOCKS = ("h1", "h2", "h3", "p", "div", "li", "pre", "tr", "table", "section", "br")
+    depth, parts = 0, ()  # how many skipped tags are open; the text so far
+
+    def handle_starttag(self, tag, attributes):
+        self.depth += tag in self.SKIPPED
+        self.parts += ("\n",) * (tag in self.BLOCKS)
+
+    def handle_endtag(self, tag):
+        self.depth -= tag in self.SKIPPED
+        self.parts += ("\n",) * (tag in self.BLOCKS)
+
+    def handle_data(self, data):
+        self.parts += (data,) * (self.depth == 0)
+
+
+# %%
+def page_text(page):
+    """Return the text of an HTML page."""
+    reader = TextOfPage()
+    reader.feed(page)
+    return cleaning.clean_text("".join(reader.parts))
+
+
+print(page_text(PAGE))
+assert "greet(boat)" in page_text(PAGE) and "rights" not in page_text(PAGE)
+
+# %% [markdown]
+# On a page that others laid out?
+# Python writes a page of documentation for every module; the next cell reads the one for `textwrap`.
+# (The digits depend on your Python.)
+
+# %% tags=["nbval-ignore-output"]
+page = pydoc.HTMLDoc().docmodule(textwrap)
+text = page_text(page)
+print(f"{len(page):,} characters of HTML, {len(text):,} of text:")
+print(textwrap.shorten(text[text.index("Text wrapping") :], 160))
+documented = set(textwrap.wrap.__doc__.split())
+assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
+
+# %% [markdown]
+# Real pages forget to close tags, and put menus into any `<div>`.
+# So programs such as **trafilatura** also look at how much of a block is links, and how long its lines are {cite:p}`barbaresi2021`.
+# The choice matters: FineWeb got better models from text that trafilatura extracted than from the text that Common Crawl extracts itself {cite:p}`penedo2024`.
 #
 # ### Near copies in real text
 #
 # The documentation that Python carries with it is real text, and it is on every machine that runs this page.
 # Into it we plant edited copies whose exact similarity to their originals is known, so that what MinHash finds can be counted.
 #
-# *Predict*: a signature of 128 numbers is cut into 32 bands of 4, or into 16 bands of 8.
+# *Predict:* a signature of 128 numbers is cut into 32 bands of 4, or into 16 bands of 8.
 # Which of the two finds more copies, and at which similarity does each begin to miss them?
+#
+# :::{dropdown} Answer
+# The short bands, since four numbers agree more easily than eight.
+# They begin to miss copies below a similarity of about 0.6, the long bands below about 0.85.
+# :::
 
 # %%
 python_documents, _ = deduplication.remove_duplicates(
@@ -371,10 +485,13 @@ _ = ax.legend()
 # %% [markdown]
 # The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
 # Short bands find more, and long bands are choosier; both see nearly every copy that differs in little.
-# The rise is near $(1/b)^{1/r}$; misses become common towards it and below, and by the formula more hashes make it steeper.
+# The rise is near $(1/b)^{1/r}$.
+# Below that point copies are missed; more hashes make the curve steeper.
 #
-# Finding candidates by equal bands is called locality-sensitive hashing, LSH; what it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
-# The slow way, all pairs, gives the truth: *recall* is the share of the true pairs that was reported, *precision* the share of the reported pairs that is true.
+# Finding candidates by equal bands is called **locality-sensitive hashing**, LSH.
+# What it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
+# The slow way, all pairs, gives the truth.
+# *Recall* is the share of the true pairs that was reported, *precision* the share of the reported pairs that is true.
 # The following numbers depend on the documentation of your Python's version; the assertions hold for all of them.
 
 # %% tags=["nbval-ignore-output"]
@@ -400,9 +517,10 @@ for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
 assert len(proposed) * 100 < len(all_pairs)
 
 # %% [markdown]
-# The exact check makes the precision perfect, and the recall is what the S-curve promises, or more: it promises that much for a pair just at the threshold, and most are above.
+# The exact check makes the precision perfect.
+# The recall is what the S-curve promises, or more: it promises that much for a pair just at the threshold, and most are above.
 # Fewer than one pair in a hundred had to be compared.
-# The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to the corpus itself.
+# The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to its size.
 #
 # ### A corpus from this machine
 #
@@ -430,7 +548,8 @@ assert next(iter(filtered.reasons)) == "number of words"
 # %% [markdown]
 # ### A test set that leaked
 #
-# `corpus.split` puts each document into training, validation or test by a hash of its text, so that copies land on one side, and no document changes sides when the corpus grows.
+# `corpus.split` puts each document into training, validation or test by a hash of its text.
+# So copies land on one side, and no document changes sides when the corpus grows.
 # The report above found hardly any copies, and yet this split is not clean.
 
 # %% tags=["nbval-ignore-output"]
@@ -444,8 +563,10 @@ for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
 assert overlaps
 
 # %% [markdown]
-# In the first pair, where this page was made, a section of the reference stands once as a topic of its own and once inside a longer chapter; with your Python it may be another.
-# The two are not *similar*, for most of the longer text is something else, so no threshold that is high enough to spare different texts finds them; yet what is tested is contained in what was learned.
+# In the first pair a section of the reference is once a topic of its own and once a part of a longer chapter.
+# (With your Python it may be another pair.)
+# The two are not *similar*, for most of the longer text is something else.
+# So no threshold that spares different texts finds them; yet what is tested is contained in what was learned.
 # That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
 #
 # ![Two near copies as bars of one length, green but for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
@@ -454,11 +575,17 @@ assert overlaps
 # The lower pair shares little of its longer text, so its similarity is low.*
 #
 # How much does it matter?
-# We need a model, the simplest one that remembers: it counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
+# We need a model, the simplest one that remembers: an {term}`n-gram` model.
+# It counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
 # The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
 # Another 200 are {term}`held-out`, and half of those are slipped into the training text.
 #
-# *Predict*: with longer memory $n$, what happens to the loss on the 100 stories that leaked, and on the 100 that did not?
+# *Predict:* with longer memory $n$, what happens to the loss on the 100 stories that leaked, and on the 100 that did not?
+#
+# :::{dropdown} Answer
+# Both fall at first.
+# On the stories that leaked it goes on falling, below the floor; on the others it stops at a memory of a few words.
+# :::
 
 # %%
 train = [story.text for story in tales.generate(1000, seed=1)]
@@ -471,6 +598,7 @@ def nats_per_word(nats, texts):
     return nats / sum(len(text.split()) for text in texts)
 
 
+# %%
 floor = nats_per_word(-sum(map(tales.log_prob, held_out)), held_out)
 loss = {"leaked": {}, "unseen": {}}
 for n in (1, 2, 3, 5, 8):
@@ -496,17 +624,16 @@ assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 
 # %% [markdown]
 # On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
-# On the leaked ones it goes on improving, by heart, and falls *below the floor*.
-# The dotted floor is the mean true surprise of these 200 stories; no model can be far below it honestly, so a known floor is also a detector of leaks.
-# With human text there is no such alarm: the score over all 200 stories would look better, the more so the more the model can remember.
+# On the leaked ones it goes on improving, since it has memorised them, and falls *below the floor*.
+# The dotted floor is the mean true surprise of these 200 stories.
+# No model can be far below it honestly, so a known floor is also a detector of leaks.
+# With human text there is no such alarm: the score over all 200 stories would just look better, and more so for a model that remembers more.
 #
 # The check finds the leak by the runs that are shared.
 
 # %%
 training = [documents.Document(text) for text in train + leaked]
-tested = [
-    documents.Document(text, name=str(number)) for number, text in enumerate(held_out)
-]
+tested = [documents.Document(t, name=str(i)) for i, t in enumerate(held_out)]
 for n in (8, 13, 20, 40):
     found = {int(o.document.name) for o in corpus.contamination(training, tested, n=n)}
     true = len(found & set(range(100)))
@@ -524,7 +651,83 @@ for n in (8, 13, 20, 40):
 #
 # Why train on tales at all?
 # Because their source is known, word for word, and so is the lowest loss that any model can reach.
-# A grammar with a small world writes them: who is in the story, what they wear and wish for, whom they meet.
+# A grammar writes them.
+# The next cell is a complete one, in the same form but tiny, with five rules and two lists of words.
+# `<opening>` calls a rule, `[a|b]` is a choice, `(3)` is a weight, and `{animal=animal}` draws a word from a list and remembers it.
+# The rule `end` depends on the food that was drawn.
+
+# %%
+FABLE = """
+rule story
+    <opening> <hunger> <find> <end>
+rule opening
+    (3) There was {animal.a=animal}.
+    (1) Long ago there lived {animal.a=animal}.
+rule hunger
+    In [spring|autumn] {animal.the} was hungry.
+rule find
+    {Animal.the} found {food.a=food}.
+rule end @ food
+    plum: {Animal.the} ate {food.the}.
+    nut: (1) {Animal.the} ate {food.the}.
+    nut: (3) {Animal.the} hid {food.the}.
+list animal
+    owl, fox, mouse, mole
+list food
+    plum, nut
+"""
+
+# %% [markdown]
+# What is the probability of this fable?
+#
+# > There was a fox.
+# > In autumn the fox was hungry.
+# > The fox found a nut.
+# > The fox hid the nut.
+#
+# To **parse** it is to find the choices that made it:
+#
+# | Text | Rule and choice | Probability |
+# |---|---|---|
+# | There was | `opening`, the first of weights 3 and 1 | 3/4 |
+# | a fox | `animal`, one of four | 1/4 |
+# | In autumn | `hunger`, one of two | 1/2 |
+# | a nut | `food`, one of two | 1/2 |
+# | hid the nut | `end` for a nut, the second of weights 1 and 3 | 3/4 |
+#
+# All later mentions of the fox and the nut are certain, since the grammar remembers them.
+# The product is $\frac{3 \cdot 3}{4 \cdot 4 \cdot 2 \cdot 2 \cdot 4} = \frac{9}{256}$.
+
+# %%
+fables = Grammar(FABLE)
+fable = "There was a fox. In autumn the fox was hungry. The fox found a nut. "
+fable += "The fox hid the nut."
+print(f"log P = {fables.log_prob(fable):.3f} nats, by hand {log(9 / 256):.3f}")
+probs = [exp(story.log_prob) for story in fables.enumerate()]
+print(f"{len(probs)} fables, probabilities sum to {sum(probs):.3f}")
+print(
+    f"entropy {fables.entropy():.3f} nats, by the sum {-sum(p * log(p) for p in probs):.3f}"
+)
+
+# %% tags=["hide-input"]
+assert np.isclose(fables.log_prob(fable), log(9 / 256)) and len(probs) == 48
+assert np.isclose(sum(probs), 1)
+assert np.isclose(fables.entropy(), -sum(p * log(p) for p in probs))
+
+# %% [markdown]
+# The grammar of the tales is of this kind, with nearly a hundred rules and two thousand words.
+# This is one of its rules (a note such as `{kind: girl}` writes nothing, but is remembered):
+#
+# ```text
+# rule being
+#     (4) {kind: girl}[|little |young ]girl [named|called] {hero=girl}
+#     (4) {kind: boy}[|little |young ]boy [named|called] {hero=boy}
+#     (1) [|little |young ]{kind=species} [named|called] {hero=sheanimal}
+#     (1) [|little |young ]{kind=species} [named|called] {hero=heanimal}
+# ```
+#
+# It has far too many stories to list, but log-probability and entropy are computed in the same way, exactly.
+# It keeps a small world: who is in the story, what they wear and wish for, whom they meet.
 # What is said early decides what is said later.
 
 # %%
@@ -535,8 +738,9 @@ print(textwrap.fill(str(dict(story.facts)), 80), "\n")
 print(f"log P = {story.log_prob:.1f} nats")
 
 # %% [markdown]
-# The probability is exact, since every story can be read back into the one series of choices that makes it.
-# So is the true probability of each word, given all the words before it: the probability that a story begins with both, divided by the probability that it begins with the words before.
+# The probability is exact, since every story parses into the one series of choices that makes it.
+# So is the true probability of each word, given all the words before it.
+# It is the probability that a story begins with both, divided by the probability that it begins with the words before.
 
 
 # %%
@@ -547,6 +751,7 @@ def surprises(text):
     return [before - after for before, after in pairwise([*logs, tales.log_prob(text)])]
 
 
+# %%
 exactly = surprises(story.text)
 certain = sum(nats < 1e-9 for nats in exactly)
 print(f"{len(exactly)} words, {certain} of them certain; sum {sum(exactly):.1f} nats")
@@ -555,7 +760,7 @@ assert np.isclose(sum(exactly), -story.log_prob)
 assert certain > len(exactly) / 2
 
 # %% [markdown]
-# More than half of the words of this story can be told in advance, by a reader who knows the grammar and forgets nothing.
+# A reader who knows the grammar and forgets nothing can predict more than half of the words of this story with certainty.
 #
 # ![Seven facts of the story on the line of its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. Every later mention, such as ten and nine after eleven, has none, though it comes 16 to 116 words after the first.](figures/told-early-needed-late.svg)
 #
@@ -578,12 +783,15 @@ SurpriseExplorer(
 )
 
 # %% [markdown]
-# Which words are cold under the grammar and warm under the counts of three?
-# They depend on something said more than two words before, which is what a model with a longer memory has to gain, or are rare runs that the counted stories happen to lack.
+# Look for words that are cold under the grammar and warm under the counts of three.
+# Some depend on something said more than two words before: a model with a longer memory can gain these.
+# Others are rare runs that the counted stories happen to lack.
 #
 # Now the whole source.
 # A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise, in nats, divided by $\ln 2$ {cite:p}`deletang2024`.
-# So all of them can be compared on the same 1,000 stories, though the counts have seen 2,000 others and the compressors start from nothing, in {term}`bits per byte`, with the floor: the entropy of the grammar, computed exactly, without a sample.
+# So all of them can be compared on the same 1,000 stories, in {term}`bits per byte`.
+# (The counts have seen 2,000 other stories; the compressors start from nothing.)
+# The floor is the entropy of the grammar, computed exactly, without a sample.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of bits per byte, longest first: gzip, counts of single words, xz, bz2, counts of pairs, counts of runs of three; the floor is a small fraction of all of them."}}
 data = "\n".join(story.text for story in stories).encode()
@@ -619,18 +827,135 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 #
 # The best of the others needs more than three times the floor.
 # Without the floor that would look like a good result, for it is far less than what gzip needs.
-# With human text nobody knows how much of a loss is the model's fault and how much is the text's own freedom; Shannon had to guess it with a human reader {cite:p}`shannon1951`.
+# With human text nobody knows how much of a loss is the model's fault and how much is the text's own freedom.
+# Shannon estimated it with a human reader {cite:p}`shannon1951`.
 # Here every later chapter can say how far its model still has to go.
+#
+# ### A mixture, and what is read twice
+#
+# A corpus is mixed from several sources, and the share of each is chosen.
+# Good sources are small, so they are read more than once: they are **up-sampled**.
+# One pass over a source is an **epoch**.
+# The recipe of the first LLaMA is public {cite:p}`touvron2023`; it read 1.4 trillion tokens.
+
+# %%
+LLAMA = {  # share of the reading in percent, epochs
+    "web (Common Crawl)": (67, 1.10),
+    "web (C4)": (15, 1.06),
+    "code (GitHub)": (4.5, 0.64),
+    "Wikipedia": (4.5, 2.45),
+    "books": (4.5, 2.23),
+    "papers (arXiv)": (2.5, 1.06),
+    "questions (Stack Exchange)": (2, 1.03),
+}
+for name, (share, epochs) in LLAMA.items():
+    read = share / 100 * 1400
+    print(f"{name:26} {read:4.0f} billion tokens read, {read / epochs:4.0f} there are")
+assert sum(share for share, _ in LLAMA.values()) > 99
+
+# %% [markdown]
+# Four fifths are web pages.
+# Books and Wikipedia are read more than twice, code less than once.
+#
+# What does the share of a source do?
+# The next cell trains counts of runs of three on 60,000 words: a part from the Python manual, the rest from tales.
+# It measures the loss on new text of both, in nats per word.
+# (The digits depend on your Python.)
+
+# %% tags=["nbval-ignore-output"]
+manual = [document.text for document in parts["train"]]
+tested_on = {"tales": unseen, "manual": [d.text for d in parts["test"]][:50]}
+
+
+def first_words(texts, n):
+    """Return the first n words of some texts, as one text."""
+    return " ".join(" ".join(texts).split()[:n])
+
+
+# %% tags=["nbval-ignore-output"]
+mixed = {name: [] for name in tested_on}
+for share in (0, 0.1, 0.5, 0.9, 1):
+    n = round(60_000 * share)
+    model = NGramModel([first_words(manual, n), first_words(train, 60_000 - n)], 3)
+    for name, texts in tested_on.items():
+        nats = sum(sum(model.surprises(text)) for text in texts)
+        mixed[name].append(nats_per_word(nats, texts))
+    print(f"{share:4.0%} manual:", *(f"{name} {mixed[name][-1]:.1f}" for name in mixed))
+assert mixed["tales"] == sorted(mixed["tales"])
+assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
+
+# %% [markdown]
+# Each source is predicted better, the more of it is read; neither is free.
+# But the first tenth of a source gains more than any later tenth.
+# So a small share of code or of another language goes a long way, and shares are tuned by training small models {cite:p}`xie2023`.
+#
+# And repetition?
+# The next cell reads 125 tales up to eight times, or as many new tales instead.
+
+
+# %%
+def loss_after(texts):
+    """Return the loss of counts of three on unseen tales, in nats per word."""
+    model = NGramModel(texts, 3)
+    return nats_per_word(sum(sum(model.surprises(text)) for text in unseen), unseen)
+
+
+# %%
+again, new = {}, {}
+for times in (1, 2, 4, 8):
+    again[times] = loss_after(train[:125] * times)
+    new[times] = loss_after(train[: 125 * times])
+    print(f"{125 * times:5} new tales {new[times]:.2f}", end="   ")
+    print(f"125 tales {times} × {again[times]:.2f} nats/word")
+assert new[8] < new[4] < new[2] < new[1] == again[1] < again[8]
+
+# %% [markdown]
+# New text helps each time.
+# The same text again does harm here: the counts grow, so the model becomes too sure of the few runs that it has seen.
+# It **overfits**.
+# Networks that train by small steps bear repetition better.
+# For large models up to four epochs were nearly as good as new text, and later ones gained less and less {cite:p}`muennighoff2023`.
+#
+# ### Personal data and licences
+#
+# Text from the web holds **personal data**, or PII (*personally identifiable information*): names, addresses, telephone numbers.
+# Models recite it: prompted in the right way, GPT-2 gave names and telephone numbers from its training text {cite:p}`carlini2021`.
+# So it is searched for, and replaced by marks; the notice below is invented.
+
+# %%
+PERSONAL = {
+    "[EMAIL]": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "[PHONE]": r"\+\d[\d /-]{7,}\d",
+    "[IP]": r"\b(?:\d{1,3}\.){3}\d{1,3}\b",
+}
+notice = "Greta Holm, 4 Quay Street, greta.holm@harbour.example, +49 30 1234567, "
+notice += "wrote release 2.4.10.1 of the timetable on the server 192.0.2.7."
+for mark, pattern in PERSONAL.items():
+    notice = re.sub(pattern, mark, notice)
+print(notice)
+
+# %% [markdown]
+# Name and street are still there, and a release number was taken for an address.
+# Patterns find what has a form; names need a model, and no method finds all.
+# FineWeb replaces e-mail and IP addresses in this way {cite:p}`penedo2024`.
+#
+# Whether a text may be used is a question of its own.
+# Most books and web pages are under copyright; whether training on them is allowed differs between countries and is before courts.
+# Some corpora keep to what is free: The Stack holds code under permissive licences, and lets authors take theirs out {cite:p}`kocetkov2022`.
+# So a corpus keeps for each document where it came from, when, and under which licence.
+# The tales were written for this course, and Python's documentation comes with Python, under its licence.
 #
 # ### Packed for training
 #
-# Training reads slices at random places, from a corpus that may be larger than memory.
-# So the documents become one flat file of token ids (the numbers into which a {term}`tokenizer` cuts a text; the next chapter trains one), written one document at a time from a generator, and mapped, not loaded, when it is read.
+# Training reads many short stretches of a corpus, in random order, and the corpus may be larger than memory.
+# Some programs begin a stretch anywhere; the training in {doc}`pretraining` begins each with a story.
+# Either way the documents become one flat file of token ids, the numbers into which a {term}`tokenizer` cuts a text; the next chapter trains one.
+# The file is written one document at a time from a generator, and mapped, not loaded, when it is read.
 #
 # ![Three stories in boxes; below them one row of ids, with a 0 after the ids of each story; below that two slices of equal length, one of which reaches over the end of a story.](figures/one-flat-file.svg)
 #
 # *Documents of any length become one file.
-# A slice begins anywhere, so it may hold the end of one story and the beginning of the next.*
+# If slices begin anywhere, one may hold the end of one story and the beginning of the next.*
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -660,12 +985,15 @@ for threshold in (0.3, 0.5, 0.7):
         pages, threshold=threshold, n_bands=64
     )
     print(f"threshold {threshold}: {len(left):>2} of {len(pages)} pages are left")
+
+# %%
 without, _ = cleaning.remove_boilerplate(pages)
 left, _ = deduplication.remove_near_duplicates(without, threshold=0.3, n_bands=64)
+print(f"without the news: {len(left)} of {len(pages)} pages are left")
 assert len(left) == len(pages)
 
 # %% [markdown]
-# With a low threshold all pages go but one, though no two stories are alike.
+# With a low threshold all pages but one go, though no two stories are alike.
 # Once the news has been removed as boilerplate, nothing goes at the same threshold: the order of the steps matters.
 #
 # Filters break in another way: they keep what looks like the prose that they were made for.
@@ -681,6 +1009,8 @@ CODE = "\n".join(f"x[{i}] += dt * f(x[{i - 1}], t)  # step {i}" for i in range(1
 TIDES = "\n".join(
     f"{d:02} Nov {d % 12}:15 {d % 7}.{d} m {d % 9}:40 0.{d} m" for d in range(1, 29)
 )
+
+# %%
 for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.items():
     fault, value = cleaning.quality_fault(text)
     print(f"{name}: {fault} is {value:.3g}; language {cleaning.guess_language(text)}")
@@ -691,7 +1021,9 @@ print(
 )
 
 # %% [markdown]
-# With the settings as they are, a text needs 50 words, of 3 letters at least on average: the poem has too few, and list, code and table have words that are too short; each is stopped by the first rule that it breaks, and all of them go.
+# With the settings as they are, a text needs 50 words, of 3 letters at least on average.
+# The poem has too few words; list, code and table have words that are too short.
+# Each is stopped by the first rule that it breaks, and all of them go.
 # A model trained on what is left has seen little of them.
 # The harm is not spread evenly: a widely used list of forbidden words was found to remove text by and about minorities more often than other text {cite:p}`dodge2021`.
 # The remedy is the report: look at what each rule removes, and decide with open eyes.
@@ -699,17 +1031,22 @@ print(
 # %% [markdown]
 # ## Takeaways
 #
-# Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate is the Jaccard similarity.
-# LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
-# A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
-# Test text is kept apart by a hash of the document and searched for by shared runs of words, for a leak makes a model that remembers look like a model that understands.
-# The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.
+# - Text comes from web pages, books and code; extraction decides what of a page is text.
+# - Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate is the Jaccard similarity.
+# - LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
+# - A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
+# - Test text is kept apart by a hash and searched for by shared runs of words, for a leak makes a model that remembers look like a model that understands.
+# - Sources are mixed in chosen shares; new text beats the same text again; personal data and licences are looked after before training, not after.
+# - The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.
 #
 # *In practice* the steps are the same, with more machines.
-# Public recipes for web corpora start from rules much like these {cite:p}`raffel2020,rae2021`; FineWeb documents each step with a model trained with and without it, and removes near copies crawl by crawl, because doing so over all crawls at once did not help the models {cite:p}`penedo2024`.
+# Public recipes for web corpora start from rules much like these {cite:p}`raffel2020,rae2021`.
+# FineWeb documents each step with a model trained with and without it {cite:p}`penedo2024`.
+# It removes near copies crawl by crawl, because doing so over all crawls at once did not help the models.
 # Lately classifiers that prefer text like good explanations have replaced many of the rules {cite:p}`li2024`.
 # Deduplicated text gives better models for the same computation, and models that recite less {cite:p}`lee2022`.
-# Stories from a small world as a training text for small models are an idea of {cite:t}`eldan2023`; theirs were written by a large model, so their entropy is not known.
+# Stories from a small world as a training text for small models are an idea of {cite:t}`eldan2023`: **TinyStories**.
+# Theirs were written by a large model, so their entropy is not known.
 
 # %% [markdown]
 # ## Quiz
@@ -724,7 +1061,7 @@ Quiz.read("corpus")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (derive): how many hashes?
+# ### Exercise 1 (derive): how many hashes? ★★
 #
 # The standard error of the estimated similarity is $\sqrt{J(1-J)/k}$.
 # Where it comes from: each of the $k$ hashes is a coin that shows "agree" with probability $J$.
@@ -738,7 +1075,7 @@ print(f"{needed:.0f} hashes")
 assert all(sqrt(j * (1 - j) / needed) <= 0.02 + 1e-12 for j in np.linspace(0, 1, 101))
 
 # %% [markdown]
-# ### Exercise 2 (build): containment
+# ### Exercise 2 (build): containment ★
 #
 # A topic of the reference was contained in a chapter, and Jaccard similarity did not see it.
 # Write the measure that does: the share of the first set that is also in the second; 0 for an empty first set.
@@ -748,7 +1085,7 @@ assert all(sqrt(j * (1 - j) / needed) <= 0.02 + 1e-12 for j in np.linspace(0, 1,
 # ```
 #
 # Check it with `checks.containment(containment)`.
-# A story of 100 shingles stands whole inside a page of 1,000: what are its containment and its Jaccard similarity?
+# A page of 1,000 shingles holds a whole story of 100: what are the story's containment and its Jaccard similarity?
 # Suppose that one more step of `build_corpus` removes every document of which at least 0.8 is contained in another one.
 # Name a document that it would remove rightly, and one that it would remove wrongly.
 
@@ -768,7 +1105,7 @@ print(
 # lines below a long licence that other pages have too, if the licence was left in.
 
 # %% [markdown]
-# ### Exercise 3 (build): choose bands
+# ### Exercise 3 (build): choose bands ★★
 #
 # The curve $1 - (1 - s^r)^b$ rises most steeply near $s = (1/b)^{1/r}$.
 # Write a function that divides `n_hashes` into bands so that this place is as near as possible to a threshold.
@@ -795,7 +1132,7 @@ found = deduplication.candidate_probability(0.75, *chosen)
 print("bands, rows:", chosen, f"propose {found:.0%} of the pairs of similarity 0.75")
 
 # %% [markdown]
-# ### Exercise 4 (build): a split that stays
+# ### Exercise 4 (build): a split that stays ★★
 #
 # A corpus grows every month, and no document may ever change sides.
 # Write a function that says from the text alone whether it is held out.
@@ -818,7 +1155,7 @@ def is_held_out(text, share):
 checks.is_held_out(is_held_out)  # hash(text) is salted: another one in each process
 
 # %% [markdown]
-# ### Exercise 5 (build, explore): find the leaks
+# ### Exercise 5 (build, explore): find the leaks ★★★
 #
 # Write the check for contamination: the numbers of the test texts that share a run of `n` words with any training text.
 #
@@ -852,9 +1189,60 @@ assert find_leaks(train + leaked, held_out, clean_from) == [*range(100)]
 # anything; 0.5 is below the floor, so the tales leaked or the loss is measured wrongly.
 
 # %% [markdown]
+# ### Exercise 6 (build): groups of copies ★★★
+#
+# Put the parts together: from texts to groups of near copies, without comparing every pair.
+#
+# ```python
+# def copy_groups(texts: list[str], threshold: float) -> list[list[int]]: ...
+# ```
+#
+# Shingles of three words, 128 hashes in 32 bands, an exact check of what the bands propose, and then groups: if A is like B and B like C, all three belong together.
+# It takes about 25 lines.
+# On the twelve pages of the crawl, with a threshold of 0.6, it must find `[[0, 3, 4], [1, 5], [2, 6]]`.
+# Can two texts of one group be hardly alike?
+
+
+# %% tags=["hide-cell", "solution"]
+def copy_groups(texts, threshold):
+    """Return the numbers of the texts that are near copies, group by group."""
+    sets = []
+    for text in texts:
+        tokens = deduplication.words(text)
+        sets.append({" ".join(tokens[i : i + 3]) for i in range(len(tokens) - 2)})
+    buckets = defaultdict(list)
+    for number, runs in enumerate(sets):
+        if runs:
+            hashes = [
+                min(
+                    blake2b(f"{k} {run}".encode(), digest_size=8).digest()
+                    for run in runs
+                )
+                for k in range(128)
+            ]
+            for band in range(32):
+                buckets[band, *hashes[4 * band : 4 * band + 4]].append(number)
+    leader = [*range(len(texts))]  # of the group of each text
+    for bucket in buckets.values():
+        for a, b in combinations(bucket, 2):
+            if len(sets[a] & sets[b]) >= threshold * len(sets[a] | sets[b]):
+                old, new = max(leader[a], leader[b]), min(leader[a], leader[b])
+                leader = [new if each == old else each for each in leader]
+    groups = defaultdict(list)
+    for number, first in enumerate(leader):
+        groups[first].append(number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+found = copy_groups([document.text for document in crawl], threshold=0.6)
+assert found == [[0, 3, 4], [1, 5], [2, 6]]
+# Yes: a chain of small edits leads far, and only neighbours in it are alike.
+
+# %% [markdown]
 # ## Sources
 #
 # Resemblance and its estimate by minima of hashes are {cite:t}`broder1997`; banding and its curve are section 3.4 of {cite:t}`leskovec2020`.
 # Entropy is {cite:t}`shannon1948`; that no model beats it in the mean is section 5.3 of {cite:t}`cover2006`, and the first estimate for English is {cite:t}`shannon1951`.
 # The rules of the quality filter follow {cite:t}`rae2021`, the guess of the language {cite:t}`grefenstette1995`, the smoothing of counts method C of {cite:t}`witten1991`.
+# Text extraction is {cite:t}`barbaresi2021`, mixtures {cite:t}`touvron2023` and {cite:t}`xie2023`, repetition {cite:t}`muennighoff2023`, recited personal data {cite:t}`carlini2021`, code with licences {cite:t}`kocetkov2022`.
 # What copies do to a model was measured by {cite:t}`lee2022`, the contamination check with 13 words is that of {cite:t}`brown2020`, and {cite:t}`deletang2024` compare language models with compressors.
