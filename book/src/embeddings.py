@@ -14,7 +14,9 @@
 #
 # **You need** {doc}`tokenization`, what a gradient is, and for one cell what singular vectors are.
 #
-# **Runs in** about 40 seconds on two CPU cores.
+# **Reading** takes about 40 minutes with the code.
+#
+# **Runs in** about 40 seconds on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -23,11 +25,10 @@
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
-from torch.nn.functional import logsigmoid, one_hot
+from torch.nn.functional import logsigmoid, normalize, one_hot
 
 from llmcourse import plotting
 from llmcourse.checks import embeddings as checks
-from llmcourse.model import positions
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.inspection import hidden_states
 from llmcourse.text import embeddings, tales
@@ -40,7 +41,7 @@ from llmcourse.text.embeddings import (
     similarities,
     word_classes,
 )
-from llmcourse.training.intervals import bootstrap_interval, wilson_interval
+from llmcourse.training.intervals import bootstrap_interval
 from llmcourse.training.presets import BASE_LLM
 from llmcourse.widgets.embedding import EmbeddingExplorer
 
@@ -52,8 +53,9 @@ generator = torch.Generator().manual_seed(0)
 # ## The problem
 #
 # A {term}`tokenizer` turns a text into ids, and an id is only a name.
-# To see what a model would make of it as a number, the next cell numbers the words of three thousand {term}`tales`, the stories that this course's grammar writes, by how frequent they are.
-# (In this chapter a token is a whole word, in small letters, that occurs at least five times: it makes the results easy to read, and all of it holds for pieces of words too.)
+# The next cell numbers the words of three thousand {term}`tales` by how frequent they are.
+# (In this chapter a token is a whole word, in small letters, that occurs at least five times.
+# That makes results easy to read, and all of it holds for pieces of words too.)
 
 # %%
 stories = [story.text for story in tales.generate(3000, seed=0)]
@@ -65,12 +67,12 @@ print("next to fox:", {counted.words[i]: i for i in range(fox - 1, fox + 2)})
 print("and far off:", {word: number[word] for word in ("hedgehog", "mouse", "bear")})
 
 # %% [markdown]
-# As numbers, `fox` lies between words that have nothing to do with it, and other animals of the tales are somewhere else.
-# A network that multiplies and adds ids would have to unlearn this order, which says how frequent a word is and nothing else.
+# As numbers, `fox` lies between words that have nothing to do with it, and other animals are somewhere else.
+# A network that multiplies and adds ids would have to unlearn this order.
 #
 # One way out gives each word an axis of its own.
 # A {term}`one-hot vector` has a 1 at the word's place and a 0 everywhere else.
-# No word is then nearer to another by accident, but every two words are exactly equally far apart: `fox` and `hedgehog`, `fox` and `soup`.
+# No word is then nearer to another by accident, but every two words are equally far apart: `fox` and `hedgehog`, `fox` and `soup`.
 
 # %%
 three = torch.tensor([number[word] for word in ("fox", "hedgehog", "soup")])
@@ -82,7 +84,6 @@ assert distances[0, 1] == distances[0, 2] > 0
 
 # %% [markdown]
 # What we want lies between: few numbers for each word, and words that are alike near each other.
-# Nobody can write down such a table for a whole language.
 # It has to be learned from text.
 #
 # ![Left: fox, hedgehog and soup at the corners of a triangle whose three sides are all 1.41 long. Right: fox and hedgehog near each other, soup far from both.](figures/equally-far-apart.svg)
@@ -103,7 +104,8 @@ assert distances[0, 1] == distances[0, 2] > 0
 #
 # The text *cow cow hen* has the ids 1, 1, 0, so its vectors are (1, 2), (1, 2), (2, 1): rows of the table, copied.
 # The one-hot vector of `cow`, (0, 1, 0), times the table gives the row of `cow`, for it multiplies the two others by zero.
-# If the gradient of a loss by each copy is (1, 1), then that by the row of `cow`, copied twice, is (2, 2), by the row of `hen` (1, 1), and by that of `tin` zero.
+# Let the gradient of a loss by each copy be (1, 1).
+# Then the gradient by the row of `cow`, copied twice, is (2, 2), by the row of `hen` (1, 1), and by that of `tin` zero.
 #
 # ![Above: a table with the rows hen 2 1, cow 1 2, tin −1 0; arrows copy the row of cow to two vectors and the row of hen to a third. Below: three gradients of 1 1; arrows lead back, and add up to hen 1 1, cow 2 2, tin 0 0.](figures/rows-copied-and-gradients-added.svg)
 #
@@ -121,11 +123,11 @@ assert distances[0, 1] == distances[0, 2] > 0
 #
 # **One step of learning.**
 # The vectors are to tell which words stand together.
-# Let the word in the middle of a stretch of text have $v = (1, 0)$, a word beside it, its company, $u_+ = (0, 1)$, and a word drawn at random, noise, $u_- = (0, -2)$.
-# The sigmoid, $\sigma(s) = 1 / (1 + e^{-s})$, makes of a dot product the probability that the other word is company.
+# Let the word in the middle have $v = (1, 0)$, a word beside it, its *company*, $u_+ = (0, 1)$, and a word drawn at random, *noise*, $u_- = (0, -2)$.
+# The sigmoid, $\sigma(s) = 1 / (1 + e^{-s})$, turns a dot product into the probability that the other word is company.
 # Both dot products with $v$ are 0, and $\sigma(0) = 1/2$.
 # It should have been 1 for the company and 0 for the noise, so the errors are $-1/2$ and $+1/2$.
-# In a step of rate 1 each vector moves against the error times *the other* vector:
+# With learning rate 1, subtract error × other vector:
 #
 # | vector | error · other | after the step |
 # |---|---|---|
@@ -144,29 +146,35 @@ table = nn.Embedding.from_pretrained(
     torch.tensor([[2.0, 1.0], [1.0, 2.0], [-1.0, 0.0]]), freeze=False
 )
 table(torch.tensor([1, 1, 0])).sum().backward()  # (1, 1) by each copy
-assert table.weight.grad.tolist() == [[1, 1], [2, 2], [0, 0]]
+print("gradient of the table:", table.weight.grad.tolist())
 
-hen, cow, _ = table.weight.detach()
-for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
-    torch.testing.assert_close(similarities(hen, cow[None], kind)[0].item(), wanted)
-
+# %%
 middle, around = torch.tensor([[1.0, 0]]), torch.tensor([[[0.0, 1], [0, -2]]])
 _, by_middle, by_around = embeddings.skipgram_gradients(middle, around)
 print("gradient of v:", by_middle[0].tolist())
 scores = (around - by_around) @ (middle - by_middle).squeeze()
 print("dot products after the step:", scores[0].tolist())
 
+# %% tags=["hide-input"]
+# The gradient and the three measures are those found by hand
+assert table.weight.grad.tolist() == [[1, 1], [2, 2], [0, 0]]
+hen, cow, _ = table.weight.detach()
+for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
+    torch.testing.assert_close(similarities(hen, cow[None], kind)[0].item(), wanted)
+
 # %% [markdown]
 # ## The idea
 #
 # **A table.**
-# The embedding is a matrix $E$ with a row of $D$ numbers for each of $V$ tokens; token $x$ becomes the vector $E_x$, a row that is looked up and never multiplied out.
+# The embedding is a matrix $E$ with a row of $D$ numbers for each of $V$ tokens.
+# Token $x$ becomes the vector $E_x$, a row that is looked up and never multiplied out.
 #
 # **Company.**
 # How should the rows be filled?
 # "You shall know a word by the company it keeps" {cite:p}`firth1957`: words that occur in the same surroundings have something in common {cite:p}`harris1954`.
 # {term}`Skip-gram <skip-gram>` makes a task of it {cite:p}`mikolov2013a`.
-# For a word $c$ in the middle and a word $o$ at most $m$ places away, the score $u_o \cdot v_c$ should be high; for $K$ words $n_1, \dots, n_K$ drawn at random it should be low:
+# For a word $c$ in the middle and a word $o$ at most $m$ places away, the score $u_o \cdot v_c$ should be high.
+# For $K$ words $n_1, \dots, n_K$ drawn at random it should be low:
 #
 # $$
 # \mathcal{L} = -\ln \sigma(u_o \cdot v_c) - \sum_{k=1}^{K} \ln \sigma(-u_{n_k} \cdot v_c),
@@ -182,14 +190,21 @@ print("dot products after the step:", scores[0].tolist())
 # *One pair of a word and its company, with $K = 5$ words of noise.
 # The words `a`, `lived` and `on` make three more pairs with `boy`, each with new noise.*
 #
-# The derivative of the loss by a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above; that of the score by one of its vectors is the other vector.
+# The derivative of the loss by a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above.
+# That of the score by one of its vectors is the other vector.
 #
 # Two details matter in practice.
-# Noise is drawn in proportion to the count of a word to the power $3/4$, which gives rare words more than their share, and the most frequent ones less (exercise 4 asks how much).
-# And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are thinned out, for they are everybody's company: each occurrence is kept with probability $\sqrt{\tau / f}$.
+# Noise is drawn in proportion to the count of a word to the power $3/4$.
+# That gives rare words more than their share (exercise 4 asks how much).
+# And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are thinned out: each occurrence is kept with probability $\sqrt{\tau / f}$.
+#
+# Skip-gram has relatives.
+# Exercise 2 shows that its scores become a shifted **pointwise mutual information**, PMI: the logarithm of how much more often two words meet than by chance {cite:p}`levy2014`.
+# **GloVe** fits dot products of vectors to the logarithms of all counts of pairs at once {cite:p}`pennington2014`.
 #
 # **Similarity.**
-# Three measures are in use, each larger for what is more alike; the second is called {term}`cosine similarity`, and the third is the distance with a minus.
+# Three measures are in use, each larger for what is more alike.
+# The second is called {term}`cosine similarity`; the third is the distance with a minus.
 #
 # | Measure | Formula | Blind to |
 # |---|---|---|
@@ -211,9 +226,7 @@ print("dot products after the step:", scores[0].tolist())
 #
 # PyTorch calls the table `nn.Embedding`.
 # Here it is in the size of a small GPT-2: fifty thousand tokens, 768 numbers each.
-# Four ids give four rows; the product with one-hot vectors gives the same, at the price of multiplying almost fifty thousand zeros for each.
-# And which rows does a step of training touch?
-# Whatever the loss is, its gradient reaches only the rows that were looked up, here one of them twice.
+# Four ids give four rows; the product with one-hot vectors gives the same, and multiplies almost fifty thousand zeros for each.
 
 # %%
 big = nn.Embedding(50_000, 768)
@@ -223,6 +236,11 @@ assert torch.equal(rows, one_hot(ids, 50_000).float() @ big.weight)
 print(f"{tuple(ids.shape)} → {tuple(rows.shape)}")
 print(f"the table: {big.weight.numel():,} numbers, {big.weight.nbytes / 2**20:.0f} MiB")
 
+# %% [markdown]
+# Which rows does a step of training touch?
+# Whatever the loss is, its gradient reaches only the rows that were looked up, here one of them twice.
+
+# %%
 rows.square().sum().backward()
 touched = big.weight.grad.any(dim=1).nonzero().flatten()
 print("rows with a gradient:", touched.tolist())
@@ -230,14 +248,31 @@ assert torch.equal(big.weight.grad[17], 2 * 2 * big.weight[17])  # two copies
 del big, rows
 
 # %% [markdown]
-# So a rare token learns rarely.
-# A token that never occurs in the training text keeps the row that it was born with.
-# (If the same table also scores the next token, as in many language models {cite:p}`press2017`, every row gets a little gradient from there.)
+# So a rare token learns rarely, and a token that never occurs keeps its random start.
+#
+# A language model also needs a table at its end, to score the next token.
+# With **tied embeddings** {cite:p}`press2017` it is the same table, so every row gets a little gradient from there.
+# How large a part of a model is this table?
+
+# %%
+MODELS = {  # vocabulary, width, parameters, tied?
+    "GPT-2 small": (50_257, 768, 124.4e6, True),
+    "GPT-2 XL": (50_257, 1_600, 1.558e9, True),
+    "Llama 3 8B": (128_256, 4_096, 8.03e9, False),
+    "Llama 3 70B": (128_256, 8_192, 70.6e9, False),
+}
+for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
+    share = vocab_size * d_model / n_parameters
+    end = "the same table" if tied else f"another {share:.1%}"
+    print(f"{name:12} {share:5.1%} in the embedding, at the end {end}")
+
+# %% [markdown]
+# In a small model it is up to a third of all parameters, so one table does both.
+# In the largest it hardly counts.
 #
 # ### Skip-gram
 #
-# The gradient of the loss, for a batch of pairs at once: company first, then the noise.
-# Autograd, which knows only the formula of the loss, must find the same numbers, and so must the package.
+# Here is the gradient of the loss, for a batch of pairs at once: company first, then the noise.
 
 
 # %%
@@ -249,20 +284,26 @@ def pair_gradients(center, targets):  # (B, D), (B, 1 + K, D)
     return by_center, errors[..., None] * center[:, None]  # and (B, 1 + K, D)
 
 
+# %% [markdown]
+# Autograd, which knows only the formula of the loss, must find the same numbers, and so must the package.
+
+# %%
 center = torch.randn(7, 5, generator=generator, requires_grad=True)
 targets = torch.randn(7, 4, 5, generator=generator, requires_grad=True)
 scores = (targets * center[:, None]).sum(-1)
 loss = -(logsigmoid(scores[:, 0]).sum() + logsigmoid(-scores[:, 1:]).sum())
 by_autograd = torch.autograd.grad(loss, (center, targets))
 mine = pair_gradients(center.detach(), targets.detach())
+largest = max((a - b).abs().max() for a, b in zip(mine, by_autograd))
+print("equal to autograd's up to", "1e-5" if largest < 1e-5 else "more than 1e-5")
 theirs = embeddings.skipgram_gradients(center.detach(), targets.detach())[1:]
-torch.testing.assert_close(mine, by_autograd)
 torch.testing.assert_close(theirs, by_autograd)
 
 # %% [markdown]
 # The package's `train_skipgram` is this step in a loop: thin out, list the pairs (near words more often than far ones), draw noise, subtract the gradients.
-# The next cell is the longest of the chapter: four passes through the three thousand tales.
+# It makes four passes through the three thousand tales.
 # The vectors $u$ begin at zero, so at first all scores are 0, and each of the $1 + K = 6$ guesses costs $\ln 2$.
+# All that follows about skip-gram rests on this one run.
 
 # %%
 trained = embeddings.train_skipgram(stories, generator)
@@ -278,58 +319,62 @@ assert trained.losses[-1] < untrained_loss / 2
 # ### Near by what measure?
 #
 # *Predict:* the three measures often agree.
-# Which of them will put frequent words, whose vectors are short, beside each other, and which will prefer words with long vectors, whatever they are?
+# Frequent words have short vectors here.
+# Which measure will put these beside each other, and which will prefer words with long vectors, whatever they are?
+#
+# :::{dropdown} Answer
+# Distance: short vectors all lie near the origin, and so near each other.
+# The dot product grows with the length of the other vector, so it prefers long ones.
+# :::
 
 # %%
 for word in ("fox", "red", "careful", "she"):
     for kind in embeddings.SIMILARITIES:
         near = ", ".join(other for other, _ in vectors.nearest(word, k=5, kind=kind))
         print(f"{word:8} {kind:10} {near}")
+
+# %% tags=["hide-input"]
+# The nearest of she by distance are frequent; by dot product fox lies beside tale
 shortest = {word for word, _ in vectors.nearest("she", k=5, kind="euclidean")}
 assert shortest <= set(counted.words[:20])  # the most frequent
 assert {"tale", "story"} <= {word for word, _ in vectors.nearest("fox", 5, "dot")}
 
 # %% [markdown]
-# By cosine a colour lies beside colours, `careful` beside other traits, and `fox` beside others who can be heroes of a tale: animals, a boy, a girl.
-# By distance the five nearest of `she` are all among the twenty most frequent words: such words have short vectors, as the next cell shows, so they lie near the origin and near each other.
+# By cosine a colour lies beside colours, `careful` beside other traits, and `fox` beside others who can be heroes of a tale.
+# By distance the five nearest of `she` are all among the twenty most frequent words.
 # By dot product `fox` lies beside `tale` and `story`, words of how a tale begins, which are nothing like a fox.
 #
-# Three numbers say the same of all words: how long the five nearest are, on average, relative to the word itself; how many words are never among anyone's five nearest; and, for words with a class in the grammar (animal, colour, trade, …), how often the nearest word is of the same class.
+# Do like words lie together?
+# The grammar has a class for many words: animal, colour, trade and so on.
+# The next cell measures how often the nearest word is of the same class, and how long the vectors are.
 
 # %%
 classes = word_classes()
 classed = [word for word in classes if word in vectors]
 class_names = sorted(set(classes.values()))
 labels = torch.tensor([class_names.index(classes[word]) for word in classed])
-length = vectors.vectors.norm(dim=1)
-relative, never, same_class = {}, {}, {}
 for kind in embeddings.SIMILARITIES:
-    closeness = similarities(vectors.vectors, vectors.vectors, kind)
-    nearest = closeness.fill_diagonal_(-torch.inf).topk(5).indices  # (V, 5)
-    relative[kind] = (length[nearest].mean(1) / length).mean().item()
-    never[kind] = len(vectors) - len(nearest.unique())
-    purity = neighbour_purity(vectors.only(classed).vectors, labels, kind=kind)
-    same_class[kind] = purity.mean().item()
-    print(f"{kind:10} lengths × {relative[kind]:.2f}, never near: {never[kind]}")
-print("nearest is of the same class:", {k: f"{p:.0%}" for k, p in same_class.items()})
+    same = neighbour_purity(vectors.only(classed).vectors, labels, kind=kind).mean()
+    print(f"{kind:10} the nearest is of the same class for {same:.0%}")
+    assert same > 0.95
+
+# %%
+length = vectors.vectors.norm(dim=1)
 frequent = length[:20].mean() / length.mean()
 print(f"the 20 most frequent words: {frequent:.1f} of the mean length")
-assert relative["euclidean"] < 1 < relative["cosine"] + 0.05 < relative["dot"]
-assert never["dot"] > 2 * max(never["cosine"], never["euclidean"])
-assert frequent < 0.7 and min(same_class.values()) > 0.95
+assert frequent < 0.7
 
 # %% [markdown]
-# The measures differ where lengths do.
-# Distance finds shorter vectors and the dot product longer ones, and the dot product leaves a good part of the words in nobody's neighbourhood: longer ones take their places.
-# Among the words that have a class the choice hardly matters: over nineteen times out of twenty the nearest of them is of the same class.
-#
+# Among words that have a class the choice of the measure hardly matters.
 # Cosine is the custom, and a sensible one here.
-# It is no law: length is information that it throws away, and what a cosine means depends on how the vectors were trained {cite:p}`steck2024`.
+# But length is information that it throws away, and what a cosine means depends on how the vectors were trained {cite:p}`steck2024`.
 #
 # ### A map
 #
 # Forty-eight axes cannot be drawn, but two can: the first two {term}`principal components <principal component>`, the directions along which the vectors vary most {cite:p}`pearson1901`.
-# Take the mean off all vectors; the components are the right singular vectors of what is left, the columns of $W$ in $X = U \Sigma W^\top$, and the share of the variance that each explains is its squared singular value, from the diagonal of $\Sigma$, over the sum of all.
+# Subtract the mean.
+# The right singular vectors of the rest, the columns of $W$ in $X = U \Sigma W^\top$, are the components.
+# Each explains its squared singular value's share of the variance.
 
 # %%
 shown = ("name", "animal", "trade", "place", "colour", "food", "trait")
@@ -339,7 +384,6 @@ centred = cloud - cloud.mean(dim=0)
 _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
 explained = sizes.square() / sizes.square().sum()
 points, _, share = embeddings.project(cloud, n_components=2)
-torch.testing.assert_close(share, explained[:2])
 torch.testing.assert_close(points.abs(), (centred @ directions[:2].T).abs())
 print(f"two of {len(explained)} directions hold {share.sum():.0%} of the variance")
 
@@ -369,16 +413,15 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # (The map leaves out most of the variance, so what is near on it need not be near.)
 # The exceptions teach more.
 #
-# - The names are two clusters: heroes of the tales (`simon`, `grace`, …) in one, their friends (`laura`, `edgar`, …) in the other, for the grammar never lets a friend be a hero.
-# - The young animals (`lamb`, `gosling`, …) lie apart from their parents, beside the trades: in their tale one of them is lost, and the hero asks a baker and a tailor whose it is.
+# - The names are two clusters, heroes and their friends: the grammar never lets a friend be a hero.
+# - The young animals (`lamb`, `gosling`, …) lie beside the trades: in their tale one of them is lost, and the hero asks a baker and a tailor whose it is.
 # - The animals that are heroes (`otter`, `hedgehog`, …) lie among the traits, for a hero is *a brave otter*.
-# - `honey` and `biscuit` hang farther out than any girl or boy: they are names of animals, and things to eat besides, and each has to make do with one vector.
+# - `honey` and `biscuit` hang farther out than any girl or boy: they are names of animals, and things to eat besides, and each has only one vector.
 #
 # So a vector says which *part* a word plays in the text.
-# Whether that is its meaning is for you to decide.
 #
 # In the explorer, choose a word and compare its neighbours under the three measures.
-# (What is below them, sums of words, belongs to the next section: come back to it then.)
+# (The sums of words below them belong to the next section.)
 
 # %%
 partners = {b for pairs in relations().values() for bs in pairs.values() for b in bs}
@@ -389,62 +432,81 @@ EmbeddingExplorer(
 )
 
 # %% [markdown]
-# *Question:* among these words, find one whose three lists have hardly a word in common, and compare its length, `vectors["fox"].norm()` for `fox`, with the mean, `length.mean()`.
+# *Question:* among these words, find one whose three lists have hardly a word in common.
+# Compare its length, `vectors["fox"].norm()` for `fox`, with the mean, `length.mean()`.
 # If it is short: what then decides a distance to it, and what a dot product?
+#
+# :::{dropdown} Answer
+# Try a frequent word.
+# A short vector is near the origin, so the other word's own length decides the distance.
+# For the dot product the length of the word itself makes no difference: it scales all scores alike.
+# :::
 #
 # ### Is *king − man + woman = queen*?
 #
 # The most famous claim about word vectors is that differences mean something: the step from `man` to `woman` is also the step from `king` to `queen`.
 # So the {term}`analogy` "$a$ is to $b$ as $c$ is to what?" is answered by the word nearest, by cosine, to $v_b - v_a + v_c$, each brought to length 1 {cite:p}`mikolov2013c`.
+# By custom $a$, $b$ and $c$ are not allowed as answers.
+
+# %%
+unit = normalize(vectors.vectors, dim=1)
+
+
+def analogy(a, b, c, k=3):
+    """Return the k words nearest to b - a + c, and the best if all may answer."""
+    ids = [number[word] for word in (a, b, c)]
+    v_a, v_b, v_c = unit[ids]
+    closeness = unit @ (v_b - v_a + v_c)
+    best = counted.words[closeness.argmax()]
+    closeness[ids] = -torch.inf  # a, b and c are no answers
+    return [counted.words[i] for i in closeness.topk(k).indices], best
+
+
+# %%
+for a, b, c in [
+    ("baker", "kneading", "tailor"),
+    ("girl", "boy", "mother"),
+    ("apple", "apples", "pear"),
+]:
+    answers, best = analogy(a, b, c)
+    print(f"{a} : {b} = {c} : {', '.join(answers)}; without the custom: {best}")
+
+# %% [markdown]
 # Usually a few examples are shown that work.
-# The grammar of the tales knows all pairs of eight relations, so all questions can be asked: *girl* is to *boy* as *mother* is to what?
-# The others are `apple : apples`, `four : three`, `lamb : sheep`, `lamb : bleating`, `owl : hooted`, `baker : kneading` and `beach : starfish`.
+# The grammar of the tales knows all pairs of eight relations, so all questions can be asked.
 #
 # Three things make the number honest.
 #
 # - *A baseline.*
-#   By custom $a$, $b$ and $c$ are not allowed as answers, so the nearest *other* word to $c$ may be right without any arithmetic {cite:p}`linzen2016`.
+#   The nearest *other* word to $c$ may be right without any arithmetic {cite:p}`linzen2016`.
 # - *Chance.*
 #   A guess among all words of the right kind is right now and then.
 # - *A {term}`confidence interval`.*
-#   A score on so many questions would be another on others.
+#   Other questions would give another score.
+#   Questions about one animal tend to be right or wrong together, so the **bootstrap** {cite:p}`efron1979` draws animals, not questions: as many as there are, with replacement, again and again.
 #
 # *Predict:* for which of the eight relations will the arithmetic work?
+#
+# :::{dropdown} Answer
+# For those whose two words are often side by side: a trade and its work, an animal and its cry.
+# :::
 
 # %%
-answered = {
-    name: score_analogies(vectors, pairs) for name, pairs in relations().items()
+answered = {name: score_analogies(vectors, each) for name, each in relations().items()}
+interval = {
+    name: bootstrap_interval(s.right, generator) for name, s in answered.items()
 }
-interval = {}
-print("                  questions right  95 %        nearest chance kind  b or c")
+print("                   right  95 %        nearest chance kind  b or c")
 for name, score in answered.items():
-    interval[name] = bootstrap_interval(score.right, generator)
     low, high = interval[name]
-    print(
-        f"{name:18} {score.n_questions:8} {score.right.mean():5.2f}  {low:.2f} … {high:.2f}"
-        f" {score.nearest.mean():7.2f} {score.chance.mean():6.2f}"
-        f" {score.kind.mean():4.2f} {score.copied.mean():7.2f}"
-    )
+    print(f"{name:18} {score.right.mean():5.2f}  {low:.2f} … {high:.2f}", end=" ")
+    print(f"{score.nearest.mean():7.2f} {score.chance.mean():6.2f}", end=" ")
+    print(f"{score.kind.mean():4.2f} {score.copied.mean():7.2f}")
 
 # %% [markdown]
 # *Right* is the share of questions whose best answer is right, *nearest* that of the baseline, *chance* that of a guess.
 # *Kind* says how often the answer is at least of the right kind: some animal's cry, if not this animal's.
-# The last column is for later.
-#
-# About the interval: there are thousands of questions about cries, but only some dozens of animals, and questions about one animal tend to be right or wrong together.
-# An interval that takes the questions for independent, such as that of {cite:t}`wilson1927`, is too narrow.
-# The bootstrap of {cite:t}`efron1979`, over animals, is not: it draws as many animals from the animals, with replacement, again and again, and looks at how much the mean moves.
-
-# %%
-cries = answered["animal : cry"]
-n_right = round(cries.n_questions * cries.right.mean().item())
-naive = wilson_interval(n_right, cries.n_questions)
-honest = interval["animal : cry"]
-print(f"{cries.n_questions} questions:  {naive.low:.2f} … {naive.high:.2f} (Wilson)")
-print(
-    f"{len(cries.right)} animals:      {honest.low:.2f} … {honest.high:.2f} (bootstrap)"
-)
-assert honest.high - honest.low > 2 * (naive.high - naive.low)
+# *b or c* says how often one of these would be the best answer, if they were allowed.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Eight rows, one for each relation: share of right answers with its interval, the nearest-word baseline and chance. Trade and work, young animal and cry, animal and cry lie far right of chance and baseline. Female and male lies far right, but so does its baseline, inside the interval. The other four lie at chance or little above."}}
 fig, ax = plt.subplots(figsize=(7, 2.9))
@@ -469,12 +531,9 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 # Asked for plurals, the arithmetic nearly always gives some plural, and hardly ever the right one.
 #
 # What sets the three apart?
-# The next cell counts, from the text alone, how many times as often as by chance the two words of a pair stand within five places of each other.
+# The next cell counts how often the two words of a pair are within five places of each other, and divides by what chance would give.
 
 # %%
-gain = answered["female : male"].right - answered["female : male"].nearest
-assert bootstrap_interval(gain, generator).low < 0
-assert vectors.nearest("mother", k=1)[0][0] == "father"
 center, context = embeddings.context_pairs(counted.ids, counted.text_of, window=5)
 size = len(counted.words)
 beside = torch.bincount(center * size + context, minlength=size**2).view(size, size)
@@ -488,40 +547,38 @@ for name, pairs in relations().items():
     works = low > 2 * max(score.chance.mean(), score.nearest.mean())
     print(f"{name:18} {together:4.0f} ×", "  ← the arithmetic works" if works else "")
     assert works == (together > 100)
+
+# %% tags=["hide-input"]
+# female : male is no better than its baseline, and most sums land on b or c
+gain = answered["female : male"].right - answered["female : male"].nearest
+assert bootstrap_interval(gain, generator).low < 0
+assert vectors.nearest("mother", k=1)[0][0] == "father"
 assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %% [markdown]
-# The arithmetic works where the two words of a pair stand side by side far more often than by chance, and not where they merely correspond.
-# In the tales `apple` and `apples` meet only a few times as often as by chance, and little ties one to the other rather than to `pears`.
-# In a large corpus of real text both stand beside *tree* and *pie*, and such pairs do better {cite:p}`mikolov2013c`.
+# In the tales the arithmetic works where the two words of a pair are side by side far more often than by chance.
+# It does not work where they merely correspond: `apple` and `apples` seldom meet, and little ties one to the other rather than to `pears`.
 #
-# Now to the custom that $a$, $b$ and $c$ are no answers.
-# The last column of the table above says how often the best answer would be $b$ or $c$ itself, if they were allowed: for most relations, more often than not.
-# Mostly, the sum lands next to where it began, and the custom hides it.
+# And the custom matters.
+# For most relations the sum lands, more often than not, nearest to $b$ or $c$ itself, and the custom hides it.
 #
 # ![Two parallelograms. Left: the step from baker to kneading, put at tailor, ends at a cross beside sewing. Right: the step from girl to boy is short; put at mother, it ends at a cross near mother. Nearest to it are mother, which is not allowed, then grandmother, then father.](figures/where-the-sum-lands.svg)
 #
 # *The step of the first pair (orange), repeated at the third word, ends at ×.
 # On the right it is short, so × is nearest to `mother` itself (places from this page's vectors, in the plane of the three words).*
 #
-# None of this is special to the tales: the same was found for large vectors from real text {cite:p}`linzen2016,rogers2017`.
-# Differences of vectors carry something, and less than the famous example suggests.
+# What of vectors from real text?
+# None come with this course's packages, so we report what others measured.
+# GloVe's best vectors, from 42 billion words, answer 75 % of 19,544 questions right, about capitals, plurals, tenses and others {cite:p}`pennington2014`.
+# So on real text plurals work, as they do not here: both `apple` and `apples` are found beside *tree* and *pie*.
+# But the other two findings hold there, too: the nearest word to $c$ alone is often right, and without the custom the answer is mostly $b$ or $c$ {cite:p}`linzen2016,rogers2017`.
 #
 # ### The vectors inside a language model
 #
 # A {term}`transformer` begins with an embedding too, and nobody trains it for similarity: its rows are learned along with everything else, for {term}`next-token prediction`.
-# `base-llm` is the model that this course has trained on the tales.
+# `base-llm` is the model that this course has trained on the tales; it, too, is one run.
 # Its tokens are pieces of words, so the next cell takes those words that are one piece.
 # It compares three tables: the model's before training, the vectors of skip-gram, and the model's after training.
-# (The recipe of `base-llm` fixes its random start, so the table before training can be made again.)
-#
-# Two questions are asked for each word and each grouping of the words.
-# Is its *nearest word* of the same group?
-# And is its *nearest mean* that of its group: the mean of the group's other words, each brought to length 1, against the means of the other groups?
-#
-# *Predict:* skip-gram looks five words back and forth.
-# A language model has to choose the next word from all that came before.
-# Which of the two must know whether `Mia` is a girl?
 
 # %%
 model, tokenizer = load_pretrained("base-llm")
@@ -535,9 +592,21 @@ held = list(tokens.values())
 rows = [each.embedding.weight.detach()[held] for each in (newborn, model)]
 untrained, learned = (WordVectors(list(tokens), matrix) for matrix in rows)
 tables = {"untrained": untrained, "skip-gram": vectors, "model": learned}
-kept = torch.cosine_similarity(*rows).mean()
-print(f"{len(tokens)} words; cosine of a row before and after training: {kept:.1f}")
-assert kept > 0.5
+print(f"{len(tokens)} words are one piece")
+
+
+# %% [markdown]
+# Two questions are asked for each word and each grouping of the words.
+# Is its *nearest word* of the same group?
+# And is its *nearest mean* that of its group, of all means over the group's other words?
+#
+# *Predict:* skip-gram looks five words back and forth.
+# A language model has to choose the next word from all that came before.
+# Which of the two must know whether `Mia` is a girl?
+#
+# :::{dropdown} Answer
+# The language model: some sentences after `Mia` it has to write *she* or *he*.
+# :::
 
 
 # %%
@@ -551,48 +620,42 @@ def mean_purity(x, group):
     return (nearest == group).float().mean()
 
 
-# What the grammar notes of each word: the sort of a trait, and which of she and he.
-listed, people = entries(tales.world(), "trait"), entries(tales.world(), "girl", "boy")
+# What the grammar notes of each word: its class, and which of she and he goes with it
+people = entries(tales.world(), "girl", "boy")
 groups = {
     "class": classes,
-    "sort of trait": {e["word"]: e["group"] for e in listed},
     "name: she or he": {e["word"].lower(): e["he"] for e in people},
-    "trade: she or he": {e["word"]: e["he"] for e in entries(tales.world(), "job")},
 }
 
 # %%
 by_word, by_mean = {}, {}
-print(f"{'nearest word, mean':18} words  chance", *(f"{name:>11}" for name in tables))
 for what, group_of in groups.items():
     words = [word for word in group_of if word in tokens]
     kinds = sorted(set(group_of.values()))
     group = torch.tensor([kinds.index(group_of[word]) for word in words])
-    chance = (group.bincount() / len(group)).square().sum()
-    row = f"{what:18} {len(words):5} {chance:7.2f}"
-    for name, table in tables.items():
-        x = table.only(words).vectors
-        by_word[what, name] = one = neighbour_purity(x, group).mean()
-        by_mean[what, name] = other = mean_purity(x, group)
-        row += f"  {one:.2f}, {other:.2f}"
-    print(row)
-assert by_mean["class", "untrained"] < 0.3 < 0.85 < by_word["class", "model"]
-assert min(by_mean[what, "model"] for what in groups) > 0.9
-assert max(by_word["name: she or he", name] for name in tables) < 0.7
-assert max(by_mean["name: she or he", name] for name in list(tables)[:2]) < 0.8
+    print(f"{what}, {len(words)} words")
+    for name, each in tables.items():
+        x = each.only(words).vectors
+        by_word[what, name] = one = neighbour_purity(x, group).mean().item()
+        by_mean[what, name] = other = mean_purity(x, group).item()
+        print(f"  {name:10} nearest word {one:.2f}, nearest mean {other:.2f}")
+
+# %% tags=["hide-input"]
+assert by_mean["class", "untrained"] < 0.3 < 0.7 < by_word["class", "model"]
+assert by_mean["name: she or he", "model"] > 0.8
+assert (
+    by_mean["name: she or he", "model"] > by_mean["name: she or he", "skip-gram"] + 0.1
+)
+assert by_mean["name: she or he", "model"] > by_word["name: she or he", "model"] + 0.1
 
 # %% [markdown]
-# Before training the table knows nothing: neighbours and means are near chance.
-# (A mean that leaves the word itself out lies a little away from it, so where nothing is known it may do worse than chance.)
-# After it, the classes are nearly as clear as in skip-gram, although nobody asked for them.
+# Before training the table knows nothing.
+# After it, most nearest words are of the same class, although nobody asked for that.
 #
-# The rows about pronouns show what a task makes of the vectors.
-# To this skip-gram a name is a name, and whether *she* or *he* goes with it is hardly to be seen: within five words of a name, and after thinning, there is seldom a pronoun (exercise 6 looks farther).
-# The language model cannot do without: a few sentences after `Mia` it has to write *she* or *he*, and it pays for every mistake.
-#
-# But does it know?
-# By the nearest word, names are a coin toss; by the nearest mean, every single one is right.
-# A row of the model is mostly the word's own.
-# Much of it is the random start, which it still resembles, and it must tell `Mia` from every other name, for the model copies names out of the story.
+# To this skip-gram a name is a name, and whether *she* or *he* goes with it is hardly to be seen: within five words of a name there is seldom a pronoun (exercise 6 looks farther).
+# The language model cannot do without.
+# And yet its nearest names tell less than its means do.
+# A row of the model is mostly the word's own, for the model must tell `Mia` from every other name.
 # The pronoun is a small part of such a row.
 # Between two names it drowns in all that differs; in a mean over dozens of names the differences cancel, and what they share is left.
 #
@@ -601,26 +664,34 @@ assert max(by_mean["name: she or he", name] for name in list(tables)[:2]) < 0.8
 # *A sketch: up and down is what is a name's own, left and right the pronoun.
 # The nearest name is as often of the other kind; the means differ in the pronoun alone.*
 #
-# So what is not to be seen among the neighbours may still be in the vectors, along one direction of many.
-# That is enough for the model, whose layers read a row by dot products with directions that they have learned.
+# So neighbours can hide what a single direction holds.
+# A **linear probe**, a classifier on top of the vectors, would find it {cite:p}`alain2016`.
+#
+# Another thing hides in such tables: the vectors may share a direction.
+# They are **anisotropic** if the mean cosine of two of them is far from 0.
 
+# %%
+for name, each in tables.items():
+    x = each.only(tokens).vectors
+    centred = x - x.mean(dim=0)
+    cosines = [similarities(y, y).mean().item() for y in (x, centred)]
+    print(
+        f"{name:10} mean cosine {cosines[0]:.2f}, without the mean vector {cosines[1]:.2f}"
+    )
+
+# %% [markdown]
+# Where it is high, a cosine of 0.5 may say nothing, and subtracting the mean vector helps {cite:p}`mu2018`.
+# The vectors inside large models are strongly anisotropic {cite:p}`ethayarajh2019`.
+#
 # %% [markdown]
 # ### One word, many vectors
 #
 # `spring` is a season, and in some tales it is a magic spring, with water to drink.
 # The table has one row for both.
-# But the layers above it add to that row what the words before it say: the vector that runs along the {term}`residual stream` belongs to the word *here*.
+# That is a **static** vector.
+# A language model makes a **contextual** one of it: as it reads, it adds to the row what the words before it say (the next chapter shows how).
 #
-# ![At the bottom one box, the row of spring. Two arrows go up from it, each through three layers. Into the layers on the left comes the word before, One, and at the top is spring, the season; on the right it is magic, and at the top spring, the water.](figures/two-senses-of-spring.svg)
-#
-# *One row in the table; two vectors at the top, for the layers add what the words before say.*
-#
-# The next cell takes thirty tales with each of the two, cuts each right after `spring`, and reads the vector at that last word, as it leaves the table and after each layer.
-#
-# (A *layer* adds something to the vector; the next chapter says what.)
-# The cell prints how far the vectors have turned from the row after each layer, and how alike that layer's additions are for the sixty tales; the figure shows how alike the vectors are.
-#
-# *Predict:* how alike are two springs of the same sense, and of different senses, before the first layer, and after the last?
+# The next cell takes thirty tales with each of the two senses, cuts each right after `spring`, and compares the vectors of that last word: as it leaves the table, and as it leaves the model.
 
 # %%
 senses = {"season": [], "water": []}
@@ -631,119 +702,39 @@ for story in tales.generate(6000, seed=1):
         senses[sense].append(before + found)
 for sense, texts in senses.items():
     print(f"{sense}: …{texts[0][-36:]}")
-end = tokenizer.special_tokens["<|endoftext|>"]
-states = []
-for text in senses["season"][:30] + senses["water"][:30]:
-    ids = torch.tensor([end, *tokenizer.encode(text)])
-    assert ids[-1] == tokenizer.encode(" spring")[-1]
-    states.append(hidden_states(model, ids)[:, -1])  # (layers + 1, D)
-states = torch.stack(states, dim=1)  # (layers + 1, 60, D)
-for layer, added in enumerate(states.diff(dim=0), start=1):
-    turned = torch.cosine_similarity(states[layer], states[0], dim=-1).mean()
-    alike = similarities(added, added).mean()
-    print(f"layer {layer}: cosine to the row {turned:.2f}, of additions {alike:.2f}")
-others = hidden_states(model, ids)  # every word of one tale
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean cosine against layer. For springs of the same sense and for springs of different senses it starts at 1 and stays almost there for two layers. After the third it has fallen, for different senses farther than for one. For two different words of a tale it starts at 0 and rises a little, far below."}}
+# %%
+end = tokenizer.special_tokens["<|endoftext|>"]
+states = {"in the table": [], "after the model": []}
+for text in senses["season"][:30] + senses["water"][:30]:
+    read = hidden_states(model, torch.tensor([end, *tokenizer.encode(text)]))
+    states["in the table"].append(read[0, -1])
+    states["after the model"].append(read[-1, -1])
+
+# %%
 is_water = torch.arange(60) >= 30
-same = is_water[:, None] == is_water
-pairs = {"same sense": same & ~torch.eye(60, dtype=torch.bool), "other sense": ~same}
-cosines = {
-    name: [similarities(x, x)[mask].mean() for x in states]
-    for name, mask in pairs.items()
-}
-apart = ~torch.eye(others.shape[1], dtype=torch.bool)
-cosines["two words of a tale"] = [similarities(x, x)[apart].mean() for x in others]
-fig, ax = plt.subplots(figsize=(4.5, 2.5))
-for style, (name, values) in zip(("o-", "s--", "^:"), cosines.items()):
-    ax.plot(values, style, label=name)
-ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-ax.set_xticks(range(len(states)), ["table", *range(1, len(states))])
-_ = ax.set(xlabel="after layer", ylabel="mean cosine", ylim=(-0.05, 1.05))
-assert cosines["other sense"][0] > 0.9999 and min(cosines["other sense"][:3]) > 0.95
-assert cosines["same sense"][-1] > cosines["other sense"][-1] + 0.1
-purity = [neighbour_purity(x, is_water.long()).mean() for x in states[1:]]
-print("nearest has the same sense:", *(f"{share:.0%}" for share in purity))
-assert min(purity) > 0.9
+alike = is_water[:, None] == is_water
+for name, vectors_here in states.items():
+    x = torch.stack(vectors_here)
+    cosine, purity = similarities(x, x), neighbour_purity(x, is_water.long()).mean()
+    same, other = (
+        (cosine.sum() - cosine[~alike].sum() - 60) / (2 * 30 * 29),
+        cosine[~alike].mean(),
+    )
+    print(f"{name}: cosine {same:.2f} of one sense, {other:.2f} of two")
+print(f"after the model the nearest has the same sense for {purity:.0%}")
+assert purity > 0.8 and same > other + 0.05
 
 # %% [markdown]
 # In the table all sixty are the same vector.
-# The first two layers turn it far from that row, but for all sixty by nearly the same addition, which hardly depends on the sense: the cosine of two such additions is close to 1.
-# Yet the little that differs tells the senses apart: after the first layer already, the nearest of the other 59 has the same sense in over nine cases of ten.
-# (One layer is enough, for *magic* stands right before the word.)
-# Two different words of a tale have little in common at any layer.
-# The last layer, which has to say what comes next, is the one that turns those of different senses farther apart than those of one.
+# After the model the two senses are told apart: the nearest of the other 59 nearly always has the same sense.
 #
-# This is the difference between a *static* vector, a row of a table, and a *contextual* one.
 # When people speak of the embedding of a sentence or a document, they mean contextual vectors, usually averaged over its words or taken at one of them.
-# In large models, too, the higher the layer, the more do the vectors of one word differ from context to context {cite:p}`ethayarajh2019`.
+# In large models, too, the vectors of one word differ from context to context, and more so the deeper in the model {cite:p}`ethayarajh2019`.
 #
-# ### Where a token stands
-#
-# A row of the table says what a token is, not where.
-# {term}`Attention <attention>`, which the next chapter explains, makes a *query* and a *key* of every token; the dot product of one token's query with another's key is a *score*, by which the first takes up more or less of the second.
-# If all look at all, it cannot tell *dog bites man* from *man bites dog* unless positions are put in.
-# There are four common ways, and `llmcourse.model.positions` has the last three:
-#
-# - *learned*: a second table, one row for each position, added to the tokens' rows {cite:p}`radford2019`,
-# - *sinusoidal*: fixed waves of many lengths, added likewise {cite:p}`vaswani2017`,
-# - *{term}`RoPE`*, rotary position embedding: queries and keys are turned by angles that grow with the position {cite:p}`su2021`,
-# - *ALiBi*, attention with linear biases: a penalty for distance is subtracted from the score {cite:p}`press2022`.
-#
-# ![Three boxes from top to bottom: row; query and key; score. Learned and sinusoidal positions are added to the row, RoPE turns query and key, ALiBi takes a penalty from the score.](figures/where-positions-enter.svg)
-#
-# *The four ways act at three places between a token's row and its score.*
-#
-# The next cell takes one pair of tokens, a query and a key three places before it, moves the pair to the right along the text, and prints the score of the two each time.
-# To be short, it adds the first two to query and key themselves, as if these were the tokens' rows.
-# (ALiBi has several penalties, one for each *head* of the next chapter; this is the steepest.)
-#
-# *Predict:* for which ways does the score stay the same?
-
-# %%
-far, d_head = 64, 8
-query, key = torch.randn(2, d_head, generator=generator)
-learned = torch.randn(far, d_head, generator=generator)  # as it is before training
-waves = positions.sinusoidal_positions(far, d_head)
-cos, sin = positions.rope_tables(far, d_head)
-queries = positions.apply_rope(query.expand(far, -1), cos, sin)  # at each position
-keys = positions.apply_rope(key.expand(far, -1), cos, sin)
-penalty = positions.alibi_bias(8, far)[0]  # of the first of 8 heads
-score = {
-    "learned": (query + learned) @ (key + learned).T,
-    "sinusoidal": (query + waves) @ (key + waves).T,
-    "RoPE": queries @ keys.T,
-    "ALiBi": query @ key + penalty,
-}
-for name, table in score.items():
-    row = "  ".join(f"({i}, {i - 3}) {table[i, i - 3]:5.2f}" for i in (3, 13, 60))
-    print(f"{name:10}  {row}")
-    moved = table.diagonal(offset=-3)
-    assert torch.allclose(moved, moved[:1], atol=1e-4) == (name in ("RoPE", "ALiBi"))
-
-# %% [markdown]
-# With RoPE and ALiBi the score of two tokens depends on how far apart they are, wherever they are.
-# With sinusoids this holds for the waves by themselves; added to tokens they also meet the tokens' own coordinates, and the score moves.
-# The laws behind it, one line each:
-
-# %%
-sine, cosine = waves[:-3, 0::2], waves[:-3, 1::2]  # of all positions but the last 3
-shifted = torch.stack(
-    (sine * cos[3] + cosine * sin[3], cosine * cos[3] - sine * sin[3]), -1
-)
-torch.testing.assert_close(shifted.flatten(-2), waves[3:])  # a shift is a rotation
-assert torch.allclose(queries.norm(dim=1), query.norm())  # RoPE keeps lengths
-steps = penalty[40, :41].diff()  # towards the query, from key to key
-assert torch.allclose(steps, steps[0])  # ALiBi is linear in the distance
-try:
-    nn.Embedding.from_pretrained(learned)(torch.tensor([far]))
-except IndexError:
-    print(f"learned: there is no position {far} in a table of {far}")
-
-# %% [markdown]
-# The waves at position $t + 3$ are those at $t$, each pair of coordinates turned by the same angles whatever $t$ is.
-# RoPE applies this rotation to queries and keys instead of adding it, which is why only the difference of two positions is left in a dot product.
-# The learned table has no such law: row 64 of a table of 64 does not exist, and how row 3 differs from row 6 has nothing to do with how 60 differs from 63 unless training makes it so.
+# A row says what a token is, not where it is.
+# So a model that is to tell *dog bites man* from *man bites dog* needs positions besides.
+# Four ways are common: a second, *learned* table {cite:p}`radford2019`, *sinusoidal* waves {cite:p}`vaswani2017`, {term}`RoPE` {cite:p}`su2021` and ALiBi {cite:p}`press2022`.
 # {doc}`transformer` puts RoPE to work.
 #
 # ### What breaks it
@@ -761,24 +752,31 @@ for word, opposite in [
     ("brave", "shy"),
 ]:
     order = [other for other, _ in vectors.nearest(word, k=len(vectors) - 1)]
-    print(f"{opposite} is among the 50 nearest of {word}: {opposite in order[:50]}")
-    assert opposite in order[:50]
+    place = order.index(opposite) + 1
+    print(f"{opposite} is number {place} of {len(order):,} among the nearest of {word}")
+    assert place <= 50
 n_tales = sum("puffin" in story.lower() for story in stories)
-print(f"puffin is in {n_tales} of the tales, has a vector: {'puffin' in vectors}")
+print(
+    f"puffin is in {n_tales} of the tales, and has",
+    "a" if "puffin" in vectors else "no",
+    "vector",
+)
 assert "puffin" not in vectors
 
 # %% [markdown]
-# Of two thousand words the opposite is among the nearest fifty.
-# A search by vectors that is asked for *safe* medicines may well find the *unsafe*.
+# Opposites are among the nearest words.
+# So a search by vectors that is asked for *safe* medicines may well find the *unsafe*.
 # Pieces of words ease the second trouble, not the first.
 #
 # ## Takeaways
 #
-# - An embedding is a table with one row for each token; looking up is copying a row, and a training step changes, through the lookup, only the rows that were looked up.
+# - An embedding is a table with one row for each token; looking up is copying a row, and through it a training step changes only the rows that were looked up.
 # - Words that keep the same company get similar vectors: skip-gram learns them by telling company from noise, with a gradient of one line.
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
-# - The arithmetic of analogies mostly finds a word of the right kind, and the right word only where the two words of a pair stand together in the text; baselines and intervals belong to every such score.
-# - The table of a language model holds what its task needs, if not always where a look at neighbours finds it; its layers turn a token's one static vector into a contextual one; positions are put in besides, by RoPE and ALiBi so that a score depends on the two tokens and their distance, not on where the pair stands.
+# - On the tales the arithmetic of analogies finds the right word only where the two words of a pair are often near each other.
+#   On large real text it does better; there, too, baselines, intervals and the custom decide what a score means.
+# - The table of a language model holds what its task needs, if not always where a look at neighbours finds it.
+# - A row is static: opposites, two senses and positions need the context, which the model adds.
 #
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.
@@ -797,7 +795,7 @@ Quiz.read("embeddings")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): three measures, three answers
+# ### Exercise 1 (check): three measures, three answers ★
 #
 # Three vectors, `owl` (12, 0), `hen` (3, 4) and `cow` (0, 1), and a query (1, 2).
 # Which is nearest by dot product, which by cosine, which by distance?
@@ -812,7 +810,7 @@ answer = {
 checks.name_neighbours(answer)
 
 # %% [markdown]
-# ### Exercise 2 (derive): what the scores want to be
+# ### Exercise 2 (derive): what the scores want to be ★★★
 #
 # Over the whole training, let the pair $(c, o)$ occur $N_{co}$ times, and $c$ in the middle $N_c$ times, each time with $K$ noise words drawn from $q$.
 # So $o$ meets $c$ as noise about $K N_c q_o$ times.
@@ -842,7 +840,7 @@ print(f"correlation {correlation:.1f} over {int(often.sum()):,} pairs")
 assert correlation > 0.86
 
 # %% [markdown]
-# ### Exercise 3 (build): the nearest words
+# ### Exercise 3 (build): the nearest words ★
 #
 # Write the search that this chapter has used throughout: the ids of the $k$ words nearest to a word by cosine, without the word itself.
 #
@@ -870,7 +868,7 @@ assert mine == [word for word, _ in vectors.nearest("fox", k=5)]
 # the same row, so it only shifts the vector a little.
 
 # %% [markdown]
-# ### Exercise 4 (build): noise
+# ### Exercise 4 (build): noise ★★
 #
 # Write the distribution that noise words are drawn from: counts to a power, divided by their sum.
 #
@@ -900,7 +898,7 @@ print(
 # One row of v changes, that of fox, and at most six of u: that of ran, and the noise's.
 
 # %% [markdown]
-# ### Exercise 5 (build): the first direction
+# ### Exercise 5 (build): the first direction ★★
 #
 # Find the first principal component with nothing but products of a matrix and a vector.
 # Take the mean off; start from any direction; multiply by $X^\top X$ and bring the result to length 1, again and again.
@@ -931,7 +929,7 @@ cosine = first_direction(cloud) @ embeddings.project(cloud).directions[0]
 assert abs(cosine) > 0.999
 
 # %% [markdown]
-# ### Exercise 6 (explore): how wide a window?
+# ### Exercise 6 (explore): how wide a window? ★★★
 #
 # Train twice on the first six hundred tales, with a window of 1 and with one of 10 (`SkipGramConfig(window=…)`).
 # Whom does `baker` lie near each time?
@@ -962,9 +960,53 @@ assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
 # draws names, not words of the text; and one run is one draw of the start and the noise.
 
 # %% [markdown]
+# ### Exercise 7 (build): skip-gram from start to end ★★★
+#
+# The chapter trained with the package.
+# Write the loop yourself, with `pair_gradients`, for the first three hundred tales.
+#
+# ```python
+# def train(ids: Tensor, text_of: Tensor, counts: Tensor, epochs: int) -> Tensor: ...  # (V, D)
+# ```
+#
+# In each epoch thin out the words, list the pairs with `embeddings.context_pairs(ids, text_of, 5, generator)`, and step through them in batches of 512.
+# Each pair gets five words of noise.
+# Several pairs of a batch may share a row, so add up with `index_add_`.
+# Rate 0.1, 48 numbers; `v` starts at random with a standard deviation of 0.1, `u` at zero.
+# After four epochs, is the nearest word of the same class for more than half of the words that have one?
+
+
+# %% tags=["hide-cell", "solution"]
+def train(ids, text_of, counts, epochs):
+    """Return the vectors v of skip-gram with negative sampling."""
+    v = 0.1 * torch.randn(len(counts), 48, generator=generator)
+    u = torch.zeros_like(v)
+    keep = embeddings.keep_probability(counts, 1e-3)
+    noise = embeddings.noise_distribution(counts)
+    for _ in range(epochs):
+        kept = torch.rand(len(ids), generator=generator) < keep[ids]
+        pairs = embeddings.context_pairs(ids[kept], text_of[kept], 5, generator)
+        for center, company in zip(*(side.split(512) for side in pairs)):
+            drawn = torch.multinomial(noise, 5 * len(center), True, generator=generator)
+            around = torch.cat((company[:, None], drawn.view(-1, 5)), dim=1)
+            by_center, by_around = pair_gradients(v[center], u[around])
+            v.index_add_(0, center, by_center, alpha=-0.1)
+            u.index_add_(0, around.flatten(), by_around.flatten(0, 1), alpha=-0.1)
+    return v
+
+
+few = embeddings.count_texts(stories[:300], min_count=5)
+mine = WordVectors(few.words, train(few.ids, few.text_of, few.counts, epochs=4))
+known = [word for word in classed if word in mine]
+group = torch.tensor([class_names.index(classes[word]) for word in known])
+purity = neighbour_purity(mine.only(known).vectors, group).mean()
+print(f"the nearest is of the same class for {purity:.0%} of {len(known)} words")
+assert purity > 0.5
+
+# %% [markdown]
 # ## Sources
 #
-# - Company and meaning: {cite:t}`harris1954`, {cite:t}`firth1957`; skip-gram: {cite:t}`mikolov2013a`; negative sampling, noise and thinning: {cite:t}`mikolov2013b`; what its scores become: {cite:t}`levy2014`.
+# - Company and meaning: {cite:t}`harris1954`, {cite:t}`firth1957`; skip-gram: {cite:t}`mikolov2013a`; negative sampling, noise and thinning: {cite:t}`mikolov2013b`; what its scores become: {cite:t}`levy2014`; GloVe: {cite:t}`pennington2014`.
 # - Analogies: {cite:t}`mikolov2013c`; the case against them: {cite:t}`linzen2016`, {cite:t}`rogers2017`; what cosines may mean: {cite:t}`steck2024`.
-# - Principal components: {cite:t}`pearson1901`; intervals: {cite:t}`wilson1927`, {cite:t}`efron1979`, and a comparison of intervals for shares: {cite:t}`brown2001`.
-# - Tables that read and write: {cite:t}`press2017`; static and contextual vectors: {cite:t}`ethayarajh2019`; positions: {cite:t}`vaswani2017`, {cite:t}`radford2019`, {cite:t}`su2021`, {cite:t}`press2022`.
+# - Principal components: {cite:t}`pearson1901`; intervals: {cite:t}`efron1979`.
+# - Tables that read and write: {cite:t}`press2017`; probes: {cite:t}`alain2016`; the mean vector: {cite:t}`mu2018`; static and contextual vectors: {cite:t}`ethayarajh2019`; positions: {cite:t}`vaswani2017`, {cite:t}`radford2019`, {cite:t}`su2021`, {cite:t}`press2022`.
