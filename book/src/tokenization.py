@@ -819,7 +819,8 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
     print(f"{name:15}", regex.findall(getattr(bpe, name), "1234+1234567"))
 
 # %% [markdown]
-# GPT-2 has five ways to cut a number of four digits, and which one it takes depends on which digits stood together often on the web.
+# GPT-2 has five ways to cut a number of four digits.
+# Which one it takes depends on which digits were often side by side on the web.
 # GPT-4's pattern allows at most three digits at a time, counted from the left.
 # So `123` counts tens in one of these numbers and tens of thousands in the other.
 #
@@ -850,7 +851,8 @@ assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 # GPT-2 learned from the prose of web pages, and does not even have a piece of two spaces.
 # A tokenizer of a fraction of its size that learned from Python's manual does better on Python.
 # A tokenizer is good for the kind of text it was trained on.
-# When GPT-3, which has GPT-2's tokenizer, was made into a programmer's model, pieces for runs of spaces were added, and code took over a quarter fewer tokens {cite:p}`chen2021`.
+# GPT-3 has GPT-2's tokenizer.
+# When it was made into a programmer's model, pieces for runs of spaces were added, and code took over a quarter fewer tokens {cite:p}`chen2021`.
 #
 # ### Languages
 #
@@ -964,7 +966,8 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 # The first 255 merges more than halve a story; the two thousand from 1,024 to 3,072 do not halve it again.
 # The cost rises all the while: there are more rows to learn, and each is seen less often.
 # The small model takes the size marked in the list: most of the gain is had by then, and the embedding is still under half of the parameters.
-# Large models have far more text and far larger layers, so that a large table is a small share, and their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
+# Large models have far more text and far larger layers, so that a large table is a small share.
+# Their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
 #
 # ### What breaks it
 #
@@ -1012,7 +1015,8 @@ except ValueError as error:
 # %% [markdown]
 # **A space at the end of a prompt.**
 # A prompt is a text that a model is to continue.
-# Words carry the space before them, so a lone space at the end is a token of its own, which training text hardly ever shows before a word.
+# Words carry the space before them.
+# So a lone space at the end is a token of its own, which training text hardly ever shows before a word.
 
 # %%
 whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
@@ -1090,7 +1094,8 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 # %% [markdown]
 # Their rows of the embedding give them away {cite:p}`land2024`.
 # In this model the same table scores the next token.
-# Each training step makes every token but the right one less probable, so the rows of tokens that are never right are all pushed the same way.
+# Each training step makes every token but the right one less probable.
+# So the rows of tokens that are never right are all pushed the same way.
 # The *cosine* of two rows says how alike their directions are, 1 at most; the next chapter explains it.
 
 # %%
