@@ -2,43 +2,42 @@
 # (transformer)=
 # # The transformer
 #
-# A transformer lets every token look back at all tokens before it, choose which of them matter, and fetch what they hold; two layers of this are enough to bring back a word from far away.
+# A transformer is a stack of blocks around one stream of vectors: {doc}`attention` gathers from other positions, a small network works on each, and every part only adds.
 #
 # **You will be able to**
 #
-# - compute attention by hand, and write it in a few lines,
-# - say what each part is for: heads, positions, norms, feed-forward network, residual stream, cache,
-# - assemble from these parts a model of the shape of GPT-2, or of Llama, the family of Meta's that many others are modelled on, and count its parameters and its arithmetic,
-# - follow what one layer writes and a later one reads, as in completing `A B … A`, which takes two layers of attention,
-# - find out what a model's parts do, or do wrong: change a token or take a head away, and see what moves.
+# - say what the residual stream, norms, positions and the feed-forward network are for, and what a model does without each,
+# - assemble from these parts a model of the shape of GPT-2 or of Llama, and count its parameters and its arithmetic,
+# - put a mixture of experts in the place of the feed-forward network, and tell the parameters that it has from those that a token uses,
+# - follow what one layer writes and a later one reads, as in completing `A B … A`, which takes two layers of attention.
 #
-# **You need** Python and a little torch (a matrix product, `softmax`, `backward`), and the chapters {doc}`pipeline`, {doc}`tokenization` and {doc}`embeddings`.
+# **You need** the chapter {doc}`attention`, and a little torch (`backward` and an optimizer).
 #
-# **Runs in** about a minute on two CPU cores.
+# **Reading time** about 50 minutes, with the code.
+# **Runs in** about half a minute on two CPU cores.
 
 # %% [markdown]
 # ## Setup
 
 # %%
 import re
+from collections import Counter
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import torch
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, normalize, one_hot
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmcourse import plotting
 from llmcourse.checks import transformer as checks
-from llmcourse.model import attention, costs, positions, transformer
+from llmcourse.model import attention, costs, transformer
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.inspection import attention_weights, hidden_states
 from llmcourse.model.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transformer
 from llmcourse.text import tales
-from llmcourse.text.ngrams import NGramModel
-from llmcourse.training.presets import BASE_LLM
-from llmcourse.widgets.attention import AttentionExplorer
+from llmcourse.training.studies import stored_study
 
 plotting.use_course_style()
 torch.set_num_threads(1)
@@ -47,378 +46,254 @@ generator = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## The problem
 #
-# Here is one of the {term}`tales`.
-# Its hero is named at the beginning, and again and again after that.
-# Whoever predicts the next word must bring the name back, from however far.
-
-# %%
-story = next(tales.generate(1, seed=56))
-hero = story.facts["hero"]
-words = re.findall(r"\w+", story.text)
-places = [i for i, word in enumerate(words) if word == hero]
-gaps = torch.tensor(places).diff().tolist()
-print(re.sub(r"(.{1,72})( |$)", r"\1\n", story.text))
-print(f"{hero} returns after {', '.join(map(str, gaps))} words")
-assert len(gaps) > 2 and max(gaps) > 40
-
-# %% [markdown]
-# Can the simplest predictors do it?
-# An {term}`n-gram` model counts which words followed the last $n - 1$ words in its training text.
-# The next cell trains three of them on two thousand tales.
-# Then it goes through a hundred new tales, and wherever the hero's name comes again it asks: *here comes a name; which of all that you know is the most probable?*
+# Attention mixes the vectors of a text.
+# Is a stack of attention layers a language model, then?
+# The next cells send sixteen random vectors through twelve layers of attention with random weights, and nothing else.
+# After some layers they measure how alike the positions are: the mean cosine similarity of two of them.
 
 
 # %%
-def to_words(text):
-    return re.findall(r"\w+|[^\w\s]", text)
+def alike(x):
+    """Return the mean cosine similarity of the vectors of two positions."""
+    x, n = normalize(x, dim=-1), len(x)
+    return ((x @ x.T).sum() - n) / (n * (n - 1))
 
-
-told, new = list(tales.generate(2000, seed=0)), list(tales.generate(100, seed=1))
-names = sorted({tale.facts["hero"] for tale in told})
-texts = [" ".join(to_words(tale.text)) for tale in told]
-returns = []  # of a hero: the words before, the name
-for tale in new:
-    row, name = to_words(tale.text), tale.facts["hero"]
-    at = [i for i, word in enumerate(row) if word == name]
-    returns += [(tuple(row[:i]), name) for i in at[1:]]
-ngram_share = {}
-for n in (2, 4, 6):
-    prob = NGramModel(texts, n).prob
-    right = [name == max(names, key=lambda x: prob(x, past)) for past, name in returns]
-    ngram_share[n] = sum(right) / len(right)
-    print(f"n = {n}: right at {ngram_share[n]:.0%} of {len(returns)} returns")
-print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
-
-# %% [markdown]
-# They do no better than guessing.
-# What decides is the name, and it stands farther back than they look.
-# A run that is long enough to reach it would hardly ever have been seen before.
-#
-# ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
-#
-# *The tale's four returns: the name is always farther back than $n = 6$ sees.*
-#
-# What sees far?
-# The plainest way to use *all* words of the past is to average their vectors.
-# But an average forgets the order, and everything in it becomes small.
 
 # %%
-vectors = dict(zip(["dog", "bites", "man"], torch.randn(3, 4, generator=generator)))
+runs = []
+for seed in range(3):
+    model = Transformer(replace(TINY, n_layers=12), generator.manual_seed(seed))
+    states = [torch.randn(1, 16, 64, generator=generator)]
+    for block in model.blocks:
+        states.append(block.attention(states[-1], model.rotary(slice(0, 16))).detach())
+    runs.append([(alike(x[0]), x.norm(dim=-1).mean()) for x in states])
+# %%
+for n in (0, 1, 2, 4, 12):
+    similar = " ".join(f"{run[n][0]:5.2f}" for run in runs)
+    print(f"after {n:2} layers, alike: {similar}   mean length: {runs[0][n][1]:.0e}")
 
-
-def average(text):
-    return torch.stack([vectors[word] for word in text.split()]).mean(dim=0)
-
-
-same = torch.allclose(average("dog bites man"), average("man bites dog"))
-before = words[: places[-1]]
-print(f"dog bites man is man bites dog: {same}")
-print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
+# %% tags=["hide-input"]
+assert all(run[0][0] < 0.1 and run[4][0] > 0.9 for run in runs)
+assert all(run[12][1] < 1e-4 for run in runs)
 
 # %% [markdown]
-# Who bites whom is lost, and the hero is a small part of a mixture of everything.
-# One predictor knows the order but sees no further than its run, the other sees everything but blurs it.
-# Wanted is an average whose weights are *chosen* at every place, by what the words are and where they stand.
-# That is {term}`attention`.
+# The columns are three models with other weights.
+# After four layers all positions hold nearly the same vector, and after twelve nearly nothing is left of it.
+# Each layer hands on only a mixture, and mixtures of mixtures come to look alike {cite:p}`dong2021`.
+#
+# So something must keep what each position had, and something must keep vectors at one size.
+# And a mixture only moves what is there: something must compute with it.
+# These are the **residual stream**, the **norm** and the **feed-forward network**.
 #
 # ## By hand
 #
-# Here are three tokens.
-# Each has a *key* by which it is found and a *value* that it hands over.
-# The third asks with the *query* $q = \sqrt 2\,(\ln 2, \ln 4)$.
+# Two layers of attention can do what one cannot: complete `A B … A`.
+# Let each position have two slots, one for its letter and one for a *note*, which is empty at first.
+# The text is `A B G D A`.
 #
-# | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | power $e^{\text{score}}$ | weight |
+# | position | 0 | 1 | 2 | 3 | 4 |
 # |---|---|---|---|---|---|
-# | 1 | $(1, 0)$ | 7 | $\ln 2$ | 2 | 2/7 |
-# | 2 | $(0, 1)$ | 14 | $\ln 4$ | 4 | 4/7 |
-# | 3 | $(0, 0)$ | 0 | 0 | 1 | 1/7 |
+# | letter | A | B | G | D | A |
+# | note, added by layer 1 | – | after A | after B | after G | after D |
+# | score of *after A?* in layer 2 | 0 | 1 | 0 | 0 | 0 |
 #
-# A score says how well a key fits the query: their dot product, divided by the root of the vectors' width, $\sqrt 2$ (exercise 2 asks why).
-# The {term}`softmax` makes shares of the scores: their exponentials, divided by the sum.
-# What token 3 gathers is the values in these shares: $\frac27 \cdot 7 + \frac47 \cdot 14 + \frac17 \cdot 0 = 10$.
+# - **Layer 1** looks one position back, and *adds* what it finds as a note.
+# - **Layer 2** asks from the last `A` for the note *after A*.
+#   Position 1 has it.
+#   Its letter, `B`, is fetched, and `B` is right.
 #
-# ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them are the weights 2/7, 4/7 and 1/7. The values 7, 14 and 0 flow by arrows of these widths into one box, 10.](figures/attention-by-hand.svg)
+# The letters are not lost when the notes are written, because a layer adds to the vector and replaces nothing.
 #
-# *Keys decide the shares, values are what is shared out.
-# The width of an arrow is its weight.*
+# ![The letters A, B, G, D, A are read, each with a line that goes up. In layer 1 an arrow goes from each letter to the next one, which notes what came before it: after A, after B, after G, after D. In layer 2 the last A asks: after A? An arrow from B, whose note fits, brings B to it, and B is predicted.](figures/induction-in-two-layers.svg)
 #
-# If token 2 asks with the same query, it sees only itself and token 1, for the third is not written yet.
-# Its shares are 2/6 and 4/6, and it gathers $\frac26 \cdot 7 + \frac46 \cdot 14 = 11\frac23$.
+# *The first layer notes at each letter what came before it.
+# The second finds by this note the letter that followed the earlier `A`, and fetches it.*
+#
+# The same with vectors: four coordinates say which letter it is, four more hold the note.
 
 # %%
-query = 2**0.5 * torch.tensor([2.0, 4.0]).log().expand(3, 2)  # all ask the same
-key = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-value = torch.tensor([[7.0], [14.0], [0.0]])
-mask = attention.causal_mask(3, 3)
-context, weights = attention.naive_attention(query, key, value, mask)
-assert_close(weights[2], torch.tensor([2.0, 4.0, 1.0]) / 7)
-assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
-print("gathered:", [round(x, 2) for x in context[:, 0].tolist()])
+letters = torch.eye(4)[[0, 1, 2, 3, 0]]  # A B G D A
+stream = torch.cat((letters, torch.zeros(5, 4)), dim=-1)
+one_back = torch.diag(torch.ones(4), diagonal=-1)  # row t looks at t - 1
+stream[:, 4:] += one_back @ stream[:, :4]  # layer 1 adds the notes
+scores = stream[:, 4:] @ stream[4, :4]  # keys: notes; query: the last letter
+fetched = (10 * scores).softmax(dim=0) @ stream[:, :4]  # values: letters
+print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 
 # %% [markdown]
-# The first token sees itself alone, so it gathers its own value, 7.
-#
-# ![A table of three rows, who asks, and three columns, who is looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
-#
-# *A row for each token that asks, all with the same query.
-# Each row sums to 1, and the mask leaves a triangle.*
+# Why is one layer not enough?
+# Its keys are made from the letters alone, and no letter knows what came before it.
 #
 # ## The idea
 #
-# A transformer keeps one vector $h_t$ of $D$ numbers for each position $t$: the {term}`residual stream`.
-# It begins as the {term}`embedding` of the token and passes through $L$ layers, called blocks.
+# A transformer keeps one vector $h_t$ of $D$ numbers for each position $t$: the **{term}`residual stream`**.
+# It begins as the {term}`embedding` of the token and passes through $L$ layers, called **blocks**.
 # Each block adds to it twice: first what attention gathers from other positions, then what a small network makes of the result.
 #
 # $$
-# h_t \leftarrow h_t + W_O \left[c_t^1, \dots, c_t^H\right],
+# h \leftarrow h + \operatorname{attention}(\operatorname{norm}(h)),
 # \qquad
-# h_t \leftarrow h_t + \operatorname{ffn}(\operatorname{norm}(h_t)).
+# h \leftarrow h + \operatorname{ffn}(\operatorname{norm}(h)).
 # $$
-#
-# **Attention.**
-# Each of $H$ {term}`heads <attention head>` has matrices of its own, with which it makes a query, a key and a value of every position.
-# At position $t$ it gathers $c_t$, a mixture of the values up to there:
-#
-# $$
-# q_t = R_t W_Q \operatorname{norm}(h_t), \quad
-# k_s = R_s W_K \operatorname{norm}(h_s), \quad
-# v_s = W_V \operatorname{norm}(h_s),
-# $$
-#
-# $$
-# s_{ts} = \frac{q_t \cdot k_s}{\sqrt{d}}, \qquad
-# a_{ts} = \frac{e^{s_{ts}}}{\sum_{r \le t} e^{s_{tr}}}, \qquad
-# c_t = \sum_{s \le t} a_{ts} v_s.
-# $$
-#
-# **Positions.**
-# $R_t$ turns pairs of coordinates by angles in proportion to $t$.
-# Turning both sides leaves only the difference: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
-# This is rotary position embedding, {term}`RoPE`.
-#
-# **Norm and network.**
-# Before it is read, every vector is brought to one size, and the network works on each position by itself:
-#
-# $$
-# \operatorname{norm}(h) = g \odot \frac{h}{\sqrt{\frac1D \sum_i h_i^2 + \varepsilon}},
-# \qquad
-# \operatorname{ffn}(x) = W_\text{down} \left(\operatorname{silu}(W_\text{gate}\, x) \odot W_\text{up}\, x\right),
-# $$
-#
-# with learned weights $g$, a small $\varepsilon$, $\operatorname{silu}(y) = y / (1 + e^{-y})$, a smooth switch, and $\odot$ for coordinate by coordinate.
-# This norm is called RMSNorm, this network SwiGLU, and that each part reads a normalised stream is called pre-norm.
-#
-# **Logits.**
-# At the end the vector of each position is compared with the embedding of each of $V$ tokens: $z_t = E \operatorname{norm}(h_t)$ are the {term}`logits`, and their softmax is the distribution of the next token.
-#
-# | Symbol | Meaning | Shape | Name in code |
-# |---|---|---|---|
-# | $E$ | embedding of all tokens, read and scored with | $V \times D$ | `embedding.weight` |
-# | $h_1, \dots, h_T$ | residual stream | $T \times D$ | `x`, `hidden_states` |
-# | $q, k, v$ | query, key, value of a head | $T \times d$ | `query`, `key`, `value` |
-# | $s$, $a$ | scores, and weights, of a head | $T \times T$ | `scores`, `weights` |
-# | $c$ | what a head gathers | $T \times d$ | `context` |
-# | $H$, $d$ | heads, and the width of one, $d = D / H$ | – | `n_heads`, `d_head` |
-# | $W_Q, W_K, W_V$ | matrices of a head, stored one above the other | $d \times D$ | `query.weight`, … |
-# | $W_O$ | mixes what all heads gathered | $D \times D$ | `output.weight` |
-# | $\operatorname{ffn}$ | feed-forward network, `d_ff` wide inside | from $D$ to $D$ | `feed_forward` |
-# | $z$ | scores of the next token | $T \times V$ | `logits` |
-#
-# There may be fewer key-value heads than query heads, $K < H$: then each serves $H / K$ of them.
-#
-# ## In code
-#
-# ### One head
-#
-# The formulas, line by line.
-# What lies in the future gets the score $-\infty$, whose exponential is 0.
-
-
-# %%
-def attend(query, key, value):
-    """Return what each position gathers, and the weights; nobody sees the future."""
-    n = len(query)
-    scores = query @ key.T / query.shape[-1] ** 0.5  # (T, T)
-    future = torch.ones(n, n, dtype=torch.bool).triu(diagonal=1)
-    weights = scores.masked_fill(future, -torch.inf).softmax(dim=-1)
-    return weights @ value, weights
-
-
-query, key, value = torch.randn(3, 4, 6, generator=generator)
-context, weights = attend(query, key, value)
-mask = attention.causal_mask(4, 4)
-assert_close((context, weights), attention.naive_attention(query, key, value, mask))
-rows = [each[None] for each in (query, key, value)]  # torch wants a batch
-assert_close(context, scaled_dot_product_attention(*rows, is_causal=True)[0])
-for row in weights:
-    print("  ".join(f"{weight:.2f}" for weight in row))
-
-# %% [markdown]
-# Row $t$ holds the shares with which position $t$ looks at each position: zeros after itself, and a sum of one.
-# The package and torch give the same.
-# Torch's function has ways to do so without ever writing this table down as a whole, which long texts need.
-#
-# ### Several heads, and fewer keys
-#
-# One head has one softmax, so it can look for one thing at a time.
-# A layer therefore has several heads side by side, each with a slice of the width.
-# In {term}`grouped-query attention` several query heads share the keys and values of one head: here six query heads share two key-value heads, so there is a third of the keys and values to keep.
-#
-# ![Six boxes of queries in two groups of three. From each group an arrow goes to one key and one value: queries 1 to 3 share key 1 and value 1, queries 4 to 6 share key 2 and value 2.](figures/shared-keys.svg)
-#
-# *Three query heads ask the same keys, and mix the same values.*
-
-
-# %%
-def gather(layer, x, turn=lambda heads: heads):
-    """Return what an attention layer adds to each position of x, (T, D)."""
-    query, key, value = (
-        part(x).unflatten(-1, (-1, layer.d_head)).transpose(0, 1)
-        for part in (layer.query, layer.key, layer.value)
-    )  # (H, T, d_head), (K, T, d_head) twice
-    query, key = turn(query), turn(key)
-    group = len(query) // len(key)  # query heads that share a key-value head
-    triples = ((q, key[h // group], value[h // group]) for h, q in enumerate(query))
-    contexts = [attend(*triple)[0] for triple in triples]
-    return layer.output(torch.cat(contexts, dim=-1))
-
-
-config = replace(TINY, d_model=48, n_heads=6, n_kv_heads=2)
-layer = Transformer(config, generator).blocks[0].attention
-x = torch.randn(5, 48, generator=generator)
-assert_close(gather(layer, x), layer(x[None])[0])
-for name, weight in layer.named_parameters():
-    print(f"{name:14}", tuple(weight.shape))
-
-# %% [markdown]
-# The matrices have 48 rows for the queries, and 16 for the keys and for the values.
-#
-# ### Positions
-#
-# Nothing so far knows where a token stands: let two earlier tokens change places, and the sum is the same.
-# RoPE turns the pair of coordinates $i$ and $i + d/2$ of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
-# As a complex number, a pair is turned by one multiplication.
-# The cell also puts one and the same query and key at all of six positions, and shows what the score depends on.
-
-
-# %%
-def turn(x, base=10_000.0):
-    """Return vectors, each turned by angles that grow with its position."""
-    half = x.shape[-1] // 2
-    frequencies = base ** (-torch.arange(half) / half)
-    angles = torch.outer(torch.arange(x.shape[-2]), frequencies)  # (T, half)
-    pairs = torch.complex(x[..., :half], x[..., half:])
-    turned = pairs * torch.polar(torch.ones_like(angles), angles)
-    return torch.cat((turned.real, turned.imag), dim=-1)
-
-
-tables = positions.rope_tables(6, d_head=8)
-x = torch.randn(3, 6, 8, generator=generator)
-assert_close(turn(x), positions.apply_rope(x, *tables))
-query, key = torch.randn(2, 1, 8, generator=generator).expand(2, 6, 8)
-scores = turn(query) @ turn(key).T
-for distance in range(6):
-    same = scores.diagonal(-distance)  # (0 + distance, 0), (1 + distance, 1), ...
-    assert_close(same, same[:1].expand(len(same)))
-    print(f"distance {distance}: {len(same)} pairs, one score: {same[0]:5.2f}")
-
-# %% [markdown]
-# One query and one key, and yet the score changes with the distance between them, and with nothing else.
-# So a head can learn *the token before me*, wherever it stands.
-#
-# ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3 the angle is wider and the score −0.85.](figures/rotary-turns.svg)
-#
-# *One pair of coordinates of another query and key, both of length 1, turned by one radian for each position.
-# From the first circle to the second both arrows turn, and the angle between them stays.*
-#
-# ### What happens to each position by itself
-#
-# That is a norm, and the {term}`feed-forward network`.
-# The norm forgets the length of a vector: a thousand times the vector gives the same.
-
-
-# %%
-def rms_norm(x, weight, eps=1e-5):
-    return weight * x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
-
-
-def think(network, x):
-    gate = network.gate(x)
-    return network.down(gate * torch.sigmoid(gate) * network.up(x))
-
-
-x, weight = torch.randn(2, 5, 24, generator=generator)
-ours, theirs = transformer.RMSNorm(24), torch.nn.RMSNorm(24, eps=1e-5)
-ours.weight.data, theirs.weight.data = weight[0], weight[0]
-for other in (ours(x), theirs(x), ours(1000 * x)):
-    assert_close(rms_norm(x, weight[0]), other, atol=1e-4, rtol=1e-4)
-assert_close(transformer.LayerNorm(24)(x), torch.nn.LayerNorm(24)(x))
-model = Transformer(replace(TINY, d_model=24, d_ff=64), generator)
-network = model.blocks[0].feed_forward
-assert_close(think(network, x), network(x))
-print("up", tuple(network.up.weight.shape), "down", tuple(network.down.weight.shape))
-
-# %% [markdown]
-# The network widens each vector, decides coordinate by coordinate what to keep, and brings the result back to the width of the stream.
-#
-# ![A small box x of 24 numbers leads by two matrices, gate and up, to two tall boxes of 64. What the gate gives passes a switch; then the two are multiplied, coordinate by coordinate, to 64 numbers, and the matrix down makes 24 of them.](figures/feed-forward-gate.svg)
-#
-# *The upper way opens or closes each of the 64 coordinates that the lower way computes.*
-#
-# GPT-2's LayerNorm also subtracts the mean; an exercise below derives it from the norm above.
-#
-# ### All of it
 #
 # ![A blue arrow goes up: the residual stream. Two loops leave it and come back: through a norm and attention, and above that through a norm and a feed-forward network. Where a loop comes back, a plus adds what it brings to the stream.](figures/transformer-block.svg)
 #
 # *A block: two parts read the stream, and add to it. Nothing else changes it.*
 #
-# Now the parts are joined, in the order of the formulas.
-# The cell takes the weights of a model of the package, with random numbers in them, and must arrive at the same stream after every block, and at the same logits.
+# **Norm.**
+# Before a part reads the stream, each vector is brought to one size.
+# The norm of Llama and most later models is **{term}`RMSNorm`**:
+#
+# $$
+# \operatorname{norm}(h) = g \odot \frac{h}{\sqrt{\frac1D \sum_i h_i^2 + \varepsilon}},
+# $$
+#
+# with learned weights $g$, a small $\varepsilon$, and $\odot$ for coordinate by coordinate.
+# That each part reads a normalised stream, and adds to the stream as it is, is called **{term}`pre-norm`**.
+#
+# **Feed-forward network.**
+# It widens the vector of each position, by itself, decides what to keep, and brings it back to the width of the stream.
+# In the form called **{term}`SwiGLU`**:
+#
+# $$
+# \operatorname{ffn}(x) = W_\text{down} \left(\operatorname{silu}(W_\text{gate}\, x) \odot W_\text{up}\, x\right),
+# \qquad \operatorname{silu}(y) = \frac{y}{1 + e^{-y}}.
+# $$
+#
+# **Logits.**
+# At the end the vector of each position is compared with the embedding of each of $V$ tokens.
+# $z_t = E \operatorname{norm}(h_t)$ are the {term}`logits`, and their softmax is the distribution of the next token.
+#
+# | Symbol | Meaning | Shape | Name in code |
+# |---|---|---|---|
+# | $E$ | embedding of all tokens, read and scored with | $V \times D$ | `embedding.weight` |
+# | $h_1, \dots, h_T$ | residual stream | $T \times D$ | `x`, `hidden_states` |
+# | $L$ | blocks | – | `n_layers` |
+# | $g$ | weights of a norm | $D$ | `norm.weight` |
+# | $W_\text{gate}, W_\text{up}$ | widen | $F \times D$ | `gate.weight`, `up.weight` |
+# | $W_\text{down}$ | brings back | $D \times F$ | `down.weight` |
+# | $F$ | width inside the network | – | `d_ff` |
+# | $z$ | scores of the next token | $T \times V$ | `logits` |
+#
+# ## In code
+#
+# ### The norm
+#
+# By hand: $(1, 7)$ has the mean square $\frac12 (1 + 49) = 25$, so it becomes $(\frac15, \frac75)$.
+# A thousand times the vector gives the same, because a norm forgets the length.
 
 
 # %%
-def read(model, ids):
-    """Return the logits and the residual stream of a model of Llama's shape."""
-    x = model.embedding.weight[ids]  # (T, D)
+def rms_norm(x, weight, eps=1e-5):
+    """Return vectors (..., D), each with a mean square of 1, times the weight."""
+    return weight * x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
+
+
+x = torch.tensor([1.0, 7.0])
+for each in (x, 1000 * x):
+    print(each.tolist(), "→", [round(y, 3) for y in rms_norm(each, 1.0).tolist()])
+
+# %% tags=["hide-input"]
+x, weight = torch.randn(2, 5, 24, generator=generator)
+ours, theirs = transformer.RMSNorm(24), torch.nn.RMSNorm(24, eps=1e-5)
+ours.weight.data, theirs.weight.data = weight[0], weight[0]
+for other in (ours(x), theirs(x)):
+    assert_close(rms_norm(x, weight[0]), other)
+
+# %% [markdown]
+# Torch's RMSNorm and the package's give the same.
+# GPT-2's **LayerNorm** also subtracts the mean; exercise 1 derives it from the norm above.
+#
+# ### The feed-forward network
+
+
+# %%
+def feed_forward(network, x):
+    """Return what a SwiGLU network adds to each vector, (..., D)."""
+    gate = network.gate(x)
+    return network.down(gate * torch.sigmoid(gate) * network.up(x))
+
+
+network = transformer.SwiGLU(24, 64)
+print("up", tuple(network.up.weight.shape), "down", tuple(network.down.weight.shape))
+
+# %% tags=["hide-input"]
+assert_close(feed_forward(network, x), network(x))
+
+# %% [markdown]
+# ![A small box x of 24 numbers leads by two matrices, gate and up, to two tall boxes of 64. What the gate gives passes a switch; then the two are multiplied, coordinate by coordinate, to 64 numbers, and the matrix down makes 24 of them.](figures/feed-forward-gate.svg)
+#
+# *The upper way opens or closes each of the 64 coordinates that the lower way computes.*
+#
+# ### All of it
+#
+# Now the parts are joined, in the order of the formulas.
+# The attention layer is the package's, which {doc}`attention` has written out.
+# All functions take a batch of sequences.
+
+
+# %%
+def block_forward(block, x, rotation):
+    """Return the residual stream (B, T, D) after a block."""
+    seen = rms_norm(x, block.attention_norm.weight)
+    x = x + block.attention(seen, rotation)
+    seen = rms_norm(x, block.feed_forward_norm.weight)
+    return x + feed_forward(block.feed_forward, seen)
+
+
+# %%
+def forward(model, ids):
+    """Return the logits (B, T, V), and the stream before and after each block."""
+    x, rotation = model.embedding.weight[ids], model.rotary(slice(0, ids.shape[1]))
     stream = [x]
     for block in model.blocks:
-        seen = rms_norm(x, block.attention_norm.weight)
-        x = x + gather(block.attention, seen, turn)
-        seen = rms_norm(x, block.feed_forward_norm.weight)
-        x = x + think(block.feed_forward, seen)
+        x = block_forward(block, x, rotation)
         stream.append(x)
     logits = rms_norm(x, model.norm.weight) @ model.embedding.weight.T
     return logits, torch.stack(stream)
 
 
+# %% [markdown]
+# The cell takes the weights of a model of the package, with random numbers in them.
+# Both must arrive at the same stream after every block, and at the same logits.
+
+# %%
 model = Transformer(replace(TINY, n_layers=3, n_kv_heads=2), generator)
-ids = torch.randint(TINY.vocab_size, (9,), generator=generator)
-logits, stream = read(model, ids)
+ids = torch.randint(TINY.vocab_size, (2, 9), generator=generator)
+logits, stream = forward(model, ids)
 assert_close(stream, hidden_states(model, ids))
-assert_close(logits, model(ids[None])[0])
+assert_close(logits, model(ids))
 print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 
 # %% [markdown]
-# Four states of the stream, one before each block and one after the last, and at each of nine positions a score for all 512 tokens.
+# There are four states of the stream, one before each block and one after the last.
+# And each of nine positions of two sequences has a score for all 512 tokens.
 #
-# ![From below: 9 tokens, the embedding E of 512 by 64, blocks 1 to 3, a norm, the embedding again, and logits of shape (9, 512). Dashed lines leave the stream before each of the three blocks and after the last: together the stream of shape (4, 9, 64).](figures/whole-model.svg)
+# ![From below: 2 sequences of 9 tokens, the embedding E of 512 by 64, blocks 1 to 3, a norm, the embedding again, and logits of shape (2, 9, 512). Dashed lines leave the stream before each of the three blocks and after the last: together the stream of shape (4, 2, 9, 64).](figures/whole-model.svg)
 #
 # *The whole model: where the four states are taken, and with which shapes.*
 #
-# This is the whole architecture of Llama.
+# This is the whole architecture of Llama, the family of Meta's that many others are modelled on {cite:p}`touvron2023`.
 # (Its large versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
 #
 # ### GPT-2 by a change of the config
 #
-# GPT-2 is older and differs in its parts, not in its plan.
+# GPT-2 is older and differs in its parts, not in its plan {cite:p}`radford2019`.
 # It has LayerNorm for RMSNorm and, in place of RoPE, a learned vector for each position, added at the start.
 # Its network has two matrices with a {term}`GELU` between them, and everything has biases.
 # Two entries of the config, the family and the width of the network, make the package's model a GPT-2.
-# Torch has a layer of this shape, so it can be asked for a second opinion: with the same weights, both must give the same.
 
 # %%
 gpt2 = Transformer(replace(TINY, family="gpt2", d_ff=256), generator)
+for part, n in costs.parameter_counts(gpt2.config).items():
+    print(f"{part:13}{n:7,}")
+
+# %% [markdown]
+# One part is new: the positions.
+# Torch has a layer of this shape, so it can be asked for a second opinion.
+# The folded cell gives it the same weights, and both must give the same.
+
+# %% tags=["hide-input"]
 block = gpt2.blocks[0]
 sizes = {"d_model": 64, "nhead": 4, "dim_feedforward": 256, "dropout": 0}
 order = {"norm_first": True, "batch_first": True, "activation": torch.nn.GELU("tanh")}
@@ -431,91 +306,329 @@ theirs.linear1.load_state_dict(block.feed_forward.up.state_dict())
 theirs.linear2.load_state_dict(block.feed_forward.down.state_dict())
 x, future = torch.randn(2, 7, 64, generator=generator), ~attention.causal_mask(7, 7)
 assert_close(block(x), theirs(x, src_mask=future), atol=1e-5, rtol=1e-4)
-for part, n in costs.parameter_counts(gpt2.config).items():
-    print(f"{part:13}{n:7,}")
+print("equal to torch's layer")
 
 # %% [markdown]
-# They agree, and the count of its parameters shows the one part that Llama's shape does not have: the positions.
+# ### Encoders, and encoders with decoders
 #
-# ### Nobody sees the future
+# Torch calls its layer an *encoder* layer, and only the mask made a decoder of it.
+# An **{term}`encoder`** has no causal mask: every position sees all.
+# It cannot write, but it reads well; BERT is one, trained to fill in hidden words {cite:p}`devlin2019`.
+# The first transformer translated, with both {cite:p}`vaswani2017`, and so does T5 {cite:p}`raffel2020`.
+# An encoder reads the source, and a **decoder** writes the translation.
+# In each of its blocks a third part, **{term}`cross-attention`**, takes queries from the decoder, and keys and values from the encoder.
+# GPT-2, Llama and nearly all chat models are **decoder-only**: source and answer are one text.
 #
-# A model that is to predict the next token must not see it.
-# The {term}`causal mask` is there to ensure that, and the next cell checks the whole model from outside.
-# It changes one token of nine, each in turn, and marks the positions whose logits move.
+# ![Three tables of who sees whom. Encoder: four tokens, all cells coloured. Decoder-only: the lower triangle is coloured. Encoder–decoder: three written tokens see all four source tokens, and of the written ones the lower triangle.](figures/who-sees-whom.svg)
 #
-# That nobody sees the future makes writing cheap.
-# What a position has computed is never changed by what is appended, so its keys and values can be kept: that is the {term}`key-value cache`.
+# *A row for each token that looks; coloured is what it sees.*
 #
-# ![The words Once upon a time, read one after the other, in two staircases. With the cache each step reads one new word, and those before it are kept: four tokens are read. Without it each step reads all words again: ten tokens.](figures/key-value-cache.svg)
+# ### A mixture of experts
 #
-# *Each row writes one token more.
-# With the cache a step reads one token and looks back at the keys and values that were kept.*
+# The feed-forward networks hold most parameters of a large model.
+# A **{term}`mixture of experts`** has several networks, the experts, where a block had one, and each token uses only a few {cite:p}`shazeer2017`.
+# A small matrix, the **router**, scores the experts for each token.
+# The best ones get the token, and their outputs are mixed by the softmax of their scores.
 #
-# The cell also feeds a model one token at a time, each read once, and gets the logits of the whole.
-# Then it counts the arithmetic of writing a hundred tokens, with the cache and by reading everything again for each.
+# By hand: for one token the router's scores of four experts are $\ln 3$, $0$, $\ln 2$ and $\ln 9$, and two are used.
+# These are the fourth and the first, with the shares $\frac{9}{12}$ and $\frac{3}{12}$.
+# The other two compute nothing.
+#
+# ![A token goes to a router with the scores ln 3, 0, ln 2 and ln 9 for four experts. Experts 1 and 4 are used, with the shares 3/12 and 9/12; their outputs are added. Experts 2 and 3 are grey: not used.](figures/experts-for-a-token.svg)
+#
+# *The width of an arrow is the share of an expert's output.*
+
 
 # %%
-before = model(ids[None])[0]
-for t in range(len(ids)):
-    changed = ids.clone()
-    changed[t] = (ids[t] + 1) % TINY.vocab_size
-    moved = (model(changed[None])[0] - before).abs().amax(dim=-1) > 1e-6
-    assert moved.tolist() == [False] * t + [True] * (len(ids) - t)
-    print("".join("■" if each else "·" for each in moved), f" token {t + 1} changed")
+class MixtureOfExperts(torch.nn.Module):
+    """Several feed-forward networks; a router gives each token to a few of them."""
 
-cache = model.new_cache()
-pieces = [model(ids[None, t : t + 1], cache)[0] for t in range(len(ids))]
-assert_close(torch.cat(pieces), before)
-flops = [costs.forward_flops_per_token(model.config, t) for t in range(1, 101)]
-again = sum(t * flops_at for t, flops_at in enumerate(flops, start=1))
-print(f"the cache spares {1 - sum(flops) / again:.0%} of the arithmetic")
-print(f"and takes {cache.n_bytes / 2**10:.0f} KiB for {cache.capacity} positions")
-assert cache.n_bytes == costs.kv_cache_bytes(model.config, cache.capacity)
+    def __init__(self, d_model, d_ff, n_experts, n_used):
+        super().__init__()
+        self.n_used = n_used
+        self.router = torch.nn.Linear(d_model, n_experts, bias=False)
+        networks = [transformer.SwiGLU(d_model, d_ff) for _ in range(n_experts)]
+        self.experts = torch.nn.ModuleList(networks)
+
+    def forward(self, x):
+        self.scores = self.router(x)  # (..., experts)
+        best, self.chosen = self.scores.topk(self.n_used, dim=-1)  # (..., used)
+        shares, output = best.softmax(dim=-1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            slots = self.chosen == number  # (..., used)
+            here = slots.any(dim=-1)  # the tokens that this expert is given
+            share = (shares * slots).sum(dim=-1, keepdim=True)
+            output[here] += share[here] * expert(x[here])
+        return output
+
 
 # %% [markdown]
-# Whatever is changed, all positions from there on move, and none before.
-# So one pass over a text of $T$ tokens is $T$ honest predictions at once, which is what makes training cheap; and nearly all of the arithmetic of writing is spared, for some memory.
+# Two cases show that it is right.
+# A mixture of one expert must be that network alone, and one that uses all its experts must be their plain weighted sum.
+
+# %%
+x = torch.randn(2, 5, 24, generator=generator)
+single, whole = MixtureOfExperts(24, 64, 1, 1), MixtureOfExperts(24, 64, 4, 4)
+assert_close(single(x), single.experts[0](x))
+shares = whole.router(x).softmax(dim=-1)
+outputs = torch.stack([expert(x) for expert in whole.experts], dim=-1)
+assert_close(whole(x), (outputs * shares[..., None, :]).sum(dim=-1))
+
+# %% [markdown]
+# How many parameters does it have, and how many does a token use?
+# Mixtral is Mistral 7B with eight networks for each one, of which a token uses two {cite:p}`jiang2024`.
+
+# %%
+MISTRAL_7B = replace(
+    SMOLLM2_135M, vocab_size=32_000, d_model=4096, n_layers=32, n_heads=32,
+    n_kv_heads=8, d_ff=14_336, tied_embeddings=False,
+)  # fmt: skip
+counts = costs.parameter_counts(MISTRAL_7B)
+rest = sum(counts.values()) - counts["feed_forward"] + 32 * 4096 * 8  # and routers
+for n_networks, what in ((8, "has"), (2, "uses for a token")):
+    print(
+        f"Mixtral {what} {(rest + n_networks * counts['feed_forward']) / 1e9:.1f} billion"
+    )
+
+# %% [markdown]
+# So it needs the memory of a model of 47 billion parameters, and the arithmetic of one of 13 billion.
+#
+# **Balance.**
+# Nothing so far keeps the router from giving all tokens to the same few experts.
+# A second loss is added, with a small weight, which is lowest when each expert is given as many tokens as the others {cite:p}`fedus2022`.
+
+
+# %%
+def balance_loss(mixture):
+    """Return 1 where tokens are spread evenly, up to the number of experts."""
+    n_experts = mixture.router.out_features
+    given = one_hot(mixture.chosen, n_experts).float().flatten(0, -2).mean(dim=0)
+    wanted = mixture.scores.softmax(dim=-1).flatten(0, -2).mean(dim=0)
+    return n_experts * (given * wanted).sum()
+
+
+# %% [markdown]
+# Does it help, and who gets what?
+# The next cells train readers of tales, small ones of one block.
+# Tokens are whole words here, so that it can be read which expert takes which.
+
+
+# %%
+def words_of(seed, n):
+    """Return the words of n tales, one after the other, in small letters."""
+    text = " ".join(tale.text for tale in tales.generate(n, seed=seed))
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+# %%
+COMMON = ["?", *(word for word, _ in Counter(words_of(0, 1000)).most_common(1499))]
+NUMBER = {word: number for number, word in enumerate(COMMON)}
+READ, NEW = (
+    torch.tensor([NUMBER.get(word, 0) for word in words_of(seed, n)])
+    for seed, n in ((0, 1000), (1, 100))
+)
+
+
+# %% [markdown]
+# Four readers are compared.
+# *Dense* ones have a single network.
+# One has as many weights as a token of the mixture uses, the other as many as the mixture has.
+
+# %%
+READERS = {  # width of a network, how many there are, how many a token uses
+    "dense, 64 wide": (64, 1, 1),
+    "mixture": (32, 8, 2),
+    "mixture, no balance": (32, 8, 2),
+    "dense, 256 wide": (256, 1, 1),
+}
+
+
+# %%
+def small_reader(name, seed=0):
+    """Return a reader of words, of one block, with the network of that name."""
+    torch.manual_seed(seed)
+    model = Transformer(replace(TINY, vocab_size=1500, d_model=48, n_layers=1))
+    d_ff, n_experts, n_used = READERS[name]
+    model.blocks[0].feed_forward = MixtureOfExperts(48, d_ff, n_experts, n_used)
+    return model
+
+
+# %%
+def train_on_tales(model, balance=0.01, steps=500, seed=0):
+    """Train on windows of 64 words; return the loss on new tales, in nats per word."""
+    optimizer = torch.optim.AdamW(model.parameters(), 6e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, steps)
+    generator = torch.Generator().manual_seed(10 + seed)
+    for _ in range(steps):
+        starts = torch.randint(len(READ) - 65, (8, 1), generator=generator)
+        ids = READ[starts + torch.arange(65)]
+        loss = cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+        loss = loss + balance * balance_loss(model.blocks[0].feed_forward)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    rows = NEW[: len(NEW) // 65 * 65].view(-1, 65)
+    with torch.no_grad():
+        logits = model(rows[:, :-1])
+    return cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()).item()
+
+
+# %% [markdown]
+# All four were trained with three seeds, by `book/studies/transformer_study.py`, with these very functions.
+#
+# *Predict*: where between the two dense readers will the mixture be?
+
+# %%
+points = stored_study("transformer", dict).points
+print("reader                has     uses   loss of three seeds (nats/word)")
+of_readers = {}
+for name, (d_ff, n_experts, n_used) in READERS.items():
+    of_readers[name] = [p["losses"][0] for p in points if p["name"] == name]
+    has, uses = (3 * 48 * d_ff * n + 48 * n_experts for n in (n_experts, n_used))
+    each = " ".join(f"{loss:.2f}" for loss in of_readers[name])
+    print(f"{name:20}{has:6,}   {uses:6,}   {each}")
+
+# %% tags=["hide-input"]
+dense_small, mixed, unbalanced, dense_large = of_readers.values()
+assert all(
+    large < mix < small for small, mix, large in zip(dense_small, mixed, dense_large)
+)
+
+# %% [markdown]
+# :::{dropdown} Answer
+# It is between the two with each seed: better than the reader with the same arithmetic, and not as good as the dense one with as many weights.
+# A token uses about a quarter of the mixture's weights.
+# :::
+#
+# What a mixture buys is capacity at the cost of memory, not of arithmetic.
+# The balance loss does not change the loss on tales here.
+# It changes the shares, as the end of this section shows: without it some experts get hardly anything.
+#
+# Which expert takes which words?
+# The next cells train a mixture here.
+# They print for each expert its share of the tokens, and the words that it is given most, as first choice.
+# (The last digits of a training differ between processors, so your words may differ.)
+
+
+# %%
+@torch.no_grad()
+def routed_words(model, n_words=6):
+    """Return the experts' shares of all tokens, the words that each is given most,
+    and how often a frequent word is given to its usual expert."""
+    rows, mixture = (
+        NEW[: len(NEW) // 64 * 64].view(-1, 64),
+        model.blocks[0].feed_forward,
+    )
+    model(rows)
+    first = one_hot(mixture.chosen[..., 0], mixture.router.out_features).flatten(0, 1)
+    table = torch.zeros(len(COMMON), first.shape[1]).index_add_(
+        0, rows.flatten(), first.float()
+    )  # (words, experts)
+    words = [[COMMON[i] for i in top] for top in table.topk(n_words, dim=0).indices.T]
+    frequent = table[table.sum(dim=1) >= 20]
+    usual = frequent.amax(dim=1).sum() / frequent.sum()
+    return (table.sum(dim=0) / table.sum()).tolist(), words, usual.item()
+
+
+# %% tags=["nbval-ignore-output"]
+reader = small_reader("mixture")
+train_on_tales(reader)
+shares, words, usual = routed_words(reader)
+for share, each in zip(shares, words):
+    print(f"{share:4.0%}  {' '.join(each)}")
+print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
+
+# %% [markdown]
+# In this run some experts take words of one kind: pronouns, or articles and possessives, or marks of punctuation.
+# Nobody told the router of kinds of words.
+# Others take a mixed bag, and with other seeds the kinds are divided in other ways.
+# Mostly the word itself decides: a frequent word is given to the same expert most of the time.
+# {cite:t}`jiang2024` see something like it in Mixtral: patterns of syntax in who takes what, and no clear ones of subject.
+#
+# The study has the shares and this last number for all seeds.
+
+# %%
+for name in ("mixture", "mixture, no balance"):
+    for point in (p for p in points if p["name"] == name):
+        shares, usual = point["found"]["shares"], point["found"]["usual"]
+        print(
+            f"{name:20} shares from {min(shares):4.0%} to {max(shares):4.0%};", end=" "
+        )
+        print(f"usual expert {usual:.0%}")
+
+# %% tags=["hide-input"]
+of_kind = {n: [p["found"] for p in points if p["name"] == n] for n in READERS}
+assert all(each["usual"] > 0.7 for each in of_kind["mixture"])
+assert all(max(each["shares"]) < 0.25 for each in of_kind["mixture"])
+assert all(max(each["shares"]) > 0.25 for each in of_kind["mixture, no balance"])
+
+# %% [markdown]
 #
 # ### What it costs
 #
 # All sizes are known, so all costs are, too.
-# First the parameters: where do they sit?
-# Nothing is downloaded for the large models, for the config is enough.
-# (`base-llm` is this book's own model; {doc}`pipeline` trains a smaller one.)
+# First the parameters: where are they?
+# Nothing is downloaded for the large models, for their published configs are enough.
 
 # %%
+LLAMA3_8B = replace(MISTRAL_7B, vocab_size=128_256)
+LLAMA3_70B = replace(LLAMA3_8B, d_model=8192, n_layers=80, n_heads=64, d_ff=28_672)
 base_llm, tokenizer = load_pretrained("base-llm")
-end = tokenizer.special_tokens["<|endoftext|>"]
 table = {
-    "TINY": TINY,
     "base-llm": base_llm.config,
     "GPT-2 small": GPT2_SMALL,
     "SmolLM2-135M": SMOLLM2_135M,
+    "Llama 3 8B": LLAMA3_8B,
+    "Llama 3 70B": LLAMA3_70B,
 }
+
+# %%
 counts = [costs.parameter_counts(config) for config in table.values()]
-print(f"{'':13}", *(f"{name:>13}" for name in table))
-print(f"{'parameters':13}", *(f"{sum(each.values()):13,}" for each in counts))
-for part in ("embedding", "positions", "attention", "feed_forward", "norms"):
+print(f"{'':13}", *(f"{name:>14}" for name in table))
+print(f"{'parameters':13}", *(f"{sum(each.values()):14,}" for each in counts))
+for part in ("embedding", "unembedding", "positions", "attention", "feed_forward"):
     shares = [each.get(part, 0) / sum(each.values()) for each in counts]
-    print(f"{part:13}", *(f"{share:13.1%}" for share in shares))
-    assert part != "embedding" or all(1 / 5 < share < 1 / 3 for share in shares)
-assert all(1.5 < each["feed_forward"] / each["attention"] < 3.1 for each in counts)
+    print(f"{part:13}", *(f"{share:14.1%}" for share in shares))
+
+# %% tags=["hide-input"]
+assert [sum(each.values()) for each in counts[3:]] == [8_030_261_248, 70_553_706_496]
+small = [each["embedding"] / sum(each.values()) for each in counts[1:3]]
+large = [2 * each["embedding"] / sum(each.values()) for each in counts[3:]]
+assert min(small) > 1 / 5 > 2 / 15 > max(large)
+assert all(each["feed_forward"] > each["attention"] for each in counts)
 for model in (Transformer(TINY), base_llm):
     n = sum(weight.numel() for weight in model.parameters())
     assert n == costs.n_parameters(model.config)
 
 # %% [markdown]
-# The embedding is between a fifth and a third of each: larger models were given larger vocabularies.
-# In the blocks the network has one and a half to three times as many parameters as attention, and norms hardly count.
+# In the small models the embedding is a large share, up to a third of all parameters.
+# In large ones it is a small share, and so is the second matrix that scores the next token.
+# The blocks grow with the square of the width, these tables only with the width.
+# What is left is mostly feed-forward network.
 #
 # Then the arithmetic.
 # Each weight of a matrix is used once for each token, in one multiplication and one addition.
 # Each pair of positions costs $2d$ operations in the scores and as many in the mixture, in every head.
-# Such operations are called FLOPs, and all pairs are counted, although the mask hides almost half of them.
-# Torch counts what it carries out, and must find the same number, in both families.
-
+# Such operations are called {term}`FLOPs <FLOP>`.
+# All pairs are counted, although the mask hides almost half of them.
 
 # %%
+for n in (128, 1024, 8192):
+    flops = costs.forward_flops_per_token(SMOLLM2_135M, n)
+    per_weight = flops / costs.n_parameters(SMOLLM2_135M)
+    print(f"SmolLM2-135M, {n:4} tokens: {per_weight:.1f} FLOPs per parameter and token")
+
+# %% [markdown]
+# Two operations for each parameter and token is the rule of thumb, and it holds while texts are short.
+# The pairs of positions grow with the length.
+# At the full context of this model they cost about twice as much as all of its matrices.
+#
+# Torch counts what it carries out.
+# The folded cell compares both counts, for three models.
+
+
+# %% tags=["hide-input"]
 def counted(model, n):
     """Return the FLOPs of reading n tokens, as torch counts them."""
     counter, kernels = FlopCounterMode(display=False), torch.nn.attention
@@ -524,20 +637,14 @@ def counted(model, n):
     return counter.get_total_flops()
 
 
+assert 6.1 < per_weight < 6.3
 for model in (Transformer(TINY), base_llm, gpt2):
     for n in (5, 100):
         closed = n * costs.forward_flops_per_token(model.config, n)
         assert counted(model, n) == closed
-for n in (128, 1024, 8192):
-    flops = costs.forward_flops_per_token(SMOLLM2_135M, n)
-    per_weight = flops / costs.n_parameters(SMOLLM2_135M)
-    print(f"SmolLM2-135M, {n:4} tokens: {per_weight:.1f} FLOPs per parameter and token")
-assert 6.1 < per_weight < 6.3
+print("equal to torch's counts")
 
 # %% [markdown]
-# Two operations for each parameter and token is the rule of thumb, and it holds while texts are short.
-# The pairs of positions grow with the length, and at the full context of this model they cost about twice as much as all of its matrices.
-#
 # ## Experiment
 #
 # ### A task that only a good memory can solve
@@ -546,70 +653,88 @@ assert 6.1 < per_weight < 6.3
 # Here is that task and nothing else.
 # Every sequence has a secret rule of its own: which of eight letters follows which.
 # Now and then there is a jump to a random letter, so counting places does not help.
-# Whoever has seen `A B` in this sequence will expect `B` after the next `A`; no knowledge from other sequences helps.
+# After `A B` in this sequence, expect `B` after the next `A`; no knowledge from other sequences helps.
 
 # %%
 N_LETTERS, LENGTH = 8, 24
 
 
-def walks(n, generator, jump=0.25):
+def random_walks(n, generator, jump=0.25):
     """Return n walks, and where the next letter follows from what came before."""
     after = torch.rand(n, N_LETTERS, generator=generator).argsort(dim=1)  # the rules
     ids = torch.randint(N_LETTERS, (n, LENGTH), generator=generator)
     jumps = torch.rand(n, LENGTH, generator=generator) < jump
     for t in range(1, LENGTH):
-        next_letter = after.gather(1, ids[:, t - 1 : t])[:, 0]
-        ids[:, t] = torch.where(jumps[:, t], ids[:, t], next_letter)
+        follows = after.gather(1, ids[:, t - 1 : t])[:, 0]
+        ids[:, t] = torch.where(jumps[:, t], ids[:, t], follows)
     pairs = ids[:, :-1] * N_LETTERS + ids[:, 1:]
     seen = (pairs[:, :, None] == pairs[:, None, :]).tril(-1).any(dim=-1)
     return ids, seen & ~jumps[:, 1:]
 
 
-ids, known = walks(2, torch.Generator().manual_seed(7))
+# %%
+ids, known = random_walks(2, torch.Generator().manual_seed(7))
 for row, follows in zip(ids, known):
     print(" ".join("ABCDEFGH"[i] for i in row))
     print("  " + " ".join("^" if each else " " for each in follows))
 
 # %% [markdown]
-# The marks stand below the letters that follow the rule where it was seen at work before.
+# The marks are below the letters that follow the rule where it was seen at work before.
 # Only these are graded.
 # (The loss cannot reach zero, for what was seen may have been a jump; guessing costs $\ln 8$ nats.)
 #
+# ### Take parts away
+#
 # The models are small: two heads, 32 coordinates.
-# They are the package's, and parts are taken away from outside: positions by turning everything by the angle 0, norms by passing vectors through as they are, the feed-forward network by letting it add 0, and the residual stream by *replacing* each vector where a block would add to it.
+# They are the package's, and one part is disabled at a time.
+#
+# - *Positions*: all angles of RoPE are 0.
+# - *Norms*: vectors pass through as they are.
+# - *Network*: it adds 0.
+# - *Residual stream*: each part *replaces* the vector that it would add to.
 
 
 # %%
-def replace_not_add(block, x, rotation, *_):
+def without_residual(block, x, rotation, *_):
+    """Return what a block hands on if it replaces each vector and adds nothing."""
     x = block.attention(block.attention_norm(x), rotation)
     return block.feed_forward(block.feed_forward_norm(x))
 
 
-def build(n_layers, without=""):
-    small = replace(TINY, vocab_size=8, d_model=32, n_heads=2, n_kv_heads=2, d_ff=64)
-    seed = torch.Generator().manual_seed(0)
-    model = Transformer(replace(small, n_layers=n_layers), seed)
-    if without == "positions":
+# %%
+def remove(model, part):
+    """Take a part of the model away, in place."""
+    if part == "positions":
         model.rotary.cos.fill_(1.0), model.rotary.sin.fill_(0.0)  # of the angle 0
+    if part == "norms":
+        model.norm = torch.nn.Identity()
     for block in model.blocks:
-        if without == "norms":
-            block.attention_norm = torch.nn.Identity()
-            block.feed_forward_norm = model.norm = torch.nn.Identity()
-        if without == "residual":
-            block.forward = lambda *read, block=block: replace_not_add(block, *read)
-        if without == "network":  # what is below infinity becomes 0
+        if part == "norms":
+            block.attention_norm = block.feed_forward_norm = torch.nn.Identity()
+        if part == "residual":
+            block.forward = lambda *read, block=block: without_residual(block, *read)
+        if part == "network":  # what is below infinity becomes 0
             block.feed_forward = torch.nn.Threshold(torch.inf, 0.0)
+
+
+# %%
+def small_model(n_layers, without="", seed=0):
+    """Return a model for walks, of two heads and 32 coordinates, less a part."""
+    sizes = {"vocab_size": N_LETTERS, "d_model": 32, "d_ff": 64}
+    config = replace(TINY, n_layers=n_layers, n_heads=2, n_kv_heads=2, **sizes)
+    model = Transformer(config, torch.Generator().manual_seed(seed))
+    remove(model, without)
     return model
 
 
 # %%
-def practise(model, steps=400):
+def train_on_walks(model, steps=400, seed=0):
     """Train on new walks; return the losses, in nats per known letter."""
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3, (0.9, 0.98), weight_decay=0)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 30, total_iters=30)
-    generator, losses = torch.Generator().manual_seed(10), []
+    generator, losses = torch.Generator().manual_seed(10 + seed), []
     for _ in range(steps):
-        ids, known = walks(32, generator)
+        ids, known = random_walks(32, generator)
         loss = cross_entropy(model(ids[:, :-1])[known], ids[:, 1:][known])
         optimizer.zero_grad()
         loss.backward()
@@ -620,292 +745,147 @@ def practise(model, steps=400):
     return losses
 
 
-students = {"two layers": build(2), "one layer": build(1)}
-students |= {f"no {part}": build(2, part) for part in ("positions", "norms", "network")}
-students |= {"six layers": build(6), "six, no residual": build(6, "residual")}
-
 # %% [markdown]
+# Each model was trained with three seeds, of its weights and its walks, by the same study.
+# One thing taken away from a model is an {term}`ablation`.
+#
 # *Predict*: which of these solve the task, and which stay near chance?
 # Is one layer enough: could a head not simply look for the earlier `A`?
 
-# %% mystnb={"image": {"alt": "Loss over 400 steps for seven small models. All begin at chance, 2.08 nats. The model of two layers falls slowly to about 1.7, then within some fifty steps to below 0.4, and so does the one without a network, a little later. One layer, and two layers without norms, end near 1.6. Two layers without positions end a little above 1. Six layers fall first of all, to below 0.5 within 150 steps; without the residual stream they stay at chance."}}
-losses = {name: practise(student) for name, student in students.items()}
-final = {name: sum(each[-20:]) / 20 for name, each in losses.items()}
-assert sum(losses["two layers"][100:120]) / 20 > 1.4  # and then it falls
-assert final["two layers"] < 0.6 < 1.2 < min(final["one layer"], final["no norms"])
-assert final["no positions"] > final["two layers"] + 0.3
-assert final["no network"] < 1.0
-assert final["six layers"] < 0.6 and final["six, no residual"] > 1.8
-assert sum(losses["six layers"][200:220]) < sum(losses["two layers"][200:220])
+# %%
+names = [
+    name for name in dict.fromkeys(p["name"] for p in points) if name not in READERS
+]
+losses = {
+    n: torch.tensor([p["losses"] for p in points if p["name"] == n]) for n in names
+}
+print("loss (nats per known letter) of three seeds, after 400 steps and at the end")
+for name, each in losses.items():
+    early, late = (" ".join(f"{x:.2f}" for x in each[:, at]) for at in (19, -1))
+    print(
+        f"{name:18} {early}" + (f"   {late} after 1,200" if each.shape[1] > 20 else "")
+    )
 
-fig, ax = plt.subplots(figsize=(7, 3))
-for number, (name, each) in enumerate(losses.items()):
-    smooth = torch.tensor(each).unfold(0, 10, 10).mean(dim=-1)
-    style = plotting.LINE_STYLES[number % len(plotting.LINE_STYLES)]
-    ax.plot(range(5, 400, 10), smooth, style, label=name)
-ax.axhline(torch.tensor(8).log(), color="0.45", linestyle=":", label="guessing")
-ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-_ = ax.set(xlabel="steps", ylabel="loss (nats per known letter)", ylim=(0, 2.3))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over steps, each with the mean and the range of three seeds. Left, 400 steps: two layers fall from 2.1 to about 0.2, with or without a feed-forward network; one layer stays above 1.6; without positions the loss ends near 1.1. Right, 1,200 steps: two layers without norms fall much later than the complete model, and without the residual stream some later, with a wide range, all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
+panels = [[n for n in names if losses[n].shape[1] == 20 and "six" not in n]]
+panels.append(
+    ["two layers", "no norms", "no residual", "six layers", "six, no residual"]
+)
+fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
+for ax, chosen in zip(axes, panels):
+    for number, name in enumerate(chosen):
+        each, style = losses[name], plotting.LINE_STYLES[number % 4]
+        steps = range(10, 20 * each.shape[1], 20)
+        ax.plot(steps, each.mean(dim=0), style, label=name)
+        ax.fill_between(steps, each.amin(dim=0), each.amax(dim=0), alpha=0.2)
+    ax.axhline(torch.tensor(8).log(), color="0.45", linestyle=":", linewidth=1)
+    ax.legend(fontsize=7)
+    ax.set(xlabel="steps", ylim=(0, 2.3))
+_ = axes[0].set(ylabel="loss (nats per known letter)")
+
+# %% tags=["hide-input"]
+at_400 = {name: each[:, 19] for name, each in losses.items()}
+assert at_400["two layers"].max() < 0.5 and at_400["one layer"].min() > 1.5
+assert at_400["no positions"].min() > 0.8 and at_400["no network"].max() < 0.5
+assert at_400["no norms"].min() > 1.4 and losses["no norms"][:, -1].max() < 0.3
+assert (at_400["no residual"] > 0.5).sum() == 2 and losses["no residual"][
+    :, -1
+].max() < 0.3
+assert at_400["six layers"].max() < 0.5 and at_400["six, no residual"].min() > 2
+assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 
 # %% [markdown]
-# The complete model learns slowly for half of the time, and then the rest almost at once.
-# Of those that lack something only one does so:
+# *Mean of three seeds; the band is from the lowest to the highest.
+# The dotted line is guessing.*
+#
+# The complete model learns slowly at first, and then the rest almost at once.
+# Of the others:
 #
 # - **One layer** is not enough.
-#   A head that looks for the earlier `A` finds `A`, but what it needs is the letter *behind* it, and nothing at that place says that an `A` came before.
+#   A head that looks for the earlier `A` finds `A`, but it needs the letter *behind* it, and nothing at that place says that an `A` came before.
 # - **Without positions** the model gets part of the way, and late.
-#   No head can look for *the letter before me*; but the mask alone lets a position tell early from late, and that is worth something {cite:p}`haviv2022`.
-# - **Without norms** little is learned in this time.
-# - **Without the feed-forward network** it succeeds all the same.
-#   Bringing back is the business of attention; in language models the network seems to hold much of what was learned about words and facts {cite:p}`geva2021`.
-# - **Without the residual stream** six layers never leave chance; with it they learn the task sooner than two.
-#   Each layer passes on only what it has made of a mixture, and in mixtures of mixtures positions come to look alike {cite:p}`dong2021`, which may be the reason here.
-#   (Try two layers without it, with other seeds.)
+#   No head can look for *the letter before me*.
+#   But the mask alone lets a position tell early from late, and that is worth something {cite:p}`haviv2022`.
+# - **Without the feed-forward network** it succeeds all the same: bringing back is the business of attention.
+# - **Without norms** little is learned in 400 steps, but in 1,200 steps the task is solved.
+#   On this task norms make learning faster, and it can be learned without them.
+# - **Without the residual stream** two layers learn later with two of the three seeds, as soon with the third, and all solve the task in the end.
+#   A head can look at its own position and hand the vector on, which may be how they manage.
+#   Six layers without it are still at chance after 400 steps, when six with it have long learned the task.
+#   So depth needs the stream most; longer runs of these six layers were not made.
 #
-# How do two layers do it?
+# ### How do two layers do it?
+#
 # Their weights tell.
-# The next cell measures how much each head looks at the letter before, and how much at the letters that stand behind earlier copies of the present one.
-# The first share is a mean over all places, the second over those whose letter stood before; and a letter can count for both: in `A B A`, the `B` stands before the last `A`, and behind a copy of it.
-# (The last digits of a training differ between processors, so what it prints may differ from yours; its assertions may not.)
+# The next cells train the complete model here, and measure where each head looks.
+# They ask for two shares of its weight: on the letter before, and on the letters *behind* earlier copies of the present one.
+# The first share is a mean over all places, the second over those whose letter was there before.
+# A letter can count for both: in `A B A`, the `B` is before the last `A`, and behind a copy of it.
+
+
+# %%
+def kinds_of_heads(model, ids, known):
+    """Return the mean weight on the letter before, and behind copies, (L, H) each."""
+    weights = attention_weights(model, ids)  # (L, B, H, T, S)
+    previous = weights.diagonal(-1, dim1=-2, dim2=-1).mean(dim=(1, 3))
+    behind = torch.zeros_like(weights[0, :, 0])  # (B, T, S)
+    behind[:, :, 1:] = ids[:, :, None] == ids[:, None, :-1]
+    found = (weights * behind.tril()[:, None]).sum(dim=-1)  # (L, B, H, T)
+    return previous, found.transpose(2, 3)[:, known].mean(dim=1)
+
 
 # %% tags=["nbval-ignore-output"]
-ids, known = walks(500, torch.Generator().manual_seed(3))
-ids = ids[:, :-1]
-weights = attention_weights(students["two layers"], ids)  # (L, B, H, T, S)
-previous = weights.diagonal(-1, dim1=-2, dim2=-1).mean(dim=(1, 3))
-after_copy = torch.zeros(500, LENGTH - 1, LENGTH - 1, dtype=torch.bool)
-after_copy[:, :, 1:] = ids[:, :, None] == ids[:, None, :-1]
-found = (weights * after_copy.tril()[:, None]).sum(dim=-1)  # (L, B, H, T)
-induction = found.transpose(2, 3)[:, known].mean(dim=1)
-for number, scores in enumerate(zip(previous.flatten(), induction.flatten())):
+student = small_model(2)
+train_on_walks(student)
+ids, known = random_walks(500, torch.Generator().manual_seed(3))
+shares = kinds_of_heads(student, ids[:, :-1], known)
+for number, pair in enumerate(zip(*(each.flatten().tolist() for each in shares))):
     layer, head = divmod(number, 2)
-    before, after = (f"{score:4.0%}" for score in scores)
-    print(f"layer {layer + 1}, head {head + 1}: {before} before, {after} behind a copy")
-assert previous[0].max() > 0.5 > 2 * previous[1].max()
-assert induction[1].max() > 0.6 > induction[0].max()
+    print(
+        f"layer {layer + 1}, head {head + 1}: {pair[0]:4.0%} before, {pair[1]:4.0%} behind"
+    )
+
+# %% [markdown]
+# The study has the same shares for its three seeds.
+
+# %%
+for point in (p for p in points if p["name"] == "two layers"):
+    before, behind = (
+        torch.tensor(each).amax(dim=1) for each in point["found"].values()
+    )
+    print(
+        f"seed {point['seed']}, best head: {before[0]:.0%} before in layer 1,", end=" "
+    )
+    print(f"{behind[1]:.0%} behind a copy in layer 2")
+
+# %% tags=["hide-input"]
+for point in (p for p in points if p["name"] == "two layers"):
+    before, behind = (
+        torch.tensor(each).amax(dim=1) for each in point["found"].values()
+    )
+    assert before[0] > 0.7 > 0.3 > before[1] and behind[1] > 0.7 > 0.4 > behind[0]
 
 # %% [markdown]
 # In the first layer a head looks at the letter before.
 # So the vector at the place of `B` now also holds *an A came before me*.
-# In the second layer the heads look from the new `A` for exactly that, land on `B`, and fetch it.
+# In the second layer the heads look from the new `A` for exactly that, land on `B`, and fetch it, as we did by hand.
 #
-# ![The letters A, B, G, D, A are read, each with a line that goes up. In layer 1 an arrow goes from each letter to the next one, which notes what came before it: after A, after B, after G, after D. In layer 2 the last A asks: after A? An arrow from B, whose note fits, brings B to it, and B is predicted.](figures/induction-in-two-layers.svg)
-#
-# *The first layer notes at each letter what came before it.
-# The second finds by this note the letter that followed the earlier `A`, and fetches it.*
-#
-# Heads like these, which need a head before them that looks one place back, are called {term}`induction heads <induction head>`.
+# Heads like these, which need a head before them that looks one place back, are called **{term}`induction heads <induction head>`**.
 # {cite:t}`olsson2022` found them in all the language models of more than one layer that they studied, and a sudden drop of the loss when they appear.
-# It takes two layers, because the second looks for what the first has written.
-#
-# ### What the heads of a trained model look at
-#
-# Back to the tales.
-# A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
-# Which heads of `base-llm` look at them?
-# The next two cells read the hundred tales from the beginning of this chapter, and collect the weights that each head gives to four kinds of keys.
-# For the first three, the head is asked from the places where such a word comes next, and stood before:
-#
-# - *the hero's name*, where it stood before,
-# - *a colour*, where this colour stood before,
-# - *a garment*, where this garment stood before,
-# - *the token before*, from everywhere.
-#
-# A head's score for a kind is its mean weight there.
-
-
-# %%
-def kinds_of(ids, name):
-    """Return which keys each query would look at, (T, S), for each kind."""
-    coming, places = ids.roll(-1), torch.arange(len(ids))
-    coming[-1] = -1  # nothing comes after the end
-    copies = (coming[:, None] == ids).tril()
-    sets = {"the hero's name": name, "a colour": colours, "a garment": garments}
-    kinds = {kind: copies & torch.isin(coming, x)[:, None] for kind, x in sets.items()}
-    return kinds | {"the token before": places[:, None] - places == 1}
-
-
-def look(model, rows):
-    """Return the mean weight of each head on the keys of each kind, (L, H)."""
-    found = {}
-    for ids, name in rows:
-        weights = attention_weights(model, ids)  # (L, H, T, S)
-        for kind, keys in kinds_of(ids, name).items():
-            there = (weights * keys).sum(dim=-1)[..., keys.any(dim=-1)]
-            found.setdefault(kind, []).append(there)  # (L, H, places)
-    return {kind: torch.cat(each, dim=-1).mean(dim=-1) for kind, each in found.items()}
-
-
-# %% [markdown]
-# The second cell names the best two heads of each kind, beside the median head, and shows them all in an explorer.
-# It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
-# Move the token from which it looks; then choose another kind of head.
-# (`■` is the mark before the story.)
-
-
-# %%
-def first_ids(words):
-    return torch.tensor([tokenizer.encode(" " + word)[0] for word in sorted(words)])
-
-
-candidates, colours, garments = (
-    first_ids({tale.facts[fact] for tale in told})
-    for fact in ("hero", "shade", "garment")
-)
-texts = [torch.tensor([end, *tokenizer.encode(tale.text)]) for tale in new]
-rows = [(ids, first_ids([t.facts["hero"]])) for ids, t in zip(texts, new)]
-kinds, n_heads = look(base_llm, rows), base_llm.config.n_heads
-for kind, scores in kinds.items():
-    best = [divmod(i, n_heads) for i in scores.flatten().topk(2).indices.tolist()]
-    tops = "; ".join(f"layer {i + 1}, head {j + 1} {scores[i, j]:.0%}" for i, j in best)
-    print(f"{kind:16} {tops}; median {scores.median():.0%}")
-    assert (scores[2].max() > 0.7) == (kind != "the token before")
-pieces = [["■ ", *(tokenizer.decode([i]) for i in x[1:64].tolist())] for x in texts[:3]]
-weights = [attention_weights(base_llm, ids[:64]) for ids in texts[:3]]
-again = int((texts[0] == rows[0][1]).nonzero()[1])
-AttentionExplorer(pieces, weights, kinds, query=again)
-
-# %% [markdown]
-# *Question*: look from other places with the head that finds names.
-# What does it look at where no name comes next?
-#
-# The best heads of the first three kinds are all in the last layer, and give the word that is needed nearly all of their weight, while the median head gives it next to none.
-# Some serve two kinds: one head is among the best for colours and for garments.
-# For the token before there is no such specialist: its best head gives it less than a third.
-#
-# The heads for names are no induction heads: the hero's name returns behind all sorts of words, so the word before it gives no hint.
-# They seem to search by kind, *the name, please*, where an induction head would search by the word before.
-# (A garment mostly returns behind its colour, so for the heads that find garments this table cannot tell.)
-#
-# ### What was put there, and what was learned
-#
-# Did nobody tell these heads what to do?
-# Half of it, yes.
-# A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
-# `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training: $W_O = W_V^\top$, which adds to the stream a part of what was found, *as it is*.
-# ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
-#
-# Both halves can be measured, before training and after it, for the recipe fixes the start, and it can be made again.
-# *Looks* is the mean weight on the hero's name, as above.
-# *Hands on* gives a head the bare embedding of a name, and compares what it makes of it with the embeddings of all names: for what share of the names is the most similar one that name itself?
-
-
-# %%
-@torch.no_grad()
-def handed_on(model, ids):
-    """Return the share of tokens that come out as they went in, (L, H)."""
-    table, answers, parts = model.embedding.weight[ids], [], (n_heads, -1)
-    for block in model.blocks:
-        value = block.attention.value(block.attention_norm(table)).unflatten(-1, parts)
-        matrix = block.attention.output.weight.unflatten(-1, parts)  # (D, H, d_head)
-        written = torch.einsum("nhd, ehd -> hne", value, matrix)  # (H, tokens, D)
-        answers.append((model.norm(written) @ table.T).argmax(dim=-1))  # (H, tokens)
-    return (torch.stack(answers) == torch.arange(len(ids))).float().mean(dim=-1)
-
-
-pair = BASE_LLM.new_model(), base_llm
-looks = [look(each, rows[:30])["the hero's name"] for each in pair]
-hands = [handed_on(each, candidates) for each in pair]
-for part, (first, last) in {"looks": looks, "hands on": hands}.items():
-    for layer, (old, now) in enumerate(zip(first.mean(1), last.mean(1)), start=1):
-        print(f"{part:8} in layer {layer}: {old:4.0%} → {now:.0%}")
-print("hands on, heads of layer 3:", *(f"{share:.0%}" for share in hands[1][2]))
-assert hands[0][2].min() > 0.9 and looks[0].max() < 0.05 < 0.4 < looks[1][2].mean()
-
-# %% [markdown]
-# Before training every head of the last layer hands on every name as it is; this was put there.
-# But it looks at the name no more than any other head does, that is, hardly.
-# Training on text has taught it to look.
-# The handing on has even become less faithful, most of all in head 4, which turned to colours and garments.
-# In the first two layers heads neither look at the name nor hand it on.
-#
-# ![Two halves of a head in the last layer. Where it looks, by queries and keys: 2 % before training, 61 % after it; learned. What it hands on, by values and output: 100 % before, 80 % after; put there.](figures/two-halves-of-a-head.svg)
-#
-# *The last layer, mean of its heads, before training and after it: how much they look at the name, and how many of the names they hand on as they are.*
-#
-# ### Take them away
-#
-# A head that looks at a name need not be the one that writes it.
-# To know, take it away.
-# The next function silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
-# Then it asks how often the right name beats all other names where the hero returns, and the right colour all other colours where a colour returns.
-# The first is the question that the n-grams were asked, except that names which begin a text or a quotation are left out: without a space before them they are other tokens.
-#
-# Each head of the last layer counts as a *name head* or a *colour head*, whichever of the two it looks at more.
-
-
-# %%
-@torch.no_grad()
-def recalled(silent):
-    """Return the shares of names and of colours that come back right, in percent."""
-    pupil, _ = load_pretrained("base-llm")
-    for layer, head in silent:
-        matrix = pupil.blocks[layer].attention.output.weight
-        matrix.unflatten(-1, (n_heads, -1))[:, head] = 0
-    right = {"the hero's name": [], "a colour": []}
-    for ids, name in rows:
-        logits, kinds = pupil(ids[None])[0], kinds_of(ids, name)
-        for kind, of in zip(right, (candidates, colours)):
-            at = kinds[kind].any(dim=-1).nonzero()[:, 0]
-            right[kind] += (of[logits[at][:, of].argmax(-1)] == ids[at + 1]).tolist()
-    return {kind: 100 * sum(each) / len(each) for kind, each in right.items()}
-
-
-on_names, on_colours = (kinds[kind][2] for kind in ("the hero's name", "a colour"))
-order = on_names.argsort(descending=True).tolist()
-name_heads = [(2, head) for head in order if on_names[head] > on_colours[head]]
-colour_heads = [(2, head) for head in order if (2, head) not in name_heads]
-
-# %% [markdown]
-# For comparison, as many heads of the first two layers are silenced as there are name heads.
-#
-# *Predict*: what is forgotten without the one head that looks most at names, without all name heads, without the colour heads?
-
-# %% mystnb={"image": {"alt": "Two panels of six bars: how many returns of the hero's name, and of a colour, are right. With all heads it is nearly all of both, and so it is without the best name head, and with only the best name head. Without all name heads hardly a name is right, and most colours are. Without the colour heads all names are right, and hardly a colour. Without as many heads in layers 1 and 2 both lose a little."}}
-drawn = torch.randperm(2 * n_heads, generator=generator)[: len(name_heads)].tolist()
-silenced = {
-    "all heads": [],
-    "without the best name head": name_heads[:1],
-    "with one name head left": name_heads[1:],
-    f"without all {len(name_heads)} name heads": name_heads,
-    f"without the {len(colour_heads)} colour heads": colour_heads,
-    f"without {len(drawn)} in layers 1 and 2": [divmod(i, n_heads) for i in drawn],
-}
-right = {name: recalled(heads) for name, heads in silenced.items()}
-fig, axes = plt.subplots(1, 2, figsize=(7, 2.2), sharey=True)
-for ax, kind in zip(axes, right["all heads"]):
-    shares = {name: each[kind] for name, each in right.items()}
-    plotting.plot_bars(ax, shares, f"{kind}, right (%)", 0)
-axes[0].invert_yaxis()  # the two share it, and each has turned it over
-of_names, of_colours = zip(*(each.values() for each in right.values()))
-assert min(*of_names[:3], of_names[4]) > 90 > 15 > of_names[3]
-assert min(of_colours[:4]) > 75 > 25 > of_colours[4]
-assert 50 < of_names[5] < of_names[0] and 50 < of_colours[5] < of_colours[0]
-
-# %% [markdown]
-# The model brings back nearly every name, which no n-gram could.
-# Without its name heads it is hardly better than guessing, and yet most colours are still right; without its colour heads it is the other way round.
-# So the heads have divided the work by *what* they bring back, and this nobody told them.
-#
-# Nor is it one head for one fact.
-# Without the best name head hardly a name is lost, for the others stand in; and with it alone hardly one is lost either.
-# Whoever takes away a single head, and sees that nothing happens, must not conclude that it does nothing.
-#
-# Without as many heads of the first two layers a few of both are lost, though these look at neither.
-# What the last heads search for must be written into the stream before, and that is work of the layers below.
 #
 # ## Takeaways
 #
-# - Attention is an average of the past whose weights are chosen at every place, by how well keys fit the query; the mask keeps the future out, so one pass over a text gives as many honest predictions as it has tokens.
-# - Each part has a job: several heads look for several things, RoPE tells a head how far away a token is and nothing else, norms keep vectors at one size, the residual stream lets every layer add to what the others wrote, and the network works on each position by itself.
-# - Completing `A B … A` takes two layers of attention: the first writes *what came before me* into each position, the second looks for it.
-# - The heads of a trained model divide the work, and stand in for each other; in `base-llm` handing on was given at the start, and where to look was learned; what heads are for is found by taking them away, not by looking at their weights alone.
-# - Parameters and arithmetic follow from the sizes alone: about two operations for each parameter and token, plus a part that grows with the length of the text.
+# - Every part of a block reads a normalised stream and adds to it, so later layers can read what earlier ones wrote.
+# - Completing `A B … A` takes two layers of attention: the first writes *what came before me*, the second looks for it.
+# - Taking a part away can make a model fail, or only make it slower; only longer runs tell the two apart.
+# - Parameters and arithmetic follow from the sizes alone.
+#   It takes about two operations for each parameter that a token uses, plus a part that grows with the length.
+# - A mixture of experts has many parameters and uses few of them for each token.
 #
 # *In practice* the models of today are this one, larger.
-# Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`, later versions with grouped queries {cite:p}`ainslie2023,grattafiori2024`.
-# The attention of long texts is computed in tiles, without ever holding the table of weights {cite:p}`dao2022`.
-# Some large models replace the feed-forward network by many, of which each token uses a few {cite:p}`shazeer2017`.
+# Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`, later versions with grouped queries {cite:p}`grattafiori2024`.
+# Most of the largest models are mixtures of experts now, as Mixtral was early on {cite:p}`jiang2024`.
+# What the feed-forward networks hold seems to be much of what was learned about words and facts {cite:p}`geva2021`.
 # Training one of these on text is the subject of {doc}`pretraining`.
 
 # %% [markdown]
@@ -921,70 +901,11 @@ Quiz.read("transformer")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): who may look
+# ### Exercise 1 (derive): LayerNorm from RMSNorm
 #
-# With a key-value cache there are fewer queries than keys: the queries stand at the last of the keys' positions.
-# Write the mask for this case, True where a query may look.
-#
-# ```python
-# def cached_mask(n_queries: int, n_keys: int) -> Tensor:  # (T, S), of bool
-# ```
-#
-# Before you write it, say how many of the ten entries for two queries and five keys are True.
-# Check it with `checks.cached_mask(cached_mask)`.
-# Then suppose that a mask lets every query see one key too many, the one right after it: what would the chapter's test of a changed token show for a model of three layers?
-
-
-# %% tags=["hide-cell", "solution"]
-def cached_mask(n_queries, n_keys):
-    query_at = torch.arange(n_keys - n_queries, n_keys)
-    return torch.arange(n_keys) <= query_at[:, None]
-
-
-checks.cached_mask(cached_mask)
-print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second query")
-# The marks would begin three places before the changed token: what it changes reaches
-# one position farther back in every layer.
-
-# %% [markdown]
-# ### Exercise 2 (build): one head from its matrices
-#
-# Write a whole attention head, from the vectors and its three matrices to what each position gathers, without a function of the package.
-#
-# ```python
-# def attention_head(x, w_query, w_key, w_value):  # (T, D), three times (D, d_head)
-#     return context  # (T, d_head)
-# ```
-#
-# Check it with `checks.attention_head(attention_head)`.
-# Then ask what the division by $\sqrt{d}$ is for: let $q$ and $k$ have independent coordinates of mean 0 and variance 1, and derive the variance of $q \cdot k$.
-# Without the division, how large is the greatest of a hundred weights, on average, when $d$ is 4, and when it is 256?
-
-
-# %% tags=["hide-cell", "solution"]
-def attention_head(x, w_query, w_key, w_value):
-    query, key, value = x @ w_query, x @ w_key, x @ w_value
-    scores = query @ key.T / w_query.shape[1] ** 0.5
-    may_look = torch.ones(len(x), len(x)).tril().bool()
-    return scores.where(may_look, -torch.inf).softmax(dim=-1) @ value
-
-
-checks.attention_head(attention_head)
-# q · k is a sum of d products, each of mean 0 and variance 1: its variance is d.
-for d in (4, 256):
-    query, key = torch.randn(2, 100, d, generator=generator)
-    scores = query @ key.T
-    plain, divided = (
-        each.softmax(dim=-1).amax(dim=-1).mean() for each in (scores, scores / d**0.5)
-    )
-    print(f"d = {d:3}: greatest weight {plain:.1f} plain, {divided:.1f} divided")
-# Undivided, wide heads look at one of a hundred positions only, by chance.
-
-# %% [markdown]
-# ### Exercise 3 (derive): LayerNorm from RMSNorm
-#
-# Show that RMSNorm forgets the length of a vector, that is, gives $x$ and $c\,x$ the same for $c > 0$ where $\varepsilon$ does not matter.
-# Then show that LayerNorm, $(x - \bar x) / \sqrt{\operatorname{var}(x) + \varepsilon}$, is RMSNorm of a centred vector, and write it in one line with the chapter's `rms_norm`.
+# Show that RMSNorm forgets the length of a vector: it gives $x$ and $c\,x$ the same for $c > 0$, if $\varepsilon$ does not matter.
+# Then show that LayerNorm, $(x - \bar x) / \sqrt{\operatorname{var}(x) + \varepsilon}$, is RMSNorm of a centred vector.
+# Write it in one line with the chapter's `rms_norm`.
 #
 # ```python
 # def layer_norm(x):  # (*, D), weight 1, bias 0, eps 1e-5
@@ -1003,38 +924,31 @@ checks.layer_norm(layer_norm)
 # mean square of the centred vector: dividing by its root is what RMSNorm does.
 
 # %% [markdown]
-# ### Exercise 4 (derive): a score without positions
+# ### Exercise 2 (check): a router by hand
 #
-# RoPE turns both, but only the difference counts.
-# Show it for one pair of coordinates, by writing $q$ and $k$ as complex numbers whose product $\operatorname{Re}(q \bar k)$ is the dot product.
-# Then write the dot product of a query and a key after RoPE, from how many tokens they are apart, without ever asking where they stand (and without the division by $\sqrt d$).
-#
-# ```python
-# def rope_score(query, key, distance):  # (d_head,), (d_head,), the key that far behind
-# ```
-#
-# Check it with `checks.rope_score(rope_score)`.
-# Two layers complete `A B … A`: for which distance must the score of the head in the first layer be high, and why can no distance serve the head in the second?
+# A router scores four experts with $0$, $\ln 6$, $\ln 2$ and $\ln 3$ for one token, and two are used.
+# The experts would give the numbers 8, 4, 10 and 1.
+# What comes out?
+# What would come out if all four were used?
+# Then suppose that a mixture of eight experts gives all tokens of a batch to two of them, half of the slots to each.
+# The router's mean probability of these two is ½ each.
+# What is the balance loss, and what is it if all eight get as much?
 
 
 # %% tags=["hide-cell", "solution"]
-def rope_score(query, key, distance):
-    half = len(query) // 2
-    angles = distance * 10_000.0 ** (-torch.arange(half) / half)
-    query, key = (torch.complex(x[:half], x[half:]) for x in (query, key))
-    turned = query * torch.polar(torch.ones(half), angles)
-    return (turned * key.conj()).real.sum()
-
-
-checks.rope_score(rope_score)
-# (q e^(i t w)) times the conjugate of (k e^(i s w)) is q k̄ e^(i (t - s) w).
-# The first looks one place back. The earlier A may be any distance away, so the second
-# has to search by what the first has written, not by place.
+powers, outputs = torch.tensor([1.0, 6, 2, 3]), torch.tensor([8.0, 4, 10, 1])
+best = powers.topk(2).indices  # the second and the fourth, with shares 6/9 and 3/9
+two = (powers[best] * outputs[best]).sum() / powers[best].sum()
+four = (powers * outputs).sum() / powers.sum()
+print(f"two experts {two:.0f}, all four {four:.2f}")
+given = wanted = torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0, 0])
+print("balance loss:", (8 * given * wanted).sum().item(), "and", 8 * 8 * (1 / 8) ** 2)
 
 # %% [markdown]
-# ### Exercise 5 (build): count the parameters
+# ### Exercise 3 (build): count the parameters
 #
-# Write the number of parameters of a model of Llama's shape, in closed form, from `vocab_size`, `d_model`, `n_layers`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff` and `tied_embeddings` of its config.
+# Write the number of parameters of a model of Llama's shape in closed form.
+# Use `vocab_size`, `d_model`, `n_layers`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff` and `tied_embeddings` of its config.
 #
 # ```python
 # def parameter_count(config) -> int:
@@ -1060,7 +974,7 @@ print(f"{parameter_count(SMOLLM2_135M):,} with shared keys, {full:,} without")
 # Two for each parameter: about 0.27 billion. What the earlier tokens need was spent before.
 
 # %% [markdown]
-# ### Exercise 6 (build): write with a cache
+# ### Exercise 4 (build): write with a cache
 #
 # Write $n$ tokens, one after the other, each the most probable one, and let the model read every token only once.
 # `model.new_cache()` gives an empty cache, and `model(ids, cache)` reads the ids of shape (1, T) that are not in it yet.
@@ -1085,13 +999,107 @@ def write_with_cache(model, ids, n):
 
 
 checks.write_with_cache(write_with_cache)
-ids = torch.tensor([end, *tokenizer.encode("Once upon a time")])
-print(tokenizer.decode(write_with_cache(base_llm, ids, 12)))
+end = tokenizer.special_tokens["<|endoftext|>"]
+prompt = torch.tensor([end, *tokenizer.encode("Once upon a time")])
+print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)))
+
+# %% [markdown]
+# ### Exercise 5 (build): a cache of your own
+#
+# Now write the same without `model(...)` and without `new_cache`: a pair of keys and values for each block, kept in a list.
+# Take from the model its embedding, its norms, its matrices and `model.rotary(slice(t, t + 1))`, the rotation of position $t$ for `positions.apply_rope` of the package.
+# Read one position at a time, the prompt, too.
+#
+# ```python
+# def write_by_hand(model, ids, n) -> list[int]:  # as write_with_cache
+# ```
+#
+# Compare with `write_with_cache` for `base-llm` and for a model with fewer key-value heads.
+# Expect 25 to 35 lines.
+# Which of them would change for a mixture of experts?
+
+
+# %% tags=["hide-cell", "solution"]
+from llmcourse.model.positions import apply_rope
+
+
+def attend_one(layer, seen, rotation, caches, number):
+    """Return what attention adds at the new position (1, 1, D); extend its cache."""
+    query, key, value = (
+        part(seen).unflatten(-1, (-1, layer.d_head)).transpose(1, 2)
+        for part in (layer.query, layer.key, layer.value)
+    )  # (1, H, 1, d_head), (1, K, 1, d_head) twice
+    query, key = apply_rope(query, *rotation), apply_rope(key, *rotation)
+    if caches[number] is not None:
+        key = torch.cat((caches[number][0], key), dim=2)
+        value = torch.cat((caches[number][1], value), dim=2)
+    caches[number] = key, value
+    group = query.shape[1] // key.shape[1]
+    key, value = (heads.repeat_interleave(group, dim=1) for heads in (key, value))
+    weights = (query @ key.mT / layer.d_head**0.5).softmax(dim=-1)
+    return layer.output((weights @ value).transpose(1, 2).flatten(-2))
+
+
+@torch.no_grad()
+def write_by_hand(model, ids, n):
+    caches, row = [None] * len(model.blocks), ids.tolist()
+    for t in range(len(ids) + n - 1):
+        x, rotation = (
+            model.embedding.weight[row[t]][None, None],
+            model.rotary(slice(t, t + 1)),
+        )
+        for number, block in enumerate(model.blocks):
+            seen = rms_norm(x, block.attention_norm.weight)
+            x = x + attend_one(block.attention, seen, rotation, caches, number)
+            seen = rms_norm(x, block.feed_forward_norm.weight)
+            x = x + feed_forward(block.feed_forward, seen)
+        if t >= len(ids) - 1:
+            logits = rms_norm(x, model.norm.weight) @ model.embedding.weight.T
+            row.append(int(logits.argmax()))
+    return row[len(ids) :]
+
+
+grouped = Transformer(replace(TINY, n_kv_heads=2), generator)
+for each, start in ((base_llm, prompt), (grouped, prompt % TINY.vocab_size)):
+    assert write_by_hand(each, start, 12) == write_with_cache(each, start, 12)
+# Only the line with feed_forward: experts look at one position, and keep nothing.
+
+# %% [markdown]
+# ### Exercise 6 (explore): take the note away
+#
+# The chapter's `student` completes `A B … A` with two layers.
+# Silence one head at a time, by setting to zero the columns of `attention.output.weight` that read it.
+# Measure the loss at known letters, on new walks.
+# Which head can the model least do without, and how does the loss compare with a model of one layer?
+# What would you have to do to show the same for all seeds?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+@torch.no_grad()
+def loss_without(layer, head):
+    matrix = student.blocks[layer].attention.output.weight
+    saved = matrix.clone()
+    matrix.unflatten(-1, (2, -1))[:, head] = 0
+    loss = cross_entropy(student(ids[:, :-1])[known], ids[:, 1:][known])
+    matrix.copy_(saved)
+    return loss.item()
+
+
+for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    print(
+        f"without layer {layer + 1}, head {head + 1}: {loss_without(layer, head):.2f}"
+    )
+# Without the head that looks one place back there are no notes, and the loss is above
+# that of one layer: the second layer still looks for them, and fetches what is wrong.
+# The other head of layer 1 is missed too, since layer 2 has learned to read its output.
+# The heads of layer 2 can stand in for each other in part. For all seeds: train
+# small_model(2, seed=...) with each, and find the head by its share, not by its number.
 
 # %% [markdown]
 # ## Sources
 #
-# - Attention and the transformer: {cite:t}`vaswani2017`; the norm before each part: {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2019`.
-# - The parts: RMSNorm {cite:p}`zhang2019`, LayerNorm {cite:p}`ba2016`, GELU {cite:p}`hendrycks2016`, SwiGLU {cite:p}`shazeer2020`, RoPE {cite:p}`su2021`, grouped queries {cite:p}`ainslie2023`; Llama, which joins them: {cite:t}`touvron2023`.
-# - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`; a start with heads that hand on what they find: {cite:t}`trockman2023`.
+# - The transformer: {cite:t}`vaswani2017`; the norm before each part: {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2019`; encoder-only: {cite:t}`devlin2019`.
+# - The parts: RMSNorm {cite:p}`zhang2019`, LayerNorm {cite:p}`ba2016`, GELU {cite:p}`hendrycks2016`, SwiGLU {cite:p}`shazeer2020`; Llama, which joins them: {cite:t}`touvron2023`.
+# - Mixtures of experts: {cite:t}`shazeer2017`, {cite:t}`fedus2022`, {cite:t}`jiang2024`.
+# - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`.
 # - Counting parameters and operations: {cite:t}`kaplan2020` and {cite:t}`hoffmann2022`.

@@ -5,7 +5,7 @@
                 {…}]}
 
 `book/studies/` makes them; they go on where they were stopped, if the recipe is still
-the same. The package ships three: "scaling", "context" and "rlhf".
+the same. The package ships those that chapters plot, in `llmcourse/data`.
 """
 
 import json

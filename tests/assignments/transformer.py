@@ -22,7 +22,7 @@
 # | 7. The mask (written) | 2 | ★★ | 20 |
 # | 8. What the cache keeps (written) | 3 | ★★ | 20 |
 #
-# 20 points in all. Read the chapter [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
+# 20 points in all. Read the chapters [Attention](../attention.ipynb) and [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
 # Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
 # Some points are given by tests that you do not see; they check the same promises with other values.
 #
@@ -757,7 +757,7 @@ assert close(cache[1], value, 1e-3), (
 # And why could a model of several blocks without a causal mask not use such a cache? (1 point)
 #
 # A text repeats itself: `A B … A`, and the model is to write `B`.
-# The chapter shows two heads in two blocks that do this together.
+# The second chapter shows two heads in two blocks that do this together.
 # What does the first head leave in the stream at `B`, who reads it, and why is one block not enough? (1 point)
 
 # %% [markdown] written="cache" points=3

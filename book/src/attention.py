@@ -1,0 +1,995 @@
+# %% [markdown]
+# (attention)=
+# # Attention
+#
+# Attention lets every token look back at all tokens before it, choose which of them matter, and fetch what they hold.
+#
+# **You will be able to**
+#
+# - compute attention by hand, and write it in a few lines for a batch of sequences,
+# - say what the mask, several heads, shared keys and rotary positions are for, and test each of them,
+# - write a key-value cache, and say what it saves and what it takes,
+# - find out what the heads of a trained model do: look at their weights, and take heads away.
+#
+# **You need** Python and a little torch (a matrix product and `softmax`), and the chapters {doc}`pipeline`, {doc}`tokenization` and {doc}`embeddings`.
+#
+# **Reading time** about 45 minutes, with the code.
+# **Runs in** about half a minute on two CPU cores.
+#
+# The next chapter, {doc}`transformer`, builds the rest of the model around attention.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import re
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
+from torch.testing import assert_close
+
+from llmcourse import plotting
+from llmcourse.checks import attention as checks
+from llmcourse.model import attention, costs, positions
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.inspection import attention_weights
+from llmcourse.model.transformer import TINY, Transformer
+from llmcourse.text import tales
+from llmcourse.text.ngrams import NGramModel
+from llmcourse.training.presets import BASE_LLM
+from llmcourse.widgets.attention import AttentionExplorer
+
+plotting.use_course_style()
+torch.set_num_threads(1)
+generator = torch.Generator().manual_seed(0)
+
+# %% [markdown]
+# ## The problem
+#
+# Here is one of the {term}`tales`.
+# Its hero is named at the beginning, and again and again after that.
+# To predict the next word, a model must recall a name from far back.
+
+# %%
+story = next(tales.generate(1, seed=56))
+hero = story.facts["hero"]
+words = re.findall(r"\w+", story.text)
+places = [i for i, word in enumerate(words) if word == hero]
+gaps = torch.tensor(places).diff().tolist()
+print(re.sub(r"(.{1,72})( |$)", r"\1\n", story.text))
+print(f"{hero} returns after {', '.join(map(str, gaps))} words")
+
+# %% tags=["hide-input"]
+assert len(gaps) > 2 and max(gaps) > 40
+
+# %% [markdown]
+# Can the simplest predictors do it?
+# An {term}`n-gram` model counts which words followed the last $n - 1$ words in its training text.
+# The next cells train three of them on a thousand tales.
+# Then they go through a hundred new tales, and stop wherever the hero's name comes again.
+# The model is told that a name comes, and has to say which.
+
+
+# %%
+def to_words(text):
+    return re.findall(r"\w+|[^\w\s]", text)
+
+
+# %%
+told, new = list(tales.generate(1000, seed=0)), list(tales.generate(100, seed=1))
+names = sorted({tale.facts["hero"] for tale in told})
+returns = []  # of a hero: the words before, the name
+for tale in new:
+    row, name = to_words(tale.text), tale.facts["hero"]
+    at = [i for i, word in enumerate(row) if word == name]
+    returns += [(tuple(row[:i]), name) for i in at[1:]]
+
+# %%
+texts = [" ".join(to_words(tale.text)) for tale in told]
+for n in (2, 4, 6):
+    prob = NGramModel(texts, n).prob
+    right = [name == max(names, key=lambda x: prob(x, past)) for past, name in returns]
+    print(f"n = {n}: right at {sum(right) / len(right):.0%} of {len(returns)} returns")
+print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
+
+# %% [markdown]
+# They do no better than guessing.
+# The name decides, and it is farther back than they look.
+# A longer run of words would reach it, but hardly any long run occurs twice.
+#
+# ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
+#
+# *The tale's four returns: the name is always farther back than $n = 6$ sees.*
+#
+# What sees far?
+# The plainest way to use *all* words of the past is to average their vectors.
+# But an average forgets the order, and everything in it becomes small.
+
+# %%
+vectors = dict(zip(["dog", "bites", "man"], torch.randn(3, 4, generator=generator)))
+
+
+def average(text):
+    return torch.stack([vectors[word] for word in text.split()]).mean(dim=0)
+
+
+same = torch.allclose(average("dog bites man"), average("man bites dog"))
+before = words[: places[-1]]
+print(f"dog bites man is man bites dog: {same}")
+print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
+
+# %% [markdown]
+# Who bites whom is lost, and the hero is a small part of a mixture of everything.
+# An n-gram knows the order but sees only a few words; an average sees everything but blurs it.
+# We want an average whose weights are *chosen* at every place, by what the words are and where they are.
+# That is **{term}`attention`**.
+#
+# ## By hand
+#
+# Here are three tokens.
+# Each has a **{term}`key <query, key, value>`** by which it is found, and a **value** that it hands over.
+# The third asks with the **query** $q = \sqrt 2\,(\ln 2, \ln 4)$.
+#
+# | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | power $e^{\text{score}}$ | weight |
+# |---|---|---|---|---|---|
+# | 1 | $(1, 0)$ | 7 | $\ln 2$ | 2 | 2/7 |
+# | 2 | $(0, 1)$ | 14 | $\ln 4$ | 4 | 4/7 |
+# | 3 | $(0, 0)$ | 0 | 0 | 1 | 1/7 |
+#
+# A score says how well a key fits the query.
+# It is their dot product, divided by the root of the vectors' width, $\sqrt 2$ (exercise 2 asks why).
+# The {term}`softmax` makes shares of the scores: their exponentials, divided by the sum.
+# Token 3 gathers the values in these shares: $\frac27 \cdot 7 + \frac47 \cdot 14 + \frac17 \cdot 0 = 10$.
+#
+# ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them are the weights 2/7, 4/7 and 1/7. The values 7, 14 and 0 flow by arrows of these widths into one box, 10.](figures/attention-by-hand.svg)
+#
+# *Keys decide the shares; values are what is shared out.
+# The width of an arrow is its weight.*
+#
+# If token 2 asks with the same query, it sees only itself and token 1, for the third is not written yet.
+# Its shares are 2/6 and 4/6, and it gathers $\frac26 \cdot 7 + \frac46 \cdot 14 = 11\frac23$.
+# The first token sees itself alone, so it gathers its own value, 7.
+
+# %%
+query = 2**0.5 * torch.tensor([2.0, 4.0]).log().expand(3, 2)  # all ask the same
+key = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+value = torch.tensor([[7.0], [14.0], [0.0]])
+mask = attention.causal_mask(3, 3)
+context, weights = attention.naive_attention(query, key, value, mask)
+print("gathered:", [round(x, 2) for x in context[:, 0].tolist()])
+
+# %% tags=["hide-input"]
+assert_close(weights[2], torch.tensor([2.0, 4.0, 1.0]) / 7)
+assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
+
+# %% [markdown]
+# The package agrees.
+# That no query sees a key after its own place is the **{term}`causal mask`**.
+#
+# ![A table of three rows, who asks, and three columns, who is looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
+#
+# *A row for each token that asks, all with the same query.
+# Each row sums to 1, and the mask leaves a triangle.*
+#
+# ## The idea
+#
+# A layer of attention reads one vector $x_t$ of $D$ numbers for each position $t$.
+# It has $H$ **{term}`heads <attention head>`**.
+# Each head has three matrices of its own, with which it makes a query, a key and a value of every position:
+#
+# $$
+# q_t = R_t W_Q\, x_t, \qquad
+# k_s = R_s W_K\, x_s, \qquad
+# v_s = W_V\, x_s.
+# $$
+#
+# At position $t$ it gathers the context $c_t$, a mixture of the values up to there:
+#
+# $$
+# s_{ts} = \frac{q_t \cdot k_s}{\sqrt{d}}, \qquad
+# a_{ts} = \frac{e^{s_{ts}}}{\sum_{r \le t} e^{s_{tr}}}, \qquad
+# c_t = \sum_{s \le t} a_{ts} v_s.
+# $$
+#
+# Another matrix, $W_O$, mixes what all heads gathered into one vector of $D$ numbers: $W_O \left[c_t^1, \dots, c_t^H\right]$.
+#
+# $R_t$ stands for the position.
+# It turns pairs of coordinates by angles in proportion to $t$.
+# If both sides turn, only the difference counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
+# This is **{term}`RoPE`**, rotary position embedding.
+#
+# | Symbol | Meaning | Shape | Name in code |
+# |---|---|---|---|
+# | $x$ | what the layer reads | $T \times D$ | `x` |
+# | $q, k, v$ | query, key, value of a head | $T \times d$ | `query`, `key`, `value` |
+# | $s$, $a$ | scores, and weights, of a head | $T \times T$ | `scores`, `weights` |
+# | $c$ | what a head gathers | $T \times d$ | `context` |
+# | $H$, $d$ | heads, and the width of one, $d = D / H$ | – | `n_heads`, `d_head` |
+# | $W_Q, W_K, W_V$ | matrices of a head, stored one above the other | $d \times D$ | `query.weight`, … |
+# | $W_O$ | mixes what all heads gathered | $D \times D$ | `output.weight` |
+#
+# There may be fewer key-value heads than query heads, $K < H$: then each serves $H / K$ of them.
+#
+# ## In code
+#
+# ### One head
+#
+# The formulas, line by line.
+# First the scores, for any number of leading dimensions: $B$ sequences of a batch, say.
+
+
+# %%
+def attention_scores(query, key):
+    """Return how well each key fits each query, (..., T, S)."""
+    return query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+
+
+# %% [markdown]
+# Then the mask.
+# What lies in the future gets the score $-\infty$, whose exponential is 0.
+
+
+# %%
+def hide_future(scores):
+    """Return the scores, with those of later keys at minus infinity."""
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    return scores.masked_fill(future, -torch.inf)
+
+
+# %% [markdown]
+# Last the weights, and the mixture of values.
+# The cell below runs a batch of two sequences, and prints the weights of the first.
+
+
+# %%
+def attend(query, key, value):
+    """Return the contexts (..., T, d) and the weights (..., T, S)."""
+    weights = hide_future(attention_scores(query, key)).softmax(dim=-1)
+    return weights @ value, weights
+
+
+query, key, value = torch.randn(3, 2, 4, 6, generator=generator)  # (B, T, d) each
+context, weights = attend(query, key, value)
+for row in weights[0]:
+    print("  ".join(f"{weight:.2f}" for weight in row))
+
+# %% tags=["hide-input"]
+mask = attention.causal_mask(4, 4)
+assert_close((context, weights), attention.naive_attention(query, key, value, mask))
+assert_close(context, scaled_dot_product_attention(query, key, value, is_causal=True))
+
+# %% [markdown]
+# Row $t$ holds the shares with which position $t$ looks at each position: zeros after itself, and a sum of one.
+# The package and torch give the same; the folded cell checks it.
+#
+# ### What the table costs
+#
+# The scores are a table of $T \times T$ numbers for each head and sequence.
+# How much memory is that, with four bytes a number?
+
+# %%
+for n in (1024, 8192, 131_072):
+    print(f"{n:7,} tokens: {4 * n * n / 2**20:9,.0f} MiB for one head")
+
+# %% [markdown]
+# Eight times the length is 64 times the memory, and a context window of today's size has no room for such a table.
+# **{term}`FlashAttention`** computes the same contexts tile by tile, and never holds the table {cite:p}`dao2022`.
+# Torch's `scaled_dot_product_attention` calls such a kernel where the hardware has one.
+# {doc}`context_window` writes the tiles out.
+#
+# ### Several heads, and fewer keys
+#
+# One head has one softmax, so it looks for one thing at a time.
+# A layer therefore has several heads side by side, each with a slice of the width: **multi-head attention**.
+# Splitting and merging only moves numbers.
+
+
+# %%
+def split_heads(x, d_head):
+    """Return (B, T, H · d) as (B, H, T, d)."""
+    return x.unflatten(-1, (-1, d_head)).transpose(1, 2)
+
+
+def merge_heads(x):
+    """Return (B, H, T, d) as (B, T, H · d)."""
+    return x.transpose(1, 2).flatten(-2)
+
+
+# %% [markdown]
+# In **{term}`grouped-query attention`** several query heads share the keys and values of one head.
+# Here six query heads share two key-value heads, so there is a third of the keys and values to keep.
+#
+# ![Six boxes of queries in two groups of three. From each group an arrow goes to one key and one value: queries 1 to 3 share key 1 and value 1, queries 4 to 6 share key 2 and value 2.](figures/shared-keys.svg)
+#
+# *Three query heads ask the same keys, and mix the same values.*
+
+
+# %%
+def project(layer, x):
+    """Return the queries (B, H, T, d), and keys and values (B, K, T, d)."""
+    parts = layer.query, layer.key, layer.value
+    return [split_heads(part(x), layer.d_head) for part in parts]
+
+
+def repeat_kv(heads, n_heads):
+    """Return key or value heads, each once for every query head that it serves."""
+    return heads.repeat_interleave(n_heads // heads.shape[1], dim=1)
+
+
+# %% [markdown]
+# With these a whole layer is four lines.
+# It takes its matrices from a layer of the package, which must then give the same.
+
+
+# %%
+def grouped_query_attention(layer, x):
+    """Return what a layer adds to each position of x, (B, T, D)."""
+    query, key, value = project(layer, x)
+    key, value = (repeat_kv(heads, query.shape[1]) for heads in (key, value))
+    context, _ = attend(query, key, value)
+    return layer.output(merge_heads(context))
+
+
+# %%
+config = replace(TINY, d_model=48, n_heads=6, n_kv_heads=2)
+model = Transformer(config, generator)
+layer = model.blocks[0].attention
+x = torch.randn(2, 5, 48, generator=generator)
+for name, weight in layer.named_parameters():
+    print(f"{name:14}", tuple(weight.shape))
+
+# %% tags=["hide-input"]
+assert_close(grouped_query_attention(layer, x), layer(x))
+
+# %% [markdown]
+# The matrices have 48 rows for the queries, and 16 for the keys and for the values.
+# With $K = H$ this is multi-head attention; with $K = 1$ it is called multi-query attention.
+#
+# ### Positions
+#
+# Nothing so far knows where a token is.
+# Let the first two tokens change places: what the last one gathers is the same.
+
+# %%
+swapped = x[:, [1, 0, 2, 3, 4]]
+one, two = (grouped_query_attention(layer, each)[:, -1] for each in (x, swapped))
+print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6))
+
+# %% [markdown]
+# RoPE turns the pair of coordinates $i$ and $i + d/2$ of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
+# The first pairs turn fast and tell near positions apart; the last turn slowly.
+
+
+# %%
+def apply_rope(x, at):
+    """Return vectors (..., T, d), turned by the angles of their positions, (T,)."""
+    first, second = x.chunk(2, dim=-1)
+    half = first.shape[-1]
+    angles = torch.outer(at, 10_000.0 ** (-torch.arange(half) / half))  # (T, d / 2)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+# %% tags=["hide-input"]
+heads = torch.randn(3, 6, 8, generator=generator)
+tables = positions.rope_tables(6, d_head=8)
+assert_close(apply_rope(heads, torch.arange(6)), positions.apply_rope(heads, *tables))
+
+# %% [markdown]
+# The next cell puts one and the same query and key at all of six positions.
+# What does the score depend on?
+
+# %%
+query, key = torch.randn(2, 1, 8, generator=generator).expand(2, 6, 8)
+at = torch.arange(6)
+scores = apply_rope(query, at) @ apply_rope(key, at).T
+for distance in range(6):
+    same = scores.diagonal(-distance)  # (0 + distance, 0), (1 + distance, 1), ...
+    assert_close(same, same[:1].expand(len(same)))
+    print(f"distance {distance}: {len(same)} pairs, one score: {same[0]:5.2f}")
+
+# %% [markdown]
+# One query and one key, and yet the score changes with the distance between them, and with nothing else.
+# So a head can learn *the token before me*, wherever it is.
+#
+# ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3 the angle is wider and the score −0.85.](figures/rotary-turns.svg)
+#
+# *One pair of coordinates of another query and key, both of length 1, turned by one radian for each position.
+# From the first circle to the second both arrows turn, and the angle between them stays.*
+#
+# ### Queries and keys of one size
+#
+# A softmax of large scores looks at one position only, and then hardly learns: all its weights are near 0 or 1.
+# Queries and keys can grow in training until that happens.
+# **{term}`QK-norm`** brings each query and key to one size before the scores {cite:p}`henry2020`; Gemma 3 and Qwen3 do so {cite:p}`gemma2025,yang2025`.
+
+
+# %%
+def qk_norm(query, key):
+    """Return both with a mean square of 1, as RMSNorm does before its weights."""
+    return [rms_norm(x, x.shape[-1:]) for x in (query, key)]
+
+
+query, key = torch.randn(2, 100, 64, generator=generator)
+for size in (1, 3, 10):
+    pairs = (size * query, size * key), qk_norm(size * query, size * key)
+    plain, normed = (attention_scores(*pair).softmax(dim=-1) for pair in pairs)
+    tops = [each.amax(dim=-1).mean() for each in (plain, normed)]
+    print(
+        f"{size:2} times as long: greatest weight {tops[0]:.2f}, {tops[1]:.2f} normed"
+    )
+
+# %% tags=["hide-input"]
+assert tops[0] > 0.9 and tops[1] < 0.2
+
+# %% [markdown]
+# However long they are, the normed ones give the same weights.
+# A learned weight for each coordinate lets the model sharpen its attention again, as far as it helps.
+#
+# ### Nobody sees the future
+#
+# A model that predicts the next token must not see it.
+# The next cell checks a whole model from outside, the package's, with three layers.
+# It changes one token of nine, each in turn, and marks the positions whose logits move.
+
+# %%
+reader = Transformer(replace(TINY, n_layers=3, n_kv_heads=2), generator)
+ids = torch.randint(TINY.vocab_size, (1, 9), generator=generator)
+with torch.no_grad():
+    for t in range(9):
+        changed = ids.clone()
+        changed[0, t] = (ids[0, t] + 1) % TINY.vocab_size
+        moved = (reader(changed) - reader(ids))[0].abs().amax(dim=-1) > 1e-6
+        assert moved.tolist() == [False] * t + [True] * (9 - t)
+        print(
+            "".join("■" if each else "·" for each in moved), f" token {t + 1} changed"
+        )
+
+# %% [markdown]
+# Whatever is changed, all positions from there on move, and none before.
+# So one pass over a text of $T$ tokens gives $T$ honest predictions at once, which makes training cheap.
+#
+# ### A key-value cache
+#
+# The mask also makes writing cheap.
+# What a position has computed never changes when the text goes on.
+# So its keys and values can be kept: that is the **{term}`key-value cache`**.
+#
+# ![The words Once upon a time, read one after the other, in two staircases. With the cache each step reads one new word, and those before it are kept: four tokens are read. Without it each step reads all words again: ten tokens.](figures/key-value-cache.svg)
+#
+# *Each row writes one token more.
+# With the cache a step reads one token and looks back at the keys and values that were kept.*
+#
+# The cache of a layer is a pair of tensors, to which every new position adds a key and a value.
+# Keys are kept as they are after they have been turned.
+# There is nothing to mask: the new position is the last, so all keys are its past.
+
+
+# %%
+def read_one(layer, x, cache):
+    """Return what a layer adds to one new position (B, 1, D), and the longer cache."""
+    (query, key, value), (old_keys, old_values) = project(layer, x), cache
+    at = torch.tensor([old_keys.shape[2]])  # as many positions were read before
+    keys = torch.cat((old_keys, apply_rope(key, at)), dim=2)  # (B, K, S, d)
+    values = torch.cat((old_values, value), dim=2)
+    query, n_heads = apply_rope(query, at), query.shape[1]
+    weights = attention_scores(query, repeat_kv(keys, n_heads)).softmax(dim=-1)
+    context = weights @ repeat_kv(values, n_heads)  # (B, H, 1, d)
+    return layer.output(merge_heads(context)), (keys, values)
+
+
+# %% [markdown]
+# Five positions, read one by one, must give what the layer gives when it reads all five at once.
+
+# %%
+cache, added = (torch.zeros(2, 2, 0, 8), torch.zeros(2, 2, 0, 8)), []
+for t in range(5):
+    row, cache = read_one(layer, x[:, t : t + 1], cache)
+    added.append(row)
+    print(f"after position {t}: keys {tuple(cache[0].shape)}")
+
+# %% [markdown]
+# The package's `KVCache` takes room for all positions at the start, and fills it.
+# The folded cell compares both: the same keys, the same values, and the same result as without a cache.
+
+# %% tags=["hide-input"]
+rotation = model.rotary(slice(0, 5))
+assert_close(torch.cat(added, dim=1), layer(x, rotation))
+sizes = {"n_layers": 1, "batch_size": 2, "n_kv_heads": 2, "capacity": 5, "d_head": 8}
+theirs = attention.KVCache(**sizes)
+assert_close(layer(x, rotation, theirs), layer(x, rotation))
+assert_close(cache, (theirs.keys[0], theirs.values[0]))
+print("equal to the package's cache, and to reading all at once")
+
+# %% [markdown]
+# What does a cache save, and what does it take?
+# The next cell counts the arithmetic of a whole model that writes a hundred tokens, with the cache and by reading everything again for each.
+
+# %%
+flops = [costs.forward_flops_per_token(reader.config, t) for t in range(1, 101)]
+again = sum(t * flops_at for t, flops_at in enumerate(flops, start=1))
+print(f"the cache saves {1 - sum(flops) / again:.0%} of the arithmetic")
+kib = costs.kv_cache_bytes(reader.config, 100) / 2**10
+print(f"and takes {kib:.0f} KiB for 100 positions")
+
+# %% [markdown]
+# Nearly all of the arithmetic of writing is saved, for some memory that grows with every token.
+# {doc}`context_window` prices the cache of large models.
+#
+# ## Experiment
+#
+# ### What the heads of a trained model look at
+#
+# Back to the tales.
+# A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
+# Which heads of `base-llm` look at them?
+# The next cells read forty of the new tales, and collect the weights that each head gives to four kinds of keys.
+# For the first three, the head is asked from the places where such a word comes next, and was there before:
+#
+# - *the hero's name*, where it was before,
+# - *a colour*, where this colour was before,
+# - *a garment*, where this garment was before,
+# - *the token before*, from everywhere.
+#
+# A head's score for a kind is its mean weight there.
+
+
+# %%
+def kinds_of_keys(ids, name):
+    """Return which keys each query would look at, (T, S), for each kind."""
+    coming, places = ids.roll(-1), torch.arange(len(ids))
+    coming[-1] = -1  # nothing comes after the end
+    copies = (coming[:, None] == ids).tril()
+    sets = {"the hero's name": name, "a colour": colours, "a garment": garments}
+    kinds = {kind: copies & torch.isin(coming, x)[:, None] for kind, x in sets.items()}
+    return kinds | {"the token before": places[:, None] - places == 1}
+
+
+# %%
+def head_scores(model, rows):
+    """Return the mean weight of each head on the keys of each kind, (L, H)."""
+    found = {}
+    for ids, name in rows:
+        weights = attention_weights(model, ids)  # (L, H, T, S)
+        for kind, keys in kinds_of_keys(ids, name).items():
+            there = (weights * keys).sum(dim=-1)[..., keys.any(dim=-1)]
+            found.setdefault(kind, []).append(there)  # (L, H, places)
+    return {kind: torch.cat(each, dim=-1).mean(dim=-1) for kind, each in found.items()}
+
+
+# %% [markdown]
+# The model reads tokens, so names and colours become ids first.
+
+# %%
+base_llm, tokenizer = load_pretrained("base-llm")
+n_heads, end = base_llm.config.n_heads, tokenizer.special_tokens["<|endoftext|>"]
+
+
+# %%
+def first_ids(words):
+    return torch.tensor([tokenizer.encode(" " + word)[0] for word in sorted(words)])
+
+
+candidates, colours, garments = (
+    first_ids({tale.facts[fact] for tale in told})
+    for fact in ("hero", "shade", "garment")
+)
+
+# %%
+texts = [torch.tensor([end, *tokenizer.encode(tale.text)]) for tale in new[:40]]
+rows = [(ids, first_ids([t.facts["hero"]])) for ids, t in zip(texts, new)]
+
+# %% [markdown]
+# For each kind, here are the best two heads, beside the median of all heads.
+
+# %%
+kinds = head_scores(base_llm, rows)
+for kind, scores in kinds.items():
+    best = [divmod(i, n_heads) for i in scores.flatten().topk(2).indices.tolist()]
+    tops = "; ".join(f"layer {i + 1}, head {j + 1} {scores[i, j]:.0%}" for i, j in best)
+    print(f"{kind:16} {tops}; median {scores.median():.0%}")
+
+# %% tags=["hide-input"]
+for kind, scores in kinds.items():
+    assert kind == "the token before" or scores.max() > 0.5 > 5 * scores.median()
+
+# %% [markdown]
+# For names, colours and garments there are heads that give the needed word most of their weight.
+# The median head gives it next to none.
+#
+# The explorer shows the weights of single heads.
+# It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
+# Move the token from which it looks; then choose another kind of head.
+# (`■` is the mark before the story.)
+
+# %%
+pieces = [["■ ", *(tokenizer.decode([i]) for i in x[1:64].tolist())] for x in texts[:3]]
+weights = [attention_weights(base_llm, ids[:64]) for ids in texts[:3]]
+again = int((texts[0] == rows[0][1]).nonzero()[1])
+AttentionExplorer(pieces, weights, kinds, query=again)
+
+# %% [markdown]
+# *Question*: look from other places with the head that finds names.
+# What does it look at where no name comes next?
+#
+# :::{dropdown} Answer
+# It cannot look at nothing, for its weights must sum to one.
+# So they go to many tokens a little, or to a few that do no harm.
+# Watch the mark `■`: the next section is about it.
+# :::
+#
+# The heads for names search by kind, *the name, please*.
+# They cannot search by the word before: the hero's name returns after all sorts of words.
+# (A garment mostly returns after its colour, so for the heads that find garments this table cannot tell.)
+#
+# ### A place for weight that nobody needs
+#
+# A head with nothing to look for must still give away a weight of one.
+# In many large models it gives most of it to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
+# If a sliding window drops that token, such a model falls apart.
+#
+# Does `base-llm` have sinks?
+# The next cell takes the weight of each head on the first token, the mark, from all places after the 32nd.
+
+# %%
+on_first = [
+    attention_weights(base_llm, ids)[:, :, 32:, 0].mean(dim=-1) for ids in texts
+]
+sinks = torch.stack(on_first).mean(dim=0)  # (L, H)
+even = sum((1 / torch.arange(33, len(ids) + 1)).mean() for ids in texts) / len(texts)
+print(f"an even share {even:.1%}, the median head {sinks.median():.1%}")
+print(f"the head that looks most at the first token {sinks.max():.1%}")
+
+# %% tags=["hide-input"]
+assert sinks.max() < 0.4
+
+# %% [markdown]
+# No head of this model gives the first token most of its weight, so it has no sink in this sense.
+# Compare its largest share with an even share all the same: some heads lean a little towards the mark.
+#
+# ### What was built in, and what was learned
+#
+# Half of what the heads for names do was built in.
+# A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
+# `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training.
+# There $W_O = W_V^\top$, which adds a part of what was found to the vector, *as it is* {cite:p}`trockman2023`.
+# ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
+#
+# ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: in the last layer put there before training. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
+#
+# *Queries and keys find the place; values and output hand on what is there.*
+#
+# Both halves can be measured, before training and after it, because the recipe fixes the start.
+# *Looks* is the mean weight on the hero's name, as above.
+# *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
+# For what share of the names is the most similar one that name itself?
+
+
+# %%
+@torch.no_grad()
+def handed_on(model, ids):
+    """Return the share of tokens that come out as they went in, (L, H)."""
+    table, answers, parts = model.embedding.weight[ids], [], (n_heads, -1)
+    for block in model.blocks:
+        value = block.attention.value(block.attention_norm(table)).unflatten(-1, parts)
+        matrix = block.attention.output.weight.unflatten(-1, parts)  # (D, H, d_head)
+        written = torch.einsum("nhd, ehd -> hne", value, matrix)  # (H, tokens, D)
+        answers.append((model.norm(written) @ table.T).argmax(dim=-1))  # (H, tokens)
+    return (torch.stack(answers) == torch.arange(len(ids))).float().mean(dim=-1)
+
+
+# %%
+pair = BASE_LLM.new_model(), base_llm
+looks = [head_scores(each, rows[:10])["the hero's name"] for each in pair]
+hands = [handed_on(each, candidates) for each in pair]
+for part, (first, last) in {"looks": looks, "hands on": hands}.items():
+    for layer_number, (old, now) in enumerate(
+        zip(first.mean(1), last.mean(1)), start=1
+    ):
+        print(f"{part:8} in layer {layer_number}: {old:4.0%} → {now:.0%}")
+
+# %% tags=["hide-input"]
+assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].mean()
+
+# %% [markdown]
+# Before training, every head of the last layer hands on nearly every name as it is; this was put there.
+# But it looks at the name no more than any other head does, that is, hardly.
+# Training on text has taught it to look.
+#
+# ### Take heads away
+#
+# A head that looks at a name need not be the one that writes it.
+# To know, take it away: that is an **{term}`ablation`**.
+# The next function silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
+# Then it asks how often the right name beats all other names where the hero returns.
+# It asks the same for colours.
+# Names that begin a text or a quotation are left out: without a space before them they are other tokens.
+
+
+# %%
+def silence(model, heads):
+    """Let the heads, pairs of layer and number, add nothing; in place."""
+    for layer, head in heads:
+        matrix = model.blocks[layer].attention.output.weight
+        matrix.data.unflatten(-1, (n_heads, -1))[:, head] = 0
+
+
+# %%
+@torch.no_grad()
+def recalled(silent):
+    """Return the shares of names and of colours that come back right, in percent."""
+    model, _ = load_pretrained("base-llm")
+    silence(model, silent)
+    right = {"the hero's name": [], "a colour": []}
+    for ids, name in rows[:30]:
+        logits, kinds = model(ids[None])[0], kinds_of_keys(ids, name)
+        for kind, of in zip(right, (candidates, colours)):
+            at = kinds[kind].any(dim=-1).nonzero()[:, 0]
+            right[kind] += (of[logits[at][:, of].argmax(-1)] == ids[at + 1]).tolist()
+    return {kind: 100 * sum(each) / len(each) for kind, each in right.items()}
+
+
+# %% [markdown]
+# A *name head* is one that gives the hero's name more than a fifth of its weight.
+# For comparison, as many other heads are drawn and silenced, three times.
+
+# %%
+on_names = kinds["the hero's name"].flatten()
+order = on_names.argsort(descending=True).tolist()
+name_heads = [divmod(i, n_heads) for i in order if on_names[i] > 0.2]
+others = [divmod(i, n_heads) for i in order if on_names[i] <= 0.2]
+draws = [torch.randperm(len(others), generator=generator) for _ in range(3)]
+drawn = [[others[i] for i in draw[: len(name_heads)].tolist()] for draw in draws]
+print(f"{len(name_heads)} name heads of {len(order)}")
+
+# %% [markdown]
+# *Predict*: what is forgotten without the one head that looks most at names, and what without all name heads?
+
+# %%
+of_draws = [recalled(heads) for heads in drawn]
+mean = {kind: sum(each[kind] for each in of_draws) / 3 for kind in of_draws[0]}
+right = {
+    "all heads": recalled([]),
+    "without the best name head": recalled(name_heads[:1]),
+    "without all name heads": recalled(name_heads),
+    "without as many others": mean,
+}
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of four bars: how many returns of the hero's name, and of a colour, are right. With all heads, and without the best name head, it is nearly all of both. Without all name heads hardly a name is right. Without as many other heads some of both are lost."}}
+fig, axes = plt.subplots(1, 2, figsize=(7, 1.9), sharey=True)
+for ax, kind in zip(axes, right["all heads"]):
+    shares = {name: each[kind] for name, each in right.items()}
+    plotting.plot_bars(ax, shares, f"{kind}, right (%)", 0)
+axes[0].invert_yaxis()  # the two share it, and each has turned it over
+of_names = [each["the hero's name"] for each in right.values()]
+assert min(of_names[:2]) > 80 and of_names[2] < 35 and of_names[2] < of_names[3] - 20
+
+# %% [markdown]
+# :::{dropdown} Answer
+# Without the best name head hardly a name is lost, for the others take over.
+# Without all name heads hardly a name comes back.
+# As many other heads cost less, though they look at no name: the name heads search for what layers below them have written.
+# :::
+#
+# The model brings back nearly every name, which no n-gram could.
+# One head can be spared, all name heads together cannot.
+# So if you take away a single head and nothing happens, do not conclude that it does nothing.
+#
+# Read the right panel, too.
+# If colours stay where names are lost, the heads have divided the work by what they bring back.
+# If colours fall as far as names do, the same heads bring back both.
+#
+# ## Takeaways
+#
+# - Attention is an average of the past whose weights are chosen at every place, by how well keys fit the query.
+# - The mask keeps the future out.
+#   So one pass gives as many honest predictions as there are tokens, and keys and values can be cached.
+# - Several heads look for several things, and heads that share keys make the cache smaller.
+#   RoPE tells a head how far away a token is and nothing else.
+# - Heads stand in for each other: what they are for is found by taking them away, alone and together, beside as many others.
+#
+# *In practice* most large models of today have grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
+# Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
+# Many add QK-norm, and services that drop old tokens keep the first few for the sinks {cite:p}`xiao2024`.
+# Shorter caches, windows and states of fixed size are the subject of {doc}`context_window`.
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["remove-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("attention")
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): who may look
+#
+# With a key-value cache there may be fewer queries than keys: the queries stand at the last of the keys' positions.
+# Write the mask for this case, True where a query may look.
+#
+# ```python
+# def cached_mask(n_queries: int, n_keys: int) -> Tensor:  # (T, S), of bool
+# ```
+#
+# Before you write it, say how many of the ten entries for two queries and five keys are True.
+# Check it with `checks.cached_mask(cached_mask)`.
+# Then suppose that a mask lets every query see one key too many, the one right after it.
+# What would the chapter's test of a changed token show for a model of three layers?
+
+
+# %% tags=["hide-cell", "solution"]
+def cached_mask(n_queries, n_keys):
+    query_at = torch.arange(n_keys - n_queries, n_keys)
+    return torch.arange(n_keys) <= query_at[:, None]
+
+
+checks.cached_mask(cached_mask)
+print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second query")
+# The marks would begin three places before the changed token: what it changes reaches
+# one position farther back in every layer.
+
+# %% [markdown]
+# ### Exercise 2 (build): one head from its matrices
+#
+# Write a whole attention head, from the vectors and its three matrices to what each position gathers.
+# Use no function of the chapter or of the package.
+#
+# ```python
+# def attention_head(x, w_query, w_key, w_value):  # (T, D), three times (D, d_head)
+#     return context  # (T, d_head)
+# ```
+#
+# Check it with `checks.attention_head(attention_head)`.
+# Then ask what the division by $\sqrt{d}$ is for.
+# Let $q$ and $k$ have independent coordinates of mean 0 and variance 1, and derive the variance of $q \cdot k$.
+# Without the division, how large is the greatest of a hundred weights, on average, when $d$ is 4, and when it is 256?
+
+
+# %% tags=["hide-cell", "solution"]
+def attention_head(x, w_query, w_key, w_value):
+    query, key, value = x @ w_query, x @ w_key, x @ w_value
+    scores = query @ key.T / w_query.shape[1] ** 0.5
+    may_look = torch.ones(len(x), len(x)).tril().bool()
+    return scores.where(may_look, -torch.inf).softmax(dim=-1) @ value
+
+
+checks.attention_head(attention_head)
+# q · k is a sum of d products, each of mean 0 and variance 1: its variance is d.
+for d in (4, 256):
+    query, key = torch.randn(2, 100, d, generator=generator)
+    scores = query @ key.T
+    plain, divided = (
+        each.softmax(dim=-1).amax(dim=-1).mean() for each in (scores, scores / d**0.5)
+    )
+    print(f"d = {d:3}: greatest weight {plain:.1f} plain, {divided:.1f} divided")
+# Undivided, wide heads look at one of a hundred positions only, by chance.
+
+# %% [markdown]
+# ### Exercise 3 (derive): a score without positions
+#
+# RoPE turns both, but only the difference counts.
+# Show it for one pair of coordinates, by writing $q$ and $k$ as complex numbers whose product $\operatorname{Re}(q \bar k)$ is the dot product.
+# Then write the dot product of a query and a key after RoPE from their distance in tokens alone.
+# Leave out the division by $\sqrt d$.
+#
+# ```python
+# def rope_score(query, key, distance):  # (d_head,), (d_head,), the key that far behind
+# ```
+#
+# Check it with `checks.rope_score(rope_score)`.
+# A head is to look at the token before: for which distance must its score be high?
+# Could a head find the last mention of a name in this way?
+
+
+# %% tags=["hide-cell", "solution"]
+def rope_score(query, key, distance):
+    half = len(query) // 2
+    angles = distance * 10_000.0 ** (-torch.arange(half) / half)
+    query, key = (torch.complex(x[:half], x[half:]) for x in (query, key))
+    turned = query * torch.polar(torch.ones(half), angles)
+    return (turned * key.conj()).real.sum()
+
+
+checks.rope_score(rope_score)
+# (q e^(i t w)) times the conjugate of (k e^(i s w)) is q k̄ e^(i (t - s) w).
+# For distance 1. The name may be any distance away, so a head has to find it by what
+# the query and the key say, not by place.
+
+# %% [markdown]
+# ### Exercise 4 (build): a layer that reads in pieces
+#
+# `read_one` reads one position.
+# A service reads a long prompt in pieces of many positions, and then writes one by one.
+# Write a layer that takes any number of new positions.
+#
+# ```python
+# def read_piece(layer, x, cache=None):  # (B, T, D), keys and values so far
+#     return added, cache  # (B, T, D), the longer keys and values
+# ```
+#
+# Check it yourself: cut the chapter's `x` into pieces of 2, 1 and 2 positions, and compare with `layer(x, model.rotary(slice(0, 5)))`.
+# Then leave the mask out: which pieces still come out right, and why?
+# Expect 15 to 25 lines with the test.
+
+
+# %% tags=["hide-cell", "solution"]
+def read_piece(layer, x, cache=None, mask=True):
+    query, key, value = project(layer, x)
+    n_read = 0 if cache is None else cache[0].shape[2]
+    at = torch.arange(n_read, n_read + x.shape[1])
+    query, key = apply_rope(query, at), apply_rope(key, at)
+    if cache is not None:
+        key = torch.cat((cache[0], key), dim=2)
+        value = torch.cat((cache[1], value), dim=2)
+    keys, values = (repeat_kv(heads, query.shape[1]) for heads in (key, value))
+    scores = attention_scores(query, keys)
+    if mask:
+        may_look = cached_mask(x.shape[1], key.shape[2])
+        scores = scores.masked_fill(~may_look, -torch.inf)
+    context = scores.softmax(dim=-1) @ values
+    return layer.output(merge_heads(context)), (key, value)
+
+
+def read_pieces(mask):
+    cache, added = None, []
+    for piece in x.split([2, 1, 2], dim=1):
+        row, cache = read_piece(layer, piece, cache, mask)
+        added.append(row)
+    return torch.cat(added, dim=1)
+
+
+whole = layer(x, model.rotary(slice(0, 5)))
+assert_close(read_pieces(mask=True), whole)
+wrong = (read_pieces(mask=False) - whole).abs().amax(dim=(0, 2)) > 1e-6
+print("without the mask, wrong at:", wrong.nonzero()[:, 0].tolist())
+# The last position of each piece is right: all keys so far are its past. A piece of one
+# position needs no mask. Earlier positions of a piece see those after them.
+
+# %% [markdown]
+# ### Exercise 5 (explore): heads for garments
+#
+# Which heads bring back garments?
+# Rank all heads by their score for *a garment*, and silence the best one, then the best two, four and eight.
+# Measure how often the right garment beats all other garments where one returns.
+# Compare with as many heads drawn from the rest.
+# What does your result say about heads that stand in for each other?
+
+
+# %% tags=["hide-cell", "solution"]
+@torch.no_grad()
+def garments_right(silent):
+    model, _ = load_pretrained("base-llm")
+    silence(model, silent)
+    right = []
+    for ids, name in rows[:15]:
+        at = kinds_of_keys(ids, name)["a garment"].any(dim=-1).nonzero()[:, 0]
+        best = garments[model(ids[None])[0][at][:, garments].argmax(-1)]
+        right += (best == ids[at + 1]).tolist()
+    return sum(right) / len(right)
+
+
+ranked = kinds["a garment"].flatten().argsort(descending=True).tolist()
+for n in (0, 1, 2, 4, 8):
+    drawn = 8 + torch.randperm(len(ranked) - 8, generator=generator)[:n]
+    rest = [ranked[i] for i in drawn.tolist()]
+    shares = [
+        garments_right([divmod(i, n_heads) for i in heads])
+        for heads in (ranked[:n], rest)
+    ]
+    kept = " and ".join("most" if share > 0.5 else "few" for share in shares)
+    print(f"{n} silenced: right for {kept} (best heads, other heads)")
+# A share falls when the last head that can find garments is gone, not before. Repeat the
+# draw of other heads: one draw is one number.
+
+# %% [markdown]
+# ## Sources
+#
+# - Attention: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
+# - Shared keys: one head for all {cite:p}`shazeer2019`, one for each group {cite:p}`ainslie2023`; RoPE: {cite:t}`su2021`; QK-norm: {cite:t}`henry2020`.
+# - Sinks: {cite:t}`xiao2024`; a start with heads that hand on what they find: {cite:t}`trockman2023`.
