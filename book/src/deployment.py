@@ -2,7 +2,8 @@
 # (deployment)=
 # # Deployment
 #
-# A model becomes a service when many callers can use it at once, each as if nobody else were there; what that takes is to read each weight once for all of them, and to bound everything that could grow.
+# A model becomes a service when many callers can use it at once, each as if nobody else were there.
+# The service must read each weight once for all of them, and bound everything that could grow.
 #
 # **You will be able to**
 #
@@ -13,17 +14,19 @@
 #
 # **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`context_window` for the key-value cache.
 #
-# **Runs in** about half a minute on one processor core.
+# **Reading time** about 35 minutes, and as long again for the exercises.
+# **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
 # %%
 import asyncio
+import copy
 import math
 import textwrap
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,9 +38,15 @@ import torch
 
 from llmcourse import plotting
 from llmcourse.checks import deployment as checks
+from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.costs import forward_flops_per_token, kv_cache_bytes
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import GREEDY, Sampling, generate
+from llmcourse.model.generation import (
+    GREEDY,
+    Sampling,
+    generate,
+    next_token_distribution,
+)
 from llmcourse.model.quantization import (
     load_quantized,
     quantization_error,
@@ -69,10 +78,10 @@ START = tokenizer.special_tokens["<|endoftext|>"]
 #
 # Forty readers open a page, and each asks the model for a story.
 # Some of the stories are short, some are long.
-# A program that answers one after the other lets the last reader wait for all of them, although the processor could have done more at a time.
+# If a program answers one after the other, the last reader waits for all the others, although the processor could do more at a time.
 #
 # How much more?
-# The next cell counts in *steps*: one step of the model writes one token, for one reader or, if they are read side by side, for several.
+# We count in *steps*: one step of the model writes one token, for one reader or for several side by side.
 
 # %%
 stories = [story.text for story in tales.generate(40, seed=1)]
@@ -85,8 +94,8 @@ print(f"the best that eight could do: {math.ceil(one_by_one / 8):,} steps")
 assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 
 # %% [markdown]
-# Eight at a time is far better, and yet it is a good way from the best: whoever has finished a short story sits in the batch until the longest of the eight is done.
-# And the readers do not come in eights.
+# Eight at a time is far better, but not the best: a finished short story waits in the batch until the longest of the eight is done.
+# And readers do not come in eights.
 
 # %% [markdown]
 # ## By hand
@@ -95,14 +104,14 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 #
 # One after the other takes $2 + 7 + 3 + 1 + 4 = 17$ steps.
 # In fixed pairs, $(2, 7)$, $(3, 1)$ and $(4)$, it takes $7 + 3 + 4 = 14$.
-# If the place of one that is finished goes to the next in the queue, it takes 10:
+# If a finished request gives its place to the next in the queue, it takes 10:
 #
 # ![Three timelines of the requests A to E over 17 steps. One after the other: 17 steps in one row. In fixed pairs: A beside B, C beside D, E alone, with dashed stretches in which a slot does nothing, 14 steps. With free slots that go to the next: A, C, D and E in one slot, B in the other, 10 steps, and the second slot is idle only in the last three.](figures/three-ways-to-share-steps.svg)
 #
 # *In the last plan, C begins in step 3, as soon as A is finished.
 # Nobody waits for the end of B.*
 #
-# Now the same by the package: a `Batcher` with two slots, whose requests say when they are done.
+# The package does the same: a `Batcher` has two slots, and each request says when it is done.
 
 # %%
 batcher = Batcher(model, max_batch=2)
@@ -121,7 +130,7 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # ## The idea
 #
 # Writing has two parts.
-# In the **prefill** the model reads the prompt, all of its tokens at once, and its keys and values go into the {term}`key-value cache`.
+# In the **prefill** the model reads the prompt, all tokens at once, and stores keys and values in the {term}`key-value cache`.
 # In the **decode** it writes, one token in each step, and looks at the cache.
 #
 # ![Four rows of cells. Prefill: all nine cells of the prompt are computed, and a first token, I, comes out. Decode 1 to 3: the earlier cells are grey, in the cache, and only the newest is computed; out come da, a comma, and a.](figures/prefill-then-decode.svg)
@@ -137,17 +146,18 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 #
 # (Each weight has four bytes here, and each token takes a multiplication and an addition with it.)
 #
-# A processor can do tens of FLOPs in the time in which one byte comes from memory.
-# So the prefill is bound by arithmetic, and the decode of a single request by memory: the arithmetic waits for the weights.
-# If $B$ requests are read side by side, each weight is fetched once for all of them.
-# That is the whole reason for batching.
+# A processor can do tens of FLOPs while one byte comes from memory.
+# So the prefill is **compute-bound**: it is limited by arithmetic.
+# The decode of a single request is **memory-bound**: the arithmetic waits for the weights.
+# If $B$ requests run side by side, each weight is fetched once for all of them.
+# That is the whole reason for **batching**.
 #
 # ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs a byte. Decode, alone: 1 token, one half FLOP a byte. Decode, 16: 16 tokens, 8 FLOPs a byte.](figures/weights-fetched-once.svg)
 #
 # *Each step fetches all weights once; what differs is how many tokens they meet.*
 #
-# What each request needs for itself is its cache.
-# The next cell counts both for our model: FLOPs for each byte of weights, and bytes of the cache.
+# Each request needs a cache of its own.
+# We count both for our model: FLOPs for each byte of weights, and bytes of the cache.
 
 # %%
 config = model.config
@@ -156,6 +166,8 @@ for n_tokens, what in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16"
     print(f"{what:14} {flops / weight_bytes(model):6.1f} FLOPs for each byte")
 per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
 assert 0.4 < per_byte < 0.6
+
+# %%
 caches = [model.new_cache() for _ in range(16)]
 one = kv_cache_bytes(config, config.context_length)
 print(f"weights {weight_bytes(model) / 2**20:.1f} MiB, cache of one request", end=" ")
@@ -164,8 +176,9 @@ print(f"{one / 2**20:.1f} MiB, of 16 {held / 2**20:.0f} MiB")
 assert held == 16 * one
 
 # %% [markdown]
-# Sixteen requests read side by side do sixteen times the arithmetic for the same bytes of weights.
-# But the caches of sixteen take several times the room of the weights: they, and not the weights, decide how many requests fit into the memory of a service.
+# Sixteen requests side by side do sixteen times the arithmetic for the same bytes of weights.
+# But their caches take several times the room of the weights.
+# So the caches decide how many requests fit into the memory of a service.
 #
 # ![Two bars to the same scale: the weights, 10.8 MiB, and sixteen caches of 3 MiB in a row, 48 MiB in all, more than four times as long.](figures/caches-beside-the-weights.svg)
 #
@@ -173,8 +186,9 @@ assert held == 16 * one
 #
 # ## In code
 #
-# {term}`Continuous batching <continuous batching>` in less than twenty lines: free slots go to those who wait, every slot's sequence is given its next token, and whoever is finished leaves.
-# `read_prompt` is the prefill, `read_next` one step of the decode; here, the likeliest token is always taken.
+# Here is {term}`continuous batching` in less than twenty lines.
+# Free slots go to those who wait, every sequence in a slot gets its next token, and finished sequences leave.
+# `read_prompt` is the prefill, `read_next` one step of the decode; we always take the most probable token.
 
 
 # %%
@@ -197,7 +211,8 @@ def write_all(prompts, lengths, n_slots):
 
 
 # %% [markdown]
-# Twelve beginnings of tales, of different lengths, to be continued by different numbers of tokens: with five slots, by the package, and each alone by `generate`.
+# We continue twelve beginnings of tales, of different lengths, by different numbers of tokens.
+# We do it with five slots, with the package, and each alone with `generate`.
 
 # %%
 prompts = [
@@ -205,6 +220,10 @@ prompts = [
 ]
 wanted = [4 + (7 * n) % 23 for n in range(12)]
 mine = write_all(prompts, wanted, n_slots=5)
+shown = f"{tokenizer.decode(prompts[3][1:])} |{tokenizer.decode(mine[3])} …"
+print(textwrap.fill(shown, 80))
+
+# %% tags=["hide-input"]
 theirs = [
     Request(ids=ids, max_new_tokens=n, sampling=GREEDY)
     for ids, n in zip(prompts, wanted, strict=True)
@@ -216,18 +235,19 @@ assert mine == [request.written for request in theirs]
 for ids, text in zip(prompts, mine, strict=True):
     alone = generate(model, torch.tensor(ids), len(text), sampling=GREEDY)
     assert alone[len(ids) :].tolist() == text
-shown = f"{tokenizer.decode(prompts[3][1:])} |{tokenizer.decode(mine[3])} …"
-print(textwrap.fill(shown, 80))
+print("all twelve agree, token by token")
 
 # %% [markdown]
-# All twelve agree, token by token; printed is one of them, with a bar where the prompt ends.
+# (A bar marks the end of the prompt.)
 #
 # ### Nobody notices the others
 #
-# That all three agree is less natural than it looks.
+# This agreement is not a matter of course.
 # A processor adds up a product of matrices in an order that depends on their shapes, and floating-point sums depend on the order.
-# So a row of a large batch is not always, to the last bit, what it is alone.
-# Whether it is depends on the processor; the next cell shows a sum that depends on the order everywhere, and of the row only that the difference is small.
+# So a row of a large batch may differ in its last bits from the same row alone.
+# A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.
+# Whether a row differs depends on the processor.
+# The next cell shows a sum that depends on the order everywhere, and for the row only that the difference is small.
 
 # %%
 large, small = torch.tensor(1e8), torch.tensor(1.0)
@@ -243,15 +263,16 @@ assert off < 1e-4
 # %% [markdown]
 # (A float of 32 bits has some seven digits, too few for a hundred million and one.)
 #
-# A difference of a millionth hardly ever matters: only if the point that chooses the next token falls that close to the border between two.
-# In a service that writes millions of tokens a day it happens, and an answer that cannot be had again is one whose faults cannot be found.
-# `read_next` therefore has a row for every slot in each of its matrices, free or not, and looks at a number of keys that follows from each sequence's own length.
+# A difference of a millionth matters only if two tokens are that close when one is chosen.
+# In a service that writes millions of tokens a day it happens, and an answer you cannot reproduce is a bug you cannot fix.
+# `read_next` therefore keeps a row for every slot in each of its matrices, free or not.
+# The number of keys that it looks at follows from each sequence's own length.
 #
 # ![Two products of rows and weights. On the left only the first row is taken and the others are empty, on the right all are taken; both have the same number of rows.](figures/rows-for-every-slot.svg)
 #
 # *With the same shape the sums are taken in the same order, so the first row has the same bits.*
 #
-# The next cell compares the bits that a sequence gets by itself with those that it gets beside seven others.
+# We compare the bits that a sequence gets by itself with those that it gets beside seven others.
 
 
 # %%
@@ -265,13 +286,14 @@ def bits_of_first(n_others):
     return logits[0].view(torch.int32)  # the 32 bits of each, read as a number
 
 
+# %%
 alone, beside_others = bits_of_first(0), bits_of_first(7)
 n_same = int((alone == beside_others).sum())
 print(f"{n_same:,} of {len(alone):,} logits have the same bits")
 assert n_same == len(alone)
 
 # %% [markdown]
-# With that, and a random generator for each request, an answer that is drawn is the same, too, whoever else is being answered.
+# Each request also has its own random generator, so a sampled answer does not depend on the others either.
 
 
 # %%
@@ -297,8 +319,12 @@ print("twelve answers, drawn alone and in a crowd: the same")
 #
 # *Predict*: sixteen requests at once instead of one; how does the number of tokens per second change for all together, and how does it change for each of them?
 #
-# The next cell lets 1 to 16 requests write side by side and measures the time of a step.
-# They begin together, so no slots are needed, and each matrix has as many rows as there are requests, and none to spare.
+# :::{dropdown} Answer
+# Together they get several times as many tokens per second, and each of them somewhat fewer: a step takes longer, but far less than sixteen times as long.
+# :::
+#
+# We let 1 to 16 requests write side by side and measure the time of a step.
+# They begin together, so no slots are needed: each matrix has as many rows as there are requests.
 
 
 # %%
@@ -333,17 +359,19 @@ ax.legend()
 _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)")
 
 # %% [markdown]
-# Sixteen get several times as much as one, and each of them waits longer for a token, but far less than sixteen times as long: what a step costs anyway is shared.
-# In a large model that is above all the fetching of the weights; in one as small as ours much of it is the program that calls one small operation after the other.
-# The service below does not quite get that.
-# In its steps there is a row for every slot, taken or not, rounded up to a multiple of sixteen, so that one request alone pays the arithmetic of sixteen; that is the price of the last section.
-# The gain does not go on for ever: once the arithmetic of a step takes longer than all else, every further request costs as much as the first.
+# Sixteen requests get several times as many tokens as one, and each waits longer for a token, but far less than sixteen times as long.
+# They share the fixed cost of a step.
+# In a large model that is mostly fetching the weights; in one as small as ours, much of it is the program that calls one small operation after the other.
+# The service below reaches only a fraction of this.
+# Each of its steps has a row for every slot, taken or not, rounded up to a multiple of sixteen; that is the cost of batch invariance.
+# On top come the queue, the text and the network.
+# The gain also has an end: once the arithmetic of a step takes longer than everything else, each further request costs as much as the first.
 #
 # ## Smaller weights
 #
-# If fetching weights is what takes the time and the room, smaller weights help with both.
-# To store weights as small whole numbers is called {term}`quantization`.
-# Eight bits instead of 32 need a scale, one for each row of a matrix, so that a row's largest weight becomes 127:
+# If weights take the time and the room, smaller weights save both.
+# Storing weights as small whole numbers is called {term}`quantization` {cite:p}`jacob2018`.
+# With eight bits instead of 32, each row of a matrix gets a scale, so that its largest weight becomes 127:
 
 # %%
 row = torch.tensor([0.30, -0.11, 0.02, -0.27])
@@ -355,15 +383,15 @@ print("times the scale", *(f"{n * scale:7.3f}" for n in numbers))
 assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
-# With four bits there are only 15 steps, so a whole row is too much for one scale: each group of 32 weights gets one.
+# With four bits there are only 15 steps, so one scale for a whole row is too coarse: each group of 32 weights gets its own {cite:p}`shen2020`.
 #
 # ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
 # *The four weights from above, rounded to the next step.
 # With 255 steps the arrows are nearly straight; with 15, each slants by its rounding error.*
 #
-# The next cell stores the model both ways, reads it back, and measures what it knows of fresh tales, by its {term}`perplexity`.
-# *Off by* is the length of all that rounding changed, as a share of the length of all weights.
+# We store the model both ways, read it back, and measure its {term}`perplexity` on fresh tales.
+# *Off by* is the length of the vector of all rounding errors, as a share of the length of all weights.
 
 # %%
 fresh = [story.text for story in tales.generate(12, seed=99)]
@@ -385,10 +413,12 @@ assert abs(costs[8]) < 0.01
 assert abs(costs[4]) < 0.05
 
 # %% [markdown]
-# A quarter of the file for less than a hundredth more perplexity, and a seventh of it for less than a twentieth more.
+# Compare the perplexities: on these tales, with this model, a quarter of the file costs nothing that can be seen, and a seventh of it hardly anything.
+# (The cell asserts less than 1 % and less than 5 %.)
+# Large models have a few weights and activations of extreme size, so they need more care {cite:p}`dettmers2022,frantar2023`.
 #
 # Is it faster, too?
-# The next cell lets the model write forty tokens with its weights as they were, and with four bits.
+# We let the model write forty tokens with its weights as they were, and with four bits.
 
 
 # %%
@@ -401,19 +431,209 @@ def writing_seconds(writer):
     return min(times)
 
 
-slower = writing_seconds(small) > writing_seconds(model)
-print("four bits are", "slower" if slower else "faster")
-assert slower
+# %% tags=["nbval-ignore-output"]
+ratio = writing_seconds(small) / writing_seconds(model)
+print(f"four bits take {ratio:.1f} times as long")
+assert ratio > 1
 
 # %% [markdown]
-# Not here: our numbers are made floats again, in a step of their own, before they are multiplied, and on a processor that takes more time than it saves.
+# Not here.
+# Our code turns the numbers into floats again before it multiplies them, and that takes more time than it saves.
 # It pays where the multiplication reads the small numbers itself, as the kernels of real services do.
+#
+# ## Fewer passes
+#
+# ### Guess and check: speculative decoding
+#
+# A memory-bound step has arithmetic to spare, so a model can check several tokens for the time of one.
+# **Speculative decoding** uses that {cite:p}`leviathan2023,chen2023speculative`.
+# A small, fast **draft model** guesses the next few tokens; the large one, the **target**, checks all of them in a single pass.
+#
+# ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens for one step of the large model.](figures/guesses-checked.svg)
+#
+# *Four guesses, two of them right: the step of the large model gives three tokens, and it would have written the same three by itself.*
+#
+# Our draft is the cheapest there is: it counts which token followed the last four, in a thousand tales.
+
+
+# %%
+def count_followers(texts, n=4):
+    followers = defaultdict(Counter)
+    for text in texts:
+        ids = [START, *tokenizer.encode(text), START]
+        for place in range(1, len(ids)):
+            for length in range(min(n, place) + 1):
+                followers[tuple(ids[place - length : place])][ids[place]] += 1
+    return followers
+
+
+followers = count_followers(story.text for story in tales.generate(1000, seed=5))
+
+
+# %%
+def draft(ids, n=4):
+    """Return the probabilities of the next token, by the longest run that was seen."""
+    runs = (tuple(ids[len(ids) - k :]) for k in range(min(n, len(ids)), -1, -1))
+    counts = next(followers[run] for run in runs if run in followers)
+    probs = torch.zeros(model.config.vocab_size)
+    probs[list(counts)] = torch.tensor([*counts.values()], dtype=torch.float)
+    return probs / probs.sum()
+
+
+# %% [markdown]
+# If answers are sampled, what does *right* mean?
+# The draft drew the guess $x$ with probability $q(x)$; the target would have drawn it with $p(x)$.
+# We accept it with probability $\min(1, p(x) / q(x))$.
+# If we reject it, we draw from what is missing, $\max(0, p - q)$, scaled to sum to one.
+
+
+# %%
+def accept(p, q, guess, generator):
+    """Return a token that is distributed as p, and whether it is the guess."""
+    if torch.rand((), generator=generator) * q[guess] < p[guess]:
+        return guess, True
+    missing = (p - q).clamp(min=0)
+    return int(torch.multinomial(missing, 1, generator=generator)), False
+
+
+# %% [markdown]
+# Then the token is distributed exactly as $p$.
+# It is $x$ as an accepted guess with probability $q(x) \min(1, p(x)/q(x)) = \min(p(x), q(x))$.
+# A guess is rejected with probability $r = 1 - \sum_y \min(p(y), q(y))$, and $\sum_y \max(0, p(y) - q(y))$ is the same $r$.
+# So after a rejection $x$ adds $r \cdot \max(0, p(x) - q(x)) / r$, and in all
+#
+# $$
+# \min(p(x), q(x)) + \max(0, p(x) - q(x)) = p(x).
+# $$
+#
+# The same with the numbers of our two models, after the beginning of a tale:
+
+# %%
+ids = prompts[5]
+with torch.no_grad():
+    p, q = model(torch.tensor([ids]))[0, -1].softmax(-1), draft(ids)
+accepted, missing = torch.minimum(p, q), (p - q).clamp(min=0)
+rejected = 1 - accepted.sum()
+torch.testing.assert_close(accepted + rejected * missing / missing.sum(), p)
+print("accepted guesses and replacements add up to the target's probabilities")
+
+# %% [markdown]
+# Here is the whole loop.
+# The cache is cut back to the tokens that were kept, simply by setting its length.
+
+
+# %%
+@torch.inference_mode()
+def speculate(prompt, n_new, n_guesses, generator, sampling=Sampling()):
+    ids, cache, n_passes, n_kept = list(prompt), model.new_cache(), 0, 0
+    while len(ids) < len(prompt) + n_new:
+        guessed, qs = list(ids), []
+        for _ in range(n_guesses):
+            qs.append(draft(guessed))
+            guessed.append(int(torch.multinomial(qs[-1], 1, generator=generator)))
+        logits = model(torch.tensor([guessed[cache.length :]]), cache)[0]
+        ps = next_token_distribution(logits[-n_guesses - 1 :], sampling)
+        n_passes += 1
+        for p, q, guess in zip(ps, qs, guessed[len(ids) :]):
+            token, right = accept(p, q, guess, generator)
+            ids.append(token)
+            n_kept += right
+            if not right:
+                break
+        else:  # all were right: the pass gives one token more
+            ids.append(int(torch.multinomial(ps[-1], 1, generator=generator)))
+        cache.length = len(ids) - 1
+    return ids, n_passes, n_kept
+
+
+# %% [markdown]
+# With a temperature of 0, the text must be the one that the target writes alone.
+
+# %%
+seeded = torch.Generator().manual_seed(0)
+for prompt in prompts[:3]:
+    alone = generate(model, torch.tensor(prompt), 40, sampling=GREEDY).tolist()
+    found, n_passes, _ = speculate(prompt, len(alone) - len(prompt), 4, seeded, GREEDY)
+    assert found[: len(alone)] == alone
+print("three texts, token by token the same as the target's own")
+
+# %% [markdown]
+# How much does it save?
+# We write 150 tokens at a temperature of 1, with three seeds for each number of guesses, and count passes, not seconds.
+
+# %% tags=["nbval-ignore-output"]
+print("guesses   accepted (lowest, highest)   tokens for each pass")
+per_pass = {}
+for n_guesses in (1, 2, 4, 8):
+    runs = [
+        speculate([START], 150, n_guesses, torch.Generator().manual_seed(seed))
+        for seed in range(3)
+    ]
+    shares = [n_kept / (n_guesses * n_passes) for _, n_passes, n_kept in runs]
+    per_pass[n_guesses] = sum(len(ids) - 1 for ids, _, _ in runs) / sum(
+        n_passes for _, n_passes, _ in runs
+    )
+    print(
+        f"{n_guesses:5}{sum(shares) / 3:11.0%} ({min(shares):.0%}, {max(shares):.0%})",
+        end="",
+    )
+    print(f"{per_pass[n_guesses]:20.2f}")
+assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
+
+# %% [markdown]
+# Even a table of counts saves a good part of the target's passes.
+# More guesses save more passes, but a smaller share of them is accepted: after the first wrong guess the rest is wasted.
+# Whether passes saved are seconds saved depends on two things: the draft must be much cheaper than the target, and the target's step must wait for memory.
+# For a service with a full batch there is little arithmetic to spare, so speculation helps most when few callers are there.
+#
+# ### Read once: prefix caching
+#
+# Many requests begin alike: with the same instructions, or with a document that is asked about again and again.
+# **Prefix caching** keeps the keys and values of that beginning, and a new request reads only what is new {cite:p}`kwon2023,zheng2024`.
+# Eight questions about one story:
+
+# %%
+ASKED = (
+    "Who is the hero of this story?",
+    "Tell me who the story is about.",
+    "Where does the story happen?",
+    "What is the name of the hero?",
+    "Summarise the story in one sentence.",
+    "Can you say who the hero is?",
+    "Name the hero of this tale.",
+    "Make a list of the characters.",
+)
+talks = [[Message("user", f"{stories[0]}\n\n{question}")] for question in ASKED]
+asked_ids = [encode_prompt(talk, tokenizer) for talk in talks]
+alike = [len(set(column)) == 1 for column in zip(*asked_ids)]
+n_shared = alike.index(False)
+
+# %%
+with torch.no_grad():
+    prefix = model.new_cache()
+    model(torch.tensor([asked_ids[0][:n_shared]]), prefix)  # once
+    for ids in asked_ids:
+        cache = copy.deepcopy(prefix)
+        short = model(torch.tensor([ids[n_shared:]]), cache)[0, -1]
+        whole = model(torch.tensor([ids]))[0, -1]
+        torch.testing.assert_close(short, whole, atol=1e-3, rtol=1e-3)
+n_whole = sum(map(len, asked_ids))
+n_read = n_shared + sum(len(ids) - n_shared for ids in asked_ids)
+print(
+    f"{n_shared} tokens are shared; read without a prefix cache {n_whole:,}, with it {n_read}"
+)
+assert n_read < n_whole / 3
+
+# %% [markdown]
+# The logits are the same up to rounding, and most of the prefill is gone.
+# Only a *beginning* can be shared: keys and values depend on everything before them.
+# So put what is always the same first, and the question last.
 
 # %% [markdown]
 # ## A service
 #
 # `create_app` puts a model behind the interface that OpenAI's clients speak, and `running` lets it listen, on this machine alone.
-# On the command line the same is `llmcourse serve --model instruct-llm --port 8000`; the page at its address lets one talk with the model.
+# On the command line, `llmcourse serve --model instruct-llm --port 8000` does the same; you can talk with the model on the page at its address.
 
 # %%
 stack = ExitStack()
@@ -425,7 +645,7 @@ print(found.id, "with a window of", found.context_length, "tokens")
 
 # %% [markdown]
 # The official client knows nothing of our package.
-# It asks for an answer in a conversation, with a temperature of 0: the likeliest token each time.
+# It asks for an answer in a conversation, with a temperature of 0: the most probable token each time.
 
 # %%
 question = "Write a story about a brave girl named Ida."
@@ -437,9 +657,9 @@ print(textwrap.fill(reply.choices[0].message.content, 80))
 assert reply.usage.completion_tokens <= 40
 
 # %% [markdown]
-# The name is as wished; how well the model follows all that it is asked is another question, and not one of its service.
+# The name is the one we asked for; how well the model follows orders is a question for other chapters.
 #
-# With `stream` the same answer comes piece by piece, as {term}`server-sent events`, so that a reader can begin to read at once.
+# With `stream` the same answer comes piece by piece, as {term}`server-sent events`, so you can begin to read at once.
 
 # %%
 stream = client.chat.completions.create(
@@ -450,9 +670,9 @@ print("|".join(pieces[1:9]))
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
-# What users can turn are the numbers of the chapter {doc}`transformer`: temperature, top-p, the most tokens, strings that end the text, and the seed.
-# In the tales a sentence that begins with *One* tells when something happened.
-# The first line has the model's own probabilities of the next word; below, that word is drawn sixteen times at each of four temperatures.
+# Users control the usual knobs of the chapter {doc}`transformer`: temperature, top-p, the most tokens, strings that end the text, and the seed.
+# In the tales a sentence that begins with *One* says when something happened.
+# The first line has the model's own probabilities of the next word; below, we draw that word sixteen times at each of four temperatures.
 
 # %%
 begin = "Once upon a time there was a girl called Ida. One"
@@ -463,6 +683,8 @@ likely = [
     f"{tokenizer.decode([i])} {p:.0%}" for p, i in zip(*map(torch.Tensor.tolist, best))
 ]
 print("probabilities:" + ",".join(likely))
+
+# %%
 drawn, asking = {}, {"model": NAME, "prompt": begin, "n": 16, "max_tokens": 1}
 for temperature in (0, 0.2, 1.0, 2.0):
     found = client.completions.create(**asking, temperature=temperature, seed=1)
@@ -474,12 +696,12 @@ assert different[0] == 1 < different[1] <= different[2] < different[3]
 assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
 # %% [markdown]
-# At a temperature of 0 all sixteen are the likeliest word.
-# At 0.2 it has about half of the draws, though it is hardly likelier than the next: the lower the temperature, the more a small lead counts.
-# At 1 each word comes as often as the model holds it likely, up to chance: mostly one of the four seasons.
-# At 2 hardly any word comes twice: the thousands of words that are each unlikely are now likely together, and some of them make no sense here.
+# At a temperature of 0 all sixteen are the most probable word.
+# At 0.2 it still gets many draws, even where it leads by little: the lower the temperature, the more a small lead counts.
+# At 1 each word comes about as often as its probability says.
+# At 2 hardly any word comes twice: thousands of words that are improbable one by one are probable together, and some make no sense here.
 #
-# And what goes wrong comes back as an error that the client understands, before any work is done:
+# A bad request comes back as an error that the client understands, before any work is done:
 
 # %%
 for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
@@ -490,59 +712,123 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
         print(textwrap.fill(message, 80, subsequent_indent="    "))
 
 # %% [markdown]
-# ### How it bears a load
+# ### Under load
 #
 # *Predict*: the service answers eight requests at a time.
 # How do waiting and throughput change from one caller to 24?
 #
-# Each caller asks for 8 tokens, and asks again as soon as it is answered.
-# Waiting is told in {term}`percentiles <percentile>`: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
+# :::{dropdown} Answer
+# Throughput rises until the eight slots are full, and then hardly.
+# Waiting rises all the time, and beyond eight callers most of it is the queue.
+# :::
+#
+# Each caller asks for 64 tokens, and asks again as soon as it is answered.
+# (With answers of a few tokens we would measure the prefill and the network.)
+# Service and callers run in this process, so we count its processor time; other programs on the machine then do not disturb.
+# Waiting time is called {term}`latency`, and we report it in {term}`percentiles <percentile>`: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
 #
 # ![A bar of 120 cells, from the fastest answer to the slowest, with three marks: p50 at the 60th, p95 at the 114th, p99 at the 119th.](figures/percentiles-of-120-answers.svg)
 #
 # *120 answers, sorted by the time they took: a percentile is the time of one of them.*
 #
-# Of twenty answers the slowest says nothing about one in a hundred, so p99 is shown only for loads of at least a hundred answers.
+# The slowest of twenty answers says nothing about one in a hundred, so we leave p99 out; a real service measures it on thousands.
 
 
 # %%
 def ask(number):
-    return {"model": NAME, "prompt": "Once", "max_tokens": 8, "seed": number}
+    return {"model": NAME, "prompt": "Once", "max_tokens": 64, "seed": number}
 
 
 loads = []
 for n_callers in (1, 2, 4, 8, 16, 24):
-    loads.append(await load_test(url, ask, n_callers, min(20 * n_callers, 120)))
-n_answers = {load.n_callers: len(load.seconds) for load in loads}
-print("answers by number of callers:", n_answers)
+    found = await load_test(
+        url, ask, n_callers, 3 * n_callers + 3, clock=time.process_time
+    )
+    loads.append(found)
 p50 = [load.percentile(50) for load in loads]
 assert loads[3].tokens_per_second > 1.5 * loads[0].tokens_per_second
 assert p50[5] > 1.2 * p50[3]
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of callers. Left, the seconds that requests take: all rise with the number of callers, p95 above p50; p99, drawn from eight callers on, lies close above p95. Right, tokens per second: the line rises steeply while there are slots, and flattens beyond."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against the number of callers. Left, the seconds that requests take: both lines rise with the number of callers, p95 above p50, and more steeply beyond eight callers. Right, tokens per second: the line rises steeply up to eight callers, the number of slots, and hardly beyond."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5))
-for p, style in ((50, "o-"), (95, "s--"), (99, "^:")):
-    enough = [load for load in loads if p < 99 or len(load.seconds) >= 100]
-    n_callers = [load.n_callers for load in enough]
-    left.plot(n_callers, [load.percentile(p) for load in enough], style, label=f"p{p}")
-right.plot(list(n_answers), [load.tokens_per_second for load in loads], "o-")
+n_callers = [load.n_callers for load in loads]
+for p, style in ((50, "o-"), (95, "s--")):
+    left.plot(n_callers, [load.percentile(p) for load in loads], style, label=f"p{p}")
+right.plot(n_callers, [load.tokens_per_second for load in loads], "o-")
 left.legend()
 _ = left.set(ylabel="time of an answer (s)", ylim=(0, None))
 _ = right.set(ylabel="throughput (tokens/s)", ylim=(0, None))
-_ = [ax.set(xlabel="callers", xticks=list(n_answers)) for ax in (left, right)]
+_ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 
 # %% [markdown]
-# While there are slots, more callers bring much more {term}`throughput`, for some more waiting.
-# A few callers more than slots may still help, for a slot whose answer is on its way back would otherwise stand empty.
-# Then throughput stays where it is, and every caller more only makes all others wait: the time is spent in the queue.
-# The tail, p95 and p99, is what users remember, and the rarer it is the more answers it takes to measure it: here p99 is the second slowest of 120, for a service one takes thousands.
+# While there are free slots, more callers bring much more {term}`throughput`, for some more waiting.
+# Beyond the slots it hardly rises: a waiting caller fills a slot at once when its answer is on the way back.
+# After that, every further caller only makes all others wait.
+# Users remember the tail, p95 and p99, and a rarer event takes more answers to measure.
 #
-# A queue must have an end: a service that takes on everything answers, in the end, nobody in time.
-# Ours has 8 slots and 16 places; who comes when they are taken gets status 429, *try again later*.
+# A reader who sees the text appear waits for two things: the {term}`time to first token` (TTFT), and the time of each further token.
+# We read streams and note when the first piece comes.
+
+
+# %%
+async def timed(http, number):
+    """Return the seconds until the first piece, and until the last."""
+    start, times = time.process_time(), []
+    body = ask(number) | {"stream": True}
+    async with http.stream("POST", "/v1/completions", json=body) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {"):
+                times.append(time.process_time() - start)
+    return times[0], times[-1]
+
+
+# %% tags=["nbval-ignore-output"]
+firsts = {}
+print("callers at once   first token: median, slowest   a further token")
+async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+    for n_callers in (1, 8, 24):
+        found = await asyncio.gather(*(timed(http, n) for n in range(n_callers)))
+        firsts[n_callers] = first = sorted(first for first, _ in found)
+        each = sum(last - first for first, last in found) / (63 * n_callers)
+        print(
+            f"{n_callers:9}{first[n_callers // 2]:20.2f} s {first[-1]:8.2f} s", end=""
+        )
+        print(f"{1000 * each:14.0f} ms")
+assert firsts[24][-1] > firsts[8][-1]
+
+# %% [markdown]
+# With eight callers everyone has a slot, and the first token comes soon.
+# With 24, sixteen wait in the queue for a whole answer of somebody else, and that is nearly all of their time to first token.
+#
+# ### What a million tokens costs
+#
+# Cost follows from throughput: dollars an hour, divided by tokens an hour.
+# The prices and the H100's throughput are assumptions; put in your own.
+
+
+# %% tags=["nbval-ignore-output"]
+def dollars_per_million(dollars_an_hour, tokens_per_second):
+    return dollars_an_hour / (3600 * tokens_per_second) * 1e6
+
+
+alone, full = (loads[n].tokens_per_second for n in (0, 3))
+print(f"one core, 1 caller:  {dollars_per_million(0.04, alone):6.2f} dollars")
+print(f"one core, 8 callers: {dollars_per_million(0.04, full):6.2f} dollars")
+print(f"an H100, full batch: {dollars_per_million(2.50, 2500):6.2f} dollars")
+assert round(dollars_per_million(2.50, 2500), 2) == 0.28
+
+# %% [markdown]
+# The same machine writes cheaper tokens for eight callers than for one.
+# An empty slot costs as much as a full one, so the price of a token depends on how full the batch is.
+#
+# ### An end to the queue
+#
+# A queue must have an end: a service that accepts everything answers nobody in time.
+# Ours has 8 slots and 16 places; a request that finds them taken gets status 429, *try again later*.
 #
 # ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow leaves before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
 #
-# *The queue has an end: a request that finds it full is told so at once.*
+# *A request that finds the queue full is told so at once.*
 
 # %%
 async with httpx.AsyncClient(base_url=url, timeout=60) as http:
@@ -555,7 +841,7 @@ assert found.count(200) >= 24
 assert set(found) == {200, 429}
 
 # %% [markdown]
-# Whoever leaves, leaves nothing behind: a stream that is closed early stops the writing.
+# A caller who leaves early leaves nothing behind: closing the stream stops the writing.
 
 # %%
 stream = client.completions.create(
@@ -575,27 +861,31 @@ stack.close()
 # ## Takeaways
 #
 # Reading a prompt is bound by arithmetic, writing by memory: each step fetches all weights, for one token or for many.
-# So requests are written side by side, and the place of one that is finished goes to the next at once.
-# An answer must not depend on who else is there: a generator for each request, and sums whose order does not depend on the batch.
+# So requests are written side by side, and the place of a finished one goes to the next at once.
+# An answer must not depend on who else is there: each request has its own generator, and sums do not change their order with the batch.
 # Eight bits cost nothing that can be seen, four bits little; whether they are faster depends on the kernel.
-# A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and the time for it; it is judged by its throughput *and* by the tail of its waiting times.
+# Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning once.
+# A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and its time.
+# Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
-# Our slots reserve the whole window for each request; vLLM gives out the cache in pages, like an operating system its memory, and so has room for several times as many requests {cite:p}`kwon2023`.
+# Our slots reserve the whole window for each request.
+# vLLM hands out the cache in pages, as an operating system does with memory, and has room for several times as many requests {cite:p}`kwon2023`; that is **PagedAttention**.
 #
 # ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
 #
 # *The same three answers in the same memory: a window is taken whole, a page only when it is needed.*
 #
-# Speculative decoding lets a small model guess some tokens, which the large one checks in a single step, without changing what is drawn {cite:p}`leviathan2023`.
 # A model that is too large for one device is split by layers or, each matrix, by columns and rows {cite:p}`shoeybi2019`.
-# Eight and four bits are made with more care where weights have outliers {cite:p}`dettmers2022,frantar2023`.
 #
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
-# So vLLM and `transformers serve` should take it as it is; llama.cpp wants a file of its own form, GGUF, and a converter that knows the tokenizer.
-# None of the three was tried for this page: that our folders give the same logits in `transformers` is what is tested.
+# We tried one of them: `transformers serve FOLDER` (version 5.24, on a processor) served the folder through the same interface.
+# At temperature 0 its first 40 tokens were those that our own service wrote above.
+# vLLM should take the folder as it is; llama.cpp wants a file of its own form, GGUF, and a converter that knows the tokenizer.
+# These two were not tried.
+# A test compares the logits of our folders in `transformers` with our own.
 #
-# Here the way ends that began in the chapter {doc}`pipeline`: text has become a model, and the model a service.
+# That completes the journey of the chapter {doc}`pipeline`: text has become a model, and the model a service.
 
 # %% [markdown]
 # ## Quiz
@@ -609,6 +899,8 @@ Quiz.read("deployment")
 
 # %% [markdown]
 # ## Exercises
+#
+# A *check* (★) takes minutes, *derive* and *build* (★★) take longer, and *explore* (★★★) is open.
 #
 # ### Exercise 1 (build): steps of a batch
 #
@@ -705,13 +997,9 @@ checks.quantize_rows(quantize_rows)
 # %% [markdown]
 # ### Exercise 5 (derive): guesses that are checked
 #
-# A small model guesses `n` tokens, and the large one checks all of them in one step.
-# Each guess is right with probability `a`, whatever the others are.
-# The guesses up to the first wrong one are kept, and behind them the large model's own token.
-#
-# ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens for one step of the large model.](figures/guesses-checked.svg)
-#
-# *Four guesses, two of them right: the step of the large model gives three tokens, and it would have written the same three by itself.*
+# In speculative decoding a small model guesses `n` tokens, and the large one checks all of them in one step.
+# Suppose that each guess is right with probability `a`, independently of the others.
+# The guesses before the first wrong one are kept, and after them comes the large model's own token.
 #
 # How many tokens does a step of the large model give, on average?
 #
@@ -738,7 +1026,8 @@ print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8
 # %% [markdown]
 # ### Exercise 6 (explore): how coarse may it be?
 #
-# Four bits with a scale for a whole row, and with one for each 32 or 16 weights: how do the error of the weights and the bytes change?
+# Take four bits with a scale for a whole row, and with one for each 32 or 16 weights.
+# How do the error of the weights and the bytes change?
 # `quantize_model(model, 4, group)` stores, `quantization_error` and `weight_bytes` measure.
 
 
@@ -755,8 +1044,46 @@ for group in (None, 32, 16):
 assert errors[16] < errors[32] < errors[None]
 
 # %% [markdown]
+# ### Exercise 7 (build): a draft from the prompt itself
+#
+# If the answer quotes its prompt, no table is needed: look for the last two tokens earlier in the text, and guess what followed there.
+# This is called **prompt lookup**.
+# Its guess is certain, so $q$ is 1 for one token, and the rule of acceptance becomes: keep $x$ with probability $p(x)$.
+# Write `lookup(ids)`, which returns such a `q`, or `None` if the pair is new.
+# Count how many of the tokens of eight fresh stories it would have guessed rightly, and how many it dares to guess.
+# What kind of text would make it good?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+def lookup(ids):
+    pair = ids[-2:]
+    for place in range(len(ids) - 3, -1, -1):  # the latest first
+        if ids[place : place + 2] == pair:
+            q = torch.zeros(model.config.vocab_size)
+            q[ids[place + 2]] = 1.0
+            return q
+    return None
+
+
+n_tokens = n_guessed = n_right = 0
+for text in fresh[:8]:
+    ids = [START, *tokenizer.encode(text)]
+    for n in range(2, len(ids)):
+        q = lookup(ids[:n])
+        n_tokens += 1
+        if q is not None:
+            n_guessed += 1
+            n_right += int(q[ids[n]])
+print(f"{n_guessed} guesses for {n_tokens:,} tokens, {n_right} of them right")
+# Tales repeat few pairs, and what follows them is often new. Summaries, edits of code and
+# answers that quote a document repeat long stretches, and there it is good.
+
+# %% [markdown]
 # ## Sources
 #
 # Continuous batching is from {cite:t}`yu2022`, where it is called iteration-level scheduling; the paged cache from {cite:t}`kwon2023`.
-# Speculative decoding is from {cite:t}`leviathan2023`, quantization by row from {cite:t}`dettmers2022`, by group with a correction that we leave out from {cite:t}`frantar2023`, and the split of matrices over devices from {cite:t}`shoeybi2019`.
+# Speculative decoding is from {cite:t}`leviathan2023` and {cite:t}`chen2023speculative`; prefix caching is part of the systems of {cite:t}`kwon2023` and {cite:t}`zheng2024`.
+# Whole numbers with a scale for inference are from {cite:t}`jacob2018`, a scale for each row (or channel) from {cite:t}`krishnamoorthi2018`, and one for each group from {cite:t}`shen2020`.
+# What outliers need is worked out by {cite:t}`dettmers2022`, and a correction of rounding errors, which we leave out, by {cite:t}`frantar2023`.
+# Batch invariance was made known by {cite:t}`he2025`; the split of matrices over devices is from {cite:t}`shoeybi2019`.
 # That decoding is bound by memory and prefill by arithmetic is worked out in {cite:t}`pope2023`.
