@@ -664,7 +664,7 @@ print(
 # %% [markdown]
 # A model that was trained with full attention does not survive such a window unharmed.
 # Large ones put much of their attention on the very first tokens, whatever these say; when the window drops them, the text falls apart.
-# These tokens are called **attention sinks**.
+# These tokens are called {term}`attention sinks <attention sink>`.
 # **StreamingLLM** keeps the first four tokens and the last few thousand, and writes on without end {cite:p}`xiao2024`.
 # It still remembers nothing from between.
 # Exercise 6 tries it on `base-llm`.
