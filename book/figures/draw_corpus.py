@@ -8,7 +8,7 @@ from itertools import pairwise
 from drawing import Drawing, drawing
 
 from llmcourse.text import deduplication, tales
-from llmcourse.widgets.surprise import word_surprises
+from llmcourse.text.tales import word_surprises
 
 ONE = "the fox ran into the old mill"
 OTHER = "the fox ran out of the old mill"

@@ -33,6 +33,7 @@ from llmcourse.recipes.align import (
 from llmcourse.recipes.base import (
     N_SAMPLES,
     N_STORIES,
+    feature_table,
     loss_table,
     tale_quality,
     text_quality,
@@ -110,7 +111,7 @@ def evaluate(
         f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "
         f"{quality['n_bytes']:,} bytes"
     )
-    show(loss_table(quality))
+    show(loss_table(quality), feature_table(quality))
     for sample in written[:show_samples]:
         out.print(Text(f"\n{sample.text}\n→ {sample.error or 'valid'}"))
     if "instructions" in quality:
@@ -119,7 +120,8 @@ def evaluate(
 
 def _base(draw: StageProgress) -> list[Table]:
     model = load_pretrained("base-llm")
-    return [loss_table(tale_quality(*model, N_STORIES, N_SAMPLES, TEST_SEED, draw)[0])]
+    quality, _ = tale_quality(*model, N_STORIES, N_SAMPLES, TEST_SEED, draw)
+    return [loss_table(quality), feature_table(quality)]
 
 
 def _instruct(draw: StageProgress) -> list[Table]:

@@ -135,7 +135,7 @@ def stoppable(command: str) -> Iterator[None]:
 def show(*tables: Table) -> None:
     """Print the rows of tables, as a model's card has them."""
     for table in tables:
-        if table.head != ("measure", "value"):
+        if table.rows and table.head != ("measure", "value"):
             out.print(f"{table.head[0]}: {' · '.join(table.head[1:])}")
         for name, *values in table.rows:
             out.print(f"{name}: {' · '.join(value for value in values if value)}")

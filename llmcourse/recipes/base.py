@@ -1,5 +1,6 @@
 """How `base-llm` is made, measured and described; `training.presets` has its sizes."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -25,14 +26,15 @@ from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
     TEST_SEED,
     Sample,
+    costliest_features,
     count_valid,
     tale_loss,
     write_samples,
 )
 from llmcourse.training.text_loss import text_loss
 
-N_STORIES, N_SAMPLES = 500, 200
-"""How many tales a model is measured on, and how many it writes."""
+N_STORIES, N_SAMPLES, N_BY_WORD = 500, 500, 100
+"""How many tales a model is measured on, how many it writes, and reads by word."""
 
 
 def configured(
@@ -136,8 +138,13 @@ def tale_quality(
     loss = tale_loss(
         model, tokenizer, n_stories, seed, lambda *at: stages("stories read", *at)
     )
+    by_word = min(n_stories, N_BY_WORD)
+    features = costliest_features(
+        model, tokenizer, by_word, seed, lambda *at: stages("words weighed", *at)
+    )
+    quality = loss.to_json() | {"costliest": [f._asdict() for f in features[:5]]}
     if n_samples == 0:
-        return loss.to_json(), []
+        return quality, []
     written = write_samples(
         model,
         tokenizer,
@@ -145,7 +152,7 @@ def tale_quality(
         generator=torch.Generator().manual_seed(seed),
         progress=lambda *at: stages("stories written", *at),
     )
-    return loss.to_json() | {"samples": count_valid(written).to_json()}, written
+    return quality | {"samples": count_valid(written).to_json()}, written
 
 
 def loss_table(quality: Facts) -> Table:
@@ -168,7 +175,32 @@ def loss_table(quality: Facts) -> Table:
     if samples := quality.get("samples"):
         right = f"{samples['right']} of {samples['n']} {between(samples['interval'])}"
         rows.append(("valid stories at temperature 1", right))
+        if samples["right"]:
+            rows += _split(quality["excess_per_story"]["value"], samples)
     return Table(("measure", "value"), rows)
+
+
+def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
+    """Return the two parts of a divergence: to be valid, and to be as the valid ones.
+
+    A model that writes valid stories with probability v is −log v from itself held to
+    them, and that model has the rest of the way to the grammar.
+    """
+    shares = (samples["share"], samples["interval"]["high"], samples["interval"]["low"])
+    lost, least, most = (-math.log(share) for share in shares)
+    return [
+        ("of the gap: stories that are none", f"{lost:.2f} ({least:.2f} … {most:.2f})"),
+        ("of the gap: among valid stories", f"{excess - lost:.2f} nats/story"),
+    ]
+
+
+def feature_table(quality: Facts) -> Table:
+    """Return what of the grammar costs a model most; no rows of one that lacks it."""
+    rows = [
+        (feature["name"], f"{feature['excess']:.2f}", f"… {feature['example']}")
+        for feature in quality.get("costliest", [])
+    ]
+    return Table(("part of the grammar", "nats/story", "at its worst"), rows)
 
 
 def base_card(
@@ -195,5 +227,9 @@ def base_card(
         family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
         sources=", ".join(f"`{source}`" for source in sources),
         settings=settings(config.pretraining),
-        tables=markdown(loss_table(facts["quality"])),
+        tables="\n\n".join(
+            markdown(table)
+            for table in (loss_table(facts["quality"]), feature_table(facts["quality"]))
+            if table.rows
+        ),
     )

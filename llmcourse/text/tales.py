@@ -23,9 +23,11 @@ True
 
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import NamedTuple
 
 from llmcourse.text.grammar import Grammar, Story
@@ -75,6 +77,32 @@ def log_prob(text: str) -> float:
         ValueError: If the text is no tale.
     """
     return world().log_prob(text)
+
+
+def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
+    r"""Return the exact surprise of each word of a story, in nats.
+
+    The surprise of a word is -log P(word | all words before it) under the grammar.
+    A word is what white space separates, and whether another one follows belongs to
+    it: "apple" could become "apples". So they sum to -log P(story).
+
+    Args:
+        text: A story of the grammar.
+        grammar: By default, that of the tales.
+
+    Raises:
+        ValueError: If the text is no story of the grammar.
+
+    >>> grammar = Grammar("rule story\n    [Mia|Tom] [ran|slept|sang].")
+    >>> [round(math.exp(nats)) for nats in word_surprises("Mia ran.", grammar)]
+    [2, 3]
+    """
+    grammar = world() if grammar is None else grammar
+    whole = grammar.log_prob(text)
+    # Each end lies behind the space, where the word is complete.
+    ends = [match.end() for match in re.finditer(r"\S+\s+", text)]
+    logs = [0.0, *(grammar.prefix_log_prob(text[:end]) for end in ends), whole]
+    return [max(before - after, 0.0) for before, after in pairwise(logs)]
 
 
 def entropy_per_word() -> float:

@@ -9,23 +9,26 @@ under the grammar is so under the model too, and only the difference counts.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from llmcourse.model.generation import generate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
+from llmcourse.text.grammar import Story
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import losses
 from llmcourse.training.config import CountProgress
 from llmcourse.training.intervals import Count
-from llmcourse.training.text_loss import TextLoss, document_nll
+from llmcourse.training.text_loss import TextLoss, document_nll, word_losses
 
 TEST_SEED = 1_000_000  # of stories that no preset trains on
 _SAMPLES_AT_ONCE = 50
@@ -113,6 +116,66 @@ def tale_loss(
             math.fsum(excess) / n_stories, stdev(excess) / math.sqrt(n_stories)
         ),
     )
+
+
+class Feature(NamedTuple):
+    """A part of the grammar, and what a model pays for not following it."""
+
+    name: str  # of a variable, a list or a rule, see `Grammar.pieces`
+    excess: float  # nats per story, on its words
+    example: str  # the word that cost most, and seven before it
+
+
+@torch.inference_mode()
+def costliest_features(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    n_stories: int = 100,
+    seed: int = TEST_SEED,
+    progress: CountProgress | None = None,
+) -> list[Feature]:
+    """Return what of the grammar costs a model most, in order.
+
+    A word counts for what wrote its first letter. Stories that do not fit into the
+    model's context are left out; if none fits, nothing is returned.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        n_stories: How many stories to read, word by word.
+        seed: Of the stories.
+        progress: Called with the number of stories read and of all.
+    """
+    total: defaultdict[str, float] = defaultdict(float)
+    worst: dict[str, tuple[float, str]] = {}
+    n_read = 0
+    for number, story in enumerate(tales.generate(n_stories, seed), start=1):
+        if len(tokenizer.encode(story.text)) < model.config.context_length:
+            n_read += 1
+            for name, cost, example in _costs(model, tokenizer, story):
+                total[name] += cost
+                worst[name] = max(worst.get(name, (0.0, "")), (cost, example))
+        if progress is not None:
+            progress(number, n_stories)
+    features = [
+        Feature(name, cost / n_read, worst[name][1]) for name, cost in total.items()
+    ]
+    return sorted(features, key=lambda feature: -feature.excess)
+
+
+def _costs(
+    model: Transformer, tokenizer: BPETokenizer, story: Story
+) -> Iterator[tuple[str, float, str]]:
+    """Yield what wrote each word, its cost above the grammar in nats, and its place."""
+    text = story.text
+    wrote = [name for piece, name in tales.world().pieces(story) for _ in piece]
+    losses, exact = word_losses(model, tokenizer, text), tales.word_surprises(text)
+    words = list(re.finditer(r"\S+", text))
+    for place, word in enumerate(words):
+        letter = re.compile(r"\w").search(text, word.start())
+        name = wrote[letter.start() if letter else word.start()]
+        start = words[max(0, place - 7)].start()
+        yield name, losses[place] - exact[place], text[start : word.end()]
 
 
 def write_samples(

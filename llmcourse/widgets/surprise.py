@@ -1,44 +1,15 @@
 """The explorer of surprise: of each word of a tale, exactly and to models."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import traitlets
 
-from llmcourse.text.grammar import Grammar
-from llmcourse.text.tales import world
+from llmcourse.text.tales import word_surprises
 from llmcourse.widgets.base import Explorer, checked_texts, script
 
 Surprises = Callable[[str], Sequence[float]]
-
-
-def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
-    r"""Return the exact surprise of each word of a story, in nats.
-
-    The surprise of a word is -log P(word | all words before it) under the grammar.
-    A word is what white space separates, and whether another one follows belongs to
-    it: "apple" could become "apples". So they sum to -log P(story).
-
-    Args:
-        text: A story of the grammar.
-        grammar: By default, that of the tales.
-
-    Raises:
-        ValueError: If the text is no story of the grammar.
-
-    >>> grammar = Grammar("rule story\n    [Mia|Tom] [ran|slept|sang].")
-    >>> [round(math.exp(nats)) for nats in word_surprises("Mia ran.", grammar)]
-    [2, 3]
-    """
-    grammar = world() if grammar is None else grammar
-    whole = grammar.log_prob(text)
-    # Each end lies behind the space, where the word is complete.
-    ends = [match.end() for match in re.finditer(r"\S+\s+", text)]
-    logs = [0.0, *(grammar.prefix_log_prob(text[:end]) for end in ends), whole]
-    return [max(before - after, 0.0) for before, after in pairwise(logs)]
 
 
 class SurpriseExplorer(Explorer):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
@@ -14,6 +15,7 @@ from llmcourse.training import story_evaluation as module
 from llmcourse.training.intervals import wilson_interval
 from llmcourse.training.story_evaluation import (
     Sample,
+    costliest_features,
     count_valid,
     tale_loss,
     write_samples,
@@ -49,6 +51,22 @@ def clueless():
     with torch.no_grad():
         model.norm.weight.zero_()
     return model
+
+
+def test_features_share_the_excess_among_them(tokenizer):
+    model = Transformer(replace(SIZES, context_length=512))
+    features = costliest_features(model, tokenizer, n_stories=5, seed=17)
+    found = tale_loss(model, tokenizer, n_stories=5, seed=17)
+    total = math.fsum(feature.excess for feature in features)
+    assert total == pytest.approx(found.excess.value, rel=1e-5)
+    assert [f.excess for f in features] == sorted(f.excess for f in features)[::-1]
+    assert {"hero", "garment", "hobby"} <= {feature.name for feature in features}
+    for feature in features:
+        assert any(feature.example in story.text for story in STORIES)
+
+
+def test_stories_longer_than_the_context_have_no_features(model, tokenizer):
+    assert costliest_features(model, tokenizer, n_stories=2, seed=17) == []
 
 
 def test_excess_of_a_clueless_model(clueless, tokenizer):

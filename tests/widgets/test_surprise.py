@@ -11,7 +11,8 @@ import pytest
 
 from llmcourse.text import tales
 from llmcourse.text.grammar import Grammar
-from llmcourse.widgets.surprise import SurpriseExplorer, word_surprises
+from llmcourse.text.tales import word_surprises
+from llmcourse.widgets.surprise import SurpriseExplorer
 
 GRAMMAR = Grammar("""
 rule story
