@@ -186,7 +186,8 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
     A model that writes valid stories with probability v is −log v from itself held to
     them, and that model has the rest of the way to the grammar.
     """
-    shares = (samples["share"], samples["interval"]["high"], samples["interval"]["low"])
+    low, high = samples["interval"]["low"], samples["interval"]["high"]
+    shares = (samples["right"] / samples["n"], high, low)
     lost, least, most = (-math.log(share) for share in shares)
     return [
         ("of the gap: stories that are none", f"{lost:.2f} ({least:.2f} … {most:.2f})"),
