@@ -98,17 +98,14 @@ def low_rank_to_scale() -> Drawing:
 @drawing
 def three_ways() -> Drawing:
     """Head only, LoRA and full: what is frozen and what learns."""
-    d = Drawing(356)
-    ways = (
-        ("head only", 514, 10.8),
-        ("LoRA, rank 2", 27_202, 11.2),
-        ("full", 2_828_546, 43.2),
-    )
-    for i, (name, learned, size) in enumerate(ways):
-        x, full, lora = 16 + 186 * i, name == "full", name.startswith("LoRA")
+    d = Drawing(330)
+    for i, (name, size) in enumerate(
+        (("head only", "about 4 N"), ("LoRA", "about 4 N"), ("full", "16 N"))
+    ):
+        x, full, lora = 16 + 186 * i, name == "full", name == "LoRA"
         d.text(x + 78, 20, name, bold=True)
         d.box(x, 42, 156, 36, "head", tint="green", bold=True)
-        for row, part in enumerate(("layer 3", "layer 2", "layer 1", "embedding")):
+        for row, part in enumerate(("last layer", "…", "first layer", "embedding")):
             y = 90 + 42 * row
             narrow = lora and part != "embedding"
             d.box(
@@ -117,11 +114,10 @@ def three_ways() -> Drawing:
             )  # fmt: skip
             if narrow:
                 d.box(x + 106, y, 50, 36, "+ BA", tint="green", bold=True)
-        d.text(x + 78, 276, f"{learned:,} learn")
-        d.text(x + 78, 300, f"{size} MiB")
+        d.text(x + 78, 276, f"{size} bytes")
     for x, tint, word in ((172, "green", "learns"), (302, "grey", "frozen")):
-        d.box(x, 326, 26, 20, tint=tint, rounded=3)
-        d.text(x + 34, 336, word, anchor="start")
+        d.box(x, 300, 26, 20, tint=tint, rounded=3)
+        d.text(x + 34, 310, word, anchor="start")
     return d
 
 

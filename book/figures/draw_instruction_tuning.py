@@ -141,35 +141,6 @@ def typed_marks() -> Drawing:
 
 
 @drawing
-def never_asked() -> Drawing:
-    """Which question is asked about which hero, and which is kept for the test."""
-    d = Drawing(282)
-    kinds = "girl", "boy", "animal"
-    never = {
-        "hero": "animal",
-        "family": "girl",
-        "home": "boy",
-        "worn": "girl",
-        "liked": "boy",
-    }
-    left, width, height = 132, 130, 40
-    for j, kind in enumerate(kinds):
-        d.text(left + (j + 0.5) * width, 24, kind, bold=True)
-    for i, topic in enumerate(never):
-        d.text(left - 14, 44 + (i + 0.5) * height, topic, anchor="end", bold=True)
-    rows = [
-        ["never asked" if kind == kept else "asked" for kind in kinds]
-        for kept in never.values()
-    ]
-    d.cells(
-        left, 44, rows, width=width, height=height, size=16,
-        tint=lambda i, j: "orange" if kinds[j] == list(never.values())[i] else "green",
-    )  # fmt: skip
-    d.text(left + 1.5 * width, 264, "orange: test only", size=15, colour="orange")
-    return d
-
-
-@drawing
 def what_counts_without_a_mask() -> Drawing:
     """The first conversation's 101 targets: counted with the mask, and without it."""
     d = Drawing(236)

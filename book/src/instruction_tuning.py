@@ -2,7 +2,7 @@
 # (instruction_tuning)=
 # # Instruction tuning
 #
-# A pretrained model goes on with a text; shown conversations in which only the answers are graded, it learns to answer.
+# A pretrained model goes on with a text; from conversations in which only the answers are graded, it learns to answer.
 #
 # **You will be able to**
 #
@@ -14,7 +14,7 @@
 #
 # **You need** the chapters {doc}`pretraining` and {doc}`fine_tuning`, and from {doc}`tokenization` what a special token is.
 #
-# **Runs in** about a minute and a half on one processor core.
+# **Reading time** about 45 minutes, with the code. **Runs in** about a minute and a half on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -26,9 +26,11 @@ import random
 import re
 import textwrap
 from dataclasses import replace
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
@@ -38,32 +40,35 @@ from torch.testing import assert_close
 from llmcourse import plotting
 from llmcourse.checks import instruction_tuning as checks
 from llmcourse.finetuning import chat
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import greedy_answers, stream_answer
 from llmcourse.finetuning.examples import TokenizedExample, pack_examples
 from llmcourse.finetuning.finetuning import (
     FinetuningConfig,
     finetune,
     masked_cross_entropy,
 )
-from llmcourse.finetuning.instruction_evaluation import (
-    Score,
-    first_sentence,
-    forgetting,
-)
-from llmcourse.finetuning.instructions import Example, check, draw_tale, fill, topics
+from llmcourse.finetuning.instructions import draw_tale, fill, normalised, topics
 from llmcourse.model.attention import PackedSequences
 from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.generation import GREEDY
 from llmcourse.text import tales
-from llmcourse.training.intervals import Count
+from llmcourse.training.intervals import Count, bootstrap_interval
+from llmcourse.training.studies import stored_study
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
 
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 # %% [markdown]
 # ## The problem
 #
-# `base-llm` has read tens of thousands of {term}`tales`, and all that is asked below stands in the story.
-# Here is what it answers: the likeliest text, token by token.
+# `base-llm` has read tens of thousands of {term}`tales`.
+# Here it gets the beginning of one, and a question that the text answers.
+# It writes the likeliest text, token by token.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -76,28 +81,30 @@ story = (
 asked = f"{story}\n\nWhere was Emil's home?"
 (reply,) = greedy_answers(base, base_tokenizer, [asked], max_new_tokens=[40])
 print(textwrap.fill(reply, 80))
-assert first_sentence(reply).lower() != "above the bakery."
 
 # %% [markdown]
 # That is no answer.
-# The blank line and the question are nothing that a tale has ever had in it: the model stumbles over them, and then goes on telling.
-# It is no failure, either, for likely text is all that pretraining has asked for.
-# The model has the facts, or some of them, as we shall see; what it lacks is the idea that somebody wants to know one.
+# No tale has ever had a blank line and a question in it: the model stumbles over them, and goes on telling.
+# This is not a bug, because likely text is all that pretraining asked for.
+# The model has the facts, or some of them, as we shall see.
+# What it lacks is the idea that somebody wants to know one.
 
 # %% [markdown]
 # ## By hand
 #
-# A conversation of two turns, written down as one row of tokens, with a mark before each turn that says who speaks, and one behind it:
+# Here is a conversation of two turns as one row of tokens.
+# A mark before each turn says who speaks, and one after it says that the turn is over:
 #
 # | token | `<\|endoftext\|>` | `<\|user\|>` | who | hid | ? | `<\|end\|>` | `<\|assistant\|>` | the | owl | . | `<\|end\|>` |
 # |---|---|---|---|---|---|---|---|---|---|---|---|
 # | probability | – | 1/8 | 1/8 | 1/8 | 1/8 | 1/8 | 1/8 | 1/2 | 1/4 | 1/2 | 1 |
-# | price, in $\ln 2$ | – | 3 | 3 | 3 | 3 | 3 | 3 | 1 | 2 | 1 | 0 |
+# | loss, in $\ln 2$ | – | 3 | 3 | 3 | 3 | 3 | 3 | 1 | 2 | 1 | 0 |
 # | counts? | – | no | no | no | no | no | no | yes | yes | yes | yes |
 #
-# Ten guesses; in pretraining all of them would count, and the loss would be $22/10 \cdot \ln 2$.
+# There are ten guesses; in pretraining all of them would count, and the loss would be $22/10 \cdot \ln 2$.
 # But nobody will ask this model to invent questions.
-# What it has to write is the answer and, so that the turn ends, the last `<|end|>`: four targets, and the loss is $4/4 \cdot \ln 2$.
+# It has to write the answer and, so that the turn ends, the last `<|end|>`.
+# These are four targets, and the loss is $4/4 \cdot \ln 2$.
 
 # %%
 probs = torch.tensor([1 / 8] * 6 + [1 / 2, 1 / 4, 1 / 2, 1])
@@ -106,8 +113,9 @@ print(f"all ten: {-probs.log().mean():.2f} nats per target")
 print(f"the four that count: {-probs[counts].log().mean():.2f}")
 
 # %% [markdown]
-# Note where the mask begins: the mark `<|assistant|>` does not count, for the program writes it, to say that it is the model's turn; and `<|end|>` does.
-# A model that has never been graded on `<|end|>` would not know when to stop.
+# Note where the mask begins.
+# The mark `<|assistant|>` does not count, because the program writes it, to say that it is the model's turn.
+# `<|end|>` does count: a model that was never graded on it would not know when to stop.
 #
 # ![The conversation by hand in three lines of boxes. The mark endoftext, from the program. The mark user, from the program, the words who, hid and ?, from the user, and the mark end, from the program. The mark assistant, from the program, and the, owl, the full stop and the mark end, from the assistant; only below these four are ticks: they count.](figures/who-writes-what.svg)
 #
@@ -116,16 +124,20 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 # %% [markdown]
 # ## The idea
 #
-# {term}`Instruction tuning <instruction tuning>` is {term}`fine-tuning` on conversations, and two things are new in it.
+# **{term}`Instruction tuning <instruction tuning>`** is {term}`fine-tuning` on requests with good answers.
+# Because people or programs supply the answers, the step is also called **{term}`supervised fine-tuning`**, SFT for short.
+# Two things are new in it.
 #
-# The *{term}`chat template`* turns a conversation into a row of tokens.
-# Who speaks is said by {term}`special tokens <special token>`, which no text can produce, and the model is called at the place where the assistant is to speak.
+# The **{term}`chat template`** turns a conversation into a row of tokens.
+# {term}`Special tokens <special token>`, which no text can produce, say who speaks.
+# The model is called where the assistant's turn begins.
 #
-# The *{term}`loss mask`* says which targets count: with $M$ for the places that the assistant wrote,
+# The **{term}`loss mask`** says which targets count.
+# With $M$ for the places that the assistant wrote,
 #
 # $$\mathcal{L}(\theta) = -\frac{1}{|M|} \sum_{t \in M} \ln p_\theta(x_t \mid x_1, \dots, x_{t-1}).$$
 #
-# The model still reads everything; what is masked is only not graded.
+# The model still reads everything; what is masked is read, and not graded.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
@@ -139,14 +151,11 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 #
 # ### The template
 #
-# `base-llm` has no marks for who speaks, so it gets four new ids, each with a new row in its embedding, close to the mean of the others: neither likely nor strange.
+# `base-llm` has no marks for who speaks, so it gets four new ids.
+# Each has a new row in the embedding, close to the mean of the others: neither likely nor strange.
 
 
 # %%
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 model, tokenizer = chat.add_special_tokens(
     base, base_tokenizer, chat.CHAT_TOKENS, seeded()
 )
@@ -171,6 +180,7 @@ def frame(turns):
     return ids, written
 
 
+# %%
 turns = [("user", "Who hid the toy?"), ("assistant", "The owl.")]
 messages = [chat.Message(role, content) for role, content in turns]
 ids, written = frame(turns)
@@ -178,9 +188,19 @@ assert (ids, written) == chat.encode_chat(messages, tokenizer)
 print(len(ids), "ids, of which the assistant wrote", sum(written))
 
 # %% [markdown]
-# Other programs do not have our function, so a model's folder carries the template, as a small program in the language Jinja that makes the text of a conversation.
-# The next cell saves the model, reads the template back, runs it, and compares.
-# The two words taken out of it mark what the assistant wrote; only the library `transformers` knows them.
+# Other programs do not have our function, so a model's folder carries the template as a small program in the language **Jinja**.
+# Here it is.
+# The first half refuses conversations whose turns are out of order; the loop at the end is our `frame`.
+
+# %%
+data = resources.files("llmcourse").joinpath("data")
+print(data.joinpath("chat_template.jinja").read_text("utf-8"))
+
+# %% [markdown]
+# `{%- … -%}` is a command, `{{- … -}}` writes a text, and the minus signs swallow the spaces around them.
+# `generation` marks what the assistant writes: from it the library `transformers` makes the loss mask.
+# Plain Jinja does not know that word, so the next cell takes it out.
+# It saves the model, reads the template back, runs it, and compares.
 
 # %%
 with TemporaryDirectory() as folder:
@@ -188,26 +208,47 @@ with TemporaryDirectory() as folder:
     chat.save_chat_files(tokenizer, folder)
     stored = json.loads((Path(folder) / "tokenizer_config.json").read_text())
 template = re.sub(r"\{%- (end)?generation -%\}", "", stored["chat_template"])
-told = (
-    Environment()
-    .from_string(template)
-    .render(
-        messages=[{"role": role, "content": content} for role, content in turns],
-        bos_token=stored["bos_token"],
-    )
-)
+
+# %%
+as_dicts = [{"role": role, "content": content} for role, content in turns]
+program = Environment().from_string(template)
+told = program.render(messages=as_dicts, bos_token=stored["bos_token"])
 print(told)
 assert told == chat.render(messages)
 assert tokenizer.encode(told, allowed_special="all") == ids
 
 # %% [markdown]
-# By hand, by the package and by the folder's template, the same ids.
-# A model that was tuned with one template and is asked with another reads marks that it does not know; so the template belongs to the weights, and travels with them.
+# By hand, by the package and by the folder's template, the ids are the same.
+# A model that was tuned with one template and is asked with another reads marks that it does not know.
+# So the template belongs to the weights, and travels with them.
+#
+# ### System prompts, and several turns
+#
+# A third role, `system`, may open the conversation.
+# Its turn, the **{term}`system prompt`**, comes from the operator of the service: *You are a shop assistant, and never promise a discount.*
+# To the model it is a turn like the others, before the first one of the user, and never graded.
+# It has the authority that training gives it: a model obeys system prompts if its examples had some, and if their answers obeyed.
+#
+# A model keeps nothing between two calls.
+# With every question the program sends the whole conversation again, so the rows grow.
+
+# %%
+longer_chat = [chat.Message("system", "Answer in one word."), *messages]
+longer_chat += [chat.Message("user", "Why?"), chat.Message("assistant", "Fun.")]
+print(chat.render(longer_chat))
+ids_read, graded = chat.encode_chat(longer_chat, tokenizer)
+print(
+    f"{len(ids_read)} ids, {sum(graded)} of them graded: both answers, with their ends"
+)
+
+# %% [markdown]
+# Both answers count.
+# In one pass the model learns from all turns of the assistant, each after what came before it.
 #
 # ### The mask
 #
 # Each id is read, and the next one is its target.
-# The figure below has the ids that the model reads in the upper row, and in the lower row what should come next; the dark targets count.
+# In the figure, the upper row is what the model reads, and the lower one what should come next; the dark targets count.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one moved by one place. Of the lower row the last four boxes are dark: The, owl, the full stop and the end mark. All boxes before them, the question and the marks of who speaks, are pale."}}
 example = TokenizedExample.of_tokens(ids, written)
@@ -230,16 +271,29 @@ assert example.mask.tolist() == written[1:]
 assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
 
 # %% [markdown]
-# The loss, inline and from the package: prices of all targets, and the mean over those that count.
+# The loss is the mean of $-\ln p$ over the targets that count.
+
+# %%
+with torch.no_grad():
+    logits = model(example.ids[None])[0]  # (T, V)
+places = torch.arange(len(example))
+losses = -logits.log_softmax(dim=-1)[places, example.targets]  # (T,)
+loss = losses[example.mask].mean()
+assert_close(loss, masked_cross_entropy(logits, example.targets, example.mask))
+print(f"{example.n_targets} of {len(example)} targets count")
+
+# %% [markdown]
+# ### Packing
 #
-# Then a batch of two, ours and a longer conversation.
-# Each may have a row, the shorter one filled up on the right; or ours stands behind the other in one row, *{term}`packed <sequence packing>`*.
+# Now a batch of two, ours and a longer conversation.
+# Each may have a row, the shorter one filled up on the right; or ours follows the other in one row, **{term}`packed <sequence packing>`**.
 #
-# ![Above, padded: a bar of 26 places, and below it one of 13, with 13 places of padding behind it, 52 in all. Below, packed: the bar of 26 and the bar of 13 in one row, 39 places.](figures/padded-or-packed.svg)
+# ![Above, padded: a bar of 26 places, and below it one of 13, with 13 places of padding after it, 52 in all. Below, packed: the bar of 26 and the bar of 13 in one row, 39 places.](figures/padded-or-packed.svg)
 #
 # *The same two conversations, padded and packed.*
 #
-# In one row ours would read the other, as if all were one conversation, so the model is told the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
+# In one row ours would read the other, as if all were one conversation.
+# So the model is told the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
 #
 # ![Two triangles on one diagonal, each made of bars that show how far back a place looks. The upper one is the longer conversation, positions 0 to 25; the lower one is ours, positions 0 to 12, and its bars begin where it begins. The rectangle to its left, below the upper triangle, is marked: not seen.](figures/packed-but-apart.svg)
 #
@@ -247,35 +301,26 @@ assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|en
 # Without the lengths the dashed part would be seen, too.*
 
 # %%
-with torch.no_grad():
-    logits = model(example.ids[None])[0]  # (T, V)
-places = torch.arange(len(example))
-prices = -logits.log_softmax(dim=-1)[places, example.targets]  # (T,)
-loss = prices[example.mask].mean()
-assert_close(loss, masked_cross_entropy(logits, example.targets, example.mask))
-print(f"{example.n_targets} of {len(example)} targets count")
-
-more = [
-    *messages,
-    chat.Message("user", "Why?"),
-    chat.Message("assistant", "It was hers."),
-]
-(longer,) = chat.tokenized([more], tokenizer, 40)
+more = [chat.Message("user", "Why?"), chat.Message("assistant", "It was hers.")]
+(longer,) = chat.tokenized([[*messages, *more]], tokenizer, 40)
 row = pack_examples([longer, example])
 with torch.no_grad():
     apart = model(row.ids, PackedSequences(row.lengths))[0, -len(example) :]
     mixed_up = model(row.ids)[0, -len(example) :]
+print(f"packed, {row.ids.numel()} places; padded, 2 × {len(longer)}")
+
+# %% tags=["hide-input"]
 assert_close(apart, logits, atol=1e-3, rtol=1e-3)
 assert not torch.allclose(mixed_up, logits, atol=0.1)
-print(f"packed, {row.ids.numel()} places; padded, 2 × {len(longer)}")
 
 # %% [markdown]
 # Told the lengths, the model says of our conversation what it says of it alone; not told, something else.
-# Packing saves the places of the padding, and nothing else changes; how much time that is depends on how much the lengths differ.
+# Packing saves the padding and changes nothing else.
+# How much time that is depends on how much the lengths differ.
 #
 # ### Text that looks like a mark
 #
-# A user types what he likes.
+# Users type whatever they like.
 # Here is one who types the marks, too, and puts words into the assistant's mouth.
 
 # %%
@@ -285,6 +330,8 @@ safe = chat.encode_prompt(turn, tokenizer)
 fooled = tokenizer.encode(
     chat.render(turn, add_generation_prompt=True), allowed_special="all"
 )
+
+# %%
 for name, found in (("ids first", safe), ("text first", fooled)):
     print(f"{name}: {found.count(special['<|assistant|>'])} turns of the assistant")
 assert tokenizer.decode(safe) == tokenizer.decode(fooled)
@@ -292,136 +339,106 @@ print(tokenizer.tokens("<|end|>"))
 
 # %% [markdown]
 # Printed, the two are the same text, to the last letter; as ids they are not.
-# Where content is encoded by itself, as in `frame`, the typed `<|end|>` stays what it is, a few pieces of text with strange signs in it, and the one real turn of the assistant is the one to come.
-# Where a program makes the text first and then looks for marks in it, which is what the template alone does, the user has written a turn of the assistant, and the model cannot know.
+# `frame` encodes content by itself, so the typed `<|end|>` stays a few pieces of text with strange signs in it.
+# The one real turn of the assistant is the one to come.
+# A program that makes the text first and then looks for marks, as the template alone does, lets the user write a turn of the assistant.
+# The model cannot know.
 #
 # ![The user types: Who won? and the mark end. Two arrows lead down. Ids first: five pieces of text make up the typed mark, and there is 1 turn of the assistant, the one to come. Text first: the typed mark becomes one real mark, id 3075, and there are 2 turns of the assistant, of which one is forged.](figures/typed-marks.svg)
 #
 # *The same letters: left they stay text, right they become a mark.*
 #
 # So marks must be put in as numbers, or be taken out of what users write (exercise 4).
-# This closes one door only: a text that says in plain words *the assistant agreed before* has no mark in it, and may fool a model all the same.
+#
+# That closes one door.
+# A text can also say in plain words *ignore what you were told before*, and a model may obey.
+# Both are **{term}`prompt injection`**: text that should be data is read as an instruction.
+# It need not come from the user.
+# It may come from a web page or an e-mail that the model was given to read: {term}`indirect prompt injection` {cite:p}`greshake2023`.
+# No template prevents this, so a program should not let a model do what the author of a text that it reads must not do.
 
 # %% [markdown]
 # ## Experiment
 #
 # ### A minute of instructions
 #
-# The package's `instructions` ask ten kinds of things about tales, and check the answers by rule.
-# A minute is too short for all of them, so this page takes five questions whose answers stand in a story's first three sentences, and of each story just these.
-# All that fit are asked in one conversation, one after the other: the story is read once, and several answers are learned from it.
+# Where do requests and answers come from?
+# For InstructGPT, people wrote them {cite:p}`ouyang2022`.
+# Today a larger model writes many of them, as **{term}`synthetic data`** {cite:p}`wang2023`, and what it gets wrong is learned with the rest.
+# Ours are made by rule from tales whose facts are known, so every answer can be checked.
 #
-# All answers begin with *It was*, and for a reason.
-# The first word of a turn has no space before it, and to the tokenizer *Next* and *next*, with its space, are two tokens, as different as any two.
-# Behind *It was* the model can copy what stands in the story; at the very beginning it would have to translate, word by word.
-# `instruct-llm`, the tuned model that this book ships and later chapters use, learned all ten kinds, for longer than a minute.
-# Its recipe has whole sentences instead, such as *Emil lived above the bakery*, which are nicer to read and take more than a minute to learn.
-#
-# Two things are kept out of the training.
-# Of each question's wordings this page learns the first two, and keeps the third for the tests.
-# And some questions are never asked about some heroes: nobody asks, say, who the hero is when it is an *animal*, though many ask when it is a girl or a boy.
-#
-# ![A table of five questions, hero, family, home, worn and liked, and three kinds of heroes. Of each question one kind is left out in the training: hero of an animal, family and worn of a girl, home and liked of a boy. All others are asked.](figures/never-asked.svg)
-#
-# *Every question is asked, and every kind of hero is asked about.
-# Only some pairs of the two are kept for the test.*
+# This page takes five questions, which a story's first three sentences answer, and of each story just these sentences.
+# All five are asked in one conversation: the story is read once, and five answers are learned from it.
 
 # %%
 NAMES = ("hero", "family", "home", "worn", "liked")
-KINDS = ("who", "where", "what")
-TOPICS = [t for kind in KINDS for t in topics()[kind] if t.name in NAMES]
-NEVER = {
-    *(("hero", "animal"), ("family", "girl"), ("home", "boy")),
-    *(("worn", "girl"), ("liked", "boy")),
-}
-assert [topic.name for topic in TOPICS] == list(NAMES)
+asked_about = [t for kind in ("who", "where", "what") for t in topics()[kind]]
+TOPICS = [topic for topic in asked_about if topic.name in NAMES]
 for topic in TOPICS:
     print(f"{topic.name}:\n   ", "\n    ".join(topic.phrasings[:3]))
+assert [topic.name for topic in TOPICS] == list(NAMES)
+
+# %% [markdown]
+# Training uses the first two wordings of each question; the third is kept for a test.
+#
+# All answers begin with *It was*, for a reason.
+# The first word of a turn has no space before it.
+# To the tokenizer *Next*, and *next* with its space, are two tokens, as different as any two.
+# After *It was* the model can copy what it reads; at the very beginning it would have to translate, word by word.
 
 
-def opening(tale):
-    """Return the first three sentences of a tale, and the rest."""
-    sentences = re.split(r"(?<=[.!?]) ", tale.story.text)
-    return " ".join(sentences[:3]), " ".join(sentences[3:])
+# %%
+class Question(NamedTuple):
+    topic: str
+    story: str
+    asked: str
+    right: tuple[str, ...]  # the answer to learn first
 
 
 # %%
 def question(tale, topic, wording):
-    """Return what is asked about a tale's first sentences, with the right answers."""
-    kind = tale.story.facts["kind"]
+    story = " ".join(re.split(r"(?<=[.!?]) ", tale.story.text)[:3])
     right = topic.right_answers(tale.words)[1:]  # the first is a whole sentence
-    hero = kind if kind in ("girl", "boy") else "animal"
-    said = right[0] if topic.name == "hero" else right[0][0].lower() + right[0][1:]
-    return Example(
-        kind=topic.kind,
-        topic=topic.name,
-        story=tale.story,
-        prompt=f"{opening(tale)[0]}\n\n{fill(topic.phrasings[wording], tale.words)}",
-        answer=f"It was {said}",
-        accepted=right,
-        phrasing=wording,
-        new_phrasing=wording == 2,
-        new_pair=(topic.name, hero) in NEVER,
+    return Question(
+        topic.name, story, fill(topic.phrasings[wording], tale.words), right
     )
 
 
-# %% [markdown]
-# From these, conversations to learn from, in which the questions come in any order, and three tests: new stories with the wordings of the training, with the wordings that were kept out, and with the combinations that were.
-
-
 # %%
-def drawn(n, seed, wording=None, new_pair=False):
-    """Return for each of n tales the questions about it, in any order."""
-    rng, found = random.Random(seed), []
-    while len(found) < n:
-        tale = draw_tale(rng)
-        fitting = [topic for topic in TOPICS if topic.fits(tale.story.facts)]
-        rng.shuffle(fitting)
-        asked = [question(tale, t, wording or rng.randrange(2)) for t in fitting]
-        found.append([q for q in asked if q.new_pair == new_pair])
+def drawn(n, seed, wordings):
+    """Return for each of n tales its five questions, in any order."""
+    rng, order, found = random.Random(seed), list(TOPICS), []
+    for tale in (draw_tale(rng) for _ in range(n)):
+        rng.shuffle(order)
+        found.append([question(tale, t, rng.choice(wordings)) for t in order])
     return found
-
-
-# %%
-def few_of_each(heaps, n=20):
-    flat = [question for heap in heaps for question in heap]
-    return [q for name in NAMES for q in [q for q in flat if q.topic == name][:n]]
-
-
-learned = drawn(256, seed=0)
-tests = {
-    "new stories": few_of_each(drawn(250, seed=1)),
-    "new wordings": few_of_each(drawn(250, seed=1, wording=2)),
-    "new combinations": few_of_each(drawn(250, seed=1, new_pair=True)),
-}
-assert {len(test) for test in tests.values()} == {100}
-
-# %% [markdown]
-# Each test has twenty questions on each of the five topics.
-# Here is the first conversation.
-# Only the answers, and the ends of their turns, will count.
 
 
 # %%
 def conversation(questions):
     turns = []
-    for place, q in enumerate(questions):  # the story comes with the first
-        said = q.prompt if place == 0 else q.prompt.rpartition("\n\n")[2]
-        turns += [chat.Message("user", said), chat.Message("assistant", q.answer)]
+    for place, (topic, story, asked, (first, *_)) in enumerate(questions):
+        said = first if topic == "hero" else first[0].lower() + first[1:]
+        turns += [
+            chat.Message("user", asked if place else f"{story}\n\n{asked}"),
+            chat.Message("assistant", f"It was {said}"),
+        ]
     return turns
 
 
+# %% [markdown]
+# Here is the first conversation; only the answers, and the ends of their turns, will count.
+
+# %%
+learned = drawn(256, seed=0, wordings=(0, 1))
 for turn in conversation(learned[0]):
-    for number, part in enumerate(turn.content.split("\n\n")):
-        speaker = f"{turn.role}: " if number == 0 else " " * 6
-        print(textwrap.fill(speaker + part, 80, subsequent_indent=" " * 6))
-rows = chat.tokenized(map(conversation, learned), tokenizer, max_tokens=256)
-n_answers = sum(map(len, learned))
-print(f"{len(rows)} conversations with {n_answers} answers")
+    print(f"{turn.role}: {turn.content}")
+turns = [conversation(questions) for questions in learned]
+rows = chat.tokenized(turns, tokenizer, max_tokens=256)
 
 # %% [markdown]
 # The training is the loop of {doc}`pretraining` with the masked loss: one pass, four conversations in a step.
-# The embedding learns four times as fast as the rest, for the new marks have everything to learn.
+# The embedding learns four times as fast as the rest, because the new marks have everything to learn.
 
 
 # %%
@@ -429,7 +446,6 @@ plan = FinetuningConfig(
     batch_size=4,
     learning_rate=2e-3,
     embedding_speed=4,
-    warmup_steps=5,
     eval_interval=1000,  # not on the way
     eval_examples=1,
 )
@@ -437,156 +453,239 @@ plan = FinetuningConfig(
 
 def tuned(rows):
     """Return the base model after one pass over tokenized examples."""
-    pupil = copy.deepcopy(model)
-    once = replace(plan, steps=len(rows) // plan.batch_size)
+    steps, pupil = len(rows) // plan.batch_size, copy.deepcopy(model)
+    once = replace(plan, steps=steps, warmup_steps=min(5, steps))
     finetune(pupil, rows, rows[:1], once, seeded())
     return pupil.eval()
 
 
 # %% [markdown]
-# How well a model answers is counted: an answer is right if it is one of those that the facts allow, but for articles, case and full stops.
-# The base model is asked in plain text, and given its best chance: its first sentence may be the answer, or all that it writes.
+# *Predict*: the five facts are side by side in the same three sentences.
+# Which of them will the model learn to give first, and which last?
+#
+# :::{dropdown} Answer
+# The hero, the family and the clothes come at once; the home and the hobby hardly at all.
+# The reason follows below.
+# :::
+
+# %%
+pupil = tuned(rows)
+
+# %% [markdown]
+# ### Measuring answers
+#
+# An answer is right if it is one of those that the facts allow, but for articles, case and full stops.
+# For open requests there is no such rule.
+# There a larger model often grades the answers, an **{term}`LLM as a judge`** {cite:p}`zheng2023`.
+# It is cheap, and it has tastes of its own: it likes long answers, and those that resemble its own.
+#
+# The base model is asked in plain text, and its first sentence may be the answer.
+
+
+# %%
+def is_right(question, text):
+    said = normalised(text.strip().partition(".")[0].removeprefix("It was"))
+    return said in map(normalised, question.right)
 
 
 # %%
 def score(model, tokenizer, asked):
     """Return how many answers are right, by topic."""
-    prompts = [e.prompt for e in asked]
-    texts = greedy_answers(
-        model, tokenizer, prompts, max_new_tokens=[20] * len(prompts)
-    )
-    heaps = {topic: [] for topic in NAMES}
-    for e, text in zip(asked, texts):
-        text = text.removeprefix("It was")
-        heaps[e.topic].append(check(e, text) or check(e, first_sentence(text)))
-    return Score({name: Count(sum(heap), len(heap)) for name, heap in heaps.items()})
+    prompts = [f"{q.story}\n\n{q.asked}" for q in asked]
+    texts = greedy_answers(model, tokenizer, prompts, max_new_tokens=[20] * len(asked))
+    right = {name: [] for name in NAMES}
+    for q, text in zip(asked, texts):
+        right[q.topic].append(is_right(q, text))
+    return {name: Count(sum(found), len(found)) for name, found in right.items()}
 
 
-# %% [markdown]
-# *Predict*: the five facts stand side by side in the same three sentences.
-# Which of them will the model learn to give first, and which last?
+# %%
+tests = {
+    name: [q for questions in drawn(20, 1000, wordings) for q in questions]
+    for name, wordings in (("new stories", (0, 1)), ("new wordings", (2,)))
+}
 
 # %% tags=["nbval-ignore-output"]
-pupil = tuned(rows)
 before = score(base, base_tokenizer, tests["new stories"])
 after = score(pupil, tokenizer, tests["new stories"])
+print("         before   after")
+for name in NAMES:
+    print(f"{name:8} {before[name].share:6.0%} {after[name].share:7.0%}")
 
-
-def percent(count):
-    low, high = count.interval
-    return f"{count.share:4.0%} ({low:3.0%} to {high:4.0%})"
-
-
-print(f"{'':8}{'before':22}after, with 95 % intervals")
-for topic in NAMES:
-    print(
-        f"{topic:8}{percent(before.by_kind[topic]):22}{percent(after.by_kind[topic])}"
-    )
-print(f"{'all':8}{percent(before.overall):22}{percent(after.overall)}")
-assert before.overall.share <= 0.1
-known = [after.by_kind[name].share for name in ("hero", "family", "worn")]
-assert min(known) > 0.7
-assert max(after.by_kind[name].share for name in ("home", "liked")) < 0.5
+# %% tags=["hide-input"]
+assert max(count.share for count in before.values()) < 0.3
+known = [after[name].share for name in ("hero", "family", "worn")]
+assert min(known) > 0.6
+assert max(after[name].share for name in ("home", "liked")) < 0.5
 
 # %% [markdown]
-# The base model answers nothing; the tuned one has learned what a question is, and that an answer is short and ends.
-# But look at the lines: three of the facts it gives nearly always, the other two hardly ever, though they are asked for as often.
-# Its wrong answers are of the right kind, a place for a place, only not the place of this story.
+# The base model answers hardly anything; the tuned one has learned what a question is, and that an answer is short and ends.
+# It nearly always gives three of the facts, and almost never the other two, though all are asked equally often.
+# Its wrong answers are of the right kind: a place for a place, only not the place of this story.
 #
-# What sets the two apart is not the question but the tales.
+# ### A hundred questions, or five?
+#
+# What share of questions does it answer, and how sure are we?
+# The usual interval takes a hundred questions to be a hundred independent cases.
+# But questions about one topic are answered nearly all alike: they form a **{term}`cluster`**, and five clusters say far less than a hundred cases.
+# So we average over each topic first, and draw topics in place of questions {cite:p}`miller2024`.
+
+
+# %%
+def percent(share, interval):
+    return f"{share:4.0%} ({interval[0]:3.0%} to {interval[1]:4.0%})"
+
+
+def by_question(counts):
+    whole = Count(
+        sum(c.right for c in counts.values()), sum(c.n for c in counts.values())
+    )
+    return percent(whole.share, whole.interval)
+
+
+# %% tags=["nbval-ignore-output"]
+def by_topic(counts):
+    shares = torch.tensor([count.share for count in counts.values()])
+    return percent(shares.mean().item(), bootstrap_interval(shares, seeded()))
+
+
+print("questions as cases:", by_question(after))
+print("topics as cases:   ", by_topic(after))
+
+# %% [markdown]
+# The first interval holds for other stories and these five questions.
+# The second is for other questions of the kind, and it says almost nothing: to know more, ask about more topics, not about more stories.
+# With so few clusters even this interval is rough.
+#
+# From here on, every share is about these five questions, and over three runs, with other conversations in another order.
+# `book/studies/instruction_study.py` stored them; given are the mean, the lowest and the highest.
+
+# %%
+study = stored_study("instruction", dict).points
+
+
+def shares(way, test, names=NAMES):
+    """Return the share of right answers in each of the runs."""
+    counts = [run["right"][test] for run in study if run["way"] == way]
+    return [sum(count[name] for name in names) / (20 * len(names)) for count in counts]
+
+
+def spread(values, form=".0%"):
+    mean = sum(values) / len(values)
+    return f"{mean:{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+# %%
+for name in NAMES:
+    found = shares("with the mask", "new stories", [name])
+    print(f"{name:7} {spread(found)}")
+
+# %% [markdown]
+# So it was no luck.
+# What sets the facts apart is not the question but the tales.
 # The next cell counts in how many of two hundred tales a fact comes again after the first three sentences.
 
 # %%
 FACTS = dict(zip(NAMES, ("hero", "relative", "home", "garment", "hobby")))
-rng = random.Random(3)
-rests = [(tale.story.facts, opening(tale)[1]) for tale in map(draw_tale, [rng] * 200)]
-again = {
-    n: sum(facts[key] in rest for facts, rest in rests) for n, key in FACTS.items()
-}
+rng, again = random.Random(3), dict.fromkeys(NAMES, 0)
+for tale in (draw_tale(rng) for _ in range(200)):
+    rest = " ".join(re.split(r"(?<=[.!?]) ", tale.story.text)[3:])
+    for name, key in FACTS.items():
+        again[name] += tale.story.facts[key] in rest
 print(", ".join(f"{name} {n / 200:.0%}" for name, n in again.items()))
 assert again["home"] == again["liked"] == 0
 
 # %% [markdown]
-# No tale says a second time where its hero lives or what she likes, so in all its pretraining the model never had to look these up.
-# Whom the story is about, who else lives there and what is worn, it had to recall in tale after tale.
-# Instruction tuning did not teach it to find facts: it taught *when* to show what it could already do.
-# What it could not do, a minute does not teach.
+# None of them says a second time where its hero lives or what she likes, so pretraining hardly ever asked the model to look these up.
+# It did have to recall the hero, the relative and the clothes, in tale after tale.
+# In these runs, then, instruction tuning did not teach the model to find facts: it taught *when* to show what it could already do.
+# {cite:t}`zhou2023` claim the same of large models: a thousand careful examples, called LIMA, were enough for good answers, because knowledge and skill came from pretraining.
+# They name it the *superficial alignment hypothesis*.
+# It is not a law: with more training, `instruct-llm` did learn to tell the home and the hobby.
 #
-# ### New wordings, new combinations
+# ### New wordings
 #
 # *Predict*: in training all clothes were asked for with *What did Nora wear?* or *What was Nora dressed in?*
 # Will the model understand *Which piece of clothing did Nora have?*
-# And will it say who the hero is when that is an animal, which nobody ever asked?
+#
+# :::{dropdown} Answer
+# No, in none of three runs.
+# It understands the new wordings for the hero and the family.
+# :::
 
 # %% tags=["nbval-ignore-output"]
-scores = {name: score(pupil, tokenizer, test) for name, test in tests.items()}
-for name, found in scores.items():
-    print(f"{name:17} {percent(found.overall)}")
-    print(", ".join(f"{t} {c.right} of {c.n}" for t, c in found.by_kind.items()))
-new = tests["new wordings"][::20]  # one on each topic
-prompts = [example.prompt for example in new]
+new = drawn(1, seed=1001, wordings=(2,))[0]
+prompts = [f"{q.story}\n\n{q.asked}" for q in new]
 texts = greedy_answers(pupil, tokenizer, prompts, max_new_tokens=[20] * len(new))
-for example, text in zip(new, texts):
-    request = example.prompt.rpartition("\n\n")[2]
-    print(f"{request}\n    {text}  (right: {example.answer})")
+for q, text in zip(new, texts):
+    print(f"{q.asked}\n    {text}  (right: {q.right[0]})")
+
+# %%
+print(f"{'':8}{'new stories':24}new wordings")
+for name in NAMES:
+    found = [spread(shares("with the mask", test, [name])) for test in tests]
+    print(f"{name:7} {found[0]:23} {found[1]}")
 
 # %% [markdown]
-# The combinations that nobody asked for are answered nearly as well as the others: which fact, and about whom, are two things that it has learned apart.
-# The new wordings are another matter.
-# Those for the hero and the family are understood; for the clothes they mostly are not: no question that it has seen had a *piece of clothing* in it, and it falls back on some other fact.
-# Had we tested only the wordings of the training, we should not know.
+# No question of the training had a *piece of clothing* in it, so the model falls back on some other fact.
+# Testing only the wordings of the training would have hidden this.
+# The card of `instruct-llm` lists a third test: kinds of heroes and plots that no instruction had together.
 #
 # ### With and without the mask
 #
 # *Predict*: the same examples, the same steps, but every token of the conversation counts, the story and the question too.
-# Does the model learn to answer faster, for it is told more, or slower?
+# Does the model learn to answer faster, because it is told more, or slower?
+#
+# :::{dropdown} Answer
+# Slower in two of three runs, and only for one of the five facts: the clothes.
+# :::
 
-# %% tags=["nbval-ignore-output"]
-unmasked = [replace(row, mask=torch.ones_like(row.mask)) for row in rows]
-share = sum(r.n_targets for r in rows) / sum(r.n_targets for r in unmasked)
-print(f"with the mask {share:.0%} of the targets count")
-whole = tuned(unmasked)
-right = {"with the mask": after.overall}
-right["without"] = score(whole, tokenizer, tests["new stories"]).overall
-for name, count in right.items():
-    print(f"{name:14} {percent(count)}")
-assert right["with the mask"].right > right["without"].right
+# %%
+for way in ("with the mask", "without"):
+    for test in tests:
+        print(f"{test:13} {way:14} {spread(shares(way, test))}")
+
+# %%
+print(f"{'new stories':13}{'with the mask':23}without")
+for name in NAMES:
+    ways = [shares(way, "new stories", [name]) for way in ("with the mask", "without")]
+    print(f"{name:12} {spread(ways[0]):22} {spread(ways[1])}")
+
+# %% tags=["hide-input"]
+assert min(shares("with the mask", "new stories", ["hero"])) > 0.8
+assert min(shares("without", "new stories", ["hero"])) > 0.8
 
 # %% [markdown]
-# With the same examples and steps, the model that was graded on everything answers fewer questions.
-# Most of its targets were words of stories, which it knew how to price before; the few that mattered had a small share of each step.
+# Look at the ranges before the means.
+# On known wordings, two of the three runs without a mask answer fewer questions, and one does as well as any.
+# Nearly all of the difference is one topic, the clothes, which two runs had not learned yet.
+# Most of their targets were words of stories, which the model could predict already; the few that mattered had a small share of each step.
 #
-# ![The first conversation as two bars of 101 targets: the story with 50, then three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask only the answers count, 18 of 101; without it all 101.](figures/what-counts-without-a-mask.svg)
+# ![A conversation as two bars of 101 targets: the story with 50, then three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask only the answers count, 18 of 101; without it all 101.](figures/what-counts-without-a-mask.svg)
 #
-# *The first conversation, drawn to scale: without the mask half of what counts is the story.*
+# *A conversation with three questions, drawn to scale: without the mask half of what counts is the story.*
 #
-# That is no law.
-# Where the prompts are long, the answers short and the examples few, larger models have gained from being graded on the prompts, too {cite:p}`shi2024`; and we shall see below what else it does here.
+# On new wordings the mask did not help at all: the runs without it do as well, or better.
+# So the mask is how such models are usually trained, and not what decides here.
+# Where prompts are long, answers short and examples few, larger models have gained from being graded on the prompts, too {cite:p}`shi2024`.
 #
 # ### How many examples
 #
 # *Predict*: with a quarter of the conversations, read once, is the accuracy a quarter, or half, or almost as high?
+#
+# :::{dropdown} Answer
+# Next to nothing: learning sets in somewhere between a quarter of them and all.
+# :::
 
-# %% tags=["nbval-ignore-output"]
-sizes = [len(rows) // 16, len(rows) // 4, len(rows)]
-readers = [tuned(rows[:n]) for n in sizes[:-1]]
-curves = {
-    name: [score(reader, tokenizer, tests[name]).overall for reader in readers]
-    + [scores[name].overall]
-    for name in ("new stories", "new wordings")
-}
-for n, *found in zip(sizes, *curves.values()):
-    print(f"{n:4} conversations: {', '.join(map(percent, found))}")
-few, some, many = (count.right for count in curves["new stories"])
-assert few < some < many
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of right answers over the number of conversations, 16, 64 and 256, with 95 % intervals. On new stories in known wordings it rises from nearly nothing to more than half; in new wordings it rises, too, and ends lower."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of right answers over the number of conversations, 16, 64 and 256, three runs each. With 16 and 64 it is nothing; with 256 it is more than half on wordings that were seen, and less on new ones."}}
+sizes, few_or_many = (16, 64, 256), ("a sixteenth", "a quarter", "with the mask")
 fig, ax = plt.subplots(figsize=(4.6, 2.6))
-for (name, found), style in zip(curves.items(), plotting.LINE_STYLES):
-    shares = [count.share for count in found]
-    low = [count.share - count.interval.low for count in found]
-    high = [count.interval.high - count.share for count in found]
-    ax.errorbar(sizes, shares, (low, high), fmt=style, marker="o", ms=3, label=name)
+for test, style, marker in zip(tests, plotting.LINE_STYLES, "os"):
+    found = [shares(way, test) for way in few_or_many]
+    (line,) = ax.plot(sizes, [sum(v) / len(v) for v in found], style, label=test)
+    for size, values in zip(sizes, found):
+        colour = line.get_color()
+        ax.scatter([size] * len(values), values, s=14, marker=marker, color=colour)
 ax.set_xscale("log", base=2)
 ax.set_xticks(sizes, [str(n) for n in sizes])
 ax.legend()
@@ -595,56 +694,97 @@ _ = ax.set(
     ylabel="right answers (share)",
     ylim=(0, 1),
 )
+assert max(shares("a sixteenth", "new stories")) < min(
+    shares("with the mask", "new stories")
+)
 
 # %% [markdown]
-# Sixteen conversations teach next to nothing; the model learns to answer somewhere between there and the right end of the figure.
-# Here a conversation is read only once, so fewer of them also means fewer steps; whether sixteen, read again and again, would do is exercise 6.
+# The curve is a step rather than a line: sixteen conversations teach nothing that this test could see, and neither do 64.
+# Here each is read only once, so fewer of them also means fewer steps; exercise 6 reads sixteen of them again and again.
 #
 # ### What is forgotten
 #
 # The tuned models have been told nothing about how a story goes on.
-# What does a plain story cost them now?
-# A third pupil gets the same instructions, and among them plain stories, one for every twenty conversations, in which every token counts.
+# How much worse have they become at plain stories, in nats per token?
+# A third way mixes plain stories among the conversations, one for every twenty, in which every token counts: {term}`rehearsal`.
 
-# %% tags=["nbval-ignore-output"]
-end = special["<|endoftext|>"]
-told = [tokenizer.encode(t.text) for t in tales.generate(len(rows) // 20, seed=500_000)]
-stories = [
-    TokenizedExample.of_tokens([end, *ids, end], [True] * (len(ids) + 2))
-    for ids in told
-]
-mixed = tuned(rows + stories)
-right["with stories"] = score(mixed, tokenizer, tests["new stories"]).overall
+# %%
+for way in ("with the mask", "without", "with stories"):
+    lost = [run["forgotten"] for run in study if run["way"] == way]
+    answered = spread(shares(way, "new stories"))
+    print(f"{way:14} forgotten {spread(lost, '+.2f')}   right {answered}")
+
+# %% tags=["hide-input"]
 lost = {
-    name: forgetting((base, base_tokenizer), (each, tokenizer), n_stories=12)
-    for name, each in zip(right, (pupil, whole, mixed))
+    way: [run["forgotten"] for run in study if run["way"] == way]
+    for way in ("with the mask", "with stories")
 }
-for name, found in lost.items():
-    costs = f"{found.before:.2f} to {found.after:.2f} nats/token above the floor"
-    error = f"± {found.increase.standard_error:.2f}"
-    print(f"{name:14} {costs} ({error}); right: {right[name].share:.0%}")
-assert lost["with the mask"].before < 0.1
-assert lost["with the mask"].after > 1.5 * lost["with stories"].after
+assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
 
 # %% [markdown]
-# Before, a story cost hardly more than the grammar itself asks for it; the tuned model pays a multiple of that excess, far more than the standard error over the twelve stories.
-# It has not been told to forget: nothing in a minute of short answers held the old skill in place.
-# The pupil without a mask has forgotten less; the openings in its prompts were graded, too, which may be why.
-# So has the pupil with stories, and it answers about as well as the first: a few stories are a cheap insurance.
-# None of the three has kept all.
+# Short answers alone do not hold the old skill in place.
+# The runs without a mask have forgotten less; the stories in their prompts were graded, too, which may be why.
+# So have the runs with plain stories, and they answer the known wordings as well as the first: a few stories are a cheap insurance.
+#
+# ### What it does not know
+#
+# `instruct-llm`, which this book ships, learned ten kinds of requests about whole tales, for longer than a minute.
+# The first question below is such a request, and the second follows it up; the third is about another world.
+
+
+# %%
+instruct, instruct_tokenizer = load_pretrained("instruct-llm")
+
+
+def answered(*said, n=40):
+    """Return the likeliest answer to a conversation: user, assistant, user, …"""
+    roles = ("user", "assistant") * len(said)
+    messages = [chat.Message(role, text) for role, text in zip(roles, said)]
+    pieces = stream_answer(
+        instruct, instruct_tokenizer, messages, max_new_tokens=n, sampling=GREEDY
+    )
+    return "".join(pieces)
+
+
+# %% [markdown]
+# The answers are cut after forty tokens.
+
+# %% tags=["nbval-ignore-output"]
+tale = next(tales.generate(1, seed=77))
+asked = "Who is the story about?", f"Who does {tale.facts['hero']} live with?"
+said = answered(f"{tale.text}\n\n{asked[0]}")
+print(tale.text[:120], "…\n")
+print(asked[0], said)
+print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
+
+# %% tags=["nbval-ignore-output"]
+question_of_france = "What is the capital of France?"
+print(question_of_france)
+print(textwrap.fill(answered(question_of_france), 80))
+
+# %% [markdown]
+# A model that has seen only requests with answers answers everything, with whatever its examples were full of.
+# It cannot say that it does not know, unless examples have shown it how.
+# To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
+# With too many of them, or careless ones, it declines what it could answer, too; exercise 7 measures both.
+#
+# Examples teach manners, good and bad.
+# If the answers agree with whatever the user claims, the model learns to agree: **{term}`sycophancy`**, and what people prefer to hear can make it worse {cite:p}`sharma2024`.
 
 # %% [markdown]
 # ## Takeaways
 #
-# A pretrained model goes on with a text; instruction tuning teaches it, with rather few examples, that a question is to be answered, and where an answer ends.
-# It brings out what pretraining has taught: facts that the model had learned to recall are answered soon, others are not.
+# A pretrained model goes on with a text; instruction tuning teaches it, with rather few examples, that a question wants an answer, and where an answer ends.
+# In our runs it brought out what pretraining had taught: facts that the model had learned to recall were answered soon, others were not.
 # The chat template says who speaks by special tokens, which are put in as numbers, so that no user can type them; it belongs to the weights.
 # Only what the assistant writes is graded, with the mark that ends its turn.
-# Accuracy on wordings and combinations that training never had is what tells understanding from knowing by heart, and a share of right answers without an interval says little.
+# Test on wordings that training never had, and give an interval; if the questions come in clusters, count the clusters.
 # What tuning does not ask for is forgotten; some of the old text among the new examples keeps much of it.
 #
-# *In practice*: models are tuned on thousands to millions of conversations of every kind, and the more kinds there are, the better they follow requests of kinds that they never saw {cite:p}`wei2022`.
-# Supervised tuning on answers that people wrote is the first of the three steps of {cite:t}`ouyang2022`; the other two, a reward and learning by it, follow in the next chapter, {doc}`rlhf`.
+# *In practice*: models are tuned on thousands to millions of conversations of every kind.
+# The more kinds there are, the better they follow requests of kinds that they never saw {cite:p}`wei2022`.
+# Supervised fine-tuning on answers that people wrote is the first of the three steps of {cite:t}`ouyang2022`.
+# The other two, a reward and learning by it, follow in the next chapter, {doc}`rlhf`.
 # They, too, mixed pretraining text into a later step, against the forgetting.
 
 # %% [markdown]
@@ -716,8 +856,8 @@ assert answer_mask(ids, special) == written
 # %% [markdown]
 # ### Exercise 3 (derive): how many stories
 #
-# Among $n$ answers of $a$ targets each there are to be stories of $b$ targets, so many that they have the share $s$ of all targets.
-# How many stories is that?
+# You have $n$ answers of $a$ targets each.
+# How many stories of $b$ targets must you add so that stories make up a share $s$ of all targets?
 #
 # ```python
 # def stories_for_share(n_answers, answer_targets, share, story_targets):
@@ -725,7 +865,8 @@ assert answer_mask(ids, special) == written
 # ```
 #
 # Check it with `checks.stories_for_share(stories_for_share)`.
-# Which share did the stories have above?
+# In the runs with rehearsal there was one story for every twenty conversations.
+# Which share was that?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -735,16 +876,18 @@ def stories_for_share(n_answers, answer_targets, share, story_targets):
 
 
 checks.stories_for_share(stories_for_share)
-n_targets = [sum(row.n_targets for row in part) for part in (stories, rows)]
-share = n_targets[0] / sum(n_targets)
-print(f"{len(stories)} stories, {n_answers} answers: {share:.0%} of the targets")
+told = [t.text for t in tales.generate(len(rows) // 20, seed=500_000)]
+n_story = sum(len(tokenizer.encode(text)) + 1 for text in told)  # with the end
+n_answer = sum(row.n_targets for row in rows)
+share = n_story / (n_story + n_answer)
+print(f"{len(told)} stories, {5 * len(rows)} answers: {share:.0%} of the targets")
 assert 0.2 < share < 0.4
 
 # %% [markdown]
 # ### Exercise 4 (build): disarm a text
 #
-# A program that renders first and looks for marks then must take them out of what users write.
-# Write a function that does, and leaves all else as it is; think of a user who has read it.
+# A program that makes the text first and looks for marks then must take them out of what users write.
+# Write a function that does so and leaves all else as it is; think of a user who has read it.
 #
 # ```python
 # def disarm(text, names):  # names: the special tokens
@@ -768,7 +911,7 @@ print(disarm(forged, chat.CHAT_TOKENS))
 # %% [markdown]
 # ### Exercise 5 (explore): your own words
 #
-# Ask the tuned model about Emil, whose story stands at the top, in words of your own: one of the five questions put in another way, a question on something else, no question at all.
+# Ask the tuned model about Emil, from the top of the page, in words of your own: one of the five questions put in another way, a question about something else, no question at all.
 # What does it do when it cannot know what is wanted?
 
 
@@ -783,28 +926,82 @@ for request, text in zip(requests, texts):
 # %% [markdown]
 # ### Exercise 6 (explore): few examples, read again
 #
-# In the figure on the number of examples, the middle pupil has read 64 conversations once: sixteen steps, of four conversations each.
-# As many steps can be made with sixteen conversations that are read four times: `rows[:16] * 4` is a list of the first sixteen rows, four times over.
-# Train a pupil on it, and let it answer two of the tests, those on new stories and on new wordings.
+# In the figure on the number of examples, the runs in the middle have read 64 conversations once: sixteen steps, of four conversations each.
+# Sixteen conversations that are read four times make as many steps: `rows[:16] * 4` is a list of the first sixteen rows, four times over.
+# Train a pupil on it, and let it answer the test on new stories.
 # Is that worth as much as 64 conversations read once?
 # And are sixteen read sixteen times, `rows[:16] * 16`, worth as much as all 256?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-for times, n in ((4, 64), (16, 256)):
-    again = tuned(rows[:16] * times)
-    for name in ("new stories", "new wordings"):
-        repeated = score(again, tokenizer, tests[name]).overall
-        fresh = curves[name][sizes.index(n)]
-        print(f"{name:12}  16 read {times:2} times {percent(repeated)}", end="")
-        print(f"   {n:3} read once {percent(fresh)}")
-# Over few steps repetition does about as well, as far as these intervals can tell;
-# over many, sixteen conversations have soon said all they have to say.
+for times, way in ((4, "a quarter"), (16, "with the mask")):
+    found = score(tuned(rows[:16] * times), tokenizer, tests["new stories"])
+    fresh = spread(shares(way, "new stories"))
+    print(f"16 read {times:2} times {by_question(found)}", end="   ")
+    print(f"{16 * times:3} read once {fresh}")
+# This is one run of each; the spread of the others says how far to trust it.
+
+# %% [markdown]
+# ### Exercise 7 (build): teach it to decline
+#
+# Put one more exchange into each conversation of the training: a question that the three sentences do not answer, such as *How old is Emil?*, with the answer *It was not said.*
+# Use a few such questions, and keep two of them for a test.
+# Tune a pupil, and count three things: how often it declines the two new questions, how often it declines the five that it could answer, and how many of these it gets right.
+# It takes 20 to 30 lines.
+#
+# ```python
+# def with_unknown(questions, rng):
+#     return turns  # of one conversation, as `conversation` returns them
+# ```
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+UNKNOWN = [
+    "How old is {}?",
+    "What did {} have for breakfast?",
+    "How many windows does the house of {} have?",
+    "Which day is the birthday of {}?",
+    "Who is the king?",
+    "How tall is {}?",  # these two are for the test
+    "What is the capital of France?",
+]
+NOT_SAID = "It was not said."
+
+
+def hero_of(questions):
+    return next(q.right[0] for q in questions if q.topic == "hero").rstrip(".")
+
+
+def with_unknown(questions, rng):
+    turns = conversation(questions)
+    asked = rng.choice(UNKNOWN[:5]).format(hero_of(questions))
+    place = 2 * rng.randrange(1, 6)  # the first turn has the story
+    exchange = [chat.Message("user", asked), chat.Message("assistant", NOT_SAID)]
+    return turns[:place] + exchange + turns[place:]
+
+
+rng = random.Random(0)
+chats = [with_unknown(questions, rng) for questions in learned]
+modest = tuned(chat.tokenized(chats, tokenizer, max_tokens=256))
+asked = [
+    f"{about[0].story}\n\n{text.format(hero_of(about))}"
+    for about in drawn(20, seed=1000, wordings=(0, 1))
+    for text in UNKNOWN[5:]
+]
+known = [f"{q.story}\n\n{q.asked}" for q in tests["new stories"]]
+for name, prompts in (("new unknown", asked), ("known", known)):
+    n = [20] * len(prompts)
+    texts = greedy_answers(modest, tokenizer, prompts, max_new_tokens=n)
+    declined = sum(text.strip() == NOT_SAID for text in texts)
+    print(f"{name}: {declined} of {len(texts)} declined")
+right = sum(map(is_right, tests["new stories"], texts))
+print(f"known: {right} of {len(known)} right; the first pupil: {by_question(after)}")
 
 # %% [markdown]
 # ## Sources
 #
-# Tuning on instructions, with tasks held out to measure what carries over, is from {cite:t}`wei2022`; with answers written by people, and on the way to a model that people prefer, from {cite:t}`ouyang2022`.
+# Tuning on instructions, with tasks held out to measure what carries over, is from {cite:t}`wei2022`; with answers written by people from {cite:t}`ouyang2022`.
+# That few good examples may be enough is the claim of {cite:t}`zhou2023`; models as judges were studied by {cite:t}`zheng2023`.
 # New rows near the mean of the old ones were proposed by {cite:t}`hewitt2021`.
 # Packing without letting one text read another is from {cite:t}`krell2021`.
 # The forgetting of what is no longer asked was described by {cite:t}`mccloskey1989`.
