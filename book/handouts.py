@@ -42,6 +42,8 @@ def with_stars(text: str) -> str:
 
     def marked(heading: re.Match[str]) -> str:
         number, kinds, title = heading.groups()
+        if "★" in title:  # it says so itself
+            return heading[0]
         hardest = max((STARS[kind.strip()] for kind in kinds.split(",")), key=len)
         return f"### {number} ({kinds} {hardest}): {title}"
 
