@@ -418,9 +418,9 @@ def mimetic_initialisation(
 
         … her crimson cardigan … in her ?       the colour stands 30 tokens back
 
-    To say "crimson" again, a head must find the colour and copy it. Each half is
-    useless without the other, so from random weights neither gets a gradient worth
-    the name: the loss stays on a plateau, where every fact is a guess among its kind.
+    To say "crimson" again, a head must find the colour and copy it. Each half is of
+    little use without the other, so from random weights both have a small gradient:
+    the loss stays on a plateau, where every fact is a guess among its kind.
     The heads of the last block start here with the second half in place:
 
         query, key      almost 0      all tokens are attended to alike
