@@ -164,7 +164,7 @@ def stopped_and_resumed() -> Drawing:
 
 @drawing
 def two_halves_of_copying() -> Drawing:
-    """Finding and handing on: one without the other does not pay."""
+    """Finding and handing on: one without the other pays little."""
     d = Drawing(286)
     columns, rows, width, height = (104, 392), (48, 188), 154, 80
     for x, name in zip(
@@ -192,7 +192,7 @@ def two_halves_of_copying() -> Drawing:
             (start, middle), (end - 2, middle),
             colour=style, dashed=not pays, width=4 if pays else 1.5,
         )  # fmt: skip
-        name = "pays at once" if pays else "does not pay"
+        name = "pays at once" if pays else "pays little"
         d.text((start + end) / 2, middle - 17, name, colour=style)
     for x, pays in zip(columns, (False, True), strict=True):
         style = "green" if pays else "grey"
@@ -201,7 +201,7 @@ def two_halves_of_copying() -> Drawing:
             (middle, rows[0] + height), (middle, rows[1] - 2),
             colour=style, dashed=not pays, width=4 if pays else 1.5,
         )  # fmt: skip
-        name = "pays" if pays else "does not pay"
+        name = "pays" if pays else "pays little"
         side, anchor = (-12, "end") if pays else (12, "start")
         y = (rows[0] + height + rows[1]) / 2
         d.text(middle + side, y, name, colour=style, anchor=anchor)
@@ -209,8 +209,8 @@ def two_halves_of_copying() -> Drawing:
 
 
 @drawing
-def price_of_what_came() -> Drawing:
-    """The price of a word over its probability, with four of the example."""
+def loss_of_what_came() -> Drawing:
+    """The loss of a word over its probability, with three of the example."""
     d = Drawing(290)
     left, right, top, bottom, highest = 60, 530, 20, 236, 4.0
 
@@ -233,13 +233,55 @@ def price_of_what_came() -> Drawing:
         d.text(x + 16, y - 12, words, anchor="start", bold=name == "dog")
     for p in (0, 0.25, 0.5, 0.75, 1):
         d.text(left + (right - left) * p, bottom + 18, f"{p:g}")
-    for price in range(5):
+    for loss in range(5):
         d.text(
             left - 12,
-            bottom - (bottom - top) * price / highest,
-            f"{price}",
+            bottom - (bottom - top) * loss / highest,
+            f"{loss}",
             anchor="end",
         )
     d.text((left + right) / 2, 276, "probability of the word that came")
-    d.text(right, top, "price in nats: −ln p", anchor="end", colour="blue", bold=True)
+    d.text(right, top, "loss in nats: −ln p", anchor="end", colour="blue", bold=True)
+    return d
+
+
+@drawing
+def step_of_adamw() -> Drawing:
+    """From a gradient to the step of its weight."""
+    d = Drawing(268)
+    d.box(14, 74, 96, 44, "gradient g", tint="orange")
+    for y, words in ((14, "m: running\nmean of g"), (118, "v: running\nmean of g²")):
+        d.box(166, y, 116, 60, words, tint="blue")
+        d.arrow((110, 96), (138, 96), (138, y + 30), (164, y + 30))
+        d.arrow((282, y + 30), (310, y + 30), (310, 96), (336, 96))
+    d.box(338, 68, 96, 56, "m / √v\n−1 … 1", tint="white", bold=True)
+    d.arrow((434, 96), (488, 96), (488, 192), width=2)
+    d.text(496, 140, "− rate ×", anchor="start", colour="grey")
+    d.box(446, 194, 100, 56, "weight", tint="green", bold=True)
+    d.box(216, 196, 170, 52, "shrink by a share of\nrate × decay", tint="grey")
+    d.arrow((386, 222), (444, 222))
+    d.text(204, 222, "weight decay", anchor="end", bold=True)
+    return d
+
+
+@drawing
+def bits_of_three_formats() -> Drawing:
+    """Sign, exponent and fraction of three formats of numbers."""
+    d = Drawing(206)
+    left, width = 104, 13.6
+    parts = ((1, "grey"), (8, "orange"), (23, "blue"))
+    for y, name, sizes in (
+        (44, "float32", (1, 8, 23)),
+        (98, "bfloat16", (1, 8, 7)),
+        (152, "float16", (1, 5, 10)),
+    ):
+        d.text(14, y + 18, name, anchor="start", bold=True)
+        x = float(left)
+        for size, (_, tint) in zip(sizes, parts, strict=True):
+            words = "" if size == 1 else str(size)
+            d.box(x, y, size * width, 36, words, tint=tint, rounded=2)
+            x += size * width
+    d.text(left, 22, "sign", anchor="middle")
+    d.text(left + 5 * width, 22, "exponent", colour="orange", bold=True)
+    d.text(left + 20 * width, 22, "fraction", colour="blue", bold=True)
     return d

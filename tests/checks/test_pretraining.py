@@ -36,11 +36,6 @@ def accumulated(weight):
 right_accumulate = accumulated(lambda rows, n_rows, n_parts: rows / n_rows)
 
 
-def right_size(a, alpha, b, beta, budget):
-    ratio = alpha * a / (beta * b) * (budget / 6) ** beta
-    return ratio ** (1 / (alpha + beta))
-
-
 def test_right_answers_pass():
     checks.count_examples(right_count)
     checks.cross_entropy(right_loss)
@@ -48,7 +43,6 @@ def test_right_answers_pass():
     checks.trapezoid(right_trapezoid)
     checks.accumulate(right_accumulate)
     checks.accumulate(lambda m, i, t, rows: right_accumulate(m, i, t, 1))
-    checks.best_size(right_size)
 
 
 @pytest.mark.parametrize(
@@ -167,18 +161,3 @@ def only_the_last(model, ids, targets, rows):
 def test_wrong_accumulation_fails(wrong, lesson):
     with pytest.raises(AssertionError, match=lesson):
         checks.accumulate(wrong)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda a, alpha, b, beta, budget: (budget / 6) ** 0.5,
-        lambda a, alpha, b, beta, budget: (
-            (a / b * (budget / 6) ** beta) ** (1 / (alpha + beta))
-        ),
-        lambda a, alpha, b, beta, budget: (budget / 6) ** (beta / (alpha + beta)),
-    ],
-)
-def test_wrong_size_fails(wrong):
-    with pytest.raises(AssertionError, match="are not best: 2 %"):
-        checks.best_size(wrong)
