@@ -13,8 +13,9 @@
 #
 # **You need** Python and a little torch (a matrix product and `softmax`), and the chapters {doc}`pipeline`, {doc}`tokenization` and {doc}`embeddings`.
 #
-# **Reading time** about 45 minutes, with the code.
-# **Runs in** about half a minute on two CPU cores.
+# **Reading** takes about 45 minutes with the code.
+#
+# **Runs in** about half a minute on one processor core.
 #
 # The next chapter, {doc}`transformer`, builds the rest of the model around attention.
 
@@ -398,6 +399,27 @@ for distance in range(6):
 #
 # *One pair of coordinates of another query and key, both of length 1, turned by one radian for each position.
 # From the first circle to the second both arrows turn, and the angle between them stays.*
+#
+# There are other ways.
+# GPT-2 adds a *learned* vector for each position to the embedding {cite:p}`radford2019`, and the first transformer added *sinusoidal* waves {cite:p}`vaswani2017`.
+# **{term}`ALiBi`** takes a penalty from each score that grows with the distance {cite:p}`press2022`.
+# The next cell puts one query and one key three places apart, anywhere in a text of forty tokens.
+# By how much does their score vary with the place?
+
+# %%
+pair = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
+query, key = pair.expand(2, 40, 8)
+at, waves = torch.arange(40), positions.sinusoidal_positions(40, 8)
+scores = {"sinusoidal": (query + waves) @ (key + waves).T}
+scores["RoPE"] = apply_rope(query, at) @ apply_rope(key, at).T
+scores["ALiBi"] = query @ key.T + positions.alibi_bias(8, 40)[0]
+for name, each in scores.items():
+    same = each.diagonal(-3)  # the query three places after the key
+    print(f"{name:10} varies by {same.max() - same.min():.2f}")
+
+# %% [markdown]
+# With RoPE and ALiBi a score depends on the distance and on nothing else.
+# Waves that are added meet the tokens' own coordinates, so the place itself counts, too.
 #
 # ### Queries and keys of one size
 #
@@ -808,7 +830,7 @@ Quiz.read("attention")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): who may look
+# ### Exercise 1 (check): who may look ★
 #
 # With a key-value cache there may be fewer queries than keys: the queries stand at the last of the keys' positions.
 # Write the mask for this case, True where a query may look.
@@ -835,7 +857,7 @@ print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second 
 # one position farther back in every layer.
 
 # %% [markdown]
-# ### Exercise 2 (build): one head from its matrices
+# ### Exercise 2 (build): one head from its matrices ★★
 #
 # Write a whole attention head, from the vectors and its three matrices to what each position gathers.
 # Use no function of the chapter or of the package.
@@ -871,7 +893,7 @@ for d in (4, 256):
 # Undivided, wide heads look at one of a hundred positions only, by chance.
 
 # %% [markdown]
-# ### Exercise 3 (derive): a score without positions
+# ### Exercise 3 (derive): a score without positions ★★
 #
 # RoPE turns both, but only the difference counts.
 # Show it for one pair of coordinates, by writing $q$ and $k$ as complex numbers whose product $\operatorname{Re}(q \bar k)$ is the dot product.
@@ -902,7 +924,7 @@ checks.rope_score(rope_score)
 # the query and the key say, not by place.
 
 # %% [markdown]
-# ### Exercise 4 (build): a layer that reads in pieces
+# ### Exercise 4 (build): a layer that reads in pieces ★★★
 #
 # `read_one` reads one position.
 # A service reads a long prompt in pieces of many positions, and then writes one by one.
@@ -952,7 +974,7 @@ print("without the mask, wrong at:", wrong.nonzero()[:, 0].tolist())
 # position needs no mask. Earlier positions of a piece see those after them.
 
 # %% [markdown]
-# ### Exercise 5 (explore): heads for garments
+# ### Exercise 5 (explore): heads for garments ★★
 #
 # Which heads bring back garments?
 # Rank all heads by their score for *a garment*, and silence the best one, then the best two, four and eight.
@@ -990,6 +1012,6 @@ for n in (0, 1, 2, 4, 8):
 # %% [markdown]
 # ## Sources
 #
-# - Attention: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
-# - Shared keys: one head for all {cite:p}`shazeer2019`, one for each group {cite:p}`ainslie2023`; RoPE: {cite:t}`su2021`; QK-norm: {cite:t}`henry2020`.
+# - Attention, and sinusoidal positions: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
+# - Shared keys: one head for all {cite:p}`shazeer2019`, one for each group {cite:p}`ainslie2023`; RoPE: {cite:t}`su2021`; ALiBi: {cite:t}`press2022`; QK-norm: {cite:t}`henry2020`.
 # - Sinks: {cite:t}`xiao2024`; a start with heads that hand on what they find: {cite:t}`trockman2023`.

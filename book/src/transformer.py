@@ -13,8 +13,9 @@
 #
 # **You need** the chapter {doc}`attention`, and a little torch (`backward` and an optimizer).
 #
-# **Reading time** about 50 minutes, with the code.
-# **Runs in** about half a minute on two CPU cores.
+# **Reading** takes about 50 minutes with the code.
+#
+# **Runs in** about half a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -901,7 +902,7 @@ Quiz.read("transformer")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (derive): LayerNorm from RMSNorm
+# ### Exercise 1 (derive): LayerNorm from RMSNorm ★★
 #
 # Show that RMSNorm forgets the length of a vector: it gives $x$ and $c\,x$ the same for $c > 0$, if $\varepsilon$ does not matter.
 # Then show that LayerNorm, $(x - \bar x) / \sqrt{\operatorname{var}(x) + \varepsilon}$, is RMSNorm of a centred vector.
@@ -924,7 +925,7 @@ checks.layer_norm(layer_norm)
 # mean square of the centred vector: dividing by its root is what RMSNorm does.
 
 # %% [markdown]
-# ### Exercise 2 (check): a router by hand
+# ### Exercise 2 (check): a router by hand ★
 #
 # A router scores four experts with $0$, $\ln 6$, $\ln 2$ and $\ln 3$ for one token, and two are used.
 # The experts would give the numbers 8, 4, 10 and 1.
@@ -945,7 +946,7 @@ given = wanted = torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0, 0])
 print("balance loss:", (8 * given * wanted).sum().item(), "and", 8 * 8 * (1 / 8) ** 2)
 
 # %% [markdown]
-# ### Exercise 3 (build): count the parameters
+# ### Exercise 3 (build): count the parameters ★★
 #
 # Write the number of parameters of a model of Llama's shape in closed form.
 # Use `vocab_size`, `d_model`, `n_layers`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff` and `tied_embeddings` of its config.
@@ -974,7 +975,7 @@ print(f"{parameter_count(SMOLLM2_135M):,} with shared keys, {full:,} without")
 # Two for each parameter: about 0.27 billion. What the earlier tokens need was spent before.
 
 # %% [markdown]
-# ### Exercise 4 (build): write with a cache
+# ### Exercise 4 (build): write with a cache ★★
 #
 # Write $n$ tokens, one after the other, each the most probable one, and let the model read every token only once.
 # `model.new_cache()` gives an empty cache, and `model(ids, cache)` reads the ids of shape (1, T) that are not in it yet.
@@ -1004,7 +1005,7 @@ prompt = torch.tensor([end, *tokenizer.encode("Once upon a time")])
 print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)))
 
 # %% [markdown]
-# ### Exercise 5 (build): a cache of your own
+# ### Exercise 5 (build): a cache of your own ★★★
 #
 # Now write the same without `model(...)` and without `new_cache`: a pair of keys and values for each block, kept in a list.
 # Take from the model its embedding, its norms, its matrices and `model.rotary(slice(t, t + 1))`, the rotation of position $t$ for `positions.apply_rope` of the package.
@@ -1065,7 +1066,7 @@ for each, start in ((base_llm, prompt), (grouped, prompt % TINY.vocab_size)):
 # Only the line with feed_forward: experts look at one position, and keep nothing.
 
 # %% [markdown]
-# ### Exercise 6 (explore): take the note away
+# ### Exercise 6 (explore): take the note away ★★
 #
 # The chapter's `student` completes `A B … A` with two layers.
 # Silence one head at a time, by setting to zero the columns of `attention.output.weight` that read it.
