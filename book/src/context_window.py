@@ -13,7 +13,7 @@
 # - price a key-value cache;
 # - test what a model finds in a long text, and stretch its window.
 #
-# **You need** the chapters {doc}`transformer`, for attention, rotary positions and the cache, and {doc}`pretraining`.
+# **You need** the chapters {doc}`attention`, for heads, rotary positions and the cache, {doc}`transformer` and {doc}`pretraining`.
 #
 # **Reading time** about 45 minutes, with the code.
 # **Runs in** about a minute and a half on one processor core.
@@ -179,7 +179,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
 # | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | a block's width for each | one table $d \times (d + 1)$ |
 #
-# **Naive attention** is that of the chapter {doc}`transformer`, with the whole table.
+# **Naive attention** is that of the chapter {doc}`attention`, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
 # **Fused attention** is torch's own function for that, a single compiled kernel; the best known is **FlashAttention** {cite:p}`dao2022`.
 #
