@@ -2,7 +2,7 @@
 
     transformer     blocks, norms, feed-forward networks, first weights
     attention       causal attention, with a key-value cache
-    positions       RoPE, learned and sinusoidal positions, longer contexts
+    positions       RoPE, and longer contexts by it
     generation      sampling: temperature, top-k, top-p; streams of text
     decoding        the same logits faster: fused weights, one token a step
     long_context    attention in windows, in chunks, and linear attention

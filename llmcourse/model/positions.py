@@ -3,10 +3,9 @@
 Rotary positions (RoPE) turn each query and key by an angle that grows with its
 position. A dot product depends on the angle *between* two vectors only, so the
 score of two tokens depends on how far apart they are, not on where they are.
-Sinusoidal positions are added to the embeddings instead, and ALiBi adds a
-penalty for distance to the scores. Learned positions, as in GPT-2, are added like
-sinusoidal ones and trained like any weight: an `nn.Embedding` with a row for each
-position, so there is nothing to compute here, and nothing beyond the last row.
+Learned positions, as in GPT-2, are added to the embeddings and trained like any
+weight: an `nn.Embedding` with a row for each position, so there is nothing to compute
+here, and nothing beyond the last row.
 
 Beyond the length of its training a model meets angles that it has never met.
 `RopeScaling` makes its pairs turn more slowly, so that a longer text has the old
@@ -180,44 +179,6 @@ def apply_rope(
     first, second = x.chunk(2, dim=-1)
     turned = (first * cos - second * sin, second * cos + first * sin)
     return torch.cat(turned, dim=-1).to(x.dtype)  # low precision in, low out
-
-
-def sinusoidal_positions(
-    n_positions: int, d_model: int, base: float | int = 10_000.0
-) -> Float[Tensor, "position d_model"]:
-    """Return the fixed vectors (no unit) that are added to the embeddings.
-
-    Even coordinates hold the sine and odd ones the cosine of the angles that RoPE
-    turns by.
-
-    Source: Vaswani et al. (2017), "Attention is all you need", section 3.5.
-
-    >>> sinusoidal_positions(2, d_model=2)
-    tensor([[0.0000, 1.0000],
-            [0.8415, 0.5403]])
-    """
-    cos, sin = rope_tables(n_positions, d_model, base)
-    return torch.stack((sin, cos), dim=-1).flatten(-2)
-
-
-def alibi_bias(n_heads: int, n_positions: int) -> Float[Tensor, "head query key"]:
-    """Return what is added to the scores: −slope · distance, in units of a score.
-
-    Head h of H has slope 2^(−8h / H), so the last head sees farthest. Keys after
-    the query get 0 here: hiding them is the causal mask's business.
-
-    Source: Press et al. (2022), "Train short, test long", section 3. Unlike their
-    code, the formula is used for every number of heads, not for powers of two only.
-
-    >>> alibi_bias(8, n_positions=3)[0]  # the first head's slope is 1/2
-    tensor([[ 0.0000,  0.0000,  0.0000],
-            [-0.5000,  0.0000,  0.0000],
-            [-1.0000, -0.5000,  0.0000]])
-    """
-    slopes = 2.0 ** (-8.0 * torch.arange(1, n_heads + 1) / n_heads)  # (H,)
-    positions = torch.arange(n_positions)
-    distance = (positions[:, None] - positions).clamp(min=0)  # (T, S)
-    return -slopes[:, None, None] * distance + 0.0  # −0.0 becomes 0.0
 
 
 class RotaryEmbedding(nn.Module):

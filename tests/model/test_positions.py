@@ -1,4 +1,4 @@
-"""Rotary, sinusoidal and ALiBi positions."""
+"""Rotary positions."""
 
 import math
 
@@ -7,14 +7,12 @@ import torch
 
 from llmcourse.model.positions import (
     RopeScaling,
-    alibi_bias,
     apply_rope,
     ntk_base,
     rope_frequencies,
     rope_from_json,
     rope_tables,
     rope_to_json,
-    sinusoidal_positions,
 )
 
 
@@ -57,41 +55,6 @@ def test_rope_scores_depend_only_on_the_distance():
     assert scores[0].std() > 0.1  # and the distance does matter
 
 
-def test_the_sinusoidal_vectors_of_a_shift_are_a_rotation_away():
-    """Their dot product, too, depends on the distance alone."""
-    vectors = sinusoidal_positions(8, d_model=6)
-    scores = vectors @ vectors.T
-    torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1])
-    torch.testing.assert_close(scores.diagonal(), torch.full((8,), 3.0))
-
-
-@pytest.mark.parametrize("shift", [1, 3])
-def test_one_linear_map_shifts_all_sinusoidal_vectors(shift):
-    """Section 3.5 of the paper: a rotation of each pair, whatever the position."""
-    vectors = sinusoidal_positions(11, d_model=6)
-    angles = shift * rope_frequencies(6)
-    turns = [[[a.cos(), a.sin()], [-a.sin(), a.cos()]] for a in angles]
-    shifted_by = torch.block_diag(*map(torch.tensor, turns))
-    torch.testing.assert_close(vectors[:-shift] @ shifted_by.T, vectors[shift:])
-    assert not torch.allclose(vectors[:-shift], vectors[shift:], atol=0.1)
-
-
-def test_alibi_depends_on_the_distance_alone():
-    bias = alibi_bias(3, n_positions=7)
-    torch.testing.assert_close(bias[:, 1:, 1:], bias[:, :-1, :-1])
-    assert not bias.triu(diagonal=0).any()  # nothing at distance 0 and after
-
-
-def test_alibi_falls_in_a_straight_line_and_more_slowly_in_later_heads():
-    bias = alibi_bias(4, n_positions=5)
-    last_query = bias[:, -1]  # distances 4, 3, 2, 1, 0
-    steps = last_query.diff(dim=-1)
-    torch.testing.assert_close(steps, steps[:, :1].expand(4, 4))
-    torch.testing.assert_close(
-        steps[:, 0], torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256])
-    )
-
-
 def test_low_precision_goes_in_and_comes_out():
     x = random(5, 4).bfloat16()
     assert apply_rope(x, *rope_tables(5, d_head=4)).dtype == torch.bfloat16
@@ -110,30 +73,6 @@ def test_rope_equals_multiplication_by_complex_numbers():
         apply_rope(x, *rope_tables(7, d_head=6, base=base)),
         torch.cat((turned.real, turned.imag), dim=-1),
     )
-
-
-def test_sinusoids_equal_the_papers_formula():
-    vectors = sinusoidal_positions(5, d_model=6)
-    for position in range(5):
-        for i in range(3):
-            angle = position / 10_000 ** (2 * i / 6)
-            assert vectors[position, 2 * i].item() == pytest.approx(
-                math.sin(angle), abs=1e-6
-            )
-            assert vectors[position, 2 * i + 1].item() == pytest.approx(
-                math.cos(angle), abs=1e-6
-            )
-
-
-@pytest.mark.parametrize("n_heads", [1, 2, 6, 8])
-def test_alibi_equals_the_papers_formula(n_heads):
-    bias = alibi_bias(n_heads, n_positions=5)
-    for head in range(n_heads):
-        slope = 2 ** (-8 * (head + 1) / n_heads)
-        for query in range(5):
-            for key in range(query + 1):
-                expected = -slope * (query - key)
-                assert bias[head, query, key].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("base", [10_000, 100_000.0, 1e-3])
