@@ -14,7 +14,7 @@
 #
 # **You need** the chapters {doc}`pretraining` and {doc}`fine_tuning`, and from {doc}`tokenization` what a special token is.
 #
-# **Reading time** about 45 minutes, with the code. **Runs in** about a minute and a half on one processor core.
+# **Reading time** about 45 minutes, with the code. **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
