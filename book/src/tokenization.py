@@ -16,7 +16,7 @@
 #
 # **Reading** takes about 45 minutes with the code.
 #
-# **Runs in** about 40 seconds on one processor core.
+# **Runs in** about half a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
