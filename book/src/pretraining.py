@@ -359,7 +359,7 @@ theirs = orthogonalise(gradient, dtype=torch.float32)
 torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# The largest tenth of the directions no longer rules the step.
+# A few directions no longer rule the step.
 # Muon is for the matrices inside the blocks; embeddings and norms stay with AdamW.
 # It keeps one running mean and no squares, and models of many billion parameters have been trained with it {cite:p}`liu2025`.
 # The package's is `optimizer="muon"` of the config; the section *What each setting does* compares the two.
@@ -564,7 +564,7 @@ exact = recall_losses(stories, word_surprises)
 print(f"{exact.n_recalls} recalls, {exact.n_others} other words")
 
 # %% [markdown]
-# Now the training, the longest cell of this page.
+# Now the training, the longest cell of this page; it is one run.
 # The last digits of a training differ between processors, so its output may differ from yours a little; the assertions may not.
 
 # %% tags=["nbval-ignore-output"]
@@ -790,7 +790,8 @@ assert more["weight decay 1", 0.008] < -0.1 < 0 < more["no weight decay", 0.008]
 #   Here steps are scarce, not good gradients.
 # - **Warm-up** gains one or two tenths of a nat.
 # - **Weight decay** gains, too, and ten times the usual 0.1 gains more.
-#   It is no remedy against overfitting here, for nothing is read twice; it keeps the weights small, so that the same steps change more.
+#   It cannot be a remedy against overfitting here, for nothing is read twice.
+#   A likely reason is that it keeps the weights small, so that the same steps change more.
 # - **Decay of the rate** loses: a constant rate ends lower at both peaks.
 #   So short a training never comes to where long steps do harm.
 #
@@ -806,7 +807,7 @@ assert more["weight decay 1", 0.008] < -0.1 < 0 < more["no weight decay", 0.008]
 # The **gradient noise scale** is the batch at which the two are equal: noise variance over squared gradient {cite:p}`mccandlish2018`.
 # Far below it, doubling the batch is about as good as making two steps; far above, it is wasted work.
 #
-# We measure it by the gradients of sixty-four stories, for an untrained and for the trained model.
+# We measure it by the gradients of sixty-four stories, once for an untrained and once for the trained model.
 
 
 # %%
