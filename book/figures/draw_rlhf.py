@@ -155,40 +155,6 @@ def two_leashes() -> Drawing:
 
 
 @drawing
-def judge_told_of_surprises() -> Drawing:
-    """Three numbers of a token, each times a learned vector, join the token's own."""
-    d = Drawing(300)
-    rows = (
-        ("token “Marta”", "", "its vector", "blue"),
-        ("surprisal", "16.1 ×", "a vector", "orange"),
-        ("expected", "0.0 ×", "a vector", "orange"),
-        ("place", "n ×", "a vector", "orange"),
-    )
-    for number, (name, factor, vector, tint) in enumerate(rows):
-        y = 48 + 50 * number
-        d.text(14, y, name, anchor="start", bold=not number)
-        d.text(152, y, factor, anchor="end")
-        d.box(162, y - 17, 84, 34, vector, tint=tint, size=15)
-        d.line((246, y), (272, y))
-    d.line((272, 48), (272, 198))
-    d.arrow((272, 123), (288, 123))
-    d.circle(301, 123, 13, "+")
-    d.arrow((314, 123), (336, 123))
-    d.box(336, 30, 66, 186, "layers", tint="grey")
-    d.box(432, 30, 112, 82, "mean\nover tokens", tint="grey", size=15)
-    d.box(432, 134, 112, 82, "maximum\nover tokens", tint="pink", size=15, bold=True)
-    d.arrow((402, 71), (432, 71))
-    d.arrow((402, 175), (432, 175))
-    d.text(417, 236, "half each", size=15, colour="grey")
-    d.line((544, 71), (553, 71), (553, 268), (520, 268), arrow=True)
-    d.line((544, 175), (553, 175))
-    d.text(510, 268, "reward r", anchor="end", colour="green", bold=True)
-    d.bracket(92, 222, 154)
-    d.text(169, 245, "read by base-llm", size=15, colour="orange")
-    return d
-
-
-@drawing
 def who_sees_the_points() -> Drawing:
     """Gold answers "which of two", and is not seen again until the end."""
     d = Drawing(282)
@@ -278,4 +244,35 @@ def who_earned_it() -> Drawing:
             if k < 2:
                 d.arrow((middle + 84, 246), (middle + 36, 246), colour="pink")
                 d.text(middle + 60, 282, "× 1/2", size=15, colour="pink")
+    return d
+
+
+@drawing
+def one_round_of_grpo() -> Drawing:
+    """Five steps in a ring, with one prompt of four answers as the example."""
+    d = Drawing(330)
+    rewards = (5, 6, 6, 7)
+    mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
+    values = [(reward - mean) / deviation for reward in rewards]
+    told = [f"{v:+.2f}".replace("-", "−") if v else "0" for v in values]
+    d.box(14, 30, 108, 52, "1. sample", tint="green", bold=True)
+    d.box(226, 30, 108, 52, "2. reward", tint="orange", bold=True)
+    d.box(426, 30, 120, 52, "3. advantage", tint="blue", bold=True)
+    d.box(426, 246, 120, 52, "4. loss", tint="blue", bold=True)
+    d.box(14, 246, 108, 52, "5. step", tint="green", bold=True)
+    d.arrow((122, 56), (226, 56))
+    d.text(174, 74, "4 answers", size=15)
+    d.arrow((334, 56), (426, 56))
+    d.text(380, 74, "5, 6, 6, 7", size=15)
+    d.arrow((486, 82), (486, 246))
+    for number, words in enumerate(told):
+        colour = "green" if "+" in words else "pink" if "−" in words else "ink"
+        d.text(474, 112 + 34 * number, words, anchor="end", colour=colour, bold=True)
+        d.text(498, 112 + 34 * number, f"answer {number + 1}"[:8], anchor="start",
+               size=13, colour="grey")  # fmt: skip
+    d.arrow((426, 272), (122, 272))
+    d.text(274, 254, "one number, and its gradient", size=15)
+    d.arrow((68, 246), (68, 82))
+    d.text(80, 164, "new weights:\nanswer 4 is more probable,\nanswer 1 less",
+           anchor="start", size=15)  # fmt: skip
     return d

@@ -1,19 +1,20 @@
 # %% [markdown]
 # (rlhf)=
-# # Learning from preferences
+# # Learning from preferences: RLHF
 #
-# People can say which of two answers they like better.
-# From such comparisons a model can learn a reward, and another one, from the reward, to write what earns it; and that one will find whatever the reward has misunderstood.
+# One model learns from comparisons what people like; a second learns to write what the first one likes, and finds its mistakes.
 #
 # **You will be able to**
 #
+# - say what RLHF is, and what PPO, GRPO and DPO each need,
 # - turn comparisons into rewards, by the model of Bradley and Terry,
-# - write the losses of a reward model, of DPO, and of PPO's and GRPO's updates, and say what each of them needs,
-# - compare policies by what they gained at the same distance from where they started,
-# - recognise over-optimisation: the learned reward goes up, what people want goes down,
-# - say what a KL penalty buys, and what it does not.
+# - train a reward model, and judge its accuracy by how often people agree,
+# - write GRPO as a loop and DPO as a loss,
+# - recognise reward hacking: the learned reward goes up, what people want goes down.
 #
 # **You need** the chapter {doc}`instruction_tuning`.
+#
+# **Takes** about an hour to read with the code.
 #
 # **Runs in** about two minutes on one processor core.
 
@@ -29,35 +30,24 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import logsigmoid
+from torch.nn.utils.rnn import pad_sequence
 from torch.testing import assert_close
 
 from llmcourse import plotting
 from llmcourse.alignment import losses, preferences
-from llmcourse.alignment.curves import (
-    Curve,
-    StudyPoint,
-    curves_of,
-    plot_against_kl,
-)
-from llmcourse.alignment.evaluation import evaluate_policy, gain_of
 from llmcourse.alignment.gold_reward import gold_reward, reward_parts
-from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.reward_model import (
     RewardConfig,
     RewardModel,
-    load_reward_model,
-    pair_accuracy,
+    pair_rewards,
     text_reward,
     train_reward_model,
 )
-from llmcourse.alignment.rollouts import sample_rollouts
-from llmcourse.alignment.surprisal import SurprisalReader
+from llmcourse.alignment.rollouts import Scorer, sample_rollouts
 from llmcourse.checks import rlhf as checks
 from llmcourse.model.folders import load_pretrained
 from llmcourse.text import tales
-from llmcourse.training.checkpoints import Run
-from llmcourse.training.intervals import wilson_interval
-from llmcourse.training.studies import stored_study
+from llmcourse.training.intervals import bootstrap_interval
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -67,47 +57,81 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `base-llm` writes {term}`tales`.
-# Here are the ends of two of eight with the same beginning, and what all eight are worth to their reader, on a scale from 0 to 10.
+# We let it finish the same beginning eight times.
+# Each story gets points from its reader, on a scale from 0 to 10.
 
 # %% tags=["nbval-ignore-output"]
 base, tokenizer = load_pretrained("base-llm")
 answer = partial(sample_rollouts, tokenizer=tokenizer, stop=[0])
-prompt = preferences.story_prompt(
-    "Long ago there was a shy little boy named Henry", tokenizer
-)
+beginning = "Long ago there was a shy little boy named Henry"
+prompt = preferences.story_prompt(beginning, tokenizer)
 generator = torch.Generator().manual_seed(0)
 stories = answer(base, [prompt] * 8, 260, generator=generator).texts
 worth = {gold_reward(prompt.text, text): text for text in stories}
 print("points:", ", ".join(f"{points:.1f}" for points in sorted(worth)))
+
+# %% [markdown]
+# Here are the ends of the worst and of the best.
+
+# %% tags=["nbval-ignore-output"]
 for points in (min(worth), max(worth)):
-    print("\n" + fill(f"{points:.1f} …{worth[points][-250:]}", 80))
+    print(fill(f"{points:.1f} …{worth[points][-250:]}", 80) + "\n")
 assert max(worth) > min(worth) + 2
 
 # %% [markdown]
-# All of these were written by the same model, from the same beginning; some fall apart half way, and of those that do not, some are better than others.
-# (The first reads well where it ends; it broke further up, and its reader counts only what comes before the break.)
+# One model wrote all eight, from one beginning.
+# Some fall apart half way, and of the others some are better than the rest.
+# (A bad one may read well where it ends: its reader counts only what comes before the first break.)
 # The model could write the best of them every time, if it knew which one that is.
-# But its training knows no better or worse: it imitates what it was shown, the dull stories as faithfully as the charming ones.
-# Instructions do not change that; they, too, are learned by imitation.
+# But its training knows no better or worse.
+# It imitates dull stories as faithfully as charming ones, and instruction tuning imitates, too.
 #
-# Who knows?
-# The points come from `gold_reward`, a rule of this course that stands for what people really want of a story: a happy ending, kind deeds of several kinds, vivid words, the right length, and all of it only if the story holds together.
-# With real people there is no such rule.
-# Ask for points, and everybody has a scale of his own, which is another one tomorrow.
-# Ask *which of these two?*, and people agree rather well.
-# So this is what we shall do: the rule will answer nothing but *which of two*, and err at times; in the end we shall look at the points, which nobody could in reality, to see what has become of what people want.
+# Who does know?
+# Here it is `gold_reward`, a rule of this course that takes the place of people.
+# It wants a story that holds together, with a happy ending, several kinds of kind deeds, vivid words and the right length.
+# Real people have no such rule.
+# Ask them for points, and each has a scale of their own, which drifts from day to day.
+# Ask *which of these two is better?*, and they agree more often: in 73 to 77 of 100 pairs {cite:p}`stiennon2020,ouyang2022`.
+#
+# So the rule will only answer *which of two*, and it will err at times.
+# We look at its points once more at the end, which nobody could do in reality, to see what became of people's wishes.
 #
 # ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
 #
 # *Nothing that learns sees the points: they reach the policy through comparisons alone.*
+#
+# ### The words
+#
+# This is **RLHF**, {term}`reinforcement learning from human feedback`.
+#
+# | Word | Meaning | Here |
+# |---|---|---|
+# | *reinforcement learning* | learning by trial: act, receive a reward, do more of what was rewarded | a language model writes a story |
+# | the {term}`policy` | what acts | `base-llm`, which will change |
+# | an action | one choice | the next token |
+# | the *reward* | how good the outcome was | one number for a whole story |
+# | *human feedback* | where the reward comes from | comparisons of two stories |
+#
+# {cite:t}`christiano2017` began it: people compared short clips of simulated robots and games, a network learned the reward, and the robots learned to do backflips.
+# {cite:t}`ziegler2019` and {cite:t}`stiennon2020` applied it to language models.
+# {cite:t}`ouyang2022` made InstructGPT with it, in three steps:
+#
+# - *Step 1* is **supervised fine-tuning** on answers that people wrote: the chapter {doc}`instruction_tuning`.
+# - *Step 2*: a **reward model** learns from comparisons of the model's answers.
+# - *Step 3*: the model learns to write what the reward model likes.
+#
+# This chapter does steps 2 and 3.
+# To fit a model to people's wishes is called **alignment**.
 
 # %% [markdown]
 # ## By hand
 #
-# Three answers: A was preferred to B in three of four comparisons, and B to C in three of four; A and C were never compared.
+# Three answers: A was preferred to B in three of four comparisons, and B to C in three of four.
+# A and C were never compared.
 # How often will A be preferred to C?
 #
-# The {term}`model of Bradley and Terry <Bradley–Terry model>` gives each answer a reward $r$, and says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
+# The {term}`Bradley–Terry model` gives each answer a reward $r$.
+# It says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
 #
 # | pair | A over B | B over C | A over C |
 # |---|---|---|---|
@@ -115,7 +139,7 @@ assert max(worth) > min(worth) + 2
 # | $\sigma(\text{difference})$ | 3/4 | 3/4 | 9/10 |
 # | difference of rewards | $\ln 3$ | $\ln 3$ | $2 \ln 3$ |
 #
-# The odds are multiplied, three times three, and so the rewards are added: nine to one, without a single comparison of A with C.
+# Odds multiply, three times three, so rewards add up: nine to one, without a single comparison of A with C.
 #
 # ![A line with three points, C at minus 1.10, B at zero, and A at plus 1.10. C and B are ln 3 apart, as are B and A, with the note that each of the two won three to one. The bracket from C to A says two times ln 3, so A wins nine to one.](figures/rewards-on-a-scale.svg)
 #
@@ -124,7 +148,9 @@ assert max(worth) > min(worth) + 2
 #
 # Only differences count: rewards of $\ln 3, 0, -\ln 3$ and of $100 + \ln 3, 100, 100 - \ln 3$ say the same.
 #
-# A preference costs what every surprise costs: whoever thinks that A wins with the probability 3/4 pays $-\ln \tfrac34 = 0.29$ nats when it does, and $-\ln \tfrac14 = 1.39$ when it does not.
+# The loss of a comparison is its surprise.
+# If the model says that A wins with probability 3/4, the loss is $-\ln \tfrac34 = 0.29$ nats when A wins, and $-\ln \tfrac14 = 1.39$ when it loses.
+# At these rewards the gradient over all eight comparisons should be zero; the next cell checks it.
 
 # %%
 rewards = torch.tensor([math.log(3), 0.0, -math.log(3)], requires_grad=True)
@@ -134,164 +160,115 @@ chosen, rejected = (rewards[list(side)] for side in zip(*seen))
 loss = -logsigmoid(chosen - rejected).mean()
 loss.backward()
 print(f"P(A over C) = {torch.sigmoid(rewards[A] - rewards[C]):.2f}")
-odds = torch.tensor([3 / 4, 1 / 4])
-print("A over B costs {:.2f} nats, B over A {:.2f}".format(*-odds.log()))
-print(f"mean surprise {loss:.2f} nats per pair; knowing nothing, {math.log(2):.2f}")
+print(f"loss {loss:.2f} nats per pair; knowing nothing, {math.log(2):.2f}")
 assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 
 # %% [markdown]
-# At these rewards the gradient is zero: no others make what was seen more likely.
-# That is all there is to a reward model, but for one thing: its rewards are not three numbers in a table, they are what a network says of a text, and so it has an opinion of texts that nobody compared.
+# No other rewards make the comparisons more probable.
+# A reward model is the same, with one change: a network that reads a text takes the place of the table of rewards.
+# So it has an opinion of texts that nobody compared.
 
 # %% [markdown]
 # ## The idea
 #
-# **A reward model** is a language model with another head: it reads prompt $x$ and answer $y$ and says one number, $r_\phi(x, y)$.
-# It is trained on {term}`pairs <preference pair>` of a chosen and a rejected answer, $y^+$ and $y^-$:
+# **The {term}`reward model`** is a language model with another head.
+# It reads a prompt $x$ and an answer $y$, and returns one number, $r_\phi(x, y)$.
+# It learns from {term}`preference pairs <preference pair>` of a chosen and a rejected answer, $y^+$ and $y^-$:
 #
 # $$\mathcal{L}(\phi) = -\ln \sigma\big(r_\phi(x, y^+) - r_\phi(x, y^-)\big).$$
 #
-# **The policy**, the model that writes, is then to earn much, and yet stay near the {term}`reference`, the model that it was:
+# **The aim.**
+# The policy should earn much and stay near the {term}`reference`, the model it started as:
 #
 # $$\max_\pi \; \mathbb{E}\big[r_\phi(x, y)\big] - \beta \, D_\text{KL}(\pi \,\|\, \pi_\text{ref}).$$
 #
-# The {term}`KL divergence` says how far the policy has gone: how much likelier than the reference it thinks its own answers, on average.
+# The {term}`KL divergence` says how far the policy has gone.
+# It is the mean, over its own answers, of how much more probable they are under the policy than under the reference, in nats.
 #
-# Three ways to go there.
+# There are three common ways to get there.
 #
 # ![Above, pairs train a reward model; the policy gets prompts and sends answers to the reward model, which returns rewards; a dashed leash, the KL divergence, ties the policy to the reference. Below, DPO: pairs train the policy with no reward model between, and its reward is beta times the log of the ratio of policy and reference.](figures/two-ways-from-pairs.svg)
 #
 # *PPO and GRPO: the reward model learns from the pairs, and then judges what the policy writes, again and again.
 # DPO: the pairs train the policy itself.*
 #
-# *PPO* lets the policy write, and asks for each token how much better than expected it went on from there, the {term}`advantage` $A_t$; a second network, the {term}`critic`, has to know what was expected.
-# The critic learns from what was then earned, by the squared error.
-# What a nat of distance costs is subtracted from the reward, token by token.
-# With $\pi_\text{old}$ for the policy that wrote the answers, tokens of positive advantage are made likelier until they are $1 + \varepsilon$ times as likely as when they were written, and from there on push no further:
+# **{term}`GRPO`**, group relative policy optimisation {cite:p}`shao2024`, repeats five steps:
 #
-# $$\mathcal{L} = -\min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A_t\big).$$
+# 1. *sample* several answers to each prompt, a **group**;
+# 2. let the reward model give each its *reward* $r_i$;
+# 3. compute the {term}`advantage`: how far a reward is above the mean of its group, in standard deviations, $A_i = (r_i - \bar r) / s$;
+# 4. compute the *loss*, which makes the tokens of good answers more probable, and those of bad ones less;
+# 5. make a *step* of the optimizer.
 #
-# Here $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$.
+# ![Five boxes in a ring: sample, reward, advantage, loss, step. Between them the example of one prompt: four answers; rewards 5, 6, 6, 7; advantages minus 1.22, 0, 0, plus 1.22; one number; and new weights, which lead back to sample.](figures/one-round-of-grpo.svg)
 #
-# *GRPO* has no critic: the policy answers each prompt several times, and what counts is how far an answer's reward is above the mean of its group, in standard deviations: $A_i = (r_i - \bar r) / s$, for all tokens of the answer alike.
-# The distance is part of its loss, to which each token adds
+# *One round of GRPO, with four answers to one prompt.*
 #
-# $$\beta\,(e^{-\delta_t} - 1 + \delta_t), \qquad \delta_t = \ln \pi(y_t) - \ln \pi_\text{ref}(y_t).$$
+# With $\pi_\text{old}$ for the policy that wrote the answers and $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$, the loss of a token is
 #
-# This grows with $\delta_t$ at the rate $\beta\,(1 - e^{-\delta_t})$: a token that has become likelier is never pulled back harder than by $\beta$.
+# $$-\min\big(\rho_t A,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A\big) + \beta\,(e^{-\delta_t} - 1 + \delta_t), \qquad \delta_t = \ln \pi(y_t) - \ln \pi_\text{ref}(y_t).$$
+#
+# The first part is PPO's, see below.
+# The second estimates the KL divergence from one drawn token.
+# Its mean over the policy's tokens is right, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; and unlike $\delta_t$ itself it is never negative.
+#
+# A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`ahmadian2024`.
+# In a group of $G$ that is $G / (G - 1)$ times as much as the distance from the mean of all.
+#
+# **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one network more.
+# For every token it asks: did things go better than expected?
+# The {term}`critic` supplies the expectation, so each token has an advantage of its own (exercise 3).
+# PPO takes the cost of the distance from the reward, token by token.
+# It also introduced the *clipping* above.
+# A good token is made more probable until it is $1 + \varepsilon$ times as probable as when it was drawn, and then no further.
+#
+# ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
+#
+# *Where the line is flat, the gradient is zero.
+# Clipping stops a change that has gone far enough, and never one that went the wrong way.*
+#
+# The two penalties differ.
+# PPO's cost grows with the distance; GRPO's pull on a token that has become more probable is $\beta\,(1 - e^{-\delta_t})$, so never more than $\beta$.
 #
 # ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
 #
 # *Two penalties with the same weight.
 # Near the reference they are alike; far from it, only PPO's keeps growing.*
 #
-# *DPO* has no reward model, and the policy writes nothing while it learns: the pairs are enough.
-# The best policy for the aim above is known: $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
+# **DPO**, {term}`direct preference optimisation` {cite:p}`rafailov2023`, needs no reward model and samples nothing: the pairs are enough.
+# The policy that is best for the aim is known, $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$ (exercise 2).
 #
 # ![Four groups of bars for the answers A, B and C. Reference: 33 % each. Beta 2: 52, 30 and 17 %. Beta 1: 69, 23 and 8 %. Beta one half: 89, 10 and 1 %.](figures/best-policy-for-three-answers.svg)
 #
 # *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes all three equally often.
 # The smaller $\beta$ is, the further it moves from the reference.*
 #
-# Read backwards, each policy is the best one for some reward, $r = \beta \ln(\pi / \pi_\text{ref})$ and a constant that a difference does not see; so put *that* into the loss of the reward model, and train the policy on the pairs at once:
+# Read this backwards: every policy is the best one for some reward, the {term}`implicit reward` $\beta \ln(\pi / \pi_\text{ref})$, plus a constant that no difference sees.
+# Put that reward into the loss of the reward model, and the policy can learn from the pairs directly:
 #
 # $$\mathcal{L}(\theta) = -\ln \sigma\Big(\beta \ln \frac{\pi_\theta(y^+)}{\pi_\text{ref}(y^+)} - \beta \ln \frac{\pi_\theta(y^-)}{\pi_\text{ref}(y^-)}\Big).$$
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
-# | $r_\phi$ | learned reward, the *proxy* | – | `reward_model`, `proxy` |
-# | gold | what people really want; known here alone | points | `gold_reward` |
+# | $r_\phi$ | learned reward, the *proxy* | – | `judge`, `reward` |
+# | gold | what people really want; known here alone | points | `gold_reward`, `vividness` |
 # | $\pi$, $\pi_\text{ref}$ | policy, and what it was at the start | – | `policy`, `reference` |
 # | $D_\text{KL}$ | how far it has gone: mean of $\ln \pi(y) - \ln \pi_\text{ref}(y)$ over its answers | nats/answer | `kl` |
 # | $\beta$ | what a nat of distance costs | reward/nat | `kl_coef`, `beta` |
 # | $A$ | advantage | – | `advantages` |
-# | $\rho$, $\varepsilon$ | how much likelier a token has become; how far in one go | – | `ratio`, `clip_range` |
+# | $\rho$, $\varepsilon$ | how much more probable a token has become; how far in one go | – | `ratio`, 0.2 |
 
 # %% [markdown]
 # ## In code
 #
-# Two losses, advantages and the clipping, each beside the package's, on random numbers.
-# First the reward model's.
-
-# %%
-r_chosen, r_rejected = torch.randn(2, 5, generator=generator)
-mine = -logsigmoid(r_chosen - r_rejected).mean()
-assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
-print(f"{mine:.2f} nats per pair")
-
-
-# %% [markdown]
-# DPO's is the same function, of other rewards.
-# At the start, policy and reference are one, and every pair costs $\ln 2$.
-
-
-# %%
-def preference_surprise(policy, reference, beta):
-    """Return DPO's loss from log-probabilities (chosen, rejected) of some pairs."""
-    (won, lost), (won_before, lost_before) = policy, reference
-    implied = beta * (won - won_before), beta * (lost - lost_before)
-    return -logsigmoid(implied[0] - implied[1]).mean()
-
-
-policy, reference = -50 + 5 * torch.randn(2, 2, 5, generator=generator)
-mine = preference_surprise(policy, reference, 0.1)
-assert_close(mine, losses.dpo_loss(*policy, *reference, beta=0.1).loss)
-start = preference_surprise(reference, reference, 0.1)
-assert_close(start, torch.tensor(2.0).log())
-print(f"at the start {start:.2f} nats per pair")
-
-# %% [markdown]
-# GRPO's advantages: two prompts, four answers to each.
+# ### A task for two minutes
 #
-# ![Two scales of rewards from 0 to 8, one for each prompt, with four dots each. First prompt: 5, 6, 6, 7, mean 6, advantages minus 1.22, zero, plus 1.22. Second prompt: three dots at 1, one at 5, mean 2, advantages minus 0.50 and plus 1.50. The dots at 5 are coloured.](figures/advantages-in-two-groups.svg)
-#
-# *A reward of 5 (coloured) is the worst of one group and the best of the other.
-# An answer is compared with the answers to its own prompt alone.*
-#
-# The second group has the lower rewards, and its best answer the higher advantage, for it stands out more.
-
-# %%
-scores = torch.tensor([[7.0, 6.0, 6.0, 5.0], [1.0, 1.0, 1.0, 5.0]])
-centred = scores - scores.mean(dim=1, keepdim=True)
-mine = centred / (scores.std(dim=1, keepdim=True) + 1e-4)
-theirs = losses.group_advantages(scores.flatten(), group_size=4)
-assert_close(mine.flatten(), theirs)
-for group in mine.tolist():
-    print(", ".join(f"{advantage:+.2f}" for advantage in group))
-assert mine[1].max() > mine[0].max()
-
-# %% [markdown]
-# PPO's clipping, which GRPO uses too.
-# A token that has become 1.5 times as likely, with $\varepsilon = 0.2$: if it was good, the gradient stops, for it has had its share of this round; if it was bad, it goes on.
-#
-# ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
-#
-# *Where the line is flat, the gradient is zero, and the token pushes no further.
-# Clipping stops a change that has gone far enough, and never one that went the wrong way.*
-
-# %%
-ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5]]).requires_grad_()
-advantage = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
-mine = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
-mine.backward()
-everywhere = torch.ones(1, 4).bool()
-old = torch.zeros(1, 4)
-theirs = losses.ppo_policy_loss(ratio.log(), old, advantage, everywhere, clip_range=0.2)
-assert_close(mine, theirs.loss)
-for r, a, slope in zip(ratio[0].tolist(), advantage[0], ratio.grad[0]):
-    print(f"ratio {r}, advantage {a:+.0f}: {'goes on' if slope else 'stops'}")
-assert ratio.grad[0].bool().tolist() == [False, True, True, False]
-
-# %% [markdown]
-# ## Experiment
-#
-# ### Half a minute of learning from preferences
-#
-# For a start, something small, that is learned while you look on.
 # `base-llm` gets the first six words of a tale and writes forty tokens more.
-# Our annotators like *vivid* beginnings: a point for each different adjective from the lists of the tales, the first six words included, up to the first word that no tale could have there.
+# Our annotators like *vivid* beginnings: one point for each different adjective of the tales.
+# Counting stops at the first word that no tale could have there.
 
-# %% tags=["nbval-ignore-output"]
+
+# %%
 N_TOKENS = 40
 
 
@@ -300,26 +277,34 @@ def vividness(prompt, text):
 
 
 def beginnings(n, seed):
+    """Return n different beginnings of tales, six words each."""
     words = (" ".join(s.text.split()[:6]) for s in tales.generate(10 * n, seed=seed))
-    return [
-        preferences.story_prompt(text, tokenizer)
-        for text in list(dict.fromkeys(words))[:n]
-    ]
+    different = list(dict.fromkeys(words))[:n]
+    return [preferences.story_prompt(text, tokenizer) for text in different]
 
 
+# %% tags=["nbval-ignore-output"]
 (first,) = beginnings(1, seed=5)
-three = answer(base, [first] * 3, N_TOKENS, generator=generator).texts
-for text in three:
+for text in answer(base, [first] * 3, N_TOKENS, generator=generator).texts:
     print(fill(f"{vividness(first.text, text):.0f}  {first.text}{text}", 80) + "\n")
+
+# %% [markdown]
+# A row of adjectives that no tale has earns nothing beyond the first.
+
+# %%
 begun, broken = "Long ago there was a", " shy shy loud tall old"
 assert vividness(begun, broken) == vividness(begun, " shy")
 
 # %% [markdown]
-# Four such texts to each of a hundred beginnings, and four comparisons among them, by an annotator who agrees with the points in 85 of 100 cases.
+# Four such texts for each of a hundred beginnings, and four comparisons among them.
+# Our annotator agrees with the points in 85 of 100 pairs.
+# Two such annotators agree with each other if both are right or both err: in $0.85^2 + 0.15^2$, about three of four pairs.
+# (It is a little more, for they err mostly where the points are close.)
+# That is how often people agree.
 # Forty more beginnings are held out.
 
 
-# %% tags=["nbval-ignore-output"]
+# %%
 def compared(n, seed):
     """Return pairs of answers to n beginnings, as an annotator prefers them."""
     prompts, luck = beginnings(n, seed), torch.Generator().manual_seed(seed)
@@ -330,6 +315,7 @@ def compared(n, seed):
     return preferences.sample_pairs(candidates, luck, **options)
 
 
+# %% tags=["nbval-ignore-output"]
 pairs, held_out = compared(100, seed=0), compared(40, seed=1)
 points = [p for pair in pairs for p in (pair.gold_chosen, pair.gold_rejected)]
 usual = sum(points) / len(points)
@@ -339,88 +325,279 @@ print(f"held out, the annotator agrees with the points in {rate:.0%}")
 assert (len(pairs), len(held_out)) == (400, 160)
 
 # %% [markdown]
-# The reward model starts as a copy of `base-llm`, so that it knows the language, and reads each pair once.
-# No model can foresee an annotator's errors, so the best to be had is the annotator's own agreement.
+# ### The reward model
+#
+# Its loss is one line, here on random rewards beside the package's.
 
-# %% tags=["nbval-ignore-output"]
-learned, unseen = (
-    preferences.tokenize_pairs(part, tokenizer) for part in (pairs, held_out)
-)
-
-
-def taught(n_pairs):
-    """Return a reward model that has read so many pairs, once."""
-    model = RewardModel(base, torch.Generator().manual_seed(0), "mean")
-    config = RewardConfig(
-        steps=n_pairs // 16, learning_rate=7e-4, warmup_steps=3, eval_interval=25
-    )
-    shuffle = torch.Generator().manual_seed(0)
-    train_reward_model(model, learned[:n_pairs], unseen[:8], config, shuffle)
-    return model.eval()
-
-
-reward_models = {n: taught(n) for n in (48, 400)}
-for n, model in reward_models.items():
-    found = pair_accuracy(model, unseen)
-    low, high = found.interval
-    print(f"{n:3} pairs: {found.rate:.0%} of held-out pairs ({low:.0%} to {high:.0%})")
-assert found.rate > 0.55
+# %%
+r_chosen, r_rejected = torch.randn(2, 5, generator=generator)
+mine = -logsigmoid(r_chosen - r_rejected).mean()
+assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
+print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
-# With 48 pairs it knows no better than a coin; with 400 it knows something, and not all that could be known.
-# *Predict*: now the policy is trained to earn what this reward model gives, by GRPO, 22 iterations of 32 answers, and nothing holds it back.
-# What will happen to the reward model's rewards, and what to the points?
+# The model starts as a copy of `base-llm`, so it knows the language, and reads each pair once.
+
+# %% tags=["nbval-ignore-output"]
+learned = preferences.tokenize_pairs(pairs, tokenizer)
+unseen = preferences.tokenize_pairs(held_out, tokenizer)
+judge = RewardModel(base, torch.Generator().manual_seed(0), pooling="mean")
+config = RewardConfig(
+    steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25
+)  # fmt: skip
+shuffle = torch.Generator().manual_seed(0)
+train_reward_model(judge, learned, unseen[:8], config, shuffle)
+_ = judge.eval()
+
+# %% [markdown]
+# How often does it prefer the chosen answer of a held-out pair?
+# The 160 pairs are no 160 independent cases: four of them share a beginning and its four texts.
+# So we first average over each beginning, and the interval counts forty cases.
+
+# %% tags=["nbval-ignore-output"]
+liked, disliked = pair_rewards(judge, unseen)
+right = (liked > disliked).double().view(40, 4).mean(dim=1)  # for each beginning
+low, high = bootstrap_interval(right, torch.Generator().manual_seed(0))
+print(f"{right.mean():.0%} of held-out pairs (95 %: {low:.0%} to {high:.0%})")
+assert right.mean() > 0.55
+
+# %% [markdown]
+# Half would be guessing.
+# The best to be had is the annotator's own rate, for nobody can predict errors.
+# Large reward models are not far above ours.
+# That of InstructGPT was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
+# Its annotators agreed with each other in 73 to 77 %.
+
+# %% [markdown]
+# ### GRPO, step by step
+#
+# **Sample.**
+# A hundred other beginnings are the tasks.
+# A batch is eight of them, with four answers to each.
+
+# %%
+tasks = beginnings(100, seed=5)
+
+
+def sample(policy, luck):
+    """Return four answers to each of eight beginnings, side by side."""
+    drawn = torch.randperm(len(tasks), generator=luck)[:8].tolist()
+    asked = [tasks[i] for i in drawn for _ in range(4)]
+    return answer(policy, asked, N_TOKENS, generator=luck)
+
+
+# %% tags=["nbval-ignore-output"]
+batch = sample(base, generator)
+print(f"{len(batch)} answers; ids {tuple(batch.ids.shape)}; drawn tokens:", end=" ")
+print(int(batch.answer_mask.sum()))
+
+# %% [markdown]
+# `batch` holds the ids, a mask of what was drawn, and the log-probability of each drawn token.
+#
+# **Reward.**
+# The reward model reads beginnings with answers and gives one number to each.
+
+# %% tags=["nbval-ignore-output"]
+reward = text_reward(judge, tokenizer)
+
+
+def asked_of(batch):
+    return [prompt.text for prompt in batch.prompts]
+
+
+scores = reward(asked_of(batch), batch.texts)
+print("first group:", ", ".join(f"{score:+.2f}" for score in scores[:4]))
+
+# %% [markdown]
+# **Advantage.**
+# Each answer is compared with the answers to its own prompt.
+#
+# ![Two scales of rewards from 0 to 8, one for each prompt, with four dots each. First prompt: 5, 6, 6, 7, mean 6, advantages minus 1.22, zero, plus 1.22. Second prompt: three dots at 1, one at 5, mean 2, advantages minus 0.50 and plus 1.50. The dots at 5 are coloured.](figures/advantages-in-two-groups.svg)
+#
+# *A reward of 5 (coloured) is the worst of one group and the best of the other.*
+#
+# The second group has the lower rewards, and its best answer the higher advantage, for it is further above the others.
 
 
 # %%
-def trained(kl_coef, iterations=22, seed=0, n_pairs=400):
-    """Return a policy that learned by a reward model, its curve, and answers of it."""
-    policy, proxy = copy.deepcopy(base), text_reward(reward_models[n_pairs], tokenizer)
-    points, answers, records = [], [], []
-
-    def watched(prompts, texts):
-        points.append(sum(map(vividness, prompts, texts)) / len(texts))
-        answers.append([*map("".join, zip(prompts, texts))])
-        return proxy(prompts, texts)
-
-    config = GRPOConfig(
-        iterations=iterations, prompts_per_iteration=8, answers_per_prompt=4,
-        epochs=1, learning_rate=1e-3, warmup_updates=4,
-        max_new_tokens=N_TOKENS, kl_coef=kl_coef,
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
-    options = {"tokenizer": tokenizer, "stop": [0], "run": Run(progress=records.append)}
-    grpo(policy, beginnings(100, seed=5), watched, config, generator, **options)
-    kl, earned = tuple(r.kl for r in records), tuple(r.reward for r in records)
-    return policy, Curve(kl=kl, gold=tuple(points), proxy=earned), answers
+def advantages(scores):
+    """Return how far each reward is above its group's mean, in deviations."""
+    groups = scores.view(-1, 4)
+    centred = groups - groups.mean(dim=1, keepdim=True)
+    return (centred / (groups.std(dim=1, keepdim=True) + 1e-4)).flatten()
 
 
-# %% tags=["nbval-ignore-output"]
-free, curve, answers = trained(kl_coef=0)
-for i in (0, 4, 8, 12, 16, 21):
-    where = f"KL {curve.kl[i]:5.1f}, proxy {curve.proxy[i]:+.2f}"
-    print(f"iteration {i + 1:2}: {where}, {curve.gold[i]:.1f} points")
-
-
-def late(values):
-    """Return the mean of the last five."""
-    return sum(values[-5:]) / 5
-
-
-assert late(curve.proxy) > curve.proxy[0] + 0.1
-assert late(curve.gold) < usual - 1
+example = torch.tensor([7.0, 6.0, 6.0, 5.0, 1.0, 1.0, 1.0, 5.0])
+print(", ".join(f"{advantage:+.2f}" for advantage in advantages(example)))
 
 # %% [markdown]
-# The reward model is more and more pleased, and the reader is not.
-# At first the points hold, or even seem to rise; a policy can choose sentences that have an adjective in them.
-# Then the learned reward still pays, and the points fall, far below where the policy came from.
-# This is {term}`over-optimisation`, and texts from the end show what was found.
+# The package agrees.
+# RLOO's distance from the mean of the others is 4/3 of the distance from the mean of all four.
+
+# %% tags=["hide-input"]
+assert_close(advantages(example), losses.group_advantages(example, group_size=4))
+others = torch.tensor([(6 + 6 + 5) / 3, 7 - 6.0])
+assert_close(7 - others[0], 4 / 3 * others[1])
+
+# %% [markdown]
+# **Loss.**
+# One value for each drawn token, the mean over each answer, and the mean over the answers.
+
+
+# %%
+def policy_loss(now, drawn_at, frozen, advantage, mask, kl_coef):
+    """Return GRPO's loss, from log-probabilities of the drawn tokens."""
+    ratio, behind = (now - drawn_at).exp(), frozen - now  # behind is −δ
+    free = ratio * advantage[:, None]
+    clipped = ratio.clamp(0.8, 1.2) * advantage[:, None]
+    distance = behind.exp() - 1 - behind
+    token = kl_coef * distance - torch.minimum(free, clipped)
+    return ((token * mask).sum(dim=1) / mask.sum(dim=1)).mean()
+
+
+# %% [markdown]
+# The test gives it log-probabilities that have moved, so that some tokens are clipped.
+
+# %% tags=["hide-input"]
+mask, drawn_at = batch.answer_mask, batch.log_probs
+moved = drawn_at + 0.3 * torch.randn(mask.shape, generator=generator) * mask
+four = (moved, drawn_at, drawn_at, advantages(scores), mask)
+theirs = losses.grpo_loss(*four, clip_range=0.2, kl_coef=0.1)
+assert theirs.clip_fraction > 0.1
+assert_close(policy_loss(*four, kl_coef=0.1), theirs.loss)
+
+# %% [markdown]
+# **Step.**
+# The gradient is shortened if it is longer than 1, and the optimizer moves the weights.
+
+
+# %%
+def step(policy, optimizer, loss):
+    """Make one update."""
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+    optimizer.step()
+
+
+# %% [markdown]
+# Now the loop: sample, reward, advantage, loss, step.
+# A `Scorer` reads answers that are already written and returns the log-probabilities of their tokens, with gradients.
+# Each batch is used once, so every ratio is 1 and nothing is clipped.
+# PPO and many GRPO runs make several steps from a batch; then the ratios move.
+
+
+# %%
+def grpo(kl_coef, seed, rounds=12):
+    """Return a policy, and of each round: KL, mean reward, points, texts."""
+    policy, luck, looks = copy.deepcopy(base), torch.Generator(), []
+    luck.manual_seed(seed)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0)
+    for number in range(rounds):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (number + 1) / 4)
+        batch = sample(policy, luck)
+        asked, mask = asked_of(batch), batch.answer_mask
+        scores = reward(asked, batch.texts)
+        with torch.no_grad():
+            frozen = Scorer(base)(batch.ids, mask).log_probs
+        now = Scorer(policy)(batch.ids, mask).log_probs
+        good = advantages(scores)
+        loss = policy_loss(now, batch.log_probs, frozen, good, mask, kl_coef)
+        step(policy, optimizer, loss)
+        kl = (batch.log_probs - frozen).sum(dim=1).mean().item()
+        gold = sum(map(vividness, asked, batch.texts)) / len(batch)
+        texts = [*map("".join, zip(asked, batch.texts))]
+        looks.append((kl, scores.mean().item(), gold, texts))
+    return policy, looks
+
+
+# %% [markdown]
+# ### DPO
+#
+# DPO needs the log-probability of whole answers: the sum over their tokens.
+
+
+# %%
+def answer_log_probs(model, pairs):
+    """Return the log-probabilities of chosen and rejected answers: two rows."""
+    texts = [text for pair in pairs for text in pair.texts()]
+    starts = torch.tensor([len(pair.prompt) for pair in pairs for _ in range(2)])
+    ends = torch.tensor([len(text) for text in texts])
+    ids = pad_sequence(texts, batch_first=True)
+    place = torch.arange(ids.shape[1])
+    mask = (place >= starts[:, None]) & (place < ends[:, None])
+    return Scorer(model)(ids, mask).log_probs.sum(dim=1).view(-1, 2).T
+
+
+# %% [markdown]
+# Its loss is the reward model's, of the implicit rewards.
+# At the start policy and reference are one, and every pair has the loss $\ln 2$.
+
+
+# %%
+def dpo_loss(policy, reference, beta):
+    """Return DPO's loss, from log-probabilities of chosen and rejected answers."""
+    won, lost = beta * (policy - reference)
+    return -logsigmoid(won - lost).mean()
+
+
+with torch.no_grad():
+    before = answer_log_probs(base, learned)
+start = dpo_loss(before, before, beta=0.1)
+print(f"at the start {start:.2f} nats per pair")
+assert_close(start, torch.tensor(2.0).log())
+
+# %% tags=["hide-input"]
+after = before + torch.randn(before.shape, generator=generator)
+theirs = losses.dpo_loss(*after, *before, beta=0.1).loss
+assert_close(dpo_loss(after, before, beta=0.1), theirs)
+
+# %% [markdown]
+# The training is a plain loop over the pairs.
+# It samples nothing and asks no reward model.
+
+
+# %%
+def dpo(seed, beta=0.1, steps=25):
+    """Return a policy that has read each pair once."""
+    policy, luck = copy.deepcopy(base), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4, weight_decay=0)
+    order = torch.randperm(len(learned), generator=luck).view(steps, -1)
+    for some in order.tolist():
+        now = answer_log_probs(policy, [learned[i] for i in some])
+        step(policy, optimizer, dpo_loss(now, before[:, some], beta))
+    return policy
+
+
+# %% [markdown]
+# ## Experiment
+#
+# ### Reward hacking, live
+#
+# *Predict*: the policy is now trained to earn what the reward model gives, and nothing holds it back.
+# What will happen to the learned reward, and what to the points?
+#
+# :::{dropdown} Answer
+# The learned reward rises.
+# The points hold or rise a little at first, and then fall far below where they began.
+# :::
 
 # %% tags=["nbval-ignore-output"]
-for text in answers[-1][::8]:
+hacked, looks = grpo(kl_coef=0, seed=0)
+for number in (0, 3, 5, 7, 9, 11):
+    kl, proxy, gold, _ = looks[number]
+    print(f"round {number + 1:2}: KL {kl:5.1f}, proxy {proxy:+.2f}, {gold:.1f} points")
+
+# %% [markdown]
+# The reward model likes the last texts better than the first, and the reader does not.
+# Here are some of the last.
+
+# %% tags=["nbval-ignore-output"]
+for text in looks[-1][-1][::8]:
     print(fill(text, 80) + "\n")
 
 
+# %%
 def could_be_a_tale(text):
     """Return whether a tale can begin so; the last word may have been cut off."""
     try:
@@ -430,308 +607,156 @@ def could_be_a_tale(text):
     return True
 
 
-fine = [sum(map(could_be_a_tale, texts)) for texts in answers]
-for number in (1, len(fine)):
-    print(f"iteration {number}: {fine[number - 1]} of 32 texts could begin a tale")
-assert fine[0] > 24 and fine[-1] < 16
+# %% tags=["nbval-ignore-output"]
+for number in (0, 11):
+    fine = sum(map(could_be_a_tale, looks[number][-1]))
+    print(f"round {number + 1}: {fine} of 32 texts could begin a tale")
+assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 
 # %% [markdown]
-# Of the last texts hardly one could begin a tale, even where it reads well, and nobody ever preferred texts like these; hardly any was ever shown.
-# The reward model has learned from beginnings that were nearly all of the right grammar, and what set the chosen apart in them was some adjectives more.
-# What a broken sentence is worth it was never told, so it thinks of it what its few pairs let it think.
-# What comes again and again need not even be an adjective: in the run printed here it is also *peeping*, which in tales follows *a little white duckling*, and to the reward model what goes along with the good may be as good as the good.
-# A policy that is optimised goes to where the reward model is wrong in its favour, for that is where the reward is.
+# This is **{term}`reward hacking`**: high reward for what nobody wanted.
+# The reward model learned from texts that were nearly all well formed.
+# The chosen ones had a few adjectives more, and that is what it rewards.
+# It never learned what a broken sentence is worth, so it rates one by whatever its few pairs happen to imply.
+# Even words that are no adjectives can pay, if they often appeared beside some.
+# Some of the texts read well at first sight, and still no tale could begin so.
+# The policy goes where the reward model errs in its favour, for that is where the reward is.
+#
+# Optimising a measure until it no longer measures what it did is also called **Goodhart's law**.
 #
 # ### What the penalty buys
 #
-# *Predict*: the same, but the loss has the distance to the reference in it, with a weight of 0.1.
-# Will the policy earn less of the learned reward?
-# Of the points?
+# *Predict*: the same three times without and three times with the KL term, at $\beta = 0.1$; the seeds decide the tasks and the samples.
+# With the penalty, will the policy earn less of the learned reward?
+# Will it gain points?
+#
+# :::{dropdown} Answer
+# It earns about as much.
+# After the same number of rounds it has lost fewer points, if any; see the figure.
+# :::
 
 # %% tags=["nbval-ignore-output"]
-held, held_curve, _ = trained(kl_coef=0.1)
-for name, c in (("no penalty", curve), ("penalty", held_curve)):
-    ends = f"KL {late(c.kl):.0f}, proxy {late(c.proxy):+.2f}"
-    print(f"{name:10}: in the end {ends}, {late(c.gold):.1f} points")
-assert late(held_curve.kl) < late(curve.kl) / 2
-assert late(held_curve.gold) > late(curve.gold) + 1
+held, held_looks = grpo(kl_coef=0.1, seed=0)
+runs = {0: [looks], 0.1: [held_looks]}
+for kl_coef, own in runs.items():
+    own += [grpo(kl_coef, seed)[1] for seed in (1, 2)]
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence. Left, the learned reward: without a penalty it rises all the way, far to the right; with it, the line ends early and lower. Right, the points: with the penalty the line rises above the dotted level of usual texts and ends there, near; without, it rises a little and then falls far below, far to the right."}}
-fig, axes = plt.subplots(1, 2, figsize=(7, 2.7))
-groups = {"no penalty": [curve], "penalty 0.1": [held_curve]}
-for ax, quantity in zip(axes, ("proxy", "gold")):
-    plot_against_kl(ax, groups, quantity, width=5)
+
+def late(looks, what):
+    """Return the mean over the last three rounds: of 0 KL, 1 proxy, 2 points."""
+    return sum(look[what] for look in looks[-3:]) / 3
+
+
+for kl_coef, own in runs.items():
+    for run in own:
+        kl, proxy, gold = (late(run, what) for what in range(3))
+        print(f"β {kl_coef}: KL {kl:4.1f}, proxy {proxy:+.2f}, {gold:.1f} points")
+
+# %% tags=["hide-input"]
+loose, tied = ([late(run, 2) for run in own] for own in runs.values())
+assert sum(loose) / 3 < usual - 0.5 and sum(tied) / 3 > sum(loose) / 3 + 0.5
+kl_loose, kl_tied = (sum(late(run, 0) for run in own) for own in runs.values())
+assert kl_loose > kl_tied
+assert all(late(run, 1) > run[0][1] + 0.05 for own in runs.values() for run in own)
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together. Right, the points: with the penalty the line stays about the dotted level of usual texts; without, it keeps to it for some rounds and then falls far below."}}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.6))
+for ax, what, label in zip(axes, (1, 2), ("learned reward", "gold (points)")):
+    for (kl_coef, own), style in zip(runs.items(), ("-", "--")):
+        values = torch.tensor([[look[what] for look in run] for run in own])
+        values = values.unfold(1, 3, 1).mean(dim=2)  # of three rounds
+        at = range(2, 12)
+        (line,) = ax.plot(at, values.mean(0), style, label=f"β = {kl_coef}")
+        ends = values.amin(0), values.amax(0)
+        ax.fill_between(at, *ends, color=line.get_color(), alpha=0.2)
+    _ = ax.set(xlabel="round", ylabel=label)
 axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
-end = axes[1].get_xlim()[1]
-_ = axes[1].text(end, usual, "usual", ha="right", va="bottom", fontsize=8)
+_ = axes[0].legend()
 
 # %% [markdown]
-# (The dotted line is the mean of the texts that were compared; an iteration is 32 texts, and the first may lie above or below it.)
-# The penalty costs some of the learned reward, and with it the points rise: the policy ends nearer to where the reward model has seen what it judges.
-# The penalty does not make the reward model any wiser.
-# Here the policy with the penalty also seems to be ahead at the same distance.
-# {cite:t}`gao2023` found no such difference, so that a penalty does what stopping in time would do; one run of each cannot decide.
-
-# %% [markdown]
-# ### The study: whole stories, three methods
+# *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
+# Dotted: the texts that were compared.*
 #
-# What follows takes an hour or two and is stored with the package; `python book/studies/rlhf_study.py --out FILE` repeats it.
-# `base-llm` gets the first words of tales and writes them to their end, and what people want is all that `gold_reward` counts: that the tale holds together, its ending, its kind deeds, its words and its length.
-# Annotators who agree with that in 85 of 100 cases compared four answers to each of 840 beginnings, all against all.
-# Reward models learned from a hundred pairs, from a thousand, and from all: three of each size, which differ in their first weights and their order, and the smaller ones in their pairs.
+# What is robust: after as many rounds, the policies with the penalty are nearer to the start and worth more.
+# They are not held for good: their KL divergence keeps growing.
+# GRPO's pull on a token is at most $\beta = 0.1$, where advantages are about 1.
+# This penalty buys time, and a longer stretch in which to stop.
+# It makes the reward model no wiser.
+#
+# ### Beside DPO and best of n
+#
+# The simplest use of a reward model trains nothing: sample $n$ answers and keep the one with the highest reward.
+# This is **{term}`best of n`**, the baseline that any training has to beat.
+# All get the same 64 new beginnings.
 
 # %%
-study = stored_study("rlhf", StudyPoint)
-curves = curves_of(study.points)
-found = sorted({(p.n_pairs, p.reward_seed, p.accuracy) for p in study.points})
-rates = {n: [rate for m, _, rate in found if m == n] for n in (100, 1000, 5040)}
-for n_pairs, own in rates.items():
-    said = ", ".join(f"{rate:.0%}" for rate in own)
-    print(f"{n_pairs:5,} pairs: {said} of held-out pairs")
-low, high = wilson_interval(round(750 * rates[5040][0]), 750)
-print(f"95 % interval of the first with 5,040: {low:.0%} to {high:.0%}")
-print(f"{len(curves)} policies, looked at {len(study.points)} times")
-assert max(rates[100]) < min(rates[5040]) <= max(rates[5040]) < 0.85
-
-# %% [markdown]
-# Fifty times as many comparisons raise the share by some six percentage points, and all nine are far from the annotator's 85.
-# The interval is that of 750 pairs, six for each of 125 beginnings, as if they were independent; between a hundred and all it leaves a difference, between neighbours hardly.
-# Most of what makes one story better than another here is whether it holds together to its last sentence, and that is hard to see for a small model: it would have to notice that a cloak was blue before.
-#
-# *Predict*: PPO, GRPO and DPO learn from the same pairs, each three times, with a cost of the distance in all of them.
-# At the same distance from the start, which of them has gained most of what people want?
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three policies by each of three methods. All start at about three to four points. The three lines of GRPO rise to a top of four to five points at about five nats, are back at the start before thirty, and fall below one point on their long way to hundreds of nats. Those of PPO go up and down about where they started, up to some thirty nats; two end lower and one higher. Those of DPO, with fewer moments to look at, end lower, one of them by more than a point."}}
-frontier = {
-    method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
-    for method in ("ppo", "grpo", "dpo")
-}
-fig, ax = plt.subplots(figsize=(4.6, 2.9))
-plot_against_kl(ax, frontier, width=5)
-assert {len(seeds) for seeds in frontier.values()} == {3}
-
-# %%
-for name, seeds in frontier.items():
-    width = 5 if len(seeds[0].kl) > 5 else 1  # DPO was looked at four times
-    smooth = [c.smoothed(width) for c in seeds]
-    tops = [max(zip(c.gold, c.kl)) for c in smooth]
-    best = ", ".join(f"{gold:.1f} at {kl:.0f} nats" for gold, kl in tops)
-    last = [late(c.gold) if width == 5 else c.gold[-1] for c in seeds]
-    ends = ", ".join(f"{gold:.1f}" for gold in last)
-    print(f"{name:4} highest: {best}; in the end: {ends} points")
-grpo_tops = [max(c.smoothed(5).gold) for c in frontier["GRPO"]]
-ppo_tops = [max(c.smoothed(5).gold) for c in frontier["PPO"]]
-assert min(grpo_tops) > max(ppo_tops)
-grpo_ends, ppo_ends = ([late(c.gold) for c in frontier[n]] for n in ("GRPO", "PPO"))
-assert max(grpo_ends) < 1.2 and min(ppo_ends) > 2.5
-assert all(c.gold[0] - late(c.gold) < 0.7 for c in frontier["PPO"])
-
-# %% [markdown]
-# GRPO gains a point or so within the first six nats, keeps nothing of it beyond twenty, and in the end writes stories that are worth about a point; its penalty of 0.02 did not hold it.
-# PPO has gained nothing that could be told from noise, and its last five looks find it where it began, or half a point below: a look is at 32 stories, and the means of so few go up and down by themselves.
-# Its penalty has the same weight, but is another: PPO takes it from the reward, and the farther a token has moved, the more it costs; in GRPO's loss no token is pulled back harder than by the weight itself, 0.02, where advantages are about 1.
-# DPO, whose $\beta$ is 0.1, was looked at only at the start and after every forty steps: two of three had gained half a point at the first look after the start, and all end below it; how they fared between the looks is not known.
-# So it depends on where one stops: GRPO has the highest tops and the lowest ends.
-# With settings found for each of them the order might be another.
-#
-# ### Over-optimisation
-#
-# *Predict*: GRPO once more, with no penalty and for as long, by each of the nine reward models.
-# All learned rewards will go up; which gold rewards will?
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines for each size of reward model, 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply up to about twenty nats, then slowly, those of 100 pairs twice as high as the others. Right, the gold reward: all rise to a top before ten nats, those of 100 pairs to four points at most, the others to between four and a little over five, and then fall; one line of 1,000 pairs and two of 5,040 fall more slowly than the rest, and all end near nothing."}}
-by_pairs = {
-    f"{n:,} pairs": [
-        curve for made, curve in curves.items() if (made.n_pairs, made.cost) == (n, 0)
-    ]
-    for n in rates
-}
-fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
-for ax, quantity in zip(axes, ("proxy", "gold")):
-    plot_against_kl(ax, by_pairs, quantity, width=5)
-
-# %%
-gains = {}
-for name, own in by_pairs.items():
-    smooth = [c.smoothed(5) for c in own]
-    tops = [max(zip(c.gold, c.kl)) for c in smooth]
-    said = ", ".join(f"{gold:.1f} at {kl:.0f}" for gold, kl in tops)
-    ends = ", ".join(f"{c.gold[-1]:.1f}" for c in smooth)
-    print(f"{name:11} highest: {said} nats; in the end: {ends} points")
-    gains[name] = [gold - c.gold[0] for (gold, _), c in zip(tops, smooth)]
-    print(f"{'':11} gained: {', '.join(f'{gain:.1f}' for gain in gains[name])} points")
-    assert min(gains[name]) > 0 and max(c.gold[-1] for c in smooth) < 1
-    assert min(c.proxy[-1] - c.proxy[0] for c in smooth) > 0.8
-assert max(gains["100 pairs"]) < 0.5 < min(gains["5,040 pairs"])
-
-# %% [markdown]
-# Over the top and down, nine times, and up before that in all but one of them, which only comes back to where it began: the shape that {cite:t}`gao2023` found for much larger policies and reward models, with a gold reward that was a model itself.
-# By a reward model of 100 pairs little is gained, half a point at most, and no more by one of the three of 1,000; by the other five it is about a point or more, and mostly the fall is slower, as there.
-# Between 1,000 and 5,040 pairs the reward models of one size differ as much as the sizes do: the highest top and the slowest fall of all belong to one of 1,000, which is right in no more of the held-out pairs than another of them.
-# The learned reward does not fall where the top is passed: it goes on rising, more slowly.
-# How high is no measure: each reward model has a scale of its own, and those of 100 pairs have read them sixteen times, the others once or twice.
-#
-# Their law says, with $d = \sqrt{D_\text{KL}}$, that the gold reward is about
-#
-# $$R(d) = R_0 + d\,(\alpha - \beta \ln d),$$
-#
-# where $\alpha$ is the rise and $\beta$, which is not the $\beta$ of the losses, what bends it down: the top is where $\ln d = \alpha / \beta - 1$.
-# The law has no floor, but gold rewards have one, zero, where these runs end; so we fit it, by least squares, to the first hundred nats.
+exam = beginnings(64, seed=9)
 
 
-# %%
-def rise_and_fall(curve, farthest=100):
-    """Return alpha and beta of the law, and how far it misses, in points."""
-    kl, gold = torch.tensor([curve.kl, curve.gold], dtype=torch.float64)
-    near = (kl > 0) & (kl < farthest)
-    d, gain = kl[near].sqrt(), gold[near] - gold[0]
-    columns = torch.stack((d, -d * d.log()), dim=1)
-    solution = torch.linalg.lstsq(columns, gain[:, None]).solution
-    off = (columns @ solution - gain[:, None]).square().mean().sqrt().item()
-    return *solution[:, 0].tolist(), off
+def judged(name, batch):
+    """Print what a batch of answers is worth."""
+    asked = asked_of(batch)
+    gold = sum(map(vividness, asked, batch.texts)) / len(batch)
+    fine = sum(map(could_be_a_tale, map("".join, zip(asked, batch.texts))))
+    proxy = reward(asked, batch.texts).mean()
+    share = fine / len(batch)
+    print(f"{name:13} proxy {proxy:+.2f}, {gold:.1f} points, {share:.0%} well formed")
 
 
-kl = (0.0, 1.0, 4.0, 9.0, 49.0)
-gold = tuple(3 + x**0.5 * (2 - 0.5 * math.log(max(x, 1) ** 0.5)) for x in kl)
-assert_close(rise_and_fall(Curve(kl=kl, gold=gold, proxy=kl))[:2], (2.0, 0.5))
+def written(policy, n=1):
+    luck = torch.Generator().manual_seed(0)
+    return answer(policy, [p for p in exam for _ in range(n)], N_TOKENS, generator=luck)
 
-# %%
-beneath = 0
-for name, own in by_pairs.items():
-    fits = [rise_and_fall(c.smoothed(5)) for c in own]
-    tops = [b * math.exp(a / b - 1) for a, b, _ in fits]  # of the law, over its start
-    beneath += sum(top < gain for top, gain in zip(tops, gains[name]))
-    alphas, betas, off = ([f"{x:.1f}" for x in column] for column in zip(*fits))
-    print(f"{name:11} alpha {', '.join(alphas)}; beta {', '.join(betas)}", end="; ")
-    print(f"off by {', '.join(off)} points")
-print(f"the law's top is beneath what was seen in {beneath} of 9 trainings")
-assert beneath >= 7
-held_back = frontier["GRPO"][0].smoothed(5)
-free_run = by_pairs["5,040 pairs"][0].smoothed(5)
-for name, c in (("0.02", held_back), ("none", free_run)):
-    print(
-        f"penalty {name}: highest {max(c.gold):.1f}, at the end {c.gold[-1]:.1f} points"
-    )
-assert abs(max(held_back.gold) - max(free_run.gold)) < 0.3
-
-# %% [markdown]
-# The law misses by about a third of a point, and where it matters: it puts nearly all of the tops lower than they were.
-# $\alpha$ and $\beta$ differ between trainings of one size as much as between sizes, so three of each are too few to see how they grow with the number of pairs.
-# The last two lines compare GRPO with its penalty and without, by the same reward model and with the same seed: a penalty that is too weak to stop a policy does not raise the top.
-# The one of the small experiment was five times as strong.
-#
-# ### A judge that is told what surprises a reader of stories
-#
-# `aligned-llm`, which comes with the package, is made of `instruct-llm` in the same way: orders, four answers to each, which are compared, a reward model, GRPO with the penalty 0.02.
-# About half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or whether there was a boy or a girl, or one word is wrong.
-# It is a matter of a word or a few among a hundred and fifty, and whoever learns from a few thousand comparisons hardly finds them: a reward model that reads tokens is right in 64 of 100 held-out pairs, after 12,000.
-# But there is one who could tell: `base-llm`, which has read sixty-four thousand whole stories and nothing else.
-# A word that does not fit where it stands is often one that it does not expect.
-#
-# So `reward-model` gets more than tokens.
-# `SurprisalEmbedding` lets `base-llm` read the answer along, and adds to the vector of each token three learned vectors, multiplied by three numbers: the token's surprisal $-\ln p(y_t \mid y_{<t})$ after those before it in the answer, the entropy of what was expected there, with which to compare, and how far into the answer it stands.
-# And since one wrong word spoils a story, and is lost in a mean over two hundred tokens, the head reads the mean over the text of only half of the last layer's numbers, and of the other half the maximum.
-#
-# ![Four rows join in a plus: the vector of the token Marta; 16.1, its surprisal, times a vector; 0.0, what was expected, times a vector; and its place times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
-#
-# *What the judge reads of one token; the numbers are those of a wrong name in a story below.
-# The maximum lets a single surprise be heard among two hundred tokens.*
-#
-# All of it together makes 74 of 100 pairs, and the correlation of single rewards with gold rises from 0.36 to 0.70.
-# Three times as many comparisons make no more of it, 74 of 100 and 0.71, in a training of the same length: there each answer is read only once, for all comparisons of its prompt {cite:p}`ouyang2022`.
-# The repository's script `tests/benchmarks/bench_reward_model.py` trains all three.
-# To let a reader tell of its surprises is this course's idea; the reward models of the papers named here read tokens alone.
-#
-# What has GRPO made of that?
-# Forty orders are carried out by both models, with the same luck.
 
 # %% tags=["nbval-ignore-output"]
-shipped, _ = load_reward_model("reward-model")
-writer, words = load_pretrained("instruct-llm")
-aligned, _ = load_pretrained("aligned-llm")
-orders, proxy = preferences.exam_prompts(40, words), text_reward(shipped, words)
-asked = [order.text for order in orders]
-both = [
-    evaluate_policy(one, writer, words, orders, proxy, 260) for one in (writer, aligned)
-]
-before, after = both
-gain, kl = gain_of(before, after), after.kl.mean()
-ends = "{:+.1f} to {:+.1f}".format(*gain.interval)
-print(f"gold {gain.before:.1f} → {gain.after:.1f} points, KL {kl:.0f} nats")
-print(f"gain {gain.gain:+.1f} points (95 %: {ends})")
-won = gain.better
-print(f"better in {won.wins}, worse in {won.losses}, equal in {won.ties}")
-assert after.proxy.mean() > before.proxy.mean()
-for what, holds in (
-    ("begin with “Many years ago”", lambda _, text: text.startswith("Many years")),
-    ("hold together to the end", lambda *both: reward_parts(*both).coherence == 1),
-):
-    n_before, n_after = (sum(map(holds, asked, each.texts)) for each in both)
-    print(f"{what}: {n_before}, then {n_after} of {len(asked)}")
-
-# %% [markdown]
-# Forty stories say that there is a gain, hardly how much; the card of `aligned-llm`, from 400 orders, has +2.9 points (+2.5 to +3.2) at 25 nats, where the policies of the study had lost what they had gained.
-# Of two stories to the same order the better one, by gold, is that of `aligned-llm` in 86 of 100 cases (82 to 90), says the card.
-# Such a *win rate*, where a tie is half a win, is what leaderboards report, for people can say which answer is better, and hardly by how many points.
-# More was changed than the judge: the policy starts as a model that follows orders, the judge learns from more than twice as many comparisons, and there are 800 updates in place of 120, smaller ones, each from 32 answers in place of 8, with eight answers to an order in place of four; over the last fifth they get smaller still.
-# Which of these did it was not tried one by one.
-# What is better in one of these stories than in another is above all that it holds together, and more of them do.
-#
-# There is a price, too: many stories begin with the same words now.
-# And what is not paid for can be lost: a plain story of the grammar, told without an order, now costs 0.13 nats per token above the floor; before it was 0.03, as the card says.
-# Instructions of all ten kinds, nine of which were not trained here, are followed as before, 81 % exactly, and 80 % before.
-# But thirty of these three hundred are orders to write: `instruct-llm` carries out 14 of them to the letter, `aligned-llm` 8, as `llmcourse evaluate --all` counts.
-# That may be chance; but gold gives only one of its ten points for having in the story what the order names, so there was little reason to keep it.
-#
-# *Predict*: below is the worst of the forty stories of `instruct-llm`.
-# Which of its words will surprise `base-llm` more than it had expected?
+judged("base-llm", written(base))
+many = written(base, n=8)
+worth = reward(asked_of(many), many.texts).view(64, 8)
+gold = torch.tensor([*map(vividness, asked_of(many), many.texts)]).view(64, 8)
+for n in (4, 8):
+    kept = worth[:, :n].argmax(dim=1, keepdim=True)
+    print(f"best of {n}: {gold.gather(1, kept).mean():.1f} points")
 
 # %% tags=["nbval-ignore-output"]
-reader = SurprisalReader.of(*load_pretrained("base-llm"), words)
-n = int(before.gold.argmin())
-prompt, story = orders[n].ids, words.encode(before.texts[n])
-told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
-nats, expected, _ = told.T
-print(f"{fill(asked[n], 80)}\n\n{fill(before.texts[n], 80)}\n")
-for i in (nats - expected).topk(5).indices.tolist():
-    slip = words.decode(story[max(0, i - 3) : i + 1])
-    print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
+judged("GRPO, β = 0", written(hacked))
+judged("GRPO, β = 0.1", written(held))
+
+# %% tags=["nbval-ignore-output"]
+preferring = dpo(seed=0)
+judged("DPO, β = 0.1", written(preferring))
+
+# %% tags=["nbval-ignore-output"]
+for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
+    with torch.no_grad():
+        moved = answer_log_probs(preferring, part) - answer_log_probs(base, part)
+    up, down = moved.mean(dim=1)
+    print(f"{name:8} pairs: chosen {up:+.1f} nats, rejected {down:+.1f}")
 
 # %% [markdown]
-# The number is that of the last token in each line.
-# The order was for a girl named Marta, and the story begins with Digby: so *Marta*, three sentences later, comes out of nowhere.
-# A reader of the answer alone knows nothing of the order; that *Digby* is the wrong name it cannot see, only that the story contradicts itself.
-# *Girl* is next, for in all stories Digby is an animal, and then *a ivory*, where other words would have been possible; the last two are no slips.
-# So even a surprise beyond the expected need not be a slip, and what is a slip the reward model has to learn from the pairs.
+# GRPO and DPO are one run each here, and each is taken as it was at its end; GRPO had been better some rounds before.
+# Best of four is hard to beat: it gains points and needs no training.
 #
-# ### Honest limits
-#
-# How long `aligned-llm` was trained was decided by gold, of other orders than its card's.
-# In a first run, of 480 iterations without the smaller steps at the end, 256 stories had gained 1.5 points after 190 iterations, 2.3 after 320 and 2.5 after 380; after 430 it was 1.6, and 1.7 after 480, while the learned reward was higher each time; the repository's script `tests/benchmarks/bench_stopping.py` repeats that run.
-# So this judge is fooled as well, and when to stop one cannot tell from its rewards.
-# Here the points could be looked at; with people, each such look costs money.
-#
-# No policy was trained for 400 iterations by a judge that reads tokens alone, so what the surprises and the maximum are worth is shown for pairs, not for policies.
-#
-# What was wanted here is a rule that a program can check; people want more, disagree, and change their minds.
-# The annotator follows the model of Bradley and Terry exactly, which is just what the reward model's loss assumes, and his errors are independent of each other; the errors of people have habits, and habits can be learned.
-#
-# The policies are small, and in the study each method had one set of settings, so a comparison of methods is one of settings as well; on another processor the same seed ends with other broken sentences.
+# The last cell shows how DPO works.
+# Only the difference of the two answers is in its loss, so it can lower both, as long as it lowers the rejected one more.
+# Where the probability goes instead, no pair says, and some of it goes to broken texts.
 
 # %% [markdown]
 # ## Takeaways
 #
-# Comparisons determine differences of rewards, by the model of Bradley and Terry; a reward model is the same with a network in place of a table.
-# PPO and GRPO let the policy write and make likelier what earned more than expected, where PPO asks a critic what was to be expected, and GRPO the other answers to the same prompt; DPO needs no reward model, and no writing while it learns, for a policy implies a reward by what it has made likelier.
+# RLHF has three steps: supervised fine-tuning, a reward model that learns from comparisons, and a policy that learns to earn its reward.
+# Comparisons determine differences of rewards, by the model of Bradley and Terry.
+# A reward model is seldom right more often than people agree with each other, and its accuracy says nothing about texts of another kind.
+# GRPO repeats sample, reward, advantage, loss, step, and compares each answer with the mean of its group.
+# PPO gets the expected reward from a critic; DPO needs neither a reward model nor samples, since a policy implies a reward.
+# A policy that is optimised finds what the reward model overrates.
+# A KL penalty keeps it longer near the texts that the reward model knows; it does not mend the reward.
 #
-# A policy that is optimised goes where the reward model errs in its favour, so after a while the learned reward goes up and what is wanted goes down; by reward models that had seen a hundred comparisons the policies came up little, by those that had seen more they came higher before they fell.
-# The KL divergence says how far a policy has gone; a penalty on it that is strong enough keeps the policy near, where the reward model errs less, and costs some of the learned reward.
-#
-# What is measured by the reward that was optimised is no evidence; only a judge that the policy has not been trained on is.
-#
-# *In practice*: people compare tens of thousands of answers, the policies are thousands of times larger, and gold is more people, asked again {cite:p}`ouyang2022,stiennon2020`.
-# New comparisons are collected on what the policy writes by then, so that the reward model sees where it was hacked.
-# For mathematics and programs the reward can be a check of the result, which is harder to fool than a model of taste; GRPO was introduced on mathematics {cite:p}`shao2024`.
+# *In practice*: people compare tens of thousands of answers, and the policies are thousands of times larger {cite:p}`stiennon2020,ouyang2022`.
+# New comparisons are collected on what the policy writes by then, so that the reward model learns where it was hacked.
+# GRPO was introduced for mathematics, with reward models that had been trained {cite:p}`shao2024`.
+# Where a program can check the result, the check itself can be the reward, which is harder to fool.
+# Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
+# The next chapter, {doc}`reward_hacking`, asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]
 # ## Quiz
@@ -749,7 +774,7 @@ Quiz.read("rlhf")
 # ### Exercise 1 (check): from wins to rewards
 #
 # One answer was preferred to another `wins` times, and the other `losses` times.
-# Which difference of rewards makes that likeliest?
+# Which difference of rewards makes that most probable?
 #
 # ```python
 # def reward_gap(wins, losses):
@@ -779,7 +804,8 @@ checks.reward_gap(reward_gap)
 # ```
 #
 # Check it with `checks.best_policy(best_policy)`.
-# What becomes of that policy if $\beta$ goes to zero, or grows without end, and does either mend an answer whose reward is wrong?
+# What becomes of that policy if $\beta$ goes to zero, or grows without end?
+# Does either mend an answer whose reward is wrong?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -794,36 +820,13 @@ checks.best_policy(best_policy)
 # the reference. Neither mends a wrong reward; a large β only gives it less weight.
 
 # %% [markdown]
-# ### Exercise 3 (derive): the best of n
-#
-# The plainest way to use a reward model trains nothing: write $n$ answers and keep the one with the highest reward.
-# How far from the model is that, as a KL divergence?
-# Suppose that no two answers have the same reward, and give each the share $u$ of answers below it, a number between 0 and 1.
-#
-# ```python
-# def best_of_n_kl(n):
-#     return nats
-# ```
-#
-# Check it with `checks.best_of_n_kl(best_of_n_kl)`.
-
-
-# %% tags=["hide-cell", "solution"]
-def best_of_n_kl(n):
-    # The highest of n has the density n u^(n−1); the mean of its logarithm is
-    # ln n + (n − 1) · mean of ln u = ln n − (n − 1) / n.
-    return math.log(n) - (n - 1) / n
-
-
-checks.best_of_n_kl(best_of_n_kl)
-print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.1f}")
-
-# %% [markdown]
-# ### Exercise 4 (build): who earned it?
+# ### Exercise 3 (build): who earned it?
 #
 # PPO's critic expected `values` before each token of an answer, and the tokens brought `rewards`.
-# The *error* of such an expectation is the token's reward, plus what is expected after it, less what was expected before; after the last token nothing is expected.
+# The *error* of such an expectation is the token's reward, plus what is expected after it, less what was expected before.
+# After the last token nothing is expected.
 # A token's advantage is its own error, plus $\lambda$ times the next token's, $\lambda^2$ times the one after that, and so on.
+# This is **generalised advantage estimation**, GAE {cite:p}`schulman2016`.
 #
 # ![Three tokens between four expectations: 4, 5, 6, and 0 after the last. Rewards 0, minus 1, plus 8. Errors 0 plus 5 minus 4, plus 1; minus 1 plus 6 minus 5, zero; 8 plus 0 minus 6, plus 2. Advantages plus 1.5, plus 1 and plus 2; each is passed on to the token before, times one half.](figures/who-earned-it.svg)
 #
@@ -854,30 +857,64 @@ assert_close(
 )
 
 # %% [markdown]
-# ### Exercise 5 (explore): the best of sixteen
+# ### Exercise 4 (build): rejection sampling
 #
-# Let `base-llm` write sixteen answers to some beginnings, and keep the one that the live reward model likes best: how many points has it, beside a usual one?
-# And by the reward model of 48 pairs, which knew next to nothing?
-# By exercise 3 that is less than two nats away, where GRPO without a penalty went dozens of nats.
-# The learned reward of the best of $n$ can only rise with $n$: what would tell you that $n$ has become too large?
+# Between best of $n$ and GRPO there is a third way.
+# Sample four answers to each of 64 tasks, and keep the best of each four by the reward model.
+# Fine-tune on what was kept, with the loss of the chapter {doc}`instruction_tuning`, and sample again from the new policy.
+# This is **rejection sampling**, or best-of-n fine-tuning; it needs 20 to 40 lines.
+# Do two rounds of 16 steps with four texts each, and measure with `judged` what came out.
+# Which of the five steps of GRPO does it lack, and what holds the policy near its start?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-asked = [prompt for prompt in beginnings(8, seed=9) for _ in range(16)]
-texts = answer(base, asked, N_TOKENS, generator=generator).texts
-prompts = [prompt.text for prompt in asked]
-vivid = torch.tensor([*map(vividness, prompts, texts)]).view(8, 16)
-print(f"usual: {vivid.mean():.1f} points; best there is: {vivid.amax(1).mean():.1f}")
-for n, model in reward_models.items():
-    best = text_reward(model, tokenizer)(prompts, texts).view(8, 16).argmax(dim=1)
-    kept = vivid.gather(1, best[:, None]).mean()
-    print(f"best of 16 by {n} pairs: {kept:.1f} points")
-# The points of what is kept: where they fall while the learned reward rises, n is too
-# large. Where nobody knows the points, people must compare again.
+def best_of_four(policy, some, luck):
+    """Return the best of four answers to each task, as ids and mask."""
+    asked = [task for task in some for _ in range(4)]
+    batch = answer(policy, asked, N_TOKENS, generator=luck)
+    worth = reward(asked_of(batch), batch.texts).view(-1, 4)
+    rows = 4 * torch.arange(len(some)) + worth.argmax(dim=1)
+    return batch.ids[rows], batch.answer_mask[rows]
+
+
+def rejection_sampling(rounds=2, steps=16):
+    """Return a policy that was fine-tuned on its own best answers."""
+    policy, luck = copy.deepcopy(base), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4, weight_decay=0)
+    for _ in range(rounds):
+        ids, mask = best_of_four(policy, tasks[:64], luck)
+        for rows in torch.randperm(64, generator=luck).view(steps, -1):
+            log_probs = Scorer(policy)(ids[rows], mask[rows]).log_probs
+            step(policy, optimizer, -log_probs.sum() / mask[rows].sum())
+    return policy
+
+
+judged("two rounds", written(rejection_sampling()))
+# It lacks the advantage: what is kept counts one, all else nothing, so nothing is made
+# less probable. No penalty holds the policy; it moves little, for it imitates itself.
+
+# %% [markdown]
+# ### Exercise 5 (explore): fool the judge by hand
+#
+# Write a text after `first.text` that earns more than every answer in `many`, and is worth next to nothing.
+# Where do you look for the words, and what would you add to the comparisons so that the next reward model is not fooled so?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+words = " ".join(looks[-1][-1]).split()  # what the policy found
+often = sorted(set(words), key=words.count, reverse=True)[:40]
+tries = [(" " + word) * 30 for word in often]
+paid = reward([first.text] * len(tries), tries)
+for i in paid.argsort(descending=True)[:3]:
+    print(f"{paid[i]:+.2f} for 30 times {often[i]!r}")
+print(f"{worth.max():+.2f} for the best of {worth.numel()} real answers")
+# Nobody compared such texts. Comparisons in which they lose would help, until the next
+# policy finds something else.
 
 # %% [markdown]
 # ## Sources
 #
-# Paired comparisons are from {cite:t}`bradley1952`; learning a reward from people's comparisons, and a language model by it with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
-# PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO from {cite:t}`shao2024`.
-# A known gold reward in place of people, and the law of over-optimisation, are from {cite:t}`gao2023`.
+# Paired comparisons are from {cite:t}`bradley1952`.
+# Learning a reward from people's comparisons is from {cite:t}`christiano2017`; for language models, with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
+# PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO, with its estimate of the KL divergence, from {cite:t}`shao2024`; RLOO from {cite:t}`ahmadian2024`.
+# Best of n and rejection sampling are compared with PPO by {cite:t}`touvron2023b`.

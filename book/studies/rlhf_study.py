@@ -11,9 +11,9 @@ Two questions:
                         they learned from 100, 1,000 and 5,040 pairs
 
 The policy's answers are judged while it learns: those of each iteration, of PPO and
-GRPO, and answers to prompts of their own at each evaluation of DPO. The chapter *rlhf*
-plots what comes out. The largest reward models' pairs contain those of the smaller,
-of which each has pairs of its own.
+GRPO, and answers to prompts of their own at each evaluation of DPO. The chapter
+*reward_hacking* plots what comes out. The largest reward models' pairs contain those
+of the smaller, of which each has pairs of its own.
 
 Source: the questions are those of Gao, Schulman and Hilton (2023), "Scaling laws for
 reward model overoptimization".

@@ -8,7 +8,7 @@ command shows it on standard error, line by line.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ def run_study_command(
     study: Callable[..., object],
     description: str,
     arguments: Sequence[str] | None = None,
+    options: Mapping[str, str | int] = {},
 ) -> None:
     """Run a study as the command line asks, in one thread.
 
@@ -72,15 +73,21 @@ def run_study_command(
             thing that was found.
         description: The first line is shown as help.
         arguments: Of the command line; None takes the process's own.
+        options: Names of further arguments of the study, with what they are if the
+            command line says nothing else.
 
     Raises:
         SystemExit: If there is no `--out`, or no folder for it, or help was asked for.
     """
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="file of the results")
+    for name, default in options.items():
+        told = f"default: {default}"
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=told)
     chosen = parser.parse_args(arguments)
     if not chosen.out.parent.is_dir():  # known before anything takes time
         parser.error(f"there is no folder {str(chosen.out.parent)!r} to write into")
     torch.set_num_threads(1)
     keep_freed_memory()
-    study(chosen.out, progress=partial(print, file=sys.stderr))
+    said = {name: getattr(chosen, name) for name in options}
+    study(chosen.out, progress=partial(print, file=sys.stderr), **said)

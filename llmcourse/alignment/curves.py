@@ -1,6 +1,6 @@
 """Trainings on a reward, as lines: what was gained, against how far the policy went.
 
-    points of a study ── curves_of ── smoothed ── plot_against_kl
+    points of a study ── curves_of ── band_of ── plot_against_kl
 
 The KL divergence says how much a gain has cost of what the policy was before, so it is
 the axis on which methods of different speeds can be compared: what counts is not how
@@ -10,11 +10,12 @@ Source: the form of the figures is that of Gao, Schulman and Hilton (2023), "Sca
 laws for reward model overoptimization".
 """
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import sqrt
 from statistics import fmean
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,32 +60,50 @@ class Curve:
     gold: tuple[float, ...]  # mean, in points
     proxy: tuple[float, ...]  # mean, without unit
 
-    def smoothed(self, width: int) -> "Curve":
-        """Return the curve of means over `width` moments, fewer towards both ends.
 
-        Every moment of a training is judged by some tens of answers, so single ones
-        are noise.
-
-        Raises:
-            ValueError: If the width is not odd and positive.
-
-        >>> gold, rest = (4.0, 7.0, 7.0), (0.0, 1.0, 5.0)
-        >>> Curve(kl=rest, gold=gold, proxy=rest).smoothed(3).gold
-        (4.0, 6.0, 7.0)
-        """
-        if width < 1 or width % 2 == 0:
-            raise ValueError(f"width must be odd and positive, got {width}")
-        return Curve(
-            kl=_means(self.kl, width),
-            gold=_means(self.gold, width),
-            proxy=_means(self.proxy, width),
-        )
+EDGES = (1, 4, 9, 25, 64, 144, 400)  # nats; between the classes of a band
 
 
-def _means(values: Sequence[float], width: int) -> tuple[float, ...]:
-    """Return means around each value, over as many before it as after it."""
-    reach = [min(i, len(values) - 1 - i, width // 2) for i in range(len(values))]
-    return tuple(fmean(values[i - k : i + k + 1]) for i, k in enumerate(reach))
+class Band(NamedTuple):
+    """Some curves within one class of the KL divergence."""
+
+    kl: float  # mean over the curves, in nats per answer
+    mean: float  # of the reward
+    low: float  # of the lowest curve
+    high: float
+
+
+def band_of(
+    curves: Sequence[Curve], quantity: Literal["gold", "proxy"] = "gold"
+) -> list[Band]:
+    """Return what some curves have in each class of the KL divergence.
+
+    Every moment of a training is judged by some tens of answers, so single ones are
+    noise, and the highest of many is a lucky one. So each curve's moments within a
+    class are averaged first, and each curve counts once. A class that a curve never
+    was in is left out.
+
+    Args:
+        curves: Of several seeds, say.
+        quantity: Which reward.
+
+    >>> gold, kl = (4.0, 6.0, 7.0), (0.0, 2.0, 3.0)
+    >>> band_of([Curve(kl=kl, gold=gold, proxy=kl)])[1]
+    Band(kl=2.5, mean=6.5, low=6.5, high=6.5)
+    """
+    bands = []
+    for number in range(len(EDGES) + 1):
+        within = [
+            [i for i, kl in enumerate(curve.kl) if bisect(EDGES, kl) == number]
+            for curve in curves
+        ]
+        if not all(within):
+            continue
+        pairs = list(zip(curves, within, strict=True))
+        means = [fmean(getattr(c, quantity)[i] for i in own) for c, own in pairs]
+        kl = fmean(fmean(c.kl[i] for i in own) for c, own in pairs)
+        bands.append(Band(kl, fmean(means), min(means), max(means)))
+    return bands
 
 
 def curves_of(points: Sequence[StudyPoint]) -> dict[Experiment, Curve]:
@@ -108,33 +127,27 @@ def plot_against_kl(
     ax: Axes,
     groups: Mapping[str, Sequence[Curve]],
     quantity: Literal["gold", "proxy"] = "gold",
-    width: int = 1,
 ) -> None:
-    """Draw rewards over the KL divergence, a colour and a line style for each group.
+    """Draw rewards over the KL divergence: a line and a band for each group of curves.
 
-    The lower axis is that of d = √KL, so equal steps on it are equal steps of d. A
-    dot stands at the end of each training.
+    The lower axis is that of d = √KL, so equal steps on it are equal steps of d.
 
     Args:
         ax: Where to draw.
         groups: Name to the curves, of several seeds for example.
-        quantity: What to draw.
-        width: As in `Curve.smoothed`.
+        quantity: What to draw: see `band_of`.
 
     Raises:
-        ValueError: If there is no curve, or as `Curve.smoothed`.
+        ValueError: If there is no curve.
     """
+    farthest = 0.0
     for number, (name, curves) in enumerate(groups.items()):
         colour, style = f"C{number % 7}", LINE_STYLES[number % len(LINE_STYLES)]
-        for order, curve in enumerate(curves):
-            smooth = curve.smoothed(width)
-            kl = [max(x, 0.0) for x in smooth.kl]
-            heights = smooth.gold if quantity == "gold" else smooth.proxy
-            label = "" if order else name
-            ax.plot(kl, heights, style, color=colour, linewidth=1.2, label=label)
-            ax.plot(kl[-1:], heights[-1:], "o", color=colour, markersize=3.5)
+        kl, means, low, high = zip(*band_of(curves, quantity), strict=True)
+        ax.plot(kl, means, style, marker="o", markersize=3, color=colour, label=name)
+        ax.fill_between(kl, low, high, color=colour, alpha=0.15, linewidth=0)
+        farthest = max(farthest, *kl)
     ax.set_xscale("function", functions=(_root, np.square))
-    farthest = max(x for curves in groups.values() for c in curves for x in c.kl)
     ax.set_xlim(0, 1.05 * max(farthest, 1.0))
     ax.xaxis.set_major_locator(FixedLocator(_ticks(farthest)))
     ax.set(xlabel="KL (nats/answer), square-root scale")

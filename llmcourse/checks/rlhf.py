@@ -102,33 +102,6 @@ def _round(values: Sequence[float]) -> list[float]:
 
 
 @check
-def best_of_n_kl(fn: Callable[[int], float]) -> None:
-    """Check a function that says how far the best of n answers is from the model.
-
-    Args:
-        fn: From n to the KL divergence in nats of a policy that draws n answers and
-            keeps the best, if no two are equally good.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
-    """
-    assert math.isclose(fn(1), 0, abs_tol=1e-9), (
-        f"the best of one answer is that answer: the divergence is 0, got {fn(1):.3f}"
-    )
-    for n in (2, 4, 100):
-        got, right = fn(n), math.log(n) - (n - 1) / n
-        assert not math.isclose(got, math.log(n), rel_tol=1e-6), (
-            f"n = {n}: ln n is what it would be if the best were always n times as "
-            "likely as before; an answer at rank u (from 0 to 1) is so n u^(n − 1) "
-            "times. Take the mean of the logarithm over the ranks that are kept"
-        )
-        assert math.isclose(got, right, rel_tol=1e-6), (
-            f"n = {n}: the mean of ln(n u^(n − 1)), with u the highest of n numbers "
-            f"between 0 and 1, is {right:.3f}, got {got:.3f}"
-        )
-
-
-@check
 def token_advantages(
     fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
 ) -> None:

@@ -1,15 +1,15 @@
-"""Curves of a study: grouped, smoothed and drawn."""
+"""Curves of a study: grouped, averaged and drawn."""
 
 from dataclasses import asdict
 
 import matplotlib.pyplot as plt
-import pytest
 from rlhf_study import EXPERIMENTS, RlhfStudyConfig
 
 from llmcourse.alignment.curves import (
     Curve,
     Experiment,
     StudyPoint,
+    band_of,
     curves_of,
     plot_against_kl,
 )
@@ -41,23 +41,23 @@ def test_points_become_one_curve_for_each_policy():
     assert first == Curve(kl=(1.0, 2.0), gold=(5.0, 6.0), proxy=(0.1, 0.2))
 
 
-def test_smoothing_keeps_the_ends_and_straight_lines():
-    falling = (5.0, 4.0, 3.0, 2.0, 1.0)
-    line = Curve(kl=(0.0, 1.0, 2.0, 3.0, 4.0), gold=falling, proxy=falling)
-    for width in (1, 3, 5, 99):
-        assert line.smoothed(width) == line
-    assert RISING.smoothed(3).gold == pytest.approx((4, 16 / 3, 6, 6))
+def test_a_band_counts_each_curve_once_in_a_class():
+    """By hand: between 1 and 4 nats one curve is once at 5, another thrice at 8."""
+    often = Curve(kl=(0.0, 2.0, 3.0, 1.0), gold=(4.0, 7.0, 8.0, 9.0), proxy=(0.0,) * 4)
+    first, second = band_of([RISING, often])
+    assert first == (0, 4, 4, 4)
+    assert second == (1.5, 6.5, 5, 8)  # kl: (1 + 2) / 2
+    assert band_of([RISING, often], "proxy")[1].mean == 0.5
+    assert len(band_of([RISING])) == 4  # 4 and 9 are the first of their classes
 
 
-def test_a_figure_has_a_line_and_an_end_for_each_curve():
+def test_a_figure_has_a_line_and_a_band_for_each_group():
     _, ax = plt.subplots()
-    plot_against_kl(ax, {"PPO": [RISING, RISING], "DPO": [RISING]}, width=3)
-    lines = [line for line in ax.lines if len(line.get_xdata()) > 1]
-    assert len(lines) == 3
-    assert len(ax.lines) == 6
+    plot_against_kl(ax, {"PPO": [RISING, RISING], "DPO": [RISING]})
+    assert len(ax.lines) == len(ax.collections) == 2
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["PPO", "DPO"]
-    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color()
-    assert list(lines[0].get_ydata()) == list(RISING.smoothed(3).gold)
+    assert ax.lines[0].get_color() != ax.lines[1].get_color()
+    assert list(ax.lines[0].get_ydata()) == list(RISING.gold)
     assert "points" in ax.get_ylabel()
     ax.figure.canvas.draw()  # the scale can be drawn, margins included
     plt.close(ax.figure)
@@ -68,15 +68,6 @@ def test_the_proxy_is_drawn_too():
     plot_against_kl(ax, {"PPO": [RISING]}, "proxy")
     assert list(ax.lines[0].get_ydata()) == [0, 1, 2, 3]
     assert ax.get_legend() is None
-    plt.close(ax.figure)
-
-
-def test_what_makes_no_curve_is_refused():
-    with pytest.raises(ValueError, match="odd and positive"):
-        RISING.smoothed(2)
-    _, ax = plt.subplots()
-    with pytest.raises(ValueError, match="empty"):
-        plot_against_kl(ax, {"PPO": []})
     plt.close(ax.figure)
 
 

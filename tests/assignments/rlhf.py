@@ -22,7 +22,7 @@
 # | 7. GRPO | 2 | ★★★ | 20 |
 # | 8. Read a run (written) | 5 | ★★ | 25 |
 #
-# 20 points in all. Read the chapter [Learning from preferences](../rlhf.ipynb) first.
+# 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb) and [Reward hacking](../reward_hacking.ipynb) first.
 # Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
 # Some points are given by tests that you do not see; they check the same promises with other values.
 #
@@ -626,7 +626,7 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # **Question A** (3 points).
 # Say in a few sentences what happened between iterations 20 and 120, and why the learned reward went on rising.
 # Say what a KL penalty would change and what it would not.
-# Then say how you would decide when to stop, if the gold reward were not known.
+# Then say how you would decide when to stop, if the gold reward were not known, and name something that can be lost without any of the columns showing it.
 #
 # **Question B** (2 points).
 # A friend estimates the KL divergence with your $k_1$, but on answers that **the reference** has written, and finds $-2.1$ nats per answer.
@@ -643,8 +643,9 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # Without gold one needs a judge that the policy was not trained on: people compare new answers of the policy at several checkpoints.
 # Stop where they no longer prefer the newer policy, and collect new pairs there.
 # The learned reward is no evidence.
+# Diversity can be lost: all columns are means over single stories, and say nothing of how alike the stories are.
 #
-# One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, and does not mend the reward model. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, for they are far from the new texts).
+# One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, and does not mend the reward model. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, for they are far from the new texts), and a loss such as that of diversity.
 
 # %% [markdown] written="wrong-direction" points=2
 # Question B.

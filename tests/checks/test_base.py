@@ -124,8 +124,8 @@ def fails(check, answer):
 
 
 def test_there_are_checks_of_all_chapters():
-    assert len(CHAPTERS) == 12
-    assert len(CHECKS) == 50
+    assert len(CHAPTERS) == 13
+    assert len(CHECKS) == 51
 
 
 @pytest.mark.parametrize("answer", ANSWERS | NEVER_RIGHT)

@@ -29,6 +29,17 @@ def test_a_study_gets_its_file_one_thread_and_somebody_to_tell(tmp_path, capsys)
     assert capsys.readouterr() == ("", "first point\n('second', 2)\n")
 
 
+def test_a_study_may_have_options_of_its_own(tmp_path):
+    seen = []
+    said = ["--out", str(tmp_path / "x.json"), "--n", "3"]
+    options = {"start": "base-llm", "n": 5}
+    run_study_command(
+        lambda path, **others: seen.append(others), "Study.", said, options=options
+    )
+    assert seen[0]["start"] == "base-llm"
+    assert seen[0]["n"] == 3
+
+
 def test_without_a_file_nothing_runs(capsys):
     def study(path, *, progress):
         raise AssertionError("must not run")

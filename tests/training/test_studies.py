@@ -1,6 +1,7 @@
 """A study survives its file, and what is none is refused."""
 
 import pytest
+from baselines_study import BaselinePoint
 
 from llmcourse.alignment.curves import StudyPoint
 from llmcourse.training.scaling import Point
@@ -12,7 +13,12 @@ from llmcourse.training.studies import (
     stored_study,
 )
 
-KINDS = {"scaling": Point, "context": ContextPoint.of, "rlhf": StudyPoint}
+KINDS = {
+    "scaling": Point,
+    "context": ContextPoint.of,
+    "rlhf": StudyPoint,
+    "baselines": BaselinePoint.of,
+}
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -1,0 +1,123 @@
+"""Diagrams of *reward_hacking*: orange the judge, green what people want."""
+
+import math
+from collections import Counter
+from itertools import combinations, pairwise
+from statistics import fmean
+
+from drawing import Drawing, drawing
+
+
+@drawing
+def best_of_five_by_hand() -> Drawing:
+    """More choice raises the proxy without end; gold rises and falls."""
+    d = Drawing(280)
+    answers = ((1, 1), (2, 4), (3, 6), (4, 8), (9, 3))  # proxy, gold
+
+    def at(n: float, points: float) -> tuple[float, float]:
+        return 80 + 88 * (n - 1), 225 - 20 * points
+
+    d.line(at(0.8, 9.6), at(0.8, 0), at(5.3, 0), colour="grey")
+    for n in range(1, 6):
+        d.text(at(n, 0)[0], 243, f"{n}", size=15, colour="grey")
+    d.text(at(3, 0)[0], 266, "n: answers to choose from", size=15)
+    for points in (0, 3, 6, 9):
+        d.text(52, at(1, points)[1], f"{points}", size=15, colour="grey", anchor="end")
+    kept = [
+        [max(way) for way in combinations(answers, n)]
+        for n in range(1, len(answers) + 1)
+    ]
+    for k, (name, colour) in enumerate((("proxy", "orange"), ("gold", "green"))):
+        means = [fmean(answer[k] for answer in ways) for ways in kept]
+        places = [at(n, mean) for n, mean in enumerate(means, start=1)]
+        d.line(*places, colour=colour, width=3)
+        for place, mean in zip(places, means, strict=True):
+            d.circle(*place, 4, tint=colour)
+            above = -16 if k == 0 or mean == max(means) else 17
+            d.text(place[0], place[1] + above, f"{mean:.1f}", size=15, colour=colour)
+        d.text(places[-1][0] + 22, places[-1][1], name, anchor="start", colour=colour,
+               bold=True)  # fmt: skip
+    return d
+
+
+@drawing
+def small_preference_becomes_certainty() -> Drawing:
+    """Four endings, three liked almost equally: for a small beta one takes all."""
+    d = Drawing(236)
+    rewards = {"1": 1.0, "0.9": 0.9, "0.8": 0.8, "0": 0.0}
+    for number, beta in enumerate((None, 0.1, 0.02)):
+        left = 20 + 184 * number
+        shares = {
+            name: 1.0 if beta is None else math.exp((reward - 1) / beta)
+            for name, reward in rewards.items()
+        }
+        whole = sum(shares.values())
+        d.text(left + 76, 18, "reference" if beta is None else f"β = {beta}", bold=True)
+        for k, (name, share) in enumerate(shares.items()):
+            height = 140 * share / whole
+            x = left + 40 * k
+            tint = "grey" if beta is None else "green"
+            d.box(x, 198 - height, 34, height, tint=tint, rounded=0)
+            percent = f"{100 * share / whole:.0f} %"
+            d.text(x + 17, 198 - height - 12, percent, size=14)
+            d.text(x + 17, 214, name, size=15)
+        d.line((left - 4, 198), (left + 160, 198), colour="grey")
+    return d
+
+
+@drawing
+def distinct_runs() -> Drawing:
+    """Two sentences, their runs of two words, and which of them occur twice."""
+    d = Drawing(190)
+    sentences = ("a gentle girl lived here", "a gentle boy lived here")
+    runs = [list(pairwise(sentence.split())) for sentence in sentences]
+    counts = Counter(runs[0] + runs[1])
+    for row, (sentence, own) in enumerate(zip(sentences, runs, strict=True)):
+        top = 20 + 82 * row
+        for k, word in enumerate(sentence.split()):
+            d.text(66 + 106 * k, top, word)
+        for k, run in enumerate(own):
+            colour = "pink" if counts[run] > 1 else "blue"
+            d.bracket(70 + 106 * k, top + 14, 98)
+            d.line((70 + 106 * k, top + 22), (168 + 106 * k, top + 22), colour=colour,
+                   width=4)  # fmt: skip
+            words = "twice" if counts[run] > 1 else "once"
+            d.text(119 + 106 * k, top + 38, words, size=15, colour=colour)
+    different, whole = len(counts), counts.total()
+    d.text(280, 172, f"{different} different runs of {whole}: {different / whole:.2f}",
+           bold=True)  # fmt: skip
+    return d
+
+
+@drawing
+def judge_told_of_surprises() -> Drawing:
+    """Three numbers of a token, each times a learned vector, join the token's own."""
+    d = Drawing(300)
+    rows = (
+        ("token", "", "its vector", "blue"),
+        ("surprisal", "s ×", "a vector", "orange"),
+        ("expected", "e ×", "a vector", "orange"),
+        ("place", "n ×", "a vector", "orange"),
+    )
+    for number, (name, factor, vector, tint) in enumerate(rows):
+        y = 48 + 50 * number
+        d.text(14, y, name, anchor="start", bold=not number)
+        d.text(152, y, factor, anchor="end")
+        d.box(162, y - 17, 84, 34, vector, tint=tint, size=15)
+        d.line((246, y), (272, y))
+    d.line((272, 48), (272, 198))
+    d.arrow((272, 123), (288, 123))
+    d.circle(301, 123, 13, "+")
+    d.arrow((314, 123), (336, 123))
+    d.box(336, 30, 66, 186, "layers", tint="grey")
+    d.box(432, 30, 112, 82, "mean\nover tokens", tint="grey", size=15)
+    d.box(432, 134, 112, 82, "maximum\nover tokens", tint="pink", size=15, bold=True)
+    d.arrow((402, 71), (432, 71))
+    d.arrow((402, 175), (432, 175))
+    d.text(417, 236, "half each", size=15, colour="grey")
+    d.line((544, 71), (553, 71), (553, 268), (520, 268), arrow=True)
+    d.line((544, 175), (553, 175))
+    d.text(510, 268, "reward r", anchor="end", colour="green", bold=True)
+    d.bracket(92, 222, 154)
+    d.text(169, 245, "read by base-llm", size=15, colour="orange")
+    return d

@@ -1,0 +1,689 @@
+# %% [markdown]
+# (reward-hacking)=
+# # Reward hacking and mode collapse
+#
+# A policy that is optimised for long loses what people wanted, and its variety before that; cheap baselines show what the optimisation was worth.
+#
+# **You will be able to**
+#
+# - compare policies at the same distance from their start, over several seeds,
+# - recognise over-optimisation in a study, and say what a KL penalty buys,
+# - set an aligned model beside cheap baselines: a lower temperature, the best of n,
+# - measure diversity, and recognise mode collapse.
+#
+# **You need** the chapter {doc}`rlhf`.
+#
+# **Takes** about 45 minutes to read with the code.
+#
+# **Runs in** about half a minute on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+import math
+from collections import Counter
+from functools import partial
+from textwrap import fill
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import torch
+from torch.testing import assert_close
+
+from llmcourse import plotting
+from llmcourse.alignment import preferences
+from llmcourse.alignment.curves import (
+    Curve,
+    StudyPoint,
+    band_of,
+    curves_of,
+    plot_against_kl,
+)
+from llmcourse.alignment.gold_reward import gold_reward
+from llmcourse.alignment.reward_model import load_reward_model, text_reward
+from llmcourse.alignment.rollouts import sample_rollouts
+from llmcourse.alignment.surprisal import SurprisalReader
+from llmcourse.checks import reward_hacking as checks
+from llmcourse.model.folders import load_pretrained
+from llmcourse.training.intervals import (
+    bootstrap_interval,
+    wilson_interval,
+    win_rate,
+)
+from llmcourse.training.studies import stored_study
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+# %% [markdown]
+# ## The problem
+#
+# `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
+# Its stories earn more points than those it started from.
+# Ask both for the same story, four times.
+
+# %% tags=["nbval-ignore-output"]
+start, words = load_pretrained("instruct-llm")
+aligned, _ = load_pretrained("aligned-llm")
+end = preferences.end_of_answer(words)
+write = partial(sample_rollouts, max_new_tokens=260, tokenizer=words, stop=[end])
+order = preferences.exam_prompts(1, words)[0]
+print(fill(order.text, 80))
+for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
+    luck = torch.Generator().manual_seed(0)
+    print(f"\n{name}")
+    for text in write(model, [order] * 4, generator=luck).texts:
+        print("  " + text[:76])
+
+# %% [markdown]
+# (Only the beginnings are printed.)
+# Look at the first sentences, and at the word that describes Hanna.
+# No mean reward shows what happened to them.
+# So two questions are open: what was gained, compared with cheap ways, and what was lost?
+#
+# ## By hand
+#
+# A prompt has five possible answers.
+# The reward model gives the *proxy*; people would give the *gold*.
+# Answer E is a hack.
+#
+# | answer | A | B | C | D | E |
+# |---|---|---|---|---|---|
+# | proxy | 1 | 2 | 3 | 4 | 9 |
+# | gold | 1 | 4 | 6 | 8 | 3 |
+#
+# Draw $n$ of the five, without putting any back, and keep the one with the highest proxy: the {term}`best of n`.
+# With $n = 2$ there are ten ways to draw; E is kept in four of them, D in three, C in two, B in one.
+# The mean gold is $(4 \cdot 3 + 3 \cdot 8 + 2 \cdot 6 + 4)/10 = 5.2$.
+#
+# | n | 1 | 2 | 3 | 4 | 5 |
+# |---|---|---|---|---|---|
+# | mean proxy | 3.8 | 5.6 | 6.9 | 8.0 | 9.0 |
+# | mean gold | 4.4 | **5.2** | 4.8 | 4.0 | 3.0 |
+#
+# ![Two lines over n from 1 to 5. The proxy rises from 3.8 to 9. Gold rises from 4.4 to 5.2 at n 2, and then falls to 3.](figures/best-of-five-by-hand.svg)
+#
+# *More choice raises the proxy without end; gold rises and then falls.*
+#
+# The reward model is not useless: it orders A to D as people do.
+# A little selection is better than none, and too much finds the hack.
+# The next cell checks two columns by drawing.
+
+# %%
+proxy, gold = torch.tensor([[1.0, 2, 3, 4, 9], [1, 4, 6, 8, 3]])
+luck = torch.Generator().manual_seed(0)
+for n in (2, 4):
+    drawn = torch.rand(20_000, 5, generator=luck).argsort(dim=1)[:, :n]
+    kept = drawn.gather(1, proxy[drawn].argmax(dim=1, keepdim=True))
+    print(f"n = {n}: proxy {proxy[kept].mean():.1f}, gold {gold[kept].mean():.1f}")
+    assert abs(gold[kept].mean() - {2: 5.2, 4: 4.0}[n]) < 0.1
+
+# %% [markdown]
+# ## The idea
+#
+# **{term}`Over-optimisation <over-optimisation>`**: past some point, more optimisation of the learned reward lowers what it is meant for.
+# {cite:t}`gao2023` measured it with a known gold reward, for best of $n$ and for PPO, and found a law.
+# With $d = \sqrt{D_\text{KL}}$, the gold reward under PPO is about
+#
+# $$R(d) = R_0 + d\,(\alpha - \beta \ln d).$$
+#
+# $\alpha$ is the rise, and $\beta$ bends it down; it is not the $\beta$ of the losses.
+# The KL divergence is the axis, because it says how much optimisation there was, whatever the method, the learning rate and the number of steps.
+#
+# Best of $n$ has a place on that axis without any training: at most $\ln n - (n - 1)/n$ nats (exercise 1).
+#
+# **What gets hacked** depends on what raters cannot see or judge.
+#
+# - *Length*: longer answers seem better, and much of a gain can be length alone {cite:p}`singhal2024`.
+# - *{term}`Sycophancy <sycophancy>`*: people like to be agreed with, so models learn to agree, also with what is wrong {cite:p}`sharma2024`.
+# - *Errors that nobody notices*: a confident tone pays, whether or not the answer is right.
+#
+# **{term}`Mode collapse <mode collapse>`**: the policy writes few kinds of answers, though the reference wrote many.
+# This is no accident of training; the aim itself asks for it.
+# Recall the best policy, $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
+# For a small $\beta$, a small preference becomes certainty.
+#
+# ![Three groups of bars for four endings with rewards 1, 0.9, 0.8 and 0. Reference: 25 % each. Beta 0.1: 67, 24, 9 and 0 %. Beta 0.02: 99, 1, 0 and 0 %.](figures/small-preference-becomes-certainty.svg)
+#
+# *The best policy for four endings with the rewards 1, 0.9, 0.8 and 0.
+# People liked three of them almost equally.*
+#
+# **Diversity** has a simple measure, **{term}`distinct-n`** {cite:p}`li2016`: the number of different runs of $n$ words among some texts, divided by the number of all runs.
+#
+# ![Two sentences, a gentle girl lived here, and a gentle boy lived here. Of each the four runs of two words are marked; a gentle and lived here occur in both, so six of eight runs are different.](figures/distinct-runs.svg)
+#
+# *Distinct-2 of two sentences: 6 of 8.*
+#
+# It falls as texts are added, for the language repeats itself, so only equal numbers of texts, of equal length, can be compared.
+#
+# | Symbol | Meaning | Unit | Name in code |
+# |---|---|---|---|
+# | proxy | learned reward, what is optimised | – | `proxy` |
+# | gold | what people really want | points | `gold` |
+# | $D_\text{KL}$, $d$ | distance from the start, and its square root | nats/answer | `kl` |
+# | $n$ | answers that one is chosen from | – | `n` |
+#
+# ## In code
+#
+# Distinct-n is four lines.
+
+
+# %%
+def distinct(texts, n):
+    """Return the share of different runs of n words among all, of some texts."""
+    runs = Counter()
+    for text in texts:
+        each = text.split()
+        runs.update(zip(*(each[i:] for i in range(n))))
+    return len(runs) / runs.total()
+
+
+two = ["a gentle girl lived here", "a gentle boy lived here"]
+print(f"distinct-2 = {distinct(two, 2):.2f}")
+assert distinct(two, 2) == 6 / 8
+
+# %% [markdown]
+# Best of $n$ is no longer.
+# The reward model that comes with the package picks one of eight stories for the order above.
+
+# %% tags=["nbval-ignore-output"]
+judge, _ = load_reward_model("reward-model")
+reward = text_reward(judge, words)
+eight = write(start, [order] * 8, generator=torch.Generator().manual_seed(1)).texts
+paid = reward([order.text] * 8, eight)
+points = [gold_reward(order.text, text) for text in eight]
+best = int(paid.argmax())
+print("points of eight stories:", ", ".join(f"{p:.1f}" for p in sorted(points)))
+print(f"the one with the highest reward has {points[best]:.1f}")
+
+# %% [markdown]
+# ## Experiment
+#
+# ### A study of eighteen policies
+#
+# `python book/studies/rlhf_study.py --out FILE` takes an hour or two; its results are stored with the package.
+# `base-llm` continues the first words of tales to their end, and gold is `gold_reward`.
+# Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
+# Reward models learned from 100, 1,000 and 5,040 pairs, three of each size with other seeds, the smaller ones also with other pairs.
+
+# %%
+study = stored_study("rlhf", StudyPoint)
+curves = curves_of(study.points)
+found = sorted({(p.n_pairs, p.reward_seed, p.accuracy) for p in study.points})
+rates = {n: [rate for m, _, rate in found if m == n] for n in (100, 1000, 5040)}
+for n_pairs, own in rates.items():
+    said = ", ".join(f"{rate:.0%}" for rate in own)
+    print(f"{n_pairs:5,} pairs: right in {said} of held-out pairs")
+assert max(rates[100]) < min(rates[5040]) < 0.85
+
+# %% [markdown]
+# The held-out pairs are 750, six for each of 125 beginnings, and six comparisons of the same four stories are not six cases.
+# If they said no more than one, there would be 125 cases.
+# The truth is between the two intervals below.
+
+# %%
+for n in (125, 750):
+    low, high = wilson_interval(round(n * rates[5040][0]), n)
+    print(f"first of 5,040 pairs, as {n} cases: {low:.0%} to {high:.0%}")
+
+# %% [markdown]
+# Fifty times as many comparisons help, but less than one might hope.
+# All nine are far below the annotator's 85 %.
+# A story is better here mostly because it holds together to its last sentence, and a small model hardly sees that a cloak was blue before.
+#
+# *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a cost of the distance.
+# Which gains most at the same distance from the start?
+#
+# :::{dropdown} Answer
+# GRPO, by about a point within the first nine nats, and it loses it again.
+# PPO and DPO stay near where they began, and end a little lower.
+# :::
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of three seeds, with a band from the lowest to the highest seed. All start between three and four points. GRPO rises to more than four points before nine nats, and then falls to about one. PPO stays at about three and a half and ends at three. DPO, with fewer points, ends below where it began."}}
+frontier = {
+    method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
+    for method in ("grpo", "ppo", "dpo")
+}
+fig, ax = plt.subplots(figsize=(4.6, 2.9))
+plot_against_kl(ax, frontier)
+assert {len(seeds) for seeds in frontier.values()} == {3}
+
+# %% [markdown]
+# *Means of three seeds; the bands reach from the lowest to the highest.
+# The looks at a run are sorted into classes of the KL divergence, and each run counts once in a class.*
+#
+# GRPO is the only method that leaves the start upwards, and the one that falls furthest: its penalty of 0.02 did not hold it.
+# PPO's has the same weight, but grows with the distance, so its runs stay near.
+# DPO with $\beta = 0.1$ was looked at four times only.
+# Each method had one setting, so this is no ranking of methods.
+# It does show two things: where a policy is stopped matters more than the method, and a penalty's weight means something else in each.
+#
+# ### Over-optimisation
+#
+# *Predict*: GRPO once more, without a penalty and for as long, with each of the nine reward models.
+# All learned rewards will go up.
+# Which gold rewards will?
+#
+# :::{dropdown} Answer
+# On average all three sizes rise within the first nine nats, by less where the reward model had seen only 100 pairs.
+# Then all nine runs fall, to less than one point of ten.
+# :::
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, those of 100 pairs highest. Right, the gold reward: all rise to a top between four and nine nats, to four points with 100 pairs and to more than four and a half with 1,000 or 5,040, and then fall to nearly nothing."}}
+by_pairs = {
+    f"{n:,} pairs": [c for r, c in curves.items() if (r.n_pairs, r.cost) == (n, 0)]
+    for n in rates
+}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
+for ax, quantity in zip(axes, ("proxy", "gold")):
+    plot_against_kl(ax, by_pairs, quantity)
+
+# %%
+for name, own in by_pairs.items():
+    bands = band_of(own)
+    top, far = max(bands, key=lambda band: band.mean), bands[-1]
+    print(f"{name:11} start {bands[0].mean:.1f};", end=" ")
+    print(
+        f"top {top.mean:.1f} ({top.low:.1f} to {top.high:.1f}) at {top.kl:.0f} nats;",
+        end=" ",
+    )
+    print(f"far out {far.mean:.1f}")
+    assert top.mean > bands[0].mean + 0.3 and far.mean < 1
+    assert all(c.proxy[-1] > c.proxy[0] + 0.8 for c in own)
+
+# %% [markdown]
+# The shape is that of {cite:t}`gao2023`: up, over the top, and down, while the learned reward goes on rising.
+# (A mean over a class is used, since the highest of many noisy looks would be too high.)
+# More comparisons raise the top a little; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
+# The scale of a learned reward means nothing by itself: those of 100 pairs have read each pair many times and speak loudest.
+#
+# Does a weak penalty raise the top?
+# The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in one class of distance.
+
+# %%
+for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"])):
+    near = band_of(own)[2]
+    print(
+        f"penalty {name:4}: {near.mean:.1f} points ({near.low:.1f} to {near.high:.1f})",
+        end=" ",
+    )
+    print(f"at {near.kl:.0f} nats")
+
+# %% [markdown]
+# No difference can be seen between the two, as {cite:t}`gao2023` found: a penalty does what stopping in time would do.
+# It keeps the policy where the reward model still knows what it judges.
+
+# %% [markdown]
+# ### Cheap baselines
+#
+# Now `aligned-llm`.
+# It was trained for some hundreds of rounds of GRPO, with a penalty of 0.02, and is far from its start.
+# What would have been cheap?
+#
+# - A lower *temperature*: at 0.5, `instruct-llm` makes fewer slips.
+# - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer costs four or sixteen.
+# - Controls: one of sixteen *by chance*, and the *most probable* of sixteen, which needs no reward model.
+# - A ceiling: the best of sixteen *by gold*.
+#
+# `python book/studies/baselines_study.py --out FILE` carries out orders in all nine ways, with other orders for each seed.
+# The next cells print what it stored.
+
+# %%
+baselines = stored_study("baselines", SimpleNamespace)
+ways = list(dict.fromkeys(point.way for point in baselines.points))
+by_way = {way: [p for p in baselines.points if p.way == way] for way in ways}
+
+
+def golds(way):
+    """Return the points of all orders, in their order."""
+    return torch.tensor([x for point in by_way[way] for x in point.gold])
+
+
+n_orders, n_seeds = len(golds(ways[0])), len(by_way[ways[0]])
+print(f"{n_orders} orders, {n_seeds} seeds, {len(ways)} ways")
+assert n_seeds >= 4
+
+# %% [markdown]
+# *Predict*: how much of the gain of `aligned-llm` would four samples and the reward model have given?
+#
+# :::{dropdown} Answer
+# A good part: compare the rows *best of 4* and *aligned, temperature 1*.
+# :::
+#
+# The intervals count orders, each of which has one story.
+
+# %% tags=["hide-input"]
+print("way                        gold (95 %)       coherent   KL")
+for way, points in by_way.items():
+    low, high = bootstrap_interval(golds(way), torch.Generator().manual_seed(0))
+    coherent = sum(point.coherent for point in points) / n_orders
+    kl = sum(point.kl for point in points) / n_seeds
+    print(f"{way:25} {golds(way).mean():4.1f} ({low:.1f} to {high:.1f})", end="")
+    print(f" {coherent:9.0%} {kl:6.1f}")
+
+# %%
+usual, cool = golds("start, temperature 1"), golds("start, temperature 0.5")
+four, sixteen = golds("best of 4"), golds("best of 16")
+trained = golds("aligned, temperature 1")
+for name, gain in (
+    ("temperature 0.5", cool - usual),
+    ("best of 4", four - usual),
+    ("best of 16", sixteen - usual),
+    ("aligned", trained - usual),
+    ("aligned, beside best of 4", trained - four),
+):
+    low, high = bootstrap_interval(gain, torch.Generator().manual_seed(0))
+    print(f"{name:25} {gain.mean():+.1f} points ({low:+.1f} to {high:+.1f})")
+assert four.mean() > usual.mean() + 0.5
+
+# %% [markdown]
+# Here the columns are compared order by order, which is sharper than two separate intervals.
+#
+# Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
+# People can say which answer is better, and hardly by how many points.
+
+# %%
+for name, other in (("one answer of the start", usual), ("best of 4", four)):
+    won = win_rate(trained, other, torch.Generator().manual_seed(0))
+    low, high = won.interval
+    print(f"aligned beats {name} in {won.rate:.0%} ({low:.0%} to {high:.0%})")
+
+# %% [markdown]
+# A lower temperature and a choice among four by the reward model each give a good part of what the training gave.
+# They stay within a few nats of the start.
+# Choosing the most probable of sixteen uses no comparisons at all.
+# It helps, probably because a broken story contains improbable words.
+# The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
+# What the training buys is that one answer suffices; with many users that pays.
+# A gain that is reported without such baselines says little.
+#
+# ### Mode collapse
+#
+# The same stories, by how different they are: equal numbers of texts, and the first hundred words of each.
+#
+# - *distinct-4*: among the stories to different orders of a seed.
+# - *within*: among four stories to the same order.
+# - *openings*: different first three words, as a share of the stories.
+
+# %% tags=["hide-input"]
+print("way                       distinct-4  within  openings  happy   sad  surprising")
+for way, points in by_way.items():
+    four_words = sum(point.distinct_4 for point in points) / n_seeds
+    within = sum(point.distinct_within for point in points) / n_seeds
+    openings = sum(point.openings for point in points) / n_orders
+    told = Counter()
+    for point in points:
+        told.update(point.endings)
+    ends = [told[end] / told.total() for end in ("happy", "sad", "surprising")]
+    same = f"{within:.2f}" if within > 0 else "–"
+    print(f"{way:25} {four_words:10.2f} {same:>7} {openings:9.0%}", end="")
+    print("{:7.0%} {:5.0%} {:10.0%}".format(*ends))
+
+# %%
+traits = {way: Counter() for way in ways}
+for point in baselines.points:
+    traits[point.way].update(point.traits)
+favourite = traits["aligned, temperature 1"].most_common(1)[0][0]
+print(f"the favourite word of aligned-llm for a character: {favourite!r}")
+for way in ways:
+    print(f"{way:25} in {traits[way][favourite] / n_orders:4.0%} of the stories")
+
+# %% tags=["hide-input"]
+first, last = (
+    by_way[way] for way in ("start, temperature 1", "aligned, temperature 1")
+)
+assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
+assert all(a.distinct_within > b.distinct_within for a, b in zip(first, last))
+
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the nine ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen at the top; the two dots of the aligned model are high up, but far to the left."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(5.4, 3))
+for way, points in by_way.items():
+    x = sum(point.distinct_4 for point in points) / n_seeds
+    y = golds(way).mean().item()
+    colour = "C1" if "aligned" in way else "C0"
+    ax.plot(x, y, "o", color=colour)
+    shift = (4, -9) if "random" in way else (4, 3)
+    name = way.replace("temperature", "T")
+    ax.annotate(name, (x, y), shift, textcoords="offset points", fontsize=7)
+ax.margins(x=0.25, y=0.12)
+_ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
+
+# %% [markdown]
+# A lower temperature and choosing cost hardly any variety of words, but choosing narrows what is told.
+# Even the best of 16 by gold mostly ends happily, for gold likes that best.
+# The aligned model went much further.
+# It nearly always ends happily, favours one character for its heroes, and begins alike.
+# This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
+# Nobody asked for it or forbade it.
+# Gold says nothing of variety, and the reward model reads each story alone.
+#
+# The next cell counts ordered endings that were kept.
+# A model that always ends happily keeps the happy ones and loses the others.
+
+# %%
+for way in ("start, temperature 1", "aligned, temperature 1"):
+    kept, asked = (sum(p.obeyed[k] for p in by_way[way]) for k in (0, 1))
+    print(f"{way:25} keeps the ordered ending in {kept} of {asked}")
+
+# %% [markdown]
+# What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
+# The card of `aligned-llm` says how much more a plain story, told without an order, surprises it now.
+#
+# ### A judge that is told what surprises a reader
+#
+# What does the reward model of `aligned-llm` see?
+# About half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or one word is wrong.
+# A reward model that reads tokens hardly finds one wrong word among a hundred and fifty.
+# But `base-llm` could tell: a word that does not fit is often one that it does not expect.
+#
+# So `reward-model` gets three numbers with each token, each times a learned vector.
+# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy of what was expected there, and the place in the answer.
+# A single wrong word is lost in a mean over two hundred tokens.
+# So the head reads the mean over the tokens for half of the last layer's numbers, and the maximum for the other half.
+#
+# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
+#
+# *What the judge reads of one token.
+# The maximum lets a single surprise be heard among two hundred tokens.*
+#
+# With them it is right in clearly more held-out pairs than with tokens alone; the repository's script `tests/benchmarks/bench_reward_model.py` trains both.
+# This is an idea of this course; the reward models of the papers named here read tokens alone.
+#
+# *Predict*: below is a story of `instruct-llm` that breaks.
+# Which of its words will surprise `base-llm` more than it had expected?
+#
+# :::{dropdown} Answer
+# Words that do not fit what came before, such as a repeated word or another name, and some that are merely rare.
+# :::
+
+# %% tags=["nbval-ignore-output"]
+orders = preferences.exam_prompts(8, words)
+texts = write(start, orders, generator=torch.Generator().manual_seed(0)).texts
+worth = [gold_reward(order.text, text) for order, text in zip(orders, texts)]
+n = worth.index(min(worth))
+print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
+
+# %% tags=["nbval-ignore-output"]
+reader = SurprisalReader.of(*load_pretrained("base-llm"), words)
+prompt, story = orders[n].ids, words.encode(texts[n])
+told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
+nats, expected, _ = told.T
+for i in (nats - expected).topk(5).indices.tolist():
+    slip = words.decode(story[max(0, i - 3) : i + 1])
+    print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
+
+# %% [markdown]
+# The number is that of the last token in each line.
+# The reader does not know the order, so it cannot see that a name is the wrong one, only that a story contradicts itself.
+# Not every surprise beyond the expected is a slip; which ones are, the reward model has to learn from the pairs.
+#
+# ### Honest limits
+#
+# - **Stopping used gold.**
+#   Gold rewards of other orders decided how long `aligned-llm` was trained.
+#   A longer first run had passed its top while its learned reward still rose; `tests/benchmarks/bench_stopping.py` repeats it.
+#   With people, each such look costs money.
+# - **One run.**
+#   `aligned-llm` is one training, with one seed; the study has three policies for each setting.
+# - **No control for the surprises.**
+#   No policy was trained for as long by a judge that reads tokens alone, so their value is shown for pairs and not for policies.
+# - **The annotator is a formula.**
+#   It follows the model of Bradley and Terry, which is what the loss assumes, and errs independently each time.
+#   People disagree, change their minds, and have habits that can be learned.
+# - **Gold is a rule.**
+#   It wants nothing of variety.
+#   Real wishes are more, and partly unknown.
+# - **Small models.**
+#   On another processor, the same seed finds another hack.
+
+# %% [markdown]
+# ## Takeaways
+#
+# The learned reward is no evidence: only a judge that the policy was not trained on is.
+# Without a penalty gold rose on average to a top within some nine nats, and then fell in every run, while the learned reward kept rising.
+# A KL penalty that is strong enough stops the policy on the way; a higher top was not seen with it.
+# A gain belongs beside cheap baselines: a lower temperature, and the best of n by the same reward model.
+# What is not rewarded is lost: endings, openings and words become the same, which the mean reward does not show.
+#
+# *In practice*: where people cannot compare enough, a model does, by written principles: **{term}`RLAIF`**, reinforcement learning from AI feedback, which *constitutional AI* began {cite:p}`bai2022`.
+# The labels get cheap, and inherit the habits of the model that gives them.
+# For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
+# An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
+# A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; it has to be measured, and wanted.
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["remove-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("reward_hacking")
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (derive): the distance of the best of n
+#
+# How far from the model is the best of $n$ answers, as a KL divergence?
+# Suppose that no two answers have the same reward, and give each the share $u$ of answers below it, a number between 0 and 1.
+#
+# ```python
+# def best_of_n_kl(n):
+#     return nats
+# ```
+#
+# Check it with `checks.best_of_n_kl(best_of_n_kl)`.
+# Then find in the table of baselines a policy that went further and gained less.
+
+
+# %% tags=["hide-cell", "solution"]
+def best_of_n_kl(n):
+    # The highest of n has the density n u^(n−1); the mean of its logarithm is
+    # ln n + (n − 1) · mean of ln u = ln n − (n − 1) / n.
+    return math.log(n) - (n - 1) / n
+
+
+checks.best_of_n_kl(best_of_n_kl)
+print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.1f}")
+# The number depends on n alone; where answers tie, it is an upper bound. A temperature
+# of 0.5 is such a policy, beside the best of 4.
+
+# %% [markdown]
+# ### Exercise 2 (check): diversity within a prompt
+#
+# A policy can be diverse across prompts, and answer each of them in one way.
+# Given groups of texts, one group for each prompt, return the mean over the groups of distinct-n within the group.
+# All groups have at least one run of $n$ words.
+#
+# ```python
+# def distinct_within(groups, n):
+#     return share
+# ```
+#
+# Check it with `checks.distinct_within(distinct_within)`.
+# Which column of the table is it, and why is it lower for every policy than distinct-4 across prompts?
+
+
+# %% tags=["hide-cell", "solution"]
+def distinct_within(groups, n):
+    return sum(distinct(texts, n) for texts in groups) / len(groups)
+
+
+checks.distinct_within(distinct_within)
+# The column "within". Answers to one prompt share its names and things, so it is lower.
+
+# %% [markdown]
+# ### Exercise 3 (build): the law of over-optimisation
+#
+# Fit $R(d) - R_0 = d\,(\alpha - \beta \ln d)$ to the nine runs without a penalty, and find where the law has its top and how high it is.
+# The law has no floor, but gold rewards have one, zero; so fit the first hundred nats alone, by least squares.
+# Test your function on a curve that follows the law exactly.
+# It takes 20 to 40 lines.
+# Do $\alpha$ and $\beta$ depend on the number of pairs, and how far is the law from the bands of the figure?
+
+
+# %% tags=["hide-cell", "solution"]
+def rise_and_fall(curve, farthest=100):
+    """Return alpha and beta of the law, and how far it misses, in points."""
+    kl, gold = torch.tensor([curve.kl, curve.gold], dtype=torch.float64)
+    near = (kl > 0) & (kl < farthest)
+    d, gain = kl[near].sqrt(), gold[near] - gold[0]
+    columns = torch.stack((d, -d * d.log()), dim=1)
+    solution = torch.linalg.lstsq(columns, gain[:, None]).solution
+    off = (columns @ solution - gain[:, None]).square().mean().sqrt().item()
+    return *solution[:, 0].tolist(), off
+
+
+kl = (0.0, 1.0, 4.0, 9.0, 49.0)
+gold = tuple(3 + x**0.5 * (2 - 0.5 * math.log(max(x, 1) ** 0.5)) for x in kl)
+assert_close(rise_and_fall(Curve(kl=kl, gold=gold, proxy=kl))[:2], (2.0, 0.5))
+
+for name, own in by_pairs.items():
+    fits = [rise_and_fall(curve) for curve in own]
+    alphas, betas, off = ([f"{x:.1f}" for x in column] for column in zip(*fits))
+    tops = [(math.exp(2 * (a / b - 1)), b * math.exp(a / b - 1)) for a, b, _ in fits]
+    said = ", ".join(f"+{top:.1f} at {kl:.0f}" for kl, top in tops)
+    print(f"{name:11} alpha {', '.join(alphas)}; beta {', '.join(betas)};", end=" ")
+    print(f"off by {', '.join(off)}; tops {said} nats")
+# The derivative is alpha − beta (ln d + 1), zero at ln d = alpha / beta − 1; the top is
+# beta e^(alpha / beta − 1) above the start. Runs of one size differ as much as sizes,
+# so three of each are too few to see how the two depend on the pairs.
+
+# %% [markdown]
+# ### Exercise 4 (explore): too many to choose from
+#
+# Let `instruct-llm` carry out eight orders, sixteen times each, and keep the best of $n$ by `reward` for $n$ from 1 to 16.
+# Plot the mean learned reward and the mean points over $n$; average over many random choices of the $n$.
+# The learned reward can only rise with $n$: what would tell you that $n$ is too large, if nobody knew the points?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of what is kept rises all the way, less and less; the mean gold reward rises steeply for the first four answers and then slowly."}}
+asked = [order for order in orders for _ in range(16)]
+texts = write(start, asked, generator=torch.Generator().manual_seed(2)).texts
+asked = [order.text for order in asked]
+table = torch.stack(
+    [reward(asked, texts), torch.tensor([*map(gold_reward, asked, texts)])]
+)
+table = table.view(2, 8, 16)
+luck, means = torch.Generator().manual_seed(0), []
+for n in range(1, 17):
+    drawn = torch.rand(8, 200, 16, generator=luck).argsort(dim=2)[:, :, :n].flatten(1)
+    some = table.gather(2, drawn.expand(2, -1, -1)).view(2, 8, 200, n)
+    kept = some.gather(3, some[:1].argmax(dim=3, keepdim=True).expand(2, -1, -1, -1))
+    means.append(kept.mean(dim=(1, 2, 3)))
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
+for ax, values, label in zip(axes, zip(*means), ("learned reward", "gold (points)")):
+    ax.plot(range(1, 17), values)
+    _ = ax.set(xlabel="n", ylabel=label)
+# People, asked which of two they prefer: what is kept of n, or of 2 n.
+
+# %% [markdown]
+# ## Sources
+#
+# A known gold reward in place of people, over-optimisation and its law are from {cite:t}`gao2023`.
+# Best of n as a baseline is in {cite:t}`stiennon2020`; its divergence is given there and in {cite:t}`gao2023`.
+# *Reward hacking* as a problem of its own is in {cite:t}`amodei2016`; sycophancy in {cite:t}`sharma2024`; length in {cite:t}`singhal2024`; diversity after RLHF in {cite:t}`kirk2024`.
+# Distinct-n is from {cite:t}`li2016`.
