@@ -124,7 +124,7 @@ def fails(check, answer):
 
 
 def test_there_are_checks_of_all_chapters():
-    assert len(CHAPTERS) == 13
+    assert len(CHAPTERS) == 15
     assert len(CHECKS) == 51
 
 
