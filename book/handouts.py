@@ -26,7 +26,10 @@ def plain(text: str) -> str:
 
     >>> plain("See {doc}`corpus` for {term}`tokens <token>`.")
     'See [corpus](corpus.ipynb) for tokens.'
+    >>> plain("*Predict:* which?\n\n:::{dropdown} Answer\nThe first.\n:::\n")
+    '*Predict:* which?\n'
     """
+    text = re.sub(r"^\n?:::\{dropdown\}.*?^:::$\n?", "", text, flags=re.M | re.S)
 
     def shown(role: re.Match[str]) -> str:
         kind, label, target = role.groups()

@@ -16,7 +16,7 @@
 #
 # **Reading** takes about 40 minutes with the code.
 #
-# **Runs in** about 40 seconds on one processor core.
+# **Runs in** about 45 seconds on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -421,8 +421,7 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 #
 # So a vector says which *part* a word plays in the text.
 #
-# In the explorer, choose a word and compare its neighbours under the three measures.
-# (The sums of words below them belong to the next section.)
+# In the explorer, choose a word and compare its neighbours under the three measures; the sums of words belong to the next section.
 
 # %%
 partners = {b for pairs in relations().values() for bs in pairs.values() for b in bs}
@@ -675,12 +674,10 @@ assert by_mean["name: she or he", "model"] > by_word["name: she or he", "model"]
 # Before training the table knows nothing.
 # After it, most nearest words are of the same class, although nobody asked for that.
 #
-# To this skip-gram a name is a name, and whether *she* or *he* goes with it is hardly to be seen: within five words of a name there is seldom a pronoun (exercise 6 looks farther).
-# The language model cannot do without.
-# And yet its nearest names tell less than its means do.
-# A row of the model is mostly the word's own, for the model must tell `Mia` from every other name.
-# The pronoun is a small part of such a row.
-# Between two names it drowns in all that differs; in a mean over dozens of names the differences cancel, and what they share is left.
+# Skip-gram hardly sees whether *she* or *he* goes with a name: within five words of it there is seldom a pronoun (exercise 6 looks farther).
+# The language model needs to know, and its means do, but not its nearest names.
+# A row is mostly the word's own, for the model must tell `Mia` from every other name.
+# Between two names the pronoun drowns in all that differs; in a mean over dozens of names the differences cancel, and what they share is left.
 #
 # ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
 #
