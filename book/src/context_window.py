@@ -16,7 +16,7 @@
 # **You need** the chapters {doc}`attention`, for heads, rotary positions and the cache, {doc}`transformer` and {doc}`pretraining`.
 #
 # **Reading time** about 45 minutes, with the code.
-# **Runs in** about a minute and a half on one processor core.
+# **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup

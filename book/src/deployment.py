@@ -14,7 +14,7 @@
 #
 # **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`context_window` for the key-value cache.
 #
-# **Reading time** about 35 minutes, and as long again for the exercises.
+# **Reading time** about 40 minutes, with the code.
 # **Runs in** about a minute on one processor core.
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 # **You need** the chapters {doc}`instruction_tuning` and {doc}`context_window`, and from {doc}`embeddings` what a cosine says about two vectors.
 #
 # **Reading time** about 40 minutes, with the code.
-# **Runs in** about a minute and a half on one processor core.
+# **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
