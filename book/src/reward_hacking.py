@@ -437,13 +437,14 @@ assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 assert all(a.distinct_within > b.distinct_within for a, b in zip(first, last))
 
 # %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the nine ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen at the top; the two dots of the aligned model are high up, but far to the left."}} tags=["hide-input"]
+lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
     x = sum(point.distinct_4 for point in points) / n_seeds
     y = golds(way).mean().item()
     colour = "C1" if "aligned" in way else "C0"
     ax.plot(x, y, "o", color=colour)
-    shift = (4, -9) if "random" in way else (4, 3)
+    shift = (4, -9) if way == lowest else (4, 3)
     name = way.replace("temperature", "T")
     ax.annotate(name, (x, y), shift, textcoords="offset points", fontsize=7)
 ax.margins(x=0.25, y=0.12)
