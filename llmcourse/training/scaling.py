@@ -24,12 +24,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from torch import Tensor
 
-from llmcourse.training.intervals import Interval, Z
-
 _GRID = 20  # exponents tried along each axis
 _REACH = 2.0  # the largest of them
 _FINEST = 1e-7  # of the steps that the search goes on in
-_PRECISION = 1e-3  # of an interval's ends, in nats per token
 _DOUBLE = torch.float64
 
 
@@ -54,18 +51,16 @@ class Law:
     beta: float
 
     def loss(self, n_parameters: float | int, n_tokens: float | int) -> float:
-        """Return the loss that the law foretells, in nats per token."""
+        """Return the loss that the law predicts, in nats per token."""
         by_size = self.a * math.pow(n_parameters, -self.alpha)
         return self.floor + by_size + self.b * math.pow(n_tokens, -self.beta)
 
 
-def fit(points: Sequence[Point], floor: float | int | None = None) -> Law:
+def fit(points: Sequence[Point]) -> Law:
     """Return the law that lies closest to the points, by least squares of the loss.
 
     Args:
         points: At least five, of several numbers of parameters and of tokens.
-        floor: Where given, the law must end there, in nats per token, and only the
-            other four numbers are fitted.
 
     Raises:
         ValueError: If there are too few points, sizes or amounts of text.
@@ -84,9 +79,7 @@ def fit(points: Sequence[Point], floor: float | int | None = None) -> Law:
     # Measured in typical sizes, all columns are near 1 and the sums well behaved.
     unit_n, unit_d = sizes.log().mean().exp(), texts.log().mean().exp()
     data = _Data((sizes / unit_n).log(), (texts / unit_d).log(), losses)
-    end, a, alpha, b, beta = _search(data, floor)
-    if end < 0:
-        end, a, alpha, b, beta = _search(data, 0.0)
+    end, a, alpha, b, beta = _search(data)
     return Law(
         floor=end,
         a=a * float(unit_n) ** alpha,
@@ -102,46 +95,6 @@ def misfit(law: Law, points: Sequence[Point]) -> float:
     return math.sqrt(math.fsum(squares) / len(points))
 
 
-def floor_interval(points: Sequence[Point]) -> Interval:
-    """Return which floors the points allow at 95 %, in nats per token.
-
-    A floor is allowed if the best law that ends there fits hardly worse than the best
-    of all: its squares sum to at most 1 + z² / (n - 5) times as much, where z is
-    1.96. The interval knows of chance alone: whether the law has the right form at
-    all is a question that it does not ask.
-
-    Args:
-        points: As in `fit`, at least six.
-
-    Raises:
-        ValueError: As `fit`, or if there is no point to spare.
-
-    Source: Venzon and Moolgavkar (1988), "A method for computing
-    profile-likelihood-based confidence intervals".
-    """
-    best = fit(points)
-    if len(points) < 6:
-        raise ValueError(f"an interval needs at least 6 points, got {len(points)}")
-    most = misfit(best, points) * math.sqrt(1 + Z * Z / (len(points) - 5))
-
-    def is_allowed(floor: float) -> bool:
-        return misfit(fit(points, floor), points) <= most
-
-    ends = []
-    for end in (0.0, min(point.loss for point in points)):
-        inside, outside = best.floor, end
-        if is_allowed(outside):
-            inside = outside
-        while abs(inside - outside) > _PRECISION:
-            middle = (inside + outside) / 2
-            if is_allowed(middle):
-                inside = middle
-            else:
-                outside = middle
-        ends.append(inside)
-    return Interval(*ends)
-
-
 class _Data(NamedTuple):
     """Logarithms of parameters and tokens, in typical ones, and the losses."""
 
@@ -150,7 +103,7 @@ class _Data(NamedTuple):
     losses: Float64[Tensor, "point"]
 
 
-def _search(data: _Data, floor: float | int | None) -> list[float]:
+def _search(data: _Data) -> list[float]:
     """Return floor, a, alpha, b and beta with the least squares.
 
     Around the best exponents so far their neighbours are tried; where none is better,
@@ -160,10 +113,10 @@ def _search(data: _Data, floor: float | int | None) -> list[float]:
     neighbours = torch.cartesian_prod(around, around)
     step = _REACH / _GRID
     grid = torch.arange(1, _GRID + 1, dtype=_DOUBLE) * step
-    best, weights, least = _best_of(torch.cartesian_prod(grid, grid), data, floor)
+    best, weights, least = _best_of(torch.cartesian_prod(grid, grid), data)
     while step > _FINEST:
         tried = (best + step * neighbours).clamp(min=_FINEST)
-        exponents, found, squares = _best_of(tried, data, floor)
+        exponents, found, squares = _best_of(tried, data)
         if squares < least:
             best, weights, least = exponents, found, squares
         else:
@@ -173,7 +126,7 @@ def _search(data: _Data, floor: float | int | None) -> list[float]:
 
 
 def _best_of(
-    exponents: Float64[Tensor, "grid 2"], data: _Data, floor: float | int | None
+    exponents: Float64[Tensor, "grid 2"], data: _Data
 ) -> tuple[Float64[Tensor, "2"], Float64[Tensor, "3"], float]:
     """Return the best of some exponents, its floor, a and b, and the sum of squares.
 
@@ -182,12 +135,8 @@ def _best_of(
     by_size = (-exponents[:, :1] * data.log_n).exp()  # (grid, point)
     by_text = (-exponents[:, 1:] * data.log_d).exp()
     columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
-    if floor is None:
-        weights = _least_squares(columns, data.losses)
-    else:
-        slopes = _least_squares(columns[..., 1:], data.losses - floor)
-        weights = torch.cat((torch.full_like(slopes[:, :1], floor), slopes), dim=-1)
-    weights[:, 1:].clamp_(min=0.0)  # where size or text makes no difference
+    weights = _least_squares(columns, data.losses)
+    weights.clamp_(min=0.0)  # no loss ends below 0 or grows with size or text
     misses = (columns @ weights[..., None]).squeeze(-1) - data.losses
     squares = misses.square().sum(dim=-1)
     best = squares.argmin()

@@ -13,7 +13,6 @@ from llmcourse.training.scaling import (
     Law,
     Point,
     fit,
-    floor_interval,
     misfit,
     plot_scaling,
 )
@@ -78,44 +77,6 @@ def test_no_law_of_a_plain_search_fits_better():
             assert misfit(other, points) > best - 1e-6
 
 
-def test_a_given_floor_is_kept_and_fits_no_better():
-    points = points_of(LAW, noise=0.03)
-    best = misfit(fit(points), points)
-    for floor in (0.0, 0.4, 1.0):
-        law = fit(points, floor)
-        assert law.floor == floor
-        assert misfit(law, points) >= best - 1e-9
-    assert misfit(fit(points, 0.0), points) > best
-
-
-def test_the_interval_holds_the_floor_as_often_as_it_says():
-    """Of 20 intervals at 95 %, 19 hold the floor on average.
-
-    Were each to hold it with probability 0.9 only, 13 or fewer would have a
-    probability below 0.3 %.
-    """
-    held = 0
-    for seed in range(20):
-        points = points_of(LAW, noise=0.02, seed=seed)
-        low, high = floor_interval(points)
-        assert 0 <= low <= fit(points).floor + 1e-6
-        assert fit(points).floor - 1e-6 <= high
-        held += low <= LAW.floor <= high
-    assert held > 13
-
-
-def test_more_noise_widens_the_interval():
-    (low, high), (lower, higher) = (
-        floor_interval(points_of(LAW, noise)) for noise in (0.02, 0.06)
-    )
-    assert high - low < higher - lower
-
-
-def test_an_interval_may_begin_at_zero():
-    law = Law(floor=0.0, a=30.0, alpha=0.1, b=500.0, beta=0.6)
-    assert floor_interval(points_of(law, noise=0.02)).low == 0.0
-
-
 TINY = StudyConfig(
     n_stories=100, vocab_size=300, n_layers=1, d_head=4, context_length=9, n_held_out=3
 )
@@ -174,8 +135,6 @@ def test_refusals(tmp_path):
         fit(points[:4])
     with pytest.raises(ValueError, match="3 of tokens, got 4 points of 4 and 1"):
         fit(points[::3])
-    with pytest.raises(ValueError, match="at least 6 points, got 5"):
-        floor_interval(points[:3] + points[3:4] + points[6:7])
     path = tmp_path / "other.json"
     save_study(Study(recipe={"n_stories": 7}), path)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
