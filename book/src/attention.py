@@ -176,7 +176,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 #
 # ## The idea
 #
-# A layer of attention reads one vector $x_t$ of $D$ numbers for each position $t$.
+# A layer of attention reads one vector $x_t$ of $D$ numbers for each of $T$ positions.
 # It has $H$ **{term}`heads <attention head>`**.
 # Each head has three matrices of its own, with which it makes a query, a key and a value of every position:
 #
@@ -186,7 +186,12 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 # v_s = W_V\, x_s.
 # $$
 #
-# At position $t$ it gathers the context $c_t$, a mixture of the values up to there:
+# $R_t$ stands for the position.
+# It turns pairs of coordinates by angles in proportion to $t$.
+# If both sides turn, only the difference counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
+# This is **{term}`RoPE`**, rotary position embedding.
+#
+# At position $t$ the head gathers the context $c_t$, a mixture of the values up to there:
 #
 # $$
 # s_{ts} = \frac{q_t \cdot k_s}{\sqrt{d}}, \qquad
@@ -196,13 +201,9 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 #
 # Another matrix, $W_O$, mixes what all heads gathered into one vector of $D$ numbers: $W_O \left[c_t^1, \dots, c_t^H\right]$.
 #
-# $R_t$ stands for the position.
-# It turns pairs of coordinates by angles in proportion to $t$.
-# If both sides turn, only the difference counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
-# This is **{term}`RoPE`**, rotary position embedding.
-#
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
+# | $T$, $S$ | how many positions ask, and how many are looked at; here the same | – | in comments |
 # | $x$ | what the layer reads | $T \times D$ | `x` |
 # | $q, k, v$ | query, key, value of a head | $T \times d$ | `query`, `key`, `value` |
 # | $s$, $a$ | scores, and weights, of a head | $T \times T$ | `scores`, `weights` |
@@ -277,7 +278,7 @@ for n in (1024, 8192, 131_072):
 # %% [markdown]
 # Eight times the length is 64 times the memory, and a context window of today's size has no room for such a table.
 # **{term}`FlashAttention`** computes the same contexts tile by tile, and never holds the table {cite:p}`dao2022`.
-# Torch's `scaled_dot_product_attention` calls such a kernel where the hardware has one.
+# Torch's `scaled_dot_product_attention` does so where the hardware can.
 # {doc}`context_window` writes the tiles out.
 #
 # ### Several heads, and fewer keys
@@ -300,7 +301,7 @@ def merge_heads(x):
 
 # %% [markdown]
 # In **{term}`grouped-query attention`** several query heads share the keys and values of one head.
-# Here six query heads share two key-value heads, so there is a third of the keys and values to keep.
+# Here six query heads share two key-value heads, so a third of the keys and values is computed, and later kept.
 #
 # ![Six boxes of queries in two groups of three. From each group an arrow goes to one key and one value: queries 1 to 3 share key 1 and value 1, queries 4 to 6 share key 2 and value 2.](figures/shared-keys.svg)
 #
@@ -401,25 +402,31 @@ for distance in range(6):
 # From the first circle to the second both arrows turn, and the angle between them stays.*
 #
 # There are other ways.
-# GPT-2 adds a *learned* vector for each position to the embedding {cite:p}`radford2019`, and the first transformer added *sinusoidal* waves {cite:p}`vaswani2017`.
+# GPT-2 adds a *learned* vector for each position to the embedding {cite:p}`radford2019`, and the first transformer added fixed vectors of sines and cosines, *sinusoidal* positions {cite:p}`vaswani2017`.
 # **{term}`ALiBi`** takes a penalty from each score that grows with the distance {cite:p}`press2022`.
-# The next cell puts one query and one key three places apart, anywhere in a text of forty tokens.
+# The next cells put one query and one key three places apart, anywhere in a text of forty tokens.
 # By how much does their score vary with the place?
 
 # %%
 pair = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
 query, key = pair.expand(2, 40, 8)
-at, waves = torch.arange(40), positions.sinusoidal_positions(40, 8)
-scores = {"sinusoidal": (query + waves) @ (key + waves).T}
-scores["RoPE"] = apply_rope(query, at) @ apply_rope(key, at).T
-scores["ALiBi"] = query @ key.T + positions.alibi_bias(8, 40)[0]
+at = torch.arange(40)
+cos, sin = positions.rope_tables(40, d_head=8)  # of RoPE's angles
+waves = torch.stack((sin, cos), dim=-1).flatten(-2)  # (T, d)
+scores = {
+    "sinusoidal": (query + waves) @ (key + waves).T,
+    "RoPE": apply_rope(query, at) @ apply_rope(key, at).T,
+    "ALiBi": query @ key.T - (at[:, None] - at) / 2,  # half a point a token
+}
+
+# %%
 for name, each in scores.items():
     same = each.diagonal(-3)  # the query three places after the key
     print(f"{name:10} varies by {same.max() - same.min():.2f}")
 
 # %% [markdown]
-# With RoPE and ALiBi a score depends on the distance and on nothing else.
-# Waves that are added meet the tokens' own coordinates, so the place itself counts, too.
+# With RoPE and ALiBi the same two vectors at the same distance have the same score anywhere.
+# Sines and cosines are added before the product, so the place itself counts, too.
 #
 # ### Queries and keys of one size
 #
@@ -430,7 +437,7 @@ for name, each in scores.items():
 
 # %%
 def qk_norm(query, key):
-    """Return both with a mean square of 1, as RMSNorm does before its weights."""
+    """Return both, each vector divided by the root of its mean square."""
     return [rms_norm(x, x.shape[-1:]) for x in (query, key)]
 
 
@@ -453,7 +460,7 @@ assert tops[0] > 0.9 and tops[1] < 0.2
 # ### Nobody sees the future
 #
 # A model that predicts the next token must not see it.
-# The next cell checks a whole model from outside, the package's, with three layers.
+# The next cell checks a whole model of the package, of three layers, from outside.
 # It changes one token of nine, each in turn, and marks the positions whose logits move.
 
 # %%
@@ -546,26 +553,26 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 #
 # Back to the tales.
 # A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
-# Which heads of `base-llm` look at them?
+# Which heads of `base-llm`, the trained model of {doc}`pipeline`, look at them?
 # The next cells read forty of the new tales, and collect the weights that each head gives to four kinds of keys.
-# For the first three, the head is asked from the places where such a word comes next, and was there before:
+# For the first three we ask where such a word comes next and was there before:
 #
-# - *the hero's name*, where it was before,
-# - *a colour*, where this colour was before,
-# - *a garment*, where this garment was before,
+# - *the hero's name*: its earlier mentions,
+# - *a colour*: the places where this colour was before,
+# - *a garment*: the places where this garment was before,
 # - *the token before*, from everywhere.
 #
-# A head's score for a kind is its mean weight there.
+# A head's score for a kind is the weight that it gives to these keys, on average.
 
 
 # %%
 def kinds_of_keys(ids, name):
     """Return which keys each query would look at, (T, S), for each kind."""
-    coming, places = ids.roll(-1), torch.arange(len(ids))
-    coming[-1] = -1  # nothing comes after the end
-    copies = (coming[:, None] == ids).tril()
-    sets = {"the hero's name": name, "a colour": colours, "a garment": garments}
-    kinds = {kind: copies & torch.isin(coming, x)[:, None] for kind, x in sets.items()}
+    coming = torch.cat((ids[1:], torch.tensor([-1])))  # nothing comes after the end
+    copies = (coming[:, None] == ids).tril()  # the key is the token that comes next
+    words = {"the hero's name": name, "a colour": colours, "a garment": garments}
+    kinds = {kind: copies & torch.isin(coming, x)[:, None] for kind, x in words.items()}
+    places = torch.arange(len(ids))
     return kinds | {"the token before": places[:, None] - places == 1}
 
 
@@ -582,7 +589,7 @@ def head_scores(model, rows):
 
 
 # %% [markdown]
-# The model reads tokens, so names and colours become ids first.
+# The model reads tokens, so each name, colour and garment becomes an id first, that of its first token.
 
 # %%
 base_llm, tokenizer = load_pretrained("base-llm")
@@ -601,7 +608,8 @@ candidates, colours, garments = (
 
 # %%
 texts = [torch.tensor([end, *tokenizer.encode(tale.text)]) for tale in new[:40]]
-rows = [(ids, first_ids([t.facts["hero"]])) for ids, t in zip(texts, new)]
+heroes = [first_ids([tale.facts["hero"]]) for tale in new[:40]]
+rows = list(zip(texts, heroes))
 
 # %% [markdown]
 # For each kind, here are the best two heads, beside the median of all heads.
@@ -620,6 +628,7 @@ for kind, scores in kinds.items():
 # %% [markdown]
 # For names, colours and garments there are heads that give the needed word most of their weight.
 # The median head gives it next to none.
+# For the token before, RoPE alone would do; the last line says how far any head uses it so.
 #
 # The explorer shows the weights of single heads.
 # It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
@@ -644,16 +653,17 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 #
 # The heads for names search by kind, *the name, please*.
 # They cannot search by the word before: the hero's name returns after all sorts of words.
-# (A garment mostly returns after its colour, so for the heads that find garments this table cannot tell.)
+# (A garment mostly returns after its colour, so heads for garments may search by kind or by the word before: this table cannot tell.)
 #
 # ### A place for weight that nobody needs
 #
 # A head with nothing to look for must still give away a weight of one.
 # In many large models it gives most of it to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
-# If a sliding window drops that token, such a model falls apart.
+# When that token is dropped from the cache, to save room, the predictions of such a model fall apart.
 #
 # Does `base-llm` have sinks?
 # The next cell takes the weight of each head on the first token, the mark, from all places after the 32nd.
+# An even share is what a head gives that weighs all tokens alike.
 
 # %%
 on_first = [
@@ -676,7 +686,7 @@ assert sinks.max() < 0.4
 # Half of what the heads for names do was built in.
 # A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
 # `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training.
-# There $W_O = W_V^\top$, which adds a part of what was found to the vector, *as it is* {cite:p}`trockman2023`.
+# There $W_O = W_V^\top$: a part of what was found is added, *as it is*, to the vector of the position that asks {cite:p}`trockman2023`.
 # ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
 #
 # ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: in the last layer put there before training. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
@@ -687,19 +697,22 @@ assert sinks.max() < 0.4
 # *Looks* is the mean weight on the hero's name, as above.
 # *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
 # For what share of the names is the most similar one that name itself?
+# The last cell prints both for each layer, as the mean of its heads.
 
 
 # %%
 @torch.no_grad()
 def handed_on(model, ids):
     """Return the share of tokens that come out as they went in, (L, H)."""
-    table, answers, parts = model.embedding.weight[ids], [], (n_heads, -1)
+    table, shares = model.embedding.weight[ids], []  # (tokens, D)
     for block in model.blocks:
-        value = block.attention.value(block.attention_norm(table)).unflatten(-1, parts)
-        matrix = block.attention.output.weight.unflatten(-1, parts)  # (D, H, d_head)
+        layer, by_head = block.attention, (n_heads, -1)
+        value = layer.value(block.attention_norm(table)).unflatten(-1, by_head)
+        matrix = layer.output.weight.unflatten(-1, by_head)  # (D, H, d)
         written = torch.einsum("nhd, ehd -> hne", value, matrix)  # (H, tokens, D)
-        answers.append((model.norm(written) @ table.T).argmax(dim=-1))  # (H, tokens)
-    return (torch.stack(answers) == torch.arange(len(ids))).float().mean(dim=-1)
+        nearest = (model.norm(written) @ table.T).argmax(dim=-1)  # (H, tokens)
+        shares.append((nearest == torch.arange(len(ids))).float().mean(dim=-1))
+    return torch.stack(shares)
 
 
 # %%
@@ -707,26 +720,23 @@ pair = BASE_LLM.new_model(), base_llm
 looks = [head_scores(each, rows[:10])["the hero's name"] for each in pair]
 hands = [handed_on(each, candidates) for each in pair]
 for part, (first, last) in {"looks": looks, "hands on": hands}.items():
-    for layer_number, (old, now) in enumerate(
-        zip(first.mean(1), last.mean(1)), start=1
-    ):
-        print(f"{part:8} in layer {layer_number}: {old:4.0%} → {now:.0%}")
+    for number, (old, now) in enumerate(zip(first.mean(1), last.mean(1)), start=1):
+        print(f"{part:8} in layer {number}: {old:4.0%} → {now:.0%}")
 
 # %% tags=["hide-input"]
 assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].mean()
 
 # %% [markdown]
 # Before training, every head of the last layer hands on nearly every name as it is; this was put there.
-# But it looks at the name no more than any other head does, that is, hardly.
-# Training on text has taught it to look.
+# But these heads look at the name no more than other heads do, that is, hardly.
+# Training on text has taught them to look.
 #
 # ### Take heads away
 #
 # A head that looks at a name need not be the one that writes it.
 # To know, take it away: that is an **{term}`ablation`**.
-# The next function silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
-# Then it asks how often the right name beats all other names where the hero returns.
-# It asks the same for colours.
+# The first function below silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
+# The second asks how often the right name beats all other names where the hero returns, and the same for colours.
 # Names that begin a text or a quotation are left out: without a space before them they are other tokens.
 
 
@@ -747,9 +757,10 @@ def recalled(silent):
     right = {"the hero's name": [], "a colour": []}
     for ids, name in rows[:30]:
         logits, kinds = model(ids[None])[0], kinds_of_keys(ids, name)
-        for kind, of in zip(right, (candidates, colours)):
-            at = kinds[kind].any(dim=-1).nonzero()[:, 0]
-            right[kind] += (of[logits[at][:, of].argmax(-1)] == ids[at + 1]).tolist()
+        for kind, words in zip(right, (candidates, colours)):
+            at = kinds[kind].any(dim=-1).nonzero()[:, 0]  # where such a word comes next
+            best = words[logits[at][:, words].argmax(dim=-1)]
+            right[kind] += (best == ids[at + 1]).tolist()
     return {kind: 100 * sum(each) / len(each) for kind, each in right.items()}
 
 
@@ -799,9 +810,9 @@ assert min(of_names[:2]) > 80 and of_names[2] < 35 and of_names[2] < of_names[3]
 # One head can be spared, all name heads together cannot.
 # So if you take away a single head and nothing happens, do not conclude that it does nothing.
 #
-# Read the right panel, too.
-# If colours stay where names are lost, the heads have divided the work by what they bring back.
-# If colours fall as far as names do, the same heads bring back both.
+# Read the third bar of the right panel, too.
+# The more colours are still right there, the more the heads have divided the work.
+# Had colours fallen as far as names, the same heads would bring back both.
 #
 # ## Takeaways
 #
