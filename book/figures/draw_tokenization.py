@@ -118,7 +118,7 @@ def text_to_ids() -> Drawing:
     d.line((x + 2, 116), (left, 152), colour="orange")
     d.line((x + 6 * unit - 2, 116), (left + 7 * 52, 152), colour="orange")
     d.text(left + 7 * 26, 142, "each by itself", colour="grey")
-    d.text(108, 172, "signs", anchor="end", bold=True)
+    d.text(108, 172, "characters", anchor="end", bold=True)
     d.text(108, 204, "bytes", anchor="end", bold=True)
     numbers = [str(byte) for byte in " cafés".encode()]
     d.cells(

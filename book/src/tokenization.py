@@ -55,7 +55,7 @@ plotting.use_course_style()
 # A {term}`tokenizer` turns text into ids (it *encodes*) and ids into text (it *decodes*).
 #
 # The first idea is one token for each word.
-# Let a vocabulary be learned from the sentence *deep learning is powerful*, and then meet one new word.
+# We learn a vocabulary from the sentence *deep learning is powerful*, then encode a sentence with one new word.
 
 # %%
 words = tokenizers.WordTokenizer(["deep", "learning", "is", "powerful"])
@@ -68,7 +68,7 @@ for text in ["deep learning is powerful", "deep learning is unbelievable"]:
 # Every unknown word becomes the same id, whether it praises or blames.
 #
 # Four words are too few, of course.
-# Does a large vocabulary close the hole?
+# Does a larger vocabulary help?
 # We learn every word of some texts, then read new texts of the same kind, and measure which share of their words is unknown.
 # Capitals and punctuation are removed first, or `The` and `dog.` would count as new words beside `the` and `dog`.
 
@@ -145,7 +145,7 @@ assert len(story) > 4 * in_words
 # | count | **4** | 3 | 2 | 1 | 1 |
 #
 # The winner is `a n`.
-# It becomes one symbol, `an`, and is written wherever it stood: `b·an·an·a` and `b·an·d·an·a`.
+# It becomes one symbol, `an`, which replaces the pair everywhere: `b·an·an·a` and `b·an·d·an·a`.
 #
 # **Round 2.** Count again.
 #
@@ -153,8 +153,8 @@ assert len(story) > 4 * in_words
 # |---|---|---|---|---|---|
 # | count | **2** | 2 | 1 | 1 | 1 |
 #
-# Two pairs share the first place.
-# A rule must decide, or two people would get two tokenizers: *of equal counts, the pair whose first symbol has the smaller number wins, and if that is equal too, the one whose second symbol has.*
+# Two pairs have the largest count.
+# A rule must decide between them, or two people would get two tokenizers: *of equal counts, the pair whose first symbol has the smaller number wins, and if that is equal too, the one whose second symbol has.*
 # `b` is a letter, `an` is a later symbol, so `b an` wins: `ban·an·a` and `ban·d·an·a`.
 #
 # **Round 3.** Now `an a` is the only pair that occurs twice, and becomes `ana`: `ban·ana` and `ban·d·ana`.
@@ -167,7 +167,7 @@ assert len(story) > 4 * in_words
 #
 # **A new word.** To read `ananas`, start from its letters and apply the merges in the order in which they were learned.
 # `a n` gives `an·an·a·s`, `b an` finds nothing, `an a` gives `an·ana·s`.
-# The letter `s` never occurred in the text, and still nothing is unknown.
+# The letter `s` never occurred in the text, so no merge touches it, and it stays a letter.
 #
 # The package must agree.
 # Its vocabulary holds the 256 bytes from the start, letters among them, and then one piece for each merge.
@@ -229,6 +229,8 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # \operatorname{encode}(w) = (m_M \circ \dots \circ m_2 \circ m_1)(\text{bytes of } w).
 # $$
 #
+# Here $m_1$ is a function: it replaces its pair by the new symbol everywhere.
+#
 # **Decoding.**
 # Look up the bytes of each id, join them, and read the result as UTF-8.
 #
@@ -240,9 +242,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # | $V$ | ids in all: special tokens, 256 bytes, M merges | – | `vocab_size` |
 # | $x_1, \dots, x_T$ | ids of a text | (T,) | `ids` |
 #
-# In the formula for encoding, the merge $m_1$ acts: it writes its new symbol wherever its pair stands.
-#
-# Three decisions hide in these lines.
+# Three decisions are part of this definition.
 #
 # - *Bytes, not characters: the tokenizer is **byte-level**.*
 #   All 256 bytes are in the vocabulary from the start, so every text in every script can be written, and there is no `<unk>`.
@@ -272,12 +272,12 @@ for number, branch in enumerate(branches, start=1):
 # 2. ` ?\p{L}+` is a run of letters of any script, with one space before it if there is one.
 # 3. ` ?\p{N}+` is a run of digits, in the same way.
 # 4. ` ?[^\s\p{L}\p{N}]+` is a run of anything else that is no white space, such as punctuation.
-# 5. `\s+(?!\S)` is white space without its last sign: `(?!\S)` forbids a visible sign right after it.
+# 5. `\s+(?!\S)` is white space without its last character: `(?!\S)` forbids a visible character right after it.
 #    The last space is left for the word that follows.
 # 6. `\s+` is the white space that is left, such as a single line break before a word.
 #
 # Inside a pre-token, text is written as bytes.
-# Not every byte can be printed, so each gets a printable sign: the space is written `Ġ`, and the two bytes of `é` are `Ã` and `©`.
+# Not every byte can be printed, so `spell` writes a printable character for each: the space is `Ġ`, and the two bytes of `é` are `Ã` and `©`.
 
 # %%
 pretokens = regex.findall(bpe.GPT2_PATTERN, "It's 2 cafés, isn't it?")
@@ -285,7 +285,7 @@ cafes = pretokens[3].encode()
 print(list(cafes), "=", spell(cafes))
 
 # %% [markdown]
-# ![From above: the sentence It's 2 cafés, isn't it? in one box; nine pre-tokens; of one of them, the word cafés with its space, seven bytes and their signs; two pieces, Ġcaf and Ã©s; their ids, 19945 and 20954.](figures/text-to-ids.svg)
+# ![From above: the sentence It's 2 cafés, isn't it? in one box; nine pre-tokens; of one of them, the word cafés with its space, seven bytes and their printable characters; two pieces, Ġcaf and Ã©s; their ids, 19945 and 20954.](figures/text-to-ids.svg)
 #
 # *From text to ids with GPT-2's merges, for one pre-token.
 # Decoding goes the same way back, from the ids up.*
@@ -382,7 +382,7 @@ print(f"correcting looks at {correcting:>9,} pairs")
 assert recounting > 25 * correcting
 
 # %% [markdown]
-# Two programs by the same authors may share a mistake, so a third one is asked.
+# Two programs by the same authors may share a mistake, so we compare with a third one.
 # Hugging Face's `tokenizers`, the library of many open models, breaks ties by the same rule.
 # It must therefore learn the same vocabulary, id by id, and cut new stories in the same way.
 
@@ -460,7 +460,7 @@ def train_wordpiece(word_counts, vocab_size):
 
 
 # %% [markdown]
-# Encoding forgets the merges: it takes the longest known piece, again and again, from left to right.
+# Encoding does not use the merges: it takes the longest known piece, again and again, from left to right.
 # A word with an unknown letter becomes `[UNK]` as a whole.
 # BERT cuts at white space and around punctuation first, and drops the white space.
 
@@ -493,10 +493,13 @@ print(
 # **Unigram** {cite:p}`kudo2018` goes the other way: from a large vocabulary down.
 # Each piece has a probability, and a cut is as probable as the product of its pieces.
 # To encode is to find the most probable cut.
-# The **Viterbi algorithm** finds it without trying all of them: the best cut of the first $j$ letters ends in some piece, and before that piece stands a best cut, too.
+# The **Viterbi algorithm** finds it without trying all of them: the best cut of the first $j$ letters ends in some piece, and what is before that piece is cut in the best way, too.
 
 
 # %%
+LONGEST = 12  # letters in a piece
+
+
 def best_cut(word, prob):
     """Return the most probable cut of a word, and its probability."""
     best = [(1.0, 0)]  # for each end: probability, and where the last piece starts
@@ -512,7 +515,10 @@ def best_cut(word, prob):
     return cut, best[-1][0]
 
 
-LONGEST = 12  # letters in a piece
+# %% [markdown]
+# With the toy probabilities below, `un·believ·able` has $0.1 \cdot 0.01 \cdot 0.1 = 0.0001$ and `un·believable` twice as much.
+
+# %%
 toy = {
     "un": 0.1,
     "believ": 0.01,
@@ -527,7 +533,7 @@ print(*best_cut("unbelievable", toy))
 # The probabilities are learned by **EM**, expectation maximisation, in two steps that alternate.
 # *Expect*: how often does each piece occur, over all cuts of each word, each cut weighted by its probability?
 # *Maximise*: set each probability to its share of these counts.
-# Sums over all cuts come from two passes: `ahead` sums over the cuts of what is before a place, `behind` over those of what is after it.
+# Sums over all cuts come from two passes: `before` sums over all cuts of the letters before a place, `after` over those of the letters after it.
 
 
 # %%
@@ -538,24 +544,24 @@ def expected_counts(word_counts, prob):
         n = len(word)
         spans = [(i, j) for j in range(1, n + 1) for i in range(max(0, j - LONGEST), j)]
         spans = [(i, j, prob[word[i:j]]) for i, j in spans if word[i:j] in prob]
-        ahead, behind = [1.0] + n * [0.0], n * [0.0] + [1.0]
+        before, after = [1.0] + n * [0.0], n * [0.0] + [1.0]
         for i, j, p in spans:
-            ahead[j] += ahead[i] * p
+            before[j] += before[i] * p
         for i, j, p in sorted(spans, reverse=True):
-            behind[i] += p * behind[j]
+            after[i] += p * after[j]
         for i, j, p in spans:
-            counts[word[i:j]] += times * ahead[i] * p * behind[j] / ahead[n]
+            counts[word[i:j]] += times * before[i] * p * after[j] / before[n]
     return counts
 
 
 # %% [markdown]
-# After each two rounds of EM the least useful pieces go.
-# A piece is useful if the text would be much less probable with the piece's own best cut into other pieces in its place.
+# After every two rounds of EM the least useful pieces are dropped.
+# A piece is useful if the text becomes much less probable when the piece is replaced by its best cut into other pieces.
 
 
 # %%
 def shares(counts):
-    """Return each count's share; what is expected less than half a time goes."""
+    """Return each count's share; drop what is expected less than half a time."""
     kept = {piece: n for piece, n in counts.items() if n >= 0.5}
     total = sum(kept.values())
     return {piece: n / total for piece, n in kept.items()}
@@ -599,10 +605,10 @@ def all_pieces(word_counts):
 # ### SentencePiece and byte fallback
 #
 # **SentencePiece** {cite:p}`kudo2018b` is the program that made Unigram common; it trains BPE as well.
-# It needs no words, so it suits languages that write no spaces: a space is a sign like any other, written `▁`.
+# It needs no words, so it suits languages that write no spaces: a space is a character like any other, written `▁`.
 # Its alphabet is characters, not bytes, and rare ones are left out.
 # What then of an unknown character?
-# With **byte fallback** it becomes its bytes, as tokens `<0x00>` to `<0xFF>` that the vocabulary holds besides.
+# With **byte fallback** it becomes its bytes, written `<0x00>` to `<0xFF>`: 256 more tokens in the vocabulary.
 # T5 {cite:p}`raffel2020` has a Unigram vocabulary from it, Llama 2 {cite:p}`touvron2023b` BPE with byte fallback.
 
 
@@ -624,8 +630,8 @@ print(len(unigram), "pieces;", *encode_unigram("▁lighthouses", unigram))
 print(*encode_unigram("▁naïve🦊", unigram))
 
 # %% [markdown]
-# Do they encode as the library does, given the same pieces?
-# It is asked for every distinct word of the new stories, and for two with unknown characters.
+# Do these functions encode as the library does, given the same pieces?
+# The next cell compares them on every distinct word of the new stories, and on two with unknown characters.
 
 # %% tags=["hide-input"]
 new_words = {*regex.findall(bert_words, " ".join(new_stories)), "naïve", "🦊"}
@@ -681,13 +687,13 @@ for name, cut in ways.items():
     print(f"{name:21} {n_tokens / n_words:.2f} tokens per word")
 
 # %% [markdown]
-# The differences are small beside those between words, bytes and any of these.
+# All four are near each other, compared with one token per word, or the five or six of characters and bytes.
 # What matters more is what each can promise: byte-level BPE and Unigram with byte fallback lose nothing, WordPiece loses unknown letters and all spaces.
 #
 # Two warnings.
 # Hugging Face's trainer named `WordPieceTrainer` merges by count, as BPE does; only its encoder is WordPiece.
 # And many tokenizers *normalise* text first: SentencePiece by NFKC, a form of Unicode that turns `ﬁ` into `fi`, and some BERT models by removing capitals.
-# What is normalised cannot be decoded back.
+# Decoding cannot undo this.
 
 # %% [markdown]
 # ## Experiment
@@ -695,7 +701,7 @@ for name, cut in ways.items():
 # ### Is it *un · believ · able*?
 #
 # Many introductions show that a subword tokenizer splits `unbelievable` into `un`, `believ` and `able`: a prefix, a stem and a suffix.
-# Three tokenizers can be asked: ours from the tales, one trained in the same way on the Python manual, and GPT-2's, with 50,000 merges from millions of web pages.
+# Let us test this with three tokenizers: ours from the tales, one trained in the same way on the Python manual, and GPT-2's, with 50,000 merges from millions of web pages.
 # (The manual's pieces depend on the version of Python, so they are tested and not printed.)
 #
 # *Predict:* which of the three will cut the word like that?
@@ -744,7 +750,7 @@ for text in variants:
 # So it must learn from text how `strawberry` is spelled, and may count its letters wrongly.
 #
 # The next explorer applies GPT-2's merges to the word without and with its space.
-# Follow the two copies to the step where they part.
+# Follow the two copies to the step where they begin to differ.
 
 # %%
 MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
@@ -800,9 +806,9 @@ TokenExplorer(
 #
 # ### Numbers
 #
-# Written addition works column by column, so units must stand above units.
+# Written addition works column by column, so ones must be above ones.
 # Where does GPT-2 cut the numbers of four digits?
-# (`2+2` means two digits and two.)
+# (`2+2` means two pieces of two digits.)
 
 # %%
 cuts = Counter()
@@ -830,7 +836,7 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 # Cut from the right, groups of equal value are in one column.*
 #
 # Single digits are regular, and make the text longer.
-# The choice is felt: GPT-3.5 and GPT-4 make fewer errors in addition when commas force them to read groups from the right {cite:p}`singh2024`.
+# The choice matters: GPT-3.5 and GPT-4 make fewer errors in addition when commas force them to read groups from the right {cite:p}`singh2024`.
 #
 # ### Code
 #
@@ -852,7 +858,7 @@ assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 # A tokenizer of a fraction of its size that learned from Python's manual does better on Python.
 # A tokenizer is good for the kind of text it was trained on.
 # GPT-3 has GPT-2's tokenizer.
-# When it was made into a programmer's model, pieces for runs of spaces were added, and code took over a quarter fewer tokens {cite:p}`chen2021`.
+# Codex, a GPT-3 trained further on code, got extra pieces for runs of spaces, and code took over a quarter fewer tokens {cite:p}`chen2021`.
 #
 # ### Languages
 #
@@ -965,7 +971,7 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 # %% [markdown]
 # The first 255 merges more than halve a story; the two thousand from 1,024 to 3,072 do not halve it again.
 # The cost rises all the while: there are more rows to learn, and each is seen less often.
-# The small model takes the size marked in the list: most of the gain is had by then, and the embedding is still under half of the parameters.
+# The small model takes the size marked in the list: most of the gain is made by then, and the embedding is still under half of the parameters.
 # Large models have far more text and far larger layers, so that a large table is a small share.
 # Their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
 #
@@ -984,7 +990,7 @@ for allowed in ([], "all"):
     assert gpt2.decode(gpt2.encode(text, allowed)) == text
 
 # %% [markdown]
-# Both decode to the same text, but the ids differ.
+# Both decode to the same text, but the tokens differ.
 # Allow special tokens only in text that you wrote yourself.
 #
 # **Half characters.**
@@ -992,7 +998,7 @@ for allowed in ([], "all"):
 # A model that stops in between leaves bytes that are no text; they are shown as `�` (U+FFFD).
 # Code that streams text must wait for the rest, as `decode_iterable` does.
 #
-# ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement sign; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
+# ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement character; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
 #
 # *The blue bytes are one character, shared by two tokens.
 # Only a stream that waits for the last byte can show it.*
@@ -1036,7 +1042,7 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 #
 # What does a model do then?
 # `base-llm` is the model that this course has trained on the tales.
-# It reads the beginning of a tale twice, without and with a space at the end, and we print its most probable next tokens.
+# For each token of the vocabulary it gives a score, its *logit*, and `softmax` turns the scores into probabilities.
 
 # %%
 model, base_bpe = load_pretrained("base-llm")
@@ -1054,6 +1060,10 @@ def next_tokens(prompt):
     }
 
 
+# %% [markdown]
+# It reads the beginning of a tale twice, without and with a space at the end, and we print its four most probable next tokens.
+
+# %%
 beginning = "This is the story of a brave young"
 for prompt in (beginning, beginning + " "):
     shown = [
@@ -1072,22 +1082,22 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 
 # %% [markdown]
 # After the word the model names a hero.
-# After the lone space the heroes are nearly gone.
+# After the lone space these tokens are much less probable, even written without their space.
 # It goes on as if the noun were already there, or with the rest of a rare word that begins with a lone space.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**
 # Some tokens are never trained.
-# A merge may be needed only on the way to a longer piece: `Perhap` becomes `Perhaps` each time it is made, and no tale ever shows it to the model.
+# A merge may be needed only on the way to a longer piece: `Perhap` always becomes `Perhaps`, so no tale shows `Perhap` to the model.
 # Some of the 256 bytes never occur.
 # And the text that trained the tokenizer need not be the text that trained the model: one of GPT-2's tokens, ` SolidGoldMagikarp`, is the name of a user of a web forum.
 # Such tokens are called **glitch tokens**, since they make models behave oddly.
-# How many has `base-llm`?
+# The next cell counts the ids of `base-llm` that a thousand tales never use.
 
 # %%
 seen = Counter(i for text in stories for i in base_bpe.encode(text))
 never = [i for i in range(base_bpe.vocab_size) if i not in seen and i != end]
-print(f"{len(never)} of {base_bpe.vocab_size:,} ids are in none of a thousand tales,")
+print(f"{len(never)} of {base_bpe.vocab_size:,} ids do not occur in a thousand tales,")
 print("such as", *(spell(base_bpe.pieces[i]) for i in never[::100]))
 print(gpt2.tokens(" SolidGoldMagikarp"))
 
@@ -1103,13 +1113,13 @@ rows = torch.nn.functional.normalize(model.embedding.weight.detach(), dim=1)
 is_glitch = torch.zeros(len(rows), dtype=torch.bool)
 is_glitch[never] = True
 alike = {}
-for name, group in {"never in the tales": is_glitch, "the others": ~is_glitch}.items():
+for name, group in {"not in these tales": is_glitch, "the others": ~is_glitch}.items():
     alike[name] = (rows[group] @ rows[group].T).mean().item()
     print(f"{name:18} mean cosine of two rows {alike[name]:.2f}")
-assert alike["never in the tales"] > alike["the others"] + 0.3
+assert alike["not in these tales"] > alike["the others"] + 0.3
 
 # %% [markdown]
-# The rows that no tale uses are much alike: they say little about their tokens.
+# The rows that none of these tales uses are much more alike: they say little about their tokens.
 # When the model meets one in a prompt, it cannot know what it has read.
 #
 # ## Takeaways
@@ -1119,8 +1129,8 @@ assert alike["never in the tales"] > alike["the others"] + 0.3
 # - Its pieces are frequent strings, not meaningful ones: for GPT-2 `unbelievable` is one token after a space and several without it, and none of them is `believ`.
 # - WordPiece merges by likelihood and encodes by the longest piece; Unigram starts large, drops pieces and takes the most probable cut; byte fallback writes unknown characters as bytes.
 # - A tokenizer needs few tokens for text like its training text, and many for other text: GPT-2's for code and for languages other than English.
-# - A larger vocabulary shortens texts, with falling returns, and costs embedding parameters.
-# - A lone space at the end of a prompt, and tokens that were never trained, lead a model astray.
+# - A larger vocabulary shortens texts, with diminishing returns, and costs embedding parameters.
+# - A lone space at the end of a prompt, and tokens that were never trained, make it hard for a model to go on.
 #
 # *In practice* GPT-2 to GPT-4, Llama 3 and most open models since use byte-level BPE as in this chapter, with other patterns and larger vocabularies.
 # Llama 3's is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
