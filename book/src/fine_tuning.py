@@ -23,6 +23,7 @@
 import copy
 import json
 import re
+import textwrap
 from dataclasses import replace
 from importlib import resources
 from itertools import islice
@@ -75,11 +76,12 @@ def beginning(story):
 PLOTS = sorted({story.facts["plot"] for story in tales.generate(100, seed=0)})
 print(len(PLOTS), "plots:", ", ".join(PLOTS))
 for story in tales.generate(2, seed=0):
-    print(f"\n{story.facts['plot']}: {beginning(story)}")
+    print()
+    print(textwrap.fill(f"{story.facts['plot']}: {beginning(story)}", 80))
 
 # %% [markdown]
-# The next cell makes such texts with their labels, ten in a row having the ten plots.
-# We take three sets of twenty to learn from, because one set of twenty may be lucky, and two hundred other tales to measure on.
+# The next cell makes such texts with their labels; the first ten have all ten plots, and so have the next ten.
+# We take three sets of twenty to learn from, because a single set may be lucky, and two hundred other tales to measure on.
 
 
 # %%
@@ -106,7 +108,7 @@ print(len(seen), "texts to learn from,", len(many_tales), "others to measure on"
 
 # %%
 def bags_of_words(texts, known):
-    """Return a row of 0 and 1 for each text, a column for each word of the known."""
+    """Return a row of 0 and 1 for each text, a column for each word of the first texts."""
     sets = [set(re.findall(r"\w+", text.lower())) for text in texts]
     words = sorted(set().union(*sets[:known]))
     return torch.tensor([[float(word in found) for word in words] for found in sets])
@@ -114,7 +116,8 @@ def bags_of_words(texts, known):
 
 # %% [markdown]
 # We fit the weights until the loss no longer falls.
-# A small L2 penalty keeps them from memorising names.
+# A small penalty on their squares keeps them from memorising names.
+# (`LBFGS` is an optimizer for small problems such as this one.)
 
 
 # %%
@@ -214,7 +217,7 @@ assert sum(label for _, label in test) == 100
 assert not any(re.search(r"\b(his|her) (big )?\w+$", text) for text, _ in train)
 
 # %% [markdown]
-# *Predict*: more than six hundred labels, and only a few dozen words that matter.
+# *Predict*: hundreds of labels, and only a few dozen words that matter.
 # Can the bag of words do it?
 #
 # :::{dropdown} Answer
@@ -246,8 +249,8 @@ assert low < 0.5 < high
 #
 # The first two sums add up to $2c$, which would have to be positive.
 # The last two add up to $2c$ as well, which would have to be negative.
-# The best line gets three of four, with $p = q = 1$ and $c = -1$.
-# The regression does not even look for it: with four equally frequent pairings, its loss is least when all weights are zero.
+# Three of four can be right, with $p = q = 1$ and $c = -1$.
+# The regression does not even find these: with four equally frequent pairings, its loss is least when all weights are zero.
 #
 # ![Four openings at the corners of a square, by whether the hero and the relative are a he or a she. Anna and her aunt, and Digby and his brother, at opposite corners, have a plus: ambiguous. Toffee and his sister, and Rosa and her brother, at the other two, have a minus: clear. A dashed line cuts off Anna's corner: 3 of 4 are right.](figures/two-things-agree.svg)
 #
@@ -255,13 +258,14 @@ assert low < 0.5 < high
 # No line has both plus signs on one side and both minus signs on the other; the dashed one gets three of four.*
 #
 # Pairs of neighbouring words do not help: an adjective comes between *her* and *aunt*.
-# The task needs the *product* $u v$: do two things agree?
+# The task needs the *product* $u v$, which says whether two things agree.
 # Attention can bring the two to one place, and a feed-forward network can multiply.
 #
 # ### A correction of rank one
 #
 # We want to correct a trained matrix $W$ without touching it.
-# Let the correction be a column times a row, $B A$, doubled:
+# Let the correction be a column times a row, doubled.
+# Such a product $B A$ has *rank one*:
 #
 # $$
 # W = \begin{pmatrix} 1 & 0 & 2 \\ 0 & 1 & 1 \end{pmatrix}, \quad
@@ -289,7 +293,8 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 
 # %% [markdown]
 # Here $A$ and $B$ have five numbers where $W$ has six, which saves little.
-# But a matrix grows with the product of its sides, and the correction with their sum, times its rank.
+# But a matrix grows with the product of its sides, and the correction only with their sum.
+# With $r$ columns in $B$ and $r$ rows in $A$, the product has rank $r$ at most, and the two have $r$ times as many numbers.
 #
 # ## The idea
 #
@@ -324,6 +329,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # $$
 #
 # with $W$ frozen, $A$ random and $B = 0$ at the start, so that training begins at the pretrained model {cite:p}`hu2021`.
+# (If both were zero, neither would have a gradient.)
 # Such a pair is an **{term}`adapter`**.
 # Methods that train few weights and keep the rest are called *parameter-efficient fine-tuning*, **{term}`PEFT`** for short.
 #
@@ -397,7 +403,7 @@ def adapt(classifier, batches, config):
 
 
 # %% [markdown]
-# The package's `finetune` does the same, and can also lower the rate towards the end.
+# The package's `finetune` does the same, and can also lower the rate towards the end; `final_share=1` keeps it steady.
 # Both must come to the same losses.
 # A third of our steps is warm-up: while the head is still random, what it asks of the layers is random, too.
 
@@ -412,11 +418,11 @@ plan = FinetuningConfig(
 )
 
 # %%
-three = replace(plan, steps=3, eval_interval=3, warmup_steps=2, final_share=1)
+three_steps = replace(plan, steps=3, eval_interval=3, warmup_steps=2, final_share=1)
 mine = Classifier(copy.deepcopy(base), 2, generator=seeded())
 theirs = Classifier(copy.deepcopy(base), 2, generator=seeded())
-losses = adapt(mine, ShuffledExamples(examples, 8, seeded()), three)
-history = finetune(theirs, examples, held_out, three, seeded())
+losses = adapt(mine, ShuffledExamples(examples, 8, seeded()), three_steps)
+history = finetune(theirs, examples, held_out, three_steps, seeded())
 assert_close(losses, [u.loss for u in history.updates], rtol=1e-3, atol=1e-4)
 print(f"{len(losses)} steps, twice, the same losses")
 
@@ -456,18 +462,19 @@ def insert_adapters(model, rank, alpha, names, generator):
 # %% [markdown]
 # That is all of LoRA.
 # The package's `add_lora` does the same, so from the same seed both must learn the same.
+# Adapters need a higher learning rate; *How to set an adapter* says why.
 
 # %%
 EVERY_MATRIX = "query", "key", "value", "output", "gate", "up", "down"
-quick = replace(three, learning_rate=3e-3)
+faster = replace(three_steps, learning_rate=3e-3)
 mine = Classifier(copy.deepcopy(base), 2, generator=seeded())
 insert_adapters(mine.body, 4, 8, EVERY_MATRIX, seeded())
 theirs = Classifier(copy.deepcopy(base), 2, generator=seeded())
 lora.add_lora(theirs.body, 4, 8, EVERY_MATRIX, seeded())
 
 # %%
-losses = adapt(mine, ShuffledExamples(examples, 8, seeded()), quick)
-history = finetune(theirs, examples, held_out, quick, seeded())
+losses = adapt(mine, ShuffledExamples(examples, 8, seeded()), faster)
+history = finetune(theirs, examples, held_out, faster, seeded())
 assert_close(losses, [u.loss for u in history.updates], rtol=1e-3, atol=1e-4)
 counts = lora.count_parameters(theirs)
 print(f"the same losses; {counts.learned / counts.total:.1%} of the weights learn")
@@ -562,23 +569,23 @@ assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
 # For a model of billions of weights that is the difference between several accelerators and one.
 # The time of a step falls far less: the whole model must still be run forwards, and backwards down to the lowest adapter.
 #
-# Does it learn as well?
+# Does QLoRA learn as well as LoRA?
 # Here are the editor's twenty labels.
 
 # %% tags=["nbval-ignore-output"]
 twenty, sorted_by_hand = tokenized(few_labels[0]), tokenized(many_tales)
-slow = replace(plan, learning_rate=3e-3)
+adapter_plan = replace(plan, learning_rate=3e-3)
 right, ways = {}, {}
 for way in ("LoRA", "QLoRA"):
     ways[way] = prepare(way, n_classes=10)
-    finetune(ways[way], twenty, sorted_by_hand, slow, seeded())
+    finetune(ways[way], twenty, sorted_by_hand, adapter_plan, seeded())
     right[way] = round(200 * accuracy(ways[way], sorted_by_hand))
     print(f"20 labels, {way:5}: {percent(right[way], 200)}")
 
 # %% [markdown]
 # This is one run each, so a few points between them mean nothing.
 # Both are far above the words alone: four bits are enough to carry what the task needs.
-# In the paper, the four bits are not evenly spaced (*NF4*), and the scales are stored in few bits, too.
+# In the paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
 
 # %% tags=["hide-input"]
 assert min(right.values()) > max(words_alone)
@@ -589,7 +596,7 @@ assert min(right.values()) > max(words_alone)
 # ### What lies ready in the features
 #
 # First a linear probe: how far do the frozen features go, before anything inside is trained?
-# We bring each coordinate to one size and fit the head until its loss no longer falls.
+# We scale each coordinate to the same spread and fit the head until its loss no longer falls.
 
 
 # %%
@@ -621,7 +628,7 @@ assert 100 < agree < 190
 # %% [markdown]
 # For the plot the features are good: the probe beats the words, without any training inside the model.
 # For the pronoun they are better than guessing, and far from enough.
-# Here the next word never asked whether two people agree, so the layers have to learn it.
+# Guessing the next word hardly ever asks whether two people agree, so the layers have to learn it.
 # Probe first: it tells you whether anything inside has to move at all.
 #
 # ### What pretraining is worth
@@ -672,6 +679,7 @@ _ = ax.set(ylabel="right (share)", ylim=(0, 1.02), xlim=(-0.5, 3.5))
 assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
 
 # %% [markdown]
+# The grey line is guessing.
 # Twenty labels are enough for a model that has read.
 # The same network without pretraining must learn from twenty texts what words are, and then does worse than counting them.
 #
@@ -694,7 +702,7 @@ print(f"one labelled token for {n_read // n_labelled:,} without labels")
 # Is pretraining still worth anything there?
 #
 # We leave every *grandmother* and *grandfather* out of the training.
-# Then we ask about openings with the other relatives, and about these two, whom no label mentions.
+# Then we ask about openings with the other relatives, and about these two, which no label mentions.
 #
 # :::{dropdown} Answer
 # On relatives that the labels mention, nothing.
@@ -728,7 +736,7 @@ assert sum(asked["pretrained"]) > sum(asked["random"]) + 0.3
 #
 # So pretraining is worth most where labels are few, or silent.
 #
-# ### How fast
+# ### Learning rate and forgetting
 #
 # *Predict*: all weights, or adapters of rank 4; which of them forgets more of the tales?
 # Both see 128 batches of the second task, at several learning rates.
@@ -763,7 +771,7 @@ left.legend(fontsize=8)
 _ = left.set(xscale="log", xlabel="learning rate (log scale)", ylabel="right (share)")
 forgot.set_yscale("symlog", linthresh=0.01)
 _ = forgot.set(xscale="log", xlabel="learning rate (log scale)")
-_ = forgot.set(ylabel="tales, more (nats/token, log)")
+_ = forgot.set(ylabel="tales, loss added (nats/token, log)")
 
 # %% tags=["hide-input"]
 for rank in WAYS.values():
@@ -781,8 +789,8 @@ for rank in WAYS.values():
 # The accuracy alone will not tell you how much is gone.
 #
 # So take the lowest rate that learns the task, and compare there.
-# The two ways are then much closer to each other than two neighbouring rates of one way.
-# A table with one rate for each way would mostly show how well the rates were chosen.
+# There the two ways lie close together; the next higher rate of either makes the tales several times worse.
+# With one rate for both, or one taken from habit for each, you would measure the rates.
 #
 # ### How to set an adapter
 #
@@ -790,8 +798,8 @@ for rank in WAYS.values():
 # A step of AdamW moves each weight by about the learning rate $\eta$, whatever the size of its gradient.
 # In full fine-tuning, so does each entry of $W$.
 # With an adapter, $B$ moves by $\eta$ away from zero, and $A$ has entries of size $1/\sqrt{d_\text{in}}$.
-# An entry of $\frac{\alpha}{r} B A$ is a sum of $r$ such products, with any signs.
-# Its size is $\frac{\alpha}{r} \sqrt{r} \, \eta / \sqrt{d_\text{in}} = \eta \, \alpha / \sqrt{r \, d_\text{in}}$.
+# An entry of $B A$ is a sum of $r$ products of these, with either sign, so it grows with $\sqrt r$.
+# The size of an entry of $\frac{\alpha}{r} B A$ is therefore $\frac{\alpha}{r} \sqrt{r} \, \eta / \sqrt{d_\text{in}} = \eta \, \alpha / \sqrt{r \, d_\text{in}}$.
 
 # %%
 query = copy.deepcopy(base.blocks[0].attention.query)
@@ -810,18 +818,18 @@ ratio = (low_change.norm() / full_change.norm()).item()
 expected = 8 / (4 * query.in_features) ** 0.5
 assert abs(ratio - expected) < 0.2 * expected
 print(f"after one step the adapter has moved {ratio:.2f} times as far")
+print(f"the formula says {expected:.2f}")
 
 # %% [markdown]
-# So adapters need a rate several times as high to move the matrix as far; the windows in the figure are shifted like that.
+# So adapters need a rate several times as high to move the matrix as far: in the figure, their lines are further to the right.
 # In large models the best rate for LoRA was about ten times that of full fine-tuning {cite:p}`schulman2025`.
-# Compare the two ways at one and the same rate, or each at a rate taken from habit, and you measure the rates.
 #
 # **The layers.**
 # The first paper gave adapters to queries and values alone {cite:p}`hu2021`.
 # Later work found that all matrices are needed to match full fine-tuning, those of the feed-forward network above all {cite:p}`dettmers2023,schulman2025`.
 #
 # **The rank.**
-# A new task that asks for little information needs a low rank.
+# A task that teaches little that is new needs only a low rank.
 # With more data a higher rank pays {cite:p}`biderman2024,schulman2025`.
 # With $\alpha$ fixed, the rank also changes the size of a step, as the formula above says, so a comparison of ranks needs several rates, too.
 #
@@ -859,9 +867,9 @@ print("adapters removed: the model is what it was, to the last bit")
 # Pretraining is worth most where labels are few, or silent about what is asked.
 # A head on frozen features uses only what lies ready in them; what the features lack, the layers have to learn.
 # LoRA adds to a frozen matrix a product of two thin ones.
-# It starts at nothing, can be merged and taken off, and needs optimizer memory only for itself.
+# It starts at zero, can be merged and taken off, and needs optimizer memory only for itself.
 # QLoRA stores the frozen part in four bits.
-# What the new loss does not ask for may be forgotten, the faster the higher the learning rate.
+# What the new loss does not ask for may be forgotten, and more of it at a higher learning rate.
 # So compare methods at rates where they learn the task equally well.
 #
 # *In practice*: language models were first fine-tuned as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
@@ -979,7 +987,7 @@ for size in (4, 2, 0.5):
 # ### Exercise 5 (explore): fewer adapters
 #
 # The authors of LoRA gave adapters to queries and values alone.
-# Do that at rank 4 and a rate of 3e-3, with 128 steps, and compare with the runs of the study.
+# Do that at rank 4, $\alpha = 8$ and a rate of 3e-3, with 128 steps, and compare with the runs of the study.
 # How many weights learn, how well is the task learned, and what becomes of the tales?
 # How many runs do you need before you believe a difference?
 
@@ -997,7 +1005,7 @@ def tale_loss(model):
 model = copy.deepcopy(base)
 classifier = Classifier(model, 2, generator=seeded())
 lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())
-finetune(classifier, examples, held_out, replace(slow, steps=128), seeded())
+finetune(classifier, examples, held_out, replace(adapter_plan, steps=128), seeded())
 learned = lora.count_parameters(classifier).learned
 more = tale_loss(model) - tale_loss(base)
 share = accuracy(classifier, held_out)
