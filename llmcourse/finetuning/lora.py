@@ -19,7 +19,7 @@ says whether another model of the same shape is that one. GPT-2's query, key and
 are one matrix there, and so is their adapter: ours are written side by side, as one
 whose rank is the sum of theirs.
 
-Source: Hu et al. (2021), "LoRA: Low-rank adaptation of large language models".
+Source: Hu et al. (2022), "LoRA: Low-rank adaptation of large language models".
 """
 
 import json
@@ -54,7 +54,7 @@ class LoRALinear(nn.Linear):
     Raises:
         ValueError: If rank or alpha is not positive, or alpha not finite.
 
-    Source: Hu et al. (2021), section 4.1. There A is Gaussian; its deviation, which
+    Source: Hu et al. (2022), section 4.1. There A is Gaussian; its deviation, which
     they do not give, is 1 / √in here, so that x Aᵀ is about as large as x.
 
     >>> layer = nn.Linear(5, 3)
@@ -147,7 +147,7 @@ def add_lora(
         ValueError: If a target is not the name of a linear layer in the blocks, if
             there are none or the model has adapters already, or as `LoRALinear`.
 
-    Source: Hu et al. (2021), section 7.1 (the targets).
+    Source: Hu et al. (2022), section 7.1 (the targets).
     """
     layers = dict(linear_layers(model))
     names = {name.rpartition(".")[2] for name in layers}

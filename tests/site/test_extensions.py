@@ -1,10 +1,14 @@
-"""The book's own Sphinx extensions, without a build: third-party files, address."""
+"""The book's own Sphinx extensions: third-party files, address, places of citations."""
 
 import base64
 import hashlib
 import importlib.util
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +136,40 @@ def test_the_address_is_told_once() -> None:
     text = (ROOT / "_config.yml").read_text(encoding="utf-8")
     assert text.count("github.com/") == 1
     assert "github.io" not in text
+
+
+CITING = {
+    "index": "B\n=\n\n.. toctree::\n\n   last\n   first\n   references\n",
+    "first": "First page\n==========\n\n:cite:`one,two`, :cite:p:`two`\n",
+    "last": "Last page\n=========\n\nFor :cite:t:`two` see below.\n",
+    "references": "References\n==========\n\n.. bibliography::\n",
+    "conf": "extensions = ['sphinxcontrib.bibtex', 'cited_in']\n"
+    "bibtex_bibfiles = ['references.bib']\n",
+}
+
+
+def test_references_link_to_the_pages_that_cite_them(tmp_path: Path) -> None:
+    """In the order of the table of contents, also after one page alone has changed."""
+    pytest.importorskip("sphinxcontrib.bibtex", reason="the book's tools are missing")
+    for page, text in CITING.items():
+        suffix = "py" if page == "conf" else "rst"
+        (tmp_path / f"{page}.{suffix}").write_text(text)
+    entries = [f"@misc{{{key}, title={{{key}}}, year={{1}}}}" for key in ("one", "two")]
+    (tmp_path / "references.bib").write_text("\n".join(entries))
+
+    def build() -> list[list[tuple[str, str]]]:
+        """Return for each reference the links and titles of the pages citing it."""
+        sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", str(tmp_path)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "book")}
+        subprocess.run([*sphinx, str(tmp_path / "out")], env=environment, check=True)
+        html = (tmp_path / "out/references.html").read_text(encoding="utf-8")
+        lines = re.findall(r'<p class="cited-in">Cited in (.*?)</p>', html)
+        return [re.findall(r'href="(.*?)">(.*?)</a>', line) for line in lines]
+
+    [one], [last, first] = build()
+    assert one == first
+    assert [last[1], first[1]] == ["Last page", "First page"]
+    page, _, place = first[0].partition("#")
+    assert f'id="{place}"' in (tmp_path / "out" / page).read_text(encoding="utf-8")
+    (tmp_path / "last.rst").write_text("Last page\n=========\n\n:cite:t:`one`\n")
+    assert build() == [[last, first], [first]]
