@@ -21,39 +21,21 @@
 
 # %% [markdown]
 # ## Setup
+#
+# Run this cell and read on: each name is explained where it is first used.
 
-# %%
-import copy
-import re
+# %% tags=["hide-input"]
 import textwrap
-from dataclasses import replace
 from itertools import islice
-from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
-_ = torch.set_num_threads(1)
 from llmcourse import plotting
-from llmcourse.alignment import preferences, rollouts
-from llmcourse.alignment.gold_reward import reward_parts
-from llmcourse.alignment.grpo import GRPOConfig, grpo
-from llmcourse.alignment.reward_model import (
-    RewardConfig,
-    RewardModel,
-    text_reward,
-    train_reward_model,
-)
-from llmcourse.checks import pipeline as checks
-from llmcourse.finetuning.answering import greedy_answers
-from llmcourse.finetuning.finetuning import FinetuningConfig
-from llmcourse.finetuning.instruction_tuning import InstructConfig, follow
-from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import Sampling, write
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import corpus, ngrams, tales
-from llmcourse.text.documents import python_docs
 from llmcourse.text.documents import tales as tale_documents
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import learning_rate
@@ -63,9 +45,9 @@ from llmcourse.training.presets import SMALL
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.text_loss import document_nll, text_loss
 from llmcourse.training.windows import Windows
-from llmcourse.widgets.sampling import SamplingExplorer
 
 plotting.use_course_style()
+_ = torch.set_num_threads(1)
 
 
 def show(text):  # in lines that fit the page
@@ -75,24 +57,23 @@ def show(text):  # in lines that fit the page
 # %% [markdown]
 # ## The problem
 #
-# A transformer with random weights is already a complete language model.
-# It takes {term}`token`s, pieces of text, and gives a probability to every token that could come next.
+# A {term}`transformer` is the kind of neural network that all models of this course are.
+# Even with random weights it is a complete language model.
+# It reads {term}`token`s, pieces of text, and gives a probability to every token that could come next.
 # Here is one that continues a sentence; its tokens are the 256 bytes and a mark between texts.
 # What it writes depends on the last digit of the arithmetic, so yours may differ.
 
 # %% tags=["nbval-ignore-output"]
-bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])
-newborn = Transformer(
-    TransformerConfig(vocab_size=257), torch.Generator().manual_seed(0)
-)
+bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])  # 256 + 1
+sizes = TransformerConfig(vocab_size=257)
+newborn = Transformer(sizes, torch.Generator().manual_seed(0))  # random weights
 start = "Once upon a time there was a "
 noise = write(newborn, bytes_only, start, max_new_tokens=40)
-assert noise.startswith(start)
-print(repr(noise))
+print(repr(noise))  # repr shows what cannot be printed as a code
 
 # %% [markdown]
 # That is noise.
-# It knows no words, no spelling, not even which bytes are letters.
+# The model knows no words, no spelling, not even which bytes are letters.
 # The *machine* is complete: it has all the parts that large models have.
 # It lacks what text could teach it, and a way to learn from text.
 # The stages of this page turn this noise into a model that writes.
@@ -104,6 +85,7 @@ print(repr(noise))
 # There are five words.
 # A model that has learned nothing gives each of them the probability $1/5$ at every place.
 # It pays $-\ln \frac15 = \ln 5$ for each word that comes: this is the **loss**, in {term}`nat`s.
+# Divided by $\ln 2$ it is in bits: a nat is 1.44 bits.
 #
 # A model that knows the language perfectly pays less, but not nothing.
 #
@@ -212,7 +194,7 @@ print(train_tokens[:12].tolist())
 # %% [markdown]
 # ### Stage 3: a model, and how it learns
 #
-# The model is a small {term}`transformer`, of the same kind as today's large ones.
+# The model is a small transformer, of the same kind as today's large ones.
 # Its weights are random, except that the last layer begins as a copier of what was read; {doc}`pretraining` shows why.
 
 # %%
@@ -238,7 +220,7 @@ print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/toke
 # Then each weight moves a little in the direction that makes the true tokens more probable.
 #
 # In the loop below, `make_optimizer` chooses how gradients move weights, and `learning_rate` how far.
-# The token embeddings are a group of weights with a higher `speed`: they learn four times as fast.
+# The token embeddings, a row of weights for each token, have a higher `speed`: they learn four times as fast.
 # Clipping shortens a gradient that is too long.
 #
 # ![A window of nine tokens: the mark, C, arl, a comma, a, proud, boy, a comma, lived, with their ids. Below it the ids, the first eight, and the targets, the last eight, moved one place to the left. An arrow leads from each id to the target below it, the next token of the window.](figures/targets-are-ids-shifted.svg)
@@ -297,8 +279,8 @@ print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 # The **unigram** model knows only how frequent each token is; the **bigram** model also knows the token before.
 
 # %%
-prices = [-tales.log_prob(document.text) for document in held_out]  # nats, exact
-floor = sum(prices) / (len(token_array(held_out, tokenizer)) - 1)
+exact_costs = [-tales.log_prob(document.text) for document in held_out]  # in nats
+floor = sum(exact_costs) / (len(token_array(held_out, tokenizer)) - 1)
 rows, held_out_rows = [train_tokens.tolist()], [valid_tokens.tolist()]
 baselines = {
     name: ngrams.NGramModel(rows, n, config.vocab_size).loss(held_out_rows)
@@ -379,10 +361,12 @@ for told in stories:
 # Its tokens are others, so we compare the two models by the nats that a whole story costs them above the floor.
 
 # %% tags=["nbval-ignore-output"]
+from llmcourse.model.folders import load_pretrained
+
 base, base_tokenizer = load_pretrained("base-llm")
 texts = [document.text for document in held_out]
 excess = {
-    name: (sum(document_nll(*pair, texts)[0]) - sum(prices)) / len(texts)
+    name: (sum(document_nll(*pair, texts)[0]) - sum(exact_costs)) / len(texts)
     for name, pair in {
         "this page's model": (model, tokenizer),
         "base-llm": (base, base_tokenizer),
@@ -402,7 +386,28 @@ show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 #
 # A model that continues text does not answer.
 # So we show it conversations, and only the answers count in the loss.
-# Here are some seconds of that on this page's model: two kinds of question, *who* and *what*, about two hundred and forty stories.
+# Stages 4 and 5 need more of the package.
+
+# %% tags=["hide-input"]
+import copy
+from tempfile import TemporaryDirectory
+
+from llmcourse.alignment import preferences, rollouts
+from llmcourse.alignment.gold_reward import reward_parts
+from llmcourse.alignment.grpo import GRPOConfig, grpo
+from llmcourse.alignment.reward_model import (
+    RewardConfig,
+    RewardModel,
+    text_reward,
+    train_reward_model,
+)
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.finetuning import FinetuningConfig
+from llmcourse.finetuning.instruction_tuning import InstructConfig, follow
+from llmcourse.model.folders import save_pretrained
+
+# %% [markdown]
+# Here are some seconds of instructions on this page's model: two kinds of question, *who* and *what*, about two hundred and forty stories.
 
 # %% tags=["nbval-ignore-output"]
 how = FinetuningConfig(
@@ -421,7 +426,7 @@ with TemporaryDirectory() as folder:
         n_held_out=16,  # conversations to measure with
         finetuning=how,
     )
-    pupil = follow(lesson)
+    pupil = follow(lesson)  # trains a copy of the model
 before, after = (found.loss for found in pupil.history.evaluations)
 print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2
@@ -466,7 +471,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 #
 # Here it takes half a minute.
 # The policy continues the first words of stories.
-# The annotator is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
+# The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
 # In 15 of 100 cases it errs.
 # Neither the reward model nor the policy is told that.
 # We begin with `base-llm`, because this page's own stories soon stop being tales, which leaves little to choose from.
@@ -478,7 +483,8 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 
 # %%
 def adjectives(prompt, text):
-    return 14 * reward_parts(prompt, text).detail  # distinct ones, while it is a tale
+    share = reward_parts(prompt, text).detail  # of 14 distinct ones, while it is a tale
+    return 14 * share
 
 
 def continued(model, prompts, n, seed):  # n texts of 40 tokens for each prompt
@@ -577,7 +583,7 @@ for number, request in enumerate(requests):
 # So instructions come first and preferences after them, as in `aligned-llm`; {doc}`rlhf` measures what it gained and what that cost.
 #
 # The sixth stage is a service that many can ask at once: {doc}`deployment`.
-# What lies beyond the model's window is in {doc}`context_window` and {doc}`retrieval`.
+# How a model reaches text beyond what it can read at once is in {doc}`context_window` and {doc}`retrieval`.
 #
 # ### Explore: what the model knows of the next word
 #
@@ -585,6 +591,8 @@ for number, request in enumerate(requests):
 # Lower the temperature and the likely tokens grow; raise it and the noise comes back; then draw.
 
 # %%
+from llmcourse.widgets.sampling import SamplingExplorer
+
 prompt = "Once upon a time there was a"
 ids = torch.tensor([[train_tokens[0], *tokenizer.encode(prompt)]])  # the end mark first
 with torch.no_grad():
@@ -650,7 +658,15 @@ Quiz.read("pipeline")
 
 # %% [markdown]
 # ## Exercises
-#
+
+# %% tags=["hide-input"]
+import re
+from dataclasses import replace
+
+from llmcourse.checks import pipeline as checks
+from llmcourse.text.documents import python_docs
+
+# %% [markdown]
 # ### Exercise 1 (check): the first loss ★
 #
 # A model with a vocabulary of 50,257 tokens is created and asked at once.
@@ -677,7 +693,7 @@ print(f"{new_floor:.2f} nats/word, before {perfect_loss:.2f}")
 # %% [markdown]
 # ### Exercise 3 (build): inputs and targets ★
 #
-# Write `shift(window)`, which takes a batch of windows of $T + 1$ tokens and returns what the model reads and what it should predict, each of $T$ tokens.
+# Write `shift(windows)`, which takes a batch of windows of $T + 1$ tokens and returns what the model reads and what it should predict, each of $T$ tokens.
 #
 # ```python
 # def shift(windows):  # (B, T + 1)

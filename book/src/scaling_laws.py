@@ -142,7 +142,7 @@ print(f"this book's small model: 6N is {share:.0%} of the exact count")
 # ### Hours and money
 #
 # A processor has a highest speed, and a training reaches a part of it, the **model FLOPs utilisation** (MFU); 40 % is good for a large one.
-# An H100 multiplies matrices in bfloat16 at up to 989 teraFLOPs a second.
+# An H100, a graphics processor (GPU) made for this work, multiplies matrices in bfloat16 at up to 989 teraFLOPs a second.
 # Rented, it costs some dollars an hour; we take two.
 
 
@@ -178,7 +178,7 @@ for name, (n, d) in runs.items():
 # And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond, so that one odd run does not rule the fit.
 #
 # The law is written with logarithms, too: $e = \ln E$, $a = \ln A$, $b = \ln B$.
-# Then the log of the sum is a `logsumexp`, and all five numbers have a similar size.
+# Then the law's logarithm is a `logsumexp`, the log of a sum of exponentials, and all five numbers have a similar size.
 
 
 # %%
@@ -195,12 +195,14 @@ def columns(points):
 
 # %% [markdown]
 # Three ways to say how far a law is from the runs: squares of plain losses, squares of their logarithms, and Hoffmann's.
+# LBFGS makes them small: an optimizer for few numbers, which calls `closure` for the loss and its gradient as often as it needs.
 
 # %%
 MISSES = {
     "squares": lambda found, loss: (found.exp() - loss).square().sum(),
     "squares of logs": lambda found, loss: (found - loss.log()).square().sum(),
     "Huber of logs": lambda found, loss: (
+        # The factor makes up for the small delta; LBFGS stops where steps gain little.
         1e3 * huber_loss(found, loss.log(), delta=1e-3, reduction="sum")
     ),
 }
@@ -280,12 +282,14 @@ scaling.plot_scaling(ax, study.points, hoffmann, true_floor)
 _ = ax.set(xlim=(1.5e5, 1.2e7))
 
 # %% [markdown]
+# Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
 # The same runs and the same formula give an $E$ anywhere from a third of the floor to the floor itself.
 # Plain squares are ruled by the runs of 2 to 3.5 nats, because a miss of 2 % is largest there.
 # In logarithms, and without the shortest runs, the law comes to the true floor.
 #
 # So two choices that look technical decide the answer: *what is minimised*, and *which runs are in the regime of the law*.
-# The shortest runs are not: after a thousand stories the models still learn spelling and grammar, and a power law that is fitted there does not know what is learned next.
+# The shortest runs are not: after a thousand stories the models still learn spelling and grammar.
+# A power law that is fitted there does not know what is learned next.
 # We can choose the runs by the floor because we know it.
 # Without it we would see only that $E$ moves a lot when runs are left out, which is a warning by itself.
 #
@@ -313,7 +317,7 @@ assert low < 0.35 < true_floor < high
 # The interval holds the true floor, and much else: eighteen runs do not say where the curve ends.
 # That the fit above came so close to the floor was good luck, too.
 #
-# A harder test is the one that matters in earnest: predict larger runs from smaller ones.
+# The test that matters is harder: predict larger runs from smaller ones.
 # We leave out the four runs that took the most work, fit the rest, and predict them.
 
 # %%
@@ -350,7 +354,7 @@ for miss in MISSES:
 # These are **IsoFLOP curves**.
 #
 # Our runs were not made at equal budgets, so we read each size's loss off the line between its two nearest runs, on logarithmic axes.
-# A parabola through the points gives the lowest point.
+# A parabola through the points gives the lowest point, a cross in the figure; the numbers at the curves are budgets in FLOPs.
 
 
 # %%
@@ -445,7 +449,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # A law of the mean loss also says nothing of single skills.
 # In {doc}`pretraining` the model learned to look facts up late; the loss had not announced it.
 #
-# Laws also hold for what was counted.
+# A law also depends on what was counted.
 # Here $N$ includes the table of embeddings, which is most of our smallest model and a few percent of a large one.
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
 
@@ -465,7 +469,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # "Chinchilla-optimal" means this ratio.
 # Others refitted their published points, and found that one of the three fits was off and its intervals far too narrow {cite:p}`besiroglu2024`.
 #
-# Who will *use* the model much should train a smaller one for longer: each answer costs $2N$ FLOPs a token, for ever {cite:p}`sardana2024`.
+# A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.
 
 # %% [markdown]
