@@ -191,7 +191,7 @@ def plot_scaling(
         losses = [law.loss(size, n) for n in along]
         ax.plot(along, losses, linewidth=1, color=colour)
         ax.plot(*zip(*own, strict=True), mark, markersize=4, color=colour)
-        name = f" {size:,}"
+        name = f"   {size:,}"
         ax.text(along[-1], losses[-1], name, color=colour, va="center", fontsize=8)
     ax.axhline(floor, color="0.45", linestyle=":", linewidth=1)
     ax.text(texts[0], floor, "floor", va="bottom", fontsize=8)

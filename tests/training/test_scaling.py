@@ -156,6 +156,6 @@ def test_a_law_is_drawn_through_the_points_of_each_size(ax):
     assert line.get_xdata()[-1] == pytest.approx(8000)
     assert other.get_ydata()[0] == pytest.approx(law.loss(64, 27))
     assert set(floor.get_ydata()) == {0.4}
-    assert [text.get_text() for text in ax.texts] == [" 16", " 64", "floor"]
+    assert [text.get_text() for text in ax.texts] == ["   16", "   64", "floor"]
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert line.get_color() == marks.get_color() != other.get_color()
