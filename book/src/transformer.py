@@ -68,19 +68,21 @@ for seed in range(3):
     for block in model.blocks:
         states.append(block.attention(states[-1], model.rotary(slice(0, 16))).detach())
     runs.append([(alike(x[0]), x.norm(dim=-1).mean()) for x in states])
+
 # %%
 for n in (0, 1, 2, 4, 12):
-    similar = " ".join(f"{run[n][0]:5.2f}" for run in runs)
-    print(f"after {n:2} layers, alike: {similar}   mean length: {runs[0][n][1]:.0e}")
+    similar = " ".join(f"{run[n][0]:z.2f}" for run in runs)
+    print(f"after {n:2} layers, alike: {similar}   mean length: {runs[0][n][1]:.1g}")
 
 # %% tags=["hide-input"]
 assert all(run[0][0] < 0.1 and run[4][0] > 0.9 for run in runs)
 assert all(run[12][1] < 1e-4 for run in runs)
 
 # %% [markdown]
-# The columns are three models with other weights.
+# The columns are three models with other weights; the length is that of the first.
 # After four layers all positions hold nearly the same vector, and after twelve nearly nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures come to look alike {cite:p}`dong2021`.
+# Each layer's last matrix begins with small weights, so the vectors also become shorter each time.
 #
 # So something must keep what each position had, and something must keep vectors at one size.
 # And a mixture only moves what is there: something must compute with it.
@@ -118,7 +120,8 @@ stream = torch.cat((letters, torch.zeros(5, 4)), dim=-1)
 one_back = torch.diag(torch.ones(4), diagonal=-1)  # row t looks at t - 1
 stream[:, 4:] += one_back @ stream[:, :4]  # layer 1 adds the notes
 scores = stream[:, 4:] @ stream[4, :4]  # keys: notes; query: the last letter
-fetched = (10 * scores).softmax(dim=0) @ stream[:, :4]  # values: letters
+weights = (10 * scores).softmax(dim=0)  # 10, so that the best takes nearly all
+fetched = weights @ stream[:, :4]  # values: letters
 print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 
 # %% [markdown]
@@ -153,13 +156,15 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 # That each part reads a normalised stream, and adds to the stream as it is, is called **{term}`pre-norm`**.
 #
 # **Feed-forward network.**
-# It widens the vector of each position, by itself, decides what to keep, and brings it back to the width of the stream.
+# It works on each position by itself: it widens the vector, decides what to keep, and brings it back to the width of the stream.
 # In the form called **{term}`SwiGLU`**:
 #
 # $$
 # \operatorname{ffn}(x) = W_\text{down} \left(\operatorname{silu}(W_\text{gate}\, x) \odot W_\text{up}\, x\right),
 # \qquad \operatorname{silu}(y) = \frac{y}{1 + e^{-y}}.
 # $$
+#
+# $\operatorname{silu}$ is a soft switch: it passes large numbers on, and brings very negative ones to 0.
 #
 # **Logits.**
 # At the end the vector of each position is compared with the embedding of each of $V$ tokens.
@@ -212,7 +217,8 @@ for other in (ours(x), theirs(x)):
 def feed_forward(network, x):
     """Return what a SwiGLU network adds to each vector, (..., D)."""
     gate = network.gate(x)
-    return network.down(gate * torch.sigmoid(gate) * network.up(x))
+    silu = gate * torch.sigmoid(gate)
+    return network.down(silu * network.up(x))
 
 
 network = transformer.SwiGLU(24, 64)
@@ -229,7 +235,7 @@ assert_close(feed_forward(network, x), network(x))
 # ### All of it
 #
 # Now the parts are joined, in the order of the formulas.
-# The attention layer is the package's, which {doc}`attention` has written out.
+# The attention layer is the package's, which {doc}`attention` has written out; `rotation` holds the cosines and sines of RoPE.
 # All functions take a batch of sequences.
 
 
@@ -255,7 +261,7 @@ def forward(model, ids):
 
 
 # %% [markdown]
-# The cell takes the weights of a model of the package, with random numbers in them.
+# The next cell takes the weights of a model of the package, with random numbers in them.
 # Both must arrive at the same stream after every block, and at the same logits.
 
 # %%
@@ -387,9 +393,8 @@ MISTRAL_7B = replace(
 counts = costs.parameter_counts(MISTRAL_7B)
 rest = sum(counts.values()) - counts["feed_forward"] + 32 * 4096 * 8  # and routers
 for n_networks, what in ((8, "has"), (2, "uses for a token")):
-    print(
-        f"Mixtral {what} {(rest + n_networks * counts['feed_forward']) / 1e9:.1f} billion"
-    )
+    n = rest + n_networks * counts["feed_forward"]
+    print(f"Mixtral {what} {n / 1e9:.1f} billion parameters")
 
 # %% [markdown]
 # So it needs the memory of a model of 47 billion parameters, and the arithmetic of one of 13 billion.
@@ -397,6 +402,9 @@ for n_networks, what in ((8, "has"), (2, "uses for a token")):
 # **Balance.**
 # Nothing so far keeps the router from giving all tokens to the same few experts.
 # A second loss is added, with a small weight, which is lowest when each expert is given as many tokens as the others {cite:p}`fedus2022`.
+# A token that uses two experts fills two *slots*.
+# For each expert, the share of all slots that it is given is multiplied by the mean probability that the router gives it.
+# The loss is the sum of these products, times the number of experts.
 
 
 # %%
@@ -411,7 +419,8 @@ def balance_loss(mixture):
 # %% [markdown]
 # Does it help, and who gets what?
 # The next cells train readers of tales, small ones of one block.
-# Tokens are whole words here, so that it can be read which expert takes which.
+# Tokens are whole words here, so that we can read which expert takes which.
+# All rarer words are one token, printed as `?` like the question mark.
 
 
 # %%
@@ -432,8 +441,8 @@ READ, NEW = (
 
 # %% [markdown]
 # Four readers are compared.
-# *Dense* ones have a single network.
-# One has as many weights as a token of the mixture uses, the other as many as the mixture has.
+# Two are mixtures, one of them trained without the balance loss.
+# The *dense* ones have a single network: one has about as many weights as a token of the mixture uses, the other as many as the mixture has.
 
 # %%
 READERS = {  # width of a network, how many there are, how many a token uses
@@ -478,11 +487,11 @@ def train_on_tales(model, balance=0.01, steps=500, seed=0):
 # %% [markdown]
 # All four were trained with three seeds, by `book/studies/transformer_study.py`, with these very functions.
 #
-# *Predict*: where between the two dense readers will the mixture be?
+# *Predict*: will the mixture do as well as the dense reader with the same arithmetic, as the one with as many weights, or neither?
 
 # %%
 points = stored_study("transformer", dict).points
-print("reader                has     uses   loss of three seeds (nats/word)")
+print("reader              weights    used   loss of three seeds (nats/word)")
 of_readers = {}
 for name, (d_ff, n_experts, n_used) in READERS.items():
     of_readers[name] = [p["losses"][0] for p in points if p["name"] == name]
@@ -495,16 +504,16 @@ dense_small, mixed, unbalanced, dense_large = of_readers.values()
 assert all(
     large < mix < small for small, mix, large in zip(dense_small, mixed, dense_large)
 )
+assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 
 # %% [markdown]
 # :::{dropdown} Answer
-# It is between the two with each seed: better than the reader with the same arithmetic, and not as good as the dense one with as many weights.
+# Neither: with each seed it is better than the reader with the same arithmetic, and not as good as the dense one with as many weights.
 # A token uses about a quarter of the mixture's weights.
 # :::
 #
 # What a mixture buys is capacity at the cost of memory, not of arithmetic.
-# The balance loss does not change the loss on tales here.
-# It changes the shares, as the end of this section shows: without it some experts get hardly anything.
+# The balance loss hardly changes the loss on tales here; what it does change comes at the end of this section.
 #
 # Which expert takes which words?
 # The next cells train a mixture here.
@@ -551,20 +560,22 @@ print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 
 # %%
 for name in ("mixture", "mixture, no balance"):
-    for point in (p for p in points if p["name"] == name):
-        shares, usual = point["found"]["shares"], point["found"]["usual"]
-        print(
-            f"{name:20} shares from {min(shares):4.0%} to {max(shares):4.0%};", end=" "
-        )
-        print(f"usual expert {usual:.0%}")
+    for found in (p["found"] for p in points if p["name"] == name):
+        low, high, usual = min(found["shares"]), max(found["shares"]), found["usual"]
+        print(f"{name:20} shares {low:4.0%} to {high:4.0%}; usual expert {usual:.0%}")
 
 # %% tags=["hide-input"]
 of_kind = {n: [p["found"] for p in points if p["name"] == n] for n in READERS}
 assert all(each["usual"] > 0.7 for each in of_kind["mixture"])
 assert all(max(each["shares"]) < 0.25 for each in of_kind["mixture"])
-assert all(max(each["shares"]) > 0.25 for each in of_kind["mixture, no balance"])
+assert all(min(each["shares"]) > 0.01 for each in of_kind["mixture"])
+for each in of_kind["mixture, no balance"]:
+    assert min(each["shares"]) < 0.01 and max(each["shares"]) > 0.25
 
 # %% [markdown]
+# An even share is one of eight.
+# With the balance loss no expert gets more than a quarter of the tokens, and none is idle.
+# Without it one gets more than a quarter, and another hardly any.
 #
 # ### What it costs
 #
@@ -604,7 +615,7 @@ for model in (Transformer(TINY), base_llm):
 
 # %% [markdown]
 # In the small models the embedding is a large share, up to a third of all parameters.
-# In large ones it is a small share, and so is the second matrix that scores the next token.
+# In large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
 # What is left is mostly feed-forward network.
 #
@@ -654,7 +665,7 @@ print("equal to torch's counts")
 # Here is that task and nothing else.
 # Every sequence has a secret rule of its own: which of eight letters follows which.
 # Now and then there is a jump to a random letter, so counting places does not help.
-# After `A B` in this sequence, expect `B` after the next `A`; no knowledge from other sequences helps.
+# After `A B`, expect `B` after the next `A`; no knowledge from other sequences helps.
 
 # %%
 N_LETTERS, LENGTH = 8, 24
@@ -680,9 +691,9 @@ for row, follows in zip(ids, known):
     print("  " + " ".join("^" if each else " " for each in follows))
 
 # %% [markdown]
-# The marks are below the letters that follow the rule where it was seen at work before.
+# A mark is below each letter that follows the rule, if the same pair of letters was there before.
 # Only these are graded.
-# (The loss cannot reach zero, for what was seen may have been a jump; guessing costs $\ln 8$ nats.)
+# (The loss cannot reach zero, for an earlier letter may have come by a jump; guessing costs $\ln 8$ nats.)
 #
 # ### Take parts away
 #
@@ -754,21 +765,19 @@ def train_on_walks(model, steps=400, seed=0):
 # Is one layer enough: could a head not simply look for the earlier `A`?
 
 # %%
-names = [
-    name for name in dict.fromkeys(p["name"] for p in points) if name not in READERS
-]
-losses = {
-    n: torch.tensor([p["losses"] for p in points if p["name"] == n]) for n in names
-}
+losses = {}
+for point in points:
+    if point["name"] not in READERS:
+        losses.setdefault(point["name"], []).append(point["losses"])
+losses = {name: torch.tensor(each) for name, each in losses.items()}
 print("loss (nats per known letter) of three seeds, after 400 steps and at the end")
-for name, each in losses.items():
+for name, each in losses.items():  # (seeds, steps / 20)
     early, late = (" ".join(f"{x:.2f}" for x in each[:, at]) for at in (19, -1))
-    print(
-        f"{name:18} {early}" + (f"   {late} after 1,200" if each.shape[1] > 20 else "")
-    )
+    longer = f"   {late} after 1,200" if each.shape[1] > 20 else ""
+    print(f"{name:18} {early}{longer}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over steps, each with the mean and the range of three seeds. Left, 400 steps: two layers fall from 2.1 to about 0.2, with or without a feed-forward network; one layer stays above 1.6; without positions the loss ends near 1.1. Right, 1,200 steps: two layers without norms fall much later than the complete model, and without the residual stream some later, with a wide range, all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
-panels = [[n for n in names if losses[n].shape[1] == 20 and "six" not in n]]
+panels = [[n for n in losses if losses[n].shape[1] == 20 and "six" not in n]]
 panels.append(
     ["two layers", "no norms", "no residual", "six layers", "six, no residual"]
 )
@@ -799,15 +808,15 @@ assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 # *Mean of three seeds; the band is from the lowest to the highest.
 # The dotted line is guessing.*
 #
-# The complete model learns slowly at first, and then the rest almost at once.
+# The complete model learns slowly at first, and then the rest quickly.
 # Of the others:
 #
 # - **One layer** is not enough.
-#   A head that looks for the earlier `A` finds `A`, but it needs the letter *behind* it, and nothing at that place says that an `A` came before.
+#   A head that looks for the earlier `A` finds `A`, but it needs the letter after it, and nothing at that place says that an `A` came before.
 # - **Without positions** the model gets part of the way, and late.
 #   No head can look for *the letter before me*.
 #   But the mask alone lets a position tell early from late, and that is worth something {cite:p}`haviv2022`.
-# - **Without the feed-forward network** it succeeds all the same: bringing back is the business of attention.
+# - **Without the feed-forward network** it succeeds all the same: bringing back is the work of attention.
 # - **Without norms** little is learned in 400 steps, but in 1,200 steps the task is solved.
 #   On this task norms make learning faster, and it can be learned without them.
 # - **Without the residual stream** two layers learn later with two of the three seeds, as soon with the third, and all solve the task in the end.
@@ -819,8 +828,8 @@ assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 #
 # Their weights tell.
 # The next cells train the complete model here, and measure where each head looks.
-# They ask for two shares of its weight: on the letter before, and on the letters *behind* earlier copies of the present one.
-# The first share is a mean over all places, the second over those whose letter was there before.
+# They ask for two shares of its weight: on the letter before, and on the letters *behind* (right after) earlier copies of the present one.
+# The first share is a mean over all places, the second over those from which a marked letter is predicted.
 # A letter can count for both: in `A B A`, the `B` is before the last `A`, and behind a copy of it.
 
 
@@ -839,31 +848,27 @@ def kinds_of_heads(model, ids, known):
 student = small_model(2)
 train_on_walks(student)
 ids, known = random_walks(500, torch.Generator().manual_seed(3))
-shares = kinds_of_heads(student, ids[:, :-1], known)
-for number, pair in enumerate(zip(*(each.flatten().tolist() for each in shares))):
-    layer, head = divmod(number, 2)
-    print(
-        f"layer {layer + 1}, head {head + 1}: {pair[0]:4.0%} before, {pair[1]:4.0%} behind"
-    )
+before, behind = kinds_of_heads(student, ids[:, :-1], known)
+for layer in range(2):
+    for head in range(2):
+        of_head = (
+            f"{before[layer, head]:4.0%} before, {behind[layer, head]:4.0%} behind"
+        )
+        print(f"layer {layer + 1}, head {head + 1}: {of_head}")
 
 # %% [markdown]
 # The study has the same shares for its three seeds.
 
 # %%
+best = []  # of each seed and layer, the largest share of a head
 for point in (p for p in points if p["name"] == "two layers"):
-    before, behind = (
-        torch.tensor(each).amax(dim=1) for each in point["found"].values()
-    )
-    print(
-        f"seed {point['seed']}, best head: {before[0]:.0%} before in layer 1,", end=" "
-    )
-    print(f"{behind[1]:.0%} behind a copy in layer 2")
+    best.append([torch.tensor(x).amax(dim=1) for x in point["found"].values()])
+for seed, (before, behind) in enumerate(best):
+    shares = f"{before[0]:.0%} before in layer 1, {behind[1]:.0%} behind in layer 2"
+    print(f"seed {seed}, best head: {shares}")
 
 # %% tags=["hide-input"]
-for point in (p for p in points if p["name"] == "two layers"):
-    before, behind = (
-        torch.tensor(each).amax(dim=1) for each in point["found"].values()
-    )
+for before, behind in best:
     assert before[0] > 0.7 > 0.3 > before[1] and behind[1] > 0.7 > 0.4 > behind[0]
 
 # %% [markdown]
@@ -871,7 +876,7 @@ for point in (p for p in points if p["name"] == "two layers"):
 # So the vector at the place of `B` now also holds *an A came before me*.
 # In the second layer the heads look from the new `A` for exactly that, land on `B`, and fetch it, as we did by hand.
 #
-# Heads like these, which need a head before them that looks one place back, are called **{term}`induction heads <induction head>`**.
+# Heads like these, which need a head of an earlier layer that looks one place back, are called **{term}`induction heads <induction head>`**.
 # {cite:t}`olsson2022` found them in all the language models of more than one layer that they studied, and a sudden drop of the loss when they appear.
 #
 # ## Takeaways
@@ -1008,7 +1013,7 @@ print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)))
 # ### Exercise 5 (build): a cache of your own ★★★
 #
 # Now write the same without `model(...)` and without `new_cache`: a pair of keys and values for each block, kept in a list.
-# Take from the model its embedding, its norms, its matrices and `model.rotary(slice(t, t + 1))`, the rotation of position $t$ for `positions.apply_rope` of the package.
+# Take from the model its embedding, its norms, its matrices and `model.rotary(slice(t, t + 1))`, the rotation of position $t$ for `apply_rope` of `llmcourse.model.positions`.
 # Read one position at a time, the prompt, too.
 #
 # ```python
@@ -1017,7 +1022,7 @@ print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)))
 #
 # Compare with `write_with_cache` for `base-llm` and for a model with fewer key-value heads.
 # Expect 25 to 35 lines.
-# Which of them would change for a mixture of experts?
+# Which of your lines would change for a mixture of experts?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1045,10 +1050,8 @@ def attend_one(layer, seen, rotation, caches, number):
 def write_by_hand(model, ids, n):
     caches, row = [None] * len(model.blocks), ids.tolist()
     for t in range(len(ids) + n - 1):
-        x, rotation = (
-            model.embedding.weight[row[t]][None, None],
-            model.rotary(slice(t, t + 1)),
-        )
+        x = model.embedding.weight[row[t]][None, None]
+        rotation = model.rotary(slice(t, t + 1))
         for number, block in enumerate(model.blocks):
             seen = rms_norm(x, block.attention_norm.weight)
             x = x + attend_one(block.attention, seen, rotation, caches, number)
