@@ -54,7 +54,7 @@ generator = torch.Generator().manual_seed(0)
 # ## The problem
 #
 # A {term}`tokenizer` turns a text into ids, and an id is only a name.
-# The next cell numbers the words of three thousand {term}`tales` by how frequent they are.
+# The next cell numbers the words of three thousand {term}`tales`, the most frequent first.
 # (In this chapter a token is a whole word, in small letters, that occurs at least five times.
 # That makes results easy to read, and all of it holds for pieces of words too.)
 
@@ -105,8 +105,8 @@ assert distances[0, 1] == distances[0, 2] > 0
 #
 # The text *cow cow hen* has the ids 1, 1, 0, so its vectors are (1, 2), (1, 2), (2, 1): rows of the table, copied.
 # The one-hot vector of `cow`, (0, 1, 0), times the table gives the row of `cow`, for it multiplies the two others by zero.
-# Let the gradient of a loss by each copy be (1, 1).
-# Then the gradient by the row of `cow`, copied twice, is (2, 2), by the row of `hen` (1, 1), and by that of `tin` zero.
+# Let the gradient of a loss with respect to each copy be (1, 1).
+# Each row gets the sum over its copies: (2, 2) for `cow`, copied twice, (1, 1) for `hen`, and zero for `tin`.
 #
 # ![Above: a table with the rows hen 2 1, cow 1 2, tin −1 0; arrows copy the row of cow to two vectors and the row of hen to a third. Below: three gradients of 1 1; arrows lead back, and add up to hen 1 1, cow 2 2, tin 0 0.](figures/rows-copied-and-gradients-added.svg)
 #
@@ -136,7 +136,7 @@ assert distances[0, 1] == distances[0, 2] > 0
 # | $u_+$ | $-\frac12 v = (-0.5, 0)$ | (0.5, 1) |
 # | $u_-$ | $+\frac12 v = (0.5, 0)$ | (−0.5, −2) |
 #
-# The dot products are now $0.5 + 1.5 = 2$ and $-0.5 - 3 = -3.5$: the company is told from the noise.
+# The dot products are now $0.5 + 1.5 = 2$ and $-0.5 - 3 = -3.5$: high for the company, low for the noise.
 #
 # ![Arrows in the plane. Before: v to the right, the company u₊ up, the noise u₋ down, and both dot products 0. After: v points up beside u₊, with a dot product of 2, and away from u₋, with one of −3.5.](figures/one-step-of-learning.svg)
 #
@@ -146,7 +146,7 @@ assert distances[0, 1] == distances[0, 2] > 0
 table = nn.Embedding.from_pretrained(
     torch.tensor([[2.0, 1.0], [1.0, 2.0], [-1.0, 0.0]]), freeze=False
 )
-table(torch.tensor([1, 1, 0])).sum().backward()  # (1, 1) by each copy
+table(torch.tensor([1, 1, 0])).sum().backward()  # gradient (1, 1) for each copy
 print("gradient of the table:", table.weight.grad.tolist())
 
 # %%
@@ -191,13 +191,13 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # *One pair of a word and its company, with $K = 5$ words of noise.
 # The words `a`, `lived` and `on` make three more pairs with `boy`, each with new noise.*
 #
-# The derivative of the loss by a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above.
-# That of the score by one of its vectors is the other vector.
+# The derivative of the loss with respect to a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above.
+# That of the score with respect to one of its vectors is the other vector.
 #
 # Two details matter in practice.
 # Noise is drawn in proportion to the count of a word to the power $3/4$.
-# That gives rare words more than their share (exercise 4 asks how much).
-# And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are thinned out: each occurrence is kept with probability $\sqrt{\tau / f}$.
+# So rare words are drawn more often than their share of the text (exercise 4 asks how much).
+# And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are *thinned out*: each occurrence is kept with probability $\sqrt{\tau / f}$.
 #
 # Skip-gram has relatives.
 # Exercise 2 shows that its scores become a shifted **pointwise mutual information**, PMI: the logarithm of how much more often two words meet than by chance {cite:p}`levy2014`.
@@ -268,7 +268,7 @@ for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
     print(f"{name:12} {share:5.1%} in the embedding, at the end {end}")
 
 # %% [markdown]
-# In a small model it is up to a third of all parameters, so one table does both.
+# In the smallest of these it is almost a third of all parameters, so one table does both.
 # In the largest it hardly counts.
 #
 # ### Skip-gram
@@ -278,7 +278,7 @@ for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
 
 # %%
 def pair_gradients(center, targets):  # (B, D), (B, 1 + K, D)
-    """Return the gradients of each pair's loss by its vectors."""
+    """Return the gradients of each pair's loss for its vectors."""
     errors = (targets * center[:, None]).sum(-1).sigmoid()  # (B, 1 + K)
     errors[:, 0] -= 1  # the first should have been 1, the others 0
     by_center = (errors[..., None] * targets).sum(dim=1)  # (B, D)
@@ -301,7 +301,7 @@ theirs = embeddings.skipgram_gradients(center.detach(), targets.detach())[1:]
 torch.testing.assert_close(theirs, by_autograd)
 
 # %% [markdown]
-# The package's `train_skipgram` is this step in a loop: thin out, list the pairs (near words more often than far ones), draw noise, subtract the gradients.
+# The package's `train_skipgram` repeats this step: thin out the text, list the pairs (near words more often than far ones), draw noise, subtract the gradients times a learning rate.
 # It makes four passes through the three thousand tales.
 # The vectors $u$ begin at zero, so at first all scores are 0, and each of the $1 + K = 6$ guesses costs $\ln 2$.
 # What follows about skip-gram is from this one run, unless it says otherwise.
@@ -321,7 +321,7 @@ assert trained.losses[-1] < untrained_loss / 2
 #
 # *Predict:* the three measures often agree.
 # Frequent words have short vectors here.
-# Which measure will put these beside each other, and which will prefer words with long vectors, whatever they are?
+# Which measure will put frequent words near each other, and which will prefer words with long vectors, whatever they are?
 #
 # :::{dropdown} Answer
 # Distance: short vectors all lie near the origin, and so near each other.
@@ -345,7 +345,7 @@ assert {"tale", "story"} <= {word for word, _ in vectors.nearest("fox", 5, "dot"
 # By distance the five nearest of `she` are all among the twenty most frequent words.
 # By dot product `fox` lies beside `tale` and `story`, words of how a tale begins, which are nothing like a fox.
 #
-# Do like words lie together?
+# Are words of one kind near each other?
 # The grammar has a class for many words: animal, colour, trade and so on.
 # The next cell measures how often the nearest word is of the same class, and how long the vectors are.
 
@@ -373,9 +373,9 @@ assert frequent < 0.7
 # ### A map
 #
 # Forty-eight axes cannot be drawn, but two can: the first two {term}`principal components <principal component>`, the directions along which the vectors vary most {cite:p}`pearson1901`.
-# Subtract the mean.
-# The right singular vectors of the rest, the columns of $W$ in $X = U \Sigma W^\top$, are the components.
-# Each explains its squared singular value's share of the variance.
+# To find them, subtract the mean vector from every row, which gives $X$, and take the singular value decomposition $X = U \Sigma W^\top$.
+# The columns of $W$ are the components.
+# The share of the variance that each explains is its squared singular value, divided by the sum of all.
 
 # %%
 shown = ("name", "animal", "trade", "place", "colour", "food", "trait")
@@ -417,7 +417,7 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # - The names are two clusters, heroes and their friends: the grammar never lets a friend be a hero.
 # - The young animals (`lamb`, `gosling`, …) lie beside the trades: in their tale one of them is lost, and the hero asks a baker and a tailor whose it is.
 # - The animals that are heroes (`otter`, `hedgehog`, …) lie among the traits, for a hero is *a brave otter*.
-# - `honey` and `biscuit` hang farther out than any girl or boy: they are names of animals, and things to eat besides, and each has only one vector.
+# - `honey` and `biscuit` hang farther out than any girl or boy: they are names, but also things to eat, and each has only one vector.
 #
 # So a vector says which *part* a word plays in the text.
 #
@@ -432,7 +432,7 @@ EmbeddingExplorer(
 )
 
 # %% [markdown]
-# *Question:* among these words, find one whose three lists have hardly a word in common.
+# *Question:* among these words, find one whose three lists share hardly a word.
 # Compare its length, `vectors["fox"].norm()` for `fox`, with the mean, `length.mean()`.
 # If it is short: what then decides a distance to it, and what a dot product?
 #
@@ -478,7 +478,7 @@ for a, b, c in [
 # Three things make the number honest.
 #
 # - *A baseline.*
-#   The nearest *other* word to $c$ may be right without any arithmetic {cite:p}`linzen2016`.
+#   The word nearest to $c$ may be right without any arithmetic {cite:p}`linzen2016`.
 # - *Chance.*
 #   A guess among all words of the right kind is right now and then.
 # - *A {term}`confidence interval`.*
@@ -528,9 +528,9 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 # Three relations work, far above the baseline and chance.
 # One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
 # The other four are right in hardly more than one question of ten, and near chance.
-# Asked for plurals, the arithmetic nearly always gives some plural, and hardly ever the right one.
+# For *one : many* the arithmetic nearly always gives some plural, and hardly ever the right one.
 #
-# Is that the luck of this run?
+# Was that luck?
 # Four runs with other seeds are stored (`book/studies/analogy_study.py`); the cell prints the lowest and highest share of each.
 
 # %%
@@ -579,10 +579,10 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %% [markdown]
 # In the tales the arithmetic works where the two words of a pair are side by side far more often than by chance.
-# It does not work where they merely correspond: `apple` and `apples` seldom meet, and little ties one to the other rather than to `pears`.
+# It does not work where the two seldom meet: nothing in the text then says that `apple` belongs to `apples` and not to `pears`.
 #
-# And the custom matters.
-# For most relations the sum lands, more often than not, nearest to $b$ or $c$ itself, and the custom hides it.
+# The custom of forbidding $a$, $b$ and $c$ as answers matters too.
+# For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides it.
 #
 # ![Two parallelograms. Left: the step from baker to kneading, put at tailor, ends at a cross beside sewing. Right: the step from girl to boy is short; put at mother, it ends at a cross near mother. Nearest to it are mother, which is not allowed, then grandmother, then father.](figures/where-the-sum-lands.svg)
 #
@@ -590,7 +590,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # On the right it is short, so × is nearest to `mother` itself (places from this page's vectors, in the plane of the three words).*
 #
 # What of vectors from real text?
-# None come with this course's packages, so we report what others measured.
+# This course has none, so we report what others measured.
 # GloVe's best vectors, from 42 billion words, answer 75 % of 19,544 questions right, about capitals, plurals, tenses and others {cite:p}`pennington2014`.
 # So on real text plurals work, as they do not here: both `apple` and `apples` are found beside *tree* and *pie*.
 # But the other two findings hold there, too: the nearest word to $c$ alone is often right, and without the custom the answer is mostly $b$ or $c$ {cite:p}`linzen2016,rogers2017`.
@@ -599,7 +599,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 #
 # A {term}`transformer` begins with an embedding too, and nobody trains it for similarity: its rows are learned along with everything else, for {term}`next-token prediction`.
 # `base-llm` is the model that this course has trained on the tales; it, too, is one run.
-# Its tokens are pieces of words, so the next cell takes those words that are one piece.
+# Its tokens are pieces of words, so the next cell takes the words that are a single piece.
 # It compares three tables: the model's before training, the vectors of skip-gram, and the model's after training.
 
 # %%
@@ -620,7 +620,7 @@ print(f"{len(tokens)} words are one piece")
 # %% [markdown]
 # Two questions are asked for each word and each grouping of the words.
 # Is its *nearest word* of the same group?
-# And is its *nearest mean* that of its group, of all means over the group's other words?
+# And of the mean vectors of all groups, is the *nearest mean* that of its own group? (The word itself is left out of that mean.)
 #
 # *Predict:* skip-gram looks five words back and forth.
 # A language model has to choose the next word from all that came before.
@@ -633,7 +633,7 @@ print(f"{len(tokens)} words are one piece")
 
 # %%
 def mean_purity(x, group):
-    """Return for what share of the rows the nearest mean is that of the own group."""
+    """Return the share of rows whose nearest group mean is that of their own group."""
     unit = x / x.norm(dim=1, keepdim=True)
     member = one_hot(group).float()  # (N, groups)
     sums = member.T @ unit - member[..., None] * unit[:, None]  # without itself
@@ -642,7 +642,7 @@ def mean_purity(x, group):
     return (nearest == group).float().mean()
 
 
-# What the grammar notes of each word: its class, and which of she and he goes with it
+# What the grammar knows of each word: its class, and for a name, she or he
 people = entries(tales.world(), "girl", "boy")
 groups = {
     "class": classes,
@@ -676,9 +676,9 @@ assert by_mean["name: she or he", "model"] >= by_word["name: she or he", "model"
 #
 # Skip-gram hardly sees whether *she* or *he* goes with a name: within five words of it there is seldom a pronoun (exercise 6 looks farther).
 # The language model needs to know, and by the nearest mean it does.
-# The nearest name is a worse witness.
-# A row is mostly the word's own, for the model must tell `Mia` from every other name.
-# Between two names the pronoun may drown in all that differs; in a mean over dozens of names the differences cancel, and what they share is left.
+# The nearest name does not show it.
+# Most of a row is the word's own, since the model must tell `Mia` from every other name.
+# Between two names the difference in pronoun is small beside all the others; in a mean over dozens of names the others cancel, and what the names share is left.
 #
 # ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
 #
@@ -688,7 +688,7 @@ assert by_mean["name: she or he", "model"] >= by_word["name: she or he", "model"
 # So neighbours can hide what a single direction holds.
 # A **linear probe**, a classifier on top of the vectors, would find it {cite:p}`alain2016`.
 #
-# Another thing hides in such tables: the vectors may share a direction.
+# The vectors of a table may also share a direction.
 # They are **anisotropic** if the mean cosine of two of them is far from 0.
 
 # %%
@@ -701,9 +701,9 @@ for name, each in tables.items():
     )
 
 # %% [markdown]
-# Where it is high, a cosine of 0.5 may say nothing, and subtracting the mean vector helps {cite:p}`mu2018`.
+# Where that mean is high, a cosine of 0.5 may say nothing, and subtracting the mean vector helps {cite:p}`mu2018`.
 # The vectors inside large models are strongly anisotropic {cite:p}`ethayarajh2019`.
-#
+
 # %% [markdown]
 # ### One word, many vectors
 #
@@ -734,15 +734,14 @@ for text in senses["season"][:30] + senses["water"][:30]:
 
 # %%
 is_water = torch.arange(60) >= 30
-alike = is_water[:, None] == is_water
+two_senses = is_water[:, None] != is_water
+one_sense = ~two_senses & ~torch.eye(60, dtype=torch.bool)  # not with itself
 for name, vectors_here in states.items():
     x = torch.stack(vectors_here)
-    cosine, purity = similarities(x, x), neighbour_purity(x, is_water.long()).mean()
-    same, other = (
-        (cosine.sum() - cosine[~alike].sum() - 60) / (2 * 30 * 29),
-        cosine[~alike].mean(),
-    )
+    cosine = similarities(x, x)
+    same, other = cosine[one_sense].mean(), cosine[two_senses].mean()
     print(f"{name}: cosine {same:.2f} of one sense, {other:.2f} of two")
+purity = neighbour_purity(x, is_water.long()).mean()  # x is after the model here
 print(f"after the model the nearest has the same sense for {purity:.0%}")
 assert purity > 0.8 and same > other + 0.05
 
@@ -754,7 +753,7 @@ assert purity > 0.8 and same > other + 0.05
 # In large models, too, the vectors of one word differ from context to context, and more so the deeper in the model {cite:p}`ethayarajh2019`.
 #
 # A row says what a token is, not where it is.
-# So a model that is to tell *dog bites man* from *man bites dog* needs positions besides.
+# So a model needs positions too, to tell *dog bites man* from *man bites dog*.
 # Four ways are common: a second, *learned* table {cite:p}`radford2019`, *sinusoidal* waves {cite:p}`vaswani2017`, {term}`RoPE` {cite:p}`su2021` and ALiBi {cite:p}`press2022`.
 # {doc}`transformer` puts RoPE to work.
 #
@@ -762,9 +761,6 @@ assert purity > 0.8 and same > other + 0.05
 #
 # **Opposites.**
 # `careful` and `careless` play the same part, and keep much the same company.
-#
-# **Rare words.**
-# A word that occurs less than five times has no vector here at all.
 
 # %%
 for word, opposite in [
@@ -776,6 +772,15 @@ for word, opposite in [
     place = order.index(opposite) + 1
     print(f"{opposite} is number {place} of {len(order):,} among the nearest of {word}")
     assert place <= 50
+
+# %% [markdown]
+# Opposites are among the nearest words.
+# So a search by vectors for *safe* medicines may well find the *unsafe*.
+#
+# **Rare words.**
+# A word that occurs fewer than five times has no vector here at all.
+
+# %%
 n_tales = sum("puffin" in story.lower() for story in stories)
 print(
     f"puffin is in {n_tales} of the tales, and has",
@@ -785,9 +790,7 @@ print(
 assert "puffin" not in vectors
 
 # %% [markdown]
-# Opposites are among the nearest words.
-# So a search by vectors that is asked for *safe* medicines may well find the *unsafe*.
-# Pieces of words ease the second trouble, not the first.
+# Pieces of words help here, since every word is made of known pieces; with opposites they do not help.
 #
 # ## Takeaways
 #
@@ -796,7 +799,7 @@ assert "puffin" not in vectors
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
 # - On the tales the arithmetic of analogies finds the right word only where the two words of a pair are often near each other.
 #   On large real text it does better; there, too, baselines, intervals and the custom decide what a score means.
-# - The table of a language model holds what its task needs, if not always where a look at neighbours finds it.
+# - The table of a language model holds what its task needs, but the nearest neighbours do not always show it.
 # - A row is static: opposites, two senses and positions need the context, which the model adds.
 #
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
@@ -842,10 +845,10 @@ checks.name_neighbours(answer)
 #   (`beside` has the counts of pairs, and thinning multiplies them by `embeddings.keep_probability` of both words; `trained.contexts.vectors` are the $u$, `embeddings.noise_distribution` gives the $q$, and `embeddings.SkipGramConfig` has the threshold and $K$.)
 
 # %% tags=["hide-cell", "solution"]
-# (a) The loss has the terms -N_co ln σ(s) - K N_c q_o ln σ(-s). Its derivative by s,
+# (a) The loss has the terms -N_co ln σ(s) - K N_c q_o ln σ(-s). Its derivative,
 # N_co (σ(s) - 1) + K N_c q_o σ(s), is zero where σ(s) = N_co / (N_co + K N_c q_o),
 # so s = ln (N_co / (K N_c q_o)): Levy and Goldberg (2014).
-# (b) o stands beside c more often than it would by chance: the score is the logarithm
+# (b) o is near c more often than it would by chance: the score is the logarithm
 # of how much more often, less ln K. It is a shifted pointwise mutual information.
 config = embeddings.SkipGramConfig()
 keep = embeddings.keep_probability(counted.counts, config.subsampling)
@@ -921,7 +924,7 @@ print(
 # ### Exercise 5 (build): the first direction ★★
 #
 # Find the first principal component with nothing but products of a matrix and a vector.
-# Take the mean off; start from any direction; multiply by $X^\top X$ and bring the result to length 1, again and again.
+# Subtract the mean; start from any direction; multiply by $X^\top X$ and bring the result to length 1, again and again.
 #
 # ```python
 # def first_direction(vectors: Tensor) -> Tensor: ...  # (V, D) → (D,)
@@ -952,7 +955,7 @@ assert abs(cosine) > 0.999
 # ### Exercise 6 (explore): how wide a window? ★★★
 #
 # Train twice on the first six hundred tales, with a window of 1 and with one of 10 (`SkipGramConfig(window=…)`).
-# Whom does `baker` lie near each time?
+# Which word is nearest to `baker` each time?
 # For all trades, the keys of `relations()["trade : work"]`, measure how often the nearest word is another trade; for the heroes' names, in `groups["name: she or he"]` with their pronouns, how often the nearest name goes with the same one.
 # Which window finds words of the same *kind*, and which finds what goes *together*?
 # Judge the claim that a window of 10 knows pronouns: what would a guess get, and over what would a bootstrap draw?
@@ -975,7 +978,7 @@ for window in (1, 10):
 assert same_kind[1] > 0.9 > 0.6 > same_kind[10]
 assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
 # Words of a kind replace each other, so their next neighbours are the same; within ten
-# words of a baker stands what bakers do, and of a name, its pronoun.
+# words of a baker is what bakers do, and of a name, its pronoun.
 # Half of the names go with each pronoun, so a guess gets about one half. The bootstrap
 # draws names, not words of the text; and one run is one draw of the start and the noise.
 
