@@ -52,7 +52,7 @@ plotting.use_course_style()
 # ## The problem
 #
 # "Collect a massive raw text corpus" is the first line of every recipe for a language model, and often the only one about text.
-# It comes from three kinds of source above all, each with faults of its own.
+# The text comes mostly from three kinds of source, each with faults of its own.
 #
 # | Kind | What it is like | What has to be done |
 # |---|---|---|
@@ -103,10 +103,11 @@ crawl = [
         "empty": "\x00\x00",
     }.items()
 ]
-print(ascii(crawl[1].text[:106]))
+for line in crawl[1].text.split("\n"):
+    print(ascii(line[:60]))
 
 # %% [markdown]
-# With unusual characters spelled out you can see the menu in front, and é stored in two different ways.
+# `ascii` spells out the unusual characters: the menu comes first, and é is stored in two different ways.
 # In *René* it is one character; in *café* it is an e followed by a floating accent, so a model would see two different letters.
 # A zero-width space hides after *years*.
 # Further on there are a no-break space and two control characters, which were quotation marks before somebody read them in the wrong encoding.
@@ -117,7 +118,7 @@ print(ascii(crawl[1].text[:106]))
 
 # %%
 def frequent_runs(documents, n=5):
-    """Return in how many lines of the documents each run of n words stands."""
+    """Return the number of lines in which each run of n words occurs."""
     counts = Counter()
     for line in chain.from_iterable(
         document.text.split("\n") for document in documents
@@ -133,7 +134,7 @@ for run, count in frequent_runs(crawl).most_common(5):
     print(f"{count:>2} × {run}")
 
 # %% [markdown]
-# The first place goes to the menu, and every other place to a page that was crawled three times.
+# The menu comes first, then runs from a page that was crawled three times.
 # Real crawls are no better: a well-known web corpus holds one English sentence tens of thousands of times, and models trained on it recite such passages {cite:p}`lee2022`.
 # This is **memorisation**.
 # So copies have to go, but which pages *are* copies?
@@ -168,7 +169,7 @@ print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 #
 # Now the trick that makes this cheap, {term}`MinHash`.
 # Number the nine shingles from 0 to 8 and put them in a random order: a hash function gives each a value, and the smallest value comes first.
-# Of each sentence we keep its smallest value alone.
+# For each sentence we keep only its smallest value.
 
 # %%
 for factor, offset in ((3, 1), (2, 2), (3, 5)):
@@ -196,7 +197,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # A corpus is built in steps, cheap ones first:
 #
 # 0. **Extract** the text from pages and files.
-# 1. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus.
+# 1. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus (*boilerplate*).
 # 2. **Filter**: keep what is prose in the wanted language, by rules one can read.
 # 3. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes before, because it makes copies equal.
 # 4. **Split** into training, validation and test documents, and check that no passage is on both sides.
@@ -226,7 +227,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # which is a steep S over $s$: near 0 for strangers, near 1 for copies.
 #
 # *The floor.*
-# Let the source of a text give a story $x$ the probability $P(x)$.
+# How well can a model of such a corpus do at best?
+# Let the source of the text give a story $x$ the probability $P(x)$.
 # Then the surprise of the story is $-\log P(x)$, and its mean is the {term}`entropy` of the source {cite:p}`shannon1948`:
 #
 # $$
@@ -236,7 +238,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # The right side is the {term}`cross-entropy` of $Q$: the mean surprise of a model, called its *loss*, which training minimises.
 # With natural logarithms its unit is the {term}`nat`.
-# It never falls below $H$, in the mean, whatever the model {cite:p}`cover2006`.
+# On average it never falls below $H$, whatever the model {cite:p}`cover2006`.
 # For human text $H$ is unknown; for text from a known source it is the floor under every loss.
 #
 # | Symbol | Meaning | Shape | Name in code |
@@ -252,8 +254,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # ## In code
 #
 # A signature takes a few lines.
-# The hash functions are one good hash with $k$ different salts.
-# The package's version hashes in another way, and much faster, so its numbers are others.
+# One good hash function becomes $k$ different ones when we write a number from 0 to $k - 1$ before each shingle.
+# The package hashes in another, much faster way, so its values differ.
 # What has to agree is the estimate: both must come within four standard errors of the exact similarity.
 
 
@@ -319,9 +321,10 @@ assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tol
 # Pages 0, 3 and 4 are the lighthouse, 1 and 5 the café, 2 and 6 the ferry: every copy is found, and nothing else.
 #
 # The whole chain is `corpus.build_corpus`.
-# Its settings are made for thousands of long pages.
-# For these twelve short ones three of them are lowered.
-# The language is looked at before the quality, so that both filters have something to do.
+# Its default settings are made for thousands of long pages.
+# For these twelve short ones we lower three of them: the words that a page needs, the pages that make a line boilerplate, and the words of a shingle.
+# `cleaning.GOPHER` holds the rules of the quality filter.
+# Here the language is filtered before the quality, so that both filters have something to do.
 
 # %%
 rules = [
@@ -353,8 +356,8 @@ assert max(frequent_runs(kept).values()) == 1
 # *A cross marks the step that removed a page.
 # Below each step is the number of pages that it left.*
 #
-# Each step says how much it removed and why, with examples; boilerplate removal dropped `empty`: nothing was left of it.
-# Seven of the twelve pages were copies of three texts, and the other five were not wanted.
+# Each step says how much it removed and why, with examples; boilerplate removal dropped `empty`, since nothing was left of it.
+# Seven of the twelve pages held only three texts, and the other five were not wanted.
 # In what is kept no run of five words occurs in two lines.
 
 # %% [markdown]
@@ -392,15 +395,20 @@ class TextOfPage(HTMLParser):
     depth, parts = 0, ()  # how many skipped tags are open; the text so far
 
     def handle_starttag(self, tag, attributes):
-        self.depth += tag in self.SKIPPED
-        self.parts += ("\n",) * (tag in self.BLOCKS)
+        if tag in self.SKIPPED:
+            self.depth += 1
+        if tag in self.BLOCKS:
+            self.parts += ("\n",)
 
     def handle_endtag(self, tag):
-        self.depth -= tag in self.SKIPPED
-        self.parts += ("\n",) * (tag in self.BLOCKS)
+        if tag in self.SKIPPED:
+            self.depth -= 1
+        if tag in self.BLOCKS:
+            self.parts += ("\n",)
 
     def handle_data(self, data):
-        self.parts += (data,) * (self.depth == 0)
+        if self.depth == 0:
+            self.parts += (data,)
 
 
 # %%
@@ -415,7 +423,7 @@ print(page_text(PAGE))
 assert "greet(boat)" in page_text(PAGE) and "rights" not in page_text(PAGE)
 
 # %% [markdown]
-# On a page that others laid out?
+# Does it also work on a page that others wrote?
 # Python writes a page of documentation for every module; the next cell reads the one for `textwrap`.
 # (The digits depend on your Python.)
 
@@ -423,7 +431,7 @@ assert "greet(boat)" in page_text(PAGE) and "rights" not in page_text(PAGE)
 page = pydoc.HTMLDoc().docmodule(textwrap)
 text = page_text(page)
 print(f"{len(page):,} characters of HTML, {len(text):,} of text:")
-print(textwrap.shorten(text[text.index("Text wrapping") :], 160))
+print(textwrap.shorten(text[text.index("Text wrapping") :], 90))
 documented = set(textwrap.wrap.__doc__.split())
 assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 
@@ -486,12 +494,13 @@ _ = ax.legend()
 # The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
 # Short bands find more, and long bands are choosier; both see nearly every copy that differs in little.
 # The rise is near $(1/b)^{1/r}$.
-# Below that point copies are missed; more hashes make the curve steeper.
+# Below that point most copies are missed; more hashes make the curve steeper.
 #
 # Finding candidates by equal bands is called **locality-sensitive hashing**, LSH.
 # What it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
 # The slow way, all pairs, gives the truth.
 # *Recall* is the share of the true pairs that was reported, *precision* the share of the reported pairs that is true.
+# *Promised* is the formula's value for a pair just at the threshold; *without the check* is the precision of all that LSH proposes.
 # The following numbers depend on the documentation of your Python's version; the assertions hold for all of them.
 
 # %% tags=["nbval-ignore-output"]
@@ -504,7 +513,7 @@ print(f"{len(all_pairs):,} pairs in all, {len(proposed):,} proposed by LSH")
 for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
     right = [pair for pair in exact if exact[pair] >= threshold]
     found = deduplication.near_duplicates(texts, threshold=threshold)
-    truth = [type(found[0])(*pair, exact[pair]) for pair in right]
+    truth = [deduplication.Pair(*pair, exact[pair]) for pair in right]
     precision, recall = deduplication.precision_recall(found, truth)
     alone = sum(exact[tuple(p)] >= threshold for p in proposed.tolist()) / len(proposed)
     promised = deduplication.candidate_probability(threshold, 32, 4)
@@ -518,14 +527,14 @@ assert len(proposed) * 100 < len(all_pairs)
 
 # %% [markdown]
 # The exact check makes the precision perfect.
-# The recall is what the S-curve promises, or more: it promises that much for a pair just at the threshold, and most are above.
+# The recall is what the curve promises, or more, since most pairs are above the threshold.
 # Fewer than one pair in a hundred had to be compared.
 # The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to its size.
 #
 # ### A corpus from this machine
 #
-# The same documentation goes through the whole chain, with the settings as they are.
-# Again the digits depend on your Python.
+# The same documentation goes through the whole chain, with the default settings.
+# Again the digits depend on your version of Python.
 
 # %% tags=["nbval-ignore-output"]
 kept, report = corpus.build_corpus(documents.python_docs())
@@ -563,10 +572,10 @@ for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
 assert overlaps
 
 # %% [markdown]
-# In the first pair a section of the reference is once a topic of its own and once a part of a longer chapter.
+# In the first pair one section of the reference is both a topic of its own and a part of a longer chapter.
 # (With your Python it may be another pair.)
 # The two are not *similar*, for most of the longer text is something else.
-# So no threshold that spares different texts finds them; yet what is tested is contained in what was learned.
+# So a threshold low enough to find them would also remove texts that differ; yet the test text is contained in the training text.
 # That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
 #
 # ![Two near copies as bars of one length, green but for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
@@ -626,7 +635,7 @@ assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 # On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
 # On the leaked ones it goes on improving, since it has memorised them, and falls *below the floor*.
 # The dotted floor is the mean true surprise of these 200 stories.
-# No model can be far below it honestly, so a known floor is also a detector of leaks.
+# No honest model can be far below it, so a known floor also detects leaks.
 # With human text there is no such alarm: the score over all 200 stories would just look better, and more so for a model that remembers more.
 #
 # The check finds the leak by the runs that are shared.
@@ -642,7 +651,7 @@ for n in (8, 13, 20, 40):
     )
 
 # %% [markdown]
-# Every leak is found at every length, but with the customary 13 words many of the other stories are accused, too.
+# Every leak is found at every length, but with the customary 13 words many of the other stories are reported, too.
 # The tales have turns of phrase that are longer than that, as contracts, recipes and weather reports have.
 # The length has to fit the text, and somebody has to look at what was found.
 
@@ -653,7 +662,8 @@ for n in (8, 13, 20, 40):
 # Because their source is known, word for word, and so is the lowest loss that any model can reach.
 # A grammar writes them.
 # The next cell is a complete one, in the same form but tiny, with five rules and two lists of words.
-# `<opening>` calls a rule, `[a|b]` is a choice, `(3)` is a weight, and `{animal=animal}` draws a word from a list and remembers it.
+# `<opening>` calls a rule, `[a|b]` is a choice, `(3)` is a weight, and `{animal.a=animal}` draws an animal from the list, remembers it, and writes it after *a* or *an*.
+# `{animal.the}` writes the same animal after *the*, and `{Animal.the}` with a capital.
 # The rule `end` depends on the food that was drawn.
 
 # %%
@@ -740,7 +750,7 @@ print(f"log P = {story.log_prob:.1f} nats")
 # %% [markdown]
 # The probability is exact, since every story parses into the one series of choices that makes it.
 # So is the true probability of each word, given all the words before it.
-# It is the probability that a story begins with both, divided by the probability that it begins with the words before.
+# It is the probability that a story begins with all words up to this one, divided by the probability that it begins with the words before.
 
 
 # %%
@@ -760,7 +770,7 @@ assert np.isclose(sum(exactly), -story.log_prob)
 assert certain > len(exactly) / 2
 
 # %% [markdown]
-# A reader who knows the grammar and forgets nothing can predict more than half of the words of this story with certainty.
+# A reader who knows the grammar and forgets nothing can predict more than half of the words of this story with certainty: their surprise is 0.
 #
 # ![Seven facts of the story on the line of its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. Every later mention, such as ten and nine after eleven, has none, though it comes 16 to 116 words after the first.](figures/told-early-needed-late.svg)
 #
@@ -825,7 +835,7 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 # %% [markdown]
 # (Of $N$ equally likely words each has a surprise of $\ln N$, so $e^H$ is how many of them would be as uncertain.)
 #
-# The best of the others needs more than three times the floor.
+# The best of the models needs more than three times the floor.
 # Without the floor that would look like a good result, for it is far less than what gzip needs.
 # With human text nobody knows how much of a loss is the model's fault and how much is the text's own freedom.
 # Shannon estimated it with a human reader {cite:p}`shannon1951`.
@@ -850,14 +860,16 @@ LLAMA = {  # share of the reading in percent, epochs
 }
 for name, (share, epochs) in LLAMA.items():
     read = share / 100 * 1400
-    print(f"{name:26} {read:4.0f} billion tokens read, {read / epochs:4.0f} there are")
+    print(
+        f"{name:26} {read:4.0f} billion tokens read, from {read / epochs:4.0f} billion"
+    )
 assert sum(share for share, _ in LLAMA.values()) > 99
 
 # %% [markdown]
 # Four fifths are web pages.
 # Books and Wikipedia are read more than twice, code less than once.
 #
-# What does the share of a source do?
+# What changes with the share of a source?
 # The next cell trains counts of runs of three on 60,000 words: a part from the Python manual, the rest from tales.
 # It measures the loss on new text of both, in nats per word.
 # (The digits depend on your Python.)
@@ -885,7 +897,7 @@ assert mixed["tales"] == sorted(mixed["tales"])
 assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
 
 # %% [markdown]
-# Each source is predicted better, the more of it is read; neither is free.
+# The more of a source is read, the better it is predicted, and the worse the other.
 # But the first tenth of a source gains more than any later tenth.
 # So a small share of code or of another language goes a long way, and shares are tuned by training small models {cite:p}`xie2023`.
 #
@@ -950,7 +962,8 @@ print(notice)
 # Training reads many short stretches of a corpus, in random order, and the corpus may be larger than memory.
 # Some programs begin a stretch anywhere; the training in {doc}`pretraining` begins each with a story.
 # Either way the documents become one flat file of token ids, the numbers into which a {term}`tokenizer` cuts a text; the next chapter trains one.
-# The file is written one document at a time from a generator, and mapped, not loaded, when it is read.
+# The file is written one document at a time.
+# To read it, the program *maps* it into memory: only the parts that are used are loaded.
 #
 # ![Three stories in boxes; below them one row of ids, with a 0 after the ids of each story; below that two slices of equal length, one of which reaches over the end of a story.](figures/one-flat-file.svg)
 #
@@ -1021,7 +1034,7 @@ print(
 )
 
 # %% [markdown]
-# With the settings as they are, a text needs 50 words, of 3 letters at least on average.
+# With the default settings a text needs 50 words, of 3 letters at least on average.
 # The poem has too few words; list, code and table have words that are too short.
 # Each is stopped by the first rule that it breaks, and all of them go.
 # A model trained on what is left has seen little of them.
@@ -1164,7 +1177,7 @@ checks.is_held_out(is_held_out)  # hash(text) is salted: another one in each pro
 # ```
 #
 # Check it with `checks.find_leaks(find_leaks)`.
-# Then use it on the tales of the experiment: what is the smallest `n` that accuses no story wrongly?
+# Then use it on the tales of the experiment: what is the smallest `n` for which no story is reported wrongly?
 # Can a leak be noticed without the training text?
 # Three models report losses of 1.9, 0.7 and 0.5 nats per word on 1,000 tales; read each against the entropy per word that the chapter printed.
 
