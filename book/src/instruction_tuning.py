@@ -113,7 +113,7 @@ print(f"all ten: {-probs.log().mean():.2f} nats per target")
 print(f"the four that count: {-probs[counts].log().mean():.2f}")
 
 # %% [markdown]
-# Note where the mask begins.
+# Note where the counting begins.
 # The mark `<|assistant|>` does not count, because the program writes it, to say that it is the model's turn.
 # `<|end|>` does count: a model that was never graded on it would not know when to stop.
 #
@@ -137,7 +137,7 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 #
 # $$\mathcal{L}(\theta) = -\frac{1}{|M|} \sum_{t \in M} \ln p_\theta(x_t \mid x_1, \dots, x_{t-1}).$$
 #
-# The model still reads everything; what is masked is read, and not graded.
+# The model still reads everything; what is outside $M$ is read, and not graded.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
@@ -198,9 +198,9 @@ print(data.joinpath("chat_template.jinja").read_text("utf-8"))
 
 # %% [markdown]
 # `{%- … -%}` is a command, `{{- … -}}` writes a text, and the minus signs swallow the spaces around them.
-# `generation` marks what the assistant writes: from it the library `transformers` makes the loss mask.
-# Plain Jinja does not know that word, so the next cell takes it out.
-# It saves the model, reads the template back, runs it, and compares.
+# `generation` marks what the assistant writes: the library `transformers` makes the loss mask from it.
+# Plain Jinja does not know that word, so we take it out.
+# The next two cells save the model, read the template back, run it, and compare.
 
 # %%
 with TemporaryDirectory() as folder:
@@ -218,7 +218,7 @@ assert told == chat.render(messages)
 assert tokenizer.encode(told, allowed_special="all") == ids
 
 # %% [markdown]
-# By hand, by the package and by the folder's template, the ids are the same.
+# From `frame`, the package and the folder's template come the same ids.
 # A model that was tuned with one template and is asked with another reads marks that it does not know.
 # So the template belongs to the weights, and travels with them.
 #
@@ -231,11 +231,12 @@ assert tokenizer.encode(told, allowed_special="all") == ids
 #
 # A model keeps nothing between two calls.
 # With every question the program sends the whole conversation again, so the rows grow.
+# Here one is printed with a line for each turn; the text itself has no line breaks.
 
 # %%
 longer_chat = [chat.Message("system", "Answer in one word."), *messages]
 longer_chat += [chat.Message("user", "Why?"), chat.Message("assistant", "Fun.")]
-print(chat.render(longer_chat))
+print(chat.render(longer_chat).replace("<|end|>", "<|end|>\n"))
 ids_read, graded = chat.encode_chat(longer_chat, tokenizer)
 print(
     f"{len(ids_read)} ids, {sum(graded)} of them graded: both answers, with their ends"
@@ -355,7 +356,8 @@ print(tokenizer.tokens("<|end|>"))
 # Both are **{term}`prompt injection`**: text that should be data is read as an instruction.
 # It need not come from the user.
 # It may come from a web page or an e-mail that the model was given to read: {term}`indirect prompt injection` {cite:p}`greshake2023`.
-# No template prevents this, so a program should not let a model do what the author of a text that it reads must not do.
+# No template prevents this.
+# So a model should have no more rights than the authors of what it reads.
 
 # %% [markdown]
 # ## Experiment
@@ -367,7 +369,7 @@ print(tokenizer.tokens("<|end|>"))
 # Today a larger model writes many of them, as **{term}`synthetic data`** {cite:p}`wang2023`, and what it gets wrong is learned with the rest.
 # Ours are made by rule from tales whose facts are known, so every answer can be checked.
 #
-# This page takes five questions, which a story's first three sentences answer, and of each story just these sentences.
+# This page asks five questions that a story's first three sentences answer, and shows the model only these sentences.
 # All five are asked in one conversation: the story is read once, and five answers are learned from it.
 
 # %%
@@ -383,7 +385,7 @@ assert [topic.name for topic in TOPICS] == list(NAMES)
 #
 # All answers begin with *It was*, for a reason.
 # The first word of a turn has no space before it.
-# To the tokenizer *Next*, and *next* with its space, are two tokens, as different as any two.
+# To the tokenizer *Next*, and *next* after a space, are two tokens, as different as any two.
 # After *It was* the model can copy what it reads; at the very beginning it would have to translate, word by word.
 
 
@@ -432,7 +434,8 @@ def conversation(questions):
 # %%
 learned = drawn(256, seed=0, wordings=(0, 1))
 for turn in conversation(learned[0]):
-    print(f"{turn.role}: {turn.content}")
+    for line in f"{turn.role}: {turn.content}".split("\n"):
+        print(textwrap.fill(line, 80))
 turns = [conversation(questions) for questions in learned]
 rows = chat.tokenized(turns, tokenizer, max_tokens=256)
 
@@ -474,12 +477,12 @@ pupil = tuned(rows)
 # %% [markdown]
 # ### Measuring answers
 #
-# An answer is right if it is one of those that the facts allow, but for articles, case and full stops.
+# An answer is right if it is one of those that the facts allow, apart from articles, case and full stops.
 # For open requests there is no such rule.
 # There a larger model often grades the answers, an **{term}`LLM as a judge`** {cite:p}`zheng2023`.
 # It is cheap, and it has tastes of its own: it likes long answers, and those that resemble its own.
 #
-# The base model is asked in plain text, and its first sentence may be the answer.
+# The base model is asked in plain text, the tuned one in its template; the first sentence of what comes is judged.
 
 
 # %%
@@ -521,14 +524,13 @@ assert max(after[name].share for name in ("home", "liked")) < 0.5
 # %% [markdown]
 # The base model answers hardly anything; the tuned one has learned what a question is, and that an answer is short and ends.
 # It nearly always gives three of the facts, and almost never the other two, though all are asked equally often.
-# Its wrong answers are of the right kind: a place for a place, only not the place of this story.
 #
 # ### A hundred questions, or five?
 #
 # What share of questions does it answer, and how sure are we?
 # The usual interval takes a hundred questions to be a hundred independent cases.
 # But questions about one topic are answered nearly all alike: they form a **{term}`cluster`**, and five clusters say far less than a hundred cases.
-# So we average over each topic first, and draw topics in place of questions {cite:p}`miller2024`.
+# So we average over each topic first, and then use the bootstrap of {doc}`embeddings`: it draws topics, not questions {cite:p}`miller2024`.
 
 
 # %%
@@ -557,8 +559,8 @@ print("topics as cases:   ", by_topic(after))
 # The second is for other questions of the kind, and it says almost nothing: to know more, ask about more topics, not about more stories.
 # With so few clusters even this interval is rough.
 #
-# From here on, every share is about these five questions, and over three runs, with other conversations in another order.
-# `book/studies/instruction_study.py` stored them; given are the mean, the lowest and the highest.
+# From here on, every share is about these five questions, and from three runs that differ in their conversations and the order of these.
+# `book/studies/instruction_study.py` stored them; printed are the mean, the lowest and the highest.
 
 # %%
 study = stored_study("instruction", dict).points
@@ -581,7 +583,7 @@ for name in NAMES:
     print(f"{name:7} {spread(found)}")
 
 # %% [markdown]
-# So it was no luck.
+# So it was not luck.
 # What sets the facts apart is not the question but the tales.
 # The next cell counts in how many of two hundred tales a fact comes again after the first three sentences.
 
@@ -598,10 +600,10 @@ assert again["home"] == again["liked"] == 0
 # %% [markdown]
 # None of them says a second time where its hero lives or what she likes, so pretraining hardly ever asked the model to look these up.
 # It did have to recall the hero, the relative and the clothes, in tale after tale.
-# In these runs, then, instruction tuning did not teach the model to find facts: it taught *when* to show what it could already do.
+# This suggests that our short instruction tuning did not teach the model to find facts: it taught *when* to show what it could already do.
 # {cite:t}`zhou2023` claim the same of large models: a thousand careful examples, called LIMA, were enough for good answers, because knowledge and skill came from pretraining.
 # They name it the *superficial alignment hypothesis*.
-# It is not a law: with more training, `instruct-llm` did learn to tell the home and the hobby.
+# It is not a law: with more training, on whole tales, `instruct-llm` did learn to tell where a hero lives, as we shall see below.
 #
 # ### New wordings
 #
@@ -751,9 +753,9 @@ def answered(*said, n=40):
 
 # %% tags=["nbval-ignore-output"]
 tale = next(tales.generate(1, seed=77))
-asked = "Who is the story about?", f"Who does {tale.facts['hero']} live with?"
+asked = "Who is the story about?", f"Where did {tale.facts['hero']} live?"
 said = answered(f"{tale.text}\n\n{asked[0]}")
-print(tale.text[:120], "…\n")
+print(textwrap.shorten(tale.text, 90, placeholder=" …"), "\n")
 print(asked[0], said)
 print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
 
