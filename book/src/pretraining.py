@@ -255,7 +255,7 @@ def learn(model, batches, config):
 # *Whatever the size of the gradient, the step is about as long as the learning rate.*
 #
 # **Weight decay** is the second part: each step shrinks the weight a little, whatever its gradient.
-# It pulls weights that the data does not hold in place towards zero.
+# A weight that the data does not keep in place drifts to zero.
 # (The *W* of AdamW says that the shrinking is *decoupled*: it is not added to the gradient, as it was in Adam.)
 
 
@@ -272,7 +272,7 @@ class MyAdamW:
         self.t += 1
         a, b = self.betas
         for w, mean, square in zip(self.weights, self.means, self.squares):
-            mean.lerp_(w.grad, 1 - a)
+            mean.lerp_(w.grad, 1 - a)  # a of the old mean, 1 - a of the gradient
             square.lerp_(w.grad**2, 1 - b)
             m, v = mean / (1 - a**self.t), square / (1 - b**self.t)
             w.mul_(1 - rate * self.decay)  # decay, apart from the gradient
@@ -280,7 +280,7 @@ class MyAdamW:
 
 
 # %% [markdown]
-# Both means begin at zero, so the first ones are too small; the division by $1 - \beta^t$ makes up for it.
+# Both means begin at zero, so the first ones are too small; the divisions by `1 - a**t` and `1 - b**t` make up for it.
 # Three weights show what the optimizer does.
 # One has a small gradient, one a gradient a thousand times as large, and in one the sign changes at every step.
 
@@ -318,13 +318,16 @@ print("five steps, the same weights")
 #
 # AdamW treats a matrix as a heap of single numbers.
 # **Muon** {cite:p}`jordan2024` treats it as a matrix.
+# A matrix stretches some directions more than others; its **singular values** say how much.
 # The gradient of a matrix has a few large singular values and many small ones.
 # So a plain step moves the matrix along a few directions only.
 # Muon makes all singular values about equal, and then takes the step.
 #
 # A singular value decomposition would be slow.
 # The **Newton–Schulz** iteration does nearly the same with products of matrices alone.
-# It applies an odd polynomial five times, since $M M^\top M$ has the singular vectors of $M$ and the cubes of its values.
+# $M M^\top M$ has the directions of $M$ and the cubes of its singular values.
+# So a polynomial of odd powers changes the singular values alone.
+# The three numbers in the code are chosen such that five rounds bring most of them to about 1.
 
 
 # %%
@@ -618,7 +621,7 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 # %% [markdown]
 # Letters become words, words become sentences, sentences a story of the right shape; and then watch who the story is about.
 # The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
-# The recalls lag behind, and few as they are, they hold a good part of what is left.
+# The recalls lag: they are few, and yet a good part of what is left.
 # The model has learned *that* a name comes here and which names are frequent, but hardly to look up the name that the story gave.
 #
 # ### Why looking up is learned late
@@ -647,7 +650,8 @@ def lookups(n_texts, generator):
     return rows
 
 
-print(lookups(1, seeded())[0].tolist())
+example = lookups(1, seeded())[0].tolist()
+print(textwrap.fill(" ".join(map(str, example)), 80))
 print(f"chance: {log(64):.2f} nats for the answer")
 
 # %% [markdown]
@@ -704,12 +708,13 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # %% [markdown]
 # At first the loss rises in most runs, since nearly all words of these texts are no colours.
 # Then the usual start, `neither`, comes down to the dotted line of $\ln 64$: the model knows *that* a colour is asked for.
-# After a stretch on the plateau it finds the colour, too; four of five runs need about three thousand texts, and one is not done after ten thousand.
+# After a stretch on the plateau it finds the colour, too.
+# Four of five runs need about three thousand texts; one is not done when the runs end, at 9,600.
 # Nothing in the curve says beforehand when that will be.
 #
 # Heads that copy need about a thousand texts, in every run: two to three times fewer.
-# Large embeddings alone do not help, and beside the heads they add next to nothing.
-# So it is the half that hands on which was missing; with it in place, finding pays from the first step.
+# Large embeddings alone do not help, and together with the heads they add little.
+# So what was missing was handing on; once that is there, finding lowers the loss from the first step.
 #
 # On the tales, spelling and grammar have to be learned first: in the table above the recalls are far from free, though the model began as a copier.
 # How much the start gains there, this figure does not say.
@@ -726,7 +731,7 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # And which optimizer ends lowest, if each gets its best rate?
 #
 # :::{dropdown} Answer
-# It is a valley: too low a rate is slow, too high a rate is worse.
+# It is a valley: the loss is high at both ends.
 # Muon ends lowest, AdamW next, SGD highest.
 # :::
 
@@ -762,7 +767,7 @@ lowest = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "S
 assert lowest["Muon"] + 0.2 < adam[1] < lowest["SGD"] - 0.2
 
 # %% [markdown]
-# At the highest rates the model learns little more than which tokens are frequent.
+# At AdamW's highest rates the model learns little more than which tokens are frequent.
 # It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
 # *μP* scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
@@ -967,8 +972,8 @@ print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 # Of the gap that a minute left, little remains, and some samples are stories that the grammar could have told.
 # Read this one again, and keep an eye on the coat, on the numbers, on who gets what: one slip makes a story invalid.
 #
-# So where is the rest of the gap?
-# For each recall, count the words back to where the fact last stood, and what the model pays more than the grammar.
+# The next table shows how much of the rest is for recalls.
+# It sorts them by the number of words back to the last mention of the fact, and prints how much more than the grammar the model pays for one.
 
 # %% tags=["nbval-ignore-output"]
 edges = [1, 6, 12, 24, 48, 96, 300]
@@ -1020,7 +1025,7 @@ for name in names:
 
 # %% [markdown]
 # No weight was changed, and yet the model has learned the name.
-# To learn from what stands in the context is called **in-context learning**.
+# To learn from what is in the context is called **in-context learning**.
 # Large models do it with whole tasks: given a few worked examples in the prompt, they solve the next one, which is **few-shot prompting** {cite:p}`brown2020`.
 # `base-llm` cannot do that, for no tale shows a task and its solution; it has learned only the kind of looking up that its text rewards.
 
@@ -1136,8 +1141,8 @@ SamplingExplorer(shown, best.values.tolist(), prompt=begun)
 # It starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
 # Frequencies are learned first, then pairs, then sentences, and last what has to be looked up far back.
 # AdamW makes each weight's step about as long as the learning rate, whatever the size of its gradient; warm-up and decay shape that length over the training.
-# The learning rate makes a valley, too low is slow and too high is worse; each optimizer has its own best rate.
-# The batch that pays grows as the stories begin to disagree about the gradient.
+# Over the learning rate the loss is a valley, with steps too short on one side and too long on the other; each optimizer has its own best rate.
+# The largest useful batch grows during a training, as the stories begin to disagree about the gradient.
 # On little text the same loop learns the text by heart, and only held-out text shows it.
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
 #
