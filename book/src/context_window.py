@@ -71,6 +71,7 @@ generator = torch.Generator().manual_seed(0)
 # Such a test is called a {term}`needle in a haystack`.
 # The needle counts as found if the model gives the right colour the highest probability of all colours.
 # Guessing finds one in twenty.
+# Here is such a text of about 70 tokens, with the needle halfway (a `depth` of 0 is the beginning, 1 the end).
 
 # %%
 haystack = Haystack(tokenizer)
@@ -80,7 +81,7 @@ print("wanted:", needle.answer, "of", len(haystack.colours), "colours")
 
 # %% [markdown]
 # We ask `base-llm` for 24 such colours, in texts of 120 tokens and in texts of 400, with the needle near the beginning.
-# Each share comes with its 95 % interval.
+# After each count comes its 95 % interval: the shares that would still agree with so few trials.
 # Then we give the model one token more than its window holds.
 
 # %% tags=["nbval-ignore-output"]
@@ -99,9 +100,9 @@ except ValueError as error:
 
 # %% [markdown]
 # So the window has two ends.
-# At one end the model refuses.
-# Before that comes another: the text still fits, but the model no longer finds what it needs.
-# Neither end is a law of nature, and this chapter shows where they come from.
+# At the outer end the model refuses the text.
+# At the inner end, which comes first, the text still fits, but the model no longer finds what it needs.
+# Neither end is a law of nature; this chapter shows where they come from.
 #
 # ![A bar of 512 tokens: the first 180 are marked as a tale, the rest as room that was never trained. Arrows point to it: at 120 tokens, found; at 400, lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
 #
@@ -109,7 +110,7 @@ except ValueError as error:
 # It was trained on tales, which have 180 tokens on average.*
 #
 # What fits?
-# Windows are counted in tokens and texts in words, so we need the tokenizer to say.
+# Windows are measured in tokens and texts in words; the tokenizer converts one to the other.
 
 # %%
 texts = [story.text for story in tales.generate(200, seed=1_000_000)]
@@ -177,11 +178,11 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | naive | all up to $t$ | $e^{q_t \cdot k_s / \sqrt d}$ | $n^2$, all at once | keys, values: grows with $n$ |
 # | chunked, fused | the same | the same | $n^2$, a block at a time | the same |
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
-# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | a block's width for each | one table $d \times (d + 1)$ |
+# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, a block's width for each; in writing none | one table $d \times (d + 1)$ |
 #
 # **Naive attention** is that of the chapter {doc}`attention`, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
-# **Fused attention** is torch's own function for that, a single compiled kernel; the best known is **FlashAttention** {cite:p}`dao2022`.
+# **Fused attention** is torch's own function for that, a single compiled program (a **kernel**); the best known is **FlashAttention** {cite:p}`dao2022`.
 #
 # A **sliding window** ignores everything before it, but layers add up.
 # What position $t$ gathers in the second layer was itself gathered up to $w - 1$ positions earlier.
@@ -207,7 +208,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # The bracket, called the **state**, has the same size however long the text is {cite:p}`katharopoulos2020`.
 # The denominator needs $\sum_s \varphi(k_s)$ as well, one more column: $d \times (d + 1)$ numbers in all.
 #
-# ![A column, the features of a key, times a row, its value with a 1 behind it, is added to a table of four rows and five columns, the last of another colour: the state. The features of a query read it from below, and give the row c, divided by its sum.](figures/state-of-fixed-size.svg)
+# ![A column, the features of a key, times a row, its value followed by a 1, is added to a table of four rows and five columns, the last of another colour: the state. The features of a query read it from below, and give the row c, divided by its sum.](figures/state-of-fixed-size.svg)
 #
 # *Every position adds its product to the same table, here with $d = 4$, and the query reads only the table.
 # The last column sums the keys, for the denominator.*
@@ -226,7 +227,8 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 #
 # ### Block by block
 #
-# These are the two steps from above, for all rows of one head at once, with a block of keys in place of one.
+# These are the two steps from above, for all queries of one head at once, and with a block of keys in place of one key.
+# Keys of later positions get the score $-\infty$, and so the weight 0.
 
 
 # %%
@@ -264,7 +266,7 @@ assert_close(package, naive, atol=1e-5, rtol=1e-5)
 # ### A window and a state
 #
 # A window is a band in the table, and a band can be computed in blocks without the rest.
-# Here are the first rows of a window of three.
+# Here is the mask of a window of three, for six tokens.
 
 # %%
 for row in long_context.sliding_window_mask(6, 6, window=3):
@@ -280,7 +282,8 @@ assert_close(banded, masked, atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
 # Linear attention has two forms that must agree.
-# In training all positions are computed side by side; in writing they come one after the other, with a state:
+# In training the positions of a block are computed side by side, and only the past of the block comes from the state.
+# In writing they come one after the other, all from the state:
 
 
 # %%
@@ -316,7 +319,7 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 #
 # ### What it costs
 #
-# *Predict*: from 1,024 tokens to 8,192, eight times as many: how much more time, and how much more memory, does each way take?
+# *Predict*: from 1,024 tokens to 8,192, eight times as many: how much more arithmetic, and how much more memory, does each way take?
 #
 # :::{dropdown} Answer
 # Naive attention takes 64 times the memory, chunked and fused attention at most 8 times.
@@ -326,8 +329,8 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 #
 # We take one head, 32 wide.
 # Memory is the most bytes that new tensors hold at once.
-# Arithmetic is a formula, which tests compare with torch's counter.
-# Time is that of the processor.
+# Arithmetic comes from a formula, which the package's tests compare with torch's own counter.
+# Time is processor time, the fastest of three runs.
 
 
 # %%
@@ -419,11 +422,12 @@ assert max(power(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # (What the fused kernel uses inside and frees again is not counted; it does not grow with the length.)
 #
 # The slopes of the time lie near the powers of the arithmetic, but not on them.
-# Naive attention is slower than its arithmetic, because a large table leaves the processor's cache and has to be fetched from memory.
-# Short texts take longer than their arithmetic, because every call has a fixed cost.
+# The time of naive attention grows faster than its arithmetic: a large table no longer fits into the processor's fast memory, and has to be fetched from the slow one.
+# Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
 #
-# In a whole model attention is only part of the work: matrices meet each token once, whatever the length.
-# Where does attention begin to matter?
+# In a whole model there are two kinds of arithmetic.
+# The weight matrices process each token once, whatever the length of the text; attention compares pairs of tokens.
+# From what length on do the pairs matter?
 # We compute it for `base-llm`, which is 256 wide, and for `TINY`, a config that is a quarter as wide.
 
 # %%
@@ -492,7 +496,8 @@ for seed in range(3):
 
 # %% [markdown]
 # Vectors that were never trained are noise, and where they begin the model fails at once.
-# After the last row there is not even noise, and the package refuses.
+# It does little better than a guess among the four tokens of the pattern, which is right a quarter of the time.
+# After position 64 there is no vector at all, and the package refuses.
 #
 # ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
 #
@@ -500,7 +505,7 @@ for seed in range(3):
 # An angle belongs to a distance, and the same distance comes again beyond 24.*
 #
 # Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on.
-# It does so only for distances that it has met, as the needle showed.
+# That helps only with distances that it has met, as the needle suggests.
 # `base-llm` turns its queries and keys, too, and still refused: its table of angles was made for 512 positions.
 # We can compute more angles at any time, and `extend_context` below does so.
 # What the model makes of them is another matter.
@@ -534,13 +539,13 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 #
 # The cache costs memory.
 # It grows with layers, width and length, and for large models in long windows it exceeds the weights.
-# Sharing keys and values among query heads divides it; that is **grouped-query attention** (GQA).
+# If four query heads share their keys and values, the cache is a quarter as large; that is **grouped-query attention** (GQA).
 #
 # ![Three boxes of the same height, 32 layers, and the same depth, 131,072 positions. The first is 32 heads wide and holds 64 GiB, the second 8 heads and 16 GiB, the third, a thin slice, one head and 2 GiB.](figures/cache-as-a-box.svg)
 #
 # *The cache of one long text, for models like Llama 7B and Llama 3 8B: each point of a box holds a key and a value, 128 numbers each.*
 #
-# The four numbers of a row are layers, key-value heads, width of a head, and bytes a number.
+# The four numbers of a row are layers, key-value heads, width of a head, and bytes per number.
 
 # %%
 ours = (config.n_layers, config.n_kv_heads, config.d_head, 4)
@@ -558,7 +563,7 @@ assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
 # The weights of Llama 3 8B take 15 GiB in two bytes each.
-# One long text in its cache takes as much room as the model itself.
+# The cache of one long text takes as much room as the model itself.
 # Without shared keys and values, as in the first Llama {cite:p}`touvron2023`, it would take four times that.
 # (`base-llm` itself shares nothing: each of its heads has its own keys and values.)
 #
@@ -567,7 +572,7 @@ assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 #
 # ### Fewer bits in the cache
 #
-# The other factor is the bytes of a number.
+# The other factor is the number of bytes for each number.
 # **KV-cache quantisation** stores keys and values as small whole numbers, with one scale for each vector {cite:p}`liu2024kivi`.
 # We read the first half of twelve tales, round the cache, and measure the loss on the second half.
 
@@ -598,13 +603,13 @@ for bits in (32, 8, 4, 2):
 assert abs(halves[8] - halves[32]) < 0.02 and halves[2] > halves[32]
 
 # %% [markdown]
-# Eight bits change nothing that can be seen, and halve the cache of two bytes a number; two bits begin to cost.
+# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; two bits begin to cost.
 # This is one small model and short texts.
 # To reach two bits in large ones, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
 #
 # ### What fits on which card?
 #
-# Now we can answer the question of everyone who buys or rents a machine.
+# Now we can say how many texts a machine can serve at once.
 # We serve Llama 3 8B in two bytes and leave a tenth of the card free.
 # The prices are assumptions, in dollars an hour, of the order that clouds asked in 2025; put in your own.
 
@@ -637,7 +642,7 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 # %% [markdown]
 # The smallest card holds the model and a few short conversations, but not one long text.
 # It is the cheapest by the hour and the most expensive by the text, because the weights leave it little room.
-# Among the larger ones the prices decide.
+# Which of the larger ones is cheapest depends on their prices.
 # The window you promise decides how many users share a card: sixteen times the window, a sixteenth of the users.
 #
 # Many requests begin with the same text: the same instructions, the same document.
@@ -647,8 +652,8 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 # ### A cache that forgets
 #
 # A window needs no more cache than its own width.
-# We give a copy of the model a window of 32 and a cache that forgets.
-# It reads 300 tokens one by one, and must agree with reading them at once.
+# We give a copy of the model a window of 32, and a cache that keeps only the last 32 positions.
+# Reading 300 tokens one by one must give what reading them at once gives.
 
 # %%
 windowed = copy.deepcopy(base)
@@ -662,11 +667,11 @@ print(
 )
 
 # %% [markdown]
-# A model that was trained with full attention does not survive such a window unharmed.
-# Large ones put much of their attention on the very first tokens, whatever these say; when the window drops them, the text falls apart.
+# A model that was trained with full attention gets worse with such a window.
+# Large ones put much of their attention on the very first tokens, whatever these say; when the window drops them, what they write becomes nonsense.
 # These tokens are called {term}`attention sinks <attention sink>`.
 # **StreamingLLM** keeps the first four tokens and the last few thousand, and writes on without end {cite:p}`xiao2024`.
-# It still remembers nothing from between.
+# It remembers nothing of what lay in between.
 # Exercise 6 tries it on `base-llm`.
 #
 # ### What is given up
@@ -678,7 +683,7 @@ print(
 # :::
 #
 # Six models of one size were trained on the same tales: two each with full attention, with a window of 32 tokens, and with linear attention.
-# Two of a kind are few; we print both, and draw conclusions only from differences that are much larger than theirs.
+# Two of a kind are few; we print both, and draw conclusions only from differences that are much larger than those between the two.
 # The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` makes them again, in about twelve minutes.
 # Tales name facts early and need them late.
 # On tales that no model has read, two things are measured: the loss over the position, and how often a fact is repeated rightly.
@@ -740,14 +745,14 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
 # Facts from 20 tokens back still lie inside the window, and more of them are repeated than from afar.
-# There are fewer than with full attention, perhaps because the clue that *this* fact is wanted now may lie farther back.
-# A distance of 60 is at the edge of what two layers can reach, and 150 is out of reach: what is left there is guessing.
+# Full attention repeats more of them, perhaps because the clue that *this* fact is wanted now may lie farther back.
+# A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$, and 150 is out of reach: what is right there is probably guessed.
 #
 # ### Why the loss of linear attention rises
 #
-# Linear attention sees everything, and yet more text makes it *worse*: its loss falls to some fifty tokens and then climbs.
-# One part has nothing to do with attention.
-# Only long tales reach the last positions, and there even full attention loses a little.
+# Linear attention sees everything, and yet more text makes it *worse*: its loss is lowest near fifty tokens, and higher everywhere after.
+# One part of the rise has nothing to do with the kind of attention.
+# Only long tales reach the last positions, and there even the loss of full attention rises.
 # The rest is the distance between the two curves:
 
 # %%
@@ -759,7 +764,7 @@ assert curves["full"][-1] > curves["full"][-2]
 
 # %% [markdown]
 # It grows with every step.
-# Late text repeats facts, so it rewards looking one up, and linear attention cannot focus.
+# The end of a tale repeats facts from its beginning, so a model must look them up, and linear attention cannot focus on one.
 # How well can a query focus at best?
 # Let one of $n$ random keys be equal to the query, and see what share of the weight it gets.
 
@@ -818,18 +823,18 @@ assert found[:, 0].mean() > found[:, -1].mean()
 
 # %% [markdown]
 # The window that counts is not the one in the config.
-# The model finds what it was told as far back as training has shown such distances.
-# Beyond that it is lost, although its window has room for more.
-# Compare the rows as well, with their intervals in mind: within reach the *place* can matter as much as the distance.
-# In the tales this kind of fact comes at the beginning, and the model has learned where to look.
-# Large models have a habit of their own: many find what comes first or last and lose what lies in the middle {cite:p}`liu2024`.
+# In short texts the model finds most needles; in texts much longer than a tale it loses most, although its window has room for them.
+# Distances that training never showed explain this for a needle at the beginning.
+# They do not explain it for a needle at the end, which is always near the question: there the *place* counts.
+# In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
+# Large models have habits of their own: many find what comes first or last and lose what lies in the middle {cite:p}`liu2024`.
 # And one needle is an easy test.
 # **RULER** asks for several needles, for chains of facts and for counts, and finds that many windows are shorter than promised {cite:p}`hsieh2024`.
 #
 # ### Stretching the window
 #
 # The angles at far distances are new to the model.
-# So we can turn everything more slowly, until all angles are old ones: that is **position interpolation** {cite:p}`chen2023`.
+# So we can turn everything more slowly, until no angle is larger than those of training: that is **position interpolation** {cite:p}`chen2023`.
 #
 # ![Two lines. On the upper one positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. There, all from 192 on is dashed: angles never seen in training.](figures/positions-squeezed.svg)
 #
@@ -865,6 +870,7 @@ def ntk_aware(s, d):
 # **YaRN** {cite:p}`peng2024` asks of each pair how many turns it makes within the old length.
 # A pair with more than 32 turns keeps its speed, and one with less than a single turn is slowed down $s$ times.
 # A ramp leads from one to the other.
+# Over the old length $N$, pair $i$ makes $N \theta_i / 2\pi$ turns; solving this for $i$ gives the two ends of the ramp.
 
 
 # %%
@@ -902,7 +908,7 @@ assert_close(yarn(3, d, 192), rope_frequencies(d, 1e4, ramped))
 # All three raise the loss on plain tales, and interpolation most: it slows down the pairs that tell neighbours apart.
 # :::
 #
-# All three stretch three times, from 192 tokens, a longish tale, to 576.
+# All three stretch three times, from 192 tokens, a longish tale, to 576; `none` only computes more angles.
 
 # %%
 stretched, on_tales = {}, {}
@@ -927,9 +933,9 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # %% [markdown]
 # The table's digits depend on the processor and on the weights; the asserted relations do not.
 # With slower angles, the same weights find at 400 tokens what they could not find before.
-# Interpolation blurs what is next to what, and pays for that on plain tales.
-# NTK-aware scaling and YaRN pay less.
-# How much each finds, the intervals say: with 24 trials, differences of a few needles mean nothing.
+# Interpolation blurs what is next to what, and its loss on plain tales rises most.
+# With NTK-aware scaling and YaRN it rises less.
+# Compare what they find by the intervals: with 24 trials, differences of a few needles mean nothing.
 # In practice a short training at the new length follows {cite:p}`chen2023,peng2024`.
 
 # %% [markdown]
@@ -942,7 +948,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # A window cannot reach farther than its width times its layers; a state of fixed size cannot pick one fact out of many.
 # While writing, a key-value cache trades memory for arithmetic.
 # Grouped queries, latent vectors and fewer bits divide that memory, and a window bounds it.
-# What fits is not what is found: a window is worth what tests at every depth and length show.
+# A text that fits is not a text that is understood: test what a model finds at every depth and length.
 #
 # *In practice*, windows have grown from a thousand tokens to a million within a few years, by all of these means together:
 #
