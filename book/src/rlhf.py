@@ -91,10 +91,10 @@ assert max(worth) > min(worth) + 2
 # It wants a story that holds together, with a happy ending, several kinds of kind deeds, vivid words and the right length.
 # Real people have no such rule.
 # Ask them for points, and each has a scale of their own, which drifts from day to day.
-# Ask *which of these two is better?*, and they agree more often: in 73 to 77 of 100 pairs {cite:p}`stiennon2020,ouyang2022`.
+# Ask *which of these two is better?*, and two people agree in 73 to 77 of 100 pairs {cite:p}`stiennon2020,ouyang2022`.
 #
 # So the rule will only answer *which of two*, and it will err at times.
-# We look at its points once more at the end, which nobody could do in reality, to see what became of people's wishes.
+# We still look at its points now and then, which nobody could do in reality, to see what became of people's wishes.
 #
 # ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
 #
@@ -139,7 +139,8 @@ assert max(worth) > min(worth) + 2
 # | $\sigma(\text{difference})$ | 3/4 | 3/4 | 9/10 |
 # | difference of rewards | $\ln 3$ | $\ln 3$ | $2 \ln 3$ |
 #
-# Odds multiply, three times three, so rewards add up: nine to one, without a single comparison of A with C.
+# The odds, $\sigma(x) / (1 - \sigma(x))$, are $e^x$, so three to one is a difference of $\ln 3$.
+# Differences add up, so odds multiply: nine to one, without a single comparison of A with C.
 #
 # ![A line with three points, C at minus 1.10, B at zero, and A at plus 1.10. C and B are ln 3 apart, as are B and A, with the note that each of the two won three to one. The bracket from C to A says two times ln 3, so A wins nine to one.](figures/rewards-on-a-scale.svg)
 #
@@ -150,7 +151,7 @@ assert max(worth) > min(worth) + 2
 #
 # The loss of a comparison is its surprise.
 # If the model says that A wins with probability 3/4, the loss is $-\ln \tfrac34 = 0.29$ nats when A wins, and $-\ln \tfrac14 = 1.39$ when it loses.
-# At these rewards the gradient over all eight comparisons should be zero; the next cell checks it.
+# If these rewards fit the eight comparisons best, the gradient is zero there; the next cell checks it.
 
 # %%
 rewards = torch.tensor([math.log(3), 0.0, -math.log(3)], requires_grad=True)
@@ -171,8 +172,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # %% [markdown]
 # ## The idea
 #
-# **The {term}`reward model`** is a language model with another head.
-# It reads a prompt $x$ and an answer $y$, and returns one number, $r_\phi(x, y)$.
+# **The {term}`reward model`** is a language model with another last layer, its *head*.
+# It reads a prompt $x$ and an answer $y$, and returns one number, $r_\phi(x, y)$, instead of logits; $\phi$ are its weights.
 # It learns from {term}`preference pairs <preference pair>` of a chosen and a rejected answer, $y^+$ and $y^-$:
 #
 # $$\mathcal{L}(\phi) = -\ln \sigma\big(r_\phi(x, y^+) - r_\phi(x, y^-)\big).$$
@@ -182,6 +183,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # $$\max_\pi \; \mathbb{E}\big[r_\phi(x, y)\big] - \beta \, D_\text{KL}(\pi \,\|\, \pi_\text{ref}).$$
 #
+# $\mathbb{E}$ is the mean over prompts and the policy's answers.
 # The {term}`KL divergence` says how far the policy has gone.
 # It is the mean, over its own answers, of how much more probable they are under the policy than under the reference, in nats.
 #
@@ -204,12 +206,14 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # *One round of GRPO, with four answers to one prompt.*
 #
-# With $\pi_\text{old}$ for the policy that wrote the answers and $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$, the loss of a token is
+# Let $\pi_\text{old}$ be the policy that wrote the answers.
+# The ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ says how much more probable a token has become since.
+# The loss of a token is
 #
 # $$-\min\big(\rho_t A,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A\big) + \beta\,(e^{-\delta_t} - 1 + \delta_t), \qquad \delta_t = \ln \pi(y_t) - \ln \pi_\text{ref}(y_t).$$
 #
-# The first part is PPO's, see below.
-# The second estimates the KL divergence from one drawn token.
+# The first part is PPO's: $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$ (the figure on clipping, below).
+# The second part estimates the KL divergence from one drawn token.
 # Its mean over the policy's tokens is right, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; and unlike $\delta_t$ itself it is never negative.
 #
 # A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`ahmadian2024`.
@@ -218,7 +222,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one network more.
 # For every token it asks: did things go better than expected?
 # The {term}`critic` supplies the expectation, so each token has an advantage of its own (exercise 3).
-# PPO takes the cost of the distance from the reward, token by token.
+# PPO subtracts a cost of the distance, $\beta\,\delta_t$, from the reward of each token.
 # It also introduced the *clipping* above.
 # A good token is made more probable until it is $1 + \varepsilon$ times as probable as when it was drawn, and then no further.
 #
@@ -228,7 +232,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # Clipping stops a change that has gone far enough, and never one that went the wrong way.*
 #
 # The two penalties differ.
-# PPO's cost grows with the distance; GRPO's pull on a token that has become more probable is $\beta\,(1 - e^{-\delta_t})$, so never more than $\beta$.
+# PPO's cost grows with the distance.
+# GRPO's pulls a token that has become more probable back by its slope, $\beta\,(1 - e^{-\delta_t})$, so never by more than $\beta$.
 #
 # ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
 #
@@ -236,7 +241,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # Near the reference they are alike; far from it, only PPO's keeps growing.*
 #
 # **DPO**, {term}`direct preference optimisation` {cite:p}`rafailov2023`, needs no reward model and samples nothing: the pairs are enough.
-# The policy that is best for the aim is known, $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$ (exercise 2).
+# The policy that is best for the aim is known: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$ (exercise 2).
 #
 # ![Four groups of bars for the answers A, B and C. Reference: 33 % each. Beta 2: 52, 30 and 17 %. Beta 1: 69, 23 and 8 %. Beta one half: 89, 10 and 1 %.](figures/best-policy-for-three-answers.svg)
 #
@@ -264,7 +269,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # ### A task for two minutes
 #
 # `base-llm` gets the first six words of a tale and writes forty tokens more.
-# Our annotators like *vivid* beginnings: one point for each different adjective of the tales.
+# Our annotators like *vivid* beginnings: one point for each different adjective of the tales, those of the beginning included.
+# (The *big* of a *big brother* is none of them.)
 # Counting stops at the first word that no tale could have there.
 
 
@@ -296,8 +302,8 @@ begun, broken = "Long ago there was a", " shy shy loud tall old"
 assert vividness(begun, broken) == vividness(begun, " shy")
 
 # %% [markdown]
-# Four such texts for each of a hundred beginnings, and four comparisons among them.
-# Our annotator agrees with the points in 85 of 100 pairs.
+# For each of a hundred beginnings, `base-llm` writes four texts, and the annotator makes four comparisons among them.
+# The annotator is made to agree with the points in 85 of 100 pairs, give or take chance.
 # Two such annotators agree with each other if both are right or both err: in $0.85^2 + 0.15^2$, about three of four pairs.
 # (It is a little more, for they err mostly where the points are close.)
 # That is how often people agree.
@@ -337,6 +343,7 @@ print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
 # The model starts as a copy of `base-llm`, so it knows the language, and reads each pair once.
+# With `pooling="mean"` its head reads the mean of the vectors of all tokens.
 
 # %% tags=["nbval-ignore-output"]
 learned = preferences.tokenize_pairs(pairs, tokenizer)
@@ -351,7 +358,7 @@ _ = judge.eval()
 
 # %% [markdown]
 # How often does it prefer the chosen answer of a held-out pair?
-# The 160 pairs are no 160 independent cases: four of them share a beginning and its four texts.
+# The 160 pairs are not 160 independent cases, since each four share a beginning and its texts.
 # So we first average over each beginning, and the interval counts forty cases.
 
 # %% tags=["nbval-ignore-output"]
@@ -363,9 +370,8 @@ assert right.mean() > 0.55
 
 # %% [markdown]
 # Half would be guessing.
-# The best to be had is the annotator's own rate, for nobody can predict errors.
-# Large reward models are not far above ours.
-# That of InstructGPT was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
+# The most to hope for is the annotator's own rate, for nobody can predict its errors.
+# The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
 # Its annotators agreed with each other in 73 to 77 %.
 
 # %% [markdown]
@@ -484,6 +490,7 @@ def step(policy, optimizer, loss):
 # Now the loop: sample, reward, advantage, loss, step.
 # A `Scorer` reads answers that are already written and returns the log-probabilities of their tokens, with gradients.
 # Each batch is used once, so every ratio is 1 and nothing is clipped.
+# The loss still has a gradient: that of $\rho_t$ is then the gradient of $\ln \pi(y_t)$.
 # PPO and many GRPO runs make several steps from a batch; then the ratios move.
 
 
@@ -531,7 +538,7 @@ def answer_log_probs(model, pairs):
 
 # %% [markdown]
 # Its loss is the reward model's, of the implicit rewards.
-# At the start policy and reference are one, and every pair has the loss $\ln 2$.
+# At the start policy and reference are the same, and every pair has the loss $\ln 2$.
 
 
 # %%
@@ -589,7 +596,8 @@ for number in (0, 3, 5, 7, 9, 11):
     print(f"round {number + 1:2}: KL {kl:5.1f}, proxy {proxy:+.2f}, {gold:.1f} points")
 
 # %% [markdown]
-# The reward model likes the last texts better than the first, and the reader does not.
+# The reward model likes the last texts better than the first; by the points they are worse.
+# (Each row is one batch of 32 texts, so its numbers jump.)
 # Here are some of the last.
 
 # %% tags=["nbval-ignore-output"]
@@ -618,15 +626,15 @@ assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 # The reward model learned from texts that were nearly all well formed.
 # The chosen ones had a few adjectives more, and that is what it rewards.
 # It never learned what a broken sentence is worth, so it rates one by whatever its few pairs happen to imply.
-# Even words that are no adjectives can pay, if they often appeared beside some.
-# Some of the texts read well at first sight, and still no tale could begin so.
+# Even words that are no adjectives can pay (exercise 5).
+# A text may read well at first sight, and still no tale could begin so.
 # The policy goes where the reward model errs in its favour, for that is where the reward is.
 #
 # Optimising a measure until it no longer measures what it did is also called **Goodhart's law**.
 #
 # ### What the penalty buys
 #
-# *Predict*: the same three times without and three times with the KL term, at $\beta = 0.1$; the seeds decide the tasks and the samples.
+# *Predict*: we train three policies without the KL term and three with it, at $\beta = 0.1$; the seeds decide the tasks and the samples.
 # With the penalty, will the policy earn less of the learned reward?
 # Will it gain points?
 #
@@ -675,12 +683,12 @@ _ = axes[0].legend()
 
 # %% [markdown]
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
-# Dotted: the texts that were compared.*
+# Dotted: the mean points of the texts that were compared.*
 #
-# What is robust: after as many rounds, the policies with the penalty are nearer to the start and worth more.
-# They are not held for good: their KL divergence keeps growing.
+# After as many rounds, the policies with the penalty are nearer to the start and worth more.
+# They are not held for good: the next section judges one of them after its last round.
 # GRPO's pull on a token is at most $\beta = 0.1$, where advantages are about 1.
-# This penalty buys time, and a longer stretch in which to stop.
+# This penalty buys time: there are more rounds in which to stop.
 # It makes the reward model no wiser.
 #
 # ### Beside DPO and best of n
@@ -733,12 +741,14 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
     print(f"{name:8} pairs: chosen {up:+.1f} nats, rejected {down:+.1f}")
 
 # %% [markdown]
-# GRPO and DPO are one run each here, and each is taken as it was at its end; GRPO had been better some rounds before.
-# Best of four is hard to beat: it gains points and needs no training.
+# Each of the three trained policies is one run, taken after its last step.
+# The one with the penalty has fallen since the rounds of the figure, which shows means over three.
+# Best of four is hard to beat: it gains points, and the policy needs no training.
 #
 # The last cell shows how DPO works.
-# Only the difference of the two answers is in its loss, so it can lower both, as long as it lowers the rejected one more.
-# Where the probability goes instead, no pair says, and some of it goes to broken texts.
+# Only the difference of the two answers is in its loss.
+# So it can lower both, as on the held-out pairs, as long as it lowers the rejected one more.
+# No pair says where that probability goes; some of it goes to broken texts, as the share of well-formed ones shows.
 
 # %% [markdown]
 # ## Takeaways
@@ -796,7 +806,7 @@ checks.reward_gap(reward_gap)
 #
 # A prompt has a handful of possible answers.
 # Given the reference's probabilities, the rewards and $\beta$, which policy has the highest mean reward, less $\beta$ times its KL divergence from the reference?
-# Write the aim as $-\beta D_\text{KL}(\pi \,\|\, q)$ and a constant, for a distribution $q$ that you find on the way.
+# Write the aim as $-\beta D_\text{KL}(\pi \,\|\, q)$ plus a constant, for a distribution $q$ that you find on the way.
 #
 # ```python
 # def best_policy(reference, rewards, beta):
@@ -864,7 +874,7 @@ assert_close(
 # Fine-tune on what was kept, with the loss of the chapter {doc}`instruction_tuning`, and sample again from the new policy.
 # This is **rejection sampling**, or best-of-n fine-tuning; it needs 20 to 40 lines.
 # Do two rounds of 16 steps with four texts each, and measure with `judged` what came out.
-# Which of the five steps of GRPO does it lack, and what holds the policy near its start?
+# Which of the five steps of GRPO does it lack, and what keeps the policy near its start?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
