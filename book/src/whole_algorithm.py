@@ -41,11 +41,14 @@ print(*sentences[0][:13])
 # %% [markdown]
 # ## Derivatives
 #
+# A model is made of numbers that it learns, its **weights**; the **loss** says how bad its predictions are.
 # A training step asks for each weight: if this number grows a little, does the loss go up or down, and how fast?
-# So every number carries a second one, its gradient, in a list of the same length.
+# The answer is the number's **gradient**.
+# So each vector below keeps two lists of the same length: its numbers and their gradients.
 #
-# Each operation below computes its result, and puts a function on a tape that knows its derivative: given the gradient of the result, it adds to the gradients of what went in.
-# Playing the tape backwards is backpropagation.
+# Each operation computes its result, and appends a function `back` to a list, the **tape**.
+# Given the gradient of the result, `back` adds to the gradients of what went in, by the chain rule.
+# Calling these functions from the last to the first is **backpropagation**.
 
 
 # %%
@@ -90,7 +93,11 @@ def dot(a, b):
 
 # %% [markdown]
 # `linear` is most of the work, here and in every large model.
-# The next operations are not linear: without them, all layers would be the same as one matrix.
+# The next operations are not linear; without them, all layers together could do no more than one matrix.
+#
+# In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
+# The better a key fits the query, the larger the share of its value in the result.
+# The derivatives are the chain rule worked out on paper; the section *Is it right?* compares them with torch's.
 
 
 # %%
@@ -164,7 +171,7 @@ def add_to(vector, part, more):
 # ## The model
 #
 # A word becomes a vector, and so does its place in the sentence; their sum goes through a block.
-# There, attention gathers from the words before, and a small network looks at what came of it.
+# There, attention gathers from the words so far, and a small network transforms what it gathered.
 # Both only *add* to the vector.
 # Large models put a hundred such blocks one after the other.
 # At the end, the vector is compared with the vector of every word: the more alike, the more probable that this word is next.
@@ -212,12 +219,14 @@ def empty_cache():
 
 
 # %% [markdown]
-# Nothing hides the future from a word: it simply is not there yet.
-# Keys and values of earlier words are kept in the cache, and a word sees what it finds there.
+# The keys and values of the words so far are kept in the cache, and a word sees only what is there.
+# Later words need not be hidden: they have not been read yet.
 #
 # ## The loss
 #
-# The price of a word is $-\ln p$ of the probability that the model gave it: 0 for certainty, and $\ln V$ for a model that knows nothing.
+# The loss of a word (in the code, its price) is $-\ln p$, where $p$ is the probability that the model gave it.
+# It is 0 if the model was certain, and $\ln V$ if all $V$ words were equally probable; its unit is the **nat**.
+# A new model, whose weights are random, is near $\ln V$.
 
 
 # %%
@@ -243,7 +252,9 @@ tape.clear()
 # ## Learning
 #
 # For one sentence after another: compute the loss, play the tape backwards, and move every weight a little against its gradient.
-# AdamW divides the mean of its recent gradients by their usual size, so that all weights move about equally fast.
+# **AdamW** divides the mean of a weight's recent gradients by their usual size, so all weights move about equally fast.
+# Both means begin at zero, which the divisions by $1 - 0.9^t$ and $1 - 0.99^t$ make up for.
+# AdamW also pulls every weight a little towards zero.
 
 # %%
 RATE, STEPS = 0.015, 1200
@@ -281,7 +292,7 @@ for t in range(1, STEPS + 1):
 # %% [markdown]
 # ## Writing
 #
-# To write, ask the model for its probabilities of the next word, draw one, and let the model read it like any other word.
+# To write, ask the model for the probabilities of the next word, draw a word by them, and let the model read it like any other.
 
 
 # %%
@@ -305,7 +316,8 @@ for seed in range(4):
 #
 # Some of these sentences could begin a tale, and some fall apart.
 # A grammar writes the tales, and it knows the probability of every beginning.
-# So there is a price that no model can beat; here it is, beside this model's price of sentences that it has not seen, after one training with one seed.
+# So there is a loss that no model can beat on average, the floor.
+# Here it is for the first sentences of 100 other tales, beside this model's loss on them, after one run with one seed.
 # (The chapter {doc}`pipeline` explains this floor.)
 
 # %%
@@ -320,7 +332,8 @@ print(f"model {cost:.2f} nats a word, floor {floor:.2f}")
 # %% [markdown]
 # ## Is it right?
 #
-# The same weights in torch, the library that the rest of the course uses, give the same loss, the same gradients, and, after steps of its own AdamW, the same weights.
+# We build the same model in torch, the library of the rest of the course, and give it the same weights.
+# It must have the same loss, the same gradients and, after five steps of torch's own AdamW, the same weights.
 
 # %% tags=["hide-cell"]
 import torch
@@ -382,9 +395,9 @@ print("loss, gradients and five steps are equal")
 # %% [markdown]
 # ## What is missing
 #
-# Nothing in kind.
+# No basic idea is missing.
 # The models of the rest of this course differ from this one in size and in speed: pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), a text of millions of tokens ({doc}`pretraining`).
-# What is added afterwards is learned with the same loss or with one that is hardly longer: to answer ({doc}`instruction_tuning`), and to answer as people like it ({doc}`rlhf`).
+# What is added afterwards is learned with the same loss or with one that is hardly longer: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
 #
 # ## Sources
 #
