@@ -3,7 +3,7 @@
 # # Deployment
 #
 # A model becomes a service when many callers can use it at once, each as if nobody else were there.
-# The service must read each weight once for all of them, and bound everything that could grow.
+# The service must read each weight once for all of them, and put a limit on everything that could grow.
 #
 # **You will be able to**
 #
@@ -123,7 +123,7 @@ for step in range(1, 11):
     for name, request in zip("ABCDE", requests, strict=True):
         if request.finish and name not in finished:
             finished[name] = step
-print(", ".join(f"{name} finished in step {n}" for name, n in finished.items()))
+print("finished:", ", ".join(f"{name} in step {n}" for name, n in finished.items()))
 assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 
 # %% [markdown]
@@ -156,8 +156,8 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 #
 # *Each step fetches all weights once; what differs is how many tokens they meet.*
 #
-# Each request needs a cache of its own.
-# We count both for our model: FLOPs for each byte of weights, and bytes of the cache.
+# We count the FLOPs for each byte of weights in our model.
+# (The argument 1 counts a token that looks at no others.)
 
 # %%
 config = model.config
@@ -167,12 +167,16 @@ for n_tokens, what in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16"
 per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
 assert 0.4 < per_byte < 0.6
 
+# %% [markdown]
+# Each request needs a cache of its own, here with room for the whole window.
+
 # %%
 caches = [model.new_cache() for _ in range(16)]
 one = kv_cache_bytes(config, config.context_length)
-print(f"weights {weight_bytes(model) / 2**20:.1f} MiB, cache of one request", end=" ")
 held = sum(cache.n_bytes for cache in caches)
-print(f"{one / 2**20:.1f} MiB, of 16 {held / 2**20:.0f} MiB")
+print(f"weights              {weight_bytes(model) / 2**20:5.1f} MiB")
+print(f"cache of one request {one / 2**20:5.1f} MiB")
+print(f"caches of sixteen    {held / 2**20:5.1f} MiB")
 assert held == 16 * one
 
 # %% [markdown]
@@ -188,31 +192,34 @@ assert held == 16 * one
 #
 # Here is {term}`continuous batching` in less than twenty lines.
 # Free slots go to those who wait, every sequence in a slot gets its next token, and finished sequences leave.
-# `read_prompt` is the prefill, `read_next` one step of the decode; we always take the most probable token.
+# `read_prompt` is the prefill, and drops what its cache held before; `read_next` is one step of the decode.
+# We always take the most probable token.
 
 
 # %%
 def write_all(prompts, lengths, n_slots):
     caches = [model.new_cache() for _ in range(n_slots)]
-    waiting, running = list(range(len(prompts))), {}  # slot: number of the request
+    waiting, in_slot = list(range(len(prompts))), {}  # slot: number of its request
     texts = [[] for _ in prompts]
-    while waiting or running:
-        for slot in [n for n in range(n_slots) if n not in running][: len(waiting)]:
-            running[slot] = waiting.pop(0)
-            ids = torch.tensor(prompts[running[slot]])
-            texts[running[slot]] = [int(read_prompt(model, ids, caches[slot]).argmax())]
-        running = {s: n for s, n in running.items() if len(texts[n]) < lengths[n]}
-        if running:
-            last = {slot: texts[n][-1] for slot, n in running.items()}
+    while waiting or in_slot:
+        free = [slot for slot in range(n_slots) if slot not in in_slot]
+        for slot in free[: len(waiting)]:
+            n = in_slot[slot] = waiting.pop(0)
+            logits = read_prompt(model, torch.tensor(prompts[n]), caches[slot])
+            texts[n].append(int(logits.argmax()))
+        in_slot = {slot: n for slot, n in in_slot.items() if len(texts[n]) < lengths[n]}
+        if in_slot:
+            last = {slot: texts[n][-1] for slot, n in in_slot.items()}
             logits = read_next(model, last, caches)
-            for slot, n in running.items():
+            for slot, n in in_slot.items():
                 texts[n].append(int(logits[slot].argmax()))
     return texts
 
 
 # %% [markdown]
 # We continue twelve beginnings of tales, of different lengths, by different numbers of tokens.
-# We do it with five slots, with the package, and each alone with `generate`.
+# We do it with five slots, then with the package, and each alone with `generate`.
+# In the text below, a bar marks the end of the prompt.
 
 # %%
 prompts = [
@@ -238,8 +245,6 @@ for ids, text in zip(prompts, mine, strict=True):
 print("all twelve agree, token by token")
 
 # %% [markdown]
-# (A bar marks the end of the prompt.)
-#
 # ### Nobody notices the others
 #
 # This agreement is not a matter of course.
@@ -247,7 +252,8 @@ print("all twelve agree, token by token")
 # So a row of a large batch may differ in its last bits from the same row alone.
 # A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.
 # Whether a row differs depends on the processor.
-# The next cell shows a sum that depends on the order everywhere, and for the row only that the difference is small.
+# So the next cell first shows a sum that depends on its order on every processor.
+# For a row, it shows only that the difference is small.
 
 # %%
 large, small = torch.tensor(1e8), torch.tensor(1.0)
@@ -263,10 +269,10 @@ assert off < 1e-4
 # %% [markdown]
 # (A float of 32 bits has some seven digits, too few for a hundred million and one.)
 #
-# A difference of a millionth matters only if two tokens are that close when one is chosen.
+# So small a difference matters only where the two best tokens are as close as that.
 # In a service that writes millions of tokens a day it happens, and an answer you cannot reproduce is a bug you cannot fix.
 # `read_next` therefore keeps a row for every slot in each of its matrices, free or not.
-# The number of keys that it looks at follows from each sequence's own length.
+# How many keys a sequence looks at depends on its own length alone.
 #
 # ![Two products of rows and weights. On the left only the first row is taken and the others are empty, on the right all are taken; both have the same number of rows.](figures/rows-for-every-slot.svg)
 #
@@ -297,7 +303,7 @@ assert n_same == len(alone)
 
 
 # %%
-def asked():
+def twelve_requests():
     return [
         Request(ids=ids, max_new_tokens=25, sampling=Sampling(top_p=0.95), seed=n)
         for n, ids in enumerate(prompts)
@@ -305,7 +311,7 @@ def asked():
 
 
 batcher = Batcher(model, max_batch=8)
-alone, crowd = asked(), asked()
+alone, crowd = twelve_requests(), twelve_requests()
 for request in alone:
     batcher.submit(request)
     batcher.run()
@@ -320,7 +326,7 @@ print("twelve answers, drawn alone and in a crowd: the same")
 # *Predict*: sixteen requests at once instead of one; how does the number of tokens per second change for all together, and how does it change for each of them?
 #
 # :::{dropdown} Answer
-# Together they get several times as many tokens per second, and each of them somewhat fewer: a step takes longer, but far less than sixteen times as long.
+# Together they get several times as many tokens per second, and each of them fewer: a step takes longer, but far less than sixteen times as long.
 # :::
 #
 # We let 1 to 16 requests write side by side and measure the time of a step.
@@ -363,15 +369,16 @@ _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)
 # They share the fixed cost of a step.
 # In a large model that is mostly fetching the weights; in one as small as ours, much of it is the program that calls one small operation after the other.
 # The service below reaches only a fraction of this.
-# Each of its steps has a row for every slot, taken or not, rounded up to a multiple of sixteen; that is the cost of batch invariance.
-# On top come the queue, the text and the network.
+# In each of its steps there is a row for every slot, taken or not, and their number is rounded up to a multiple of sixteen; that is the cost of batch invariance.
+# The queue, the tokenizer and the network come on top.
 # The gain also has an end: once the arithmetic of a step takes longer than everything else, each further request costs as much as the first.
 #
 # ## Smaller weights
 #
 # If weights take the time and the room, smaller weights save both.
 # Storing weights as small whole numbers is called {term}`quantization` {cite:p}`jacob2018`.
-# With eight bits instead of 32, each row of a matrix gets a scale, so that its largest weight becomes 127:
+# Eight bits instead of 32 can hold the whole numbers from −127 to 127.
+# Each row of a matrix gets a scale, so that its largest weight becomes 127 or −127:
 
 # %%
 row = torch.tensor([0.30, -0.11, 0.02, -0.27])
@@ -383,37 +390,32 @@ print("times the scale", *(f"{n * scale:7.3f}" for n in numbers))
 assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
-# With four bits there are only 15 steps, so one scale for a whole row is too coarse: each group of 32 weights gets its own {cite:p}`shen2020`.
+# With four bits there are only 15 numbers, from −7 to 7, so one scale for a whole row is too coarse: each group of 32 weights gets its own {cite:p}`shen2020`.
 #
 # ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
 # *The four weights from above, rounded to the next step.
-# With 255 steps the arrows are nearly straight; with 15, each slants by its rounding error.*
+# With 255 numbers the arrows are nearly straight; with 15, they slant by the rounding error.*
 #
 # We store the model both ways, read it back, and measure its {term}`perplexity` on fresh tales.
 # *Off by* is the length of the vector of all rounding errors, as a share of the length of all weights.
 
 # %%
 fresh = [story.text for story in tales.generate(12, seed=99)]
-full = text_loss(model, tokenizer, fresh)
-print(
-    f"32 bits: {weight_bytes(model) / 2**20:4.1f} MiB, perplexity {full.perplexity:.2f}"
-)
-costs = {}
-for bits, group in ((8, None), (4, 32)):
+before = text_loss(model, tokenizer, fresh).perplexity
+print(f"32 bits: {weight_bytes(model) / 2**20:4.1f} MiB, perplexity {before:.2f}")
+for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
     with TemporaryDirectory() as folder:
         save_quantized(quantize_model(model, bits, group), tokenizer, folder)
         size = (Path(folder) / "model.safetensors").stat().st_size
         small, _ = load_quantized(folder)
     found = text_loss(small, tokenizer, fresh).perplexity
-    costs[bits], error = found / full.perplexity - 1, quantization_error(model, small)
     print(f"{bits:2} bits: {size / 2**20:4.1f} MiB, perplexity {found:.2f}", end=", ")
-    print(f"weights off by {error:.1%}")
-assert abs(costs[8]) < 0.01
-assert abs(costs[4]) < 0.05
+    print(f"weights off by {quantization_error(model, small):.1%}")
+    assert abs(found / before - 1) < limit
 
 # %% [markdown]
-# Compare the perplexities: on these tales, with this model, a quarter of the file costs nothing that can be seen, and a seventh of it hardly anything.
+# On these tales, with this model, a file of a quarter of the size costs nothing that can be seen in the perplexity, and one of a seventh hardly anything.
 # (The cell asserts less than 1 % and less than 5 %.)
 # Large models have a few weights and activations of extreme size, so they need more care {cite:p}`dettmers2022,frantar2023`.
 #
@@ -439,7 +441,7 @@ assert ratio > 1
 # %% [markdown]
 # Not here.
 # Our code turns the numbers into floats again before it multiplies them, and that takes more time than it saves.
-# It pays where the multiplication reads the small numbers itself, as the kernels of real services do.
+# It pays where the multiplication reads the small numbers itself; real services have programs for their GPUs, *kernels*, that do.
 #
 # ## Fewer passes
 #
@@ -454,6 +456,7 @@ assert ratio > 1
 # *Four guesses, two of them right: the step of the large model gives three tokens, and it would have written the same three by itself.*
 #
 # Our draft is the cheapest there is: it counts which token followed the last four, in a thousand tales.
+# Where it has never seen these four, it goes by the last three, and so on.
 
 
 # %%
@@ -481,10 +484,10 @@ def draft(ids, n=4):
 
 
 # %% [markdown]
-# If answers are sampled, what does *right* mean?
+# When answers are sampled, no single token is *right*.
 # The draft drew the guess $x$ with probability $q(x)$; the target would have drawn it with $p(x)$.
 # We accept it with probability $\min(1, p(x) / q(x))$.
-# If we reject it, we draw from what is missing, $\max(0, p - q)$, scaled to sum to one.
+# If we reject it, we draw from what the draft gave too little of, $\max(0, p - q)$, scaled to sum to one.
 
 
 # %%
@@ -519,7 +522,8 @@ print("accepted guesses and replacements add up to the target's probabilities")
 
 # %% [markdown]
 # Here is the whole loop.
-# The cache is cut back to the tokens that were kept, simply by setting its length.
+# Setting the length of the cache drops the tokens that were rejected.
+# The newest token is not in it yet: the next pass reads that one, then the new guesses.
 
 
 # %%
@@ -560,6 +564,7 @@ print("three texts, token by token the same as the target's own")
 # %% [markdown]
 # How much does it save?
 # We write 150 tokens at a temperature of 1, with three seeds for each number of guesses, and count passes, not seconds.
+# *Accepted* is the mean over the seeds, with the lowest and the highest in brackets.
 
 # %% tags=["nbval-ignore-output"]
 print("guesses   accepted (lowest, highest)   tokens for each pass")
@@ -633,6 +638,7 @@ assert n_read < n_whole / 3
 # ## A service
 #
 # `create_app` puts a model behind the interface that OpenAI's clients speak, and `running` lets it listen, on this machine alone.
+# It listens until `stack` is closed, at the end of the chapter.
 # On the command line, `llmcourse serve --model instruct-llm --port 8000` does the same; you can talk with the model on the page at its address.
 
 # %%
@@ -672,7 +678,7 @@ assert "".join(pieces) == reply.choices[0].message.content
 # %% [markdown]
 # Users control the usual knobs of the chapter {doc}`transformer`: temperature, top-p, the most tokens, strings that end the text, and the seed.
 # In the tales a sentence that begins with *One* says when something happened.
-# The first line has the model's own probabilities of the next word; below, we draw that word sixteen times at each of four temperatures.
+# The first cell prints the model's own probabilities of the next word; the second draws that word sixteen times at each of four temperatures.
 
 # %%
 begin = "Once upon a time there was a girl called Ida. One"
@@ -680,9 +686,10 @@ with torch.no_grad():
     logits = model(torch.tensor([[START, *tokenizer.encode(begin)]]))[0, -1]
 best = logits.softmax(dim=-1).topk(6)
 likely = [
-    f"{tokenizer.decode([i])} {p:.0%}" for p, i in zip(*map(torch.Tensor.tolist, best))
+    f"{tokenizer.decode([i]).strip()} {p:.0%}"
+    for p, i in zip(best.values.tolist(), best.indices.tolist())
 ]
-print("probabilities:" + ",".join(likely))
+print("probabilities:", ", ".join(likely))
 
 # %%
 drawn, asking = {}, {"model": NAME, "prompt": begin, "n": 16, "max_tokens": 1}
@@ -698,7 +705,7 @@ assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # %% [markdown]
 # At a temperature of 0 all sixteen are the most probable word.
 # At 0.2 it still gets many draws, even where it leads by little: the lower the temperature, the more a small lead counts.
-# At 1 each word comes about as often as its probability says.
+# At 1 the words are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
 # At 2 hardly any word comes twice: thousands of words that are improbable one by one are probable together, and some make no sense here.
 #
 # A bad request comes back as an error that the client understands, before any work is done:
@@ -719,7 +726,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 #
 # :::{dropdown} Answer
 # Throughput rises until the eight slots are full, and then hardly.
-# Waiting rises all the time, and beyond eight callers most of it is the queue.
+# Waiting rises all the time; beyond eight callers it is the queue that grows.
 # :::
 #
 # Each caller asks for 64 tokens, and asks again as soon as it is answered.
@@ -731,7 +738,8 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 #
 # *120 answers, sorted by the time they took: a percentile is the time of one of them.*
 #
-# The slowest of twenty answers says nothing about one in a hundred, so we leave p99 out; a real service measures it on thousands.
+# Our runs have 6 to 75 answers, too few for p99, and for few callers p95 is just the slowest answer.
+# A real service measures p99 on thousands.
 
 
 # %%
@@ -762,9 +770,9 @@ _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 
 # %% [markdown]
 # While there are free slots, more callers bring much more {term}`throughput`, for some more waiting.
-# Beyond the slots it hardly rises: a waiting caller fills a slot at once when its answer is on the way back.
+# Beyond the slots it hardly changes: all are taken, and a free one is filled from the queue at once.
 # After that, every further caller only makes all others wait.
-# Users remember the tail, p95 and p99, and a rarer event takes more answers to measure.
+# Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the {term}`time to first token` (TTFT), and the time of each further token.
 # We read streams and note when the first piece comes.
@@ -798,12 +806,13 @@ assert firsts[24][-1] > firsts[8][-1]
 
 # %% [markdown]
 # With eight callers everyone has a slot, and the first token comes soon.
-# With 24, sixteen wait in the queue for a whole answer of somebody else, and that is nearly all of their time to first token.
+# With 24, sixteen wait in the queue for one or two whole answers of others, and that is nearly all of their time to first token.
 #
 # ### What a million tokens costs
 #
 # Cost follows from throughput: dollars an hour, divided by tokens an hour.
 # The prices and the H100's throughput are assumptions; put in your own.
+# (An H100 is a large GPU, and would run a much larger model, so compare the first two lines with each other only.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -863,7 +872,7 @@ stack.close()
 # Reading a prompt is bound by arithmetic, writing by memory: each step fetches all weights, for one token or for many.
 # So requests are written side by side, and the place of a finished one goes to the next at once.
 # An answer must not depend on who else is there: each request has its own generator, and sums do not change their order with the batch.
-# Eight bits cost nothing that can be seen, four bits little; whether they are faster depends on the kernel.
+# Eight bits cost nothing that can be seen, four bits little; whether they are faster depends on the program that multiplies.
 # Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning once.
 # A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and its time.
 # Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
@@ -1046,11 +1055,11 @@ assert errors[16] < errors[32] < errors[None]
 # %% [markdown]
 # ### Exercise 7 (build): a draft from the prompt itself
 #
-# If the answer quotes its prompt, no table is needed: look for the last two tokens earlier in the text, and guess what followed there.
+# If the answer quotes its prompt, the draft needs no table of counts: look for the last two tokens earlier in the text, and guess what followed there.
 # This is called **prompt lookup**.
 # Its guess is certain, so $q$ is 1 for one token, and the rule of acceptance becomes: keep $x$ with probability $p(x)$.
-# Write `lookup(ids)`, which returns such a `q`, or `None` if the pair is new.
-# Count how many of the tokens of eight fresh stories it would have guessed rightly, and how many it dares to guess.
+# Write `lookup(ids)`, which returns such a `q`, with one number for each token of the vocabulary, or `None` if the pair is new.
+# For how many tokens of eight of the `fresh` stories does it return a guess, and how many of the guesses are right?
 # What kind of text would make it good?
 
 
