@@ -64,11 +64,11 @@ _ = torch.set_num_threads(1)
 # Ask both for the same story, four times.
 
 # %% tags=["nbval-ignore-output"]
-start, words = load_pretrained("instruct-llm")
+start, tokenizer = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
-end = preferences.end_of_answer(words)
-write = partial(sample_rollouts, max_new_tokens=260, tokenizer=words, stop=[end])
-order = preferences.exam_prompts(1, words)[0]
+end = preferences.end_of_answer(tokenizer)
+write = partial(sample_rollouts, max_new_tokens=260, tokenizer=tokenizer, stop=[end])
+order = preferences.exam_prompts(1, tokenizer)[0]
 print(fill(order.text, 80))
 for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
     luck = torch.Generator().manual_seed(0)
@@ -104,7 +104,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 #
 # ![Two lines over n from 1 to 5. The proxy rises from 3.8 to 9. Gold rises from 4.4 to 5.2 at n 2, and then falls to 3.](figures/best-of-five-by-hand.svg)
 #
-# *More choice raises the proxy without end; gold rises and then falls.*
+# *More choice always raises the proxy; gold rises and then falls.*
 #
 # The reward model is not useless: it orders A to D as people do.
 # A little selection is better than none, and too much finds the hack.
@@ -128,6 +128,7 @@ for n in (2, 4):
 #
 # $$R(d) = R_0 + d\,(\alpha - \beta \ln d).$$
 #
+# $R_0$ is the gold reward at the start.
 # $\alpha$ is the rise, and $\beta$ bends it down; it is not the $\beta$ of the losses.
 # The KL divergence is the axis, because it says how much optimisation there was, whatever the method, the learning rate and the number of steps.
 #
@@ -141,7 +142,7 @@ for n in (2, 4):
 #
 # **{term}`Mode collapse <mode collapse>`**: the policy writes few kinds of answers, though the reference wrote many.
 # This is no accident of training; the aim itself asks for it.
-# Recall the best policy, $\pi^* \propto \pi_\text{ref}\, e^{r/\beta}$.
+# Recall the best policy: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$.
 # For a small $\beta$, a small preference becomes certainty.
 #
 # ![Three groups of bars for four endings with rewards 1, 0.9, 0.8 and 0. Reference: 25 % each. Beta 0.1: 67, 24, 9 and 0 %. Beta 0.02: 99, 1, 0 and 0 %.](figures/small-preference-becomes-certainty.svg)
@@ -184,12 +185,12 @@ print(f"distinct-2 = {distinct(two, 2):.2f}")
 assert distinct(two, 2) == 6 / 8
 
 # %% [markdown]
-# Best of $n$ is no longer.
+# Best of $n$ takes no more lines.
 # The reward model that comes with the package picks one of eight stories for the order above.
 
 # %% tags=["nbval-ignore-output"]
 judge, _ = load_reward_model("reward-model")
-reward = text_reward(judge, words)
+reward = text_reward(judge, tokenizer)
 eight = write(start, [order] * 8, generator=torch.Generator().manual_seed(1)).texts
 paid = reward([order.text] * 8, eight)
 points = [gold_reward(order.text, text) for text in eight]
@@ -232,7 +233,7 @@ for n in (125, 750):
 # All nine are far below the annotator's 85 %.
 # A story is better here mostly because it holds together to its last sentence, and a small model hardly sees that a cloak was blue before.
 #
-# *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a cost of the distance.
+# *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
 #
 # :::{dropdown} Answer
@@ -251,10 +252,10 @@ assert {len(seeds) for seeds in frontier.values()} == {3}
 
 # %% [markdown]
 # *Means of three seeds; the bands reach from the lowest to the highest.
-# The looks at a run are sorted into classes of the KL divergence, and each run counts once in a class.*
+# A run was judged many times on its way; these looks are sorted into classes of the KL divergence, and each run counts once in a class.*
 #
-# GRPO is the only method that leaves the start upwards, and the one that falls furthest: its penalty of 0.02 did not hold it.
-# PPO's has the same weight, but grows with the distance, so its runs stay near.
+# Only GRPO rises clearly above the start, and it falls furthest: its penalty of 0.02 did not hold it.
+# PPO's penalty has the same weight, but grows with the distance, so its runs stay near.
 # DPO with $\beta = 0.1$ was looked at four times only.
 # Each method had one setting, so this is no ranking of methods.
 # It does show two things: where a policy is stopped matters more than the method, and a penalty's weight means something else in each.
@@ -279,6 +280,11 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
 for ax, quantity in zip(axes, ("proxy", "gold")):
     plot_against_kl(ax, by_pairs, quantity)
 
+# %% [markdown]
+# *Left what is optimised, right what people want; means and bands of three reward models of each size.*
+#
+# The next cell prints the start, the top and the end of the three lines on the right.
+
 # %%
 for name, own in by_pairs.items():
     bands = band_of(own)
@@ -296,10 +302,10 @@ for name, own in by_pairs.items():
 # The shape is that of {cite:t}`gao2023`: up, over the top, and down, while the learned reward goes on rising.
 # (A mean over a class is used, since the highest of many noisy looks would be too high.)
 # More comparisons raise the top a little; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
-# The scale of a learned reward means nothing by itself: those of 100 pairs have read each pair many times and speak loudest.
+# The scale of a learned reward means nothing by itself: the reward models of 100 pairs have read each pair many times, and give the highest rewards.
 #
 # Does a weak penalty raise the top?
-# The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in one class of distance.
+# The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in the third class of distance, where the tops were.
 
 # %%
 for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"])):
@@ -311,8 +317,8 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
     print(f"at {near.kl:.0f} nats")
 
 # %% [markdown]
-# No difference can be seen between the two, as {cite:t}`gao2023` found: a penalty does what stopping in time would do.
-# It keeps the policy where the reward model still knows what it judges.
+# No difference can be seen between the two, as {cite:t}`gao2023` found: at best a penalty does what stopping in time would do.
+# It keeps the policy where the reward model still knows what it judges; this one was too weak for that.
 
 # %% [markdown]
 # ### Cheap baselines
@@ -321,7 +327,7 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
 # It was trained for some hundreds of rounds of GRPO, with a penalty of 0.02, and is far from its start.
 # What would have been cheap?
 #
-# - A lower *temperature*: at 0.5, `instruct-llm` makes fewer slips.
+# - A lower *temperature*: at 0.5, `instruct-llm`, here called *start*, makes fewer slips.
 # - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer costs four or sixteen.
 # - Controls: one of sixteen *by chance*, and the *most probable* of sixteen, which needs no reward model.
 # - A ceiling: the best of sixteen *by gold*.
@@ -352,6 +358,7 @@ assert n_seeds >= 4
 # :::
 #
 # The intervals count orders, each of which has one story.
+# *Coherent* is the share of stories that hold together to their end; *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
 
 # %% tags=["hide-input"]
 print("way                        gold (95 %)       coherent   KL")
@@ -378,10 +385,10 @@ for name, gain in (
 assert four.mean() > usual.mean() + 0.5
 
 # %% [markdown]
-# Here the columns are compared order by order, which is sharper than two separate intervals.
+# Here two ways are compared order by order, which is sharper than two separate intervals.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
-# People can say which answer is better, and hardly by how many points.
+# People can say which answer is better, but hardly by how many points.
 
 # %%
 for name, other in (("one answer of the start", usual), ("best of 4", four)):
@@ -395,16 +402,17 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 # Choosing the most probable of sixteen uses no comparisons at all.
 # It helps, probably because a broken story contains improbable words.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# What the training buys is that one answer suffices; with many users that pays.
+# Besides some more points, the training buys that one answer suffices; with many users that pays.
 # A gain that is reported without such baselines says little.
 #
 # ### Mode collapse
 #
-# The same stories, by how different they are: equal numbers of texts, and the first hundred words of each.
+# Now we measure how different the same stories are, with equal numbers of texts and the first hundred words of each.
 #
 # - *distinct-4*: among the stories to different orders of a seed.
-# - *within*: among four stories to the same order.
+# - *within*: distinct-4 among four stories to the same order; a dash where only one was written or kept.
 # - *openings*: different first three words, as a share of the stories.
+# - *happy*, *sad*, *surprising*: how the stories that hold together end.
 
 # %% tags=["hide-input"]
 print("way                       distinct-4  within  openings  happy   sad  surprising")
@@ -451,16 +459,16 @@ ax.margins(x=0.25, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
 # %% [markdown]
-# A lower temperature and choosing cost hardly any variety of words, but choosing narrows what is told.
+# A lower temperature and choosing cost hardly any variety of words, but choosing by the reward model narrows what is told.
 # Even the best of 16 by gold mostly ends happily, for gold likes that best.
 # The aligned model went much further.
 # It nearly always ends happily, favours one character for its heroes, and begins alike.
 # This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Nobody asked for it or forbade it.
+# Nobody asked for it, and nobody forbade it.
 # Gold says nothing of variety, and the reward model reads each story alone.
 #
-# The next cell counts ordered endings that were kept.
-# A model that always ends happily keeps the happy ones and loses the others.
+# Some orders name an ending.
+# The next cell counts how many of these endings were told; a story that breaks has none.
 
 # %%
 for way in ("start, temperature 1", "aligned, temperature 1"):
@@ -468,6 +476,9 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
     print(f"{way:25} keeps the ordered ending in {kept} of {asked}")
 
 # %% [markdown]
+# The aligned model tells more of them, and fewer of its stories break.
+# But a model that always ends happily can keep only orders of a happy ending.
+#
 # What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
 # The card of `aligned-llm` says how much more a plain story, told without an order, surprises it now.
 #
@@ -478,8 +489,8 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # A reward model that reads tokens hardly finds one wrong word among a hundred and fifty.
 # But `base-llm` could tell: a word that does not fit is often one that it does not expect.
 #
-# So `reward-model` gets three numbers with each token, each times a learned vector.
-# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy of what was expected there, and the place in the answer.
+# So `reward-model` gets three numbers with each token, each multiplied by a learned vector and added to the token's own.
+# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there, which is the surprisal that `base-llm` expects, and the place in the answer.
 # A single wrong word is lost in a mean over two hundred tokens.
 # So the head reads the mean over the tokens for half of the last layer's numbers, and the maximum for the other half.
 #
@@ -499,19 +510,19 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # :::
 
 # %% tags=["nbval-ignore-output"]
-orders = preferences.exam_prompts(8, words)
+orders = preferences.exam_prompts(8, tokenizer)
 texts = write(start, orders, generator=torch.Generator().manual_seed(0)).texts
 worth = [gold_reward(order.text, text) for order, text in zip(orders, texts)]
 n = worth.index(min(worth))
 print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 
 # %% tags=["nbval-ignore-output"]
-reader = SurprisalReader.of(*load_pretrained("base-llm"), words)
-prompt, story = orders[n].ids, words.encode(texts[n])
+reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
+prompt, story = orders[n].ids, tokenizer.encode(texts[n])
 told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
 nats, expected, _ = told.T
 for i in (nats - expected).topk(5).indices.tolist():
-    slip = words.decode(story[max(0, i - 3) : i + 1])
+    slip = tokenizer.decode(story[max(0, i - 3) : i + 1])
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
 
 # %% [markdown]
@@ -569,7 +580,8 @@ Quiz.read("reward_hacking")
 # ### Exercise 1 (derive): the distance of the best of n
 #
 # How far from the model is the best of $n$ answers, as a KL divergence?
-# Suppose that no two answers have the same reward, and give each the share $u$ of answers below it, a number between 0 and 1.
+# Suppose that no two answers have the same reward, and give each the share $u$ of answers below it.
+# For the model's own answers $u$ is spread evenly between 0 and 1.
 #
 # ```python
 # def best_of_n_kl(n):
@@ -577,7 +589,7 @@ Quiz.read("reward_hacking")
 # ```
 #
 # Check it with `checks.best_of_n_kl(best_of_n_kl)`.
-# Then find in the table of baselines a policy that went further and gained less.
+# Then find in the table of baselines a policy that went further than the best of 4 and gained less.
 
 
 # %% tags=["hide-cell", "solution"]
@@ -605,7 +617,7 @@ print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.
 # ```
 #
 # Check it with `checks.distinct_within(distinct_within)`.
-# Which column of the table is it, and why is it lower for every policy than distinct-4 across prompts?
+# Which column of the table is it, and why is it lower than distinct-4 across prompts?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -644,11 +656,11 @@ assert_close(rise_and_fall(Curve(kl=kl, gold=gold, proxy=kl))[:2], (2.0, 0.5))
 
 for name, own in by_pairs.items():
     fits = [rise_and_fall(curve) for curve in own]
-    alphas, betas, off = ([f"{x:.1f}" for x in column] for column in zip(*fits))
+    alphas, betas, off = ([f"{x:z.1f}" for x in column] for column in zip(*fits))
     tops = [(math.exp(2 * (a / b - 1)), b * math.exp(a / b - 1)) for a, b, _ in fits]
     said = ", ".join(f"+{top:.1f} at {kl:.0f}" for kl, top in tops)
-    print(f"{name:11} alpha {', '.join(alphas)}; beta {', '.join(betas)};", end=" ")
-    print(f"off by {', '.join(off)}; tops {said} nats")
+    print(f"{name}: alpha {', '.join(alphas)}; beta {', '.join(betas)}")
+    print(f"    off by {', '.join(off)} points; tops {said} nats")
 # The derivative is alpha − beta (ln d + 1), zero at ln d = alpha / beta − 1; the top is
 # beta e^(alpha / beta − 1) above the start. Runs of one size differ as much as sizes,
 # so three of each are too few to see how the two depend on the pairs.
@@ -678,7 +690,7 @@ for n in range(1, 17):
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for ax, values, label in zip(axes, zip(*means), ("learned reward", "gold (points)")):
     ax.plot(range(1, 17), values)
-    _ = ax.set(xlabel="n", ylabel=label)
+    _ = ax.set(xlabel="n", ylabel=label, xticks=(1, 4, 8, 12, 16))
 # People, asked which of two they prefer: what is kept of n, or of 2 n.
 
 # %% [markdown]
