@@ -371,17 +371,17 @@ for n in LENGTHS:
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the length from 256 to 8,192 tokens, both axes logarithmic. Left, processor time: naive, chunked and fused attention rise steeply, window and linear attention less so. Right, memory: naive attention rises steeply to about 600 MiB; fused, window and linear rise as slowly as the length itself, all below 20 MiB, and chunked is nearly flat."}}
-def power(found, name, lengths=LENGTHS[-4:]):
-    x, y = torch.tensor([(n, found[name, n]) for n in lengths]).double().log().T
+def slope(measured, name, lengths=LENGTHS[-4:]):
+    x, y = torch.tensor([(n, measured[name, n]) for n in lengths]).double().log().T
     return ((x - x.mean()) @ (y - y.mean()) / (x - x.mean()).square().sum()).item()
 
 
 fig, panels = plt.subplots(1, 2, figsize=(7, 2.7))
-for ax, found, unit in zip(panels, (times, n_bytes), (1e-3, 2**20)):
+for ax, measured, unit in zip(panels, (times, n_bytes), (1e-3, 2**20)):
     for name, style in zip(WAYS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))):
-        label = f"{name}, slope {power(found, name):.1f}"
+        label = f"{name}, slope {slope(measured, name):.1f}"
         ax.plot(
-            LENGTHS, [found[name, n] / unit for n in LENGTHS], ls=style, label=label
+            LENGTHS, [measured[name, n] / unit for n in LENGTHS], ls=style, label=label
         )
     _ = ax.set(xscale="log", yscale="log", xlabel="length (tokens, log scale)")
     _ = ax.set_xticks(LENGTHS[::2], [f"{n:,}" for n in LENGTHS[::2]])
@@ -389,8 +389,8 @@ for ax, found, unit in zip(panels, (times, n_bytes), (1e-3, 2**20)):
     _ = ax.legend(fontsize=7)
 _ = panels[0].set(ylabel="processor time (ms, log scale)")
 _ = panels[1].set(ylabel="memory (MiB, log scale)")
-assert min(power(times, "naive"), power(times, "fused")) > 1.4
-assert max(power(times, "window"), power(times, "linear")) < 1.6
+assert min(slope(times, "naive"), slope(times, "fused")) > 1.4
+assert max(slope(times, "window"), slope(times, "linear")) < 1.6
 assert times["naive", 8192] > 4 * max(times[x, 8192] for x in ("window", "linear"))
 
 # %% [markdown]
@@ -409,8 +409,8 @@ for name in WAYS:
     assert math.isclose(cost.n_bytes, n_bytes[name, 8192], rel_tol=0.05)
 
 # %% tags=["hide-cell"]
-assert abs(power(n_bytes, "naive") - 2) < 0.05
-assert max(power(n_bytes, x) for x in WAYS if x != "naive") < 1.05
+assert abs(slope(n_bytes, "naive") - 2) < 0.05
+assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
 # %% [markdown]
 # The table costs twice: time to fill it, and memory to hold it.
@@ -435,7 +435,7 @@ for name, sizes in {"base-llm": config, "TINY": TINY}.items():
     alone = costs.forward_flops_per_token(sizes, 1)
     for n in (512, 8192, 131_072):
         share = 1 - alone / costs.forward_flops_per_token(sizes, n)
-        print(f"{name:9} {n:8,} tokens: {share:5.1%} of the arithmetic is pairs")
+        print(f"{name:9} {n:8,} tokens: {share:5.1%} of the arithmetic is for pairs")
 
 # %% [markdown]
 # In short texts the pairs are a modest share, larger in the narrower model; in long texts they are nearly everything.
@@ -481,7 +481,7 @@ def learn_pattern(family, seed):
 # %% tags=["nbval-ignore-output"]
 rows = pattern(200, 65, torch.Generator().manual_seed(1))
 parts, shares = ((8, 24), (24, 32), (32, 64)), {}
-print("repeated rightly, at positions   9–24   25–32   33–64")
+print("repeated correctly, at positions 9–24   25–32   33–64")
 for seed in range(3):
     for family, name in (("gpt2", "learned"), ("llama", "turning")):
         right = learn_pattern(family, seed)(rows[:, :-1]).argmax(-1) == rows[:, 1:]
@@ -686,7 +686,7 @@ print(
 # Two of a kind are few; we print both, and draw conclusions only from differences that are much larger than those between the two.
 # The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` makes them again, in about twelve minutes.
 # Tales name facts early and need them late.
-# On tales that no model has read, two things are measured: the loss over the position, and how often a fact is repeated rightly.
+# On tales that no model has read, two things are measured: the loss over the position, and how often a fact is repeated correctly.
 # For the second we ask how far back the fact was mentioned last.
 # (*20 tokens back* means from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 
@@ -703,7 +703,7 @@ print(
 print(f"{len(kinds['full'])} models of each kind")
 
 # %%
-print("facts repeated rightly: mean (lower and higher model)")
+print("facts repeated correctly: mean (lower and higher model)")
 print("         20 tokens back    60 tokens back    150 tokens back")
 recalled = {}
 for kind, points in kinds.items():
@@ -718,7 +718,7 @@ assert min(recalled["full"]) > 0.6
 assert recalled["window"][0] > 2 * recalled["window"][2] > 0
 assert max(recalled["linear"]) < 0.3
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels for three kinds of attention. Left, loss over the position in the tale: all three are alike over the first 32 tokens; from there the loss of full attention falls to about one half nat per token and rises a little at the end; that of the window lies above it; that of linear attention falls to about one nat at 50 to 60 tokens and then climbs to about 1.2 at the right end. Right, share of facts repeated rightly from 20, 60 and 150 tokens back: full attention about three quarters to five sixths at all distances; the window about two fifths at 20 and one tenth beyond; linear attention below one fifth everywhere."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels for three kinds of attention. Left, loss over the position in the tale: all three are alike over the first 32 tokens; from there the loss of full attention falls to about one half nat per token and rises a little at the end; that of the window lies above it; that of linear attention falls to about one nat at 50 to 60 tokens and then climbs to about 1.2 at the right end. Right, share of facts repeated correctly from 20, 60 and 150 tokens back: full attention about three quarters to five sixths at all distances; the window about two fifths at 20 and one tenth beyond; linear attention below one fifth everywhere."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.7))
 edges = torch.tensor(study.recipe["edges"])
 middles = (edges[:-1] + edges[1:]) / 2
@@ -731,7 +731,7 @@ for (kind, points), style in zip(kinds.items(), plotting.LINE_STYLES):
     right.plot((20, 60, 150), recalled[kind], style, marker="o", markersize=3)
 _ = left.set(xlabel="position (tokens)", ylabel="loss (nats/token)")
 _ = right.set(
-    xlabel="fact last mentioned … tokens back", ylabel="repeated rightly (share)"
+    xlabel="fact last mentioned … tokens back", ylabel="repeated correctly (share)"
 )
 _ = right.set(ylim=(0, 1))
 _ = left.legend()
