@@ -81,7 +81,7 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # Our budget allows $N \cdot D = 10^{10}$.
 # Three ways to spend it:
 #
-# | $N$ | $D$ | floor | from the size | from the text | loss |
+# | parameters $N$ | tokens $D$ | floor | from the size | from the text | loss |
 # |---|---|---|---|---|---|
 # | 5,000 | 2,000,000 | 0.5 | 1.41 | 0.71 | 2.62 |
 # | 10,000 | 1,000,000 | 0.5 | 1 | 1 | 2.50 |
