@@ -44,7 +44,7 @@ from llmcourse.text import cleaning, corpus, deduplication, documents, packing, 
 from llmcourse.text.grammar import Grammar
 from llmcourse.text.ngrams import NGramModel
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.widgets.surprise import SurpriseExplorer, word_surprises
+from llmcourse.widgets.surprise import SurpriseExplorer
 
 plotting.use_course_style()
 
@@ -765,7 +765,7 @@ def surprises(text):
 exactly = surprises(story.text)
 certain = sum(nats < 1e-9 for nats in exactly)
 print(f"{len(exactly)} words, {certain} of them certain; sum {sum(exactly):.1f} nats")
-assert np.allclose(exactly, word_surprises(story.text), atol=1e-9)
+assert np.allclose(exactly, tales.word_surprises(story.text), atol=1e-9)
 assert np.isclose(sum(exactly), -story.log_prob)
 assert certain > len(exactly) / 2
 

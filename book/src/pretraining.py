@@ -42,6 +42,7 @@ from llmcourse.text import ngrams, tales
 from llmcourse.text.documents import python_docs
 from llmcourse.text.documents import tales as tale_documents
 from llmcourse.text.ngrams import compressed_bits_per_byte
+from llmcourse.text.tales import word_surprises
 from llmcourse.training import pipeline, studies, windows
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, learning_rate
@@ -55,7 +56,6 @@ from llmcourse.training.story_evaluation import count_valid, tale_loss, write_sa
 from llmcourse.training.text_loss import recall_losses, recalls, text_loss, word_losses
 from llmcourse.widgets.loss import LossExplorer, Moment
 from llmcourse.widgets.sampling import SamplingExplorer
-from llmcourse.widgets.surprise import word_surprises
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

@@ -12,15 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from study_command import resumed, run_study_command, with_points
 
 from llmcourse.model.costs import n_parameters
-from llmcourse.model.transformer import Transformer, mimetic_initialisation
 from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
-from llmcourse.training.pipeline import TrainingData, prepare
+from llmcourse.training.pipeline import TrainingData, follow, prepare
 from llmcourse.training.presets import BASE_LLM
-from llmcourse.training.pretraining import pretrain
 from llmcourse.training.story_evaluation import tale_loss
 from llmcourse.training.studies import Study
 
@@ -138,19 +135,14 @@ def _train(recipe: Recipe, seed: int, config: LadderConfig, data: TrainingData) 
     shared = {"steps": config.steps, "batch_size": config.batch_size}
     changed = {"learning_rate": 0.004} | shared | recipe.training
     training = replace(BASE_LLM.pretraining, **changed, eval_interval=config.steps)
-    training = fall_back_to_float32(training)
-    generator = torch.Generator().manual_seed(seed)
-    model = Transformer(sizes, generator)
-    if recipe.copying_start:
-        mimetic_initialisation(model, generator)
-    pretrain(
-        model,
-        data.train,
-        data.valid,
-        training,
-        torch.Generator().manual_seed(seed),
-        start_token=data.start_token,
+    pipeline = replace(
+        BASE_LLM,
+        model=sizes,
+        pretraining=fall_back_to_float32(training),
+        copying_start=recipe.copying_start,
+        seed=seed,
     )
+    model = follow(pipeline, data=data).model
     excess = tale_loss(model, data.tokenizer, config.n_held_out, seed=1).excess
     return Rung(
         name=recipe.name,
