@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from tqdm import tqdm
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Seed = Annotated[int, typer.Option(help="Of everything that is random.")]
@@ -26,6 +26,18 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(help="tales, python_docs, or files: notes/ or notes/**/*.txt"),
 ]
+Filter = Annotated[
+    bool, typer.Option("--filter", help="Drop what is no good English prose.")
+]
+Language = Annotated[
+    Literal["de", "en", "es", "fr", "it", "nl", "pt", "sv"] | None,
+    typer.Option(help="Drop what is in another language."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 # Sampling
 Temperature = Annotated[
@@ -49,6 +61,7 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
 ]
 Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
+BatchSize = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
 Precision = Annotated[
     Literal["float32", "bfloat16"] | None,
@@ -134,6 +147,17 @@ def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[
     )
 
 
+def steps_of(
+    sources: Iterable[str], filter: bool, language: str | None
+) -> Iterable[Any]:
+    """Return what is done to the documents: own ones are filtered only if asked."""
+    from llmcourse.text.corpus import STEPS, own_steps
+
+    if {*sources} <= {"tales", "python_docs"} and language is None:
+        return STEPS
+    return own_steps(filtered=filter, language=language)
+
+
 def tell_skipped(skipped: Mapping[str, str]) -> None:
     """Say which files were skipped, and why."""
     from llmcourse.text.cleaning import clean_text
@@ -144,12 +168,17 @@ def tell_skipped(skipped: Mapping[str, str]) -> None:
         say(f"skipped: {clean_text(', '.join(named))}{rest}")
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, overwrite: bool = True) -> None:
     """Make a folder, before anything takes time.
 
     Raises:
+        ValueError: If something is in it that must not be overwritten.
         OSError: If it cannot be made.
     """
+    if not overwrite and path.is_dir() and any(path.iterdir()):
+        raise ValueError(
+            f"{str(path)!r} is not empty: add --overwrite, or name another folder"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli.console import (
+    BatchSize,
     LearningRate,
     Machine,
     OutFolder,
@@ -51,7 +52,7 @@ def finetune(
             min=1,
         ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
+    batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     precision: Precision = None,
     model: Annotated[

@@ -1,14 +1,14 @@
 """The command `pipeline`: every stage, one after the other."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.text import Text
 
 from llmcourse.cli.console import (
+    Filter,
+    Language,
+    Overwrite,
     Quiet,
     Seed,
     Sources,
@@ -16,10 +16,8 @@ from llmcourse.cli.console import (
     documents_of,
     make_folder,
     out,
+    steps_of,
 )
-from llmcourse.training import pipeline as stages
-from llmcourse.training.losses import gap_to_floor
-from llmcourse.training.presets import SMALL
 
 
 def pipeline(
@@ -27,11 +25,12 @@ def pipeline(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Keep tokenizer and model here.")
     ] = None,
-    steps: Annotated[
-        int, typer.Option(help="Training steps.", min=1)
-    ] = SMALL.pretraining.steps,
-    n_stories: Annotated[int, typer.Option(help="Number of tales.")] = SMALL.n_stories,
+    filter: Filter = False,
+    language: Language = None,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 4_000,
+    n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 6_000,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Take raw text to a model that writes, in about a minute.
@@ -40,16 +39,26 @@ def pipeline(
 
     `llmcourse pipeline --steps 2000 --out my-model/`
 
-    `llmcourse pipeline "notes/**/*.txt"`
+    `llmcourse pipeline notes/ book.txt`
     """
+    from dataclasses import replace
+
+    import torch
+
+    from llmcourse.model.generation import write
+    from llmcourse.training import pipeline as stages
+    from llmcourse.training.losses import gap_to_floor
+    from llmcourse.training.presets import SMALL
+
     torch.set_num_threads(1)  # for matrices this small a second thread only waits
     training = replace(SMALL.pretraining, steps=steps)
     config = replace(SMALL, n_stories=n_stories, pretraining=training, seed=seed)
     documents = documents_of(sources, n_stories, seed) if sources else None
     if out_folder is not None:
-        make_folder(out_folder)
+        make_folder(out_folder, overwrite)
     with bars(quiet) as show:
-        result = stages.run(config, documents, show)
+        done_to = steps_of(sources or (), filter, language)
+        result = stages.run(config, documents, show, done_to)
     out.print(f"\n{result.data.report}\n")
     out.print(f"tokenizer: {result.tokenizer.vocab_size:,} tokens")
     first = result.history.evaluations[0]
@@ -58,8 +67,14 @@ def pipeline(
         floor = result.floor.value
         gap = gap_to_floor(result.loss, floor)
         out.print(f"floor: {floor:.2f} nats/token; the loss is {gap:.0%} above it")
-    for name, text in (("before", result.before), ("after", result.after)):
-        out.print(Text(f"\n{name} training: {text[:600]}"))
+    bits = [f"{name} {value:.2f}" for name, value in result.bits_per_byte.items()]
+    out.print(f"bits per byte: {' · '.join(bits)}")
+    samples = {"before": result.before, "after": result.after}
+    for n in (1, 2):
+        more = write(result.model, result.tokenizer, seed=seed + n)
+        samples[f"another ({n}) after"] = more
+    for name, text in samples.items():
+        out.print(f"\n{name} training: {text[:600]}")
     out.print("\nwhat comes next: llmcourse finetune, llmcourse align, llmcourse serve")
     if out_folder is not None:
         stages.save(result, out_folder)

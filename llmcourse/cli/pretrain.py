@@ -1,12 +1,14 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
 from llmcourse.cli.console import (
+    BatchSize,
     Data,
+    Filter,
+    Language,
     LearningRate,
     Machine,
     OutFolder,
@@ -19,9 +21,11 @@ from llmcourse.cli.console import (
     Stories,
     Threads,
     documents_of,
+    out,
+    steps_of,
 )
-from llmcourse.cli.running import Command, follow, show, show_model
-from llmcourse.recipes import base
+
+Size = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 
 
 def pretrain(
@@ -29,45 +33,89 @@ def pretrain(
         Literal["base-llm", "small", "tiny"], typer.Option(help="The recipe.")
     ] = "small",
     data: Data = None,
+    filter: Filter = False,
+    language: Language = None,
     out_folder: OutFolder = None,
     resume: Resume = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the training takes.")
+    ] = False,
+    layers: Size = None,
+    width: Size = None,
+    heads: Size = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="The preset's; less of a short text.", min=1)
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens of a window; the preset's.", min=1)
+    ] = None,
+    batch_size: BatchSize = None,
     steps: Steps = None,
     learning_rate: LearningRate = None,
+    optimizer: Annotated[
+        Literal["adamw", "muon"] | None, typer.Option(help="The preset's.")
+    ] = None,
     precision: Precision = None,
-    vocab_size: Annotated[int | None, typer.Option(help="The preset's.", min=1)] = None,
     seed: Seed = 0,
     threads: Threads = None,
-    stories: Stories = base.N_STORIES,
-    samples: Samples = base.N_SAMPLES,
+    stories: Stories = 500,
+    samples: Samples = 500,
     machine: Machine = "",
     quiet: Quiet = False,
 ) -> None:
     """Pretrain a model on tales, with their entropy floor, or on your text.
+
+    Your text may be of any kind, language and length; beside the model's bits per byte
+    stand those of gzip and of counted trigrams, and the model writes three samples.
 
     In the folder are then `checkpoints/`, `log.jsonl` and `model/`. Ctrl-C stops, and
     with `--resume` the same command goes on, to the same model.
 
     `llmcourse pretrain --preset base-llm --out run/`
 
-    `llmcourse pretrain --data "notes/**/*.txt" --out my-run/`
+    `llmcourse pretrain --data notes/ --data book.txt --out my-run/`
+
+    `llmcourse pretrain --layers 4 --width 128 --heads 4 --optimizer muon --dry-run`
     """
+    from functools import partial
+
+    from llmcourse.cli.running import Command, follow, show, show_model, use_cores
+    from llmcourse.recipes import base
+    from llmcourse.training.pipeline import rehearse
+
     command = Command(pretrain, locals())
     config = base.configured(
         preset,
         seed=seed,
         vocab_size=vocab_size,
+        layers=layers,
+        width=width,
+        heads=heads,
+        context_length=context,
         precision=precision,
+        batch_size=batch_size,
         steps=steps,
         learning_rate=learning_rate,
+        optimizer=optimizer,
     )
+    if dry_run:
+        use_cores(threads)
+        found = rehearse(config)
+        out.print(f"parameters: {found.n_parameters:,}")
+        out.print(f"memory: {found.peak_bytes / 1e6:,.0f} MB of tensors at the peak")
+        out.print(f"time: about {found.seconds / 60:,.1f} minutes of training here")
+        return
     recipe = partial(
         base.make_base,
         config,
         sources=tuple(data or ()),
         documents=documents_of(data or (), config.n_stories, seed),
+        steps=steps_of(data or (), filter, language),
         n_stories=stories,
         n_samples=samples,
     )
     folder, quality = follow(command, recipe)
     show(base.loss_table(quality))
+    for number, text in enumerate(quality.get("written", []), start=1):
+        out.print(f"\nsample {number}: {text}")
     show_model(folder / "model", "generate")

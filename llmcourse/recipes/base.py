@@ -9,6 +9,7 @@ import torch
 
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import write
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import Facts, Table, between, fill_card, markdown, settings
 from llmcourse.recipes.making import (
@@ -18,7 +19,8 @@ from llmcourse.recipes.making import (
     save_model,
     write_card,
 )
-from llmcourse.text.documents import Document
+from llmcourse.text.corpus import STEPS
+from llmcourse.text.documents import Document, Step
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import pipeline, presets
 from llmcourse.training.config import StageProgress
@@ -35,6 +37,7 @@ from llmcourse.training.text_loss import text_loss
 
 N_STORIES, N_SAMPLES, N_BY_WORD = 500, 500, 100
 """How many tales a model is measured on, how many it writes, and reads by word."""
+_SAMPLE = 120  # tokens of what a model of own text writes
 
 
 def configured(
@@ -42,6 +45,10 @@ def configured(
     *,
     seed: int = 0,
     vocab_size: int | None = None,
+    layers: int | None = None,
+    width: int | None = None,
+    heads: int | None = None,
+    context_length: int | None = None,
     precision: str | None = None,
     **training: Any,
 ) -> PipelineConfig:
@@ -51,6 +58,10 @@ def configured(
         preset: Its name.
         seed: Of tales, weights and order.
         vocab_size: Of the tokenizer.
+        layers: Of the model.
+        width: Of the model; that of the feed-forward layers changes with it.
+        heads: Of attention, each with keys and values of its own.
+        context_length: Of the windows; the model reads at least as much.
         precision: Of the training.
         training: Fields of `PretrainingConfig`; None: the preset's.
 
@@ -58,14 +69,22 @@ def configured(
         ValueError: If there is no such preset, or a value is impossible.
     """
     config = presets.PRESETS[preset]
-    return replace(
-        config,
-        seed=seed,
-        model=replace(config.model, **given(vocab_size=vocab_size)),
-        pretraining=replace(
-            in_precision(config.pretraining, precision), **given(**training)
+    sizes = config.model
+    model = replace(
+        sizes,
+        context_length=max(sizes.context_length, context_length or 0),
+        **given(
+            vocab_size=vocab_size,
+            n_layers=layers,
+            d_model=width,
+            d_ff=width and round(sizes.d_ff * width / sizes.d_model),
+            n_heads=heads,
+            n_kv_heads=heads,
         ),
     )
+    wanted = given(context_length=context_length, **training)
+    pretraining = replace(in_precision(config.pretraining, precision), **wanted)
+    return replace(config, seed=seed, model=model, pretraining=pretraining)
 
 
 def make_base(
@@ -74,6 +93,7 @@ def make_base(
     *,
     sources: tuple[str, ...] = (),
     documents: Iterable[Document] = (),
+    steps: Iterable[Step] = STEPS,
     n_stories: int = N_STORIES,
     n_samples: int = N_SAMPLES,
 ) -> dict[str, Any]:
@@ -84,6 +104,7 @@ def make_base(
         run: Where.
         sources: Paths and patterns of own text; none: the tales.
         documents: What they hold.
+        steps: What is done to them, as in `build_corpus`.
         n_stories: On how many tales it is measured.
         n_samples: How many it writes.
 
@@ -94,7 +115,8 @@ def make_base(
     """
     training, folder = config.pretraining, run.folder / "model"
     if sources:
-        data = pipeline.prepare_text(config, documents)
+        data = pipeline.prepare_text(config, documents, steps=steps)
+        config = pipeline.fitted(config, data)
         run.say(f"{data.report}\n")
     else:
         data = pipeline.prepare(config, run.stages)
@@ -110,6 +132,11 @@ def make_base(
     if sources:
         texts = [document.text for document in data.held_out]
         quality = text_quality(model, tokenizer, texts, run.stages)
+        quality["yardsticks"] = pipeline.yardsticks(data, texts)
+        most = min(_SAMPLE, config.model.context_length - 1)
+        quality["written"] = [
+            write(model, tokenizer, seed=n, max_new_tokens=most) for n in range(3)
+        ]
     else:
         quality, _ = tale_quality(
             model, tokenizer, n_stories, n_samples, TEST_SEED, run.stages
@@ -162,6 +189,8 @@ def loss_table(quality: Facts) -> Table:
         ("perplexity", f"{quality['perplexity']:.3f}"),
         ("bits per byte", f"{quality['bits_per_byte']:.4f}"),
     ]
+    for name, bits in quality.get("yardsticks", {}).items():
+        rows.append((f"bits per byte of {name}", f"{bits:.4f}"))
     if "floor" in quality:
         gap, excess = quality["paired_gap"], quality["excess_per_story"]
         rows += [

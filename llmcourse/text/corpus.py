@@ -8,6 +8,9 @@ decides the part of a document. It does not depend on the other documents: a cor
 may grow and no document changes its part, and two copies of a text are always in the
 same part. A hash cannot see a passage that two documents share; `contamination` does.
 
+The filters are for pages of the web, of which most are not worth reading. Text of your
+own is kept whatever it is, a poem, a list or Chinese: `own_steps`.
+
 >>> from llmcourse.text.documents import tales
 >>> story = next(tales(1, seed=0))
 >>> documents, report = build_corpus([story, story])
@@ -15,8 +18,9 @@ same part. A hash cannot see a passage that two documents share; `contamination`
 1
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -33,7 +37,15 @@ from llmcourse.text.deduplication import (
     remove_near_duplicates,
     words,
 )
-from llmcourse.text.documents import Document, Report, Step, StepReport, excerpt
+from llmcourse.text.documents import (
+    Document,
+    Removal,
+    Report,
+    Step,
+    StepReport,
+    excerpt,
+    summarise,
+)
 
 STEPS: tuple[Step, ...] = (
     clean,
@@ -44,6 +56,70 @@ STEPS: tuple[Step, ...] = (
     remove_near_duplicates,
 )
 """Cheap steps first; copies last, since cleaning makes copies equal."""
+
+LONGEST = 10_000
+"""The most characters of a document of one's own: a few pages of a book."""
+
+
+def own_steps(*, filtered: bool = False, language: str | None = None) -> list[Step]:
+    """Return the steps for text of one's own, of any kind, language and length.
+
+    Args:
+        filtered: Whether the rules for good English prose are asked for.
+        language: A key of `FUNCTION_WORDS`, to keep what is written in it; None: all.
+    """
+    steps: list[Step] = [clean, cut_long]
+    if filtered:
+        steps += [remove_boilerplate, filter_quality]
+    if language is not None:
+        steps.append(partial(filter_language, language=language))
+    return [*steps, remove_duplicates, remove_near_duplicates]
+
+
+def cut_long(
+    documents: Sequence[Document], *, most: int = LONGEST
+) -> tuple[list[Document], StepReport]:
+    """Return the documents, those that are long as several: a book by its pages.
+
+    It is cut between paragraphs, or else lines, sentences or words; where there is
+    nothing of these, anywhere. The pieces together are the document.
+
+    Args:
+        documents: Clean documents.
+        most: The most characters of a piece.
+
+    >>> pieces, _ = cut_long([Document("One two. Three.", name="a")], most=10)
+    >>> [(piece.name, piece.text) for piece in pieces]
+    [('a#1', 'One two. '), ('a#2', 'Three.')]
+    """
+    pieces: list[Document] = []
+    long: list[Removal] = []
+    for document in documents:
+        if len(document.text) <= most:
+            pieces.append(document)
+            continue
+        cut = [
+            replace(document, text=text, name=f"{document.name}#{number}")
+            for number, text in enumerate(_pieces(document.text, most), start=1)
+        ]
+        long.append(Removal(document, "long document, cut", f"into {len(cut)}"))
+        pieces += cut
+    return pieces, summarise("cut long documents", documents, pieces, long)
+
+
+def _pieces(text: str, most: int) -> Iterator[str]:
+    """Yield a text in pieces of `most` characters, or of half as many at least."""
+    start = 0
+    while len(text) - start > most:
+        end = start + most
+        for mark in ("\n\n", "\n", ". ", "。", " "):
+            place = text.rfind(mark, start + most // 2, end)
+            if place >= 0:
+                end = place + len(mark)
+                break
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def build_corpus(
@@ -67,7 +143,11 @@ def build_corpus(
         current, report = step(current)
         reports.append(report)
         if not current:
-            raise ValueError(f"no document is left after this step:\n{report}")
+            reasons = [f"{count} × {name}" for name, count in report.reasons.items()]
+            raise ValueError(
+                f"no document is left after the step {report.step!r}, which removed "
+                f"{report.documents_in}: {', '.join(reasons)}"
+            )
     return current, Report(tuple(reports))
 
 

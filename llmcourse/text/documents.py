@@ -71,7 +71,7 @@ class StepReport:
     @property
     def documents_removed(self) -> int:
         """Number of documents that went in and did not come out."""
-        return self.documents_in - self.documents_out
+        return max(0, self.documents_in - self.documents_out)  # more if some are cut
 
     @property
     def removed_share(self) -> float:

@@ -123,13 +123,16 @@ COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
 """gzip looks back 32 KiB, bz2 sorts blocks of 900 kB, xz looks back 64 MiB."""
 
 
-def compressed_bits_per_byte(text: str, before: str = "") -> dict[str, float]:
+def compressed_bits_per_byte(
+    text: str, before: str = "", names: Iterable[str] = tuple(COMPRESSORS)
+) -> dict[str, float]:
     """Return each compressor's loss on a text, in bits per byte of UTF-8.
 
     Args:
         text: The text.
         before: What a compressor may learn from. It is compressed alone and followed
             by the text, and the bits that the text adds are counted.
+        names: Of the compressors, out of `COMPRESSORS`.
 
     Raises:
         ValueError: If the text is empty.
@@ -142,7 +145,8 @@ def compressed_bits_per_byte(text: str, before: str = "") -> dict[str, float]:
     if not data:
         raise ValueError("bits per byte need a text, got an empty one")
     bits = {}
-    for name, compress in COMPRESSORS.items():
+    for name in names:
+        compress = COMPRESSORS[name]
         own = len(compress(known)) if known else 0
         bits[name] = 8 * (len(compress(known + data)) - own) / len(data)
     return bits

@@ -302,6 +302,8 @@ class BPETokenizer:
         vocab_size: int,
         special_tokens: Sequence[str] = (),
         pattern: str = GPT2_PATTERN,
+        *,
+        allow_fewer: bool = False,
     ) -> "BPETokenizer":
         """Return a tokenizer whose merges were learned from the texts.
 
@@ -316,6 +318,7 @@ class BPETokenizer:
             vocab_size: Number of ids, special tokens and the 256 bytes included.
             special_tokens: Tokens that stand for no text.
             pattern: How text is cut into pre-tokens.
+            allow_fewer: Whether a text that yields too few merges gets fewer ids.
 
         Raises:
             ValueError: If there is no text, if the vocabulary cannot hold bytes and
@@ -341,7 +344,7 @@ class BPETokenizer:
         if not counts:
             raise ValueError("texts must hold at least one character, got none")
         pairs = learn_merges(counts, vocab_size - smallest)
-        if smallest + len(pairs) < vocab_size:
+        if smallest + len(pairs) < vocab_size and not allow_fewer:
             raise ValueError(
                 f"vocab_size must be at most {smallest + len(pairs)} for this text, "
                 f"which yields {len(pairs)} merges, got {vocab_size}: use more text "

@@ -11,9 +11,11 @@ so what it learns is the language, not the stories. The command for it is
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +24,11 @@ from numpy.typing import DTypeLike, NDArray
 from llmcourse.files import new_file
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.generation import write
+from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.corpus import build_corpus, split
-from llmcourse.text.documents import Document, Report, tales
+from llmcourse.text.corpus import STEPS, build_corpus, split
+from llmcourse.text.documents import Document, Report, Step, tales
+from llmcourse.text.ngrams import NGramModel, compressed_bits_per_byte
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tales import Estimate, entropy_per_token
 from llmcourse.text.tokenizers import BPETokenizer
@@ -36,6 +40,7 @@ from llmcourse.training.config import (
     Update,
     report_progress,
 )
+from llmcourse.training.losses import bits_per_byte
 from llmcourse.training.presets import SMALL, PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.text_loss import text_loss
@@ -88,8 +93,11 @@ def prepare_text(
     progress: StageProgress | None = None,
     *,
     from_starts: bool = False,
+    steps: Iterable[Step] = STEPS,
 ) -> TrainingData:
     """Return tokenizer and token arrays of any text, cleaned, a part of it held out.
+
+    A short text gets a smaller vocabulary, as large as it can fill: see `fitted`.
 
     Args:
         config: Says the size of the vocabulary and the length of the windows.
@@ -97,18 +105,19 @@ def prepare_text(
         progress: Called with "corpus" and "tokenizer", 0 or 1, and 1.
         from_starts: Whether windows begin with a document. Else they begin anywhere,
             for of a long document they would never reach the end.
+        steps: What is done to the text, as in `build_corpus`.
 
     Raises:
-        ValueError: If there is too little text for the vocabulary or the windows, or
-            if the vocabulary is too large for 16-bit ids.
+        ValueError: If there is too little text for the windows, or if the vocabulary
+            is too large for 16-bit ids.
     """
     say = progress or (lambda stage, done, total: None)
     say("corpus", 0, 1)
-    kept, report = build_corpus(documents)
+    kept, report = build_corpus(documents, steps)
     splits = split_or_cut(kept)
     say("corpus", 1, 1)
     say("tokenizer", 0, 1)
-    tokenizer = _train_tokenizer(splits["train"], config)
+    tokenizer = _train_tokenizer(splits["train"], config, allow_fewer=True)
     say("tokenizer", 1, 1)
     held_out = (*splits["validation"], *splits["test"])
     train = token_array(splits["train"], tokenizer, np.uint16)
@@ -117,7 +126,8 @@ def prepare_text(
     if len(valid) <= length:
         raise ValueError(
             f"the held-out part of the text must have more than {length} "
-            f"tokens, the length of a window, got {len(valid)}: more text is needed"
+            f"tokens, the length of a window, got {len(valid)}: more text is needed, "
+            "or a shorter context"
         )
     return TrainingData(
         tokenizer=tokenizer,
@@ -158,13 +168,20 @@ def _cut(document: Document) -> tuple[Document, Document]:
 
 
 def _train_tokenizer(
-    documents: Iterable[Document], config: PipelineConfig
+    documents: Iterable[Document], config: PipelineConfig, *, allow_fewer: bool = False
 ) -> BPETokenizer:
     return BPETokenizer.train(
         (document.text for document in documents),
         vocab_size=config.model.vocab_size,
         special_tokens=[END_OF_TEXT],
+        allow_fewer=allow_fewer,
     )
+
+
+def fitted(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
+    """Return a recipe whose model has as many ids as the tokenizer of its data."""
+    sizes = replace(config.model, vocab_size=data.tokenizer.vocab_size)
+    return replace(config, model=sizes)
 
 
 def token_array(
@@ -236,6 +253,61 @@ def follow(
     return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)
 
 
+def yardsticks(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
+    """Return what programs without a network reach on texts, in bits per byte.
+
+    They learn from the end of the training text, as much as takes a few seconds.
+
+    Args:
+        data: What the model was trained on.
+        texts: Held-out documents, their ends counted as in `text_loss`.
+    """
+    tokenizer, known = data.tokenizer, data.train[-300_000:].tolist()
+    end = end_of_text(tokenizer)
+    ids = [id_ for text in texts for id_ in (*tokenizer.encode(text), end)]
+    nats = NGramModel([known], 3, tokenizer.vocab_size).loss([ids])
+    n_bytes = sum(len(text.encode()) for text in texts)
+    before = tokenizer.decode(known, skip_special_tokens=True)
+    bits = compressed_bits_per_byte("\n".join(texts), before, ["gzip"])
+    return bits | {"trigrams": bits_per_byte(nats, len(ids), n_bytes)}
+
+
+class Rehearsal(NamedTuple):
+    """What a training takes, as far as a few steps tell."""
+
+    n_parameters: int
+    peak_bytes: int  # of all tensors: weights, gradients, the optimizer, a batch
+    seconds: float  # of all steps, without preparing text and measuring
+
+
+def rehearse(config: PipelineConfig) -> Rehearsal:
+    """Return what the training of a recipe takes, from a few steps on random tokens.
+
+    Args:
+        config: The recipe.
+
+    Raises:
+        ValueError: As `pretrain`.
+    """
+    brisk = replace(config.pretraining, steps=8, eval_interval=8, eval_examples=1)
+    luck = torch.Generator().manual_seed(config.seed)
+    size = (4 * brisk.batch_size * (brisk.context_length + 1),)
+    tokens = torch.randint(config.model.vocab_size, size, generator=luck).numpy()
+    times: list[float] = []
+
+    def steps(run: Run = Run()) -> Transformer:
+        model = config.new_model()
+        pretrain(model, tokens, tokens, brisk, luck, run=run)
+        return model
+
+    with PeakMemory() as memory:
+        steps()
+    model = steps(Run(progress=lambda record: times.append(perf_counter())))
+    each = median(after - before for before, after in pairwise(times))
+    n_parameters = sum(weight.numel() for weight in model.parameters())
+    return Rehearsal(n_parameters, memory.peak, each * config.pretraining.steps)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pipeline(TrainingResult):
     """What every stage made."""
@@ -243,6 +315,7 @@ class Pipeline(TrainingResult):
     data: TrainingData
     floor: Estimate | None  # in nats per token; known for tales alone
     loss: float  # after training, on held-out documents, in nats per token
+    bits_per_byte: dict[str, float]  # on the same, of the "model" and of `yardsticks`
     before: str  # what the untrained model writes
     after: str  # what it writes after training
 
@@ -251,6 +324,7 @@ def run(
     config: PipelineConfig = SMALL,
     documents: Iterable[Document] | None = None,
     progress: StageProgress | None = None,
+    steps: Iterable[Step] = STEPS,
 ) -> Pipeline:
     """Take raw text through every stage there is, and return what each made.
 
@@ -259,13 +333,15 @@ def run(
         documents: The raw text; generated tales if not given. Few of these are longer
             than a window; of other texts the rest would go unread.
         progress: Called with a stage's name, what is done of it and of how many.
+        steps: What is done to the text, as in `build_corpus`.
 
     Raises:
-        ValueError: If the text is too short for the tokenizer or the training.
+        ValueError: If the text is too short for the training.
     """
     is_tales = documents is None
     raw = tales(config.n_stories, config.seed) if documents is None else documents
-    data = prepare_text(config, raw, progress, from_starts=is_tales)
+    data = prepare_text(config, raw, progress, from_starts=is_tales, steps=steps)
+    config = fitted(config, data)
 
     def tell(record: Record) -> None:
         if isinstance(record, Update) and progress is not None:
@@ -274,11 +350,13 @@ def run(
     before = write(config.new_model(), data.tokenizer, seed=config.seed)
     trained = follow(config, Run(progress=tell), data=data)
     texts = [document.text for document in data.held_out]
+    loss = text_loss(trained.model, data.tokenizer, texts[:100])
     return Pipeline(
         **vars(trained),
         data=data,
         floor=entropy_per_token(data.tokenizer, texts) if is_tales else None,
-        loss=text_loss(trained.model, data.tokenizer, texts[:100]).loss,
+        loss=loss.loss,
+        bits_per_byte={"model": loss.bits_per_byte} | yardsticks(data, texts[:100]),
         before=before,
         after=write(trained.model, data.tokenizer, seed=config.seed),
     )

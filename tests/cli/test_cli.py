@@ -1,17 +1,23 @@
 """The command line: what it prints, what it writes, how it refuses."""
 
+import json
 import pydoc_data.topics
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from inspect import signature
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from llmcourse import cli
-from llmcourse.cli import pipeline as command
+from llmcourse.cli import console
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import TransformerConfig
+from llmcourse.text import tales
+from llmcourse.text.cleaning import FUNCTION_WORDS
 from llmcourse.text.packing import load_tokens
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
@@ -34,7 +40,7 @@ TINY = presets.PipelineConfig(
 
 
 def run(*args, text=None):
-    return CliRunner().invoke(cli.app, args, input=text)
+    return CliRunner().invoke(cli.app, [*map(str, args)], input=text)
 
 
 def fails(*args):
@@ -110,13 +116,20 @@ def python_topic(part):
     return pydoc_data.topics.topics[topics[part]]
 
 
-def test_a_corpus_that_is_refused_leaves_the_one_before(tmp_path):
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "is not empty: add --overwrite"),
+        (["--overwrite", "--vocab-size", "9"], "vocab_size must be at least"),
+    ],
+)
+def test_a_corpus_that_is_refused_leaves_the_one_before(tmp_path, more, message):
     arguments = ["corpus", "--out", str(tmp_path), "--quiet", "--n-stories"]
     assert run(*arguments, "120").exit_code == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    code, lines = fails(*arguments, "8", "--seed", "5", "--vocab-size", "500")
+    code, lines = fails(*arguments, "8", *more)
     assert code == 1
-    assert "each part needs at least one document" in lines[0]
+    assert message in lines[0]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -140,7 +153,7 @@ def test_corpus_reads_own_files(tmp_path):
 
 
 def test_pipeline_goes_from_text_to_a_model_that_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "SMALL", TINY)
+    monkeypatch.setattr(presets, "SMALL", TINY)
     # The real one takes half a minute here, and is tested where it is computed.
     floor = Estimate(value=0.5, standard_error=0.01)
     monkeypatch.setattr(pipeline, "entropy_per_token", lambda *_: floor)
@@ -156,6 +169,73 @@ def test_pipeline_goes_from_text_to_a_model_that_loads(tmp_path, monkeypatch):
     assert model.config == TINY.model
     assert tokenizer.vocab_size == 300
     assert (folder / "samples.txt").read_text(encoding="utf-8").startswith("before")
+
+
+def test_defaults_are_those_of_the_preset():
+    """Written out, so that help loads no training."""
+    given = signature(cli.load_command("pipeline").callback).parameters
+    assert given["steps"].default == presets.SMALL.pretraining.steps
+    assert given["n_stories"].default == presets.SMALL.n_stories
+
+
+def play(n_characters):
+    """Return a play in one text: speakers, speeches, blank lines."""
+    speeches = []
+    for number, story in enumerate(tales.generate(10_000, seed=4)):
+        if sum(map(len, speeches)) > n_characters:
+            break
+        sentences = story.text.replace("\n", " ").split(". ")
+        who = ("ROMIN", "First Citizen", "LADY ANNE")[number % 3]
+        speeches += [f"{who}:\n{sentence}.\n" for sentence in sentences]
+    return "\n".join(speeches).strip()
+
+
+OWN = {
+    "a play": play(60_000),
+    "German": " ".join(
+        f"Am {n}. Tag ging der alte Fischer zum Fluss und zählte {n * n} Fische."
+        for n in range(900)
+    ),
+    "Chinese": "".join(
+        f"第{n}天，老人走过桥，看见{n * n}只狐狸。" for n in range(3_000)
+    ),
+    "a list": "\n".join(f"- {n} apples from Ana (#{n * n})" for n in range(1_500)),
+    "a chat": "\n".join(f"[03:{n % 60:02}] Tom: lol {n}" for n in range(2_500)),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_text_of_any_kind_goes_all_the_way(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(presets, "SMALL", TINY)
+    (tmp_path / "notes").mkdir()
+    path = tmp_path / "notes" / "own.txt"
+    path.write_text(OWN[kind], encoding="utf-8")
+    (tmp_path / "notes" / "photo.jpg").write_bytes(b"\xff\xd8\0")
+    made = run("corpus", path.parent, "--out", tmp_path / "corpus", "--json")
+    assert made.exit_code == 0, made.exception
+    found = json.loads(made.stdout)
+    assert found["documents"]["train"] > 1
+    assert found["steps"][-1]["characters_out"] == len(OWN[kind])
+    assert "photo.jpg (binary)" in made.stderr
+    done = run("pipeline", path, "--steps=3", "--quiet", "--out", tmp_path / "model")
+    assert done.exit_code == 0, done.exception
+    assert re.search(r"bits per byte: model \S+ · gzip \S+ · trigrams ", done.stdout)
+    assert done.stdout.count(" training: ") == 4
+
+
+def test_own_text_is_filtered_if_asked(tmp_path):
+    (tmp_path / "de.txt").write_text(OWN["German"], encoding="utf-8")
+    (tmp_path / "list.txt").write_text(OWN["a list"], encoding="utf-8")
+    german = run("corpus", tmp_path, "--language=de", "--json")
+    cut, language = json.loads(german.stdout)["steps"][1:3]
+    assert cut["documents_out"] > language["documents_out"] > 5
+    assert all(reason.startswith("language ") for reason in language["reasons"])
+    refused = run("corpus", tmp_path, "--filter")
+    assert "no document is left after the step 'filter quality'" in str(
+        refused.exception
+    )
+    choices, _ = get_args(get_args(console.Language)[0])
+    assert set(get_args(choices)) == {*FUNCTION_WORDS}
 
 
 def test_an_error_is_one_line_without_traceback(tmp_path):

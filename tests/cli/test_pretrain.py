@@ -161,13 +161,38 @@ def test_own_files_have_no_floor(tmp_path):
     result = pretrain(tmp_path / "run", "--data", pattern, "--steps=2")
     assert result.exit_code == 0, result.output
     assert "remove near duplicates" in result.stdout  # the report of cleaning
-    assert "bits per byte" in result.stdout
+    for row in ("bits per byte: ", "bits per byte of gzip: ", "of trigrams: "):
+        assert row in result.stdout
+    assert result.stdout.count("\nsample ") == 3
     assert "floor: " not in result.stdout
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert pattern in card
     _, tokenizer = load_pretrained(tmp_path / "run" / "model")
     tales_tokenizer = pipeline.prepare(SMALLEST).tokenizer
     assert tokenizer.pieces != tales_tokenizer.pieces  # learned from the files
+
+
+def test_sizes_are_options_and_part_of_the_command(tmp_path):
+    sizes = ("--layers=2", "--width=16", "--heads=4", "--context=40", "--batch-size=3")
+    more = (*sizes, "--optimizer=muon", "--vocab-size=290", "--language=en")
+    pattern = write_topics(tmp_path)
+    result = pretrain(tmp_path / "run", *more, "--steps=2", "--data", pattern)
+    assert result.exit_code == 0, result.output
+    model, _ = load_pretrained(tmp_path / "run" / "model")
+    found = model.config
+    assert (found.n_layers, found.d_model, found.d_ff) == (2, 16, 24)
+    assert (found.n_heads, found.n_kv_heads, found.context_length) == (4, 4, 40)
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert all(option.replace("=", " ") in card for option in more)
+    assert "| batch size | 3 |" in card
+
+
+def test_a_dry_run_makes_nothing(tmp_path):
+    result = pretrain(tmp_path / "run", "--dry-run", "--steps=7000")
+    assert result.exit_code == 0, result.output
+    names = [line.partition(":")[0] for line in result.stdout.splitlines()]
+    assert names == ["parameters", "memory", "time"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_that_change_between_stop_and_resume_are_noticed(

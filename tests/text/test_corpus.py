@@ -9,9 +9,12 @@ import pytest
 
 from llmcourse.text.cleaning import GOPHER, filter_quality
 from llmcourse.text.corpus import (
+    LONGEST,
     STEPS,
     build_corpus,
     contamination,
+    cut_long,
+    own_steps,
     split,
 )
 from llmcourse.text.deduplication import remove_near_duplicates
@@ -96,6 +99,42 @@ def test_a_step_that_leaves_nothing_is_named_with_its_reasons():
         build_corpus(short, [partial(filter_quality, rules=GOPHER)])
     assert "filter quality" in str(caught.value)
     assert "2 × number of words" in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ["\n\n", "\n", ". ", "。", " ", ""])
+def test_a_long_document_is_cut_where_it_pauses(mark):
+    text = mark.join(f"{n:05}" for n in range(500))
+    pieces, report = cut_long([Document(text, "s", "n"), Document("short")], most=100)
+    *long, short = pieces
+    assert short == Document("short")
+    assert "".join(piece.text for piece in long) == text
+    assert {piece.source for piece in long} == {"s"}
+    assert [piece.name for piece in long[:2]] == ["n#1", "n#2"]
+    assert all(50 <= len(piece.text) <= 100 for piece in long[:-1])
+    assert all(piece.text.endswith(mark) for piece in long[:-1])
+    assert report.documents_removed == 0
+    assert report.reasons == {"long document, cut": 1}
+
+
+def test_a_paragraph_is_a_better_place_than_a_line():
+    text = "a" * 60 + "\n\n" + "b" * 30 + "\n" + "c" * 60
+    first, _ = cut_long([Document(text)], most=100)[0]
+    assert first.text == "a" * 60 + "\n\n"
+
+
+def test_own_text_is_kept_unless_something_else_is_asked_for():
+    own = [
+        Document(GERMAN * 200, name="book"),
+        Document("- eggs\n- milk\n", name="list"),
+        Document("- eggs\n- milk\n", name="copy"),
+    ]
+    kept, _ = build_corpus(own, own_steps())
+    assert kept[-1].name == "list"
+    assert max(len(document.text) for document in kept) <= LONGEST
+    german, _ = build_corpus(own, own_steps(language="de"))
+    assert "list" not in {document.name for document in german}
+    with pytest.raises(ValueError, match=r"after the step 'filter quality'.* × "):
+        build_corpus(own, own_steps(filtered=True))
 
 
 NOTES = [Document(f"Note number {i}.", "test", f"n{i}") for i in range(2000)]

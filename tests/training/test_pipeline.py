@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llmcourse.model import generation
+from llmcourse.model.costs import n_parameters
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.corpus import split
 from llmcourse.text.documents import Document, tales
@@ -121,6 +122,34 @@ def test_one_long_text_goes_through_the_pipeline():
     found = pipeline.run(CONFIG, [Document(text)])
     assert found.loss > 0
     assert found.floor is None
+
+
+def test_a_short_text_gets_a_smaller_vocabulary():
+    wide = replace(CONFIG, model=replace(CONFIG.model, vocab_size=60_000))
+    found = pipeline.run(wide, list(tales(60, seed=9)))
+    assert found.model.config.vocab_size == found.tokenizer.vocab_size < 60_000
+
+
+def test_yardsticks_are_bits_per_byte_of_the_held_out_text(result):
+    """Trigrams know the training text; a text that is in it costs them little."""
+    known = result.tokenizer.decode(result.data.train[1:200].tolist())
+    strange = "Zyx wqv! " * 20
+    near, far = (pipeline.yardsticks(result.data, [t]) for t in (known, strange))
+    assert near.keys() == {"gzip", "trigrams"}
+    assert near["trigrams"] < far["trigrams"]
+    assert 0 < near["gzip"] < 8
+    texts = [document.text for document in result.data.held_out][:100]
+    assert (
+        result.bits_per_byte.items() >= pipeline.yardsticks(result.data, texts).items()
+    )
+
+
+def test_a_rehearsal_counts_parameters_and_bytes_and_extrapolates_time():
+    found = pipeline.rehearse(CONFIG)
+    weights = 4 * n_parameters(CONFIG.model)
+    assert found.n_parameters == n_parameters(CONFIG.model)
+    assert found.peak_bytes > 4 * weights  # gradients and two moments besides
+    assert found.seconds > 0
 
 
 def test_write_continues_the_prompt_and_stops_at_the_end(result):
