@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 
 # Each room may import from those named after it, directly; nothing else.
 ROOMS = {
-    "text": "files",
-    "model": "text files",
-    "training": "model text files plotting",
-    "finetuning": "training model text files",
-    "alignment": "finetuning training model text files plotting",
-    "retrieval": "finetuning training model text files",
-    "serving": "alignment retrieval finetuning training model text files",
-    "recipes": "alignment finetuning training model text files",
+    "text": "arguments files",
+    "model": "text arguments files",
+    "training": "model text arguments files plotting",
+    "finetuning": "training model text arguments files",
+    "alignment": "finetuning training model text arguments files plotting",
+    "retrieval": "finetuning training model text arguments files",
+    "serving": "alignment retrieval finetuning training model text arguments files",
+    "recipes": "alignment finetuning training model text arguments files",
     "classroom": "training model text files",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
@@ -26,6 +26,7 @@ ROOMS = {
     ),
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text files",
+    "arguments": "",
     "plotting": "",
     "files": "",
 }

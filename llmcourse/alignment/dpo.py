@@ -26,6 +26,7 @@ from llmcourse.alignment.losses import (
 )
 from llmcourse.alignment.preferences import TokenizedPair, check_pairs
 from llmcourse.alignment.reward_model import Comparison, PairsConfig, train_on_pairs
+from llmcourse.arguments import check_one_of, check_positive
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, weights_fingerprint
@@ -47,13 +48,8 @@ class DPOConfig(PairsConfig):
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
         super().__post_init__()
-        if not self.beta > 0:
-            raise ValueError(f"beta must be positive, got {self.beta}")
-        if self.loss_type not in PAIR_LOSSES:
-            known = ", ".join(PAIR_LOSSES)
-            raise ValueError(
-                f"loss_type must be one of {known}, got {self.loss_type!r}"
-            )
+        check_positive(beta=self.beta)
+        check_one_of("loss_type", self.loss_type, PAIR_LOSSES)
 
 
 class PairLogProbs(NamedTuple):

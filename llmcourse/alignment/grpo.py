@@ -35,6 +35,7 @@ from llmcourse.alignment.policy import (
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 
@@ -51,15 +52,8 @@ class GRPOConfig(PolicyConfig):
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
         super().__post_init__()
-        if self.answers_per_prompt < 2:
-            raise ValueError(
-                "answers_per_prompt must be at least 2, so that there is something "
-                f"to compare with, got {self.answers_per_prompt}"
-            )
-        if self.averaging not in ("token", "sequence"):
-            raise ValueError(
-                f"averaging must be 'token' or 'sequence', got {self.averaging!r}"
-            )
+        check_range(2, answers_per_prompt=self.answers_per_prompt)  # to be compared
+        check_one_of("averaging", self.averaging, ("token", "sequence"))
 
 
 class GRPO(PolicyTrainer):

@@ -35,6 +35,7 @@ from llmcourse.alignment.rollouts import (
     check_room,
     sample_rollouts,
 )
+from llmcourse.arguments import check_positive, check_range
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training.checkpoints import (
@@ -87,9 +88,11 @@ class RolloutBatch:
         return RolloutBatch(**parts)
 
 
-_FROM_ZERO = (  # settings that may be 0, those of PPO too
-    "warmup_updates cooldown kl_coef missing_eos_penalty gamma gae_lambda"
-)
+# Settings that may be 0, those of PPO too, and the most that they may be.
+_FROM_ZERO = {
+    **dict.fromkeys(("warmup_updates", "kl_coef", "missing_eos_penalty"), math.inf),
+    **dict.fromkeys(("cooldown", "gamma", "gae_lambda"), 1.0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +116,10 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
         for name, value in vars(self).items():
-            if isinstance(value, bool | str):
-                continue
-            if name in _FROM_ZERO.split():
-                wanted, fine = "at least 0", value >= 0
-            else:
-                wanted, fine = "positive", value > 0
-            if not fine:
-                raise ValueError(f"{name} must be {wanted}, got {value}")
-        if self.cooldown > 1:
-            raise ValueError(f"cooldown must be at most 1, got {self.cooldown}")
+            if name in _FROM_ZERO:
+                check_range(0, _FROM_ZERO[name], **{name: value})
+            elif not isinstance(value, bool | str):
+                check_positive(**{name: value})
 
     @property
     def n_answers(self) -> int:

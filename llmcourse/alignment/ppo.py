@@ -57,13 +57,6 @@ class PPOConfig(PolicyConfig):
     value_learning_rate: float | int = 1e-3  # of the critic
     clip_range_value: float | int = math.inf  # most a value may move, in points
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
-        super().__post_init__()
-        for name in ("gamma", "gae_lambda"):
-            if not vars(self)[name] <= 1:
-                raise ValueError(f"{name} must be at most 1, got {vars(self)[name]}")
-
 
 class PPO(PolicyTrainer):
     """A policy that learns by PPO, and its critic. Arguments as `PolicyTrainer`."""

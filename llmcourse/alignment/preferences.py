@@ -47,6 +47,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmcourse.alignment.gold_reward import gold_reward
+from llmcourse.arguments import check_ids, check_positive, check_range
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
 from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
@@ -119,8 +120,7 @@ def annotator_beta(differences: Sequence[float | int], agreement: float | int) -
         ValueError: If the share is outside these limits, a difference is not finite,
             or none differs from zero.
     """
-    if not 0.5 <= agreement <= 1:
-        raise ValueError(f"agreement must be between 0.5 and 1, got {agreement}")
+    check_range(0.5, 1, agreement=agreement)
     gaps = torch.tensor(list(differences), dtype=torch.float64).abs()
     gaps = gaps[gaps != 0]
     if not len(gaps) or not gaps.isfinite().all():
@@ -168,8 +168,7 @@ def sample_pairs(
         ValueError: If there is no prompt, or one has fewer than two different
             answers; if `pairs_per_prompt` is not positive; as `annotator_beta`.
     """
-    if pairs_per_prompt < 1:
-        raise ValueError(f"pairs_per_prompt must be positive, got {pairs_per_prompt}")
+    check_positive(pairs_per_prompt=pairs_per_prompt)
     drawn = [
         (prompt, *pair)
         for prompt, texts in candidates
@@ -377,11 +376,7 @@ def check_pairs(
             f"but {len(too_long)} of {len(pairs)} pairs have up to {max(too_long)}"
         )
     ids = torch.cat([part for pair in pairs for part in pair.texts()])
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= model.vocab_size:
-        raise ValueError(
-            f"ids must be in 0 … {model.vocab_size - 1}, got {low} … {high}"
-        )
+    check_ids("ids", ids, model.vocab_size)
 
 
 def fingerprint_of_pairs(pairs: Sequence[TokenizedPair]) -> str:

@@ -57,6 +57,7 @@ from llmcourse.alignment.preferences import (
     tokenize_answer,
 )
 from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
@@ -121,9 +122,7 @@ class RewardModel(nn.Module):
         reader: SurprisalReader | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            known = ", ".join(POOLINGS)
-            raise ValueError(f"pooling must be one of {known}, got {pooling!r}")
+        check_one_of("pooling", pooling, POOLINGS)
         self.pooling = pooling
         self.body = without_unembedding(copy.deepcopy(model))
         if reader is not None:
@@ -305,11 +304,7 @@ class RewardConfig(PairsConfig):
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
         super().__post_init__()
-        if not self.center_rewards_coefficient >= 0:
-            raise ValueError(
-                "center_rewards_coefficient must not be negative, "
-                f"got {self.center_rewards_coefficient}"
-            )
+        check_range(0, center_rewards_coefficient=self.center_rewards_coefficient)
 
 
 def train_reward_model(

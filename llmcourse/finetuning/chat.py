@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from llmcourse.arguments import check_one_of
 from llmcourse.files import new_file
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.model.folders import read_json
@@ -61,8 +62,7 @@ class Message:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a role that there is not."""
-        if self.role not in ROLES:
-            raise ValueError(f"role must be one of {ROLES}, got {self.role!r}")
+        check_one_of("role", self.role, ROLES)
 
 
 def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> str:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmcourse.arguments import check_positive
 from llmcourse.finetuning.examples import TokenizedExample, collate
 from llmcourse.model.attention import PackedSequences
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -51,8 +52,7 @@ class Classifier(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if n_classes < 1:
-            raise ValueError(f"n_classes must be positive, got {n_classes}")
+        check_positive(n_classes=n_classes)
         self.n_classes = n_classes
         self.body = without_unembedding(model)
         self.head = nn.Linear(model.config.d_model, n_classes)

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from llmcourse.arguments import check_ids
 from llmcourse.finetuning.classification import Classifier
 from llmcourse.finetuning.examples import (
     ShuffledExamples,
@@ -278,6 +279,4 @@ def _check(
     n_outputs = model.n_classes if isinstance(model, Classifier) else n_ids
     for name, vocab in (("ids", n_ids), ("targets", n_outputs)):
         values = torch.cat([getattr(example, name) for example in examples])
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= vocab:
-            raise ValueError(f"{name} must be in 0 … {vocab - 1}, got {low} … {high}")
+        check_ids(name, values, vocab)

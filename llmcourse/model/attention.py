@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from llmcourse.arguments import check_range
 from llmcourse.model.positions import Rotation, apply_rope
 
 # From query, key and value to the context, (B, H, T, d_head).
@@ -43,8 +44,7 @@ def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
     tensor([[1, 1, 0],
             [1, 1, 1]], dtype=torch.int32)
     """
-    if not 1 <= n_queries <= n_keys:
-        raise ValueError(f"n_queries must be in 1 … n_keys = {n_keys}, got {n_queries}")
+    check_range(1, n_keys, n_queries=n_queries)
     allowed = torch.ones(n_queries, n_keys, dtype=torch.bool)
     return allowed.tril(diagonal=n_keys - n_queries)
 

@@ -18,6 +18,7 @@ beyond what was there before. Tests hold both against what is measured.
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from llmcourse.arguments import check_one_of
 from llmcourse.model.transformer import TransformerConfig
 
 
@@ -170,9 +171,7 @@ def attention_cost(
     >>> long.flops // short.flops, long.n_bytes // short.n_bytes
     (8, 8)
     """
-    if kind not in ATTENTION_COSTS:
-        known = ", ".join(ATTENTION_COSTS)
-        raise ValueError(f"kind must be one of {known}, got {kind!r}")
+    check_one_of("kind", kind, ATTENTION_COSTS)
     width = min(width, n_positions)
     return ATTENTION_COSTS[kind](n_positions, d_head, width, n_heads)
 

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from llmcourse.arguments import check_one_of
 from llmcourse.files import new_file
 from llmcourse.model.attention import causal_attention
 from llmcourse.model.hugging_face import (
@@ -204,8 +205,7 @@ def _stored(
     model: Transformer, dtype: torch.dtype, heads: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the weights as they are stored."""
-    if dtype not in _FLOATS:
-        raise ValueError(f"dtype must be one of {_FLOATS}, got {dtype}")
+    check_one_of("dtype", dtype, _FLOATS)
     weights = weights_to_theirs(model.state_dict(), model.config.family)
     weights |= {name: weight.detach() for name, weight in heads.items()}
     weights = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}

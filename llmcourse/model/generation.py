@@ -14,7 +14,6 @@ The token between documents stands before the prompt, so that the model takes it
 the beginning of a text, and it ends the text when the model draws it.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmcourse.arguments import check_range
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
@@ -51,10 +51,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that nothing can be drawn with."""
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        check_range(0, temperature=self.temperature)
+        check_range(1, top_k=self.top_k)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 

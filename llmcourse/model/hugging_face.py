@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmcourse.arguments import check_one_of
 from llmcourse.model.positions import rope_from_json, rope_to_json
 from llmcourse.model.transformer import TransformerConfig
 
@@ -141,11 +142,11 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"model_type must be 'llama' or 'gpt2', got {family!r}")
     said = {name: value for name, value in found.items() if value is not None}
     for name, allowed in _SWITCHES[family].items():
-        _check_one_of(name, said.get(name, allowed[0]), allowed)
+        check_one_of(name, said.get(name, allowed[0]), allowed)
     if "quantization_config" in said:
         raise ValueError("quantization_config: quantized weights cannot be loaded")
     tied = said.get("tie_word_embeddings", family == "gpt2")
-    _check_one_of("tie_word_embeddings", tied, [True, False])
+    check_one_of("tie_word_embeddings", tied, [True, False])
     if family == "llama":
         said.setdefault("num_key_value_heads", said.get("num_attention_heads"))
         said.setdefault("rms_norm_eps", 1e-6)
@@ -161,7 +162,7 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     fields = {ours: said[theirs] for ours, theirs in _SIZES[family].items()}
     fields.setdefault("n_kv_heads", fields["n_heads"])
     d_head = fields["d_model"] // fields["n_heads"]
-    _check_one_of("head_dim", said.get("head_dim", d_head), [d_head])
+    check_one_of("head_dim", said.get("head_dim", d_head), [d_head])
     kinds = {"family": family, "tied_embeddings": bool(tied), "rope_scaling": scaling}
     return fields | kinds
 
@@ -275,12 +276,6 @@ def their_name(name: str, family: str) -> str:
 def _lies_on_its_side(theirs: str, ndim: int) -> bool:
     """Return whether a weight is stored input by output, as GPT-2's matrices are."""
     return ndim == 2 and theirs.startswith(_NAMES["gpt2"]["blocks"])
-
-
-def _check_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        wanted = " or ".join(map(repr, allowed))
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def _check_number(name: str, value: Any, *, whole: bool) -> None:

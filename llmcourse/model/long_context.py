@@ -56,6 +56,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import elu, pad, scaled_dot_product_attention
 
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.model.attention import (
     Attend,
     GroupedQueryAttention,
@@ -180,11 +181,8 @@ def _prepare(
 
 
 def _check_block(query: Tensor, key: Tensor, block: int) -> None:
-    n_queries, n_keys = query.shape[2], key.shape[2]
-    if not 1 <= n_queries <= n_keys:
-        raise ValueError(f"queries must be 1 … {n_keys}, the keys, got {n_queries}")
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+    check_range(1, key.shape[2], n_queries=query.shape[2])
+    check_range(1, block=block)
 
 
 def sliding_window_mask(
@@ -203,7 +201,7 @@ def sliding_window_mask(
             [0, 1, 1, 0],
             [0, 0, 1, 1]], dtype=torch.int32)
     """
-    _check_window(window)
+    check_range(1, window=window)
     return causal_mask(n_queries, n_keys).triu(n_keys - n_queries - window + 1)
 
 
@@ -229,7 +227,7 @@ def sliding_window_attention(
         ValueError: If there are more queries than keys, if the key-value heads do not
             divide the query heads, or if the window is below 1.
     """
-    _check_window(window)
+    check_range(1, window=window)
     group = group_size(query, key)
     n_queries, n_keys = query.shape[2], key.shape[2]
     if n_queries != n_keys or window >= n_keys:
@@ -296,11 +294,6 @@ class WindowCache(KVCache):
         return found[0][:, :, oldest:], found[1][:, :, oldest:]
 
 
-def _check_window(window: int) -> None:
-    if window < 1:
-        raise ValueError(f"window must be at least 1 position, got {window}")
-
-
 # Of each kind of attention, what looks back over a window of this width.
 ATTENTION_KINDS: Mapping[str, Callable[[int], Attend]] = {
     "full": lambda window: causal_attention,
@@ -333,10 +326,8 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
     >>> torch.equal(first, second)
     True
     """
-    _check_window(window)
-    if kind not in ATTENTION_KINDS:
-        known = ", ".join(ATTENTION_KINDS)
-        raise ValueError(f"kind must be one of {known}, got {kind!r}")
+    check_range(1, window=window)
+    check_one_of("kind", kind, ATTENTION_KINDS)
     for layer in model.modules():
         if isinstance(layer, GroupedQueryAttention):
             layer.attend = ATTENTION_KINDS[kind](window)
@@ -440,8 +431,7 @@ def extend_context(
     """
     config = model.config
     trained = config.context_length if trained_length is None else trained_length
-    if way not in WAYS:
-        raise ValueError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
+    check_one_of("way", way, WAYS)
     if config.position_encoding != "rope" or config.rope_scaling is not None:
         raise ValueError(
             "only positions that turn, and are not slowed down yet, can be, got "

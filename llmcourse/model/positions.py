@@ -33,12 +33,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmcourse.arguments import check_one_of, check_range
+
 # Cosine and sine of the angles that queries and keys turn by, (…, T, d_head / 2).
 Rotation: TypeAlias = tuple[Tensor, Tensor]
 
 
 _FAST, _SLOW = 32, 1  # turns within the old length, the ends of YaRN's ramp
-_KINDS = ("linear", "yarn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +52,12 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a scaling that there is not."""
-        if self.kind not in _KINDS:
-            raise ValueError(f"kind must be one of {_KINDS}, got {self.kind!r}")
-        if not 1 <= self.factor < math.inf:
-            raise ValueError(f"factor must be at least 1, got {self.factor}")
+        check_one_of("kind", self.kind, ("linear", "yarn"))
+        check_range(1, factor=self.factor, original_length=self.original_length)
         if (self.kind == "yarn") != (self.original_length is not None):
             raise ValueError(
                 "yarn needs original_length, and linear has none, got "
                 f"{self.original_length} for {self.kind}"
-            )
-        if self.original_length is not None and self.original_length < 1:
-            raise ValueError(
-                f"original_length must be at least 1, got {self.original_length}"
             )
 
 
@@ -245,11 +240,8 @@ def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]
         if not isinstance(rope, dict):
             raise ValueError(f"{name} must be a JSON object, got {rope!r}")
         base = rope.get("rope_theta", base)
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in [*_TERMS]:
-            raise ValueError(
-                f"type of {name} must be 'default', 'linear' or 'yarn', got {kind!r}"
-            )
+        kind: Any = rope.get("rope_type", rope.get("type", "default"))
+        check_one_of(f"type of {name}", kind, [*_TERMS])
         known = {"rope_type", "type", "rope_theta", *_TERMS[kind].values()}
         if more := sorted(rope.keys() - known):
             raise ValueError(f"{name} cannot be followed in {', '.join(more)}")

@@ -36,6 +36,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
+from llmcourse.arguments import check_one_of
 from llmcourse.model.folders import (
     check_is_file,
     read_json,
@@ -73,8 +74,7 @@ def quantize(
     """
     n_columns = weight.shape[1]
     size = n_columns if group_size is None else group_size
-    if bits not in BITS:
-        raise ValueError(f"bits must be one of {BITS}, got {bits}")
+    check_one_of("bits", bits, BITS)
     if size < 1 or n_columns % size or (bits == 4 and n_columns % 2):
         raise ValueError(
             f"groups must fill a row, and 4-bit numbers its bytes, got rows of "

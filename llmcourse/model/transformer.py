@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu
 
+from llmcourse.arguments import check_one_of, check_positive
 from llmcourse.model.attention import (
     Cache,
     GroupedQueryAttention,
@@ -56,21 +57,16 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a shape that no model can have."""
-        if self.family not in _POSITIONS:
-            known = ", ".join(_POSITIONS)
-            raise ValueError(f"family must be one of {known}, got {self.family!r}")
-        if self.positions not in (None, "rope", "learned", "none"):
-            raise ValueError(
-                f"positions must be rope, learned or none, got {self.positions!r}"
-            )
+        check_one_of("family", self.family, _POSITIONS)
+        check_one_of("positions", self.positions, ("rope", "learned", "none", None))
         if isinstance(self.rope_scaling, dict):  # as it comes from JSON
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         if self.positions == _POSITIONS[self.family]:
             object.__setattr__(self, "positions", None)  # one config, one spelling
         no_sizes = ("family", "positions", "tied_embeddings", "rope_scaling")
         for name, value in vars(self).items():
-            if name not in no_sizes and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+            if name not in no_sizes:
+                check_positive(**{name: value})
         gpt2 = self.family == "gpt2"
         if self.d_model % self.n_heads:
             raise ValueError(

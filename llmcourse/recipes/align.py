@@ -53,6 +53,7 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
@@ -111,10 +112,7 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
-        if not 0.5 <= self.agreement <= 1:
-            raise ValueError(
-                f"agreement must be between 0.5 and 1, got {self.agreement}"
-            )
+        check_range(0.5, 1, agreement=self.agreement)
         if {self.seed, self.seed + 2} & {EXAM_SEED, EXAM_SEED + 1}:
             raise ValueError(f"seed must not be one of the exam's, got {self.seed}")
 

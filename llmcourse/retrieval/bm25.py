@@ -38,6 +38,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from llmcourse.arguments import check_range
+
 
 def words(text: str) -> list[str]:
     """Return the words of a text as a search compares them.
@@ -114,8 +116,7 @@ class BM25:
         Raises:
             ValueError: If k is less than 1.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        check_range(1, k=k)
         scores = self.scores(query)
         order = scores.argsort(descending=True, stable=True)[:k].tolist()
         return [(i, float(scores[i])) for i in order if scores[i] > 0]
@@ -145,8 +146,7 @@ def reciprocal_rank_fusion(
     >>> reciprocal_rank_fusion([["a", "b"], ["c", "b"]], k=1)
     [('b', 0.66...), ('a', 0.5), ('c', 0.5)]
     """
-    if not k >= 0:
-        raise ValueError(f"k must be at least 0, got {k}")
+    check_range(0, k=k)
     sums: dict[_Item, float] = {}
     for ranking in rankings:
         if len(set(ranking)) < len(ranking):
@@ -174,8 +174,7 @@ def hit_at_k(
     >>> [hit_at_k("caxb", relevant="abd", k=k) for k in (1, 2)]
     [False, True]
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    check_range(1, k=k)
     return reciprocal_rank(ranking[:k], relevant) > 0
 
 

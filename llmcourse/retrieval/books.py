@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.instructions import (
     QUESTIONS,
     Tale,
@@ -96,8 +97,7 @@ def draw_book(n: int, seed: int) -> Book:
     Raises:
         ValueError: If n is not from 1 to 80.
     """
-    if not 1 <= n <= _MOST_TALES:
-        raise ValueError(f"a book must have from 1 to {_MOST_TALES} tales, got {n}")
+    check_range(1, _MOST_TALES, n=n)
     rng = random.Random(f"book {seed}")
     tales: dict[str, Tale] = {}
     while len(tales) < n:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
+from llmcourse.arguments import check_range
 from llmcourse.text.tokenizers import BPETokenizer
 
 _TOKEN, _WORD, _LINE, _SENTENCE, _PARAGRAPH = range(5)  # how good a place to cut
@@ -128,10 +129,7 @@ def _chunks(
             f"size must be at least {_LONGEST_CHARACTER} tokens, for one character may "
             f"have as many, got {size}"
         )
-    if not 0 <= overlap < size:
-        raise ValueError(
-            f"overlap must be from 0 to less than the size of {size}, got {overlap}"
-        )
+    check_range(0, size - 1, overlap=overlap)
     ends, tokens = _borders(text, tokenizer)
     longest = max((b - a for a, b in pairwise(tokens)), default=0)
     if longest > size:

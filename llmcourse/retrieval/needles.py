@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from llmcourse.arguments import check_range
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
@@ -75,8 +76,7 @@ class Haystack:
         Raises:
             ValueError: If the depth is not in 0 … 1, or if not even the needle fits.
         """
-        if not 0 <= depth <= 1:
-            raise ValueError(f"depth must be in 0 … 1, got {depth}")
+        check_range(0, 1, depth=depth)
         name, kind = rng.choice(_PEOPLE)
         colour, garment = rng.choice(self.colours), rng.choice(self.garments)
         he, his = _PRONOUNS[kind]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import fsum
 
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.retrieval.bm25 import BM25, reciprocal_rank_fusion, words
 from llmcourse.retrieval.chunking import Chunk
@@ -95,10 +96,7 @@ class Retriever:
         method: str = "bm25",
         encoder: DualEncoder | None = None,
     ) -> None:
-        if method not in METHODS:
-            raise ValueError(
-                f"method must be one of {', '.join(METHODS)}, got {method!r}"
-            )
+        check_one_of("method", method, METHODS)
         if not found:
             raise ValueError("retrieval needs at least one passage, got none")
         self.passages, self.method = list(found), method
@@ -119,8 +117,7 @@ class Retriever:
         Raises:
             ValueError: If k is less than 1 or the question has no letter or digit.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        check_range(1, k=k)
         if not words(question):
             raise ValueError(f"a question must have a word, got {question!r}")
         if self.method == "bm25":

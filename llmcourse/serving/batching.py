@@ -41,6 +41,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmcourse.arguments import check_ids, check_range
 from llmcourse.model.attention import KVCache, RaggedCache
 from llmcourse.model.generation import Sampling, draw
 from llmcourse.model.transformer import Transformer
@@ -140,11 +141,8 @@ class Batcher:
     def __init__(
         self, model: Transformer, max_batch: int = 16, max_queue: int = 64
     ) -> None:
-        if max_batch < 1 or max_queue < 0:
-            raise ValueError(
-                "max_batch must be at least 1 and max_queue at least 0, "
-                f"got {max_batch} and {max_queue}"
-            )
+        check_range(1, max_batch=max_batch)
+        check_range(0, max_queue=max_queue)
         self.model, self.max_batch, self.max_queue = model, max_batch, max_queue
         self.caches = [model.new_cache() for _ in range(max_batch)]  # one a slot
         self.running: dict[int, Request] = {}  # by slot
@@ -192,11 +190,7 @@ class Batcher:
                 f"the model's context window is {config.context_length} tokens, got "
                 f"{n_prompt} of the prompt and {request.max_new_tokens} to write"
             )
-        if not 0 <= min(request.ids) <= max(request.ids) < config.vocab_size:
-            raise ValueError(
-                f"ids must be in 0 … {config.vocab_size - 1}, "
-                f"got {min(request.ids)} … {max(request.ids)}"
-            )
+        check_ids("ids", torch.tensor(request.ids), config.vocab_size)
 
     def cancel(self, *requests: Request) -> None:
         """End requests before their next token, unless they have ended."""

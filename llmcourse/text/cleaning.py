@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
+from llmcourse.arguments import check_one_of
 from llmcourse.text.deduplication import words
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
 
@@ -238,9 +239,7 @@ def function_word_share(text: str, language: str = "en") -> float:
     >>> function_word_share("The fox and the hen")
     0.6
     """
-    if language not in FUNCTION_WORDS:
-        known = ", ".join(FUNCTION_WORDS)
-        raise ValueError(f"wanted a language out of {known}, got {language!r}")
+    check_one_of("language", language, FUNCTION_WORDS)
     return _share([word in FUNCTION_WORDS[language] for word in words(text)])
 
 

@@ -41,6 +41,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
+from llmcourse.arguments import check_one_of, check_positive, check_range
 from llmcourse.text.deduplication import words
 from llmcourse.text.grammar import Grammar
 from llmcourse.text.grammar_text import Entry
@@ -66,18 +67,17 @@ def similarities(
     >>> [similarities(x, others, kind).tolist() for kind in ("dot", "euclidean")]
     [[3.0, 1.0], [-4.47..., -1.0]]
     """
+    check_one_of("kind", kind, SIMILARITIES)
     if kind == "dot":
         return queries @ vectors.T
     if kind == "cosine":
         return normalize(queries, dim=-1) @ normalize(vectors, dim=-1).T
-    if kind == "euclidean":
-        # Differences one by one: the shortcut by squares loses small distances.
-        flat = queries.reshape(-1, queries.shape[-1])
-        mode = "donot_use_mm_for_euclid_dist"
-        return -torch.cdist(flat, vectors, compute_mode=mode).reshape(
-            *queries.shape[:-1], len(vectors)
-        )
-    raise ValueError(f"kind must be one of {', '.join(SIMILARITIES)}, got {kind!r}")
+    # Differences one by one: the shortcut by squares loses small distances.
+    flat = queries.reshape(-1, queries.shape[-1])
+    mode = "donot_use_mm_for_euclid_dist"
+    return -torch.cdist(flat, vectors, compute_mode=mode).reshape(
+        *queries.shape[:-1], len(vectors)
+    )
 
 
 def nearest(
@@ -105,11 +105,7 @@ def nearest(
     tensor([0, 1])
     """
     left_out = sorted(set(exclude))
-    if not 1 <= k <= len(vectors) - len(left_out):
-        raise ValueError(
-            f"k must be in 1 … {len(vectors) - len(left_out)}, the vectors that are "
-            f"not excluded, got {k}"
-        )
+    check_range(1, len(vectors) - len(left_out), k=k)
     scores = similarities(query, vectors, kind)
     scores[left_out] = float("-inf")
     values, ids = scores.topk(k)
@@ -232,11 +228,7 @@ def project(
     >>> points.squeeze(1).tolist(), explained.item()
     ([-2.0, 0.0, 2.0], 1.0)
     """
-    if not 1 <= n_components <= min(len(vectors) - 1, vectors.shape[1]):
-        raise ValueError(
-            f"n_components must be in 1 … {min(len(vectors) - 1, vectors.shape[1])} "
-            f"for {len(vectors)} vectors of {vectors.shape[1]}, got {n_components}"
-        )
+    check_range(1, min(len(vectors) - 1, vectors.shape[1]), n_components=n_components)
     centred = vectors - vectors.mean(dim=0)
     _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
     if not sizes[0] > 0:
@@ -285,9 +277,7 @@ class SkipGramConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a size that no training can have."""
-        for name, value in vars(self).items():
-            if name != "noise_power" and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        check_positive(**{**vars(self), "noise_power": None})
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
+from llmcourse.arguments import check_range
+
 Symbol: TypeAlias = str | int  # a word, or the id of a token
 Context: TypeAlias = tuple[Symbol, ...]
 Text: TypeAlias = str | Sequence[int]
@@ -57,10 +59,7 @@ class NGramModel:
     """
 
     def __init__(self, texts: Iterable[Text], n: int, vocab_size: int = 10_000) -> None:
-        if n < 1 or vocab_size < 1:
-            raise ValueError(
-                f"n and vocab_size must be at least 1, got {n} and {vocab_size}"
-            )
+        check_range(1, n=n, vocab_size=vocab_size)
         self.n, self.vocab_size = n, vocab_size
         self._followers: defaultdict[Context, Counter[Symbol]] = defaultdict(Counter)
         for text in texts:

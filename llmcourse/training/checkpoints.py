@@ -33,6 +33,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from llmcourse.arguments import check_positive
 from llmcourse.files import new_file
 
 _KEPT = 2  # checkpoints in a folder
@@ -71,8 +72,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Raise ValueError for an interval that cannot be."""
-        if self.interval is not None and self.interval < 1:
-            raise ValueError(f"interval must be positive, got {self.interval}")
+        check_positive(interval=self.interval)
 
     def log(self, record: Any) -> None:
         """Report an update, an evaluation or an iteration."""

@@ -28,10 +28,9 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 
+from llmcourse.arguments import check_one_of, check_positive, check_range
+
 _Config = TypeVar("_Config", bound="PretrainingConfig")
-
-
-_CHOICES = {"precision": ("float32", "bfloat16"), "optimizer": ("adamw", "muon")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +55,16 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
-        for name in (entry.name for entry in fields(PretrainingConfig)):
-            value = getattr(self, name)
-            if name == "betas":
-                wanted, fine = "in [0, 1)", all(0 <= beta < 1 for beta in value)
-            elif name in _CHOICES:
-                choices = _CHOICES[name]
-                wanted, fine = " or ".join(choices), value in choices
-            elif name == "final_share":
-                wanted, fine = "in [0, 1]", 0 <= value <= 1
-            elif name in ("warmup_steps", "weight_decay"):
-                wanted, fine = "at least 0", value >= 0
-            else:
-                wanted, fine = "positive", value > 0
-            if not fine:
-                raise ValueError(f"{name} must be {wanted}, got {value}")
+        check_one_of("optimizer", self.optimizer, ("adamw", "muon"))
+        check_one_of("precision", self.precision, ("float32", "bfloat16"))
+        check_range(0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay)
+        check_range(0, 1, final_share=self.final_share)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
+        apart = "optimizer precision warmup_steps weight_decay final_share betas"
+        for entry in fields(PretrainingConfig):
+            if entry.name not in apart.split():
+                check_positive(**{entry.name: getattr(self, entry.name)})
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"accumulation must divide batch_size {self.batch_size}, "

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from llmcourse.arguments import check_range
+
 LEVEL = 0.95  # of all intervals: how many of a hundred hold the true value
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
 
@@ -78,10 +80,8 @@ def wilson_interval(successes: int, n: int) -> Interval:
     >>> round(low, 2), round(high, 2)
     (0.6, 0.98)
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(
-            f"wanted at least 1 trial and successes in 0 … n, got {successes} of {n}"
-        )
+    check_range(1, n=n)
+    check_range(0, n, successes=successes)
     z2 = Z**2
     rate = successes / n
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from llmcourse.arguments import check_ids
+
 _ROWS = 64  # a block's probabilities then stay in the processor's cache
 
 
@@ -114,9 +116,7 @@ def blockwise_cross_entropy(
 def _check_targets(targets: Int[Tensor, "*batch"], vocab: int) -> None:
     if targets.numel() == 0:
         raise ValueError("cross_entropy needs at least one target, got none")
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= vocab:
-        raise ValueError(f"targets must be in 0 … {vocab - 1}, got {low} … {high}")
+    check_ids("targets", targets, vocab)
 
 
 def perplexity(nats_per_token: float) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from llmcourse.arguments import check_range
 from llmcourse.model.transformer import (
     Transformer,
     TransformerConfig,
@@ -40,8 +41,7 @@ class PipelineConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a corpus that cannot be split."""
-        if self.n_stories < 100:
-            raise ValueError(f"n_stories must be at least 100, got {self.n_stories}")
+        check_range(100, n_stories=self.n_stories)
 
 
 SMALL = PipelineConfig(

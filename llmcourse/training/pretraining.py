@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from llmcourse.arguments import check_ids
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
@@ -26,7 +27,7 @@ from llmcourse.training.config import (
 )
 from llmcourse.training.loop import make_optimizer, train, update_weights
 from llmcourse.training.losses import blockwise_cross_entropy
-from llmcourse.training.windows import NO_TOKEN, Tokens, Windows, check_ids, fingerprint
+from llmcourse.training.windows import NO_TOKEN, Tokens, Windows, fingerprint
 
 
 def pretrain(
@@ -102,7 +103,7 @@ def _windows(
             f"windows must fit into the model's context_length {limit}, got {length}"
         )
     windows = Windows(tokens, length, start_token)
-    check_ids(windows.tokens, model.config.vocab_size)
+    check_ids("tokens", windows.tokens, model.config.vocab_size)
     return windows
 
 

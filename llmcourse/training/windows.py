@@ -46,18 +46,6 @@ def fingerprint(tokens: Tokens) -> str:
     return f"{len(array)} tokens with hash {state.hexdigest()[:16]}"
 
 
-def check_ids(tokens: Tokens, vocab_size: int) -> None:
-    """Look at every token once.
-
-    Raises:
-        ValueError: If one is outside the vocabulary.
-    """
-    array = np.asarray(tokens)
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(f"tokens must be in 0 … {vocab_size - 1}, got {low} … {high}")
-
-
 def of_like_length(
     order: Tensor, lengths: Tensor, batch_size: int, n_batches: int
 ) -> list[Tensor]:

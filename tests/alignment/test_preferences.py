@@ -202,9 +202,9 @@ def test_refusals() -> None:
         sample_pairs([], generator())
     with pytest.raises(ValueError, match="pairs_per_prompt must be positive, got 0"):
         sample_pairs([("p", ["1", "2"])], generator(), pairs_per_prompt=0)
-    with pytest.raises(ValueError, match="between 0.5 and 1, got 0.4"):
+    with pytest.raises(ValueError, match="agreement must be in 0.5 … 1, got 0.4"):
         annotator_beta([1.0], 0.4)
-    with pytest.raises(ValueError, match="between 0.5 and 1, got 1.1"):
+    with pytest.raises(ValueError, match="agreement must be in 0.5 … 1, got 1.1"):
         annotator_beta([1.0], 1.1)
     for differences in ([], [0.0], [1.0, math.nan], [math.inf]):
         with pytest.raises(ValueError, match="wanted finite differences"):

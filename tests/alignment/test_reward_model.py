@@ -211,7 +211,7 @@ def test_refuses_what_cannot_be_learned():
     ):
         with pytest.raises(ValueError, match=message):
             train_reward_model(make_model(), pairs, valid, SHORT, seeded())
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
+    with pytest.raises(ValueError, match="must be at least 0, got -1"):
         replace(SHORT, center_rewards_coefficient=-1)
 
 

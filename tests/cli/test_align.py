@@ -107,7 +107,7 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
             (
                 [*FAST, "--agreement=0.2"],
-                "agreement must be between 0.5 and 1, got 0.2",
+                "agreement must be in 0.5 … 1, got 0.2",
             ),
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
             ([*FAST, "--method=dpo", "--kl-coef=0"], "beta must be positive, got 0"),

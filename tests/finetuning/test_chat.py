@@ -285,7 +285,7 @@ def test_the_template_is_in_the_file(folder):
 
 @pytest.mark.parametrize("role", ["tool", "User", ""])
 def test_refuses_unknown_roles(role):
-    with pytest.raises(ValueError, match=f"role must be one of .* got {role!r}"):
+    with pytest.raises(ValueError, match=f"role must be 'system' or .* got {role!r}"):
         Message(role, "Hi")
 
 
@@ -410,7 +410,7 @@ def test_truncating_is_named_where_it_would_help():
         ('{"messages": ["Hi"]}', "texts as role and content, got Hi"),
         ('{"messages": [{"role": "user"}]}', "texts as role and content"),
         ('{"messages": [{"role": "user", "content": 3}]}', "texts as role and content"),
-        ('{"messages": [{"role": "bot", "content": ""}]}', "role must be one of"),
+        ('{"messages": [{"role": "bot", "content": ""}]}', "role must be 'system' or"),
         (line_of(TALKS[0][:1]), "last turn must be the assistant's, got"),
         (
             line_of([Message("user", "Hi"), Message("assistant", " ")]),

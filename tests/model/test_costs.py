@@ -240,5 +240,5 @@ def test_a_cache_is_as_large_as_accounting_says():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="kind must be one of naive, chunked"):
+    with pytest.raises(ValueError, match="kind must be 'naive' or 'chunked'"):
         attention_cost("sparse", 8, 1, 2)

@@ -115,8 +115,8 @@ def test_back_to_full_attention():
 
 
 def test_refusals(tmp_path):
-    known = ", ".join(ATTENTION_KINDS)
-    with pytest.raises(ValueError, match=f"kind must be one of {known}"):
+    known = " or ".join(map(repr, ATTENTION_KINDS))
+    with pytest.raises(ValueError, match=f"kind must be {known}"):
         make_model("sparse")
     with pytest.raises(ValueError, match="window must be at least 1"):
         make_model("window", window=0)
@@ -226,7 +226,7 @@ def test_sliding_window_refusals():
     odd = [x[:, [0, 1, 2, 0]] for x in (key, value)]
     with pytest.raises(ValueError, match="must divide the 6 query heads, got 4"):
         sliding_window_attention(query, *odd, window=2)
-    with pytest.raises(ValueError, match="n_queries must be in 1 … n_keys = 3"):
+    with pytest.raises(ValueError, match="n_queries must be in 1 … 3"):
         sliding_window_attention(query, key[:, :, :3], value[:, :, :3], window=2)
 
 
@@ -329,7 +329,7 @@ def test_linear_attention_refusals():
         linear_attention(query, *four)
     with pytest.raises(ValueError, match="must divide the 6 query heads, got 4"):
         LinearState().read(*(x[:, :, 0] for x in (query, *four)))
-    with pytest.raises(ValueError, match="queries must be 1 … 3, the keys, got 5"):
+    with pytest.raises(ValueError, match="n_queries must be in 1 … 3, got 5"):
         linear_attention(query, key[:, :, :3], value[:, :, :3])
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         linear_attention(query, key, value, block=0)
@@ -417,7 +417,7 @@ def test_gradients_are_those_of_finite_differences():
 
 def test_chunked_attention_refusals():
     query, key, value = qkv_of(5, 5)
-    with pytest.raises(ValueError, match="queries must be 1 … 3"):
+    with pytest.raises(ValueError, match="n_queries must be in 1 … 3"):
         chunked_attention(query, key[:, :, :3], value[:, :, :3])
     with pytest.raises(ValueError, match="must divide the 6 query heads, got 4"):
         chunked_attention(query, *(x[:, [0, 1, 2, 0]] for x in (key, value)))
@@ -508,7 +508,7 @@ def test_transformers_reads_the_folder_with_equal_logits(way, tmp_path):
 
 
 def test_longer_context_refusals():
-    with pytest.raises(ValueError, match="way must be one of none, linear, ntk, yarn"):
+    with pytest.raises(ValueError, match="way must be 'none' or .* or 'yarn'"):
         extend_context(short_model(), 40, "cubic")
     with pytest.raises(ValueError, match="above the 12 of training, got 12"):
         extend_context(short_model(), 12)

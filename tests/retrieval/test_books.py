@@ -91,5 +91,5 @@ def test_an_empty_book_has_no_questions():
 
 def test_refusals():
     for n in (0, 81):
-        with pytest.raises(ValueError, match=f"from 1 to 80 tales, got {n}"):
+        with pytest.raises(ValueError, match=f"n must be in 1 … 80, got {n}"):
             draw_book(n, seed=0)

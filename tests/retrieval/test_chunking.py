@@ -153,7 +153,7 @@ def test_refusals(cutter):
     with pytest.raises(ValueError, match="size must be at least 4 tokens.*got 3"):
         cutter("a", LETTERS, 3)
     for overlap in (-1, 8):
-        with pytest.raises(ValueError, match=f"less than the size of 8, got {overlap}"):
+        with pytest.raises(ValueError, match=f"must be in 0 … 7, got {overlap}"):
             cutter("a", LETTERS, 8, overlap)
     with pytest.raises(ValueError, match="surrogate"):
         cutter("\ud800", TOKENIZERS[0], 8)

@@ -287,5 +287,5 @@ def test_own_rules_replace_those_of_gopher():
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(ValueError, match="out of en, de, .*, got 'xx'"):
+    with pytest.raises(ValueError, match="language must be 'en' or .*, got 'xx'"):
         filter_language([], language="xx")

@@ -77,7 +77,7 @@ def test_a_loss_needs_a_word():
     ("texts", "n", "vocab_size", "message"),
     [
         (TEXTS, 0, 10, "at least 1, got 0"),
-        (TEXTS, 2, 0, "got 2 and 0"),
+        (TEXTS, 2, 0, "vocab_size must be at least 1, got 0"),
         ([" "], 2, 10, "at least one word"),
     ],
 )

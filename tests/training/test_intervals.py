@@ -136,9 +136,9 @@ def test_bootstrap_equals_the_quantiles_of_all_resamples():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 0), "at least 1 trial"),
-        ((4, 3), "got 4 of 3"),
-        ((-1, 3), "got -1 of 3"),
+        ((0, 0), "n must be at least 1, got 0"),
+        ((4, 3), "successes must be in 0 … 3, got 4"),
+        ((-1, 3), "in 0 … 3, got -1"),
     ],
 )
 def test_wilson_refuses(arguments, message):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from llmcourse.arguments import check_ids
 from llmcourse.training import windows as module
-from llmcourse.training.windows import NO_TOKEN, Windows, check_ids, fingerprint
+from llmcourse.training.windows import NO_TOKEN, Windows, fingerprint
 
 
 def seeded(seed=0):
@@ -194,7 +195,7 @@ def test_refuses_a_batch_larger_than_the_data_at_once():
 @pytest.mark.parametrize("bad", [-1, 13])
 def test_refuses_ids_outside_the_vocabulary_wherever_they_are(place, bad):
     tokens = np.arange(100) % 13
-    check_ids(tokens, 13)
+    check_ids("tokens", tokens, 13)
     tokens[place] = bad
     with pytest.raises(ValueError, match="must be in 0 … 12, got"):
-        check_ids(tokens, 13)
+        check_ids("tokens", tokens, 13)

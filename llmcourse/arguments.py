@@ -1,0 +1,62 @@
+"""What a caller gives is looked at, and refused in one wording."""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+
+def check_one_of(name: str, value: object, allowed: Collection[object]) -> None:
+    """Raise ValueError unless a value is one of those that are known.
+
+    >>> check_one_of("kind", "cubic", ["linear", "yarn"])
+    Traceback (most recent call last):
+    ValueError: kind must be 'linear' or 'yarn', got 'cubic'
+    """
+    if value not in allowed:
+        wanted = " or ".join(map(repr, allowed))
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_range(low: float | int, high: float | int = math.inf, **values: Any) -> None:
+    """Raise ValueError unless numbers are finite and from low to high; None passes.
+
+    >>> check_range(1, k=0)
+    Traceback (most recent call last):
+    ValueError: k must be at least 1, got 0
+    >>> check_range(0, 1, depth=2)
+    Traceback (most recent call last):
+    ValueError: depth must be in 0 … 1, got 2
+    """
+    for name, value in values.items():
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            wanted = f"at least {low}" if high == math.inf else f"in {low} … {high}"
+            raise ValueError(f"{name} must be {wanted}, got {value}")
+
+
+def check_positive(**values: Any) -> None:
+    """Raise ValueError unless numbers are above 0; None passes.
+
+    >>> check_positive(beta=0.0)
+    Traceback (most recent call last):
+    ValueError: beta must be positive, got 0.0
+    """
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def check_ids(name: str, ids: Any, n: int) -> None:
+    """Raise ValueError unless all ids are in 0 … n - 1.
+
+    Args:
+        name: What they are called.
+        ids: A tensor or an array, not empty.
+        n: How many ids there are.
+
+    >>> check_ids("targets", torch.tensor([3, 0, 7]), 5)
+    Traceback (most recent call last):
+    ValueError: targets must be in 0 … 4, got 0 … 7
+    """
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= n:
+        raise ValueError(f"{name} must be in 0 … {n - 1}, got {low} … {high}")
