@@ -786,6 +786,8 @@ for n in (10, 100, 1000):
 #
 # These are linear attention's oldest and plainest features, on a task that is all recall.
 # Newer ones do better: with richer features, with states that forget on purpose, or with a few layers of full attention among them {cite:p}`arora2024,yang2024deltanet`.
+# **{term}`State-space models <state-space model>`** came to much the same from another side: they pass a state of fixed size from token to token.
+# In **Mamba** the token itself says what is written into the state, and how fast the rest fades {cite:p}`gu2024`.
 # A table of fixed size cannot hold what a growing cache holds.
 #
 # ### Lost in the haystack
@@ -827,7 +829,7 @@ assert found[:, 0].mean() > found[:, -1].mean()
 # Distances that training never showed explain this for a needle at the beginning.
 # They do not explain it for a needle at the end, which is always near the question: there the *place* counts.
 # In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
-# Large models have habits of their own: many find what comes first or last and lose what lies in the middle {cite:p}`liu2024`.
+# Large models have habits of their own: many find what comes first or last, and what lies between is **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
 # **RULER** asks for several needles, for chains of facts and for counts, and finds that many windows are shorter than promised {cite:p}`hsieh2024`.
 #
@@ -962,6 +964,8 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # | MiniMax-01 {cite:p}`minimax2025` | 1,000,000 in training | seven layers of linear attention to one of softmax |
 # | Gemini 1.5 {cite:p}`gemini2024` | 1,000,000 and more | not published; needles found at 99 % and above |
 #
+# So it matters what is put into a window: instructions, earlier turns, documents, examples, results of tools.
+# Choosing and arranging them is called **{term}`context engineering`** {cite:p}`mei2025`.
 # What is longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
 
 # %% [markdown]

@@ -329,6 +329,7 @@ print("twelve answers, drawn alone and in a crowd: the same")
 # Together they get several times as many tokens per second, and each of them fewer: a step takes longer, but far less than sixteen times as long.
 # :::
 #
+# **{term}`Tokens per second <tokens per second>`** is the usual measure of speed, of one request or of all together.
 # We let 1 to 16 requests write side by side and measure the time of a step.
 # They begin together, so no slots are needed: each matrix has as many rows as there are requests.
 
@@ -417,9 +418,17 @@ for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
 # %% [markdown]
 # On these tales, with this model, a file of a quarter of the size costs nothing that can be seen in the perplexity, and one of a seventh hardly anything.
 # (The cell asserts less than 1 % and less than 5 %.)
-# Large models have a few weights and activations of extreme size, so they need more care {cite:p}`dettmers2022,frantar2023`.
+# Large models have a few weights and activations of extreme size, so they need more care {cite:p}`dettmers2022`.
+# Two ways are common, and both need some sample texts and no training.
 #
-# Is it faster, too?
+# - **{term}`GPTQ`** rounds a matrix column by column, and after each one corrects the columns that are still to come for the error {cite:p}`frantar2023`.
+# - **{term}`AWQ`** scales up the weights that meet large activations before it rounds them, so these lose less {cite:p}`lin2024`.
+#
+# **{term}`Pruning <pruning>`** saves in another way: it sets the weights that matter least to zero {cite:p}`han2015`.
+# Half of a large model's weights can go at little loss {cite:p}`frantar2023sparse`.
+# It is faster only where the processor can skip the zeros.
+#
+# Are four bits faster, too?
 # We let the model write forty tokens with its weights as they were, and with four bits.
 
 
@@ -666,6 +675,7 @@ assert reply.usage.completion_tokens <= 40
 # The name is the one we asked for; how well the model follows orders is a question for other chapters.
 #
 # With `stream` the same answer comes piece by piece, as {term}`server-sent events`, so you can begin to read at once.
+# This is **{term}`streaming`**.
 
 # %%
 stream = client.chat.completions.create(
@@ -676,7 +686,7 @@ print("|".join(pieces[1:9]))
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
-# Users control the usual knobs of the chapter {doc}`transformer`: temperature, top-p, the most tokens, strings that end the text, and the seed.
+# Users control the usual knobs of the chapter {doc}`pretraining`: temperature, top-p, the most tokens, strings that end the text, and the seed.
 # In the tales a sentence that begins with *One* says when something happened.
 # The first cell prints the model's own probabilities of the next word; the second draws that word sixteen times at each of four temperatures.
 
@@ -707,6 +717,21 @@ assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # At 0.2 it still gets many draws, even where it leads by little: the lower the temperature, the more a small lead counts.
 # At 1 the words are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
 # At 2 hardly any word comes twice: thousands of words that are improbable one by one are probable together, and some make no sense here.
+#
+# Other services have more knobs; ours has none of these.
+#
+# - **{term}`Min-p <min-p>`** keeps the tokens with at least a share $p$ of the best one's probability {cite:p}`nguyen2025`.
+#   Where the model is sure, few are left; where it is not, many.
+# - A **{term}`repetition penalty`** lowers the logits of tokens that the text already has {cite:p}`keskar2019`.
+# - **{term}`Beam search <beam search>`** keeps the few most probable beginnings at each step, where greedy decoding keeps one.
+#   It served translation well {cite:p}`sutskever2014`; open-ended text becomes dull with it, and repeats itself {cite:p}`holtzman2020`.
+# - **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer.
+#   They are the logarithms of what the first cell above printed.
+#
+# Programs need answers in a fixed form, such as JSON with certain fields: **{term}`structured output`**, or *JSON mode*.
+# **{term}`Constrained decoding <constrained decoding>`** makes sure of it {cite:p}`willard2023`.
+# At each step the tokens that the form does not allow get the logit $-\infty$, and one of the others is drawn.
+# So the form is always kept, unless the answer is cut off; what the fields say can still be wrong.
 #
 # A bad request comes back as an error that the client understands, before any work is done:
 
@@ -890,9 +915,19 @@ stack.close()
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
 # We tried one of them: `transformers serve FOLDER` (version 5.24, on a processor) served the folder through the same interface.
 # At temperature 0 its first 40 tokens were those that our own service wrote above.
-# vLLM should take the folder as it is; llama.cpp wants a file of its own form, GGUF, and a converter that knows the tokenizer.
+# vLLM should take the folder as it is.
+# llama.cpp, which runs models on laptops and phones, wants a converter that knows the tokenizer, and a file of its own form.
+# This form is **{term}`GGUF`**: weights, mostly quantized, tokenizer and settings in one file {cite:p}`gguf2023`.
 # These two were not tried.
 # A test compares the logits of our folders in `transformers` with our own.
+#
+# A model that is handed on needs a **{term}`model card`** {cite:p}`mitchell2019`.
+# It says what the model was trained on and is meant for, how it was measured, and where it fails.
+# Ours are with the models, as `README.md`.
+# A service may also want to know its own texts again.
+# For that, a **{term}`watermark`** favours a part of the vocabulary at each step, another part after each token {cite:p}`kirchenbauer2023`.
+# Those who know the rule count how often it was followed.
+# Rewriting the text weakens the mark.
 #
 # That completes the journey of the chapter {doc}`pipeline`: text has become a model, and the model a service.
 
@@ -1094,5 +1129,6 @@ print(f"{n_guessed} guesses for {n_tokens:,} tokens, {n_right} of them right")
 # Speculative decoding is from {cite:t}`leviathan2023` and {cite:t}`chen2023speculative`; prefix caching is part of the systems of {cite:t}`kwon2023` and {cite:t}`zheng2024`.
 # Whole numbers with a scale for inference are from {cite:t}`jacob2018`, a scale for each row (or channel) from {cite:t}`krishnamoorthi2018`, and one for each group from {cite:t}`shen2020`.
 # What outliers need is worked out by {cite:t}`dettmers2022`, and a correction of rounding errors, which we leave out, by {cite:t}`frantar2023`.
+# More knobs: min-p {cite:p}`nguyen2025`, the repetition penalty {cite:p}`keskar2019`, constrained decoding {cite:p}`willard2023`; why likely text can be bad text: {cite:t}`holtzman2020`.
 # Batch invariance was made known by {cite:t}`he2025`; the split of matrices over devices is from {cite:t}`shoeybi2019`.
 # That decoding is bound by memory and prefill by arithmetic is worked out in {cite:t}`pope2023`.

@@ -833,6 +833,13 @@ print(f"the formula says {expected:.2f}")
 # With more data a higher rank pays {cite:p}`biderman2024,schulman2025`.
 # With $\alpha$ fixed, the rank also changes the size of a step, as the formula above says, so a comparison of ranks needs several rates, too.
 #
+# **Relatives.**
+# **{term}`DoRA`** stores a matrix as the lengths and the directions of its columns: LoRA changes the directions, and the lengths learn by themselves {cite:p}`liu2024dora`.
+# Two other methods leave all matrices as they are.
+# **{term}`Prompt tuning <prompt tuning>`** learns a few vectors that are put before those of the text, like words that no vocabulary has {cite:p}`lester2021`.
+# **{term}`Prefix tuning <prefix tuning>`** learns keys and values of such places for every layer {cite:p}`li2021`.
+# Both have fewer weights than most adapters, and take some of the window; they cannot be merged.
+#
 # ### Taking it off
 #
 # With adapters in place the model has forgotten, too: they change what the layers compute.
@@ -856,6 +863,11 @@ print("adapters removed: the model is what it was, to the last bit")
 # %% [markdown]
 # So one model stays in memory once, with a small file for each of many tasks.
 # What full fine-tuning has overwritten is gone, unless a copy was kept, as large as the model.
+#
+# There is also a way to join what several models have learned.
+# **{term}`Model merging <model merging>`** needs no training: it takes the mean of the weights of several copies of one base model, each fine-tuned by itself {cite:p}`wortsman2022`.
+# Or it adds up what each has changed in the base model, for several tasks at once {cite:p}`ilharco2023`.
+# It works as far as the changes do not disturb each other.
 #
 # Three things limit {term}`catastrophic forgetting` while a model is tuned: a lower rate, fewer steps, and **{term}`rehearsal`**, which mixes old text into the new examples (exercise 6, and the next chapter).
 

@@ -770,6 +770,12 @@ print(textwrap.fill(answered(question_of_france), 80))
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
 # With too many of them, or careless ones, it declines what it could answer, too; exercise 7 measures both.
 #
+# What was taught by examples can be got around.
+# A **{term}`jailbreak`** is a prompt that gets an answer which the model was taught to refuse {cite:p}`wei2023`.
+# It may give the model a role to play, or write the request in a code.
+# So services also put **{term}`guardrails <guardrail>`** around a model: rules, or a second model, that check what goes in and what comes out {cite:p}`inan2023`.
+# They too can miss something.
+#
 # Examples teach manners, good and bad.
 # If the answers agree with whatever the user claims, the model learns to agree: **{term}`sycophancy`**, and what people prefer to hear can make it worse {cite:p}`sharma2024`.
 

@@ -148,6 +148,7 @@ for i in range(1, len(words)):
 #
 # $$-\ln p_\theta(x_1, \dots, x_T) = -\sum_{t=1}^{T} \ln p_\theta(x_t \mid x_1, \dots, x_{t-1}).$$
 #
+# A model that writes by this product, one token after the other, is {term}`autoregressive`.
 # The loss of a model is the mean over all places of the text, and training moves the weights $\theta$ against its gradient.
 # Averaged over everything that the source can write, it has two parts:
 #
@@ -200,6 +201,11 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # The model reads all but the last, and the targets are all but the first.
 # Several windows together are a **batch**, and one update of the weights is a **step**.
 # When all windows have been read once, one **epoch** is over.
+#
+# At every place the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
+# So all places of a window are learned from at once.
+# When it writes, it has to go on from its own words, mistakes included, which training never showed.
+# That difference is called **{term}`exposure bias`** {cite:p}`ranzato2016`.
 
 # %%
 row, T, starts = torch.tensor(data.train).long(), 5, (0, 1000, 2000)
@@ -430,12 +436,17 @@ for config in (few, replace(few, accumulation=2)):
 print(f"{len(mine)} steps, three ways, the same losses")
 
 # %% [markdown]
+# **{term}`Gradient checkpointing <gradient checkpointing>`** saves memory in another way {cite:p}`chen2016`.
+# It keeps only some of the numbers that the backward pass needs, and computes the others again.
+# That costs up to one more forward pass, and changes no result.
+# (It has nothing to do with the checkpoints of the next section.)
+#
 # The same sum makes many machines work as one.
 # In **data parallelism** each has a copy of the model and reads its part of the batch.
 # Then all add up their gradients (an *all-reduce*), and all make the same step.
 # Where the model does not fit into one machine, it is cut as well.
-# *Sharding* (ZeRO, FSDP) gives each a part of the weights and of the optimizer's means {cite:p}`rajbhandari2020`.
-# *Tensor parallelism* gives each a part of every matrix, and *pipeline parallelism* some of the layers.
+# **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do it.
+# **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
 # All of this together is **distributed training**; the arithmetic stays that of this page.
 
 # %% [markdown]
@@ -509,6 +520,13 @@ print(f"float32 {losses[0]:.3f}, mixed {losses[1]:.3f} nats/token")
 assert abs(losses[0] - losses[1]) < 0.03
 
 # %% [markdown]
+# *float16* has more digits than bfloat16 and a smaller range, so small gradients become 0 in it.
+# **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it after {cite:p}`micikevicius2018`.
+# bfloat16 rarely needs that.
+# **{term}`FP8`** has 8 bits, so few digits and a small range.
+# In it each tensor, or each part of one, gets a scale of its own {cite:p}`micikevicius2022`.
+# DeepSeek-V3 was trained with most of its products of matrices in it {cite:p}`deepseek2024v3`.
+#
 # ## Experiment
 #
 # ### A minute of learning
@@ -889,6 +907,10 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # Of three hundred and twenty stories it reads each once, and what was read costs only a little less than what is new.
 # (Each line is one run; the gaps are far larger than what another seed changes.)
 #
+# **{term}`Label smoothing <label smoothing>`** works against being too sure: the right token is to get 0.9, say, and all tokens share the rest {cite:p}`szegedy2016`.
+# The first transformer translated better with it, and its perplexity got worse {cite:p}`vaswani2017`.
+# Pretraining wants the true probabilities, and mostly leaves it out.
+#
 # A loss clearly below the floor is always a sign of memory, or of a leak.
 # Without a floor, only the comparison with held-out text can tell.
 # Good text is scarce, so large models do read some of it more than once.
@@ -1027,7 +1049,9 @@ for name in names:
 # No weight was changed, and yet the model has learned the name.
 # To learn from what is in the context is called **in-context learning**.
 # Large models do it with whole tasks: given a few worked examples in the prompt, they solve the next one, which is **few-shot prompting** {cite:p}`brown2020`.
-# `base-llm` cannot do that, for no tale shows a task and its solution; it has learned only the kind of looking up that its text rewards.
+# With the task described, and no example, it is **{term}`zero-shot prompting`**.
+# `base-llm` cannot do either, for no tale shows a task and its solution.
+# It has learned only the kind of looking up that its text rewards.
 
 # %% [markdown]
 # ### Evaluating a base model by multiple choice
@@ -1035,7 +1059,9 @@ for name in names:
 # A loss says little to people, so models are compared by **benchmarks**, sets of questions with known answers.
 # A base model does not answer questions, but it gives a probability to every text.
 # So it gets a context and four continuations, one of them right, and its choice is the one with the highest **log-likelihood**.
-# HellaSwag is asked like that {cite:p}`zellers2019`; for MMLU the probabilities of the letters A to D are compared {cite:p}`hendrycks2021`.
+# HellaSwag is asked like that {cite:p}`zellers2019`.
+# **{term}`MMLU`** has questions of 57 subjects, from school to law and medicine, with four answers each {cite:p}`hendrycks2021`.
+# There the probabilities of the letters A to D are compared.
 
 
 # %%
@@ -1108,7 +1134,8 @@ assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 # Each benchmark has its traps.
 # Long answers have a low probability, so scores are often divided by the length; exercise 6 shows how much that can change.
 # With forty questions a 95 % interval is about ±15 percentage points wide.
-# And questions that stood in the training text measure memory: {term}`contamination`, the same leak as above.
+# And questions that stood in the training text measure memory: **{term}`benchmark contamination`**, the same leak as above.
+# {doc}`corpus` looks for it by shared runs of words.
 #
 # ### Explore: what base-llm knows of the next word
 #
@@ -1147,6 +1174,8 @@ SamplingExplorer(shown, best.values.tolist(), prompt=begun)
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
 #
 # *In practice*: the loop is the same, on thousands of processors, with batches of millions of tokens, mixed precision, warm-up, clipping and checkpoints.
+# The text is shuffled, as here, and not sorted from easy to hard, which would be a **{term}`curriculum`** {cite:p}`bengio2009`.
+# But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
 # How large a model should be and how much it should read is the subject of {doc}`scaling_laws`.
 # What a pretrained model can be taught further, with few examples, is the subject of {doc}`fine_tuning`.
 

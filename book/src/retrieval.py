@@ -577,6 +577,7 @@ assert firsts["words"] < firsts["both"] < firsts["trained"]
 # One short training takes the vectors from worse than words to far better, without being told a rule.
 # The tables have learned which words of a question go with which words of a passage.
 # (This is one run; the assertions leave a wide margin.)
+# A model that was trained to give texts vectors for search is called an **{term}`embedding model`**; most are whole transformers {cite:p}`reimers2019`.
 # *Words and vectors* fuses the two rankings by the sum of $1/(60 + \text{rank})$, which is called **reciprocal rank fusion**; the combination is **hybrid search** {cite:p}`cormack2009`.
 #
 # ![Two rankings: words has a first and b second, vectors c first and b second, with 1/61 and 1/62. Their sums as bars: b 0.0323, a and c 0.0164 each.](figures/two-rankings-fused.svg)
@@ -889,6 +890,15 @@ assert found["bm25", 10] > found["dense", 10]
 # *In practice*, today's systems mostly search with words and vectors and fuse the two.
 # A second, slower model, a **reranker**, then reorders the first hundred, and another may rewrite the question first.
 # For millions of vectors, an index that looks only into the nearest cells replaces comparing all {cite:p}`johnson2019`; the library FAISS has several.
+# A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
+# It can also search among some of them only, by author or date.
+#
+# Here our program decides what is searched.
+# With **{term}`tool use`**, also called *function calling*, the model decides.
+# It writes a call in an agreed form, such as `search("Adam")`; the program runs it, and puts the result into the conversation {cite:p}`schick2023`.
+# A model that goes on like that, step after step until a task is done, is an **{term}`agent`** {cite:p}`yao2023`.
+# **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
+# Every result of a tool is one more document that may give orders.
 #
 # So far one reader has asked one question; the last chapter, {doc}`deployment`, is about many who ask at once.
 
@@ -1078,6 +1088,7 @@ for text in (question.text, "Which wizard taught Hermione arithmetic?"):
 # ## Sources
 #
 # BM25 and where it comes from are told by {cite:t}`robertson2009`, vectors that are trained for questions by {cite:t}`karpukhin2020`, the fusion of ranks by {cite:t}`cormack2009`.
+# Tools that a model calls are from {cite:t}`schick2023`, thought and action in turn from {cite:t}`yao2023`.
 # Retrieval-augmented generation was named by {cite:t}`lewis2020`; that long prompts are used unevenly was measured by {cite:t}`liu2024`.
 # Hallucination is surveyed by {cite:t}`ji2023`, questions without an answer were made a test by {cite:t}`rajpurkar2018`, and indirect prompt injection was described by {cite:t}`greshake2023`.
 # Discounted gain, for passages that are right to different degrees, is from {cite:t}`jarvelin2002`.

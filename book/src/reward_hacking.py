@@ -558,8 +558,13 @@ for i in (nats - expected).topk(5).indices.tolist():
 # A gain belongs beside cheap baselines: a lower temperature, and the best of n by the same reward model.
 # What is not rewarded is lost: endings, openings and words become the same, which the mean reward does not show.
 #
-# *In practice*: where people cannot compare enough, a model does, by written principles: **{term}`RLAIF`**, reinforcement learning from AI feedback, which *constitutional AI* began {cite:p}`bai2022`.
+# *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
+# **{term}`Constitutional AI <constitutional AI>`** began it {cite:p}`bai2022`.
+# A model criticises and rewrites its own answers by a list of written principles, the *constitution*, and is tuned on the result.
+# Then it compares answers by the same principles, and a reward is learned from that.
 # The labels get cheap, and inherit the habits of the model that gives them.
+# Whatever the reward, faults have to be looked for on purpose, before others find them.
+# In **{term}`red teaming`** people, or other models, try to make a model misbehave {cite:p}`ganguli2022,perez2022`.
 # For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
 # An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
 # A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; it has to be measured, and wanted.

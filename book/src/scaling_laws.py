@@ -449,6 +449,12 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # A law of the mean loss also says nothing of single skills.
 # In {doc}`pretraining` the model learned to look facts up late; the loss had not announced it.
 #
+# {cite:t}`wei2022emergent` collected tasks on which small models only guess and larger ones suddenly succeed, and called these **{term}`emergent abilities <emergent ability>`**.
+# {cite:t}`schaeffer2023` answered that much of the suddenness comes from the measure.
+# Let an answer count only if each of its ten tokens is right.
+# Then a probability of 0.8 for each token gives $0.8^{10} \approx 0.11$, and one of 0.95 gives $0.95^{10} \approx 0.60$.
+# Judged token by token, the same models improve smoothly.
+#
 # A law also depends on what was counted.
 # Here $N$ includes the table of embeddings, which is most of our smallest model and a few percent of a large one.
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
@@ -598,3 +604,4 @@ for miss in MISSES:
 # The law, the Huber loss of logarithms and IsoFLOP curves are from {cite:t}`hoffmann2022`, after {cite:t}`kaplan2020`; {cite:t}`besiroglu2024` tried to repeat the fit.
 # {cite:t}`porian2024` explain where the two laws differ.
 # That a model that is used much should be smaller is worked out by {cite:t}`sardana2024`.
+# Emergent abilities are from {cite:t}`wei2022emergent`, and the doubt about them from {cite:t}`schaeffer2023`.

@@ -299,6 +299,11 @@ for part, n in costs.parameter_counts(gpt2.config).items():
 # One part is new: the positions.
 # Torch has a layer of this shape, so it can be asked for a second opinion.
 # The folded cell gives it the same weights, and both must give the same.
+#
+# Torch's layer has one option more, which is set to 0.
+# **{term}`Dropout <dropout>`** sets a random share of the numbers to zero at each step of training {cite:p}`srivastava2014`.
+# So no part can rely on a single other one, which works against learning by heart.
+# Large models read most of their text only once, so many are pretrained without dropout, as PaLM was {cite:p}`chowdhery2023`, and so are ours.
 
 # %% tags=["hide-input"]
 block = gpt2.blocks[0]
@@ -325,6 +330,13 @@ print("equal to torch's layer")
 # An encoder reads the source, and a **decoder** writes the translation.
 # In each of its blocks a third part, **{term}`cross-attention`**, takes queries from the decoder, and keys and values from the encoder.
 # GPT-2, Llama and nearly all chat models are **decoder-only**: source and answer are one text.
+#
+# A decoder is **{term}`autoregressive`**: it writes one token at a time, each from all tokens before it.
+# **{term}`Diffusion language models <diffusion language model>`** write differently: they start with a text of masks, and fill in all places over several passes {cite:p}`nie2025`.
+#
+# Nothing in the stack asks for words.
+# A **{term}`multimodal model`** reads pictures, too: it cuts a picture into square patches, and turns each into a vector {cite:p}`dosovitskiy2021`.
+# Brought to the width of the stream, these vectors take places in the sequence, like tokens of a text {cite:p}`liu2023llava`.
 #
 # ![Three tables of who sees whom. Encoder: four tokens, all cells coloured. Decoder-only: the lower triangle is coloured. Encoder–decoder: three written tokens see all four source tokens, and of the written ones the lower triangle.](figures/who-sees-whom.svg)
 #
@@ -879,6 +891,64 @@ for before, behind in best:
 # Heads like these, which need a head of an earlier layer that looks one place back, are called **{term}`induction heads <induction head>`**.
 # {cite:t}`olsson2022` found them in all the language models of more than one layer that they studied, and a sudden drop of the loss when they appear.
 #
+# ### What the model would say after each block
+#
+# The last norm and the unembedding read the stream after the last block.
+# They can read it after any other block as well: this is the **{term}`logit lens`** {cite:p}`nostalgebraist2020`.
+# The story below has one hero, named at its beginning.
+# Which token would `base-llm` write next, by each state of its stream?
+# State 0 is before the first block.
+
+
+# %%
+@torch.no_grad()
+def logit_lens(model, ids):
+    """Return what each state of the stream makes of the next token, (L + 1, V)."""
+    logits, stream = forward(model, ids)
+    seen = rms_norm(stream[:, 0, -1], model.norm.weight)  # (L + 1, D)
+    lens = seen @ model.embedding.weight.T
+    assert_close(lens[-1], logits[0, -1])
+    return lens.softmax(dim=-1)
+
+
+# %%
+begun = (
+    "Once upon a time there was a brave young girl named Ella. She lived by the river "
+    "with her grandmother and loved painting. One day her grandmother was very sad. "
+    '"I shall make her a hat," said'
+)
+
+# %% tags=["nbval-ignore-output"]
+mark = tokenizer.special_tokens["<|endoftext|>"]
+lens = logit_lens(base_llm, torch.tensor([[mark, *tokenizer.encode(begun)]]))
+for n, probs in enumerate(lens):
+    word = tokenizer.decode([int(probs.argmax())])
+    print(f"state {n}:{word:6}{probs.max():5.0%}")
+
+# %% tags=["hide-input"]
+said, ella = (tokenizer.encode(word)[0] for word in (" said", " Ella"))
+best = lens.argmax(dim=-1)
+assert best[0] == said and best[-1] == ella and ella not in best[: len(best) // 2]
+
+# %% [markdown]
+# At first the lens shows `said`, the token that was just read.
+# One table both reads and scores here, and a row of it fits itself best.
+# The name, which has to be looked up far back, shows only late.
+# This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
+# So a *tuned lens* learns a small correction for each block {cite:p}`belrose2023`.
+#
+# To find out from a model's numbers how it does what it does is called **{term}`interpretability`**.
+# We read weights of attention and states of the stream.
+# **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, and not whether the model uses it {cite:p}`belinkov2022`.
+# A linear one comes in {doc}`fine_tuning`.
+#
+# Why not read single coordinates?
+# Most of them take part in many unrelated things.
+# A stream of $D$ numbers can hold more than $D$ features, each a direction of its own, if few are present at a time.
+# This is called **{term}`superposition`** {cite:p}`elhage2022`.
+# A **{term}`sparse autoencoder`** learns a long list of directions, and writes each state as a sum of a few of them.
+# People can say of many such directions what they stand for {cite:p}`cunningham2024`.
+#
 # ## Takeaways
 #
 # - Every part of a block reads a normalised stream and adds to it, so later layers can read what earlier ones wrote.
@@ -1106,4 +1176,5 @@ for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
 # - The parts: RMSNorm {cite:p}`zhang2019`, LayerNorm {cite:p}`ba2016`, GELU {cite:p}`hendrycks2016`, SwiGLU {cite:p}`shazeer2020`; Llama, which joins them: {cite:t}`touvron2023`.
 # - Mixtures of experts: {cite:t}`shazeer2017`, {cite:t}`fedus2022`, {cite:t}`jiang2024`.
 # - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`.
+# - Looking inside: the logit lens {cite:p}`nostalgebraist2020`, probing {cite:p}`belinkov2022`, superposition {cite:p}`elhage2022`, sparse autoencoders {cite:p}`cunningham2024`.
 # - Counting parameters and operations: {cite:t}`kaplan2020` and {cite:t}`hoffmann2022`.
