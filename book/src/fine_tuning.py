@@ -838,7 +838,7 @@ print(f"the formula says {expected:.2f}")
 # Two other methods leave all matrices as they are.
 # **{term}`Prompt tuning <prompt tuning>`** learns a few vectors that are put before those of the text, like words that no vocabulary has {cite:p}`lester2021`.
 # **{term}`Prefix tuning <prefix tuning>`** learns keys and values of such places for every layer {cite:p}`li2021`.
-# Both have fewer weights than most adapters, and take some of the window; they cannot be merged.
+# Both learn few weights, take some of the window, and cannot be merged.
 #
 # ### Taking it off
 #
