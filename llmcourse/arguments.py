@@ -60,3 +60,18 @@ def check_ids(name: str, ids: Any, n: int) -> None:
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= n:
         raise ValueError(f"{name} must be in 0 … {n - 1}, got {low} … {high}")
+
+
+def check_fits(n_prompt: int, n_new: int, context_length: int) -> None:
+    """Raise ValueError unless a prompt, with what is written after it, can be read.
+
+    >>> check_fits(60, 5, context_length=64)
+    Traceback (most recent call last):
+    ValueError: prompt and new tokens must fit into context_length = 64, got 60 + 5
+    """
+    check_range(1, n_prompt=n_prompt)
+    if n_prompt + n_new > context_length:
+        raise ValueError(
+            f"prompt and new tokens must fit into context_length = {context_length}, "
+            f"got {n_prompt} + {n_new}"
+        )

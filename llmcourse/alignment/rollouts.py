@@ -34,6 +34,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.alignment.losses import Mask, PerToken, entropy
 from llmcourse.alignment.preferences import Prompt
+from llmcourse.arguments import check_fits, check_range
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import inverse_cdf
@@ -118,18 +119,9 @@ def check_room(
         ValueError: If there is no prompt or no token to write, or if a prompt and its
             answer do not fit into the policy's `context_length`.
     """
-    if not prompts or max_new_tokens < 1:
-        raise ValueError(
-            "rollouts need at least 1 prompt and 1 new token, "
-            f"got {len(prompts)} and {max_new_tokens}"
-        )
+    check_range(1, n_prompts=len(prompts), max_new_tokens=max_new_tokens)
     longest = max(len(prompt.ids) for prompt in prompts)
-    limit = policy.config.context_length
-    if longest + max_new_tokens > limit:
-        raise ValueError(
-            f"prompt and answer must fit into context_length = {limit}, "
-            f"got {longest} + {max_new_tokens} tokens"
-        )
+    check_fits(longest, max_new_tokens, policy.config.context_length)
 
 
 @torch.no_grad()

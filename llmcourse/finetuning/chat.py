@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from llmcourse.arguments import check_one_of
 from llmcourse.files import new_file
 from llmcourse.finetuning.examples import TokenizedExample
-from llmcourse.model.folders import read_json
+from llmcourse.model.folders import check_same_ids, read_json
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
@@ -382,11 +382,7 @@ def add_special_tokens(
     models".
     """
     n_old = model.config.vocab_size
-    if tokenizer.vocab_size != n_old:
-        raise ValueError(
-            f"the model has {n_old} ids, so must the tokenizer, "
-            f"got one with {tokenizer.vocab_size}"
-        )
+    check_same_ids(model.config, tokenizer)
     there = [name for name in names if name in tokenizer.special_tokens]
     if there or len(set(names)) < len(names) or not names:
         raise ValueError(f"names must be of new tokens, each once, got {list(names)}")

@@ -73,11 +73,7 @@ def save_pretrained(
             the full one, or if a weight is not finite in this dtype.
         OSError: If a file cannot be written.
     """
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
-            f"got one with {tokenizer.vocab_size}"
-        )
+    check_same_ids(model.config, tokenizer)
     for part in model.modules():
         if getattr(part, "attend", causal_attention) is not causal_attention:
             raise ValueError(
@@ -148,12 +144,17 @@ def read_tokenizer(folder: Path, config: TransformerConfig) -> BPETokenizer:
     """
     check_is_file(folder / "tokenizer.json")
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
+    check_same_ids(config, tokenizer)
+    return tokenizer
+
+
+def check_same_ids(config: TransformerConfig, tokenizer: BPETokenizer) -> None:
+    """Raise ValueError unless model and tokenizer have as many ids."""
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
-            f"the tokenizer in {str(folder)!r} must have {config.vocab_size} ids, "
-            f"got {tokenizer.vocab_size}"
+            f"the model has {config.vocab_size} ids, so must the tokenizer, "
+            f"got one with {tokenizer.vocab_size}"
         )
-    return tokenizer
 
 
 def _check_writes(settings: dict[str, Any], folder: Path) -> None:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_fits, check_range
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
@@ -203,17 +203,9 @@ def _steps(
     generator: torch.Generator | None,
 ) -> Iterator[Int[Tensor, "batch 1"]]:
     """Check the request now; return an iterator over the new ids of all rows."""
-    n_prompt, limit = ids.shape[1], model.config.context_length
-    if n_prompt < 1 or max_new_tokens < 0:
-        raise ValueError(
-            "generation needs at least 1 prompt token and 0 new ones, "
-            f"got {n_prompt} and {max_new_tokens}"
-        )
-    if n_prompt + max_new_tokens > limit:
-        raise ValueError(
-            f"prompt and new tokens must fit into context_length = {limit}, "
-            f"got {n_prompt} + {max_new_tokens}"
-        )
+    n_prompt = ids.shape[1]
+    check_range(0, max_new_tokens=max_new_tokens)
+    check_fits(n_prompt, max_new_tokens, model.config.context_length)
 
     @torch.inference_mode()
     def steps() -> Iterator[Tensor]:

@@ -32,6 +32,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.model.folders import check_same_ids
 from llmcourse.model.transformer import Transformer
 from llmcourse.serving.answers import Answer, AnswerStream, Metrics, Service
 from llmcourse.serving.batching import Batcher, Engine
@@ -236,11 +237,7 @@ def create_app(
         ValueError: If tokenizer and model differ in the number of ids.
     """
     config = config or ServiceConfig()
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the model has {model.config.vocab_size} ids, so must the tokenizer, "
-            f"got one with {tokenizer.vocab_size}"
-        )
+    check_same_ids(model.config, tokenizer)
     batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
     service = Service(
         name=name,

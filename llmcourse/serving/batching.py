@@ -41,7 +41,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.arguments import check_ids, check_range
+from llmcourse.arguments import check_fits, check_ids, check_range
 from llmcourse.model.attention import KVCache, RaggedCache
 from llmcourse.model.generation import Sampling, draw
 from llmcourse.model.transformer import Transformer
@@ -179,17 +179,9 @@ class Batcher:
             self.waiting.extend(requests)
 
     def _check(self, request: Request) -> None:
-        config, n_prompt = self.model.config, len(request.ids)
-        if n_prompt < 1 or request.max_new_tokens < 1:
-            raise ValueError(
-                "a request needs at least 1 token to read and 1 to write, "
-                f"got {n_prompt} and {request.max_new_tokens}"
-            )
-        if n_prompt + request.max_new_tokens > config.context_length:
-            raise ValueError(
-                f"the model's context window is {config.context_length} tokens, got "
-                f"{n_prompt} of the prompt and {request.max_new_tokens} to write"
-            )
+        config, n_new = self.model.config, request.max_new_tokens
+        check_range(1, max_new_tokens=n_new)
+        check_fits(len(request.ids), n_new, config.context_length)
         check_ids("ids", torch.tensor(request.ids), config.vocab_size)
 
     def cancel(self, *requests: Request) -> None:

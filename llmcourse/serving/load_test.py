@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from llmcourse.arguments import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
@@ -79,11 +81,7 @@ async def load_test(
         ValueError: If there is no caller or fewer requests than callers.
         httpx.HTTPError: If an answer is an error or does not come.
     """
-    if not 1 <= n_callers <= n_requests:
-        raise ValueError(
-            "a load test needs at least 1 caller, and 1 request for each, "
-            f"got {n_callers} and {n_requests}"
-        )
+    check_range(1, n_requests, n_callers=n_callers)
     seconds: list[float] = []
     numbers = iter(range(n_requests))
     limits = httpx.Limits(max_connections=n_callers)

@@ -89,12 +89,6 @@ def fit(points: Sequence[Point]) -> Law:
     )
 
 
-def misfit(law: Law, points: Sequence[Point]) -> float:
-    """Return the root mean square of law minus points, in nats per token."""
-    squares = [(law.loss(p.n_parameters, p.n_tokens) - p.loss) ** 2 for p in points]
-    return math.sqrt(math.fsum(squares) / len(points))
-
-
 class _Data(NamedTuple):
     """Logarithms of parameters and tokens, in typical ones, and the losses."""
 

@@ -435,7 +435,9 @@ def test_a_tokenizer_of_another_model_is_refused(folder, model):
     with pytest.raises(ValueError, match="262 ids, so must the tokenizer.*260"):
         save_pretrained(model, other, folder)
     other.save(folder / "tokenizer.json")
-    with pytest.raises(ValueError, match="must have 262 ids, got 260"):
+    with pytest.raises(
+        ValueError, match="262 ids, so must the tokenizer, got one with 260"
+    ):
         load_pretrained(folder)
 
 

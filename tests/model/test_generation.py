@@ -260,9 +260,9 @@ def test_refuses_what_does_not_fit_before_the_first_token():
 
 def test_refuses_an_empty_prompt_and_a_negative_number():
     nothing = torch.zeros(0, dtype=torch.long)
-    with pytest.raises(ValueError, match="got 0 and 5"):
+    with pytest.raises(ValueError, match="n_prompt must be at least 1, got 0"):
         generate(make_model(), nothing, 5)
-    with pytest.raises(ValueError, match="got 3 and -1"):
+    with pytest.raises(ValueError, match="max_new_tokens must be at least 0, got -1"):
         stream(make_model(), PROMPTS[0], -1)
 
 
@@ -350,7 +350,7 @@ def test_a_prompt_that_fills_the_context_is_returned(model, tokenizer):
     [
         ({"prompt": "x" * 23}, r"context_length = 23 tokens, got 24"),
         ({"prompt": "x", "max_new_tokens": 22}, "must fit into context_length = 23"),
-        ({"max_new_tokens": -1}, "got 1 and -1"),
+        ({"max_new_tokens": -1}, "max_new_tokens must be at least 0, got -1"),
     ],
 )
 def test_refusals_come_before_the_first_piece(model, tokenizer, options, message):

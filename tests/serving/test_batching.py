@@ -337,9 +337,9 @@ def test_equals_generate():
 @pytest.mark.parametrize(
     ("ids", "n", "match"),
     [
-        ([], 3, "at least 1 token to read and 1 to write, got 0 and 3"),
-        ([1], 0, "got 1 and 0"),
-        ([1] * 40, 9, "context window is 48 tokens, got 40 of the prompt and 9"),
+        ([], 3, "n_prompt must be at least 1, got 0"),
+        ([1], 0, "max_new_tokens must be at least 1, got 0"),
+        ([1] * 40, 9, "must fit into context_length = 48, got 40 \\+ 9"),
         ([1, 53], 3, r"ids must be in 0 … 52, got 1 … 53"),
         ([-1], 3, r"got -1 … -1"),
     ],
@@ -431,5 +431,5 @@ def test_an_engine_that_does_not_run_takes_nothing():
     engine = Engine(Batcher(MODEL))
     with pytest.raises(QueueFullError, match="not running"):
         engine.submit(request())
-    with engine, pytest.raises(ValueError, match="at least 1 token"):
+    with engine, pytest.raises(ValueError, match="n_prompt must be at least 1"):
         engine.submit(Request(ids=[], max_new_tokens=3))

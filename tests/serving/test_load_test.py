@@ -55,5 +55,5 @@ def test_wrong_numbers_are_refused():
     for values, p in (([], 50), ([1.0], 0), ([1.0], 101)):
         with pytest.raises(ValueError, match="needs values and a share"):
             percentile(values, p)
-    with pytest.raises(ValueError, match="got 3 and 2"):
+    with pytest.raises(ValueError, match="n_callers must be in 1 … 2, got 3"):
         asyncio.run(load_test("http://127.0.0.1", dict, 3, 2))

@@ -13,7 +13,6 @@ from llmcourse.training.scaling import (
     Law,
     Point,
     fit,
-    misfit,
     plot_scaling,
 )
 from llmcourse.training.studies import Study, load_study, save_study, stored_study
@@ -56,6 +55,11 @@ def test_the_fit_finds_the_law_that_made_the_points(law):
     assert found.alpha == pytest.approx(law.alpha, abs=0.01)
     assert found.beta == pytest.approx(law.beta, abs=0.01)
     assert found.loss(1e8, 1e8) == pytest.approx(law.loss(1e8, 1e8), abs=0.02)
+
+
+def misfit(law, points):
+    squares = [(law.loss(p.n_parameters, p.n_tokens) - p.loss) ** 2 for p in points]
+    return math.sqrt(math.fsum(squares) / len(points))
 
 
 def test_no_law_of_a_plain_search_fits_better():
