@@ -452,6 +452,13 @@ assert ratio > 1
 # Our code turns the numbers into floats again before it multiplies them, and that takes more time than it saves.
 # It pays where the multiplication reads the small numbers itself; real services have programs for their GPUs, *kernels*, that do.
 #
+# Small weights also travel.
+# With eight bits and a scale for each row, a model of the course is small enough to be sent with a page and to run where it is read, without any service.
+#
+# :::{div} llmcourse-writing
+# On the course's site, `base-llm` writes on here, in the reader's browser, from *Once there was*, or from words of your own.
+# :::
+#
 # ## Fewer passes
 #
 # ### Guess and check: speculative decoding

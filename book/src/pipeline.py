@@ -612,6 +612,14 @@ SamplingExplorer(
 # A middle one, say 0.5 to 1, for stories: lower makes them all alike, higher makes them break.
 # :::
 #
+# The model of this page has learned for a minute.
+# `base-llm`, which comes with the course, is of the same kind and has learned for longer.
+# It runs in the page, and its distribution is over all tokens that it knows: at temperature 3, most of the probability goes to the many that no list shows.
+#
+# :::{div} llmcourse-writing
+# On the course's site, `base-llm` writes on here from *Once upon a time there was a*, or from words of your own.
+# :::
+#
 # ### What breaks it
 #
 # The model has learned *this* text, not language in general.

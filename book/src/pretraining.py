@@ -1160,6 +1160,14 @@ SamplingExplorer(shown, best.values.tolist(), prompt=begun)
 # Top-k of 1, or a temperature near 0: the draw is then always the most probable token.
 # A high temperature without top-k or top-p: it lifts even tokens that the model holds for nearly impossible.
 # :::
+#
+# That is one place of one story.
+# In the next explorer the model itself reads what you type, and gives its distribution over the whole vocabulary after each token.
+# Take an improbable token by its bar, and see whether the story finds its way back.
+#
+# :::{div} llmcourse-writing
+# On the course's site, `base-llm` writes on here from *Once upon a time there was a brave young girl named Ella. She lived by the river*, or from words of your own.
+# :::
 
 # %% [markdown]
 # ## Takeaways

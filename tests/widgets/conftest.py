@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 
-def node_command() -> str:
+@pytest.fixture(scope="session")
+def node() -> str:
     """Return what starts Node: the one on this machine, or the PyPI package's."""
     found = shutil.which("node")
     if found:
@@ -22,13 +23,14 @@ def node_command() -> str:
 
 
 @pytest.fixture(scope="session")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def javascript(
+    tmp_path_factory: pytest.TempPathFactory, node: str
+) -> Callable[..., Any]:
     """Return ``run(Explorer, expression, argument)``: a value from its own script.
 
     The expression sees the script's exports as ``m`` and the argument as ``x``.
     """
     folder = tmp_path_factory.mktemp("javascript")
-    node = node_command()
 
     def run(explorer: type, expression: str, argument: object) -> Any:
         module = folder / f"{explorer.__name__}.mjs"

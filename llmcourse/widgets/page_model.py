@@ -1,0 +1,78 @@
+"""A model for the reader's browser: one file of weights, and the script that runs it.
+
+    model folder  ──page_model──►  one safetensors file: int8 rows, a scale for each,
+                                   config.json and tokenizer.json as its metadata
+    the scripts   ──page_script──► one script for a page: the model's part runs in a
+                                   worker, the explorer's part draws
+
+`engine.js` is the transformer, `tokenizer.js` the tokenizer, `model_worker.js` what a
+page can ask of them, `page_model.js` the page's side of it, `writing.js` the explorer.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from llmcourse.model.quantization import quantize
+from llmcourse.widgets.base import script
+
+MODEL_PART = ("bpe.js", "tokenizer.js", "engine.js", "model_worker.js")
+PAGE_PART = ("common.js", "sampling.js", "page_model.js", "writing.js")
+
+
+def page_model(
+    folder: str | Path, precision: Literal["int8", "float16", "float32"] = "int8"
+) -> bytes:
+    """Return a model folder as one safetensors file that `engine.js` reads.
+
+    Args:
+        folder: Holds `config.json`, `tokenizer.json` and `model.safetensors`.
+        precision: Of the matrices; with int8 each row has a scale, `NAME.scale`, of its
+            own, and the norms stay as they are.
+
+    Raises:
+        ValueError: If the model is none that the page can run.
+        OSError: If a file cannot be read.
+    """
+    folder = Path(folder)
+    texts = {
+        name: (folder / f"{name}.json").read_text(encoding="utf-8")
+        for name in ("config", "tokenizer")
+    }
+    if (kind := json.loads(texts["config"]).get("model_type")) != "llama":
+        raise ValueError(f"a page can run models of type 'llama', got {kind!r}")
+    texts["tokenizer"] = json.dumps(json.loads(texts["tokenizer"]), ensure_ascii=False)
+    tensors: dict[str, Tensor] = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if precision == "int8" and weight.ndim == 2:
+            tensors[name], tensors[f"{name}.scale"] = quantize(weight)
+        else:
+            half = precision == "float16"
+            tensors[name] = weight.to(torch.float16 if half else torch.float32)
+    return save(tensors, metadata=texts)
+
+
+def page_script(**constants: object) -> str:
+    """Return the script of a page: a classic one, for modules need a server.
+
+    What runs in the worker is a function, whose text the page hands to the worker.
+
+    Args:
+        constants: What the explorer must know of the site, under these names.
+    """
+    said = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
+    model = _without_exports(script(*MODEL_PART))
+    model = f"function languageModel() {{\n{model}\nreturn modelServer;\n}}"
+    page = _without_exports(script(*PAGE_PART))
+    return "\n".join(["(() => {", *said, model, page, "})();\n"])
+
+
+def _without_exports(source: str) -> str:
+    """Return a module as the plain script that it is otherwise."""
+    source = re.sub(r"^export default .*$", "", source, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", source, flags=re.MULTILINE)

@@ -1,0 +1,50 @@
+// The tokenizer of a model folder in the page: `llmcourse.text.tokenizers.BPETokenizer`.
+// The byte alphabet, and how a pair is merged, are those of bpe.js.
+
+// GPT-2's pattern of pre-tokens; what JavaScript calls \s is another set.
+export const SPLIT = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+";
+
+export class Tokenizer {
+  // What tokenizer.json says.
+  constructor({ model, pre_tokenizer: split, added_tokens: special = [] }) {
+    if (model.type !== "BPE" || split?.type !== "ByteLevel" || !split.use_regex)
+      throw new Error("A tokenizer of this kind cannot be run here.");
+    this.vocab = new Map(Object.entries(model.vocab)); // spelled piece -> id
+    this.ranks = new Map(model.merges.map((pair, rank) => [[pair].flat().join(" "), rank]));
+    this.pieces = []; // the bytes of each id
+    for (const { content } of special) this.vocab.delete(content);
+    for (const [name, id] of this.vocab) this.pieces[id] = unspell(name);
+    for (const { content, id } of special) this.pieces[id] = utf8(content);
+    this.longest = this.pieces.reduce((longest, bytes) => Math.max(longest, bytes.length), 0);
+    this.words = new Map(); // the ids of pre-tokens that have been met
+  }
+
+  encode(text) {
+    if (/\p{Surrogate}/u.test(text)) throw new Error("The text holds half of a character (a lone surrogate).");
+    return (text.match(new RegExp(SPLIT, "gu")) ?? []).flatMap((word) => {
+      if (!this.words.has(word)) this.words.set(word, this.encodeWord(word));
+      return this.words.get(word);
+    });
+  }
+
+  // Merge the pair that was learned first, wherever it stands, until none is known.
+  encodeWord(word) {
+    let pieces = [...spell(utf8(word))];
+    for (;;) {
+      let best = Infinity;
+      let at = 0;
+      for (let i = 1; i < pieces.length; i++) {
+        const rank = this.ranks.get(`${pieces[i - 1]} ${pieces[i]}`) ?? Infinity;
+        if (rank < best) [best, at] = [rank, i];
+      }
+      if (best === Infinity) return pieces.map((name) => this.vocab.get(name));
+      pieces = mergePair(pieces, pieces[at - 1], pieces[at]);
+    }
+  }
+
+  // The text of some ids; bytes that are no UTF-8 become U+FFFD.
+  decode(ids) {
+    const bytes = new Uint8Array(ids.flatMap((id) => this.pieces[id]));
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  }
+}

@@ -1,0 +1,248 @@
+// The model writes on from the reader's own words, in the page. What comes next is shown
+// for the whole vocabulary; a click on a bar takes that token.
+
+const LAST_TOKENS = 40; // shown of a long text
+const EVERY = 50; // milliseconds between two pictures while it writes
+
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+
+function writingExplorer(place) {
+  const first = place.querySelector("em")?.textContent ?? "Once there was";
+  const root = make("div", { className: "llmcourse-explorer writing", role: "group", "aria-label": "Writing explorer" });
+
+  // What the model has read last: its text, its ids, and the scores of what comes next.
+  let state = { text: first, ids: null, logits: null };
+  let history = []; // earlier states, for "Undo"
+  let typing = false; // whether the last change was typed, too
+  let writing = false;
+  let fetching = false;
+  let order = []; // the tokens that have a bar, the most probable first
+  let queue = Promise.resolve(); // one thing is done after the other
+
+  // Settings
+  const sizes = steps(MODEL.vocabulary);
+  const last = sizes.length - 1;
+  const temperature = slider("Temperature", { min: 0, max: 3, step: 0.05, value: 0.8, show: (t) => t.toFixed(2) }, changed);
+  const topK = slider("Top-k", { min: 0, max: last, value: last, show: (i) => (i === last ? "all" : String(sizes[i])) }, changed);
+  const topP = slider("Top-p", { min: 0.05, max: 1, step: 0.05, value: 1, show: (p) => p.toFixed(2) }, changed);
+  const seed = make("input", { type: "number", min: 0, max: 999999, step: 1, value: 0 });
+  seed.addEventListener("input", changed);
+
+  // What is shown
+  const area = make("textarea", { rows: 3, spellcheck: false, value: first });
+  const write = button("Write", () => (writing ? (writing = false) : run(writeOn)));
+  const one = button("One token", () => run(() => take(chosen(probabilities()))));
+  const undo = button("Undo", () => run(takeBack, false));
+  write.classList.add("first");
+  const status = make("p", { className: "status", role: "status" });
+  const progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "The model is being fetched" });
+  const settingsRow = make("div", { className: "controls thirds" }, temperature.label, topK.label, topP.label);
+  const numbers = make("span", { className: "numbers" });
+  const pieces = make("p", { className: "pieces" });
+  const sentence = make("p", { className: "sentence" });
+  const bars = Array.from({ length: SHOWN }, (_, rank) => makeBar(button("", () => {
+    const id = order[rank];
+    run(() => take(id));
+  })));
+  const others = makeBar(make("div"));
+  const after = make("div", { className: "after" },
+    make("div", { className: "panel" }, make("div", { className: "head" }, make("strong", {}, "What the model has read"), numbers), pieces),
+    make("div", { className: "panel" },
+      make("div", { className: "head" }, make("strong", {}, "What may come next: press one to take it")),
+      sentence,
+      make("ol", { className: "bars" }, ...bars.map(({ row }) => row), others.row),
+      make("p", { className: "legend" }, "Bar: probability now. Line: at temperature 1, nothing removed. Orange: what this seed draws.")));
+
+  function makeBar(control) {
+    const [label, bar, mark, value] = ["label", "bar", "before", "value"].map((className) => make("span", { className }));
+    control.classList.add("row");
+    control.append(label, make("span", { className: "track" }, bar, mark), value);
+    return { row: make("li", {}, control), control, label, bar, mark, value };
+  }
+
+  // How each token of the text is chosen depends on the seed and its place alone, so that
+  // a text that is stopped and taken up again goes on the same.
+  function chosen(probs) {
+    const random = randomFrom(Number(seed.value));
+    for (let i = 0; i < state.ids.length; i++) random();
+    return draw(probs, random());
+  }
+
+  const settings = () => ({ temperature: Number(temperature.input.value), topK: sizes[topK.input.value], topP: Number(topP.input.value) });
+  const probabilities = () => shape(state.logits, settings());
+  const name = (id) => pageModel.about.tokens[id];
+
+  // Do something with what is in the field, which is read first unless that is not wanted
+  // any more; a fault is told, and no control dies of it.
+  function run(action, readFirst = true) {
+    writing = false; // whatever is asked for ends the writing
+    if (fetching) return;
+    fetching = !pageModel.about;
+    queue = queue.then(async () => {
+      try {
+        if (!pageModel.about) await fetchModel();
+        if (readFirst && (!state.logits || area.value !== state.text)) await read({ text: area.value });
+        await action();
+      } catch (error) {
+        tell(error.message, true);
+      }
+      fetching = writing = false;
+      show();
+    });
+  }
+
+  async function fetchModel() {
+    tell(`Fetching the model, ${megabytes(MODEL.bytes)} …`);
+    progress.hidden = false;
+    try {
+      await pageModel.load((share) => (progress.value = share));
+    } catch (error) {
+      throw new Error(`The model cannot be used: ${error.message}. Press Write to try again.`);
+    } finally {
+      progress.hidden = true;
+    }
+    tell(pageModel.inPage
+      ? "This browser starts no worker here, so the model runs in the page itself, which may stutter."
+      : "The model runs in your browser: what you write stays here.");
+  }
+
+  // Let the model read a text, or tokens; then the field shows what they stand for.
+  async function read(wanted) {
+    state = { text: area.value, ids: null, logits: null };
+    const { text, ids, logits } = await pageModel.ask("read", wanted);
+    state = { text, ids, logits: Array.from(logits) };
+    if (wanted.ids) area.value = text;
+  }
+
+  function remember() {
+    history.push(state);
+    typing = false;
+  }
+
+  async function take(id) {
+    if (id === pageModel.about.start) return tell("Here the text may end. Another token, or other words, go on.");
+    if (state.ids.length === pageModel.about.limit) return tell("The window is full: the model sees no further token.");
+    remember();
+    await read({ ids: [...state.ids, id] });
+    tell(`Taken: ${visible(name(id))}`);
+  }
+
+  async function writeOn() {
+    const before = state;
+    const { start, limit } = pageModel.about;
+    let shown = -Infinity;
+    let reason = "You stopped it";
+    remember();
+    writing = true;
+    tell("The model writes …");
+    while (writing) {
+      if (performance.now() - shown > EVERY) {
+        show();
+        shown = performance.now();
+      }
+      const id = chosen(probabilities());
+      if (id === start) reason = "The model ended its text; another seed may go on";
+      if (state.ids.length === limit) reason = "The window is full";
+      if (id === start || state.ids.length === limit) break;
+      await read({ ids: [...state.ids, id] });
+    }
+    tell(`${count(state.ids.length - before.ids.length, "token")} written. ${reason}.`);
+  }
+
+  async function takeBack() {
+    if (!history.length) return tell("There is nothing to take back.");
+    state = history.pop();
+    typing = false;
+    area.value = state.text;
+    if (!state.logits) await read({ text: state.text });
+    tell("Taken back.");
+  }
+
+  // Showing
+  function tell(text, fault = false) {
+    status.textContent = text;
+    status.classList.toggle("fault", fault);
+  }
+
+  function show() {
+    root.classList.toggle("busy", writing);
+    write.textContent = writing ? "Stop" : "Write";
+    area.readOnly = writing;
+    area.scrollTop = writing ? area.scrollHeight : area.scrollTop;
+    if (!state.logits) return after.remove();
+    showPieces();
+    showBars();
+    if (!after.isConnected) settingsRow.after(after);
+  }
+
+  function showPieces() {
+    const { ids } = state;
+    const hidden = Math.max(0, ids.length - LAST_TOKENS);
+    numbers.textContent = `${count(ids.length, "token")} of ${pageModel.about.limit}`;
+    pieces.replaceChildren(...ids.slice(hidden).map((id, i) => {
+      const element = piece(name(id), hidden + i);
+      element.title = `id ${id}`;
+      return element;
+    }));
+    if (hidden) pieces.prepend(`… ${thousands(hidden)} before `);
+    if (!ids.length) pieces.replaceChildren("Nothing yet: the model begins the text itself.");
+  }
+
+  function showBars() {
+    const probs = probabilities();
+    const before = shape(state.logits, { temperature: 1, topK: probs.length, topP: 1 });
+    const next = chosen(probs);
+    order = before.map((_, i) => i).sort((a, b) => before[b] - before[a]).slice(0, SHOWN);
+    const rest = (values) => Math.max(0, 1 - order.reduce((sum, i) => sum + values[i], 0));
+    const scale = Math.max(probs[order[0]], before[order[0]]);
+    const fill = ({ control, bar, mark, value }, now, was, isNext) => {
+      bar.style.width = `${Math.min(100, (100 * now) / scale)}%`;
+      mark.style.left = `${Math.min(100, (100 * was) / scale)}%`;
+      value.textContent = percent(now);
+      control.classList.toggle("chosen", isNext);
+      control.classList.toggle("removed", now === 0);
+      control.classList.toggle("beyond", now > scale);
+    };
+    bars.forEach((bar, rank) => {
+      const id = order[rank];
+      bar.label.replaceChildren(id === pageModel.about.start ? "end of text" : piece(name(id), rank));
+      fill(bar, probs[id], before[id], id === next);
+    });
+    others.label.textContent = `all ${thousands(probs.length - SHOWN)} others`;
+    fill(others, rest(probs), rest(before), !order.includes(next));
+    const h = entropy(probs);
+    sentence.textContent = `Entropy ${h.toFixed(2)} nats: as uncertain as an even choice among ${Math.exp(h).toFixed(1)} tokens. Seed ${seed.value || 0} draws ${next === pageModel.about.start ? "the end of the text" : visible(name(next))}.`;
+  }
+
+  // A setting was changed: it acts at once, on the next token if the model is writing.
+  function changed() {
+    if (writing) return;
+    if (state.logits) show();
+    else run(() => {});
+  }
+
+  area.addEventListener("input", () => {
+    if (!typing) remember();
+    typing = true;
+    run(() => {});
+  });
+  root.addEventListener("keydown", ({ key, target, ctrlKey, metaKey }) => {
+    if (key === "Escape") writing = false;
+    if (key === "Enter" && target === area && (ctrlKey || metaKey)) run(writeOn);
+  });
+
+  root.append(
+    make("label", { className: "field" }, make("span", {}, "Begin a text, in your own words"), area),
+    make("div", { className: "controls" },
+      make("div", { className: "buttons" }, write, one, undo),
+      make("label", { className: "seed" }, make("span", {}, "Seed"), seed)),
+    progress,
+    status,
+    settingsRow,
+  );
+  tell(`Press Write: a language model that was made in this course (${megabytes(MODEL.bytes)}) is fetched, and writes on in your browser.`);
+  place.replaceChildren(root);
+  show();
+}
+
+for (const place of document.querySelectorAll(".llmcourse-writing")) writingExplorer(place);
