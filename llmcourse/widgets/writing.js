@@ -55,7 +55,7 @@ function writingExplorer(place) {
 
   function makeBar(control) {
     const [label, bar, mark, value] = ["label", "bar", "before", "value"].map((className) => make("span", { className }));
-    control.classList.add("row");
+    control.classList.add("choice");
     control.append(label, make("span", { className: "track" }, bar, mark), value);
     return { row: make("li", {}, control), control, label, bar, mark, value };
   }

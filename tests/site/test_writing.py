@@ -106,7 +106,7 @@ def test_bars_are_the_models_distribution(visit: Visit) -> None:
     temperature.focus()
     for _ in range(4):
         page.keyboard.press("ArrowRight")  # from 0.80 to 1.00
-    rows = page.locator(".writing .bars .row").all()
+    rows = page.locator(".writing .bars .choice").all()
     assert len(rows) == 13
     shown = [row.locator(".value").inner_text() for row in rows]
     numbers = [0.0 if text.startswith("<") else float(text[:-2]) for text in shown]
