@@ -120,7 +120,7 @@ def test_texts_without_a_loss_by_position_are_refused():
     model, tokenizer = load_pretrained("base-llm")
     with pytest.raises(ValueError, match="at least one text"):
         position_losses(model, tokenizer, [])
-    with pytest.raises(ValueError, match="must fit into 512 tokens"):
+    with pytest.raises(ValueError, match="context_length is 512 tokens"):
         position_losses(model, tokenizer, [" ".join(SHORT_TEXTS)])
     found = position_losses(model, tokenizer, SHORT_TEXTS[:1])
     with pytest.raises(ValueError, match="no document reaches between .* has"):

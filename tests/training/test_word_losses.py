@@ -111,7 +111,7 @@ def test_refusals(model, tokenizer):
     for text in ("", "  \n"):
         with pytest.raises(ValueError, match="at least one word, got none"):
             word_losses(model, tokenizer, text)
-    with pytest.raises(ValueError, match="must fit into 900 tokens, got"):
+    with pytest.raises(ValueError, match="context_length is 900 tokens, got"):
         word_losses(model, tokenizer, "word " * 901)
     with pytest.raises(ValueError, match="endoftext"):
         word_losses(model, BPETokenizer.train(["a"], 256), "a")
