@@ -22,7 +22,7 @@ ROOMS = {
     "classroom": "training model text files",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
-        "files"
+        "files __version__"
     ),
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text files",
@@ -74,7 +74,7 @@ def modules() -> dict[str, Path]:
 
 
 def test_every_room_is_known():
-    rooms = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    rooms = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     rooms |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert rooms == set(ROOMS)
 

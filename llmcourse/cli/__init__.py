@@ -4,18 +4,22 @@ Results go to standard output, bars and errors to standard error. The exit code 
 when all went well, 1 when something could not be done, 2 when the command was not
 understood, 130 when Ctrl-C stopped it.
 
-A command's module is imported when the command is run: `llmcourse --help` is quick.
+A command's module is imported when the command is run, and PyTorch when it begins to
+work: help and completion are quick.
 """
 
+import os
 import sys
 import warnings
 from importlib import import_module
-from typing import Any
+from io import TextIOWrapper
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from llmcourse import __version__
 from llmcourse.cli.console import say
 
 COMMANDS = {
@@ -62,14 +66,33 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="The command line of *Large Language Models Explained*.",
 )
 for _name, _help in COMMANDS.items():
     app.command(_name, help=_help)(lambda: None)  # for the list of commands
 
 
+def _tell_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"llmcourse {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="The version."
+        ),
+    ] = False,
+) -> None:
+    """The command line of *Large Language Models Explained*."""
+
+
 def main() -> None:
     """Run the command line; a mistake becomes one line and exit code 1."""
+    _set_encodings()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
@@ -77,3 +100,18 @@ def main() -> None:
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             say(f"error: {str(error) or type(error).__name__}")
             sys.exit(1)
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # as of `| head`
+                sys.exit(128 + 13)  # what a shell says of a program that SIGPIPE ends
+            raise
+
+
+def _set_encodings() -> None:
+    """Pipe UTF-8, whatever the system is; replace what a terminal cannot show."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            is_set = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            stream.reconfigure(
+                encoding=None if is_set else "utf-8",
+                errors="strict" if stream is sys.stdin else "replace",
+            )

@@ -4,21 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmcourse.cli.console import (
-    LearningRate,
-    Machine,
-    OutFolder,
-    Precision,
-    Questions,
-    Quiet,
-    Resume,
-    Seed,
-    Threads,
-)
-from llmcourse.cli.running import Command, follow, show, show_model
-from llmcourse.recipes import align as recipes
-from llmcourse.recipes.align import aligned_table, make_aligned, reward_table
-from llmcourse.recipes.instruct import Exam
+from llmcourse.cli import options as opt
 
 
 def align(
@@ -32,19 +18,19 @@ def align(
     preset: Annotated[
         Literal["aligned-llm", "study", "tiny"], typer.Option(help="The recipe.")
     ] = "aligned-llm",
-    out_folder: OutFolder = None,
-    resume: Resume = False,
+    out_folder: opt.OutFolder = None,
+    resume: opt.Resume = False,
     steps: Annotated[
         int | None, typer.Option(help="Of DPO; iterations of the others.", min=1)
     ] = None,
     reward_steps: Annotated[
         int | None, typer.Option(help="Of the reward model.", min=1)
     ] = None,
-    learning_rate: LearningRate = None,
+    learning_rate: opt.LearningRate = None,
     kl_coef: Annotated[
         float | None, typer.Option(help="Of the KL penalty; beta of DPO.")
     ] = None,
-    precision: Precision = None,
+    precision: opt.Precision = None,
     model: Annotated[
         str | None, typer.Option(help="The policy: a folder or a name; instruct-llm.")
     ] = None,
@@ -54,14 +40,14 @@ def align(
     agreement: Annotated[
         float | None, typer.Option(help="Of the annotator with gold, 0.5 … 1.")
     ] = None,
-    seed: Seed = 0,
-    threads: Threads = None,
+    seed: opt.Seed = 0,
+    threads: opt.Threads = None,
     stories: Annotated[
         int, typer.Option(help="Answers to measure, before and after.", min=2)
     ] = 400,
-    questions: Questions = 30,
-    machine: Machine = "",
-    quiet: Quiet = False,
+    questions: opt.Questions = 30,
+    machine: opt.Machine = "",
+    quiet: opt.Quiet = False,
 ) -> None:
     """Train a reward model on comparisons, and a policy by its rewards.
 
@@ -72,6 +58,11 @@ def align(
 
     `llmcourse align --method grpo --model instruct-llm --out run/`
     """
+    from llmcourse.cli.running import Command, follow, show, show_model
+    from llmcourse.recipes import align as recipes
+    from llmcourse.recipes.align import aligned_table, make_aligned, reward_table
+    from llmcourse.recipes.instruct import Exam
+
     command = Command(align, locals())
     config = recipes.configured(
         recipes.PRESETS[preset][method],

@@ -4,49 +4,49 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
 import typer
 
-from llmcourse.cli.console import (
-    MaxNewTokens,
-    Model,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
-    echoed,
-    say,
-)
-from llmcourse.finetuning.answering import end_tokens, has_chat_tokens, stream_answer
-from llmcourse.finetuning.chat import Message, fit_history
-from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import Sampling
-from llmcourse.text.documents import excerpt
-from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.cli import options as opt
+from llmcourse.cli.console import echoed, say
+
+if TYPE_CHECKING:
+    from llmcourse.finetuning.chat import Message
+    from llmcourse.text.tokenizers import BPETokenizer
 
 _HELP = "/reset forgets the conversation, /quit ends it; a line that ends in \\ goes on"
 _SHOWN = 40  # characters of a turn that is dropped
 
 
 def chat(
-    model: Model = "instruct-llm",
-    temperature: Temperature = 0.5,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    max_new_tokens: MaxNewTokens = None,
-    seed: Seed = 0,
+    model: opt.Model = "instruct-llm",
+    system: opt.System = "",
+    temperature: opt.Temperature = 0.5,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
 ) -> None:
     """Talk with a model, as far as its context goes.
 
-    `/reset` begins anew, `/quit` ends, and so does the end of the input. Where a line
-    ends in a backslash the next one belongs to it.
+    `/reset` begins anew, `/quit` ends, and so does the end of the input. Ctrl-C stops
+    an answer, and twice in a row the conversation. Where a line ends in a backslash the
+    next one belongs to it.
 
     `llmcourse chat --model instruct-llm`
 
     `llmcourse chat --temperature 0 < questions.txt`
     """
-    loaded, tokenizer = load_pretrained(model)
+    import torch
+
+    from llmcourse.cli.running import open_model
+    from llmcourse.finetuning.answering import has_chat_tokens, stream_answer
+    from llmcourse.finetuning.chat import Message
+    from llmcourse.model.generation import Sampling
+
+    loaded, tokenizer = open_model(model, device)
     if not has_chat_tokens(tokenizer):
         raise ValueError(
             f"wanted a model that knows conversations, got {model!r}: let it write "
@@ -71,22 +71,34 @@ def chat(
     if sys.stdin.isatty():
         say(_HELP)
     try:
-        _talk(partial(_reply, answer, tokenizer, limit - room))
+        first = [Message("system", system)] if system else []
+        _talk(partial(_reply, answer, tokenizer, limit - room), first)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:
         say("goodbye")
 
 
-def _talk(reply: Callable[[list[Message], str], list[Message]]) -> None:
+def _talk(
+    reply: Callable[[list["Message"], str], list["Message"]], first: list["Message"]
+) -> None:
     """Answer what the user says until that is enough."""
-    history: list[Message] = []
-    while (line := _read()) is not None:
-        command = line.strip()
-        if command == "/quit":
+    history, stopped = first, False
+    while True:
+        try:
+            line = _read()
+        except KeyboardInterrupt:
+            if stopped or not sys.stdin.isatty():
+                raise
+            stopped = True
+            typer.echo()
+            say("Ctrl-C once more ends the conversation")
+            continue
+        stopped = False
+        if line is None or (command := line.strip()) == "/quit":
             break
         if command == "/reset":
-            history = []
+            history = first
             say("forgotten: the conversation begins anew")
         elif command.startswith("/"):
             say(f"unknown command {command.split()[0]}: {_HELP}")
@@ -122,11 +134,11 @@ def _line(prompt: str) -> str | None:
 
 def _reply(
     answer: Callable[..., Iterator[str]],
-    tokenizer: BPETokenizer,
+    tokenizer: "BPETokenizer",
     limit: int,
-    history: list[Message],
+    history: list["Message"],
     text: str,
-) -> list[Message]:
+) -> list["Message"]:
     """Print the answer to what the user says, or why there is none.
 
     Args:
@@ -139,6 +151,9 @@ def _reply(
     Returns:
         The conversation as it is now, as far as it fits.
     """
+    from llmcourse.finetuning.answering import end_tokens
+    from llmcourse.finetuning.chat import Message, fit_history
+
     try:
         fitted = fit_history([*history, Message("user", text)], tokenizer, limit)
     except ValueError as error:
@@ -162,6 +177,8 @@ def _reply(
     return [*fitted.kept, Message("assistant", "".join(said))]
 
 
-def _named(messages: list[Message]) -> str:
+def _named(messages: list["Message"]) -> str:
     """Return the beginnings of turns, in words of one line."""
+    from llmcourse.text.documents import excerpt
+
     return ", ".join(f"{m.role} “{excerpt(m.content, _SHOWN)}”" for m in messages)

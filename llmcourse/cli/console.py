@@ -1,87 +1,17 @@
 """What all commands share: output, bars, and options that mean the same everywhere."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import typer
 from rich.console import Console
 from tqdm import tqdm
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is random.")]
-Model = Annotated[
-    str, typer.Option("--model", help="A model's folder, or the name of a shipped one.")
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(help="notes/, *.txt or python_docs: your text, not the tales."),
-]
-Sources = Annotated[
-    list[str] | None,
-    typer.Argument(help="tales, python_docs, or files: notes/ or notes/**/*.txt"),
-]
-Filter = Annotated[
-    bool, typer.Option("--filter", help="Drop what is no good English prose.")
-]
-Language = Annotated[
-    Literal["de", "en", "es", "fr", "it", "nl", "pt", "sv"] | None,
-    typer.Option(help="Drop what is in another language."),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
-]
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
-
-# Sampling
-Temperature = Annotated[
-    float, typer.Option(help="Below 1 safer, above 1 wilder; 0: the likeliest.")
-]
-TopK = Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens.")]
-TopP = Annotated[
-    float | None,
-    typer.Option(help="Sample from the likeliest tokens of probability p together."),
-]
-MaxNewTokens = Annotated[
-    int | None, typer.Option(help="Most tokens of each text; what fits.", min=1)
-]
-
-# Training
-OutFolder = Annotated[
-    Path | None,
-    typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
-]
-Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
-BatchSize = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
-LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
-Precision = Annotated[
-    Literal["float32", "bfloat16"] | None,
-    typer.Option(help="Of the training; what is fast here."),
-]
-Threads = Annotated[int | None, typer.Option(help="Processor cores; all.", min=1)]
-Machine = Annotated[
-    str, typer.Option(help="Words for the model's card on what trained it.")
-]
-
-# Measuring
-Stories = Annotated[
-    int, typer.Option(help="Fresh tales to measure the loss on.", min=2)
-]
-Samples = Annotated[
-    int, typer.Option(help="Tales that the model writes, to be checked.", min=0)
-]
-Questions = Annotated[
-    int, typer.Option(help="Instructions of each kind, to measure; 0: none.", min=0)
-]
 
 
 def say(text: object) -> None:
@@ -89,10 +19,15 @@ def say(text: object) -> None:
     print(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
 
 
+# What moves the cursor, rings the bell or turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
 def echoed(pieces: Iterable[str]) -> Iterator[str]:
-    """Print each piece as soon as it is there, and pass it on."""
+    """Print each piece as soon as it is there, and pass it on; a terminal is spared."""
     for piece in pieces:
-        typer.echo(piece, nl=False)
+        shown = _CONTROL.sub("", piece) if sys.stdout.isatty() else piece
+        print(shown, end="", flush=True)
         yield piece
 
 

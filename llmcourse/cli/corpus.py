@@ -7,36 +7,24 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import (
-    AsJson,
-    Filter,
-    Language,
-    Overwrite,
-    Quiet,
-    Seed,
-    Sources,
-    bars,
-    documents_of,
-    make_folder,
-    out,
-    steps_of,
-)
+from llmcourse.cli import options as opt
+from llmcourse.cli.console import bars, documents_of, make_folder, out, steps_of
 
 
 def corpus(
-    sources: Sources = None,
+    sources: opt.Sources = None,
     out_folder: Annotated[
         Path | None,
         typer.Option("--out", help="Write train, validation and test arrays here."),
     ] = None,
-    filter: Filter = False,
-    language: Language = None,
+    filter: opt.Filter = False,
+    language: opt.Language = None,
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 2_000,
     vocab_size: Annotated[int, typer.Option(help="Of the tokenizer.")] = 1024,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Build a corpus: clean, filter, remove copies, split; report every step.
 

@@ -14,7 +14,8 @@ except ImportError as error:
     raise ImportError(
         f'course needs {error.name}: python -m pip install "llmcourse[classroom]"'
     ) from error
-from llmcourse.cli.console import Quiet, Stories, bars, out
+from llmcourse.cli.console import bars, out
+from llmcourse.cli.options import Quiet, Stories
 
 course = typer.Typer(
     help="Run a class: release, collect, grade, report, give back.",

@@ -5,26 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmcourse.cli.console import (
-    BatchSize,
-    LearningRate,
-    Machine,
-    OutFolder,
-    Precision,
-    Questions,
-    Quiet,
-    Resume,
-    Threads,
-)
-from llmcourse.cli.running import Command, follow, show, show_model
-from llmcourse.recipes import instruct
+from llmcourse.cli import options as opt
 
 
 def finetune(
     preset: Annotated[
         Literal["instruct-llm", "tiny"], typer.Option(help="The recipe.")
     ] = "instruct-llm",
-    out_folder: OutFolder = None,
+    out_folder: opt.OutFolder = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(help="JSON lines of conversations of your own, no instructions."),
@@ -43,7 +31,7 @@ def finetune(
             "differ.",
         ),
     ] = False,
-    resume: Resume = False,
+    resume: opt.Resume = False,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -52,9 +40,9 @@ def finetune(
             min=1,
         ),
     ] = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    precision: Precision = None,
+    batch_size: opt.BatchSize = None,
+    learning_rate: opt.LearningRate = None,
+    precision: opt.Precision = None,
     model: Annotated[
         str | None, typer.Option(help="The base: a folder or a name; base-llm.")
     ] = None,
@@ -78,13 +66,13 @@ def finetune(
     seed: Annotated[
         int | None, typer.Option(help="Of instructions and order; the preset's.")
     ] = None,
-    threads: Threads = None,
-    questions: Questions = 30,
+    threads: opt.Threads = None,
+    questions: opt.Questions = 30,
     stories: Annotated[
         int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
     ] = 200,
-    machine: Machine = "",
-    quiet: Quiet = False,
+    machine: opt.Machine = "",
+    quiet: opt.Quiet = False,
 ) -> None:
     """Fine-tune a model on instructions about tales, or your conversations.
 
@@ -96,6 +84,9 @@ def finetune(
 
     `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
     """
+    from llmcourse.cli.running import Command, follow, show, show_model
+    from llmcourse.recipes import instruct
+
     command = Command(finetune, locals())
     exam = instruct.Exam(n_per_kind=questions, n_stories=stories)
     parts = instruct.configured(

@@ -4,32 +4,28 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import (
-    MaxNewTokens,
-    Model,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
-    echoed,
-)
-from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import Sampling, stream_text
+from llmcourse.cli import options as opt
+from llmcourse.cli.console import echoed
 
 
 def generate(
-    model: Model,
+    model: opt.Model,
     prompt: Annotated[
-        str, typer.Argument(help="How the text begins; without, the model begins.")
+        str,
+        typer.Argument(
+            help="How the text begins, - is standard input; without, the model begins.",
+            callback=opt.read,
+        ),
     ] = "",
     n: Annotated[
         int, typer.Option("--n", help="Texts to write, each of the next seed.", min=1)
     ] = 1,
-    max_new_tokens: MaxNewTokens = None,
-    temperature: Temperature = 1.0,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    seed: Seed = 0,
+    max_new_tokens: opt.MaxNewTokens = None,
+    temperature: opt.Temperature = 1.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
 ) -> None:
     """Let a model continue a text.
 
@@ -37,8 +33,11 @@ def generate(
 
     `llmcourse generate --model base-llm --n 3 --temperature 0.5`
     """
+    from llmcourse.cli.running import open_model
+    from llmcourse.model.generation import Sampling, stream_text
+
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    loaded, tokenizer = load_pretrained(model)
+    loaded, tokenizer = open_model(model, device)
     for number in range(n):
         pieces = stream_text(
             loaded,

@@ -5,33 +5,22 @@ from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import (
-    Filter,
-    Language,
-    Overwrite,
-    Quiet,
-    Seed,
-    Sources,
-    bars,
-    documents_of,
-    make_folder,
-    out,
-    steps_of,
-)
+from llmcourse.cli import options as opt
+from llmcourse.cli.console import bars, documents_of, make_folder, out, steps_of
 
 
 def pipeline(
-    sources: Sources = None,
+    sources: opt.Sources = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Keep tokenizer and model here.")
     ] = None,
-    filter: Filter = False,
-    language: Language = None,
+    filter: opt.Filter = False,
+    language: opt.Language = None,
     steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 4_000,
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 6_000,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Take raw text to a model that writes, in about a minute.
 

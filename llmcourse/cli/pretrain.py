@@ -4,26 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmcourse.cli.console import (
-    BatchSize,
-    Data,
-    Filter,
-    Language,
-    LearningRate,
-    Machine,
-    OutFolder,
-    Precision,
-    Quiet,
-    Resume,
-    Samples,
-    Seed,
-    Steps,
-    Stories,
-    Threads,
-    documents_of,
-    out,
-    steps_of,
-)
+from llmcourse.cli import options as opt
+from llmcourse.cli.console import documents_of, out, steps_of
 
 Size = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 
@@ -32,11 +14,11 @@ def pretrain(
     preset: Annotated[
         Literal["base-llm", "small", "tiny"], typer.Option(help="The recipe.")
     ] = "small",
-    data: Data = None,
-    filter: Filter = False,
-    language: Language = None,
-    out_folder: OutFolder = None,
-    resume: Resume = False,
+    data: opt.Data = None,
+    filter: opt.Filter = False,
+    language: opt.Language = None,
+    out_folder: opt.OutFolder = None,
+    resume: opt.Resume = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what the training takes.")
     ] = False,
@@ -49,19 +31,19 @@ def pretrain(
     context: Annotated[
         int | None, typer.Option(help="Tokens of a window; the preset's.", min=1)
     ] = None,
-    batch_size: BatchSize = None,
-    steps: Steps = None,
-    learning_rate: LearningRate = None,
+    batch_size: opt.BatchSize = None,
+    steps: opt.Steps = None,
+    learning_rate: opt.LearningRate = None,
     optimizer: Annotated[
         Literal["adamw", "muon"] | None, typer.Option(help="The preset's.")
     ] = None,
-    precision: Precision = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    stories: Stories = 500,
-    samples: Samples = 500,
-    machine: Machine = "",
-    quiet: Quiet = False,
+    precision: opt.Precision = None,
+    seed: opt.Seed = 0,
+    threads: opt.Threads = None,
+    stories: opt.Stories = 500,
+    samples: opt.Samples = 500,
+    machine: opt.Machine = "",
+    quiet: opt.Quiet = False,
 ) -> None:
     """Pretrain a model on tales, with their entropy floor, or on your text.
 

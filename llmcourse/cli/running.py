@@ -12,8 +12,12 @@ import torch
 import typer
 
 from llmcourse.cli.console import bars, make_folder, out, say
+from llmcourse.model.folders import find_model, load_pretrained
+from llmcourse.model.quantization import is_quantized, load_quantized
+from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import Table
 from llmcourse.recipes.making import Making
+from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import keep_freed_memory
@@ -23,6 +27,26 @@ def use_cores(threads: int | None) -> None:
     """Compute on so many cores, or all, and keep the memory that trainings free."""
     keep_freed_memory()
     torch.set_num_threads(threads or n_cores())
+
+
+def open_model(
+    name: str | Path, device: str = "cpu"
+) -> tuple[Transformer, BPETokenizer]:
+    """Return a model, quantized or not, on a device, and its tokenizer.
+
+    Raises:
+        ValueError: If the device is not there, or as `load_pretrained`.
+        OSError: If a file cannot be read.
+    """
+    mps = torch.backends.mps.is_available()
+    devices = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
+    there = [name for name, is_there in devices.items() if is_there]
+    if device not in ("auto", *there):
+        raise ValueError(f"wanted a device out of {', '.join(there)}, got {device!r}")
+    folder = find_model(name)
+    load = load_quantized if is_quantized(folder) else load_pretrained
+    model, tokenizer = load(folder)
+    return model.to(there[0] if device == "auto" else device), tokenizer
 
 
 def n_cores() -> int:

@@ -1,19 +1,17 @@
 """The command `serve`: a model that other programs, and a browser, can talk with."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llmcourse.cli.console import Model, say
-from llmcourse.model.folders import find_model, load_pretrained
-from llmcourse.model.quantization import is_quantized, load_quantized
+from llmcourse.cli import options as opt
+from llmcourse.cli.console import say
 
 _EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
 def serve(
-    model: Model = "instruct-llm",
+    model: opt.Model = "instruct-llm",
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets all machines in.")
     ] = "127.0.0.1",
@@ -46,6 +44,9 @@ def serve(
 
     `llmcourse serve --model run-instruct/model --max-batch 32 --queue 200`
     """
+    from llmcourse.cli.running import open_model
+    from llmcourse.model.folders import find_model
+
     try:
         from llmcourse.serving.app import create_app
         from llmcourse.serving.server import address, listening, serve_on
@@ -62,10 +63,9 @@ def serve(
         api_key=api_key,
         request_seconds=timeout,
     )
-    folder = find_model(model)
-    load = load_quantized if is_quantized(folder) else load_pretrained
-    loaded, tokenizer = load(folder)
-    application = create_app(loaded, tokenizer, Path(folder).resolve().name, config)
+    loaded, tokenizer = open_model(model)
+    name = find_model(model).resolve().name
+    application = create_app(loaded, tokenizer, name, config)
     with listening(host, port) as listener:
         say(f"serving {model} at {address(host, listener)}")
         if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):

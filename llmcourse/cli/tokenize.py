@@ -1,30 +1,25 @@
 """The command `tokenize`: what a tokenizer makes of a text."""
 
-import sys
+import json
 from itertools import cycle
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
+from rich.text import Text as Line
 
+from llmcourse.cli import options as opt
 from llmcourse.cli.console import out
-from llmcourse.text.documents import tales
-from llmcourse.text.packing import END_OF_TEXT
-from llmcourse.text.tokenizers import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharacterTokenizer,
-    Tokenizer,
-    WordTokenizer,
-)
+
+if TYPE_CHECKING:
+    from llmcourse.text.tokenizers import Tokenizer
 
 # Black text on these reads well on light and on dark terminals.
 COLOURS = ("#e69f00", "#56b4e9", "#7ecfa8", "#f0e442", "#d9a6c2")
 
 
 def tokenize(
-    text: Annotated[str, typer.Argument(help="The text; - reads standard input.")],
+    text: opt.Text,
     tokenizer: Annotated[
         str,
         typer.Option(
@@ -34,6 +29,7 @@ def tokenize(
     vocab_size: Annotated[
         int, typer.Option(help="Of the tokenizers that are trained here.")
     ] = 1024,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Show the tokens of a text, in colour, and their ids.
 
@@ -41,16 +37,17 @@ def tokenize(
 
     `llmcourse tokenize - --tokenizer tales < story.txt`
     """
-    if text == "-":
-        text = sys.stdin.read()
     chosen = load_tokenizer(tokenizer, vocab_size)
     ids, tokens = chosen.encode(text), chosen.tokens(text)
     if not ids:
         raise ValueError("wanted a text with at least one token, got none")
-    line = Text()
+    if as_json:
+        out.print_json(json.dumps({"ids": ids, "tokens": tokens}))
+        return
+    line = Line()
     for token, colour in zip(tokens, cycle(COLOURS)):
         line.append(token.replace("\n", "⏎"), style=f"black on {colour}")
-        if not out.color_system:
+        if out.no_color or not out.color_system:
             line.append("|")
     out.print(line)
     out.print(" ".join(map(str, ids)))
@@ -60,12 +57,21 @@ def tokenize(
     )
 
 
-def load_tokenizer(name: str, vocab_size: int) -> Tokenizer:
+def load_tokenizer(name: str, vocab_size: int) -> "Tokenizer":
     """Return the tokenizer of that name, or the one in that file.
 
     Raises:
         ValueError: If there is none.
     """
+    from llmcourse.text.documents import tales
+    from llmcourse.text.packing import END_OF_TEXT
+    from llmcourse.text.tokenizers import (
+        BPETokenizer,
+        ByteTokenizer,
+        CharacterTokenizer,
+        WordTokenizer,
+    )
+
     if name == "gpt2":
         return BPETokenizer.from_gpt2()
     if name in ("tales", "word"):

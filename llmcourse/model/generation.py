@@ -235,9 +235,10 @@ def draw(
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
-    probs = next_token_distribution(logits, sampling)
-    uniform = torch.rand(len(probs), generator=generator, device=probs.device)
-    return inverse_cdf(probs, uniform)[:, None]
+    # Drawn on the processor, so that a seed gives the same text on every device.
+    probs = next_token_distribution(logits, sampling).cpu()
+    uniform = torch.rand(len(probs), generator=generator)
+    return inverse_cdf(probs, uniform)[:, None].to(logits.device)
 
 
 def stream_text(
@@ -275,7 +276,7 @@ def stream_text(
         )
     new_ids = stream(
         model,
-        torch.tensor(ids),
+        torch.tensor(ids, device=model.embedding.weight.device),
         limit - len(ids) if max_new_tokens is None else max_new_tokens,
         sampling=sampling,
         stop=[end],

@@ -88,7 +88,7 @@ def prompts() -> list[str]:
 @contextmanager
 def service() -> Iterator[tuple[str, int]]:
     """Let the service run; give its address and the number of its process."""
-    command = [sys.executable, "-m", "llmcourse.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "llmcourse", "serve", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--model", NAME],
         stderr=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """`llmcourse ask`: answers from files, with file and line."""
 
+import json
 import re
 import sys
 
@@ -8,8 +9,9 @@ from chat_cases import SIZES, base, chatty
 from typer.testing import CliRunner
 
 from llmcourse import cli
-from llmcourse.cli import ask as command
+from llmcourse.finetuning import answering
 from llmcourse.finetuning.chat import END_OF_TURN
+from llmcourse.model import folders
 from llmcourse.model.folders import save_pretrained
 
 
@@ -32,10 +34,11 @@ def said(monkeypatch):
 
     def answer(model, tokenizer, messages, **options):
         prompts.append((messages[-1].content, options["sampling"].temperature))
+        prompts[-1] += tuple(turn.content for turn in messages[:-1])
         options["watch"](tokenizer.special_tokens[END_OF_TURN])
         return iter(["A blue", " coat."])
 
-    monkeypatch.setattr(command, "stream_answer", answer)
+    monkeypatch.setattr(answering, "stream_answer", answer)
     return prompts
 
 
@@ -59,12 +62,33 @@ def test_an_answer_with_file_and_line(place, said):
     assert note == "llmcourse: * has most of the words of the answer"
 
 
-def test_an_answer_from_nowhere_is_called_so(place, said):
+def test_where_the_passage_does_not_bear_the_answer_out_it_is_quoted(place, said):
     result = ask(place, "What had Mia?", "--temperature=0.5")
-    assert len(result.stdout.splitlines()) == 3  # one passage is read
-    assert result.stdout.splitlines()[2].startswith("  ")
-    assert "it comes from nowhere" in result.stderr
+    quote, empty, source = result.stdout.splitlines()  # one passage is read
+    assert (quote, empty) == ("“Mia had a red hat.”", "")
+    assert source.startswith(f"  {place}/docs/mia.txt:3")
+    note = result.stderr.splitlines()[-1]
+    assert note.startswith(
+        "llmcourse: the model said 'A blue coat.', which the passages"
+    )
     assert said[0][1] == 0.5
+
+
+def test_an_answer_as_json(place, said):
+    found = json.loads(ask(place, "What had Tom?", "--json").stdout)
+    assert (found["answer"], found["borne_out"]) == ("A blue coat.", True)
+    assert found["quote"]["text"].startswith("Tom had a blue coat.")
+    assert [p["line"] for p in found["passages"]] == [1]
+    listed = json.loads(ask(place, "Tom?", "--json", "--passages-only").stdout)
+    assert listed == found["passages"]
+
+
+def test_a_system_prompt_comes_first_and_takes_room(place, said):
+    ask(place, "What had Tom?", "--system=Be short.")
+    assert said[0][2:] == ("Be short.",)
+    args = ["ask", "--docs", str(place / "docs"), "--model", str(place / "chat"), "Tom"]
+    result = CliRunner().invoke(cli.app, [*args, f"--system={'word ' * 300}"])
+    assert "must fit into" in str(result.exception)
 
 
 def test_passages_alone_are_shown_as_a_list(place):
@@ -95,17 +119,19 @@ def test_an_answer_that_comes_to_no_end_is_called_so(place, said, monkeypatch):
 
 
 def test_the_model_answers_as_in_a_conversation(place):
-    first, again = (ask(place, "Had Mia a hat?").stdout for _ in range(2))
+    def answer(*more):
+        return json.loads(ask(place, "Had Mia a hat?", "--json", *more).stdout)
+
+    first, again, drawn = answer(), answer(), answer("--temperature=2", "--seed=3")
     assert first == again
-    drawn = ask(place, "Had Mia a hat?", "--temperature=2", "--seed=3").stdout
-    assert drawn != first
-    assert drawn.splitlines()[-2:][1][2:] == first.splitlines()[-2:][1][2:]  # read
+    assert drawn["answer"] != first["answer"]
+    assert drawn["passages"] == first["passages"]
 
 
 def test_shipped_models_are_said_to_know_only_tales(place, said, monkeypatch):
     name = str(place / "chat")
-    monkeypatch.setattr(command, "shipped_models", lambda: [name])
-    assert "has learned from tales alone" in ask(place, "Had Mia a hat?").stderr
+    monkeypatch.setattr(folders, "shipped_models", lambda: [name])
+    assert "has learned from tales alone" in ask(place, "Had Tom a coat?").stderr
 
 
 @pytest.mark.parametrize(

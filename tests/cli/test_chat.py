@@ -9,7 +9,8 @@ from chat_cases import Scripted, base, chatty
 from typer.testing import CliRunner
 
 from llmcourse import cli
-from llmcourse.cli import chat as command
+from llmcourse.cli import running
+from llmcourse.finetuning import answering
 from llmcourse.finetuning.answering import end_tokens, stream_answer
 from llmcourse.finetuning.chat import END_OF_TURN, Message
 from llmcourse.model.folders import load_pretrained, save_pretrained
@@ -94,7 +95,7 @@ def test_an_answer_without_its_end_is_said_to_be_cut_off(
     ids = tokenizer.encode("The owl.")
     assert len(ids) == 5
     script = Scripted(model, [*ids, tokenizer.special_tokens[END_OF_TURN]])
-    monkeypatch.setattr(command, "load_pretrained", lambda name: (script, tokenizer))
+    monkeypatch.setattr(running, "open_model", lambda *_: (script, tokenizer))
     result = chat(models, "Who?\n", f"--max-new-tokens={limit}", "--temperature=0")
     assert result.stdout == tokenizer.decode(ids[:limit]) + "\n"
     assert notes_of(result) == [*notes, "goodbye"]
@@ -108,7 +109,7 @@ def test_each_piece_is_printed_as_soon_as_it_is_there(models, monkeypatch):
             yield piece
             seen.append(sys.stdout.buffer.getvalue().decode())  # flushed, too
 
-    monkeypatch.setattr(command, "stream_answer", watched)
+    monkeypatch.setattr(answering, "stream_answer", watched)
     assert chat(models, "Who?\n").stdout == "The owl.\n"
     assert seen == ["The ", "The owl", "The owl."]
 
@@ -209,11 +210,46 @@ def test_interrupting_an_answer_keeps_the_talk(models, monkeypatch):
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "stream_answer", interrupted)
+    monkeypatch.setattr(answering, "stream_answer", interrupted)
     result = chat(models, "Who?\nWhy?\nWhat?\n")
     assert result.stdout == "Well\n" * 3
     assert notes_of(result) == ["interrupted", "goodbye"]
     assert seen[2] == ["Who?", "Well", "Why?", "Well", "What?"]
+
+
+def test_the_model_is_told_a_system_prompt_which_reset_keeps(models, monkeypatch):
+    seen = []
+
+    def watched(model, tokenizer, messages, **options):
+        seen.append([(turn.role, turn.content) for turn in messages])
+        yield "Well"
+
+    monkeypatch.setattr(answering, "stream_answer", watched)
+    chat(models, "Who?\n/reset\nWhy?\n", "--system=Be kind.")
+    system = ("system", "Be kind.")
+    assert seen[-2:] == [[system, ("user", "Who?")], [system, ("user", "Why?")]]
+
+
+def test_one_interruption_at_the_prompt_is_forgiven(models, monkeypatch, capsys):
+    """Two in a row are not."""
+    keys = iter(["", "/reset", "", ""])
+
+    def pressed(prompt):
+        if key := next(keys):
+            return key
+        raise KeyboardInterrupt
+
+    words = ["llmcourse", "chat", "--model", str(models / "chat")]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    monkeypatch.setattr("builtins.input", pressed)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    _, first, reset, second, goodbye = capsys.readouterr().err.splitlines()
+    assert first == second == "llmcourse: Ctrl-C once more ends the conversation"
+    assert "forgotten" in reset
+    assert goodbye == "llmcourse: goodbye"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, how it refuses."""
 
 import json
+import os
 import pydoc_data.topics
 import re
 import subprocess
@@ -12,8 +13,8 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
-from llmcourse import cli
-from llmcourse.cli import console
+from llmcourse import __version__, cli
+from llmcourse.cli import console, options, tokenize
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text import tales
@@ -46,7 +47,7 @@ def run(*args, text=None):
 def fails(*args):
     """Run in a process of its own; return the exit code and the error's lines."""
     done = subprocess.run(
-        [sys.executable, "-m", "llmcourse.cli", *map(str, args)],
+        [sys.executable, "-m", "llmcourse", *map(str, args)],
         capture_output=True,
         text=True,
         check=False,
@@ -54,12 +55,74 @@ def fails(*args):
     return done.returncode, done.stderr.strip().splitlines()
 
 
-def test_help_names_every_command_and_loads_none():
+def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
     assert all(command in result.output for command in cli.COMMANDS)
-    code = "import llmcourse.cli, sys; assert not {'torch', 'numpy'} & {*sys.modules}"
+
+
+def test_help_and_completion_load_no_torch():
+    """The class's commands need nbgrader and more, which is another matter."""
+    code = (
+        "import sys; from llmcourse import cli\n"
+        "[cli.load_command(name) for name in cli.COMMANDS if name != 'course']\n"
+        "assert not {'torch', 'numpy'} & {*sys.modules}"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_version_is_that_of_the_package():
+    result = run("--version")
+    assert result.stdout == f"llmcourse {__version__}\n"
+
+
+def in_process(*args, **options):
+    command = [sys.executable, "-m", "llmcourse", *args]
+    return subprocess.run(command, capture_output=True, check=False, **options)
+
+
+def test_what_an_encoding_lacks_is_replaced():
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = in_process("tokenize", "a→b", "--tokenizer=character", env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"a|?|b|")
+
+
+def test_pipes_are_utf_8_on_every_system():
+    """With LC_ALL=C and without UTF-8 mode Python's own choice is ASCII."""
+    unset = {"PYTHONIOENCODING", "PYTHONUTF8", "LC_ALL", "LANG"}
+    environment = {name: v for name, v in os.environ.items() if name not in unset}
+    environment |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    words = ("tokenize", "-", "--tokenizer=character")
+    done = in_process(*words, env=environment, input="→é".encode())
+    assert done.stdout.decode().startswith("→|é|")
+
+
+def test_a_pipe_that_is_closed_ends_the_command_quietly():
+    with subprocess.Popen(
+        [sys.executable, "-m", "llmcourse", "tokenize", "-", "--tokenizer=byte"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        process.stdin.write(b"a" * 10_000)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_without_colours_tokens_are_parted_by_bars(monkeypatch):
+    """Also on a terminal that could show colours."""
+    for no_color in (False, True):
+        terminal = console.Console(force_terminal=True, no_color=no_color)
+        monkeypatch.setattr(tokenize, "out", terminal)
+        assert ("|" in run("tokenize", "ab", "--tokenizer=byte").stdout) == no_color
+
+
+def test_tokenize_as_json():
+    found = run("tokenize", "ab", "--tokenizer=byte", "--json").stdout
+    assert json.loads(found) == {"ids": [97, 98], "tokens": ["a", "b"]}
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -234,7 +297,7 @@ def test_own_text_is_filtered_if_asked(tmp_path):
     assert "no document is left after the step 'filter quality'" in str(
         refused.exception
     )
-    choices, _ = get_args(get_args(console.Language)[0])
+    choices, _ = get_args(get_args(options.Language)[0])
     assert set(get_args(choices)) == {*FUNCTION_WORDS}
 
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from llmcourse import cli
 from llmcourse.alignment.reward_model import RewardModel, save_reward_model
 from llmcourse.alignment.reward_model import load_reward_model as load
-from llmcourse.cli import evaluate as command
+from llmcourse.cli import measuring as command
+from llmcourse.finetuning import instruction_evaluation
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.model.folders import save_pretrained, shipped_models
 from llmcourse.recipes import instruct
@@ -34,7 +35,7 @@ def answering(monkeypatch):
         asked.append((tokenizer.vocab_size, n, tuple(splits)))
         return dict.fromkeys(splits, SCORE)
 
-    for module in (command, instruct):
+    for module in (instruction_evaluation, instruct):
         monkeypatch.setattr(module, "instruction_scores", scores)
     return asked
 

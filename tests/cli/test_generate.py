@@ -10,8 +10,10 @@ import torch
 from typer.testing import CliRunner
 
 from llmcourse import cli
+from llmcourse.cli.console import echoed
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import Sampling, write
+from llmcourse.model.quantization import quantize_model, save_quantized
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.documents import tales
 from llmcourse.text.tokenizers import BPETokenizer
@@ -86,6 +88,34 @@ def test_generate_writes_several_texts_of_seeds_that_follow(folder, loaded):
     ]
     assert texts[0] != texts[1]
     assert result.stdout == f"{texts[0]}\n\n{texts[1]}\n"
+
+
+def test_generate_reads_the_prompt_from_standard_input(folder):
+    args = ["generate", "--model", str(folder), "--seed=5"]
+    piped = CliRunner().invoke(cli.app, [*args, "-"], input="One day\n")
+    assert piped.stdout == run("generate", folder, "One day", "--seed=5").stdout
+
+
+def test_a_quantized_folder_opens_like_any_other(folder, loaded, tmp_path):
+    save_quantized(quantize_model(loaded[0]), loaded[1], tmp_path)
+    args = ("--seed=5", "--max-new-tokens=9", "--device=auto")
+    assert run("generate", tmp_path, "One", *args).stdout.startswith("One")
+    assert "perplexity" in run("evaluate", tmp_path, *FEW).stdout
+
+
+def test_a_device_that_is_not_there_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    args = ("generate", "--model", folder, "--device=cuda")
+    assert "wanted a device out of " in fails(monkeypatch, capsys, *args)[1]
+
+
+def test_a_terminal_gets_no_control_characters(monkeypatch, capsys):
+    pieces = ["a\x1b[31m", "\n\tb\x07\u202ec"]
+    assert [*echoed(pieces)] == pieces
+    assert capsys.readouterr().out == "".join(pieces)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert [*echoed(pieces)] == pieces
+    assert capsys.readouterr().out == "a[31m\n\tbc"
 
 
 def test_evaluate_prints_what_is_measured_on_tales(folder, loaded):

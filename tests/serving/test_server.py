@@ -101,7 +101,7 @@ def test_connections_that_vanish_harm_nobody():
 def test_a_signal_under_load_ends_it_gracefully(tmp_path):
     """The answer that is being written is finished; then the process ends."""
     save_pretrained(small_model(), small_tokenizer(), tmp_path / NAME)
-    command = [sys.executable, "-m", "llmcourse.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "llmcourse", "serve", "--port", "0"]
     command += ["--model", str(tmp_path / NAME), "--grace", "300", "--max-batch", "4"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "80"}

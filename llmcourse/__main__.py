@@ -1,4 +1,4 @@
-"""Run as `python -m llmcourse.cli`."""
+"""Run as `python -m llmcourse`."""
 
 from llmcourse.cli import main
 
