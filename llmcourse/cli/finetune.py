@@ -15,7 +15,9 @@ def finetune(
     out_folder: opt.OutFolder = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="JSON lines of conversations of your own, no instructions."),
+        typer.Option(
+            help="Conversations of your own: JSON of messages, ShareGPT or Alpaca."
+        ),
     ] = None,
     truncate: Annotated[
         bool,

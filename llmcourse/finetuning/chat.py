@@ -15,6 +15,8 @@ Conversations of your own come from a file of JSON lines, one conversation a lin
     {"messages": [{"role": "user", "content": "Hi"},
                   {"role": "assistant", "content": "Hello!"}]}
 
+Other forms of data sets are read too, see `read_conversations`.
+
 A model that has been trained without the special tokens gets new rows of its embedding
 for them, see `add_special_tokens`.
 """
@@ -22,6 +24,7 @@ for them, see `add_special_tokens`.
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -261,10 +264,12 @@ def fit_history(
 def read_conversations(path: str | Path) -> list[list[Message]]:
     """Return the conversations of a file, in its order; empty lines are passed over.
 
-    Other keys than `messages` are not looked at.
+    A conversation is an object with `messages`, or in the form of another data set:
+    `conversations` (ShareGPT); `instruction`, perhaps `input`, and `output` (Alpaca);
+    or `prompt` and `completion`. Other keys are not looked at.
 
     Args:
-        path: A file of JSON lines, in UTF-8.
+        path: A file of JSON lines, or of one JSON array, in UTF-8.
 
     Raises:
         ValueError: If there is no such file or no conversation in it, or if a line is
@@ -275,16 +280,19 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"wanted a file of conversations, got no file {str(path)!r}")
-    found = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                found.append(_conversation(line.decode("utf-8-sig")))
-            except ValueError as error:
-                place = f"line {number} of {str(path)!r}"
-                raise ValueError(f"{place}: {error}") from error
+    found, what, data = [], "line", path.read_bytes()
+    lines = data.split(b"\n")
+    if data.startswith(b"["):
+        with suppress(ValueError, RecursionError):
+            what, lines = "entry", [json.dumps(v).encode() for v in json.loads(data)]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_conversation(line.decode("utf-8-sig")))
+        except ValueError as error:
+            place = f"{what} {number} of {str(path)!r}"
+            raise ValueError(f"{place}: {error}") from error
     if not found:
         raise ValueError(f"{str(path)!r} must hold a conversation, got none")
     return found
@@ -295,7 +303,7 @@ def _conversation(line: str) -> list[Message]:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"must be JSON: {error}") from error
-    turns = value.get("messages") if isinstance(value, dict) else None
+    turns = _turns(value) if isinstance(value, dict) else None
     if not isinstance(turns, list):
         raise ValueError(f'wanted {{"messages": [...]}}, got {line.strip()[:40]!r}')
     messages = [_message(turn) for turn in turns]
@@ -304,6 +312,30 @@ def _conversation(line: str) -> list[Message]:
         if turn.role != "system" and not turn.content.strip():
             raise ValueError(f"the {turn.role} must say something, got an empty turn")
     return messages
+
+
+_SPEAKERS = {"system": "system", "human": "user", "gpt": "assistant"}  # in ShareGPT
+
+
+def _turns(value: dict[str, Any]) -> Any:
+    """Return the turns of a conversation, in whichever form it comes."""
+    if isinstance(turns := value.get("conversations"), list):
+        texts = [turn if isinstance(turn, dict) else {} for turn in turns]
+        return [
+            {"role": _SPEAKERS.get(str(turn.get("from"))), "content": turn.get("value")}
+            for turn in texts
+        ]
+    if "instruction" in value:
+        parts = [value["instruction"], value.get("input") or ""]
+        asked, said = "\n\n".join(filter(None, map(str, parts))), value.get("output")
+    elif "prompt" in value:
+        asked, said = value["prompt"], value.get("completion")
+    else:
+        return value.get("messages")
+    return [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": said},
+    ]
 
 
 def _message(turn: Any) -> Message:

@@ -364,6 +364,41 @@ def test_conversations_come_back_in_order(tmp_path, encoding):
     assert read_conversations(path) == TALKS
 
 
+ALPACA = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
+SHAREGPT = {
+    "conversations": [
+        {"from": "system", "value": ""},
+        {"from": "human", "value": "<|end|>"},
+        {"from": "gpt", "value": "No."},
+        {"from": "human", "value": "So?"},
+        {"from": "gpt", "value": "狐"},
+    ]
+}
+
+
+def test_forms_of_other_data_sets_are_read(tmp_path):
+    """As JSON lines, and as one array."""
+    values = [
+        ALPACA,
+        ALPACA | {"input": ""},
+        SHAREGPT,
+        {"prompt": "Hi\nthere", "completion": "Hé!"},
+        json.loads(line_of(TALKS[0])),
+    ]
+    wanted = [
+        [Message("user", "Add.\n\n2 and 3"), Message("assistant", "5")],
+        [Message("user", "Add."), Message("assistant", "5")],
+        *TALKS[::-1],
+        TALKS[0],
+    ]
+    lines = written(tmp_path / "a.jsonl", *map(json.dumps, values))
+    array = written(tmp_path / "a.json", json.dumps(values, indent=1))
+    assert read_conversations(lines) == read_conversations(array) == wanted
+    bad = written(tmp_path / "bad.json", json.dumps([ALPACA, ALPACA | {"output": 5}]))
+    with pytest.raises(ValueError, match="entry 2 of .* texts as role and content"):
+        read_conversations(bad)
+
+
 def test_only_the_assistant_is_learned():
     tokenizer = chatty()[1]
     for talk, found in zip(TALKS, tokenized(TALKS, tokenizer, 99), strict=True):
@@ -411,6 +446,9 @@ def test_truncating_is_named_where_it_would_help():
         ('{"messages": [{"role": "user"}]}', "texts as role and content"),
         ('{"messages": [{"role": "user", "content": 3}]}', "texts as role and content"),
         ('{"messages": [{"role": "bot", "content": ""}]}', "role must be 'system' or"),
+        ('{"conversations": [["Hi"]]}', "texts as role and content"),
+        ('{"conversations": [{"from": ["gpt"], "value": ""}]}', "texts as role"),
+        ('{"prompt": "Hi"}', "texts as role and content"),
         (line_of(TALKS[0][:1]), "last turn must be the assistant's, got"),
         (
             line_of([Message("user", "Hi"), Message("assistant", " ")]),
