@@ -1,8 +1,27 @@
-"""What every test starts from: one thread, and torch and numpy at hand in doctests."""
+"""What every test starts from: shapes are checked, one thread, torch and numpy at hand.
+
+Shapes in signatures are checked in every module that names some. Checking a call takes
+longer than many a small function does, so modules without arrays, whose types mypy
+knows, are left alone: telling a tale would take ten times as long.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+PACKAGE = Path(__file__).with_name("llmcourse")
+
+install_import_hook(
+    [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+        if "from jaxtyping import" in path.read_text(encoding="utf-8")
+    ],
+    "beartype.beartype",
+)
 
 
 @pytest.fixture(autouse=True)
