@@ -7,11 +7,11 @@
 //                       └───────── one block, n_layers times ──┘
 //
 // D d_model, H query heads, K key-value heads, d = D / H, F d_ff, V vocabulary,
-// S positions read so far. A matrix is a flat Float32Array, row by row.
+// S positions read so far. A tensor is { numbers, scale }: its numbers in one flat array,
+// row by row, and what each row is multiplied by, or null.
 
 // The tensors and the texts of a safetensors file: eight bytes that say how long the
-// header is, the header in JSON, then the numbers. Whole numbers (I8) of a matrix X are
-// multiplied, once and for all, by what `X.scale` says of each row.
+// header is, the header in JSON, then the numbers. `X.scale` holds the scale of `X`.
 export function readSafetensors(buffer) {
   const early = new Error("The file of the weights ends too early.");
   if (buffer.byteLength < 8) throw early;
@@ -21,25 +21,20 @@ export function readSafetensors(buffer) {
   const { __metadata__: texts = {}, ...described } = header;
   const tensors = {};
   for (const [name, { dtype, data_offsets: [from, to] }] of Object.entries(described)) {
-    if (!(dtype in FLOATS)) throw new Error(`Weights of type ${dtype} cannot be read.`);
+    if (!(dtype in NUMBERS)) throw new Error(`Weights of type ${dtype} cannot be read.`);
     if (buffer.byteLength < start + to) throw early;
-    tensors[name] = FLOATS[dtype](buffer.slice(start + from, start + to));
+    tensors[name] = { numbers: NUMBERS[dtype](buffer.slice(start + from, start + to)), scale: null };
   }
-  for (const [name, scale] of Object.entries(tensors)) {
-    const numbers = tensors[name.replace(/\.scale$/, "")];
-    if (numbers === scale) continue;
-    const columns = numbers.length / scale.length;
-    for (let i = 0; i < numbers.length; i++) numbers[i] *= scale[Math.floor(i / columns)];
-  }
+  for (const [name, tensor] of Object.entries(tensors)) tensor.scale = tensors[`${name}.scale`]?.numbers ?? null;
   return { tensors, texts };
 }
 
-// Numbers of each type as 32-bit floats.
-const FLOATS = {
+// Numbers of each type: 32-bit floats, or whole numbers of 8 bits as they are.
+const NUMBERS = {
   F32: (bytes) => new Float32Array(bytes),
   F16: (bytes) => new Float32Array(new Uint16Array(bytes)).map(half),
   BF16: (bytes) => new Float32Array(Uint32Array.from(new Uint16Array(bytes), (bits) => bits << 16).buffer),
-  I8: (bytes) => new Float32Array(new Int8Array(bytes)),
+  I8: (bytes) => new Int8Array(bytes),
 };
 
 // A 16-bit float: one bit of sign, five of exponent, ten of fraction.
@@ -54,7 +49,7 @@ function half(bits) {
 
 // weight @ x: (rows, columns) and (columns) make (rows). Nearly all of the time is spent
 // here, and four rows at once take half as long as one after the other.
-export function multiply(weight, x, rows) {
+export function multiply({ numbers: weight, scale }, x, rows) {
   const out = new Float32Array(rows);
   const columns = x.length;
   let row = 0;
@@ -81,11 +76,11 @@ export function multiply(weight, x, rows) {
   for (; row < rows; row++) {
     for (let i = 0; i < columns; i++) out[row] += weight[row * columns + i] * x[i];
   }
-  return out;
+  return scale ? out.map((sum, row) => sum * scale[row]) : out;
 }
 
 // Scaled to root-mean-square 1, then each coordinate by a weight: (D) makes (D).
-function rmsNorm(x, weight, eps) {
+function rmsNorm(x, { numbers: weight }, eps) {
   let squares = 0;
   for (const value of x) squares += value * value;
   const scale = 1 / Math.sqrt(squares / x.length + eps);
@@ -159,7 +154,7 @@ export class Transformer {
   // `attention` for each block the weights of each head (H arrays of S).
   read(id, seen = { stream: [], attention: [] }) {
     if (this.length >= this.contextLength) throw new Error(`The model sees ${this.contextLength} tokens at most.`);
-    const x = this.embedding.slice(id * this.width, (id + 1) * this.width);
+    const x = this.embed(id);
     for (const block of this.blocks) {
       seen.stream.push(x.slice());
       add(x, this.attend(block, rmsNorm(x, block.attentionNorm, this.eps), seen.attention));
@@ -167,6 +162,13 @@ export class Transformer {
     }
     seen.stream.push(x);
     return x;
+  }
+
+  // The row of the embedding for one token (D).
+  embed(id) {
+    const { numbers, scale } = this.embedding;
+    const row = new Float32Array(numbers.subarray(id * this.width, (id + 1) * this.width));
+    return scale ? row.map((number) => number * scale[id]) : row;
   }
 
   // The scores of all tokens (V) to be the next, from a residual stream (D).

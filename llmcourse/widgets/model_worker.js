@@ -2,14 +2,24 @@
 // itself, in slices of a few milliseconds.
 //
 //     load     the bytes of the weights file  ->  what the page must know of the model
-//     read     { text } or { ids }  ->  { ids, text, logits }, the scores of what follows
+//     read     { text } or { ids }  ->  { ids, text, surprises, logits }: of each token
+//              -ln p in nats, and the scores of what follows
 
 const SLICE = 12; // milliseconds
 const pause = () => new Promise((go) => setTimeout(go));
 
+// -ln p of one token, from the scores of all.
+function surprise(logits, id) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const sum = logits.reduce((total, score) => total + Math.exp(score - largest), 0);
+  return Math.log(sum) + largest - logits[id];
+}
+
 export function modelServer(send) {
   let model, tokenizer, start;
-  let known = []; // the tokens in the model's cache
+  const known = []; // the tokens in the model's cache, and of each how surprising it was
+  const surprises = [];
+  let logits; // after the last of them
 
   const tasks = {
     load(buffer) {
@@ -30,19 +40,21 @@ export function modelServer(send) {
       const wanted = [start, ...ids];
       let same = 0;
       while (same < known.length && known[same] === wanted[same]) same += 1;
-      same = Math.min(same, wanted.length - 1); // the last is read again: for its scores
+      // The scores after an earlier token are not kept: that token is read again.
+      if (same < known.length || same === wanted.length) same = Math.max(0, same - 1);
       model.forget(same);
       known.length = same;
-      let stream;
+      surprises.length = Math.min(surprises.length, same + 1);
       let since = performance.now();
       for (const id of wanted.slice(same)) {
-        stream = model.read(id);
+        if (surprises.length === known.length) surprises.push(known.length ? surprise(logits, id) : 0);
+        logits = model.logits(model.read(id));
         known.push(id);
         if (performance.now() - since < SLICE) continue;
         await pause();
         since = performance.now();
       }
-      return { ids, text: text ?? tokenizer.decode(ids), logits: model.logits(stream) };
+      return { ids, text: text ?? tokenizer.decode(ids), surprises: surprises.slice(1), logits };
     },
   };
 

@@ -2,6 +2,7 @@
 // for the whole vocabulary; a click on a bar takes that token.
 
 const LAST_TOKENS = 40; // shown of a long text
+const HOTTEST = 8; // nats; what is more surprising has the same colour
 const EVERY = 50; // milliseconds between two pictures while it writes
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
@@ -10,7 +11,8 @@ function writingExplorer(place) {
   const first = place.querySelector("em")?.textContent ?? "Once there was";
   const root = make("div", { className: "llmcourse-explorer writing", role: "group", "aria-label": "Writing explorer" });
 
-  // What the model has read last: its text, its ids, and the scores of what comes next.
+  // What the model has read last: its text, its ids, how surprising each was, and the
+  // scores of what comes next; only the text if it has not been read yet.
   let state = { text: first, ids: null, logits: null };
   let history = []; // earlier states, for "Undo"
   let typing = false; // whether the last change was typed, too
@@ -38,6 +40,8 @@ function writingExplorer(place) {
   const progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "The model is being fetched" });
   const settingsRow = make("div", { className: "controls thirds" }, temperature.label, topK.label, topP.label);
   const numbers = make("span", { className: "numbers" });
+  const heat = make("input", { type: "checkbox" });
+  heat.addEventListener("change", () => showPieces());
   const pieces = make("p", { className: "pieces" });
   const sentence = make("p", { className: "sentence" });
   const bars = Array.from({ length: SHOWN }, (_, rank) => makeBar(button("", () => {
@@ -46,7 +50,9 @@ function writingExplorer(place) {
   })));
   const others = makeBar(make("div"));
   const after = make("div", { className: "after" },
-    make("div", { className: "panel" }, make("div", { className: "head" }, make("strong", {}, "What the model has read"), numbers), pieces),
+    make("div", { className: "panel" }, make("div", { className: "head" }, make("strong", {}, "What the model has read"), numbers),
+      make("label", { className: "check" }, heat, make("span", {}, "colour each token by its surprise, −ln p")),
+      pieces),
     make("div", { className: "panel" },
       make("div", { className: "head" }, make("strong", {}, "What may come next: press one to take it")),
       sentence,
@@ -109,9 +115,9 @@ function writingExplorer(place) {
   // Let the model read a text, or tokens; then the field shows what they stand for.
   async function read(wanted) {
     state = { text: area.value, ids: null, logits: null };
-    const { text, ids, logits } = await pageModel.ask("read", wanted);
-    state = { text, ids, logits: Array.from(logits) };
-    if (wanted.ids) area.value = text;
+    const found = await pageModel.ask("read", wanted);
+    state = { ...found, logits: Array.from(found.logits) };
+    if (wanted.ids) area.value = state.text;
   }
 
   function remember() {
@@ -176,12 +182,15 @@ function writingExplorer(place) {
   }
 
   function showPieces() {
-    const { ids } = state;
+    const { ids, surprises } = state;
     const hidden = Math.max(0, ids.length - LAST_TOKENS);
-    numbers.textContent = `${count(ids.length, "token")} of ${pageModel.about.limit}`;
+    const mean = surprises.reduce((a, b) => a + b, 0) / ids.length;
+    numbers.textContent = `${count(ids.length, "token")} of ${pageModel.about.limit}${ids.length ? ` · ${mean.toFixed(2)} nats a token` : ""}`;
     pieces.replaceChildren(...ids.slice(hidden).map((id, i) => {
-      const element = piece(name(id), hidden + i);
-      element.title = `id ${id}`;
+      const surprise = surprises[hidden + i];
+      const element = heat.checked ? piece(name(id), null, "heated-piece") : piece(name(id), hidden + i);
+      element.style.setProperty("--share", Math.min(1, surprise / HOTTEST).toFixed(3));
+      element.title = `${surprise.toFixed(2)} nats, id ${id}`;
       return element;
     }));
     if (hidden) pieces.prepend(`… ${thousands(hidden)} before `);

@@ -119,6 +119,36 @@ def test_bars_are_the_models_distribution(visit: Visit) -> None:
     assert f"all {model.config.vocab_size - 12:,} others" in rows[-1].inner_text()
 
 
+def test_each_token_shows_its_surprise(visit: Visit) -> None:
+    """As PyTorch gives it, from the mark before the text on, and after an edit too."""
+    model, tokenizer = load_pretrained("base-llm")
+    visitor = visit()
+    page = visitor.open(HOME)
+    begin(page, "Once upon a time there was a zebra")
+    begin(page, "Once upon a time there was a brave fox")
+    ids = torch.tensor([0, *tokenizer.encode("Once upon a time there was a brave fox")])
+    with torch.no_grad():
+        log_probs = model(ids[None])[0].log_softmax(-1)
+    wanted = -log_probs[:-1].gather(1, ids[1:, None])[:, 0]
+    titles = [
+        piece.get_attribute("title") or ""
+        for piece in page.locator(".writing .pieces .piece").all()
+    ]
+    shown = [float(title.split()[0]) for title in titles]
+    assert shown == pytest.approx(wanted.tolist(), abs=0.1)
+    said = page.locator(".writing .numbers").inner_text()
+    assert said.startswith(f"{len(shown)} tokens of 511 · ")
+    assert float(said.split()[5]) == pytest.approx(wanted.mean().item(), abs=0.02)
+    page.locator(".writing input[type=checkbox]").focus()
+    page.keyboard.press("Space")
+    heated = page.locator(".writing .heated-piece")
+    assert heated.count() == len(shown)
+    hottest = heated.nth(shown.index(max(shown)))
+    share = float(hottest.evaluate("e => e.style.getPropertyValue('--share')"))
+    assert share == pytest.approx(min(1, max(shown) / 8), abs=0.01)
+    assert visitor.faults == []
+
+
 @pytest.mark.parametrize("path", WITH_MODEL)
 def test_every_place_writes_and_can_be_read_by_anybody(
     visit: Visit, axe: str, path: str

@@ -31,7 +31,7 @@ function smallModel() {
     model_type: "llama", hidden_size: 12, num_attention_heads: 3, num_key_value_heads: 1, num_hidden_layers: 2,
     intermediate_size: 7, vocab_size: 9, max_position_embeddings: 5, rms_norm_eps: 1e-5, rope_theta: 100, tie_word_embeddings: true,
   };
-  const numbers = (n) => Float32Array.from({ length: n }, (_, i) => Math.sin(1 + 7 * i + n));
+  const numbers = (n) => ({ numbers: Float32Array.from({ length: n }, (_, i) => Math.sin(1 + 7 * i + n)), scale: null });
   const tensors = { "model.embed_tokens.weight": numbers(9 * 12), "model.norm.weight": numbers(12) };
   for (const layer of [0, 1]) {
     const sizes = {
@@ -44,9 +44,11 @@ function smallModel() {
 }
 
 test("a matrix times a vector, by hand; five rows are four and one", () => {
-  const weight = new Float32Array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  const weight = { numbers: new Int8Array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), scale: null };
   assert.deepEqual([...multiply(weight, new Float32Array([1, -1]), 5)], [-1, -1, -1, -1, -1]);
   assert.deepEqual([...multiply(weight, new Float32Array([0, 2]), 5)], [4, 8, 12, 16, 20]);
+  weight.scale = [1, 2, -1, 0.5, 0];
+  assert.deepEqual([...multiply(weight, new Float32Array([0, 2]), 5)], [4, 16, -12, 8, 0]);
 });
 
 test("numbers of every type, and rows with a scale", () => {
@@ -56,9 +58,11 @@ test("numbers of every type, and rows with a scale", () => {
     half: ["F16", new Uint16Array([0x3c00, 0xc000, 0x0001, 0x7bff, 0x8000, 0x7c00])],
     float: ["F32", new Float32Array([0.1])],
   }, { config: "{}" }));
-  assert.deepEqual([...tensors.whole], [1, -127, -32, -1]);
-  assert.deepEqual([...tensors.half], [1, -2, 2 ** -24, 65504, -0, Infinity]);
-  assert.deepEqual([...tensors.float], [Math.fround(0.1)]);
+  assert.deepEqual([...tensors.whole.numbers], [1, -127, 64, 2]);
+  assert.deepEqual([...tensors.whole.scale], [1, -0.5]);
+  assert.equal(tensors.half.scale, null);
+  assert.deepEqual([...tensors.half.numbers], [1, -2, 2 ** -24, 65504, -0, Infinity]);
+  assert.deepEqual([...tensors.float.numbers], [Math.fround(0.1)]);
   assert.equal(texts.config, "{}");
 });
 
