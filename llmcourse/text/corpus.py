@@ -57,8 +57,11 @@ STEPS: tuple[Step, ...] = (
 )
 """Cheap steps first; copies last, since cleaning makes copies equal."""
 
-LONGEST = 10_000
-"""The most characters of a document of one's own: a few pages of a book."""
+LONGEST = 2_000
+"""The most characters of a document of one's own: a page of a book.
+
+Where pages were few, a model would hardly see how one begins, and could not begin.
+"""
 
 
 def own_steps(*, filtered: bool = False, language: str | None = None) -> list[Step]:
