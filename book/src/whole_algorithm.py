@@ -10,6 +10,8 @@
 #
 # **You need** Python, and the chain rule.
 #
+# **Takes** about half an hour to read with the code.
+#
 # **Runs in** about half a minute on one processor core.
 
 # %% [markdown]

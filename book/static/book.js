@@ -1,13 +1,7 @@
-// On every page: mends what the theme, docutils and ipywidgets leave undone. tests/site
+// On every page: mends what the theme and docutils leave undone. tests/site
 // finds out, with axe-core, when an upgrade brings something new.
 
-// The theme's Font Awesome replaces each <i class="fa ..."> with an <svg>, also those
-// that widgets add later; the Play widget then throws and stays dead. Look once, and
-// leave the <i> in place.
-window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
-
 (() => {
-  const PLAY = { "fa-play": "Play", "fa-pause": "Pause", "fa-stop": "Stop", "fa-retweet": "Repeat" };
   const all = (selector) => document.querySelectorAll(selector);
   const name = (element, text) => {
     if (element.getAttribute("aria-label") !== text) element.setAttribute("aria-label", text);
@@ -22,23 +16,11 @@ window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
     for (const arrow of all("summary")) {
       if (!arrow.textContent.trim()) name(arrow, "Show or hide the pages of this part");
     }
-    for (const title of all(".theme-switch-button svg > title")) {
-      title.parentElement.setAttribute("aria-hidden", "true");
-      title.remove();
-    }
     // Roles of docutils that exist no more.
     for (const element of all(".citation-list[role], .citation[role]")) element.removeAttribute("role");
     for (const logo of all(".sidebar-primary-items__start > .sidebar-primary-item:has(.logo)")) {
       logo.setAttribute("role", "navigation");
       name(logo, "Home");
-    }
-    // ipywidgets' own sliders and players have no names.
-    for (const row of all(".widget-slider")) {
-      const label = row.querySelector(".widget-label")?.textContent.trim() || "Value";
-      for (const handle of row.querySelectorAll(".noUi-handle")) name(handle, label);
-    }
-    for (const icon of all(".widget-play button > i")) {
-      for (const [cls, text] of Object.entries(PLAY)) if (icon.classList.contains(cls)) name(icon.parentElement, text);
     }
   }
   document.addEventListener("DOMContentLoaded", () => {
@@ -47,3 +29,59 @@ window.FontAwesomeConfig = { observeMutations: false, autoReplaceSvg: "nest" };
     new MutationObserver(nameControls).observe(document.body, watch);
   });
 })();
+
+// What a term means and what a citation cites: the link's title, in a box beside the link
+// when the mouse or the focus is on it. Escape closes it.
+document.addEventListener("DOMContentLoaded", () => {
+  const box = document.createElement("div");
+  box.className = "preview";
+  box.id = "preview";
+  box.role = "tooltip";
+  box.hidden = true;
+  document.body.append(box);
+  let waiting;
+  const hide = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => (box.hidden = true), 150); // time to move into the box
+  };
+  const show = (link) => {
+    clearTimeout(waiting);
+    box.textContent = link.dataset.preview;
+    box.hidden = false;
+    const { left, top, bottom } = link.getBoundingClientRect();
+    const fits = bottom + box.offsetHeight + 8 < innerHeight;
+    box.style.left = `${Math.max(8, Math.min(left, innerWidth - box.offsetWidth - 8)) + scrollX}px`;
+    box.style.top = `${(fits ? bottom + 6 : top - box.offsetHeight - 6) + scrollY}px`;
+  };
+  box.addEventListener("mouseenter", () => clearTimeout(waiting));
+  box.addEventListener("mouseleave", hide);
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && (box.hidden = true));
+  const links = 'article a[title]:is([href*="glossary.html#"], [href*="references.html#"])';
+  for (const link of document.querySelectorAll(links)) {
+    link.dataset.preview = link.title;
+    link.removeAttribute("title");
+    link.setAttribute("aria-describedby", "preview");
+    for (const event of ["mouseenter", "focus"]) link.addEventListener(event, () => show(link));
+    for (const event of ["mouseleave", "blur"]) link.addEventListener(event, hide);
+  }
+});
+
+// A picture is seen larger at a click; the keyboard reaches it, too.
+document.addEventListener("DOMContentLoaded", () => {
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", "Enlarged picture");
+  dialog.addEventListener("click", () => dialog.close());
+  document.body.append(dialog);
+  for (const picture of document.querySelectorAll("article img:not(.sd-card-img-top, a img)")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "enlarge";
+    picture.replaceWith(button);
+    button.append(picture);
+    button.addEventListener("click", () => {
+      dialog.replaceChildren(picture.cloneNode());
+      dialog.showModal();
+    });
+  }
+});

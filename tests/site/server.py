@@ -74,13 +74,17 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve() -> Iterator[str]:
-    """Serve the site until the block ends; the value is its address."""
-    handler = functools.partial(_Handler, prefix=prefix())
+def serve(root: str | None = None) -> Iterator[str]:
+    """Serve the site until the block ends; the value is its address.
+
+    `root` is the path where it stands, if not where it will be published.
+    """
+    root = root or prefix()
+    handler = functools.partial(_Handler, prefix=root)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}{prefix()}"
+        yield f"http://127.0.0.1:{server.server_port}{root}"
     finally:
         server.shutdown()
         server.server_close()

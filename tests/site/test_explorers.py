@@ -12,7 +12,9 @@ EXPLORER = ".llmcourse-explorer:not(.writing)"  # that one: test_writing.py
 SHOWN = """(element) => element.innerText + [...element.querySelectorAll("[style]")]
     .map((e) => e.getAttribute("style")) + element.className"""
 VIEW = "application/vnd.jupyter.widget-view+json"
-WITH_WIDGETS = [path for path in pages() if VIEW in (HTML / path).read_text("utf-8")]
+GALLERY = "book/explorers.html"
+VIEWS = {path: (HTML / path).read_text("utf-8").count(VIEW) for path in pages()}
+WITH_WIDGETS = [path for path, views in VIEWS.items() if views and path != GALLERY]
 
 
 def press(control: Locator) -> None:
@@ -38,6 +40,16 @@ def test_the_built_site_has_widgets_to_test(html: object) -> None:
         missing("no page of the built site has a widget")
 
 
+def test_the_gallery_shows_all_of_them(visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.open(GALLERY)
+    assert VIEWS[GALLERY] == sum(VIEWS[path] for path in WITH_WIDGETS)
+    page.wait_for_function(
+        f"document.querySelectorAll('{EXPLORER}').length == {VIEWS[GALLERY]}"
+    )
+    assert visitor.faults == []
+
+
 @pytest.mark.parametrize("path", WITH_WIDGETS)
 def test_each_control_of_each_explorer_changes_what_is_shown(
     visit: Visit, path: str
@@ -54,21 +66,6 @@ def test_each_control_of_each_explorer_changes_what_is_shown(
             what = f"explorer {number}: {control.evaluate('e => e.outerHTML')[:90]}"
             assert explorer.evaluate(SHOWN) != before, f"no effect: {what}"
     assert visitor.faults == []
-
-
-@pytest.mark.parametrize("path", WITH_WIDGETS)
-def test_each_slider_of_ipywidgets_changes_what_is_shown(
-    visit: Visit, path: str
-) -> None:
-    page = visit().open(path)
-    for handle in page.locator(".widget-slider .noUi-handle").all():
-        cell = page.locator(".cell_output", has=handle)
-        before = cell.evaluate("e => e.innerHTML")
-        handle.focus()
-        handle.press("ArrowRight")
-        if cell.evaluate("e => e.innerHTML") == before:  # it stood at its end
-            handle.press("ArrowLeft")
-        assert cell.evaluate("e => e.innerHTML") != before
 
 
 @pytest.mark.parametrize("path", WITH_WIDGETS)

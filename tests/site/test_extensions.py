@@ -50,7 +50,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
         content = {"a.js": b"one", "fonts/x.woff": b"x", "fonts/y.woff": b"y"}
         tar = archive(tmp_path / "a-1.0.tgz", content)
         digest = base64.b64encode(hashlib.sha512(tar.read_bytes()).digest()).decode()
-        wanted = files or {"a.js": "widgets/a.js", "fonts/": "fonts/"}
+        wanted = files or {"a.js": "widgets/a.js", "fonts/*": "fonts/"}
         listed = {"a@1.0": {"sha512": sha512 or digest, "files": wanted}}
         (tmp_path / "list.json").write_text(json.dumps(listed))
         monkeypatch.setattr(module, "PACKAGES", tmp_path / "list.json")
@@ -68,7 +68,6 @@ def test_wanted_files_are_unpacked_once(offline: Prepared) -> None:
     assert module.provide(module.VENDOR) is True
     assert (module.VENDOR / "widgets" / "a.js").read_bytes() == b"one"
     assert (module.VENDOR / "fonts" / "y.woff").read_bytes() == b"y"
-    assert b"anywidget" in (module.VENDOR / "widgets" / "anywidget.js").read_bytes()
     module.download = None
     assert module.provide(module.VENDOR) is False
     assert [p.name for p in module.VENDOR.parent.iterdir()] == ["vendor"]
@@ -118,6 +117,51 @@ def test_without_npm_the_configuration_stays_as_it_was(
     module.use_local_files(app, config)
     assert vars(config) == {}
     assert styles == []
+
+
+def test_each_icon_of_the_pages_has_a_picture(html: Path) -> None:
+    """`icons.css` is in the place of the theme's icon font."""
+    style = (ROOT / "book/static/icons.css").read_text(encoding="utf-8")
+    pages = "".join(p.read_text(encoding="utf-8") for p in html.rglob("*.html"))
+    icons = re.findall(
+        r'class="[^"]*\bfa[bs]?(?:-solid)? (?:[^"]* )?fa-([\w-]+)', pages
+    )
+    names = set(icons) - {"lg", "solid", "brands"}
+    assert len(names) > 10
+    assert [name for name in names if f".fa-{name} " not in style] == []
+
+
+def test_only_used_styles_are_kept() -> None:
+    """What is chosen among, or forbidden, need not be there."""
+    pytest.importorskip("tinycss2", reason="the book's tools are not installed")
+    from tinycss2 import parse_stylesheet
+
+    lean = load("lean")
+    style = """a.in, a.out { x: 1 } p:not(.out) { x: 2 } .out { x: 3 }
+    @media print { .out { x: 4 } .in:is(.out, b) { x: 5 } }
+    @media (x) { .out { x: 6 } }"""
+    kept = lean.lean(parse_stylesheet(style, True, True), {"in"})
+    assert re.findall(r"x: (\d)", kept) == ["1", "2", "5"]
+    assert "a.out" not in kept
+
+
+def test_cards_tell_what_the_chapters_tell() -> None:
+    contents = load("contents")
+    book = contents.chapters(["book/index", "book/corpus", "book/notation"])
+    [corpus] = book
+    assert corpus.title == "The corpus"
+    assert corpus.sentence.startswith("A corpus is raw text")
+    assert corpus.times == "Read in 45 minutes, runs in 45 seconds"
+    assert [kind for _, kind, _ in corpus.explorers()] == ["SurpriseExplorer"]
+
+
+def test_every_chapter_has_times_and_a_picture() -> None:
+    contents = load("contents")
+    names = [path.stem for path in sorted((ROOT / "book/src").glob("*.py"))]
+    for chapter in contents.chapters([f"book/{name}" for name in names]):
+        assert re.fullmatch(r"Read in .+, runs in .+", chapter.times), chapter.name
+        picture = ROOT / "book/figures" / f"{contents.PICTURES[chapter.name]}.svg"
+        assert picture.is_file()
 
 
 def test_the_address_is_told_once() -> None:

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 import pytest
-from server import HTML, ROOT
+from server import HTML, ROOT, serve
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
@@ -90,6 +90,29 @@ def test_a_mistyped_address_gets_the_404_page_in_full_dress(visit: Visit) -> Non
     assert [f for f in visitor.faults if not f.startswith("console:")] == [own]
     page.locator(".bd-sidebar-primary a", has_text="Glossary").click()
     page.wait_for_url("**/book/glossary.html")
+
+
+def test_the_404_page_finds_the_site_wherever_it_stands(visit: Visit) -> None:
+    visitor = visit()
+    with serve("/some/where/") as site:
+        visitor.site = site
+        page = visitor.page
+        page.goto(f"{site}no/such/page.html")
+        page.wait_for_selector('link[href^="/some/where/_static/"]', state="attached")
+        page.locator(".bd-sidebar-primary a", has_text="Glossary").click()
+        page.wait_for_url(f"{site}book/glossary.html")
+
+
+def test_chapters_come_first_in_the_search(visit: Visit) -> None:
+    page = visit().open("search.html?q=attention")
+    page.wait_for_selector("#search-results li a")
+    page.wait_for_function("document.querySelectorAll('#search-results li').length > 9")
+    found = page.locator("#search-results li a").evaluate_all(
+        "links => links.slice(0, 5).map((link) => link.getAttribute('href'))"
+    )
+    assert [link for link in found if "/api/" in link or "glossary" in link] == []
+    assert any("attention.html" in link for link in found)
+    assert any("#" in link for link in found)  # sections, too
 
 
 @pytest.mark.usefixtures("html")

@@ -1,6 +1,7 @@
 """Every page, in a browser: loads cleanly, can be read by anybody, fits a phone."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
@@ -8,6 +9,8 @@ from server import pages
 from visitor import Visitor
 
 PAGES = pages() or ["index.html"]
+MAX_BYTES, MAX_BYTES_WITH_EXPLORERS = 1_000_000, 2_500_000
+MAX_SHIFT = 0.05
 Visit = Callable[..., Visitor]
 TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
   [...document.querySelectorAll("article *")]
@@ -31,6 +34,10 @@ def test_page(visit: Visit, axe: str, path: str) -> None:
     """One visit for all, since loading is what takes long."""
     visitor = visit(scheme="light")
     page = visitor.open(path)
+    explorers = page.locator(".llmcourse-explorer").count()
+    limit = MAX_BYTES_WITH_EXPLORERS if explorers else MAX_BYTES
+    assert visitor.loaded() <= limit
+    assert page.evaluate("window.layoutShift") < MAX_SHIFT
     page.mouse.wheel(0, 100_000)  # what loads when it is scrolled to
     page.wait_for_timeout(100)
     assert visitor.faults == []  # all that is asked for, the site itself has
@@ -51,3 +58,49 @@ def test_page(visit: Visit, axe: str, path: str) -> None:
     page.wait_for_timeout(100)
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_link_to_a_term_or_a_reference_tells_what_it_leads_to(visit: Visit) -> None:
+    """To the mouse and to the keyboard; Escape closes the box."""
+    page = visit().open("book/corpus.html")
+    box = page.locator("[role=tooltip]")
+    for target, text in (("glossary", "Jaccard"), ("references", "")):
+        link = page.locator(f'article a[href*="{target}.html#"]', has_text=text).first
+        assert not box.is_visible()
+        link.hover()
+        box.wait_for()
+        assert len(box.inner_text()) > 30
+        page.mouse.move(0, 0)
+        box.wait_for(state="hidden")
+        link.focus()
+        box.wait_for()
+        page.keyboard.press("Escape")
+        box.wait_for(state="hidden")
+
+
+def test_a_picture_is_enlarged_by_the_keyboard(visit: Visit) -> None:
+    page = visit().open("book/corpus.html")
+    button = page.locator("button.enlarge").first
+    small = button.locator("img").bounding_box()
+    button.press("Enter")
+    large = page.locator("dialog[open] img").bounding_box()
+    assert small is not None
+    assert large is not None
+    assert large["width"] > small["width"]
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="hidden")
+
+
+def test_solutions_are_called_so(html: Path) -> None:
+    text = (html / "book/corpus.html").read_text(encoding="utf-8")
+    assert text.count("Show solution") == text.count("tag_solution") > 0
+
+
+def test_on_paper_nothing_is_cut(visit: Visit) -> None:
+    page = visit(width=700).open("book/pipeline.html")
+    page.emulate_media(media="print")
+    cut = page.evaluate(
+        "[...document.querySelectorAll('article pre')].filter("
+        "(e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText.slice(0, 80))"
+    )
+    assert cut == []

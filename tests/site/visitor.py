@@ -1,6 +1,12 @@
 """A reader at the site's pages, who notes every fault."""
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
+
+# Sums up how far what is seen jumps while a page loads, as browsers score it.
+SHIFT = """window.layoutShift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.layoutShift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });"""
 
 
 class Visitor:
@@ -16,7 +22,10 @@ class Visitor:
         )
         self.context.set_default_timeout(300_000)
         self.context.route("**/*", self._guard)
+        self.context.add_init_script(SHIFT)
         self.page: Page = self.context.new_page()
+        self.requests: list[Request] = []
+        self.page.on("requestfinished", lambda r: self.requests.append(r))
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on(
@@ -37,18 +46,20 @@ class Visitor:
             self.faults.append(f"console: {message.text}")
 
     def open(self, path: str) -> Page:
-        """Open a page and wait until its widgets and formulas are there."""
+        """Open a page and wait until its explorers and fonts are there."""
         self.page.goto(self.site + path)
         self.page.wait_for_function(
             """() => {
               const awaited = document.querySelectorAll(
                 'script[type="application/vnd.jupyter.widget-view+json"]');
               return [...awaited].every((script) => script.parentElement.querySelector(
-                ".jupyter-widgets, .llmcourse-explorer, .widget-subarea"));
+                ".llmcourse-explorer"));
             }"""
         )
-        self.page.evaluate(
-            "async () => { await window.MathJax?.startup?.promise; "
-            "await document.fonts.ready; }"
-        )
+        self.page.evaluate("async () => { await document.fonts.ready; }")
         return self.page
+
+    def loaded(self) -> int:
+        """Return the bytes that the site has sent, uncompressed as it sends them."""
+        own = [r for r in self.requests if r.url.startswith(self.site)]
+        return sum(request.sizes()["responseBodySize"] for request in own)

@@ -1,0 +1,129 @@
+"""Sphinx extension: what is mended in the HTML of each page.
+
+- Pictures tell their size, so that the text below does not jump when they arrive, and
+  are loaded when a reader comes near.
+- A link to a term of the glossary has the term's definition as its title, as a
+  citation has its reference; book.js shows both.
+- The button of a folded solution says so.
+- The foot of the page has licence, version, and where to report a mistake.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from functools import cache
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+    from sphinx.environment import BuildEnvironment
+
+PICTURE = re.compile(r'<img (?=[^>]*?src="(?:\.\./)*_images/([^"/]+)")')
+VIEW_BOX = re.compile(r'viewBox="[\d.-]+ [\d.-]+ ([\d.]+) ([\d.]+)"')
+TERM = re.compile(
+    r'<a class="reference internal" href="[^"]*glossary\.html#(term-[^"]+)"'
+)
+SOLUTION = re.compile(
+    r'(?<=<div class="cell )[^"]*tag_solution[^>]*>\s*<details.*?</summary>', re.DOTALL
+)
+FOOT = """
+<p>Text: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>,
+code: MIT License.
+Version {version}, <a href="{repository}/blob/main/CHANGELOG.md">what is new</a>.</p>
+<p>Something is wrong or unclear?
+<a href="{repository}/issues/new">Report a mistake</a></p>
+"""
+
+
+def size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of a PNG or SVG picture in pixels, if it tells them."""
+    content = path.read_bytes()
+    if content.startswith(b"\x89PNG"):
+        width, height = struct.unpack(">II", content[16:24])
+        return width, height
+    found = VIEW_BOX.search(content[:2000].decode("utf8", "ignore"))
+    return (round(float(found[1])), round(float(found[2]))) if found else None
+
+
+def mark_pictures(body: str, files: dict[str, Path]) -> str:
+    """Return a page's HTML with size and `loading` at each picture that is a file."""
+
+    def add(match: re.Match[str]) -> str:
+        path = files.get(match[1])
+        known = size(path) if path else None
+        if known is None:
+            return match[0]
+        return f'<img width="{known[0]}" height="{known[1]}" loading="lazy" '
+
+    return PICTURE.sub(add, body)
+
+
+def name_solutions(body: str) -> str:
+    """Return a page's HTML in which folded solutions are called so.
+
+    >>> cell = '<div class="cell tag_solution"><details><summary>{}</summary>'
+    >>> name_solutions(cell.format("Show code cell content")) == cell.format(
+    ...     "Show solution"
+    ... )
+    True
+    """
+    return SOLUTION.sub(
+        lambda match: match[0].replace("code cell content", "solution"), body
+    )
+
+
+@cache
+def definitions(env: BuildEnvironment) -> dict[str, str]:
+    """Return the definition of each term of the glossary, by its anchor."""
+    from docutils import nodes
+
+    found = {}
+    for item in env.get_doctree("book/glossary").findall(nodes.definition_list_item):
+        text = " ".join(item.children[-1].astext().split())
+        for term in item.findall(nodes.term):
+            found.update(dict.fromkeys(term["ids"], text))
+    return found
+
+
+def explain_terms(body: str, meaning: dict[str, str]) -> str:
+    """Return a page's HTML with its definition at each link to a term."""
+
+    def add(match: re.Match[str]) -> str:
+        text = meaning.get(match[1])
+        return f'{match[0]} title="{escape(text)}"' if text else match[0]
+
+    return TERM.sub(add, body)
+
+
+def mend(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Mend a page's HTML."""
+    if "body" not in context:
+        return
+    images: dict[str, str] = app.builder.images
+    files = {name: Path(app.srcdir, source) for source, name in images.items()}
+    body = name_solutions(mark_pictures(context["body"], files))
+    if page != "book/glossary":
+        body = explain_terms(body, definitions(app.env))
+    context["body"] = body
+
+
+def write_foot(app: Sphinx, config: Config) -> None:
+    """Set what the theme writes at the foot of each page."""
+    options = config.html_theme_options
+    repository = options.get("repository_url", "")
+    foot = FOOT.format(version=version("llmcourse"), repository=repository)
+    options["extra_footer"] = foot
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Connect the extension."""
+    app.connect("config-inited", write_foot, priority=100)
+    app.connect("html-page-context", mend)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
