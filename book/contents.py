@@ -148,8 +148,7 @@ def explorer_purposes() -> dict[str, str]:
     for info in pkgutil.iter_modules(widgets.__path__, "llmcourse.widgets."):
         for name, value in vars(import_module(info.name)).items():
             if name.endswith("Explorer"):
-                says = value.__doc__.splitlines()[0]
-                purposes[name] = says.replace("Show ", "Shows ", 1)
+                purposes[name] = value.__doc__.splitlines()[0]
     return purposes
 
 
@@ -158,6 +157,7 @@ def gallery(book: list[Chapter]) -> str:
     from docutils.nodes import make_id
 
     purposes = explorer_purposes()
+    overview = []
     parts = []
     states = {}
     for chapter in book:
@@ -169,18 +169,22 @@ def gallery(book: list[Chapter]) -> str:
             title = ROLE.sub(r"\1", section).replace("*", "").removeprefix("Explore: ")
             if title == "By hand":
                 title = f"{chapter.title}, by hand"
-            link = f'<a href="{place}">{escape(chapter.title)}</a>'
+            title = title[0].upper() + title[1:]
+            purpose = purposes[kind].replace("Show ", "Shows ", 1)
+            here = f'<a href="#{make_id(title)}">{escape(title)}</a>'
+            overview.append(f"- {here}: s{escape(purpose[1:])}")
+            there = f'<a href="{place}">{escape(chapter.title)}</a>'
             parts += [
-                f"## {title[0].upper()}{title[1:]}",
+                f"## {title}",
                 "```{raw} html",
-                f"<p>{escape(purposes[kind])} Read about it in {link}.</p>",
+                f"<p>{escape(purpose)} Read about it in {there}.</p>",
                 f'<div class="cell_output"><script type="{VIEW}">{view}</script></div>',
                 "```",
                 "",
             ]
     text = json.dumps({"state": states}).replace("</", "<\\/")
     script = f'<script type="{STATE}">{text}</script>'
-    return "\n".join([*parts, "```{raw} html", script, "```"])
+    return "\n".join([*overview, "", *parts, "```{raw} html", script, "```"])
 
 
 def citation(about: dict[str, Any], year: str, address: str) -> str:
