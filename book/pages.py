@@ -109,6 +109,7 @@ def mend(
     images: dict[str, str] = app.builder.images
     files = {name: Path(app.srcdir, source) for source, name in images.items()}
     body = name_solutions(mark_pictures(context["body"], files))
+    body = body.replace("code cell source</", "code</")
     if page != "book/glossary":
         body = explain_terms(body, definitions(app.env))
     context["body"] = body

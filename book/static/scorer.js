@@ -3,7 +3,7 @@
 var Scorer = {
   score: ([page, , , , score]) => {
     if (/book\/(api|assignments)/.test(page)) return score - 100;
-    return /book\/(glossary|notation|references)/.test(page) ? score - 20 : score;
+    return /book\/(glossary|notation|references|instructors|contest|explorers)/.test(page) ? score - 20 : score;
   },
   objNameMatch: 11,
   objPartialMatch: 6,
