@@ -72,6 +72,7 @@ document.addEventListener("DOMContentLoaded", () => {
   dialog.className = "enlarged";
   dialog.setAttribute("aria-label", "Enlarged picture");
   dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", ({ key }) => key === "Escape" && dialog.close()); // the theme stops it else
   document.body.append(dialog);
   for (const picture of document.querySelectorAll("article img:not(.sd-card-img-top, a img)")) {
     const button = document.createElement("button");
