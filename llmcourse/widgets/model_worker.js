@@ -1,12 +1,14 @@
 // What a page asks of the model, answered in a worker; where there is none, in the page
-// itself, in slices of a few milliseconds.
+// itself, which then gets its turn every few milliseconds.
 //
 //     load     the bytes of the weights file  ->  what the page must know of the model
 //     read     { text } or { ids }  ->  { ids, text, surprises, logits }: of each token
 //              -ln p in nats, and the scores of what follows
+//     write    { ids, settings }  ->  the same after some more tokens, and whether the
+//              text has ended
 
-const SLICE = 12; // milliseconds
-const pause = () => new Promise((go) => setTimeout(go));
+const SLICE = 12; // milliseconds between two turns of the page
+const PIECE = 150; // milliseconds of writing
 
 // -ln p of one token, from the scores of all.
 function surprise(logits, id) {
@@ -15,11 +17,31 @@ function surprise(logits, id) {
   return Math.log(sum) + largest - logits[id];
 }
 
-export function modelServer(send) {
+// `pause` lets the page have its turn; a worker needs none.
+export function modelServer(send, pause = null) {
   let model, tokenizer, start;
   const known = []; // the tokens in the model's cache, and of each how surprising it was
   const surprises = [];
   let logits; // after the last of them
+
+  let since = 0; // when the page had its turn
+
+  // Read one token more.
+  async function advance(id) {
+    if (surprises.length === known.length) surprises.push(known.length ? surprise(logits, id) : 0);
+    logits = model.logits(model.read(id));
+    known.push(id);
+    if (pause && performance.now() - since > SLICE) {
+      await pause();
+      since = performance.now();
+    }
+  }
+
+  // What the page is told of the tokens that have been read.
+  function told(more) {
+    const ids = known.slice(1);
+    return { ids, text: tokenizer.decode(ids), surprises: surprises.slice(1), logits: Array.from(logits), ...more };
+  }
 
   const tasks = {
     load(buffer) {
@@ -41,20 +63,24 @@ export function modelServer(send) {
       let same = 0;
       while (same < known.length && known[same] === wanted[same]) same += 1;
       // The scores after an earlier token are not kept: that token is read again.
-      if (same < known.length || same === wanted.length) same = Math.max(0, same - 1);
+      if (same < known.length) same = Math.max(0, same - 1);
       model.forget(same);
       known.length = same;
       surprises.length = Math.min(surprises.length, same + 1);
-      let since = performance.now();
-      for (const id of wanted.slice(same)) {
-        if (surprises.length === known.length) surprises.push(known.length ? surprise(logits, id) : 0);
-        logits = model.logits(model.read(id));
-        known.push(id);
-        if (performance.now() - since < SLICE) continue;
-        await pause();
-        since = performance.now();
+      for (const id of wanted.slice(same)) await advance(id);
+      return told(text === undefined ? {} : { text });
+    },
+
+    async write({ ids, settings }) {
+      await tasks.read({ ids });
+      let ended = false;
+      const until = performance.now() + PIECE;
+      while (!ended && known.length <= model.contextLength - 1 && performance.now() < until) {
+        const id = seededToken(Array.from(logits), settings, known.length - 1);
+        ended = id === start;
+        if (!ended) await advance(id);
       }
-      return { ids, text: text ?? tokenizer.decode(ids), surprises: surprises.slice(1), logits };
+      return told({ ended });
     },
   };
 

@@ -76,7 +76,7 @@ const pageModel = {
 
   startHere() {
     this.inPage = true;
-    return languageModel()((answer) => this.receive(answer));
+    return languageModel()((answer) => this.receive(answer), () => new Promise((go) => setTimeout(go)));
   },
 
   ask(task, argument) {

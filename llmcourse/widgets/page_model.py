@@ -6,7 +6,8 @@
                                    worker, the explorer's part draws
 
 `engine.js` is the transformer, `tokenizer.js` the tokenizer, `model_worker.js` what a
-page can ask of them, `page_model.js` the page's side of it, `writing.js` the explorer.
+page can ask of them, `page_model.js` the page's side of it, `seeded.js` how both draw
+a token, `writing.js` the explorer.
 """
 
 import json
@@ -21,8 +22,9 @@ from torch import Tensor
 from llmcourse.model.quantization import quantize
 from llmcourse.widgets.base import script
 
-MODEL_PART = ("bpe.js", "tokenizer.js", "engine.js", "model_worker.js")
-PAGE_PART = ("common.js", "sampling.js", "page_model.js", "writing.js")
+_BOTH = ("sampling.js", "seeded.js")
+MODEL_PART = ("bpe.js", "tokenizer.js", "engine.js", *_BOTH, "model_worker.js")
+PAGE_PART = ("common.js", *_BOTH, "page_model.js", "writing.js")
 
 
 def page_model(

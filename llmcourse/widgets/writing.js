@@ -3,7 +3,6 @@
 
 const LAST_TOKENS = 40; // shown of a long text
 const HOTTEST = 8; // nats; what is more surprising has the same colour
-const EVERY = 50; // milliseconds between two pictures while it writes
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
@@ -33,7 +32,7 @@ function writingExplorer(place) {
   // What is shown
   const area = make("textarea", { rows: 3, spellcheck: false, value: first });
   const write = button("Write", () => (writing ? (writing = false) : run(writeOn)));
-  const one = button("One token", () => run(() => take(chosen(probabilities()))));
+  const one = button("One token", () => run(() => take(chosen())));
   const undo = button("Undo", () => run(takeBack, false));
   write.classList.add("first");
   const status = make("p", { className: "status", role: "status" });
@@ -66,15 +65,13 @@ function writingExplorer(place) {
     return { row: make("li", {}, control), control, label, bar, mark, value };
   }
 
-  // How each token of the text is chosen depends on the seed and its place alone, so that
-  // a text that is stopped and taken up again goes on the same.
-  function chosen(probs) {
-    const random = randomFrom(Number(seed.value));
-    for (let i = 0; i < state.ids.length; i++) random();
-    return draw(probs, random());
-  }
-
-  const settings = () => ({ temperature: Number(temperature.input.value), topK: sizes[topK.input.value], topP: Number(topP.input.value) });
+  const settings = () => ({
+    temperature: Number(temperature.input.value),
+    topK: sizes[topK.input.value],
+    topP: Number(topP.input.value),
+    seed: Number(seed.value),
+  });
+  const chosen = () => seededToken(state.logits, settings(), state.ids.length);
   const probabilities = () => shape(state.logits, settings());
   const name = (id) => pageModel.about.tokens[id];
 
@@ -115,8 +112,7 @@ function writingExplorer(place) {
   // Let the model read a text, or tokens; then the field shows what they stand for.
   async function read(wanted) {
     state = { text: area.value, ids: null, logits: null };
-    const found = await pageModel.ask("read", wanted);
-    state = { ...found, logits: Array.from(found.logits) };
+    state = await pageModel.ask("read", wanted);
     if (wanted.ids) area.value = state.text;
   }
 
@@ -135,24 +131,22 @@ function writingExplorer(place) {
 
   async function writeOn() {
     const before = state;
-    const { start, limit } = pageModel.about;
-    let shown = -Infinity;
-    let reason = "You stopped it";
+    const { limit } = pageModel.about;
     remember();
+    state = { ...state, ended: false };
     writing = true;
     tell("The model writes …");
-    while (writing) {
-      if (performance.now() - shown > EVERY) {
-        show();
-        shown = performance.now();
-      }
-      const id = chosen(probabilities());
-      if (id === start) reason = "The model ended its text; another seed may go on";
-      if (state.ids.length === limit) reason = "The window is full";
-      if (id === start || state.ids.length === limit) break;
-      await read({ ids: [...state.ids, id] });
+    while (writing && !state.ended && state.ids.length < limit) {
+      show();
+      state = await pageModel.ask("write", { ids: state.ids, settings: settings() });
+      area.value = state.text;
     }
-    tell(`${count(state.ids.length - before.ids.length, "token")} written. ${reason}.`);
+    const reason = state.ended
+      ? "The model ended its text; another seed may go on"
+      : state.ids.length === limit ? "The window is full" : "You stopped it";
+    const written = state.ids.length - before.ids.length;
+    if (!written) history.pop();
+    tell(`${count(written, "token")} written. ${reason}.`);
   }
 
   async function takeBack() {
@@ -200,7 +194,7 @@ function writingExplorer(place) {
   function showBars() {
     const probs = probabilities();
     const before = shape(state.logits, { temperature: 1, topK: probs.length, topP: 1 });
-    const next = chosen(probs);
+    const next = chosen();
     order = before.map((_, i) => i).sort((a, b) => before[b] - before[a]).slice(0, SHOWN);
     const rest = (values) => Math.max(0, 1 - order.reduce((sum, i) => sum + values[i], 0));
     const scale = Math.max(probs[order[0]], before[order[0]]);
