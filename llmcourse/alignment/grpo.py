@@ -11,9 +11,11 @@ the loss.
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from llmcourse.alignment.losses import (
@@ -30,8 +32,11 @@ from llmcourse.alignment.policy import (
     UpdateRecord,
     optimise,
 )
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts
 from llmcourse.arguments import check_one_of, check_range
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 
 
@@ -87,18 +92,32 @@ class GRPO(PolicyTrainer):
         return UpdateRecord(uncertainty, policy.clip_fraction)
 
 
-def grpo(*args: Any, run: Run = Run(), **options: Any) -> list[PolicyIteration]:
+def grpo(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    reward: RewardFunction,
+    config: GRPOConfig,
+    generator: torch.Generator,
+    *,
+    run: Run = Run(),
+    **others: Any,
+) -> list[PolicyIteration]:
     """Train a policy in place by GRPO; return the measurements of each iteration.
 
     Args:
-        args: Of `PolicyTrainer`: policy, prompts, reward, config, generator.
+        policy: Changed in place, where its weights are not frozen.
+        prompts: Drawn from in each iteration, without repetition.
+        reward: Scores the answers.
+        config: How long and how fast.
+        generator: Source of all randomness.
         run: Where the training is saved, and who follows it; its interval counts
             iterations.
-        options: Of `PolicyTrainer`: tokenizer, stop, reference.
+        others: Of `PolicyTrainer`: tokenizer, stop, reference.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    return optimise(GRPO(*args, **options), run)
+    trainer = GRPO(policy, prompts, reward, config, generator, **others)
+    return optimise(trainer, run)

@@ -14,6 +14,7 @@ policy's features, with an optimizer of its own, so that it costs next to nothin
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -36,7 +37,10 @@ from llmcourse.alignment.policy import (
     UpdateRecord,
     optimise,
 )
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, ValueHead, spread
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer, update_weights
@@ -163,18 +167,32 @@ def token_rewards(
     return torch.where(last, scores[:, None], 0.0) - penalty.where(mask, 0.0)
 
 
-def ppo(*args: Any, run: Run = Run(), **options: Any) -> list[PolicyIteration]:
+def ppo(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    reward: RewardFunction,
+    config: PPOConfig,
+    generator: torch.Generator,
+    *,
+    run: Run = Run(),
+    **others: Any,
+) -> list[PolicyIteration]:
     """Train a policy in place by PPO; return the measurements of each iteration.
 
     Args:
-        args: Of `PolicyTrainer`: policy, prompts, reward, config, generator.
+        policy: Changed in place, where its weights are not frozen.
+        prompts: Drawn from in each iteration, without repetition.
+        reward: Scores the answers.
+        config: How long and how fast.
+        generator: Source of all randomness.
         run: Where the training is saved, and who follows it; its interval counts
             iterations.
-        options: Of `PolicyTrainer`: tokenizer, stop, reference.
+        others: Of `PolicyTrainer`: tokenizer, stop, reference.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    return optimise(PPO(*args, **options), run)
+    trainer = PPO(policy, prompts, reward, config, generator, **others)
+    return optimise(trainer, run)
