@@ -1,9 +1,10 @@
 // What the search shows first: chapters, then the back matter, then the package, in each
-// what has the word in its title before what has it in its text.
+// what has the word in its title before what has it in its text. Of a term that is the
+// whole query Sphinx makes 100 points, of a title at most 15.
 var Scorer = {
   score: ([page, , , , score]) => {
-    if (/book\/(api|assignments)/.test(page)) return score - 100;
-    return /book\/(glossary|notation|references|instructors|contest|explorers)/.test(page) ? score - 20 : score;
+    if (/book\/(api|assignments)/.test(page)) return score - 200;
+    return /book\/(glossary|notation|references|instructors|contest|explorers)/.test(page) ? score - 100 : score;
   },
   objNameMatch: 11,
   objPartialMatch: 6,
