@@ -8,6 +8,13 @@ new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) window.layoutShift += entry.value;
 }).observe({ type: "layout-shift", buffered: true });"""
 
+# On a phone, wide code and tables scroll inside their own boxes, not the page.
+TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  [...document.querySelectorAll("article *")]
+    .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+    .filter((e) => !e.closest("pre, [style*=overflow], .highlight"))
+    .map((e) => e.outerHTML.slice(0, 120))"""
+
 
 class Visitor:
     """A reader's window in which no host but the site's can be reached."""
@@ -63,3 +70,29 @@ class Visitor:
         """Return the bytes that the site has sent, uncompressed as it sends them."""
         own = [r for r in self.requests if r.url.startswith(self.site)]
         return sum(request.sizes()["responseBodySize"] for request in own)
+
+    def barriers(self, axe: str) -> list[str]:
+        """Return what axe finds, in the dark too, and what is too wide for a phone.
+
+        Args:
+            axe: The source of axe-core; the page is left dark and 390 pixels wide.
+        """
+        page = self.page
+        page.evaluate(axe)
+        found = violations(page)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_selector('html[data-theme="dark"]')
+        found += violations(page, '{runOnly: ["color-contrast"]}')
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.wait_for_timeout(100)
+        return found + list(page.evaluate(TOO_WIDE))
+
+
+def violations(page: Page, options: str = "{}") -> list[str]:
+    """Return what axe finds fault with."""
+    found = page.evaluate(f"async () => (await axe.run({options})).violations")
+    return [
+        f"{violation['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for violation in found
+        for node in violation["nodes"]
+    ]
