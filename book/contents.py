@@ -51,9 +51,7 @@ PICTURES = {
 }
 ROLE = re.compile(r"\{\w+\}`([^`<]*?)(?: <[^`]*>)?`")
 # As in "**Takes** about 40 minutes to read with the code."
-READING = re.compile(
-    r"\*\*(?:Takes|Reading|Reading time)\*\* (?:takes )?about (.*?),? (?:to read|with)"
-)
+READING = re.compile(r"\*\*Takes\*\* about (.*?) to read with the code")
 RUNNING = re.compile(r"\*\*Runs in\*\* about (.*?) on ")
 
 

@@ -16,20 +16,19 @@ STARS = {"check": "★", "derive": "★★", "build": "★★", "explore": "★�
 HEADING = re.compile(r"^### (Exercise \d+) \(([a-z, ]+)\): (.*)$", re.MULTILINE)
 ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`")
 SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
+DROPDOWN = re.compile(r"^\n?:::\{dropdown\} (.*?)\n(.*?)\n:::$\n?", re.M | re.S)
+WRITING = re.compile(r"^:::\{div\} llmcourse-writing\n.*?\n:::$", re.M | re.S)
 MARKS = """How to mark it, of 3 points: 1 for a way that leads to the answer,
 1 for the answer or the measurement,
 1 for what follows from it, said in the student's own words."""
 
 
-def plain(text: str) -> str:
-    r"""Return Markdown without the forms that only the book's site knows.
+def without_roles(text: str) -> str:
+    """Return Markdown with the book's roles as links and plain text.
 
-    >>> plain("See {doc}`corpus` for {term}`tokens <token>`.")
+    >>> without_roles("See {doc}`corpus` for {term}`tokens <token>`.")
     'See [corpus](corpus.ipynb) for tokens.'
-    >>> plain("*Predict:* which?\n\n:::{dropdown} Answer\nThe first.\n:::\n")
-    '*Predict:* which?\n'
     """
-    text = re.sub(r"^\n?:::\{dropdown\}.*?^:::$\n?", "", text, flags=re.M | re.S)
 
     def shown(role: re.Match[str]) -> str:
         kind, label, target = role.groups()
@@ -38,6 +37,32 @@ def plain(text: str) -> str:
         return f"[{label}]" if kind.startswith("cite") else label
 
     return ROLE.sub(shown, re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE))
+
+
+def plain(text: str) -> str:
+    r"""Return Markdown without the forms that only the book's site knows.
+
+    >>> plain("*Predict:* which?\n\n:::{dropdown} Answer\nThe first.\n:::\n")
+    '*Predict:* which?\n'
+    """
+    return without_roles(DROPDOWN.sub("", text))
+
+
+def unfolded(text: str) -> str:
+    r"""Return the same with what is folded kept, behind a click.
+
+    >>> print(unfolded("Which?\n\n:::{dropdown} Answer\nThe first.\n:::"))
+    Which?
+    <BLANKLINE>
+    <details><summary>Answer</summary>
+    <BLANKLINE>
+    The first.
+    <BLANKLINE>
+    </details>
+    """
+    shown = r"\n<details><summary>\1</summary>\n\n\2\n\n</details>\n"
+    text = WRITING.sub("", text)
+    return without_roles(DROPDOWN.sub(shown, text)).rstrip("\n")
 
 
 def with_stars(text: str) -> str:

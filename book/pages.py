@@ -4,7 +4,7 @@
   are loaded when a reader comes near.
 - A link to a term of the glossary has the term's definition as its title, as a
   citation has its reference; book.js shows both.
-- The button of a folded solution says so.
+- The buttons of folded solutions and of a folded set-up say so.
 - The foot of the page has licence, version, and where to report a mistake.
 """
 
@@ -63,18 +63,21 @@ def mark_pictures(body: str, files: dict[str, Path]) -> str:
     return PICTURE.sub(add, body)
 
 
-def name_solutions(body: str) -> str:
-    """Return a page's HTML in which folded solutions are called so.
+def name_folds(body: str) -> str:
+    """Return a page's HTML in which folded solutions and the set-up are called so.
 
     >>> cell = '<div class="cell tag_solution"><details><summary>{}</summary>'
-    >>> name_solutions(cell.format("Show code cell content")) == cell.format(
+    >>> name_folds(cell.format("Show code cell content")) == cell.format(
     ...     "Show solution"
     ... )
     True
     """
-    return SOLUTION.sub(
+    body = SOLUTION.sub(
         lambda match: match[0].replace("code cell content", "solution"), body
     )
+    before, heading, after = body.partition('<section id="setup">')
+    after = after.replace("code cell source</", "the set-up</", 2)  # show, and hide
+    return (before + heading + after).replace("code cell source</", "code</")
 
 
 @cache
@@ -108,8 +111,7 @@ def mend(
         return
     images: dict[str, str] = app.builder.images
     files = {name: Path(app.srcdir, source) for source, name in images.items()}
-    body = name_solutions(mark_pictures(context["body"], files))
-    body = body.replace("code cell source</", "code</")
+    body = name_folds(mark_pictures(context["body"], files))
     if page != "book/glossary":
         body = explain_terms(body, definitions(app.env))
     context["body"] = body

@@ -13,7 +13,7 @@
 #
 # **You need** Python and a little torch (a matrix product and `softmax`), and the chapters {doc}`pipeline`, {doc}`tokenization` and {doc}`embeddings`.
 #
-# **Reading** takes about 45 minutes with the code.
+# **Takes** about 45 minutes to read with the code.
 #
 # **Runs in** about half a minute on one processor core.
 #
@@ -22,7 +22,7 @@
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import re
 from dataclasses import replace
 

@@ -15,13 +15,14 @@
 #
 # **You need** the chapters {doc}`attention`, for heads, rotary positions and the cache, {doc}`transformer` and {doc}`pretraining`.
 #
-# **Reading time** about 45 minutes, with the code.
+# **Takes** about 45 minutes to read with the code.
+#
 # **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import copy
 import math
 import random

@@ -13,14 +13,14 @@
 #
 # **You need** Python, sets and logarithms; nothing about language models.
 #
-# **Reading** takes about 45 minutes with the code.
+# **Takes** about 45 minutes to read with the code.
 #
 # **Runs in** about 45 seconds on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import bz2
 import lzma
 import pydoc

@@ -14,13 +14,14 @@
 #
 # **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`context_window` for the key-value cache.
 #
-# **Reading time** about 40 minutes, with the code.
+# **Takes** about 40 minutes to read with the code.
+#
 # **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import asyncio
 import copy
 import math

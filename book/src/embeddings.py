@@ -14,14 +14,14 @@
 #
 # **You need** {doc}`tokenization`, what a gradient is, and for one cell what singular vectors are.
 #
-# **Reading** takes about 40 minutes with the code.
+# **Takes** about 40 minutes to read with the code.
 #
 # **Runs in** about 45 seconds on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import torch
 from torch import nn

@@ -14,12 +14,14 @@
 #
 # **You need** the chapters {doc}`transformer` and {doc}`pretraining`.
 #
-# **Reading time** about 45 minutes, with the code. **Runs in** about a minute on one processor core.
+# **Takes** about 45 minutes to read with the code.
+#
+# **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import copy
 import json
 import re

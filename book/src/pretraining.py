@@ -22,7 +22,7 @@
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import re
 import textwrap
 from dataclasses import replace

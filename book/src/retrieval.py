@@ -15,13 +15,14 @@
 #
 # **You need** the chapters {doc}`instruction_tuning` and {doc}`context_window`, and from {doc}`embeddings` what a cosine says about two vectors.
 #
-# **Reading time** about 40 minutes, with the code.
+# **Takes** about 40 minutes to read with the code.
+#
 # **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import math
 import random
 import re

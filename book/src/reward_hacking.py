@@ -20,7 +20,7 @@
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import math
 from collections import Counter
 from functools import partial

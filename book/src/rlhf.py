@@ -21,7 +21,7 @@
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import copy
 import math
 from functools import partial

@@ -21,7 +21,7 @@
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 from itertools import pairwise
 from math import exp, log
 

@@ -14,14 +14,14 @@
 #
 # **You need** Python, and the chapter {doc}`corpus` for where the text comes from.
 #
-# **Reading** takes about 45 minutes with the code.
+# **Takes** about 45 minutes to read with the code.
 #
 # **Runs in** about half a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 from collections import Counter
 from dataclasses import replace
 from itertools import chain, islice, pairwise

@@ -13,14 +13,14 @@
 #
 # **You need** the chapter {doc}`attention`, and a little torch (`backward` and an optimizer).
 #
-# **Reading** takes about 50 minutes with the code.
+# **Takes** about 50 minutes to read with the code.
 #
 # **Runs in** about half a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
 
-# %%
+# %% tags=["hide-input"]
 import re
 from collections import Counter
 from dataclasses import replace

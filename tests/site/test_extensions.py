@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import nbformat
 import pytest
 from server import ROOT
+
+BOOK = ROOT / "book"
 
 
 def load(name: str) -> ModuleType:
@@ -217,3 +220,33 @@ def test_references_link_to_the_pages_that_cite_them(tmp_path: Path) -> None:
     assert f'id="{place}"' in (tmp_path / "out" / page).read_text(encoding="utf-8")
     (tmp_path / "last.rst").write_text("Last page\n=========\n\n:cite:t:`one`\n")
     assert build() == [[last, first], [first]]
+
+
+def test_notebooks_for_colab_install_the_package_and_are_free_of_myst(
+    html: Path,
+) -> None:
+    """Each is a valid notebook, whose outputs are those of the book's."""
+    for path in [*BOOK.glob("*.ipynb"), *BOOK.glob("assignments/*.ipynb")]:
+        original = nbformat.read(path, as_version=4)
+        made = nbformat.read(html.parent / "colab" / path.relative_to(ROOT), 4)
+        nbformat.validate(made)
+        install = made.cells.pop(1)
+        assert install.source.startswith('%pip install -q "llmcourse[chapters] @ git+')
+        code = [cell for cell in original.cells if cell.cell_type == "code"]
+        assert [cell for cell in made.cells if cell.cell_type == "code"] == code
+        text = "\n".join(c.source for c in made.cells if c.cell_type == "markdown")
+        assert not re.search(
+            r"\{(doc|term|ref|eq|cite\S*)\}`|^:::|^\(\w+\)=", text, re.M
+        )
+        for picture in re.findall(r"\]\((https://\S+/_images/(\S+))\)", text):
+            assert (html / "_images" / picture[1]).is_file()
+
+
+def test_each_chapter_opens_with_a_card_and_a_folded_set_up(html: Path) -> None:
+    for path in BOOK.glob("*.ipynb"):
+        page = (html / "book" / f"{path.stem}.html").read_text(encoding="utf-8")
+        card = page.split('<div class="opening')[1].split("<section")[0]
+        for words in ("You need", "Takes", "Runs in", "Binder", "Codespaces"):
+            assert words in card
+        assert page.count(f"/blob/colab/book/{path.stem}.ipynb") == 2  # and above
+        assert page.count("Show the set-up") == page.count('<section id="setup">')
