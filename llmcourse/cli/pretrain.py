@@ -38,6 +38,7 @@ def pretrain(
         Literal["adamw", "muon"] | None, typer.Option(help="The preset's.")
     ] = None,
     precision: opt.Precision = None,
+    device: opt.Device = "cpu",
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
     stories: opt.Stories = 500,
@@ -50,12 +51,16 @@ def pretrain(
     Your text may be of any kind, language and length; beside the model's bits per byte
     stand those of gzip and of counted trigrams, and the model writes three samples.
 
+    Processes that torchrun starts share each batch; the model is the same.
+
     In the folder are then `checkpoints/`, `log.jsonl` and `model/`. Ctrl-C stops, and
     with `--resume` the same command goes on, to the same model.
 
     `llmcourse pretrain --preset base-llm --out run/`
 
     `llmcourse pretrain --data notes/ --data book.txt --out my-run/`
+
+    `torchrun --nproc-per-node 2 -m llmcourse pretrain --out run/`
 
     `llmcourse pretrain --layers 4 --width 128 --heads 4 --optimizer muon --dry-run`
     """
@@ -97,6 +102,8 @@ def pretrain(
         n_samples=samples,
     )
     folder, quality = follow(command, recipe)
+    if not quality:
+        return  # another process has measured
     show(base.loss_table(quality))
     for number, text in enumerate(quality.get("written", []), start=1):
         out.print(f"\nsample {number}: {text}")

@@ -18,15 +18,34 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import Table
 from llmcourse.recipes.making import Making
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import keep_freed_memory
 
 
 def use_cores(threads: int | None) -> None:
-    """Compute on so many cores, or all, and keep the memory that trainings free."""
+    """Compute on so many cores, or all, and keep the memory that trainings free.
+
+    The processes that torchrun started on this machine divide its cores.
+    """
     keep_freed_memory()
-    torch.set_num_threads(threads or n_cores())
+    share = n_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(threads or max(1, share))
+
+
+def find_device(device: str) -> str:
+    """Return the name of a device that is there; of "auto" the fastest one.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    mps = torch.backends.mps.is_available()
+    devices = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
+    there = [name for name, is_there in devices.items() if is_there]
+    if device not in ("auto", *there):
+        raise ValueError(f"wanted a device out of {', '.join(there)}, got {device!r}")
+    return there[0] if device == "auto" else device
 
 
 def open_model(
@@ -38,15 +57,11 @@ def open_model(
         ValueError: If the device is not there, or as `load_pretrained`.
         OSError: If a file cannot be read.
     """
-    mps = torch.backends.mps.is_available()
-    devices = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
-    there = [name for name, is_there in devices.items() if is_there]
-    if device not in ("auto", *there):
-        raise ValueError(f"wanted a device out of {', '.join(there)}, got {device!r}")
+    device = find_device(device)
     folder = find_model(name)
     load = load_quantized if is_quantized(folder) else load_pretrained
     model, tokenizer = load(folder)
-    return model.to(there[0] if device == "auto" else device), tokenizer
+    return model.to(device), tokenizer
 
 
 def n_cores() -> int:
@@ -70,6 +85,9 @@ class Command(NamedTuple):
             more: Options that decide nothing about a model; others are left out.
         """
         words = ["llmcourse", self.function.__name__]
+        if parallel.n_processes() > 1:
+            count = str(parallel.n_processes())
+            words = ["torchrun", "--nproc-per-node", count, "-m", *words]
         for name, parameter in signature(self.function).parameters.items():
             value = folder if name == "out_folder" else self.options[name]
             always = name in ("preset", "method")
@@ -97,13 +115,22 @@ def follow(
     """
     options = command.options
     use_cores(options["threads"])
+    if parallel.is_started() and command.function.__name__ != "pretrain":
+        raise ValueError(
+            f"torchrun is for pretrain: {command.function.__name__} trains in a single "
+            "process, start it by llmcourse"
+        )
+    device = find_device(options.get("device", "cpu"))
     folder: Path = options["out_folder"] or Path(f"run-{options['preset']}")
     if name is None:
         name = folder.resolve().name if options["data"] else options["preset"]
-    prepare_folder(folder, resume=options["resume"])
     with ExitStack() as stack:
+        stack.enter_context(parallel.processes(device))
+        first = parallel.rank() == 0
+        if first:
+            prepare_folder(folder, resume=options["resume"])
         stack.enter_context(stoppable(command.line(folder, "machine")))
-        draw = stack.enter_context(bars(options["quiet"]))
+        draw = stack.enter_context(bars(options["quiet"] or not first))
 
         def training(name: str, path: Path, steps: int) -> TrainingProgress:
             log = JSONLinesLog(path)
@@ -123,9 +150,10 @@ def follow(
             name=name,
             command=command.line(folder),
             machine=options["machine"],
+            device=device,
             training=training,
             stages=draw,
-            say=out.print,
+            say=out.print if first else lambda text: None,
         )
         return folder, recipe(run)
 
@@ -152,7 +180,8 @@ def stoppable(command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"stopped; to go on: {command} --resume")
+        if parallel.rank() == 0:
+            say(f"stopped; to go on: {command} --resume")
         raise typer.Exit(130) from None
 
 

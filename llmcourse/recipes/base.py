@@ -22,7 +22,7 @@ from llmcourse.recipes.making import (
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import pipeline, presets
+from llmcourse.training import parallel, pipeline, presets
 from llmcourse.training.config import StageProgress
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
@@ -99,6 +99,9 @@ def make_base(
 ) -> dict[str, Any]:
     """Pretrain a model that continues text; return how good it is.
 
+    Of the processes that train together the first writes and measures; the others
+    return nothing.
+
     Args:
         config: The recipe.
         run: Where.
@@ -126,7 +129,9 @@ def make_base(
         f"{training.batch_size * training.context_length:,} tokens"
     )
     saved = run.saved("pretraining", training.steps, training.eval_interval)
-    trained = pipeline.follow(config, saved, data=data)
+    trained = pipeline.follow(config, saved, data=data, device=run.device)
+    if parallel.rank() > 0:
+        return {}
     save_model(trained.model, trained.tokenizer, folder)
     model, tokenizer = load_pretrained(folder)
     if sources:

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from llmcourse.arguments import check_positive
 from llmcourse.files import new_file
+from llmcourse.training import parallel
 
 _KEPT = 2  # checkpoints in a folder
 _SHOWN = 3  # differences between two recipes that a message names
@@ -76,7 +77,7 @@ class Run:
 
     def log(self, record: Any) -> None:
         """Report an update, an evaluation or an iteration."""
-        if self.progress is not None:
+        if self.progress is not None and parallel.rank() == 0:
             self.progress(record)
 
     def resume(self, recipe: Mapping[str, Any], parts: Mapping[str, Stateful]) -> bool:
@@ -118,7 +119,9 @@ class Run:
             ValueError: As `write_state`.
             OSError: If the file cannot be written; what was there stays.
         """
-        if self.folder is None or not (last or step % (self.interval or usual) == 0):
+        if self.folder is None or parallel.rank() > 0:
+            return
+        if not (last or step % (self.interval or usual) == 0):
             return
         for name, weight in _weights(parts):
             if not weight.isfinite().all():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from llmcourse.model.attention import PackedSequences
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import (
     Evaluation,
@@ -70,6 +71,8 @@ def train(
     parts |= {"batches": batches, "history": history}
     recipe = {"config": asdict(config), **recipe}
     resumed = run.resume(recipe, parts)
+    parallel.check_alike("recipe", str(recipe))
+    parallel.check_alike("number of steps made", len(history.updates))
     for step in range(len(history.updates), config.steps + 1):
         last = step == config.steps
         if not resumed:  # what was saved has been evaluated
@@ -99,6 +102,8 @@ def update_weights(
     shares: Iterable[Tensor],
     step: int,
     config: PretrainingConfig,
+    *,
+    shared: bool = False,
 ) -> Update:
     """Make one update from a loss in parts; return its record, in the loss's unit.
 
@@ -112,6 +117,7 @@ def update_weights(
         shares: Scalars, each with a graph behind it; at least one.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
+        shared: Whether all processes of `parallel` have shares of this loss.
 
     Raises:
         FloatingPointError: If the loss or its gradient is not finite.
@@ -119,6 +125,8 @@ def update_weights(
     optimizer.zero_grad()
     try:
         loss = _add_gradients(shares)
+        if shared:
+            loss = parallel.add_up(loss, model)
         learning = [weight for weight in model.parameters() if weight.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(learning, config.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(norm.item())):

@@ -225,7 +225,11 @@ class TrainingResult:
 
 
 def follow(
-    config: PipelineConfig, run: Run = Run(), *, data: TrainingData | None = None
+    config: PipelineConfig,
+    run: Run = Run(),
+    *,
+    data: TrainingData | None = None,
+    device: str = "cpu",
 ) -> TrainingResult:
     """Make the model of a recipe, and its data if need be.
 
@@ -234,13 +238,14 @@ def follow(
         run: Where the training is saved, and who follows it, as in `pretrain`.
         data: What `prepare` or `prepare_text` returned; if not given, tales are
             prepared.
+        device: That the model is trained on.
 
     Raises:
         ValueError: As `prepare` and `pretrain`.
         OSError: If a checkpoint cannot be written.
     """
     data = data or prepare(config)
-    model = config.new_model()
+    model = config.new_model().to(device)
     history = pretrain(
         model,
         data.train,

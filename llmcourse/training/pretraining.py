@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llmcourse.arguments import check_ids
 from llmcourse.model.transformer import Transformer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     Evaluation,
@@ -59,12 +60,14 @@ def pretrain(
 
     Raises:
         ValueError: If tokens are not one-dimensional integers within the vocabulary
-            or too few for one batch, or the windows too long for the model; or if
-            the checkpoints in the folder are of another training, or all damaged.
+            or too few for one batch, or the windows too long for the model; if the
+            processes of `parallel` cannot share a batch or are not alike; or if the
+            checkpoints in the folder are of another training, or all damaged.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
+    parallel.check_divides(config)
     windows = _windows(train_tokens, model, config, start_token)
     valid = _windows(valid_tokens, model, config, start_token)
     held_out = valid.spread(config.eval_examples)
@@ -129,20 +132,19 @@ def train_step(
         ValueError: As `next_token_loss`.
         FloatingPointError: If the loss or its gradient is not finite.
     """
-    return update_weights(
-        model, optimizer, _shares(model, windows, config), step, config
-    )
+    shares = _shares(model, windows, config)
+    return update_weights(model, optimizer, shares, step, config, shared=True)
 
 
 def _shares(
     model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
 ) -> Iterator[Tensor]:
-    """Yield what each part of the batch adds to the mean loss.
+    """Yield what each part of the batch adds to the mean loss: this process's parts.
 
     The mean over a batch is that of its parts' means, each by its number of targets.
     """
     total = n_targets(windows)
-    for part in windows.chunk(config.accumulation):
+    for part in parallel.own_rows(windows).chunk(config.accumulation):
         yield next_token_loss(model, part, config) * (n_targets(part) / total)
 
 

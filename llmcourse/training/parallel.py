@@ -1,0 +1,96 @@
+"""Data parallel: each process has the whole model, and its rows of every batch.
+
+    rows of a batch    0   1   2   3
+    process 0          0       2       gradients ╮
+    process 1              1       3   gradients ┴ added ── the same step in both
+
+The sum is the gradient of the whole batch, so that all make the step that a single
+process would make, up to rounding, and their weights stay alike. All draw the same
+batches, in the same order, whatever their number is. The first of them writes files.
+
+    torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --out run/
+
+torchrun starts the processes, tells each its number, and ends all when one fails.
+Without it there is one process, and nothing here does anything.
+
+Source: Li et al. (2020), "PyTorch distributed: Experiences on accelerating data
+parallel training".
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from llmcourse.training.config import PretrainingConfig
+
+
+def is_started() -> bool:
+    """Return whether torchrun started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+@contextmanager
+def processes(device: str = "cpu") -> Iterator[None]:
+    """Join the processes that torchrun started, if it did.
+
+    Args:
+        device: What they compute on: "cuda" gives each process a GPU of its own.
+    """
+    if not is_started():
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    yield
+    dist.destroy_process_group()
+
+
+def n_processes() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process; the first, 0, writes the files."""
+    return dist.get_rank() if n_processes() > 1 else 0
+
+
+def own_rows(batch: Tensor) -> Tensor:
+    """Return the rows of a batch that this process learns from."""
+    return batch[rank() :: n_processes()]
+
+
+def add_up(loss: float, model: nn.Module) -> float:
+    """Add the gradients of all processes, in place; return the sum of their losses."""
+    if n_processes() == 1:
+        return loss
+    gradients = [w.grad for w in model.parameters() if w.grad is not None]
+    total = parameters_to_vector([*gradients, gradients[0].new_tensor([loss])])
+    dist.all_reduce(total)
+    vector_to_parameters(total, gradients)
+    return total[-1].item()
+
+
+def check_divides(config: PretrainingConfig) -> None:
+    """Raise ValueError if a batch cannot be shared out equally."""
+    if config.batch_size % (n_processes() * config.accumulation):
+        raise ValueError(
+            f"{n_processes()} processes with accumulation {config.accumulation} must "
+            f"divide batch_size {config.batch_size}"
+        )
+
+
+def check_alike(what: str, value: str | int) -> None:
+    """Raise ValueError if a value is not the same in all processes."""
+    if n_processes() == 1:
+        return
+    found: list[str | int] = [value] * n_processes()
+    dist.all_gather_object(found, value)
+    if len(set(found)) > 1:
+        raise ValueError(f"all processes must have the same {what}, got {found}")

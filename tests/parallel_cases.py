@@ -1,0 +1,122 @@
+"""Trainings for tests, in one process or, by torchrun, in several.
+
+python parallel_cases.py trainings FOLDER
+python parallel_cases.py killed ARGUMENTS OF llmcourse
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llmcourse.cli import main
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.training import parallel
+from llmcourse.training.checkpoints import Run
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.pretraining import pretrain
+
+SIZES = TransformerConfig(
+    vocab_size=31,
+    d_model=24,
+    n_layers=2,
+    n_heads=3,
+    n_kv_heads=1,
+    d_ff=40,
+    context_length=17,
+)
+LONG = PretrainingConfig(
+    steps=50,
+    batch_size=4,
+    context_length=13,
+    learning_rate=0.01,
+    warmup_steps=5,
+    eval_interval=10,
+    eval_examples=5,
+)
+MUON = replace(LONG, optimizer="muon", accumulation=2)
+
+
+def train(config=LONG, run=Run(), seed=0):
+    """Return the model and all losses of a training on documents of unequal lengths."""
+    tokens, valid = (np.random.default_rng(n).integers(0, 31, 900) for n in (0, 1))
+    model = Transformer(SIZES, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(seed)
+    history = pretrain(model, tokens, valid, config, generator, start_token=0, run=run)
+    return model, [r.loss for r in (*history.updates, *history.evaluations)]
+
+
+def refusal(**options):
+    """Return how a training is refused."""
+    try:
+        train(**options)
+    except ValueError as error:
+        return str(error)
+
+
+def trainings(folder):
+    """Write what the first process found; go on from checkpoints in its folder."""
+    torch.set_num_threads(1)
+    records = []
+    with parallel.processes():
+        found = {
+            "adamw": train()[1],
+            "muon": train(MUON)[1],
+            "resumed": train(run=Run(folder=folder / "one", interval=20))[1],
+            "odd": refusal(config=replace(LONG, batch_size=3)),
+            "other order": refusal(seed=parallel.rank()),
+        }
+        half = Run(folder=folder / "two", interval=20, progress=records.append)
+        train(replace(LONG, steps=20), half)
+        found["followed by"] = len(records)
+        if parallel.rank() == 0:
+            (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+        else:
+            assert records == []
+
+
+def killed(*args):
+    """Run a command; the second process says when it is killed, after 25 steps."""
+    original, calls = parallel.add_up, []
+
+    def add_up(loss, model):
+        calls.append(loss)
+        if len(calls) == 26 and parallel.rank() == 1:
+            print(time.time(), flush=True)
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        return original(loss, model)
+
+    parallel.add_up = add_up
+    sys.argv = ["llmcourse", *args]
+    main()
+
+
+def launch(n_processes, *args):
+    """Run this file by torchrun; return how it ended."""
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command = [sys.executable, *words, str(n_processes), __file__, *map(str, args)]
+    variables = {"OMP_NUM_THREADS": "1"}
+    if sys.platform == "win32":
+        variables["USE_LIBUV"] = "0"  # which torch is built without there
+    return subprocess.run(
+        command,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "killed":
+        killed(*sys.argv[2:])
+    else:
+        trainings(Path(sys.argv[2]))
