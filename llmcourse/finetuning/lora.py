@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from llmcourse.files import new_file
-from llmcourse.model.folders import read_json, read_safetensors, written_at_once
+from llmcourse.model.folders import StoredWeights, read_json, written_at_once
 from llmcourse.model.hugging_face import their_name
 from llmcourse.model.transformer import Transformer
 
@@ -462,7 +462,7 @@ def _is_name(pattern: str) -> bool:
 def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """Return A and B of each of their layers, whichever there are of the two."""
     found: dict[str, dict[str, Tensor]] = {}
-    for name, weight in read_safetensors(path).items():
+    for name, weight in StoredWeights([path]).items():
         ending = name[-len(".lora_A.weight") :]
         if not name.startswith(_PREFIX) or ending not in _ENDINGS:
             raise ValueError(f"{name!r} in {str(path)!r} is no part of such an adapter")

@@ -436,20 +436,36 @@ class GroupedQueryAttention(nn.Module):
         n_heads: Query heads, a multiple of `n_kv_heads`.
         n_kv_heads: Key-value heads.
         bias: Whether the four projections add a bias, as in GPT-2; not so in Llama.
+        qkv_bias: Whether those of query, key and value do, as in Qwen2.
+        d_head: Width of a head; None shares `d_model` out.
+        head_norm: Makes what brings the query and the key of each head to one size
+            before they turn, as in Qwen3; None: nothing does.
 
-    Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2.
+    Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2; Henry et
+    al. (2020), "Query-key normalization for transformers".
     """
 
     def __init__(
-        self, d_model: int, n_heads: int, n_kv_heads: int, *, bias: bool = False
+        self,
+        d_model: int,
+        n_heads: int,
+        n_kv_heads: int,
+        *,
+        bias: bool = False,
+        qkv_bias: bool = False,
+        d_head: int | None = None,
+        head_norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.d_head = d_model // n_heads
+        self.d_head = d_model // n_heads if d_head is None else d_head
         self.attend: Attend = causal_attention
-        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
-        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
-        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        biased = bias or qkv_bias
+        self.query = nn.Linear(d_model, n_heads * self.d_head, bias=biased)
+        self.key = nn.Linear(d_model, n_kv_heads * self.d_head, bias=biased)
+        self.value = nn.Linear(d_model, n_kv_heads * self.d_head, bias=biased)
         self.output = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
+        self.query_norm = head_norm and head_norm(self.d_head)
+        self.key_norm = head_norm and head_norm(self.d_head)
 
     def forward(
         self,
@@ -472,6 +488,8 @@ class GroupedQueryAttention(nn.Module):
             projection(x).view(heads).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )  # (B, H, T, d_head), (B, K, T, d_head) twice
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             # Queries and keys turn alike: in one go, it takes half the calls.
             turned = apply_rope(torch.cat((query, key), dim=1), *rotation)

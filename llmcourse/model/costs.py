@@ -42,11 +42,16 @@ def parameter_counts(config: TransformerConfig) -> dict[str, int]:
         "feed_forward": matrices["feed_forward"],
         "norms": (2 * layers + 1) * width,
     }
-    if config.family == "gpt2":
+    gpt2 = config.family == "gpt2"
+    if gpt2 or config.qkv_bias:
         queries, keys = _attention_widths(config)
-        counts["attention"] += layers * (queries + 2 * keys + width)  # biases
+        counts["attention"] += layers * (queries + 2 * keys)  # biases
+    if gpt2:
+        counts["attention"] += layers * width
         counts["feed_forward"] += layers * (config.d_ff + width)
         counts["norms"] *= 2
+    if config.qk_norm:
+        counts["norms"] += layers * 2 * config.d_head
     if config.position_encoding == "learned":
         counts["positions"] = config.context_length * width
     if not config.tied_embeddings:

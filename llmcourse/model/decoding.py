@@ -32,9 +32,9 @@ def can_fuse(model: nn.Module) -> bool:
 
     It must be of Llama's family, in full precision and on a processor, with every part
     exactly as in this package: positions by RoPE, no adapters, no quantized matrices,
-    no other kind of attention, no biases, and no hooks, which would not be called. And
-    it must not be so large that the copies of its matrices would take seconds, and as
-    much memory again.
+    no other kind of attention, no biases, no norms of queries and keys, and no hooks,
+    which would not be called. And it must not be so large that the copies of its
+    matrices would take seconds, and as much memory again.
     """
     return (
         type(model) is Transformer
@@ -55,6 +55,7 @@ def _is_plain(part: nn.Module) -> bool:
     return (
         type(part) in _PARTS
         and getattr(part, "bias", None) is None
+        and getattr(part, "query_norm", None) is None
         and getattr(part, "attend", causal_attention) is causal_attention
         and not part._forward_hooks
         and not part._forward_pre_hooks

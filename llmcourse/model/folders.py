@@ -14,7 +14,7 @@ names when all of them are written, so a full disk leaves a folder as it was.
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import resources
@@ -40,6 +40,7 @@ from llmcourse.model.transformer import Transformer, TransformerConfig, new_rota
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 
+_WEIGHTS = "model.safetensors"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -102,12 +103,15 @@ class Folder(NamedTuple):
     heads: dict[str, Tensor]  # weights of another head, by name
 
 
-def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
+def read_folder(
+    folder: Path, heads: Collection[str] = (), dtype: torch.dtype = torch.float32
+) -> Folder:
     """Return all that `save_pretrained` wrote, perhaps with another head.
 
     Args:
         folder: Exists.
         heads: Names of the weights that a `Transformer` does not have.
+        dtype: Of the weights, whatever they are stored in.
 
     Raises:
         ValueError: As `folders.load_pretrained`, or if a head is missing; if none
@@ -122,12 +126,12 @@ def read_folder(folder: Path, heads: Collection[str] = ()) -> Folder:
         raise ValueError(f"{str(path)!r}: {error}") from error
     if not heads:
         _check_writes(found, folder)
-    weights = _read_weights(folder)
+    weights = StoredWeights(_weight_files(folder))
     if missing := [name for name in heads if name not in weights]:
         raise ValueError(f"{str(folder)!r} must hold the weights {missing}")
-    others = {name: weights.pop(name) for name in heads}
+    others = {name: weights.pop(name).to(dtype, copy=True) for name in heads}
     try:
-        model = _build(config, weights)
+        model = _build(config, weights, dtype)
     except ValueError as error:
         raise ValueError(
             f"{str(folder)!r}, which should hold a {config.family} of "
@@ -168,14 +172,17 @@ def _check_writes(settings: dict[str, Any], folder: Path) -> None:
             )
 
 
-def _build(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:
+def _build(
+    config: TransformerConfig, weights: Mapping[str, Tensor], dtype: torch.dtype
+) -> Transformer:
     """Return a model that has these weights, instead of drawing its own first."""
+    if config.n_layers > len(weights):  # a billion layers would take hours to build
+        raise ValueError(f"{config.n_layers} layers, but {len(weights)} weights")
     with torch.device("meta"):  # shapes without numbers
         model = Transformer(config)
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    model.load_state_dict(
-        weights_from_theirs(weights, shapes, config.family), assign=True
-    )
+    found = weights_from_theirs(weights, shapes, config.family, dtype)
+    model.load_state_dict(found, assign=True)
     model.rotary = new_rotary(config)
     return model
 
@@ -216,41 +223,79 @@ def _stored(
     return weights
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the weights of a folder, from one file or from several."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists() or not index.exists():
-        return read_safetensors(folder / "model.safetensors")
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights of a folder."""
+    whole, index = folder / _WEIGHTS, folder / f"{_WEIGHTS}.index.json"
+    if whole.exists() or not index.exists():
+        if not whole.exists() and (pickles := sorted(folder.glob("*.bin"))):
+            raise ValueError(
+                f"{str(pickles[0])!r} is a pickle file, which may run any program when "
+                "it is opened, and is not read: save the model as safetensors"
+            )
+        return [whole]
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in places.values()
     ):
         raise ValueError(f"{str(index)!r} must map weights to files beside it")
-    weights: dict[str, Tensor] = {}
-    for name in sorted(set(places.values())):
-        weights |= read_safetensors(folder / name)
-    return weights
+    return [folder / name for name in sorted(set(places.values()))]
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the weights of one file in float32, in memory of their own.
+class StoredWeights(Mapping[str, Tensor]):
+    """The weights of some safetensors files, each read when it is asked for.
+
+    What is returned lies in the file, which is mapped into memory for as long as the
+    weight is held: to be copied, and let go.
+
+    Args:
+        paths: The files.
 
     Raises:
-        ValueError: If there is no such file, if it is damaged, or holds other numbers.
+        ValueError: If there is no such file, if it is damaged, or holds other numbers;
+            if two files hold the same weight.
     """
-    check_is_file(path)
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._places: dict[str, Path] = {}
+        for path in paths:
+            check_is_file(path)
+            with _opened(path) as file:
+                names = file.keys()
+            if twice := sorted(self._places.keys() & set(names)):
+                raise ValueError(f"{twice[0]} is in {str(path)!r} and another file")
+            self._places |= dict.fromkeys(names, path)
+
+    def __getitem__(self, name: str) -> Tensor:
+        path = self._places[name]
+        with _opened(path) as file:
+            weight: Tensor = file.get_tensor(name)
+        if weight.dtype not in _FLOATS:
+            raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
+        return weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def pop(self, name: str) -> Tensor:
+        """Return a weight that is not wanted again."""
+        weight = self[name]
+        del self._places[name]
+        return weight
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; raise ValueError for a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(
             f"{str(path)!r} must be a whole safetensors file: {error}"
         ) from error
-    for name, weight in weights.items():
-        if weight.dtype not in _FLOATS:
-            raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
-        weights[name] = weight.to(torch.float32, copy=True)
-    return weights
 
 
 @contextmanager
@@ -295,14 +340,17 @@ def check_is_file(path: Path) -> None:
 _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
 
 
-def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer]:
+def load_pretrained(
+    name_or_path: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[Transformer, BPETokenizer]:
     """Return the model and the tokenizer of a folder, ready to write.
 
-    Weights are computed with in float32, whatever they are stored in.
+    It takes hardly more memory than the weights do in the end.
 
     Args:
         name_or_path: A folder, as `save_pretrained` or `transformers` writes it, or
             the name of a shipped model.
+        dtype: What is computed with, whatever the weights are stored in.
 
     Raises:
         ValueError: If there is no such folder or model, if a file is missing or
@@ -310,7 +358,7 @@ def load_pretrained(name_or_path: str | Path) -> tuple[Transformer, BPETokenizer
             lacks, or if the files do not belong together.
         OSError: If a file cannot be read.
     """
-    found = read_folder(find_model(name_or_path))
+    found = read_folder(find_model(name_or_path), dtype=dtype)
     return found.model, found.tokenizer
 
 

@@ -11,7 +11,7 @@ refused by name: ignored, it would give wrong numbers in silence.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,63 @@ from llmcourse.arguments import check_one_of
 from llmcourse.model.positions import rope_from_json, rope_to_json
 from llmcourse.model.transformer import TransformerConfig
 
-_ARCHITECTURES = {"llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel"}
+
+@dataclass(frozen=True, kw_only=True)
+class _ModelType:
+    """A model that `transformers` has a class for, and that ours can be."""
+
+    architecture: str
+    family: str = "llama"  # of ours
+    has: Mapping[str, bool] = field(default_factory=dict)  # fields of our config
+    # What its class takes for what a config.json does not say.
+    defaults: Mapping[str, object]
+    # What our model does, and all it can do; what is not said is so by default.
+    only: Mapping[str, Sequence[object]]
+
+
+_MODEL_TYPES = {
+    "llama": _ModelType(
+        architecture="LlamaForCausalLM",
+        defaults={"rms_norm_eps": 1e-6},
+        only={"hidden_act": ["silu"], "attention_bias": [False], "mlp_bias": [False]},
+    ),
+    "mistral": _ModelType(
+        architecture="MistralForCausalLM",
+        defaults={
+            "rms_norm_eps": 1e-6,
+            "num_key_value_heads": 8,
+            "sliding_window": 4096,
+        },
+        only={"hidden_act": ["silu"]},
+    ),
+    "qwen2": _ModelType(
+        architecture="Qwen2ForCausalLM",
+        has={"qkv_bias": True},
+        defaults={"rms_norm_eps": 1e-6, "num_key_value_heads": 32},
+        only={"hidden_act": ["silu"], "use_sliding_window": [False]},
+    ),
+    "qwen3": _ModelType(
+        architecture="Qwen3ForCausalLM",
+        has={"qk_norm": True},
+        defaults={"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "head_dim": 128},
+        only={
+            "hidden_act": ["silu"],
+            "attention_bias": [False],
+            "use_sliding_window": [False],
+        },
+    ),
+    "gpt2": _ModelType(
+        architecture="GPT2LMHeadModel",
+        family="gpt2",
+        defaults={"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
+        only={
+            "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
+            "scale_attn_weights": [True],
+            "scale_attn_by_inverse_layer_idx": [False],
+            "add_cross_attention": [False],
+        },
+    ),
+}
 _SIZES = {
     "llama": {
         "vocab_size": "vocab_size",
@@ -45,16 +101,8 @@ _SIZES = {
     },
 }
 _NUMBERS = ("rope_base", "norm_eps")  # the other sizes are whole
-# What our model does, and all it can do; what is not said is so by default.
-_SWITCHES: dict[str, dict[str, Sequence[object]]] = {
-    "llama": {"hidden_act": ["silu"], "attention_bias": [False], "mlp_bias": [False]},
-    "gpt2": {
-        "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
-        "scale_attn_weights": [True],
-        "scale_attn_by_inverse_layer_idx": [False],
-        "add_cross_attention": [False],
-    },
-}
+_MOST = 2**24  # of a size: no model is larger, and none is built to find out
+_MOST_POSITIONS = 2**21
 _NAMES = {
     "llama": {
         "embedding": "model.embed_tokens",
@@ -66,6 +114,8 @@ _NAMES = {
         "attention.key": "self_attn.k_proj",
         "attention.value": "self_attn.v_proj",
         "attention.output": "self_attn.o_proj",
+        "attention.query_norm": "self_attn.q_norm",
+        "attention.key_norm": "self_attn.k_norm",
         "feed_forward_norm": "post_attention_layernorm",
         "feed_forward.gate": "mlp.gate_proj",
         "feed_forward.up": "mlp.up_proj",
@@ -107,23 +157,37 @@ def config_to_json(config: Mapping[str, Any]) -> dict[str, Any]:
     64
     """
     family = config["family"]
-    extra = dict.fromkeys(["attn_pdrop", "embd_pdrop", "resid_pdrop"], 0.0)
+    kind = _type_of(config)
+    wanted = _MODEL_TYPES[kind]
     said = {
-        "architectures": [_ARCHITECTURES[family]],
-        "model_type": family,
+        "architectures": [wanted.architecture],
+        "model_type": kind,
         "tie_word_embeddings": config["tied_embeddings"],
-        **{name: allowed[0] for name, allowed in _SWITCHES[family].items()},
+        **{name: allowed[0] for name, allowed in wanted.only.items()},
         **{theirs: config[ours] for ours, theirs in _SIZES[family].items()},
         **rope_to_json(config["rope_scaling"]),
-        **(extra if family == "gpt2" else {}),  # nothing is dropped out here
     }
+    if family == "gpt2":  # nothing is dropped out here
+        said |= dict.fromkeys(["attn_pdrop", "embd_pdrop", "resid_pdrop"], 0.0)
+    elif config["head_width"] is not None or "head_dim" in wanted.defaults:
+        shared_out = config["d_model"] // config["n_heads"]
+        said["head_dim"] = config["head_width"] or shared_out
     again = asdict(TransformerConfig(**config_from_json(said)))
     if lost := [name for name in config if config[name] != again.get(name)]:
         raise ValueError(
-            f"config.json of a {family} model cannot keep {_first(lost)}, "
+            f"config.json of a {kind} model cannot keep {_first(lost)}, "
             f"got {config[lost[0]]!r}"
         )
     return said
+
+
+def _type_of(config: Mapping[str, Any]) -> str:
+    """Return the first type of model that has all that this one has, or else most."""
+    has = {name: True for name in ("qkv_bias", "qk_norm") if config[name]}
+    for name, kind in _MODEL_TYPES.items():
+        if kind.family == config["family"] and kind.has == has:
+            return name
+    return "qwen3"
 
 
 def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,40 +195,63 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         ValueError: If the model is of another type, has a feature that ours lacks,
-            or sizes that are missing or no numbers.
+            or sizes that are missing, no numbers or beyond those of any model.
 
     >>> config_from_json({"model_type": "gpt2", "activation_function": "relu"})
     Traceback (most recent call last):
     ValueError: activation_function must be 'gelu_new' or 'gelu_pytorch_tanh', got ...
     """
-    family, scaling = str(found.get("model_type")), None
-    if family not in _ARCHITECTURES:
-        raise ValueError(f"model_type must be 'llama' or 'gpt2', got {family!r}")
-    said = {name: value for name, value in found.items() if value is not None}
-    for name, allowed in _SWITCHES[family].items():
+    kind = str(found.get("model_type"))
+    check_one_of("model_type", kind, _MODEL_TYPES)
+    wanted, scaling = _MODEL_TYPES[kind], None
+    said = {
+        name: value
+        for name, value in {**wanted.defaults, **found}.items()
+        if value is not None
+    }
+    for name, allowed in wanted.only.items():
         check_one_of(name, said.get(name, allowed[0]), allowed)
     if "quantization_config" in said:
         raise ValueError("quantization_config: quantized weights cannot be loaded")
-    tied = said.get("tie_word_embeddings", family == "gpt2")
+    tied = said.get("tie_word_embeddings", False)
     check_one_of("tie_word_embeddings", tied, [True, False])
-    if family == "llama":
+    sizes = dict(_SIZES[wanted.family])
+    if wanted.family == "llama":
         said.setdefault("num_key_value_heads", said.get("num_attention_heads"))
-        said.setdefault("rms_norm_eps", 1e-6)
         said["rope_theta"], scaling = rope_from_json(said)
+        if "head_dim" in said:
+            sizes["head_width"] = "head_dim"
     else:
         width = said.get("n_embd")
         said.setdefault("n_inner", 4 * width if isinstance(width, int) else width)
-        said.setdefault("layer_norm_epsilon", 1e-5)
-    if missing := [name for name in _SIZES[family].values() if name not in said]:
+    if missing := [name for name in sizes.values() if said.get(name) is None]:
         raise ValueError(f"sizes are missing: {_first(missing)}")
-    for ours, theirs in _SIZES[family].items():
+    for ours, theirs in sizes.items():
         _check_number(theirs, said[theirs], whole=ours not in _NUMBERS)
-    fields = {ours: said[theirs] for ours, theirs in _SIZES[family].items()}
+    fields = {ours: said[theirs] for ours, theirs in sizes.items()}
     fields.setdefault("n_kv_heads", fields["n_heads"])
-    d_head = fields["d_model"] // fields["n_heads"]
-    check_one_of("head_dim", said.get("head_dim", d_head), [d_head])
-    kinds = {"family": family, "tied_embeddings": bool(tied), "rope_scaling": scaling}
-    return fields | kinds
+    _check_all_attend_to_all(kind, said, fields["context_length"])
+    kinds = {"family": wanted.family, "tied_embeddings": tied, "rope_scaling": scaling}
+    return fields | kinds | dict(wanted.has)
+
+
+def _check_all_attend_to_all(
+    kind: str, said: Mapping[str, Any], context_length: int
+) -> None:
+    """Raise ValueError for positions that look at the last ones only."""
+    if context_length > _MOST_POSITIONS:
+        raise ValueError(
+            f"a context of at most {_MOST_POSITIONS} is possible, got {context_length}"
+        )
+    window = said.get("sliding_window", context_length)
+    if kind == "mistral" and not (isinstance(window, int) and window >= context_length):
+        raise ValueError(
+            "sliding_window must be null or as long as max_position_embeddings, got "
+            f"{window!r}: write the window there to read no further than it"
+        )
+    types = said.get("layer_types", [])
+    if not isinstance(types, list) or not {*map(str, types)} <= {"full_attention"}:
+        raise ValueError(f"layer_types must all be 'full_attention', got {types!r:.80}")
 
 
 def weights_to_theirs(weights: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
@@ -191,57 +278,62 @@ def weights_to_theirs(weights: Mapping[str, Tensor], family: str) -> dict[str, T
 
 
 def weights_from_theirs(
-    found: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], family: str
+    found: Mapping[str, Tensor],
+    shapes: Mapping[str, Sequence[int]],
+    family: str,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """Return a `Transformer`'s weights, taken from those of `transformers`.
 
     Args:
         found: The weights of a folder, named with or without the whole model's prefix.
+            Each is asked for when its turn comes, so they need not all be in memory.
         shapes: Of the weights that the `Transformer` has.
         family: Its config's.
+        dtype: Of the weights returned, each in memory of its own.
 
     Raises:
         ValueError: If a weight is missing, too many, or has another shape.
     """
     groups = _groups(shapes, family)
-    found = _only_weights(found, family)
-    if missing := sorted(groups.keys() - found.keys()):
+    names = _full_names(found, family)
+    if missing := sorted(groups.keys() - names.keys()):
         raise ValueError(f"weights are missing ({len(missing)}): {_first(missing)}")
-    if _SCORER in found and _SCORER not in groups:  # tied, and written all the same
-        scorer = found.pop(_SCORER)
-        if not torch.equal(scorer, found[their_name("embedding.weight", family)]):
-            raise ValueError(f"embeddings are tied, but {_SCORER} is another matrix")
-    if odd := sorted(found.keys() - groups.keys()):
+    twin = None
+    if _SCORER in names and _SCORER not in groups:  # tied, and written all the same
+        twin = names.pop(_SCORER)
+    if odd := sorted(names.keys() - groups.keys()):
         raise ValueError(f"weights have no place ({len(odd)}): {_first(odd)}")
     result: dict[str, Tensor] = {}
     for theirs, ours in groups.items():
-        parts = _parts(theirs, found[theirs], [shapes[name] for name in ours])
-        result.update(zip(ours, parts, strict=True))
+        parts = _parts(theirs, found[names[theirs]], [shapes[name] for name in ours])
+        for name, part in zip(ours, parts, strict=True):
+            result[name] = torch.empty(part.shape, dtype=dtype).copy_(part)
+    if twin is not None:
+        words = found[names[their_name("embedding.weight", family)]]
+        if not torch.equal(found[twin], words):
+            raise ValueError(f"embeddings are tied, but {_SCORER} is another matrix")
     return result
 
 
-def _only_weights(found: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
-    """Return the weights under their full names, without constants."""
+def _full_names(found: Iterable[str], family: str) -> dict[str, str]:
+    """Return the name of each weight, constants left out, by its full name."""
     prefix = _NAMES[family]["blocks"].partition(".")[0] + "."
     return {
-        name if name.startswith((prefix, _SCORER)) else prefix + name: weight
-        for name, weight in found.items()
+        name if name.startswith((prefix, _SCORER)) else prefix + name: name
+        for name in found
         if not name.endswith(_NO_WEIGHTS)
     }
 
 
 def _parts(theirs: str, found: Tensor, shapes: list[Sequence[int]]) -> list[Tensor]:
-    """Return the matrices, or the biases, that one of theirs consists of."""
+    """Return the matrices, or the biases, that one of theirs consists of, as views."""
     rows = [shape[0] for shape in shapes]
     wanted = (sum(rows), *shapes[0][1:])
     turn = _lies_on_its_side(theirs, len(wanted))
     if (got := tuple(found.shape)) != (wanted := wanted[::-1] if turn else wanted):
         raise ValueError(f"{theirs} must have the shape {wanted}, got {got}")
-    if not turn and len(rows) == 1:
-        return [found]
-    whole = found.T if turn else found
-    # Each in memory of its own: what shares it cannot be saved again.
-    return [part.contiguous().clone() for part in torch.split(whole, rows)]
+    return list(torch.split(found.T if turn else found, rows))
 
 
 def _groups(names: Iterable[str], family: str) -> dict[str, list[str]]:
@@ -283,6 +375,8 @@ def _check_number(name: str, value: Any, *, whole: bool) -> None:
     if not number or isinstance(value, bool) or not 0 < value < math.inf:
         kind = "whole number" if whole else "number"
         raise ValueError(f"{name} must be a positive {kind}, got {value!r}")
+    if whole and value > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST}, got {value}")
 
 
 def _first(names: Sequence[str]) -> str:

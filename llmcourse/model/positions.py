@@ -14,14 +14,16 @@ angles:
     pairs             fast: neighbours      …      slow: far apart
     interpolation     all of them, `factor` times as slow
     NTK-aware         not                   …      `factor` times as slow
-    YaRN              not           …  a ramp  …   `factor` times as slow
+    YaRN, Llama 3     not           …  a ramp  …   `factor` times as slow
 
 Interpolation blurs what stands next to what. NTK-aware scaling is nothing but a larger
 base. YaRN leaves alone the pairs that have turned many times within the old length,
 slows down those that have not turned once, and makes attention a little sharper.
+Llama 3 has another ramp, and leaves attention as it is.
 
 Source: Chen et al. (2023), "Extending context window of large language models via
-positional interpolation"; Peng et al. (2024), "YaRN", sections 3.1 to 3.4.
+positional interpolation"; Peng et al. (2024), "YaRN", sections 3.1 to 3.4; Llama Team
+(2024), "The Llama 3 herd of models" (its models' code has the ramp).
 """
 
 import math
@@ -39,26 +41,33 @@ from llmcourse.arguments import check_one_of, check_range
 Rotation: TypeAlias = tuple[Tensor, Tensor]
 
 
-_FAST, _SLOW = 32, 1  # turns within the old length, the ends of YaRN's ramp
-
-
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
     """How RoPE is slowed down, under the names of Hugging Face."""
 
-    kind: Literal["linear", "yarn"]  # linear: interpolation
+    kind: Literal["linear", "yarn", "llama3"]  # linear: interpolation
     factor: float | int  # new length over old
-    original_length: int | None = None  # of the training, in tokens; for yarn
+    original_length: int | None = None  # of the training, in tokens; not for linear
+    # The ends of the ramp, in turns within the old length; linear has none.
+    slow: float | int = 1  # with fewer turns, a pair is slowed down in full
+    fast: float | int = 32  # with more, not at all; 4 in Llama 3
 
     def __post_init__(self) -> None:
         """Raise ValueError for a scaling that there is not."""
-        check_one_of("kind", self.kind, ("linear", "yarn"))
+        check_one_of("kind", self.kind, ("linear", "yarn", "llama3"))
         check_range(1, factor=self.factor, original_length=self.original_length)
-        if (self.kind == "yarn") != (self.original_length is not None):
+        if (self.kind == "linear") != (self.original_length is None):
             raise ValueError(
-                "yarn needs original_length, and linear has none, got "
+                "yarn and llama3 need original_length, and linear has none, got "
                 f"{self.original_length} for {self.kind}"
             )
+        if not 0 < self.slow < self.fast < math.inf:
+            raise ValueError(
+                "the ramp needs 0 < slow < fast (turns), got "
+                f"{self.slow} and {self.fast}"
+            )
+        if self.kind == "linear" and (self.slow, self.fast) != (1, 32):
+            raise ValueError("linear has no ramp, got slow and fast")
 
 
 def rope_frequencies(
@@ -87,23 +96,30 @@ def rope_frequencies(
     slowed = frequencies / scaling.factor
     if scaling.original_length is None:
         return slowed
-    share = _ramp(d_head, base, scaling.original_length)
+    if scaling.kind == "llama3":
+        turns = frequencies * scaling.original_length / (2 * math.pi)
+        share = (scaling.fast - turns) / (scaling.fast - scaling.slow)
+        share = share.clamp(0, 1)
+    else:
+        share = _yarn_share(d_head, base, scaling, scaling.original_length)
     return slowed * share + frequencies * (1 - share)
 
 
-def _ramp(d_head: int, base: float | int, length: int) -> Float[Tensor, "half"]:
+def _yarn_share(
+    d_head: int, base: float | int, scaling: RopeScaling, length: int
+) -> Float[Tensor, "half"]:
     """Return how much each hand is slowed down: from 0, not at all, to 1.
 
     As in the authors' code it rises with the number of the pair, between the pairs
-    that make 32 turns and 1 turn within the length, rounded outwards.
+    that make `fast` and `slow` turns within the length, rounded outwards.
     """
 
-    def pair_of(turns: int) -> float:
+    def pair_of(turns: float | int) -> float:
         """Return which pair makes so many turns, pairs being counted from 0."""
         return d_head * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low = max(math.floor(pair_of(_FAST)), 0)
-    high = min(math.ceil(pair_of(_SLOW)), d_head - 1)
+    low = max(math.floor(pair_of(scaling.fast)), 0)
+    high = min(math.ceil(pair_of(scaling.slow)), d_head - 1)
     width = high - low if high != low else 0.001  # a step, then
     pairs = torch.arange(d_head // 2, dtype=torch.float32)
     return ((pairs - low) / width).clamp(0, 1)
@@ -206,8 +222,17 @@ _TERMS = {
     "yarn": {
         "factor": "factor",
         "original_length": "original_max_position_embeddings",
+        "slow": "beta_slow",
+        "fast": "beta_fast",
+    },
+    "llama3": {
+        "factor": "factor",
+        "original_length": "original_max_position_embeddings",
+        "slow": "low_freq_factor",
+        "fast": "high_freq_factor",
     },
 }
+_RAMP = {"beta_slow": 1, "beta_fast": 32}  # what YaRN's is if nothing is said
 
 
 def rope_to_json(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -239,12 +264,15 @@ def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]
         rope = said.get(name, {})
         if not isinstance(rope, dict):
             raise ValueError(f"{name} must be a JSON object, got {rope!r}")
+        rope = {term: value for term, value in rope.items() if value is not None}
         base = rope.get("rope_theta", base)
         kind: Any = rope.get("rope_type", rope.get("type", "default"))
         check_one_of(f"type of {name}", kind, [*_TERMS])
         known = {"rope_type", "type", "rope_theta", *_TERMS[kind].values()}
         if more := sorted(rope.keys() - known):
             raise ValueError(f"{name} cannot be followed in {', '.join(more)}")
+        if kind == "yarn":
+            rope = _RAMP | rope
         terms: dict[str, Any] = {
             ours: rope.get(theirs) for ours, theirs in _TERMS[kind].items()
         }
@@ -252,4 +280,9 @@ def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]
             raise ValueError(f"{name} of type {kind} needs numbers, got {rope}")
         if terms:
             scaling = RopeScaling(kind=kind, **terms)
+    check_one_of("partial_rotary_factor", said.get("partial_rotary_factor", 1), [1])
+    old = scaling.original_length if scaling else None
+    if old is not None:
+        name = "original_max_position_embeddings"
+        check_one_of(name, said.get(name, old), [old])
     return base, scaling

@@ -14,6 +14,8 @@ for the stream grows from block to block.
     llama     RMSNorm      queries and keys turn      SwiGLU          no
     gpt2      LayerNorm    a vector each, learned     GELU            yes
 
+Mistral, Qwen2 and Qwen3 are of Llama's family; what they add to it are `head_width`,
+`qkv_bias` and `qk_norm`.
 Tied embeddings use one matrix twice, to read the ids and to score the next ones.
 """
 
@@ -46,6 +48,7 @@ class TransformerConfig:
     n_layers: int = 2
     n_heads: int = 4
     n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
+    head_width: int | None = None  # coordinates; None: d_model / n_heads
     d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
     context_length: int = 128  # in tokens
     rope_base: float | int = 10_000.0
@@ -54,6 +57,8 @@ class TransformerConfig:
     family: Literal["llama", "gpt2"] = "llama"
     positions: Literal["rope", "learned", "none"] | None = None  # None: the family's
     tied_embeddings: bool = True  # the embedding also scores the next token
+    qkv_bias: bool = False  # query, key and value add a bias: Qwen2
+    qk_norm: bool = False  # queries and keys are brought to one size: Qwen3
 
     def __post_init__(self) -> None:
         """Raise ValueError for a shape that no model can have."""
@@ -63,9 +68,9 @@ class TransformerConfig:
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         if self.positions == _POSITIONS[self.family]:
             object.__setattr__(self, "positions", None)  # one config, one spelling
-        no_sizes = ("family", "positions", "tied_embeddings", "rope_scaling")
+        no_sizes = ("family", "positions", "rope_scaling")
         for name, value in vars(self).items():
-            if name not in no_sizes:
+            if name not in no_sizes and not isinstance(value, bool):
                 check_positive(**{name: value})
         gpt2 = self.family == "gpt2"
         if self.d_model % self.n_heads:
@@ -73,6 +78,8 @@ class TransformerConfig:
                 "d_model must be a multiple of n_heads, "
                 f"got {self.d_model} and {self.n_heads}"
             )
+        if self.head_width == self.d_model // self.n_heads:
+            object.__setattr__(self, "head_width", None)
         if self.position_encoding == "rope" and self.d_head % 2:
             raise ValueError(
                 "d_model must be an even multiple of n_heads (RoPE turns pairs), "
@@ -83,6 +90,8 @@ class TransformerConfig:
                 "n_kv_heads must equal n_heads in the family gpt2, "
                 f"got {self.n_kv_heads} and {self.n_heads}"
             )
+        if gpt2 and (self.qkv_bias or self.qk_norm):
+            raise ValueError("qkv_bias and qk_norm are of the family llama, got gpt2")
         if self.position_encoding != "rope" and self.rope_scaling is not None:
             raise ValueError(
                 f"rope_scaling needs rope, got {self.position_encoding} positions"
@@ -101,7 +110,7 @@ class TransformerConfig:
     @property
     def d_head(self) -> int:
         """Width of one head, in coordinates."""
-        return self.d_model // self.n_heads
+        return self.head_width or self.d_model // self.n_heads
 
 
 TINY = TransformerConfig(vocab_size=512)
@@ -232,6 +241,21 @@ def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
     return norm(config.d_model, config.norm_eps)
 
 
+def _new_attention(config: TransformerConfig) -> GroupedQueryAttention:
+    def head_norm(width: int) -> RMSNorm:
+        return RMSNorm(width, config.norm_eps)
+
+    return GroupedQueryAttention(
+        config.d_model,
+        config.n_heads,
+        config.n_kv_heads,
+        bias=config.family == "gpt2",
+        qkv_bias=config.qkv_bias,
+        d_head=config.head_width,
+        head_norm=head_norm if config.qk_norm else None,
+    )
+
+
 def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
     """Return the angles of a model's positions, None if nothing turns."""
     if config.position_encoding != "rope":
@@ -251,13 +275,10 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        gpt2 = config.family == "gpt2"
         self.attention_norm = _new_norm(config)
-        self.attention = GroupedQueryAttention(
-            config.d_model, config.n_heads, config.n_kv_heads, bias=gpt2
-        )
+        self.attention = _new_attention(config)
         self.feed_forward_norm = _new_norm(config)
-        network = GELUNetwork if gpt2 else SwiGLU
+        network = GELUNetwork if config.family == "gpt2" else SwiGLU
         self.feed_forward = network(config.d_model, config.d_ff)
 
     def forward(

@@ -46,8 +46,13 @@ def page_model(
         name: (folder / f"{name}.json").read_text(encoding="utf-8")
         for name in ("config", "tokenizer")
     }
-    if (kind := json.loads(texts["config"]).get("model_type")) != "llama":
+    config = json.loads(texts["config"])
+    if (kind := config.get("model_type")) != "llama":
         raise ValueError(f"a page can run models of type 'llama', got {kind!r}")
+    if config.get("head_dim") or config.get("rope_scaling"):
+        raise ValueError(
+            "a page has no heads of a width of their own, nor rope_scaling"
+        )
     texts["tokenizer"] = json.dumps(json.loads(texts["tokenizer"]), ensure_ascii=False)
     tensors: dict[str, Tensor] = {}
     for name, weight in load_file(folder / "model.safetensors").items():

@@ -52,9 +52,14 @@ SHAPES = pytest.mark.parametrize(
         GPT2,
         replace(GPT2, tied_embeddings=False),
         replace(ODD, positions="learned"),
+        replace(ODD, qkv_bias=True),
+        replace(ODD, qk_norm=True, head_width=6),
         replace(GPT2, positions="none"),
     ],
-    ids=["tiny", "llama", "llama-untied", "gpt2", "gpt2-untied", "learned", "none"],
+    ids=[
+        *("tiny", "llama", "llama-untied", "gpt2", "gpt2-untied", "learned"),
+        *("qwen2", "qwen3", "none"),
+    ],
 )
 
 # Worked example

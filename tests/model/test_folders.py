@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +168,39 @@ def test_weights_may_lie_in_several_files(folder, model):
     (folder / "model-1.safetensors").unlink()
     with pytest.raises(ValueError, match=r"needs the file .*model-1\.safetensors"):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("llama", "float16"), ("gpt2", "float32")]
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
+def test_loading_takes_hardly_more_memory_than_the_weights(
+    family, dtype, tokenizer, tmp_path
+):
+    """At the worst moment, 1.2 times what they take in the end; the file is float16."""
+    sizes = {"d_model": 480, "n_layers": 10, "d_ff": 1400}
+    model = Transformer(replace(CONFIGS[family], **sizes))
+    n_bytes = sum(weight.numel() for weight in model.parameters())
+    n_bytes *= 4 if dtype == "float32" else 2
+    assert n_bytes > 5e7
+    save_pretrained(model, tokenizer, tmp_path, torch.float16)
+    code = """if True:
+        import pathlib, re, sys, torch
+        from llmcourse.model.folders import load_pretrained
+
+        def memory(name):
+            text = pathlib.Path("/proc/self/status").read_text()
+            return 1024 * int(re.search(name + r":\\s+(\\d+)", text)[1])
+
+        load_pretrained("base-llm")  # what a first time takes, for good
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+        before = memory("VmRSS")
+        model = load_pretrained(sys.argv[1], getattr(torch, sys.argv[2]))
+        print(memory("VmHWM") - before)
+    """
+    command = [sys.executable, "-c", code, str(tmp_path), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 0.5 * n_bytes < int(done.stdout) <= 1.2 * n_bytes
 
 
 def test_other_files_in_the_folder_stay(folder, model, tokenizer):
@@ -369,6 +404,30 @@ def test_a_damaged_header_is_refused(folder):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="model"):
             load_pretrained(folder)
+
+
+def test_more_layers_than_weights_are_refused_before_they_are_built(folder):
+    edit_json(folder / "config.json", num_hidden_layers=2**24)
+    with pytest.raises(ValueError, match="16777216 layers, but 29 weights"):
+        load_pretrained(folder)
+
+
+def test_a_pickle_file_is_refused_and_told_why(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin' is a pickle .*any prog"):
+        load_pretrained(folder)
+
+
+def test_a_weight_in_two_files_is_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for n in (1, 2):
+        save_file(weights, folder / f"{n}.safetensors")
+    places = {name: f"{1 + (name > 'n')}.safetensors" for name in ("a", "z")}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ValueError, match=r"is in .*2\.safetensors' and another file"):
+        load_pretrained(folder)
 
 
 def test_weights_that_are_no_floats_are_refused(folder):

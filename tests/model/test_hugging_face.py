@@ -33,6 +33,8 @@ LLAMA = TransformerConfig(
     norm_eps=1e-3,
 )
 GPT2 = replace(LLAMA, family="gpt2", n_kv_heads=3, rope_base=10_000.0)
+QWEN2 = replace(LLAMA, qkv_bias=True)
+QWEN3 = replace(LLAMA, qk_norm=True, head_width=6)
 SHAPES = pytest.mark.parametrize(
     "config",
     [
@@ -40,8 +42,10 @@ SHAPES = pytest.mark.parametrize(
         replace(LLAMA, tied_embeddings=False),
         GPT2,
         replace(GPT2, tied_embeddings=False),
+        QWEN2,
+        QWEN3,
     ],
-    ids=["llama", "llama-untied", "gpt2", "gpt2-untied"],
+    ids=["llama", "llama-untied", "gpt2", "gpt2-untied", "qwen2", "qwen3"],
 )
 LLAMA_JSON = {
     "model_type": "llama",
@@ -51,6 +55,10 @@ LLAMA_JSON = {
     "num_attention_heads": 3,
     "intermediate_size": 10,
     "max_position_embeddings": 7,
+}
+OTHERS_JSON = {
+    kind: LLAMA_JSON | {"model_type": kind, "num_key_value_heads": 1}
+    for kind in ("mistral", "qwen2", "qwen3")
 }
 GPT2_JSON = {
     "model_type": "gpt2",
@@ -145,7 +153,11 @@ def test_tied_embeddings_may_be_written_twice(config):
 
 
 @pytest.mark.parametrize(
-    "config", [LLAMA, replace(LLAMA, tied_embeddings=False), GPT2_SMALL, SMOLLM2_135M]
+    "config",
+    [
+        *(LLAMA, replace(LLAMA, tied_embeddings=False), GPT2_SMALL, SMOLLM2_135M),
+        *(QWEN2, QWEN3, replace(QWEN3, head_width=None), replace(LLAMA, head_width=8)),
+    ],
 )
 def test_a_config_comes_back_as_it_was(config):
     found = config_to_json(asdict(config))
@@ -166,7 +178,12 @@ def other_values(kind, value):
         found = (None,)
     elif kind is RopeScaling:
         linear = RopeScaling(kind="linear", factor=4)
-        found = (linear, RopeScaling(kind="yarn", factor=2.5, original_length=5))
+        found = (
+            *(linear, RopeScaling(kind="yarn", factor=2.5, original_length=5)),
+            RopeScaling(kind="yarn", factor=2, original_length=5, slow=2, fast=9),
+            RopeScaling(kind="llama3", factor=8, original_length=5, fast=4),
+            RopeScaling(kind="llama3", factor=8, original_length=5, slow=2, fast=3),
+        )
     else:
         assert get_args(kind), f"which values has {kind}?"
         found = [other for one in get_args(kind) for other in other_values(one, value)]
@@ -177,7 +194,7 @@ def other_values(kind, value):
 def test_each_field_comes_back_or_is_refused(name):
     """Whatever is changed in a config, no folder gives another one in silence."""
     kind, tried = get_type_hints(TransformerConfig)[name], 0
-    for config in (LLAMA, GPT2):
+    for config in (LLAMA, GPT2, QWEN2, QWEN3):
         for value in other_values(kind, getattr(config, name)):
             try:
                 changed = replace(config, **{name: value})
@@ -187,7 +204,8 @@ def test_each_field_comes_back_or_is_refused(name):
             try:
                 text = json.dumps(config_to_json(asdict(changed)))
             except ValueError as error:
-                assert f"cannot keep {name}, got" in str(error)  # noqa: PT017
+                lost = "qkv_bias" if name == "qk_norm" else name  # no type has both
+                assert f"cannot keep {lost}, got" in str(error)  # noqa: PT017
             else:
                 again = TransformerConfig(**config_from_json(json.loads(text)))
                 assert again == changed
@@ -215,6 +233,24 @@ def test_what_is_not_said_has_the_values_of_transformers():
     assert not llama.tied_embeddings
     gpt2 = TransformerConfig(**config_from_json(GPT2_JSON | {"n_inner": None}))
     assert (gpt2.d_ff, gpt2.norm_eps, gpt2.tied_embeddings) == (48, 1e-5, True)
+    qwen3 = TransformerConfig(**config_from_json(OTHERS_JSON["qwen3"]))
+    assert (qwen3.d_head, qwen3.qk_norm, qwen3.qkv_bias) == (128, True, False)
+    many = {"num_attention_heads": 32, "hidden_size": 64}  # the class has 8 and 32
+    for kind, n in (("mistral", 8), ("qwen2", 32), ("qwen3", 32)):
+        said = OTHERS_JSON[kind] | many
+        del said["num_key_value_heads"]
+        assert config_from_json(said)["n_kv_heads"] == n
+        assert (
+            config_from_json(said | {"num_key_value_heads": None})["n_kv_heads"] == 32
+        )
+
+
+def test_a_window_as_long_as_the_context_is_none():
+    for window in (7, 4096, None):
+        said = OTHERS_JSON["mistral"] | {"sliding_window": window}
+        assert config_from_json(said)["context_length"] == 7
+    said = {"sliding_window": 4, "layer_types": ["full_attention"] * 2}
+    assert config_from_json(OTHERS_JSON["qwen2"] | said)["qkv_bias"]
 
 
 # Reference
@@ -243,28 +279,54 @@ def test_refuses_a_field_that_no_folder_knows(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type must be 'llama' or 'gpt2', got 'bert'"),
+        ({"model_type": "bert"}, "model_type must be 'llama' or .*, got 'bert'"),
         ({"model_type": None}, "got 'None'"),
         ({"model_type": ["llama"]}, "model_type must be"),
         ({"hidden_act": "gelu"}, "hidden_act must be 'silu', got 'gelu'"),
         ({"attention_bias": True}, "attention_bias must be False, got True"),
         ({"mlp_bias": True}, "mlp_bias must be False, got True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "'yarn', got 'dynamic'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "'llama3', got 'dynamic'"),
         ({"rope_scaling": {"factor": 2.0}}, "rope_scaling cannot be .* in factor"),
-        ({"rope_parameters": {"rope_type": "llama3"}}, "type of rope_pa.*got 'llama3'"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "type llama3 needs numbers"),
+        (
+            {
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 5,
+                }
+            },
+            "type llama3 needs numbers",
+        ),
+        (
+            {
+                "rope_scaling": {
+                    "rope_type": "yarn",
+                    "factor": 8.0,
+                    "original_max_position_embeddings": 5,
+                },
+                "original_max_position_embeddings": 6,
+            },
+            "original_max_position_embeddings must be 5, got 6",
+        ),
         (
             {"rope_parameters": {"rope_type": "yarn"}},
             "rope_parameters of type yarn needs",
         ),
         ({"rope_scaling": {"type": "linear"}}, "of type linear needs numbers"),
         (
-            {"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 8}},
-            "rope_scaling cannot be followed in beta_fast",
+            {"rope_scaling": {"type": "yarn", "factor": 2, "mscale": 1}},
+            "rope_scaling cannot be followed in mscale",
         ),
         ({"rope_parameters": "default"}, "rope_parameters must be a JSON object"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"head_dim": 8}, "head_dim must be 4, got 8"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor must be 1, got 0.5"),
+        ({"head_dim": 8.0}, "head_dim must be a positive whole number, got 8.0"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types must"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be at most 16777216"),
+        ({"max_position_embeddings": 2**22}, "context of at most 2097152 is possible"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be True or False"),
         ({"hidden_size": None}, "sizes are missing: hidden_size"),
         ({"hidden_size": "wide"}, "hidden_size must be a positive whole.*got 'wide'"),
@@ -278,6 +340,31 @@ def test_refuses_a_field_that_no_folder_knows(config):
 def test_refuses_a_llama_that_ours_is_not(changes, message):
     with pytest.raises(ValueError, match=message):
         config_from_json(LLAMA_JSON | changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("mistral", {}, "sliding_window .* got 4096"),
+        ("mistral", {"sliding_window": 6}, "sliding_window must be null or .*got 6"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window must be False"),
+        ("qwen3", {"attention_bias": True}, "attention_bias must be False, got True"),
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window must be False"),
+        ("qwen3", {"layer_types": ["sliding_attention"]}, "layer_types must all be"),
+    ],
+)
+def test_refuses_one_of_its_relatives_that_ours_is_not(kind, changes, message):
+    long = {"max_position_embeddings": 5000}
+    if "sliding_window" in changes:
+        long = {}
+    with pytest.raises(ValueError, match=message):
+        config_from_json(OTHERS_JSON[kind] | long | changes)
+
+
+def test_no_folder_has_biases_and_norms_of_queries():
+    both = replace(LLAMA, qkv_bias=True, qk_norm=True)
+    with pytest.raises(ValueError, match="qwen3 model cannot keep qkv_bias, got True"):
+        config_to_json(asdict(both))
 
 
 @pytest.mark.parametrize(

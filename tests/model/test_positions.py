@@ -1,6 +1,7 @@
 """Rotary positions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,6 +95,7 @@ def test_angles_keep_their_digits_far_out(base):
 
 LINEAR = RopeScaling(kind="linear", factor=4)
 YARN = RopeScaling(kind="yarn", factor=4, original_length=300)
+LLAMA3 = RopeScaling(kind="llama3", factor=4, original_length=300, fast=4)
 
 # Worked example
 
@@ -110,6 +112,17 @@ def test_worked_example_of_yarn():
     )
     shares = torch.tensor([0, 0, 1, 2, 3, 4]) / 4
     torch.testing.assert_close(1 / ratio, shares / 8 + 1 - shares)
+
+
+def test_worked_example_of_llama_3():
+    """Each of five pairs is half as fast as the one before, the first turns by 1 radian
+    a position: within 16 π positions (50) they make 8, 4, 2, 1 and 1/2 turns. The ramp
+    from 4 turns to 1 slows them down by 0, 0, 2/3, 1 and 1.
+    """
+    scaling = RopeScaling(kind="llama3", factor=8, original_length=50, fast=4)
+    ratio = rope_frequencies(10, 2**5, scaling) / rope_frequencies(10, 2**5)
+    shares = torch.tensor([0, 0, 2 / 3, 1, 1])
+    torch.testing.assert_close(ratio, shares / 8 + 1 - shares, rtol=0.02, atol=0)
 
 
 # Law
@@ -154,7 +167,9 @@ def test_a_factor_of_one_changes_nothing():
             torch.testing.assert_close(new, old)
 
 
-@pytest.mark.parametrize("scaling", [None, LINEAR, YARN])
+@pytest.mark.parametrize(
+    "scaling", [None, LINEAR, YARN, replace(YARN, slow=2, fast=9), LLAMA3]
+)
 @pytest.mark.parametrize("place", ["rope_scaling", "rope_parameters"])
 def test_json_gives_back_what_was_written(scaling, place):
     said = rope_to_json(None if scaling is None else vars(scaling))
@@ -197,6 +212,16 @@ def test_transformers_computes_the_same(factor):
     torch.testing.assert_close(rope_frequencies(16, 500, yarn), found)
     cos, _ = rope_tables(1, 16, 500, yarn)
     assert cos[0, 0].item() == pytest.approx(length)
+    found, length = of_transformers(
+        "llama3",
+        factor=factor,
+        original_max_position_embeddings=299,
+        low_freq_factor=1.5,
+        high_freq_factor=4.0,
+    )
+    llama3 = replace(LLAMA3, factor=factor, original_length=299, slow=1.5)
+    torch.testing.assert_close(rope_frequencies(16, 500, llama3), found)
+    assert length == 1.0
 
 
 def test_transformers_computes_the_same_base():
@@ -213,9 +238,14 @@ def test_transformers_computes_the_same_base():
     [
         ({"kind": "linear", "factor": 0.5}, "factor must be at least 1, got 0.5"),
         ({"kind": "linear", "factor": math.inf}, "factor must be at least 1"),
-        ({"kind": "yarn", "factor": 2}, "yarn needs original_length"),
+        ({"kind": "yarn", "factor": 2}, "need original_length.*None for yarn"),
         ({"kind": "linear", "factor": 2, "original_length": 9}, "linear has none"),
         ({"kind": "yarn", "factor": 2, "original_length": 0}, "at least 1, got 0"),
+        ({"kind": "llama3", "factor": 2}, "need original_length.*None for llama3"),
+        (vars(LLAMA3) | {"slow": 4}, "0 < slow < fast"),
+        (vars(LLAMA3) | {"slow": 0}, "0 < slow < fast"),
+        (vars(LLAMA3) | {"fast": math.inf}, "0 < slow < fast"),
+        ({"kind": "linear", "factor": 2, "fast": 4}, "linear has no ramp"),
     ],
 )
 def test_refuses_a_scaling_that_there_is_not(fields, message):

@@ -34,6 +34,10 @@ CONFIGS = {
     "untied": replace(LLAMA, tied_embeddings=False),
     "linear": replace(LLAMA, rope_scaling=RopeScaling(kind="linear", factor=4)),
     "yarn": replace(LLAMA, rope_scaling=YARN, n_kv_heads=3),
+    "llama3": replace(LLAMA, rope_scaling=replace(YARN, kind="llama3", fast=4)),
+    "wide heads": replace(LLAMA, head_width=10),
+    "qwen2": replace(LLAMA, qkv_bias=True),
+    "qwen3": replace(LLAMA, qk_norm=True, head_width=6, norm_eps=0.3),
     "large epsilon": replace(LLAMA, norm_eps=0.3),
     "learned": replace(LLAMA, positions="learned"),
     "no positions": replace(LLAMA, positions="none"),
@@ -97,7 +101,9 @@ ACCEPTED = [
     (name, way)
     for name, config in CONFIGS.items()
     for way in WAYS
-    if way != "fused" or (config.family, config.positions) == ("llama", None)
+    if way != "fused"
+    or (config.family, config.positions, config.qkv_bias, config.qk_norm)
+    == ("llama", None, False, False)
 ]
 
 # Reference
@@ -133,7 +139,10 @@ def test_equals_a_model_that_was_changed(name, way, change):
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)
 @pytest.mark.parametrize(
     "name",
-    ["grouped", "yarn", "learned", "no positions", "gpt2-untied", "gpt2-rope"],
+    [
+        *("grouped", "yarn", "llama3", "learned", "no positions", "gpt2-untied"),
+        *("gpt2-rope", "wide heads", "qwen2", "qwen3"),
+    ],
 )
 def test_what_is_written_equals_what_is_written_without_a_cache(name, kind):
     """However the model attends and counts positions, and without an error."""
@@ -276,7 +285,11 @@ def test_refuses_other_kinds_of_attention(way, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["gpt2", "gpt2-untied", "gpt2-rope", "learned", "no positions"]
+    "name",
+    [
+        *("gpt2", "gpt2-untied", "gpt2-rope", "learned", "no positions"),
+        *("qwen2", "qwen3"),
+    ],
 )
 def test_fusing_refuses_other_families_and_positions(name):
     model = make_model(CONFIGS[name])

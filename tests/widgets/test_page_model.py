@@ -253,3 +253,6 @@ def test_a_model_of_another_family_is_refused(tmp_path):
     save_pretrained(make_model("gpt2"), make_tokenizer(), tmp_path)
     with pytest.raises(ValueError, match="type 'llama', got 'gpt2'"):
         page_model(tmp_path)
+    save_pretrained(make_model(head_width=10), make_tokenizer(), tmp_path)
+    with pytest.raises(ValueError, match="no heads of a width of their own"):
+        page_model(tmp_path)
