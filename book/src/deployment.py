@@ -726,15 +726,17 @@ assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # At 1 the words are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
 # At 2 hardly any word comes twice: thousands of words that are improbable one by one are probable together, and some make no sense here.
 #
-# Other services have more knobs; ours has none of these.
+# Other services have more knobs; ours refuses the first two, and knows nothing of the third.
 #
 # - **{term}`Min-p <min-p>`** keeps the tokens with at least a share $p$ of the best one's probability {cite:p}`nguyen2025`.
 #   Where the model is sure, few are left; where it is not, many.
 # - A **{term}`repetition penalty`** lowers the logits of tokens that the text already has {cite:p}`keskar2019`.
 # - **{term}`Beam search <beam search>`** keeps the few most probable beginnings at each step, where greedy decoding keeps one.
 #   It served translation well {cite:p}`sutskever2014`; open-ended text becomes dull with it, and repeats itself {cite:p}`holtzman2020`.
-# - **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer.
-#   They are the logarithms of what the first cell above printed.
+#
+# **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer if `logprobs` asks for them.
+# They are the logarithms of what the first cell above printed, whatever the temperature.
+# With `echo=True` and `max_tokens=0` a completion has those of the prompt alone, so a test can compare models over HTTP: by the loss on a text, or by which of several answers is the likeliest.
 #
 # Programs need answers in a fixed form, such as JSON with certain fields: **{term}`structured output`**, or *JSON mode*.
 # **{term}`Constrained decoding <constrained decoding>`** makes sure of it {cite:p}`willard2023`.
@@ -911,7 +913,7 @@ stack.close()
 # Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
-# Our slots reserve the whole window for each request.
+# Our slots reserve, for each request, all that it may become: the whole window, unless it asks for less.
 # vLLM hands out the cache in pages, as an operating system does with memory, and has room for several times as many requests {cite:p}`kwon2023`; that is **PagedAttention**.
 #
 # ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)

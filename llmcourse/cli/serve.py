@@ -1,5 +1,6 @@
 """The command `serve`: a model that other programs, and a browser, can talk with."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -7,6 +8,8 @@ import typer
 from llmcourse.cli import options as opt
 from llmcourse.cli.console import say
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_NAMES = ("127.0.0.1", "localhost", "[::1]")  # as they stand in an address
 _EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
@@ -22,7 +25,15 @@ def serve(
         str | None,
         typer.Option(help="What callers have to know.", envvar="LLMCOURSE_API_KEY"),
     ] = None,
-    max_batch: Annotated[
+    served_model_name: Annotated[
+        str | None, typer.Option(help="What callers ask for; the folder's name.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(help="Tokens of prompt and answer; the model's.", min=1),
+    ] = None,
+    device: opt.Device = "cpu",
+    slots: Annotated[
         int, typer.Option(help="Requests answered at a time.", min=1, max=1024)
     ] = 16,
     queue: Annotated[
@@ -38,11 +49,13 @@ def serve(
     """Serve a model over HTTP, as OpenAI's clients know it, with a page.
 
     Needs `pip install "llmcourse[serve]"`. Only this machine is listened to, unless
-    `--host` says otherwise; then give an `--api-key` too.
+    `--host` says otherwise; then give an `--api-key` too. Without a key, it is
+    answered to this machine's own names alone, as no web page has them. `/health`,
+    `/metrics` and `/openapi.json` need no key.
 
     `llmcourse serve --model instruct-llm --port 8000`
 
-    `llmcourse serve --model run-instruct/model --max-batch 32 --queue 200`
+    `llmcourse serve --model run-instruct/model --slots 32 --queue 200`
     """
     from llmcourse.cli.running import open_model
     from llmcourse.model.folders import find_model
@@ -58,16 +71,19 @@ def serve(
             f'{error.name} is missing: pip install "llmcourse[serve]"'
         ) from error
     config = ServiceConfig(
-        max_batch=max_batch,
+        max_batch=slots,
         max_queue=queue,
         api_key=api_key,
         request_seconds=timeout,
+        context=context,
+        allowed_hosts=_NAMES if host in _LOOPBACK and not api_key else ("*",),
     )
-    loaded, tokenizer = open_model(model)
-    name = find_model(model).resolve().name
+    loaded, tokenizer = open_model(model, device)
+    name = served_model_name or find_model(model).resolve().name
     application = create_app(loaded, tokenizer, name, config)
     with listening(host, port) as listener:
         say(f"serving {model} at {address(host, listener)}")
-        if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
+        if api_key is None and host not in _LOOPBACK:
             say("anyone who reaches this address is answered: there is no --api-key")
+        gc.freeze()  # what is there stays: to collect garbage of requests is fast now
         serve_on(listener, application, grace)

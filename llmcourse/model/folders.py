@@ -137,6 +137,7 @@ def read_folder(
             f"{str(folder)!r}, which should hold a {config.family} of "
             f"{config.n_layers} layers: {error}"
         ) from error
+    check_finite(model.state_dict() | others, folder)
     return Folder(model.eval(), read_tokenizer(folder, config), found, others)
 
 
@@ -335,6 +336,13 @@ def check_is_file(path: Path) -> None:
     """Raise ValueError if a file that a model needs is missing."""
     if not path.is_file():
         raise ValueError(f"a model's folder needs the file {str(path)!r}")
+
+
+def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise ValueError if weights that were read are not finite."""
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} in {str(folder)!r} must be finite, and is not")
 
 
 _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each

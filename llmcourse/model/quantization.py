@@ -38,6 +38,7 @@ from torch.nn.functional import embedding, linear
 
 from llmcourse.arguments import check_one_of
 from llmcourse.model.folders import (
+    check_finite,
     check_is_file,
     read_json,
     read_tokenizer,
@@ -318,6 +319,7 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     # The floats of this one are thrown away: only its form is wanted.
     model = quantize_model(Transformer(config, torch.Generator()), bits, group_size)
     _read_weights(model, folder / "model.safetensors")
+    check_finite(model.state_dict(), folder)
     return model, read_tokenizer(folder, config)
 
 

@@ -31,7 +31,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,13 @@ from llmcourse.finetuning.answering import end_tokens, has_chat_tokens
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
-from llmcourse.serving.batching import Batcher, Engine, QueueFullError, Request
+from llmcourse.serving.batching import (
+    Batcher,
+    Engine,
+    QueueFullError,
+    Request,
+)
+from llmcourse.serving.logprobs import Placed, chat_logprobs, completion_logprobs
 from llmcourse.serving.wire import (
     ApiError,
     ChatMessage,
@@ -77,6 +83,7 @@ class TextPieces:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = list(stop)
         self._held = ""  # the beginning, perhaps, of a string that ends the text
+        self.n_characters = 0  # of all ids, held back or not
         self.stopped = False
 
     def push(self, id_: int) -> str:
@@ -89,6 +96,7 @@ class TextPieces:
         return self._release(self._decoder.decode(b"", final=True), last=True)
 
     def _release(self, new: str, *, last: bool) -> str:
+        self.n_characters += len(new)
         if self.stopped:
             return ""
         text = self._held + new
@@ -146,7 +154,7 @@ class Service:
     @property
     def limit(self) -> int:
         """Most tokens of a prompt and its answer."""
-        return self.model.config.context_length
+        return self.limits.context or self.model.config.context_length
 
     def check_model(self, name: str) -> None:
         """Raise ApiError 404 unless the service has this model."""
@@ -166,11 +174,15 @@ class Service:
             raise too_long(f"more than {self.limit}", 1, self.limit, param)
         return self.tokenizer.encode(text)
 
+    @property
+    def start(self) -> list[int]:
+        """The mark before a text, if the tokenizer has it."""
+        start = self.tokenizer.special_tokens.get(END_OF_TEXT)
+        return [] if start is None else [start]
+
     def encode_text(self, prompt: str) -> list[int]:
         """Return the ids of a text to continue, after the mark of a beginning."""
-        start = self.tokenizer.special_tokens.get(END_OF_TEXT)
-        ids = self.encode(prompt, param="prompt")
-        return ids if start is None else [start, *ids]
+        return [*self.start, *self.encode(prompt, param="prompt")]
 
     def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
         """Return the ids of a conversation, or raise ApiError 400."""
@@ -212,6 +224,10 @@ class Choice:
     text: str = ""  # so far
     finish_reason: FinishReason | None = None
     n_tokens: int = 0  # that were written
+    begun: bool = False  # whether anything has come of it
+    n_echoed: int = 0  # characters of the prompt before it
+    n_scored: int = 0  # tokens of the prompt in the request's logprobs
+    unsent: list[Placed] = field(default_factory=list)  # tokens whose logprobs wait
 
 
 class Answer:
@@ -223,6 +239,10 @@ class Answer:
         options: How to draw, and how many choices for each prompt.
         max_tokens: Most tokens of each choice; None: what fits.
         chat: Whether these are answers in a conversation, not continuations.
+        n_top: Likeliest tokens to send with each token's log-probability; None: none
+            of these are sent.
+        echo: Whether the text begins with the prompt, but for so many tokens of it;
+            None: it does not.
 
     Raises:
         ApiError: 400 if prompt and text do not fit into the window, 429 if too many
@@ -237,8 +257,11 @@ class Answer:
         max_tokens: int | None,
         *,
         chat: bool,
+        n_top: int | None = None,
+        echo: int | None = None,
     ) -> None:
         self.service, self.prompts, self.chat = service, prompts, chat
+        self._echo = echo
         self._tokens: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         limit, param = service.limit, "messages" if chat else "prompt"
@@ -251,7 +274,7 @@ class Answer:
         self.choices: list[Choice] = []
         wanted = [ids for ids in prompts for _ in range(options.n or 1)]
         for index, ids in enumerate(wanted):
-            n_new = max_tokens or max(1, limit - len(ids))
+            n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens
             if len(ids) + n_new > limit:
                 raise too_long(len(ids), n_new, limit, param)
             request = Request(
@@ -260,6 +283,8 @@ class Answer:
                 sampling=sampling,
                 seed=seed + index,
                 stop=end_tokens(service.tokenizer),
+                n_top=n_top,
+                score_prompt=echo is not None,
                 deliver=partial(self._deliver, index),
             )
             pieces = TextPieces(service.tokenizer, options.stops)
@@ -306,7 +331,6 @@ class Answer:
                     metrics.first_token.observe(self._loop.time() - begin)
                     first = False
                 text = self._take(choice, new)
-                choice.text += text
                 n_open -= choice.finish_reason is not None
                 if text or choice.finish_reason is not None:
                     yield choice, text
@@ -319,19 +343,52 @@ class Answer:
 
     def _take(self, choice: Choice, new: int | None) -> str:
         """Return the text that one more token, or the end, makes certain."""
+        request, pieces = choice.request, choice.pieces
+        if new is None and request.finish not in ("stop", "length"):
+            raise ApiError(500 if self.service.engine.alive else 503)
+        text = "" if choice.begun else self._begin(choice)
+        place = choice.n_scored + choice.n_tokens
+        scored = request.logprobs[place : place + 1]
+        offset = choice.n_echoed + pieces.n_characters
         if new is not None:
             choice.n_tokens += 1
-            text = choice.pieces.push(new)
+            text += pieces.push(new)
         else:
-            finish = choice.request.finish
-            if finish not in ("stop", "length"):
-                raise ApiError(500 if self.service.engine.alive else 503)
-            text = choice.pieces.finish()
-            choice.finish_reason = "stop" if finish == "stop" else "length"
-        if choice.pieces.stopped:
+            text += pieces.finish()
+            choice.finish_reason = "stop" if request.finish == "stop" else "length"
+            if self.chat:
+                scored = []  # the token that ends a message is no part of it
+        choice.text += text
+        choice.unsent += [(token, offset) for token in scored]
+        if pieces.stopped:
             choice.finish_reason = "stop"
-            self.service.engine.batcher.cancel(choice.request)
+            choice.unsent = [t for t in choice.unsent if t[1] < len(choice.text)]
+            self.service.engine.batcher.cancel(request)
         return text
+
+    def _begin(self, choice: Choice) -> str:
+        """Return what a text begins with: the prompt, if that is wanted."""
+        choice.begun = True
+        if self._echo is None:
+            return ""
+        request, text = choice.request, ""
+        pieces = TextPieces(self.service.tokenizer)
+        for place in range(self._echo, len(request.ids)):
+            scored = request.logprobs[place : place + 1]
+            choice.unsent += [(token, pieces.n_characters) for token in scored]
+            text += pieces.push(request.ids[place])
+        text += pieces.finish()
+        choice.n_echoed = len(text)
+        choice.n_scored = len(request.ids)
+        return text
+
+    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
+        """Return those of the tokens that have not been sent, if they are wanted."""
+        if choice.request.n_top is None:
+            return None
+        tokens, choice.unsent = choice.unsent, []
+        form = chat_logprobs if self.chat else completion_logprobs
+        return form(tokens, self.service.tokenizer)
 
     async def whole(self) -> dict[str, Any]:
         """Return the answer as it is sent, when the text of every choice is complete.
@@ -343,11 +400,10 @@ class Answer:
             pass
         choices = []
         for choice in self.choices:
+            content: dict[str, Any] = {"text": choice.text}
             if self.chat:
-                message = {"role": "assistant", "content": choice.text}
-                choices.append(_part(choice, message=message))
-            else:
-                choices.append(_part(choice, text=choice.text))
+                content = {"message": {"role": "assistant", "content": choice.text}}
+            choices.append(_part(choice, **content, logprobs=self._logprobs(choice)))
         head = self._head("chat.completion" if self.chat else "text_completion")
         return head | {"choices": choices, "usage": self.usage}
 
@@ -372,10 +428,10 @@ class Answer:
                 yield _part(choice, delta={"role": "assistant", "content": ""})
         async with aclosing(self.pieces()) as pieces:
             async for choice, text in pieces:
+                content: dict[str, Any] = {"text": text}
                 if self.chat:
-                    yield _part(choice, delta={"content": text} if text else {})
-                else:
-                    yield _part(choice, text=text)
+                    content = {"delta": {"content": text} if text else {}}
+                yield _part(choice, **content, logprobs=self._logprobs(choice))
 
     def _head(self, kind: str) -> dict[str, Any]:
         """Return what an answer, and each event of one, begins with."""
@@ -408,9 +464,11 @@ def event(value: Any) -> str:
     return f"data: {json.dumps(value)}\n\n"
 
 
-def _part(choice: Choice, **content: Any) -> dict[str, Any]:
+def _part(
+    choice: Choice, *, logprobs: dict[str, Any] | None = None, **content: Any
+) -> dict[str, Any]:
     """Return a choice, or a part of one, as it is sent."""
-    ends = {"logprobs": None, "finish_reason": choice.finish_reason}
+    ends = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
     return {"index": choice.index} | content | ends
 
 

@@ -30,7 +30,9 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.answering import has_chat_tokens
 from llmcourse.model.folders import check_same_ids
 from llmcourse.model.transformer import Transformer
@@ -139,9 +141,22 @@ async def complete(
 ) -> Any:
     """Continue a text, or several."""
     service.check_model(body.model)
-    prompts = [service.encode_text(text) for text in body.prompts]
-    max_tokens = body.max_tokens or _DEFAULT_NEW
-    answer = Answer(service, prompts, body, max_tokens, chat=False)
+    prompts = [
+        service.encode_text(prompt) if isinstance(prompt, str) else prompt
+        for prompt in body.prompts
+    ]
+    max_tokens = _DEFAULT_NEW if body.max_tokens is None else body.max_tokens
+    # The mark before a text is not echoed.
+    n_marks = len(service.start) if isinstance(body.prompts[0], str) else 0
+    answer = Answer(
+        service,
+        prompts,
+        body,
+        max_tokens,
+        chat=False,
+        n_top=body.logprobs,
+        echo=n_marks if body.echo else None,
+    )
     return await _sent(request, body, answer)
 
 
@@ -150,8 +165,12 @@ async def chat(request: Request, service: ServiceOf, body: ChatRequest) -> Any:
     """Answer a conversation."""
     service.check_model(body.model)
     prompts = [service.encode_chat(body.messages)]
+    if body.top_logprobs is not None and not body.logprobs:
+        message = "top_logprobs: Needs logprobs to be true"
+        raise ApiError(400, message, param="top_logprobs")
+    n_top = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens
-    answer = Answer(service, prompts, body, max_tokens, chat=True)
+    answer = Answer(service, prompts, body, max_tokens, chat=True, n_top=n_top)
     return await _sent(request, body, answer)
 
 
@@ -234,10 +253,12 @@ def create_app(
         config: How much the service takes on.
 
     Raises:
-        ValueError: If tokenizer and model differ in the number of ids.
+        ValueError: If tokenizer and model differ in the number of ids, or if the
+            service is to read more than the model can.
     """
     config = config or ServiceConfig()
     check_same_ids(model.config, tokenizer)
+    check_range(1, model.config.context_length, context=config.context)
     batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
     service = Service(
         name=name,
@@ -265,6 +286,7 @@ def create_app(
             RequestValidationError: invalid_request,
         },
     )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=config.allowed_hosts)
     app.state.service = service
     needs_key = [Depends(_key_check(config.api_key))] if config.api_key else []
     app.include_router(api, dependencies=needs_key)

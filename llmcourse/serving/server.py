@@ -1,11 +1,13 @@
 """An application that listens.
 
-On SIGTERM or Ctrl-C the server takes no more connections, lets the answers that are
-being written be finished, up to some seconds, and ends. A connection on which no
+On SIGTERM or Ctrl-C the server takes no more connections and tells those that wait for
+a slot to come again (503). The answers that are being written may be finished, up to
+some seconds; then they end with an error. A connection on which no
 further request arrives is closed after some seconds too. On the open internet put a
 proxy before it, which also drops connections that never send a first one.
 """
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
+
+_FOR_LAST_WORDS = 5  # seconds
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def serve_on(
     Raises:
         RuntimeError: If the application does not start.
     """
-    _run(_server(app, grace_seconds), listener)
+    _run(_server(app, grace_seconds), listener, app, grace_seconds)
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def running(app: FastAPI, grace_seconds: float | int = 10) -> Iterator[str]:
     """
     server = _server(app, grace_seconds)
     with listening() as listener, ThreadPoolExecutor(1) as thread:
-        end = thread.submit(_run, server, listener)
+        end = thread.submit(_run, server, listener, app, grace_seconds)
         try:
             while not server.started and not end.done():
                 time.sleep(0.005)
@@ -97,13 +101,38 @@ def _server(app: FastAPI, grace_seconds: float | int) -> uvicorn.Server:
         backlog=2048,
         limit_concurrency=1000,
         timeout_keep_alive=20,
-        timeout_graceful_shutdown=int(grace_seconds),
+        # After the grace all answers end by themselves; this is for slow readers.
+        timeout_graceful_shutdown=int(grace_seconds) + _FOR_LAST_WORDS,
     )
     return uvicorn.Server(config)
 
 
-def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+def _run(
+    server: uvicorn.Server,
+    listener: socket.socket,
+    app: FastAPI,
+    grace_seconds: float | int,
+) -> None:
+    async def run() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            ending = tasks.create_task(_end(server, app, grace_seconds))
+            await server.serve(sockets=[listener])
+            ending.cancel()
+
     with suppress(SystemExit):  # of an application that does not start
-        server.run(sockets=[listener])
+        asyncio.run(run())
     if not server.started:
         raise RuntimeError("the application did not start; the log says why")
+
+
+async def _end(
+    server: uvicorn.Server, app: FastAPI, grace_seconds: float | int
+) -> None:
+    """End what waits when the server is told to stop, and the rest after the grace."""
+    while not server.should_exit:
+        await asyncio.sleep(0.1)
+    service = getattr(app.state, "service", None)  # others have nothing to end
+    if service is not None:
+        service.engine.drain()
+        await asyncio.sleep(grace_seconds)
+        service.engine.stop()

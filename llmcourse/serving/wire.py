@@ -16,18 +16,75 @@ from typing import Annotated, Any, Literal
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 MOST_CHOICES = 16
+MOST_MESSAGES = 1024  # of a conversation, and parts of a message
+MOST_IDS = 1 << 17  # of a prompt
+MOST_LOGPROBS = 20  # likeliest tokens beside each token
 
 # With a bound on its length, pydantic refuses halves of surrogate pairs in a text.
 Text = Annotated[str, Field(min_length=0)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
-Zero = Annotated[float, Field(ge=0, le=0)]
-Empty = Annotated[list[Any], Field(max_length=0)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _only(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError:
+        raise PydanticCustomError("unsupported", "Not supported here") from None
+
+
+# What would change the answer may be sent with the value that changes nothing.
+Unsupported = WrapValidator(_only)
+Zero = Annotated[float, Field(ge=0, le=0), Unsupported]
+One = Annotated[float, Field(ge=1, le=1), Unsupported]
+Empty = Annotated[list[Any], Field(max_length=0), Unsupported]
+No = Annotated[Literal[False], Unsupported]
+NoBias = Annotated[dict[str, Any], Field(max_length=0), Unsupported]
+
+
+def _form(value: Any) -> str:
+    """Return which of its forms a field has: only the faults of that one are told."""
+    return "(list)" if isinstance(value, list) else "(text)"
+
+
+def _form_of_prompt(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else ""
+    forms = {int: "(ids)", list: "(lists of ids)"}
+    return forms.get(type(first), _form(value))
+
+
+Ids = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Field(min_length=1, max_length=MOST_IDS, fail_fast=True),
+]
+_Several = Field(min_length=1, max_length=MOST_CHOICES, fail_fast=True)
+Prompt = Annotated[
+    Annotated[Text, Tag("(text)")]
+    | Annotated[list[Text], _Several, Tag("(list)")]
+    | Annotated[Ids, Tag("(ids)")]
+    | Annotated[list[Ids], _Several, Tag("(lists of ids)")],
+    Discriminator(_form_of_prompt),
+]
+_Stops = Annotated[list[NonEmpty], Field(max_length=4, fail_fast=True)]
+Stop = Annotated[
+    Annotated[NonEmpty, Tag("(text)")] | Annotated[_Stops, Tag("(list)")],
+    Discriminator(_form),
+]
 
 
 class ServiceConfig(BaseModel):
@@ -41,6 +98,8 @@ class ServiceConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_batch: Annotated[int, Field(ge=1)] = 16  # requests answered at a time
+    context: Annotated[int, Field(ge=1)] | None = None  # tokens; None: the model's
+    allowed_hosts: tuple[str, ...] = ("*",)  # names by which callers may ask for it
     max_queue: Annotated[int, Field(ge=0)] = 64  # requests that wait for that
     api_key: Annotated[str, Field(pattern=r"^\S(.*\S)?$")] | None = None  # None: open
     request_seconds: Seconds = 120  # in which an answer has to be complete
@@ -70,13 +129,18 @@ class SamplingOptions(Strict):
     top_k: Positive | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
+    stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Text | None = None
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    logit_bias: NoBias | None = None
+    # Not OpenAI's, but of other services:
+    min_p: Zero | None = None
+    repetition_penalty: One | None = None
+    min_tokens: Zero | None = None
+    ignore_eos: No | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -94,16 +158,19 @@ class SamplingOptions(Strict):
 class CompletionRequest(SamplingOptions):
     """A text to continue, or several."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
-    echo: Literal[False] | None = None
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
-    logprobs: None = None  # 0 would ask for those of the tokens that were drawn
-    suffix: Annotated[str, Field(max_length=0)] | None = None
+    prompt: Prompt
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1), Unsupported] | None = None
+    suffix: Annotated[str, Field(max_length=0), Unsupported] | None = None
 
     @property
-    def prompts(self) -> list[str]:
-        """The prompts, one or more."""
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, one or more, as texts or as ids."""
+        given: Any = self.prompt
+        is_one = isinstance(given, str) or isinstance(given[0], int)
+        return [given] if is_one else given
 
 
 class TextPart(Strict):
@@ -113,11 +180,18 @@ class TextPart(Strict):
     text: Text
 
 
+_Parts = Annotated[list[TextPart], Field(max_length=MOST_MESSAGES, fail_fast=True)]
+Content = Annotated[
+    Annotated[Text, Tag("(text)")] | Annotated[_Parts, Tag("(list)")],
+    Discriminator(_form),
+]
+
+
 class ChatMessage(Strict):
     """A turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Content
     name: Text | None = None
 
     @property
@@ -137,14 +211,17 @@ class ResponseFormat(Strict):
 class ChatRequest(SamplingOptions):
     """A conversation to be answered."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
+    ]
     max_completion_tokens: Positive | None = None
     response_format: ResponseFormat | None = None
     tools: Empty | None = None
     tool_choice: Literal["none", "auto"] | None = None
     functions: Empty | None = None
     function_call: Literal["none", "auto"] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
 
 
 FinishReason = Literal["stop", "length"]
@@ -158,12 +235,21 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+class CompletionLogprobs(BaseModel):
+    """How likely each token was: lists of the same length."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]  # None: nothing came before it
+    top_logprobs: list[dict[str, float] | None]  # the likeliest, and the token itself
+    text_offset: list[int]  # of its first character in the choice's text
+
+
 class CompletionChoice(BaseModel):
     """One continuation, or a piece of it."""
 
     index: int
     text: str
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: FinishReason | None
 
 
@@ -186,12 +272,33 @@ class AnswerMessage(BaseModel):
     refusal: None = None
 
 
+class LikelyToken(BaseModel):
+    """A token, and how likely it was."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatToken(LikelyToken):
+    """A token of an answer, and what else was likely there."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class ChatLogprobs(BaseModel):
+    """How likely each token was."""
+
+    content: list[ChatToken]
+    refusal: None = None
+
+
 class ChatChoice(BaseModel):
     """One answer."""
 
     index: int
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason
 
 
@@ -313,11 +420,10 @@ async def invalid_request(request: Request, error: Exception) -> JSONResponse:
     if not faults or faults[0]["type"].startswith("json"):
         fault = ApiError(400, "The body must be JSON.", code="invalid_json")
     else:
-        # Of a field that may have several forms, the deepest fault says most.
-        first = max(faults, key=lambda fault: len(fault["loc"]))
-        # Pydantic's own names for these forms have brackets.
+        first = faults[0]
+        # The names of a field's forms have brackets.
         path = [str(part) for part in first["loc"][1:]]
-        path = [_plain(part) for part in path if not set("[(") & set(part)]
+        path = [_plain(part) for part in path if not part.startswith("(")]
         message = ": ".join([*([".".join(path)] if path else []), str(first["msg"])])
         fault = ApiError(400, message, param=path[0] if path else None)
     return await http_error(request, fault)

@@ -430,6 +430,15 @@ def test_a_weight_in_two_files_is_refused(folder):
         load_pretrained(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_loaded(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = value
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"norm\.weight in .* must be finite"):
+        load_pretrained(folder)
+
+
 def test_weights_that_are_no_floats_are_refused(folder):
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)

@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 import torch
+from pydantic import ValidationError
 from service_cases import (
     LONG,
     NAME,
@@ -22,12 +23,13 @@ from service_cases import (
 )
 
 from llmcourse.finetuning.answering import stream_answer
-from llmcourse.finetuning.chat import Message
+from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling, stream_text
 from llmcourse.serving.app import create_app
 from llmcourse.serving.batching import Request
+from llmcourse.serving.logprobs import token_name
 from llmcourse.serving.server import running
-from llmcourse.serving.wire import ServiceConfig
+from llmcourse.serving.wire import ChatRequest, CompletionRequest, ServiceConfig
 from llmcourse.text.tokenizers import BPETokenizer
 
 HTTP = httpx.Client(timeout=300)  # one for all: setting one up takes its time
@@ -288,6 +290,195 @@ def test_the_page_asks_no_other_host(url):
         assert "//" not in found.text.replace("// ", "").replace("://", "//x"), path
 
 
+def own_logprobs(ids):
+    """Return the model's own numbers: after each token, of every token."""
+    with torch.no_grad():
+        return small_model()(torch.tensor([ids]))[0].log_softmax(dim=-1)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"seed": 3, "top_p": 0.8}])
+def test_logprobs_of_a_completion_are_the_models_own(client, stream, sampling):
+    asked = {"model": NAME, "prompt": "Ah, 24 €.", "max_tokens": 12, "logprobs": 3}
+    found = client.completions.create(**asked, **sampling, echo=True, stream=stream)
+    choices = [part.choices[0] for part in (found if stream else [found])]
+    text = "".join(choice.text for choice in choices)
+    tokenizer = small_tokenizer()
+    [start] = (tokenizer.special_tokens[name] for name in ["<|endoftext|>"])
+    written = client.completions.create(**asked, **sampling).choices[0].text
+    assert text == asked["prompt"] + written
+    said = {}
+    for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        parts = [getattr(choice.logprobs, name) for choice in choices]
+        said[name] = [entry for part in parts for entry in part]
+    n_prompt = len(tokenizer.encode(asked["prompt"]))
+    ids = [start, *tokenizer.encode(asked["prompt"])]
+    named = {token_name(id_, tokenizer): id_ for id_ in range(320)}
+    ids += [named[name] for name in said["tokens"][n_prompt:]]
+    want = own_logprobs(ids)
+    assert len(said["tokens"]) == len(ids) - 1 == n_prompt + 12
+    for place, (name, logprob) in enumerate(
+        zip(said["tokens"], said["token_logprobs"], strict=True)
+    ):
+        assert name == token_name(ids[place + 1], tokenizer)
+        assert logprob == pytest.approx(float(want[place, ids[place + 1]]), abs=1e-4)
+        top = said["top_logprobs"][place]
+        assert top[name] == logprob
+        best = want[place].topk(3).values.tolist()
+        assert sorted(top.values())[-3:] == pytest.approx(best[::-1], abs=1e-4)
+    # All begin where they stand, but for bytes that are no character by themselves.
+    for name, offset in zip(said["tokens"], said["text_offset"], strict=True):
+        if name.startswith("bytes:"):
+            break
+        assert text.startswith(name, offset)
+    assert offset >= text.index("€")
+
+
+def test_a_text_is_scored_without_a_word_written(client):
+    """As evaluation harnesses ask: ids, `echo`, and nothing or one token to write."""
+    ids = small_tokenizer().encode("Once upon a time")
+    want = own_logprobs(ids)[:-1]
+    want = want[torch.arange(len(ids) - 1), torch.tensor(ids[1:])].tolist()
+    asked = {"model": NAME, "prompt": [ids, ids[:3]], "echo": True, "logprobs": 0}
+    for n_new in (0, 1):
+        found = client.completions.create(**asked, max_tokens=n_new, temperature=0)
+        first, second = found.choices
+        assert first.text.startswith("Once upon a time")
+        assert first.logprobs.token_logprobs[0] is None
+        assert first.logprobs.top_logprobs[0] is None
+        assert first.logprobs.token_logprobs[1 : len(ids)] == pytest.approx(
+            want, abs=1e-4
+        )
+        assert len(second.logprobs.tokens) == 3 + n_new
+        assert found.usage.completion_tokens == 2 * n_new
+    plain = client.completions.create(model=NAME, prompt=["x"], max_tokens=0)
+    assert (plain.choices[0].text, plain.choices[0].finish_reason) == ("", "length")
+
+
+def test_the_token_that_ends_a_text_is_scored_with_a_completion(client):
+    """So a harness that asks for one token gets one; a message has its own tokens."""
+    for seed in range(100):
+        asked = {"model": NAME, "prompt": "x", "max_tokens": 50, "seed": seed}
+        [choice] = client.completions.create(**asked, logprobs=1).choices
+        if choice.finish_reason == "stop":
+            break
+    assert choice.logprobs.tokens[-1] in small_tokenizer().special_tokens
+    assert choice.logprobs.text_offset[-1] == len(choice.text)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_logprobs_of_an_answer_are_the_models_own(client, stream):
+    tokenizer = small_tokenizer()
+    asked = {"model": NAME, "messages": TALK, "max_tokens": 20, "seed": 5}
+    found = client.chat.completions.create(
+        **asked, logprobs=True, top_logprobs=2, stream=stream
+    )
+    choices = [part.choices[0] for part in (found if stream else [found])]
+    entries = [e for c in choices if c.logprobs for e in c.logprobs.content]
+    ids = encode_prompt([Message("user", TALK[0]["content"])], tokenizer)
+    n_prompt = len(ids)
+    named = {token_name(id_, tokenizer): id_ for id_ in range(320)}
+    ids += [named[entry.token] for entry in entries]
+    said = b"".join(bytes(entry.bytes) for entry in entries)
+    special = set(tokenizer.special_tokens)
+    assert not special & {entry.token for entry in entries}
+    message = client.chat.completions.create(**asked).choices[0].message
+    assert said.decode(errors="replace") == message.content
+    want = own_logprobs(ids)[n_prompt - 1 : -1]
+    for entry, row, id_ in zip(entries, want, ids[n_prompt:], strict=True):
+        assert entry.logprob == pytest.approx(float(row[id_]), abs=1e-4)
+        tops = [top.logprob for top in entry.top_logprobs]
+        assert tops == pytest.approx(row.topk(2).values.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_tokens_behind_a_string_that_ends_the_text_are_not_scored(client, stream):
+    asked = {"model": NAME, "prompt": "x", "max_tokens": 40, "seed": 4, "logprobs": 0}
+    whole = client.completions.create(**asked).choices[0]
+    stop = whole.text[7:9]
+    found = client.completions.create(**asked, stop=[stop], stream=stream)
+    choices = [part.choices[0] for part in (found if stream else [found])]
+    tokens = [token for choice in choices for token in choice.logprobs.tokens]
+    text = "".join(choice.text for choice in choices)
+    n = sum(offset < len(text) for offset in whole.logprobs.text_offset)
+    assert tokens == whole.logprobs.tokens[:n]
+
+
+def test_the_service_reads_no_more_than_it_is_told_to():
+    with small_service(context=20) as (url, _):
+        [model] = HTTP.get(f"{url}/v1/models").json()["data"]
+        assert model["context_length"] == 20
+        found = post(url, prompt="x", max_tokens=19)
+        assert found.status_code == 400
+        assert "window is 20 tokens" in found.json()["error"]["message"]
+        assert post(url, prompt="x", max_tokens=18).status_code == 200
+    with pytest.raises(ValueError, match="context must be in 1 … 96, got 97"):
+        create_app(small_model(), small_tokenizer(), NAME, ServiceConfig(context=97))
+
+
+def test_a_page_of_another_host_is_not_answered():
+    """A name that leads here may be anybody's: DNS rebinding."""
+    names = ("127.0.0.1", "localhost", "[::1]")
+    with small_service(allowed_hosts=names) as (url, _):
+        for host, status in (
+            *(("evil.example", 400), ("127.0.0.1.evil.example:80", 400)),
+            *(("127.0.0.1:80", 200), ("LOCALHOST", 200), ("[::1]:8000", 200)),
+        ):
+            found = HTTP.get(f"{url}/health", headers={"host": host})
+            assert found.status_code == status, host
+
+
+def test_one_fault_is_found_in_a_list_however_long():
+    """Not 660,000, each with a copy of what is wrong."""
+    few = {"model": NAME, "messages": TALK}
+    for kind, fields in (
+        (ChatRequest, {"messages": [{}] * 100_000}),
+        (ChatRequest, {"messages": [{"role": "user", "content": [{}] * 100_000}]}),
+        (ChatRequest, {"tools": [{}] * 100_000}),
+        (ChatRequest, {"stop": [7] * 100_000}),
+        (ChatRequest, {"logit_bias": dict.fromkeys(map(str, range(100_000)), "x")}),
+        (CompletionRequest, {"prompt": [[]] * 100_000}),
+        (CompletionRequest, {"prompt": [1.5] * 100_000}),
+        (CompletionRequest, {"prompt": [-1] * 100_000}),
+    ):
+        with pytest.raises(ValidationError) as found:
+            kind.model_validate(few | fields)
+        assert found.value.error_count() <= 3
+
+
+def test_a_service_that_ends_sends_the_queue_away_and_ends_streams_with_a_word():
+    with small_service(max_batch=1, slow=0.02) as (url, app):
+        engine, found = app.state.service.engine, {}
+
+        def ask(name, stream):
+            found[name] = post(url, **LONG, stream=stream)
+
+        threads = []
+        for name, stream in (("runs", True), ("waits", True), ("waits too", False)):
+            threads.append(threading.Thread(target=ask, args=(name, stream)))
+            threads[-1].start()
+            n = len(threads)
+            wait_until(
+                lambda n=n: (
+                    len(engine.batcher.running) + len(engine.batcher.waiting) == n
+                )
+            )
+        engine.drain()
+        for thread in threads[1:]:
+            thread.join(300)
+        assert len(engine.batcher.running) == 1
+        assert found["waits too"].status_code == 503
+        assert found["waits too"].headers["retry-after"] == "1"
+        assert post(url, prompt="x").status_code == 503
+        engine.stop()
+        threads[0].join(300)
+        for name in ("runs", "waits"):
+            events = found[name].text.split("\n\n")
+            assert events[-2] == "data: [DONE]"
+            error = json.loads(events[-3].removeprefix("data: "))["error"]
+            assert error["message"] == "The service is stopping."
+
+
 # Reference
 
 
@@ -326,15 +517,18 @@ def test_health(url):
         (404, "completions", {"model": "gpt-4", "prompt": "x"}, "no such model"),
         (400, "completions", {}, "prompt: Field required"),
         (400, "completions", {"prompt": 7}, "prompt"),
-        (400, "completions", {"prompt": []}, "prompt"),
-        (400, "completions", {"prompt": "x", "max_tokens": 0}, "max_tokens"),
+        (400, "completions", {"prompt": []}, "prompt: List should have at least 1"),
+        (400, "chat/completions", {"messages": TALK, "max_tokens": 0}, "max_tokens"),
+        (400, "completions", {"prompt": [7, 320]}, "ids must be in 0 … 319"),
+        (400, "completions", {"prompt": [7, "x"]}, "prompt.1"),
+        (400, "completions", {"prompt": [[7], []]}, "prompt.1"),
         (400, "completions", {"prompt": "x", "max_tokens": -5}, "max_tokens"),
         (400, "completions", {"prompt": "x", "max_tokens": "5"}, "valid integer"),
         (400, "completions", {"prompt": "x", "max_tokens": 10**30}, "max_tokens"),
         (400, "completions", {"prompt": "x", "max_tokens": 95}, "window is 96 tokens"),
         (400, "completions", {"prompt": "x " * 200}, "context window"),
         (400, "completions", {"prompt": "x" * 500_000}, "more than 96"),
-        (400, "completions", {"prompt": "x", "echo": True}, "echo"),
+        (400, "completions", {"prompt": "x", "echo": 1}, "echo"),
         (400, "completions", {"prompt": "x", "temperature": -1}, "temperature"),
         (400, "completions", {"prompt": "x", "temperature": 2.5}, "temperature"),
         (400, "completions", {"prompt": "x", "temperature": True}, "temperature"),
@@ -342,13 +536,30 @@ def test_health(url):
         (400, "completions", {"prompt": "x", "n": 17}, "n: "),
         (400, "completions", {"prompt": "x", "seed": 2**64}, "seed"),
         (400, "completions", {"prompt": "x", "stop": ""}, "stop"),
-        (400, "completions", {"prompt": "x", "stop": ["a"] * 5}, "stop"),
+        (
+            400,
+            "completions",
+            {"prompt": "x", "stop": ["a"] * 5},
+            "stop: List should have at most 4",
+        ),
         (400, "completions", {"prompt": "x", "logit_bias": {"5": 1.0}}, "logit_bias"),
-        (400, "completions", {"prompt": "x", "presence_penalty": 0.5}, "presence"),
+        (400, "completions", {"prompt": "x", "presence_penalty": 0.5}, "Not supported"),
+        (400, "completions", {"prompt": "x", "min_p": 0.1}, "min_p: Not supported"),
+        (400, "completions", {"prompt": "x", "repetition_penalty": 1.1}, "repetition"),
+        (400, "completions", {"prompt": "x", "min_tokens": 5}, "min_tokens: Not"),
+        (400, "completions", {"prompt": "x", "ignore_eos": True}, "ignore_eos: Not"),
+        (400, "chat/completions", {"messages": [{}] * 9_999}, "messages"),
         (400, "chat/completions", {"messages": []}, "messages"),
         (400, "chat/completions", {"messages": TALK * 2}, "take turns"),
         (400, "chat/completions", {"messages": [{"role": "king"}]}, "messages.0"),
-        (400, "completions", {"prompt": "x", "logprobs": 0}, "logprobs"),
+        (400, "completions", {"prompt": "x", "logprobs": 21}, "logprobs"),
+        (400, "chat/completions", {"messages": TALK, "logprobs": 3}, "logprobs"),
+        (
+            400,
+            "chat/completions",
+            {"messages": TALK, "top_logprobs": 3},
+            "top_logprobs",
+        ),
         (400, "chat/completions", {"messages": TALK, "tools": [{}]}, "tools"),
         (400, "chat/completions", {"messages": TALK, "functions": [{}]}, "functions"),
         (

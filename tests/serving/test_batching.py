@@ -32,13 +32,14 @@ CONFIG = TransformerConfig(
 MODEL = Transformer(CONFIG, torch.Generator().manual_seed(0)).eval()
 
 
-def request(ids=(4, 8), n=5, seed=0, stop=(), deliver=None, **sampling):
+def request(ids=(4, 8), n=5, seed=0, stop=(), deliver=None, n_top=None, **sampling):
     return Request(
         ids=list(ids),
         max_new_tokens=n,
         stop=stop,
         sampling=Sampling(**sampling),
         seed=seed,
+        n_top=n_top,
         deliver=deliver or (lambda _: None),
     )
 
@@ -200,6 +201,67 @@ def test_what_does_not_fit_is_refused():
 # The batcher
 
 
+def test_a_long_prompt_is_read_in_chunks_while_others_are_answered(monkeypatch):
+    """Chunks of 8 tokens: a prompt of 20 takes three steps, and another goes on."""
+    monkeypatch.setattr("llmcourse.serving.batching._CHUNK", 8)
+    batcher = Batcher(MODEL, max_batch=2)
+    first, long = request(n=9, seed=1), request(range(20), n=2, temperature=0)
+    batcher.submit(first)
+    batcher.step()
+    batcher.submit(long)
+    heard = []
+    while not long.finish:
+        batcher.step()
+        heard.append((long.n_read, len(long.written), len(first.written)))
+    assert heard == [(8, 0, 2), (16, 0, 3), (20, 1, 4), (20, 2, 5)]
+    want = generate(MODEL, torch.arange(20), 2, sampling=Sampling(temperature=0))
+    assert long.written == want[20:].tolist()
+
+
+def test_chunks_do_not_depend_on_company(monkeypatch):
+    monkeypatch.setattr("llmcourse.serving.batching._CHUNK", 8)
+    lone, *crowd = (request(range(n), n=3, n_top=1) for n in (21, 21, 7, 30, 18))
+    batcher = Batcher(MODEL, max_batch=3)
+    batcher.submit(lone)
+    batcher.run()
+    batcher.submit(*crowd[::-1])
+    batcher.run()
+    assert crowd[0].logprobs == lone.logprobs
+
+
+def test_worked_example_of_logprobs(monkeypatch):
+    """Of the prompt, in chunks of two, and of two tokens that are drawn."""
+    monkeypatch.setattr("llmcourse.serving.batching._CHUNK", 2)
+    one = request([5, 9, 2, 7, 1], n=2, temperature=0)
+    one.n_top, one.score_prompt = 2, True
+    batcher = Batcher(MODEL)
+    batcher.submit(one)
+    batcher.run()
+    ids = one.ids + one.written
+    assert [token.id for token in one.logprobs] == ids
+    assert one.logprobs[0].logprob is None
+    with torch.no_grad():
+        want = MODEL(torch.tensor([ids]))[0].log_softmax(dim=-1)
+    for token, row in zip(one.logprobs[1:], want[:-1], strict=True):
+        assert token.logprob == pytest.approx(float(row[token.id]), abs=1e-5)
+        assert token.top[0] == (
+            int(row.argmax()),
+            pytest.approx(float(row.max()), abs=1e-5),
+        )
+        assert len(token.top) == 2
+
+
+def test_room_is_taken_for_what_is_asked_and_given_back():
+    batcher = Batcher(MODEL, max_batch=2)
+    assert batcher.caches == [None, None]
+    batcher.submit(request([1, 2, 3], n=4))
+    batcher.step()
+    assert batcher.caches[0].capacity == 7
+    assert batcher.caches[1] is None
+    batcher.run()
+    assert batcher.caches == [None, None]
+
+
 def test_worked_example_of_who_is_where():
     """Two slots; A writes 1 token, B 3 and C 2. C takes A's slot when A has left:
 
@@ -280,7 +342,7 @@ def test_requests_come_from_any_thread():
     assert all(one.finish in ("stop", "length") for one in requests)
 
 
-def test_a_model_that_fails_for_one_goes_on_for_others():
+def test_a_model_that_fails_for_one_goes_on_for_others(caplog):
     """An embedding that is not a number spoils the answers that hold it, no others."""
     broken = Transformer(CONFIG, torch.Generator().manual_seed(0)).eval()
     broken.unembedding = torch.nn.Linear(24, 53, bias=False)
@@ -291,11 +353,13 @@ def test_a_model_that_fails_for_one_goes_on_for_others():
     bad, good = request([9]), request([4], temperature=0)
     batcher.submit(bad, good)
     batcher.run()
+    assert "scores that are not finite" in caplog.text
     assert (bad.finish, bad.written) == ("error", [])
     assert good.finish == "length"
     left = request()
     batcher.submit(left, request())
     batcher.fail()
+    batcher.step()
     assert (left.finish, batcher.idle) == ("error", True)
 
 
@@ -338,7 +402,7 @@ def test_equals_generate():
     ("ids", "n", "match"),
     [
         ([], 3, "n_prompt must be at least 1, got 0"),
-        ([1], 0, "max_new_tokens must be at least 1, got 0"),
+        ([1], -1, "max_new_tokens must be at least 0, got -1"),
         ([1] * 40, 9, "must fit into context_length = 48, got 40 \\+ 9"),
         ([1, 53], 3, r"ids must be in 0 … 52, got 1 … 53"),
         ([-1], 3, r"got -1 … -1"),

@@ -98,44 +98,59 @@ def test_connections_that_vanish_harm_nobody():
         assert httpx.get(f"{url}/health", timeout=300).status_code == 200
 
 
-def test_a_signal_under_load_ends_it_gracefully(tmp_path):
-    """The answer that is being written is finished; then the process ends."""
+@pytest.mark.parametrize("grace", ["300", "0"])
+def test_a_signal_under_load_ends_it_gracefully(tmp_path, grace):
+    """Streams are finished, or end with an error; who waits for a slot is sent away."""
     save_pretrained(small_model(), small_tokenizer(), tmp_path / NAME)
     command = [sys.executable, "-m", "llmcourse", "serve", "--port", "0"]
-    command += ["--model", str(tmp_path / NAME), "--grace", "300", "--max-batch", "4"]
+    command += ["--model", str(tmp_path / NAME), "--grace", grace, "--slots", "2"]
+    command += ["--served-model-name", "served"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "80"}
     )
     assert process.stderr is not None
     url = process.stderr.readline().split()[-1]
-    body = LONG | {"stream": True}
-    begun, found = [], []
+    body = LONG | {"model": "served"}
+    begun, found, sent_away = [], [], []
 
     def ask():
         with httpx.stream(
-            "POST", f"{url}/v1/completions", json=body, timeout=300
+            "POST", f"{url}/v1/completions", json=body | {"stream": True}, timeout=300
         ) as answer:
             lines = answer.iter_lines()
             begun.append(next(lines))
             found.append([*begun[-1:], *(line for line in lines if line)])
 
+    def wait():
+        sent_away.append(
+            httpx.post(f"{url}/v1/completions", json=body | {"n": 16}, timeout=300)
+        )
+
     try:
         wait_for(url)
-        threads = [threading.Thread(target=ask) for _ in range(3)]
+        threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
         wait_until(lambda: len(begun) == len(threads))
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+        wait_until(lambda: httpx.get(f"{url}/health").json()["waiting"] > 0)
         process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join(300)
         assert process.wait(300) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
     finally:
         process.kill()
-    assert len(found) == 3
+    assert len(found) == 2
     for lines in found:
         assert lines[-1] == "data: [DONE]"
         last = json.loads(lines[-2].removeprefix("data: "))
-        assert last["choices"][0]["finish_reason"] in ("stop", "length")
+        if "error" in last:
+            assert grace == "0"
+        else:
+            assert last["choices"][0]["finish_reason"] in ("stop", "length")
+    assert [answer.status_code for answer in sent_away] == [503]
+    assert sent_away[0].headers["retry-after"] == "1"
 
 
 def wait_for(url):

@@ -1,0 +1,74 @@
+r"""Log-probabilities of tokens, in the two forms that OpenAI's interface has for them.
+
+    completions    {"tokens": ["Once", " upon"], "token_logprobs": [null, -0.1],
+                    "top_logprobs": [null, {" upon": -0.1}], "text_offset": [0, 4]}
+    chat           {"content": [{"token": "Hi", "logprob": -0.2, "bytes": [72, 105],
+                                 "top_logprobs": []}]}
+
+They are those of the model's own distribution: temperature 1, nothing cut off. So the
+sum over a text is what `text_loss` measures, and evaluations can ask for it over HTTP.
+
+Source: OpenAI, "API reference" (completions, chat).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcourse.serving.batching import TokenLogprob
+from llmcourse.text.tokenizers import BPETokenizer
+
+Placed = tuple[TokenLogprob, int]  # a token, and its first character's place in a text
+
+
+def token_name(id_: int, tokenizer: BPETokenizer) -> str:
+    r"""Return a token as text, or its bytes where they are none, as OpenAI writes them.
+
+    >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
+    >>> [token_name(id_, tokenizer) for id_ in tokenizer.encode("aé")]
+    ['a', 'bytes:\\xc3', 'bytes:\\xa9']
+    """
+    piece = tokenizer.pieces[id_]
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def completion_logprobs(
+    tokens: Sequence[Placed], tokenizer: BPETokenizer
+) -> dict[str, Any]:
+    """Return what a completion says of its tokens.
+
+    Among the likeliest is always the token itself, so there may be one more of them
+    than was asked for.
+    """
+    tops: list[dict[str, float] | None] = []
+    for token, _ in tokens:
+        if token.logprob is None:
+            tops.append(None)
+        else:
+            likely = [*token.top, (token.id, token.logprob)]
+            tops.append({token_name(id_, tokenizer): p for id_, p in likely})
+    return {
+        "tokens": [token_name(token.id, tokenizer) for token, _ in tokens],
+        "token_logprobs": [token.logprob for token, _ in tokens],
+        "top_logprobs": tops,
+        "text_offset": [offset for _, offset in tokens],
+    }
+
+
+def chat_logprobs(tokens: Sequence[Placed], tokenizer: BPETokenizer) -> dict[str, Any]:
+    """Return what an answer says of its tokens."""
+
+    def likely(id_: int, logprob: float | None) -> dict[str, Any]:
+        name = token_name(id_, tokenizer)
+        return {"token": name, "logprob": logprob, "bytes": [*tokenizer.pieces[id_]]}
+
+    return {
+        "content": [
+            likely(token.id, token.logprob)
+            | {"top_logprobs": [likely(*pair) for pair in token.top]}
+            for token, _ in tokens
+        ],
+        "refusal": None,
+    }
