@@ -263,13 +263,22 @@ class Batcher:
 
     @torch.inference_mode()
     def _prefill(self) -> None:
-        """Read on in the prompts that came first, until a chunk's length is reached."""
+        """Read on in the prompts, about a chunk's length in all.
+
+        First where least is left, so that no short prompt waits for a long one.
+        """
+        unread = {
+            slot: len(request.ids) - request.n_read
+            for slot, request in self.running.items()
+            if request.n_read < len(request.ids)
+        }
         n_read = 0
-        for slot, request in self.running.items():
+        for slot in sorted(unread, key=lambda slot: unread[slot]):
+            if n_read >= _CHUNK:
+                return
+            request = self.running[slot]
             start = request.n_read
             ids = request.ids[start : start + _CHUNK]
-            if not ids or n_read >= _CHUNK:
-                continue
             if start == 0:
                 room = len(request.ids) + request.max_new_tokens
                 self.caches[slot] = self.model.new_cache(capacity=room)

@@ -218,6 +218,20 @@ def test_a_long_prompt_is_read_in_chunks_while_others_are_answered(monkeypatch):
     assert long.written == want[20:].tolist()
 
 
+def test_a_short_prompt_does_not_wait_for_long_ones(monkeypatch):
+    monkeypatch.setattr("llmcourse.serving.batching._CHUNK", 8)
+    batcher = Batcher(MODEL, max_batch=4)
+    long, short = [request(range(40), n=2) for _ in range(3)], request(n=2)
+    batcher.submit(*long)
+    batcher.step()
+    batcher.submit(short)
+    batcher.step()
+    batcher.step()
+    assert (short.finish, [one.finish for one in long]) == ("length", [None] * 3)
+    batcher.run()
+    assert {one.finish for one in long} == {"length"}
+
+
 def test_chunks_do_not_depend_on_company(monkeypatch):
     monkeypatch.setattr("llmcourse.serving.batching._CHUNK", 8)
     lone, *crowd = (request(range(n), n=3, n_top=1) for n in (21, 21, 7, 30, 18))
