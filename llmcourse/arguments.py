@@ -28,7 +28,7 @@ def check_range(low: float | int, high: float | int = math.inf, **values: Any) -
     ValueError: depth must be in 0 … 1, got 2
     """
     for name, value in values.items():
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
+        if value is not None and not (low <= value <= high and value != math.inf):
             wanted = f"at least {low}" if high == math.inf else f"in {low} … {high}"
             raise ValueError(f"{name} must be {wanted}, got {value}")
 

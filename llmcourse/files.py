@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process writes."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -34,7 +36,10 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())  # on disk before the old file is given up
-        temporary.chmod(0o644)  # temporary files are private, results need not be
+        # Temporary files are private; results are for whom the user's mask lets read.
+        mask = os.umask(0o077)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
         if error.filename not in (None, str(temporary)):
@@ -44,3 +49,23 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same out of a folder, which exists.
+
+    The system lets go of the lock when this process ends, however it ends.
+
+    Raises:
+        ValueError: If another process has it.
+        OSError: If no file can be written there.
+    """
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(
+            f"another process trains in {str(folder)!r}: wait for its end, or name "
+            "another folder"
+        ) from None

@@ -1,10 +1,13 @@
 """A file is written whole, or the old one stays."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
-from llmcourse.files import new_file
+from llmcourse.files import locked, new_file
 
 
 def test_the_name_appears_when_all_is_written(tmp_path):
@@ -60,3 +63,41 @@ def test_a_missing_folder_is_refused(tmp_path):
         new_file(tmp_path / "nowhere" / "a.bin"),
     ):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no such modes")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_who_may_read_a_file_is_for_the_umask_to_say(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with new_file(tmp_path / "a.bin") as file:
+            file.write(b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+HOLD = """
+import sys, pathlib
+from llmcourse.files import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_for_one_process_until_it_ends_or_is_killed(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        with (
+            pytest.raises(ValueError, match="another process trains in"),
+            locked(tmp_path),
+        ):
+            pass
+        other.kill()
+        other.wait()
+        with locked(tmp_path):
+            pass

@@ -16,7 +16,9 @@ def read(text: str) -> str:
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is random.")]
+Seed = Annotated[
+    int, typer.Option(help="Of everything that is random.", min=0, max=2**32 - 1)
+]
 Model = Annotated[
     str, typer.Option("--model", help="A model's folder, or the name of a shipped one.")
 ]
@@ -79,7 +81,9 @@ Precision = Annotated[
     Literal["float32", "bfloat16"] | None,
     typer.Option(help="Of the training; what is fast here."),
 ]
-Threads = Annotated[int | None, typer.Option(help="Processor cores; all.", min=1)]
+Threads = Annotated[
+    int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)
+]
 Machine = Annotated[
     str, typer.Option(help="Words for the model's card on what trained it.")
 ]

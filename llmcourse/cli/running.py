@@ -12,6 +12,7 @@ import torch
 import typer
 
 from llmcourse.cli.console import bars, make_folder, out, say
+from llmcourse.files import locked
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.quantization import is_quantized, load_quantized
 from llmcourse.model.transformer import Transformer
@@ -128,6 +129,8 @@ def follow(
         stack.enter_context(parallel.processes(device))
         first = parallel.rank() == 0
         if first:
+            make_folder(folder)
+            stack.enter_context(locked(folder))
             prepare_folder(folder, resume=options["resume"])
         stack.enter_context(stoppable(command.line(folder, "machine")))
         draw = stack.enter_context(bars(options["quiet"] or not first))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmcourse.text.tokenizers import Tokenizer
 
 # Black text on these reads well on light and on dark terminals.
+_MOST = 1_000_000  # characters; more takes minutes and shows nothing
 COLOURS = ("#e69f00", "#56b4e9", "#7ecfa8", "#f0e442", "#d9a6c2")
 
 
@@ -37,6 +38,8 @@ def tokenize(
 
     `llmcourse tokenize - --tokenizer tales < story.txt`
     """
+    if len(text) > _MOST:
+        raise ValueError(f"at most {_MOST:,} characters are shown, got {len(text):,}")
     chosen = load_tokenizer(tokenizer, vocab_size)
     ids, tokens = chosen.encode(text), chosen.tokens(text)
     if not ids:

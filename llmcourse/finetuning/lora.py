@@ -35,6 +35,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from llmcourse.arguments import check_range
 from llmcourse.files import new_file
 from llmcourse.model.folders import StoredWeights, read_json, written_at_once
 from llmcourse.model.hugging_face import their_name
@@ -145,7 +146,8 @@ def add_lora(
 
     Raises:
         ValueError: If a target is not the name of a linear layer in the blocks, if
-            there are none or the model has adapters already, or as `LoRALinear`.
+            there are none or the model has adapters already, if the rank is above the
+            width of all of them, or as `LoRALinear`.
 
     Source: Hu et al. (2022), section 7.1 (the targets).
     """
@@ -154,6 +156,9 @@ def add_lora(
     if isinstance(targets, str) or not targets or not set(targets) <= names:
         raise ValueError(f"targets must be some of {sorted(names)}, got {targets!r}")
     chosen = [name for name in layers if name.rpartition(".")[2] in targets]
+    _check_size(rank, alpha)
+    # With a higher rank no correction gains anything.
+    check_range(1, max(min(layers[name].weight.shape) for name in chosen), rank=rank)
     add_lora_to(model, dict.fromkeys(chosen, (rank, alpha)), generator)
 
 

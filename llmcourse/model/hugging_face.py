@@ -9,7 +9,6 @@ query, key and value are one. What a config asks for and our model cannot do is
 refused by name: ignored, it would give wrong numbers in silence.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmcourse.arguments import check_one_of
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.model.positions import rope_from_json, rope_to_json
 from llmcourse.model.transformer import TransformerConfig
 
@@ -100,7 +99,7 @@ _SIZES = {
         "norm_eps": "layer_norm_epsilon",
     },
 }
-_NUMBERS = ("rope_base", "norm_eps")  # the other sizes are whole
+_NUMBERS = {"rope_base": (1, 1e12), "norm_eps": (1e-20, 1)}  # other sizes are whole
 _MOST = 2**24  # of a size: no model is larger, and none is built to find out
 _MOST_POSITIONS = 2**21
 _NAMES = {
@@ -227,11 +226,15 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     if missing := [name for name in sizes.values() if said.get(name) is None]:
         raise ValueError(f"sizes are missing: {_first(missing)}")
     for ours, theirs in sizes.items():
-        _check_number(theirs, said[theirs], whole=ours not in _NUMBERS)
+        _check_number(theirs, said[theirs], _NUMBERS.get(ours))
     fields = {ours: said[theirs] for ours, theirs in sizes.items()}
     fields.setdefault("n_kv_heads", fields["n_heads"])
     _check_all_attend_to_all(kind, said, fields["context_length"])
-    kinds = {"family": wanted.family, "tied_embeddings": tied, "rope_scaling": scaling}
+    kinds = {
+        "family": wanted.family,
+        "tied_embeddings": bool(tied),
+        "rope_scaling": scaling,
+    }
     return fields | kinds | dict(wanted.has)
 
 
@@ -370,13 +373,13 @@ def _lies_on_its_side(theirs: str, ndim: int) -> bool:
     return ndim == 2 and theirs.startswith(_NAMES["gpt2"]["blocks"])
 
 
-def _check_number(name: str, value: Any, *, whole: bool) -> None:
-    number = isinstance(value, int if whole else int | float)
-    if not number or isinstance(value, bool) or not 0 < value < math.inf:
-        kind = "whole number" if whole else "number"
-        raise ValueError(f"{name} must be a positive {kind}, got {value!r}")
-    if whole and value > _MOST:
-        raise ValueError(f"{name} must be at most {_MOST}, got {value}")
+def _check_number(name: str, value: Any, span: tuple[float, float] | None) -> None:
+    """Raise ValueError unless a number is in a span; whole ones have all the same."""
+    number = isinstance(value, int if span is None else int | float)
+    if not number or isinstance(value, bool):
+        kind = "whole number" if span is None else "number"
+        raise ValueError(f"{name} must be a positive {kind}, got {value!r:.80}")
+    check_range(*(span or (1, _MOST)), **{name: value})
 
 
 def _first(names: Sequence[str]) -> str:

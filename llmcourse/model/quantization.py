@@ -316,25 +316,49 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     bits, group_size = _method(found, folder)
     del found["quantization_config"]  # the rest is that of any model
     config = TransformerConfig(**config_from_json(found))
+    weights = _read_weights(folder / "model.safetensors")
+    _check_room(config, weights, folder)
     # The floats of this one are thrown away: only its form is wanted.
     model = quantize_model(Transformer(config, torch.Generator()), bits, group_size)
-    _read_weights(model, folder / "model.safetensors")
+    _give(model, weights, folder / "model.safetensors")
     check_finite(model.state_dict(), folder)
     return model, read_tokenizer(folder, config)
 
 
-def _read_weights(model: Transformer, path: Path) -> None:
-    """Give a model the weights of a file."""
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a file."""
     check_is_file(path)
+    try:
+        return load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} must be a whole safetensors file: {error}"
+        ) from error
+
+
+def _check_room(
+    config: TransformerConfig, weights: dict[str, Tensor], folder: Path
+) -> None:
+    """Raise ValueError for a model too large for its file, before it is built."""
+    if config.n_layers <= len(weights):
+        with torch.device("meta"):  # shapes without numbers
+            wanted = sum(weight.numel() for weight in Transformer(config).parameters())
+        # Two numbers of four bits are in a byte.
+        if wanted <= 2 * sum(weight.nbytes for weight in weights.values()):
+            return
+    raise ValueError(f"{str(folder)!r} must hold weights of the sizes in its config")
+
+
+def _give(model: Transformer, weights: dict[str, Tensor], path: Path) -> None:
+    """Give a model the weights of a file."""
     wanted = {name: value.dtype for name, value in model.state_dict().items()}
     try:
-        weights = load(path.read_bytes())
         if {name: value.dtype for name, value in weights.items()} != wanted:
             raise RuntimeError("names or types differ")
         model.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         raise ValueError(
-            f"{str(path)!r} must hold the weights of such a model: {error}"
+            f"{str(path)!r} must hold the weights of such a model: {error!s:.200}"
         ) from error
 
 

@@ -10,6 +10,8 @@ at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
 
 A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``. Such a file can say much
 more than is known here; what would change the encoding is refused, never ignored.
+Truncation and padding belong to one use of it: they are left out, as `transformers`
+does.
 """
 
 import codecs
@@ -480,7 +482,7 @@ class BPETokenizer:
             return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except KeyError as error:
             raise ValueError(f"{path}: the key {error} is missing") from None
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} must be a tokenizer.json with a byte-level BPE: {error}"
             ) from None
@@ -616,6 +618,8 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
     # `transformers` writes a template of nothing but the text, which changes nothing.
     if post.get("single") != [{"Sequence": {"id": "A", "type_id": 0}}]:
         _require("post_processor type", post["type"], "ByteLevel")
+    decoder = document.get("decoder") or {"type": "ByteLevel"}
+    _require("decoder type", decoder["type"], "ByteLevel")
     for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
         _require(name, model.get(name) or None, None)
     _require("ignore_merges", model.get("ignore_merges", False), False)

@@ -37,6 +37,7 @@ from llmcourse.arguments import check_positive
 from llmcourse.files import new_file
 from llmcourse.training import parallel
 
+_HELD = ("recipe", "parts")  # in each checkpoint
 _KEPT = 2  # checkpoints in a folder
 _SHOWN = 3  # differences between two recipes that a message names
 
@@ -93,7 +94,13 @@ class Run:
         refusal = f"{str(self.folder)!r} holds checkpoints of another training"
         check_config_matches(refusal, saved["recipe"], self._recipe(recipe, parts))
         for name, part in parts.items():
-            part.load_state_dict(saved["parts"][name])
+            try:
+                part.load_state_dict(saved["parts"][name])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"the checkpoint in {str(self.folder)!r} is damaged: {name} cannot "
+                    f"go on from it: {error!r:.200}"
+                ) from error
         return True
 
     def save_if_due(
@@ -229,7 +236,10 @@ def load_checkpoint(folder: str | Path) -> dict[str, Any]:
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
-            return read_state(path)
+            state = read_state(path)
+            if not all(isinstance(state.get(name), dict) for name in _HELD):
+                raise ValueError(f"it must hold {' and '.join(_HELD)}")
+            return state
         except (OSError, ValueError) as error:
             warnings.warn(
                 f"the checkpoint {str(path)!r} is damaged ({error}), "
@@ -286,7 +296,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
     try:
         state = json.loads(text, object_hook=lambda value: _unpacked(value, tensors))
         return dict(state)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} must hold a state, got {error!r}") from error
 
 

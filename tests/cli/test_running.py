@@ -1,8 +1,12 @@
 """Folders of trainings: made, refused, or gone on in."""
 
+import json
+
 import pytest
+from cli_cases import fails, run
 
 from llmcourse.cli.running import prepare_folder
+from llmcourse.files import locked
 
 
 def test_checkpoints_of_an_earlier_part_are_found_too(tmp_path, capsys):
@@ -28,3 +32,46 @@ def test_a_folder_is_made_begun_anew_or_refused(tmp_path, capsys):
     assert not capsys.readouterr().err
     with pytest.raises(ValueError, match=r"one' holds checkpoints already: add"):
         prepare_folder(folder, resume=False)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(
+    tmp_path, monkeypatch, capsys
+):
+    with locked(tmp_path):
+        code, said = fails(
+            monkeypatch, capsys, "pretrain", "--preset", "tiny", "--out", tmp_path
+        )
+    assert code == 1
+    assert "another process trains in" in said
+    assert [path.name for path in tmp_path.iterdir()] in ([".lock"], [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["pretrain", "--threads", "100000"],
+        ["pretrain", "--seed", "99999999999999999999"],
+        ["generate", "--model", "base-llm", "Once", "--seed", "-1"],
+    ],
+)
+def test_numbers_that_no_machine_takes_are_no_usage(options):
+    found = run(*options)
+    assert found.exit_code == 2
+    assert "than or equal to" in found.output
+
+
+def test_a_rank_above_the_width_is_refused(tmp_path, monkeypatch, capsys):
+    talk = tmp_path / "talk.jsonl"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    talk.write_text(f"{json.dumps({'messages': turns})}\n" * 4)
+    code, said = fails(
+        *(monkeypatch, capsys, "finetune", "--data", talk, "--lora", 100_000),
+        *("--out", tmp_path / "run"),
+    )
+    assert code == 1
+    assert "rank must be in 1 … 256" in said
+
+
+def test_more_text_than_can_be_shown_is_refused(tmp_path):
+    found = run("tokenize", "-", text="a" * 1_000_001)
+    assert "at most 1,000,000 characters" in str(found.exception)

@@ -250,6 +250,16 @@ def assert_untouched(model):
     assert all(weight.requires_grad for weight in model.parameters())
 
 
+def test_refuses_a_rank_above_the_width():
+    """It would take memory for a correction that has no more freedom."""
+    model = make_model()
+    width = model.config.d_model
+    with pytest.raises(ValueError, match=f"rank must be in 1 … {width}, got 100000"):
+        add_lora(model, 100_000, 1)
+    assert_untouched(model)
+    add_lora(model, width, 1)
+
+
 @SIZES_THAT_CANNOT_BE
 def test_refuses_sizes_that_are_not_positive(rank, alpha):
     model = make_model()

@@ -325,15 +325,15 @@ def test_refuses_a_field_that_no_folder_knows(config):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor must be 1, got 0.5"),
         ({"head_dim": 8.0}, "head_dim must be a positive whole number, got 8.0"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types must"),
-        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be at most 16777216"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be in 1 … 16777216"),
         ({"max_position_embeddings": 2**22}, "context of at most 2097152 is possible"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be True or False"),
         ({"hidden_size": None}, "sizes are missing: hidden_size"),
         ({"hidden_size": "wide"}, "hidden_size must be a positive whole.*got 'wide'"),
         ({"hidden_size": 12.0}, "hidden_size must be a positive whole.*got 12.0"),
-        ({"vocab_size": -1}, "vocab_size must be a positive whole number, got -1"),
+        ({"vocab_size": -1}, "vocab_size must be in 1 … 16777216, got -1"),
         ({"num_hidden_layers": True}, "num_hidden_layers must be .*got True"),
-        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be in 1e-20 … 1"),
         ({"rope_theta": "10000"}, "rope_theta must be a positive number, got '10000'"),
     ],
 )
@@ -376,7 +376,7 @@ def test_no_folder_has_biases_and_norms_of_queries():
         ({"add_cross_attention": True}, "add_cross_attention must be False"),
         ({"n_embd": None}, "sizes are missing: n_embd"),
         ({"n_embd": "wide"}, "n_embd must be a positive whole number, got 'wide'"),
-        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon must be a positive number"),
+        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon must be in 1e-20 … 1"),
     ],
 )
 def test_refuses_a_gpt2_that_ours_is_not(changes, message):
