@@ -1,6 +1,7 @@
 """README's Python runs, and the commands it names exist."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,21 @@ def test_every_subcommand_named_exists():
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert named
     assert named <= set(commands)
+
+
+def test_the_address_is_that_of_the_site():
+    """In `_config.yml`, which the site reads, and in what PyPI shows."""
+    root = Path(__file__).parents[1]
+    config = (root / "_config.yml").read_text(encoding="utf-8")
+    [address] = re.findall(r"^  url: (https://\S+)$", config, re.MULTILINE)
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    for url in project["project"]["urls"].values():
+        assert url.startswith(address)
+    readme, raw = README, address.replace("github.com", "raw.githubusercontent.com")
+    for change in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"][
+        "substitutions"
+    ]:
+        readme = re.sub(change["pattern"], change["replacement"], readme)
+    links = re.findall(r"\]\(([^)]*)\)", readme)
+    assert links
+    assert all(link.startswith((f"{address}/blob/", raw)) for link in links)

