@@ -41,6 +41,7 @@ PICTURES = {
     "transformer": "transformer-block",
     "pretraining": "training-loop",
     "scaling_laws": "compute-optimal-frontier",
+    "scaling": "two-processes-one-step",
     "fine_tuning": "correction-of-rank-one",
     "instruction_tuning": "who-writes-what",
     "rlhf": "one-round-of-grpo",

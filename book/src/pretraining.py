@@ -447,7 +447,7 @@ print(f"{len(mine)} steps, three ways, the same losses")
 # Where the model does not fit into one machine, it is cut as well.
 # **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do it.
 # **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
-# All of this together is **distributed training**; the arithmetic stays that of this page.
+# All of this together is **distributed training**; {doc}`scaling` runs each of them in two processes.
 
 # %% [markdown]
 # ### Checkpoints

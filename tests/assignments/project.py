@@ -527,11 +527,11 @@ for n in (1, 4, 9):
 #
 # 1. **What your numbers do not show.** Name at least two reasons why your main result may not hold elsewhere or may be wrong, each with a check that would tell.
 # 2. **Harm.** Who could be hurt if others used your model, by what, and what you would do about it before you gave it to anyone. "It is too small to harm" is no answer.
-# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger gets your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that it helps most.
+# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger gets your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that it helps most. Plan it: FLOPs, hours and memory, and on how many processes, with what each would hold and exchange.
 
 # %% [markdown] written="limits" points=3
 # One point for each of the three parts.
 #
 # - *What the numbers do not show*: full with two reasons that belong to this project and a check for each. "All held-out recipes are by the same four authors as the training data; hold out an author and measure again." "One seed for the tuned model; two more would show whether 61 against 55 % is luck." Half for reasons that fit every project ("more data would help").
 # - *Harm*: full if a person, a way and a measure are named. "A recipe for canning beans with too short a time can make people ill; the model mixes times up in 3 of 20 samples, so it must not be given out as a cookbook, and its card says so in the first line." Memorised personal text counts, too. Half if it is general.
-# - *Run it again*: full if nothing is missing that a stranger needs, with a tolerance that comes from the seeds or the machine, and a next step that follows from a result in part 7 rather than from a wish. Half if one of the two is missing.
+# - *Run it again*: full if nothing is missing that a stranger needs, with a tolerance that comes from the seeds or the machine, and a next step that follows from a result in part 7 rather than from a wish. Half if one of the two is missing, or if the plan's hours and memory do not follow from its parameters and tokens.

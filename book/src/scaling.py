@@ -1,0 +1,953 @@
+# %% [markdown]
+# (scaling)=
+# # Beyond the laptop
+#
+# A model that no machine can hold, or finish in time, is trained by many machines, and planned on paper first.
+#
+# **You will be able to**
+#
+# - train in two processes to the result of one, and say what they exchange and when,
+# - count the memory of a training, and say what checkpointing and sharding take off it,
+# - say what data, tensor and pipeline parallelism divide, and which of them needs the fastest links,
+# - plan a training from a million to a trillion parameters, in FLOPs, processors, hours and money, and say how sure the plan is.
+#
+# **You need** the chapters {doc}`pretraining` and {doc}`scaling_laws`.
+#
+# **Takes** about 45 minutes to read with the code.
+#
+# **Runs in** about half a minute on two processor cores.
+
+# %% [markdown]
+# ## Setup
+#
+# `launch` starts functions of this page in two processes, by `torchrun`, and returns what each process returned.
+
+# %% tags=["hide-input"]
+import inspect
+import os
+import subprocess
+import sys
+from functools import partial
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib.pyplot as plt
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.nn.functional import cross_entropy, linear, silu
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from llmcourse import plotting
+from llmcourse.checks import scaling as checks
+from llmcourse.model.costs import n_parameters
+from llmcourse.model.peak_memory import PeakMemory
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import tales
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.presets import SMALL
+from llmcourse.training.pretraining import pretrain
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+# %% tags=["hide-input"]
+PROGRAM = """
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.text import tales
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.pretraining import pretrain
+
+{functions}
+
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+rank, n = dist.get_rank(), dist.get_world_size()
+torch.save([worker(rank, n) for worker in ({names},)], f"{folder}/{{rank}}.pt")
+dist.destroy_process_group()
+"""
+
+
+def launch(*workers, n=2):
+    """Run functions of this page in n processes; return, for each, n results."""
+    known = (new_model, batch, mean_loss, *workers)
+    functions = "\n".join(inspect.getsource(one) for one in known)
+    names = ", ".join(one.__name__ for one in workers)
+    with TemporaryDirectory() as name:
+        folder = Path(name).as_posix()
+        text = PROGRAM.format(functions=functions, names=names, folder=folder)
+        program = Path(name, "program.py")
+        program.write_text(text, encoding="utf-8")
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        ended = subprocess.run(
+            [*torchrun, "--nproc-per-node", str(n), str(program)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "USE_LIBUV": "0"},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stderr
+        found = [torch.load(Path(name, f"{rank}.pt")) for rank in range(n)]
+    return list(zip(*found))
+
+
+# %% [markdown]
+# ## The problem
+#
+# Llama 3.1 has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
+# How far would one core come with that?
+# We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core, and 16 bytes for each parameter, which this page will count.
+
+# %%
+N, D = 405e9, 15.6e12
+years = 6 * N * D / 50e9 / (3600 * 24 * 365)
+print(f"time on one core: {years / 1e6:.0f} million years")
+print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
+
+# %% [markdown]
+# There are two walls, time and memory.
+# More machines move both, but they must talk to each other, and talk takes time as well.
+# This page splits a training in every way in which large ones are split, and checks that each split computes the same.
+
+# %% [markdown]
+# ## By hand
+#
+# A model has one weight, $w = 1$, and predicts $w x$.
+# The loss is the mean of $(w x - t)^2$ over a batch of four examples, and the gradient of one example is $2x(wx - t)$.
+#
+# | example | $x$ | $t$ | gradient | process |
+# |---|---|---|---|---|
+# | 0 | 1 | 3 | −4 | 0 |
+# | 1 | 2 | 2 | 0 | 1 |
+# | 2 | 3 | 3 | 0 | 0 |
+# | 3 | 2 | 6 | −16 | 1 |
+#
+# One process computes the mean of all four, −5.
+# Two processes take two examples each: their means are −2 and −8, and the mean of these is −5 again.
+# So both know the gradient of the whole batch after they have exchanged *one number*.
+#
+# It goes wrong if the shares are unequal.
+# Say that process 0 has three examples and process 1 only the last: the means are −1.33 and −16, and their mean is −8.67.
+# So each process divides the sum of its gradients by the size of the *whole* batch, and then all are added.
+# (Texts are of unequal lengths, so shares are unequal in tokens even where they are equal in rows.)
+
+# %%
+x, t = torch.tensor([1.0, 2, 3, 2]), torch.tensor([3.0, 2, 3, 6])
+each = 2 * x * (x - t)
+equal = each[0::2].mean(), each[1::2].mean()
+unequal = each[:3].mean(), each[3:].mean()
+print(f"whole batch {each.mean():.0f}, equal shares {sum(equal) / 2:.0f}")
+print(f"unequal shares: mean of means {sum(unequal) / 2:.2f}", end="")
+print(f", sums over four {each[:3].sum() / 4 + each[3:].sum() / 4:.0f}")
+
+# %% [markdown]
+# ## Data parallel
+#
+# ### The idea
+#
+# In **{term}`data parallelism`** each process has the whole model and its own rows of each batch.
+# After the backward pass all gradients are added, and each process makes the step for itself.
+# The exchange that leaves the sum of all vectors with everyone is called **{term}`all-reduce`**.
+#
+# ![Two columns, process 0 and process 1. Each has the same weights w, its own rows of the batch, and from both its gradient. The two gradients go into one wide box in the middle, all-reduce, the sum. From there an arrow goes to a step in each column: the same weights again.](figures/two-processes-one-step.svg)
+#
+# *Rows differ, gradients differ; after the all-reduce both processes make the same step.*
+#
+# | Symbol | Meaning | Name in code |
+# |---|---|---|
+# | $n$ | processes that train together, each with a device | `n`, *world size* |
+# | $r$ | number of a process, from 0 | `rank` |
+# | $N$, $D$ | parameters; tokens of the training | `n_parameters`, `n_tokens` |
+#
+# ### In code
+#
+# A small transformer reads the bytes of tales.
+# The batch of a step depends on the step alone, so it is the same for every number of processes.
+
+
+# %%
+def new_model():
+    sizes = TransformerConfig(
+        vocab_size=256, d_model=64, n_layers=2, n_heads=2, n_kv_heads=2, d_ff=128
+    )
+    return Transformer(sizes, torch.Generator().manual_seed(0))
+
+
+def batch(step):
+    texts = [story.text.encode()[:65] for story in tales.generate(8, seed=step)]
+    return torch.tensor([list(text) for text in texts])  # (B, T + 1)
+
+
+def mean_loss(model, rows):
+    logits = model(rows[:, :-1])  # (B, T, V)
+    return cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+
+
+# %% [markdown]
+# The loop is that of {doc}`pretraining`, with three changes: a share of the rows, a division by `n`, and the all-reduce.
+
+
+# %%
+def train(rank=0, n=1, exchange=True):
+    model, losses = new_model(), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(20):
+        rows = batch(step)[rank::n]  # this process's share
+        loss = mean_loss(model, rows) / n  # its part of the batch's mean
+        optimizer.zero_grad()
+        loss.backward()
+        if n > 1 and exchange:
+            for weight in model.parameters():
+                dist.all_reduce(weight.grad)  # the sum over all processes
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, parameters_to_vector(model.parameters()).detach()
+
+
+alone_losses, alone = train()
+((first, second),) = launch(train)
+print("step   one process   process 0 + process 1")
+for step in (0, 9, 19):
+    parts = first[0][step], second[0][step]
+    print(f"{step + 1:4}{alone_losses[step]:14.3f}   {parts[0]:.3f} + {parts[1]:.3f}")
+
+# %% [markdown]
+# Each row of the table has the same sum on both sides.
+# The weights agree as well: bit by bit between the two processes, and with the single process up to rounding.
+
+# %%
+print("two processes, the same bits:", torch.equal(first[1], second[1]))
+print("as one process to 0.001:", torch.allclose(first[1], alone, atol=1e-3))
+
+# %% tags=["hide-input"]
+sums = [a + b for a, b in zip(first[0], second[0])]
+torch.testing.assert_close(sums, alone_losses, rtol=0, atol=1e-5)
+assert torch.equal(first[1], second[1])
+assert (first[1] - alone).abs().max() < 1e-3
+
+# %% [markdown]
+# ### What breaks it
+#
+# *Predict*: both processes start with the same weights.
+# If we forget the all-reduce, do they stay close, since they learn from the same kind of text?
+#
+# :::{dropdown} Answer
+# No, they move apart from the first step on, and each is a model of its own that has read half of the text.
+# No error is raised and each loss falls, so the mistake shows only in a comparison with one process.
+# :::
+
+# %%
+apart = [train(rank, 2, exchange=False)[1] for rank in (0, 1)]
+start = parameters_to_vector(new_model().parameters()).detach()
+far = (apart[0] - apart[1]).norm() / (apart[0] - start).norm()
+print(f"distance between the two: {far:.0%} of the way that each has gone")
+assert far > 0.3
+
+# %% [markdown]
+# ### What an all-reduce sends
+#
+# If everybody sent everything to process 0, its link to the network would be the bottleneck.
+# In a **ring** each process talks to its neighbour only {cite:p}`patarasuk2009`.
+# The vector is cut into $n$ parts.
+# In $n - 1$ rounds the parts travel around the ring, and each process adds what it has: this is **{term}`reduce-scatter`**, after which each process has the sum of *one* part.
+# In $n - 1$ more rounds the sums travel on: this is **{term}`all-gather`**.
+#
+# ![Three processes, each a row of three cells. At the start process 0 has a0, b0, c0, process 1 a1, b1, c1, process 2 a2, b2, c2. After reduce-scatter each has the sum of one part: process 0 the sum of b, process 1 of c, process 2 of a. After all-gather all have the sums of a, b and c.](figures/ring-of-three.svg)
+#
+# *Reduce-scatter leaves one sum with each process, all-gather hands the sums around.*
+
+
+# %%
+def ring_all_reduce(vectors):
+    n = len(vectors)
+    parts = [list(vector.clone().chunk(n)) for vector in vectors]
+    sent = [0] * n
+    for adds in (True, False):  # reduce-scatter, then all-gather
+        for turn in range(n - 1):
+            for rank in range(n):
+                k = (rank - turn + (not adds)) % n  # which part is passed on
+                there = parts[(rank + 1) % n]
+                there[k] = there[k] + parts[rank][k] if adds else parts[rank][k]
+                sent[rank] += len(parts[rank][k])
+    return [torch.cat(one) for one in parts], sent
+
+
+for n in (2, 4, 8):
+    vectors = list(torch.randn(n, 8 * 7, generator=torch.Generator().manual_seed(n)))
+    sums, sent = ring_all_reduce(vectors)
+    torch.testing.assert_close(sums, [sum(vectors)] * n)
+    print(f"{n} processes, {len(vectors[0])} numbers each: {sent[0]} sent by each")
+
+# %% [markdown]
+# Each process sends $2 \frac{n - 1}{n}$ times the vector: nearly twice, however many processes there are.
+# That is why data parallelism goes so far.
+#
+# When is the sending hidden by computing?
+# A GPU of 400 teraFLOPs a second has a network link of 50 GB a second (400 Gbit), and gradients have 2 bytes a number.
+
+# %%
+speed, link = 400e12, 50e9
+seconds_to_send = 2 * 2 / link  # for each parameter
+seconds_to_compute = 6 / speed  # for each parameter and token
+print(f"{seconds_to_send / seconds_to_compute:,.0f} tokens for each process and step")
+
+# %% [markdown]
+# The number of parameters cancels: a process needs some thousand tokens in each step, whatever the model is.
+# With 16,384 processes that is a batch of 87 million tokens; Llama 3.1 405B took 16 million, for larger batches gain little ({doc}`pretraining`).
+# So the largest trainings split something else as well.
+#
+# ### With a library
+#
+# Torch's `DistributedDataParallel` (**DDP**) does this for any model {cite:p}`li2020`.
+# It adds up gradients in buckets of 25 MB, while the backward pass still computes those of the layers below.
+# This package does it in `llmcourse.training.parallel`, in one piece and without overlap.
+
+
+# %%
+def train_ddp(rank, n):
+    model, losses = new_model(), []
+    replica = DistributedDataParallel(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(20):
+        loss = mean_loss(replica, batch(step)[rank::n])  # DDP takes the mean itself
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item() / n)
+    return losses, parameters_to_vector(model.parameters()).detach()
+
+
+def train_package(rank=0, n=1):
+    tokens = torch.cat([batch(step).flatten() for step in range(20)])
+    config = PretrainingConfig(steps=20, batch_size=8, context_length=64)
+    generator = torch.Generator().manual_seed(0)
+    history = pretrain(new_model(), tokens, tokens, config, generator)
+    return [update.loss for update in history.updates]
+
+
+(ddp, _), (package, _) = launch(train_ddp, train_package)
+print(f"DDP and our loop agree: {torch.allclose(ddp[1], first[1], atol=1e-3)}")
+differences = [abs(a - b) for a, b in zip(package, train_package())]
+same = max(differences) < 1e-5
+print(f"package, two processes and one: the same losses to 1e-5: {same}")
+
+# %% tags=["hide-input"]
+torch.testing.assert_close(ddp[0], first[0], rtol=0, atol=1e-4)
+assert torch.allclose(ddp[1], first[1], atol=1e-3)
+assert same
+
+# %% [markdown]
+# So these two commands make the same training, up to rounding, in one process and in two:
+#
+# ```bash
+# llmcourse pretrain --preset base-llm --out run/
+# torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --out run-2/
+# ```
+#
+# The first process writes logs and checkpoints.
+# If a process dies, `torchrun` ends all, and `--resume` goes on with any number of processes.
+#
+# :::{dropdown} Two machines, and SLURM
+# With GPUs, `--device cuda` gives each process one of them, and gradients travel by NCCL in place of gloo.
+# Start this on each of two machines with eight GPUs; `node0` is the name of the first.
+# The folder is on a disk that both see, for all processes read the checkpoint when they resume.
+#
+# ```bash
+# torchrun --nnodes 2 --nproc-per-node 8 \
+#   --rdzv-backend c10d --rdzv-id tales --rdzv-endpoint node0:29500 \
+#   -m llmcourse pretrain --preset base-llm --batch-size 64 --device cuda --out /shared/run
+# ```
+#
+# On a cluster with SLURM, the same is a job that goes on where it was when it is started again.
+# Below its first line, `#!/bin/bash`, it says:
+#
+# ```bash
+# #SBATCH --job-name=tales
+# #SBATCH --nodes=2
+# #SBATCH --ntasks-per-node=1
+# #SBATCH --gpus-per-node=8
+# #SBATCH --time=01:00:00
+# #SBATCH --requeue
+# first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 \
+#   --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:29500" \
+#   -m llmcourse pretrain --preset base-llm --batch-size 64 --device cuda \
+#   --out /shared/run --resume --quiet
+# ```
+#
+# The course has no GPU: that two agents of `torchrun` find each other was tried on processors, the rest was not.
+# :::
+
+# %% [markdown]
+# ## What a training holds in memory
+#
+# Four things are in memory at once: weights, their gradients, AdamW's two running means, and the **{term}`activations`**, the numbers that the backward pass needs again.
+#
+# | | in float32 | {term}`mixed precision` |
+# |---|---|---|
+# | weights | 4 | 2, and a copy of 4 for the optimizer |
+# | gradients | 4 | 2 |
+# | AdamW's means | 8 | 8 |
+# | together, bytes for each parameter | 16 | 16 |
+#
+# Mixed precision makes arithmetic faster, but not this sum smaller.
+# We count the bytes of one step by `PeakMemory`, which sees each tensor that torch makes.
+
+
+# %%
+def memory_of_step(rows, change=lambda model: None):
+    with PeakMemory() as memory:
+        model = new_model()
+        change(model)
+        optimizer = torch.optim.AdamW(model.parameters())
+        n = sum(weight.numel() for weight in model.parameters())
+        loss = mean_loss(model, rows)
+        activations = memory.live - 4 * n
+        loss.backward()
+        optimizer.step()
+        del loss
+    return n, memory.live, activations
+
+
+n, held, _ = memory_of_step(batch(0))
+print(f"{n:,} parameters, {held / n:.1f} bytes for each after a step")
+assert abs(held / n - 16) < 0.3
+
+# %% [markdown]
+# (What is above 16 are the angles of the positions.)
+# What the backward pass needs comes on top, and grows with the tokens of the batch.
+
+# %%
+layers, width = 2, 64
+print("rows   tokens   activations      bytes for each token, layer and coordinate")
+for n_rows in (1, 2, 4, 8):
+    n_tokens = n_rows * 64
+    _, _, found = memory_of_step(batch(0)[:n_rows])
+    each = found / n_tokens / layers / width
+    print(f"{n_rows:4}{n_tokens:9}{found / 2**20:10.2f} MiB{each:12.0f}")
+
+# %% [markdown]
+# The bytes for each token stay the same: twice the batch takes twice the room.
+# (Logits and probabilities are among them; a larger model notices these less.)
+#
+# ### Checkpointing: compute it again
+#
+# **{term}`Gradient checkpointing <gradient checkpointing>`** keeps only what goes into each block, and computes the inside again during the backward pass {cite:p}`chen2016`.
+# That is one more forward pass: $8ND$ FLOPs in place of $6ND$.
+
+
+# %%
+def checkpointed(model):
+    for block in model.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+for name, change in (("all kept", lambda model: None), ("checkpointed", checkpointed)):
+    with FlopCounterMode(display=False) as counter:
+        _, _, found = memory_of_step(batch(0), change)
+    flops = counter.get_total_flops()
+    print(f"{name:13} {found / 2**20:6.2f} MiB, {flops / 1e6:6.0f} million FLOPs")
+
+# %% tags=["hide-input"]
+kept, again = (memory_of_step(batch(0), c)[2] for c in (lambda m: None, checkpointed))
+assert again < 0.6 * kept
+
+# %% [markdown]
+# Here it is less than a third more, for the scores of the next token are outside of the blocks and computed once.
+
+# %% [markdown]
+# ### Sharding: hold it once
+#
+# In data parallelism each process holds the same 16 bytes for each parameter, and for most of a step it needs few of them.
+# **{term}`Sharding <sharding>`** gives each process a part.
+# ZeRO does so in three stages {cite:p}`rajbhandari2020`; the third, with the weights cut as well, is what torch calls *fully sharded data parallel*, **{term}`FSDP`** {cite:p}`zhao2023`.
+#
+# ![Four rows of three bars for one of four processes: weights, gradients, optimizer. DDP: all three are full. ZeRO-1: the optimizer is a quarter. ZeRO-2: gradients and optimizer are a quarter. ZeRO-3, FSDP: all three are a quarter. At the right the bytes for each parameter: 16, 7, 5.5 and 4.](figures/what-zero-shards.svg)
+#
+# *What one of four processes holds, in mixed precision: 2 bytes of weights, 2 of gradients, 12 for the optimizer.*
+
+
+# %%
+def bytes_held(stage, n):  # for each parameter, by one process
+    parts = [2, 2, 12]  # weights, gradients, the optimizer with its copy
+    first_sharded = 3 - stage
+    whole, sharded = sum(parts[:first_sharded]), sum(parts[first_sharded:])
+    return whole + sharded / n
+
+
+for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
+    row = "".join(f"{bytes_held(stage, n):8.2f}" for n in (1, 4, 64, 1024))
+    print(f"{name:14}{row}")
+
+# %% [markdown]
+# The columns are for 1, 4, 64 and 1,024 processes.
+# Only the last stage lets a model grow with the number of processes.
+#
+# FSDP costs more messages.
+# Before a block computes, its weights are gathered (all-gather), forward and again backward, and its gradients are added up in parts (reduce-scatter).
+# With $N$ numbers that is $3N$ for each process and step, where all-reduce sends $2N$.
+#
+# *Predict*: half of each matrix is in either process.
+# By how much do the losses differ from those of DDP?
+#
+# :::{dropdown} Answer
+# By nothing but rounding.
+# Each block sees whole matrices, gathered just before; only where numbers are kept has changed.
+# :::
+
+
+# %%
+def train_fsdp(rank, n):
+    model, losses = new_model(), []
+    for block in model.blocks:
+        fully_shard(block)  # what is gathered together
+    fully_shard(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(20):
+        loss = mean_loss(model, batch(step)[rank::n])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item() / n)
+    held = sum(weight.to_local().numel() for weight in model.parameters())
+    means = [optimizer.state[weight]["exp_avg"] for weight in model.parameters()]
+    return losses, held, sum(mean.to_local().numel() for mean in means)
+
+
+((fsdp, _),) = launch(train_fsdp)
+losses, held, means = fsdp
+print(f"of {n:,} weights a process holds {held:,}, and means for {means:,}")
+print(
+    f"loss of process 0 at the end: FSDP {2 * losses[-1]:.2f}, DDP {2 * ddp[0][-1]:.2f}"
+)
+
+# %% tags=["hide-input"]
+assert held == means == n / 2
+torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
+
+# %% [markdown]
+# ## Splitting the model itself
+#
+# ### Tensor parallel: a part of every matrix
+#
+# In **{term}`tensor parallelism`** each process multiplies with a part of each matrix {cite:p}`shoeybi2019`.
+# A feed-forward network has a widening and a narrowing matrix.
+# The first is cut so that each process has some hidden units, the second so that it takes in just these.
+# Then only the outputs must be added, once for the whole network.
+#
+# ![A row x goes to two processes. In each: half of the hidden units, by half of the gate and up matrices, then half of down. The two results meet at a plus, the all-reduce, and give y.](figures/feed-forward-in-two.svg)
+#
+# *Each process has half of the hidden units, and everything that belongs to them.*
+
+# %%
+network = new_model().blocks[0].feed_forward  # down(silu(gate(x)) · up(x))
+x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+gates, ups = network.gate.weight.chunk(2, dim=0), network.up.weight.chunk(2, dim=0)
+downs = network.down.weight.chunk(2, dim=1)
+parts = [
+    linear(silu(linear(x, gate)) * linear(x, up), down)
+    for gate, up, down in zip(gates, ups, downs)
+]
+y = network(x)
+print("the sum of the parts is the whole:", torch.allclose(sum(parts), y, atol=1e-5))
+print("one part alone is not:", not torch.allclose(parts[0], y, atol=0.1))
+
+# %% tags=["hide-input"]
+torch.testing.assert_close(sum(parts), y, rtol=1e-4, atol=1e-5)
+assert not torch.allclose(parts[0], y, atol=0.1)
+
+# %% [markdown]
+# Attention is cut by heads in the same way.
+# So each layer has two all-reduces forward and two backward, of $D$ numbers for each token, and nothing can be computed in the meantime.
+# We ask for Llama 3.1 405B, cut in eight, how long the sending takes beside the computing.
+# Inside a machine GPUs are joined by NVLink, at 450 GB a second in each direction; between machines by links of 50.
+
+# %%
+width, layers, n = 16_384, 126, 8
+n_bytes = 4 * width * 2 * 2 * (n - 1) / n  # for each token and layer
+compute = 6 * 405e9 / layers / n / 400e12  # seconds, for each token and layer
+for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
+    print(f"{name}: sending adds {n_bytes / link / compute:.0%} to computing")
+
+# %% [markdown]
+# So tensor parallelism stays inside a machine, where eight GPUs are joined.
+#
+# ### Pipeline parallel: some of the layers
+#
+# In **{term}`pipeline parallelism`** each process has some of the layers, and hands its output to the next {cite:p}`huang2019`.
+# It sends least of all: one vector for each token, from stage to stage.
+# But while one process computes, the others would wait.
+# So the batch is cut into **{term}`micro-batches <micro-batch>`**, which follow each other.
+#
+# ![A table of time. Four rows, one for each stage; blue cells are micro-batches 1 to 4 forward, each stage one step after the one above, orange cells the same backward in reverse. In the corners cells are empty: each stage waits six of fourteen steps.](figures/pipeline-of-four-stages.svg)
+#
+# *Four stages, four micro-batches: each stage works in 8 of 14 steps, and waits in 6.*
+#
+# The waiting is called the **{term}`bubble`**.
+# With $p$ stages and $m$ micro-batches, a stage works $m$ steps of $m + p - 1$ in each direction.
+
+# %%
+print("micro-batches  " + "".join(f"{m:>7}" for m in (1, 4, 16, 64)))
+for p in (4, 16):
+    row = "".join(f"{(p - 1) / (m + p - 1):7.0%}" for m in (1, 4, 16, 64))
+    print(f"{p:2} stages wait {row}")
+
+# %% [markdown]
+# ### All of them at once
+#
+# For Llama 3.1 405B every matrix was cut in 8, the layers into 16 stages, and 128 such groups read their own parts of the batch.
+
+# %%
+tensor, pipeline, data = 8, 16, 128
+print(f"{tensor * pipeline * data:,} GPUs")
+own = 405e9 / (tensor * pipeline)  # parameters whose part a GPU computes with
+print(f"each computes with {own / 1e9:.1f} billion parameters")
+print(f"weights: {2 * own / 1e9:.1f} GB in each")
+print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
+
+# %% [markdown]
+# What talks most is nearest: tensor parallel within a machine, the pipeline between machines, data parallel across all.
+# Long texts are cut as well (**context parallelism**), and so are the experts of a {term}`mixture of experts` (**expert parallelism**).
+
+# %% [markdown]
+# ## Planning a run
+#
+# A plan takes five numbers: parameters, tokens, the speed of a GPU, the share of it that is reached (MFU), and the price of an hour.
+
+
+# %%
+def plan(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
+    flops = 6 * n_parameters * n_tokens
+    hours = flops / (peak * mfu) / 3600  # of one GPU
+    return flops, hours, dollars * hours
+
+
+# %% [markdown]
+# ### Checked against published runs: FLOPs
+#
+# Four reports state how much arithmetic their trainings took: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
+
+# %%
+stated = {  # parameters, tokens, FLOPs as published
+    "GPT-3 Small": (125e6, 300e9, 2.25e20),
+    "GPT-3": (174.6e9, 300e9, 3.14e23),
+    "Chinchilla": (70e9, 1.4e12, 5.76e23),
+    "Llama 3.1 405B": (405e9, 15.6e12, 3.8e25),
+    "nanochat d20": (560_988_160, 11_219_763_200, 3.917670e19),
+}
+for name, (n, d, published) in stated.items():
+    flops, _, _ = plan(n, d)
+    off = flops / published - 1
+    print(f"{name:15} 6ND {flops:8.2e}, published {published:8.2e}: {off:+5.0%}")
+    assert abs(off) < 0.15
+
+# %% [markdown]
+# $6ND$ is right within a few percent from $10^{19}$ to $10^{25}$ FLOPs.
+# Nanochat counts more finely, without the embedding table and with attention; in a small model with a large vocabulary the two nearly cancel.
+#
+# ### Hours
+#
+# Hours depend on the MFU.
+# For nanochat and Llama 3.1 405B it was published: 48 %, and 41 % while it ran, which was 90 % of the time.
+# For Llama 2 {cite:p}`touvron2023b` it was not, and we assume 40 % of an A100.
+
+# %%
+A100, H100 = 312e12, 989e12  # FLOPs a second in bfloat16, without sparsity
+hours_of = {  # parameters, tokens, peak, MFU, GPU hours as published
+    "Llama 2 7B": (7e9, 2e12, A100, 0.40, 184_320),
+    "Llama 2 13B": (13e9, 2e12, A100, 0.40, 368_640),
+    "Llama 2 34B": (34e9, 2e12, A100, 0.40, 1_038_336),
+    "Llama 2 70B": (70e9, 2e12, A100, 0.40, 1_720_320),
+    "Llama 3.1 405B": (405e9, 15.6e12, H100, 0.41 * 0.9, 30_840_000),
+    "nanochat d20": (560_988_160, 11_219_763_200, H100, 0.48, 8 * 172 / 60),
+}
+for name, (n, d, peak, mfu, published) in hours_of.items():
+    _, hours, _ = plan(n, d, peak, mfu)
+    off = hours / published - 1
+    print(f"{name:15}{hours:12,.0f} hours, published {published:12,.0f}: {off:+5.0%}")
+    assert abs(off) < 0.15
+
+# %% [markdown]
+# All six are within 15 %.
+# With a run's own MFU that is no wonder, and only checks the arithmetic; for Llama 2 nothing was taken from the run.
+#
+# Is 40 % a law, then?
+# We turn the sum around, and ask which MFU published hours imply, for three more models {cite:p}`meta2024,deepseek2024v3`.
+
+# %%
+others = {  # parameters used for a token, tokens, GPU hours as published
+    "Llama 3.1 8B": (8e9, 15e12, 1_460_000),
+    "Llama 3.1 70B": (70e9, 15e12, 7_000_000),
+    "DeepSeek-V3": (37e9, 14.8e12, 2_664_000),  # 37 of 671 billion at a time
+}
+implied = {}
+for name, (n, d, published) in others.items():
+    implied[name] = plan(n, d, H100, 1)[1] / published
+    print(f"{name:14} {implied[name]:.0%} of an H100's bfloat16")
+
+# %% tags=["hide-input"]
+assert implied["Llama 3.1 8B"] < 0.16
+assert 0.3 < implied["DeepSeek-V3"] < 0.4
+
+# %% [markdown]
+# It is no law: the smallest of the three implies a third of what the plan assumed.
+# The card of Llama 3.1 does not say why, or what its hours include.
+# (DeepSeek-V3 multiplied in 8 bits, whose highest speed is twice as high, so of that it reached half as large a share.)
+# So a plan is as good as its MFU.
+# Measure it in the first minutes of a run, on the machines that you will use, and plan again.
+#
+# ### Money
+#
+# Two reports state a price, and an hour's price beside it.
+
+# %%
+deepseek = 2_788_000 * 2.0  # all hours, at two dollars
+nanochat = (3 + 51 / 60) * 24  # the whole run of 3:51 hours, at 24 dollars for 8 GPUs
+print(f"DeepSeek-V3 {deepseek / 1e6:.3f} million dollars, published 5.576 million")
+print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
+
+# %% mystnb={"image": {"alt": "GPU hours as planned over GPU hours as published, both axes logarithmic, from 20 to 40 million. Six points lie on the diagonal or next to it: nanochat d20 at the lower left, the four Llama 2 models in the middle, Llama 3.1 405B at the upper right. Two crosses, planned with 40 percent, lie below the diagonal: Llama 3.1 8B and 70B."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(4.5, 3))
+for n, d, peak, mfu, published in hours_of.values():
+    hours = plan(n, d, peak, mfu)[1]
+    ax.plot(published, hours, "o", color="C0", markersize=4)
+for name in ("Llama 3.1 8B", "Llama 3.1 70B"):
+    n, d, published = others[name]
+    ax.plot(published, plan(n, d)[1], "x", color="C1", markersize=6)
+    ax.text(
+        published * 1.3, plan(n, d)[1] * 0.7, name.removeprefix("Llama "), fontsize=8
+    )
+ax.plot([10, 1e8], [10, 1e8], ":", color="0.45", linewidth=1)
+ax.text(23, 50, "nanochat d20", fontsize=8)
+ax.text(2.2e4, 1.2e6, "Llama 2", fontsize=8)
+ax.text(1.2e6, 4e7, "3.1 405B", fontsize=8)
+_ = ax.set(xscale="log", yscale="log", xlim=(10, 1e8), ylim=(10, 1e8))
+_ = ax.set(xlabel="GPU hours, published", ylabel="GPU hours, planned")
+
+# %% [markdown]
+# The dots were planned with an MFU that was published, or a good guess; the crosses with 40 % as well, and they are far off.
+#
+# ### From a million to a trillion
+#
+# We read twenty tokens for each parameter, and want to be finished in 30 days.
+# Half of a GPU's 80 GB is for the 16 bytes, and the other half for activations.
+# Whichever wall is higher, memory or time, decides how many GPUs we need.
+
+# %%
+print("parameters    FLOPs   for memory   for 30 days   GPU hours   dollars")
+for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
+    flops, hours, money = plan(n, 20 * n)
+    memory, days = ceil(16 * n / 40e9), ceil(hours / (30 * 24))
+    print(f"{n:10.0e}{flops:9.0e}{memory:13,}{days:14,}{hours:12.1e}{money:10.1e}")
+
+# %% [markdown]
+# Ten times the parameters take a hundred times the work, since the text grows as well.
+# Up to a billion a single GPU will do.
+# From there on it is time, more than memory, that asks for more of them.
+#
+# Models near the last line are mixtures of experts, which pay only for the parameters that a token *uses*.
+# DeepSeek-V3 has 671 billion and pays for 37.
+#
+# And this page's beginning?
+# The small model of {doc}`pipeline` reads 4,000 stories of about 200 tokens.
+
+# %%
+small = n_parameters(SMALL.model)
+flops, hours, money = plan(small, 4000 * 200)
+print(f"{small:,} parameters, {flops:.0e} FLOPs: {flops / 50e9:.0f} seconds of a core")
+print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
+
+# %% [markdown]
+# (A GPU would not reach 40 % there: matrices this small do not keep it busy.)
+
+# %% [markdown]
+# ## Takeaways
+#
+# In data parallelism each process has the whole model and its own rows, and the sum of all gradients is the gradient of the batch.
+# A ring sends each number nearly twice, however many processes there are.
+# A training holds 16 bytes for each parameter, and activations that grow with the tokens of a step.
+# Checkpointing computes activations again, for a third more arithmetic; sharding divides the 16 bytes, for half as much traffic again.
+# Tensor parallelism cuts every matrix and needs the fastest links; a pipeline cuts the layers, sends little, and waits in its bubble.
+# A training takes $6ND$ FLOPs, within a few percent of what is published; hours and money follow from the MFU, which must be measured.
+#
+# *In practice*: begin with the simplest that fits: one GPU, then DDP, then FSDP, and then the others.
+# Save checkpoints often: with 16,384 GPUs, Llama 3.1 405B was interrupted 466 times in 54 days, mostly by broken hardware {cite:p}`grattafiori2024`.
+# The names differ by program, Megatron, DeepSpeed, torchtitan or JAX, and the splits are those of this page.
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["remove-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("scaling")
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): does it fit? ★
+#
+# In mixed precision, how many bytes does one of `n_processes` hold of weights, gradients and optimizer, at stage 0 (DDP) to 3 (FSDP)?
+#
+# ```python
+# def training_bytes(n_parameters, n_processes, stage):
+#     return n_bytes
+# ```
+#
+# Check it with `checks.training_bytes(training_bytes)`.
+# How many GPUs of 80 GB does a model of 70 billion parameters need at stage 3, if half of each is left for activations?
+# What would checkpointing change about that number?
+
+
+# %% tags=["hide-cell", "solution"]
+def training_bytes(n_parameters, n_processes, stage):
+    each = 0
+    for place, n_bytes in enumerate((12, 2, 2), start=1):  # sharded in this order
+        each += n_bytes / n_processes if place <= stage else n_bytes
+    return each * n_parameters
+
+
+checks.training_bytes(training_bytes)
+n_gpus = next(n for n in range(1, 1000) if training_bytes(70e9, n, 3) <= 40e9)
+print(f"{n_gpus} GPUs")
+# Nothing: checkpointing saves activations. But then less than half may do for them.
+
+# %% [markdown]
+# ### Exercise 2 (derive): how many micro-batches ★★
+#
+# A pipeline of `stages` shall wait at most the share `most` of its time.
+# How many micro-batches does it need at least?
+#
+# ```python
+# def micro_batches(stages, most):
+#     return n_micro_batches
+# ```
+#
+# Check it with `checks.micro_batches(micro_batches)`.
+# Llama 3.1 405B had 16 stages: how many would it need for 10 %, and why not simply take more?
+
+
+# %% tags=["hide-cell", "solution"]
+def micro_batches(stages, most):
+    # (p - 1) / (m + p - 1) <= most  means  m >= (p - 1) (1 / most - 1)
+    return max(1, ceil((stages - 1) * (1 / most - 1) - 1e-9))
+
+
+checks.micro_batches(micro_batches)
+print(f"{micro_batches(16, 0.1)} micro-batches")
+# Each group of a pipeline must then read so many in every step. With 128 groups the batch
+# grows beyond what the training can use, and small micro-batches use a GPU badly.
+
+# %% [markdown]
+# ### Exercise 3 (build): a network in parts ★★
+#
+# Cut the feed-forward network `down(silu(gate(x)) · up(x))` into `n` parts, so that the sum of their outputs is its output.
+# The matrices are as `torch.nn.Linear` keeps them: `gate` and `up` of shape (hidden, width), `down` of (width, hidden), and `n` divides the hidden units.
+#
+# ```python
+# def split_network(gate, up, down, n):
+#     return parts  # a list of n tuples (gate, up, down)
+# ```
+#
+# Check it with `checks.split_network(split_network)`.
+# Which numbers do the processes exchange, and how many for each token?
+
+
+# %% tags=["hide-cell", "solution"]
+def split_network(gate, up, down, n):
+    return list(zip(gate.chunk(n), up.chunk(n), down.chunk(n, dim=1)))
+
+
+checks.split_network(split_network)
+# Only the outputs, added by one all-reduce: as many numbers as the model is wide.
+
+# %% [markdown]
+# ### Exercise 4 (build): an optimizer in parts ★★★
+#
+# Write ZeRO-1 for a model whose weights are one vector.
+# `gradients` has the shape (steps, processes, weights): what each process has found in each step.
+# In each step the gradients are averaged so that each process gets its part only, as by reduce-scatter.
+# Each process keeps AdamW's means for its part alone, without weight decay, and updates its part; then all parts are gathered.
+# Write it as `MyAdamW` in {doc}`pretraining`, with $\beta$s of 0.9 and 0.99 and $\epsilon = 10^{-8}$, and return the weights.
+# The number of processes divides that of the weights.
+#
+# ```python
+# def zero_one(weights, gradients, rate):
+#     return weights
+# ```
+#
+# Check it with `checks.zero_one(zero_one)`.
+# How many numbers does a process send in each step, beside those of an all-reduce?
+
+
+# %% tags=["hide-cell", "solution"]
+def zero_one(weights, gradients, rate):
+    _, n, size = gradients.shape
+    means, squares = torch.zeros(n, size // n), torch.zeros(n, size // n)
+
+    def step_of(rank, t, part, gradient):  # what one process does, with its row
+        means[rank] = 0.9 * means[rank] + 0.1 * gradient
+        squares[rank] = 0.99 * squares[rank] + 0.01 * gradient**2
+        mean = means[rank] / (1 - 0.9**t)
+        square = squares[rank] / (1 - 0.99**t)
+        return part - rate * mean / (square.sqrt() + 1e-8)
+
+    for t, found in enumerate(gradients, start=1):  # (n, weights)
+        scattered = found.mean(dim=0).chunk(n)  # reduce-scatter
+        parts = weights.chunk(n)
+        updated = [step_of(r, t, parts[r], scattered[r]) for r in range(n)]
+        weights = torch.cat(updated)  # all-gather
+    return weights
+
+
+checks.zero_one(zero_one)
+# As many: reduce-scatter and all-gather are the two halves of an all-reduce. Stage 1 takes
+# 12 bytes of 16 apart for nothing, which is why it is often the first thing to try.
+
+# %% [markdown]
+# ### Exercise 5 (build): a plan ★★
+#
+# How many GPUs are the fewest with which a training fits into memory and ends in time?
+# At stage 3 each may hold `room` bytes at 16 bytes for each parameter, and each computes `speed` FLOPs a second.
+#
+# ```python
+# def fewest_processors(n_parameters, n_tokens, days, room, speed):
+#     return n
+# ```
+#
+# Check it with `checks.fewest_processors(fewest_processors)`.
+# Plan a model of your own: choose its size and text, say what decides, memory or time, and what the hours cost.
+# Which of your numbers would you measure first?
+
+
+# %% tags=["hide-cell", "solution"]
+def fewest_processors(n_parameters, n_tokens, days, room, speed):
+    for_memory = ceil(16 * n_parameters / room)
+    for_time = ceil(6 * n_parameters * n_tokens / (speed * days * 24 * 3600))
+    return max(for_memory, for_time)
+
+
+checks.fewest_processors(fewest_processors)
+n = fewest_processors(7e9, 2e12, days=21, room=40e9, speed=0.4 * H100)
+print(f"{n} H100s for Llama 2 7B in three weeks: {n * 21 * 24 * 2:,} dollars")
+# Time decides: three GPUs could hold it. Measure the speed, for the MFU is the guess.
+
+# %% [markdown]
+# ## Sources
+#
+# Data parallelism as torch does it is from {cite:t}`li2020`, the ring from {cite:t}`patarasuk2009`.
+# ZeRO is from {cite:t}`rajbhandari2020`, FSDP from {cite:t}`zhao2023`, and gradient checkpointing from {cite:t}`chen2016`.
+# Tensor parallelism is from {cite:t}`shoeybi2019`, and the pipeline of micro-batches from {cite:t}`huang2019`.
+# How the splits are combined is described by {cite:t}`narayanan2021` and {cite:t}`grattafiori2024`.
+# The model FLOPs utilisation is from {cite:t}`chowdhery2023`.
