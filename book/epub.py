@@ -53,6 +53,7 @@ def write_epub(path: Path, pages: list[Page], about: dict[str, str]) -> Path:
     """Write the book to a file and return its path."""
     static = BOOK.parent / "_build" / "html" / "_static"
     files = {"print.css": BOOK / "print.css", "pygments.css": static / "pygments.css"}
+    files["cover.png"] = BOOK / "static" / "card.png"
     texts = {}
     for page in pages:
         texts[page.key] = page_text(page, path.parent, files)
@@ -72,6 +73,7 @@ def write_epub(path: Path, pages: list[Page], about: dict[str, str]) -> Path:
         f'<item id="f{number}" href="{name}" media-type="{TYPES[Path(name).suffix]}"/>'
         for number, name in enumerate(files)
     ]
+    items[2] = items[2].replace("/>", ' properties="cover-image"/>')
     for key, text in texts.items():
         mathml = ' properties="mathml"' if "<math" in text else ""
         items.append(

@@ -151,8 +151,8 @@ class Page:
             view.parent.append(line)
             address = picture.relative_to(OUT).as_posix()
             view.replace_with(self.tag("img", src=address, alt=kind))
-        for place in self.body.select(".llmcourse-writing"):
-            place.append(self.link("", ""))
+        for place in self.body.select('div[class*="llmcourse-"]'):
+            place.append(self.link(""))
         for links in self.body.select('p:has(> a[href^="https://codespaces.new/"])'):
             links.replace_with(self.link("On the site: "))
 
