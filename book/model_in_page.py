@@ -1,14 +1,16 @@
-"""Sphinx extension: a model of the course writes in the pages that have a place for it.
+"""Sphinx extension: models of the course run in the pages that have a place for them.
 
     :::{div} llmcourse-writing
     On the course's site, `base-llm` writes on here from *Once there was*.
     :::
 
-Where a page has such a block, the writing explorer takes its place. What stands in it
-is read where there is no site, as in JupyterLab; its emphasised words begin the text.
+Where a page has such a block, an explorer takes its place: `page_model.py` says which
+there are. What stands in it is read where there is no site, as in JupyterLab; its
+emphasised words are what the explorer begins with.
 
-The weights are made of the package's model folder with every build: as a file to fetch,
-and as a script for pages that are opened from a folder, where nothing can be fetched.
+The weights are made of the package's model folders with every build: as a file to
+fetch, and as a script for pages that are opened from a folder, where nothing can be
+fetched.
 """
 
 from __future__ import annotations
@@ -22,44 +24,54 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-MODEL = "base-llm"
-MARK = "llmcourse-writing"
+MODELS = ("base-llm", "instruct-llm", "aligned-llm", "reward-model")
 
 
 def write_files(app: Sphinx) -> None:
     """Write weights, script and style to where the site's static files are."""
-    from llmcourse.model.folders import find_model
     from llmcourse.widgets.base import script
-    from llmcourse.widgets.page_model import page_model, page_script
+    from llmcourse.widgets.page_model import STYLES, page_script
 
     if app.builder.format != "html":
         return
-    source = find_model(MODEL)
+    folder = Path(app.outdir) / "_static" / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {name: write_model(name, folder) for name in MODELS}
+    (folder / "explorers.js").write_text(page_script(MODELS=about), encoding="utf-8")
+    style = script(*(f"{name}.css" for name in STYLES))
+    (folder / "explorers.css").write_text(style, encoding="utf-8")
+
+
+def write_model(name: str, folder: Path) -> dict[str, Any]:
+    """Write a model's weights; return what the page's script must know of them."""
+    from llmcourse.model.folders import find_model
+    from llmcourse.widgets.page_model import page_model
+
+    source = find_model(name)
     weights = page_model(source)
     version = hashlib.sha256(weights).hexdigest()[:12]  # a new model, a new address
     about = {
-        "file": f"{MODEL}.safetensors?{version}",
-        "script": f"{MODEL}.js?{version}",
+        "file": f"{name}.safetensors?{version}",
+        "script": f"{name}.js?{version}",
         "bytes": len(weights),
         "vocabulary": json.loads((source / "config.json").read_text())["vocab_size"],
     }
-    folder = Path(app.outdir) / "_static" / "model"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{MODEL}.safetensors").write_bytes(weights)
+    (folder / f"{name}.safetensors").write_bytes(weights)
     text = b64encode(weights).decode()
-    (folder / f"{MODEL}.js").write_text(f'window.llmcourseWeights = "{text}";\n')
-    (folder / "writing.js").write_text(page_script(MODEL=about), encoding="utf-8")
-    style = script("explorer.css", "writing.css")
-    (folder / "writing.css").write_text(style, encoding="utf-8")
+    line = f'(window.llmcourseWeights ??= {{}})["{about["script"]}"] = "{text}";\n'
+    (folder / f"{name}.js").write_text(line)
+    return about
 
 
 def add_files(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Load the explorer on the pages that have a place for it."""
-    if MARK in context.get("body", ""):
-        app.add_js_file("model/writing.js", loading_method="defer")
-        app.add_css_file("model/writing.css")
+    """Load the explorers on the pages that have a place for one."""
+    from llmcourse.widgets.page_model import IN_PAGE
+
+    if any(f"llmcourse-{name}" in context.get("body", "") for name in IN_PAGE):
+        app.add_js_file("model/explorers.js", loading_method="defer")
+        app.add_css_file("model/explorers.css")
 
 
 def setup(app: Sphinx) -> dict[str, object]:

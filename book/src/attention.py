@@ -651,6 +651,13 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # Watch the mark `■`: the next section is about it.
 # :::
 #
+# The same can be seen in a sentence of your own, on which the scores of the kinds are then measured.
+# One sentence is little to judge a head by.
+#
+# :::{div} llmcourse-sentence by-attention
+# On the course's site, `base-llm` reads a sentence of yours here, and shows what each head looks at; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
+# :::
+#
 # The heads for names search by kind, *the name, please*.
 # They cannot search by the word before: the hero's name returns after all sorts of words.
 # (A garment mostly returns after its colour, so heads for garments may search by kind or by the word before: this table cannot tell.)

@@ -797,6 +797,14 @@ SurpriseExplorer(
 # Some depend on something said more than two words before: a model with a longer memory can gain these.
 # Others are rare runs that the counted stories happen to lack.
 #
+# `base-llm`, the model that a later chapter trains on such tales, remembers a few hundred words.
+# Here it reads words of your own.
+# Name somebody, and see whether the name surprises it again later.
+#
+# :::{div} llmcourse-sentence by-surprise
+# On the course's site, `base-llm` reads words of yours here, and shows how surprising each is to it; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
+# :::
+#
 # Now the whole source.
 # A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise, in nats, divided by $\ln 2$ {cite:p}`deletang2024`.
 # So all of them can be compared on the same 1,000 stories, in {term}`bits per byte`.

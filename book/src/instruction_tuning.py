@@ -767,6 +767,15 @@ print(question_of_france)
 print(textwrap.fill(answered(question_of_france), 80))
 
 # %% [markdown]
+# Ask it yourself: for a tale first, then about the tale.
+# Below the answer stands what the model reads, mark by mark, and what of it a training would grade.
+#
+# :::{div} llmcourse-chat
+# On the course's site, `instruct-llm` answers here, in the reader's browser.
+# Ask, for example: *Write a story about a girl named Ella who takes part in a dance contest against Vincent. She lives at the end of the street. She wears a green jumper.*
+# Then: *Which member of the family lives with Ella?* or *Who is the judge?* or *What is the capital of France?*
+# :::
+#
 # A model that has seen only requests with answers answers everything, with whatever its examples were full of.
 # It cannot say that it does not know, unless examples have shown it how.
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.

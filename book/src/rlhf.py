@@ -749,6 +749,18 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 # Only the difference of the two answers is in its loss.
 # So it can lower both, as on the held-out pairs, as long as it lowers the rejected one more.
 # No pair says where that probability goes; some of it goes to broken texts, as the share of well-formed ones shows.
+#
+# ### Three models, one order
+#
+# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer, and `aligned-llm`, which GRPO made of it.
+# Its learned reward came from `reward-model`, which has read pairs of whole tales.
+# Give all of them the same order, with several seeds, and compare what you like with what the reward model likes.
+#
+# :::{div} llmcourse-comparison
+# On the course's site, the three models answer one order here, side by side, and `reward-model` says what it thinks of each.
+# Such an order is: *Write a story about a girl named Ella who takes part in a dance contest against Vincent. She lives at the end of the street. She wears a green jumper.*
+# Or: *Tell me a tale of Sara, a girl who has to carry four cookies to a sailor. It happens by the river. She likes knitting.*
+# :::
 
 # %% [markdown]
 # ## Takeaways

@@ -937,6 +937,13 @@ assert best[0] == said and best[-1] == ella and ella not in best[: len(best) // 
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
 # So a *tuned lens* learns a small correction for each block {cite:p}`belrose2023`.
 #
+# Try the lens on words of your own, after each token.
+# Which words are settled before the first block, and which only after the last?
+#
+# :::{div} llmcourse-sentence by-layer
+# On the course's site, `base-llm` reads a sentence of yours here, and shows what it would say after each block; it begins with *Once upon a time there was a brave young girl named Ella. "I shall make a hat," said*.
+# :::
+#
 # To find out from a model's numbers how it does what it does is called **{term}`interpretability`**.
 # We read weights of attention and states of the stream.
 # **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, and not whether the model uses it {cite:p}`belinkov2022`.

@@ -7,10 +7,11 @@
     loss        a training's loss, and what its model wrote on the way
     sampling    temperature, top-k and top-p on one next-token distribution
     base        what they share
-    page_model  a model that writes in the pages of the site, on the reader's own words
+    page_model  models that run in the pages of the site: on the reader's own words, in
+                conversations, and side by side
 
 Each explorer is an anywidget. Python checks what it is given and writes it into the
 widget's state; what answers the reader is the JavaScript beside these files, so it
 works on the static site as it does in JupyterLab. End a cell with one to show it. The
-model is for the site alone: its weights would be too much for a notebook.
+models are for the site alone: their weights would be too much for a notebook.
 """

@@ -40,6 +40,7 @@ function render({ model, el }) {
   const kinds = model.get("kinds"); // [{name, scores: [[number, ...], ...]}, ...]
   const nLayers = model.get("n_layers");
   const nHeads = model.get("n_heads");
+  const over = model.get("over") ?? "many texts"; // what the scores of kinds are of
   const unpacked = texts.map(({ weights }) => unpack(weights));
   const root = card(el, "Attention explorer");
   root.classList.add("attention");
@@ -78,6 +79,7 @@ function render({ model, el }) {
 
   function show() {
     const here = at(query);
+    Object.entries({ layer, head, query }).forEach(([name, control]) => model.set(name, at(control) + 1));
     const weights = row(bytes, tokens.length, nHeads, at(layer), at(head), here);
     spans.forEach((span, key) => {
       heat(span, weights[key] ?? 0);
@@ -97,7 +99,7 @@ function render({ model, el }) {
     cells.forEach((list, l) => list.forEach((cell, h) =>
       cell.classList.toggle("here", l === at(layer) && h === at(head))));
     const scores = kinds.map(({ name, scores }) => `${name} ${share(scores[at(layer)][at(head)])}`);
-    about.textContent = `Layer ${at(layer) + 1}, head ${at(head) + 1}, on average over many texts: ${scores.join("; ")}.`;
+    about.textContent = `Layer ${at(layer) + 1}, head ${at(head) + 1}, on average over ${over}: ${scores.join("; ")}.`;
   }
 
   // A new text: its tokens, its rows.

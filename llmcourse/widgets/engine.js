@@ -48,8 +48,15 @@ function half(bits) {
 }
 
 // weight @ x: (rows, columns) and (columns) make (rows). Nearly all of the time is spent
-// here, and four rows at once take half as long as one after the other.
-export function multiply({ numbers: weight, scale }, x, rows) {
+// here, so weights that a kernel holds are multiplied there (kernel.js).
+export function multiply({ numbers, scale, kernel }, x, rows) {
+  const sums = kernel?.fits(x, rows) ? kernel.multiply(numbers, x, rows) : multiplyRows(numbers, x, rows);
+  if (scale) for (let row = 0; row < rows; row++) sums[row] *= scale[row];
+  return sums;
+}
+
+// Four rows at once take half as long as one after the other.
+function multiplyRows(weight, x, rows) {
   const out = new Float32Array(rows);
   const columns = x.length;
   let row = 0;
@@ -76,7 +83,7 @@ export function multiply({ numbers: weight, scale }, x, rows) {
   for (; row < rows; row++) {
     for (let i = 0; i < columns; i++) out[row] += weight[row * columns + i] * x[i];
   }
-  return scale ? out.map((sum, row) => sum * scale[row]) : out;
+  return out;
 }
 
 // Scaled to root-mean-square 1, then each coordinate by a weight: (D) makes (D).
@@ -152,9 +159,13 @@ export class Transformer {
   // Read one token and return the residual stream (D) above it. Into `seen`, if given,
   // goes what there is to see: `stream` gets (D) before each block and after the last,
   // `attention` for each block the weights of each head (H arrays of S).
-  read(id, seen = { stream: [], attention: [] }) {
+  read(id, seen) {
+    return this.pass(this.embed(id), seen);
+  }
+
+  // The same from the vector of a token (D), which is changed.
+  pass(x, seen = { stream: [], attention: [] }) {
     if (this.length >= this.contextLength) throw new Error(`The model sees ${this.contextLength} tokens at most.`);
-    const x = this.embed(id);
     for (const block of this.blocks) {
       seen.stream.push(x.slice());
       add(x, this.attend(block, rmsNorm(x, block.attentionNorm, this.eps), seen.attention));

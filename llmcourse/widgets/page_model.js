@@ -1,15 +1,15 @@
-// The page's side of the model: fetched when it is first asked something, and run in a
-// worker. `MODEL` is what the site says of the weights file: { file, script, bytes }.
+// The page's side of a model: fetched when it is first asked something, and run in a
+// worker. `MODELS` is what the site says of each: { file, script, bytes, vocabulary }.
 
 const HERE = document.currentScript.src;
 
 // The bytes of the weights file. They are told to `onProgress` as a share of all.
-async function fetchWeights(onProgress, again) {
+async function fetchWeights({ file, script, bytes: size }, onProgress, again) {
   // A page that was opened as a file may not fetch, but may run a script beside it.
-  if (new URL(HERE).protocol === "file:") return weightsOfScript();
-  const response = await fetch(new URL(MODEL.file, HERE), { cache: again ? "reload" : "force-cache" });
+  if (new URL(HERE).protocol === "file:") return weightsOfScript(script);
+  const response = await fetch(new URL(file, HERE), { cache: again ? "reload" : "force-cache" });
   if (!response.ok) throw new Error(`its file of weights is not there (status ${response.status})`);
-  const bytes = new Uint8Array(MODEL.bytes);
+  const bytes = new Uint8Array(size);
   const reader = response.body.getReader();
   let n = 0;
   for (;;) {
@@ -24,26 +24,31 @@ async function fetchWeights(onProgress, again) {
   return bytes.buffer;
 }
 
-function weightsOfScript() {
+function weightsOfScript(script) {
   return new Promise((resolve, reject) => {
-    const element = make("script", { src: new URL(MODEL.script, HERE).href });
+    const element = make("script", { src: new URL(script, HERE).href });
     element.onerror = () => reject(new Error("its file of weights is not beside this page"));
     element.onload = () => {
-      resolve(Uint8Array.from(atob(window.llmcourseWeights), (c) => c.charCodeAt(0)).buffer);
-      delete window.llmcourseWeights;
+      resolve(Uint8Array.from(atob(window.llmcourseWeights[script]), (c) => c.charCodeAt(0)).buffer);
+      delete window.llmcourseWeights[script];
       element.remove();
     };
     document.head.append(element);
   });
 }
 
-// One model for all explorers of a page.
-const pageModel = {
-  about: null, // what `load` answers, once the model is there
-  inPage: false, // whether it runs without a worker
-  tries: 0,
-  waiting: new Map(), // number of a question -> { resolve, reject }
-  asked: 0,
+class PageModel {
+  about = null; // what `load` answers, once the model is there
+  inPage = false; // whether it runs without a worker
+  tries = 0;
+  waiting = new Map(); // number of a question -> { resolve, reject }
+  asked = 0;
+
+  constructor(name) {
+    this.name = name;
+    this.place = MODELS[name];
+    this.size = `${(this.place.bytes / 1e6).toFixed(1)} MB`;
+  }
 
   // Fetch the model if it is not there yet. After a failure the next call tries again.
   load(onProgress) {
@@ -52,14 +57,14 @@ const pageModel = {
       throw error;
     });
     return this.loading;
-  },
+  }
 
   async start(onProgress) {
-    const weights = await fetchWeights(onProgress, this.tries++ > 0);
+    const weights = await fetchWeights(this.place, onProgress, this.tries++ > 0);
     this.post = this.startWorker() ?? this.startHere();
     this.about = await this.ask("load", weights);
     return this.about;
-  },
+  }
 
   // A worker from the program's text: one from an address needs a server.
   startWorker() {
@@ -72,12 +77,12 @@ const pageModel = {
     } catch {
       return null;
     }
-  },
+  }
 
   startHere() {
     this.inPage = true;
     return languageModel()((answer) => this.receive(answer), () => new Promise((go) => setTimeout(go)));
-  },
+  }
 
   ask(task, argument) {
     const number = ++this.asked;
@@ -85,14 +90,14 @@ const pageModel = {
       this.waiting.set(number, { resolve, reject });
       this.post({ number, task, argument });
     });
-  },
+  }
 
   receive({ number, result, error }) {
     const { resolve, reject } = this.waiting.get(number);
     this.waiting.delete(number);
     if (error === undefined) resolve(result);
     else reject(new Error(error));
-  },
+  }
 
   // The worker is gone: so is all that was asked of it.
   fail(reason) {
@@ -100,5 +105,8 @@ const pageModel = {
     this.waiting.clear();
     this.loading = null;
     this.about = null;
-  },
-};
+  }
+}
+
+// One of each for all explorers of a page.
+const pageModels = new Map(Object.keys(MODELS).map((name) => [name, new PageModel(name)]));

@@ -5,9 +5,17 @@
     the scripts   ──page_script──► one script for a page: the model's part runs in a
                                    worker, the explorer's part draws
 
-`engine.js` is the transformer, `tokenizer.js` the tokenizer, `model_worker.js` what a
-page can ask of them, `page_model.js` the page's side of it, `seeded.js` how both draw
-a token, `writing.js` the explorer.
+`engine.js` is the transformer, `kernel.js` multiplies for it, `reward.js` is the reward
+model, `tokenizer.js` the tokenizer, `conversation.js` the chat template,
+`model_worker.js` what a page can ask of them, `page_model.js` the page's side of it,
+`seeded.js` how both draw a token. What the explorers share is `in_page.js`; each draws
+where the page has its mark:
+
+    writing.js       .llmcourse-writing      base-llm writes on
+    sentence.js      .llmcourse-sentence     attention, surprise, and the logit lens on
+                                             a sentence of the reader's own
+    chat.js          .llmcourse-chat         a conversation with instruct-llm
+    comparison.js    .llmcourse-comparison   three models, judged by reward-model
 """
 
 import json
@@ -23,8 +31,13 @@ from llmcourse.model.quantization import quantize
 from llmcourse.widgets.base import script
 
 _BOTH = ("sampling.js", "seeded.js")
-MODEL_PART = ("bpe.js", "tokenizer.js", "engine.js", *_BOTH, "model_worker.js")
-PAGE_PART = ("common.js", *_BOTH, "page_model.js", "writing.js")
+_READING = ("bpe.js", "tokenizer.js", "conversation.js")
+_COMPUTING = ("kernel.js", "engine.js", "reward.js")
+MODEL_PART = (*_READING, *_COMPUTING, *_BOTH, "model_worker.js")
+DRAWINGS = ("attention", "surprise", "lens")  # explorers that others draw with
+IN_PAGE = ("writing", "sentence", "chat", "comparison")
+SHARED = ("common.js", *_BOTH, "page_model.js", "in_page.js")
+STYLES = ("explorer", "in_page", *DRAWINGS, "writing", "chat")
 
 
 def page_model(
@@ -75,8 +88,19 @@ def page_script(**constants: object) -> str:
     said = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
     model = _without_exports(script(*MODEL_PART))
     model = f"function languageModel() {{\n{model}\nreturn modelServer;\n}}"
-    page = _without_exports(script(*PAGE_PART))
-    return "\n".join(["(() => {", *said, model, page, "})();\n"])
+    before, after = script(*SHARED), script(*(f"{name}.js" for name in IN_PAGE))
+    drawings = [_as_object(name) for name in DRAWINGS]
+    parts = [_without_exports(before), *drawings, _without_exports(after)]
+    return "\n".join(["(() => {", *said, model, *parts, "})();\n"])
+
+
+def _as_object(name: str) -> str:
+    """Return an explorer's module as a constant that holds what it exports."""
+    source = script(f"{name}.js")
+    names = re.findall(r"^export (?:const|function) (\w+)", source, re.MULTILINE)
+    exports = ", ".join(["render", *names])
+    body = f"{_without_exports(source)}\nreturn {{ {exports} }};"
+    return f"const {name} = (() => {{\n{body}\n}})();"
 
 
 def _without_exports(source: str) -> str:

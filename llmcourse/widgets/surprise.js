@@ -96,7 +96,9 @@ function render({ model, el }) {
 
   const field = (name, control) => make("label", { className: "wide" }, make("span", {}, name), control);
   root.append(
-    make("div", { className: "controls" }, field("Story", story), ...(predictors.length > 1 ? [field("Predicted by", predictor)] : [])),
+    make("div", { className: "controls" },
+      ...(stories.length > 1 ? [field("Story", story)] : []),
+      ...(predictors.length > 1 ? [field("Predicted by", predictor)] : [])),
     text,
     profile,
     legend,

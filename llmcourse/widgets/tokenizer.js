@@ -12,9 +12,10 @@ export class Tokenizer {
     this.vocab = new Map(Object.entries(model.vocab)); // spelled piece -> id
     this.ranks = new Map(model.merges.map((pair, rank) => [[pair].flat().join(" "), rank]));
     this.pieces = []; // the bytes of each id
-    for (const { content } of special) this.vocab.delete(content);
+    this.special = new Map(special.map(({ content, id }) => [content, id]));
+    for (const name of this.special.keys()) this.vocab.delete(name);
     for (const [name, id] of this.vocab) this.pieces[id] = unspell(name);
-    for (const { content, id } of special) this.pieces[id] = utf8(content);
+    for (const [name, id] of this.special) this.pieces[id] = utf8(name);
     this.longest = this.pieces.reduce((longest, bytes) => Math.max(longest, bytes.length), 0);
     this.words = new Map(); // the ids of pre-tokens that have been met
   }

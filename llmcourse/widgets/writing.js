@@ -4,11 +4,11 @@
 const LAST_TOKENS = 40; // shown of a long text
 const HOTTEST = 8; // nats; what is more surprising has the same colour
 
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
-
 function writingExplorer(place) {
-  const first = place.querySelector("em")?.textContent ?? "Once there was";
-  const root = make("div", { className: "llmcourse-explorer writing", role: "group", "aria-label": "Writing explorer" });
+  const model = pageModels.get("base-llm");
+  const first = examplesOf(place)[0] ?? "Once there was";
+  const card = modelCard(place, "writing", "Writing explorer", "Write");
+  const { root, tell } = card;
 
   // What the model has read last: its text, its ids, how surprising each was, and the
   // scores of what comes next; only the text if it has not been read yet.
@@ -16,18 +16,15 @@ function writingExplorer(place) {
   let history = []; // earlier states, for "Undo"
   let typing = false; // whether the last change was typed, too
   let writing = false;
-  let fetching = false;
   let order = []; // the tokens that have a bar, the most probable first
-  let queue = Promise.resolve(); // one thing is done after the other
 
   // Settings
-  const sizes = steps(MODEL.vocabulary);
+  const sizes = steps(model.place.vocabulary);
   const last = sizes.length - 1;
   const temperature = slider("Temperature", { min: 0, max: 3, step: 0.05, value: 0.8, show: (t) => t.toFixed(2) }, changed);
   const topK = slider("Top-k", { min: 0, max: last, value: last, show: (i) => (i === last ? "all" : String(sizes[i])) }, changed);
   const topP = slider("Top-p", { min: 0.05, max: 1, step: 0.05, value: 1, show: (p) => p.toFixed(2) }, changed);
-  const seed = make("input", { type: "number", min: 0, max: 999999, step: 1, value: 0 });
-  seed.addEventListener("input", changed);
+  const { input: seed, label: seedLabel } = seedField(changed);
 
   // What is shown
   const area = make("textarea", { rows: 3, spellcheck: false, value: first });
@@ -35,8 +32,6 @@ function writingExplorer(place) {
   const one = button("One token", () => run(() => take(chosen())));
   const undo = button("Undo", () => run(takeBack, false));
   write.classList.add("first");
-  const status = make("p", { className: "status", role: "status" });
-  const progress = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "The model is being fetched" });
   const settingsRow = make("div", { className: "controls thirds" }, temperature.label, topK.label, topP.label);
   const numbers = make("span", { className: "numbers" });
   const heat = make("input", { type: "checkbox" });
@@ -73,46 +68,26 @@ function writingExplorer(place) {
   });
   const chosen = () => seededToken(state.logits, settings(), state.ids.length);
   const probabilities = () => shape(state.logits, settings());
-  const name = (id) => pageModel.about.tokens[id];
+  const name = (id) => model.about.tokens[id];
 
   // Do something with what is in the field, which is read first unless that is not wanted
-  // any more; a fault is told, and no control dies of it.
-  function run(action, readFirst = true) {
+  // any more.
+  async function run(action, readFirst = true) {
     writing = false; // whatever is asked for ends the writing
-    if (fetching) return;
-    fetching = !pageModel.about;
-    queue = queue.then(async () => {
-      try {
-        if (!pageModel.about) await fetchModel();
-        if (readFirst && (!state.logits || area.value !== state.text)) await read({ text: area.value });
-        await action();
-      } catch (error) {
-        tell(error.message, true);
-      }
-      fetching = writing = false;
-      show();
+    if (card.fetching) return;
+    await card.run(async () => {
+      await card.fetch(model);
+      if (readFirst && (!state.logits || area.value !== state.text)) await read({ text: area.value });
+      await action();
     });
-  }
-
-  async function fetchModel() {
-    tell(`Fetching the model, ${megabytes(MODEL.bytes)} …`);
-    progress.hidden = false;
-    try {
-      await pageModel.load((share) => (progress.value = share));
-    } catch (error) {
-      throw new Error(`The model cannot be used: ${error.message}. Press Write to try again.`);
-    } finally {
-      progress.hidden = true;
-    }
-    tell(pageModel.inPage
-      ? "This browser starts no worker here, so the model runs in the page itself, which may stutter."
-      : "The model runs in your browser: what you write stays here.");
+    writing = false;
+    show();
   }
 
   // Let the model read a text, or tokens; then the field shows what they stand for.
   async function read(wanted) {
     state = { text: area.value, ids: null, logits: null };
-    state = await pageModel.ask("read", wanted);
+    state = await model.ask("read", wanted);
     if (wanted.ids) area.value = state.text;
   }
 
@@ -122,8 +97,8 @@ function writingExplorer(place) {
   }
 
   async function take(id) {
-    if (id === pageModel.about.start) return tell("Here the text may end. Another token, or other words, go on.");
-    if (state.ids.length === pageModel.about.limit) return tell("The window is full: the model sees no further token.");
+    if (id === model.about.start) return tell("Here the text may end. Another token, or other words, go on.");
+    if (state.ids.length === model.about.limit) return tell("The window is full: the model sees no further token.");
     remember();
     await read({ ids: [...state.ids, id] });
     tell(`Taken: ${visible(name(id))}`);
@@ -131,14 +106,14 @@ function writingExplorer(place) {
 
   async function writeOn() {
     const before = state;
-    const { limit } = pageModel.about;
+    const { limit } = model.about;
     remember();
     state = { ...state, ended: false };
     writing = true;
     tell("The model writes …");
     while (writing && !state.ended && state.ids.length < limit) {
       show();
-      state = await pageModel.ask("write", { ids: state.ids, settings: settings() });
+      state = await model.ask("write", { ids: state.ids, settings: settings() });
       area.value = state.text;
     }
     const reason = state.ended
@@ -159,11 +134,6 @@ function writingExplorer(place) {
   }
 
   // Showing
-  function tell(text, fault = false) {
-    status.textContent = text;
-    status.classList.toggle("fault", fault);
-  }
-
   function show() {
     root.classList.toggle("busy", writing);
     write.textContent = writing ? "Stop" : "Write";
@@ -179,7 +149,7 @@ function writingExplorer(place) {
     const { ids, surprises } = state;
     const hidden = Math.max(0, ids.length - LAST_TOKENS);
     const mean = surprises.reduce((a, b) => a + b, 0) / ids.length;
-    numbers.textContent = `${count(ids.length, "token")} of ${pageModel.about.limit}${ids.length ? ` · ${mean.toFixed(2)} nats a token` : ""}`;
+    numbers.textContent = `${count(ids.length, "token")} of ${model.about.limit}${ids.length ? ` · ${mean.toFixed(2)} nats a token` : ""}`;
     pieces.replaceChildren(...ids.slice(hidden).map((id, i) => {
       const surprise = surprises[hidden + i];
       const element = heat.checked ? piece(name(id), null, "heated-piece") : piece(name(id), hidden + i);
@@ -208,13 +178,13 @@ function writingExplorer(place) {
     };
     bars.forEach((bar, rank) => {
       const id = order[rank];
-      bar.label.replaceChildren(id === pageModel.about.start ? "end of text" : piece(name(id), rank));
+      bar.label.replaceChildren(id === model.about.start ? "end of text" : piece(name(id), rank));
       fill(bar, probs[id], before[id], id === next);
     });
     others.label.textContent = `all ${thousands(probs.length - SHOWN)} others`;
     fill(others, rest(probs), rest(before), !order.includes(next));
     const h = entropy(probs);
-    sentence.textContent = `Entropy ${h.toFixed(2)} nats: as uncertain as an even choice among ${Math.exp(h).toFixed(1)} tokens. Seed ${seed.value || 0} draws ${next === pageModel.about.start ? "the end of the text" : visible(name(next))}.`;
+    sentence.textContent = `Entropy ${h.toFixed(2)} nats: as uncertain as an even choice among ${Math.exp(h).toFixed(1)} tokens. Seed ${seed.value || 0} draws ${next === model.about.start ? "the end of the text" : visible(name(next))}.`;
   }
 
   // A setting was changed: it acts at once, on the next token if the model is writing.
@@ -238,13 +208,12 @@ function writingExplorer(place) {
     make("label", { className: "field" }, make("span", {}, "Begin a text, in your own words"), area),
     make("div", { className: "controls" },
       make("div", { className: "buttons" }, write, one, undo),
-      make("label", { className: "seed" }, make("span", {}, "Seed"), seed)),
-    progress,
-    status,
+      seedLabel),
+    card.progress,
+    card.status,
     settingsRow,
   );
-  tell(`Press Write: a language model that was made in this course (${megabytes(MODEL.bytes)}) is fetched, and writes on in your browser.`);
-  place.replaceChildren(root);
+  tell(`Press Write: a language model that was made in this course (${model.size}) is fetched, and writes on in your browser.`);
   show();
 }
 

@@ -8,7 +8,9 @@ from server import HTML, missing, pages
 from visitor import Visitor
 
 Visit = Callable[..., Visitor]
-EXPLORER = ".llmcourse-explorer:not(.writing)"  # that one: test_writing.py
+EXPLORER = (
+    ".llmcourse-explorer:not(.in-page, .in-page *)"  # those: test_writing.py, ...
+)
 SHOWN = """(element) => element.innerText + [...element.querySelectorAll("[style]")]
     .map((e) => e.getAttribute("style")) + element.className"""
 VIEW = "application/vnd.jupyter.widget-view+json"

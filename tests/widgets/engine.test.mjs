@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const { Tokenizer, Transformer, multiply, readSafetensors } = await import(process.env.ENGINE);
+const { Tokenizer, Transformer, makeKernel, multiply, readSafetensors } = await import(process.env.ENGINE);
 
 // A safetensors file of named tensors: [dtype, numbers as an array of that type].
 function file(tensors, texts = {}) {
@@ -49,6 +49,32 @@ test("a matrix times a vector, by hand; five rows are four and one", () => {
   assert.deepEqual([...multiply(weight, new Float32Array([0, 2]), 5)], [4, 8, 12, 16, 20]);
   weight.scale = [1, 2, -1, 0.5, 0];
   assert.deepEqual([...multiply(weight, new Float32Array([0, 2]), 5)], [4, 16, -12, 8, 0]);
+});
+
+test("the kernel multiplies as JavaScript does, and leaves alone what it cannot read", () => {
+  for (const [rows, columns] of [[1, 16], [5, 48], [7, 544], [3, 20]]) {
+    const numbers = Int8Array.from({ length: rows * columns }, (_, i) => (i === 0 ? -128 : Math.round(127 * Math.sin(i * i))));
+    const scale = Float32Array.from({ length: rows }, (_, row) => row - 1.5);
+    const x = Float32Array.from({ length: columns }, (_, i) => Math.cos(3 * i));
+    const tensors = { weight: { numbers, scale }, norm: { numbers: x, scale: null } };
+    const slow = multiply(tensors.weight, x, rows);
+    const kernel = makeKernel(tensors);
+    assert.ok(kernel, "no WebAssembly here");
+    assert.deepEqual(tensors.weight.numbers, numbers);
+    assert.equal(kernel.fits(x, rows), columns % 16 === 0);
+    assert.equal(tensors.norm.numbers, x);
+    const fast = multiply(tensors.weight, x, rows);
+    fast.forEach((sum, row) => assert.ok(Math.abs(sum - slow[row]) < 1e-3 * Math.sqrt(columns), `${sum} ${slow[row]}`));
+  }
+});
+
+test("without WebAssembly there is no kernel", () => {
+  const { WebAssembly: there } = globalThis;
+  delete globalThis.WebAssembly;
+  const tensors = { weight: { numbers: new Int8Array(16), scale: null } };
+  assert.equal(makeKernel(tensors), null);
+  assert.equal(multiply(tensors.weight, new Float32Array(16), 1)[0], 0);
+  globalThis.WebAssembly = there;
 });
 
 test("numbers of every type, and rows with a scale", () => {

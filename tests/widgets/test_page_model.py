@@ -5,6 +5,8 @@ How the writing explorer looks and answers is tested in a browser, in tests/site
 
 import os
 import subprocess
+from base64 import b64decode
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,16 @@ from hypothesis import strategies as st
 from model_cases import make_model, make_tokenizer
 from tokenization_cases import texts
 
+from llmcourse.alignment.losses import entropy
+from llmcourse.alignment.reward_model import load_reward_model, text_reward
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.chat import Message, encode_chat, encode_prompt, render
 from llmcourse.model.folders import find_model, load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, write
 from llmcourse.model.inspection import attention_weights, hidden_states
 from llmcourse.text import tales
 from llmcourse.text.bpe import GPT2_PATTERN
+from llmcourse.widgets.attention import packed_weights
 from llmcourse.widgets.base import script
 from llmcourse.widgets.page_model import MODEL_PART, page_model, page_script
 from llmcourse.widgets.tokens import in_javascript
@@ -70,6 +77,33 @@ export function greedy(path, prompt) {
   }
   return tokenizer.decode(ids);
 }
+// How to ask a worker, once it has loaded a file.
+async function serverOf(path) {
+  let answer;
+  const server = modelServer((message) => answer(message));
+  const ask = (task, argument) => new Promise((resolve, reject) => {
+    answer = ({ result, error }) => (error ? reject(error) : resolve(result));
+    server({ task, argument });
+  });
+  return { ask, about: await ask("load", new Uint8Array(readFileSync(path)).buffer) };
+}
+// What it knows of the model, and what it answers to [task, argument], ...
+export async function asked(path, questions) {
+  const { ask, about } = await serverOf(path);
+  const answers = [about];
+  for (const question of questions) answers.push(await ask(...question));
+  return answers;
+}
+// What it writes after a question, in pieces, until it has ended or the window is full.
+export async function answered(path, messages, settings) {
+  const { ask, about } = await serverOf(path);
+  const { ids } = await ask("read", { messages });
+  let part = { ids };
+  do {
+    part = await ask("write", { ids: part.ids, settings, from: ids.length });
+  } while (!part.ended && part.ids.length < about.limit);
+  return part.text;
+}
 """
     )
 
@@ -107,7 +141,9 @@ def test_laws_by_node_test(node, tmp_path):
 def test_page_script_is_one_plain_script(node, tmp_path):
     """No module, nothing that makes markup of text, and Node can parse it."""
     path = tmp_path / "page.js"
-    path.write_text(page_script(MODEL={"file": "x", "bytes": 1}), encoding="utf-8")
+    path.write_text(
+        page_script(MODELS={"x": {"file": "x", "bytes": 1}}), encoding="utf-8"
+    )
     text = path.read_text(encoding="utf-8")
     for word in ("\nexport ", "\nimport ", "innerHTML", "insertAdjacentHTML"):
         assert word not in text
@@ -116,7 +152,7 @@ def test_page_script_is_one_plain_script(node, tmp_path):
 
 
 def test_first_sentence_takes_at_most_6_megabytes():
-    size = len(page_model(find_model("base-llm"))) + len(page_script(MODEL={}))
+    size = len(page_model(find_model("base-llm"))) + len(page_script(MODELS={}))
     assert size <= 6_000_000
 
 
@@ -153,6 +189,44 @@ def test_engine_equals_torch(javascript, tmp_path, sizes, precision):
         torch.testing.assert_close(got, weights[:, :, t, : t + 1], **close)
 
 
+def test_what_is_seen_of_a_sentence_equals_torch(javascript, tmp_path):
+    """Attention in bytes, surprise, and each layer's guesses, as Python has them."""
+    text = "Once there was a hen named Ada. Ada"
+    model, tokenizer = load_pretrained("base-llm")
+    path = tmp_path / "page.safetensors"
+    path.write_bytes(page_model(find_model("base-llm"), "float16"))
+    questions = [["look", {"text": text}], ["read", {"text": text}]]
+    about, seen, read = javascript(
+        Engine,
+        "await m.asked(x.path, x.questions)",
+        {"path": str(path), "questions": questions},
+    )
+    ids = torch.tensor([0, *tokenizer.encode(text)])
+    assert seen["ids"] == ids.tolist()
+    assert seen["surprises"] == pytest.approx(read["surprises"], abs=1e-6)
+    weights = attention_weights(model, ids)  # (L, H, T, T)
+    assert [about["layers"], about["heads"]] == [*weights.shape[:2]]
+    wanted = packed_weights([""] * len(ids), weights, *weights.shape[:2])["weights"]
+    bytes_of = (list(b64decode(packed)) for packed in (seen["attention"], wanted))
+    assert all(abs(ours - theirs) <= 1 for ours, theirs in zip(*bytes_of, strict=True))
+    with torch.no_grad():
+        stream = hidden_states(model, ids)  # (L + 1, T, D)
+        probs = (model.norm(stream) @ model.embedding.weight.T).softmax(-1)
+    for place, states in enumerate(seen["lens"]):
+        for state, told in enumerate(states):
+            here = probs[state, place]
+            for guess, p in zip(told["best"], here.topk(3).values, strict=True):
+                assert guess["p"] == pytest.approx(p.item(), abs=1e-3)
+                assert here[guess["id"]] == pytest.approx(p.item(), abs=1e-3)
+            if place + 1 < len(ids):
+                next_one = here[ids[place + 1]].item()
+                assert told["next"] == pytest.approx(next_one, abs=1e-3)
+            else:
+                assert told["next"] is None
+    entropies = -(probs[-1] * probs[-1].log()).sum(-1)
+    assert read["entropies"] == pytest.approx(entropies[:-1].tolist(), abs=1e-3)
+
+
 def test_base_llm_in_float16_equals_torch(javascript, tmp_path, base_ids):
     model, tokenizer = load_pretrained("base-llm")
     path = tmp_path / "page.safetensors"
@@ -171,6 +245,85 @@ def test_base_llm_in_float16_equals_torch(javascript, tmp_path, base_ids):
         Engine, "m.greedy(x.path, x.prompt)", {"path": str(path), "prompt": prompt}
     )
     assert text == write(model, tokenizer, prompt, sampling=GREEDY)
+
+
+CONVERSATION = [
+    Message("user", "Write a story about a girl named Ella who lives by the river."),
+    Message("assistant", "Ella was brave. <|end|> she said."),
+    Message("user", "Where did Ella live?\n"),
+]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_conversations_are_read_and_answered_as_in_python(javascript, tmp_path, name):
+    """The template's ids and text, and the likeliest answer, token by token."""
+    model, tokenizer = load_pretrained(name)
+    path = tmp_path / "page.safetensors"
+    path.write_bytes(page_model(find_model(name), "float16"))
+    question = "Where did Ella live?"
+    if name == "base-llm":  # has no marks: goes on after a blank line
+        messages = [Message("user", question)]
+        wanted = [0, *tokenizer.encode(f"{question}\n\n")]
+        text = "<|endoftext|>Where did Ella live?\n\n"
+    else:
+        messages = CONVERSATION
+        wanted = encode_prompt(messages, tokenizer)
+        text = render(messages, add_generation_prompt=True)
+    greedy = {"temperature": 0, "topK": 9999, "topP": 1, "seed": 0}
+    questions = [
+        ["read", {"messages": [asdict(message) for message in messages]}],
+    ]
+    about, read = javascript(
+        Engine,
+        "await m.asked(x.path, x.questions)",
+        {"path": str(path), "questions": questions},
+    )
+    assert [0, *read["ids"]] == wanted
+    assert "".join(about["tokens"][i] for i in wanted) == text
+    written = javascript(
+        Engine,
+        "await m.answered(x.path, [{ role: 'user', content: x.question }], x.settings)",
+        {"path": str(path), "question": question, "settings": greedy},
+    )
+    assert [written] == greedy_answers(model, tokenizer, [question])
+
+
+def test_rewards_equal_pythons(javascript, tmp_path):
+    """With weights of 16 bits, but for rounding; with eight, by 0.05 at most."""
+    judge, tokenizer = load_reward_model(find_model("reward-model"))
+    reader = load_pretrained("base-llm")[0]
+    order = "Write a story about a girl named Ella who lives by the river."
+    tale = next(tales.generate(1, seed=7)).text
+    answers = [tale, "Ella was brave.", "the the the"]
+    wanted = text_reward(judge, tokenizer)([order] * 3, answers).tolist()
+    ends, begin = (
+        tokenizer.special_tokens["<|end|>"],
+        tokenizer.special_tokens["<|assistant|>"],
+    )
+    for precision, tolerance in (("float16", 0.002), ("int8", 0.05)):
+        path = tmp_path / f"{precision}.safetensors"
+        path.write_bytes(page_model(find_model("reward-model"), precision))
+        for answer, reward in zip(answers, wanted, strict=True):
+            messages = [Message("user", order), Message("assistant", answer)]
+            ids, _ = encode_chat(messages, tokenizer)
+            first = ids.index(begin)
+            said = torch.tensor([0, *ids[first + 1 : -1], 0])
+            with torch.no_grad():
+                logits = reader(said[None])[0, :-1]
+            surprisal = -logits.log_softmax(-1).gather(1, said[1:, None])[:, 0]
+            both = zip(surprisal.tolist(), entropy(logits).tolist(), strict=True)
+            told = [[0, 0, 0]] * (first + 1)
+            told += [[*pair, place / 100] for place, pair in enumerate(both, start=1)]
+            framed = {"messages": [asdict(message) for message in messages]}
+            questions = [["frame", framed], ["judge", {"ids": ids, "told": told}]]
+            _, frame, got = javascript(
+                Engine,
+                "await m.asked(x.path, x.questions)",
+                {"path": str(path), "questions": questions},
+            )
+            assert frame == ids
+            assert ids[-1] == ends
+            assert got == pytest.approx(reward, abs=tolerance)
 
 
 def test_eight_bits_change_little(javascript, tmp_path, base_ids):

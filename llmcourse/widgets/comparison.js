@@ -1,0 +1,99 @@
+// One order to three models, side by side: the base model, the instruction-tuned one and
+// the aligned one; and what the reward model says of each answer.
+
+const ASKED = ["base-llm", "instruct-llm", "aligned-llm"];
+
+// The reward of an answer. The reward model is told of each token of the answer how
+// surprising it is to its reader, base-llm, who reads the answer alone.
+async function rewardOf(judge, reader, messages) {
+  const ids = await judge.ask("frame", { messages });
+  const first = ids.indexOf(judge.about.special["<|assistant|>"]);
+  const known = (id) => (id < reader.about.tokens.length ? id : reader.about.start);
+  const { surprises, entropies } = await reader.ask("read", { ids: ids.slice(first + 1).map(known) });
+  const told = ids.map((_, t) => {
+    const place = t - first;
+    return place > 0 ? [surprises[place - 1], entropies[place - 1], place / 100] : [0, 0, 0];
+  });
+  return judge.ask("judge", { ids, told });
+}
+
+function comparisonExplorer(place) {
+  const examples = examplesOf(place);
+  const card = modelCard(place, "comparison", "Three models side by side", "Ask all three");
+  const models = ASKED.map((name) => pageModels.get(name));
+  const judge = pageModels.get("reward-model");
+  let answering = false;
+
+  const area = make("textarea", { rows: 2, spellcheck: false });
+  const ask = button("Ask all three", () => (answering ? (answering = false) : askAll()));
+  ask.classList.add("first");
+  const temperature = slider("Temperature", { min: 0, max: 2, step: 0.05, value: 0.8, show: (t) => t.toFixed(2) }, () => {});
+  const seed = seedField(() => {});
+  const columns = models.map(({ name }) => {
+    const reward = make("span", { className: "numbers" });
+    const text = make("p", { className: "answer" }, "–");
+    const panel = make("div", { className: "panel" }, make("div", { className: "head" }, make("strong", {}, name), reward), text);
+    return { panel, reward, text };
+  });
+
+  async function askAll() {
+    if (card.fetching) return;
+    await card.run(async () => {
+      const order = { role: "user", content: area.value };
+      if (!order.content.trim()) throw new Error("Type an order: there is nothing to answer.");
+      const settings = { temperature: Number(temperature.input.value), topK: Infinity, topP: 1, seed: Number(seed.input.value) };
+      answering = true;
+      ask.textContent = "Stop";
+      columns.forEach(({ panel, reward, text }) => {
+        panel.classList.remove("best");
+        reward.textContent = "";
+        text.textContent = "–";
+      });
+      const answers = [];
+      for (const [i, model] of models.entries()) {
+        if (!answering) break;
+        await card.fetch(model);
+        card.tell(`${model.name} answers …`);
+        const { text } = await answerTo(model, [order], settings, (part) => {
+          columns[i].text.textContent = part.text || "…";
+          return answering;
+        });
+        columns[i].text.textContent = text.trim() || "(nothing)";
+        answers.push(text);
+      }
+      if (!answering) return card.tell("You stopped it.");
+      await card.fetch(judge);
+      card.tell("reward-model reads …");
+      const rewards = [];
+      for (const content of answers) {
+        rewards.push(await rewardOf(judge, models[0], [order, { role: "assistant", content }]));
+      }
+      rewards.forEach((reward, i) => {
+        columns[i].reward.textContent = `reward ${reward < 0 ? "−" : "+"}${Math.abs(reward).toFixed(2)}`;
+        columns[i].panel.classList.toggle("best", reward === Math.max(...rewards));
+      });
+      card.tell(`reward-model prefers the answer of ${ASKED[rewards.indexOf(Math.max(...rewards))]}.`);
+    });
+    answering = false;
+    ask.textContent = "Ask all three";
+  }
+
+  area.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || answering) return;
+    event.preventDefault();
+    askAll();
+  });
+  card.root.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") answering = false;
+  });
+  card.root.append(
+    make("label", { className: "field" }, make("span", {}, "An order"), area),
+    make("div", { className: "controls" }, make("div", { className: "buttons" }, ask), exampleList(examples, area)),
+    make("div", { className: "controls" }, temperature.label, seed.label),
+    card.progress,
+    card.status,
+    make("div", { className: "answers" }, ...columns.map(({ panel }) => panel)));
+  card.tell(`Press Ask all three: the models (${models[0].size} each) are fetched one after the other, and answer in your browser.`);
+}
+
+for (const place of document.querySelectorAll(".llmcourse-comparison")) comparisonExplorer(place);
