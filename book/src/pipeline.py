@@ -587,8 +587,8 @@ for number, request in enumerate(requests):
 #
 # ### Explore: what the model knows of the next word
 #
-# Here is this page's model after the beginning of a story: its distribution over the next token.
-# Lower the temperature and the likely tokens grow; raise it and the noise comes back; then draw.
+# Here is this page's model after the beginning of a story: the forty likeliest of its next tokens.
+# Lower the temperature and the likely ones grow; raise it and they become alike; then draw.
 
 # %%
 from llmcourse.widgets.sampling import SamplingExplorer

@@ -1139,8 +1139,9 @@ assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 #
 # ### Explore: what base-llm knows of the next word
 #
-# The story below has named a hero; the distribution over the next token is the model's own.
+# The story below has named a hero; the distribution over the next token is the model's own, over all that it knows.
 # Temperature divides the scores, top-k and top-p cut off the tail before the draw.
+# The last bar is that tail: raise the temperature, and see how much goes to the many that hardly fit.
 
 # %%
 begun = (
@@ -1149,9 +1150,9 @@ begun = (
 )
 ids = torch.tensor([[0, *base_tokenizer.encode(begun)]])
 with torch.no_grad():
-    best = base(ids)[0, -1].topk(60)
-shown = [base_tokenizer.decode([i]) for i in best.indices.tolist()]
-SamplingExplorer(shown, best.values.tolist(), prompt=begun)
+    scores = base(ids)[0, -1]  # (V,)
+names = [base_tokenizer.decode([i]) for i in range(len(scores))]
+SamplingExplorer(names, scores.tolist(), prompt=begun)
 
 # %% [markdown]
 # *Question*: which settings would make every story of the model the same, and which would let it write words that no tale has?

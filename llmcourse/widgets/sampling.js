@@ -58,8 +58,8 @@ export function steps(n) {
 }
 
 function render({ model, el }) {
-  const tokens = model.get("tokens");
-  const logits = model.get("logits");
+  const tokens = JSON.parse(model.get("tokens"));
+  const logits = JSON.parse(model.get("logits"));
   const prompt = model.get("prompt");
   const ranked = logits.map((_, i) => i).sort((a, b) => logits[b] - logits[a]);
   const shown = ranked.slice(0, SHOWN);

@@ -1,5 +1,6 @@
 """The explorer of a next-token distribution: temperature, top-k and top-p."""
 
+import json
 from collections.abc import Sequence
 from math import isfinite
 
@@ -12,7 +13,7 @@ class SamplingExplorer(Explorer):
     """Show what temperature, top-k and top-p do to a next-token distribution.
 
     Args:
-        tokens: Every token that could come next.
+        tokens: Every token that could come next; a whole vocabulary may be.
         logits: Their logits, before temperature.
         prompt: The text that the next token follows.
 
@@ -25,8 +26,10 @@ class SamplingExplorer(Explorer):
     """
 
     _esm = script("common.js", "sampling.js")
-    tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    logits = traitlets.List(traitlets.Float()).tag(sync=True)
+    # A whole vocabulary as lists would be thousands of lines in a notebook: as JSON it
+    # is one.
+    tokens = traitlets.Unicode().tag(sync=True)
+    logits = traitlets.Unicode().tag(sync=True)
     prompt = traitlets.Unicode().tag(sync=True)
     temperature = traitlets.Float(1.0).tag(sync=True)  # where the slider stands
     seed = traitlets.Int(0).tag(sync=True)
@@ -47,7 +50,7 @@ class SamplingExplorer(Explorer):
             raise ValueError("logits must be finite, got an infinite one or NaN")
         self._summary = f"{len(names)} tokens, {prompt!r}"
         super().__init__(
-            tokens=names,
-            logits=[round(value, 4) for value in values],
+            tokens=json.dumps(names, ensure_ascii=False),
+            logits=json.dumps([round(value, 3) for value in values]),
             prompt=prompt,
         )

@@ -156,6 +156,15 @@ def test_draws_follow_the_distribution_and_the_seed(javascript):
         assert draws[0].count(i) / n == pytest.approx(p, abs=error)
 
 
+def test_a_whole_vocabulary_fits_into_a_notebook(javascript):
+    """Its state is two texts, each a line of the notebook, and no token is left out."""
+    names = [f" token {i}" for i in range(3_072)]
+    explorer = SamplingExplorer(names, [i / 7 for i in range(3_072)])
+    assert javascript(SamplingExplorer, "JSON.parse(x)", explorer.tokens) == names
+    assert json.loads(explorer.logits)[:3] == [0, 0.143, 0.286]
+    assert len(explorer.tokens) + len(explorer.logits) < 100_000
+
+
 def test_top_k_slider_ends_at_all_tokens(javascript):
     for n in (2, 10, 16, 1_024):
         steps = javascript(SamplingExplorer, "m.steps(x)", n)
