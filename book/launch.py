@@ -45,7 +45,7 @@ def addresses(repository: str, branch: str, page: str) -> dict[str, str]:
         "binder": f"https://mybinder.org/v2/gh/{name}/{branch}"
         f"?urlpath=lab/tree/{page}.ipynb",
         "colab": f"{colab}/{page}.ipynb",
-        "codespaces": f"https://codespaces.new/{name}?ref={branch}",
+        "codespaces": f"https://codespaces.new/{name}",
     }
 
 
