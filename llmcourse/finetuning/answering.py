@@ -11,7 +11,13 @@ from itertools import takewhile
 
 import torch
 
-from llmcourse.finetuning.chat import CHAT_TOKENS, END_OF_TURN, Message, encode_prompt
+from llmcourse.finetuning.chat import (
+    CHAT_TOKENS,
+    END_OF_TURN,
+    Message,
+    encode_prompt,
+    uses_template,
+)
 from llmcourse.model.generation import GREEDY, Sampling, generate, stream
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import END_OF_TEXT, end_of_text
@@ -24,6 +30,11 @@ _MOST_AT_ONCE = 64  # questions that are answered side by side
 def has_chat_tokens(tokenizer: BPETokenizer) -> bool:
     """Return whether a tokenizer can tell who speaks in a conversation."""
     return {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
+
+
+def knows_conversations(tokenizer: BPETokenizer) -> bool:
+    """Return whether a conversation can be written: by these tokens, or a template."""
+    return has_chat_tokens(tokenizer) or uses_template(tokenizer)
 
 
 def stream_answer(
@@ -76,7 +87,8 @@ def _watched(ids: Iterator[int], watch: Callable[[int], None]) -> Iterator[int]:
 def end_tokens(tokenizer: BPETokenizer) -> set[int]:
     """Return the ids that end an answer, among those that a tokenizer has."""
     special = tokenizer.special_tokens
-    return {special[name] for name in (END_OF_TURN, END_OF_TEXT) if name in special}
+    names = {END_OF_TURN, END_OF_TEXT, *tokenizer.options.end_tokens}
+    return {special[name] for name in names if name in special}
 
 
 def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
@@ -145,7 +157,7 @@ def greedy_answers(
 
 def _prompt(question: str, tokenizer: BPETokenizer, limit: int) -> list[int]:
     """Return the ids of a question, in the form that the model knows."""
-    if has_chat_tokens(tokenizer):
+    if knows_conversations(tokenizer):
         return encode_prompt([Message("user", question)], tokenizer, limit - 1)
     ids = [end_of_text(tokenizer), *tokenizer.encode(f"{question}\n\n")]
     if len(ids) >= limit:

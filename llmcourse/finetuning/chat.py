@@ -18,20 +18,25 @@ Conversations of your own come from a file of JSON lines, one conversation a lin
 Other forms of data sets are read too, see `read_conversations`.
 
 A model that has been trained without the special tokens gets new rows of its embedding
-for them, see `add_special_tokens`.
+for them, see `add_special_tokens`. A model from elsewhere brings a template, which says
+in Jinja how its conversations look: `render_template`.
 """
 
 import copy
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from torch import Tensor, nn
 
 from llmcourse.arguments import check_one_of
@@ -88,6 +93,69 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> 
     turns = (f"<|{turn.role}|>{turn.content}{END_OF_TURN}" for turn in messages)
     end = "<|assistant|>" if add_generation_prompt else ""
     return END_OF_TEXT + "".join(turns) + end
+
+
+def uses_template(tokenizer: BPETokenizer) -> bool:
+    """Return whether conversations are written by the tokenizer's own template."""
+    has_ours = {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
+    return tokenizer.options.chat_template is not None and not has_ours
+
+
+def render_template(
+    messages: Sequence[Message],
+    tokenizer: BPETokenizer,
+    add_generation_prompt: bool = False,
+) -> str:
+    """Return a conversation as text, as the tokenizer's own template has it.
+
+    The template is a program from elsewhere. It runs in Jinja's sandbox, as in
+    `transformers`.
+
+    Args:
+        messages: The conversation.
+        tokenizer: Has a template.
+        add_generation_prompt: Whether the assistant is asked to speak next.
+
+    Raises:
+        ValueError: If there is no template, if it refuses the conversation or fails, or
+            if a turn holds what would become a special token.
+    """
+    template = tokenizer.options.chat_template
+    if template is None:
+        raise ValueError("wanted a tokenizer with a template of conversations")
+    for turn in messages:
+        if found := [name for name in tokenizer.special_tokens if name in turn.content]:
+            raise ValueError(f"a turn must not hold the special token {found[0]!r}")
+    first, *_ = [*tokenizer.options.start_tokens, ""]
+    last, *_ = [*tokenizer.options.end_tokens, ""]
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+    try:
+        return environment.from_string(template).render(
+            messages=[asdict(turn) for turn in messages],
+            add_generation_prompt=add_generation_prompt,
+            bos_token=first,
+            eos_token=last,
+            raise_exception=_refuse,
+            strftime_now=datetime.now().strftime,
+        )
+    except (TemplateError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the template of conversations failed: {error}") from error
+
+
+def _refuse(message: str) -> None:
+    """Raise what a template says is wrong with a conversation."""
+    raise ValueError(message)
+
+
+def _encode_by_template(
+    messages: Sequence[Message], tokenizer: BPETokenizer
+) -> list[int]:
+    asked = messages[-1].role == "user"
+    text = render_template(messages, tokenizer, add_generation_prompt=asked)
+    return tokenizer.encode(text, allowed_special="all")
 
 
 def check_turns(messages: Sequence[Message], last: str | None = None) -> None:
@@ -153,11 +221,14 @@ def encode_prompt(
             user's, if there are more ids, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages, "user")
-    special = _special_ids(tokenizer)
-    ids = [special[END_OF_TEXT]]
-    for message in messages:
-        ids += _encode_turn(message, tokenizer, special)
-    ids.append(special["<|assistant|>"])
+    if uses_template(tokenizer):
+        ids = _encode_by_template(messages, tokenizer)
+    else:
+        special = _special_ids(tokenizer)
+        ids = [special[END_OF_TEXT]]
+        for message in messages:
+            ids += _encode_turn(message, tokenizer, special)
+        ids.append(special["<|assistant|>"])
     if max_tokens is not None and len(ids) > max_tokens:
         raise ValueError(
             f"the conversation must have at most {max_tokens} tokens, got {len(ids)}"
@@ -242,14 +313,12 @@ def fit_history(
             be, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages)
-    special = _special_ids(tokenizer)
-    sizes = [len(_encode_turn(turn, tokenizer, special)) for turn in messages]
     asked = messages[-1].role == "user"
-    n_tokens = 1 + sum(sizes) + asked  # the end of text, and who is to speak
-    first = start = 1 if messages[0].role == "system" else 0
-    while n_tokens > max_tokens and len(messages) - first > 2:
-        n_tokens -= sum(sizes[first : first + 2])
-        first += 2
+    start = 1 if messages[0].role == "system" else 0
+    kept, dropped = list(messages), list[Message]()
+    while (n_tokens := _size(kept, tokenizer)) > max_tokens and len(kept) - start > 2:
+        dropped += kept[start : start + 2]
+        del kept[start : start + 2]
     if n_tokens > max_tokens:
         what = "a question" if asked else "an exchange"
         counted = "the system turn and the marks" if start else "the marks"
@@ -257,8 +326,16 @@ def fit_history(
             f"{what} must have at most {max_tokens} tokens, {counted} of who speaks "
             f"included, got {n_tokens}"
         )
-    kept = [*messages[:start], *messages[first:]]
-    return Fitted(kept, list(messages[start:first]))
+    return Fitted(kept, dropped)
+
+
+def _size(messages: Sequence[Message], tokenizer: BPETokenizer) -> int:
+    """Return the tokens of a conversation, with the mark of who is to speak next."""
+    if uses_template(tokenizer):
+        return len(_encode_by_template(messages, tokenizer))
+    special = _special_ids(tokenizer)
+    sizes = [len(_encode_turn(turn, tokenizer, special)) for turn in messages]
+    return 1 + sum(sizes) + (messages[-1].role == "user")
 
 
 def read_conversations(path: str | Path) -> list[list[Message]]:
@@ -424,6 +501,7 @@ def add_special_tokens(
         tokenizer.merges,
         tokenizer.special_tokens | added,
         tokenizer.pattern,
+        replace(tokenizer.options, n_ids=None),
     )
     grown = copy.deepcopy(model)
     grown.config = replace(model.config, vocab_size=larger.vocab_size)

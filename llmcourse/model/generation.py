@@ -25,7 +25,7 @@ from torch import Tensor
 from llmcourse.arguments import check_fits, check_range
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.packing import end_of_text
+from llmcourse.text.packing import text_borders
 from llmcourse.text.tokenizers import BPETokenizer
 
 _WARM_UP = 8  # tokens; fusing the matrices takes the time of about two
@@ -257,7 +257,7 @@ def stream_text(
 
     Args:
         model: A trained model, or an untrained one.
-        tokenizer: The model's, with `<|endoftext|>`.
+        tokenizer: The model's, which marks where texts begin and end.
         prompt: How the text begins; with an empty one the model begins itself.
         max_new_tokens: The most tokens to write; what fits the model if not given.
         sampling: Temperature, top-k and top-p.
@@ -267,8 +267,8 @@ def stream_text(
         ValueError: At once, if the prompt is longer than the model's context, or as
             `generation.generate`.
     """
-    end = end_of_text(tokenizer)
-    ids, limit = [end, *tokenizer.encode(prompt)], model.config.context_length
+    start, ends = text_borders(tokenizer)
+    ids, limit = [*start, *tokenizer.encode(prompt)], model.config.context_length
     if len(ids) > limit:
         raise ValueError(
             f"the prompt, with a mark before it, must fit into context_length = {limit}"
@@ -279,7 +279,7 @@ def stream_text(
         torch.tensor(ids, device=model.embedding.weight.device),
         limit - len(ids) if max_new_tokens is None else max_new_tokens,
         sampling=sampling,
-        stop=[end],
+        stop=ends,
         generator=torch.Generator().manual_seed(seed),
     )
     return tokenizer.decode_iterable(new_ids, skip_special_tokens=True)
@@ -292,7 +292,7 @@ def write(
 
     Args:
         model: A trained model, or an untrained one.
-        tokenizer: The model's, with `<|endoftext|>`.
+        tokenizer: The model's, which marks where texts begin and end.
         prompt: How the text begins; with an empty one the model begins itself.
         options: As those of `stream_text`: `max_new_tokens`, `sampling`, `seed`.
 

@@ -9,7 +9,7 @@ query, key and value are one. What a config asks for and our model cannot do is
 refused by name: ignored, it would give wrong numbers in silence.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -285,6 +285,7 @@ def weights_from_theirs(
     shapes: Mapping[str, Sequence[int]],
     family: str,
     dtype: torch.dtype = torch.float32,
+    others: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Return a `Transformer`'s weights, taken from those of `transformers`.
 
@@ -294,12 +295,13 @@ def weights_from_theirs(
         shapes: Of the weights that the `Transformer` has.
         family: Its config's.
         dtype: Of the weights returned, each in memory of its own.
+        others: Names of weights that are for somebody else.
 
     Raises:
         ValueError: If a weight is missing, too many, or has another shape.
     """
     groups = _groups(shapes, family)
-    names = _full_names(found, family)
+    names = _full_names([name for name in found if name not in others], family)
     if missing := sorted(groups.keys() - names.keys()):
         raise ValueError(f"weights are missing ({len(missing)}): {_first(missing)}")
     twin = None

@@ -368,6 +368,8 @@ def is_quantized(folder: str | Path) -> bool:
     Raises:
         ValueError: If it has no `config.json`.
     """
+    if Path(folder).is_file():  # a GGUF file, which becomes floats
+        return False
     return "quantization_config" in read_json(Path(folder) / "config.json")
 
 

@@ -39,7 +39,7 @@ from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import Receive, Scope, Send
 
-from llmcourse.finetuning.answering import end_tokens, has_chat_tokens
+from llmcourse.finetuning.answering import end_tokens, knows_conversations
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
@@ -178,7 +178,8 @@ class Service:
     def start(self) -> list[int]:
         """The mark before a text, if the tokenizer has it."""
         start = self.tokenizer.special_tokens.get(END_OF_TEXT)
-        return [] if start is None else [start]
+        own = self.tokenizer.ids_of(self.tokenizer.options.start_tokens)
+        return own or ([] if start is None else [start])
 
     def encode_text(self, prompt: str) -> list[int]:
         """Return the ids of a text to continue, after the mark of a beginning."""
@@ -186,7 +187,7 @@ class Service:
 
     def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
         """Return the ids of a conversation, or raise ApiError 400."""
-        if not has_chat_tokens(self.tokenizer):
+        if not knows_conversations(self.tokenizer):
             raise ApiError(
                 400,
                 f"{self.name} continues texts and knows no conversations: "

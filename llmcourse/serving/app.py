@@ -33,7 +33,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llmcourse.arguments import check_range
-from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.answering import knows_conversations
 from llmcourse.model.folders import check_same_ids
 from llmcourse.model.transformer import Transformer
 from llmcourse.serving.answers import Answer, AnswerStream, Metrics, Service
@@ -197,7 +197,7 @@ def _info(service: Service) -> ModelInfo:
         id=service.name,
         created=service.started,
         context_length=service.limit,
-        chat=has_chat_tokens(service.tokenizer),
+        chat=knows_conversations(service.tokenizer),
     )
 
 

@@ -20,7 +20,7 @@ from jaxtyping import UInt
 
 from llmcourse.files import new_file
 from llmcourse.text.documents import Document
-from llmcourse.text.tokenizers import Tokenizer
+from llmcourse.text.tokenizers import BPETokenizer, Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 _PROBE = "The 3 foxes weren't unbelievable:\n\tnaïve = 1_000; Füchse, лисы, 狐 🦊  "
@@ -169,6 +169,22 @@ def end_of_text(tokenizer: Tokenizer) -> int:
             f"got one with {', '.join(sorted(special_tokens)) or 'none'}"
         )
     return special_tokens[END_OF_TEXT]
+
+
+def text_borders(tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
+    """Return the ids that a text begins with, and those of which each ends it.
+
+    A text of the course stands between two marks of `<|endoftext|>`.
+
+    Raises:
+        ValueError: If the tokenizer has no such mark, nor others instead.
+    """
+    start = tokenizer.ids_of(tokenizer.options.start_tokens)
+    ends = tokenizer.ids_of(tokenizer.options.end_tokens)
+    if END_OF_TEXT in tokenizer.special_tokens or not (start and ends):
+        mark = end_of_text(tokenizer)
+        return start or [mark], [mark, *ends]
+    return start, ends
 
 
 def _special_tokens(tokenizer: Tokenizer) -> Mapping[str, int]:

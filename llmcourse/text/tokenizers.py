@@ -10,14 +10,17 @@ at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
 
 A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``. Such a file can say much
 more than is known here; what would change the encoding is refused, never ignored.
+Those of GPT-2, GPT-4, Llama 3, SmolLM2, Qwen2 and DeepSeek are known.
 Truncation and padding belong to one use of it: they are left out, as `transformers`
 does.
 """
 
 import codecs
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import chain
 from operator import index, itemgetter
@@ -260,6 +263,24 @@ class PretokenCache(dict[str, list[int]]):
         return ids
 
 
+@dataclass(frozen=True, kw_only=True)
+class BPEOptions:
+    """What the tokenizers of some models do besides merging the bytes of pre-tokens."""
+
+    first_patterns: tuple[str, ...] = ()  # text is cut by these first, one by one
+    ignore_merges: bool = False  # a pre-token that is a piece is not built by merges
+    nfc: bool = False  # characters are composed first, as Unicode's form C has it
+    n_ids: int | None = None  # the model's, which may have rows for no piece
+    start_tokens: tuple[str, ...] = ()  # special tokens that a text begins with
+    end_tokens: tuple[str, ...] = ()  # those that end what a model writes
+    chat_template: str | None = None  # a conversation as text, in Jinja
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether text is cut by one pattern, and pre-tokens are always merged."""
+        return not (self.first_patterns or self.nfc or self.ignore_merges)
+
+
 class BPETokenizer:
     """Byte-level byte-pair encoding: any text in, the same text out.
 
@@ -272,11 +293,12 @@ class BPETokenizer:
         special_tokens: Id of each token that stands for no text, such as the end of
             a document.
         pattern: How text is cut into pre-tokens.
+        options: What tokenizers of other models do besides.
 
     Raises:
-        ValueError: If the ids are not 0, 1, 2, ..., each once, if a merge occurs twice
-            or needs a piece that the vocabulary lacks, or if a special token is empty
-            or is spelled like a piece.
+        ValueError: If two pieces have the same id or many ids have none, if a merge
+            occurs twice or needs a piece that the vocabulary lacks, or if a special
+            token is empty or is spelled like a piece.
     """
 
     def __init__(
@@ -285,17 +307,23 @@ class BPETokenizer:
         merges: Iterable[tuple[bytes, bytes]],
         special_tokens: Mapping[str, int] | None = None,
         pattern: str = GPT2_PATTERN,
+        options: "BPEOptions | None" = None,
     ) -> None:
         self.vocab = dict(vocab)
         self.merges = list(merges)
         self.special_tokens = dict(special_tokens or {})
         self.pattern = pattern
+        self.options = options or BPEOptions()
         self.pieces = self._pieces_by_id()
-        self._split = compile_pattern(pattern).findall
+        self._splits = [
+            compile_pattern(one).findall
+            for one in (*self.options.first_patterns, pattern)
+        ]
         self._ranks: dict[Pair, int] = {}
         self._products: list[int] = []  # the id that each merge makes
         self._number_merges()
         self._cache = PretokenCache(self._encode_pretoken)
+        self.ids_of((*self.options.start_tokens, *self.options.end_tokens))
 
     @classmethod
     def train(
@@ -383,7 +411,7 @@ class BPETokenizer:
             if piece in special:
                 ids.append(self.special_tokens[piece])
             else:
-                pretokens = self._split(piece)
+                pretokens = self.pretokens(piece)
                 ids += chain.from_iterable(map(self._cache.__getitem__, pretokens))
         return ids
 
@@ -395,8 +423,11 @@ class BPETokenizer:
         or stretch of white space is longer), so a file of any size can be encoded.
 
         Raises:
-            ValueError: As `encode`, and if the pattern is not one of this package.
+            ValueError: As `encode`, and if the pattern is not one of this package, or
+                other things are done before.
         """
+        if not self.options.are_plain:
+            raise ValueError("a stream needs a tokenizer with plain options")
         buffer, enough = "", _CHUNK
         for text in texts:
             buffer += text
@@ -439,20 +470,37 @@ class BPETokenizer:
         """
         return [show(self.pieces[i]) for i in self.encode(text, allowed_special)]
 
+    def pretokens(self, text: str) -> list[str]:
+        """Return the pieces that no merge crosses.
+
+        >>> BPETokenizer.train(["low"], vocab_size=257).pretokens("a lower slowness")
+        ['a', ' lower', ' slowness']
+        """
+        if self.options.nfc:
+            text = unicodedata.normalize("NFC", text)
+        *first, last = self._splits
+        pieces = [text]
+        for split in first:
+            pieces = list(chain.from_iterable(map(split, pieces)))
+        return last(text) if not first else [*chain.from_iterable(map(last, pieces))]
+
     def merge_steps(self, text: str) -> list[list[str]]:
         """Return the pieces before the first merge and after each one.
 
         Each step applies one merge everywhere in the text; the last is `tokens`.
 
         Raises:
-            ValueError: If the text holds a lone surrogate.
+            ValueError: If the text holds a lone surrogate, or the tokenizer does not
+                always merge.
 
         >>> tokenizer = BPETokenizer.train(["hug hug pug bug"], vocab_size=258)
         >>> tokenizer.merge_steps("hug")
         [['h', 'u', 'g'], ['h', 'ug'], ['hug']]
         """
+        if self.options.ignore_merges:
+            raise ValueError("this tokenizer has pieces that no merges make")
         symbols: list[int] = []
-        for pretoken in self._split(text):
+        for pretoken in self.pretokens(text):
             symbols += [*self._byte_ids(pretoken), _BORDER]
         return [
             [show(self.pieces[i]) for i in step if i != _BORDER]
@@ -495,7 +543,7 @@ class BPETokenizer:
         """
         path = resources.files("llmcourse") / "data" / "gpt2_merges.txt"
         lines = path.read_text(encoding="utf-8").split("\n")
-        merges = _read_merges(lines[1:-1])  # line 0 is the version
+        merges = read_merges(lines[1:-1])  # line 0 is the version
         pieces = [bytes([byte]) for byte in BYTE_ORDER]
         pieces += [left + right for left, right in merges]
         vocab = {piece: id_ for id_, piece in enumerate(pieces)}
@@ -514,9 +562,15 @@ class BPETokenizer:
                     f"got {token!r}; <|{token}|> would do"
                 )
         n = len(self.vocab) + len(self.special_tokens)
-        if sorted(by_id) != list(range(n)):
-            raise ValueError(f"ids must be 0 to {n - 1}, each once, got others")
-        return [by_id[i] for i in range(n)]
+        highest = max(by_id, default=-1)
+        size = highest + 1 if self.options.n_ids is None else self.options.n_ids
+        if len(by_id) < n or min(by_id, default=0) < 0 or size > n + n // 4 + 32:
+            raise ValueError(
+                f"ids must be 0 to {n - 1}, each once and few left out, got others"
+            )
+        if highest >= size:
+            raise ValueError(f"ids must be below {size}, got {highest}")
+        return [by_id.get(i, b"") for i in range(size)]
 
     def _number_merges(self) -> None:
         """Fill in the rank of each pair of ids, and the id that each merge makes."""
@@ -543,7 +597,28 @@ class BPETokenizer:
             )
         return sorted(allowed, key=len, reverse=True)
 
+    def with_options(self, **changes: Any) -> "BPETokenizer":
+        """Return the same tokenizer with other options."""
+        options = replace(self.options, **changes)
+        return BPETokenizer(
+            self.vocab, self.merges, self.special_tokens, self.pattern, options
+        )
+
+    def ids_of(self, special: Iterable[str]) -> list[int]:
+        """Return the ids of special tokens.
+
+        Raises:
+            ValueError: If one of them is not there.
+        """
+        names = [*special]
+        self._allowed(names)
+        return [self.special_tokens[name] for name in names]
+
     def _encode_pretoken(self, pretoken: str) -> list[int]:
+        if self.options.ignore_merges:
+            whole = self.vocab.get(to_utf8(pretoken))
+            if whole is not None:
+                return [whole]
         return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
 
     def _byte_ids(self, text: str) -> list[int]:
@@ -573,6 +648,7 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
     ids = {names[piece]: i for piece, i in tokenizer.vocab.items()}
     ids |= tokenizer.special_tokens
     flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    options = tokenizer.options
     return {
         "version": "1.0",
         "truncation": None,
@@ -581,9 +657,9 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
             {"id": i, "content": token, **flags, "special": True}
             for token, i in sorted(tokenizer.special_tokens.items(), key=itemgetter(1))
         ],
-        "normalizer": None,
-        "pre_tokenizer": _pattern_to_json(tokenizer.pattern),
-        "post_processor": None,
+        "normalizer": {"type": "NFC"} if options.nfc else None,
+        "pre_tokenizer": _patterns_to_json(options.first_patterns, tokenizer.pattern),
+        "post_processor": _start_to_json(tokenizer),
         "decoder": _byte_level(use_regex=True),
         "model": {
             "type": "BPE",
@@ -593,7 +669,7 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
+            "ignore_merges": options.ignore_merges,
             "vocab": dict(sorted(ids.items(), key=itemgetter(1))),
             "merges": [[names[left], names[right]] for left, right in tokenizer.merges],
         },
@@ -604,19 +680,18 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
     """Return the tokenizer that a ``tokenizer.json`` describes, followed exactly."""
     model = document["model"]
     _require("model type", model.get("type"), "BPE")
-    _require("normalizer", document.get("normalizer"), None)
-    post = document.get("post_processor") or {"type": "ByteLevel"}
-    # `transformers` writes a template of nothing but the text, which changes nothing.
-    if post.get("single") != [{"Sequence": {"id": "A", "type_id": 0}}]:
-        _require("post_processor type", post["type"], "ByteLevel")
+    normalizers = _steps(document.get("normalizer"), "normalizers")
+    nfc = [step.get("type") for step in normalizers] == ["NFC"]
+    if normalizers and not nfc:
+        raise ValueError(f"normalizer must be None or NFC, got {normalizers}")
     decoder = document.get("decoder") or {"type": "ByteLevel"}
     _require("decoder type", decoder["type"], "ByteLevel")
     for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
         _require(name, model.get(name) or None, None)
-    _require("ignore_merges", model.get("ignore_merges", False), False)
     special: dict[str, int] = {}
     for token in document.get("added_tokens") or []:
-        for flag in ["single_word", "lstrip", "rstrip"]:
+        flags = ["single_word", "lstrip", "rstrip", *(["normalized"] if nfc else [])]
+        for flag in flags:
             _require(f"{flag} of an added token", token.get(flag, False), False)
         if token["content"] in special:
             raise ValueError(f"the special token {token['content']!r} occurs twice")
@@ -627,12 +702,74 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
     for i in [*names.values(), *special.values()]:
         if type(i) is not int:
             raise ValueError(f"an id must be an integer, got {i!r}")
+    *first, pattern = _patterns_from_json(document["pre_tokenizer"])
+    ignores = model.get("ignore_merges", False)
+    if type(ignores) is not bool:
+        raise ValueError(f"ignore_merges must be true or false, got {ignores!r}")
     return BPETokenizer(
         vocab={unspell(name): i for name, i in names.items()},
-        merges=_read_merges(model["merges"]),
+        merges=read_merges(model["merges"]),
         special_tokens=special,
-        pattern=_pattern_from_json(document["pre_tokenizer"]),
+        pattern=pattern,
+        options=BPEOptions(
+            first_patterns=tuple(first),
+            ignore_merges=ignores,
+            nfc=nfc,
+            start_tokens=_start_from_json(document.get("post_processor"), special),
+        ),
     )
+
+
+def _steps(said: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:
+    """Return the steps of a part of the file: none, one, or those of a sequence."""
+    if said is None:
+        return []
+    return list(said[inside]) if said.get("type") == "Sequence" else [said]
+
+
+def _start_to_json(tokenizer: BPETokenizer) -> dict[str, Any] | None:
+    """Return the JSON of a step that puts special tokens before a text."""
+    names = tokenizer.options.start_tokens
+    if not names:
+        return None
+    first = [{"SpecialToken": {"id": name, "type_id": 0}} for name in names]
+    pair = [{"Sequence": {"id": part, "type_id": 0}} for part in "AB"]
+    return {
+        "type": "TemplateProcessing",
+        "single": [*first, pair[0]],
+        "pair": [*first, *pair],
+        "special_tokens": {
+            name: {
+                "id": name,
+                "ids": [tokenizer.special_tokens[name]],
+                "tokens": [name],
+            }
+            for name in names
+        },
+    }
+
+
+def _start_from_json(
+    said: dict[str, Any] | None, special: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Return the special tokens that a template puts before a text."""
+    start: list[str] = []
+    for step in _steps(said, "processors"):
+        if step["type"] == "ByteLevel":  # is about offsets, not about ids
+            continue
+        _require("post_processor type", step["type"], "TemplateProcessing")
+        *before, text = step["single"]
+        _require("end of the template", [*text], ["Sequence"])
+        for place in before:
+            _require("place in the template", [*place], ["SpecialToken"])
+            known = step["special_tokens"][place["SpecialToken"]["id"]]
+            _require(
+                f"ids of {known['tokens']}",
+                known["ids"],
+                [special[name] for name in known["tokens"]],
+            )
+            start += known["tokens"]
+    return tuple(start)
 
 
 def _require(what: str, got: object, wanted: object) -> None:
@@ -640,7 +777,7 @@ def _require(what: str, got: object, wanted: object) -> None:
         raise ValueError(f"{what} must be {wanted!r}, got {got!r}")
 
 
-def _read_merges(lines: Iterable[str | Sequence[str]]) -> list[tuple[bytes, bytes]]:
+def read_merges(lines: Iterable[str | Sequence[str]]) -> list[tuple[bytes, bytes]]:
     """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``."""
     merges = []
     for line in lines:
@@ -661,35 +798,40 @@ def _byte_level(*, use_regex: bool) -> dict[str, Any]:
     }
 
 
-def _pattern_to_json(pattern: str) -> dict[str, Any]:
-    """Return the JSON of a pre-tokenizer that splits by the pattern."""
-    if pattern == GPT2_PATTERN:
+def _patterns_to_json(first: Sequence[str], pattern: str) -> dict[str, Any]:
+    """Return the JSON of a pre-tokenizer that splits by one pattern after another."""
+    if pattern == GPT2_PATTERN and not first:
         return _byte_level(use_regex=True)
-    first: dict[str, Any] = {"type": "Digits", "individual_digits": True}
-    if pattern != DIGITS_PATTERN:
-        first = {"type": "Split", "pattern": {"Regex": pattern}}
-        first |= {"behavior": "Isolated", "invert": False}
-    last = _byte_level(use_regex=pattern == DIGITS_PATTERN)
-    return {"type": "Sequence", "pretokenizers": [first, last]}
+    steps: list[dict[str, Any]] = [{"type": "Digits", "individual_digits": True}]
+    if pattern != DIGITS_PATTERN or first:
+        split = {"type": "Split", "behavior": "Isolated", "invert": False}
+        steps = [split | {"pattern": {"Regex": one}} for one in (*first, pattern)]
+    last = _byte_level(use_regex=pattern == DIGITS_PATTERN and not first)
+    return {"type": "Sequence", "pretokenizers": [*steps, last]}
 
 
-def _pattern_from_json(pre_tokenizer: dict[str, Any]) -> str:
-    """Return the pattern by which the pre-tokenizer in this JSON splits."""
-    *first, last = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+def _patterns_from_json(pre_tokenizer: dict[str, Any]) -> list[str]:
+    """Return the patterns by which the pre-tokenizer in this JSON splits."""
+    *first, last = _steps(pre_tokenizer, "pretokenizers")
     _require("last pre-tokenizer", last["type"], "ByteLevel")
     _require("add_prefix_space", last.get("add_prefix_space"), False)
-    match first, last.get("use_regex", True):
-        case [], True:
-            return GPT2_PATTERN
-        case [{"type": "Digits", "individual_digits": True}], True:
-            return DIGITS_PATTERN
-        case [
-            {
+    by_itself = last.get("use_regex", True)
+    if by_itself and first == [{"type": "Digits", "individual_digits": True}]:
+        return [DIGITS_PATTERN]
+    patterns = []
+    for step in first:
+        match step:
+            case {
                 "type": "Split",
                 "pattern": {"Regex": str(pattern)},
                 "behavior": "Isolated",
                 "invert": False,
-            }
-        ], False:
-            return pattern
-    raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
+            }:
+                patterns.append(pattern)
+            case _:
+                raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
+    if by_itself:
+        patterns.append(GPT2_PATTERN)
+    if not patterns:
+        raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
+    return patterns

@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from llmcourse.model.quantization import quantize
+from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.widgets.base import script
 
 _BOTH = ("sampling.js", "seeded.js")
@@ -66,6 +67,8 @@ def page_model(
         raise ValueError(
             "a page has no heads of a width of their own, nor rope_scaling"
         )
+    if not BPETokenizer.load(folder / "tokenizer.json").options.are_plain:
+        raise ValueError("a page has tokenizers with plain options alone")
     texts["tokenizer"] = json.dumps(json.loads(texts["tokenizer"]), ensure_ascii=False)
     tensors: dict[str, Tensor] = {}
     for name, weight in load_file(folder / "model.safetensors").items():

@@ -11,7 +11,6 @@ from llmcourse.text.bpe import (
     DIGITS_PATTERN,
     GPT2_PATTERN,
     GPT4_PATTERN,
-    compile_pattern,
     count_pretokens,
     merge_steps,
     spell,
@@ -113,8 +112,8 @@ class MergeExplorer(Explorer):
             steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
             learning = True
         else:
-            split = compile_pattern(tokenizer.pattern).findall
-            pretokens = [to_utf8(word) for text in chosen for word in split(text)]
+            words_of = tokenizer.pretokens
+            pretokens = [to_utf8(word) for text in chosen for word in words_of(text)]
             words = [[spell(word), 1] for word in pretokens]
             steps, ranks = applied_merges(pretokens, tokenizer)
             learning = False
@@ -159,7 +158,8 @@ def specification(tokenizer: Tokenizer) -> dict[str, Any] | None:
     regular = [tokenizer.vocab[piece] - first for piece in pieces] == [
         *range(len(pieces))
     ]
-    if not regular or tokenizer.pattern not in _IN_JAVASCRIPT:
+    known = tokenizer.options.are_plain and tokenizer.pattern in _IN_JAVASCRIPT
+    if not regular or not known:
         return None
     merges = [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges]
     pattern = _IN_JAVASCRIPT[tokenizer.pattern]

@@ -509,6 +509,39 @@ def test_a_tokenizer_of_another_model_is_refused(folder, model):
         load_pretrained(folder)
 
 
+def test_a_model_may_have_more_rows_than_the_tokenizer_ids(tokenizer, tmp_path):
+    """Up to a round number, which multiplies faster: here 264 for 262 ids."""
+    model = Transformer(replace(LLAMA, vocab_size=264), torch.Generator())
+    padded = tokenizer.with_options(n_ids=264)
+    save_pretrained(model, padded, tmp_path)
+    again, same = load_pretrained(tmp_path)
+    assert again.config.vocab_size == same.vocab_size == 264
+    assert same.encode("lower") == tokenizer.encode("lower")
+    assert same.decode([*tokenizer.encode("low"), 263]) == "low"
+    before = contents(tmp_path)
+    save_pretrained(again, same, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_what_ends_a_text_and_how_turns_are_written_is_kept(tmp_path):
+    marks = ["<|endoftext|>", "<|im_end|>", "<|begin|>"]
+    tokenizer = BPETokenizer.train(["low lower lowest"], 264, marks).with_options(
+        start_tokens=("<|begin|>",),
+        end_tokens=("<|im_end|>", "<|endoftext|>"),
+        chat_template="{{ messages[0].content }}",
+    )
+    model = Transformer(replace(LLAMA, vocab_size=264), torch.Generator())
+    save_pretrained(model, tokenizer, tmp_path)
+    assert load_pretrained(tmp_path)[1].options == replace(tokenizer.options, n_ids=264)
+    said = json.loads((tmp_path / "generation_config.json").read_text())
+    assert said == {"bos_token_id": 2, "eos_token_id": [1, 0]}
+    (tmp_path / "chat_template.jinja").write_text("{{ 'another' }}")
+    edit_json(tmp_path / "generation_config.json", eos_token_id=[1, 999, "x"])
+    options = load_pretrained(tmp_path)[1].options
+    assert options.chat_template == "{{ 'another' }}"
+    assert options.end_tokens == ("<|im_end|>",)
+
+
 def test_a_tokenizer_that_is_none_is_refused(folder):
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json"):

@@ -412,7 +412,8 @@ def test_decoding_refuses_ids_outside_the_vocabulary(pair):
 @pytest.mark.parametrize(
     ("vocab", "merges", "message"),
     [
-        ({b"a": 0, b"b": 2}, [], "ids must be 0 to 1, each once"),
+        ({b"a": 0, b"b": 60}, [], "ids must be 0 to 1, each once and few left out"),
+        ({b"a": 0, b"b": -1}, [], "ids must be 0 to 1, each once"),
         ({b"a": 0, b"b": 0}, [], "ids must be 0 to 1, each once"),
         ({b"a": 0, b"b": 1}, [(b"a", b"b")], "must hold 'ab' for a merge"),
         ({b"a": 0, b"ab": 1}, [(b"a", b"b")], "must hold 'b' for a merge"),
@@ -545,6 +546,21 @@ def sequence(first, use_regex):
     return {"type": "Sequence", "pretokenizers": [first, last]}
 
 
+def sequence_of(*kinds):
+    return {"type": "Sequence", "normalizers": [{"type": kind} for kind in kinds]}
+
+
+def template(name, id_, before=True):
+    """A post-processor that puts a special token before the text, or behind it."""
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    token = {"SpecialToken": {"id": name, "type_id": 0}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [token, text] if before else [text, token],
+        "special_tokens": {name: {"id": name, "ids": [id_], "tokens": [name]}},
+    }
+
+
 def split_step(behavior, invert):
     pattern = {"Regex": r"\w+|\W"}
     return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
@@ -555,7 +571,7 @@ def split_step(behavior, invert):
     [
         (["model", "type"], "WordPiece", "model type must be 'BPE', got 'WordPiece'"),
         (["model", "dropout"], 0.1, "dropout must be None"),
-        (["model", "ignore_merges"], True, "ignore_merges must be False"),
+        (["model", "ignore_merges"], 1, "ignore_merges must be true or false, got 1"),
         (["model", "end_of_word_suffix"], "</w>", "end_of_word_suffix must be None"),
         (["model", "merges", 0], ["l", "!"], "must hold 'l!' for a merge"),
         (["model", "merges", 0], "l", "must be a pair of pieces, got 'l'"),
@@ -566,8 +582,20 @@ def split_step(behavior, invert):
         (["model", "vocab", "一"], 290, "256 characters of the byte alphabet"),
         (["added_tokens", 0, "lstrip"], True, "lstrip of an added token must be False"),
         (["added_tokens", 1, "content"], "<|end|>", "'<|end|>' occurs twice"),
-        (["normalizer"], {"type": "NFC"}, "normalizer must be None"),
-        (["post_processor"], {"type": "TemplateProcessing"}, "post_processor type"),
+        (["normalizer"], {"type": "NFD"}, "normalizer must be None or NFC"),
+        (["normalizer"], sequence_of("NFC", "NFD"), "normalizer must be None or NFC"),
+        (["post_processor"], {"type": "RobertaProcessing"}, "post_processor type"),
+        (
+            ["post_processor"],
+            template("<|end|>", 5),
+            "must be [0], got [5]",
+        ),
+        (["post_processor"], template("<|no|>", 5), "'<|no|>' is missing"),
+        (
+            ["post_processor"],
+            template("<|end|>", 0, before=False),
+            "end of the template must be ['Sequence'], got ['SpecialToken']",
+        ),
         (["pre_tokenizer"], {"type": "Whitespace"}, "last pre-tokenizer must be"),
         (["pre_tokenizer", "add_prefix_space"], True, "add_prefix_space must be False"),
         (["pre_tokenizer", "use_regex"], False, "pre-tokenizer is not known"),
@@ -586,7 +614,11 @@ def split_step(behavior, invert):
             sequence(split_step(behavior="Removed", invert=False), use_regex=False),
             "pre-tokenizer is not known",
         ),
-        (["pre_tokenizer"], {"pretokenizers": []}, "not enough values"),
+        (
+            ["pre_tokenizer"],
+            {"type": "Sequence", "pretokenizers": []},
+            "not enough values",
+        ),
         (["added_tokens", 0, "id"], 0.0, "an id must be an integer, got 0.0"),
     ],
 )
@@ -678,7 +710,7 @@ def test_a_real_wordpiece_and_what_wraps_a_bpe_are_refused(tmp_path):
     lowercase.normalizer = normalizers.Lowercase()
     template = train_theirs(SMALL_CORPUS, SMALL_SIZE, SPECIAL, PATTERNS[0])
     template.post_processor = processors.TemplateProcessing(
-        single=f"{SPECIAL[0]} $0", special_tokens=[(SPECIAL[0], 0)]
+        single=f"$0 {SPECIAL[0]}", special_tokens=[(SPECIAL[0], 0)]
     )
     for theirs in [wordpiece, lowercase, template]:
         theirs.save(str(path))

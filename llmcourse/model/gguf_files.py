@@ -1,0 +1,521 @@
+"""GGUF files: weights, mostly quantized, tokenizer and settings in one.
+
+    "GGUF", version, how many of each
+    llama.block_count = 30, tokenizer.ggml.tokens = [...], ...     settings
+    blk.0.attn_q.weight: shape, type, where it begins              tensors
+    ... numbers ...
+
+What a file says is told in the words of Hugging Face, and what was quantized becomes
+floats again, by the package `gguf`; the rest is as for a folder. Each weight is read
+when it is asked for. A setting that is not known here and could change what is computed
+is refused by name. `write_gguf` goes the same way back, for llama.cpp and what is built
+on it.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmcourse.arguments import check_one_of
+from llmcourse.files import new_file
+from llmcourse.model.hugging_face import config_to_json, weights_to_theirs
+from llmcourse.model.positions import RopeScaling, rope_frequencies, rope_to_json
+from llmcourse.model.transformer import Transformer
+from llmcourse.text.bpe import (
+    DIGITS_PATTERN,
+    GPT2_PATTERN,
+    GPT4_PATTERN,
+    spell,
+    unspell,
+)
+from llmcourse.text.packing import text_borders
+from llmcourse.text.tokenizers import BPEOptions, BPETokenizer, read_merges
+
+_MAGIC = b"GGUF"
+_NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+_TEXT, _LIST = 8, 9
+
+# What is known under the architecture's name: theirs, and Hugging Face's.
+_SIZES = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.key_length": "head_dim",
+    "rope.freq_base": "rope_theta",
+    "vocab_size": "vocab_size",
+}
+_SCALING = {
+    "rope.scaling.type": "rope_type",
+    "rope.scaling.factor": "factor",
+    "rope.scaling.original_context_length": "original_max_position_embeddings",
+    "rope.scaling.yarn_beta_fast": "beta_fast",
+    "rope.scaling.yarn_beta_slow": "beta_slow",
+}
+_OF_NO_EFFECT = {"rope.scaling.finetuned"}
+_PLACES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+_IN_BLOCKS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# How text is cut, by the name of its first model; and what else its tokenizer does.
+_PATTERNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt-2": (GPT2_PATTERN, {}),
+    "dbrx": (GPT4_PATTERN, {}),
+    "smollm": (DIGITS_PATTERN, {}),
+    "llama-bpe": (_LLAMA3_PATTERN, {"ignore_merges": True}),
+    "qwen2": (_LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"), {"nfc": True}),
+}
+_FREQUENCIES = "rope_freqs.weight"
+_NORMAL, _CONTROL, _OWN, _UNUSED = 1, 3, 4, 5  # kinds of tokens
+
+
+def _package() -> Any:
+    try:
+        import gguf
+    except ImportError as error:
+        raise ValueError(
+            "GGUF files need the package gguf, which is not installed: "
+            'python -m pip install "llmcourse[interop]"'
+        ) from error
+    return gguf
+
+
+class _Stored(NamedTuple):
+    """Where a tensor lies in the file, and how."""
+
+    shape: tuple[int, ...]
+    kind: Any  # a `gguf.GGMLQuantizationType`
+    start: int  # in bytes
+    n_bytes: int
+
+
+class GGUFFile(Mapping[str, Tensor]):
+    """A file's settings, and its weights under Hugging Face's names.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is no such file, or not whole, or if the package `gguf` is
+            not installed.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._gguf, self.path = _package(), path
+        with path.open("rb") as file:
+            if file.read(4) != _MAGIC:
+                raise ValueError(f"{str(path)!r} must be a GGUF file, and is none")
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            self.settings, self._stored = self._read_header()
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{str(path)!r} must be a whole GGUF file: {error}") from (
+                error
+            )
+        self._architecture = str(self.settings.get("general.architecture"))
+        self._names = {
+            _their_name(name): name for name in self._stored if name != _FREQUENCIES
+        }
+
+    def _read_header(self) -> tuple[dict[str, Any], dict[str, _Stored]]:
+        """Return the settings, and where the tensors lie."""
+        header = _Header(self._bytes)
+        version, n_tensors, n_settings = (header.number(form) for form in "IQQ")
+        check_one_of("version", version, (2, 3))
+        settings: dict[str, Any] = {}
+        for _ in range(n_settings):
+            name = header.text()
+            settings[name] = header.value(header.number("I"))
+        found: list[tuple[str, tuple[int, ...], int, int]] = []
+        for _ in range(n_tensors):
+            name, n_dims = header.text(), header.number("I")
+            shape = header.numbers("Q", n_dims)[::-1]
+            found.append((name, shape, header.number("I"), header.number("Q")))
+        alignment = settings.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"general.alignment must be positive, got {alignment!r}")
+        begin = -(-header.place // alignment) * alignment
+        stored: dict[str, _Stored] = {}
+        for name, shape, number, offset in found:
+            kind = self._gguf.GGMLQuantizationType(number)
+            per_block, bytes_of_block = self._gguf.GGML_QUANT_SIZES[kind]
+            n_bytes = prod(shape) // per_block * bytes_of_block
+            if 0 in shape or not shape or shape[-1] % per_block or name in stored:
+                raise ValueError(f"{name} cannot be there, twice or in shape {shape}")
+            if begin + offset + n_bytes > len(self._bytes):
+                raise ValueError(f"it ends within {name}")
+            stored[name] = _Stored(shape, kind, begin + offset, n_bytes)
+        return settings, stored
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a weight in float32."""
+        weight = self._read(self._names[name])
+        if self._architecture == "llama" and ".self_attn." in name:
+            for part, heads in (("q_proj", "head_count"), ("k_proj", "head_count_kv")):
+                if part in name:
+                    weight = _pairs_apart(weight, self._heads(heads))
+        return weight
+
+    def _read(self, name: str) -> Tensor:
+        place = self._stored[name]
+        rows = np.frombuffer(self._bytes, np.uint8, place.n_bytes, place.start)
+        try:
+            numbers = self._gguf.dequantize(
+                rows.reshape(*place.shape[:-1], -1), place.kind
+            )
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{name} in {str(self.path)!r} is stored as {place.kind.name}, which "
+                "cannot be read"
+            ) from error
+        weight = torch.from_numpy(np.array(numbers, np.float32)).view(place.shape)
+        self._bytes.madvise(mmap.MADV_DONTNEED)  # what was read leaves memory
+        return weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _heads(self, name: str) -> int:
+        prefix = f"{self._architecture}.attention."
+        default = self.settings.get(f"{prefix}head_count")
+        heads = self.settings.get(prefix + name, default)
+        if not isinstance(heads, int) or heads < 1:
+            raise ValueError(f"{prefix}{name} must be a positive number, got {heads!r}")
+        return heads
+
+    def config(self) -> dict[str, Any]:
+        """Return what a `config.json` would say.
+
+        Raises:
+            ValueError: If a setting is not known, and could change what is computed.
+        """
+        kind = self._architecture
+        check_one_of("general.architecture", kind, ("llama", "qwen2", "qwen3"))
+        # Where nothing is said, Hugging Face's classes would take their own numbers.
+        unsaid = ("head_dim", "num_key_value_heads", "rms_norm_eps")
+        said: dict[str, Any] = dict.fromkeys(unsaid)
+        scaling: dict[str, Any] = {}
+        for name, value in self.settings.items():
+            if not name.startswith(f"{kind}."):
+                continue
+            short = name.removeprefix(f"{kind}.")
+            if isinstance(value, float):  # as it was before it became a float32
+                value = float(str(np.float32(value)))
+            if short in _SIZES:
+                said[_SIZES[short]] = value
+            elif short in _SCALING:
+                scaling[_SCALING[short]] = value
+            elif short in ("rope.dimension_count", "attention.value_length"):
+                said["head_dim"] = said["head_dim"] or value
+            elif short not in _OF_NO_EFFECT and value:
+                raise ValueError(f"{name} cannot be followed, got {value!r:.40}")
+        for short in ("rope.dimension_count", "attention.value_length"):
+            value = self.settings.get(f"{kind}.{short}", said["head_dim"])
+            check_one_of(f"{kind}.{short}", value, [said["head_dim"]])
+        said.setdefault("vocab_size", len(self._texts("tokens")))
+        if scaling.get("rope_type", "none") != "none":
+            said["rope_scaling"] = scaling
+        if _FREQUENCIES in self._stored:
+            said |= self._llama3_scaling(said)
+        return {
+            **said,
+            "model_type": kind,
+            "tie_word_embeddings": "lm_head.weight" not in self._names,
+        }
+
+    def _llama3_scaling(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scaling of Llama 3, of which a file holds the result alone."""
+        slower = self._read(_FREQUENCIES)
+        factor = round(float(slower.max()), 3)
+        base, width = float(said.get("rope_theta", 10_000.0)), 2 * len(slower)
+        if factor >= 1:
+            scaling = RopeScaling(
+                kind="llama3", factor=factor, original_length=8192, fast=4
+            )
+            plain = rope_frequencies(width, base)
+            ratio = plain / rope_frequencies(width, base, scaling)
+            if torch.allclose(ratio, slower, rtol=1e-3):
+                return rope_to_json(vars(scaling))
+        raise ValueError("rope_freqs.weight is not the scaling of Llama 3")
+
+    def _texts(self, name: str) -> list[str]:
+        """Return a list of texts that the tokenizer's settings hold."""
+        found = self.settings.get(f"tokenizer.ggml.{name}")
+        if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
+            raise ValueError(f"tokenizer.ggml.{name} must be a list of texts")
+        return found
+
+    def tokenizer(self, n_ids: int) -> BPETokenizer:
+        """Return the tokenizer that the settings describe.
+
+        Args:
+            n_ids: Of the model.
+
+        Raises:
+            ValueError: If it is no byte-level BPE, or cuts text in an unknown way.
+        """
+        said = {
+            name.removeprefix("tokenizer.ggml."): value
+            for name, value in self.settings.items()
+        }
+        check_one_of("tokenizer.ggml.model", said.get("model"), ["gpt2"])
+        pre = said.get("pre")
+        check_one_of("tokenizer.ggml.pre", pre, _PATTERNS)
+        pattern, more = _PATTERNS[str(pre)]
+        tokens, kinds = self._texts("tokens"), said.get("token_type")
+        if not isinstance(kinds, list) or len(kinds) != len(tokens):
+            raise ValueError(
+                "tokenizer.ggml.token_type must have a kind for each token"
+            )
+        vocab: dict[bytes, int] = {}
+        special: dict[str, int] = {}
+        for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
+            check_one_of("token_type", kind, (_NORMAL, _CONTROL, _OWN, _UNUSED))
+            if kind == _NORMAL:
+                vocab[unspell(token)] = i
+            elif kind != _UNUSED:
+                special[token] = i
+        marks = [said.get(f"{name}_token_id") for name in ("bos", "eos", "eot", "eom")]
+        names: dict[Any, str] = {i: name for name, i in special.items()}
+        first, *ends = [names.get(i) for i in marks if isinstance(i, int | None)]
+        begins = first and said.get("add_bos_token", pre == "llama-bpe")
+        template = self.settings.get("tokenizer.chat_template")
+        options = BPEOptions(
+            n_ids=n_ids,
+            start_tokens=(first,) if first and begins else (),
+            end_tokens=tuple(dict.fromkeys(filter(None, ends))),
+            chat_template=template if isinstance(template, str) else None,
+            **more,
+        )
+        merges = read_merges(self._texts("merges"))
+        return BPETokenizer(vocab, merges, special, pattern, options)
+
+
+class _Header:
+    """Reads one value after the other, and never further than the file goes."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.place = data, len(_MAGIC)
+
+    def numbers(self, form: str, n: int) -> tuple[Any, ...]:
+        """Return the next numbers of a form of `struct`."""
+        size = n * struct.calcsize(f"<{form}")
+        if size > len(self.data) - self.place:
+            raise ValueError("it ends too early")
+        found = struct.unpack_from(f"<{n}{form}", self.data, self.place)
+        self.place += size
+        return found
+
+    def number(self, form: str) -> Any:
+        """Return the next number."""
+        return self.numbers(form, 1)[0]
+
+    def text(self) -> str:
+        """Return the next text."""
+        return bytes(self.numbers("B", self.number("Q"))).decode()
+
+    def value(self, kind: int) -> Any:
+        """Return the next value of this kind: a number, a text or a list of them."""
+        if kind in _NUMBERS:
+            return self.number(_NUMBERS[kind])
+        if kind == _TEXT:
+            return self.text()
+        if kind != _LIST:
+            raise ValueError(f"there is no value of kind {kind}")
+        inner, n = self.number("I"), self.number("Q")
+        if inner in _NUMBERS:
+            return list(self.numbers(_NUMBERS[inner], n))
+        return [self.value(_TEXT if inner == _TEXT else -1) for _ in range(n)]
+
+
+def _their_name(name: str, *, back: bool = False) -> str:
+    """Return Hugging Face's name of a tensor, or GGUF's; an unknown one as it is."""
+    outside, inside = _PLACES, _IN_BLOCKS
+    module, _, kind = name.rpartition(".")
+    if back:
+        outside, inside = (
+            {new: old for old, new in d.items()} for d in (outside, inside)
+        )
+    if module in outside:
+        return f"{outside[module]}.{kind}"
+    before, after = ("model.layers.", "blk.") if back else ("blk.", "model.layers.")
+    layer, _, part = module.removeprefix(before).partition(".")
+    if module.startswith(before) and part in inside:
+        return f"{after}{layer}.{inside[part]}.{kind}"
+    return name
+
+
+def _pairs_apart(weight: Tensor, n_heads: int) -> Tensor:
+    """Return a matrix whose turning pairs are half a head apart; neighbours before.
+
+    >>> _pairs_apart(torch.tensor([0, 2, 1, 3]), n_heads=1)
+    tensor([0, 1, 2, 3])
+    """
+    if len(weight) % (2 * n_heads):
+        raise ValueError(f"{len(weight)} rows cannot be {n_heads} heads")
+    pairs = weight.view(n_heads, -1, 2, *weight.shape[1:])
+    return pairs.transpose(1, 2).reshape(weight.shape)
+
+
+def write_gguf(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    path: str | Path,
+    kind: Literal["F32", "F16", "Q8_0"] = "F16",
+) -> None:
+    """Write model and tokenizer into one file, which llama.cpp opens too.
+
+    Args:
+        model: Of the family llama.
+        tokenizer: Its tokenizer, which cuts text in a way that has a name there.
+        path: Of the file.
+        kind: Of the matrices; norms and biases stay in F32. A matrix whose rows cannot
+            be cut into blocks of 32 is not quantized further than F16.
+
+    Raises:
+        ValueError: If there is no word for the model or the tokenizer, or if the
+            package `gguf` is not installed.
+        OSError: If the file cannot be written; an older one then stays.
+    """
+    gguf = _package()
+    check_one_of("kind", kind, ("F32", "F16", "Q8_0"))
+    said = config_to_json(asdict(model.config))
+    architecture = said["model_type"]
+    check_one_of("model_type of a GGUF file", architecture, ("llama", "qwen2", "qwen3"))
+    tokens = _tokenizer_settings(tokenizer)
+    weights = weights_to_theirs(model.state_dict(), model.config.family)
+    with new_file(path) as file:
+        writer = gguf.GGUFWriter(file.name, architecture)
+        for name, value in (_config_settings(model, said) | tokens).items():
+            _add(writer, name, value)
+        scaling = model.config.rope_scaling
+        if scaling is not None and scaling.kind == "llama3":
+            sizes = model.config.d_head, model.config.rope_base
+            slower = rope_frequencies(*sizes) / rope_frequencies(*sizes, scaling)
+            writer.add_tensor(_FREQUENCIES, slower.numpy())
+        heads = {"q_proj": model.config.n_heads, "k_proj": model.config.n_kv_heads}
+        for theirs, weight in weights.items():
+            part = theirs.split(".")[-2]
+            if architecture == "llama" and part in heads:
+                weight = _pairs_together(weight, heads[part])
+            numbers, stored = weight.float().numpy(), kind
+            if weight.ndim == 1:
+                stored = "F32"
+            elif kind == "Q8_0" and weight.shape[1] % 32:
+                stored = "F16"
+            number = gguf.GGMLQuantizationType[stored]
+            writer.add_tensor(
+                _their_name(theirs, back=True),
+                gguf.quantize(numbers, number),
+                raw_dtype=number,
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def _add(writer: Any, name: str, value: Any) -> None:
+    """Add a setting in the type that it has in such files."""
+    adding = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+        list: writer.add_array,
+    }
+    adding[type(value)](name, value)
+
+
+def _config_settings(model: Transformer, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a model under the names of such files."""
+    config = model.config
+    scaling = said.get("rope_scaling", {})
+    found = {short: said.get(theirs) for short, theirs in _SIZES.items()}
+    found["rope.freq_base"] = float(config.rope_base)
+    found["rope.dimension_count"] = config.d_head
+    if config.head_width is not None:
+        found["attention.value_length"] = found["attention.key_length"] = config.d_head
+    if scaling.get("rope_type") in ("linear", "yarn"):
+        for short, theirs in _SCALING.items():
+            value = scaling.get(theirs)
+            is_turns = theirs.startswith("beta_") and value is not None
+            found[short] = float(value) if is_turns else value
+    prefix = said["model_type"]
+    return {f"{prefix}.{k}": value for k, value in found.items() if value is not None}
+
+
+def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """Return what such files say of a tokenizer."""
+    options = tokenizer.options
+    does = {"ignore_merges": options.ignore_merges, "nfc": options.nfc}
+    wanted = (tokenizer.pattern, {name: True for name, is_so in does.items() if is_so})
+    names = [name for name, known in _PATTERNS.items() if known == wanted]
+    if not names or options.first_patterns:
+        raise ValueError("GGUF has no name for the way in which this tokenizer cuts")
+    tokens = [f"[PAD{i}]" for i in range(tokenizer.vocab_size)]
+    kinds = [_UNUSED] * len(tokens)
+    for piece, i in tokenizer.vocab.items():
+        tokens[i], kinds[i] = spell(piece), _NORMAL
+    for name, i in tokenizer.special_tokens.items():
+        tokens[i], kinds[i] = name, _CONTROL
+    start, ends = text_borders(tokenizer)
+    ends = tokenizer.ids_of(options.end_tokens) or ends
+    said: dict[str, Any] = {
+        "model": "gpt2",
+        "pre": names[0],
+        "tokens": tokens,
+        "token_type": kinds,
+        "merges": [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges],
+        "bos_token_id": start[0],
+        # A template of conversations begins them itself.
+        "add_bos_token": bool(options.start_tokens) or not options.chat_template,
+    }
+    said |= {
+        f"{mark}_token_id": i for mark, i in zip(("eos", "eot"), ends, strict=False)
+    }
+    found = {f"tokenizer.ggml.{name}": value for name, value in said.items()}
+    if options.chat_template:
+        found["tokenizer.chat_template"] = options.chat_template
+    return found
+
+
+def _pairs_together(weight: Tensor, n_heads: int) -> Tensor:
+    """Return a matrix whose turning pairs are neighbours: `_pairs_apart` undone."""
+    halves = weight.view(n_heads, 2, -1, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)
