@@ -477,6 +477,8 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 #
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.
+#
+# How many machines share such a training is the subject of {doc}`scaling`.
 
 # %% [markdown]
 # ## Quiz
