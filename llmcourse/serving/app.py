@@ -165,7 +165,7 @@ async def chat(request: Request, service: ServiceOf, body: ChatRequest) -> Any:
     """Answer a conversation."""
     service.check_model(body.model)
     prompts = [service.encode_chat(body.messages)]
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         message = "top_logprobs: Needs logprobs to be true"
         raise ApiError(400, message, param="top_logprobs")
     n_top = (body.top_logprobs or 0) if body.logprobs else None

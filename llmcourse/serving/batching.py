@@ -261,7 +261,6 @@ class Batcher:
                 if slot not in self.running and self.waiting:
                     self.running[slot] = self.waiting.popleft()
 
-    @torch.inference_mode()
     def _prefill(self) -> None:
         """Read on in the prompts, about a chunk's length in all.
 
@@ -274,28 +273,31 @@ class Batcher:
         }
         n_read = 0
         for slot in sorted(unread, key=lambda slot: unread[slot]):
-            if n_read >= _CHUNK:
-                return
-            request = self.running[slot]
-            start = request.n_read
-            ids = request.ids[start : start + _CHUNK]
+            if n_read < _CHUNK:
+                n_read += self._read_chunk(slot)
+
+    @torch.inference_mode()
+    def _read_chunk(self, slot: int) -> int:
+        """Read on in one prompt, at its end with a first token; return how far."""
+        request = self.running[slot]
+        start = request.n_read
+        if start == 0:
+            room = len(request.ids) + request.max_new_tokens
+            self.caches[slot] = self.model.new_cache(capacity=room)
+        ids = request.ids[start : start + _CHUNK]
+        batch = torch.tensor([ids], device=self.model.embedding.weight.device)
+        logits = self.model(batch, self.caches[slot])[0]
+        request.n_read += len(ids)
+        if request.n_top is not None and request.score_prompt:
             if start == 0:
-                room = len(request.ids) + request.max_new_tokens
-                self.caches[slot] = self.model.new_cache(capacity=room)
-            device = self.model.embedding.weight.device
-            batch = torch.tensor([ids], device=device)
-            logits = self.model(batch, self.caches[slot])[0]
-            request.n_read += len(ids)
-            n_read += len(ids)
-            if request.n_top is not None and request.score_prompt:
-                if start == 0:
-                    request.logprobs.append(TokenLogprob(ids[0], None, []))
-                following = request.ids[start + 1 : start + 1 + len(ids)]
-                request.logprobs += token_logprobs(
-                    logits[: len(following)], following, request.n_top
-                )
-            if request.n_read == len(request.ids):
-                self._write(request, logits[-1])
+                request.logprobs.append(TokenLogprob(ids[0], None, []))
+            following = request.ids[start + 1 : start + 1 + len(ids)]
+            request.logprobs += token_logprobs(
+                logits[: len(following)], following, request.n_top
+            )
+        if request.n_read == len(request.ids):
+            self._write(request, logits[-1])
+        return len(ids)
 
     def _write(self, request: Request, logits: Float[Tensor, "vocab"]) -> None:
         """Draw a request's next token and deliver it, unless that is its end."""

@@ -98,10 +98,10 @@ class ServiceConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_batch: Annotated[int, Field(ge=1)] = 16  # requests answered at a time
-    context: Annotated[int, Field(ge=1)] | None = None  # tokens; None: the model's
-    allowed_hosts: tuple[str, ...] = ("*",)  # names by which callers may ask for it
     max_queue: Annotated[int, Field(ge=0)] = 64  # requests that wait for that
+    context: Annotated[int, Field(ge=1)] | None = None  # tokens; None: the model's
     api_key: Annotated[str, Field(pattern=r"^\S(.*\S)?$")] | None = None  # None: open
+    allowed_hosts: tuple[str, ...] = ("*",)  # names by which callers may ask for it
     request_seconds: Seconds = 120  # in which an answer has to be complete
     body_seconds: Seconds = 10  # in which a request has to arrive
     max_body_bytes: Annotated[int, Field(ge=1)] = 1 << 20
