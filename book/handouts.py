@@ -17,7 +17,7 @@ HEADING = re.compile(r"^### (Exercise \d+) \(([a-z, ]+)\): (.*)$", re.MULTILINE)
 ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`")
 SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
 DROPDOWN = re.compile(r"^\n?:::\{dropdown\} (.*?)\n(.*?)\n:::$\n?", re.M | re.S)
-IN_PAGE = re.compile(r"^:::\{div\} llmcourse-\w+\n.*?\n:::$", re.M | re.S)
+IN_PAGE = re.compile(r"^:::\{div\} llmcourse-[^\n]*\n.*?\n:::$", re.M | re.S)
 MARKS = """How to mark it, of 3 points: 1 for a way that leads to the answer,
 1 for the answer or the measurement,
 1 for what follows from it, said in the student's own words."""
