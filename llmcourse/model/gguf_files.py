@@ -39,7 +39,12 @@ from llmcourse.text.bpe import (
     unspell,
 )
 from llmcourse.text.packing import text_borders
-from llmcourse.text.tokenizers import BPEOptions, BPETokenizer, read_merges
+from llmcourse.text.tokenizers import (
+    BPEOptions,
+    BPETokenizer,
+    lacks_bytes,
+    read_merges,
+)
 
 _MAGIC = b"GGUF"
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
@@ -316,6 +321,7 @@ class GGUFFile(Mapping[str, Tensor]):
         begins = first and said.get("add_bos_token", pre == "llama-bpe")
         template = self.settings.get("tokenizer.chat_template")
         options = BPEOptions(
+            drops_bytes=lacks_bytes(vocab),
             n_ids=n_ids,
             start_tokens=(first,) if first and begins else (),
             end_tokens=tuple(dict.fromkeys(filter(None, ends))),

@@ -270,6 +270,7 @@ class BPEOptions:
     first_patterns: tuple[str, ...] = ()  # text is cut by these first, one by one
     ignore_merges: bool = False  # a pre-token that is a piece is not built by merges
     nfc: bool = False  # characters are composed first, as Unicode's form C has it
+    drops_bytes: bool = False  # that no piece stands for; else they are refused
     n_ids: int | None = None  # the model's, which may have rows for no piece
     start_tokens: tuple[str, ...] = ()  # special tokens that a text begins with
     end_tokens: tuple[str, ...] = ()  # those that end what a model writes
@@ -622,6 +623,9 @@ class BPETokenizer:
         return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
 
     def _byte_ids(self, text: str) -> list[int]:
+        if self.options.drops_bytes:
+            each = [self.vocab.get(bytes([byte])) for byte in to_utf8(text)]
+            return [i for i in each if i is not None]
         try:
             return [self.vocab[bytes([byte])] for byte in to_utf8(text)]
         except KeyError as error:
@@ -706,8 +710,9 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
     ignores = model.get("ignore_merges", False)
     if type(ignores) is not bool:
         raise ValueError(f"ignore_merges must be true or false, got {ignores!r}")
+    vocab = {unspell(name): i for name, i in names.items()}
     return BPETokenizer(
-        vocab={unspell(name): i for name, i in names.items()},
+        vocab=vocab,
         merges=read_merges(model["merges"]),
         special_tokens=special,
         pattern=pattern,
@@ -715,9 +720,15 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
             first_patterns=tuple(first),
             ignore_merges=ignores,
             nfc=nfc,
+            drops_bytes=lacks_bytes(vocab) and model.get("unk_token") is None,
             start_tokens=_start_from_json(document.get("post_processor"), special),
         ),
     )
+
+
+def lacks_bytes(vocab: Mapping[bytes, int]) -> bool:
+    """Return whether some byte is no piece: `tokenizers` leaves it out of a text."""
+    return any(bytes([byte]) not in vocab for byte in range(256))
 
 
 def _steps(said: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:

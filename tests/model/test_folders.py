@@ -267,6 +267,17 @@ def test_transformers_loads_the_folder_with_equal_logits(shape, tokenizer, tmp_p
     assert (fast.eos_token, fast.model_max_length) == ("<|endoftext|>", 11)
 
 
+def test_transformers_computes_half_a_file_in_full(tokenizer, tmp_path):
+    """As ours does; in half precision the likeliest tokens would be others."""
+    transformers = pytest.importorskip("transformers")
+    save_pretrained(make_model("llama"), tokenizer, tmp_path, torch.float16)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert {weight.dtype for weight in theirs.parameters()} == {torch.float32}
+    with torch.no_grad():
+        logits = theirs(IDS).logits
+    torch.testing.assert_close(load_pretrained(tmp_path)[0](IDS), logits)
+
+
 def make_theirs(family, *, tied):
     """Return a random model of `transformers`, whose weights all matter."""
     transformers = pytest.importorskip("transformers")
@@ -696,7 +707,7 @@ def test_weights_are_stored_in_half_precision(name):
         types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
     assert types == {"F16"}
     config = json.loads((folder_of(name) / "config.json").read_text(encoding="utf-8"))
-    assert "float16" in (config.get("dtype"), config.get("torch_dtype"))
+    assert config["torch_dtype"] == "float32"  # what they are computed with
 
 
 @MODELS

@@ -49,6 +49,7 @@ FORMS = {
         "normalizer": {"type": "Sequence", "normalizers": []},
     },
     "o200k with gaps": {"splits": [O200K], "gap": 9},
+    "bytes left out, as smollm2": {"splits": [QWEN], "left_out": ["Ħ", "ÿ", "į"]},
     "all at once": {
         "splits": DEEPSEEK,
         "start": True,
@@ -59,7 +60,9 @@ FORMS = {
 }
 
 
-def make_document(splits, start=False, ignore_merges=False, normalizer=None, gap=0):
+def make_document(
+    splits, start=False, ignore_merges=False, normalizer=None, gap=0, left_out=()
+):
     """Return a tokenizer.json of such a form."""
     theirs = Tokenizer(models.BPE())
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -72,6 +75,10 @@ def make_document(splits, start=False, ignore_merges=False, normalizer=None, gap
     theirs.train_from_iterator(CORPUS, trainer)
     document = json.loads(theirs.to_str())
     model = document["model"]
+    for name in left_out:
+        del model["vocab"][name]
+    ids = {name: n for n, name in enumerate(model["vocab"])}
+    model["vocab"] = ids
     first = len(model["vocab"]) + gap
     flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
     document["added_tokens"] = [
