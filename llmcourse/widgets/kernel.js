@@ -41,8 +41,8 @@ const PROGRAM = `
       ${[0, 1, 2, 3].map((part) => `
         local.get bytes  i16x8.extend_${part < 2 ? "low" : "high"}_i8x16_s
         i32x4.extend_${part % 2 ? "high" : "low"}_i16x8_s  f32x4.convert_i32x4_s
-        local.get at  v128.load ${16 * part}  f32x4.mul  f32x4.add`).join("")}
-      local.set sum
+        local.get at  v128.load ${16 * part}  f32x4.mul  ${part % 2 ? "f32x4.add" : ""}`).join("")}
+      f32x4.add  f32x4.add  local.set sum
       local.get weight  i32.const 16  i32.add  local.set weight
       local.get at  i32.const 64  i32.add  local.tee at
       local.get stop  i32.lt_u  br_if 0

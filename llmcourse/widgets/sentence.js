@@ -36,14 +36,19 @@ function attentionOf(read, tokens, about) {
     [`the mark before the text, ${START}`, () => 0],
   ].filter(([, keyOf]) => tokens.some((_, query) => keyOf(query) >= 0));
   const scored = kinds.map(([name, keyOf]) => ({ name, scores: meanWeight(read, tokens, about, keyOf) }));
+  // Begin with the head that does most of the first kind, where it does so most.
   const [layer, head] = attention.best(scored[0].scores);
+  const bytes = attention.unpack(read.attention);
+  const keys = tokens.map((_, query) => kinds[0][1](query));
+  const weights = keys.map((key, query) =>
+    (key < 0 ? -1 : attention.row(bytes, tokens.length, about.heads, layer, head, query)[key]));
   return {
     texts: [{ tokens, weights: read.attention }],
     kinds: scored,
     over: "this text",
     layer: layer + 1,
     head: head + 1,
-    query: tokens.findLastIndex((_, query) => kinds[0][1](query) >= 0) + 1,
+    query: weights.indexOf(Math.max(...weights)) + 1,
     n_layers: about.layers,
     n_heads: about.heads,
   };
