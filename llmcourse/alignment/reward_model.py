@@ -31,10 +31,11 @@ A stored model is a folder that Hugging Face `transformers` loads too::
 
 There, the reward of a text is its one logit minus `reward_offset`, which `transformers`
 keeps but does not subtract; between two texts it makes no difference. `transformers`
-reads the last token's vector, so a model with another `reward_pooling` has other
-rewards there. So has one with a reader of surprisal (see `surprisal`): its
-`surprise.weight` is in the file, and `reward_reader` names the reader with a digest of
-its weights; it has to be found when the model is loaded.
+reads the last token's vector and has no reader of surprisal (see `surprisal`). A model
+with another `reward_pooling`, or with a reader, would open there and be wrong: its
+`model_type` is one of ours, which `transformers` refuses, and `base_model_type` says
+what is inside. `surprise.weight` is then in the file, and `reward_reader` names the
+reader with a digest of its weights; it has to be found when the model is loaded.
 """
 
 import copy
@@ -499,6 +500,7 @@ _ARCHITECTURES = {
     "llama": "LlamaForSequenceClassification",
     "gpt2": "GPT2ForSequenceClassification",
 }
+_OWN_TYPE = "llmcourse_reward_model"  # which `transformers` does not know
 
 
 def save_reward_model(
@@ -534,6 +536,9 @@ def save_reward_model(
     }
     if has_chat_tokens(tokenizer):
         settings["pad_token_id"] = tokenizer.special_tokens[END_OF_TEXT]
+    if model.pooling != "last" or model.surprise is not None:
+        settings["model_type"] = _OWN_TYPE
+        settings["base_model_type"] = model.config.family
     body = model.body
     if model.surprise is not None:
         who = model.surprise.reader

@@ -124,7 +124,9 @@ def read_folder(
     gguf = GGUFFile(folder) if folder.is_file() else None
     try:
         found = read_json(path) if gguf is None else gguf.config()
-        config = TransformerConfig(**config_from_json(found))
+        # A model with a head of our own has a type of our own, too.
+        kind = found.get("base_model_type", found.get("model_type"))
+        config = TransformerConfig(**config_from_json(found | {"model_type": kind}))
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from error
     if not heads:

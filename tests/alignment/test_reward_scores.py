@@ -163,6 +163,22 @@ def test_equals_transformers(tmp_path, family):
     torch.testing.assert_close(rewards, rewards_of(model, texts), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "mean and max"])
+def test_what_transformers_would_get_wrong_it_refuses(tokenizer, tmp_path, pooling):
+    """Its classes read the last token's vector, whatever a config says of pooling."""
+    transformers = pytest.importorskip("transformers")
+    body = Transformer(make_model().config, torch.Generator().manual_seed(0))
+    model = RewardModel(body, torch.Generator().manual_seed(0), pooling).eval()
+    save_reward_model(model, tokenizer, tmp_path)
+    for kind in ("AutoModelForSequenceClassification", "AutoModel"):
+        with pytest.raises(ValueError, match="llmcourse_reward_model"):
+            getattr(transformers, kind).from_pretrained(tmp_path)
+    again, _ = load_reward_model(tmp_path)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    with pytest.raises(ValueError, match="scores texts and does not write"):
+        load_pretrained(tmp_path)
+
+
 # Refusal
 
 
