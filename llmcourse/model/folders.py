@@ -441,9 +441,9 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
 
     Args:
         name_or_path: A folder, as `save_pretrained` or `transformers` writes it; a GGUF
-            file; the name of a shipped model; "smollm2" once `llmcourse download
-            smollm2` has fetched it; or "hf:owner/name", which is fetched from Hugging
-            Face's hub unless it is in the cache.
+            file; the name of a shipped model; "smollm2", once it was fetched by
+            `llmcourse download smollm2`; or "hf:owner/name", which is fetched from
+            Hugging Face's hub unless it is in the cache.
         revision: Branch, tag or commit of a model on the hub.
 
     Raises:
