@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import say
+from llmcourse.cli.console import make_folder, say
 
 
 def export(
@@ -19,6 +19,9 @@ def export(
     numbers: Annotated[
         Literal["F32", "F16", "Q8_0"], typer.Option(help="Of the matrices in gguf.")
     ] = "F16",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over what is there.")
+    ] = False,
 ) -> None:
     """Write a model in a form that transformers or llama.cpp opens.
 
@@ -29,6 +32,10 @@ def export(
     from llmcourse.model.folders import load_pretrained, save_pretrained
     from llmcourse.model.gguf_files import write_gguf
 
+    if out.is_file() and not overwrite:
+        raise ValueError(f"{str(out)!r} is there already: add --overwrite")
+    if form == "hf":
+        make_folder(out, overwrite)
     loaded, tokenizer = load_pretrained(model)
     if form == "gguf":
         write_gguf(loaded, tokenizer, out, numbers)

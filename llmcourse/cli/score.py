@@ -1,0 +1,37 @@
+"""The command `score`: how much a reward model likes an answer."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from llmcourse.cli import options as opt
+
+
+def score(
+    prompt: Annotated[
+        str, typer.Argument(help="What was asked; - reads it.", callback=opt.read)
+    ],
+    answers: Annotated[list[str], typer.Argument(help="One answer, or several.")],
+    model: Annotated[
+        str, typer.Option("--model", help="A reward model's folder, or its name.")
+    ] = "reward-model",
+    as_json: opt.AsJson = False,
+) -> None:
+    """Score answers by a reward model, the best first.
+
+    Only differences mean something: the zero is the mean answer of the model that
+    wrote the comparisons.
+
+    `llmcourse score "Tell me a story about a boy called Tom." "$(cat a.txt)" "Bang."`
+    """
+    from llmcourse.alignment.reward_model import load_reward_model, text_reward
+
+    reward = text_reward(*load_reward_model(model))
+    rewards = reward([prompt] * len(answers), answers).tolist()
+    ranked = sorted(zip(rewards, answers, strict=True), reverse=True)
+    if as_json:
+        typer.echo(json.dumps([{"reward": r, "answer": text} for r, text in ranked]))
+        return
+    for each, text in ranked:
+        typer.echo(f"{each:+.2f}  {text}")
