@@ -392,12 +392,12 @@ assert same
 #
 # Four things are in memory at once: weights, their gradients, AdamW's two running means, and the **{term}`activations`**, the numbers that the backward pass needs again.
 #
-# | | in float32 | {term}`mixed precision` |
+# | bytes for each parameter | in float32 | {term}`mixed precision` |
 # |---|---|---|
 # | weights | 4 | 2, and a copy of 4 for the optimizer |
 # | gradients | 4 | 2 |
 # | AdamW's means | 8 | 8 |
-# | together, bytes for each parameter | 16 | 16 |
+# | together | 16 | 16 |
 #
 # Mixed precision makes arithmetic faster, but not this sum smaller.
 # We count the bytes of one step by `PeakMemory`, which sees each tensor that torch makes.

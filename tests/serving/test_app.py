@@ -447,7 +447,8 @@ def test_one_fault_is_found_in_a_list_however_long():
 
 
 def test_a_service_that_ends_sends_the_queue_away_and_ends_streams_with_a_word():
-    with small_service(max_batch=1, slow=0.02) as (url, app):
+    """A step takes a second, so that the first stream outlives the others' words."""
+    with small_service(max_batch=1, slow=1.0) as (url, app):
         engine, found = app.state.service.engine, {}
 
         def ask(name, stream):
@@ -457,10 +458,11 @@ def test_a_service_that_ends_sends_the_queue_away_and_ends_streams_with_a_word()
         for name, stream in (("runs", True), ("waits", True), ("waits too", False)):
             threads.append(threading.Thread(target=ask, args=(name, stream)))
             threads[-1].start()
-            n = len(threads)
+            n = len(threads) - 1
             wait_until(
                 lambda n=n: (
-                    len(engine.batcher.running) + len(engine.batcher.waiting) == n
+                    len(engine.batcher.running) == 1
+                    and len(engine.batcher.waiting) == n
                 )
             )
         engine.drain()
