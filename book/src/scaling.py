@@ -124,7 +124,7 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 # A model has one weight, $w = 1$, and predicts $w x$.
 # The loss is the mean of $(w x - t)^2$ over a batch of four examples, and the gradient of one example is $2x(wx - t)$.
 #
-# | example | $x$ | $t$ | gradient | process |
+# | example | input $x$ | target $t$ | gradient | process |
 # |---|---|---|---|---|
 # | 0 | 1 | 3 | −4 | 0 |
 # | 1 | 2 | 2 | 0 | 1 |
