@@ -48,3 +48,13 @@ def generate_uncached(model, ids, max_new_tokens, sampling=GREEDY, generator=Non
 
 def weights_of(model):
     return {name: w.detach().clone() for name, w in model.state_dict().items()}
+
+
+def with_random_weights(model):
+    """Give a model weights that are all of some size; return it."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            mean = 1.0 if weight.ndim == 1 else 0.0  # near one, as norms are
+            weight.normal_(mean, 0.2, generator=generator)
+    return model.eval()

@@ -104,7 +104,7 @@ def launch(*workers, n=2):
 # ## The problem
 #
 # Llama 3.1 has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
-# How far would one core come with that?
+# How far would one core get with that?
 # We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core, and 16 bytes for each parameter, which this page will count.
 
 # %%
@@ -115,7 +115,7 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 
 # %% [markdown]
 # There are two walls, time and memory.
-# More machines move both, but they must talk to each other, and talk takes time as well.
+# More machines move both walls, but they must talk to each other, and that takes time too.
 # This page splits a training in every way in which large ones are split, and checks that each split computes the same.
 
 # %% [markdown]

@@ -48,8 +48,12 @@ from torch import Tensor
 
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.arguments import check_ids, check_positive, check_range
-from llmcourse.finetuning.answering import has_chat_tokens
-from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.finetuning.chat import (
+    END_OF_TURN,
+    Message,
+    encode_prompt,
+    has_chat_tokens,
+)
 from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
 from llmcourse.finetuning.instructions import examples
 from llmcourse.model.transformer import TransformerConfig

@@ -59,7 +59,7 @@ from llmcourse.alignment.preferences import (
 )
 from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.arguments import check_one_of, check_range
-from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
 from llmcourse.model.folders import (

@@ -33,8 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.alignment.losses import entropy
-from llmcourse.finetuning.answering import has_chat_tokens
-from llmcourse.finetuning.chat import CHAT_TOKENS
+from llmcourse.finetuning.chat import CHAT_TOKENS, has_chat_tokens
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer

@@ -42,7 +42,7 @@ def evaluate(
     """
     from llmcourse.cli import measuring
     from llmcourse.cli.running import open_model, show
-    from llmcourse.finetuning.answering import has_chat_tokens
+    from llmcourse.finetuning.chat import has_chat_tokens
     from llmcourse.finetuning.instruction_evaluation import instruction_scores
     from llmcourse.recipes import base, instruct
     from llmcourse.training.story_evaluation import Sample

@@ -12,10 +12,10 @@ from itertools import takewhile
 import torch
 
 from llmcourse.finetuning.chat import (
-    CHAT_TOKENS,
     END_OF_TURN,
     Message,
     encode_prompt,
+    has_chat_tokens,
     uses_template,
 )
 from llmcourse.model.generation import GREEDY, Sampling, generate, stream
@@ -25,11 +25,6 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import CountProgress
 
 _MOST_AT_ONCE = 64  # questions that are answered side by side
-
-
-def has_chat_tokens(tokenizer: BPETokenizer) -> bool:
-    """Return whether a tokenizer can tell who speaks in a conversation."""
-    return {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
 
 
 def knows_conversations(tokenizer: BPETokenizer) -> bool:

@@ -95,10 +95,15 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> 
     return END_OF_TEXT + "".join(turns) + end
 
 
+def has_chat_tokens(tokenizer: BPETokenizer) -> bool:
+    """Return whether a tokenizer can tell who speaks in a conversation."""
+    return {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
+
+
 def uses_template(tokenizer: BPETokenizer) -> bool:
     """Return whether conversations are written by the tokenizer's own template."""
-    has_ours = {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
-    return tokenizer.options.chat_template is not None and not has_ours
+    has_template = tokenizer.options.chat_template is not None
+    return has_template and not has_chat_tokens(tokenizer)
 
 
 def render_template(

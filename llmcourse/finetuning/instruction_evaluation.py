@@ -19,7 +19,8 @@ from functools import partial
 from statistics import stdev
 from typing import Any
 
-from llmcourse.finetuning.answering import greedy_answers, has_chat_tokens
+from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales

@@ -304,8 +304,7 @@ class StoredWeights(Mapping[str, Tensor]):
     def __init__(self, paths: Iterable[Path]) -> None:
         self._places: dict[str, Path] = {}
         for path in paths:
-            check_is_file(path)
-            with _opened(path) as file:
+            with opened(path) as file:
                 names = file.keys()
             if twice := sorted(self._places.keys() & set(names)):
                 raise ValueError(f"{twice[0]} is in {str(path)!r} and another file")
@@ -313,7 +312,7 @@ class StoredWeights(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         path = self._places[name]
-        with _opened(path) as file:
+        with opened(path) as file:
             weight: Tensor = file.get_tensor(name)
         if weight.dtype not in _FLOATS:
             raise ValueError(f"{name} in {str(path)!r} is stored in {weight.dtype}")
@@ -327,8 +326,9 @@ class StoredWeights(Mapping[str, Tensor]):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; raise ValueError for a damaged one."""
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; raise ValueError for none, or a damaged one."""
+    check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -31,15 +31,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int8, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from llmcourse.arguments import check_one_of
 from llmcourse.model.folders import (
     check_finite,
-    check_is_file,
+    opened,
     read_json,
     read_tokenizer,
     save_pretrained,
@@ -316,24 +314,16 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     bits, group_size = _method(found, folder)
     del found["quantization_config"]  # the rest is that of any model
     config = TransformerConfig(**config_from_json(found))
-    weights = _read_weights(folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    with opened(path) as file:
+        names = file.keys()
+        weights = {name: file.get_tensor(name) for name in names}
     _check_room(config, weights, folder)
     # The floats of this one are thrown away: only its form is wanted.
     model = quantize_model(Transformer(config, torch.Generator()), bits, group_size)
-    _give(model, weights, folder / "model.safetensors")
+    _give(model, weights, path)
     check_finite(model.state_dict(), folder)
     return model, read_tokenizer(folder, config)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the weights of a file."""
-    check_is_file(path)
-    try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} must be a whole safetensors file: {error}"
-        ) from error
 
 
 def _check_room(

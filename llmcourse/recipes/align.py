@@ -54,7 +54,7 @@ from llmcourse.alignment.reward_model import (
 from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.arguments import check_range
-from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.transformer import Transformer

@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 import torch
 
 from llmcourse.files import new_file
-from llmcourse.finetuning.answering import has_chat_tokens
-from llmcourse.finetuning.chat import save_chat_files
+from llmcourse.finetuning.chat import has_chat_tokens, save_chat_files
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import Facts

@@ -12,10 +12,14 @@ from llmcourse.finetuning.answering import (
     answer,
     end_tokens,
     greedy_answers,
-    has_chat_tokens,
     stream_answer,
 )
-from llmcourse.finetuning.chat import END_OF_TURN, Message, encode_prompt
+from llmcourse.finetuning.chat import (
+    END_OF_TURN,
+    Message,
+    encode_prompt,
+    has_chat_tokens,
+)
 from llmcourse.model.generation import GREEDY, Sampling, generate
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer

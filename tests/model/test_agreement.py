@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from model_cases import with_random_weights
 
 from llmcourse.model.attention import KVCache, RaggedCache
 from llmcourse.model.folders import load_pretrained, save_pretrained
@@ -84,12 +85,7 @@ def make_theirs(name):
         kind, **deepcopy({**sizes, "bos_token_id": 0, "eos_token_id": 0, **changes})
     )
     theirs = transformers.AutoModelForCausalLM.from_config(config)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for weight in theirs.parameters():
-            mean = 1.0 if weight.ndim == 1 else 0.0  # near one, as norms are
-            weight.normal_(mean, 0.2, generator=generator)
-    return theirs.eval()
+    return with_random_weights(theirs)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from statistics import mean
 import pytest
 import torch
 from model_cases import LLAMA as TINY
+from model_cases import with_random_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -306,12 +307,7 @@ def make_theirs(family, *, tied):
             tie_word_embeddings=tied,
         )
         theirs = transformers.GPT2LMHeadModel(config)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for weight in theirs.parameters():
-            mean = 1.0 if weight.ndim == 1 else 0.0  # near one, as norms are
-            weight.normal_(mean, 0.2, generator=generator)
-    return theirs.eval()
+    return with_random_weights(theirs)
 
 
 def check_equal(folder, theirs, tokenizer, tolerance=1e-5):

@@ -13,7 +13,7 @@ from chat_cases import base, chatty
 from llmcourse.alignment.evaluation import evaluate_policy
 from llmcourse.alignment.preferences import agreement_rate, exam_prompts
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
-from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from chat_cases import CONFIG, base, chatty, own_file
 
-from llmcourse.finetuning.answering import has_chat_tokens
+from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
 from llmcourse.finetuning.instruction_tuning import (
     fitted,
