@@ -291,7 +291,7 @@ _HARMLESS = {
     *("fan_in_fan_out", "inference_mode", "layers_pattern", "layers_to_transform"),
     *("lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version"),
     *("qalora_group_size", "r", "rank_pattern", "revision", "target_modules"),
-    "task_type",
+    *("task_type", "use_rslora"),
 }
 _PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
 _REQUIRED = {"bias": ("none", None), "init_lora_weights": (True, False, "gaussian")}
@@ -345,7 +345,8 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
 
     Args:
         model: That they were learned on. Changed in place; not at all if refused.
-        folder: As `save_adapter` or `peft` writes it.
+        folder: As `save_adapter` or `peft` writes it. A rank-stabilised adapter, which
+            divides by the root of the rank, gets an alpha that does the same.
 
     Raises:
         ValueError: If a file is missing or damaged, if the adapters are for layers of
@@ -366,6 +367,8 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
             )
         layers, alpha = modules[theirs], _of(theirs, config, "lora_alpha")
         _check_fits(theirs, pair, [*layers.values()], _of(theirs, config, "r"))
+        if config.get("use_rslora"):  # divides by the root of the rank
+            alpha *= math.sqrt(len(pair["A"]))
         rows = [layer.out_features for layer in layers.values()]
         for ours, part in zip(layers, torch.split(pair["B"], rows), strict=True):
             sizes[ours] = (len(pair["A"]), alpha)
@@ -434,7 +437,7 @@ def _config(
 def _of(module: str, config: Mapping[str, Any], name: str) -> Any:
     """Return a layer's rank or alpha: its own, if the config gives it one."""
     for pattern, value in (config.get(_PATTERNS[name]) or {}).items():
-        if f".{module}".endswith(f".{pattern}"):
+        if f".{module}".endswith(f".{pattern}") or pattern == f"^{module}":
             return value
     return config.get(name)
 
@@ -461,7 +464,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _is_name(pattern: str) -> bool:
     """Return whether what `peft` reads as a regular expression is but a name."""
-    return pattern.replace(".", "").isidentifier()
+    return pattern.removeprefix("^").replace(".", "").isidentifier()
 
 
 def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:

@@ -235,15 +235,19 @@ THEIR_TARGETS = {
     "gpt2": [["c_attn"], "all-linear", ["mlp.c_proj"]],
 }
 THEIR_PATTERNS = {
-    "llama": ["q_proj", "mlp.down_proj", "layers.1.mlp.down_proj"],
-    "gpt2": ["h.1.attn.c_attn", "c_fc", "mlp.c_proj"],
+    "llama": ["q_proj", "mlp.down_proj", "^model.layers.1.mlp.down_proj"],
+    "gpt2": ["^transformer.h.1.attn.c_attn", "c_fc", "mlp.c_proj"],
 }
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("which", range(3))
-@pytest.mark.parametrize("patterns", [False, True])
-def test_we_load_what_peft_wrote_with_equal_logits(base, which, patterns, tmp_path):
+@pytest.mark.parametrize(
+    ("patterns", "root"), [(False, False), (True, False), (True, True)]
+)
+def test_we_load_what_peft_wrote_with_equal_logits(
+    base, which, patterns, root, tmp_path
+):
     peft = pytest.importorskip("peft")
     family, base_folder = base
     options = {}
@@ -256,6 +260,7 @@ def test_we_load_what_peft_wrote_with_equal_logits(base, which, patterns, tmp_pa
         target_modules=THEIR_TARGETS[family][which],
         fan_in_fan_out=family == "gpt2",
         task_type="CAUSAL_LM",
+        use_rslora=root,
         **options,
     )
     theirs = peft.get_peft_model(their_model(base_folder), config).eval()
@@ -348,7 +353,6 @@ def test_refuses_an_empty_adapter(folder):
     [
         ({"peft_type": "IA3"}, r"must describe a low-rank adapter \(LORA\)"),
         ({"use_dora": True}, r"cannot be followed in \['use_dora'\]"),
-        ({"use_rslora": True}, r"cannot be followed in \['use_rslora'\]"),
         (
             {"modules_to_save": ["lm_head"]},
             r"cannot be followed in \['modules_to_save'",
