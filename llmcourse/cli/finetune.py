@@ -12,6 +12,7 @@ def finetune(
     preset: Annotated[
         Literal["instruct-llm", "tiny"], typer.Option(help="The recipe.")
     ] = "instruct-llm",
+    config: opt.Config = None,
     out_folder: opt.OutFolder = None,
     data: Annotated[
         list[Path] | None,

@@ -4,6 +4,8 @@ def generate(model: opt.Model, seed: opt.Seed = 0) -> None: ...
 """
 
 import sys
+import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +15,30 @@ import typer
 def read(text: str) -> str:
     """Return a text, or for "-" what standard input holds, but for its last newline."""
     return sys.stdin.read().removesuffix("\n") if text == "-" else text
+
+
+def use_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take what a TOML file says as the defaults of a command's options."""
+    if path is None:
+        return None
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{str(path)!r} must be TOML: {error}") from error
+    names = {
+        option.lstrip("-"): parameter.name
+        for parameter in context.command.params
+        for option in parameter.opts
+    }
+    for key in found:
+        if key not in names:
+            near = " or ".join(get_close_matches(key, names))
+            raise typer.BadParameter(
+                f"{str(path)!r}: there is no option {key!r}"
+                + (f"; {near}?" if near else "")
+            )
+    context.default_map = {names[key]: value for key, value in found.items()}
+    return path
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -71,6 +97,16 @@ MaxNewTokens = Annotated[
 ]
 
 # Training
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML with options by name; the command line's win.",
+        callback=use_config,
+        is_eager=True,
+        show_default=False,
+    ),
+]
 OutFolder = Annotated[
     Path | None,
     typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),

@@ -14,6 +14,11 @@ def pretrain(
     preset: Annotated[
         Literal["base-llm", "small", "tiny"], typer.Option(help="The recipe.")
     ] = "small",
+    config: opt.Config = None,
+    from_model: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on from a folder or name, on --data."),
+    ] = None,
     data: opt.Data = None,
     filter: opt.Filter = False,
     language: opt.Language = None,
@@ -62,6 +67,8 @@ def pretrain(
 
     `torchrun --nproc-per-node 2 -m llmcourse pretrain --out run/`
 
+    `llmcourse pretrain --from base-llm --data notes/ --out my-run/`
+
     `llmcourse pretrain --layers 4 --width 128 --heads 4 --optimizer muon --dry-run`
     """
     from functools import partial
@@ -71,7 +78,9 @@ def pretrain(
     from llmcourse.training.pipeline import rehearse
 
     command = Command(pretrain, locals())
-    config = base.configured(
+    if from_model and not data:
+        raise ValueError("--from needs --data: what the model is to learn besides")
+    plan = base.configured(
         preset,
         seed=seed,
         vocab_size=vocab_size,
@@ -80,6 +89,7 @@ def pretrain(
         heads=heads,
         context_length=context,
         precision=precision,
+        base=from_model,
         batch_size=batch_size,
         steps=steps,
         learning_rate=learning_rate,
@@ -87,16 +97,16 @@ def pretrain(
     )
     if dry_run:
         use_cores(threads)
-        found = rehearse(config)
+        found = rehearse(plan)
         out.print(f"parameters: {found.n_parameters:,}")
         out.print(f"memory: {found.peak_bytes / 1e6:,.0f} MB of tensors at the peak")
         out.print(f"time: about {found.seconds / 60:,.1f} minutes of training here")
         return
     recipe = partial(
         base.make_base,
-        config,
+        plan,
         sources=tuple(data or ()),
-        documents=documents_of(data or (), config.n_stories, seed),
+        documents=documents_of(data or (), plan.n_stories, seed),
         steps=steps_of(data or (), filter, language),
         n_stories=stories,
         n_samples=samples,

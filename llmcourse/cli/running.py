@@ -92,11 +92,12 @@ class Command(NamedTuple):
         for name, parameter in signature(self.function).parameters.items():
             value = folder if name == "out_folder" else self.options[name]
             always = name in ("preset", "method")
-            if name in {"machine", "quiet", "resume"} - {*more}:
+            if name in {"config", "machine", "quiet", "resume"} - {*more}:
                 continue
             if value == parameter.default and not always:
                 continue
-            option = "--" + name.removesuffix("_folder").replace("_", "-")
+            option = "--" + name.removesuffix("_folder").removesuffix("_model")
+            option = option.replace("_", "-")
             for each in value if isinstance(value, list) else [value]:
                 words += [option] if each is True else [option, str(each)]
         return shlex.join(words)

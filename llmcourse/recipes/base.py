@@ -50,6 +50,7 @@ def configured(
     heads: int | None = None,
     context_length: int | None = None,
     precision: str | None = None,
+    base: str | None = None,
     **training: Any,
 ) -> PipelineConfig:
     """Return a preset with what is given instead, in the precision that is fast here.
@@ -63,12 +64,23 @@ def configured(
         heads: Of attention, each with keys and values of its own.
         context_length: Of the windows; the model reads at least as much.
         precision: Of the training.
+        base: A model's folder or name, to go on from: it keeps its tokenizer and
+            sizes, and learns at a tenth of the preset's rate.
         training: Fields of `PretrainingConfig`; None: the preset's.
 
     Raises:
-        ValueError: If there is no such preset, or a value is impossible.
+        ValueError: If there is no such preset, a value is impossible, or sizes are
+            given for a model that has its own.
     """
     config = presets.PRESETS[preset]
+    if base is not None:
+        own = given(layers=layers, width=width, heads=heads, vocab_size=vocab_size)
+        if own:
+            raise ValueError(
+                f"{base!r} has its own {' and '.join(own)}: leave these out, or train "
+                "a new model"
+            )
+        config = _going_on(config, base)
     sizes = config.model
     model = replace(
         sizes,
@@ -85,6 +97,19 @@ def configured(
     wanted = given(context_length=context_length, **training)
     pretraining = replace(in_precision(config.pretraining, precision), **wanted)
     return replace(config, seed=seed, model=model, pretraining=pretraining)
+
+
+def _going_on(config: PipelineConfig, base: str) -> PipelineConfig:
+    """Return a recipe that goes on from a model, at a tenth of the rate."""
+    model = load_pretrained(base)[0].config
+    training = replace(
+        config.pretraining,
+        learning_rate=config.pretraining.learning_rate / 10,
+        context_length=min(config.pretraining.context_length, model.context_length),
+    )
+    return replace(
+        config, model=model, pretraining=training, copying_start=False, base=base
+    )
 
 
 def make_base(
@@ -261,6 +286,7 @@ def base_card(
         n_parameters=n_parameters(sizes),
         family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
         sources=", ".join(f"`{source}`" for source in sources),
+        start=f"`{config.base}`" if config.base else "random weights",
         settings=settings(config.pretraining),
         tables="\n\n".join(
             markdown(table)

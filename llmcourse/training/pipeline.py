@@ -22,7 +22,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from llmcourse.files import new_file
-from llmcourse.model.folders import save_pretrained
+from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import Transformer
@@ -54,8 +54,8 @@ class TrainingData:
     """A text as a model reads it."""
 
     tokenizer: BPETokenizer
-    train: NDArray[np.uint16]
-    valid: NDArray[np.uint16]
+    train: NDArray[np.unsignedinteger]
+    valid: NDArray[np.unsignedinteger]
     start_token: int | None  # where windows begin; None: anywhere
     held_out: tuple[Document, ...] = ()  # of own text: what `valid` is made of
     report: Report | None = None  # of own text: what cleaning removed
@@ -108,8 +108,7 @@ def prepare_text(
         steps: What is done to the text, as in `build_corpus`.
 
     Raises:
-        ValueError: If there is too little text for the windows, or if the vocabulary
-            is too large for 16-bit ids.
+        ValueError: If there is too little text for the windows.
     """
     say = progress or (lambda stage, done, total: None)
     say("corpus", 0, 1)
@@ -120,8 +119,9 @@ def prepare_text(
     tokenizer = _train_tokenizer(splits["train"], config, allow_fewer=True)
     say("tokenizer", 1, 1)
     held_out = (*splits["validation"], *splits["test"])
-    train = token_array(splits["train"], tokenizer, np.uint16)
-    valid = token_array(held_out, tokenizer, np.uint16)
+    dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
+    train = token_array(splits["train"], tokenizer, dtype)
+    valid = token_array(held_out, tokenizer, dtype)
     length = config.pretraining.context_length
     if len(valid) <= length:
         raise ValueError(
@@ -170,6 +170,8 @@ def _cut(document: Document) -> tuple[Document, Document]:
 def _train_tokenizer(
     documents: Iterable[Document], config: PipelineConfig, *, allow_fewer: bool = False
 ) -> BPETokenizer:
+    if config.base is not None:
+        return load_pretrained(config.base)[1]
     return BPETokenizer.train(
         (document.text for document in documents),
         vocab_size=config.model.vocab_size,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from llmcourse.arguments import check_range
+from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import (
     Transformer,
     TransformerConfig,
@@ -30,9 +31,12 @@ class PipelineConfig:
     pretraining: PretrainingConfig
     copying_start: bool = False  # begin with `transformer.mimetic_initialisation`
     seed: int = 0
+    base: str | None = None  # goes on from this model, by its tokenizer; None: anew
 
     def new_model(self) -> Transformer:
         """Return a model with its first weights."""
+        if self.base is not None:
+            return load_pretrained(self.base)[0]
         generator = torch.Generator().manual_seed(self.seed)
         model = Transformer(self.model, generator)
         if self.copying_start:

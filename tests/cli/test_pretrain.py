@@ -187,6 +187,57 @@ def test_sizes_are_options_and_part_of_the_command(tmp_path):
     assert "| batch size | 3 |" in card
 
 
+def test_a_model_goes_on_with_its_tokenizer_and_sizes(whole, tmp_path):
+    begun, pattern = whole[0] / "model", write_topics(tmp_path)
+    folder = tmp_path / "run"
+    result = pretrain(folder, "--from", begun, "--data", pattern, "--steps=2")
+    assert result.exit_code == 0, result.output
+    model, tokenizer = load_pretrained(folder / "model")
+    before, tokenizer_before = load_pretrained(begun)
+    assert model.config == before.config
+    assert tokenizer.pieces == tokenizer_before.pieces
+    moved = (model.embedding.weight - before.embedding.weight).abs().max()
+    assert 0 < moved < 0.01  # not drawn anew
+    rates = [r["learning_rate"] for r in log_of(folder) if r["kind"] == "update"]
+    highest = SMALLEST.pretraining.learning_rate / 10
+    assert max(rates) < highest
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"pretrained from `{begun}`" in card
+    assert f"--from {begun}" in card
+
+
+def test_options_come_from_a_file_unless_they_are_given(tmp_path):
+    config = tmp_path / "mine.toml"
+    pattern = write_topics(tmp_path)
+    lines = [f"data = ['{pattern}']", "steps = 3", "batch-size = 3", "filter = false"]
+    config.write_text("\n".join(lines), encoding="utf-8")
+    result = pretrain(tmp_path / "run", "--config", config, "--steps=2", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert log_of(tmp_path / "run")[-1]["step"] == 2
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "--batch-size 3 --steps 2" in card
+    assert "--config" not in card
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("step = 3", "there is no option 'step'; steps"),
+        ("wings = 2", "there is no option 'wings'"),
+        ("steps = 'many'", "Invalid value for '--steps'"),
+        ("steps = ", "must be TOML"),
+    ],
+)
+def test_a_file_of_options_that_is_wrong_is_a_usage_error(
+    tmp_path, command, line, message
+):
+    (tmp_path / "mine.toml").write_text(line, encoding="utf-8")
+    result = run(command, "--config", tmp_path / "mine.toml")
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
 def test_a_dry_run_makes_nothing(tmp_path):
     result = pretrain(tmp_path / "run", "--dry-run", "--steps=7000")
     assert result.exit_code == 0, result.output
@@ -279,6 +330,11 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, monkeypatch):
         ([*FAST, "--vocab-size=99999"], "vocab_size must be at most"),
         ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
         ([*FAST, "--data=nowhere/*.txt"], "nothing is there"),
+        ([*FAST, "--from=base-llm"], "--from needs --data"),
+        (
+            [*FAST, "--from=base-llm", "--data=a", "--layers=2", "--width=8"],
+            "'base-llm' has its own layers and width: leave these out",
+        ),
     ],
 )
 def test_refusals_are_one_line(monkeypatch, capsys, tmp_path, args, message):
