@@ -56,6 +56,8 @@ from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pretraining import train_step
 from llmcourse.training.studies import ContextPoint, stored_study
 from llmcourse.training.text_loss import text_loss
+from llmcourse.widgets.sizes import KNOWN_MODELS
+from llmcourse.widgets.window import WindowExplorer
 
 plotting.use_course_style()
 torch.set_num_threads(1)
@@ -675,6 +677,20 @@ print(
 # It remembers nothing of what lay in between.
 # Exercise 6 tries it on `base-llm`.
 #
+# ### Explore: a window of your own
+#
+# Paste a text of your own: how many tokens has it, and what is cut off in which model?
+# Then move the query, and change what it sees.
+# Watch the first tokens: a sliding window leaves them behind, sinks keep them, and only more layers or a wider window bring back what lies between.
+# Below, double the length a few times.
+# The scores of full attention become four times as many with each step, and its cache twice as large; those of a window grow with the length, and its cache stays.
+# (The tokens of all models are counted with the tokenizer of `base-llm`.)
+
+# %%
+long_text = " ".join(texts[:4])
+WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
+
+# %% [markdown]
 # ### What is given up
 #
 # *Predict*: windows and states are cheap; what can they no longer do?

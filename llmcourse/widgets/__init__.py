@@ -6,6 +6,8 @@
     surprise    the words of a tale, coloured by how surprising they are
     loss        a training's loss, and what its model wrote on the way
     sampling    temperature, top-k and top-p on one next-token distribution
+    window      the context window: what fits, what a query sees, what it costs
+    sizes       sizes of well-known models
     base        what they share
     page_model  models that run in the pages of the site: on the reader's own words, in
                 conversations, and side by side

@@ -140,7 +140,9 @@ def tokenizer_state(
     return {"name": name, "given": given}
 
 
-def specification(tokenizer: Tokenizer) -> dict[str, Any] | None:
+def specification(
+    tokenizer: Tokenizer, max_merges: int = MAX_MERGES
+) -> dict[str, Any] | None:
     """Return what ``encoder`` in bpe.js takes; None if it cannot run there."""
     if isinstance(tokenizer, CharacterTokenizer):
         return {"kind": "characters"}
@@ -149,7 +151,7 @@ def specification(tokenizer: Tokenizer) -> dict[str, Any] | None:
     if isinstance(tokenizer, WordTokenizer):
         small = tokenizer.vocab_size <= MAX_WORDS
         return {"kind": "words", "words": tokenizer.words} if small else None
-    if not isinstance(tokenizer, BPETokenizer) or len(tokenizer.merges) > MAX_MERGES:
+    if not isinstance(tokenizer, BPETokenizer) or len(tokenizer.merges) > max_merges:
         return None
     # The page counts ids up from that of "!": bytes first, then what the merges make.
     pieces = [bytes([byte]) for byte in BYTE_ORDER]

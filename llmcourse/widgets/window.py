@@ -1,0 +1,72 @@
+"""The explorer of the context window: what fits, what a query sees, what it costs."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import traitlets
+
+from llmcourse.model.transformer import TransformerConfig
+from llmcourse.text.tokenizers import Tokenizer
+from llmcourse.widgets.base import Explorer, checked_texts, script
+from llmcourse.widgets.sizes import cache_sizes
+from llmcourse.widgets.tokens import specification
+
+MAX_PAGE_MERGES = 5_000  # of a tokenizer that reads whole texts in the page
+
+
+class WindowExplorer(Explorer):
+    """Show what of a text fits into a window, what each query sees, and what it costs.
+
+    The reader types or pastes a text, chooses a model and a kind of attention, and
+    moves the query.
+
+    Args:
+        text: The text at the start.
+        tokenizer: Counts the tokens, of each model's window alike; a plain BPE
+            tokenizer of at most 5,000 merges.
+        models: Name to sizes.
+
+    Raises:
+        ValueError: If the text is empty or holds a lone surrogate, there is no model,
+            or the tokenizer cannot run in the page.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> from llmcourse.text.tokenizers import BPETokenizer
+    >>> tokenizer = BPETokenizer.train(["an owl and an otter"], vocab_size=260)
+    >>> WindowExplorer("an owl", tokenizer, {"tiny": TINY})
+    WindowExplorer(tiny)
+    """
+
+    _css = script("explorer.css", "panels.css")
+    _esm = script("common.js", "bpe.js", "panels.js", "window.js")
+    text = traitlets.Unicode().tag(sync=True)
+    spec = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
+    models: traitlets.List[Any] = traitlets.List().tag(sync=True)
+
+    def __init__(
+        self,
+        text: str,
+        tokenizer: Tokenizer,
+        models: Mapping[str, TransformerConfig],
+    ) -> None:
+        (text,) = checked_texts([text])
+        self._summary = ", ".join(models)
+        super().__init__(
+            text=text, spec=page_tokenizer(tokenizer), models=cache_sizes(models)
+        )
+
+
+def page_tokenizer(tokenizer: Tokenizer) -> str:
+    """Return a BPE tokenizer as JSON that `quickEncoder` in panels.js takes.
+
+    Raises:
+        ValueError: If it cannot run in the page.
+    """
+    spec = specification(tokenizer, MAX_PAGE_MERGES)
+    if spec is None or spec["kind"] != "bpe":
+        raise ValueError(
+            f"wanted a plain BPE tokenizer of at most {MAX_PAGE_MERGES} merges, "
+            f"got {tokenizer!r}"
+        )
+    return json.dumps(spec, ensure_ascii=False)
