@@ -16,7 +16,22 @@ out = Console(highlight=False, markup=False, soft_wrap=True)
 
 def say(text: object) -> None:
     """Print something that is no result as one line, on standard error."""
-    print(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
+    # Above the bars, if some are drawn.
+    tqdm.write(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Return about how long something takes, in words.
+
+    >>> duration(9), duration(700), duration(9_000)
+    ('less than a minute', 'about 12 minutes', 'about 2.5 hours')
+    """
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"about {minutes} minute{'s' * (minutes > 1)}"
+    return f"about {minutes / 60:.1f} hours"
 
 
 # What moves the cursor, rings the bell or turns the direction of writing.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import documents_of, out, steps_of
+from llmcourse.cli.console import documents_of, duration, out, steps_of
 
 Size = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 
@@ -100,7 +100,7 @@ def pretrain(
         found = rehearse(plan)
         out.print(f"parameters: {found.n_parameters:,}")
         out.print(f"memory: {found.peak_bytes / 1e6:,.0f} MB of tensors at the peak")
-        out.print(f"time: about {found.seconds / 60:,.1f} minutes of training here")
+        out.print(f"time: {duration(found.seconds)} of training here")
         return
     recipe = partial(
         base.make_base,

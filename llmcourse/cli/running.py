@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 import typer
 
-from llmcourse.cli.console import bars, make_folder, out, say
+from llmcourse.cli.console import bars, duration, make_folder, out, say
 from llmcourse.files import locked
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.quantization import is_quantized, load_quantized
@@ -23,6 +24,8 @@ from llmcourse.training import parallel
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import keep_freed_memory
+
+_TIMED = 10  # updates, by which the time of all is told
 
 
 def use_cores(threads: int | None) -> None:
@@ -139,10 +142,17 @@ def follow(
         def training(name: str, path: Path, steps: int) -> TrainingProgress:
             log = JSONLinesLog(path)
             beside: dict[str, str] = {}
+            times: list[float] = []  # at which the first updates ended
 
             def progress(record: Record) -> None:
                 log(record)
                 is_update = isinstance(record, Update)
+                if is_update and len(times) < _TIMED:
+                    times.append(perf_counter())
+                    left = (times[-1] - times[0]) / (_TIMED - 1)
+                    left *= steps - record.step
+                    if len(times) == _TIMED and left > 60 and not options["quiet"]:
+                        say(f"{name}: {duration(left)}")
                 beside["loss" if is_update else "held out"] = f"{record.loss:.3f}"
                 if record.step < steps or not is_update:  # an evaluation is the end
                     draw(name, record.step, steps, **beside)

@@ -23,7 +23,9 @@ from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel, pipeline, presets
+from llmcourse.training.checkpoints import texts_fingerprint, weights_fingerprint
 from llmcourse.training.config import StageProgress
+from llmcourse.training.prepared import kept_or_made
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
     TEST_SEED,
@@ -142,12 +144,11 @@ def make_base(
         OSError: If something cannot be written.
     """
     training, folder = config.pretraining, run.folder / "model"
+    data = _data(config, run, [*documents] if sources else None, [*steps])
     if sources:
-        data = pipeline.prepare_text(config, documents, steps=steps)
         config = pipeline.fitted(config, data)
+    if data.report is not None:
         run.say(f"{data.report}\n")
-    else:
-        data = pipeline.prepare(config, run.stages)
     run.say(
         f"{run.name}: {n_parameters(config.model):,} parameters, "
         f"{len(data.train):,} tokens of text, {training.steps:,} steps of "
@@ -174,6 +175,42 @@ def make_base(
     facts = run.facts() | {"n_train_tokens": len(data.train), "quality": quality}
     write_card(folder, base_card(run.name, config, facts, sources), facts)
     return quality
+
+
+def _data(
+    config: PipelineConfig,
+    run: Making,
+    documents: list[Document] | None,
+    steps: list[Step],
+) -> pipeline.TrainingData:
+    """Return what is learned, of documents or of tales, and keep it in the folder."""
+    made_of: dict[str, Any] = {"vocab_size": config.model.vocab_size}
+    if documents is None:
+        made_of |= {"tales": config.n_stories, "seed": config.seed}
+        return kept_or_made(
+            run.folder, made_of, lambda: pipeline.prepare(config, run.stages)
+        )
+    texts = (document.text for document in documents)
+    made_of |= {
+        "texts": texts_fingerprint(texts)[:16],
+        "steps": [*map(_step_name, steps)],
+    }
+    tokenizer = None
+    if config.base is not None:
+        model, tokenizer = load_pretrained(config.base)
+        made_of["base"] = weights_fingerprint(model)[:16]
+    return kept_or_made(
+        run.folder,
+        made_of,
+        lambda: pipeline.prepare_text(config, documents, run.stages, steps=steps),
+        tokenizer,
+    )
+
+
+def _step_name(step: Any) -> str:
+    """Return the name of a step with its settings, as in "cut_long {'most': 99}"."""
+    settings = getattr(step, "keywords", "")
+    return f"{getattr(step, 'func', step).__name__} {settings}"
 
 
 def text_quality(

@@ -10,6 +10,7 @@
     parallel           several processes share each batch
     presets            sizes and schedules: tiny, small, `base-llm`
     pipeline           all stages from text to a model
+    prepared           what a training reads, kept beside it
     scaling            how the loss falls with size and data
     text_loss          loss by text and by word
     story_evaluation   stories against the grammar

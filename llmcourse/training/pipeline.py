@@ -58,7 +58,7 @@ class TrainingData:
     valid: NDArray[np.unsignedinteger]
     start_token: int | None  # where windows begin; None: anywhere
     held_out: tuple[Document, ...] = ()  # of own text: what `valid` is made of
-    report: Report | None = None  # of own text: what cleaning removed
+    report: Report | None = None  # of own text that is new: what cleaning removed
 
 
 def prepare(
@@ -102,7 +102,8 @@ def prepare_text(
     Args:
         config: Says the size of the vocabulary and the length of the windows.
         documents: The raw text.
-        progress: Called with "corpus" and "tokenizer", 0 or 1, and 1.
+        progress: Called with "corpus", "tokenizer" or "tokens", what is done of it and
+            of how much.
         from_starts: Whether windows begin with a document. Else they begin anywhere,
             for of a long document they would never reach the end.
         steps: What is done to the text, as in `build_corpus`.
@@ -110,17 +111,17 @@ def prepare_text(
     Raises:
         ValueError: If there is too little text for the windows.
     """
-    say = progress or (lambda stage, done, total: None)
-    say("corpus", 0, 1)
-    kept, report = build_corpus(documents, steps)
+    steps = [*steps]
+    told = report_progress(steps, len(steps), "corpus", progress)
+    kept, report = build_corpus(documents, told)
     splits = split_or_cut(kept)
-    say("corpus", 1, 1)
-    say("tokenizer", 0, 1)
-    tokenizer = _train_tokenizer(splits["train"], config, allow_fewer=True)
-    say("tokenizer", 1, 1)
+    texts, n = splits["train"], len(splits["train"])
+    learned = report_progress(texts, n, "tokenizer", progress)
+    tokenizer = _train_tokenizer(learned, config, allow_fewer=True)
     held_out = (*splits["validation"], *splits["test"])
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-    train = token_array(splits["train"], tokenizer, dtype)
+    encoded = report_progress(texts, n, "tokens", progress)
+    train = token_array(encoded, tokenizer, dtype)
     valid = token_array(held_out, tokenizer, dtype)
     length = config.pretraining.context_length
     if len(valid) <= length:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cli_cases import run, stop_at
 
+from llmcourse.cli import running
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.training import pipeline, presets
@@ -259,7 +260,25 @@ def test_files_that_change_between_stop_and_resume_are_noticed(
             file.write("\nAnd that was all that there is to say about it.\n")
     code, message = fails(monkeypatch, capsys, *args, "--resume")
     assert code == 1
-    assert "checkpoints of another training: train_tokens must be" in message
+    assert "checkpoints of another training: texts must be" in message
+
+
+def test_a_resumed_training_reads_what_was_prepared(tmp_path, monkeypatch):
+    args = [tmp_path / "run", "--quiet", "--data", write_topics(tmp_path)]
+    with monkeypatch.context() as patch:
+        stop_at(patch, lambda record: record.step == 2)
+        assert pretrain(*args).exit_code == 130
+    monkeypatch.setattr(pipeline, "prepare_text", None)  # is not reached
+    result = pretrain(*args, "--resume")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\nsample ") == 3
+
+
+def test_a_long_training_says_how_long_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "_TIMED", 2)
+    monkeypatch.setattr(running, "perf_counter", iter([0.0, 100.0]).__next__)
+    result = pretrain(tmp_path, "--steps=8")
+    assert "llmcourse: pretraining: about 10 minutes\n" in result.stderr
 
 
 def test_a_folder_with_checkpoints_is_refused_without_resume(

@@ -1,0 +1,92 @@
+"""What a training reads is kept beside it, so that a stopped one goes on at once.
+
+    FOLDER/prepared/tokenizer.json
+    FOLDER/prepared/tokens.safetensors    ids, held-out texts, and of what all is made
+
+To clean and tokenize 100 MB takes minutes, to read the ids a moment.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmcourse.text.documents import Document
+from llmcourse.text.packing import tokenizer_fingerprint
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
+from llmcourse.training.checkpoints import (
+    check_config_matches,
+    checkpoint_paths,
+    read_state,
+    write_state,
+)
+from llmcourse.training.pipeline import TrainingData
+
+
+def kept_or_made(
+    folder: str | Path,
+    made_of: Mapping[str, Any],
+    make: Callable[[], TrainingData],
+    tokenizer: BPETokenizer | None = None,
+) -> TrainingData:
+    """Return the data that a training's folder keeps, or else make it and keep it.
+
+    Data that is damaged, or made of something else before anything was trained on it,
+    is made anew. What is read back lacks the report of cleaning.
+
+    Args:
+        folder: Of the training, with its `checkpoints`.
+        made_of: What decides the data: names and plain values.
+        make: Makes the data.
+        tokenizer: That the data has anyway; if not given, it is kept, too.
+
+    Raises:
+        ValueError: If the folder has checkpoints of a training on other data.
+        OSError: If the data cannot be written.
+    """
+    folder = Path(folder)
+    place = folder / "prepared"
+    if (found := _read(place, tokenizer)) is not None:
+        data, before = found
+        if before == made_of:
+            return data
+        if checkpoint_paths(folder / "checkpoints"):
+            refusal = f"{str(folder)!r} holds checkpoints of another training"
+            check_config_matches(refusal, before, made_of)
+    data = make()
+    if parallel.rank() == 0:
+        place.mkdir(parents=True, exist_ok=True)
+        data.tokenizer.save(place / "tokenizer.json")
+        state = {
+            "made_of": made_of,
+            "tokenizer": tokenizer_fingerprint(data.tokenizer),
+            "train": torch.from_numpy(data.train),
+            "valid": torch.from_numpy(data.valid),
+            "start_token": data.start_token,
+            "held_out": [document.text for document in data.held_out],
+        }
+        write_state(place / "tokens.safetensors", state)
+    return data
+
+
+def _read(
+    place: Path, tokenizer: BPETokenizer | None
+) -> tuple[TrainingData, dict[str, Any]] | None:
+    """Return data and of what it is made, or None if that is not there as a whole."""
+    try:
+        state = read_state(place / "tokens.safetensors")
+        tokenizer = tokenizer or BPETokenizer.load(place / "tokenizer.json")
+        data = TrainingData(
+            tokenizer=tokenizer,
+            train=state["train"].numpy(),
+            valid=state["valid"].numpy(),
+            start_token=state["start_token"],
+            held_out=tuple(map(Document, state["held_out"])),
+        )
+        if state["tokenizer"] != tokenizer_fingerprint(tokenizer):
+            return None
+        return data, state["made_of"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
