@@ -30,7 +30,7 @@ def align(
     kl_coef: Annotated[
         float | None, typer.Option(help="Of the KL penalty; beta of DPO.")
     ] = None,
-    precision: opt.Precision = None,
+    dtype: opt.TrainedIn = "auto",
     model: Annotated[
         str | None, typer.Option(help="The policy: a folder or a name; instruct-llm.")
     ] = None,
@@ -47,6 +47,7 @@ def align(
     ] = 400,
     questions: opt.Questions = 30,
     machine: opt.Machine = "",
+    as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a reward model on comparisons, and a policy by its rewards.
@@ -74,13 +75,15 @@ def align(
         reward_steps=reward_steps,
         learning_rate=learning_rate,
         kl_coef=kl_coef,
-        precision=precision,
+        precision=dtype,
         loss=loss,
     )
     exam = Exam(n_prompts=stories, n_per_kind=questions)
     folder, quality = follow(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )
+    if as_json:
+        return
     show(reward_table(quality["reward_model"]), aligned_table(quality))
     show_model(folder / "reward" / "model")
     show_model(folder / "model", "generate")

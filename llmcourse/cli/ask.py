@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import out, say, tell_skipped
+from llmcourse.cli.console import out, read_own, say
 
 # With the shipped model, more passages, or smaller ones, make fewer answers right:
 # tests/benchmarks/bench_asking.py.
@@ -21,7 +21,7 @@ _SHOWN = 60  # characters of a passage that is cited
 def ask(
     question: opt.Text,
     docs: Annotated[
-        Path, typer.Option(help="A folder with text files, a file, or a pattern.")
+        Path, typer.Option(help="A folder with text files, a file, a pattern, or -.")
     ],
     model: opt.Model = "instruct-llm",
     system: opt.System = "",
@@ -50,6 +50,7 @@ def ask(
     temperature: opt.Temperature = 0.0,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
+    dtype: opt.Dtype = "auto",
     as_json: opt.AsJson = False,
 ) -> None:
     """Answer a question from your own text files, and cite file and line.
@@ -73,11 +74,10 @@ def ask(
     from llmcourse.retrieval.chunking import recursive_chunks
     from llmcourse.retrieval.dense import DualEncoder
     from llmcourse.text.cleaning import clean_text
-    from llmcourse.text.documents import excerpt, read_texts
+    from llmcourse.text.documents import excerpt
 
-    texts = read_texts(docs)
-    tell_skipped(texts.skipped)
-    loaded, tokenizer = open_model(model, device)
+    documents = read_own(docs)
+    loaded, tokenizer = open_model(model, device, dtype)
     if not passages_only and not answering.knows_conversations(tokenizer):
         raise ValueError(
             f"wanted a model that knows conversations, got {model!r}; --passages-only "
@@ -85,7 +85,7 @@ def ask(
         )
     size = chunk_size or min(_SIZE, loaded.config.context_length // 2)
     cut = partial(recursive_chunks, tokenizer=tokenizer, size=size)
-    among = retrieval.passages(texts.documents, cut)
+    among = retrieval.passages(documents, cut)
     encoder = None
     if retriever != "bm25":
         encoder = DualEncoder(loaded, tokenizer, [passage.text for passage in among])

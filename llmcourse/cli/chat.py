@@ -28,6 +28,7 @@ def chat(
     max_new_tokens: opt.MaxNewTokens = None,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
+    dtype: opt.Dtype = "auto",
 ) -> None:
     """Talk with a model, as far as its context goes.
 
@@ -46,7 +47,7 @@ def chat(
     from llmcourse.finetuning.chat import Message
     from llmcourse.model.generation import Sampling
 
-    loaded, tokenizer = open_model(model, device)
+    loaded, tokenizer = open_model(model, device, dtype)
     if not knows_conversations(tokenizer):
         raise ValueError(
             f"wanted a model that knows conversations, got {model!r}: let it write "

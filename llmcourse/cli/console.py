@@ -79,21 +79,27 @@ def bars(quiet: bool) -> Iterator[Callable[..., None]]:
             bar.close()
 
 
+def read_own(path: str | Path) -> list[Any]:
+    """Return the documents of a path, or of standard input if it is "-"."""
+    from llmcourse.text.documents import Document, read_texts
+
+    if str(path) == "-":
+        return [Document(sys.stdin.read(), source="text_files", name="standard input")]
+    found = read_texts(path)
+    tell_skipped(found.skipped)
+    return found.documents
+
+
 def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[Any]:
     """Return the documents of all sources, one source after the other."""
     from llmcourse.text import documents
-
-    def own(path: str) -> list[Any]:
-        found = documents.read_texts(path)
-        tell_skipped(found.skipped)
-        return found.documents
 
     known: dict[str, Callable[[], Iterable[Any]]] = {
         "tales": lambda: documents.tales(n_stories, seed),
         "python_docs": documents.python_docs,
     }
     return chain.from_iterable(
-        known[name]() if name in known else own(name) for name in sources
+        known[name]() if name in known else read_own(name) for name in sources
     )
 
 

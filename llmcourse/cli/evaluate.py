@@ -26,6 +26,7 @@ def evaluate(
     ] = 2,
     seed: Annotated[int, typer.Option(help="Of stories and samples.")] = 1_000_000,
     device: opt.Device = "cpu",
+    dtype: opt.Dtype = "float32",
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -48,11 +49,11 @@ def evaluate(
     from llmcourse.training.story_evaluation import Sample
 
     if everything:
-        measuring.evaluate_all(quiet)
+        measuring.evaluate_all(quiet, as_json)
         return
     if model is None:
         raise ValueError("wanted --model or --all, got neither")
-    loaded, tokenizer = open_model(model, device)
+    loaded, tokenizer = open_model(model, device, dtype)
     written: list[Sample] = []
     with bars(quiet) as draw:
         if data:

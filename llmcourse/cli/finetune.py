@@ -45,7 +45,7 @@ def finetune(
     ] = None,
     batch_size: opt.BatchSize = None,
     learning_rate: opt.LearningRate = None,
-    precision: opt.Precision = None,
+    dtype: opt.TrainedIn = "auto",
     model: Annotated[
         str | None, typer.Option(help="The base: a folder or a name; base-llm.")
     ] = None,
@@ -75,6 +75,7 @@ def finetune(
         int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
     ] = 200,
     machine: opt.Machine = "",
+    as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Fine-tune a model on instructions about tales, or your conversations.
@@ -104,7 +105,7 @@ def finetune(
             "truncate": truncate,
             "packed": packed,
         },
-        precision=precision,
+        precision=dtype,
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -112,5 +113,7 @@ def finetune(
     folder, quality = follow(
         command, lambda run: instruct.make_instruct(parts, run, exam)
     )
+    if as_json:
+        return
     show(*instruct.instruct_tables(quality))
     show_model(folder / "model", "chat")

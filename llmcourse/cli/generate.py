@@ -26,6 +26,7 @@ def generate(
     top_p: opt.TopP = None,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
+    dtype: opt.Dtype = "auto",
 ) -> None:
     """Let a model continue a text.
 
@@ -37,7 +38,7 @@ def generate(
     from llmcourse.model.generation import Sampling, stream_text
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    loaded, tokenizer = open_model(model, device)
+    loaded, tokenizer = open_model(model, device, dtype)
     for number in range(n):
         pieces = stream_text(
             loaded,

@@ -1,5 +1,6 @@
 """What `evaluate --all` measures: what the card of each shipped model states."""
 
+import json
 from collections.abc import Callable, Mapping
 
 from llmcourse.alignment.reward_model import load_reward_model
@@ -68,11 +69,16 @@ MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
 """What the card of each shipped model states, in the order in which they are made."""
 
 
-def evaluate_all(quiet: bool) -> None:
+def evaluate_all(quiet: bool, as_json: bool) -> None:
     """Measure every model that ships."""
     for name, measure in MEASURES.items():
-        out.print(f"{name}:")
+        if not as_json:
+            out.print(f"{name}:")
         with bars(quiet) as draw:
             tables = measure(draw)
+        if as_json:
+            found = [table._asdict() for table in tables]
+            print(json.dumps({"model": name, "tables": found}))
+            continue
         show(*tables)
         out.print()

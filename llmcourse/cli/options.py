@@ -54,11 +54,11 @@ Model = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="notes/, *.txt or python_docs: your text, not the tales."),
+    typer.Option(help="notes/, *.txt, - or python_docs: your text, not the tales."),
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(help="tales, python_docs, or files: notes/ or notes/**/*.txt"),
+    typer.Argument(help="tales, python_docs, - or files: notes/ or notes/**/*.txt"),
 ]
 Filter = Annotated[
     bool, typer.Option("--filter", help="Drop what is no good English prose.")
@@ -78,6 +78,10 @@ Text = Annotated[
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")
+]
+_Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Annotated[
+    _Dtype, typer.Option(help="Of weights; auto: bfloat16 on cuda, else float32.")
 ]
 System = Annotated[
     str, typer.Option(help="What a model is told first, if it has learned to obey.")
@@ -117,9 +121,9 @@ Resume = Annotated[
 Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 BatchSize = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
-Precision = Annotated[
-    Literal["float32", "bfloat16"] | None,
-    typer.Option(help="Of the training; what is fast here."),
+TrainedIn = Annotated[
+    _Dtype,
+    typer.Option("--dtype", "--precision", help="Of the training; auto: fast here."),
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)

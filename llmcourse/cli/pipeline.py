@@ -1,5 +1,6 @@
 """The command `pipeline`: every stage, one after the other."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ def pipeline(
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 6_000,
     seed: opt.Seed = 0,
     overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Take raw text to a model that writes, in about a minute.
@@ -48,6 +50,12 @@ def pipeline(
     with bars(quiet) as show:
         done_to = steps_of(sources or (), filter, language)
         result = stages.run(config, documents, show, done_to)
+    if out_folder is not None:
+        stages.save(result, out_folder)
+    if as_json:
+        found = {"loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        typer.echo(json.dumps(found | {"floor": result.floor and result.floor.value}))
+        return
     out.print(f"\n{result.data.report}\n")
     out.print(f"tokenizer: {result.tokenizer.vocab_size:,} tokens")
     first = result.history.evaluations[0]
@@ -66,5 +74,4 @@ def pipeline(
         out.print(f"\n{name} training: {text[:600]}")
     out.print("\nwhat comes next: llmcourse finetune, llmcourse align, llmcourse serve")
     if out_folder is not None:
-        stages.save(result, out_folder)
         out.print(f"kept in {out_folder}")

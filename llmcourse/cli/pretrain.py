@@ -1,5 +1,6 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
+import json
 from typing import Annotated, Literal
 
 import typer
@@ -42,13 +43,14 @@ def pretrain(
     optimizer: Annotated[
         Literal["adamw", "muon"] | None, typer.Option(help="The preset's.")
     ] = None,
-    precision: opt.Precision = None,
+    dtype: opt.TrainedIn = "auto",
     device: opt.Device = "cpu",
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
     stories: opt.Stories = 500,
     samples: opt.Samples = 500,
     machine: opt.Machine = "",
+    as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Pretrain a model on tales, with their entropy floor, or on your text.
@@ -88,7 +90,7 @@ def pretrain(
         width=width,
         heads=heads,
         context_length=context,
-        precision=precision,
+        precision=dtype,
         base=from_model,
         batch_size=batch_size,
         steps=steps,
@@ -98,6 +100,9 @@ def pretrain(
     if dry_run:
         use_cores(threads)
         found = rehearse(plan)
+        if as_json:
+            typer.echo(json.dumps(found._asdict()))
+            return
         out.print(f"parameters: {found.n_parameters:,}")
         out.print(f"memory: {found.peak_bytes / 1e6:,.0f} MB of tensors at the peak")
         out.print(f"time: {duration(found.seconds)} of training here")
@@ -112,8 +117,8 @@ def pretrain(
         n_samples=samples,
     )
     folder, quality = follow(command, recipe)
-    if not quality:
-        return  # another process has measured
+    if as_json or not quality:
+        return  # another process has measured, or all is printed
     show(base.loss_table(quality))
     for number, text in enumerate(quality.get("written", []), start=1):
         out.print(f"\nsample {number}: {text}")

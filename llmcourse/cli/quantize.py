@@ -1,5 +1,6 @@
 """The command `quantize`: a model in 8 or 4 bits, which every command opens."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ def quantize(
         typer.Option(help="Numbers that share a scale; 8 bits: a row, 4: 32.", min=1),
     ] = None,
     overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Store a model's matrices in 8 or 4 bits, and say what that costs.
 
@@ -38,6 +40,11 @@ def quantize(
     small = quantize_model(loaded, int(bits), group or (32 if bits == "4" else None))
     save_quantized(small, tokenizer, to)
     before, after = weight_bytes(loaded), weight_bytes(small)
+    error = quantization_error(loaded, small)
+    if as_json:
+        sizes = {"bytes_before": before, "bytes_after": after}
+        typer.echo(json.dumps(sizes | {"error": error, "folder": str(to)}))
+        return
     out.print(f"weights: {before / 1e6:.1f} MB in float32, {after / 1e6:.1f} MB now")
-    out.print(f"error of the weights: {quantization_error(loaded, small):.2%}")
+    out.print(f"error of the weights: {error:.2%}")
     out.print(f"written to {to}")

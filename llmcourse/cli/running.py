@@ -1,5 +1,6 @@
 """What commands that train share: cores, folders, how to stop, and what is printed."""
 
+import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -53,9 +54,9 @@ def find_device(device: str) -> str:
 
 
 def open_model(
-    name: str | Path, device: str = "cpu"
+    name: str | Path, device: str = "cpu", dtype: str = "float32"
 ) -> tuple[Transformer, BPETokenizer]:
-    """Return a model, quantized or not, on a device, and its tokenizer.
+    """Return a model, quantized or not, on a device and in a type, and its tokenizer.
 
     Raises:
         ValueError: If the device is not there, or as `load_pretrained`.
@@ -63,9 +64,14 @@ def open_model(
     """
     device = find_device(device)
     folder = find_model(name)
-    load = load_quantized if is_quantized(folder) else load_pretrained
-    model, tokenizer = load(folder)
-    return model.to(device), tokenizer
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    kind: torch.dtype = getattr(torch, dtype)
+    if is_quantized(folder):
+        model, tokenizer = load_quantized(folder)
+    else:
+        model, tokenizer = load_pretrained(folder, kind)
+    return model.to(device, kind), tokenizer
 
 
 def n_cores() -> int:
@@ -95,7 +101,7 @@ class Command(NamedTuple):
         for name, parameter in signature(self.function).parameters.items():
             value = folder if name == "out_folder" else self.options[name]
             always = name in ("preset", "method")
-            if name in {"config", "machine", "quiet", "resume"} - {*more}:
+            if name in {"as_json", "config", "machine", "quiet", "resume"} - {*more}:
                 continue
             if value == parameter.default and not always:
                 continue
@@ -112,6 +118,8 @@ def follow(
     name: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Follow a recipe with logs and bars; return the folder, and how good the model is.
+
+    With `--json` that is printed, as one line, and nothing else.
 
     Args:
         command: Which has the options that all trainings have.
@@ -167,9 +175,12 @@ def follow(
             device=device,
             training=training,
             stages=draw,
-            say=out.print if first else lambda text: None,
+            say=out.print if first and not options["as_json"] else lambda text: None,
         )
-        return folder, recipe(run)
+        quality = recipe(run)
+        if options["as_json"] and first:
+            typer.echo(json.dumps({"folder": str(folder)} | quality))
+        return folder, quality
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:

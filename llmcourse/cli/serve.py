@@ -33,6 +33,7 @@ def serve(
         typer.Option(help="Tokens of prompt and answer; the model's.", min=1),
     ] = None,
     device: opt.Device = "cpu",
+    dtype: opt.Dtype = "auto",
     slots: Annotated[
         int, typer.Option(help="Requests answered at a time.", min=1, max=1024)
     ] = 16,
@@ -78,7 +79,7 @@ def serve(
         context=context,
         allowed_hosts=_NAMES if host in _LOOPBACK and not api_key else ("*",),
     )
-    loaded, tokenizer = open_model(model, device)
+    loaded, tokenizer = open_model(model, device, dtype)
     name = served_model_name or find_model(model).resolve().name
     application = create_app(loaded, tokenizer, name, config)
     with listening(host, port) as listener:

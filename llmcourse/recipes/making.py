@@ -108,7 +108,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 def in_precision(config: _Config, precision: str | None) -> _Config:
     """Return a training's config in a precision, or else in what is fast here."""
-    if precision is None:
+    if precision in (None, "auto"):
         return fall_back_to_float32(config)
     wanted: Any = precision
     return replace(config, precision=wanted)

@@ -31,6 +31,11 @@ def align(folder, *more):
     return run("align", *FAST, "--out", folder, *more)
 
 
+def test_numbers_come_as_json_too(tmp_path):
+    found = json.loads(align(tmp_path, "--method=dpo", "--json").stdout)
+    assert {"folder", "reward_model"} <= found.keys()
+
+
 @pytest.mark.parametrize("method", ["ppo", "dpo"])
 def test_it_trains_measures_and_says_how_good_it_is(tmp_path, method):
     folder = tmp_path / "run"

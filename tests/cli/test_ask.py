@@ -49,6 +49,12 @@ def ask(place, question, *more, model="chat"):
     return result
 
 
+def test_documents_come_from_standard_input_too(place, said):
+    args = ["ask", "--docs=-", "--model", str(place / "chat"), "What had Tom?"]
+    result = CliRunner().invoke(cli.app, args, input="Tom had\na blue coat.")
+    assert "* standard input:2  a blue coat." in result.stdout
+
+
 def test_an_answer_with_file_and_line(place, said):
     result = ask(place, "What had Tom, a hat?", "--passages=2")
     answer, empty, first, second = result.stdout.splitlines()

@@ -267,6 +267,18 @@ OWN = {
 }
 
 
+def test_own_text_comes_from_standard_input_too(monkeypatch):
+    monkeypatch.setattr(presets, "SMALL", TINY)
+    made = run("corpus", "-", "--json", text=OWN["a chat"])
+    assert json.loads(made.stdout)["documents"]["train"] > 1
+    done = run("pipeline", "-", "--steps=3", "--json", "--quiet", text=OWN["German"])
+    found = json.loads(done.stdout)
+    assert {*found["bits_per_byte"]} == {"model", "gzip", "trigrams"}
+    assert found["floor"] is None
+    refused = run("corpus", "-", text=" ")
+    assert "no document is left" in str(refused.exception)
+
+
 @pytest.mark.parametrize("kind", OWN)
 def test_a_text_of_any_kind_goes_all_the_way(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(presets, "SMALL", TINY)

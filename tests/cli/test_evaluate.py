@@ -75,6 +75,13 @@ def test_all_measures_what_ships(shipped, answering):
     ]
 
 
+def test_all_comes_as_json_a_line_for_each_model(shipped):
+    result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet", "--json"])
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["model"] for one in found] == [*shipped]
+    assert found[0]["tables"][0]["head"] == ["measure", "value"]
+
+
 def test_all_is_every_model_that_ships():
     assert set(MEASURES) == set(shipped_models())
 

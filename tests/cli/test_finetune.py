@@ -75,6 +75,15 @@ def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
     assert f"llmcourse finetune --preset tiny --out {tmp_path} --threads 1" in card
 
 
+def test_numbers_come_as_json_too(tmp_path):
+    result = finetune(tmp_path, "--json", "--questions=0", "--stories=0")
+    found = json.loads(result.stdout)
+    assert found["folder"] == str(tmp_path)
+    assert found["held_out_loss"]["after"] > 0
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "--json" not in card
+
+
 def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at(patch, lambda record: record.step == 1)

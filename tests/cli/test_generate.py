@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from llmcourse import cli
+from llmcourse.cli import running
 from llmcourse.cli.console import echoed
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import Sampling, write
@@ -101,6 +102,16 @@ def test_a_quantized_folder_opens_like_any_other(folder, loaded, tmp_path):
     args = ("--seed=5", "--max-new-tokens=9", "--device=auto")
     assert run("generate", tmp_path, "One", *args).stdout.startswith("One")
     assert "perplexity" in run("evaluate", tmp_path, *FEW).stdout
+
+
+def test_weights_are_of_the_type_that_is_asked_for(folder, loaded):
+    for dtype in ("auto", "float32", "bfloat16"):
+        model, _ = running.open_model(folder, "cpu", dtype)
+        kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        assert {weight.dtype for weight in model.state_dict().values()} == {kind}
+    more = ("--dtype=bfloat16", "--max-new-tokens=9")
+    assert run("generate", folder, "One", *more).stdout.startswith("One")
+    assert "perplexity" in run("evaluate", folder, "--dtype=bfloat16", *FEW).stdout
 
 
 def test_a_device_that_is_not_there_is_refused(folder, monkeypatch, capsys):

@@ -74,7 +74,9 @@ def test_scores_are_those_of_the_reward_model_the_best_first(judge):
 def test_a_quantized_folder_is_smaller_and_opens(folder, tmp_path, bits):
     out = tmp_path / "small"
     words = ("--model", folder, "--bits", bits, "--group", 4, "--out", out)
-    result = run("quantize", *words)
+    found = json.loads(run("quantize", *words, "--json").stdout)
+    assert found["bytes_after"] < found["bytes_before"]
+    result = run("quantize", *words, "--overwrite")
     assert result.exit_code == 0
     small, _ = load_quantized(out)
     assert weight_bytes(small) < weight_bytes(make_model())

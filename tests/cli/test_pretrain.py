@@ -245,6 +245,19 @@ def test_a_dry_run_makes_nothing(tmp_path):
     names = [line.partition(":")[0] for line in result.stdout.splitlines()]
     assert names == ["parameters", "memory", "time"]
     assert not (tmp_path / "run").exists()
+    found = json.loads(pretrain(tmp_path / "run", "--dry-run", "--json").stdout)
+    assert [*found] == ["n_parameters", "peak_bytes", "seconds"]
+
+
+def test_numbers_come_as_json_too(tmp_path):
+    result = pretrain(tmp_path / "run", "--json", "--steps=1", "--dtype=bfloat16")
+    found = json.loads(result.stdout)
+    assert found["folder"] == str(tmp_path / "run")
+    assert found["loss"] > found["floor"]["value"]
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| precision | bfloat16 |" in card
+    assert "--dtype bfloat16" in card
+    assert "--json" not in card
 
 
 def test_files_that_change_between_stop_and_resume_are_noticed(
