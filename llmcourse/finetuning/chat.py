@@ -24,6 +24,7 @@ in Jinja how its conversations look: `render_template`.
 
 import copy
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -44,7 +45,7 @@ from llmcourse.files import new_file
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.model.folders import check_same_ids, read_json
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.packing import END_OF_TEXT, text_borders
 from llmcourse.text.tokenizers import BPETokenizer
 
 ROLES = ("system", "user", "assistant")
@@ -153,6 +154,67 @@ def render_template(
 def _refuse(message: str) -> None:
     """Raise what a template says is wrong with a conversation."""
     raise ValueError(message)
+
+
+def ollama_modelfile(tokenizer: BPETokenizer, weights: str, context_length: int) -> str:
+    """Return the recipe by which Ollama runs a GGUF file, conversations included.
+
+    Ollama writes conversations by a template in Go's language, not by the one in Jinja
+    that the file holds. This one is read off two conversations.
+
+    Args:
+        tokenizer: Of the model.
+        weights: Name of the GGUF file, beside the recipe.
+        context_length: Of the model, in tokens.
+
+    Raises:
+        ValueError: If what is between two turns depends on more than who speaks, or
+            holds what the recipe would take for its own.
+
+    Source: Ollama's documentation of the Modelfile.
+    """
+    template = "{{ .Prompt }}"
+    if has_chat_tokens(tokenizer) or uses_template(tokenizer):
+        template = _go_template(tokenizer)
+    _, ends = text_borders(tokenizer)
+    stops = [name for name, i in tokenizer.special_tokens.items() if i in ends]
+    if has_chat_tokens(tokenizer) and END_OF_TURN not in stops:
+        stops.append(END_OF_TURN)
+    lines = [f"FROM ./{weights}", f'TEMPLATE """{template}"""']
+    lines += [f"PARAMETER stop {name}" for name in stops]
+    return "\n".join([*lines, f"PARAMETER num_ctx {context_length}", ""])
+
+
+def _go_template(tokenizer: BPETokenizer) -> str:
+    """Return a tokenizer's template of conversations in Go's language."""
+
+    def around(*turns: Message) -> list[str]:
+        """Return what is before, between and after what is said."""
+        if uses_template(tokenizer):
+            text = render_template(turns, tokenizer, add_generation_prompt=True)
+        else:
+            text = render(turns, add_generation_prompt=True)
+        return re.split("|".join(turn.content for turn in turns), text)
+
+    system, user, answer = (Message(role, f"what {role} says") for role in ROLES)
+    begin, *asked = around(user, answer, user)
+    with_system, after_system, *again = around(system, user, answer, user)
+    after_user, after_answer, _ = asked
+    told = "".join([begin, with_system, after_system, *asked])
+    is_odd = "{{" in told or '"""' in told
+    if is_odd or asked != [after_user, after_answer, after_user] or asked != again:
+        raise ValueError(
+            "the template of conversations cannot be told in Go's language"
+        )
+    return "".join(
+        [
+            *("{{ if .System }}", with_system, "{{ .System }}", after_system),
+            *("{{ else }}", begin, "{{ end }}{{ range .Messages }}"),
+            *('{{ if eq .Role "user" }}{{ .Content }}', after_user),
+            *('{{ else if eq .Role "assistant" }}{{ .Content }}', after_answer),
+            "{{ end }}{{ end }}",
+        ]
+    )
 
 
 def _encode_by_template(

@@ -13,6 +13,7 @@
     folders         models saved and loaded, as Hugging Face folders
     hugging_face    our names and theirs
     gguf_files      weights, tokenizer and settings in one file
+    onnx_files      the forward pass as a graph, for other runtimes
 
 Read first: transformer, attention, positions, generation.
 """

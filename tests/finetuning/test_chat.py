@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from itertools import product
 
 import pytest
@@ -16,14 +17,16 @@ from llmcourse.finetuning.chat import (
     encode_chat,
     encode_prompt,
     fit_history,
+    ollama_modelfile,
     read_conversations,
     render,
+    render_template,
     save_chat_files,
     tokenized,
 )
 from llmcourse.model.folders import save_pretrained
 from llmcourse.text.packing import END_OF_TEXT
-from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.text.tokenizers import BPEOptions, BPETokenizer
 
 SYSTEM = Message("system", "Be low.")
 HI = [Message("user", "How low?"), Message("assistant", "Lower.")]
@@ -278,6 +281,67 @@ def test_transformers_stops_at_the_end_of_the_turn(folder, theirs, tokenizer):
 def test_the_template_is_in_the_file(folder):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     assert config["chat_template"] == CHAT_TEMPLATE
+
+
+# Ollama's template, in Go's language
+
+
+def fill_in(template, messages):
+    """Return what Go makes of a template that has our form."""
+    system = [turn.content for turn in messages if turn.role == "system"]
+    head, _, body = template.partition("{{ range .Messages }}")
+    with_system, _, without = head.partition("{{ else }}")
+    text = without.removesuffix("{{ end }}")
+    if system:
+        text = with_system.removeprefix("{{ if .System }}")
+        text = text.replace("{{ .System }}", system[0])
+    user, _, answer = body.partition("{{ else if ")
+    parts = {
+        "user": user.removeprefix('{{ if eq .Role "user" }}'),
+        "assistant": answer.removeprefix('eq .Role "assistant" }}').partition(
+            "{{ end }}"
+        )[0],
+    }
+    for turn in messages[len(system) :]:
+        text += parts[turn.role].replace("{{ .Content }}", turn.content)
+    return text
+
+
+CHAT_ML = (
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nHelp.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [None, CHAT_ML])
+def test_a_modelfile_writes_conversations_as_we_do(tokenizer, template):
+    write = partial(render, add_generation_prompt=True)
+    if template:
+        options = BPEOptions(chat_template=template)
+        tokenizer = BPETokenizer({b"a": 0}, [], {END_OF_TEXT: 1}, "a", options)
+        write = partial(
+            render_template, tokenizer=tokenizer, add_generation_prompt=True
+        )
+    recipe = ollama_modelfile(tokenizer, "owl.gguf", 128)
+    found = re.fullmatch(
+        r'FROM ./owl.gguf\nTEMPLATE """(.*)"""\n(PARAMETER.*)', recipe, re.DOTALL
+    )
+    assert "PARAMETER num_ctx 128\n" in found[2]
+    assert f"PARAMETER stop {END_OF_TEXT}\n" in found[2]
+    assert ("PARAMETER stop <|end|>\n" in found[2]) == (template is None)
+    for messages in (HI[:1], [SYSTEM, HI[0]], [*HI, BYE[0]], [SYSTEM, *HI, BYE[0]]):
+        assert fill_in(found[1], messages) == write(messages)
+
+
+def test_a_modelfile_tells_no_template_that_counts_turns(tokenizer):
+    counting = "{% for m in messages %}{{ loop.index }} {{ m['content'] }}{% endfor %}"
+    options = BPEOptions(chat_template=counting)
+    tokenizer = BPETokenizer({b"a": 0}, [], {END_OF_TEXT: 1}, "a", options)
+    with pytest.raises(ValueError, match="cannot be told in Go's language"):
+        ollama_modelfile(tokenizer, "owl.gguf", 128)
 
 
 # Refusal
