@@ -61,6 +61,7 @@ from llmcourse.text.documents import Document, python_docs
 from llmcourse.text.embeddings import similarities
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.intervals import wilson_interval
+from llmcourse.widgets.search import SearchExplorer
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -468,6 +469,17 @@ _ = ax.set(
 # All this is about one book, in which a page is about one hero; where a page is about many things, the result may differ.
 # So measure on questions of your own.
 #
+# ### Explore: a search of your own
+#
+# This is the search that found the tale, over the same book.
+# Look for a word that decides, a rare one, and for words that are worth next to nothing.
+# Then make the pieces smaller until the name and the answer part, and see whether an overlap, or cutting at the ends of sentences, brings them together again.
+# Or paste a text that you know, and ask it something in words that it does not use.
+
+# %%
+SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
+
+# %% [markdown]
 # ### Words and vectors
 #
 # Words must match to the letter.

@@ -7,6 +7,7 @@
     loss        a training's loss, and what its model wrote on the way
     sampling    temperature, top-k and top-p on one next-token distribution
     window      the context window: what fits, what a query sees, what it costs
+    search      chunks and BM25: what each word is worth, the best passages
     sizes       sizes of well-known models
     base        what they share
     page_model  models that run in the pages of the site: on the reader's own words, in

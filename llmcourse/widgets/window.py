@@ -39,7 +39,7 @@ class WindowExplorer(Explorer):
     """
 
     _css = script("explorer.css", "panels.css")
-    _esm = script("common.js", "bpe.js", "panels.js", "window.js")
+    _esm = script("common.js", "bpe.js", "quick_encoder.js", "panels.js", "window.js")
     text = traitlets.Unicode().tag(sync=True)
     spec = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
     models: traitlets.List[Any] = traitlets.List().tag(sync=True)
@@ -58,7 +58,7 @@ class WindowExplorer(Explorer):
 
 
 def page_tokenizer(tokenizer: Tokenizer) -> str:
-    """Return a BPE tokenizer as JSON that `quickEncoder` in panels.js takes.
+    """Return a BPE tokenizer as JSON that `quickEncoder` in quick_encoder.js takes.
 
     Raises:
         ValueError: If it cannot run in the page.

@@ -1,0 +1,45 @@
+"""The explorer of search by words: chunks, BM25 term by term, the best passages."""
+
+from collections.abc import Sequence
+
+import traitlets
+
+from llmcourse.text.tokenizers import Tokenizer
+from llmcourse.widgets.base import Explorer, checked_texts, script
+from llmcourse.widgets.window import page_tokenizer
+
+
+class SearchExplorer(Explorer):
+    """Show how a text is cut into chunks and searched by BM25, word by word.
+
+    Chunks are those of `llmcourse.retrieval.chunking`, scores those of `BM25` with its
+    usual settings. The reader changes size and overlap, and may paste another text.
+
+    Args:
+        text: What to search, at the start.
+        questions: To choose from, the first one shown at the start.
+        tokenizer: Says what a token is; a plain BPE tokenizer of at most 5,000 merges.
+
+    Raises:
+        ValueError: If a text is empty or holds a lone surrogate, there is no question,
+            or the tokenizer cannot run in the page.
+
+    >>> from llmcourse.text.tokenizers import BPETokenizer
+    >>> tokenizer = BPETokenizer.train(["an owl and an otter"], vocab_size=260)
+    >>> SearchExplorer("An owl. An otter.", ["otter"], tokenizer)
+    SearchExplorer(17 characters, 1 question)
+    """
+
+    _css = script("explorer.css", "panels.css")
+    _esm = script("common.js", "bpe.js", "quick_encoder.js", "panels.js", "search.js")
+    text = traitlets.Unicode().tag(sync=True)
+    questions = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    spec = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
+
+    def __init__(
+        self, text: str, questions: Sequence[str], tokenizer: Tokenizer
+    ) -> None:
+        (text,), chosen = checked_texts([text]), checked_texts(questions)
+        plural = "" if len(chosen) == 1 else "s"
+        self._summary = f"{len(text):,} characters, {len(chosen)} question{plural}"
+        super().__init__(text=text, questions=chosen, spec=page_tokenizer(tokenizer))
