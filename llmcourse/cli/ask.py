@@ -15,6 +15,7 @@ from llmcourse.cli.console import out, read_own, say
 # tests/benchmarks/bench_asking.py.
 _READ, _LISTED = 1, 3  # passages: to answer from, and to be shown alone
 _SIZE = 256  # tokens of a passage
+_MOST_BYTES = 64 << 20  # of all texts, which are cut anew for each question
 _SHOWN = 60  # characters of a passage that is cited
 
 
@@ -76,7 +77,7 @@ def ask(
     from llmcourse.text.cleaning import clean_text
     from llmcourse.text.documents import excerpt
 
-    documents = read_own(docs)
+    documents = read_own(docs, _MOST_BYTES)
     loaded, tokenizer = open_model(model, device, dtype)
     if not passages_only and not answering.knows_conversations(tokenizer):
         raise ValueError(

@@ -79,13 +79,13 @@ def bars(quiet: bool) -> Iterator[Callable[..., None]]:
             bar.close()
 
 
-def read_own(path: str | Path) -> list[Any]:
+def read_own(path: str | Path, max_bytes: int | None = None) -> list[Any]:
     """Return the documents of a path, or of standard input if it is "-"."""
     from llmcourse.text.documents import Document, read_texts
 
     if str(path) == "-":
         return [Document(sys.stdin.read(), source="text_files", name="standard input")]
-    found = read_texts(path)
+    found = read_texts(path, max_bytes)
     tell_skipped(found.skipped)
     return found.documents
 

@@ -14,7 +14,9 @@ Source: OpenAI, "API reference".
 """
 
 import asyncio
+import gc
 import hmac
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -92,6 +94,20 @@ class LimitedRequest(Request):
                 raise ApiError(413, message, code="size")
             self._body = b"".join(chunks)
         return self._body
+
+    async def json(self) -> Any:
+        """Return the body's JSON. To look for garbage meanwhile would only take time.
+
+        For a megabyte of empty lists it took five times as long.
+        """
+        body = await self.body()
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return json.loads(body)
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 class LimitedRoute(APIRoute):

@@ -21,8 +21,8 @@ the result of the first merge, 257 of the second, and so on.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -48,6 +48,8 @@ DIGITS_PATTERN: Final = (
     r"|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
 _STREAMABLE: Final = frozenset({GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN})
+_PATIENCE: Final = 2.0  # seconds that a pattern may take, of any text
+_SLOWEST: Final = 50_000  # characters a second; most patterns cut a hundred times more
 
 
 def _byte_alphabet() -> dict[int, str]:
@@ -144,6 +146,31 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
     if compiled.fullmatch(""):
         raise ValueError(f"pattern must not match the empty string, got {pattern!r}")
     return regex.compile(rf"{pattern}|(?:(?!{pattern})[\s\S])+")
+
+
+def splitter(pattern: str) -> Callable[[str], list[str]]:
+    """Return what cuts a text into pre-tokens by a pattern.
+
+    Patterns of others may take longer than anybody waits, as `(?:a|aa)+!` does on a
+    row of a's: after seconds, and more of a long text, they are given up.
+
+    Raises:
+        ValueError: As `compile_pattern`; what is returned, if a text takes too long.
+    """
+    compiled = compile_pattern(pattern)
+    if pattern in _STREAMABLE:
+        return compiled.findall
+    return partial(_split_in_time, compiled)
+
+
+def _split_in_time(compiled: "regex.Pattern[str]", text: str) -> list[str]:
+    try:
+        return compiled.findall(text, timeout=_PATIENCE + len(text) / _SLOWEST)
+    except TimeoutError:
+        raise ValueError(
+            f"the pattern {compiled.pattern[:40]!r} … must cut a text of {len(text):,} "
+            "characters in seconds, and does not"
+        ) from None
 
 
 def final_end(pattern: str, text: str) -> int:

@@ -260,7 +260,9 @@ def _docstrings(source: str) -> Iterator[str]:
 
 
 MAX_BYTES = 1 << 30
-"""Of one file: more, with its tokens, does not fit into the memory of a laptop."""
+"""Of all text: more, with its tokens, does not fit into the memory of a laptop."""
+MAX_FILES = 200_000
+"""That are looked at: more are hardly notes, but a whole disk."""
 
 
 class FoundTexts(NamedTuple):
@@ -270,7 +272,7 @@ class FoundTexts(NamedTuple):
     skipped: dict[str, str]  # path and reason
 
 
-def read_texts(path: str | Path) -> FoundTexts:
+def read_texts(path: str | Path, max_bytes: int | None = None) -> FoundTexts:
     """Return the text files of a folder or behind a pattern, in order of name.
 
     A file counts as text if it is UTF-8 without a NUL; others are skipped with the
@@ -280,16 +282,26 @@ def read_texts(path: str | Path) -> FoundTexts:
     Args:
         path: A file, a folder, which stands for all files in it and in its folders,
             or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
+        max_bytes: The most that all texts may have together; None: `MAX_BYTES`.
 
     Raises:
-        ValueError: If there is no such file, or if none is a text.
+        ValueError: If there is no such file, or if none is a text; if there is more
+            text, or are more than `MAX_FILES` files.
     """
     documents: list[Document] = []
     skipped: dict[str, str] = {}
-    for file in _files(Path(path)):
+    n_bytes, most = 0, max_bytes or MAX_BYTES
+    for number, file in enumerate(_files(Path(path))):
+        if number >= MAX_FILES or n_bytes > most:
+            raise ValueError(
+                f"{str(path)!r} must have at most {MAX_FILES:,} files and "
+                f"{most >> 20:,} MiB of text: name a smaller folder or a pattern"
+            )
         name = file.as_posix()
         try:
-            documents.append(Document(_text_of(file), source="text_files", name=name))
+            text = _text_of(file, most)
+            documents.append(Document(text, source="text_files", name=name))
+            n_bytes += file.stat().st_size
         except OSError as error:
             skipped[name] = f"cannot be read: {error.strerror or error}"
         except ValueError as error:
@@ -314,13 +326,19 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (file for file in found if not file.is_dir())
 
 
-def _text_of(file: Path) -> str:
-    """Return the text of a file; raise ValueError with the reason if it has none."""
+def _text_of(file: Path, most: int) -> str:
+    """Return the text of a file, of so many bytes; raise ValueError if it has none."""
     if not file.is_file():
         raise ValueError("no regular file")
-    if (size := file.stat().st_size) > MAX_BYTES:
+    size = file.stat().st_size
+    if size > most:
         raise ValueError(f"too large, {size >> 20} MiB")
-    data = file.read_bytes()
+    if size == 0:  # or what the system makes while it is read, some of it endless
+        raise ValueError("empty")
+    with file.open("rb") as opened:
+        data = opened.read(8192)
+        if b"\0" not in data:
+            data += opened.read()
     if b"\0" in data:
         raise ValueError("binary")
     try:

