@@ -1,9 +1,11 @@
 """The command `chat`: a conversation in the terminal."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from llmcourse.finetuning.chat import Message
     from llmcourse.text.tokenizers import BPETokenizer
 
-_HELP = "/reset forgets the conversation, /quit ends it; a line that ends in \\ goes on"
+_HELP = (
+    "/reset forgets the conversation, /quit ends it, /save FILE and /load FILE keep "
+    "it; a line that ends in \\ goes on"
+)
 _SHOWN = 40  # characters of a turn that is dropped
 
 
@@ -32,9 +37,9 @@ def chat(
 ) -> None:
     """Talk with a model, as far as its context goes.
 
-    `/reset` begins anew, `/quit` ends, and so does the end of the input. Ctrl-C stops
-    an answer, and twice in a row the conversation. Where a line ends in a backslash the
-    next one belongs to it.
+    `/reset` begins anew, `/save FILE` and `/load FILE` keep the conversation, `/quit`
+    ends, and so does the end of the input. Ctrl-C stops an answer, and twice in a row
+    the conversation. Where a line ends in a backslash the next one belongs to it.
 
     `llmcourse chat --model instruct-llm`
 
@@ -101,10 +106,34 @@ def _talk(
         if command == "/reset":
             history = first
             say("forgotten: the conversation begins anew")
+        elif command.startswith(("/save ", "/load ")):
+            history = _kept(history, *command.split(maxsplit=1))
         elif command.startswith("/"):
             say(f"unknown command {command.split()[0]}: {_HELP}")
         elif command:
             history = reply(history, line)
+
+
+def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
+    """Save a conversation, or load another; return that which goes on."""
+    from llmcourse.files import new_file
+    from llmcourse.finetuning.chat import check_turns, read_messages
+
+    path = Path(name).expanduser()
+    try:
+        if what == "/load":
+            history = read_messages(path)
+        else:
+            check_turns(history, "assistant")
+            if path.exists():
+                read_messages(path)  # refuses to write over anything else
+            with new_file(path) as file:
+                lines = [json.dumps(vars(message)) + "\n" for message in history]
+                file.write("".join(lines).encode())
+        say(f"{what[1:]}: {len(history)} turns, the last: {_named(history[-1:])}")
+    except (ValueError, OSError) as error:
+        say(str(error))
+    return history
 
 
 def _read() -> str | None:

@@ -12,7 +12,7 @@ from llmcourse import cli
 from llmcourse.cli import running
 from llmcourse.finetuning import answering
 from llmcourse.finetuning.answering import end_tokens, stream_answer
-from llmcourse.finetuning.chat import END_OF_TURN, Message
+from llmcourse.finetuning.chat import END_OF_TURN, Message, read_messages
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import Sampling
 
@@ -250,6 +250,54 @@ def test_one_interruption_at_the_prompt_is_forgiven(models, monkeypatch, capsys)
     assert first == second == "llmcourse: Ctrl-C once more ends the conversation"
     assert "forgotten" in reset
     assert goodbye == "llmcourse: goodbye"
+
+
+def test_a_conversation_is_saved_and_goes_on(models, tmp_path):
+    path = tmp_path / "a talk.jsonl"
+    begun = chat(models, f"One\n/save {path}\nTwo\n", "--temperature=0")
+    on = chat(models, f"/load {path}\nTwo\n/save {path}\n", "--temperature=0")
+    first, second = begun.stdout.splitlines()
+    assert on.stdout == f"{second}\n"
+    assert [turn.content for turn in read_messages(path)] == [
+        "One",
+        first,
+        "Two",
+        second,
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["a talk.jsonl"]
+    (saved,) = [note for note in notes_of(begun) if note.startswith("save: ")]
+    assert saved.startswith("save: 2 turns, the last: assistant “")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not JSON", "must hold a conversation: Expecting value"),
+        ('{"role": "user", "content": "Hi"}', "the last turn must be the assistant's"),
+        ('{"role": "user", "content": 5}', "a turn must have texts"),
+        ("[" * 99_999, "must hold a conversation: "),
+        ("", "must have a turn of the user"),
+    ],
+)
+def test_a_file_that_holds_no_conversation_is_neither_loaded_nor_written_over(
+    models, tmp_path, text, message
+):
+    path = tmp_path / "talk.jsonl"
+    path.write_text(text, encoding="utf-8")
+    result = chat(models, f"/load {path}\nHi\n/save {path}\n")
+    load, _, save, _ = notes_of(result)
+    assert message in load
+    assert message in save
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_what_cannot_be_saved_or_loaded_is_said(models, tmp_path):
+    path = tmp_path / "none" / "talk.jsonl"
+    result = chat(models, f"/save {path}\n/load {path}\nHi\n/save {path}\n")
+    nothing, missing, *_, folder, _ = notes_of(result)
+    assert "must have a turn of the user" in nothing
+    assert "No such file" in missing
+    assert "there is no folder" in folder
 
 
 @pytest.mark.parametrize(
