@@ -3,6 +3,7 @@
     python -m pip install -e ".[print]"
     python book/print.py                  _build/print/book.pdf and book.epub
     python book/print.py --only rlhf      one chapter, rlhf.pdf and rlhf.epub
+    python book/print.py --publish        the same, copied beside the site, with links
 
 Chromium prints (Debian's, or `playwright install chromium`), and does so twice: after
 the first time the pages of all headings are known, for the table of contents.
@@ -32,6 +33,7 @@ ROOT = BOOK.parent
 HTML = ROOT / "_build" / "html"
 OUT = ROOT / "_build" / "print"
 LEFT_OUT = ("explorers", "api")
+PLACE = "<!-- the book on paper -->"  # on the first page, for links to the files
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]'
 # What has no use on paper.
@@ -334,10 +336,28 @@ def print_pdf(browser: Browser, pages: list[Page], path: Path) -> Path:
     return path
 
 
+def publish(files: list[Path]) -> None:
+    """Copy the book beside the built site, and link to it on the first page."""
+    links = []
+    for file in files:
+        shutil.copy(file, HTML)
+        megabytes = file.stat().st_size / 1e6
+        kind = file.suffix[1:].upper()
+        links.append(f'<a href="../{file.name}">{kind}</a> ({megabytes:.0f} MB)')
+    line = f"<p>The whole book to print or to take along: {', '.join(links)}.</p>"
+    path = HTML / "book" / "index.html"
+    page = path.read_text(encoding="utf-8")
+    if PLACE not in page:
+        raise SystemExit(f"the first page has no place {PLACE!r} for links: build it")
+    path.write_text(page.replace(PLACE, line), encoding="utf-8")
+
+
 def main() -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(description="Write the book as PDF and EPUB.")
-    parser.add_argument("--only", nargs="+", metavar="PAGE", help="a few pages")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--only", nargs="+", metavar="PAGE", help="a few pages")
+    which.add_argument("--publish", action="store_true", help="beside the site, too")
     args = parser.parse_args()
     if not (HTML / "index.html").is_file():
         raise SystemExit("the site is not built: run jupyter-book build .")
@@ -353,8 +373,11 @@ def main() -> int:
         )
         pages = read_pages(browser, names)
         name = pages[0].key if args.only else "book"
-        print(write_epub(OUT / f"{name}.epub", pages, about()))
-        print(print_pdf(browser, pages, OUT / f"{name}.pdf"))
+        epub = write_epub(OUT / f"{name}.epub", pages, about())
+        pdf = print_pdf(browser, pages, OUT / f"{name}.pdf")
+    print(epub, pdf, sep="\n")
+    if args.publish:
+        publish([pdf, epub])
     return 0
 
 

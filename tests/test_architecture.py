@@ -25,7 +25,7 @@ ROOMS = {
         "files __version__"
     ),
     "checks": "retrieval alignment finetuning training model text files",
-    "widgets": "training model text files",
+    "widgets": "training model text arguments files",
     "arguments": "",
     "plotting": "",
     "files": "",

@@ -67,6 +67,9 @@ from llmcourse.serving.server import running
 from llmcourse.serving.wire import ServiceConfig
 from llmcourse.text import tales
 from llmcourse.training.text_loss import text_loss
+from llmcourse.widgets.batching import BatchingExplorer, Load
+from llmcourse.widgets.memory import MemoryExplorer
+from llmcourse.widgets.sizes import KNOWN_MODELS
 
 plotting.use_course_style()
 torch.set_num_threads(1)
@@ -244,6 +247,35 @@ for ids, text in zip(prompts, mine, strict=True):
     alone = generate(model, torch.tensor(ids), len(text), sampling=GREEDY)
     assert alone[len(ids) :].tolist() == text
 print("all twelve agree, token by token")
+
+# %% [markdown]
+# ### Explore: shared steps
+#
+# Two plans for the same requests: fixed batches, and the package's continuous batching.
+# A fixed batch begins with those who wait, and nobody else comes in before its last answer is written.
+# Both read prompts as the package does: in a step at most some 256 tokens in all, the shortest prompt first.
+# Begin with the five requests from above.
+# Then let a long prompt come in while others write: who waits for it?
+# Add slots, or write requests of your own: when do both plans take equally many steps?
+
+# %%
+BatchingExplorer(
+    {
+        "by hand": [Load(0, 1, n) for n in (2, 7, 3, 1, 4)],
+        "one long answer among short ones": [
+            *(Load(2 * n, 20, 6) for n in range(6)),
+            Load(1, 20, 40),
+        ],
+        "a long prompt comes in": [
+            Load(0, 20, 20),
+            Load(0, 12, 12),
+            Load(2, 1400, 6),
+            Load(3, 30, 8),
+            Load(9, 10, 10),
+        ],
+        "equal and all at once": [Load(0, 20, 10)] * 8,
+    }
+)
 
 # %% [markdown]
 # ### Nobody notices the others
@@ -460,6 +492,18 @@ assert ratio > 1
 # On the course's site, `base-llm` writes on here, in the reader's browser, from *Once there was*, or from words of your own.
 # :::
 #
+# ### Explore: what fits on a card
+#
+# Weights and caches share a card's memory.
+# Choose a model and a card: how many texts of which length can it answer at once?
+# Then store the weights in fewer bits, let heads share their keys and values, or double the length, and see which part gives way.
+# For a training choose it below *To*: each parameter takes 16 bytes, in either precision, as {doc}`scaling` counts them.
+
+# %%
+CARDS = {"RTX 4090": 24e9, "L40S": 48e9, "H100": 80e9, "H200": 141e9}
+MemoryExplorer({NAME: config, **KNOWN_MODELS}, CARDS)
+
+# %% [markdown]
 # ## Fewer passes
 #
 # ### Guess and check: speculative decoding

@@ -38,7 +38,7 @@ document.addEventListener("DOMContentLoaded", () => {
   box.id = "preview";
   box.role = "tooltip";
   box.hidden = true;
-  document.body.append(box);
+  (document.querySelector("main") ?? document.body).append(box); // all text is in a landmark
   let waiting;
   const hide = () => {
     clearTimeout(waiting);
@@ -49,9 +49,10 @@ document.addEventListener("DOMContentLoaded", () => {
     box.textContent = link.dataset.preview;
     box.hidden = false;
     const { left, top, bottom } = link.getBoundingClientRect();
+    const origin = box.offsetParent.getBoundingClientRect();
     const fits = bottom + box.offsetHeight + 8 < innerHeight;
-    box.style.left = `${Math.max(8, Math.min(left, innerWidth - box.offsetWidth - 8)) + scrollX}px`;
-    box.style.top = `${(fits ? bottom + 6 : top - box.offsetHeight - 6) + scrollY}px`;
+    box.style.left = `${Math.max(8, Math.min(left, innerWidth - box.offsetWidth - 8)) - origin.left}px`;
+    box.style.top = `${(fits ? bottom + 6 : top - box.offsetHeight - 6) - origin.top}px`;
   };
   box.addEventListener("mouseenter", () => clearTimeout(waiting));
   box.addEventListener("mouseleave", hide);

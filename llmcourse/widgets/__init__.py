@@ -8,6 +8,8 @@
     sampling    temperature, top-k and top-p on one next-token distribution
     window      the context window: what fits, what a query sees, what it costs
     search      chunks and BM25: what each word is worth, the best passages
+    batching    requests that share a model's steps, as timelines
+    memory      what a model takes of a card, answering and in training
     sizes       sizes of well-known models
     base        what they share
     page_model  models that run in the pages of the site: on the reader's own words, in

@@ -81,14 +81,7 @@ function chatExplorer(place) {
     showTurns();
   }
 
-  area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || answering) return;
-    event.preventDefault();
-    talk();
-  });
-  card.root.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape") answering = false;
-  });
+  answerKeys(card.root, area, { ask: talk, stop: () => (answering = false), busy: () => answering });
   card.root.append(
     log,
     make("label", { className: "field" }, make("span", {}, "Your turn"), area),

@@ -78,14 +78,7 @@ function comparisonExplorer(place) {
     ask.textContent = "Ask all three";
   }
 
-  area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || answering) return;
-    event.preventDefault();
-    askAll();
-  });
-  card.root.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape") answering = false;
-  });
+  answerKeys(card.root, area, { ask: askAll, stop: () => (answering = false), busy: () => answering });
   card.root.append(
     make("label", { className: "field" }, make("span", {}, "An order"), area),
     make("div", { className: "controls" }, make("div", { className: "buttons" }, ask), exampleList(examples, area)),

@@ -62,6 +62,19 @@ function exampleList(texts, area) {
   return make("label", { className: "wide" }, make("span", {}, "Examples"), list);
 }
 
+// Enter in a field asks, with Shift it begins a new line; Escape anywhere stops. While
+// `busy`, Enter does nothing.
+function answerKeys(root, area, { ask, stop = () => {}, busy = () => false }) {
+  area.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || busy()) return;
+    event.preventDefault();
+    ask();
+  });
+  root.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") stop();
+  });
+}
+
 // A model's answer to a conversation. `onPart` is told it as it grows, and says whether
 // to go on: { text, ids, ended }, the ids being those of the whole conversation.
 async function answerTo(model, messages, settings, onPart) {

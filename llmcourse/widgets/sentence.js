@@ -105,11 +105,7 @@ function sentenceExplorer(place) {
 
   sight.value = String(begin);
   sight.addEventListener("change", () => (seen ? show() : read()));
-  area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    read();
-  });
+  answerKeys(card.root, area, { ask: read });
   card.root.append(
     make("label", { className: "field" }, make("span", {}, "A sentence of your own"), area),
     make("div", { className: "controls" },

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from server import pages
-from visitor import Visitor
+from visitor import Visitor, violations
 
 PAGES = pages() or ["index.html"]
 MAX_BYTES, MAX_BYTES_WITH_EXPLORERS = 1_000_000, 2_500_000
@@ -35,9 +35,12 @@ def test_page(visit: Visit, axe: str, path: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_link_to_a_term_or_a_reference_tells_what_it_leads_to(visit: Visit) -> None:
-    """To the mouse and to the keyboard; Escape closes the box."""
+def test_a_link_to_a_term_or_a_reference_tells_what_it_leads_to(
+    visit: Visit, axe: str
+) -> None:
+    """To the mouse and to the keyboard, beside the link; Escape closes the box."""
     page = visit().open("book/corpus.html")
+    page.evaluate(axe)
     box = page.locator("[role=tooltip]")
     for target, text in (("glossary", "Jaccard"), ("references", "")):
         link = page.locator(f'article a[href*="{target}.html#"]', has_text=text).first
@@ -45,6 +48,13 @@ def test_a_link_to_a_term_or_a_reference_tells_what_it_leads_to(visit: Visit) ->
         link.hover()
         box.wait_for()
         assert len(box.inner_text()) > 30
+        place, beside = link.bounding_box(), box.bounding_box()
+        assert place is not None
+        assert beside is not None
+        below = beside["y"] - place["y"] - place["height"]
+        above = place["y"] - beside["y"] - beside["height"]
+        assert 0 < max(below, above) < 20
+        assert violations(page, '{runOnly: ["region"]}') == []
         page.mouse.move(0, 0)
         box.wait_for(state="hidden")
         link.focus()

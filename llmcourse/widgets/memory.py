@@ -1,0 +1,63 @@
+"""The explorer of memory: what a model takes of a card, answering and in training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import traitlets
+
+from llmcourse.arguments import check_positive
+from llmcourse.model.transformer import TransformerConfig
+from llmcourse.widgets.base import Explorer, script
+from llmcourse.widgets.sizes import cache_sizes
+
+
+class MemoryExplorer(Explorer):
+    """Show what weights, gradients, optimizer and cache take of a card's memory.
+
+    Sizes are those of `llmcourse.model.costs`. Training is with AdamW; its activations
+    come on top.
+
+    Args:
+        models: Name to sizes, plain models of either family.
+        cards: Name to memory, in bytes.
+
+    Raises:
+        ValueError: If there is no model or no card, a card has no memory, or a model
+            has biases or norms of queries and keys of its own.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> MemoryExplorer({"tiny": TINY}, {"H100": 80e9})
+    MemoryExplorer(tiny; H100)
+    """
+
+    _css = script("explorer.css", "panels.css")
+    _esm = script("common.js", "panels.js", "memory.js")
+    models: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    cards: traitlets.List[Any] = traitlets.List().tag(sync=True)
+
+    def __init__(
+        self,
+        models: Mapping[str, TransformerConfig],
+        cards: Mapping[str, float | int],
+    ) -> None:
+        if not cards:
+            raise ValueError("wanted at least one card, got none")
+        check_positive(**cards)
+        sizes = cache_sizes(models)
+        for size, (name, config) in zip(sizes, models.items(), strict=True):
+            if config.qkv_bias or config.qk_norm:
+                raise ValueError(f"qkv_bias and qk_norm cannot be shown, {name} has")
+            learned = config.position_encoding == "learned"
+            size |= {
+                "vocab": config.vocab_size,
+                "width": config.d_model,
+                "d_ff": config.d_ff,
+                "positions": config.context_length if learned else 0,
+                "gpt2": config.family == "gpt2",
+                "tied": config.tied_embeddings,
+            }
+        self._summary = f"{', '.join(models)}; {', '.join(cards)}"
+        super().__init__(
+            models=sizes,
+            cards=[{"name": name, "bytes": n} for name, n in cards.items()],
+        )
