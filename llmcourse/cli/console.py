@@ -90,16 +90,31 @@ def read_own(path: str | Path, max_bytes: int | None = None) -> list[Any]:
     return found.documents
 
 
-def documents_of(sources: Iterable[str], n_stories: int, seed: int) -> Iterable[Any]:
-    """Return the documents of all sources, one source after the other."""
+def documents_of(
+    sources: Iterable[str], n_stories: int, seed: int, *, stream: bool = False
+) -> Iterable[Any]:
+    """Return the documents of all sources, one source after the other.
+
+    Args:
+        sources: Names and paths.
+        n_stories: Of the tales.
+        seed: Of the tales.
+        stream: Whether to hold one file at a time, of any number.
+    """
     from llmcourse.text import documents
+
+    def streamed(path: str) -> Iterator[Any]:
+        skipped: dict[str, str] = {}
+        yield from documents.stream_texts(path, skipped)
+        tell_skipped(skipped)
 
     known: dict[str, Callable[[], Iterable[Any]]] = {
         "tales": lambda: documents.tales(n_stories, seed),
         "python_docs": documents.python_docs,
     }
+    own = streamed if stream else read_own
     return chain.from_iterable(
-        known[name]() if name in known else read_own(name) for name in sources
+        known[name]() if name in known else own(name) for name in sources
     )
 
 

@@ -1,9 +1,11 @@
 """The command `corpus`: from documents to clean, split, tokenized text."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +24,17 @@ def corpus(
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 2_000,
     vocab_size: Annotated[int, typer.Option(help="Of the tokenizer.")] = 1024,
     seed: opt.Seed = 0,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Hold one document at a time, and leave copies in: for a text that is "
+            "larger than the memory.",
+        ),
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(help="That do the work, with --stream.", min=1)
+    ] = 1,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -36,16 +49,41 @@ def corpus(
     `llmcourse corpus python_docs`
 
     `llmcourse corpus notes/ book.txt --language de --out corpus/`
+
+    `llmcourse corpus tales --n-stories 1000000 --stream --processes 2 --out corpus/`
+
+    `llmcourse pretrain --data corpus/ --out run/`
     """
-    from llmcourse.text.corpus import build_corpus
-    from llmcourse.text.packing import END_OF_TEXT, pack
-    from llmcourse.text.tokenizers import BPETokenizer
+    from tqdm import tqdm
+
+    from llmcourse.text.corpus import build_corpus, pack_corpus, stream_corpus
+    from llmcourse.text.packing import pack
     from llmcourse.training.config import report_progress
-    from llmcourse.training.pipeline import split_or_cut
+    from llmcourse.training.pipeline import TOKENIZER_STORIES, split_or_cut
 
     named = sources or ["tales"]
     if out_folder is not None:
         make_folder(out_folder, overwrite)
+    if stream:
+        if out_folder is None:
+            raise ValueError("--stream needs --out: the folder that is written")
+        read = iter(documents_of(named, n_stories, seed, stream=True))
+        first, steps = (
+            list(islice(read, TOKENIZER_STORIES)),
+            steps_of(named, filter, language),
+        )
+        tokenizer = _train_tokenizer(
+            stream_corpus(first, steps), vocab_size, out_folder
+        )
+        told = tqdm(chain(first, read), "documents", disable=quiet)
+        files = pack_corpus(told, tokenizer, out_folder, steps, processes)
+        if as_json:
+            out.print_json(json.dumps({k: asdict(file) for k, file in files.items()}))
+            return
+        for name, file in files.items():
+            what = f"{file.n_tokens:,} tokens of {file.n_documents:,} documents"
+            out.print(f"{out_folder / name}.bin: {what}")
+        return
     with bars(quiet) as show:
         documents = list(documents_of(named, n_stories, seed))
         steps = [*steps_of(named, filter, language)]
@@ -61,16 +99,21 @@ def corpus(
         out.print(" · ".join(f"{name} {size:,}" for name, size in sizes.items()))
     if out_folder is None:
         return
-    tokenizer = BPETokenizer.train(
-        (document.text for document in splits["train"]),
-        vocab_size,
-        [END_OF_TEXT],
-        allow_fewer=True,
-    )
-    tokenizer.save(out_folder / "tokenizer.json")
+    tokenizer = _train_tokenizer(splits["train"], vocab_size, out_folder)
     for name, part in splits.items():
         if part:  # of few documents none is left to test on
             path = out_folder / f"{name}.bin"
             n_tokens = pack(part, tokenizer, path).n_tokens
             if not as_json:
                 out.print(f"{path}: {n_tokens:,} tokens")
+
+
+def _train_tokenizer(documents: Iterable[Any], vocab_size: int, folder: Path) -> Any:
+    """Return a tokenizer of the documents, and save it in the corpus's folder."""
+    from llmcourse.text.packing import END_OF_TEXT
+    from llmcourse.text.tokenizers import BPETokenizer
+
+    texts = (document.text for document in documents)
+    tokenizer = BPETokenizer.train(texts, vocab_size, [END_OF_TEXT], allow_fewer=True)
+    tokenizer.save(folder / "tokenizer.json")
+    return tokenizer

@@ -144,7 +144,16 @@ def make_base(
         OSError: If something cannot be written.
     """
     training, folder = config.pretraining, run.folder / "model"
-    data = _data(config, run, [*documents] if sources else None, [*steps])
+    packed = [source for source in sources if pipeline.is_packed(source)]
+    if packed and (len(sources) > 1 or config.base is not None):
+        raise ValueError(
+            f"{packed[0]!r} is a corpus with its own tokenizer: it cannot be joined "
+            "with other text, nor be read by a model that has another"
+        )
+    if packed:
+        data = pipeline.packed_data(packed[0])
+    else:
+        data = _data(config, run, [*documents] if sources else None, [*steps])
     if sources:
         config = pipeline.fitted(config, data)
     if data.report is not None:

@@ -18,9 +18,16 @@ own is kept whatever it is, a poem, a list or Chinese: `own_steps`.
 1
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -46,6 +53,11 @@ from llmcourse.text.documents import (
     excerpt,
     summarise,
 )
+from llmcourse.text.packing import TokenFile, load_header, packer, stored_ids
+from llmcourse.text.tokenizers import Tokenizer
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 STEPS: tuple[Step, ...] = (
     clean,
@@ -154,6 +166,117 @@ def build_corpus(
     return current, Report(tuple(reports))
 
 
+def stream_corpus(
+    documents: Iterable[Document], steps: Iterable[Step] = STEPS
+) -> Iterator[Document]:
+    """Yield the documents after all steps but those that compare them.
+
+    These, on copies and boilerplate, need all documents at once; the others need one,
+    so that texts of any length can be read.
+
+    Args:
+        documents: As in `build_corpus`.
+        steps: As there.
+    """
+    compare = (remove_boilerplate, remove_duplicates, remove_near_duplicates)
+    alone = [step for step in steps if step not in compare]
+    for document in documents:
+        current = [document]
+        for step in alone:
+            if current:
+                current, _ = step(current)
+        yield from current
+
+
+def pack_corpus(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    steps: Iterable[Step] = STEPS,
+    processes: int = 1,
+) -> dict[str, TokenFile]:
+    """Write the parts of a corpus of any length, "train.bin" and so on.
+
+    A few hundred documents are in memory. The files are the same however many
+    processes do the steps, split and tokenize.
+
+    Args:
+        documents: Read as they are needed.
+        tokenizer: A tokenizer that has `<|endoftext|>`.
+        folder: Of the arrays.
+        steps: As in `stream_corpus`.
+        processes: How many.
+
+    Returns:
+        What the array of each part holds.
+
+    Raises:
+        ValueError: If no document is left, or the tokenizer has no `<|endoftext|>`.
+        OSError: If a file cannot be written, as when the disk is full.
+    """
+    folder, left = Path(folder), iter(documents)
+    batches = iter(lambda: list(islice(left, _BATCH)), [])
+    work = partial(_parted, tokenizer=tokenizer, steps=tuple(steps))
+    adders: dict[str, Callable[[bytes], None]] = {}
+    with ExitStack() as files:
+        for rows in in_processes(work, batches, processes):
+            for name, row in rows:
+                if name not in adders:
+                    path = folder / f"{name}.bin"
+                    adders[name] = files.enter_context(packer(path, tokenizer))
+                adders[name](row)
+    if not adders:
+        raise ValueError("a corpus needs at least one document, got none")
+    return {name: load_header(folder / f"{name}.bin") for name in adders}
+
+
+def _parted(
+    documents: list[Document], tokenizer: Tokenizer, steps: tuple[Step, ...]
+) -> list[tuple[str, bytes]]:
+    """Return the documents that the steps keep: the part of each, and its ids."""
+    return [
+        (part_of(document), stored_ids(document.text, tokenizer))
+        for document in stream_corpus(documents, steps)
+    ]
+
+
+_BATCH = 256  # documents that a process takes at once
+
+
+def in_processes(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], processes: int
+) -> Iterator[_Result]:
+    """Yield the function's results in order; only a few items are read ahead.
+
+    Args:
+        function: Is sent to each process once, so what it holds, it keeps there.
+        items: What it is called with, one by one.
+        processes: How many; 1: this one.
+    """
+    if processes == 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _keep, (function,)) as workers:
+        waiting: deque[Future[Any]] = deque()
+        for item in items:
+            waiting.append(workers.submit(_call_kept, item))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)
+
+
+_kept: list[Callable[[Any], Any]] = []  # of a worker
+
+
+def _keep(function: Callable[[Any], Any]) -> None:
+    _kept.append(function)
+
+
+def _call_kept(item: Any) -> Any:
+    return _kept[0](item)
+
+
 def split(documents: Sequence[Document]) -> dict[str, list[Document]]:
     """Return nine in ten documents to train on, and one in twenty for each other part.
 
@@ -172,10 +295,14 @@ def split(documents: Sequence[Document]) -> dict[str, list[Document]]:
     """
     parts: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     for document in documents:
-        place = fingerprint(document.text, salt="split 0") / 2**64  # 0 … 1
-        name = "train" if place < 0.9 else "validation" if place < 0.95 else "test"
-        parts[name].append(document)
+        parts[part_of(document)].append(document)
     return parts
+
+
+def part_of(document: Document) -> str:
+    """Return which part of a split a document belongs to: `split` says how."""
+    place = fingerprint(document.text, salt="split 0") / 2**64  # 0 … 1
+    return "train" if place < 0.9 else "validation" if place < 0.95 else "test"
 
 
 @dataclass(frozen=True)

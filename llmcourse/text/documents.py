@@ -288,29 +288,60 @@ def read_texts(path: str | Path, max_bytes: int | None = None) -> FoundTexts:
         ValueError: If there is no such file, or if none is a text; if there is more
             text, or are more than `MAX_FILES` files.
     """
-    documents: list[Document] = []
     skipped: dict[str, str] = {}
+    texts: list[Document] = []
     n_bytes, most = 0, max_bytes or MAX_BYTES
-    for number, file in enumerate(_files(Path(path))):
-        if number >= MAX_FILES or n_bytes > most:
+    for document in stream_texts(path, skipped, most, MAX_FILES):
+        texts.append(document)
+        n_bytes += len(document.text.encode())
+        if n_bytes > most:
             raise ValueError(
-                f"{str(path)!r} must have at most {MAX_FILES:,} files and "
-                f"{most >> 20:,} MiB of text: name a smaller folder or a pattern"
+                f"{str(path)!r} must have at most {most >> 20:,} MiB of text: name a "
+                "smaller folder or a pattern"
+            )
+    return FoundTexts(texts, skipped)
+
+
+def stream_texts(
+    path: str | Path,
+    skipped: dict[str, str],
+    max_bytes: int = MAX_BYTES,
+    max_files: int | None = None,
+) -> Iterator[Document]:
+    """Yield what `read_texts` returns, and hold one file at a time in memory.
+
+    Args:
+        path: As there.
+        skipped: Is filled with the files that are no text, and the reason.
+        max_bytes: Of one file; a larger one is skipped.
+        max_files: That are looked at; None: any number.
+
+    Raises:
+        ValueError: If there is no such file, or if none is a text; if there are more
+            files than `max_files`.
+    """
+    found = False
+    for number, file in enumerate(_files(Path(path))):
+        if max_files is not None and number >= max_files:
+            raise ValueError(
+                f"{str(path)!r} must have at most {max_files:,} files: name a smaller "
+                "folder or a pattern"
             )
         name = file.as_posix()
         try:
-            text = _text_of(file, most)
-            documents.append(Document(text, source="text_files", name=name))
-            n_bytes += file.stat().st_size
+            text = _text_of(file, max_bytes)
+            document = Document(text, source="text_files", name=name)
         except OSError as error:
             skipped[name] = f"cannot be read: {error.strerror or error}"
         except ValueError as error:
             skipped[name] = str(error)
-    if not documents:
+        else:
+            found = True
+            yield document
+    if not found:
         reasons = [f"{file}: {reason}" for file, reason in skipped.items()]
         shown = "; ".join(reasons[:3]) or "nothing is there"
         raise ValueError(f"wanted text files in {str(path)!r}, got none ({shown})")
-    return FoundTexts(documents, skipped)
 
 
 def _files(path: Path) -> Iterator[Path]:

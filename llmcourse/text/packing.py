@@ -11,8 +11,10 @@ Each document is followed by `<|endoftext|>`, so that a model learns to end.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -75,18 +77,42 @@ def pack(
             `<|endoftext|>`, or if the path ends in ".json".
         OSError: If the file cannot be written, as when the disk is full.
     """
-    path = Path(path)
+    with packer(path, tokenizer) as add:
+        for document in documents:
+            add(stored_ids(document.text, tokenizer))
+    return load_header(path)
+
+
+def stored_ids(text: str, tokenizer: Tokenizer) -> bytes:
+    """Return the ids of a document and of the mark after it, as an array has them."""
+    ids = [*tokenizer.encode(text), end_of_text(tokenizer)]
+    return np.array(ids, _stored(_dtype_for(tokenizer))).tobytes()
+
+
+def _dtype_for(tokenizer: Tokenizer) -> str:
+    return "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
+
+
+@contextmanager
+def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes], None]]:
+    """Open an array to write; give the function that adds the bytes of `stored_ids`.
+
+    Args and errors are those of `pack`.
+    """
+    path, end = Path(path), end_of_text(tokenizer)
     if path.suffix == ".json":
         raise ValueError(f"the array needs another name than {path.name!r}: not .json")
-    dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-    end = end_of_text(tokenizer)
-    n_tokens = n_documents = 0
+    dtype = _dtype_for(tokenizer)
+    n_bytes = n_documents = 0
     with new_file(path) as file:
-        for document in documents:
-            ids = np.array([*tokenizer.encode(document.text), end], _stored(dtype))
-            file.write(ids.tobytes())
-            n_tokens += len(ids)
+
+        def add(row: bytes) -> None:
+            nonlocal n_bytes, n_documents
+            file.write(row)
+            n_bytes += len(row)
             n_documents += 1
+
+        yield add
         if n_documents == 0:
             raise ValueError("packing needs at least one document, got none")
         file.flush()  # a full disk shows here, while the old file is still whole
@@ -94,7 +120,7 @@ def pack(
         path.with_suffix(".json").unlink(missing_ok=True)
     header = TokenFile(
         dtype=dtype,
-        n_tokens=n_tokens,
+        n_tokens=n_bytes // _stored(dtype).itemsize,
         n_documents=n_documents,
         vocab_size=tokenizer.vocab_size,
         end_of_text=end,
@@ -102,7 +128,6 @@ def pack(
     )
     with new_file(path.with_suffix(".json")) as file:
         file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
-    return header
 
 
 def load_header(path: str | Path) -> TokenFile:
@@ -153,7 +178,8 @@ def load_tokens(
             f"{str(path)!r} was packed with the tokenizer {header.tokenizer}, "
             f"got {tokenizer_fingerprint(tokenizer)}"
         )
-    return np.memmap(path, dtype=dtype, mode="r", shape=(header.n_tokens,))
+    with path.open("rb") as file:
+        return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), dtype)
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:

@@ -29,7 +29,12 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.corpus import STEPS, build_corpus, split
 from llmcourse.text.documents import Document, Report, Step, tales
 from llmcourse.text.ngrams import NGramModel, compressed_bits_per_byte
-from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
+from llmcourse.text.packing import (
+    END_OF_TEXT,
+    end_of_text,
+    load_tokens,
+    tokenizer_fingerprint,
+)
 from llmcourse.text.tales import Estimate, entropy_per_token
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
@@ -137,6 +142,38 @@ def prepare_text(
         start_token=end_of_text(tokenizer) if from_starts else None,
         held_out=held_out,
         report=report,
+    )
+
+
+def is_packed(folder: str | Path) -> bool:
+    """Return whether a folder holds a corpus that `llmcourse corpus` has written."""
+    return all((Path(folder) / name).is_file() for name in _PACKED)
+
+
+_PACKED = ("train.bin", "validation.bin", "tokenizer.json")
+_HELD_OUT_TOKENS = 300_000  # of a packed corpus, to measure on
+
+
+def packed_data(folder: str | Path) -> TrainingData:
+    """Return a corpus that `llmcourse corpus` has written, mapped into memory.
+
+    So it may be larger than the memory. Measured is on the first of its held-out
+    documents.
+
+    Raises:
+        ValueError: If a file is damaged, or of another tokenizer.
+    """
+    folder = Path(folder)
+    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
+    train, valid = (load_tokens(folder / name, tokenizer) for name in _PACKED[:2])
+    text = tokenizer.decode(valid[:_HELD_OUT_TOKENS].tolist())
+    *texts, _ = text.split(END_OF_TEXT)
+    return TrainingData(
+        tokenizer=tokenizer,
+        train=train,
+        valid=valid,
+        start_token=None,
+        held_out=tuple(map(Document, texts)),
     )
 
 

@@ -28,7 +28,7 @@ from llmcourse.training.config import (
 )
 from llmcourse.training.loop import make_optimizer, train, update_weights
 from llmcourse.training.losses import blockwise_cross_entropy
-from llmcourse.training.windows import NO_TOKEN, Tokens, Windows, fingerprint
+from llmcourse.training.windows import NO_TOKEN, Tokens, Windows, fingerprint, pieces
 
 
 def pretrain(
@@ -106,7 +106,8 @@ def _windows(
             f"windows must fit into the model's context_length {limit}, got {length}"
         )
     windows = Windows(tokens, length, start_token)
-    check_ids("tokens", windows.tokens, model.config.vocab_size)
+    for _, piece in pieces(windows.tokens):
+        check_ids("tokens", piece, model.config.vocab_size)
     return windows
 
 

@@ -14,6 +14,7 @@ They then end with it, too, and batches are made of documents of about one lengt
 """
 
 import hashlib
+import mmap
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -29,7 +30,24 @@ Tokens: TypeAlias = NDArray[Any] | Tensor
 NO_TOKEN = -1  # fills the row of a document that is shorter than its neighbours
 _POOL = 64  # batches whose documents are sorted by length together
 
-_CHUNK = 1 << 20  # tokens that are hashed together
+_CHUNK = 1 << 20  # tokens that are looked at together
+
+
+def pieces(tokens: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield an array in pieces, and where each begins.
+
+    What a memory map holds of one is then given back.
+    """
+    for start in range(0, len(tokens), _CHUNK):
+        yield start, tokens[start : start + _CHUNK]
+        _give_back(tokens)
+
+
+def _give_back(tokens: NDArray[Any]) -> None:
+    """Let the system have the memory that holds what was read of a mapped file."""
+    mapped = getattr(tokens.base, "obj", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def fingerprint(tokens: Tokens) -> str:
@@ -41,8 +59,8 @@ def fingerprint(tokens: Tokens) -> str:
     '3 tokens with hash 0057aef4fe5ef616'
     """
     array, state = np.asarray(tokens), hashlib.sha256()
-    for start in range(0, len(array), _CHUNK):
-        state.update(array[start : start + _CHUNK].astype("<i8").tobytes())
+    for _, piece in pieces(array):
+        state.update(piece.astype("<i8").tobytes())
     return f"{len(array)} tokens with hash {state.hexdigest()[:16]}"
 
 
@@ -99,7 +117,12 @@ class Windows:
         self.last = len(self.tokens) - context_length - 1  # where a window can begin
         self.starts = None
         if start_token is not None:
-            self.starts = np.flatnonzero(self.tokens[:-1] == start_token)
+            found = [
+                place + np.flatnonzero(piece == start_token)
+                for place, piece in pieces(self.tokens)
+            ]
+            starts = np.concatenate(found)
+            self.starts = starts[starts < len(self.tokens) - 1]
             if len(self.starts) == 0:
                 raise ValueError(
                     f"windows must begin at token {start_token}, but it does not "
@@ -169,6 +192,7 @@ class Windows:
         size = self.context_length + 1
         if self.starts is None:
             rows = np.stack([self.tokens[start : start + size] for start in starts])
+            _give_back(self.tokens)
             return torch.from_numpy(rows.astype(np.int64))
         lengths = self.lengths[np.searchsorted(self.starts, starts)]
         batch = torch.full((len(starts), int(lengths.max())), NO_TOKEN)

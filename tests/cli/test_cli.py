@@ -19,7 +19,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text import tales
 from llmcourse.text.cleaning import FUNCTION_WORDS
-from llmcourse.text.packing import load_tokens
+from llmcourse.text.packing import load_header, load_tokens, tokenizer_fingerprint
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import pipeline, presets
@@ -171,6 +171,26 @@ def test_corpus_reports_every_step_and_writes_arrays(tmp_path):
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
     tokens = load_tokens(folder / "train.bin", tokenizer)
     assert tokenizer.decode(tokens[:20].tolist()).strip()
+
+
+def test_a_streamed_corpus_is_what_a_model_is_trained_on(tmp_path):
+    """It is mapped, not read: `--data` takes the folder, alone."""
+    folder, out = tmp_path / "corpus", tmp_path / "run"
+    options = ("--n-stories", 200, "--vocab-size", 300, "--out", folder)
+    made = run("corpus", "tales", "--stream", *options, "--json", "--quiet")
+    assert made.exit_code == 0, made.output
+    files = json.loads(made.stdout)
+    assert sum(file["n_documents"] for file in files.values()) == 200
+    training = ("pretrain", "--preset", "tiny", "--steps", 2, "--quiet", "--out")
+    done = run(*training, out, "--data", folder)
+    assert done.exit_code == 0, done.output
+    assert "bits per byte of gzip" in done.stdout
+    fingerprint = load_header(folder / "train.bin").tokenizer
+    assert tokenizer_fingerprint(load_pretrained(out / "model")[1]) == fingerprint
+    both = run(*training, tmp_path / "other", "--data", folder, "--data", "tales")
+    assert "its own tokenizer" in str(both.exception)
+    without = run("corpus", "tales", "--stream")
+    assert "--stream needs --out" in str(without.exception)
 
 
 def python_topic(part):

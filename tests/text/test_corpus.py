@@ -15,10 +15,14 @@ from llmcourse.text.corpus import (
     contamination,
     cut_long,
     own_steps,
+    pack_corpus,
     split,
+    stream_corpus,
 )
 from llmcourse.text.deduplication import remove_near_duplicates
 from llmcourse.text.documents import Document, tales
+from llmcourse.text.packing import END_OF_TEXT, load_tokens
+from llmcourse.text.tokenizers import BPETokenizer
 
 MENU = "Home | Tales | About us"
 GERMAN = (
@@ -227,3 +231,34 @@ def test_runs_longer_than_every_document_are_refused():
         contamination(short, long)
     with pytest.raises(ValueError, match="n of at least 1 word, got 0"):
         contamination(long, long, n=0)
+
+
+def test_a_stream_is_the_corpus_but_for_what_compares_documents(web):
+    alone = [STEPS[0], *STEPS[2:4]]
+    assert list(stream_corpus(iter(web))) == build_corpus(web, alone)[0]
+    assert len(list(stream_corpus([web[0], web[0]]))) == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_packed_in_any_number_of_processes(tmp_path, monkeypatch, processes):
+    """Each part is what `split` says, in its order, with every document's end."""
+    monkeypatch.setattr("llmcourse.text.corpus._BATCH", 7)
+    documents = list(tales(100, 3))
+    texts = [document.text for document in documents]
+    tokenizer = BPETokenizer.train(texts, 300, [END_OF_TEXT])
+    files = pack_corpus(iter(documents), tokenizer, tmp_path, processes=processes)
+    parts = split(documents)
+    assert {k: f.n_documents for k, f in files.items()} == {
+        name: len(part) for name, part in parts.items() if part
+    }
+    for name, part in parts.items():
+        ids = load_tokens(tmp_path / f"{name}.bin", tokenizer).tolist()
+        told = "".join(document.text + END_OF_TEXT for document in part)
+        assert tokenizer.decode(ids) == told
+
+
+def test_a_stream_without_documents_is_refused(tmp_path):
+    tokenizer = BPETokenizer.train(["a"], 257, [END_OF_TEXT])
+    with pytest.raises(ValueError, match="at least one document, got none"):
+        pack_corpus([Document(" ")], tokenizer, tmp_path)
+    assert not [*tmp_path.iterdir()]

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from llmcourse.arguments import check_ids
+from llmcourse.text.documents import Document
+from llmcourse.text.packing import END_OF_TEXT, load_tokens, pack
+from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import windows as module
 from llmcourse.training.windows import NO_TOKEN, Windows, fingerprint
 
@@ -137,6 +140,28 @@ def test_a_fingerprint_tells_texts_apart(monkeypatch):
     whole = fingerprint(tokens)
     monkeypatch.setattr(module, "_CHUNK", 7)
     assert fingerprint(tokens) == whole
+
+
+def test_documents_are_found_across_the_pieces_that_are_searched(monkeypatch):
+    tokens = np.array([0, 3, 0, 0, 5, 6, 7, 0, 8, 9, 0], dtype=np.uint16)
+    for size in range(1, 12):
+        monkeypatch.setattr(module, "_CHUNK", size)
+        assert Windows(tokens, 4, start_token=0).starts.tolist() == [0, 2, 3, 7]
+
+
+def test_a_packed_corpus_is_read_as_the_array_that_it_is(tmp_path, monkeypatch):
+    """Mapped, and what was read is given back again and again."""
+    tokenizer = BPETokenizer.train(["abc"], 257, [END_OF_TEXT])
+    documents = [Document("ab" * n) for n in (3, 1, 9, 4)]
+    pack(documents, tokenizer, tmp_path / "tokens.bin")
+    mapped = load_tokens(tmp_path / "tokens.bin", tokenizer)
+    monkeypatch.setattr(module, "_CHUNK", 5)
+    assert fingerprint(mapped) == fingerprint(mapped.copy())
+    for start_token in (None, tokenizer.special_tokens[END_OF_TEXT]):
+        one, two = (
+            Windows(tokens, 6, start_token) for tokens in (mapped, mapped.copy())
+        )
+        assert torch.equal(one.spread(9), two.spread(9))
 
 
 # Reference
