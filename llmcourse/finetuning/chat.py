@@ -462,7 +462,9 @@ def _conversation(line: str) -> list[Message]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"must be JSON: {error}") from error
+        raise ValueError(
+            f'must be JSON, like {{"messages": [...]}}: {error}'
+        ) from error
     turns = _turns(value) if isinstance(value, dict) else None
     if not isinstance(turns, list):
         raise ValueError(f'wanted {{"messages": [...]}}, got {line.strip()[:40]!r}')

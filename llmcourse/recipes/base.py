@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -190,36 +191,25 @@ def _data(
     config: PipelineConfig,
     run: Making,
     documents: list[Document] | None,
-    steps: list[Step],
+    steps: list[Any],
 ) -> pipeline.TrainingData:
     """Return what is learned, of documents or of tales, and keep it in the folder."""
     made_of: dict[str, Any] = {"vocab_size": config.model.vocab_size}
+    made_of["seed"] = config.seed
     if documents is None:
-        made_of |= {"tales": config.n_stories, "seed": config.seed}
-        return kept_or_made(
-            run.folder, made_of, lambda: pipeline.prepare(config, run.stages)
-        )
+        made_of["tales"] = config.n_stories
+        make = partial(pipeline.prepare, config, run.stages)
+        return kept_or_made(run.folder, made_of, make)
     texts = (document.text for document in documents)
-    made_of |= {
-        "texts": texts_fingerprint(texts)[:16],
-        "steps": [*map(_step_name, steps)],
-    }
+    made_of["texts"] = texts_fingerprint(texts)[:16]
+    # A step with settings is a `functools.partial`, which has no name.
+    made_of["steps"] = [getattr(s, "__name__", None) or s.keywords for s in steps]
+    make = partial(pipeline.prepare_text, config, documents, run.stages, steps=steps)
     tokenizer = None
     if config.base is not None:
         model, tokenizer = load_pretrained(config.base)
         made_of["base"] = weights_fingerprint(model)[:16]
-    return kept_or_made(
-        run.folder,
-        made_of,
-        lambda: pipeline.prepare_text(config, documents, run.stages, steps=steps),
-        tokenizer,
-    )
-
-
-def _step_name(step: Any) -> str:
-    """Return the name of a step with its settings, as in "cut_long {'most': 99}"."""
-    settings = getattr(step, "keywords", "")
-    return f"{getattr(step, 'func', step).__name__} {settings}"
+    return kept_or_made(run.folder, made_of, make, tokenizer)
 
 
 def text_quality(

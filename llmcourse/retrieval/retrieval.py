@@ -243,12 +243,16 @@ def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
     >>> found = sentence_with("What does Mia have?", [passage])
     >>> found.text, found.place
     ('Mia has a red one.', 'a.txt:9')
+    >>> noted = Passage("# Report of May\n\nAmara wrote the report.", "a.md", 1, 0, 40)
+    >>> sentence_with("Who made the report?", [noted]).text
+    'Amara wrote the report.'
     """
     sentences = []
     for passage in used:
         for match in _SENTENCE.finditer(passage.text):
             line = passage.line + passage.text.count("\n", 0, match.start())
             sentences.append(replace(passage, text=_on_one_line(match[0]), line=line))
+    sentences.sort(key=lambda one: one.text.startswith("#"))  # headings win no tie
     return _nearest(question, sentences)
 
 

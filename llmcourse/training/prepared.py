@@ -7,13 +7,13 @@ To clean and tokenize 100 MB takes minutes, to read the ids a moment.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llmcourse.text.documents import Document
-from llmcourse.text.packing import tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import (
@@ -48,45 +48,30 @@ def kept_or_made(
     """
     folder = Path(folder)
     place = folder / "prepared"
-    if (found := _read(place, tokenizer)) is not None:
-        data, before = found
-        if before == made_of:
-            return data
-        if checkpoint_paths(folder / "checkpoints"):
-            refusal = f"{str(folder)!r} holds checkpoints of another training"
-            check_config_matches(refusal, before, made_of)
-    data = make()
-    if parallel.rank() == 0:
-        place.mkdir(parents=True, exist_ok=True)
-        data.tokenizer.save(place / "tokenizer.json")
-        state = {
-            "made_of": made_of,
-            "tokenizer": tokenizer_fingerprint(data.tokenizer),
-            "train": torch.from_numpy(data.train),
-            "valid": torch.from_numpy(data.valid),
-            "start_token": data.start_token,
-            "held_out": [document.text for document in data.held_out],
-        }
-        write_state(place / "tokens.safetensors", state)
-    return data
-
-
-def _read(
-    place: Path, tokenizer: BPETokenizer | None
-) -> tuple[TrainingData, dict[str, Any]] | None:
-    """Return data and of what it is made, or None if that is not there as a whole."""
-    try:
+    found, before = None, {}
+    # There is nothing yet, or it is damaged.
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         state = read_state(place / "tokens.safetensors")
-        tokenizer = tokenizer or BPETokenizer.load(place / "tokenizer.json")
-        data = TrainingData(
-            tokenizer=tokenizer,
+        found = TrainingData(
+            tokenizer=tokenizer or BPETokenizer.load(place / "tokenizer.json"),
             train=state["train"].numpy(),
             valid=state["valid"].numpy(),
             start_token=state["start_token"],
             held_out=tuple(map(Document, state["held_out"])),
         )
-        if state["tokenizer"] != tokenizer_fingerprint(tokenizer):
-            return None
-        return data, state["made_of"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        before = dict(state["made_of"])
+    if found is not None and before == made_of:
+        return found
+    if before and checkpoint_paths(folder / "checkpoints"):
+        refusal = f"{str(folder)!r} holds checkpoints of another training"
+        check_config_matches(refusal, before, made_of)
+    data = make()
+    if parallel.rank() == 0:
+        place.mkdir(parents=True, exist_ok=True)
+        data.tokenizer.save(place / "tokenizer.json")
+        state = {"made_of": made_of, "start_token": data.start_token}
+        state |= {"train": torch.from_numpy(data.train)}
+        state |= {"valid": torch.from_numpy(data.valid)}
+        state |= {"held_out": [document.text for document in data.held_out]}
+        write_state(place / "tokens.safetensors", state)
+    return data

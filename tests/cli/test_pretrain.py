@@ -281,7 +281,7 @@ def test_a_resumed_training_reads_what_was_prepared(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, lambda record: record.step == 2)
         assert pretrain(*args).exit_code == 130
-    monkeypatch.setattr(pipeline, "prepare_text", None)  # is not reached
+    monkeypatch.setattr(pipeline, "prepare_text", pytest.fail)
     result = pretrain(*args, "--resume")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("\nsample ") == 3
