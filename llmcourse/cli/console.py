@@ -111,6 +111,7 @@ def documents_of(
     known: dict[str, Callable[[], Iterable[Any]]] = {
         "tales": lambda: documents.tales(n_stories, seed),
         "python_docs": documents.python_docs,
+        "-": lambda: read_own("-"),
     }
     own = streamed if stream else read_own
     return chain.from_iterable(

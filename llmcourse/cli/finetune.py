@@ -17,7 +17,7 @@ def finetune(
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Conversations of your own: JSON of messages, ShareGPT or Alpaca."
+            help="Your own conversations: JSON of messages, ShareGPT or Alpaca; -."
         ),
     ] = None,
     truncate: Annotated[

@@ -30,13 +30,9 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
         for parameter in context.command.params
         for option in parameter.opts
     }
-    for key in found:
-        if key not in names:
-            near = " or ".join(get_close_matches(key, names))
-            raise typer.BadParameter(
-                f"{str(path)!r}: there is no option {key!r}"
-                + (f"; {near}?" if near else "")
-            )
+    for key in found.keys() - names.keys():
+        near = ", ".join(get_close_matches(key, names)) or "nothing"
+        raise typer.BadParameter(f"there is no option {key!r}, near it is {near}")
     context.default_map = {names[key]: value for key, value in found.items()}
     return path
 

@@ -25,11 +25,12 @@ in Jinja how its conversations look: `render_template`.
 import copy
 import json
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -413,7 +414,8 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
     or `prompt` and `completion`. Other keys are not looked at.
 
     Args:
-        path: A file of JSON lines, or of one JSON array, in UTF-8.
+        path: A file of JSON lines, or of one JSON array, in UTF-8; "-" is standard
+            input.
 
     Raises:
         ValueError: If there is no such file or no conversation in it, or if a line is
@@ -422,9 +424,11 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
         OSError: If the file cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    is_input = str(path) == "-"
+    if not (is_input or path.is_file()):
         raise ValueError(f"wanted a file of conversations, got no file {str(path)!r}")
-    found, what, data = [], "line", path.read_bytes()
+    found, what = [], "line"
+    data = _standard_input() if is_input else path.read_bytes()
     lines = data.split(b"\n")
     if data.startswith(b"["):
         with suppress(ValueError, RecursionError):
@@ -440,6 +444,12 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
     if not found:
         raise ValueError(f"{str(path)!r} must hold a conversation, got none")
     return found
+
+
+@cache
+def _standard_input() -> bytes:
+    """Return what standard input holds, which can be read but once."""
+    return sys.stdin.buffer.read()
 
 
 def read_messages(path: str | Path) -> list[Message]:

@@ -8,7 +8,7 @@ import pytest
 from chat_cases import CONFIG, base, chatty, line_of, own_file
 from cli_cases import run, stop_at
 
-from llmcourse.finetuning import instruction_tuning
+from llmcourse.finetuning import chat, instruction_tuning
 from llmcourse.finetuning.chat import Message
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.model.folders import save_pretrained
@@ -82,6 +82,16 @@ def test_numbers_come_as_json_too(tmp_path):
     assert found["held_out_loss"]["after"] > 0
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert "--json" not in card
+
+
+def test_conversations_come_from_standard_input_too(tmp_path, models):
+    chat._standard_input.cache_clear()
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    words = ("finetune", *FAST, "--data=-", "--model", models / "base", "--json")
+    text = f"{json.dumps({'messages': turns})}\n" * 6
+    result = run(*words, "--out", tmp_path / "run", "--quiet", text=text)
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["held_out_loss"]["n"] == 1
 
 
 def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
