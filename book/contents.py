@@ -49,6 +49,7 @@ PICTURES = {
     "context_window": "needle-at-three-depths",
     "retrieval": "way-of-a-question",
     "deployment": "three-ways-to-share-steps",
+    "real_models": "where-the-parameters-are",
 }
 ROLE = re.compile(r"\{\w+\}`([^`<]*?)(?: <[^`]*>)?`")
 # As in "**Takes** about 40 minutes to read with the code."

