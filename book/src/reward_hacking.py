@@ -52,6 +52,7 @@ from llmcourse.training.intervals import (
     win_rate,
 )
 from llmcourse.training.studies import stored_study
+from llmcourse.widgets.stopping import Stop, StoppingExplorer
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -319,6 +320,23 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
 # %% [markdown]
 # No difference can be seen between the two, as {cite:t}`gao2023` found: at best a penalty does what stopping in time would do.
 # It keeps the policy where the reward model still knows what it judges; this one was too weak for that.
+
+# %% [markdown]
+# ### Explore: where to stop
+#
+# All policies of the study, one at a time.
+# Follow one without a penalty from its start: where would you stop it if you saw the learned reward alone?
+# Where, if you saw gold?
+# Then take another seed: what of it is the shape, and what is the noise of one look?
+
+# %%
+followed = {}
+for point in study.points:
+    penalty = f"penalty {point.cost}" if point.cost else "no penalty"
+    sort = f"{point.method.upper()}, {penalty}, {point.n_pairs:,} pairs"
+    stops = followed.setdefault(f"{sort}, seed {point.seed}", [])
+    stops.append(Stop(point.step, point.kl, point.proxy, point.gold))
+StoppingExplorer(dict(sorted(followed.items())), unit="step")
 
 # %% [markdown]
 # ### Cheap baselines

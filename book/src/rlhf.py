@@ -48,6 +48,7 @@ from llmcourse.checks import rlhf as checks
 from llmcourse.model.folders import load_pretrained
 from llmcourse.text import tales
 from llmcourse.training.intervals import bootstrap_interval
+from llmcourse.widgets.stopping import Stop, StoppingExplorer
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -691,6 +692,24 @@ _ = axes[0].legend()
 # This penalty buys time: there are more rounds in which to stop.
 # It makes the reward model no wiser.
 #
+# ### Explore: what was written on the way
+#
+# Each round of the six runs, with two of its texts.
+# Move through one without a penalty: in which round would you have noticed, by reading, that something is wrong?
+# Does the learned reward tell you?
+# Then read a run with the penalty in the same rounds.
+
+# %% tags=["nbval-ignore-output"]
+followed = {}
+for kl_coef, own in runs.items():
+    for seed, run in enumerate(own):
+        followed[f"β = {kl_coef}, seed {seed}"] = [
+            Stop(number, *numbers, "\n\n".join(texts[:2]))
+            for number, (*numbers, texts) in enumerate(run, start=1)
+        ]
+StoppingExplorer(followed, unit="round")
+
+# %% [markdown]
 # ### Beside DPO and best of n
 #
 # The simplest use of a reward model trains nothing: sample $n$ answers and keep the one with the highest reward.

@@ -43,7 +43,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.text import bpe, documents, tales, tokenizers
 from llmcourse.text.bpe import BYTE_ORDER, spell
 from llmcourse.training.presets import SMALL
-from llmcourse.widgets.tokens import MergeExplorer, TokenExplorer
+from llmcourse.widgets.tokens import GuessExplorer, MergeExplorer, TokenExplorer
 
 plotting.use_course_style()
 
@@ -209,6 +209,16 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # But what occurs once in a text says little about other words: these merges learn two words by heart.
 # :::
 #
+# ### Explore: guess the next merge
+#
+# Now with words of your own.
+# Type some that share parts, *sell, sells, shell, shells*, and guess which pair wins each round; a pair counts once for every time that its word occurs.
+# Watch the space before a word: it is a letter like any other, and is often merged first.
+
+# %%
+GuessExplorer("she sells sea shells by the sea shore")
+
+# %% [markdown]
 # ## The idea
 #
 # **Training.**

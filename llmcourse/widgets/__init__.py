@@ -10,6 +10,7 @@
     search      chunks and BM25: what each word is worth, the best passages
     batching    requests that share a model's steps, as timelines
     memory      what a model takes of a card, answering and in training
+    stopping    a policy, stopped where the reader likes: learned and gold reward
     sizes       sizes of well-known models
     base        what they share
     page_model  models that run in the pages of the site: on the reader's own words, in

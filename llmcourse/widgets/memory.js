@@ -120,6 +120,9 @@ function render({ model, el }) {
     make("p", { className: "legend" }, "A tenth of the card is left free. The optimizer is AdamW: two means, and in mixed precision a copy of the weights. A GB is a billion bytes, as cards are sold."));
   use.list.value = "1";
   each.list.value = "2";
+  // The largest model that the first card holds, without much room for texts.
+  const holds = models.map((sizes) => 2 * parameters(sizes) <= USABLE * cards[0].bytes);
+  which.list.value = String(Math.max(0, holds.lastIndexOf(true)));
   choose();
 }
 

@@ -31,6 +31,24 @@ MAX_WORDS: Final = 5_000
 _BORDER: Final = -1  # no symbol: stands between pre-tokens so that no merge crosses
 
 
+def in_javascript(pattern: str) -> str:
+    """Return one of the package's patterns as JavaScript with the flag ``u`` reads it.
+
+    What JavaScript calls white space is another set; possessive quantifiers, which it
+    lacks, change nothing in these patterns; neither does it know ``(?i:...)``.
+    """
+    changes = {
+        r"(?i:[sdmt]|ll|ve|re)": "(?:[sdmtSDMT\u017f]|[lL]{2}|[vV][eE]|[rR][eE])",
+        r"\s": r"\p{White_Space}",
+        r"\S": r"\P{White_Space}",
+        "?+": "?",
+        "++": "+",
+    }
+    for python, javascript in changes.items():
+        pattern = pattern.replace(python, javascript)
+    return pattern
+
+
 class TokenExplorer(Explorer):
     """Show the tokens of a text under several tokenizers, side by side.
 
@@ -126,6 +144,32 @@ class MergeExplorer(Explorer):
         super().__init__(words=words, steps=steps, ranks=ranks, learning=learning)
 
 
+class GuessExplorer(Explorer):
+    """Show words of the reader's own, whose next merge is to be guessed.
+
+    The merges are those that `BPETokenizer.train` would learn from these words.
+
+    Args:
+        text: The words at the start.
+
+    Raises:
+        ValueError: If the text is empty or holds a lone surrogate.
+
+    >>> GuessExplorer("hug pug hug bun")
+    GuessExplorer('hug pug hug bun')
+    """
+
+    _css = script("explorer.css", "panels.css")
+    _esm = script("common.js", "bpe.js", "panels.js", "guess.js")
+    text = traitlets.Unicode().tag(sync=True)
+    pattern = traitlets.Unicode(in_javascript(GPT2_PATTERN)).tag(sync=True)
+
+    def __init__(self, text: str) -> None:
+        (text,) = checked_texts([text])
+        self._summary = repr(text)
+        super().__init__(text=text)
+
+
 def tokenizer_state(
     name: str, tokenizer: Tokenizer, texts: list[str]
 ) -> dict[str, Any]:
@@ -166,24 +210,6 @@ def specification(
     merges = [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges]
     pattern = _IN_JAVASCRIPT[tokenizer.pattern]
     return {"kind": "bpe", "pattern": pattern, "merges": merges, "first": first}
-
-
-def in_javascript(pattern: str) -> str:
-    """Return one of the package's patterns as JavaScript with the flag ``u`` reads it.
-
-    What JavaScript calls white space is another set; possessive quantifiers, which it
-    lacks, change nothing in these patterns; neither does it know ``(?i:...)``.
-    """
-    changes = {
-        r"(?i:[sdmt]|ll|ve|re)": "(?:[sdmtSDMT\u017f]|[lL]{2}|[vV][eE]|[rR][eE])",
-        r"\s": r"\p{White_Space}",
-        r"\S": r"\P{White_Space}",
-        "?+": "?",
-        "++": "+",
-    }
-    for python, javascript in changes.items():
-        pattern = pattern.replace(python, javascript)
-    return pattern
 
 
 _IN_JAVASCRIPT: Final = {

@@ -89,3 +89,24 @@ def name_of(page: Page) -> str:
         "() => { const e = document.activeElement;"
         " return (e.labels?.[0] ?? e).textContent.trim(); }"
     )
+
+
+@pytest.mark.parametrize(
+    "path", ["context_window", "retrieval", "deployment", "tokenization"]
+)
+def test_what_cannot_be_read_is_told_and_nothing_dies(visit: Visit, path: str) -> None:
+    """Nothing, far too much, half of a character; then what can be read again."""
+    visitor = visit()
+    page = visitor.open(f"book/{path}.html")
+    explorer = page.locator(EXPLORER, has=page.locator(".fault")).first
+    area = explorer.locator("textarea").first
+    fault = explorer.locator(".fault").first
+    good = area.input_value()
+    for text in ("''", "'one two '.repeat(12500)", "'\\ud800'"):  # as JavaScript
+        area.evaluate(f"(area) => (area.value = {text})")
+        area.dispatch_event("input")
+        assert len(fault.inner_text()) > 20, text
+    for text in ("0 20 7" if path == "deployment" else "🙂 שלום עולם", good):
+        area.fill(text)
+        assert fault.inner_text() == ""
+    assert visitor.faults == []

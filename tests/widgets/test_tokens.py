@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tokenization_cases import PATTERNS, texts
 
 from llmcourse.model.generation import Sampling, next_token_distribution
+from llmcourse.text.bpe import spell
 from llmcourse.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
@@ -22,7 +23,7 @@ from llmcourse.text.tokenizers import (
     WordTokenizer,
 )
 from llmcourse.widgets.sampling import SamplingExplorer
-from llmcourse.widgets.tokens import MergeExplorer, TokenExplorer
+from llmcourse.widgets.tokens import GuessExplorer, MergeExplorer, TokenExplorer
 
 CORPUS = [
     "hug pug pun bun hugs hug pug",
@@ -280,3 +281,28 @@ def test_sampling_equals_the_packages_own(javascript, cases: list[Any]):
 def test_what_cannot_be_shown_is_refused(make: Callable[[], Any], message: str):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_merges_that_are_guessed_are_those_of_training(javascript):
+    """Ties, repeated letters, several scripts, and words that become one piece."""
+    cases = [
+        "hug pug hug bun",
+        "aaaa aaa aa abab abab",
+        "banana bandana cabana",
+        "東京 東京都 🙂🙂 naïve, naive!",
+        "the quick brown fox jumps over the lazy dog, and the dog sleeps",
+    ]
+    learned = javascript(
+        GuessExplorer,
+        "x.texts.map((text) => m.learn(text, x.pattern, 12))",
+        {"texts": cases, "pattern": GuessExplorer("a").pattern},
+    )
+    for text, merges in zip(cases, learned, strict=True):
+        tokenizer = BPETokenizer.train([text], 256 + 12, allow_fewer=True)
+        wanted = [[spell(a), spell(b)] for a, b in tokenizer.merges]
+        assert merges == wanted
+
+
+def test_a_text_to_guess_in_must_be_one():
+    with pytest.raises(ValueError, match="not empty"):
+        GuessExplorer("")

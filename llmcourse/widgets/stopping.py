@@ -1,0 +1,77 @@
+"""The explorer of over-optimisation: a policy, stopped where the reader likes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import isfinite
+from typing import NamedTuple
+
+import traitlets
+
+from llmcourse.widgets.base import Explorer, script
+
+
+class Stop(NamedTuple):
+    """Where a policy stood at one moment of its training."""
+
+    step: int
+    kl: float | int  # from the start, in nats per answer
+    proxy: float | int  # the mean learned reward, without unit
+    gold: float | int  # the mean gold reward, in points
+    text: str = ""  # of what it wrote then
+
+
+class StoppingExplorer(Explorer):
+    """Show learned and gold reward of a policy wherever its training is stopped.
+
+    Both are drawn over the KL divergence from the start, moment by moment, with what
+    the policy wrote there, if that is known.
+
+    Args:
+        runs: Name of a policy to its moments, in order.
+        unit: What a step is called.
+
+    Raises:
+        ValueError: If there is no run, one has fewer than two moments, its steps do
+            not grow, or a number is not finite.
+
+    >>> stops = [Stop(1, 0.0, 0.2, 3.6), Stop(9, 30.0, 1.5, 0.9, "a sly sly fox")]
+    >>> StoppingExplorer({"GRPO": stops, "PPO": stops})
+    StoppingExplorer(2 policies)
+    """
+
+    _css = script("explorer.css", "panels.css", "loss.css")
+    _esm = script("common.js", "panels.js", "stopping.js")
+    runs = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
+    unit = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self, runs: Mapping[str, Sequence[Stop]], unit: str = "iteration"
+    ) -> None:
+        if not runs:
+            raise ValueError("wanted at least one policy, got none")
+        for name, stops in runs.items():
+            if len(stops) < 2:
+                raise ValueError(f"wanted 2 moments of {name!r} or more, got {stops}")
+            if not all(a.step < b.step for a, b in pairwise(stops)):
+                raise ValueError(f"the steps of {name!r} must grow")
+            if not all(isfinite(x) for stop in stops for x in stop[:4]):
+                raise ValueError(f"the numbers of {name!r} must be finite")
+        self._summary = f"{len(runs)} polic{'y' if len(runs) == 1 else 'ies'}"
+        kept = [
+            {
+                "name": name,
+                "stops": [
+                    [
+                        s.step,
+                        round(s.kl, 2),
+                        round(s.proxy, 3),
+                        round(s.gold, 2),
+                        s.text,
+                    ]
+                    for s in stops
+                ],
+            }
+            for name, stops in runs.items()
+        ]
+        super().__init__(runs=json.dumps(kept, ensure_ascii=False), unit=unit)
