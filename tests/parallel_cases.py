@@ -17,6 +17,9 @@ import numpy as np
 import torch
 
 from llmcourse.cli import main
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
@@ -53,6 +56,24 @@ def train(config=LONG, run=Run(), seed=0):
     return model, [r.loss for r in (*history.updates, *history.evaluations)]
 
 
+def tune():
+    """Return all losses of learning adapters on answers of unequal lengths."""
+    rng = np.random.default_rng(2)
+    examples = []
+    for _ in range(30):
+        ids = rng.integers(0, 31, rng.integers(4, 15)).tolist()
+        mask = [place >= 2 for place in range(len(ids))]
+        examples.append(TokenizedExample.of_tokens(ids, mask))
+    model = Transformer(SIZES, torch.Generator().manual_seed(0))
+    add_lora(model, 3, 6, generator=torch.Generator().manual_seed(1))
+    config = FinetuningConfig(
+        steps=50, batch_size=8, accumulation=2, context_length=17, eval_interval=25
+    )
+    order = torch.Generator().manual_seed(0)
+    history = finetune(model, examples[:24], examples[24:], config, order)
+    return [r.loss for r in (*history.updates, *history.evaluations)]
+
+
 def refusal(**options):
     """Return how a training is refused."""
     try:
@@ -69,6 +90,7 @@ def trainings(folder):
         found = {
             "adamw": train()[1],
             "muon": train(MUON)[1],
+            "tuned": tune(),
             "resumed": train(run=Run(folder=folder / "one", interval=20))[1],
             "odd": refusal(config=replace(LONG, batch_size=3)),
             "other order": refusal(seed=parallel.rank()),

@@ -87,6 +87,8 @@ def finetune(
     `llmcourse finetune --out run/`
 
     `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
+
+    `torchrun --nproc-per-node 2 -m llmcourse finetune --out run/`
     """
     from llmcourse.cli.running import Command, follow, show, show_model
     from llmcourse.recipes import instruct
@@ -113,7 +115,7 @@ def finetune(
     folder, quality = follow(
         command, lambda run: instruct.make_instruct(parts, run, exam)
     )
-    if as_json:
-        return
+    if as_json or not quality:
+        return  # another process has measured, or all is printed
     show(*instruct.instruct_tables(quality))
     show_model(folder / "model", "chat")

@@ -128,9 +128,10 @@ def follow(
     """
     options = command.options
     use_cores(options["threads"])
-    if parallel.is_started() and command.function.__name__ != "pretrain":
+    trains = command.function.__name__
+    if parallel.is_started() and trains not in ("pretrain", "finetune"):
         raise ValueError(
-            f"torchrun is for pretrain: {command.function.__name__} trains in a single "
+            f"torchrun is for pretrain and finetune: {trains} trains in a single "
             "process, start it by llmcourse"
         )
     device = find_device(options.get("device", "cpu"))

@@ -36,6 +36,7 @@ from llmcourse.finetuning.examples import (
 )
 from llmcourse.finetuning.lora import lora_layers
 from llmcourse.model.transformer import Transformer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import (
     Evaluation,
@@ -122,6 +123,7 @@ def weighted_losses(
     size: int,
     loss: Callable[[Sequence[_Row]], Tensor],
     weight: Callable[[_Row], int],
+    total: int | None = None,
 ) -> Iterator[Tensor]:
     """Yield what each part of some rows adds to the mean over all of them.
 
@@ -132,11 +134,12 @@ def weighted_losses(
         size: Rows of a part; the last one gets what is left.
         loss: Returns the mean loss of a part.
         weight: Returns how much a row counts in the means.
+        total: What all rows weigh, if there are others elsewhere; else these do.
     """
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     weights = [sum(map(weight, part)) for part in parts]
     for part, count in zip(parts, weights, strict=True):
-        yield loss(part) * (count / sum(weights))
+        yield loss(part) * (count / (total or sum(weights)))
 
 
 def train_on_rows(
@@ -168,7 +171,8 @@ def train_on_rows(
 
     Raises:
         ValueError: If there are fewer rows than a batch has, if the whole model is
-            frozen, or if the folder's checkpoints are of another training.
+            frozen, if processes of `parallel` cannot share a batch or are not alike, or
+            if the folder's checkpoints are of another training.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -176,12 +180,15 @@ def train_on_rows(
     places = np.linspace(0, len(valid) - 1, min(config.eval_examples, len(valid)))
     held_out = [valid[place] for place in places.round().astype(int)]
     held_out.sort(key=len)
+    parallel.check_divides(config)
     size = config.batch_size // config.accumulation
     optimizer = make_optimizer(model, config)
 
     def update(batch: Sequence[_Row], step: int) -> Update:
-        shares = weighted_losses(batch, size, loss, weight)
-        record = update_weights(model, optimizer, shares, step, config)
+        own = parallel.own_rows(batch)
+        part = size // parallel.n_processes()
+        shares = weighted_losses(own, part, loss, weight, sum(map(weight, batch)))
+        record = update_weights(model, optimizer, shares, step, config, shared=True)
         return replace(record, metrics=metrics())
 
     @torch.no_grad()

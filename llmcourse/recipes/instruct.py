@@ -54,6 +54,7 @@ from llmcourse.recipes.making import (
     write_card,
 )
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
 from llmcourse.training.config import StageProgress
 from llmcourse.training.story_evaluation import TEST_SEED
 
@@ -177,6 +178,8 @@ def make_instruct(
         follow(part, saved, begun=begun, stages=run.stages)
     saved = run.saved("fine-tuning", training.steps, interval)
     tuned = follow(config, saved, begun=begun, data=data)
+    if parallel.rank() > 0:
+        return {}
     sizes = model.config
     embeddings_learned = model.embedding.weight.requires_grad
     facts = run.facts() | {

@@ -10,6 +10,7 @@ batches, in the same order, whatever their number is. The first of them writes f
 
     torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --out run/
 
+Fine-tuning shares its batches in the same way, by examples in place of windows.
 torchrun starts the processes, tells each its number, and ends all when one fails.
 Without it there is one process, and nothing here does anything.
 
@@ -18,8 +19,9 @@ parallel training".
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +29,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from llmcourse.training.config import PretrainingConfig
+
+_Rows = TypeVar("_Rows", Tensor, Sequence[Any])
 
 
 def is_started() -> bool:
@@ -61,8 +65,8 @@ def rank() -> int:
     return dist.get_rank() if n_processes() > 1 else 0
 
 
-def own_rows(batch: Tensor) -> Tensor:
-    """Return the rows of a batch that this process learns from."""
+def own_rows(batch: _Rows) -> _Rows:
+    """Return the rows of a batch, a tensor or a list, that this process learns from."""
     return batch[rank() :: n_processes()]
 
 

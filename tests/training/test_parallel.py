@@ -8,7 +8,7 @@ import cli_cases
 import parallel_cases
 import pytest
 import torch
-from parallel_cases import LONG, MUON, train
+from parallel_cases import LONG, MUON, train, tune
 
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
@@ -41,6 +41,12 @@ def test_two_processes_have_the_losses_of_one(both, name, config):
     _, alone = train(config)
     assert both[1][name] == pytest.approx(alone, abs=1e-5)
     assert alone[49] < alone[0] - 0.1  # something was learned
+
+
+def test_two_processes_that_fine_tune_have_the_losses_of_one(both):
+    alone = tune()
+    assert both[1]["tuned"] == pytest.approx(alone, abs=1e-5)
+    assert alone[49] < alone[0] - 0.01
 
 
 def test_two_processes_go_on_from_the_checkpoint_of_one(both):
@@ -96,10 +102,10 @@ def _log(folder):
 
 def test_other_trainings_are_refused_under_torchrun(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(parallel, "is_started", lambda: True)
-    args = ("finetune", "--out", tmp_path / "run")
+    args = ("align", "--out", tmp_path / "run")
     code, line = cli_cases.fails(monkeypatch, capsys, *args)
     assert code == 1
-    assert "torchrun is for pretrain: finetune trains in a single process" in line
+    assert "torchrun is for pretrain and finetune: align trains in a single" in line
     assert not checkpoint_paths(tmp_path / "run" / "checkpoints")
 
 
