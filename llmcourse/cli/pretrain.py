@@ -60,9 +60,9 @@ def pretrain(
 
     Processes that torchrun starts share each batch; the model is the same.
 
-    In the folder are then `checkpoints/`, `prepared/` (the text as ids), `log.jsonl` and
-    `model/`. Ctrl-C stops, and with `--resume` the same command goes on at once, to the
-    same model.
+    In the folder are then `checkpoints/`, `prepared/` (the text as ids), `log.jsonl`
+    and `model/`. Ctrl-C stops, and with `--resume` the same command goes on at once, to
+    the same model.
 
     `llmcourse pretrain --preset base-llm --out run/`
 
