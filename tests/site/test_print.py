@@ -1,5 +1,6 @@
 """The book on paper: what stands on a chapter's page stands in its PDF and EPUB."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -93,3 +94,27 @@ def test_the_epub_says_what_the_page_says(page: list[str]) -> None:
                 or tuple(target.split("#")) in anchors
                 or (f"book/{target}" in names)
             )
+
+
+def test_the_first_page_links_to_what_is_published(
+    html: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bs4")
+    spec = importlib.util.spec_from_file_location("paper", ROOT / "book" / "print.py")
+    assert spec is not None
+    assert spec.loader is not None
+    paper = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(paper)
+    first = tmp_path / "site" / "book" / "index.html"
+    first.parent.mkdir(parents=True)
+    first.write_text((html / "book" / "index.html").read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(paper, "HTML", tmp_path / "site")
+    files = [tmp_path / "book.pdf", tmp_path / "book.epub"]
+    for file in files:
+        file.write_bytes(bytes(2_400_000))
+    paper.publish(files)
+    text = first.read_text("utf-8")
+    assert '<a href="../book.pdf">PDF</a> (2 MB)' in text
+    assert all((tmp_path / "site" / file.name).is_file() for file in files)
+    with pytest.raises(SystemExit, match="no place"):
+        paper.publish(files)
