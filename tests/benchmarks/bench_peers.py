@@ -1,0 +1,545 @@
+"""Time the package side by side with other packages, and print one table of ratios.
+
+    python tests/benchmarks/bench_peers.py [--quick] [--only WORD] [--write]
+
+Both sides do the same work in the same run, in turns, so that other work on the machine
+hits both; times are processor times of one thread, of each the median. A ratio above 1
+says how many times as long the peer takes. Three sizes each, where there are sizes, and
+the exponent of the growth: time ~ size^exponent. Where both sides compute something
+that can be compared, the run ends with an error if they differ.
+
+A peer that is not installed is named and left out: `pip install -e ".[peers,test]"
+tiktoken rustbpe` brings all. `--quick` measures once, to see that all works. `--write`
+puts the table into `book/performance.md`.
+"""
+
+import os
+
+os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
+
+import argparse
+import gc
+import math
+import platform
+import pydoc_data.topics
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import linear_regression, median
+from typing import Any, NamedTuple
+
+import torch
+
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.costs import n_parameters
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.generation import GREEDY, generate
+from llmcourse.model.transformer import LayerNorm, Transformer, TransformerConfig
+from llmcourse.retrieval.bm25 import BM25, words
+from llmcourse.text.bpe import GPT2_PATTERN
+from llmcourse.text.packing import END_OF_TEXT
+from llmcourse.text.tales import generate as generate_tales
+from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.loop import keep_freed_memory, make_optimizer
+from llmcourse.training.pretraining import train_step
+
+PAGE = Path(__file__).parents[2] / "book" / "performance.md"
+TOPICS = pydoc_data.topics.topics
+TEXT = "\n\n".join(TOPICS[name] for name in sorted(TOPICS))
+VOCAB_SIZE = 1024
+SHAPES = [
+    TransformerConfig(
+        vocab_size=VOCAB_SIZE,
+        d_model=width,
+        n_layers=layers,
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_ff=hidden,
+        context_length=512,
+    )
+    for width, layers, heads, hidden in (
+        (96, 2, 3, 256),
+        (192, 3, 6, 512),
+        (256, 4, 8, 688),
+    )
+]
+Call = Callable[[], object]
+
+
+class Pair(NamedTuple):
+    """The same work, done by us and by a peer."""
+
+    peer: str
+    size: float  # of what the time grows with
+    what: str  # the size in words
+    ours: Call
+    theirs: Call
+
+
+@cache
+def bpe(*special: str) -> BPETokenizer:
+    """Return a tokenizer of the smallest text."""
+    return BPETokenizer.train([TEXT[:120_000]], VOCAB_SIZE, special)
+
+
+def training_a_tokenizer() -> Iterator[Pair]:
+    """Yield BPE training, of three lengths of text, beside two peers."""
+    for size in (120_000, 240_000, 465_000):
+        text = TEXT[:size]
+
+        def ours() -> None:
+            BPETokenizer.train([text], VOCAB_SIZE)  # noqa: B023
+
+        def tokenizers() -> None:
+            from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+            model = Tokenizer(models.BPE())
+            model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            trainer = trainers.BpeTrainer(
+                vocab_size=VOCAB_SIZE,
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                show_progress=False,
+            )
+            model.train_from_iterator([text], trainer)  # noqa: B023
+
+        def rustbpe() -> None:
+            import rustbpe
+
+            rustbpe.Tokenizer().train_from_iterator([text], VOCAB_SIZE, 1, GPT2_PATTERN)  # noqa: B023
+
+        for theirs in (tokenizers, rustbpe):
+            yield Pair(theirs.__name__, size, f"{size:,} characters", ours, theirs)
+
+
+def encoding() -> Iterator[Pair]:
+    """Yield encoding with nothing remembered, of three lengths, beside two peers."""
+    mine = bpe()
+    mine.save(folder := tempfile.mkdtemp() + "/tokenizer.json")
+    peers: dict[str, Callable[[str], Any]] = {}
+    try:
+        from tokenizers import Tokenizer
+
+        hugging = Tokenizer.from_file(folder)
+        peers["tokenizers"] = lambda text: hugging.encode(text).ids
+    except ImportError:
+        print("tokenizers is not installed")
+    try:
+        import tiktoken
+
+        bare = tiktoken.Encoding(
+            "ours",
+            pat_str=GPT2_PATTERN,
+            mergeable_ranks=dict(mine.vocab),
+            special_tokens={},
+        )
+        peers["tiktoken"] = bare.encode_ordinary
+    except ImportError:
+        print("tiktoken is not installed")
+    for size in (120_000, 240_000, 465_000):
+        text = TEXT[:size]
+
+        def ours() -> list[int]:
+            mine._cache.clear()
+            return mine.encode(text)  # noqa: B023
+
+        for peer, encode in peers.items():
+            assert encode(text) == ours()
+            yield Pair(
+                peer, size, f"{size:,} characters", ours, lambda t=text, e=encode: e(t)
+            )
+
+
+def both(config: TransformerConfig) -> tuple[Transformer, Any]:
+    """Return our model and `transformers`' Llama, with equal weights."""
+    from transformers import LlamaForCausalLM
+
+    model = Transformer(config, torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, bpe(END_OF_TEXT), folder)
+        theirs = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        ids = random_ids(config, 2, 50)
+        torch.testing.assert_close(theirs(ids).logits, model(ids), atol=1e-4, rtol=1e-4)
+    return model, theirs
+
+
+def random_ids(config: TransformerConfig, *shape: int) -> torch.Tensor:
+    """Return ids of any tokens."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(config.vocab_size, shape, generator=generator)
+
+
+def named(config: TransformerConfig) -> str:
+    """Return a model's size in words."""
+    return f"{n_parameters(config) / 1e6:.2g} M parameters"
+
+
+def training_steps() -> Iterator[Pair]:
+    """Yield steps of pretraining, float32, 4 windows of 256 tokens."""
+    for config in SHAPES:
+        model, theirs = both(config)
+        training = PretrainingConfig(
+            batch_size=4, context_length=256, learning_rate=1e-4, precision="float32"
+        )
+        windows = random_ids(config, 4, 257)
+        optimizer = make_optimizer(model, training)
+        other = torch.optim.AdamW(theirs.parameters(), lr=1e-4, fused=True)
+
+        def step(theirs: Any = theirs, other: Any = other, ids: Any = windows) -> None:
+            logits = theirs(ids[:, :-1], use_cache=False).logits
+            torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), ids[:, 1:].flatten()
+            ).backward()
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+            other.step()
+            other.zero_grad()
+
+        yield Pair(
+            "transformers",
+            n_parameters(config),
+            named(config),
+            lambda a=(model, optimizer, windows, 0, training): train_step(*a),
+            step,
+        )
+
+
+def writing_models() -> Iterator[tuple[TransformerConfig, str, Transformer, Any]]:
+    """Yield models of ours and theirs that write: three sizes, and SmolLM2."""
+    for config in SHAPES:
+        yield (config, named(config), *both(config))
+    try:
+        model, _ = load_pretrained("smollm2")
+    except ValueError as error:
+        print(f"SmolLM2: {error}")
+        return
+    from transformers import AutoModelForCausalLM
+
+    from llmcourse.model.folders import find_model
+
+    path = find_model("smollm2")
+    theirs = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    yield model.config, "SmolLM2, 135 M", model, theirs
+
+
+def generation() -> Iterator[Pair]:
+    """Yield greedy writing of 100 tokens after 20, with a key-value cache."""
+    for config, what, model, theirs in writing_models():
+        prompt = random_ids(config, 1, 20)
+        options = {"max_new_tokens": 100, "min_new_tokens": 100, "do_sample": False}
+        options |= {"pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
+
+        def ours(m: Any = model, p: Any = prompt) -> torch.Tensor:
+            return generate(m, p, 100, sampling=GREEDY)
+
+        def other(m: Any = theirs, p: Any = prompt, o: Any = options) -> torch.Tensor:
+            return m.generate(p, eos_token_id=None, **o)
+
+        if config in SHAPES:
+            assert torch.equal(ours(), other())
+        yield Pair("transformers", n_parameters(config), what, ours, other)
+
+
+def prefill() -> Iterator[Pair]:
+    """Yield reading a prompt of 256 tokens into a cache."""
+    for config, what, model, theirs in writing_models():
+        prompt = random_ids(config, 1, 256)
+
+        @torch.no_grad()
+        def ours(m: Any = model, p: Any = prompt) -> None:
+            m(p, m.new_cache(capacity=256))
+
+        @torch.no_grad()
+        def other(m: Any = theirs, p: Any = prompt) -> None:
+            m(p, use_cache=True)
+
+        yield Pair("transformers", n_parameters(config), what, ours, other)
+
+
+def layer_norms() -> Iterator[Pair]:
+    """Yield layer norm of 2048 vectors, forward and backward."""
+    for width in (96, 256, 768):
+        norm = LayerNorm(width)
+        x = torch.randn(2048, width, requires_grad=True)
+
+        def other(norm: Any = norm, x: Any = x, width: int = width) -> torch.Tensor:
+            return torch.nn.functional.layer_norm(x, (width,), norm.weight, norm.bias)
+
+        torch.testing.assert_close(norm(x), other())
+        yield Pair(
+            "torch",
+            width,
+            f"width {width}",
+            lambda norm=norm, x=x: norm(x).sum().backward(),
+            lambda other=other: other().sum().backward(),
+        )
+
+
+def fine_tuning() -> Iterator[Pair]:
+    """Yield 8 steps of supervised fine-tuning, 8 examples of 128 tokens in a batch."""
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+    from trl import SFTConfig, SFTTrainer
+
+    for config in SHAPES:
+        model, theirs = both(config)
+        ids = random_ids(config, 64, 129)
+        mask = [False] * 64 + [True] * 65
+        rows = [TokenizedExample.of_tokens(row, mask) for row in ids.tolist()]
+        settings = FinetuningConfig(
+            steps=8, learning_rate=1e-4, precision="float32", eval_interval=8
+        )
+        data = Dataset.from_dict(
+            {
+                "input_ids": ids.tolist(),
+                "completion_mask": [[int(m) for m in mask]] * 64,
+            }
+        )
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            bpe(END_OF_TEXT).save(file.name)
+            words_of = PreTrainedTokenizerFast(
+                tokenizer_file=file.name, pad_token=END_OF_TEXT, eos_token=END_OF_TEXT
+            )
+        options = SFTConfig(
+            tempfile.mkdtemp(),
+            max_steps=8,
+            per_device_train_batch_size=8,
+            learning_rate=1e-4,
+            max_length=129,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_strategy="no",
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+        )
+
+        def ours(m: Any = model, rows: Any = rows, s: Any = settings) -> None:
+            finetune(m, rows, rows[:1], s, torch.Generator().manual_seed(0))
+
+        def other(
+            m: Any = theirs, d: Any = data, o: Any = options, w: Any = words_of
+        ) -> None:
+            SFTTrainer(m, args=o, train_dataset=d, processing_class=w).train()
+
+        yield Pair("trl", n_parameters(config), named(config), ours, other)
+
+
+def adapters() -> Iterator[Pair]:
+    """Yield gradients of LoRA adapters, rank 8 at query and value, 4 × 256 tokens."""
+    from peft import LoraConfig, get_peft_model
+
+    for config in SHAPES:
+        model, theirs = both(config)
+        add_lora(model, 8, 16, generator=torch.Generator().manual_seed(0))
+        wanted = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])
+        theirs = get_peft_model(theirs, wanted)
+        ids = random_ids(config, 4, 256)
+
+        def ours(m: Any = model, ids: Any = ids) -> None:
+            m(ids).logsumexp(-1).mean().backward()
+
+        def other(m: Any = theirs, ids: Any = ids) -> None:
+            m(ids, use_cache=False).logits.logsumexp(-1).mean().backward()
+
+        yield Pair("peft", n_parameters(config), named(config), ours, other)
+
+
+def retrieval() -> Iterator[Pair]:
+    """Yield counting the words of documents, then 20 questions, by BM25."""
+    import bm25s
+
+    stories = [words(story.text) for story in generate_tales(4000, seed=0)]
+    rng = random.Random(0)
+    questions = [rng.sample(rng.choice(stories), 4) for _ in range(20)]
+    for n in (250, 1000, 4000):
+        documents = stories[:n]
+
+        def ours(documents: Any = documents) -> Any:
+            index = BM25(documents)
+            return [[i for i, _ in index.search(q, k=3)] for q in questions]
+
+        def other(documents: Any = documents) -> Any:
+            index = bm25s.BM25(method="lucene")
+            index.index(documents, show_progress=False)
+            return index.retrieve(questions, k=3, show_progress=False)
+
+        yield Pair("bm25s", n, f"{n:,} documents", ours, other)
+
+
+def starting() -> Iterator[Pair]:
+    """Yield what it costs to start: Python, with a package or a command's help."""
+
+    def started(*command: str) -> Call:
+        def run() -> None:
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+
+        return run
+
+    ours = started("-c", "import llmcourse")
+    for peer in ("torch", "transformers"):
+        version(peer)
+        yield Pair(peer, 1, "import", ours, started("-c", f"import {peer}"))
+    program = Path(sys.executable).parent / "transformers"
+    if program.exists():
+        helped = started("-m", "llmcourse", "--help")
+        yield Pair("transformers", 2, "--help", helped, started(str(program), "--help"))
+
+
+WORK = {
+    "BPE, training": training_a_tokenizer,
+    "BPE, encoding": encoding,
+    "pretraining step": training_steps,
+    "generation": generation,
+    "prefill": prefill,
+    "layer norm": layer_norms,
+    "fine-tuning": fine_tuning,
+    "LoRA": adapters,
+    "BM25": retrieval,
+    "start": starting,
+}
+
+
+def seconds_of(call: Call) -> float:
+    """Return the processor time that a call takes, its subprocesses included."""
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    start = used()
+    call()
+    return used() - start
+
+
+def measure(pair: Pair, repeats: int) -> tuple[float, float]:
+    """Return the median seconds of both sides, which take turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for call in (pair.ours, pair.theirs):
+        call()  # a first time, which is not counted
+    gc.collect()
+    gc.freeze()  # or looking through all that is imported would be part of the times
+    for _ in range(repeats):
+        for call, own in zip((pair.ours, pair.theirs), times, strict=True):
+            own.append(seconds_of(call))
+    return median(times[0]), median(times[1])
+
+
+def exponent(points: list[tuple[float, float]]) -> str:
+    """Return how time grows with size, as an exponent; a dash for a single size."""
+    if len({size for size, _ in points}) < 3:
+        return "–"
+    logs = [[math.log(x) for x in column] for column in zip(*points, strict=True)]
+    return f"{linear_regression(*logs).slope:.2f}"
+
+
+def lines_of(name: str, repeats: int) -> Iterator[str]:
+    """Yield the rows of the table for one kind of work, measured one by one."""
+    grown: dict[str, list[tuple[float, float, float]]] = {}
+    missing: set[str | None] = set()
+    pairs = WORK[name]()
+    while True:
+        try:
+            pair = next(pairs)
+            ours, theirs = measure(pair, repeats)
+        except StopIteration:
+            break
+        except (ImportError, PackageNotFoundError) as error:
+            if error.name not in missing:
+                yield f"| {name} | {error.name} is not installed | | | | |"
+            missing.add(error.name)
+            continue
+        grown.setdefault(pair.peer, []).append((pair.size, ours, theirs))
+        yield (
+            f"| {name} | {pair.what} | {pair.peer} | {1000 * ours:.3g} | "
+            f"{1000 * theirs:.3g} | {theirs / ours:.2f} |"
+        )
+    for peer, found in grown.items():
+        mine = exponent([(size, ours) for size, ours, _ in found])
+        others = exponent([(size, theirs) for size, _, theirs in found])
+        if mine != "–":
+            yield f"| {name} | *exponent* | {peer} | *{mine}* | *{others}* | |"
+
+
+def machine() -> str:
+    """Return what the numbers were measured on, as one sentence each."""
+    names = ("torch", "tokenizers", "tiktoken", "rustbpe", "transformers", "trl")
+    found = []
+    for name in (*names, "peft", "bm25s"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} not installed")
+    cores, load = os.cpu_count() or 1, os.getloadavg()[1]
+    busy = (
+        "otherwise idle"
+        if load < 1.5
+        else f"also busy with other work (load {load:.0f})"
+    )
+    return (
+        f"Measured on {time.strftime('%Y-%m-%d')}, {platform.machine()}, "
+        f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}, {busy}.\n"
+        f"Python {platform.python_version()}, {', '.join(found)}."
+    )
+
+
+HEAD = (
+    "| Work | Size | Peer | Ours, ms | Theirs, ms | Theirs / ours |\n"
+    "|---|---|---|---|---|---|"
+)
+BEGIN, END = "% measured\n", "% end of measured\n"
+
+
+def write_page(text: str) -> None:
+    """Put a text between the page's two marks."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, print the table, and write the page if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="measure once")
+    parser.add_argument("--only", default="", help="work whose name has this word")
+    parser.add_argument("--write", action="store_true", help="write the book's page")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    with suppress(ImportError):
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+    keep_freed_memory()
+    rows = []
+    print(HEAD)
+    for name in WORK:
+        if options.only in name:
+            for line in lines_of(name, repeats=1 if options.quick else 7):
+                print(line, flush=True)
+                rows.append(line)
+    about = machine()
+    if options.quick:
+        about += "\nEach was measured once only."
+    print(about)
+    if options.write:
+        write_page("\n".join([HEAD, *rows, "", about]))
+
+
+if __name__ == "__main__":
+    main()
