@@ -46,6 +46,13 @@ PAPER = """
   @bottom-center { content: counter(page); } @top-right { color: #555; } }
 @page front { @bottom-center { content: none; } }
 """
+# A bar that stays at the top would lie across what is taller than the window.
+HIDE_WHAT_STAYS = """() => {
+  for (const element of document.querySelectorAll("body *")) {
+    const { position } = getComputedStyle(element);
+    if (position === "fixed" || position === "sticky") element.style.display = "none";
+  }
+}"""
 # Names and punctuation have no colour of their own: half of the marks in code.
 PLAIN_CODE = ".highlight :is(.n, .p, .w, .nn, .nf, .nc, .nb, .o)"
 
@@ -212,6 +219,7 @@ def photograph(browser: Browser, name: str, wanted: int) -> list[Path]:
     tab.goto((HTML / "book" / f"{name}.html").as_uri())
     explorers = tab.locator(".cell_output .llmcourse-explorer")
     explorers.nth(wanted - 1).wait_for()
+    tab.evaluate(HIDE_WHAT_STAYS)
     pictures = []
     for number in range(wanted):
         path = OUT / "pictures" / f"{name}-{number + 1}.png"
