@@ -395,9 +395,8 @@ with torch.no_grad():
 pieces = [tokenizer.decode([i]) for i in read[1:-1].tolist()]
 surprise = dict(enumerate(surprise[:-1].tolist()))
 worst = max(surprise, key=surprise.get)
-print(
-    f"most surprising: {pieces[worst]!r}; Paris: {surprise[pieces.index(' Paris')]:.1f} nats"
-)
+paris = surprise[pieces.index(" Paris")]
+print(f"most surprising: {pieces[worst]!r}; Paris: {paris:.1f} nats")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at Eiff-, Col- and highest by far at Ban-; there is almost none at Tower, of, Paris and the inner pieces of names."}}
 fig, ax = plt.subplots(figsize=(7, 2.5))
@@ -591,13 +590,21 @@ assert all(loss < 4 for loss in second.values())
 
 # %%
 KINDS = {
-    "comparative": "big bigger small smaller long longer short shorter high higher low lower fast faster strong stronger old older young younger",
-    "capital": "France Paris Germany Berlin Italy Rome Spain Madrid Japan Tokyo Russia Moscow China Beijing Egypt Cairo Greece Athens Austria Vienna",
-    "plural": "dog dogs cat cats house houses tree trees car cars child children man men book books city cities bird birds",
-    "he and she": "man woman king queen father mother son daughter brother sister boy girl husband wife uncle aunt prince princess he she",
-    "past, regular": "walk walked jump jumped look looked play played talk talked call called ask asked work worked help helped open opened",
-    "past, irregular": "go went see saw take took come came give gave know knew think thought find found run ran write wrote",
-    "opposite": "hot cold big small good bad up down left right open closed day night young old rich poor early late",
+    "comparative": """big bigger small smaller long longer short shorter high higher low
+        lower fast faster strong stronger old older young younger""",
+    "capital": """France Paris Germany Berlin Italy Rome Spain Madrid Japan Tokyo
+        Russia Moscow China Beijing Egypt Cairo Greece Athens Austria
+        Vienna""",
+    "plural": """dog dogs cat cats house houses tree trees car cars child children
+        man men book books city cities bird birds""",
+    "he and she": """man woman king queen father mother son daughter brother sister boy
+        girl husband wife uncle aunt prince princess he she""",
+    "past, regular": """walk walked jump jumped look looked play played talk talked call
+        called ask asked work worked help helped open opened""",
+    "past, irregular": """go went see saw take took come came give gave know knew think
+        thought find found run ran write wrote""",
+    "opposite": """hot cold big small good bad up down left right open closed day
+        night young old rich poor early late""",
 }
 vectors = normalize(model.embedding.weight.detach(), dim=1)
 spelled = [tokenizer.decode([i]) for i in range(model.config.vocab_size)]
@@ -847,13 +854,11 @@ def fine_tuned(seed):
 learner, history = fine_tuned(seed=0)
 matrices = [m for b in model.blocks for m in (b.attention.query, b.attention.value)]
 n_adapter = sum(4 * sum(matrix.weight.shape) for matrix in matrices)
-print(
-    f"{n_adapter:,} weights learned, {n_adapter / n_parameters(model.config):.2%} of all"
-)
+share = n_adapter / n_parameters(model.config)
+print(f"{n_adapter:,} weights learned, {share:.2%} of all")
 first, last = history.updates[0].loss, history.updates[-1].loss
-print(
-    f"loss of an answer's token: above 5 at first: {first > 5}, below 0.5 at last: {last < 0.5}"
-)
+print(f"loss of an answer's token, above 5 at first: {first > 5}")
+print(f"and below 0.5 at last: {last < 0.5}")
 
 # %% [markdown]
 # Single answers may differ on another processor, for twenty steps make much of a rounding; so this output is not compared with yours.
@@ -861,7 +866,7 @@ print(
 # %% tags=["nbval-ignore-output"]
 learned = answers_of(learner, list(EXAM))
 print("one word {}, right {}, both {} of 24".format(*marks(learned)))
-print(", ".join(learned))
+print(textwrap.fill(", ".join(learned), 84))
 print(*answers_of(learner, list(OTHER), 30), sep=" | ")
 
 # %% tags=["hide-input"]
@@ -919,21 +924,19 @@ with torch.no_grad():
     after = pair_log_probs(learner, pairs, DPOConfig())
 chosen = (after.chosen - before.chosen).mean().item()
 rejected = (after.rejected - before.rejected).mean().item()
-print(
-    f"all pairs won: {(after.chosen - before.chosen > after.rejected - before.rejected).all()}"
-)
+won = after.chosen - before.chosen > after.rejected - before.rejected
+print(f"all pairs won: {won.all()}")
 print(f"rejected answers fell by more than 10 nats: {rejected < -10}")
 
 # %% [markdown]
 # Again, what it says may differ on your processor.
 
 # %% tags=["nbval-ignore-output"]
-print(
-    f"log-probability of chosen answers {chosen:+.0f}, of rejected ones {rejected:+.0f} nats"
-)
+print(f"log-probability of chosen answers {chosen:+.0f} nats")
+print(f"of rejected ones {rejected:+.0f} nats")
 preferred = answers_of(learner, list(EXAM))
 print("one word {}, right {}, both {} of 24".format(*marks(preferred)))
-print("; ".join(preferred[:8]))
+print(textwrap.fill("; ".join(preferred[:8]), 84))
 
 # %% tags=["hide-input"]
 assert rejected < -10 and rejected < chosen
