@@ -126,7 +126,7 @@ def causal_attention(
     if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
         return fused_attention(query, key, value)
     group_size(query, key)
-    context: Tensor = TwoBlockCausalAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
+    context: Tensor = TwoBlockCausalAttention.apply(query, key, value)  # type: ignore[no-untyped-call, unused-ignore]
     return context
 
 

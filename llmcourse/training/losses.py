@@ -109,7 +109,7 @@ def blockwise_cross_entropy(
     """
     vocab = logits.shape[-1]
     _check_targets(targets.where(targets != ignored, 0), vocab)
-    loss: Tensor = _InBlocks.apply(logits, targets, ignored)  # type: ignore[no-untyped-call]
+    loss: Tensor = _InBlocks.apply(logits, targets, ignored)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 
