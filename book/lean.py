@@ -65,6 +65,15 @@ def split(prelude: list[Any]) -> list[str]:
     return [selector.strip() for selector in selectors]
 
 
+def forget_entries(app: Sphinx) -> list[Any]:
+    """Keep the package's names once in the search: as objects, not as entries, too."""
+    entries = app.builder.env._search_index_index_entries
+    for page in entries:
+        if page.startswith("book/api/"):
+            entries[page] = []
+    return []
+
+
 def leave_out(app: Sphinx, error: Exception | None) -> None:
     """Remove from the built site what it does not use."""
     if error or app.builder.format != "html":
@@ -91,5 +100,6 @@ def leave_out(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, object]:
     """Connect the extension, after all that write to the site."""
+    app.connect("html-collect-pages", forget_entries)
     app.connect("build-finished", leave_out, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

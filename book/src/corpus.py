@@ -984,7 +984,7 @@ with tempfile.TemporaryDirectory() as folder:
     tokenizer = BPETokenizer.train(train[:200], 512, special_tokens=["<|endoftext|>"])
     header = packing.pack(documents.tales(1000, seed=1), tokenizer, path)
     ids = packing.load_tokens(path, tokenizer)
-    print(f"{type(ids).__name__} of {len(ids):,} ids, {ids.itemsize} bytes each")
+    print(f"{len(ids):,} ids, {ids.itemsize} bytes each")
     end = ids.tolist().index(header.end_of_text)
     assert tokenizer.decode(ids[:end].tolist()) == train[0]
     assert (ids == header.end_of_text).sum() == header.n_documents == 1000

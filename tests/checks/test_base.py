@@ -124,8 +124,8 @@ def fails(check, answer):
 
 
 def test_there_are_checks_of_all_chapters():
-    assert len(CHAPTERS) == 16
-    assert len(CHECKS) == 56
+    assert len(CHAPTERS) == 17
+    assert len(CHECKS) == 60
 
 
 @pytest.mark.parametrize("answer", ANSWERS | NEVER_RIGHT)
