@@ -67,7 +67,7 @@ def split(prelude: list[Any]) -> list[str]:
 
 def forget_entries(app: Sphinx) -> list[Any]:
     """Keep the package's names once in the search: as objects, not as entries, too."""
-    entries = app.builder.env._search_index_index_entries
+    entries = getattr(app.builder.env, "_search_index_index_entries", {})
     for page in entries:
         if page.startswith("book/api/"):
             entries[page] = []

@@ -10,15 +10,12 @@ What is trained, and how, are the chapter's own functions, taken from its source
 recipe holds a hash of them, so results of an older page are not taken for new ones.
 """
 
-import ast
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jupytext
-from study_command import resumed, run_study_command, with_points
+from study_command import page_functions, resumed, run_study_command, with_points
 
 from llmcourse.model.folders import load_pretrained
 from llmcourse.training.studies import Study
@@ -56,25 +53,6 @@ class RealModelsPoint:
     plain: float  # loss of a plain text, in nats per token
     chosen: float  # log-probability of the lessons' answers, a mean, in nats
     rejected: float  # of the answers that the model gave to the lessons before
-
-
-def page_functions() -> tuple[dict[str, Any], str]:
-    """Return the chapter's functions that a study needs, and a hash of them."""
-    cells = jupytext.read(PAGE, fmt="py:percent").cells
-    source = [c.source for c in cells if c.cell_type == "code"]
-    imports, kept = [], []
-    for node in ast.parse("\n".join(source)).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            imports.append(node)
-        elif isinstance(node, ast.Assign):
-            names = {n.id for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)}
-            kept += [node] if names & {*NAMES} else []
-        elif isinstance(node, ast.FunctionDef) and node.name in NAMES:
-            kept.append(node)
-    text = "\n".join(ast.unparse(node) for node in kept)
-    names: dict[str, Any] = {}
-    exec(compile(ast.Module([*imports, *kept], []), str(PAGE), "exec"), names)
-    return names, hashlib.sha256(text.encode()).hexdigest()
 
 
 def point(page: dict[str, Any], name: str, seed: int) -> RealModelsPoint:
@@ -130,7 +108,7 @@ def run_real_models_study(
     progress: Callable[[RealModelsPoint], None] | None = None,
 ) -> Study[RealModelsPoint]:
     """Train what is not in the file yet, and return all."""
-    page, code = page_functions()
+    page, code = page_functions(PAGE, NAMES)
     study = resumed(path, {"code": code}, RealModelsPoint)
     done = {(one.name, one.seed) for one in study.points}
     if missing := [run for run in runs if run not in done]:

@@ -7,13 +7,16 @@ command shows it on standard error, line by line.
 """
 
 import argparse
+import ast
+import hashlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jupytext
 import torch
 
 from llmcourse.training.checkpoints import check_config_matches
@@ -58,6 +61,33 @@ def with_points(
         for point in new:
             progress(point)
     return study
+
+
+def page_functions(page: Path, names: Collection[str]) -> tuple[dict[str, Any], str]:
+    """Return what a chapter's code defines under some names, and a hash of it.
+
+    The hash in a study's recipe keeps results of an older page from being taken for
+    new ones.
+
+    Args:
+        page: The chapter's source.
+        names: Of functions, classes and constants.
+    """
+    cells = jupytext.read(page, fmt="py:percent").cells
+    source = [c.source for c in cells if c.cell_type == "code"]
+    imports, kept = [], []
+    for node in ast.parse("\n".join(source)).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        elif isinstance(node, ast.Assign):
+            given = {n.id for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)}
+            kept += [node] if given & {*names} else []
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
+            kept.append(node)
+    text = "\n".join(ast.unparse(node) for node in kept)
+    found: dict[str, Any] = {}
+    exec(compile(ast.Module([*imports, *kept], []), str(page), "exec"), found)
+    return found, hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_study_command(

@@ -11,15 +11,12 @@ What it trains, and how, are the chapter's own functions, taken from its source:
 recipe holds a hash of them, so results of an older page are not taken for new ones.
 """
 
-import ast
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jupytext
-from study_command import resumed, run_study_command, with_points
+from study_command import page_functions, resumed, run_study_command, with_points
 
 from llmcourse.training.studies import Study
 
@@ -69,25 +66,6 @@ class TransformerPoint:
     found: dict[str, Any]  # of walks, heads by kind; of tales, experts by word
 
 
-def page_functions() -> tuple[dict[str, Any], str]:
-    """Return the chapter's functions that a study needs, and a hash of them."""
-    cells = jupytext.read(PAGE, fmt="py:percent").cells
-    source = [c.source for c in cells if c.cell_type == "code"]
-    imports, kept = [], []
-    for node in ast.parse("\n".join(source)).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            imports.append(node)
-        elif isinstance(node, ast.Assign):
-            names = {n.id for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)}
-            kept += [node] if names & {*NAMES} else []
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in NAMES:
-            kept.append(node)
-    text = "\n".join(ast.unparse(node) for node in kept)
-    names: dict[str, Any] = {}
-    exec(compile(ast.Module([*imports, *kept], []), str(PAGE), "exec"), names)
-    return names, hashlib.sha256(text.encode()).hexdigest()
-
-
 def means(losses: list[float]) -> list[float]:
     """Return the mean loss of each `EVERY` steps."""
     chunks = [losses[i : i + EVERY] for i in range(0, len(losses), EVERY)]
@@ -132,7 +110,7 @@ def run_transformer_study(
     progress: Callable[[TransformerPoint], None] | None = None,
 ) -> Study[TransformerPoint]:
     """Train what is not in the file yet, and return all."""
-    page, code = page_functions()
+    page, code = page_functions(PAGE, NAMES)
     study = resumed(path, {"code": code, "every": EVERY}, TransformerPoint)
     done = {(point.name, point.seed) for point in study.points}
     for name in names:

@@ -68,13 +68,10 @@ def corpus(
         if out_folder is None:
             raise ValueError("--stream needs --out: the folder that is written")
         read = iter(documents_of(named, n_stories, seed, stream=True))
-        first, steps = (
-            list(islice(read, TOKENIZER_STORIES)),
-            steps_of(named, filter, language),
-        )
-        tokenizer = _train_tokenizer(
-            stream_corpus(first, steps), vocab_size, out_folder
-        )
+        first = list(islice(read, TOKENIZER_STORIES))
+        steps = steps_of(named, filter, language)
+        learned = stream_corpus(first, steps)
+        tokenizer = _train_tokenizer(learned, vocab_size, out_folder)
         told = tqdm(chain(first, read), "documents", disable=quiet)
         files = pack_corpus(told, tokenizer, out_folder, steps, processes)
         if as_json:

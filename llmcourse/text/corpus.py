@@ -69,6 +69,7 @@ STEPS: tuple[Step, ...] = (
 )
 """Cheap steps first; copies last, since cleaning makes copies equal."""
 
+_BATCH = 256  # documents that a process takes at once
 LONGEST = 2_000
 """The most characters of a document of one's own: a page of a book.
 
@@ -238,9 +239,6 @@ def _parted(
         (part_of(document), stored_ids(document.text, tokenizer))
         for document in stream_corpus(documents, steps)
     ]
-
-
-_BATCH = 256  # documents that a process takes at once
 
 
 def in_processes(

@@ -6,7 +6,7 @@ import traitlets
 
 from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.widgets.base import Explorer, checked_texts, script
-from llmcourse.widgets.window import page_tokenizer
+from llmcourse.widgets.tokens import page_tokenizer
 
 
 class SearchExplorer(Explorer):

@@ -1,5 +1,6 @@
 """The explorers of tokens and merges, and what they carry into the page."""
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
@@ -240,3 +241,21 @@ def applied_merges(
         i = next(i for i, symbol in enumerate(after) if before[i] != symbol)
         steps.append(spelled((before[i], before[i + 1])))
     return steps, {" ".join(spelled(pair)): ranks[pair] for pair in known}
+
+
+MAX_PAGE_MERGES = 5_000  # of a tokenizer that reads whole texts in the page
+
+
+def page_tokenizer(tokenizer: Tokenizer) -> str:
+    """Return a BPE tokenizer as JSON that `quickEncoder` in quick_encoder.js takes.
+
+    Raises:
+        ValueError: If it cannot run in the page.
+    """
+    spec = specification(tokenizer, MAX_PAGE_MERGES)
+    if spec is None or spec["kind"] != "bpe":
+        raise ValueError(
+            f"wanted a plain BPE tokenizer of at most {MAX_PAGE_MERGES} merges, "
+            f"got {tokenizer!r}"
+        )
+    return json.dumps(spec, ensure_ascii=False)

@@ -1,6 +1,5 @@
 """The explorer of the context window: what fits, what a query sees, what it costs."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +9,7 @@ from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.widgets.base import Explorer, checked_texts, script
 from llmcourse.widgets.sizes import cache_sizes
-from llmcourse.widgets.tokens import specification
-
-MAX_PAGE_MERGES = 5_000  # of a tokenizer that reads whole texts in the page
+from llmcourse.widgets.tokens import page_tokenizer
 
 
 class WindowExplorer(Explorer):
@@ -55,18 +52,3 @@ class WindowExplorer(Explorer):
         super().__init__(
             text=text, spec=page_tokenizer(tokenizer), models=cache_sizes(models)
         )
-
-
-def page_tokenizer(tokenizer: Tokenizer) -> str:
-    """Return a BPE tokenizer as JSON that `quickEncoder` in quick_encoder.js takes.
-
-    Raises:
-        ValueError: If it cannot run in the page.
-    """
-    spec = specification(tokenizer, MAX_PAGE_MERGES)
-    if spec is None or spec["kind"] != "bpe":
-        raise ValueError(
-            f"wanted a plain BPE tokenizer of at most {MAX_PAGE_MERGES} merges, "
-            f"got {tokenizer!r}"
-        )
-    return json.dumps(spec, ensure_ascii=False)

@@ -6,11 +6,13 @@ pytest.importorskip("gguf", reason='needs pip install "llmcourse[interop]"')
 
 import real_models_study
 from real_models_study import (
+    NAMES,
+    PAGE,
     RUNS,
     RealModelsPoint,
-    page_functions,
     run_real_models_study,
 )
+from study_command import page_functions
 
 from llmcourse.training.studies import load_study, save_study, stored_study
 
@@ -18,7 +20,7 @@ from llmcourse.training.studies import load_study, save_study, stored_study
 
 
 def test_the_stored_study_is_of_the_functions_on_the_page():
-    page, code = page_functions()
+    page, code = page_functions(PAGE, NAMES)
     study = stored_study("real_models", RealModelsPoint)
     assert study.recipe == {"code": code}
     assert sorted((point.name, point.seed) for point in study.points) == sorted(RUNS)
@@ -51,6 +53,6 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 def test_results_of_another_page_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "study.json"
     save_study(stored_study("real_models", RealModelsPoint), path)
-    monkeypatch.setattr(real_models_study, "page_functions", lambda: ({}, "other"))
+    monkeypatch.setattr(real_models_study, "page_functions", lambda *_: ({}, "other"))
     with pytest.raises(ValueError, match="results of another recipe"):
         run_real_models_study(path)

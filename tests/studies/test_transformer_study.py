@@ -4,13 +4,15 @@ from itertools import product
 
 import pytest
 import transformer_study
+from study_command import page_functions
 from transformer_study import (
     EVERY,
+    NAMES,
+    PAGE,
     SEEDS,
     TALES,
     WALKS,
     TransformerPoint,
-    page_functions,
     run_transformer_study,
 )
 
@@ -20,7 +22,7 @@ from llmcourse.training.studies import load_study, save_study, stored_study
 
 
 def test_the_stored_study_is_of_the_functions_on_the_page():
-    _, code = page_functions()
+    _, code = page_functions(PAGE, NAMES)
     study = stored_study("transformer", TransformerPoint)
     assert study.recipe == {"code": code, "every": EVERY}
     found = sorted((point.name, point.seed) for point in study.points)
@@ -49,6 +51,6 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 def test_results_of_another_page_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "study.json"
     save_study(stored_study("transformer", TransformerPoint), path)
-    monkeypatch.setattr(transformer_study, "page_functions", lambda: ({}, "other"))
+    monkeypatch.setattr(transformer_study, "page_functions", lambda *_: ({}, "other"))
     with pytest.raises(ValueError, match="results of another recipe"):
         run_transformer_study(path, ("one layer",))

@@ -16,7 +16,8 @@ from llmcourse.model.transformer import TINY
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import CharacterTokenizer
 from llmcourse.widgets.sizes import KNOWN_MODELS
-from llmcourse.widgets.window import WindowExplorer, page_tokenizer
+from llmcourse.widgets.tokens import page_tokenizer
+from llmcourse.widgets.window import WindowExplorer
 
 N = 23
 
