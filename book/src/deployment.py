@@ -969,10 +969,10 @@ stack.close()
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
 # We tried one of them: `transformers serve FOLDER` (version 5.24, on a processor) served the folder through the same interface.
 # At temperature 0 its first 40 tokens were those that our own service wrote above.
-# vLLM should take the folder as it is.
-# llama.cpp, which runs models on laptops and phones, wants a converter that knows the tokenizer, and a file of its own form.
+# vLLM should take the folder as it is; it was not tried.
+# llama.cpp, which runs models on laptops and phones, wants a file of its own form.
 # This form is **{term}`GGUF`**: weights, mostly quantized, tokenizer and settings in one file {cite:p}`gguf2023`.
-# These two were not tried.
+# `llmcourse export --format gguf` writes it, and llama.cpp continues texts from it with the same words ({doc}`other_programs`).
 # A test compares the logits of our folders in `transformers` with our own.
 #
 # A model that is handed on needs a **{term}`model card`** {cite:p}`mitchell2019`.

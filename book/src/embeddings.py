@@ -579,6 +579,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %% [markdown]
 # In the tales the arithmetic works where the two words of a pair are side by side far more often than by chance.
+# {doc}`real_models` tries it on the embeddings of a model that has read the web.
 # It does not work where the two seldom meet: nothing in the text then says that `apple` belongs to `apples` and not to `pears`.
 #
 # The custom of forbidding $a$, $b$ and $c$ as answers matters too.

@@ -825,6 +825,7 @@ print(f"the formula says {expected:.2f}")
 # %% [markdown]
 # So adapters need a rate several times as high to move the matrix as far: in the figure, their lines are further to the right.
 # In large models the best rate for LoRA was about ten times that of full fine-tuning {cite:p}`schulman2025`.
+# {doc}`real_models` gives adapters to a model of 135 million parameters and eight examples.
 #
 # **The layers.**
 # The first paper gave adapters to queries and values alone {cite:p}`hu2021`.

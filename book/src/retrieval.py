@@ -802,6 +802,7 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
 # The documentation that comes with Python, some dozens of chapters, was written by people for people.
 # We cut it into chunks of at most 256 tokens of GPT-2's tokenizer and ask it two questions.
 # Our model knows only tales, so a sentence is quoted in place of an answer: the one that BM25 ranks first in the passage found.
+# (A model that has read more answers from this text in {doc}`real_models`.)
 # (The text differs between versions of Python, and so may the results.)
 
 # %% tags=["nbval-ignore-output"]

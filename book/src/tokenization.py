@@ -758,6 +758,7 @@ for text in variants:
 #
 # A model never sees the letters of a token, only its id.
 # So it must learn from text how `strawberry` is spelled, and may count its letters wrongly.
+# {doc}`real_models` cuts words of yours with the tokenizer of a model of today.
 #
 # The next explorer applies GPT-2's merges to the word without and with its space.
 # Follow the two copies to the step where they begin to differ.

@@ -282,6 +282,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 #
 # This is the whole architecture of Llama, the family of Meta's that many others are modelled on {cite:p}`touvron2023`.
 # (Its large versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
+# {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in forty lines.
 #
 # ### GPT-2 by a change of the config
 #
