@@ -463,6 +463,14 @@ assert again < 0.6 * kept
 
 # %% [markdown]
 # Here it is less than a third more, for the scores of the next token are outside of the blocks and computed once.
+#
+# The package does the same by `checkpoint_blocks(model)` of `llmcourse.training.loop`, and for `pretrain` and `finetune` the option `--gradient-checkpointing` asks for it.
+# All bits of the model stay as they are without it.
+# With `--dry-run`, `pretrain` says how much memory and time a training would take, with the option or without:
+#
+# ```bash
+# llmcourse pretrain --preset base-llm --gradient-checkpointing --dry-run
+# ```
 
 # %% [markdown]
 # ### Sharding: hold it once

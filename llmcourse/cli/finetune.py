@@ -46,6 +46,7 @@ def finetune(
     batch_size: opt.BatchSize = None,
     learning_rate: opt.LearningRate = None,
     dtype: opt.TrainedIn = "auto",
+    gradient_checkpointing: opt.GradientCheckpointing = False,
     model: Annotated[
         str | None, typer.Option(help="The base: a folder or a name; base-llm.")
     ] = None,

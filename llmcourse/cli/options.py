@@ -121,6 +121,14 @@ TrainedIn = Annotated[
     _Dtype,
     typer.Option("--dtype", "--precision", help="Of the training; auto: fast here."),
 ]
+GradientCheckpointing = Annotated[
+    bool,
+    typer.Option(
+        "--gradient-checkpointing",
+        help="Compute the inside of blocks again in the backward pass: less memory, "
+        "more time, the same model.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)
 ]

@@ -44,6 +44,7 @@ def pretrain(
         Literal["adamw", "muon"] | None, typer.Option(help="The preset's.")
     ] = None,
     dtype: opt.TrainedIn = "auto",
+    gradient_checkpointing: opt.GradientCheckpointing = False,
     device: opt.Device = "cpu",
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
@@ -100,7 +101,7 @@ def pretrain(
     )
     if dry_run:
         use_cores(threads)
-        found = rehearse(plan)
+        found = rehearse(plan, gradient_checkpointing=gradient_checkpointing)
         if as_json:
             typer.echo(json.dumps(found._asdict()))
             return

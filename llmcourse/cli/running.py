@@ -174,6 +174,7 @@ def follow(
             command=command.line(folder),
             machine=options["machine"],
             device=device,
+            gradient_checkpointing=options.get("gradient_checkpointing", False),
             training=training,
             stages=draw,
             say=out.print if first and not options["as_json"] else lambda text: None,

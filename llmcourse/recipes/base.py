@@ -165,7 +165,13 @@ def make_base(
         f"{training.batch_size * training.context_length:,} tokens"
     )
     saved = run.saved("pretraining", training.steps, training.eval_interval)
-    trained = pipeline.follow(config, saved, data=data, device=run.device)
+    trained = pipeline.follow(
+        config,
+        saved,
+        data=data,
+        device=run.device,
+        gradient_checkpointing=run.gradient_checkpointing,
+    )
     if parallel.rank() > 0:
         return {}
     save_model(trained.model, trained.tokenizer, folder)

@@ -52,6 +52,7 @@ class Making:
     command: str = "llmcourse"  # that makes it again
     machine: str = ""  # what it was trained on and for how long, in words
     device: str = "cpu"  # that torch trains on
+    gradient_checkpointing: bool = False  # whether by `loop.checkpoint_blocks`
     training: Callable[[str, Path, int], TrainingProgress] = lambda name, log, steps: (
         _no_progress
     )  # returns the progress of a training, by its name, its log file and its steps

@@ -45,6 +45,7 @@ from llmcourse.training.config import (
     Update,
     report_progress,
 )
+from llmcourse.training.loop import checkpoint_blocks
 from llmcourse.training.losses import bits_per_byte
 from llmcourse.training.presets import SMALL, PipelineConfig
 from llmcourse.training.pretraining import pretrain
@@ -270,6 +271,7 @@ def follow(
     *,
     data: TrainingData | None = None,
     device: str = "cpu",
+    gradient_checkpointing: bool = False,
 ) -> TrainingResult:
     """Make the model of a recipe, and its data if need be.
 
@@ -279,6 +281,8 @@ def follow(
         data: What `prepare` or `prepare_text` returned; if not given, tales are
             prepared.
         device: That the model is trained on.
+        gradient_checkpointing: Whether blocks compute their inside twice, to save
+            memory: `loop.checkpoint_blocks`.
 
     Raises:
         ValueError: As `prepare` and `pretrain`.
@@ -286,6 +290,8 @@ def follow(
     """
     data = data or prepare(config)
     model = config.new_model().to(device)
+    if gradient_checkpointing:
+        checkpoint_blocks(model)
     history = pretrain(
         model,
         data.train,
@@ -325,11 +331,14 @@ class Rehearsal(NamedTuple):
     seconds: float  # of all steps, without preparing text and measuring
 
 
-def rehearse(config: PipelineConfig) -> Rehearsal:
+def rehearse(
+    config: PipelineConfig, *, gradient_checkpointing: bool = False
+) -> Rehearsal:
     """Return what the training of a recipe takes, from a few steps on random tokens.
 
     Args:
         config: The recipe.
+        gradient_checkpointing: As in `follow`.
 
     Raises:
         ValueError: As `pretrain`.
@@ -342,6 +351,8 @@ def rehearse(config: PipelineConfig) -> Rehearsal:
 
     def steps(run: Run = Run()) -> Transformer:
         model = config.new_model()
+        if gradient_checkpointing:
+            checkpoint_blocks(model)
         pretrain(model, tokens, tokens, brisk, luck, run=run)
         return model
 

@@ -175,6 +175,15 @@ def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys)
     assert "| passes | 1.0 |" in card
 
 
+def test_gradient_checkpointing_makes_the_same_model(tmp_path):
+    made = []
+    for name, more in (("kept", ()), ("again", ("--gradient-checkpointing",))):
+        result = finetune(tmp_path / name, "--quiet", "--packed", "--lora=2", *more)
+        assert result.exit_code == 0, result.output
+        made.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
+    assert made[0] == made[1]
+
+
 def test_one_story_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     code, line = fails(monkeypatch, capsys, *FAST, "--stories=1", "--out", out)

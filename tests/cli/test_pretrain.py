@@ -137,6 +137,15 @@ def test_the_command_to_go_on_repeats_what_matters(tmp_path, monkeypatch):
     assert all(word in line for word in words)
 
 
+def test_gradient_checkpointing_is_told_and_makes_the_same_model(whole, tmp_path):
+    assert pretrain(tmp_path, "--gradient-checkpointing").exit_code == 0
+    ours, theirs = (place / "model" for place in (tmp_path, whole[0]))
+    name = "model.safetensors"
+    assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+    assert log_of(tmp_path) == log_of(whole[0])
+    assert "--gradient-checkpointing" in (ours / "README.md").read_text("utf-8")
+
+
 def test_resume_begins_where_there_is_nothing_yet(tmp_path):
     result = pretrain(tmp_path, "--resume", "--steps=1", "--quiet")
     assert result.exit_code == 0, result.output

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 from llmcourse.training import loop
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Evaluation, PretrainingConfig, Update
 from llmcourse.training.loop import (
+    checkpoint_blocks,
     keep_freed_memory,
     make_optimizer,
     predict,
@@ -239,6 +241,37 @@ def test_token_embeddings_learn_at_their_own_speed(tied):
         speed = 5 if name == "embedding.weight" else 1
         moved = (before[name] - weight).mean().item()
         assert moved == pytest.approx(speed * update.learning_rate, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_blocks_that_compute_twice_make_the_same_bits_in_less_memory(family, precision):
+    sizes = replace(SIZES, family=family, n_layers=5, context_length=90)
+    config = replace(
+        CONFIG,
+        learning_rate=0.01,
+        precision=precision,
+        batch_size=4,
+        accumulation=2,
+    )
+    windows = torch.randint(13, (4, 90), generator=seeded(1))
+    found = []
+    for change in (lambda model: None, checkpoint_blocks):
+        with PeakMemory() as memory:
+            model = Transformer(sizes, seeded())
+            change(model)
+            optimizer = make_optimizer(model, config)
+            losses = [
+                train_step(model, optimizer, windows, step, config).loss
+                for step in range(3)
+            ]
+        found.append((losses, model.state_dict(), memory.peak))
+    (losses, weights, peak), (again, same_weights, less) = found
+    assert again == losses
+    assert losses[-1] < losses[0] - 0.1
+    for name, weight in weights.items():
+        assert torch.equal(same_weights[name], weight), name
+    assert less < 0.6 * peak
 
 
 def on(monkeypatch, **functions):
