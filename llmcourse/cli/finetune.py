@@ -75,6 +75,7 @@ def finetune(
     stories: Annotated[
         int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
     ] = 200,
+    tensorboard: opt.TensorBoard = None,
     machine: opt.Machine = "",
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,

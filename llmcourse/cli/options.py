@@ -132,6 +132,15 @@ GradientCheckpointing = Annotated[
 Threads = Annotated[
     int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)
 ]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        help="Write the curves of log.jsonl here for TensorBoard, too; needs "
+        "llmcourse[tensorboard].",
+        show_default=False,
+    ),
+]
 Machine = Annotated[
     str, typer.Option(help="Words for the model's card on what trained it.")
 ]

@@ -50,6 +50,7 @@ def pretrain(
     threads: opt.Threads = None,
     stories: opt.Stories = 500,
     samples: opt.Samples = 500,
+    tensorboard: opt.TensorBoard = None,
     machine: opt.Machine = "",
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,

@@ -25,8 +25,10 @@ from llmcourse.training import parallel
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.tensorboard import TensorBoardLog
 
 _TIMED = 10  # updates, by which the time of all is told
+_DECIDE_NOTHING = {"as_json", "config", "machine", "quiet", "resume", "tensorboard"}
 
 
 def use_cores(threads: int | None) -> None:
@@ -101,7 +103,7 @@ class Command(NamedTuple):
         for name, parameter in signature(self.function).parameters.items():
             value = folder if name == "out_folder" else self.options[name]
             always = name in ("preset", "method")
-            if name in {"as_json", "config", "machine", "quiet", "resume"} - {*more}:
+            if name in _DECIDE_NOTHING - {*more}:
                 continue
             if value == parameter.default and not always:
                 continue
@@ -135,6 +137,9 @@ def follow(
             "process, start it by llmcourse"
         )
     device = find_device(options.get("device", "cpu"))
+    board: Path | None = options.get("tensorboard")
+    if board is not None:
+        TensorBoardLog(board)  # refused now rather than after the data is prepared
     folder: Path = options["out_folder"] or Path(f"run-{options['preset']}")
     if name is None:
         name = folder.resolve().name if options["data"] else options["preset"]
@@ -145,16 +150,20 @@ def follow(
             make_folder(folder)
             stack.enter_context(locked(folder))
             prepare_folder(folder, resume=options["resume"])
-        stack.enter_context(stoppable(command.line(folder, "machine")))
+        again = command.line(folder, "machine", "tensorboard")
+        stack.enter_context(stoppable(again))
         draw = stack.enter_context(bars(options["quiet"] or not first))
 
         def training(name: str, path: Path, steps: int) -> TrainingProgress:
-            log = JSONLinesLog(path)
+            logs: list[TrainingProgress] = [JSONLinesLog(path)]
+            if board is not None:
+                logs.append(TensorBoardLog(board / name))
             beside: dict[str, str] = {}
             times: list[float] = []  # at which the first updates ended
 
             def progress(record: Record) -> None:
-                log(record)
+                for log in logs:
+                    log(record)
                 is_update = isinstance(record, Update)
                 if is_update and len(times) < _TIMED:
                     times.append(perf_counter())

@@ -7,6 +7,7 @@
     config             learning rate, precision, the log of a training
     pretraining        the loop over all steps, with evaluation
     checkpoints        stop, go on, end at the same bits
+    tensorboard        the curves of a training, for TensorBoard
     parallel           several processes share each batch
     presets            sizes and schedules: tiny, small, `base-llm`
     pipeline           all stages from text to a model

@@ -2,6 +2,7 @@
 
 import json
 import pydoc_data.topics
+import sys
 from dataclasses import replace
 
 import cli_cases
@@ -144,6 +145,37 @@ def test_gradient_checkpointing_is_told_and_makes_the_same_model(whole, tmp_path
     assert (ours / name).read_bytes() == (theirs / name).read_bytes()
     assert log_of(tmp_path) == log_of(whole[0])
     assert "--gradient-checkpointing" in (ours / "README.md").read_text("utf-8")
+
+
+def test_tensorboard_reads_what_is_in_the_log(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    more = ("--quiet", "--tensorboard", tmp_path / "curves")
+    with monkeypatch.context() as patch:
+        stop_at(patch, lambda record: record.step == 6)
+        stopped = pretrain(tmp_path / "run", *more)
+    assert f"--tensorboard {tmp_path / 'curves'}" in stopped.stderr
+    assert pretrain(tmp_path / "run", *more, "--resume").exit_code == 0
+    events = EventAccumulator(str(tmp_path / "curves" / "pretraining")).Reload()
+    for kind in ("update", "evaluation"):
+        points = events.Scalars(f"{kind}/loss")
+        log = [r for r in log_of(tmp_path / "run") if r["kind"] == kind]
+        assert [p.step for p in points] == [r["step"] for r in log]
+        assert [p.value for p in points] == pytest.approx([r["loss"] for r in log])
+    card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
+    assert "--tensorboard" not in card
+
+
+def test_tensorboard_that_is_missing_is_told_before_anything_is_made(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    args = ("--out", tmp_path / "run", "--tensorboard", tmp_path / "curves")
+    code, line = fails(monkeypatch, capsys, *FAST, *args)
+    assert code == 1
+    assert 'pip install "llmcourse[tensorboard]"' in line
+    assert not [*tmp_path.iterdir()]
 
 
 def test_resume_begins_where_there_is_nothing_yet(tmp_path):

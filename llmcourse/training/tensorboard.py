@@ -1,0 +1,56 @@
+"""The curves of a training for TensorBoard, beside its file of JSON lines.
+
+    llmcourse pretrain --out run/ --tensorboard curves/
+    tensorboard --logdir curves/
+
+The file of JSON lines stays the record of a training: nothing reads these curves back.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from llmcourse.training.config import Evaluation, Record
+
+
+class TensorBoardLog:
+    """A progress callback that writes each record as points of TensorBoard's curves.
+
+    The curves are "update/loss", "evaluation/loss", "update/learning_rate" and so on,
+    over the step. A training that is resumed repeats some steps: TensorBoard shows what
+    was written last. All is on the disk after each evaluation.
+
+    Args:
+        folder: Of this training's curves; created with the first record.
+
+    Raises:
+        ImportError: If the package `tensorboard` is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "curves for TensorBoard need the package tensorboard, which is not "
+                'installed: python -m pip install "llmcourse[tensorboard]"'
+            ) from error
+        self.folder = Path(folder)
+        self._new_writer: Any = SummaryWriter
+        self._writer: Any = None
+
+    def __call__(self, record: Record) -> None:
+        """Write a record.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if (
+            self._writer is None
+        ):  # what is there from this step on is not shown any more
+            self._writer = self._new_writer(str(self.folder), purge_step=record.step)
+        kind = type(record).__name__.lower()
+        values = vars(record) | record.metrics
+        for name in values.keys() - {"step", "metrics"}:
+            self._writer.add_scalar(f"{kind}/{name}", values[name], record.step)
+        if isinstance(record, Evaluation):
+            self._writer.flush()
