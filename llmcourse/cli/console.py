@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -79,19 +80,26 @@ def bars(quiet: bool) -> Iterator[Callable[..., None]]:
             bar.close()
 
 
-def read_own(path: str | Path, max_bytes: int | None = None) -> list[Any]:
+def read_own(
+    path: str | Path, max_bytes: int | None = None, column: str | None = None
+) -> list[Any]:
     """Return the documents of a path, or of standard input if it is "-"."""
     from llmcourse.text.documents import Document, read_texts
 
     if str(path) == "-":
         return [Document(sys.stdin.read(), source="text_files", name="standard input")]
-    found = read_texts(path, max_bytes)
+    found = read_texts(path, max_bytes, column)
     tell_skipped(found.skipped)
     return found.documents
 
 
 def documents_of(
-    sources: Iterable[str], n_stories: int, seed: int, *, stream: bool = False
+    sources: Iterable[str],
+    n_stories: int,
+    seed: int,
+    *,
+    stream: bool = False,
+    column: str | None = None,
 ) -> Iterable[Any]:
     """Return the documents of all sources, one source after the other.
 
@@ -100,12 +108,13 @@ def documents_of(
         n_stories: Of the tales.
         seed: Of the tales.
         stream: Whether to hold one file at a time, of any number.
+        column: Of datasets, where the texts are; None: "text".
     """
     from llmcourse.text import documents
 
     def streamed(path: str) -> Iterator[Any]:
         skipped: dict[str, str] = {}
-        yield from documents.stream_texts(path, skipped)
+        yield from documents.stream_texts(path, skipped, column=column)
         tell_skipped(skipped)
 
     known: dict[str, Callable[[], Iterable[Any]]] = {
@@ -113,7 +122,7 @@ def documents_of(
         "python_docs": documents.python_docs,
         "-": lambda: read_own("-"),
     }
-    own = streamed if stream else read_own
+    own = streamed if stream else partial(read_own, column=column)
     return chain.from_iterable(
         known[name]() if name in known else own(name) for name in sources
     )

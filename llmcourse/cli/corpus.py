@@ -19,6 +19,7 @@ def corpus(
         Path | None,
         typer.Option("--out", help="Write train, validation and test arrays here."),
     ] = None,
+    column: opt.Column = None,
     filter: opt.Filter = False,
     language: opt.Language = None,
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 2_000,
@@ -42,13 +43,16 @@ def corpus(
     """Build a corpus: clean, filter, remove copies, split; report every step.
 
     Files of your own may be of any kind, language and length: long ones are cut into
-    documents, and none is filtered unless you ask for it.
+    documents, and none is filtered unless you ask for it. A folder that `datasets` of
+    Hugging Face has saved, .parquet and, with `--column`, .jsonl are read by rows.
 
     `llmcourse corpus tales --n-stories 5000 --out corpus/`
 
     `llmcourse corpus python_docs`
 
     `llmcourse corpus notes/ book.txt --language de --out corpus/`
+
+    `llmcourse corpus saved/train rows.parquet --column story --out corpus/`
 
     `llmcourse corpus tales --n-stories 1000000 --stream --processes 2 --out corpus/`
 
@@ -67,7 +71,7 @@ def corpus(
     if stream:
         if out_folder is None:
             raise ValueError("--stream needs --out: the folder that is written")
-        read = iter(documents_of(named, n_stories, seed, stream=True))
+        read = iter(documents_of(named, n_stories, seed, stream=True, column=column))
         first = list(islice(read, TOKENIZER_STORIES))
         steps = steps_of(named, filter, language)
         learned = stream_corpus(first, steps)
@@ -82,7 +86,7 @@ def corpus(
             out.print(f"{out_folder / name}.bin: {what}")
         return
     with bars(quiet) as show:
-        documents = list(documents_of(named, n_stories, seed))
+        documents = list(documents_of(named, n_stories, seed, column=column))
         steps = [*steps_of(named, filter, language)]
         told = report_progress(steps, len(steps), "steps", show)
         kept, report = build_corpus(documents, told)

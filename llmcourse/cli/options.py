@@ -50,11 +50,23 @@ Model = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="notes/, *.txt, - or python_docs: your text, not the tales."),
+    typer.Option(
+        help="notes/, *.txt, - or python_docs: your text, not the tales; a dataset."
+    ),
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(help="tales, python_docs, - or files: notes/ or notes/**/*.txt"),
+    typer.Argument(
+        help="tales, python_docs, - or files: notes/ or notes/**/*.txt; a dataset."
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a dataset: where the texts are, if not in text. Only with it is "
+        ".jsonl read by rows. Needs llmcourse[datasets].",
+        show_default=False,
+    ),
 ]
 Filter = Annotated[
     bool, typer.Option("--filter", help="Drop what is no good English prose.")

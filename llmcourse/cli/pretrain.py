@@ -21,6 +21,7 @@ def pretrain(
         typer.Option("--from", help="Go on from a folder or name, on --data."),
     ] = None,
     data: opt.Data = None,
+    column: opt.Column = None,
     filter: opt.Filter = False,
     language: opt.Language = None,
     out_folder: opt.OutFolder = None,
@@ -59,6 +60,8 @@ def pretrain(
 
     Your text may be of any kind, language and length; beside the model's bits per byte
     stand those of gzip and of counted trigrams, and the model writes three samples.
+    A folder that `datasets` of Hugging Face has saved, .parquet and, with `--column`,
+    .jsonl are read by rows.
 
     Processes that torchrun starts share each batch; the model is the same.
 
@@ -69,6 +72,8 @@ def pretrain(
     `llmcourse pretrain --preset base-llm --out run/`
 
     `llmcourse pretrain --data notes/ --data book.txt --out my-run/`
+
+    `llmcourse pretrain --data saved/train --column story --out my-run/`
 
     `torchrun --nproc-per-node 2 -m llmcourse pretrain --out run/`
 
@@ -114,7 +119,7 @@ def pretrain(
         base.make_base,
         plan,
         sources=tuple(data or ()),
-        documents=documents_of(data or (), plan.n_stories, seed),
+        documents=documents_of(data or (), plan.n_stories, seed, column=column),
         steps=steps_of(data or (), filter, language),
         n_stories=stories,
         n_samples=samples,

@@ -39,7 +39,9 @@ class Document:
     """
 
     text: str
-    source: str = ""  # which collection: "tales", "python_docs", "text_files"
+    source: str = (
+        ""  # which collection: "tales", "python_docs", "text_files", "datasets"
+    )
     name: str = ""  # which document of it: a path, a topic, a number
 
 
@@ -272,26 +274,35 @@ class FoundTexts(NamedTuple):
     skipped: dict[str, str]  # path and reason
 
 
-def read_texts(path: str | Path, max_bytes: int | None = None) -> FoundTexts:
+def read_texts(
+    path: str | Path, max_bytes: int | None = None, column: str | None = None
+) -> FoundTexts:
     """Return the text files of a folder or behind a pattern, in order of name.
 
     A file counts as text if it is UTF-8 without a NUL; others are skipped with the
     reason. Files and folders whose names begin with a dot are left out, and of a
     folder, links to folders are not followed.
 
+    A folder that Hugging Face's `datasets` has saved, and a Parquet file, are read by
+    that package instead, a document from each row that has a text.
+
     Args:
         path: A file, a folder, which stands for all files in it and in its folders,
             or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
         max_bytes: The most that all texts may have together; None: `MAX_BYTES`.
+        column: Of such a dataset, where the texts are; None: "text". If it is given,
+            a file of JSON lines is read as rows, too.
 
     Raises:
         ValueError: If there is no such file, or if none is a text; if there is more
-            text, or are more than `MAX_FILES` files.
+            text, or are more than `MAX_FILES` files; if a dataset is damaged, or has
+            no such column.
+        ImportError: If a dataset is to be read and `datasets` is not installed.
     """
     skipped: dict[str, str] = {}
     texts: list[Document] = []
     n_bytes, most = 0, max_bytes or MAX_BYTES
-    for document in stream_texts(path, skipped, most, MAX_FILES):
+    for document in stream_texts(path, skipped, most, MAX_FILES, column):
         texts.append(document)
         n_bytes += len(document.text.encode())
         if n_bytes > most:
@@ -307,6 +318,7 @@ def stream_texts(
     skipped: dict[str, str],
     max_bytes: int = MAX_BYTES,
     max_files: int | None = None,
+    column: str | None = None,
 ) -> Iterator[Document]:
     """Yield what `read_texts` returns, and hold one file at a time in memory.
 
@@ -315,11 +327,16 @@ def stream_texts(
         skipped: Is filled with the files that are no text, and the reason.
         max_bytes: Of one file; a larger one is skipped.
         max_files: That are looked at; None: any number.
+        column: As there.
 
     Raises:
         ValueError: If there is no such file, or if none is a text; if there are more
-            files than `max_files`.
+            files than `max_files`; if a dataset is damaged, or has no such column.
+        ImportError: If a dataset is to be read and `datasets` is not installed.
     """
+    if _is_dataset(Path(path), column):
+        yield from _rows(path, column or "text")
+        return
     found = False
     for number, file in enumerate(_files(Path(path))):
         if max_files is not None and number >= max_files:
@@ -342,6 +359,50 @@ def stream_texts(
         reasons = [f"{file}: {reason}" for file, reason in skipped.items()]
         shown = "; ".join(reasons[:3]) or "nothing is there"
         raise ValueError(f"wanted text files in {str(path)!r}, got none ({shown})")
+
+
+_SAVED = ("dataset_dict.json", "dataset_info.json")  # one is in each saved dataset
+_FORMATS = {".parquet": "parquet", ".jsonl": "json"}  # as `datasets` calls them
+
+
+def _is_dataset(path: Path, column: str | None) -> bool:
+    """Return whether a path is a dataset's: a folder, a Parquet file, or JSON lines."""
+    if path.suffix == ".jsonl":
+        return column is not None
+    return path.suffix in _FORMATS or any((path / name).is_file() for name in _SAVED)
+
+
+def _rows(path: str | Path, column: str) -> Iterator[Document]:
+    """Yield the texts of a dataset's rows, one row at a time in memory."""
+    try:
+        from datasets import DatasetDict, load_dataset, load_from_disk
+    except ImportError as error:
+        raise ImportError(
+            f"{str(path)!r} is a dataset, and the package that reads it is not "
+            'installed: python -m pip install "llmcourse[datasets]"'
+        ) from error
+    if (format_ := _FORMATS.get(Path(path).suffix)) is not None:
+        dataset = load_dataset(
+            format_, data_files=str(path), split="train", streaming=True
+        )
+    else:
+        dataset = load_from_disk(str(path))
+    if isinstance(dataset, DatasetDict):
+        parts = ", ".join(f"'{path}/{name}'" for name in dataset)
+        raise ValueError(f"{str(path)!r} has parts, name one of them: {parts}")
+    found = False
+    for number, row in enumerate(dataset.select_columns([column])):
+        text = row[column]
+        if not isinstance(text, str | None):
+            raise ValueError(
+                f"{str(path)!r}, row {number}: the column {column!r} must hold texts, "
+                f"got {text!r:.50}"
+            )
+        if text and text.strip():
+            found = True
+            yield Document(text, source="datasets", name=f"{path}/{number}")
+    if not found:
+        raise ValueError(f"{str(path)!r} must have texts in {column!r}, got none")
 
 
 def _files(path: Path) -> Iterator[Path]:
