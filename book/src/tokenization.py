@@ -779,7 +779,8 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 #
 # *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
 # Then choose it, or type a text of your own.
-# (GPT-2's vocabulary is too large to come with the page, so it answers for the given texts alone.)
+# (GPT-2's merges are too large to come with the page.
+# On the course's site they are fetched, half a megabyte, when you type; in a notebook GPT-2 answers for the given texts alone.)
 #
 # :::{dropdown} Answer
 # Words need the fewest tokens, and lose every word that they do not know; no other loses anything.

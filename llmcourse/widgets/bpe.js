@@ -44,6 +44,22 @@ export function mergePair(pieces, left, right) {
   return merged;
 }
 
+// The pieces of a word: the pair of the lowest rank is merged, wherever it stands, until
+// no pair has one.
+export function mergedPieces(word, ranks) {
+  let pieces = [...spell(utf8(word))];
+  for (;;) {
+    let best = Infinity;
+    let at = 0;
+    for (let i = 1; i < pieces.length; i++) {
+      const rank = ranks.get(`${pieces[i - 1]} ${pieces[i]}`) ?? Infinity;
+      if (rank < best) [best, at] = [rank, i];
+    }
+    if (best === Infinity) return pieces;
+    pieces = mergePair(pieces, pieces[at - 1], pieces[at]);
+  }
+}
+
 // How often each pair of neighbours occurs in words [pieces, count], the most
 // frequent first: [[left, right], count].
 export function pairCounts(words) {
@@ -81,18 +97,8 @@ const ENCODERS = {
     const alphabet = BYTE_ORDER.map((b) => BYTE_TO_CHAR.get(b));
     const all = alphabet.concat(merges.map((pair) => pair.replace(" ", "")));
     const vocab = new Map(all.map((name, i) => [name, first + i]));
-    const encodeWord = (word) => {
-      let pieces = [...spell(utf8(word))];
-      for (;;) {
-        const pairs = pieces.slice(1).map((right, i) => `${pieces[i]} ${right}`);
-        const known = pairs.filter((pair) => ranks.has(pair));
-        if (!known.length) return pieces;
-        const best = known.reduce((a, b) => (ranks.get(b) < ranks.get(a) ? b : a));
-        pieces = mergePair(pieces, ...best.split(" "));
-      }
-    };
     return (text) => {
-      const names = (text.match(split) ?? []).flatMap(encodeWord);
+      const names = (text.match(split) ?? []).flatMap((word) => mergedPieces(word, ranks));
       const pieces = names.map((name) => show(unspell(name)));
       return { pieces, ids: names.map((name) => vocab.get(name)) };
     };

@@ -1,5 +1,5 @@
 // The tokenizer of a model folder in the page: `llmcourse.text.tokenizers.BPETokenizer`.
-// The byte alphabet, and how a pair is merged, are those of bpe.js.
+// The byte alphabet, and how pairs are merged, are those of bpe.js.
 
 // GPT-2's pattern of pre-tokens; what JavaScript calls \s is another set.
 export const SPLIT = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+";
@@ -23,24 +23,13 @@ export class Tokenizer {
   encode(text) {
     if (/\p{Surrogate}/u.test(text)) throw new Error("The text holds half of a character (a lone surrogate).");
     return (text.match(new RegExp(SPLIT, "gu")) ?? []).flatMap((word) => {
-      if (!this.words.has(word)) this.words.set(word, this.encodeWord(word));
+      if (!this.words.has(word)) this.words.set(word, this.idsOf(word));
       return this.words.get(word);
     });
   }
 
-  // Merge the pair that was learned first, wherever it stands, until none is known.
-  encodeWord(word) {
-    let pieces = [...spell(utf8(word))];
-    for (;;) {
-      let best = Infinity;
-      let at = 0;
-      for (let i = 1; i < pieces.length; i++) {
-        const rank = this.ranks.get(`${pieces[i - 1]} ${pieces[i]}`) ?? Infinity;
-        if (rank < best) [best, at] = [rank, i];
-      }
-      if (best === Infinity) return pieces.map((name) => this.vocab.get(name));
-      pieces = mergePair(pieces, pieces[at - 1], pieces[at]);
-    }
+  idsOf(word) {
+    return mergedPieces(word, this.ranks).map((name) => this.vocab.get(name));
   }
 
   // The text of some ids; bytes that are no UTF-8 become U+FFFD.

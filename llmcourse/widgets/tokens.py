@@ -1,5 +1,6 @@
 """The explorers of tokens and merges, and what they carry into the page."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -28,6 +29,7 @@ from llmcourse.widgets.base import Explorer, checked_texts, script
 
 MAX_PRETOKENS: Final = 500
 MAX_MERGES: Final = 1_000  # of a tokenizer that goes into the page to run there
+MAX_FETCHED_MERGES: Final = 100_000
 MAX_WORDS: Final = 5_000
 _BORDER: Final = -1  # no symbol: stands between pre-tokens so that no merge crosses
 
@@ -54,8 +56,10 @@ class TokenExplorer(Explorer):
     """Show the tokens of a text under several tokenizers, side by side.
 
     The reader picks one of the texts or types another.  Word, character and byte
-    tokenizers and BPE of up to 1,000 merges run in the page, on anything; any other
-    tokenizer, GPT-2's for one, shows what it makes of the given texts.
+    tokenizers and BPE of up to 1,000 merges run in the page, on anything.  A larger
+    BPE, GPT-2's for one, shows what it makes of the given texts; where the course's
+    site has its merges, they are fetched for the reader's own text.  Any other
+    tokenizer answers for the given texts alone.
 
     Args:
         texts: Texts to choose from, the first one shown at the start.
@@ -70,7 +74,8 @@ class TokenExplorer(Explorer):
     TokenExplorer(1 text, characters)
     """
 
-    _esm = script("common.js", "bpe.js", "tokens.js")
+    _css = script("explorer.css", "panels.css")
+    _esm = script("common.js", "bpe.js", "panels.js", "tokens.js")
     texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
     tokenizers = traitlets.List(traitlets.Dict()).tag(sync=True)
 
@@ -174,7 +179,10 @@ class GuessExplorer(Explorer):
 def tokenizer_state(
     name: str, tokenizer: Tokenizer, texts: list[str]
 ) -> dict[str, Any]:
-    """Return what the page needs to run a tokenizer, or its results if it is large."""
+    """Return what the page needs to run a tokenizer, or its results if it is large.
+
+    With results goes what it takes beside the merges to run it, if they were fetched.
+    """
     spec = specification(tokenizer)
     if spec is not None:
         return {"name": name, "spec": spec}
@@ -182,7 +190,27 @@ def tokenizer_state(
     for text in texts:
         ids, pieces = tokenizer.encode(text), tokenizer.tokens(text)
         given.append({"ids": ids, "pieces": pieces})
-    return {"name": name, "given": given}
+    state: dict[str, Any] = {"name": name, "given": given}
+    large = specification(tokenizer, max_merges=MAX_FETCHED_MERGES)
+    if large is None or large["kind"] != "bpe":
+        return state
+    file, content = merges_script(large["merges"])
+    about = {"file": file, "n_merges": len(large["merges"]), "bytes": len(content)}
+    kept = {"pattern": large["pattern"], "first": large["first"]}
+    return state | {"fetched": kept | about}
+
+
+def merges_script(merges: Sequence[str]) -> tuple[str, bytes]:
+    """Return the script by which a page of the site fetches merges: name and content.
+
+    The name is made of the content: a page gets the merges that it asks for, or none.
+
+    Args:
+        merges: Two spelled pieces each, as in the `merges` of `specification`.
+    """
+    text = json.dumps("\n".join(merges), ensure_ascii=False)
+    name = f"merges-{hashlib.sha256(text.encode()).hexdigest()[:12]}.js"
+    return name, f'(window.llmcourseMerges ??= {{}})["{name}"] = {text};\n'.encode()
 
 
 def specification(

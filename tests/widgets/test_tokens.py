@@ -23,7 +23,13 @@ from llmcourse.text.tokenizers import (
     WordTokenizer,
 )
 from llmcourse.widgets.sampling import SamplingExplorer
-from llmcourse.widgets.tokens import GuessExplorer, MergeExplorer, TokenExplorer
+from llmcourse.widgets.tokens import (
+    GuessExplorer,
+    MergeExplorer,
+    TokenExplorer,
+    merges_script,
+    specification,
+)
 
 CORPUS = [
     "hug pug pun bun hugs hug pug",
@@ -112,6 +118,44 @@ def test_tokenizers_in_the_page_equal_python(javascript, some: list[str]):
             assert result["pieces"] == tokenizer.tokens(text), (name, text)
 
 
+HARD = [
+    "",
+    "Once there was an unbelievable fox.",
+    "👍🏽 means yes, 🤷 who knows 👩‍👩‍👧‍👦🇩🇪",
+    "שלום עולם, مرحبا بالعالم ١٢٣",
+    "人人生而自由，在尊严和权利上一律平等。ไทยไม่มีช่องว่าง",
+    "def f(x):\n\treturn  x\u00a0+ 12345\r\n \u200f\u2028 end   ",
+    "It's they'll I'VE  'don't' naïve ﬁn ſ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+    "<|endoftext|> is plain text",
+    "a" * 2_000,
+    "qjxzkv" * 333,
+    "\x00\x1c\x1f\x85\ufeff",
+]
+
+
+def test_gpt2_on_fetched_merges_equals_python(javascript):
+    """Merges as the site writes them; on hard texts, and on 100,000 characters."""
+    gpt2 = BPETokenizer.from_gpt2()
+    (state,) = TokenExplorer(["a"], {"GPT-2": gpt2}).tokenizers
+    spec = specification(gpt2, max_merges=50_000)
+    assert spec is not None
+    file, content = merges_script(spec["merges"])
+    about = state["fetched"]
+    assert (about["file"], about["bytes"]) == (file, len(content))
+    some = [*HARD, " ".join(HARD[1:] * 25)[:100_000]]
+    assert len(some[-1]) == 100_000
+    results = javascript(
+        TokenExplorer,
+        "(globalThis.window = {}, (0, eval)(x.script), x.texts.map(m.encoder("
+        "{ kind: 'bpe', ...x.fetched,"
+        " merges: window.llmcourseMerges[x.fetched.file].split('\\n') })))",
+        {"script": content.decode(), "fetched": about, "texts": some},
+    )
+    for text, result in zip(some, results, strict=True):
+        assert result["ids"] == gpt2.encode(text), text[:50]
+        assert result["pieces"] == gpt2.tokens(text), text[:50]
+
+
 @pytest.mark.parametrize("text", ["hug pug hugs", "naïve 東京 🙂 pun-bun"])
 def test_all_steps_lead_to_the_tokens(javascript, text: str):
     """Applied in the page, the steps shown end in what the tokenizer gives."""
@@ -190,7 +234,7 @@ def test_large_vocabularies_carry_results_only():
             return [text[:2], text[2:]]
 
     (state,) = TokenExplorer(["abcd", "efg"], {"halves": Halves()}).tokenizers
-    assert "spec" not in state
+    assert state.keys() == {"name", "given"}
     assert state["given"] == [
         {"ids": [7, 8], "pieces": ["ab", "cd"]},
         {"ids": [7, 8], "pieces": ["ef", "g"]},
