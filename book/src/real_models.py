@@ -82,8 +82,8 @@ base, base_tokenizer = load_pretrained("base-llm")
 # ## The problem
 #
 # `base-llm` knows tales and nothing else.
-# Is it a toy, or are the real ones the same, only larger?
-# We ask both models for the next token.
+# Is it a toy, or are real models the same, only larger?
+# Ask both for the next token, after the token that begins a text.
 
 
 # %%
@@ -117,9 +117,10 @@ assert type(model) is type(base)
 # %% [markdown]
 # ## By hand
 #
-# A weight in float32 takes 32 bits; the file stores most of its weights in 4 and a little.
+# A weight in float32 takes 32 bits; the file stores most of its weights in 5.
 # Its form **{term}`Q4_1`** takes 32 weights at a time.
-# It stores the least of them, the length of one of 15 equal steps up to the largest, and for each weight the number of steps.
+# From the least of them to the largest are 15 equal steps.
+# It stores the least weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
 # Here are four weights, on paper: −0.6, 0.9, 0.1 and 0.3.
 #
 # ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
@@ -189,7 +190,7 @@ assert total == n_parameters(model.config)
 # The count agrees with the closed form of {doc}`transformer`.
 # The embedding has 8 bits a weight, since llama.cpp stores more finely what scores the tokens.
 #
-# We read one block of the file ourselves: 20 bytes of the first gate matrix, as on paper.
+# Now read 32 weights yourself, as on paper: the first 20 bytes of the first gate matrix.
 
 # %%
 [gate] = [t for t in reader.tensors if t.name == "blk.0.ffn_gate.weight"]
@@ -221,8 +222,9 @@ print(f"{'parameters':16}{counts[0]:12,}{counts[1]:14,}")
 # Three query heads share each key-value head, so the {term}`key-value cache` is a third as large ({doc}`attention`).
 # Thirty layers at a width of 576 are deep and thin, which did best among small models in {cite:t}`liu2024mobile`.
 # The large base of RoPE is for the long context ({doc}`context_window`).
-# It was trained on two trillion tokens of web pages and code {cite:p}`allal2025`.
-# That is some 15,000 for each parameter, far more than {doc}`scaling_laws` calls compute-optimal: a model that many people run repays a long training by being small.
+# SmolLM2 was trained on two trillion tokens of web pages and code {cite:p}`allal2025`.
+# That is some 15,000 for each parameter, far more than {doc}`scaling_laws` calls compute-optimal.
+# But a model that many people run repays a long training by being small.
 
 # %% [markdown]
 # ## The forward pass, from the file's tensors
@@ -380,7 +382,7 @@ assert all(bits[name][1] < bits[name][0] / 2 for name in ("prose", "German", "co
 # "The Eiffel Tower is in the city of Paris, and the Colosseum is in the city of Bananas."
 #
 # :::{dropdown} Answer
-# At the beginnings of names, before anything tells which is meant, and most at *Bananas*.
+# Most at *Bananas*, and at the beginnings of names: nothing before them tells which name comes.
 # *Paris* costs next to nothing: "Eiffel Tower … city of" leaves one answer.
 # The rest of a name, as *-osseum*, is free once its beginning is there.
 # :::
@@ -413,13 +415,16 @@ assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
 #
 # After each block, the last norm and the unembedding can read what the model would say if it stopped there: the **{term}`logit lens`** of {doc}`transformer`.
 #
+# (No token for the beginning comes first here, so probabilities differ a little from those above.)
+#
 # *Predict:* after which of the 30 blocks does it say *Paris*?
 #
 # :::{dropdown} Answer
 # Only after one of the last.
 # Before, the stream at this place holds common tokens: a space, a full stop, *the*.
 # It does not follow that the fact is unknown until then.
-# The lens reads with the last layer's eyes, and earlier blocks may write in another form; {cite:t}`belrose2023` learn a reader for each block and find answers earlier.
+# The lens reads all blocks as it reads the last one, and earlier blocks may write in another form.
+# {cite:t}`belrose2023` train a reader for each block, and find answers earlier.
 # :::
 
 
@@ -484,7 +489,7 @@ ax.bar(range(1, 31), sink.tolist())
 _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 
 # %% [markdown]
-# In the upper half most of the attention is no attention.
+# In the upper blocks most of the attention goes to the first token, where there is nothing to find.
 # This is why a cache must keep the first tokens, even if it drops all others that are old ({doc}`context_window`).
 #
 # ### Induction heads
@@ -512,9 +517,10 @@ print("five best heads, of 270:", ", ".join(f"{score:.2f}" for score in best.val
 print("their blocks:", sorted({layer + 1 for layer, _ in heads}))
 
 # %% [markdown]
-# Nobody built these heads; they were found by their score alone.
-# Do they do the work?
-# We take the five away and, as a control, five others of the same blocks, drawn at random, five times.
+# Nobody built these heads; training did, and we found them by their score alone.
+# Do they do the copying?
+# Take the five away and see what the copy then costs.
+# As a control, take away five other heads of the same blocks, drawn at random, five times.
 
 
 # %%
@@ -570,7 +576,8 @@ assert all(loss < 4 for loss in second.values())
 # %% [markdown]
 # The first copy costs 13 nats a token, more than blind guessing among all tokens, for random tokens are not what it expects.
 # The second costs a sixth of that.
-# Without the five heads nearly half of the gain is gone, while the loss on the first copy stays the same; any five others of the same blocks matter little.
+# Without the five heads nearly half of the gain is gone, while the loss on the first copy stays the same.
+# Five others of the same blocks matter far less.
 # So these heads do a large part of the copying, and others, of lower score, do the rest: try ten.
 
 # %% [markdown]
@@ -656,16 +663,16 @@ assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
 # Forms of a word and capitals lie in common directions, far above every baseline, though no kind is answered always.
-# *France* is to *Paris* as *Italy* is to *Rome* is among the questions that fail.
-# Opposites have no direction: here the arithmetic is no better than chance.
+# *Paris − France + Italy* gives *Milan*, not *Rome*.
+# Opposites have no direction: here the arithmetic is hardly better than the baselines.
 # An embedding is a first guess only; what the model knows of a word, its layers add.
 
 # %% [markdown]
 # ## It answers
 #
 # SmolLM2-Instruct was tuned on conversations, and after that on preferences, as in {doc}`instruction_tuning` and {doc}`rlhf`.
-# How a conversation is written, its **{term}`chat template`** says, which is in the file as well.
-# The form is called **{term}`ChatML`**.
+# How a conversation is written as one text is said by its **{term}`chat template`**, which is in the file as well.
+# The form of this one is called **{term}`ChatML`**.
 
 # %%
 talk = [Message("user", "What is the capital of Germany?")]
@@ -673,7 +680,7 @@ print(render_template(talk, tokenizer, add_generation_prompt=True))
 
 # %% [markdown]
 # The rest is `stream_answer`, the function with which `instruct-llm` answers.
-# We always take the likeliest token.
+# We always take the most probable token, and stop after 24.
 
 
 # %%
@@ -696,9 +703,9 @@ for question in (
     )
 
 # %% [markdown]
-# Each answer is fluent English, to the point in tone, and formed like an answer.
-# The first and the fourth are right.
-# Rome does not come, a product is guessed ($17 \cdot 23 = 391$), a poem goes in circles, and a spider has four legs.
+# All but one are fluent English, and each is formed like an answer.
+# Only the first and the fourth are right.
+# Rome does not come, the product is wrong ($17 \cdot 23 = 391$), the poem goes in circles, and the spider has four legs.
 # A model of this size *speaks* well and *knows* little, and nothing in its tone tells which is which.
 
 # %% [markdown]
@@ -712,8 +719,8 @@ for question in (
 # *What is new, in orange, is read with every question, or learned once.*
 #
 # Eight questions with their answers are the lessons; 24 others are the exam.
-# Of each answer we take at most twelve tokens, and count how many are one word, how many are right, and how many both.
-# `OTHER` and `PLAIN` will tell what is lost meanwhile: requests for more than a word, and a text of another kind.
+# We read at most twelve tokens of each answer, and count how many are one word, how many are right (the word occurs), and how many both.
+# `OTHER` and `PLAIN` will tell what is lost: requests for more than a word, and a text of another kind.
 
 # %% tags=["hide-input"]
 LESSONS = {
@@ -812,9 +819,9 @@ for question in asked:
     print(f"{question:33} told: {told:34} shown: {examples_first(question)}")
 
 # %% [markdown]
-# To be told is not enough for this model: it answers in a sentence all the same.
+# Told, this model answers in a sentence all the same.
 # Shown eight answers, it gives one word.
-# And Rome is known after all: whether a fact comes out hangs on how one asks.
+# And it knows Rome after all: whether a fact comes out depends on how you ask.
 #
 # ### LoRA: learned
 #
@@ -861,7 +868,7 @@ print(f"loss of an answer's token, above 5 at first: {first > 5}")
 print(f"and below 0.5 at last: {last < 0.5}")
 
 # %% [markdown]
-# Single answers may differ on another processor, for twenty steps make much of a rounding; so this output is not compared with yours.
+# Training enlarges differences of rounding, so single answers may differ on your processor.
 
 # %% tags=["nbval-ignore-output"]
 learned = answers_of(learner, list(EXAM))
@@ -876,23 +883,23 @@ del learner
 
 # %% [markdown]
 # The form is learned, from eight examples.
-# Knowledge is not: no lesson was about Spain, and where the model has no answer it now has a short wrong one.
-# Cairo has even got lost, for "The capital of Egypt is …" was a beginning from which it could go on.
+# Knowledge is not: where the model has no answer, it now has a short wrong one.
+# Cairo has even got lost; a sentence that began *The capital of Egypt is* had led there.
 # And look at the last line: asked for a story or a recipe, it now stops after a few words.
-# Nobody taught that, but nobody said that it was about short questions only.
+# No lesson taught that, but none showed a long answer either.
 #
 # ### DPO: from comparisons
 #
 # **Direct preference optimisation** ({doc}`rlhf`) learns from pairs: the one word is preferred to the model's own first twelve tokens.
-# What is raised is how much more probable the chosen answer has become than the rejected one.
+# Training raises the *lead*: how much more log-probability the chosen answer has gained than the rejected one.
 #
 # *Predict:* the pairs hold the same eight answers; will it answer in one word as well?
 #
 # :::{dropdown} Answer
 # No.
-# A comparison is won when the chosen answer gains more than the rejected one.
-# An answer of probability $e^{-19}$ can gain much and stay improbable.
-# The old sentences are pushed down, and what comes in their place no pair has said.
+# A pair is won when the chosen answer gains more than the rejected one.
+# Before training, the chosen answers have a probability of about $e^{-19}$, and can gain much and stay improbable.
+# The old sentences are pushed down, and no pair says what shall come in their place.
 # :::
 
 
@@ -929,7 +936,7 @@ print(f"all pairs won: {won.all()}")
 print(f"rejected answers fell by more than 10 nats: {rejected < -10}")
 
 # %% [markdown]
-# Again, what it says may differ on your processor.
+# Again, single answers may differ on your processor.
 
 # %% tags=["nbval-ignore-output"]
 print(f"log-probability of chosen answers {chosen:+.0f} nats")
@@ -947,7 +954,15 @@ del learner
 # ### All ways side by side
 #
 # One run proves little.
-# A program has run each training with three seeds, in `book/studies/real_models_study.py`, and the rest once, as nothing is drawn there.
+# `book/studies/real_models_study.py` has run each training with three seeds, and the rest once, as nothing is drawn there.
+# Its table has three more columns:
+#
+# - *lessons*: the mean log-probability of the lessons' answers, without examples in the prompt, in nats;
+# - *other texts*: the longest of three answers that should be long, in words;
+# - *plain text*: the loss of `PLAIN`, in nats a token.
+#
+# A prompt leaves the model as it is, so *told* and *shown* have no value there.
+# The numbers after DPO are learning rates.
 
 # %%
 WAYS = "as it is", "told", "shown", "LoRA", "DPO, 3e-4", "DPO, 1e-3"
@@ -1000,18 +1015,15 @@ assert min(both["LoRA"]) >= both["shown"][0] - 2 > both["told"][0] + 5
 assert max(both["DPO, 3e-4"] + both["DPO, 1e-3"]) < 5
 
 # %% [markdown]
-# *Lessons* is the mean log-probability of the lessons' answers without a prompt, in nats, *other texts* the longest of three answers that should have been long, in words, and *plain text* the loss of `PLAIN`, in nats a token.
-# A prompt leaves the model as it is, so there nothing else is counted.
-#
-# - *Told* is no better than nothing, for this model; a larger one would have followed.
-# - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out as many right answers.
-#   In both cases more is right than before, since answers had been lost in sentences that came to no point.
+# - *Told* changes nothing for this model; larger ones follow such an order.
+# - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out at least as many right answers.
+#   In both cases more are right than before.
 # - The prompt costs its eight examples with every question.
 #   The weights cost nothing later, but stories and recipes now end after a few words.
 #   The loss of a plain text hardly rises, so a loss alone would not have shown this.
 # - *DPO* wins its pairs, and never gives a right word alone.
-#   The column of the lessons says why: their answers gain much, and remain far from probable.
-#   At the higher rate the model leaves its old sentences for others that are no better, and fewer answers are right.
+#   The column *lessons* says why: these answers gain much, and remain improbable.
+#   At the higher rate fewer answers are right than before: the model leaves its old sentences for others that are worse.
 #
 # So preferences come last, after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
 
@@ -1057,6 +1069,8 @@ alone, with_passage = (
 )
 
 # %% [markdown]
+# For each question three columns say whether the passage has the answer, whether the model gives it alone, and whether it gives it with the passage before the question.
+# The model's answer with the passage comes last.
 # Python's documentation changes a little with each version, so your answers may differ.
 
 # %% tags=["nbval-ignore-output"]
@@ -1074,18 +1088,17 @@ assert counts[0] >= 5
 assert counts[2] <= counts[0]
 
 # %% [markdown]
-# Three columns: whether the passage has the answer, whether the model says it alone, and whether it says it with the passage before the question.
-# The search finds what is needed for most questions; BM25 was made for words that stand in both.
-# Reading is the weak part: with the right passage before it, the model misses some answers, or takes a name beside the right one.
+# The search finds what is needed for most questions: BM25 looks for words that question and passage share.
+# The model then misses some answers that it has before it, or takes a name beside the right one.
 # Where the passage is wrong, it may lose what it knew.
-# Ten questions are no benchmark, but they show where the limit is: a better search would help this reader little.
-# One thing is gained in any case: there is a place where the answer can be checked, `topic:line`.
+# Ten questions are no benchmark, but they show two limits: the search's, and the reader's.
+# One thing is gained in any case: the place where the answer can be checked, `topic:line`.
 
 # %% [markdown]
 # ## The same folder, served
 #
-# `create_app` puts the model behind the interface of OpenAI, as it does with our own ({doc}`deployment`).
-# The client of OpenAI notices no difference.
+# `create_app` serves the model by the interface of OpenAI, as it does our own ({doc}`deployment`).
+# OpenAI's client notices no difference.
 
 # %%
 question = "What is the capital of Germany?"
@@ -1102,24 +1115,24 @@ print(
 assert answer.choices[0].message.content == reply(question)
 
 # %% [markdown]
-# From a shell the same is `llmcourse serve --model smollm2`, with a page to talk at `/`.
+# In a shell, `llmcourse serve --model smollm2` does the same, with a page to chat at `/`.
 # What of all this is special to SmolLM2?
-# Only the name: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
+# Only its name and its sizes: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
 
 # %% [markdown]
 # ## Takeaways
 #
 # - A checkpoint is a table of named tensors and a few settings; the code of a model is the same for a toy and for a real one.
-# - Most parameters of a small model are in its feed-forward networks, and a fifth or more in its embedding; four bits a weight make a file of a fifth of the size.
+# - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding; at 5 bits for most weights, the file has less than a fifth of the size in float32.
 # - What chapters found in small models is in real ones: late answers, sinks, induction heads, directions in embeddings.
-#   Each was counted or taken away here, since single examples show what one looks for.
+#   Count them or take them away, as here: a single example shows what you look for.
 # - A small model speaks better than it knows, and its tone does not tell which.
 # - Eight examples change the form of answers, not the knowledge, and change more than was meant.
 #   Look first at what a prompt does, and measure what was lost.
 #
-# *In practice*: models are bought for what they know and tuned for how they say it.
+# *In practice*: choose a model for what it knows, and tune how it says it.
 # A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what is read.
-# Mix examples of everything that shall stay into what is learned.
+# Mix examples of everything that the model shall keep into what it learns.
 # Before anything is trained, try a prompt, examples in it, and a larger model.
 
 # %% [markdown]
@@ -1180,7 +1193,7 @@ print(f"{total / 1e9:.2f} billion parameters, {2 * embedding / total:.0%} in the
 # ```
 #
 # Check it with `checks.dequantize(dequantize)`; `struct.unpack("<ee", …)` reads two float16.
-# How large can the error of a weight be at most, in scales?
+# How large can the error of a weight be at most, as a share of the scale?
 
 
 # %% tags=["hide-cell", "solution"]
