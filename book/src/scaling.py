@@ -2,7 +2,7 @@
 # (scaling)=
 # # Beyond the laptop
 #
-# A model that no machine can hold, or finish in time, is trained by many machines, and planned on paper first.
+# A model that is too large or too slow to train on one machine is trained on many, and planned on paper first.
 #
 # **You will be able to**
 #
@@ -221,7 +221,7 @@ for step in (0, 9, 19):
     print(f"{step + 1:4}{alone_losses[step]:14.3f}   {parts[0]:.3f} + {parts[1]:.3f}")
 
 # %% [markdown]
-# Each row of the table has the same sum on both sides.
+# In each row the two parts on the right sum to the loss on the left.
 # The weights agree as well: bit by bit between the two processes, and with the single process up to rounding.
 
 # %%
@@ -301,9 +301,9 @@ seconds_to_compute = 6 / speed  # for each parameter and token
 print(f"{seconds_to_send / seconds_to_compute:,.0f} tokens for each process and step")
 
 # %% [markdown]
-# The number of parameters cancels: a process needs some thousand tokens in each step, whatever the model is.
+# The number of parameters cancels: a process needs some five thousand tokens in each step, whatever the model is.
 # With 16,384 processes that is a batch of 87 million tokens; Llama 3.1 405B took 16 million, for larger batches gain little ({doc}`pretraining`).
-# So the largest trainings split something else as well.
+# So the largest runs split something else as well.
 #
 # ### With a library
 #
@@ -462,10 +462,10 @@ kept, again = (memory_of_step(batch(0), c)[2] for c in (lambda m: None, checkpoi
 assert again < 0.6 * kept
 
 # %% [markdown]
-# Here it is less than a third more, for the scores of the next token are outside of the blocks and computed once.
+# Here it is less than a third more, because the scores of the next token are outside of the blocks and are computed once.
 #
 # The package does the same by `checkpoint_blocks(model)` of `llmcourse.training.loop`, and for `pretrain` and `finetune` the option `--gradient-checkpointing` asks for it.
-# All bits of the model stay as they are without it.
+# The trained model is the same, bit for bit.
 # With `--dry-run`, `pretrain` says how much memory and time a training would take, with the option or without:
 #
 # ```bash
@@ -477,11 +477,14 @@ assert again < 0.6 * kept
 #
 # In data parallelism each process holds the same 16 bytes for each parameter, and for most of a step it needs few of them.
 # **{term}`Sharding <sharding>`** gives each process a part.
-# ZeRO does so in three stages {cite:p}`rajbhandari2020`; the third, with the weights cut as well, is what torch calls *fully sharded data parallel*, **{term}`FSDP`** {cite:p}`zhao2023`.
+# ZeRO does so in three stages {cite:p}`rajbhandari2020`: first the optimizer's numbers are cut, then the gradients as well, then the weights as well.
+# The third is what torch calls *fully sharded data parallel*, **{term}`FSDP`** {cite:p}`zhao2023`.
 #
 # ![Four rows of three bars for one of four processes: weights, gradients, optimizer. DDP: all three are full. ZeRO-1: the optimizer is a quarter. ZeRO-2: gradients and optimizer are a quarter. ZeRO-3, FSDP: all three are a quarter. At the right the bytes for each parameter: 16, 7, 5.5 and 4.](figures/what-zero-shards.svg)
 #
 # *What one of four processes holds, in mixed precision: 2 bytes of weights, 2 of gradients, 12 for the optimizer.*
+#
+# Here are the bytes for each parameter, held by one of 1, 4, 64 and 1,024 processes.
 
 
 # %%
@@ -497,19 +500,18 @@ for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
     print(f"{name:14}{row}")
 
 # %% [markdown]
-# The columns are for 1, 4, 64 and 1,024 processes.
 # Only the last stage lets a model grow with the number of processes.
 #
 # FSDP costs more messages.
 # Before a block computes, its weights are gathered (all-gather), forward and again backward, and its gradients are added up in parts (reduce-scatter).
 # With $N$ numbers that is $3N$ for each process and step, where all-reduce sends $2N$.
 #
-# *Predict*: half of each matrix is in either process.
+# *Predict*: each of two processes holds half of every matrix.
 # By how much do the losses differ from those of DDP?
 #
 # :::{dropdown} Answer
 # By nothing but rounding.
-# Each block sees whole matrices, gathered just before; only where numbers are kept has changed.
+# Each block sees whole matrices, gathered just before; what has changed is only where numbers are kept.
 # :::
 
 
@@ -575,8 +577,8 @@ assert not torch.allclose(parts[0], y, atol=0.1)
 
 # %% [markdown]
 # Attention is cut by heads in the same way.
-# So each layer has two all-reduces forward and two backward, of $D$ numbers for each token, and nothing can be computed in the meantime.
-# We ask for Llama 3.1 405B, cut in eight, how long the sending takes beside the computing.
+# So each layer has two all-reduces forward and two backward, each with as many numbers for a token as the model is wide, and nothing can be computed in the meantime.
+# How long does the sending take beside the computing, for Llama 3.1 405B cut in eight?
 # Inside a machine GPUs are joined by NVLink, at 450 GB a second in each direction; between machines by links of 50.
 
 # %%
@@ -689,7 +691,7 @@ for name, (n, d, peak, mfu, published) in hours_of.items():
 # With a run's own MFU that is no wonder, and only checks the arithmetic; for Llama 2 nothing was taken from the run.
 #
 # Is 40 % a law, then?
-# We turn the sum around, and ask which MFU published hours imply, for three more models {cite:p}`meta2024,deepseek2024v3`.
+# Turn the formula around: which MFU do the published hours of three more models imply {cite:p}`meta2024,deepseek2024v3`?
 
 # %%
 others = {  # parameters used for a token, tokens, GPU hours as published
@@ -742,13 +744,14 @@ _ = ax.set(xscale="log", yscale="log", xlim=(10, 1e8), ylim=(10, 1e8))
 _ = ax.set(xlabel="GPU hours, published", ylabel="GPU hours, planned")
 
 # %% [markdown]
-# The dots were planned with an MFU that was published, or a good guess; the crosses with 40 % as well, and they are far off.
+# The dots were planned with a published MFU, or for Llama 2 with 40 %.
+# The crosses were planned with 40 % as well, and took up to three times as many hours.
 #
 # ### From a million to a trillion
 #
 # We read twenty tokens for each parameter, and want to be finished in 30 days.
-# Half of a GPU's 80 GB is for the 16 bytes, and the other half for activations.
-# Whichever wall is higher, memory or time, decides how many GPUs we need.
+# Half of a GPU's 80 GB is for the 16 bytes of each parameter, and the other half for activations.
+# The table says how many GPUs memory asks for, and how many the 30 days; the larger number decides.
 
 # %%
 print("parameters    FLOPs   for memory   for 30 days   GPU hours   dollars")
@@ -760,7 +763,7 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 # %% [markdown]
 # Ten times the parameters take a hundred times the work, since the text grows as well.
 # Up to a billion a single GPU will do.
-# From there on it is time, more than memory, that asks for more of them.
+# Beyond that, time asks for more GPUs than memory does.
 #
 # Models near the last line are mixtures of experts, which pay only for the parameters that a token *uses*.
 # DeepSeek-V3 has 671 billion and pays for 37.
@@ -783,7 +786,7 @@ print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
 # In data parallelism each process has the whole model and its own rows, and the sum of all gradients is the gradient of the batch.
 # A ring sends each number nearly twice, however many processes there are.
 # A training holds 16 bytes for each parameter, and activations that grow with the tokens of a step.
-# Checkpointing computes activations again, for a third more arithmetic; sharding divides the 16 bytes, for half as much traffic again.
+# Checkpointing computes activations again, for up to a third more arithmetic; sharding divides the 16 bytes, for half as much traffic again.
 # Tensor parallelism cuts every matrix and needs the fastest links; a pipeline cuts the layers, sends little, and waits in its bubble.
 # A training takes $6ND$ FLOPs, within a few percent of what is published; hours and money follow from the MFU, which must be measured.
 #
