@@ -2,7 +2,7 @@
 # (scaling_laws)=
 # # Scaling laws
 #
-# A large training can be made once only, so its size is chosen by small ones.
+# A large model is trained only once, so its size is chosen by training small ones.
 # Twenty-two small models show how the loss falls with parameters and tokens, and how far such a curve can be trusted.
 #
 # **You will be able to**
@@ -43,7 +43,8 @@ _ = torch.set_num_threads(1)
 #
 # You have one hour of a computer.
 # Do you train a large model on little text, or a small model on much?
-# Here are twenty-two runs on the tales: four widths, five amounts of text, and one of them with three seeds.
+# Here are the losses of twenty-two runs on the tales: four widths, five amounts of text, and one of the twenty with three seeds.
+# The **floor** is the entropy of the tales, below which no model's loss can be on average ({doc}`pretraining`).
 
 # %%
 study = studies.stored_study("scaling", scaling.Point)
@@ -62,12 +63,13 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 
 # %% [markdown]
 # More of either lowers the loss, each time by less.
-# Now compare three runs that took about the same work, a product of parameters and tokens of 3 to 5 times $10^{11}$.
-# 122,784 parameters read all the text, 295,744 half of it, and 786,048 an eighth.
-# The one in the middle ends lowest.
+# Now compare three runs of about the same work: parameters times tokens are 3 to 5 times $10^{11}$.
+# The model of 122,784 parameters read all the text, that of 295,744 half of it, and that of 786,048 an eighth.
+# The middle one has the lowest loss.
 # This page finds that middle for budgets that nobody has spent yet.
 #
-# The runs have two layers, the tokenizer and the copying start of `base-llm`, and a schedule each, which ends at zero with its last step.
+# All models have two layers, and the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
+# Each run has a schedule of its own, whose learning rate ends at zero with the last step.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above say what luck does.
 
@@ -108,7 +110,7 @@ for n in (5_000, 10_000, 20_000):
 # $$\mathcal{L}(N, D) = E + A\,N^{-\alpha} + B\,D^{-\beta}.$$
 #
 # Its first term is what remains when model and text have grown without end; if the law is true, it is the entropy of the source.
-# Elsewhere that is a matter of faith, and here it can be tested.
+# For real texts nobody knows that entropy; for the tales it is known, so this can be tested.
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
@@ -129,7 +131,7 @@ for n in (5_000, 10_000, 20_000):
 # *One weight, one token, one training step.*
 #
 # So $C \approx 6ND$.
-# It leaves out what attention does between places, which grows with the length of the text, and counts a table of embeddings as if it were multiplied.
+# It leaves out what attention computes between positions, which grows with the length of the text, and counts a table of embeddings as if it were multiplied.
 # (Ours is, where it scores the next token.)
 
 # %%
@@ -249,8 +251,8 @@ assert abs(beta - law.beta) < 0.02
 # If we leave them out, does $E$ come nearer to the true floor, and which way of fitting comes nearest?
 #
 # :::{dropdown} Answer
-# It comes nearer in all three ways, and with all runs even the best way stays far below.
-# The logarithms come nearest, for the runs with the largest losses no longer rule the fit.
+# In all three ways $E$ comes nearer, and with all runs it is far below the floor.
+# The ways with logarithms come nearest, because the runs with the largest losses no longer rule the fit.
 # :::
 
 # %%
@@ -284,13 +286,13 @@ _ = ax.set(xlim=(1.5e5, 1.2e7))
 # %% [markdown]
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
 # The same runs and the same formula give an $E$ anywhere from a third of the floor to the floor itself.
-# Plain squares are ruled by the runs of 2 to 3.5 nats, because a miss of 2 % is largest there.
+# Plain squares are ruled by the runs of 2 to 3.5 nats, because there a miss of 2 % is most nats.
 # In logarithms, and without the shortest runs, the law comes to the true floor.
 #
 # So two choices that look technical decide the answer: *what is minimised*, and *which runs are in the regime of the law*.
-# The shortest runs are not: after a thousand stories the models still learn spelling and grammar.
+# The shortest runs are not: after a thousand stories the models are still learning spelling and grammar.
 # A power law that is fitted there does not know what is learned next.
-# We can choose the runs by the floor because we know it.
+# We could choose the runs because we know the floor.
 # Without it we would see only that $E$ moves a lot when runs are left out, which is a warning by itself.
 #
 # ### How sure is it?
@@ -315,10 +317,11 @@ assert low < 0.35 < true_floor < high
 
 # %% [markdown]
 # The interval holds the true floor, and much else: eighteen runs do not say where the curve ends.
-# That the fit above came so close to the floor was good luck, too.
+# So luck helped the fit above to come so close to the floor.
 #
 # The test that matters is harder: predict larger runs from smaller ones.
-# We leave out the four runs that took the most work, fit the rest, and predict them.
+# We leave out the four runs that took the most work, fit the rest, and predict those four.
+# The last column has their misses, from the least work to the most.
 
 # %%
 print("fitted without the four largest budgets      E   misses them by")
@@ -348,7 +351,7 @@ for miss in MISSES:
 # %% [markdown]
 # ### IsoFLOP curves
 #
-# The best size for a budget can be read off without any law.
+# You can read the best size for a budget off without any law.
 # Fix the budget $C$, and train each size on the tokens that it then can afford, $D = C / 6N$.
 # Plotted over the size, the loss is a valley: left of its lowest point the models are too small, right of it they read too little.
 # These are **IsoFLOP curves**.
@@ -410,7 +413,7 @@ assert in_order == sorted(in_order)
 assert all(widths[1] < n < widths[-1] for n in in_order)
 
 # %% [markdown]
-# The valleys are steep here: a model two or three times too small or too large ends some tenths of a nat higher.
+# The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
 # With the budget its lowest point moves to larger models, and the text grows with them.
 # (A parabola through three or four points is a rough tool; the five budgets show the trend.)
 
@@ -436,8 +439,8 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 
 # %% [markdown]
 # The two agree within the interval: parameters and tokens should grow about alike, each about like the square root of the budget.
-# That is what {cite:t}`hoffmann2022` found for models a hundred thousand times as large.
-# The *ratio* is another one here: four to five tokens for each parameter, where they found about twenty.
+# That is what {cite:t}`hoffmann2022` found for models up to a hundred thousand times as large.
+# The *ratio* is different here: four to five tokens for each parameter, where they found about twenty.
 
 # %% [markdown]
 # ### What a law does not know
@@ -465,7 +468,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # A training costs about $6ND$ FLOPs: two for each weight and token forward, four backward; hours and money follow from the speed that is reached.
 # Loss falls as $E + A N^{-\alpha} + B D^{-\beta}$, where the runs are in the regime of the law.
 # What is minimised and which runs are fitted decide what the law says of the far end.
-# The Huber loss of logarithms, without the shortest runs, came to the true floor; plain squares of all runs came to a third of it.
+# The Huber loss of logarithms, without the shortest runs, came to the true floor, though with a wide interval; plain squares of all runs came to a third of it.
 # For a fixed budget the loss over the size is a valley, and its lowest point moves to larger models and more text as the budget grows.
 # An interval knows of chance alone; held-out larger runs show how far a law misses, and ours predicted them too low.
 #
@@ -548,7 +551,7 @@ assert abs(ratios[1] / ratios[0] - 10 ** ((alpha - beta) / (alpha + beta))) < 1e
 # Write a bootstrap of the best size, in 20 lines or so.
 # `size_interval(points, budgets, n)` draws the runs again $n$ times, fits the law by the Huber loss of logarithms, and takes `best_size`.
 # It returns the 5th and the 95th percentile for each budget.
-# Skip fits with an exponent that is not positive.
+# Skip fits with an exponent below 0.05.
 # Give the interval for $10^{12}$, $10^{13}$ and $10^{15}$ FLOPs.
 # How does its width, as a ratio of its ends, grow with the distance from the runs?
 
