@@ -2,11 +2,12 @@
 # (whole_algorithm)=
 # # The whole algorithm
 #
-# Here is a whole GPT, from its derivatives to the text that it writes, in fewer than 200 lines of Python and its standard library.
+# A GPT is a program that learns to predict the next word of a text, and writes by predicting one word after another.
+# Here is a whole one, from its derivatives to the text that it writes, in fewer than 200 lines of Python and its standard library.
 # Only the stories come from the course's package.
 #
 # Everything else in this course makes these lines faster, larger, or more useful.
-# Read them first, and nothing later is magic; read them last, and you know every line.
+# Read them first, and nothing later is magic; read them last, and you will know every line.
 #
 # **You need** Python, and the chain rule.
 #
@@ -177,7 +178,8 @@ def add_to(vector, part, more):
 # There, attention gathers from the words so far, and a small network transforms what it gathered.
 # Both only *add* to the vector.
 # Large models put a hundred such blocks one after the other.
-# At the end, the vector is compared with the vector of every word: the more alike, the more probable that this word is next.
+# `norm` brings every vector to the same length before it is read.
+# At the end, the vector is compared with the vector of every word: the more alike they are, the more probable is this word as the next.
 
 # %%
 D, HEADS, BLOCKS, LONGEST = 24, 2, 1, 32
@@ -227,14 +229,14 @@ def empty_cache():
 #
 # ## The loss
 #
-# The loss of a word (in the code, its price) is $-\ln p$, where $p$ is the probability that the model gave it.
+# The loss of a word is $-\ln p$, where $p$ is the probability that the model gave it.
 # It is 0 if the model was certain, and $\ln V$ if all $V$ words were equally probable; its unit is the **nat**.
 # A new model, whose weights are random, is near $\ln V$.
 
 
 # %%
 def loss(sentence):
-    """Return the mean price of a sentence's words, in nats; begin its gradient."""
+    """Return the mean loss of a sentence's words, in nats; begin its gradient."""
     ids = [number[word] for word in (END, *sentence, END)]
     cache, total = empty_cache(), 0.0
     for place, (i, target) in enumerate(pairwise(ids)):
@@ -255,7 +257,7 @@ tape.clear()
 # ## Learning
 #
 # For one sentence after another: compute the loss, play the tape backwards, and move every weight a little against its gradient.
-# **AdamW** divides the mean of a weight's recent gradients by their usual size, so all weights move about equally fast.
+# **AdamW** divides the mean of a weight's recent gradients by their usual size, the root of the mean of their squares, so all weights move about equally fast.
 # Both means begin at zero, which the divisions by $1 - 0.9^t$ and $1 - 0.99^t$ make up for.
 # AdamW also pulls every weight a little towards zero.
 
@@ -320,7 +322,7 @@ for seed in range(4):
 # Some of these sentences could begin a tale, and some fall apart.
 # A grammar writes the tales, and it knows the probability of every beginning.
 # So there is a loss that no model can beat on average, the floor.
-# Here it is for the first sentences of 100 other tales, beside this model's loss on them, after one run with one seed.
+# Here it is for the first sentences of 100 other tales, beside this model's loss on them, for one run with one seed.
 # (The chapter {doc}`pipeline` explains this floor.)
 
 # %%
@@ -335,7 +337,7 @@ print(f"model {cost:.2f} nats a word, floor {floor:.2f}")
 # %% [markdown]
 # ## Is it right?
 #
-# We build the same model in torch, the library of the rest of the course, and give it the same weights.
+# Here is the same model in torch, the library of the rest of the course, with the same weights.
 # It must have the same loss, the same gradients and, after five steps of torch's own AdamW, the same weights.
 
 # %% tags=["hide-cell"]
@@ -399,8 +401,8 @@ print("loss, gradients and five steps are equal")
 # ## What is missing
 #
 # No basic idea is missing.
-# The models of the rest of this course differ from this one in size and in speed: pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), a text of millions of tokens ({doc}`pretraining`).
-# What is added afterwards is learned with the same loss or with one that is hardly longer: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
+# The models of the rest of this course differ from this one mainly in size and speed: pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), a text of millions of tokens ({doc}`pretraining`).
+# What they learn afterwards takes the same loss, or one that is hardly longer: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
 #
 # ## Sources
 #
