@@ -2,7 +2,7 @@
 # (reward-hacking)=
 # # Reward hacking and mode collapse
 #
-# A policy that is optimised for long loses what people wanted, and its variety before that; cheap baselines show what the optimisation was worth.
+# A policy that is optimised for too long loses its variety, and then what people wanted; cheap baselines show what the optimisation was worth.
 #
 # **You will be able to**
 #
@@ -61,7 +61,8 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
-# Its stories earn more points than those it started from.
+# People's wishes are played by a rule, `gold_reward`, which gives a story 0 to 10 points ({doc}`rlhf`).
+# The stories of `aligned-llm` earn more points than those of `instruct-llm`.
 # Ask both for the same story, four times.
 
 # %% tags=["nbval-ignore-output"]
@@ -81,7 +82,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 # (Only the beginnings are printed.)
 # Look at the first sentences, and at the word that describes Hanna.
 # No mean reward shows what happened to them.
-# So two questions are open: what was gained, compared with cheap ways, and what was lost?
+# So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
 # ## By hand
 #
@@ -186,7 +187,7 @@ print(f"distinct-2 = {distinct(two, 2):.2f}")
 assert distinct(two, 2) == 6 / 8
 
 # %% [markdown]
-# Best of $n$ takes no more lines.
+# Best of $n$ is as short.
 # The reward model that comes with the package picks one of eight stories for the order above.
 
 # %% tags=["nbval-ignore-output"]
@@ -220,9 +221,9 @@ for n_pairs, own in rates.items():
 assert max(rates[100]) < min(rates[5040]) < 0.85
 
 # %% [markdown]
-# The held-out pairs are 750, six for each of 125 beginnings, and six comparisons of the same four stories are not six cases.
-# If they said no more than one, there would be 125 cases.
-# The truth is between the two intervals below.
+# There are 750 held-out pairs, six for each of 125 beginnings, and six comparisons of the same four stories are not six independent cases.
+# If the six said no more than one does, there would be 125 cases.
+# So the right interval is between the two below.
 
 # %%
 for n in (125, 750):
@@ -230,16 +231,16 @@ for n in (125, 750):
     print(f"first of 5,040 pairs, as {n} cases: {low:.0%} to {high:.0%}")
 
 # %% [markdown]
-# Fifty times as many comparisons help, but less than one might hope.
-# All nine are far below the annotator's 85 %.
+# Fifty times as many comparisons help, but less than you might hope.
+# All nine reward models are far below the annotator.
 # A story is better here mostly because it holds together to its last sentence, and a small model hardly sees that a cloak was blue before.
 #
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
 #
 # :::{dropdown} Answer
-# GRPO, by about a point within the first nine nats, and it loses it again.
-# PPO and DPO stay near where they began, and end a little lower.
+# GRPO, within the first nats, and then it loses its gain and more.
+# PPO and DPO stay near where they began.
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of three seeds, with a band from the lowest to the highest seed. All start between three and four points. GRPO rises to more than four points before nine nats, and then falls to about one. PPO stays at about three and a half and ends at three. DPO, with fewer points, ends below where it began."}}
@@ -253,13 +254,13 @@ assert {len(seeds) for seeds in frontier.values()} == {3}
 
 # %% [markdown]
 # *Means of three seeds; the bands reach from the lowest to the highest.
-# A run was judged many times on its way; these looks are sorted into classes of the KL divergence, and each run counts once in a class.*
+# A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, and each run counts once in a class.*
 #
 # Only GRPO rises clearly above the start, and it falls furthest: its penalty of 0.02 did not hold it.
 # PPO's penalty has the same weight, but grows with the distance, so its runs stay near.
-# DPO with $\beta = 0.1$ was looked at four times only.
+# DPO with $\beta = 0.1$ was judged four times only.
 # Each method had one setting, so this is no ranking of methods.
-# It does show two things: where a policy is stopped matters more than the method, and a penalty's weight means something else in each.
+# It does show two things: where a policy is stopped matters more than the method, and the same weight of a penalty has another effect in each method.
 #
 # ### Over-optimisation
 #
@@ -268,8 +269,8 @@ assert {len(seeds) for seeds in frontier.values()} == {3}
 # Which gold rewards will?
 #
 # :::{dropdown} Answer
-# On average all three sizes rise within the first nine nats, by less where the reward model had seen only 100 pairs.
-# Then all nine runs fall, to less than one point of ten.
+# On average all three sizes rise within the first nats, by less where the reward model had seen only 100 pairs.
+# Then all nine runs fall, almost to nothing.
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, those of 100 pairs highest. Right, the gold reward: all rise to a top between four and nine nats, to four points with 100 pairs and to more than four and a half with 1,000 or 5,040, and then fall to nearly nothing."}}
@@ -301,7 +302,7 @@ for name, own in by_pairs.items():
 
 # %% [markdown]
 # The shape is that of {cite:t}`gao2023`: up, over the top, and down, while the learned reward goes on rising.
-# (A mean over a class is used, since the highest of many noisy looks would be too high.)
+# (The top is that of the means of classes; the highest of many noisy evaluations would be too high.)
 # More comparisons raise the top a little; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
 # The scale of a learned reward means nothing by itself: the reward models of 100 pairs have read each pair many times, and give the highest rewards.
 #
@@ -319,15 +320,15 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
 
 # %% [markdown]
 # No difference can be seen between the two, as {cite:t}`gao2023` found: at best a penalty does what stopping in time would do.
-# It keeps the policy where the reward model still knows what it judges; this one was too weak for that.
+# A penalty is meant to keep the policy where the reward model still judges well; this one was too weak for that.
 
 # %% [markdown]
 # ### Explore: where to stop
 #
-# All policies of the study, one at a time.
+# Here are all policies of the study, one at a time.
 # Follow one without a penalty from its start: where would you stop it if you saw the learned reward alone?
 # Where, if you saw gold?
-# Then take another seed: what of it is the shape, and what is the noise of one look?
+# Then take another seed: what belongs to the shape, and what is the noise of one evaluation?
 
 # %%
 followed = {}
@@ -342,8 +343,8 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # ### Cheap baselines
 #
 # Now `aligned-llm`.
-# It was trained for some hundreds of rounds of GRPO, with a penalty of 0.02, and is far from its start.
-# What would have been cheap?
+# It was trained by GRPO with a weak penalty, and is far from its start.
+# Which cheap ways are there?
 #
 # - A lower *temperature*: at 0.5, `instruct-llm`, here called *start*, makes fewer slips.
 # - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer costs four or sixteen.
@@ -372,10 +373,10 @@ assert n_seeds >= 4
 # *Predict*: how much of the gain of `aligned-llm` would four samples and the reward model have given?
 #
 # :::{dropdown} Answer
-# A good part: compare the rows *best of 4* and *aligned, temperature 1*.
+# A good part of it: in the table below, compare both *best of 4* and *aligned, temperature 1* with *start, temperature 1*.
 # :::
 #
-# The intervals count orders, each of which has one story.
+# The intervals take each order as one case, with one story.
 # *Coherent* is the share of stories that hold together to their end; *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
 
 # %% tags=["hide-input"]
@@ -416,16 +417,17 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 
 # %% [markdown]
 # A lower temperature and a choice among four by the reward model each give a good part of what the training gave.
-# They stay within a few nats of the start.
+# Both stay much nearer to the start.
 # Choosing the most probable of sixteen uses no comparisons at all.
 # It helps, probably because a broken story contains improbable words.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# Besides some more points, the training buys that one answer suffices; with many users that pays.
+# What training gives beyond that is some more points from a single answer; with many users that pays.
 # A gain that is reported without such baselines says little.
 #
 # ### Mode collapse
 #
-# Now we measure how different the same stories are, with equal numbers of texts and the first hundred words of each.
+# How different are these stories from each other?
+# We compare equal numbers of texts, and the first hundred words of each.
 #
 # - *distinct-4*: among the stories to different orders of a seed.
 # - *within*: distinct-4 among four stories to the same order; a dash where only one was written or kept.
@@ -477,7 +479,7 @@ ax.margins(x=0.25, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
 # %% [markdown]
-# A lower temperature and choosing cost hardly any variety of words, but choosing by the reward model narrows what is told.
+# A lower temperature and choosing cost hardly any variety of words, but choosing by the reward model narrows the endings.
 # Even the best of 16 by gold mostly ends happily, for gold likes that best.
 # The aligned model went much further.
 # It nearly always ends happily, favours one character for its heroes, and begins alike.
@@ -495,7 +497,7 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 
 # %% [markdown]
 # The aligned model tells more of them, and fewer of its stories break.
-# But a model that always ends happily can keep only orders of a happy ending.
+# But a model that always ends happily can carry out only orders of a happy ending.
 #
 # What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
 # The card of `aligned-llm` says how much more a plain story, told without an order, surprises it now.
@@ -503,8 +505,8 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # ### A judge that is told what surprises a reader
 #
 # What does the reward model of `aligned-llm` see?
-# About half of what `instruct-llm` writes to order breaks somewhere: it forgets a name, or one word is wrong.
-# A reward model that reads tokens hardly finds one wrong word among a hundred and fifty.
+# Many of the stories that `instruct-llm` writes to order break somewhere: a name is forgotten, or one word is wrong.
+# A reward model that reads tokens alone hardly finds one wrong word in a whole story.
 # But `base-llm` could tell: a word that does not fit is often one that it does not expect.
 #
 # So `reward-model` gets three numbers with each token, each multiplied by a learned vector and added to the token's own.
@@ -546,16 +548,16 @@ for i in (nats - expected).topk(5).indices.tolist():
 # %% [markdown]
 # The number is that of the last token in each line.
 # The reader does not know the order, so it cannot see that a name is the wrong one, only that a story contradicts itself.
-# Not every surprise beyond the expected is a slip; which ones are, the reward model has to learn from the pairs.
+# Not every surprise beyond the expected one is a slip; the reward model has to learn from the pairs which ones are.
 #
 # ### Honest limits
 #
 # - **Stopping used gold.**
 #   Gold rewards of other orders decided how long `aligned-llm` was trained.
 #   A longer first run had passed its top while its learned reward still rose; `tests/benchmarks/bench_stopping.py` repeats it.
-#   With people, each such look costs money.
+#   With people, each such evaluation costs money.
 # - **One run.**
-#   `aligned-llm` is one training, with one seed; the study has three policies for each setting.
+#   `aligned-llm` is one run, with one seed; the study has three for each setting.
 # - **No control for the surprises.**
 #   No policy was trained for as long by a judge that reads tokens alone, so their value is shown for pairs and not for policies.
 # - **The annotator is a formula.**
@@ -563,7 +565,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #   People disagree, change their minds, and have habits that can be learned.
 # - **Gold is a rule.**
 #   It wants nothing of variety.
-#   Real wishes are more, and partly unknown.
+#   What people wish for is more than that, and partly unknown.
 # - **Small models.**
 #   On another processor, the same seed finds another hack.
 
@@ -571,17 +573,17 @@ for i in (nats - expected).topk(5).indices.tolist():
 # ## Takeaways
 #
 # The learned reward is no evidence: only a judge that the policy was not trained on is.
-# Without a penalty gold rose on average to a top within some nine nats, and then fell in every run, while the learned reward kept rising.
-# A KL penalty that is strong enough stops the policy on the way; a higher top was not seen with it.
-# A gain belongs beside cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded is lost: endings, openings and words become the same, which the mean reward does not show.
+# Without a penalty gold rose on average to an early top, and then fell in every run, while the learned reward kept rising.
+# A weak KL penalty did not raise that top; a strong one keeps the policy near its start.
+# Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
+# What is not rewarded can get lost: endings, openings and words become alike, which the mean reward does not show.
 #
 # *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
 # **{term}`Constitutional AI <constitutional AI>`** began it {cite:p}`bai2022`.
 # A model criticises and rewrites its own answers by a list of written principles, the *constitution*, and is tuned on the result.
 # Then it compares answers by the same principles, and a reward is learned from that.
-# The labels get cheap, and inherit the habits of the model that gives them.
-# Whatever the reward, faults have to be looked for on purpose, before others find them.
+# The labels become cheap, and inherit the habits of the model that gives them.
+# Whatever the reward, look for faults on purpose, before others find them.
 # In **{term}`red teaming`** people, or other models, try to make a model misbehave {cite:p}`ganguli2022,perez2022`.
 # For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
 # An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
