@@ -384,7 +384,7 @@ assert all(bits[name][1] < bits[name][0] / 2 for name in ("prose", "German", "co
 # :::{dropdown} Answer
 # Most at *Bananas*, and at the beginnings of names: nothing before them tells which name comes.
 # *Paris* costs next to nothing: "Eiffel Tower … city of" leaves one answer.
-# The rest of a name, as *-osseum*, is free once its beginning is there.
+# The rest of a name is free if its beginning leaves no choice, as in *Col-osseum*, and costs something if it does, as in *E-iffel*.
 # :::
 
 # %%
@@ -400,7 +400,7 @@ worst = max(surprise, key=surprise.get)
 paris = surprise[pieces.index(" Paris")]
 print(f"most surprising: {pieces[worst]!r}; Paris: {paris:.1f} nats")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at Eiff-, Col- and highest by far at Ban-; there is almost none at Tower, of, Paris and the inner pieces of names."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at E-, -iffel, Col- and -anas, and highest by far at Ban-; there is almost none at Tower, of, Paris and -osseum."}}
 fig, ax = plt.subplots(figsize=(7, 2.5))
 ax.bar(list(surprise), list(surprise.values()), width=0.7)
 ax.set_xticks(range(len(pieces)), [p.strip() for p in pieces], rotation=60, ha="right")
@@ -591,7 +591,7 @@ assert all(loss < 4 for loss in second.values())
 # *Predict:* which kind is easiest, and which cannot be answered in this way at all?
 #
 # :::{dropdown} Answer
-# Forms of a word are easy, and so is what stands in many texts side by side, as capitals.
+# Forms of a word are easy, and so are words that often occur side by side, such as a country and its capital.
 # Opposites fail: *hot − cold* and *big − small* have no direction in common, for either word of a pair can come first.
 # :::
 
@@ -639,7 +639,7 @@ def right(asked, table, near):
 
 
 # %% [markdown]
-# Three cheap baselines stand beside it: the word nearest to *c*, the word nearest to *b*, and the same arithmetic on shuffled rows, where every word has the vector of another.
+# Compare it with three cheap baselines: the word nearest to *c*, the word nearest to *b*, and the same arithmetic on shuffled rows, where every word has the vector of another.
 
 # %%
 shuffled = vectors[torch.randperm(len(vectors), generator=generator)]

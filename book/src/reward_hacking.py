@@ -61,7 +61,7 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
-# People's wishes are played by a rule, `gold_reward`, which gives a story 0 to 10 points ({doc}`rlhf`).
+# A rule, `gold_reward`, takes the place of people: it gives a story 0 to 10 points ({doc}`rlhf`).
 # The stories of `aligned-llm` earn more points than those of `instruct-llm`.
 # Ask both for the same story, four times.
 
@@ -243,7 +243,7 @@ for n in (125, 750):
 # PPO and DPO stay near where they began.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of three seeds, with a band from the lowest to the highest seed. All start between three and four points. GRPO rises to more than four points before nine nats, and then falls to about one. PPO stays at about three and a half and ends at three. DPO, with fewer points, ends below where it began."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of three seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a top within the first nats, and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
 frontier = {
     method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
     for method in ("grpo", "ppo", "dpo")
@@ -273,7 +273,7 @@ assert {len(seeds) for seeds in frontier.values()} == {3}
 # Then all nine runs fall, almost to nothing.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, those of 100 pairs highest. Right, the gold reward: all rise to a top between four and nine nats, to four points with 100 pairs and to more than four and a half with 1,000 or 5,040, and then fall to nearly nothing."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, those of 100 pairs highest. Right, the gold reward: all rise to a top within the first nats, a lower one with 100 pairs than with 1,000 or 5,040, and then fall to nearly nothing."}}
 by_pairs = {
     f"{n:,} pairs": [c for r, c in curves.items() if (r.n_pairs, r.cost) == (n, 0)]
     for n in rates

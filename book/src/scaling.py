@@ -644,7 +644,7 @@ def plan(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
 # %% [markdown]
 # ### Checked against published runs: FLOPs
 #
-# Four reports state how much arithmetic their trainings took: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
+# Four reports state how much arithmetic their runs took: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
 
 # %%
 stated = {  # parameters, tokens, FLOPs as published
