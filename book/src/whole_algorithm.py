@@ -2,8 +2,8 @@
 # (whole_algorithm)=
 # # The whole algorithm
 #
-# A GPT is a program that learns to predict the next word of a text, and writes by predicting one word after another.
-# Here is a whole one, from its derivatives to the text that it writes, in fewer than 200 lines of Python and its standard library.
+# Here is a whole GPT, from its derivatives to the text that it writes, in fewer than 200 lines of Python and its standard library.
+# A GPT learns to predict the next word of a text, and writes by predicting one word after another.
 # Only the stories come from the course's package.
 #
 # Everything else in this course makes these lines faster, larger, or more useful.
