@@ -46,6 +46,14 @@ def pretrain(
     ] = None,
     dtype: opt.TrainedIn = "auto",
     gradient_checkpointing: opt.GradientCheckpointing = False,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the model first, which takes minutes, for faster steps: the "
+            "same model but for rounding. Needs a C++ compiler.",
+        ),
+    ] = False,
     device: opt.Device = "cpu",
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
@@ -107,7 +115,7 @@ def pretrain(
     )
     if dry_run:
         use_cores(threads)
-        found = rehearse(plan, gradient_checkpointing=gradient_checkpointing)
+        found = rehearse(plan, command.change)
         if as_json:
             typer.echo(json.dumps(found._asdict()))
             return

@@ -24,7 +24,11 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
-from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.loop import (
+    checkpoint_blocks,
+    compile_model,
+    keep_freed_memory,
+)
 from llmcourse.training.tensorboard import TensorBoardLog
 
 _TIMED = 10  # updates, by which the time of all is told
@@ -88,6 +92,13 @@ class Command(NamedTuple):
 
     function: Callable[..., None]
     options: Mapping[str, Any]
+
+    def change(self, model: torch.nn.Module) -> None:
+        """Make a model save memory or time while it learns, as the options ask."""
+        if self.options.get("gradient_checkpointing"):
+            checkpoint_blocks(model)
+        if self.options.get("compile"):
+            compile_model(model)
 
     def line(self, folder: Path, *more: str) -> str:
         """Return the command line, to be typed again: what is no default.
@@ -183,7 +194,7 @@ def follow(
             command=command.line(folder),
             machine=options["machine"],
             device=device,
-            gradient_checkpointing=options.get("gradient_checkpointing", False),
+            change=command.change,
             training=training,
             stages=draw,
             say=out.print if first and not options["as_json"] else lambda text: None,

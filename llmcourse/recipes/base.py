@@ -170,7 +170,7 @@ def make_base(
         saved,
         data=data,
         device=run.device,
-        gradient_checkpointing=run.gradient_checkpointing,
+        change=run.change,
     )
     if parallel.rank() > 0:
         return {}

@@ -56,7 +56,6 @@ from llmcourse.recipes.making import (
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.config import StageProgress
-from llmcourse.training.loop import checkpoint_blocks
 from llmcourse.training.story_evaluation import TEST_SEED
 
 BASE_SPLITS = ("held-out wordings",)
@@ -163,8 +162,7 @@ def make_instruct(
         OSError: If something cannot be written.
     """
     model, tokenizer = begun = start(parts[0])
-    if run.gradient_checkpointing:
-        checkpoint_blocks(model)
+    run.change(model)
     parts = [fitted(part, model.config.context_length) for part in parts]
     *earlier, config = parts
     training, folder = config.finetuning, run.folder / "model"

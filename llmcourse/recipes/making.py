@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from llmcourse.files import new_file
 from llmcourse.finetuning.chat import has_chat_tokens, save_chat_files
@@ -52,7 +53,7 @@ class Making:
     command: str = "llmcourse"  # that makes it again
     machine: str = ""  # what it was trained on and for how long, in words
     device: str = "cpu"  # that torch trains on
-    gradient_checkpointing: bool = False  # whether by `loop.checkpoint_blocks`
+    change: Callable[[nn.Module], None] = _no_progress  # of a model, before it learns
     training: Callable[[str, Path, int], TrainingProgress] = lambda name, log, steps: (
         _no_progress
     )  # returns the progress of a training, by its name, its log file and its steps

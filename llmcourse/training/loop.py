@@ -10,6 +10,8 @@ loss. How an update is made from a loss, in `update_weights`, is the same for al
 
 import ctypes
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -238,6 +240,29 @@ def checkpoint_blocks(model: nn.Module) -> None:
         if isinstance(part, Block):
             again = partial(checkpoint, part.forward, use_reentrant=False)
             part.forward = again  # type: ignore[method-assign]
+
+
+def compile_model(model: nn.Module) -> None:
+    """Let torch compile a model's passes forward and backward; change it in place.
+
+    Many small operations become a few loops in C++, which read and write each number
+    fewer times. Steps are faster and losses stay the same up to rounding, but a
+    training begins with most of a minute of the processor for compiling. For batches
+    of another shape, and to be measured without gradients, torch compiles anew.
+
+    Args:
+        model: A `Transformer`, or any other module.
+
+    Raises:
+        OSError: If there is no C++ compiler.
+
+    Source: Ansel et al. (2024), "PyTorch 2: Faster machine learning through dynamic
+    Python bytecode transformation and graph compilation".
+    """
+    compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
+    if not any(map(shutil.which, compilers)):
+        raise OSError("compiling a model needs a C++ compiler, such as g++, got none")
+    model.compile()
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of the options in malloc.h

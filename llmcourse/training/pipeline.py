@@ -9,7 +9,7 @@ so what it learns is the language, not the stories. The command for it is
 `llmcourse pretrain --preset base-llm`; with `--data` it trains on text of your own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
+from torch import nn
 
 from llmcourse.files import new_file
 from llmcourse.model.folders import load_pretrained, save_pretrained
@@ -45,7 +46,6 @@ from llmcourse.training.config import (
     Update,
     report_progress,
 )
-from llmcourse.training.loop import checkpoint_blocks
 from llmcourse.training.losses import bits_per_byte
 from llmcourse.training.presets import SMALL, PipelineConfig
 from llmcourse.training.pretraining import pretrain
@@ -271,7 +271,7 @@ def follow(
     *,
     data: TrainingData | None = None,
     device: str = "cpu",
-    gradient_checkpointing: bool = False,
+    change: Callable[[nn.Module], None] = lambda model: None,
 ) -> TrainingResult:
     """Make the model of a recipe, and its data if need be.
 
@@ -281,8 +281,8 @@ def follow(
         data: What `prepare` or `prepare_text` returned; if not given, tales are
             prepared.
         device: That the model is trained on.
-        gradient_checkpointing: Whether blocks compute their inside twice, to save
-            memory: `loop.checkpoint_blocks`.
+        change: Is called with the model before it learns: `loop.checkpoint_blocks`
+            saves memory, `loop.compile_model` time.
 
     Raises:
         ValueError: As `prepare` and `pretrain`.
@@ -290,8 +290,7 @@ def follow(
     """
     data = data or prepare(config)
     model = config.new_model().to(device)
-    if gradient_checkpointing:
-        checkpoint_blocks(model)
+    change(model)
     history = pretrain(
         model,
         data.train,
@@ -332,13 +331,13 @@ class Rehearsal(NamedTuple):
 
 
 def rehearse(
-    config: PipelineConfig, *, gradient_checkpointing: bool = False
+    config: PipelineConfig, change: Callable[[nn.Module], None] = lambda model: None
 ) -> Rehearsal:
     """Return what the training of a recipe takes, from a few steps on random tokens.
 
     Args:
         config: The recipe.
-        gradient_checkpointing: As in `follow`.
+        change: As in `follow`.
 
     Raises:
         ValueError: As `pretrain`.
@@ -351,14 +350,13 @@ def rehearse(
 
     def steps(run: Run = Run()) -> Transformer:
         model = config.new_model()
-        if gradient_checkpointing:
-            checkpoint_blocks(model)
+        change(model)
         pretrain(model, tokens, tokens, brisk, luck, run=run)
         return model
 
-    with PeakMemory() as memory:
-        steps()
     model = steps(Run(progress=lambda record: times.append(perf_counter())))
+    with PeakMemory() as memory:  # after that, torch compiles no such model any more
+        steps()
     each = median(after - before for before, after in pairwise(times))
     n_parameters = sum(weight.numel() for weight in model.parameters())
     return Rehearsal(n_parameters, memory.peak, each * config.pretraining.steps)

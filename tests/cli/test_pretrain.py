@@ -147,6 +147,16 @@ def test_gradient_checkpointing_is_told_and_makes_the_same_model(whole, tmp_path
     assert "--gradient-checkpointing" in (ours / "README.md").read_text("utf-8")
 
 
+def test_a_model_is_compiled_if_asked_to(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(running, "compile_model", compiled.append)
+    assert pretrain(tmp_path, "--compile").exit_code == 0
+    (model,) = compiled
+    assert isinstance(model, Transformer)
+    card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert "--compile" in card
+
+
 def test_tensorboard_reads_what_is_in_the_log(tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

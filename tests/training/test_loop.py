@@ -1,7 +1,11 @@
 """The loop that pretraining and fine-tuning share, with models of a few numbers."""
 
 import ctypes
+import json
 import math
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,6 +20,7 @@ from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Evaluation, PretrainingConfig, Update
 from llmcourse.training.loop import (
     checkpoint_blocks,
+    compile_model,
     keep_freed_memory,
     make_optimizer,
     predict,
@@ -272,6 +277,53 @@ def test_blocks_that_compute_twice_make_the_same_bits_in_less_memory(family, pre
     for name, weight in weights.items():
         assert torch.equal(same_weights[name], weight), name
     assert less < 0.6 * peak
+
+
+IN_BOTH_WAYS = """
+import json
+import torch
+from torch._dynamo.utils import counters
+from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.loop import checkpoint_blocks, compile_model, make_optimizer
+from llmcourse.training.pretraining import train_step
+
+def losses(*changes):
+    sizes = TransformerConfig(vocab_size=13, d_model=16, n_layers=1)
+    model = Transformer(sizes, torch.Generator().manual_seed(0))
+    for change in changes:
+        change(model)
+    config = PretrainingConfig(steps=5, learning_rate=0.01, warmup_steps=0)
+    optimizer = make_optimizer(model, config)
+    windows = torch.randint(13, (4, 40), generator=torch.Generator().manual_seed(1))
+    return [train_step(model, optimizer, windows, n, config).loss for n in range(5)]
+
+both = losses(), losses(checkpoint_blocks, compile_model)
+print(json.dumps([*both, counters["stats"]["unique_graphs"]]))
+"""
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles by g++")
+def test_a_compiled_model_has_the_same_losses_up_to_rounding():
+    """In a process of its own, for here each call is checked and cannot be compiled."""
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_BOTH_WAYS],
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    losses, compiled, n_graphs = json.loads(ended.stdout)
+    assert n_graphs > 0
+    assert compiled == pytest.approx(losses, abs=1e-5)
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_missing_compiler_is_told(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(OSError, match=r"needs a C\+\+ compiler"):
+        compile_model(Transformer(SIZES))
 
 
 def on(monkeypatch, **functions):
