@@ -21,7 +21,7 @@ from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.training import parallel
+from llmcourse.training import muon, parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.pretraining import pretrain
@@ -74,6 +74,20 @@ def tune():
     return [r.loss for r in (*history.updates, *history.evaluations)]
 
 
+def count_orthogonalised():
+    """Return how many matrices this process makes orthogonal in two steps."""
+    original, calls = muon.orthogonalise, []
+
+    def orthogonalise(matrix, dtype):
+        calls.append(matrix)
+        return original(matrix, dtype=dtype)
+
+    muon.orthogonalise = orthogonalise
+    train(replace(MUON, steps=2))
+    muon.orthogonalise = original
+    return len(calls)
+
+
 def refusal(**options):
     """Return how a training is refused."""
     try:
@@ -90,6 +104,7 @@ def trainings(folder):
         found = {
             "adamw": train()[1],
             "muon": train(MUON)[1],
+            "orthogonalised": count_orthogonalised(),
             "tuned": tune(),
             "resumed": train(run=Run(folder=folder / "one", interval=20))[1],
             "odd": refusal(config=replace(LONG, batch_size=3)),

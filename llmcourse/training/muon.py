@@ -5,7 +5,8 @@
 A gradient of a matrix is large along a few directions and small along all others, and
 so is AdamW's step. Muon keeps the directions and makes them equally long, by a few
 products of matrices (Newton–Schulz) in place of a decomposition. It is for matrices
-between hidden layers; embeddings and norms stay with AdamW.
+between hidden layers; embeddings and norms stay with AdamW. Processes that train
+together share out the matrices.
 
 Sources: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural
 networks"; the length of a step as in Liu et al. (2025), "Muon is scalable for LLM
@@ -13,11 +14,14 @@ training", section 2.2, so that AdamW's learning rates fit.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from llmcourse.training import parallel
 
 A, B, C = 3.4445, -4.7750, 2.0315
 """Of a x + b x³ + c x⁵, which five times in a row brings 0.01 … 1 to about 1."""
@@ -85,15 +89,21 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        for weight in group["params"]:
-            if weight.grad is not None:
-                state = self.state[weight]
-                state.setdefault("step", torch.zeros(()))  # AdamW looks for it
-                mean = state.setdefault("momentum", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1 - self.momentum)
-                ahead = weight.grad.lerp(mean, self.momentum)  # Nesterov's
-                made = orthogonalise(ahead, dtype=self.dtype)
-                length = 0.2 * max(weight.shape) ** 0.5  # of AdamW's steps, as a rule
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.sub_(made, alpha=group["lr"] * length)
-                weight.grad = None  # nothing is left for AdamW
+        learning = [weight for weight in group["params"] if weight.grad is not None]
+        made = parallel.share_out(
+            partial(orthogonalise, dtype=self.dtype), map(self._momentum, learning)
+        )
+        for weight, direction in zip(learning, made, strict=True):
+            length = 0.2 * max(weight.shape) ** 0.5  # of AdamW's steps, as a rule
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.sub_(direction, alpha=group["lr"] * length)
+            weight.grad = None  # nothing is left for AdamW
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        """Return the running mean of a weight's gradients, one step ahead."""
+        assert weight.grad is not None
+        state = self.state[weight]
+        state.setdefault("step", torch.zeros(()))  # AdamW looks for it
+        mean = state.setdefault("momentum", torch.zeros_like(weight))
+        mean.lerp_(weight.grad, 1 - self.momentum)
+        return weight.grad.lerp(mean, self.momentum)  # Nesterov's

@@ -19,13 +19,13 @@ parallel training".
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from llmcourse.training.config import PretrainingConfig
@@ -79,6 +79,26 @@ def add_up(loss: float, model: nn.Module) -> float:
     dist.all_reduce(total)
     vector_to_parameters(total, gradients)
     return total[-1].item()
+
+
+def share_out(
+    function: Callable[[Tensor], Tensor], tensors: Iterable[Tensor]
+) -> Iterable[Tensor]:
+    """Return a function of each tensor, of its shape; each process computes its part.
+
+    Alone, one is computed as it is asked for. Otherwise zeros stand in for those of the
+    other processes, and a sum brings them all together.
+    """
+    if n_processes() == 1:
+        return map(function, tensors)
+    made = [
+        function(tensor) if place % n_processes() == rank() else zeros_like(tensor)
+        for place, tensor in enumerate(tensors)
+    ]
+    total = parameters_to_vector(made)
+    dist.all_reduce(total)
+    vector_to_parameters(total, made)
+    return made
 
 
 def check_divides(config: PretrainingConfig) -> None:

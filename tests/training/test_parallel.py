@@ -43,6 +43,11 @@ def test_two_processes_have_the_losses_of_one(both, name, config):
     assert alone[49] < alone[0] - 0.1  # something was learned
 
 
+def test_two_processes_share_out_the_matrices(both):
+    n_matrices = 7 * parallel_cases.SIZES.n_layers
+    assert both[1]["orthogonalised"] == 2 * n_matrices / 2
+
+
 def test_two_processes_that_fine_tune_have_the_losses_of_one(both):
     alone = tune()
     assert both[1]["tuned"] == pytest.approx(alone, abs=1e-5)
