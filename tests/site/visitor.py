@@ -79,6 +79,8 @@ class Visitor:
         """
         page = self.page
         page.evaluate(axe)
+        # The theme makes what scrolls focusable 300 ms after a page has changed.
+        page.evaluate("() => new Promise((done) => setTimeout(done, 350))")
         found = violations(page)
         page.emulate_media(color_scheme="dark")
         page.wait_for_selector('html[data-theme="dark"]')
