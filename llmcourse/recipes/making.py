@@ -40,7 +40,7 @@ from llmcourse.training.config import (
 _Config = TypeVar("_Config", bound=PretrainingConfig)
 
 
-def _no_progress(*_: object) -> None:
+def _do_nothing(*_: object) -> None:
     """Stand in for a progress callback."""
 
 
@@ -53,12 +53,12 @@ class Making:
     command: str = "llmcourse"  # that makes it again
     machine: str = ""  # what it was trained on and for how long, in words
     device: str = "cpu"  # that torch trains on
-    change: Callable[[nn.Module], None] = _no_progress  # of a model, before it learns
+    change: Callable[[nn.Module], None] = _do_nothing  # of a model, before it learns
     training: Callable[[str, Path, int], TrainingProgress] = lambda name, log, steps: (
-        _no_progress
+        _do_nothing
     )  # returns the progress of a training, by its name, its log file and its steps
-    stages: StageProgress = _no_progress
-    say: Callable[[str], None] = _no_progress  # what is about to be done
+    stages: StageProgress = _do_nothing
+    say: Callable[[str], None] = _do_nothing  # what is about to be done
 
     def saved(self, what: str, steps: int, interval: int, place: str = "") -> Run:
         """Return where a training is saved, every so many steps, and who follows it."""

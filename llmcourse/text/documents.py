@@ -39,9 +39,7 @@ class Document:
     """
 
     text: str
-    source: str = (
-        ""  # which collection: "tales", "python_docs", "text_files", "datasets"
-    )
+    source: str = ""  # "tales", "python_docs", "text_files" or "datasets"
     name: str = ""  # which document of it: a path, a topic, a number
 
 

@@ -44,9 +44,8 @@ class TensorBoardLog:
         Raises:
             OSError: If the folder cannot be written.
         """
-        if (
-            self._writer is None
-        ):  # what is there from this step on is not shown any more
+        if self._writer is None:
+            # What is there from this step on is not shown any more.
             self._writer = self._new_writer(str(self.folder), purge_step=record.step)
         kind = type(record).__name__.lower()
         values = vars(record) | record.metrics
