@@ -41,7 +41,7 @@ _Config = TypeVar("_Config", bound=PretrainingConfig)
 
 
 def _do_nothing(*_: object) -> None:
-    """Stand in for a progress callback."""
+    """Stand in for a callback."""
 
 
 @dataclass(frozen=True, kw_only=True)
