@@ -96,7 +96,6 @@ def finetune(
     from llmcourse.recipes import instruct
 
     command = Command(finetune, locals())
-    exam = instruct.Exam(n_per_kind=questions, n_stories=stories)
     parts = instruct.configured(
         preset,
         seed=seed,
@@ -114,6 +113,8 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
+    kinds = tuple(dict.fromkeys((*instruct.Exam.kinds, *parts[-1].kinds)))
+    exam = instruct.Exam(n_per_kind=questions, n_stories=stories, kinds=kinds)
     folder, quality = follow(
         command, lambda run: instruct.make_instruct(parts, run, exam)
     )

@@ -104,7 +104,7 @@ def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
 def greedy_answers(
     model: Transformer,
     tokenizer: BPETokenizer,
-    questions: Sequence[str],
+    questions: Sequence[str | Sequence[Message]],
     *,
     max_new_tokens: Sequence[int] | None = None,
     progress: CountProgress | None = None,
@@ -119,7 +119,8 @@ def greedy_answers(
         model: Any; if its tokenizer has no special tokens for conversations, each
             question is a plain text that it goes on with.
         tokenizer: The model's, with `<|endoftext|>`.
-        questions: What the user says, each in a conversation of its own.
+        questions: What the user says, each in a conversation of its own; or such
+            conversations, with a system prompt, say.
         max_new_tokens: The most tokens of each answer; what fits if not given.
         progress: Called with the number of questions answered and of all.
 
@@ -150,11 +151,15 @@ def greedy_answers(
     return answers
 
 
-def _prompt(question: str, tokenizer: BPETokenizer, limit: int) -> list[int]:
+def _prompt(
+    question: str | Sequence[Message], tokenizer: BPETokenizer, limit: int
+) -> list[int]:
     """Return the ids of a question, in the form that the model knows."""
+    turns = [Message("user", question)] if isinstance(question, str) else question
     if knows_conversations(tokenizer):
-        return encode_prompt([Message("user", question)], tokenizer, limit - 1)
-    ids = [end_of_text(tokenizer), *tokenizer.encode(f"{question}\n\n")]
+        return encode_prompt(turns, tokenizer, limit - 1)
+    text = "".join(f"{turn.content}\n\n" for turn in turns)
+    ids = [end_of_text(tokenizer), *tokenizer.encode(text)]
     if len(ids) >= limit:
         raise ValueError(
             f"a question must have fewer than {limit} tokens, got {len(ids)}"

@@ -135,7 +135,7 @@ def _follow(
     answers = greedy_answers(
         model,
         tokenizer,
-        [example.prompt for example in asked],
+        [example.turns for example in asked],
         max_new_tokens=[_most_tokens(e, tokenizer, model) for e in asked],
         progress=progress,
     )

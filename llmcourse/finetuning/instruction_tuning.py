@@ -32,6 +32,7 @@ from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.instructions import (
     KINDS,
+    LIMIT_KINDS,
     QUESTIONS,
     HeldOut,
     examples,
@@ -135,6 +136,30 @@ The last part is the second, at length: what is written to order was still getti
 better. Some eighty minutes on one core, of which twenty are the last part's.
 """
 
+NEXT_INSTRUCT_LLM = replace(
+    _WRITING,
+    n_examples=47_000,
+    n_stories=1_000,
+    most_follow_ups=12,
+    whole_every=2,
+    kinds=(
+        *QUESTIONS,
+        "why",
+        *["summarise"] * 2,
+        *["continue"] * 3,
+        *["rewrite"] * 2,
+        *["write"] * 6,
+        *LIMIT_KINDS,
+        "brief",
+        "unsaid",
+    ),
+    seed=0,
+    finetuning=replace(
+        _WRITING.finetuning, steps=6000, optimizer="muon", learning_rate=4e-3
+    ),
+)
+"""The same in one part, on a base of six layers; it also learns what it cannot say."""
+
 TINY = InstructConfig(
     n_examples=40,
     n_stories=4,
@@ -147,6 +172,7 @@ TINY = InstructConfig(
 
 PRESETS: dict[str, tuple[InstructConfig, ...]] = {
     "instruct-llm": INSTRUCT_LLM,
+    "next-instruct": (NEXT_INSTRUCT_LLM,),
     "tiny": (TINY,),
 }
 """The recipes by name: the parts of each, in the order in which they are learned."""
@@ -263,19 +289,14 @@ def _ask(
         max_tokens=most_tokens,
     )
     for number, example in enumerate(asked):
-        exchanges = [(example.prompt, example.answer)]
-        room = most_tokens - _n_tokens(exchanges[0], tokenizer)
+        turns = [*example.turns, Message("assistant", example.answer)]
+        room = most_tokens - _n_tokens((t.content for t in turns), tokenizer)
         most = 0 if new else config.most_follow_ups
         for exchange in islice(follow_ups(example, rng), most):
             room -= _n_tokens(exchange, tokenizer) + _FRAME
             if room < 0:
                 break
-            exchanges.append(exchange)
-        turns = [
-            Message(role, text)
-            for exchange in exchanges
-            for role, text in zip(("user", "assistant"), exchange, strict=True)
-        ]
+            turns += map(Message, ("user", "assistant"), exchange)
         (row,) = tokenized([turns], tokenizer, limit)
         if config.whole_every and number % config.whole_every == 0 and not new:
             row = replace(row, mask=torch.ones_like(row.mask))

@@ -10,10 +10,15 @@ are known:
     continue    the rest of a story                           what makes it a tale
     rewrite     another last paragraph, of the tone ordered   a tale that ends so
     write       a story to order                              a tale with all of that
+    brief       a question, under a system prompt that        the same in few words
+                wants few words
+    unsaid      a question about what is in another story     "The story does not say."
+    outside     what has to do with no tale                   "I only know my tales."
 
-What is asked, and how, is in `data/instructions.txt`. A topic there says for which
-stories it fits, how the request is worded, and which answers are right, as templates
-over the story's facts in the notation of the grammar:
+What is asked, and how, is in `data/instructions.txt` (for the last kind in
+`data/outside.txt`). A topic there says for which stories it fits, how the request is
+worded, and which answers are right, as templates over the story's facts in the
+notation of the grammar:
 
     who owner @ plot=stray                    kind, name, facts that must hold
         ? Who did the {stray} belong to?      two wordings or more; the last is held out
@@ -56,6 +61,7 @@ from importlib import resources
 from itertools import permutations
 from typing import Literal, TypeAlias
 
+from llmcourse.finetuning.chat import Message
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.grammar_text import Entry
 from llmcourse.text.tales import parse, world
@@ -240,6 +246,9 @@ HELD_OUT_PAIRS = frozenset(
 """Kinds of hero and plots that no instruction has together in training."""
 
 KINDS = (*QUESTIONS, "summarise", "continue", "rewrite", "write")
+LIMIT_KINDS = ("brief", "unsaid", "outside")  # that know their bounds
+
+UNSAID, OUTSIDE = "The story does not say.", "I only know my tales."
 
 MARK = "¶"  # where an ending begins; no tale has it
 _ENDING_RULE = re.compile(r" (?=<(?:\w+_end|home_again)>)")
@@ -251,7 +260,7 @@ _COMPLETIONS = 12  # drawn at most, until one has another ending
 class Example:
     """An instruction and a right answer, with all that is needed to check others."""
 
-    kind: str  # one of KINDS
+    kind: str  # one of KINDS or LIMIT_KINDS
     topic: str  # what of that kind
     prompt: str
     answer: str
@@ -262,6 +271,13 @@ class Example:
     accepted: tuple[str, ...] = ()  # right answers, where they can be listed
     beginning: str = ""  # elsewhere: what the answer goes on with,
     wanted: Mapping[str, str] = field(default_factory=dict)  # and what must be in it
+    system: str = ""  # what the system prompt asks for
+
+    @property
+    def turns(self) -> list[Message]:
+        """What the model is asked, after a system prompt if there is one."""
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, Message("user", self.prompt)]
 
 
 @dataclass(frozen=True)
@@ -306,6 +322,7 @@ class _Task:
     accepted: tuple[str, ...] = ()
     beginning: str = ""
     wanted: Mapping[str, str] = field(default_factory=dict)
+    systems: Sequence[str] = ("",)  # system prompts, the last one being held out
 
 
 def make(
@@ -314,7 +331,7 @@ def make(
     """Return an example of a kind, or None if the tale has nothing of that kind.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `KINDS` or `LIMIT_KINDS`.
         tale: From `draw_tale`.
         rng: Source of what is left open: topic, wording, where to cut, what to order.
         new_phrasing: Whether to use the wording that training lacks.
@@ -325,6 +342,7 @@ def make(
     last = len(task.wordings) - 1
     phrasing = last if new_phrasing else rng.randrange(last)
     texts = {name: Entry(word=text) for name, text in task.texts.items()}
+    *systems, new_system = task.systems
     return Example(
         kind=kind,
         topic=task.topic,
@@ -337,6 +355,7 @@ def make(
         accepted=task.accepted,
         beginning=task.beginning,
         wanted=task.wanted,
+        system=rng.choice(systems) if systems and not new_phrasing else new_system,
     )
 
 
@@ -345,18 +364,76 @@ def _question(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     if topic is None:
         return None
     accepted = topic.right_answers(tale.words)
-    # Training has both orders: wordings 2, 5, … come before the story, others after it.
-    wordings = [
-        f"{question}\n\n{{story}}" if number % 3 == 2 else f"{{story}}\n\n{question}"
-        for number, question in enumerate(topic.phrasings)
-    ]
     return _Task(
         topic=topic.name,
-        wordings=wordings,
+        wordings=_with_story(topic.phrasings),
         texts={"story": tale.story.text},
         answer=accepted[0],
         accepted=accepted,
     )
+
+
+def _with_story(questions: Sequence[str]) -> list[str]:
+    """Return wordings in both orders: 2, 5, … come before the story, others after."""
+    return [
+        f"{question}\n\n{{story}}" if number % 3 == 2 else f"{{story}}\n\n{question}"
+        for number, question in enumerate(questions)
+    ]
+
+
+def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    """Ask a question that has an answer shorter than a sentence, and want that."""
+    asked = _question(rng.choice(QUESTIONS), tale, rng)
+    if asked is None:
+        return None
+    length = {text: len(normalised(text)) for text in asked.accepted}
+    short = tuple(t for t in asked.accepted if length[t] < length[asked.answer])
+    if not short:
+        return None
+    return replace(asked, accepted=short, answer=short[0], systems=_wordings(kind))
+
+
+def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    """Ask about a thing that is in another story, and not in this one."""
+    other, words = draw_tale(rng), tale.words
+    topic = _any_topic(rng.choice(QUESTIONS), other, rng)
+    if topic is None or topic.fits(tale.story.facts):
+        return None
+    # The hero, who is in every story, is this one's.
+    shared = {name: words[name] for name in _IN_EVERY_STORY}
+    words = {**other.words, **shared, "story": Entry(word="{story}")}  # stays
+
+    def asks_for_it(question: str) -> bool:
+        names = {*variables(question)} - _IN_EVERY_STORY
+        return any(words[name]["word"] not in tale.story.text for name in names)
+
+    *seen, new = topic.phrasings
+    fitting = [*filter(asks_for_it, seen)]
+    if not fitting or not asks_for_it(new):
+        return None
+    return _Task(
+        topic=topic.name,
+        wordings=[fill(wording, words) for wording in _with_story([*fitting, new])],
+        texts={"story": tale.story.text},
+        answer=UNSAID,
+        accepted=(UNSAID,),
+    )
+
+
+def _outside(kind: str, tale: Tale, rng: random.Random) -> _Task:
+    """Ask what no tale answers."""
+    wordings = []
+    for split in ("seen", "new"):
+        drawn = (_not_tales().sample(rng) for _ in range(_TRIES))
+        wordings += [next(d.text for d in drawn if d.facts["wording"] == split)]
+    return _Task(topic=kind, wordings=wordings, answer=OUTSIDE, accepted=(OUTSIDE,))
+
+
+@cache
+def _not_tales() -> Grammar:
+    """Return the grammar of what no tale answers."""
+    source = resources.files("llmcourse").joinpath("data/outside.txt")
+    return Grammar(source.read_text(encoding="utf-8"))
 
 
 def _summarise(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
@@ -442,7 +519,13 @@ _MAKERS: Mapping[str, Callable[[str, Tale, random.Random], _Task | None]] = {
     "continue": _continue,
     "rewrite": _rewrite,
     "write": _write,
+    "brief": _brief,
+    "unsaid": _unsaid,
+    "outside": _outside,
 }
+_IN_EVERY_STORY = frozenset(
+    ["hero", "kind", "trait", "relative", "home", "shade", "garment", "hobby"]
+)
 
 
 def _any_topic(kind: str, tale: Tale, rng: random.Random) -> Topic | None:
@@ -487,8 +570,9 @@ def examples(
     """
     if n < 0:
         raise ValueError(f"the number of examples cannot be negative, got {n}")
-    if not kinds or not set(kinds) <= set(KINDS):
-        raise ValueError(f"wanted kinds from {', '.join(KINDS)}, got {list(kinds)}")
+    known = (*KINDS, *LIMIT_KINDS)
+    if not kinds or not set(kinds) <= set(known):
+        raise ValueError(f"wanted kinds from {', '.join(known)}, got {list(kinds)}")
     if held_out not in (False, True, "phrasing", "pair"):
         raise ValueError(
             f"held_out must be False, True, 'phrasing' or 'pair', got {held_out!r}"
@@ -498,7 +582,7 @@ def examples(
     def fits(example: Example) -> bool:
         if tokenizer is None:
             return True
-        texts = (example.prompt, example.answer)
+        texts = (example.system, example.prompt, example.answer)
         return sum(len(tokenizer.encode(text)) for text in texts) <= max_tokens
 
     return (_one(rng.choice(kinds), rng, held_out, fits) for _ in range(n))

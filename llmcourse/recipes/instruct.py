@@ -27,7 +27,7 @@ from llmcourse.finetuning.instruction_tuning import (
     prepare,
     start,
 )
-from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, examples
+from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, examples
 from llmcourse.finetuning.lora import (
     count_parameters,
     merge_lora,
@@ -71,6 +71,7 @@ class Exam:
     n_per_kind: int = 30  # instructions of each kind, in each split; 0: none
     n_stories: int = 200  # plain stories, for what was forgotten; 0: none
     n_prompts: int = 400  # that an aligned model and its start answer, once each
+    kinds: tuple[str, ...] = KINDS  # of instruction
     seed: int = TEST_SEED
 
     def __post_init__(self) -> None:
@@ -233,7 +234,9 @@ def instruct_quality(
     asked = (("after", after, splits), ("before", before, BASE_SPLITS))
     for name, model, parts in asked if n else ():
         told = partial(stages, f"answers {name}")
-        scores = instruction_scores(*model, n, seed, splits=parts, progress=told)
+        scores = instruction_scores(
+            *model, n, seed, splits=parts, kinds=exam.kinds, progress=told
+        )
         found[f"instructions_{name}"] = scores_to_json(scores)
     if exam.n_stories:
         cost = forgetting(before, after, exam.n_stories, seed, stages)

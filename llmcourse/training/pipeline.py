@@ -9,7 +9,9 @@ so what it learns is the language, not the stories. The command for it is
 `llmcourse pretrain --preset base-llm`; with `--data` it trains on text of your own.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -29,6 +31,7 @@ from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.corpus import STEPS, build_corpus, split
 from llmcourse.text.documents import Document, Report, Step, tales
+from llmcourse.text.grammar import Story
 from llmcourse.text.ngrams import NGramModel, compressed_bits_per_byte
 from llmcourse.text.packing import (
     END_OF_TEXT,
@@ -36,7 +39,7 @@ from llmcourse.text.packing import (
     load_tokens,
     tokenizer_fingerprint,
 )
-from llmcourse.text.tales import Estimate, entropy_per_token
+from llmcourse.text.tales import Estimate, entropy_per_token, generate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
@@ -84,13 +87,48 @@ def prepare(
     """
     n, seed = config.n_stories, config.seed
     tokenizer = _train_tokenizer(islice(tales(n, seed), TOKENIZER_STORIES), config)
-    told = report_progress(tales(n, seed), n, "tales", progress)
+    told = report_progress(curriculum(config), n, "tales", progress)
     return TrainingData(
         tokenizer=tokenizer,
         train=token_array(told, tokenizer, np.uint16),
         valid=token_array(tales(HELD_OUT_STORIES, seed + 1), tokenizer, np.uint16),
         start_token=end_of_text(tokenizer),
     )
+
+
+_FIRST_PART = 1 / 12  # of the tales, in which those to begin with grow fewer
+
+
+def curriculum(config: PipelineConfig) -> Iterator[Document]:
+    """Yield the tales of a recipe, in the order in which they are learned from.
+
+    What few tales ask for, a model may never learn, or only where it is the first thing
+    to learn. So the first tale has one of the lines in `config.first`, filled with its
+    own facts; the chance of that falls to nothing over the first twelfth, and the
+    others are as they come.
+
+    Args:
+        config: Says how many tales, of which seed, and what they begin with.
+
+    Raises:
+        ValueError: If the number of tales is negative.
+    """
+    rng = random.Random(config.seed)
+    drawn = generate(_NO_END, config.seed)
+    for number in range(config.n_stories):
+        chance = 1 - number / (_FIRST_PART * config.n_stories)
+        wanted = config.first if rng.random() < chance else ()
+        story = next(s for s in drawn if not wanted or _has_line(s, wanted))
+        yield Document(story.text, source="tales", name=f"tales/{config.seed}/{number}")
+
+
+_NO_END = 1 << 62  # tales: as many as are asked for
+
+
+def _has_line(story: Story, lines: Iterable[str]) -> bool:
+    """Return whether a story has one of these lines, filled with its own facts."""
+    facts = defaultdict(str, story.facts)
+    return any(line.format_map(facts) in story.text for line in lines)
 
 
 def prepare_text(
@@ -298,6 +336,7 @@ def follow(
         config.pretraining,
         torch.Generator().manual_seed(config.seed),
         start_token=data.start_token,
+        in_order=bool(config.first),
         run=replace(run, tokenizer=tokenizer_fingerprint(data.tokenizer)),
     )
     return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)

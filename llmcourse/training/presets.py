@@ -4,11 +4,12 @@
     tiny        300 tales            1      32          512   to see that all works
     small       6,000 tales          2      96         2048   the chapter *pipeline*
     base-llm    100,000 tales        3     256         3072   the rest of the course
+    next-base   144,000 tales        6     256         3072   its successor, in trial
 
 `pipeline` makes a model of such a recipe.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +31,7 @@ class PipelineConfig:
     model: TransformerConfig
     pretraining: PretrainingConfig
     copying_start: bool = False  # begin with `transformer.mimetic_initialisation`
+    first: tuple[str, ...] = ()  # lines of the tales to begin with, see `curriculum`
     seed: int = 0
     base: str | None = None  # goes on from this model, by its tokenizer; None: anew
 
@@ -100,6 +102,26 @@ BASE_LLM = PipelineConfig(
 )
 """The model that the rest of the course stands on: half an hour on one core."""
 
+NEXT_BASE_LLM = replace(
+    BASE_LLM,
+    n_stories=144_000,
+    model=replace(BASE_LLM.model, n_layers=6),
+    pretraining=replace(
+        BASE_LLM.pretraining,
+        steps=18_000,
+        batch_size=8,
+        learning_rate=6e-3,
+        optimizer="muon",
+    ),
+    first=(
+        "Every {daytime}",
+        "never forgot that {daytime}",
+        "from that {daytime} on",
+        "to the old place, {hiding_place}",
+    ),
+)
+"""Its successor, which no page uses yet: an hour and a half on two cores."""
+
 TINY = PipelineConfig(
     n_stories=300,
     model=TransformerConfig(
@@ -123,4 +145,9 @@ TINY = PipelineConfig(
 )
 """A few seconds: to see that everything works, not to read what the model writes."""
 
-PRESETS = {"base-llm": BASE_LLM, "small": SMALL, "tiny": TINY}
+PRESETS = {
+    "base-llm": BASE_LLM,
+    "next-base": NEXT_BASE_LLM,
+    "small": SMALL,
+    "tiny": TINY,
+}

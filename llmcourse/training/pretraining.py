@@ -39,6 +39,7 @@ def pretrain(
     generator: torch.Generator,
     *,
     start_token: int | None = None,
+    in_order: bool = False,
     run: Run = Run(),
 ) -> History:
     """Train the model in place; return the losses, in nats per token.
@@ -55,6 +56,8 @@ def pretrain(
         generator: Decides the order of the windows.
         start_token: Where given, each window begins at this token and ends with the
             next, so that the model always reads one document, from its start.
+        in_order: Whether the first pass takes the windows about as they come, and
+            only later ones shuffle them.
         run: Where the training is saved, so that it can be stopped, and who follows
             it; nowhere and nobody, if not given.
 
@@ -71,7 +74,7 @@ def pretrain(
     windows = _windows(train_tokens, model, config, start_token)
     valid = _windows(valid_tokens, model, config, start_token)
     held_out = valid.spread(config.eval_examples)
-    batches = windows.shuffled(config.batch_size, generator)
+    batches = windows.shuffled(config.batch_size, generator, in_order=in_order)
     optimizer = make_optimizer(model, config)
     return train(
         model,
@@ -87,6 +90,7 @@ def pretrain(
             "train_tokens": fingerprint(windows.tokens),
             "valid_tokens": fingerprint(valid.tokens),
             "start_token": start_token,
+            "in_order": in_order,
             "seed": generator.initial_seed(),
         },
         run=run,

@@ -134,12 +134,18 @@ class Windows:
             self.lengths = np.minimum(behind - self.starts, context_length) + 1
 
     def shuffled(
-        self, batch_size: int, generator: torch.Generator
+        self, batch_size: int, generator: torch.Generator, *, in_order: bool = False
     ) -> "ShuffledBatches":
         """Return an endless iterator over batches: all windows in random order, again.
 
         Without a start token the windows of one pass do not overlap, and each pass
         cuts at other places.
+
+        Args:
+            batch_size: Windows in each batch.
+            generator: Decides the order.
+            in_order: Whether the first pass takes the windows as they come, but for
+                batches of documents, of which 64 at a time are shuffled.
 
         Raises:
             ValueError: At once, if there are fewer windows than `batch_size`.
@@ -151,26 +157,32 @@ class Windows:
             raise ValueError(
                 f"a batch needs {batch_size} windows, but the data has {n_windows}"
             )
-        return ShuffledBatches(self, batch_size, generator)
+        return ShuffledBatches(self, batch_size, generator, in_order)
 
-    def one_pass(self, generator: torch.Generator, batch_size: int = 1) -> NDArray[Any]:
+    def one_pass(
+        self, generator: torch.Generator, batch_size: int = 1, in_order: bool = False
+    ) -> NDArray[Any]:
         """Return where the windows of one pass over the data begin, shuffled.
 
         Documents come in batches of about one length, so that little of a batch is
-        `NO_TOKEN`: 64 batches at a time are sorted by length, and then shuffled.
+        `NO_TOKEN`: 64 batches at a time are sorted by length, and then shuffled, in
+        order among themselves.
         """
         if self.starts is None:
             room = min(self.context_length, self.last + 1)
             first = int(torch.randint(room, (), generator=generator))
             starts = np.arange(first, self.last + 1, self.context_length)
             order = torch.randperm(len(starts), generator=generator).numpy()
-            shuffled: NDArray[Any] = starts[order]
+            shuffled: NDArray[Any] = starts if in_order else starts[order]
             return shuffled
         numbers = torch.randperm(len(self.starts), generator=generator)
+        numbers = numbers.sort().values if in_order else numbers
         lengths = torch.from_numpy(self.lengths)
         batches = of_like_length(numbers, lengths, batch_size, _POOL)
         # The last batch may be short: it stays last, so that the others stay whole.
         ranks = [*torch.randperm(len(batches) - 1, generator=generator).tolist(), -1]
+        if in_order:
+            ranks = [*sorted(ranks[:-1], key=lambda rank: rank // _POOL), -1]
         mixed = torch.cat([batches[rank] for rank in ranks]).numpy()
         documents: NDArray[Any] = self.starts[mixed]
         return documents
@@ -212,19 +224,28 @@ class ShuffledBatches(Iterator[Tensor]):
         windows: The data.
         batch_size: Windows in each batch; at most as many as there are.
         generator: Decides the order.
+        in_order: Whether the first pass is in order.
     """
 
     def __init__(
-        self, windows: Windows, batch_size: int, generator: torch.Generator
+        self,
+        windows: Windows,
+        batch_size: int,
+        generator: torch.Generator,
+        in_order: bool = False,
     ) -> None:
         self.windows = windows
         self.batch_size = batch_size
         self.generator = generator
+        self._in_order = in_order  # the next pass
         self._left = np.empty(0, dtype=np.int64)  # beginnings of windows to come
 
     def __next__(self) -> Int[Tensor, "batch window"]:
         while len(self._left) < self.batch_size:
-            one_pass = self.windows.one_pass(self.generator, self.batch_size)
+            one_pass = self.windows.one_pass(
+                self.generator, self.batch_size, self._in_order
+            )
+            self._in_order = False
             self._left = np.concatenate((self._left, one_pass))
         chosen, self._left = np.split(self._left, [self.batch_size])
         return self.windows.take(chosen)
@@ -233,10 +254,12 @@ class ShuffledBatches(Iterator[Tensor]):
         """Return what `load_state_dict` needs to go on with the next batch."""
         return {
             "left": torch.tensor(self._left),
+            "in_order": torch.tensor(self._in_order),  # the next pass
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on where another iterator over the same data stood."""
         self._left = state["left"].numpy().astype(np.int64)
+        self._in_order = bool(state["in_order"])
         self.generator.set_state(state["generator"])

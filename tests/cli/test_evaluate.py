@@ -31,7 +31,9 @@ def answering(monkeypatch):
     """Let nobody be asked for real; return what would have been."""
     asked = []
 
-    def scores(model, tokenizer, n, seed, *, splits=tuple(SPLITS), progress=None):
+    def scores(
+        model, tokenizer, n, seed, *, splits=tuple(SPLITS), kinds=(), progress=None
+    ):
         asked.append((tokenizer.vocab_size, n, tuple(splits)))
         return dict.fromkeys(splits, SCORE)
 

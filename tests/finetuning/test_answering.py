@@ -43,6 +43,16 @@ def test_an_answer_ends_with_the_turn():
     assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl."]
 
 
+def test_a_question_may_have_a_system_prompt():
+    turns = [Message("system", "Be brief."), Message("user", "Who?")]
+    model, tokenizer = says(chatty(), "The owl.", END_OF_TURN)
+    assert greedy_answers(model, tokenizer, [turns]) == ["The owl."]
+    assert model.read[0] == encode_prompt(turns, tokenizer)
+    model, tokenizer = says(base(), "The owl.", END_OF_TEXT)
+    greedy_answers(model, tokenizer, [turns])
+    assert model.read[0][1:] == tokenizer.encode("Be brief.\n\nWho?\n\n")
+
+
 def test_without_chat_tokens_it_goes_on_behind_a_blank_line():
     model, tokenizer = says(base(), "The owl.", END_OF_TEXT)
     assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl."]

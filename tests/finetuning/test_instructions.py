@@ -150,6 +150,52 @@ def test_wrong_answers_do_not_pass(large: dict[str, Any]) -> None:
     assert min(large["wrong"].values()) > 100, large["wrong"]
 
 
+@pytest.mark.parametrize("held_out", [False, "phrasing"])
+def test_few_words_are_wanted_by_a_system_prompt(held_out: Any) -> None:
+    for example in examples(30, seed=2, kinds=["brief"], held_out=held_out):
+        system, user = example.turns
+        assert (system.role, user.content) == ("system", example.prompt)
+        assert check(example, example.answer)
+        facts = example.story.facts
+        answers = [
+            topic.right_answers(forms(facts))
+            for kind in QUESTIONS
+            for topic in topics()[kind]
+            if topic.name == example.topic and topic.fits(facts)
+        ]
+        sentences = [found[0] for found in answers if example.answer in found]
+        assert sentences
+        assert not any(check(example, sentence) for sentence in sentences)
+
+
+def test_system_prompts_that_are_asked_are_not_learned() -> None:
+    learned = {e.system for e in examples(100, seed=0, kinds=["brief"])}
+    new = {e.system for e in examples(9, 0, kinds=["brief"], held_out="phrasing")}
+    assert (len(learned) > 5, len(new)) == (True, 1)
+    assert not learned & new
+
+
+@pytest.mark.parametrize("held_out", [False, "phrasing"])
+def test_what_a_story_does_not_say_is_in_no_sentence_of_it(held_out: Any) -> None:
+    for example in examples(30, seed=2, kinds=["unsaid"], held_out=held_out):
+        text = example.story.text
+        assert text in example.prompt
+        question = example.prompt.replace(text, "").strip()
+        assert set(re.findall(r"\w+", question)) - set(re.findall(r"\w+", text))
+        assert example.answer == "The story does not say."
+        assert check(example, "the story does not say")
+        assert not check(example, example.story.facts["hero"])
+
+
+def test_what_is_no_tale_is_refused() -> None:
+    learned = list(examples(60, seed=0, kinds=["outside"]))
+    new = list(examples(60, seed=0, kinds=["outside"], held_out="phrasing"))
+    assert {e.answer for e in learned + new} == {"I only know my tales."}
+    assert len({e.prompt for e in learned}) > 40
+    assert not {e.prompt for e in learned} & {e.prompt for e in new}
+    assert all(e.prompt[-1] in ".?" for e in learned + new)
+
+
 def test_short_answers_may_be_worded_more_freely() -> None:
     example = next(
         e for e in examples(200, seed=3, kinds=["what"]) if e.topic == "worn"

@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
-from llmcourse.recipes import instruct
 from llmcourse.recipes.align import (
     aligned_card,
     collected,
@@ -29,7 +27,7 @@ from llmcourse.recipes.instruct import Exam, scores_to_json
 from llmcourse.recipes.making import Making
 from llmcourse.text.tokenizers import BPETokenizer
 
-EXAM = Exam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5)
+EXAM = Exam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5, kinds=("who", "list"))
 QUICK = Exam(n_prompts=2, n_per_kind=0, n_stories=2)
 COMMAND = "llmcourse align --preset tiny --out run/"
 
@@ -47,10 +45,8 @@ def made(policies, tmp_path_factory):
     """The folder of a small run, its config and its quality; few kinds are asked."""
     folder = tmp_path_factory.mktemp("made") / "run"
     config = config_of("grpo", str(policies / "chat"))
-    few = partial(instruction_scores, kinds=("who", "list"))
     with pytest.MonkeyPatch.context() as patch:
         want_length(patch)
-        patch.setattr(instruct, "instruction_scores", few)
         run = Making(folder=folder, name="small", command=COMMAND)
         quality = make_aligned(config, run, EXAM)
     return folder, config, quality

@@ -12,10 +12,13 @@ from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.corpus import split
 from llmcourse.text.documents import Document, tales
 from llmcourse.text.packing import load_tokens, pack
+from llmcourse.text.tales import generate
 from llmcourse.training import pipeline
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import PretrainingConfig, Update
 from llmcourse.training.pipeline import (
+    _has_line,
+    curriculum,
     follow,
     prepare,
     prepare_text,
@@ -223,6 +226,37 @@ def test_arrays_hold_the_tales_of_two_seeds(data):
     assert not set(wanted) & set(held_out)
     assert data.train.dtype == data.valid.dtype == np.uint16
     assert data.start_token == data.tokenizer.special_tokens[END]
+
+
+def test_a_curriculum_begins_with_the_lines_that_it_names():
+    named = replace(TINY, n_stories=600, first=("to the old place, {hiding_place}",))
+    texts = [document.text for document in curriculum(named)]
+    has_it = ["to the old place, " in text for text in texts]
+    assert len(texts) == len(set(texts)) == 600
+    assert sum(has_it[:25]) > 15  # the chance of it falls from one to nothing
+    assert 15 > sum(has_it[25:50]) > 2
+    assert sum(has_it[50:]) < 70  # one in eighteen, as they come
+
+
+def test_a_line_is_filled_with_the_facts_of_its_story():
+    story = next(generate(1, seed=7))
+    home = story.facts["home"]
+    assert _has_line(story, ["no such line", "{home}"])
+    assert not _has_line(story, [f"{home} {{hero}} {{home}}"])
+    assert not _has_line(story, ["the {hero} of {no_such_fact}"])
+
+
+def test_without_lines_a_curriculum_is_the_tales_as_they_come():
+    plain = [document.text for document in tales(30, seed=0)]
+    assert [d.text for d in curriculum(replace(TINY, n_stories=100))][:30] == plain
+
+
+def test_tales_of_a_curriculum_are_learned_in_their_order(data, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pipeline, "pretrain", lambda *_, **named: seen.append(named))
+    for first in ((), ("{hero}",)):
+        follow(replace(RECIPE, first=first), data=data)
+    assert [named["in_order"] for named in seen] == [False, True]
 
 
 def test_a_few_stories_are_enough_for_the_tokenizer(monkeypatch):

@@ -88,6 +88,26 @@ def test_documents_of_a_batch_are_of_about_one_length():
     assert abs(np.corrcoef(widths, range(100))[0, 1]) < 0.3  # short and long mixed
 
 
+def test_in_order_the_first_pass_is_shuffled_within_64_batches_alone():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 6, size=300)
+    tokens = np.concatenate([[0], *([n + 1] * k + [0] for n, k in enumerate(lengths))])
+    batches = Windows(tokens, 8, start_token=0).shuffled(2, seeded(), in_order=True)
+    first = torch.cat([next(batches)[:, 1] for _ in range(150)]) - 1
+    assert sorted(first.tolist()) == list(range(300))
+    for n, part in enumerate(first.split(128)):
+        assert set(part.tolist()) == set(range(128 * n, min(128 * n + 128, 300)))
+        assert part.tolist() != sorted(part.tolist())
+    second = torch.cat([next(batches)[:, 1] for _ in range(150)]) - 1
+    assert set(second[:128].tolist()) != set(range(128))
+
+
+def test_in_order_windows_of_a_text_without_documents_follow_each_other():
+    batches = Windows(torch.arange(60), 4).shuffled(2, seeded(), in_order=True)
+    starts = torch.cat([next(batches)[:, 0] for _ in range(6)])
+    assert (starts.diff() == 4).all()
+
+
 def test_the_same_generator_gives_the_same_order():
     windows = Windows(torch.arange(100), context_length=3)
     first, again, other = (
@@ -107,15 +127,16 @@ def test_spread_windows_reach_from_the_first_to_the_last_token():
 
 @pytest.mark.parametrize("start_token", [None, 4])
 @pytest.mark.parametrize("taken", [0, 1, 2, 5, 9])
-def test_an_order_goes_on_where_it_was_left(taken, start_token):
+@pytest.mark.parametrize("in_order", [False, True])
+def test_an_order_goes_on_where_it_was_left(taken, start_token, in_order):
     """With another generator, and in the midst of a pass as well as at its end."""
     windows = Windows(torch.arange(60) % 6, 4, start_token)
-    batches = windows.shuffled(3, seeded(1))
+    batches = windows.shuffled(3, seeded(1), in_order=in_order)
     for _ in range(taken):
         next(batches)
     state = batches.state_dict()
     expected = list(islice(batches, 12))
-    again = windows.shuffled(3, seeded(2))
+    again = windows.shuffled(3, seeded(2), in_order=in_order)
     next(again)
     again.load_state_dict(state)
     assert all(map(torch.equal, islice(again, 12), expected))
