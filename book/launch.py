@@ -4,8 +4,8 @@ What a chapter begins with (what its reader will be able to do, what is needed, 
 long it takes) becomes a card, with links that run the notebook and that download it.
 
 Colab opens notebooks from GitHub alone, and lacks this package. So with the site come
-notebooks that install it in their first cell, `_build/colab/`; the workflow `pages`
-puts them on the branch `colab`, to which the links lead.
+notebooks that install it and its models in their first cell, `_build/colab/`; the
+workflow `pages` puts them on the branch `colab`, to which the links lead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ HERE = Path(__file__).parent
 BRANCH = "colab"
 AIMS = "You will be able to"
 FACTS = ("You need", "Takes", "Runs in")
-INSTALL = '%pip install -q "llmcourse[chapters] @ git+{repository}"'
+INSTALL = (
+    '%pip install -q "llmcourse[chapters] @ git+{repository}"'
+    ' "llmcourse-models @ git+{repository}#subdirectory=llmcourse/models"'
+)
 LINKS = """
 <p><strong>Run it</strong> in
 <a class="external" href="{binder}">Binder</a>,
@@ -101,7 +104,7 @@ def mend_buttons(
 
 
 def for_colab(notebook: dict[str, Any], repository: str, site: str) -> dict[str, Any]:
-    """Return a notebook that installs the package, and shows what Colab can show."""
+    """Return a notebook that installs the course, and shows what Colab can show."""
     from handouts import unfolded
 
     cells = []

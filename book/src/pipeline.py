@@ -434,7 +434,7 @@ assert after < before / 2
 # %% [markdown]
 # Before, the model pays more than $\ln V$, the loss of knowing nothing.
 # It has never seen the new marks that say who speaks, and after a story it expects anything but an answer.
-# `instruct-llm`, which comes with the package, is `base-llm` after a much longer tuning of this kind ({doc}`instruction_tuning`).
+# `instruct-llm`, which comes with the course, is `base-llm` after a much longer tuning of this kind ({doc}`instruction_tuning`).
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
@@ -561,7 +561,7 @@ assert gains.mean() > 0
 # ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions. base-llm leads to instruct-llm, and on to aligned-llm; and also straight to base-llm after preferences.](figures/six-models-and-their-origin.svg)
 #
 # *Which model was made from which.
-# base-llm, instruct-llm and aligned-llm come with the package.*
+# base-llm, instruct-llm and aligned-llm come with the course.*
 
 # %% tags=["nbval-ignore-output"]
 answers["base-llm after preferences"] = said(policy, base_tokenizer)

@@ -188,7 +188,7 @@ assert distinct(two, 2) == 6 / 8
 
 # %% [markdown]
 # Best of $n$ is as short.
-# The reward model that comes with the package picks one of eight stories for the order above.
+# The reward model that comes with the course picks one of eight stories for the order above.
 
 # %% tags=["nbval-ignore-output"]
 judge, _ = load_reward_model("reward-model")

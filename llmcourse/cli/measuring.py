@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.cli.console import bars, out
 from llmcourse.cli.running import show
-from llmcourse.model.folders import load_pretrained
+from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.recipes.align import (
     ALIGNED_LLM,
     aligned_quality,
@@ -70,7 +70,9 @@ MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
 
 
 def evaluate_all(quiet: bool, as_json: bool) -> None:
-    """Measure every model that ships."""
+    """Measure every model that ships; if one is not installed, none."""
+    for name in MEASURES:
+        find_model(name)
     for name, measure in MEASURES.items():
         if not as_json:
             out.print(f"{name}:")

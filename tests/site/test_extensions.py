@@ -232,6 +232,7 @@ def test_notebooks_for_colab_install_the_package_and_are_free_of_myst(
         nbformat.validate(made)
         install = made.cells.pop(1)
         assert install.source.startswith('%pip install -q "llmcourse[chapters] @ git+')
+        assert install.source.endswith('#subdirectory=llmcourse/models"')
         code = [cell for cell in original.cells if cell.cell_type == "code"]
         assert [cell for cell in made.cells if cell.cell_type == "code"] == code
         text = "\n".join(c.source for c in made.cells if c.cell_type == "markdown")
