@@ -1,6 +1,7 @@
 """Trainings for tests, in one process or, by torchrun, in several.
 
 python parallel_cases.py trainings FOLDER
+python parallel_cases.py aligned FOLDER
 python parallel_cases.py killed ARGUMENTS OF llmcourse
 """
 
@@ -11,16 +12,21 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from align_cases import config_of, want_length
+from policy_cases import learn, make_policy
 
 from llmcourse.cli import main
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.recipes import align as recipes
 from llmcourse.training import muon, parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import PretrainingConfig
@@ -88,7 +94,15 @@ def count_orthogonalised():
     return len(calls)
 
 
-def refusal(**options):
+def align(method, **options):
+    """Return what each iteration of a method measures, and the policy's weights."""
+    policy = make_policy()
+    history = learn(method, policy, **options)
+    measures = [[v for v in vars(i).values() if v is not None] for i in history]
+    return [*measures, *(weight.flatten().tolist() for weight in policy.parameters())]
+
+
+def refusal(train=train, **options):
     """Return how a training is refused."""
     try:
         train(**options)
@@ -106,9 +120,12 @@ def trainings(folder):
             "muon": train(MUON)[1],
             "orthogonalised": count_orthogonalised(),
             "tuned": tune(),
+            "ppo": align("ppo"),
+            "grpo": align("grpo"),
             "resumed": train(run=Run(folder=folder / "one", interval=20))[1],
             "odd": refusal(config=replace(LONG, batch_size=3)),
             "other order": refusal(seed=parallel.rank()),
+            "odd answers": refusal(partial(align, "grpo"), minibatch_size=3),
         }
         half = Run(folder=folder / "two", interval=20, progress=records.append)
         train(replace(LONG, steps=20), half)
@@ -135,6 +152,17 @@ def killed(*args):
     main()
 
 
+def aligned(folder):
+    """Make an aligned model of the base in a folder."""
+    config = config_of("grpo", str(folder / "base"))
+    recipes.PRESETS["tiny"] = {"grpo": config}
+    options = ("--preset=tiny", "--stories=2", "--questions=0", "--quiet", "--resume")
+    sys.argv = ["llmcourse", "align", *options, "--out", str(folder / "run")]
+    with pytest.MonkeyPatch.context() as patch:
+        want_length(patch)
+        main()
+
+
 def launch(n_processes, *args):
     """Run this file by torchrun; return how it ended."""
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -156,4 +184,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "killed":
         killed(*sys.argv[2:])
     else:
-        trainings(Path(sys.argv[2]))
+        {"trainings": trainings, "aligned": aligned}[sys.argv[1]](Path(sys.argv[2]))

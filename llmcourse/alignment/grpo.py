@@ -74,8 +74,10 @@ class GRPO(PolicyTrainer):
         size, scale = self.config.answers_per_prompt, self.config.scale
         return {"advantages": group_advantages(scores, size, scale=scale)}
 
-    def update(self, part: RolloutBatch) -> UpdateRecord:
+    def update(self, whole: RolloutBatch) -> UpdateRecord:
         """Make one update of the policy."""
+        averaging = self.config.averaging
+        part, share = self.own_share(whole, averaging)
         now = self.scorer(part.ids, part.mask)
         policy = grpo_loss(
             now.log_probs,
@@ -85,11 +87,12 @@ class GRPO(PolicyTrainer):
             part.mask,
             clip_range=self.config.clip_range,
             kl_coef=self.config.kl_coef,
-            averaging=self.config.averaging,
+            averaging=averaging,
         )
-        self.update_policy(policy.loss)
+        self.update_policy(share * policy.loss)
         uncertainty = masked_average(now.entropy, part.mask).item()
-        return UpdateRecord(uncertainty, policy.clip_fraction)
+        _, share = self.own_share(whole)
+        return UpdateRecord.of_shares(share, uncertainty, policy.clip_fraction)
 
 
 def grpo(

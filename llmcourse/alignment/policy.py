@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.alignment.losses import Mask, PerToken, kl_k1
+from llmcourse.alignment.losses import Averaging, Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import (
@@ -38,6 +38,7 @@ from llmcourse.alignment.rollouts import (
 from llmcourse.arguments import check_positive, check_range
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import Tokenizer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import (
     Run,
     Stateful,
@@ -56,6 +57,12 @@ class UpdateRecord(NamedTuple):
     entropy: float  # in nats per token
     clip_fraction: float
     value_loss: float | None = None  # in squared points
+
+    @classmethod
+    def of_shares(cls, share: float, *means: float) -> "UpdateRecord":
+        """Return means over all processes, each of which has a share of the tokens."""
+        weighted = share * torch.tensor(means, dtype=torch.double)
+        return cls(*parallel.add(weighted).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +196,8 @@ class PolicyTrainer(ABC):
 
     Raises:
         ValueError: If there are too few prompts, if one does not leave room for an
-            answer, or if the whole policy is frozen.
+            answer, if the whole policy is frozen, or if processes of `parallel` cannot
+            share the answers.
     """
 
     def __init__(
@@ -208,6 +216,12 @@ class PolicyTrainer(ABC):
             raise ValueError(
                 f"an iteration needs {config.prompts_per_iteration} prompts, "
                 f"got {len(prompts)}"
+            )
+        n, sizes = parallel.n_processes(), (config.n_answers, config.minibatch_size)
+        if any(size % n for size in sizes):
+            raise ValueError(
+                f"{n} processes must divide the answers of an iteration and of an "
+                f"update, got {sizes[0]} and {sizes[1]}"
             )
         self.policy, self.prompts, self.reward = policy, tuple(prompts), reward
         self.config, self.generator = config, generator
@@ -228,13 +242,14 @@ class PolicyTrainer(ABC):
         """
 
     @abstractmethod
-    def update(self, part: RolloutBatch) -> UpdateRecord:
-        """Make one update from some of the answers."""
+    def update(self, whole: RolloutBatch) -> UpdateRecord:
+        """Make one update from some of the answers, in all processes the same."""
 
     def update_policy(self, loss: Tensor) -> None:
-        """Make one update of the policy's weights."""
+        """Make one update of the policy's weights, from this process's loss."""
         schedule = self.config.schedule(self.n_updates)
-        update_weights(self.policy, self.optimizer, [loss], self.n_updates, schedule)
+        step = self.n_updates
+        update_weights(self.policy, self.optimizer, [loss], step, schedule, shared=True)
         self.n_updates += 1
 
     def iterate(self) -> PolicyIteration:
@@ -249,7 +264,9 @@ class PolicyTrainer(ABC):
         scores = self._reward_of(rollouts)
         ids, mask = rollouts.ids, rollouts.answer_mask
         size = self.config.minibatch_size
-        reference = self.reference_scorer.log_probs(ids, mask, size)
+        own_ids, own_mask = parallel.own_rows(ids), parallel.own_rows(mask)
+        own = self.reference_scorer.log_probs(own_ids, own_mask, size)
+        reference = parallel.all_rows(own, len(ids))
         penalty = self.config.missing_eos_penalty * ~rollouts.finished
         batch = RolloutBatch(
             ids=ids,
@@ -275,6 +292,20 @@ class PolicyTrainer(ABC):
         )
         return self.history[-1]
 
+    @staticmethod
+    def own_share(
+        part: RolloutBatch, averaging: Averaging = "token"
+    ) -> tuple[RolloutBatch, float]:
+        """Return what of a minibatch is this process's, and how much of its means."""
+        if parallel.n_processes() == 1:
+            return part, 1.0
+        own = part.rows(parallel.own_rows(torch.arange(len(part.ids))))
+        n_own, n_all = (
+            (each.mask if averaging == "token" else each.mask.any(dim=1)).sum().item()
+            for each in (own, part)
+        )
+        return own, n_own / n_all
+
     def _sample(self) -> Rollouts:
         order = torch.randperm(len(self.prompts), generator=self.generator)
         chosen = order[: self.config.prompts_per_iteration].tolist()
@@ -286,16 +317,18 @@ class PolicyTrainer(ABC):
             tokenizer=self.tokenizer,
             stop=self.stop,
             generator=self.generator,
+            shared=True,
         )
 
     def _reward_of(self, rollouts: Rollouts) -> Tensor:
-        texts = [prompt.text for prompt in rollouts.prompts]
-        scores = self.reward(texts, rollouts.texts).detach().float()
-        if scores.shape != (len(rollouts),):
+        prompts = parallel.own_rows([prompt.text for prompt in rollouts.prompts])
+        own = self.reward(prompts, parallel.own_rows(rollouts.texts)).detach().float()
+        if own.shape != (len(prompts),):
             raise ValueError(
-                f"a reward must give {len(rollouts)} scores, one for each answer, "
-                f"got the shape {tuple(scores.shape)}"
+                f"a reward must give {len(prompts)} scores, one for each answer, "
+                f"got the shape {tuple(own.shape)}"
             )
+        scores = parallel.all_rows(own, len(rollouts))
         if not bool(scores.isfinite().all()):
             raise FloatingPointError(
                 f"iteration {len(self.history) + 1} needs finite scores, "
@@ -360,6 +393,8 @@ def optimise(trainer: PolicyTrainer, run: Run = Run()) -> list[PolicyIteration]:
     """
     recipe, parts = trainer.recipe(), trainer.parts()
     run.resume(recipe, parts)
+    parallel.check_alike("recipe", str(recipe))
+    parallel.check_alike("number of iterations made", len(trainer.history))
     first, iterations = len(trainer.history) + 1, trainer.config.iterations
     for number in range(first, iterations + 1):
         run.log(trainer.iterate())

@@ -105,8 +105,9 @@ class PPO(PolicyTrainer):
         values = [self.value_head(scores.features) for scores in parts]
         return spread(torch.cat(values), mask)
 
-    def update(self, part: RolloutBatch) -> UpdateRecord:
+    def update(self, whole: RolloutBatch) -> UpdateRecord:
         """Make one update of the critic and one of the policy."""
+        part, share = self.own_share(whole)
         assert part.values is not None
         assert part.returns is not None
         now = self.scorer(part.ids, part.mask)
@@ -127,9 +128,14 @@ class PPO(PolicyTrainer):
         )
         critic, schedule = self.value_head, self._value_schedule()
         step = self.n_updates
-        update_weights(critic, self.value_optimizer, [value_loss], step, schedule)
-        self.update_policy(policy.loss)
-        return UpdateRecord(uncertainty, policy.clip_fraction, value_loss.item())
+        shares = [share * value_loss]
+        update_weights(
+            critic, self.value_optimizer, shares, step, schedule, shared=True
+        )
+        self.update_policy(share * policy.loss)
+        return UpdateRecord.of_shares(
+            share, uncertainty, policy.clip_fraction, value_loss.item()
+        )
 
     def parts(self) -> dict[str, Stateful]:
         """Return what a checkpoint holds: the critic too."""

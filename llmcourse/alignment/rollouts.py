@@ -40,6 +40,7 @@ from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import Tokenizer
+from llmcourse.training import parallel
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ def sample_rollouts(
     tokenizer: Tokenizer,
     stop: Collection[int] = (),
     generator: torch.Generator,
+    shared: bool = False,
 ) -> Rollouts:
     """Return one answer to each prompt, drawn as the policy believes (temperature 1).
 
@@ -81,6 +83,7 @@ def sample_rollouts(
         stop: Ids that end an answer; the one that does is part of it.
         generator: Source of randomness: `max_new_tokens` numbers for each answer,
             one row after the other.
+        shared: Whether the processes of `parallel` write their shares of the answers.
 
     Raises:
         ValueError: If there is no prompt or no token to write, or if a prompt and its
@@ -94,7 +97,12 @@ def sample_rollouts(
     starts = [torch.tensor(prompt.ids) for prompt in prompts]
     ids = pad(pad_sequence(starts, batch_first=True), (0, max_new_tokens)).to(device)
     lengths, uniform = lengths.to(device), uniform.to(device)
-    mask, log_probs, finished = _write(policy, ids, lengths, uniform, stop)
+    if shared:
+        n, own = len(ids), parallel.own_rows
+        parts = _write(policy, own(ids), own(lengths), own(uniform), stop)
+        ids, mask, log_probs, finished = (parallel.all_rows(p, n) for p in parts)
+    else:
+        ids, mask, log_probs, finished = _write(policy, ids, lengths, uniform, stop)
     texts = []
     for row, own, ended in zip(ids, mask, finished.tolist(), strict=True):
         answer = row[own].tolist()
@@ -131,10 +139,10 @@ def _write(
     lengths: Int[Tensor, "batch"],
     uniform: Float[Tensor, "batch max_new_tokens"],
     stop: Collection[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write answers behind prompts of these lengths, by these random numbers.
 
-    Returns answer mask and log-probabilities (B, T), and which came to an end (B,).
+    Returns ids, answer mask and log-probabilities (B, T), and which have ended (B,).
     """
     n_rows, width = ids.shape
     most, device = uniform.shape[1], ids.device
@@ -171,7 +179,7 @@ def _write(
             rows = rows[is_open]
             cache.keys, cache.values = cache.keys[:, is_open], cache.values[:, is_open]
         unread = ids[rows, position, None]
-    return answer_mask, log_probs, finished
+    return ids, answer_mask, log_probs, finished
 
 
 class Scores(NamedTuple):

@@ -58,6 +58,8 @@ def align(
     the same models.
 
     `llmcourse align --method grpo --model instruct-llm --out run/`
+
+    `torchrun --nproc-per-node 2 -m llmcourse align --out run/`
     """
     from llmcourse.cli.running import Command, follow, show, show_model
     from llmcourse.recipes import align as recipes
@@ -82,8 +84,8 @@ def align(
     folder, quality = follow(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )
-    if as_json:
-        return
+    if as_json or not quality:
+        return  # another process has measured, or all is printed
     show(reward_table(quality["reward_model"]), aligned_table(quality))
     show_model(folder / "reward" / "model")
     show_model(folder / "model", "generate")

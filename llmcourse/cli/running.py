@@ -141,12 +141,6 @@ def follow(
     """
     options = command.options
     use_cores(options["threads"])
-    trains = command.function.__name__
-    if parallel.is_started() and trains not in ("pretrain", "finetune"):
-        raise ValueError(
-            f"torchrun is for pretrain and finetune: {trains} trains in a single "
-            "process, start it by llmcourse"
-        )
     device = find_device(options.get("device", "cpu"))
     board: Path | None = options.get("tensorboard")
     if board is not None:

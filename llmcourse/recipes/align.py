@@ -78,6 +78,7 @@ from llmcourse.recipes.instruct import (
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.packing import tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import (
     Run,
     check_config_matches,
@@ -321,6 +322,7 @@ def collect(
             tokenizer=tokenizer,
             stop=[end_of_answer(tokenizer)],
             generator=generator,
+            shared=True,
         )
         for number, prompt in enumerate(part):
             texts = written.texts[number * n : (number + 1) * n]
@@ -373,7 +375,8 @@ def collected(
         train=collect(config, policy, tokenizer, progress),
         valid=collect(config, policy, tokenizer, progress, held_out=True),
     )
-    save_study(Study(recipe=recipe, points=(found,)), path)
+    if parallel.rank() == 0:
+        save_study(Study(recipe=recipe, points=(found,)), path)
     return found
 
 
@@ -545,16 +548,16 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
     pairs = collected(path, config, policy, tokenizer, run.stages)
     reward = config.reward
     saved = run.saved("reward model", reward.steps, reward.eval_interval, "reward")
-    save_reward_model(
-        train_reward(config, policy, tokenizer, pairs, saved),
-        tokenizer,
-        place / "model",
-        torch.float16,
-    )
+    judge = train_reward(config, policy, tokenizer, pairs, saved)
+    if parallel.rank() == 0:
+        save_reward_model(judge, tokenizer, place / "model", torch.float16)
+    parallel.wait()
     judge, _ = load_reward_model(place / "model")  # by the rewards of its file
     interval = getattr(config.training, "eval_interval", 5)
     saved = run.saved("policy", config.steps, interval)
     train_policy(config, policy, tokenizer, pairs, judge, saved)
+    if parallel.rank() > 0:
+        return {}
     save_model(policy.eval(), tokenizer, folder)
     models = load_pretrained(config.policy), load_pretrained(folder)
     quality = {"reward_model": reward_quality(judge, tokenizer, pairs.valid)}

@@ -10,7 +10,8 @@ batches, in the same order, whatever their number is. The first of them writes f
 
     torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --out run/
 
-Fine-tuning shares its batches in the same way, by examples in place of windows.
+Fine-tuning shares its batches in the same way, by examples in place of windows, and
+PPO and GRPO by answers, which are also drawn and scored where they are learned from.
 torchrun starts the processes, tells each its number, and ends all when one fails.
 Without it there is one process, and nothing here does anything.
 
@@ -76,9 +77,31 @@ def add_up(loss: float, model: nn.Module) -> float:
         return loss
     gradients = [w.grad for w in model.parameters() if w.grad is not None]
     total = parameters_to_vector([*gradients, gradients[0].new_tensor([loss])])
-    dist.all_reduce(total)
-    vector_to_parameters(total, gradients)
+    vector_to_parameters(add(total), gradients)
     return total[-1].item()
+
+
+def add(values: Tensor) -> Tensor:
+    """Return the sum of the processes' values, which is written over this one's."""
+    if n_processes() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def all_rows(own: Tensor, n: int) -> Tensor:
+    """Return all n rows of a batch, of which each process has its `own_rows`."""
+    if n_processes() == 1:
+        return own
+    kind = torch.uint8 if own.dtype == torch.bool else own.dtype  # gloo adds no bools
+    whole = own.new_zeros((n, *own.shape[1:]), dtype=kind)
+    whole[rank() :: n_processes()] = own.to(kind)
+    return add(whole).to(own.dtype)
+
+
+def wait() -> None:
+    """Return when all processes are here, that what the first has written is there."""
+    if n_processes() > 1:
+        dist.barrier()
 
 
 def share_out(
@@ -95,9 +118,7 @@ def share_out(
         function(tensor) if place % n_processes() == rank() else zeros_like(tensor)
         for place, tensor in enumerate(tensors)
     ]
-    total = parameters_to_vector(made)
-    dist.all_reduce(total)
-    vector_to_parameters(total, made)
+    vector_to_parameters(add(parameters_to_vector(made)), made)
     return made
 
 

@@ -1,6 +1,7 @@
 """Several processes make the training of one: the same losses, files, refusals."""
 
 import json
+import shutil
 from dataclasses import replace
 from time import time
 
@@ -8,10 +9,13 @@ import cli_cases
 import parallel_cases
 import pytest
 import torch
-from parallel_cases import LONG, MUON, train, tune
+from chat_cases import base
+from parallel_cases import LONG, MUON, align, train, tune
+from policy_cases import METHODS
 
-from llmcourse.training import parallel
-from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
+from llmcourse.alignment.reward_model import load_reward_model
+from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.training.checkpoints import Run, load_checkpoint
 
 TINY = ("--preset=tiny", "--threads=1", "--stories=2", "--samples=0", "--quiet")
 
@@ -52,6 +56,38 @@ def test_two_processes_that_fine_tune_have_the_losses_of_one(both):
     alone = tune()
     assert both[1]["tuned"] == pytest.approx(alone, abs=1e-5)
     assert alone[49] < alone[0] - 0.01
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_that_align_have_the_answers_and_weights_of_one(both, method):
+    alone = align(method)
+    for ours, theirs in zip(alone, both[1][method], strict=True):
+        assert theirs == pytest.approx(ours, abs=1e-5)
+
+
+def test_two_processes_make_the_models_of_one(tmp_path):
+    save_pretrained(*base(), tmp_path / "base")
+    found = []
+    for n in (1, 2):
+        ended = parallel_cases.launch(n, "aligned", tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        run = tmp_path / "run"
+        models = load_reward_model(run / "reward/model"), load_pretrained(run / "model")
+        weights = [w for model, _ in models for w in model.state_dict().values()]
+        pairs = json.loads((run / "pairs.json").read_text(encoding="utf-8"))
+        card = json.loads((run / "model/card.json").read_text(encoding="utf-8"))
+        found.append((weights, pairs, card["quality"]["after"]["kl"]))
+        shutil.rmtree(run)
+    (alone, pairs, kl), (together, same, also) = found
+    assert pairs == same
+    assert kl == pytest.approx(also, abs=1e-4)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-3)
+
+
+def test_answers_that_cannot_be_shared_out_are_refused(both):
+    assert (
+        "2 processes must divide the answers of an iteration" in both[1]["odd answers"]
+    )
 
 
 def test_two_processes_go_on_from_the_checkpoint_of_one(both):
@@ -103,15 +139,6 @@ def _log(folder):
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     return [(record["kind"], record["step"], record["loss"]) for record in records]
-
-
-def test_other_trainings_are_refused_under_torchrun(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(parallel, "is_started", lambda: True)
-    args = ("align", "--out", tmp_path / "run")
-    code, line = cli_cases.fails(monkeypatch, capsys, *args)
-    assert code == 1
-    assert "torchrun is for pretrain and finetune: align trains in a single" in line
-    assert not checkpoint_paths(tmp_path / "run" / "checkpoints")
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch, capsys, tmp_path):
