@@ -20,6 +20,7 @@ import pytest
 import torch
 from align_cases import config_of, want_length
 from policy_cases import learn, make_policy
+from safetensors.torch import save_file
 
 from llmcourse.cli import main
 from llmcourse.finetuning.examples import TokenizedExample
@@ -27,9 +28,10 @@ from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.recipes import align as recipes
-from llmcourse.training import muon, parallel
+from llmcourse.training import checkpoints, muon, parallel
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.config import PretrainingConfig, Update
+from llmcourse.training.loop import checkpoint_blocks
 from llmcourse.training.pretraining import pretrain
 
 SIZES = TransformerConfig(
@@ -53,10 +55,11 @@ LONG = PretrainingConfig(
 MUON = replace(LONG, optimizer="muon", accumulation=2)
 
 
-def train(config=LONG, run=Run(), seed=0):
+def train(config=LONG, run=Run(), seed=0, change=lambda model: None):
     """Return the model and all losses of a training on documents of unequal lengths."""
     tokens, valid = (np.random.default_rng(n).integers(0, 31, 900) for n in (0, 1))
     model = Transformer(SIZES, torch.Generator().manual_seed(0))
+    change(model)
     generator = torch.Generator().manual_seed(seed)
     history = pretrain(model, tokens, valid, config, generator, start_token=0, run=run)
     return model, [r.loss for r in (*history.updates, *history.evaluations)]
@@ -102,6 +105,50 @@ def align(method, **options):
     return [*measures, *(weight.flatten().tolist() for weight in policy.parameters())]
 
 
+def shard_checkpointed(model):
+    """Shard a model whose blocks compute their inside again."""
+    checkpoint_blocks(model)
+    parallel.shard(model)
+
+
+class Stopping(Run):
+    """A run that all processes stop after 30 steps."""
+
+    def log(self, record):
+        """Stop, or report."""
+        if record.step == 30:
+            raise KeyboardInterrupt
+        super().log(record)
+
+
+def sharded(folder):
+    """Return what processes that have a part of each weight find."""
+    norms, shard = [], {"change": parallel.shard}
+
+    def note(record):
+        if isinstance(record, Update):
+            norms.append(record.gradient_norm)
+
+    model, losses = train(run=Run(progress=note), **shard)
+    weights = parallel.unshard(model).state_dict()
+    if parallel.rank() == 0:
+        save_file(weights, folder / "unsharded.safetensors")
+    parts = [(w.to_local().numel(), w.numel()) for w in model.parameters()]
+    found = {
+        "losses": losses,
+        "norms": norms,
+        "held": [sum(numbers) for numbers in zip(*parts, strict=True)],
+        "muon": train(MUON, change=shard_checkpointed)[1],
+        "from one": train(run=Run(folder=folder / "from one", interval=20), **shard)[1],
+    }
+    run = {"folder": folder / "sharded", "interval": 20}
+    try:
+        train(run=Stopping(**run), **shard)
+    except KeyboardInterrupt:
+        found["resumed"] = train(run=Run(**run), **shard)[1]
+    return found
+
+
 def refusal(train=train, **options):
     """Return how a training is refused."""
     try:
@@ -126,6 +173,7 @@ def trainings(folder):
             "odd": refusal(config=replace(LONG, batch_size=3)),
             "other order": refusal(seed=parallel.rank()),
             "odd answers": refusal(partial(align, "grpo"), minibatch_size=3),
+            "sharded": sharded(folder),
         }
         half = Run(folder=folder / "two", interval=20, progress=records.append)
         train(replace(LONG, steps=20), half)
@@ -137,17 +185,24 @@ def trainings(folder):
 
 
 def killed(*args):
-    """Run a command; the second process says when it is killed, after 25 steps."""
-    original, calls = parallel.add_up, []
+    """Run a command; a process says when it is killed.
 
-    def add_up(loss, model):
-        calls.append(loss)
-        if len(calls) == 26 and parallel.rank() == 1:
+    It is the second, after 25 steps, or, if weights are sharded, the first, at the end
+    of writing its fourth checkpoint, that of step 30.
+    """
+    module, name, number, which = parallel, "add_up", 26, 1
+    if "--fsdp" in args:
+        module, name, number, which = checkpoints, "_shards_digest", 4, 0
+    original, calls = getattr(module, name), []
+
+    def dying(*args):
+        calls.append(args)
+        if len(calls) == number and parallel.rank() == which:
             print(time.time(), flush=True)
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-        return original(loss, model)
+        return original(*args)
 
-    parallel.add_up = add_up
+    setattr(module, name, dying)
     sys.argv = ["llmcourse", *args]
     main()
 

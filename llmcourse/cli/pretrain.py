@@ -54,6 +54,14 @@ def pretrain(
             "same model but for rounding. Needs a C++ compiler.",
         ),
     ] = False,
+    fsdp: Annotated[
+        bool,
+        typer.Option(
+            "--fsdp",
+            help="Shard weights, gradients and optimizer state among the processes of "
+            "torchrun: less memory in each, the same model.",
+        ),
+    ] = False,
     device: opt.Device = "cpu",
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
@@ -71,7 +79,8 @@ def pretrain(
     A folder that `datasets` of Hugging Face has saved, .parquet and, with `--column`,
     .jsonl are read by rows.
 
-    Processes that torchrun starts share each batch; the model is the same.
+    Processes that torchrun starts share each batch and, with `--fsdp`, the weights;
+    the model is the same.
 
     In the folder are then `checkpoints/`, `prepared/` (the text as ids), `log.jsonl`
     and `model/`. Ctrl-C stops, and with `--resume` the same command goes on at once, to
@@ -83,7 +92,7 @@ def pretrain(
 
     `llmcourse pretrain --data saved/train --column story --out my-run/`
 
-    `torchrun --nproc-per-node 2 -m llmcourse pretrain --out run/`
+    `torchrun --nproc-per-node 2 -m llmcourse pretrain --fsdp --out run/`
 
     `llmcourse pretrain --from base-llm --data notes/ --out my-run/`
 

@@ -99,6 +99,8 @@ class Command(NamedTuple):
             checkpoint_blocks(model)
         if self.options.get("compile"):
             compile_model(model)
+        if self.options.get("fsdp"):
+            parallel.shard(model)
 
     def line(self, folder: Path, *more: str) -> str:
         """Return the command line, to be typed again: what is no default.

@@ -14,6 +14,14 @@ while it writes. Its tensors are those of a safetensors file and everything else
 JSON in its metadata, with a hash of all: it is read back as it was written or not at
 all, and cannot hold code.
 
+Where weights are sharded (`parallel.shard`), a checkpoint is a folder, renamed when it
+is whole. `torch.distributed.checkpoint` writes a file from each process:
+
+    step-00000300/shard-00001-….safetensors, shard-00002-….safetensors, …
+                  state.json, sha256
+
+Any number of processes, and one too, go on from a file or a folder.
+
     {"moments": {0: [tensor, 0.5]}}                  a state, and its JSON:
     {"$dict": [["moments", {"$dict":
         [[0, [{"$tensor": "moments/0/0"}, 0.5]]]}]]}
@@ -22,6 +30,7 @@ all, and cannot hold code.
 import hashlib
 import json
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -90,7 +99,7 @@ class Run:
         """
         if self.folder is None or not checkpoint_paths(self.folder):
             return False
-        saved = load_checkpoint(self.folder)
+        saved = load_checkpoint(self.folder, _sharded_weights(parts))
         refusal = f"{str(self.folder)!r} holds checkpoints of another training"
         check_config_matches(refusal, saved["recipe"], self._recipe(recipe, parts))
         for name, part in parts.items():
@@ -126,12 +135,14 @@ class Run:
             ValueError: As `write_state`.
             OSError: If the file cannot be written; what was there stays.
         """
-        if self.folder is None or parallel.rank() > 0:
+        is_due = last or step % (self.interval or usual) == 0
+        if self.folder is None or not is_due:
             return
-        if not (last or step % (self.interval or usual) == 0):
+        weights = _weights(parts)
+        if parallel.rank() > 0 and not parallel.is_sharded(w for _, w in weights):
             return
-        for name, weight in _weights(parts):
-            if not weight.isfinite().all():
+        for name, weight in weights:
+            if not parallel.whole(weight.isfinite().all()):
                 raise FloatingPointError(
                     f"step {step} needs finite weights to be saved, but {name} has "
                     "others"
@@ -151,6 +162,18 @@ class Run:
 def _weights(parts: Mapping[str, Stateful]) -> list[tuple[str, Tensor]]:
     modules = (part for part in parts.values() if isinstance(part, nn.Module))
     return [pair for module in modules for pair in module.state_dict().items()]
+
+
+def _sharded_weights(parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
+    """Return the weights that are sharded, as `read_state` takes them."""
+    found: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            found |= {f"parts/{name}/{n}": w for n, w in part.state_dict().items()}
+        if isinstance(part, torch.optim.Optimizer):
+            learning = (w for group in part.param_groups for w in group["params"])
+            found |= {f"parts/{name}/state/{i}": w for i, w in enumerate(learning)}
+    return {name: w for name, w in found.items() if parallel.is_sharded([w])}
 
 
 def check_config_matches(
@@ -195,20 +218,20 @@ def _flat(value: Mapping[str, Any], name: str = "") -> dict[str, Any]:
 
 
 def checkpoint_paths(folder: str | Path) -> list[Path]:
-    """Return the files of a folder's checkpoints, the newest last; maybe none."""
-    paths = Path(folder).glob("step-*.safetensors")
-    named = [path for path in paths if re.fullmatch(r"step-\d+", path.stem)]
+    """Return a folder's checkpoints, files or folders, the newest last; maybe none."""
+    paths = Path(folder).glob("step-*")
+    named = [p for p in paths if re.fullmatch(r"step-\d+(\.safetensors)?", p.name)]
     return sorted(named, key=lambda path: int(path.stem.removeprefix("step-")))
 
 
 def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint, then delete all but the two newest; return the file's name.
+    """Write a checkpoint, then delete all but the two newest; return its name.
 
     Args:
         folder: Of this training alone; created if missing. Checkpoints of later
             steps, left by a training that went on from a damaged one, are deleted too.
         step: Updates, or whatever the training counts, made so far.
-        state: See `write_state`.
+        state: See `write_state`. Where a tensor in it is sharded, all processes save.
 
     Raises:
         ValueError: As `write_state`.
@@ -216,19 +239,28 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any]) -> 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
+    first = parallel.rank() == 0
+    if first:
+        _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
     path = folder / f"step-{step:08d}.safetensors"
-    write_state(path, {"step": step, **state})
-    there = checkpoint_paths(folder)
-    place = there.index(path) + 1
-    _delete(there[: max(0, place - _KEPT)] + there[place:])
+    path = write_state(path, {"step": step, **state})
+    if first:
+        there = checkpoint_paths(folder)
+        place = there.index(path) + 1
+        _delete(there[: max(0, place - _KEPT)] + there[place:])
     return path
 
 
-def load_checkpoint(folder: str | Path) -> dict[str, Any]:
+def load_checkpoint(
+    folder: str | Path, weights: Mapping[str, Tensor] | None = None
+) -> dict[str, Any]:
     """Return the newest checkpoint of a folder that is whole: step, recipe, parts.
 
-    A damaged file is passed over with a warning that says what is wrong with it.
+    A damaged one is passed over with a warning that says what is wrong with it.
+
+    Args:
+        folder: Where they are.
+        weights: See `read_state`.
 
     Raises:
         ValueError: If no checkpoint is whole.
@@ -236,7 +268,7 @@ def load_checkpoint(folder: str | Path) -> dict[str, Any]:
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
-            state = read_state(path)
+            state = read_state(path, weights)
             if not all(isinstance(state.get(name), dict) for name in _HELD):
                 raise ValueError(f"it must hold {' and '.join(_HELD)}")
             return state
@@ -253,11 +285,17 @@ def load_checkpoint(folder: str | Path) -> dict[str, Any]:
 
 def _delete(paths: Iterable[Path]) -> None:
     for path in paths:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
-def write_state(path: str | Path, state: dict[str, Any]) -> None:
+def write_state(path: str | Path, state: dict[str, Any]) -> Path:
     """Write a state to a file that appears under its name when it is whole.
+
+    Where tensors are sharded, all processes write, and it is a folder of that name
+    without suffix.
 
     Args:
         path: Name of the file, in a folder that exists.
@@ -268,20 +306,63 @@ def write_state(path: str | Path, state: dict[str, Any]) -> None:
         ValueError: If there is anything else in it.
         OSError: If the file cannot be written.
     """
+    path = Path(path)
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_packed(state, "", tensors))
+    if parallel.is_sharded(tensors.values()):
+        return _write_shards(path.with_suffix(""), text, tensors)
     with new_file(path) as file:
         file.write(save(tensors, {"state": text, "sha256": _digest(text, tensors)}))
+    return path
 
 
-def read_state(path: str | Path) -> dict[str, Any]:
-    """Return the state in a file, its tensors on the processor.
+def _write_shards(path: Path, text: str, tensors: dict[str, Tensor]) -> Path:
+    from torch.distributed.checkpoint import state_dict_saver
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+    try:
+        state_dict_saver.save(tensors, storage_writer=writer)
+    except CheckpointException as error:
+        raise OSError(f"cannot write {str(path)!r}: {error}") from error
+    if parallel.rank() == 0:
+        digest = _shards_digest(temporary, text)
+        for name, content in (("state.json", text), ("sha256", digest)):
+            with new_file(temporary / name) as file:
+                file.write(content.encode())
+        _delete([path])  # a damaged one
+        temporary.rename(path)
+    return path
+
+
+def read_state(
+    path: str | Path, weights: Mapping[str, Tensor] | None = None
+) -> dict[str, Any]:
+    """Return the state in a file or a folder, its tensors on the processor.
+
+    Args:
+        path: Of the file or folder.
+        weights: Sharded ones, by the names of their tensors in the state or by the
+            beginning of these names. Of such a tensor this process gets its part.
 
     Raises:
-        ValueError: If anything in the file is not as it was written.
+        ValueError: If anything in it is not as it was written.
         OSError: If it cannot be read.
     """
-    data = Path(path).read_bytes()
+    path = Path(path)
+    read = _read_shards if path.is_dir() else _read
+    text, tensors = read(path, weights or {})
+    try:
+        state = json.loads(text, object_hook=lambda value: _unpacked(value, tensors))
+        return dict(state)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} must hold a state, got {error!r}") from error
+
+
+def _read(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    data = path.read_bytes()
     try:
         tensors = load(data)
     except SafetensorError as error:
@@ -291,13 +372,46 @@ def read_state(path: str | Path) -> dict[str, Any]:
     size = int.from_bytes(data[:8], "little")  # of the header, which is JSON
     metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
     text = metadata.get("state", "")
-    if metadata.get("sha256") != _digest(text, tensors):
+    _check_digest(path, metadata.get("sha256"), _digest(text, tensors))
+    for name, tensor in tensors.items():
+        if (weight := _weight_of(name, tensor.shape, weights)) is not None:
+            tensors[name] = parallel.part_like(tensor, weight)
+    return text, tensors
+
+
+def _read_shards(
+    path: Path, weights: Mapping[str, Tensor]
+) -> tuple[str, dict[str, Tensor]]:
+    from torch.distributed.checkpoint import state_dict_loader
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+    text = (path / "state.json").read_text(encoding="utf-8")
+    digest = (path / "sha256").read_text(encoding="utf-8")
+    _check_digest(path, digest, _shards_digest(path, text))
+    reader = HuggingFaceStorageReader(str(path))
+    described: dict[str, Any] = reader.read_metadata().state_dict_metadata
+    tensors = {}
+    for name, found in described.items():
+        if (weight := _weight_of(name, found.size, weights)) is not None:
+            tensors[name] = torch.empty_like(weight)
+        else:
+            tensors[name] = torch.empty(found.size, dtype=found.properties.dtype)
+    with warnings.catch_warnings(action="ignore"):  # that each process reads alone
+        state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)
+    return text, tensors
+
+
+def _check_digest(path: Path, wanted: str | None, found: str) -> None:
+    if wanted != found:
         raise ValueError(f"{str(path)!r} must hold what the hash in it says")
-    try:
-        state = json.loads(text, object_hook=lambda value: _unpacked(value, tensors))
-        return dict(state)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} must hold a state, got {error!r}") from error
+
+
+def _weight_of(
+    name: str, shape: torch.Size, weights: Mapping[str, Tensor]
+) -> Tensor | None:
+    """Return the weight that a tensor of a state, of its shape, belongs to, if any."""
+    weight = weights.get(name, weights.get(name.rpartition("/")[0]))
+    return weight if weight is not None and weight.shape == shape else None
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -308,8 +422,11 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """
     match value:
         case Tensor():
-            # A copy: tensors that share memory cannot be written.
-            tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+            value = value.detach()
+            if not parallel.is_sharded([value]):
+                # A copy: tensors that share memory cannot be written.
+                value = value.to("cpu", copy=True).contiguous()
+            tensors[name] = value
             return {"$tensor": name}
         case dict():
             start = f"{name}/" if name else ""
@@ -343,6 +460,14 @@ def texts_fingerprint(texts: Iterable[str]) -> str:
     False
     """
     return _hash((text, None) for text in texts)
+
+
+def _shards_digest(folder: Path, text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

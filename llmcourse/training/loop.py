@@ -134,6 +134,7 @@ def update_weights(
             loss = parallel.add_up(loss, model)
         learning = [weight for weight in model.parameters() if weight.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(learning, config.clip_norm)
+        norm = parallel.whole(norm)
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
             raise FloatingPointError(
                 f"step {step + 1} needs a finite loss and gradient, got loss {loss} "

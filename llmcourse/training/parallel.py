@@ -15,8 +15,12 @@ PPO and GRPO by answers, which are also drawn and scored where they are learned 
 torchrun starts the processes, tells each its number, and ends all when one fails.
 Without it there is one process, and nothing here does anything.
 
-Source: Li et al. (2020), "PyTorch distributed: Experiences on accelerating data
-parallel training".
+`shard` gives each process a part of every weight, too, and so of its gradient and of
+the optimizer's numbers (FSDP). A block's weights are gathered when it computes.
+
+Sources: Li et al. (2020), "PyTorch distributed: Experiences on accelerating data
+parallel training"; Zhao et al. (2023), "PyTorch FSDP: Experiences on scaling fully
+sharded data parallel".
 """
 
 import os
@@ -29,6 +33,7 @@ import torch.distributed as dist
 from torch import Tensor, nn, zeros_like
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from llmcourse.model.transformer import Block, Transformer
 from llmcourse.training.config import PretrainingConfig
 
 _Rows = TypeVar("_Rows", Tensor, Sequence[Any])
@@ -76,6 +81,10 @@ def add_up(loss: float, model: nn.Module) -> float:
     if n_processes() == 1:
         return loss
     gradients = [w.grad for w in model.parameters() if w.grad is not None]
+    if is_sharded(gradients):
+        for gradient in gradients:
+            gradient.mul_(n_processes())  # they have been averaged, by FSDP
+        return add(torch.tensor(loss, device=gradients[0].device)).item()
     total = parameters_to_vector([*gradients, gradients[0].new_tensor([loss])])
     vector_to_parameters(add(total), gradients)
     return total[-1].item()
@@ -110,10 +119,14 @@ def share_out(
     """Return a function of each tensor, of its shape; each process computes its part.
 
     Alone, one is computed as it is asked for. Otherwise zeros stand in for those of the
-    other processes, and a sum brings them all together.
+    other processes, and a sum brings them all together. What is sharded is gathered and
+    computed one by one, in every process, for all of them would not fit into memory.
     """
     if n_processes() == 1:
         return map(function, tensors)
+    tensors = [*tensors]
+    if is_sharded(tensors):
+        return (part_like(function(whole(tensor)), tensor) for tensor in tensors)
     made = [
         function(tensor) if place % n_processes() == rank() else zeros_like(tensor)
         for place, tensor in enumerate(tensors)
@@ -139,3 +152,62 @@ def check_alike(what: str, value: str | int) -> None:
     dist.all_gather_object(found, value)
     if len(set(found)) > 1:
         raise ValueError(f"all processes must have the same {what}, got {found}")
+
+
+def shard(model: nn.Module) -> None:
+    """Let each process keep a part of every weight; change the model in place.
+
+    Alone, a process keeps all.
+
+    Raises:
+        ImportError: If torch is older than 2.8.
+    """
+    if n_processes() == 1:
+        return
+    try:
+        from torch.distributed.checkpoint.hf_storage import (  # noqa: F401
+            HuggingFaceStorageReader,
+        )
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+    except ImportError as error:
+        raise ImportError(f"FSDP needs torch 2.8, got {torch.__version__}") from error
+
+    device = next(model.parameters()).device.type
+    mesh = init_device_mesh(device, (n_processes(),))
+    for part in [*model.modules()]:
+        if isinstance(part, Block):
+            fully_shard(part, mesh=mesh)  # what is gathered together
+    fully_shard(model, mesh=mesh)
+
+
+def is_sharded(tensors: Iterable[Tensor]) -> bool:
+    """Return whether this process has a part only of any of the tensors."""
+    return n_processes() > 1 and any(hasattr(t, "full_tensor") for t in tensors)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor, gathered from all processes if each of them has a part."""
+    made: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return made
+
+
+def part_like(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return the part of a tensor that this process has of a sharded weight."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(weight, DTensor)
+    place = weight.device_mesh, weight.placements
+    # Each process has all of the tensor, so that none is sent.
+    return distribute_tensor(tensor.to(weight.device), *place, src_data_rank=None)
+
+
+def unshard(model: Transformer) -> Transformer:
+    """Return a model with whole weights: the model itself, if nothing is sharded."""
+    if not is_sharded(model.parameters()):
+        return model
+    made = Transformer(model.config, torch.Generator())
+    weights = model.state_dict()
+    for name, weight in made.state_dict().items():
+        weight.copy_(whole(weights[name]))
+    return made

@@ -41,6 +41,7 @@ from llmcourse.text.packing import (
 )
 from llmcourse.text.tales import Estimate, entropy_per_token, generate
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     History,
@@ -320,7 +321,7 @@ def follow(
             prepared.
         device: That the model is trained on.
         change: Is called with the model before it learns: `loop.checkpoint_blocks`
-            saves memory, `loop.compile_model` time.
+            and `parallel.shard` save memory, `loop.compile_model` time.
 
     Raises:
         ValueError: As `prepare` and `pretrain`.
@@ -339,6 +340,7 @@ def follow(
         in_order=bool(config.first),
         run=replace(run, tokenizer=tokenizer_fingerprint(data.tokenizer)),
     )
+    model = parallel.unshard(model)
     return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)
 
 

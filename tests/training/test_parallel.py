@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from time import time
 
@@ -10,12 +11,14 @@ import parallel_cases
 import pytest
 import torch
 from chat_cases import base
-from parallel_cases import LONG, MUON, align, train, tune
+from parallel_cases import LONG, MUON, Stopping, align, train, tune
 from policy_cases import METHODS
+from safetensors.torch import load_file
 
 from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.training.checkpoints import Run, load_checkpoint
+from llmcourse.training import parallel
+from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
 
 TINY = ("--preset=tiny", "--threads=1", "--stories=2", "--samples=0", "--quiet")
 
@@ -26,18 +29,11 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("both")
     # The schedule hangs on the number of steps, so the first half is a stopped whole.
     with pytest.raises(KeyboardInterrupt):
-        train(run=Run(folder=folder / "one", interval=20, progress=_stop_after(30)))
+        train(run=Stopping(folder=folder / "one", interval=20))
+    shutil.copytree(folder / "one", folder / "from one")
     ended = parallel_cases.launch(2, "trainings", folder)
     assert ended.returncode == 0, ended.stderr
     return folder, json.loads((folder / "found.json").read_text(encoding="utf-8"))
-
-
-def _stop_after(step):
-    def progress(record):
-        if record.step == step:
-            raise KeyboardInterrupt
-
-    return progress
 
 
 @pytest.mark.parametrize(("name", "config"), [("adamw", LONG), ("muon", MUON)])
@@ -106,6 +102,72 @@ def test_one_process_goes_on_from_the_checkpoint_of_two(both):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4, msg=name)
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """What one process finds: its model, losses and gradient norms."""
+    records = []
+    model, losses = train(run=Run(progress=records.append))
+    norms = [r.gradient_norm for r in records if hasattr(r, "gradient_norm")]
+    return model, losses, norms
+
+
+def test_sharded_weights_make_the_training_of_whole_ones(both, alone):
+    found, (_, losses, norms) = both[1]["sharded"], alone
+    assert found["losses"] == pytest.approx(losses, abs=1e-5)
+    assert found["norms"] == pytest.approx(norms, abs=1e-4)
+    assert max(norms) > LONG.clip_norm, "clipping takes part"
+
+
+def test_a_process_holds_half_of_the_weights(both):
+    held, n = both[1]["sharded"]["held"]
+    assert held == pytest.approx(n / 2, rel=0.02)  # 31 rows are 16 and 15
+
+
+def test_muon_with_sharded_matrices_and_gradient_checkpointing(both):
+    assert both[1]["sharded"]["muon"] == pytest.approx(train(MUON)[1], abs=1e-5)
+
+
+def test_the_first_process_gets_whole_weights_at_the_end(both, alone):
+    found, wanted = load_file(both[0] / "unsharded.safetensors"), alone[0].state_dict()
+    torch.testing.assert_close(found, dict(wanted), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["from one", "resumed"])
+def test_sharded_processes_go_on_from_whole_or_sharded_checkpoints(both, alone, name):
+    assert both[1]["sharded"][name] == pytest.approx(alone[1], abs=1e-5)
+
+
+def test_one_process_reads_what_two_have_sharded(both, alone):
+    *_, newest = checkpoint_paths(both[0] / "sharded")
+    assert newest.is_dir()
+    state = load_checkpoint(both[0] / "sharded")
+    assert state["step"] == 50
+    found, wanted = state["parts"]["model"], dict(alone[0].state_dict())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["shard-00002-*", "state.json", "sha256"])
+@pytest.mark.parametrize("damage", ["a bit", "cut", "gone"])
+def test_a_damaged_part_is_passed_over(both, tmp_path, name, damage):
+    shutil.copytree(both[0] / "sharded", tmp_path / "copy")
+    *_, newest = checkpoint_paths(tmp_path / "copy")
+    [path] = newest.glob(name)
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data if damage == "a bit" else data[:-20])
+    if damage == "gone":
+        path.unlink()
+    with pytest.warns(UserWarning, match=r"step-00000050.* is damaged"):
+        assert load_checkpoint(tmp_path / "copy")["step"] == 40
+
+
+def test_an_old_torch_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "n_processes", lambda: 2)
+    monkeypatch.setitem(sys.modules, "torch.distributed.checkpoint.hf_storage", None)
+    with pytest.raises(ImportError, match=r"FSDP needs torch 2\.8"):
+        parallel.shard(torch.nn.Linear(2, 2))
+
+
 def test_the_first_process_alone_reports(both):
     assert both[1]["followed by"] == 20 + 3  # updates, and evaluations at 0, 10, 20
 
@@ -118,20 +180,32 @@ def test_processes_that_are_not_alike_are_refused(both):
     assert "all processes must have the same recipe" in both[1]["other order"]
 
 
-def test_a_killed_process_ends_the_run_and_resuming_loses_nothing(tmp_path):
-    args = ("pretrain", *TINY, "--out", tmp_path / "run")
+@pytest.fixture(scope="module")
+def log_alone(tmp_path_factory):
+    """What a training in one process logs."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert cli_cases.run("pretrain", *TINY, "--out", folder).exit_code == 0
+    return _log(folder)
+
+
+@pytest.mark.parametrize("option", [[], ["--fsdp"]])
+def test_a_killed_process_ends_the_run_and_resuming_loses_nothing(
+    tmp_path, log_alone, option
+):
+    folder = tmp_path / "run"
+    args = ("pretrain", *TINY, *option, "--out", folder)
     ended = parallel_cases.launch(2, "killed", *args)
     assert ended.returncode != 0
     assert time() - float(ended.stdout.splitlines()[-1]) < 30  # seconds
-    assert not (tmp_path / "run" / "model").exists()
-    newest = load_checkpoint(tmp_path / "run" / "checkpoints")
-    assert newest["step"] == 20
+    assert not (folder / "model").exists()
+    half_written = [path.name for path in (folder / "checkpoints").glob(".step*")]
+    assert half_written == [".step-00000030.tmp"] * len(option)
+    assert load_checkpoint(folder / "checkpoints")["step"] == 20
     assert cli_cases.run(*args, "--resume").exit_code == 0
-    alone = ("pretrain", *TINY, "--out", tmp_path / "alone")
-    assert cli_cases.run(*alone).exit_code == 0
-    ours, theirs = (_log(tmp_path / name) for name in ("run", "alone"))
-    assert [record[:2] for record in ours] == [record[:2] for record in theirs]
-    losses = [[loss for *_, loss in records] for records in (ours, theirs)]
+    assert not [*(folder / "checkpoints").glob(".step*")]
+    ours = _log(folder)
+    assert [record[:2] for record in ours] == [record[:2] for record in log_alone]
+    losses = [[loss for *_, loss in records] for records in (ours, log_alone)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
