@@ -11,6 +11,7 @@
     batching    requests that share a model's steps, as timelines
     memory      what a model takes of a card, answering and in training
     stopping    a policy, stopped where the reader likes: learned and gold reward
+    ranks       LoRA's rank: what is learned and forgotten, beside all weights
     sizes       sizes of well-known models
     base        what they share
     page_model  models that run in the pages of the site: on the reader's own words, in

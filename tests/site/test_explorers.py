@@ -7,6 +7,8 @@ from playwright.sync_api import Locator, Page
 from server import HTML, missing, pages
 from visitor import Visitor
 
+from llmcourse.training.studies import stored_study
+
 Visit = Callable[..., Visitor]
 EXPLORER = (
     ".llmcourse-explorer:not(.in-page, .in-page *)"  # those: test_writing.py, ...
@@ -89,6 +91,43 @@ def name_of(page: Page) -> str:
         "() => { const e = document.activeElement;"
         " return (e.labels?.[0] ?? e).textContent.trim(); }"
     )
+
+
+def test_ranks_and_rates_show_what_the_study_found(visit: Visit) -> None:
+    """Both lines, for every rank and every rate, chosen by the keyboard."""
+    points = stored_study("finetuning", dict).points
+    points = tuple(p for p in points if p["task"] == "pronoun")
+    ranks = sorted({p["rank"] for p in points if p["rank"]})
+    rates = sorted({p["rate"] for p in points})
+
+    def means(rank: int | None, rate: float) -> tuple[str, str]:
+        found = [p for p in points if (p["rank"], p["rate"]) == (rank, rate)]
+        right, more = (
+            sum(p[k] for p in found) / len(found) for k in ("right", "tales")
+        )
+        share = f"{right:.1%}".replace(".0%", "%").replace("%", " % right")
+        nats = f"{more:+.2f}" if abs(more) >= 0.005 else "0.00"
+        return share, nats.replace("-", "−") + " nats/token"
+
+    visitor = visit()
+    page = visitor.open("book/fine_tuning.html")
+    explorer = page.locator(EXPLORER)
+    controls = explorer.locator("input").all()
+    for control in controls:
+        control.press("Home")
+    for k, rank in enumerate(ranks):
+        if k:
+            controls[0].press("ArrowRight")
+        for n, rate in enumerate(rates):
+            for control in controls[1:]:
+                control.press("ArrowRight" if n else "Home")
+            wanted = (*means(rank, rate), *means(None, rate))
+            shown = explorer.locator(".sentence strong").all_inner_texts()
+            assert tuple(shown) == wanted, (rank, rate)
+            label = explorer.locator("svg").first.get_attribute("aria-label")
+            assert label is not None
+            assert f"{wanted[0].removesuffix(' right')} at " in label
+    assert visitor.faults == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The study that the chapter *fine_tuning* plots: what is stored, and that it runs."""
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 from finetuning_study import (
@@ -45,6 +46,16 @@ def test_classes_come_equally_often():
     labels = [label for _, label in plots(30, seed=3)]
     assert labels == [*range(10)] * 3
     assert sum(label for _, label in pronouns(40, seed=3)) == 20
+
+
+def test_each_rank_is_tried_at_the_same_rates_as_all_weights():
+    rates = {}
+    for job in jobs():
+        if job.task == "pronoun":
+            rates.setdefault(job.rank, []).append(job.rate)
+    assert list(rates) == [None, 1, 2, 4, 8, 16]
+    assert all(found == rates[None] for found in rates.values())
+    assert all(b == 2 * a for a, b in pairwise(rates[None]))
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path):

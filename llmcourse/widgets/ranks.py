@@ -1,0 +1,86 @@
+"""The explorer of LoRA's rank: what is learned and forgotten, beside all weights."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import NamedTuple
+
+import traitlets
+
+from llmcourse.arguments import check_positive, check_range
+from llmcourse.widgets.base import Explorer, script
+
+
+class Tuned(NamedTuple):
+    """One run of fine-tuning, and what came out."""
+
+    rank: int | None  # of the adapters; None: all weights learned
+    rate: float
+    right: float | int  # share of held-out texts
+    forgotten: float | int  # what plain text costs more than before, in nats per token
+
+
+class RankExplorer(Explorer):
+    """Show what adapters of a rank learn and forget, beside full fine-tuning.
+
+    Both are drawn over the learning rate, with every run; the reader chooses the rank,
+    and a rate for each of the two ways.
+
+    Args:
+        runs: Of each way the same number at each of the same rates.
+        learned: How many weights learn with each rank; None: with full fine-tuning.
+        guess: The share that is right by guessing.
+
+    Raises:
+        ValueError: If there are no runs of adapters or none of all weights, runs of two
+            ways differ in number or rates, a rate or a number of weights is not
+            positive or missing, or a result is no share or not finite.
+
+    >>> ways = [(None, 1e-4), (None, 2e-4), (4, 1e-4), (4, 2e-4)]
+    >>> runs = [Tuned(rank, rate, 0.8, 0.05) for rank, rate in ways]
+    >>> RankExplorer(runs, {None: 1000, 4: 20}, guess=0.5)
+    RankExplorer(rank 4; 2 rates)
+    """
+
+    _css = script("explorer.css", "panels.css", "loss.css", "ranks.css")
+    _esm = script("common.js", "panels.js", "ranks.js")
+    found = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
+
+    def __init__(
+        self, runs: Sequence[Tuned], learned: Mapping[int | None, int], guess: float
+    ) -> None:
+        ranks = sorted({run.rank for run in runs if run.rank is not None})
+        rates = sorted({run.rate for run in runs})
+        if not ranks or not any(run.rank is None for run in runs):
+            raise ValueError("wanted runs of adapters and of all weights, got one kind")
+        check_range(0, 1, guess=guess)
+        for run in runs:
+            check_positive(rate=run.rate)
+            check_range(0, 1, right=run.right)
+            if not (isfinite(run.rate) and isfinite(run.forgotten)):
+                raise ValueError(f"numbers must be finite, got {run}")
+        counts = Counter((run.rank, run.rate) for run in runs)
+        if len({counts[rank, rate] for rank in (None, *ranks) for rate in rates}) > 1:
+            raise ValueError("each way needs as many runs at each of the same rates")
+        if missing := {None, *ranks} - set(learned):
+            raise ValueError(f"the number of weights that learn lacks {missing}")
+        check_positive(**{f"learned with {rank}": n for rank, n in learned.items()})
+        self._summary = f"rank {', '.join(map(str, ranks))}; {len(rates)} rates"
+        ways = [
+            {
+                "rank": rank,
+                "learned": learned[rank],
+                "runs": [
+                    [
+                        (run.right, run.forgotten)
+                        for run in runs
+                        if (run.rank, run.rate) == (rank, rate)
+                    ]
+                    for rate in rates
+                ],
+            }
+            for rank in (None, *ranks)
+        ]
+        found = {"guess": guess, "rates": rates, "ways": ways}
+        super().__init__(found=json.dumps(found))
