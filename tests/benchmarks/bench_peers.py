@@ -8,9 +8,9 @@ says how many times as long the peer takes. Three sizes each, where there are si
 the exponent of the growth: time ~ size^exponent. Where both sides compute something
 that can be compared, the run ends with an error if they differ.
 
-A peer that is not installed is named and left out: `pip install -e ".[peers,test]"
-tiktoken rustbpe` brings all. `--quick` measures once, to see that all works. `--write`
-puts the table into `book/performance.md`.
+A peer that is not installed is named and left out; `book/performance.md` says what
+brings all. `--quick` measures once, to see that all works. `--write` puts the table
+into that page. A service's time is that of its own process.
 """
 
 import os
@@ -18,34 +18,41 @@ import os
 os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
 
 import argparse
+import asyncio
 import gc
 import math
 import platform
 import pydoc_data.topics
 import random
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any, NamedTuple
 
+import httpx
 import torch
 
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.finetuning.instructions import QUESTIONS, examples
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.costs import n_parameters
-from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.folders import find_model, load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.transformer import LayerNorm, Transformer, TransformerConfig
 from llmcourse.retrieval.bm25 import BM25, words
+from llmcourse.serving.load_test import load_test
 from llmcourse.text.bpe import GPT2_PATTERN
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tales import generate as generate_tales
@@ -85,6 +92,7 @@ class Pair(NamedTuple):
     what: str  # the size in words
     ours: Call
     theirs: Call
+    processes: tuple[int | None, int | None] = (None, None)  # that work; None: this one
 
 
 @cache
@@ -123,7 +131,7 @@ def training_a_tokenizer() -> Iterator[Pair]:
 
 
 def encoding() -> Iterator[Pair]:
-    """Yield encoding with nothing remembered, of three lengths, beside two peers."""
+    """Yield encoding with nothing remembered, of three lengths, beside three peers."""
     mine = bpe()
     mine.save(folder := tempfile.mkdtemp() + "/tokenizer.json")
     peers: dict[str, Callable[[str], Any]] = {}
@@ -146,6 +154,14 @@ def encoding() -> Iterator[Pair]:
         peers["tiktoken"] = bare.encode_ordinary
     except ImportError:
         print("tiktoken is not installed")
+    try:
+        import rustbpe
+
+        learned = rustbpe.Tokenizer()
+        learned.train_from_iterator([TEXT[:120_000]], VOCAB_SIZE, 1, GPT2_PATTERN)
+        peers["rustbpe"] = learned.encode
+    except ImportError:
+        print("rustbpe is not installed")
     for size in (120_000, 240_000, 465_000):
         text = TEXT[:size]
 
@@ -154,7 +170,10 @@ def encoding() -> Iterator[Pair]:
             return mine.encode(text)  # noqa: B023
 
         for peer, encode in peers.items():
-            assert encode(text) == ours()
+            if peer == "rustbpe":  # of two pairs that are as frequent it takes another
+                assert learned.decode(encode(text)) == text
+            else:
+                assert encode(text) == ours()
             yield Pair(
                 peer, size, f"{size:,} characters", ours, lambda t=text, e=encode: e(t)
             )
@@ -189,29 +208,91 @@ def training_steps() -> Iterator[Pair]:
     """Yield steps of pretraining, float32, 4 windows of 256 tokens."""
     for config in SHAPES:
         model, theirs = both(config)
-        training = PretrainingConfig(
-            batch_size=4, context_length=256, learning_rate=1e-4, precision="float32"
-        )
-        windows = random_ids(config, 4, 257)
-        optimizer = make_optimizer(model, training)
-        other = torch.optim.AdamW(theirs.parameters(), lr=1e-4, fused=True)
 
-        def step(theirs: Any = theirs, other: Any = other, ids: Any = windows) -> None:
-            logits = theirs(ids[:, :-1], use_cache=False).logits
-            torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ids[:, 1:].flatten()
-            ).backward()
-            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
-            other.step()
-            other.zero_grad()
+        def logits(ids: torch.Tensor, theirs: Any = theirs) -> torch.Tensor:
+            found: torch.Tensor = theirs(ids, use_cache=False).logits
+            return found
 
-        yield Pair(
-            "transformers",
-            n_parameters(config),
-            named(config),
-            lambda a=(model, optimizer, windows, 0, training): train_step(*a),
-            step,
+        yield steps_of("transformers", model, theirs, logits)
+
+
+def gpt2_steps() -> Iterator[Pair]:
+    """Yield the same steps of models of GPT-2's shape, with weights of their own."""
+    from llms_from_scratch.ch04 import GPTModel
+
+    for shape in (SHAPES[0], SHAPES[-1]):
+        config = replace(
+            shape, family="gpt2", d_ff=4 * shape.d_model, tied_embeddings=False
         )
+        model = Transformer(config, torch.Generator().manual_seed(0))
+        theirs = GPTModel(
+            {
+                "vocab_size": config.vocab_size,
+                "context_length": config.context_length,
+                "emb_dim": config.d_model,
+                "n_heads": config.n_heads,
+                "n_layers": config.n_layers,
+                "drop_rate": 0.0,
+                "qkv_bias": True,
+            }
+        )
+        copy_weights(model, theirs)
+        with torch.no_grad():
+            ids = random_ids(config, 2, 50)
+            torch.testing.assert_close(theirs(ids), model(ids), atol=1e-4, rtol=1e-4)
+        yield steps_of("llms-from-scratch", model, theirs, theirs)
+
+
+def copy_weights(model: Any, theirs: Any) -> None:
+    """Give a model of `llms_from_scratch` the weights of ours."""
+    pairs = [
+        (model.embedding, theirs.tok_emb),
+        (model.positions, theirs.pos_emb),
+        (model.norm, theirs.final_norm),
+        (model.unembedding, theirs.out_head),
+    ]
+    for block, other in zip(model.blocks, theirs.trf_blocks, strict=True):
+        pairs += [
+            (block.attention_norm, other.norm1),
+            (block.attention.query, other.att.W_query),
+            (block.attention.key, other.att.W_key),
+            (block.attention.value, other.att.W_value),
+            (block.attention.output, other.att.out_proj),
+            (block.feed_forward_norm, other.norm2),
+            (block.feed_forward.up, other.ff.layers[0]),
+            (block.feed_forward.down, other.ff.layers[2]),
+        ]
+    for part, its in pairs:
+        for ours, other in zip(part.parameters(), its.parameters(), strict=True):
+            other.data.copy_(ours)
+
+
+def steps_of(
+    peer: str, model: Transformer, theirs: Any, logits: Callable[..., torch.Tensor]
+) -> Pair:
+    """Return steps of two models of one size, 4 windows of 256 tokens in float32."""
+    training = PretrainingConfig(
+        batch_size=4, context_length=256, learning_rate=1e-4, precision="float32"
+    )
+    windows = random_ids(model.config, 4, 257)
+    optimizer = make_optimizer(model, training)
+    other = torch.optim.AdamW(theirs.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        torch.nn.functional.cross_entropy(
+            logits(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten()
+        ).backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        other.step()
+        other.zero_grad()
+
+    return Pair(
+        peer,
+        n_parameters(model.config),
+        named(model.config),
+        lambda: train_step(model, optimizer, windows, 0, training),
+        step,
+    )
 
 
 def writing_models() -> Iterator[tuple[TransformerConfig, str, Transformer, Any]]:
@@ -224,8 +305,6 @@ def writing_models() -> Iterator[tuple[TransformerConfig, str, Transformer, Any]
         print(f"SmolLM2: {error}")
         return
     from transformers import AutoModelForCausalLM
-
-    from llmcourse.model.folders import find_model
 
     path = find_model("smollm2")
     theirs = AutoModelForCausalLM.from_pretrained(
@@ -399,24 +478,108 @@ def starting() -> Iterator[Pair]:
         yield Pair("transformers", 2, "--help", helped, started(str(program), "--help"))
 
 
+CHAT, ANSWERING = "/v1/chat/completions", "instruct-llm"
+LOADS = ((1, 1, "first token"), (1, 48, "1 caller"), (16, 48, "16 callers"))
+
+
+@contextmanager
+def service(*command: str) -> Iterator[tuple[str, int]]:
+    """Let a service run; give its address and the number of its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            if process.poll() is not None:
+                raise ImportError(name=f"what `{command[0]} serve` needs")
+            with suppress(httpx.ConnectError):
+                httpx.get(f"{url}/health").raise_for_status()
+                break
+            time.sleep(0.1)
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def serving() -> Iterator[Pair]:
+    """Yield 32 answers of at most 48 tokens, or the first tokens of 32, over HTTP.
+
+    Most ask about a tale, one in seven for a tale. Nothing is asked twice, for a
+    service may remember what it has read.
+    """
+    asked = [*examples(500, seed=7, kinds=("write", *QUESTIONS), held_out=True)]
+
+    def body(model: str, number: int, max_tokens: int) -> dict[str, Any]:
+        talk = [{"role": "user", "content": asked[number % len(asked)].prompt}]
+        more = {"temperature": 0, "max_tokens": max_tokens}
+        return {"model": model, "messages": talk} | more
+
+    def answers(url: str, model: str) -> list[str]:
+        bodies = (body(model, number, 48) for number in range(-16, 0))
+        found = (httpx.post(url + CHAT, json=each, timeout=120) for each in bodies)
+        return [each.json()["choices"][0]["message"]["content"] for each in found]
+
+    def load(url: str, model: str, n_callers: int, max_tokens: int, at: Any) -> Call:
+        def each(_: int) -> dict[str, Any]:
+            return body(model, next(at), max_tokens)
+
+        return lambda: asyncio.run(load_test(url, each, n_callers, 32, path=CHAT))
+
+    program, path = Path(sys.executable).parent / "transformers", find_model(ANSWERING)
+    theirs = (str(program), "serve", str(path), "--device=cpu", "--dtype=float32")
+    # Left alone, it takes several GB for its cache.
+    batching = ("--continuous-batching", "--cb-block-size=32", "--cb-num-blocks=256")
+    peers = {"transformers serve": (), "transformers serve, batching": batching}
+    with service("-m", "llmcourse", "serve", "--model", ANSWERING) as (url, process):
+        for peer, options in peers.items():
+            with service(*theirs, *options) as (other, its):
+                assert answers(url, ANSWERING) == answers(other, str(path))
+                places = count(), count()
+                for n_callers, most, what in LOADS:
+                    yield Pair(
+                        peer,
+                        n_callers,
+                        what,
+                        load(url, ANSWERING, n_callers, most, places[0]),
+                        load(other, str(path), n_callers, most, places[1]),
+                        (process, its),
+                    )
+
+
 WORK = {
     "BPE, training": training_a_tokenizer,
     "BPE, encoding": encoding,
     "pretraining step": training_steps,
+    "pretraining step, GPT-2's shape": gpt2_steps,
     "generation": generation,
     "prefill": prefill,
     "layer norm": layer_norms,
     "fine-tuning": fine_tuning,
     "LoRA": adapters,
+    "serving": serving,
     "BM25": retrieval,
     "start": starting,
 }
 
 
-def seconds_of(call: Call) -> float:
-    """Return the processor time that a call takes, its subprocesses included."""
+def seconds_of(call: Call, process: int | None = None) -> float:
+    """Return the processor time that a call takes, in a process, or in this one.
+
+    What it starts is included.
+    """
 
     def used() -> float:
+        if process is not None:
+            stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return time.process_time() + children.ru_utime + children.ru_stime
 
@@ -432,9 +595,11 @@ def measure(pair: Pair, repeats: int) -> tuple[float, float]:
         call()  # a first time, which is not counted
     gc.collect()
     gc.freeze()  # or looking through all that is imported would be part of the times
+    calls = pair.ours, pair.theirs
+    sides = [*zip(calls, pair.processes, times, strict=True)]
     for _ in range(repeats):
-        for call, own in zip((pair.ours, pair.theirs), times, strict=True):
-            own.append(seconds_of(call))
+        for call, process, own in sides:
+            own.append(seconds_of(call, process))
     return median(times[0]), median(times[1])
 
 
@@ -478,7 +643,7 @@ def machine() -> str:
     """Return what the numbers were measured on, as one sentence each."""
     names = ("torch", "tokenizers", "tiktoken", "rustbpe", "transformers", "trl")
     found = []
-    for name in (*names, "peft", "bm25s"):
+    for name in (*names, "peft", "bm25s", "llms-from-scratch"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
