@@ -443,8 +443,8 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
     Args:
         name_or_path: A folder, as `save_pretrained` or `transformers` writes it; a GGUF
             file; the name of a shipped model, of which all but "base-llm" come with
-            the extra `models`; "smollm2", once it was fetched by `llmcourse download
-            smollm2`; or "hf:owner/name", which is fetched from Hugging Face's hub
+            the extra `models`; "smollm2", once `llmcourse download smollm2` has
+            fetched it; or "hf:owner/name", which is fetched from Hugging Face's hub
             unless it is in the cache.
         revision: Branch, tag or commit of a model on the hub.
 
