@@ -319,7 +319,12 @@ def base_card(
     sizes, is_own = config.model, bool(sources)
     return fill_card(
         "base",
-        {"own": is_own, "free": not is_own, "copying": config.copying_start},
+        {
+            "own": is_own,
+            "free": not is_own,
+            "copying": config.copying_start,
+            "first": bool(config.first),
+        },
         facts,
         name=name,
         config=config,
@@ -328,6 +333,7 @@ def base_card(
         n_parameters=n_parameters(sizes),
         family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
         sources=", ".join(f"`{source}`" for source in sources),
+        first=" or ".join(f"`{line}`" for line in config.first),
         start=f"`{config.base}`" if config.base else "random weights",
         settings=settings(config.pretraining),
         tables="\n\n".join(
