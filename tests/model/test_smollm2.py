@@ -17,6 +17,7 @@ from llmcourse.finetuning.chat import (
     fit_history,
     render_template,
 )
+from llmcourse.model.decoding import can_fuse
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.generation import GREEDY, generate
 
@@ -78,6 +79,7 @@ def test_logits_are_equal():
 def test_fifty_tokens_are_the_same(prompt):
     """At each of them theirs finds the same one the likeliest, after all before it."""
     model, tokenizer = ours()
+    assert can_fuse(model), "most are written with fused weights"
     ids = torch.tensor(tokenizer.encode(prompt))
     written = generate(model, ids, 50, sampling=GREEDY)
     logits = theirs()(written[None, :-1]).logits[0, len(ids) - 1 :]
