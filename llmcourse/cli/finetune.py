@@ -10,7 +10,8 @@ from llmcourse.cli import options as opt
 
 def finetune(
     preset: Annotated[
-        Literal["instruct-llm", "tiny"], typer.Option(help="The recipe.")
+        Literal["instruct-llm", "next-instruct", "tiny"],
+        typer.Option(help="The recipe."),
     ] = "instruct-llm",
     config: opt.Config = None,
     out_folder: opt.OutFolder = None,

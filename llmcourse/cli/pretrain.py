@@ -13,7 +13,8 @@ Size = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 
 def pretrain(
     preset: Annotated[
-        Literal["base-llm", "small", "tiny"], typer.Option(help="The recipe.")
+        Literal["base-llm", "next-base", "small", "tiny"],
+        typer.Option(help="The recipe."),
     ] = "small",
     config: opt.Config = None,
     from_model: Annotated[

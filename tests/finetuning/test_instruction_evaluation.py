@@ -69,8 +69,9 @@ def oracle(monkeypatch):
         seen = []
 
         def answers(model, tokenizer, questions, *, max_new_tokens, progress):
-            seen.extend(zip(questions, max_new_tokens, strict=True))
-            return [known[question] for question in questions]
+            prompts = [turns[-1].content for turns in questions]
+            seen.extend(zip(prompts, max_new_tokens, strict=True))
+            return [known[prompt] for prompt in prompts]
 
         monkeypatch.setattr(instruction_evaluation, "greedy_answers", answers)
         return seen
