@@ -637,11 +637,11 @@ assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 #
 # *Predict*: we train three policies without the KL term and three with it, at $\beta = 0.1$; the seeds decide the tasks and the samples.
 # With the penalty, will the policy earn less of the learned reward?
-# Will it gain points?
+# Will it stay nearer to where it began?
 #
 # :::{dropdown} Answer
-# It earns about as much.
-# After the same number of rounds it has lost fewer points, if any; see the figure.
+# It earns about as much, and stays nearer: its KL is smaller.
+# What that is worth in points differs from run to run, by more than three runs of each can tell; {doc}`reward_hacking` has more of them.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -662,8 +662,7 @@ for kl_coef, own in runs.items():
         print(f"β {kl_coef}: KL {kl:4.1f}, proxy {proxy:+.2f}, {gold:.1f} points")
 
 # %% tags=["hide-input"]
-loose, tied = ([late(run, 2) for run in own] for own in runs.values())
-assert sum(loose) / 3 < usual - 0.5 and sum(tied) / 3 > sum(loose) / 3 + 0.5
+assert sum(late(run, 2) for run in runs[0]) / 3 < usual - 0.5
 kl_loose, kl_tied = (sum(late(run, 0) for run in own) for own in runs.values())
 assert kl_loose > kl_tied
 assert all(late(run, 1) > run[0][1] + 0.05 for own in runs.values() for run in own)
@@ -686,7 +685,7 @@ _ = axes[0].legend()
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
 # Dotted: the mean points of the texts that were compared.*
 #
-# After as many rounds, the policies with the penalty are nearer to the start and worth more.
+# After as many rounds, the policies with the penalty are nearer to the start; in the runs that are drawn here they are also worth more on average.
 # They are not held for good: the next section judges one of them after its last round.
 # GRPO's pull on a token is at most $\beta = 0.1$, where advantages are about 1.
 # This penalty buys time: there are more rounds in which to stop.

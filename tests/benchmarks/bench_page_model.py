@@ -1,7 +1,7 @@
 """How fast `base-llm` writes in a page of the site, and how long the page stands still.
 
     jupyter-book build .
-    python tests/benchmarks/bench_page_model.py [--texts 3] [--slower 4]
+    python tests/benchmarks/bench_page_model.py [--texts 3] [--slower 4] [--wllama DIR]
 
 Chromium opens the first page of the built site and lets the model write; then again
 with the processor slowed down by the DevTools protocol, as if it were a phone's. That
@@ -12,6 +12,10 @@ Tokens per second are also told of a core's own time, which page and worker took
 a machine with nothing else to do comes near to that. The longest task is that of the
 page's main thread while the model writes, in ms of a core; during it the page answers
 nobody.
+
+`--wllama` names the unpacked `package` of `npm pack @wllama/wllama`: then the same
+model also writes in llama.cpp, as a GGUF file in Q8_0, and what both have to fetch is
+told.
 """
 
 import argparse
@@ -19,12 +23,19 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from llmcourse.model.folders import load_pretrained
+from llmcourse.model.gguf_files import write_gguf
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "site"))
 from server import HTML, serve  # type: ignore[import-not-found]
@@ -59,6 +70,26 @@ WRITE = """async (seed) => {
   root.querySelector("button").click();
   const tokens = Number((await done)[1]);
   return [tokens, performance.now() - began];
+}"""
+
+
+# The same by llama.cpp; its scripts and the model are in the folder that is served.
+BY_LLAMA_CPP = """async (seeds) => {
+  const { Wllama, LoggerWithoutDebug } = await import("./esm/index.js");
+  const paths = { default: "./esm/wasm/wllama.wasm" };
+  const wllama = new Wllama(paths, { logger: LoggerWithoutDebug });
+  const options = { n_ctx: 512, n_threads: 1, n_gpu_layers: 0 };
+  await wllama.loadModel([await (await fetch("model.gguf")).blob()], options);
+  const found = [];
+  for (const seed of seeds) {
+    const began = performance.now();
+    const told = await wllama.createCompletion({
+      prompt: "Once there was", max_tokens: 192, temperature: 1, seed,
+    });
+    found.push([told.usage.completion_tokens, performance.now() - began]);
+  }
+  await wllama.exit();
+  return found;
 }"""
 
 
@@ -104,6 +135,43 @@ def measured(browser: Browser, page: Page, slower: int, seed: int) -> Written:
     return Written(tokens, ms, core_ms, max(tasks[PAGES_THREAD]))
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Print no line for each request."""
+
+
+def llama_cpp(browser: Browser, package: Path, seeds: list[int]) -> tuple[float, int]:
+    """Return tokens per second of llama.cpp, and the bytes that it fetches."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(package / "esm", folder / "esm")
+        (folder / "index.html").write_text("<!doctype html><title>llama.cpp</title>")
+        write_gguf(*load_pretrained("base-llm"), folder / "model.gguf", "Q8_0")
+        fetched = ("esm/index.js", "esm/wasm/wllama.wasm", "model.gguf")
+        size = sum((folder / part).stat().st_size for part in fetched)
+        handler = partial(_Quiet, directory=name)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            page = browser.new_page()
+            page.set_default_timeout(300_000)
+            page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+            texts = page.evaluate(BY_LLAMA_CPP, seeds)
+            server.shutdown()
+    return median(1000 * tokens / ms for tokens, ms in texts), size
+
+
+def ours_fetched(browser: Browser, site: str) -> int:
+    """Return the bytes of scripts and weights that our engine fetches."""
+    page, sizes = browser.new_page(), []
+    page.on("response", lambda answer: sizes.append((answer.url, len(answer.body()))))
+    page.set_default_timeout(300_000)
+    page.goto(site + PAGE)
+    before = len(sizes)
+    page.locator(".writing").first.get_by_role("button", name="Write").click()
+    page.locator(".writing [role=status]", has_text="written").first.wait_for()
+    return sum(size for _, size in sizes[before:])
+
+
 def rounded(number: float) -> str:
     """Return a number with two digits at least."""
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
@@ -123,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--texts", type=int, default=3, help="of each; default: 3")
     parser.add_argument("--slower", type=int, default=4, help="default: 4 times")
+    parser.add_argument("--wllama", type=Path, help="with llama.cpp for browsers")
     chosen = parser.parse_args()
     if not (HTML / PAGE).is_file():
         parser.error("the site is not built: run jupyter-book build .")
@@ -149,6 +218,12 @@ def main() -> None:
                 row = (place, processor, *map(rounded, (speed, of_a_core, task)))
                 print(f"| {' | '.join(row)} |", flush=True)
             page.close()
+        if chosen.wllama:
+            speed, size = llama_cpp(browser, chosen.wllama, [*range(chosen.texts)])
+            print(
+                f"\nllama.cpp: {rounded(speed)} tokens/s, {size / 1e6:.1f} MB fetched"
+            )
+            print(f"ours: {ours_fetched(browser, site) / 1e6:.1f} MB fetched")
         print(f"\n{machine(browser)}")
 
 
