@@ -611,6 +611,11 @@ def exponent(points: list[tuple[float, float]]) -> str:
     return f"{linear_regression(*logs).slope:.2f}"
 
 
+def _ms(seconds: float) -> str:
+    """Return seconds in ms, with three digits that count."""
+    return f"{float(f'{1000 * seconds:.3g}'):,.10g}"
+
+
 def lines_of(name: str, repeats: int) -> Iterator[str]:
     """Yield the rows of the table for one kind of work, measured one by one."""
     grown: dict[str, list[tuple[float, float, float]]] = {}
@@ -629,8 +634,8 @@ def lines_of(name: str, repeats: int) -> Iterator[str]:
             continue
         grown.setdefault(pair.peer, []).append((pair.size, ours, theirs))
         yield (
-            f"| {name} | {pair.what} | {pair.peer} | {1000 * ours:.3g} | "
-            f"{1000 * theirs:.3g} | {theirs / ours:.2f} |"
+            f"| {name} | {pair.what} | {pair.peer} | {_ms(ours)} | "
+            f"{_ms(theirs)} | {theirs / ours:.2f} |"
         )
     for peer, found in grown.items():
         mine = exponent([(size, ours) for size, ours, _ in found])
