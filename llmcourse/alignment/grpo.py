@@ -77,7 +77,7 @@ class GRPO(PolicyTrainer):
     def update(self, whole: RolloutBatch) -> UpdateRecord:
         """Make one update of the policy."""
         averaging = self.config.averaging
-        part, share = self.own_share(whole, averaging)
+        part = self.own_part(whole)
         now = self.scorer(part.ids, part.mask)
         policy = grpo_loss(
             now.log_probs,
@@ -89,9 +89,9 @@ class GRPO(PolicyTrainer):
             kl_coef=self.config.kl_coef,
             averaging=averaging,
         )
-        self.update_policy(share * policy.loss)
+        self.update_policy(self.share(part, whole, averaging) * policy.loss)
         uncertainty = masked_average(now.entropy, part.mask).item()
-        _, share = self.own_share(whole)
+        share = self.share(part, whole)
         return UpdateRecord.of_shares(share, uncertainty, policy.clip_fraction)
 
 

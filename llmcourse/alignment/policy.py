@@ -293,18 +293,22 @@ class PolicyTrainer(ABC):
         return self.history[-1]
 
     @staticmethod
-    def own_share(
-        part: RolloutBatch, averaging: Averaging = "token"
-    ) -> tuple[RolloutBatch, float]:
-        """Return what of a minibatch is this process's, and how much of its means."""
+    def own_part(whole: RolloutBatch) -> RolloutBatch:
+        """Return what of a minibatch this process learns from."""
         if parallel.n_processes() == 1:
-            return part, 1.0
-        own = part.rows(parallel.own_rows(torch.arange(len(part.ids))))
-        n_own, n_all = (
+            return whole
+        return whole.rows(parallel.own_rows(torch.arange(len(whole.ids))))
+
+    @staticmethod
+    def share(
+        part: RolloutBatch, whole: RolloutBatch, averaging: Averaging = "token"
+    ) -> float:
+        """Return how much of a mean over a minibatch is that over a part of it."""
+        n_part, n_whole = (
             (each.mask if averaging == "token" else each.mask.any(dim=1)).sum().item()
-            for each in (own, part)
+            for each in (part, whole)
         )
-        return own, n_own / n_all
+        return n_part / n_whole
 
     def _sample(self) -> Rollouts:
         order = torch.randperm(len(self.prompts), generator=self.generator)

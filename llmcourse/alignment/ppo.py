@@ -107,7 +107,8 @@ class PPO(PolicyTrainer):
 
     def update(self, whole: RolloutBatch) -> UpdateRecord:
         """Make one update of the critic and one of the policy."""
-        part, share = self.own_share(whole)
+        part = self.own_part(whole)
+        share = self.share(part, whole)
         assert part.values is not None
         assert part.returns is not None
         now = self.scorer(part.ids, part.mask)

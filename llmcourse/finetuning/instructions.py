@@ -64,7 +64,7 @@ from typing import Literal, TypeAlias
 from llmcourse.finetuning.chat import Message
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.grammar_text import Entry
-from llmcourse.text.tales import parse, world
+from llmcourse.text.tales import parse, world, world_text
 from llmcourse.text.tokenizers import Tokenizer
 
 HEADER = re.compile(
@@ -306,9 +306,7 @@ def draw_tale(rng: random.Random) -> Tale:
 @cache
 def _marked() -> Grammar:
     """Return the grammar of the tales with a mark where a story's ending begins."""
-    source = resources.files("llmcourse").joinpath("data/tales.txt")
-    text = source.read_text(encoding="utf-8")
-    return Grammar(_ENDING_RULE.sub(f" {MARK}", text))
+    return Grammar(_ENDING_RULE.sub(f" {MARK}", world_text()))
 
 
 @dataclass(frozen=True, kw_only=True)

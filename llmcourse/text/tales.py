@@ -42,10 +42,16 @@ class Estimate(NamedTuple):
 
 
 @cache
+def world_text() -> str:
+    """Return the text of the tales' grammar, read once."""
+    source = resources.files("llmcourse").joinpath("data/tales.txt")
+    return source.read_text(encoding="utf-8")
+
+
+@cache
 def world() -> Grammar:
     """Return the grammar of the tales, read once."""
-    source = resources.files("llmcourse").joinpath("data/tales.txt")
-    return Grammar(source.read_text(encoding="utf-8"))
+    return Grammar(world_text())
 
 
 def generate(n: int, seed: int) -> Iterator[Story]:

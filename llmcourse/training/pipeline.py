@@ -103,10 +103,10 @@ _FIRST_PART = 1 / 12  # of the tales, in which those to begin with grow fewer
 def curriculum(config: PipelineConfig) -> Iterator[Document]:
     """Yield the tales of a recipe, in the order in which they are learned from.
 
-    What few tales ask for, a model may never learn, or only where it is the first thing
-    to learn. So the first tale has one of the lines in `config.first`, filled with its
-    own facts; the chance of that falls to nothing over the first twelfth, and the
-    others are as they come.
+    The first tale has one of the lines in `config.first`, filled with its own facts;
+    the chance of that falls to nothing over the first twelfth, and the others are as
+    they come. So a model meets first what few tales ask for. In trials, one run each,
+    it then learned what it did not learn otherwise.
 
     Args:
         config: Says how many tales, of which seed, and what they begin with.

@@ -4,7 +4,7 @@
     tiny        300 tales            1      32          512   to see that all works
     small       6,000 tales          2      96         2048   the chapter *pipeline*
     base-llm    100,000 tales        3     256         3072   the rest of the course
-    next-base   144,000 tales        6     256         3072   its successor, in trial
+    next-base   144,000 tales        6     256         3072   a recipe in trial
 
 `pipeline` makes a model of such a recipe.
 """
@@ -120,7 +120,7 @@ NEXT_BASE_LLM = replace(
         "to the old place, {hiding_place}",
     ),
 )
-"""Its successor, which no page uses yet: an hour and a half on two cores."""
+"""A recipe in trial, for what may follow: an hour and a half on two cores, compiled."""
 
 TINY = PipelineConfig(
     n_stories=300,

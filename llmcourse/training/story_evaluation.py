@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import pairwise
 from statistics import stdev
 from typing import Any, NamedTuple
@@ -223,8 +222,7 @@ def _other_words(tokenizer: BPETokenizer, begun: str) -> list[str]:
 @cache
 def _words() -> frozenset[str]:
     """Return the words that the grammar of the tales is written with."""
-    source = resources.files("llmcourse").joinpath("data/tales.txt")
-    return frozenset(re.findall(r"\w+", source.read_text(encoding="utf-8").lower()))
+    return frozenset(re.findall(r"\w+", tales.world_text().lower()))
 
 
 def write_samples(

@@ -172,11 +172,15 @@ class Windows:
             room = min(self.context_length, self.last + 1)
             first = int(torch.randint(room, (), generator=generator))
             starts = np.arange(first, self.last + 1, self.context_length)
+            if in_order:
+                return starts
             order = torch.randperm(len(starts), generator=generator).numpy()
-            shuffled: NDArray[Any] = starts if in_order else starts[order]
+            shuffled: NDArray[Any] = starts[order]
             return shuffled
-        numbers = torch.randperm(len(self.starts), generator=generator)
-        numbers = numbers.sort().values if in_order else numbers
+        n = len(self.starts)
+        numbers = (
+            torch.arange(n) if in_order else torch.randperm(n, generator=generator)
+        )
         lengths = torch.from_numpy(self.lengths)
         batches = of_like_length(numbers, lengths, batch_size, _POOL)
         # The last batch may be short: it stays last, so that the others stay whole.
