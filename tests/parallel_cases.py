@@ -97,6 +97,16 @@ def count_orthogonalised():
     return len(calls)
 
 
+PTX = {
+    "ptx_coef": 0.5,
+    "ptx_batch_size": 4,
+    "texts": [
+        TokenizedExample.of_tokens([*range(1, n)], [True] * (n - 1)) for n in (3, 7, 10)
+    ],
+}
+"""Texts that GRPO learns from, too."""
+
+
 def align(method, **options):
     """Return what each iteration of a method measures, and the policy's weights."""
     policy = make_policy()
@@ -168,7 +178,7 @@ def trainings(folder):
             "orthogonalised": count_orthogonalised(),
             "tuned": tune(),
             "ppo": align("ppo"),
-            "grpo": align("grpo"),
+            "grpo": align("grpo", **PTX),
             "resumed": train(run=Run(folder=folder / "one", interval=20))[1],
             "odd": refusal(config=replace(LONG, batch_size=3)),
             "other order": refusal(seed=parallel.rank()),

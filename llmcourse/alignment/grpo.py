@@ -115,7 +115,7 @@ def grpo(
         generator: Source of all randomness.
         run: Where the training is saved, and who follows it; its interval counts
             iterations.
-        others: Of `PolicyTrainer`: tokenizer, stop, reference.
+        others: Of `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.

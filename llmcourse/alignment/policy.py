@@ -10,15 +10,19 @@ where the methods differ, see `ppo` and `grpo`. The reference is the policy as i
 the start. It never changes, and the distance to it, the KL divergence, says how much of
 what was learned before is still there.
 
+With `ptx_coef` each update also learns from texts of before, so that less of it is
+forgotten: PPO-ptx.
+
 Source: Ziegler et al. (2019), "Fine-tuning language models from human preferences";
-Ouyang et al. (2022), section 3.5.
+Ouyang et al. (2022), section 3.5 (equation 2 has PPO-ptx).
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from itertools import chain
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -36,6 +40,8 @@ from llmcourse.alignment.rollouts import (
     sample_rollouts,
 )
 from llmcourse.arguments import check_positive, check_range
+from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
+from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.training import parallel
@@ -96,8 +102,9 @@ class RolloutBatch:
 
 
 # Settings that may be 0, those of PPO too, and the most that they may be.
+_COEFFICIENTS = ("warmup_updates", "kl_coef", "missing_eos_penalty", "ptx_coef")
 _FROM_ZERO = {
-    **dict.fromkeys(("warmup_updates", "kl_coef", "missing_eos_penalty"), math.inf),
+    **dict.fromkeys(_COEFFICIENTS, math.inf),
     **dict.fromkeys(("cooldown", "gamma", "gae_lambda"), 1.0),
 }
 
@@ -119,6 +126,8 @@ class PolicyConfig:
     clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio
     kl_coef: float | int = 0.05  # in points per nat
     missing_eos_penalty: float | int = 0.0  # points taken from an answer without end
+    ptx_coef: float | int = 0.0  # of the loss on texts of before, in points per nat
+    ptx_batch_size: int = 8  # of those texts, in each update
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no training can have."""
@@ -193,11 +202,12 @@ class PolicyTrainer(ABC):
         tokenizer: Turns answers into text.
         stop: Ids that end an answer.
         reference: What the policy is to stay near; None takes a copy of it as it is.
+        texts: What it learned before, for `ptx_coef`.
 
     Raises:
         ValueError: If there are too few prompts, if one does not leave room for an
-            answer, if the whole policy is frozen, or if processes of `parallel` cannot
-            share the answers.
+            answer, if the whole policy is frozen, if `ptx_coef` has no texts, or if
+            processes of `parallel` cannot share the answers.
     """
 
     def __init__(
@@ -210,6 +220,7 @@ class PolicyTrainer(ABC):
         tokenizer: Tokenizer,
         stop: Collection[int] = (),
         reference: Transformer | None = None,
+        texts: Sequence[TokenizedExample] = (),
     ) -> None:
         check_room(policy, prompts, config.max_new_tokens)
         if len(prompts) < config.prompts_per_iteration:
@@ -217,12 +228,17 @@ class PolicyTrainer(ABC):
                 f"an iteration needs {config.prompts_per_iteration} prompts, "
                 f"got {len(prompts)}"
             )
-        n, sizes = parallel.n_processes(), (config.n_answers, config.minibatch_size)
+        if config.ptx_coef and not texts:
+            raise ValueError(f"ptx_coef {config.ptx_coef} needs texts, got none")
+        n, n_texts = parallel.n_processes(), config.ptx_batch_size
+        sizes = [config.n_answers, config.minibatch_size]
+        sizes += [n_texts] if config.ptx_coef else []
         if any(size % n for size in sizes):
             raise ValueError(
-                f"{n} processes must divide the answers of an iteration and of an "
-                f"update, got {sizes[0]} and {sizes[1]}"
+                f"{n} processes must divide the answers of an iteration, those of an "
+                f"update and its texts, got {sizes}"
             )
+        self.texts = tuple(texts)
         self.policy, self.prompts, self.reward = policy, tuple(prompts), reward
         self.config, self.generator = config, generator
         self.tokenizer, self.stop = tokenizer, stop
@@ -248,9 +264,21 @@ class PolicyTrainer(ABC):
     def update_policy(self, loss: Tensor) -> None:
         """Make one update of the policy's weights, from this process's loss."""
         schedule = self.config.schedule(self.n_updates)
-        step = self.n_updates
-        update_weights(self.policy, self.optimizer, [loss], step, schedule, shared=True)
+        step, shares = self.n_updates, chain([loss], self._losses_of_texts())
+        update_weights(self.policy, self.optimizer, shares, step, schedule, shared=True)
         self.n_updates += 1
+
+    def _losses_of_texts(self) -> Iterator[Tensor]:
+        """Yield this process's share of PPO-ptx's term, if it has a weight."""
+        if not self.config.ptx_coef:
+            return
+        size = (self.config.ptx_batch_size,)
+        drawn = torch.randint(len(self.texts), size, generator=self.generator)
+        texts = [self.texts[number] for number in drawn.tolist()]
+        own = parallel.own_rows(texts)
+        share = sum(t.n_targets for t in own) / sum(t.n_targets for t in texts)
+        loss = answer_loss(self.policy, own, FinetuningConfig())
+        yield self.config.ptx_coef * share * loss
 
     def iterate(self) -> PolicyIteration:
         """Sample, reward, compute advantages, update; return the measurements.
@@ -374,6 +402,7 @@ class PolicyTrainer(ABC):
             "reference": weights_fingerprint(self.reference),
             "prompts": texts_fingerprint(str(prompt) for prompt in self.prompts),
             "stop": sorted(self.stop),
+            "texts": fingerprint_of(self.texts) if self.texts else "none",
             "seed": self.generator.initial_seed(),
             "config": asdict(self.config),
             "model": asdict(self.policy.config),

@@ -194,7 +194,7 @@ def ppo(
         generator: Source of all randomness.
         run: Where the training is saved, and who follows it; its interval counts
             iterations.
-        others: Of `PolicyTrainer`: tokenizer, stop, reference.
+        others: Of `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
         ValueError: As `PolicyTrainer` and `optimise`.

@@ -30,6 +30,10 @@ def align(
     kl_coef: Annotated[
         float | None, typer.Option(help="Of the KL penalty; beta of DPO.")
     ] = None,
+    ptx_coef: Annotated[
+        float | None,
+        typer.Option(help="Of the loss on plain stories, against forgetting; not DPO."),
+    ] = None,
     dtype: opt.TrainedIn = "auto",
     model: Annotated[
         str | None, typer.Option(help="The policy: a folder or a name; instruct-llm.")
@@ -77,6 +81,7 @@ def align(
         reward_steps=reward_steps,
         learning_rate=learning_rate,
         kl_coef=kl_coef,
+        ptx_coef=ptx_coef,
         precision=dtype,
         loss=loss,
     )

@@ -226,14 +226,16 @@ def prepare(
             *report_progress(_ask(config, tokenizer, n), n, "instructions", progress)
         ]
         valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
-    n = config.n_stories
+    n, longest = config.n_stories, config.finetuning.context_length
     stories = [
-        *report_progress(_plain_stories(config, tokenizer), n, "stories", progress)
+        *report_progress(
+            plain_stories(n, config.seed, tokenizer, longest), n, "stories", progress
+        )
     ]
     if len(stories) < n:
         raise ValueError(
-            f"wanted {n} plain stories of at most {config.finetuning.context_length} "
-            f"tokens, found {len(stories)}: ask for none of them"
+            f"wanted {n} plain stories of at most {longest} tokens, found "
+            f"{len(stories)}: ask for none of them"
         )
     return InstructData(train=[*what, *stories], valid=valid)
 
@@ -307,19 +309,28 @@ def _n_tokens(texts: Iterable[str], tokenizer: BPETokenizer) -> int:
     return sum(len(tokenizer.encode(text)) for text in texts)
 
 
-def _plain_stories(
-    config: InstructConfig, tokenizer: BPETokenizer
+def plain_stories(
+    n: int, seed: int, tokenizer: BPETokenizer, longest: int
 ) -> Iterator[TokenizedExample]:
     """Yield stories as the base model has learned them, from their start to their end.
 
     Their seed is far from the base's own, so that they are new to it. Those that do
     not fit are left out; if hardly one does, there are fewer than wanted.
+
+    Args:
+        n: How many are wanted.
+        seed: Of the stories.
+        tokenizer: The model's.
+        longest: The most tokens of one.
+
+    Raises:
+        ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
-    end, n = end_of_text(tokenizer), config.n_stories
-    drawn = tales.generate(20 * n, config.seed + 500_000)
+    end = end_of_text(tokenizer)
+    drawn = tales.generate(20 * n, seed + 500_000)
     whole = ([end, *tokenizer.encode(story.text), end] for story in drawn)
     rows = (TokenizedExample.of_tokens(ids, [True] * len(ids)) for ids in whole)
-    fitting = (row for row in rows if len(row) <= config.finetuning.context_length)
+    fitting = (row for row in rows if len(row) <= longest)
     yield from islice(fitting, n)
 
 

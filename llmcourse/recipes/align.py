@@ -55,6 +55,7 @@ from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import has_chat_tokens
+from llmcourse.finetuning.instruction_tuning import plain_stories
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.transformer import Transformer
@@ -109,6 +110,7 @@ class AlignConfig:
     reader: str | None = None  # auxiliary model for token surprisals, named as `policy`
     training: Training = field(default_factory=GRPOConfig)
     n_training_prompts: int = 1000  # that PPO and GRPO draw from
+    n_texts: int = 2000  # plain stories for their `ptx_coef`, if it is not 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -226,6 +228,7 @@ def configured(
     reward_steps: int | None = None,
     learning_rate: float | None = None,
     kl_coef: float | None = None,
+    ptx_coef: float | None = None,
     precision: str | None = None,
     loss: str | None = None,
     **others: Any,
@@ -238,6 +241,7 @@ def configured(
         reward_steps: Of the reward model.
         learning_rate: Of the policy.
         kl_coef: What it costs to leave the start; beta of DPO.
+        ptx_coef: Weight of the loss on plain stories, of PPO and GRPO.
         precision: Of the trainings that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
         others: Fields of `AlignConfig`.
@@ -252,10 +256,14 @@ def configured(
     """
     training, wanted = config.training, given(learning_rate=learning_rate)
     if isinstance(training, DPOConfig):
+        if ptx_coef is not None:
+            raise ValueError(
+                "--ptx-coef is an option of --method ppo and grpo, not dpo"
+            )
         training = in_precision(training, precision)
         wanted |= given(steps=steps, beta=kl_coef, loss_type=loss)
     elif loss is None:
-        wanted |= given(iterations=steps, kl_coef=kl_coef)
+        wanted |= given(iterations=steps, kl_coef=kl_coef, ptx_coef=ptx_coef)
     else:
         raise ValueError(f"--loss is an option of --method dpo, not of {config.method}")
     reward = in_precision(config.reward, precision)
@@ -494,6 +502,8 @@ def train_policy(
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or text_reward(reward_model, tokenizer)
     learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
+    n = config.n_texts if training.ptx_coef else 0
+    longest = policy.config.context_length
     made = learn(
         policy,
         prompts,
@@ -502,6 +512,7 @@ def train_policy(
         generator,
         tokenizer=tokenizer,
         stop=[end_of_answer(tokenizer)],
+        texts=[*plain_stories(n, config.seed + 3, tokenizer, longest)],
         run=replace(run, progress=lambda found: run.log(as_record(found))),
     )
     return [as_record(iteration) for iteration in made]

@@ -248,6 +248,8 @@ def test_what_cannot_be_trained(method, tmp_path):
     frozen.requires_grad_(False)
     with pytest.raises(ValueError, match="not frozen"):
         learn(method, frozen)
+    with pytest.raises(ValueError, match=r"ptx_coef 0.1 needs texts, got none"):
+        learn(method, make_policy(), ptx_coef=0.1)
     learn(method, make_policy(), folder=tmp_path)
     for policy, options, message in (
         (make_policy(seed=9), {}, "reference must be"),

@@ -263,7 +263,7 @@ def recorded(trainer):
     return Recorded
 
 
-def train(trainer, config, policy, reference):
+def train(trainer, config, policy, reference, **others):
     learner = recorded(trainer)(
         policy,
         PROMPTS,
@@ -273,6 +273,7 @@ def train(trainer, config, policy, reference):
         tokenizer=Letters(),
         stop=STOP,
         reference=reference,
+        **others,
     )
     learner.seen = []
     head = deepcopy(getattr(learner, "value_head", None))
@@ -305,12 +306,19 @@ def clipped(ratio, advantage, clip_range=0.05):
     return torch.minimum(ratio * advantage, edge)
 
 
-@pytest.mark.parametrize("averaging", ["sequence", "token"])
-def test_grpo(averaging):
-    config = GRPOConfig(**POLICY, averaging=averaging)
+@pytest.mark.parametrize(
+    ("averaging", "ptx_coef"), [("sequence", 0), ("token", 0), ("token", 0.4)]
+)
+def test_grpo(averaging, ptx_coef):
+    """With `ptx_coef`, there is but one text to draw: the same in every update."""
+    config = GRPOConfig(
+        **POLICY, averaging=averaging, ptx_coef=ptx_coef, ptx_batch_size=2
+    )
     ours, theirs, start = make_policy(), make_policy(), make_policy()
     reference = make_policy(seed=7)
-    learner, _ = train(GRPO, config, ours, reference)
+    words = torch.tensor([4, 1, 7, 7, 2])
+    text = TokenizedExample.of_tokens([3, *words.tolist()], [False, *[True] * 5])
+    learner, _ = train(GRPO, config, ours, reference, texts=[text])
     plain, n_updates = adamw(theirs, 0.0), 0
     for rollouts, minibatches in learner.seen:
         answers = answers_of(rollouts, theirs, reference)
@@ -327,7 +335,9 @@ def test_grpo(averaging):
                 losses.append(0.3 * (away.exp() - away - 1) - gain)
             each = [loss.mean() for loss in losses]
             loss = torch.cat(losses) if averaging == "token" else torch.stack(each)
-            step(theirs, plain, loss.mean(), 0.02 * policy_pace(n_updates), 0.5)
+            before = -log_prob(theirs, torch.tensor([3]), words).mean()
+            loss = loss.mean() + ptx_coef * before
+            step(theirs, plain, loss, 0.02 * policy_pace(n_updates), 0.5)
             n_updates += 1
     assert n_updates == 18
     check_equal(ours, theirs, start, atol=1e-3)

@@ -18,6 +18,8 @@ from llmcourse.alignment.preferences import (
     story_prompt,
 )
 from llmcourse.alignment.reward_model import RewardModel
+from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
+from llmcourse.finetuning.instruction_tuning import plain_stories
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import align
 from llmcourse.recipes.align import (
@@ -152,6 +154,26 @@ def test_what_happened_is_returned_whole_when_nothing_is_left(
     )
     assert first
     assert again == first
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_plain_stories_keep_what_was_known(base_folder, method):
+    """With no reward at all, they are all that a policy learns from."""
+    config, (policy, tokenizer) = config_of(method, str(base_folder)), base()
+    training = replace(config.training, ptx_coef=1.0, ptx_batch_size=4, iterations=8)
+    nothing, model = Preferences(train=[], valid=[]), RewardModel(policy)
+    texts = [*plain_stories(20, 99, tokenizer, policy.config.context_length)]
+
+    def worth_nothing(prompts, texts):
+        return torch.zeros(len(prompts))
+
+    def loss_after(**changes):
+        learning = deepcopy(policy)
+        changed = replace(config, n_texts=30, training=replace(training, **changes))
+        train_policy(changed, learning, tokenizer, nothing, model, proxy=worth_nothing)
+        return answer_loss(learning, texts, FinetuningConfig()).item()
+
+    assert loss_after() < loss_after(ptx_coef=0) - 0.1
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
