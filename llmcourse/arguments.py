@@ -45,6 +45,20 @@ def check_positive(**values: Any) -> None:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
+def check_multiple(**values: int) -> None:
+    """Raise ValueError unless the first of two numbers is a multiple of the second.
+
+    >>> check_multiple(d_model=64, n_heads=5)
+    Traceback (most recent call last):
+    ValueError: d_model must be a multiple of n_heads, got 64 and 5
+    """
+    (name, value), (of, divisor) = values.items()
+    if value % divisor:
+        raise ValueError(
+            f"{name} must be a multiple of {of}, got {value} and {divisor}"
+        )
+
+
 def check_ids(name: str, ids: Any, n: int) -> None:
     """Raise ValueError unless all ids are in 0 … n - 1.
 

@@ -1,11 +1,12 @@
 """Files that are written whole or not at all, and folders that one process writes."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -49,6 +50,17 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_file(path: str | Path, content: str | bytes) -> None:
+    """Write a text or bytes, whole or not at all. Errors as `new_file`."""
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all. Errors as `new_file`."""
+    write_file(path, json.dumps(value, indent=2) + "\n")
 
 
 @contextmanager

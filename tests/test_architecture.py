@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 
 # Each room may import from those named after it, directly; nothing else.
 ROOMS = {
-    "text": "arguments files",
-    "model": "text arguments files",
-    "training": "model text arguments files plotting",
+    "text": "arguments extras files",
+    "model": "text arguments extras files",
+    "training": "model text arguments extras files plotting",
     "finetuning": "training model text arguments files",
     "alignment": "finetuning training model text arguments files plotting",
     "retrieval": "finetuning training model text arguments files",
@@ -22,11 +22,12 @@ ROOMS = {
     "classroom": "training model text files",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
-        "files __version__"
+        "extras files __version__"
     ),
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text arguments files",
     "arguments": "",
+    "extras": "",
     "plotting": "",
     "files": "",
 }

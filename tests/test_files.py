@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from llmcourse.files import locked, new_file
+from llmcourse.files import locked, new_file, write_file, write_json
 
 
 def test_the_name_appears_when_all_is_written(tmp_path):
@@ -101,3 +101,12 @@ def test_a_folder_is_for_one_process_until_it_ends_or_is_killed(tmp_path):
         other.wait()
         with locked(tmp_path):
             pass
+
+
+def test_a_text_bytes_and_json_are_written_as_they_are(tmp_path):
+    write_file(tmp_path / "text", "naïve\n")
+    write_file(tmp_path / "bytes", b"\xff\x00")
+    write_json(tmp_path / "value.json", {"a": [1]})
+    assert (tmp_path / "text").read_bytes() == b"na\xc3\xafve\n"
+    assert (tmp_path / "bytes").read_bytes() == b"\xff\x00"
+    assert (tmp_path / "value.json").read_text() == '{\n  "a": [\n    1\n  ]\n}\n'

@@ -28,7 +28,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from llmcourse.files import new_file
+from llmcourse.files import write_file
 
 KINDS = ("given", "answer", "test", "hidden", "written")
 SOLUTION = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[ \t]*\n?", re.MULTILINE)
@@ -205,5 +205,4 @@ def solved(source: NotebookNode, **answers: str) -> NotebookNode:
 
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook, whole or not at all."""
-    with new_file(path) as file:
-        file.write((nbformat.writes(notebook) + "\n").encode())
+    write_file(path, nbformat.writes(notebook) + "\n")

@@ -12,14 +12,13 @@ back each story to the letter, so no score can be bought by leaving out text.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev, variance
 
-from llmcourse.files import new_file
+from llmcourse.files import write_json
 from llmcourse.model.folders import (
     check_is_file,
     find_model,
@@ -81,8 +80,6 @@ def score(
             loss is not finite.
         OSError: If a file cannot be read.
     """
-    if n_stories < 2:
-        raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
     place = find_model(folder)
     n_bytes = size(place)
     if n_bytes > MOST_BYTES:
@@ -145,8 +142,7 @@ def write_score(own: Score, path: str | Path) -> None:
         ValueError: If there is no folder to write into.
         OSError: If the file cannot be written.
     """
-    with new_file(path) as file:
-        file.write((json.dumps(asdict(own), indent=1) + "\n").encode())
+    write_json(path, asdict(own))
 
 
 def read_score(path: str | Path) -> Score:

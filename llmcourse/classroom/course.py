@@ -35,7 +35,7 @@ from llmcourse.classroom.collecting import HandIn, choose, read, student_name
 from llmcourse.classroom.grading import grade
 from llmcourse.classroom.sandbox import MISSING, Limits, available, start
 from llmcourse.classroom.student import Student
-from llmcourse.files import new_file
+from llmcourse.files import write_json
 
 CONFIG = '''"""nbgrader's settings for this course; `llmcourse course` uses them too."""
 c = get_config()
@@ -130,8 +130,7 @@ class Course:
                 shutil.copytree(data, folder / "sources" / name)
         (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
         (folder / "AGENTS.md").write_text(AGENTS, encoding="utf-8")
-        settings = json.dumps(SETTINGS, indent=1) + "\n"
-        (folder / "course.json").write_text(settings, encoding="utf-8")
+        write_json(folder / "course.json", SETTINGS)
         return cls(folder)
 
     @property
@@ -182,8 +181,7 @@ class Course:
             }
             path = self.folder / "collected" / name / f"{hand_in.student}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            with new_file(path) as file:
-                file.write(json.dumps(told, indent=1).encode())
+            write_json(path, told)
         return hand_ins
 
     def submitted(self, name: str) -> list[str]:
@@ -312,8 +310,7 @@ class Course:
 
     def _save(self, name: str, outcome: Outcome) -> None:
         path = self.folder / "results" / name / f"{outcome.student}.json"
-        with new_file(path) as file:
-            file.write(json.dumps(asdict(outcome), indent=1).encode())
+        write_json(path, asdict(outcome))
 
     def _enter(self, name: str, outcome: Outcome) -> None:
         """Enter an outcome into the gradebook."""

@@ -11,7 +11,6 @@ source. Results are written as Gradescope specifies them
 (https://gradescope-autograders.readthedocs.io/en/latest/specs).
 """
 
-import json
 import os
 import shlex
 import sys
@@ -27,7 +26,7 @@ from llmcourse.classroom.collecting import HandIn, choose
 from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.sandbox import PACKAGE, Limits, available, start
 from llmcourse.classroom.student import Student
-from llmcourse.files import new_file
+from llmcourse.files import new_file, write_json
 
 NOBODY = 65534
 RUN = """#!/usr/bin/env bash
@@ -128,8 +127,7 @@ def main(root: Path) -> None:
     }
     told = results(graded, hand_in.notes + graded.flags, visible)
     (root / "results").mkdir(exist_ok=True)
-    with new_file(root / "results" / "results.json") as file:
-        file.write(json.dumps(told, indent=1).encode())
+    write_json(root / "results" / "results.json", told)
     nbformat.write(notebook, root / "results" / "graded.ipynb")
 
 

@@ -116,7 +116,7 @@ def _talk(
 
 def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
     """Save a conversation, or load another; return that which goes on."""
-    from llmcourse.files import new_file
+    from llmcourse.files import write_file
     from llmcourse.finetuning.chat import check_turns, read_messages
 
     path = Path(name).expanduser()
@@ -127,9 +127,8 @@ def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
             check_turns(history, "assistant")
             if path.exists():
                 read_messages(path)  # refuses to write over anything else
-            with new_file(path) as file:
-                lines = [json.dumps(vars(message)) + "\n" for message in history]
-                file.write("".join(lines).encode())
+            lines = [json.dumps(vars(message)) + "\n" for message in history]
+            write_file(path, "".join(lines))
         say(f"{what[1:]}: {len(history)} turns, the last: {_named(history[-1:])}")
     except (ValueError, OSError) as error:
         say(str(error))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llmcourse.cli.console import out
+from llmcourse.extras import needed_for
 
 
 def check(
@@ -19,12 +20,8 @@ def check(
 
     `llmcourse check tokenization.ipynb`
     """
-    try:
+    with needed_for("check", "classroom"):
         import nbformat
-    except ImportError as error:
-        raise ImportError(
-            'check needs nbformat: python -m pip install "llmcourse[classroom]"'
-        ) from error
     from llmcourse.classroom.grading import grade, score_card
     from llmcourse.classroom.sandbox import Limits, start
     from llmcourse.classroom.student import Student

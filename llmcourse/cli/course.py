@@ -6,16 +6,14 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-try:
+from llmcourse.cli.console import bars, out
+from llmcourse.cli.options import Quiet, Stories
+from llmcourse.extras import needed_for
+
+with needed_for("course", "classroom"):
     from llmcourse.classroom import contest, quizzes, reporting
     from llmcourse.classroom.course import Course
     from llmcourse.classroom.gradescope import write_autograder
-except ImportError as error:
-    raise ImportError(
-        f'course needs {error.name}: python -m pip install "llmcourse[classroom]"'
-    ) from error
-from llmcourse.cli.console import bars, out
-from llmcourse.cli.options import Quiet, Stories
 
 course = typer.Typer(
     help="Run a class: release, collect, grade, report, give back.",

@@ -38,6 +38,7 @@ def export(
 
     `llmcourse export --model base-llm --format onnx --out base.onnx`
     """
+    from llmcourse.files import write_file
     from llmcourse.finetuning.chat import ollama_modelfile
     from llmcourse.model.folders import load_pretrained, save_pretrained
     from llmcourse.model.gguf_files import write_gguf
@@ -57,7 +58,7 @@ def export(
         except ValueError as error:
             say(f"no Modelfile for Ollama: {error}")
         else:
-            recipe.write_text(text, encoding="utf-8")
+            write_file(recipe, text)
     elif form == "onnx":
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         write_onnx(loaded, out)

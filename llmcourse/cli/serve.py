@@ -7,10 +7,10 @@ import typer
 
 from llmcourse.cli import options as opt
 from llmcourse.cli.console import say
+from llmcourse.extras import needed_for
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NAMES = ("127.0.0.1", "localhost", "[::1]")  # as they stand in an address
-_EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
 def serve(
@@ -61,16 +61,10 @@ def serve(
     from llmcourse.cli.running import open_model
     from llmcourse.model.folders import find_model
 
-    try:
+    with needed_for("serve", "serve"):
         from llmcourse.serving.app import create_app
         from llmcourse.serving.server import address, listening, serve_on
         from llmcourse.serving.wire import ServiceConfig
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
-            raise
-        raise ImportError(
-            f'{error.name} is missing: pip install "llmcourse[serve]"'
-        ) from error
     config = ServiceConfig(
         max_batch=slots,
         max_queue=queue,

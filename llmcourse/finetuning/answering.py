@@ -11,6 +11,7 @@ from itertools import takewhile
 
 import torch
 
+from llmcourse.arguments import check_fits
 from llmcourse.finetuning.chat import (
     END_OF_TURN,
     Message,
@@ -160,10 +161,7 @@ def _prompt(
         return encode_prompt(turns, tokenizer, limit - 1)
     text = "".join(f"{turn.content}\n\n" for turn in turns)
     ids = [end_of_text(tokenizer), *tokenizer.encode(text)]
-    if len(ids) >= limit:
-        raise ValueError(
-            f"a question must have fewer than {limit} tokens, got {len(ids)}"
-        )
+    check_fits(len(ids), 1, limit)
     return ids
 
 

@@ -42,7 +42,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from torch import Tensor, nn
 
 from llmcourse.arguments import check_one_of
-from llmcourse.files import new_file
+from llmcourse.files import write_json
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.model.folders import check_same_ids, read_json
 from llmcourse.model.transformer import Transformer
@@ -350,9 +350,7 @@ def save_chat_files(tokenizer: BPETokenizer, folder: str | Path) -> None:
     }
     for name, changed in changes.items():
         path = Path(folder) / name
-        text = json.dumps(read_json(path) | changed, indent=2)
-        with new_file(path) as file:
-            file.write(f"{text}\n".encode())
+        write_json(path, read_json(path) | changed)
 
 
 class Fitted(NamedTuple):

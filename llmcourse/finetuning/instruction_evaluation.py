@@ -19,6 +19,7 @@ from functools import partial
 from statistics import stdev
 from typing import Any
 
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.answering import greedy_answers
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
@@ -203,8 +204,7 @@ def forgetting(
     Raises:
         ValueError: If there are fewer than two stories, or if the tokenizers differ.
     """
-    if n_stories < 2:
-        raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
+    check_range(2, n_stories=n_stories)
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
     told = [progress and partial(progress, f"stories {n}") for n in ("before", "after")]

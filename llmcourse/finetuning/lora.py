@@ -22,7 +22,6 @@ whose rank is the sum of theirs.
 Source: Hu et al. (2022), "LoRA: Low-rank adaptation of large language models".
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +34,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from llmcourse.arguments import check_range
-from llmcourse.files import new_file
+from llmcourse.arguments import check_positive, check_range
+from llmcourse.files import write_file, write_json
 from llmcourse.model.folders import StoredWeights, read_json, written_at_once
 from llmcourse.model.hugging_face import their_name
 from llmcourse.model.transformer import Transformer
@@ -199,11 +198,9 @@ def add_lora_to(
 
 
 def _check_size(rank: int, alpha: float | int) -> None:
-    if rank < 1 or not 0 < alpha < math.inf:
-        raise ValueError(
-            "rank and alpha must be positive and finite, "
-            f"got rank {rank} and alpha {alpha}"
-        )
+    check_range(1, rank=rank)
+    check_range(0, alpha=alpha)
+    check_positive(alpha=alpha)
 
 
 def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
@@ -334,10 +331,8 @@ def save_adapter(
     config["fan_in_fan_out"] = model.config.family == "gpt2"
     # Both take their places at the end, when both are whole and on disk.
     with written_at_once(Path(folder)) as staging:
-        with new_file(staging / _WEIGHTS) as file:
-            file.write(save(weights, metadata={"format": "pt"}))
-        with new_file(staging / _CONFIG) as file:
-            file.write((json.dumps(config, indent=2) + "\n").encode())
+        write_file(staging / _WEIGHTS, save(weights, metadata={"format": "pt"}))
+        write_json(staging / _CONFIG, config)
 
 
 def load_adapter(model: Transformer, folder: str | Path) -> None:

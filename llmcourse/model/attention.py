@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_multiple, check_range
 from llmcourse.model.positions import Rotation, apply_rope
 
 # From query, key and value to the context, (B, H, T, d_head).
@@ -137,10 +137,7 @@ def group_size(query: Tensor, key: Tensor) -> int:
         ValueError: If they cannot be shared out evenly.
     """
     n_heads, n_kv_heads = query.shape[1], key.shape[1]
-    if n_heads % n_kv_heads:
-        raise ValueError(
-            f"key-value heads must divide the {n_heads} query heads, got {n_kv_heads}"
-        )
+    check_multiple(n_heads=n_heads, n_kv_heads=n_kv_heads)
     return n_heads // n_kv_heads
 
 

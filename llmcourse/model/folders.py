@@ -29,7 +29,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from llmcourse.arguments import check_one_of
-from llmcourse.files import new_file
+from llmcourse.extras import needed_for
+from llmcourse.files import write_file, write_json
 from llmcourse.model.attention import causal_attention
 from llmcourse.model.gguf_files import GGUFFile
 from llmcourse.model.hugging_face import (
@@ -89,11 +90,9 @@ def save_pretrained(
     files["config.json"] |= settings or {}
     with written_at_once(Path(folder)) as staging:
         for name, value in files.items():
-            with new_file(staging / name) as file:
-                file.write((json.dumps(value, indent=2) + "\n").encode())
+            write_json(staging / name, value)
         tokenizer.save(staging / "tokenizer.json")
-        with new_file(staging / "model.safetensors") as file:
-            file.write(save(weights, metadata={"format": "pt"}))
+        write_file(staging / _WEIGHTS, save(weights, metadata={"format": "pt"}))
 
 
 class Folder(NamedTuple):
@@ -408,6 +407,7 @@ def load_pretrained(
         ValueError: If there is no such folder or model, if a file is missing or
             damaged, if the model is of another kind or has a feature that ours
             lacks, or if the files do not belong together.
+        ImportError: If a package that reads it is not installed.
         OSError: If a file cannot be read.
     """
     found = read_folder(find_model(name_or_path, revision), dtype=dtype)
@@ -451,6 +451,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
     Raises:
         ValueError: If there is none of these, or if the model is in a folder of that
             one.
+        ImportError: If it is on the hub, and `huggingface_hub` is not installed.
     """
     folder, name = Path(name_or_path), str(name_or_path)
     if revision is not None and not name.startswith(_HUB):
@@ -491,14 +492,9 @@ def _find_package(name: str) -> Path:
 
 def _find_on_hub(name: str, revision: str | None) -> Path:
     """Return the folder of a model from Hugging Face's hub, or from its cache."""
-    try:
+    with needed_for("a model on the hub", "interop"):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise ValueError(
-            "models on the hub need the package huggingface_hub, which is not "
-            'installed: python -m pip install "llmcourse[interop]"'
-        ) from error
     wanted = ["*.json", "*.safetensors", "*.jinja"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))

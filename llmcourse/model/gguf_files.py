@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from llmcourse.arguments import check_one_of
+from llmcourse.extras import needed_for
 from llmcourse.files import new_file
 from llmcourse.model.hugging_face import config_to_json, weights_to_theirs
 from llmcourse.model.positions import RopeScaling, rope_frequencies, rope_to_json
@@ -106,13 +107,8 @@ _NORMAL, _CONTROL, _OWN, _UNUSED = 1, 3, 4, 5  # kinds of tokens
 
 
 def _package() -> Any:
-    try:
+    with needed_for("a GGUF file", "interop"):
         import gguf
-    except ImportError as error:
-        raise ValueError(
-            "GGUF files need the package gguf, which is not installed: "
-            'python -m pip install "llmcourse[interop]"'
-        ) from error
     return gguf
 
 
@@ -132,8 +128,8 @@ class GGUFFile(Mapping[str, Tensor]):
         path: The file.
 
     Raises:
-        ValueError: If it is no such file, or not whole, or if the package `gguf` is
-            not installed.
+        ValueError: If it is no such file, or not whole.
+        ImportError: If the package `gguf` is not installed.
         OSError: If it cannot be read.
     """
 
@@ -414,8 +410,8 @@ def write_gguf(
             be cut into blocks of 32 is not quantized further than F16.
 
     Raises:
-        ValueError: If there is no word for the model or the tokenizer, or if the
-            package `gguf` is not installed.
+        ValueError: If there is no word for the model or the tokenizer.
+        ImportError: If the package `gguf` is not installed.
         OSError: If the file cannot be written; an older one then stays.
     """
     gguf = _package()

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from llmcourse.extras import needed_for
 from llmcourse.files import new_file
 from llmcourse.model.attention import Attend, RaggedCache, group_size
 from llmcourse.model.transformer import Transformer
@@ -82,18 +83,13 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
         path: Of the file.
 
     Raises:
-        ValueError: If the model is larger, or if the packages of the extra `onnx` are
-            not installed.
+        ValueError: If the model is larger.
+        ImportError: If a package of the extra `onnx` is not installed.
         OSError: If the file cannot be written; an older one then stays.
     """
-    try:
+    with needed_for("an ONNX file", "onnx"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            "ONNX files need packages that are not installed: "
-            'python -m pip install "llmcourse[onnx]"'
-        ) from error
     if (n_bytes := sum(weight.nbytes for weight in model.parameters())) >= 2 * 10**9:
         raise ValueError(f"an ONNX file holds less than 2 GB, got {n_bytes} bytes")
     config = model.config

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu
 
-from llmcourse.arguments import check_one_of, check_positive
+from llmcourse.arguments import check_multiple, check_one_of, check_positive
 from llmcourse.model.attention import (
     Cache,
     GroupedQueryAttention,
@@ -73,11 +73,7 @@ class TransformerConfig:
             if name not in no_sizes and not isinstance(value, bool):
                 check_positive(**{name: value})
         gpt2 = self.family == "gpt2"
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                "d_model must be a multiple of n_heads, "
-                f"got {self.d_model} and {self.n_heads}"
-            )
+        check_multiple(d_model=self.d_model, n_heads=self.n_heads)
         if self.head_width == self.d_model // self.n_heads:
             object.__setattr__(self, "head_width", None)
         if self.position_encoding == "rope" and self.d_head % 2:
@@ -96,11 +92,7 @@ class TransformerConfig:
             raise ValueError(
                 f"rope_scaling needs rope, got {self.position_encoding} positions"
             )
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                "n_heads must be a multiple of n_kv_heads, "
-                f"got {self.n_heads} and {self.n_kv_heads}"
-            )
+        check_multiple(n_heads=self.n_heads, n_kv_heads=self.n_kv_heads)
 
     @property
     def position_encoding(self) -> str:

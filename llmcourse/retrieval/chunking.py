@@ -124,19 +124,11 @@ def recursive_chunks(
 def _chunks(
     text: str, tokenizer: BPETokenizer, size: int, overlap: int, levels: Sequence[int]
 ) -> list[Chunk]:
-    if size < _LONGEST_CHARACTER:
-        raise ValueError(
-            f"size must be at least {_LONGEST_CHARACTER} tokens, for one character may "
-            f"have as many, got {size}"
-        )
+    check_range(_LONGEST_CHARACTER, size=size)
     check_range(0, size - 1, overlap=overlap)
     ends, tokens = _borders(text, tokenizer)
     longest = max((b - a for a, b in pairwise(tokens)), default=0)
-    if longest > size:
-        raise ValueError(
-            f"size must be at least {longest} tokens, for some characters of this text "
-            f"cannot be parted in fewer, got {size}"
-        )
+    check_range(longest, size=size)
     cutter = _Cutter(tokens, _places(text, ends), size, overlap)
     spans = cutter.cut(0, len(ends) - 1, levels) if longest else []
     return [

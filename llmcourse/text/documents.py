@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from llmcourse.extras import needed_for
 from llmcourse.text.tales import generate
 
 
@@ -372,13 +373,8 @@ def _is_dataset(path: Path, column: str | None) -> bool:
 
 def _rows(path: str | Path, column: str) -> Iterator[Document]:
     """Yield the texts of a dataset's rows, one row at a time in memory."""
-    try:
+    with needed_for(f"the dataset {str(path)!r}", "datasets"):
         from datasets import DatasetDict, load_dataset, load_from_disk
-    except ImportError as error:
-        raise ImportError(
-            f"{str(path)!r} is a dataset, and the package that reads it is not "
-            'installed: python -m pip install "llmcourse[datasets]"'
-        ) from error
     if (format_ := _FORMATS.get(Path(path).suffix)) is not None:
         dataset = load_dataset(
             format_, data_files=str(path), split="train", streaming=True

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt
 
-from llmcourse.files import new_file
+from llmcourse.files import new_file, write_json
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer, Tokenizer
 
@@ -126,8 +126,7 @@ def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes],
         end_of_text=end,
         tokenizer=tokenizer_fingerprint(tokenizer),
     )
-    with new_file(path.with_suffix(".json")) as file:
-        file.write(json.dumps(asdict(header), indent=1).encode() + b"\n")
+    write_json(path.with_suffix(".json"), asdict(header))
 
 
 def load_header(path: str | Path) -> TokenFile:

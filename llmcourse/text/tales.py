@@ -30,6 +30,7 @@ from importlib import resources
 from itertools import pairwise
 from typing import NamedTuple
 
+from llmcourse.arguments import check_range
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.tokenizers import Tokenizer
 
@@ -60,8 +61,7 @@ def generate(n: int, seed: int) -> Iterator[Story]:
     Raises:
         ValueError: If n is negative.
     """
-    if n < 0:
-        raise ValueError(f"the number of stories cannot be negative, got {n}")
+    check_range(0, n=n)
     rng = random.Random(seed)
     return (world().sample(rng) for _ in range(n))
 
@@ -144,8 +144,7 @@ def entropy_per_token(
     """
     if texts is None:
         texts = [story.text for story in generate(2_000, seed=0)]
-    if len(texts) < 2:
-        raise ValueError(f"wanted at least 2 texts to count tokens, got {len(texts)}")
+    check_range(2, n_texts=len(texts))
     counts = [len(tokenizer.encode(text)) + end_tokens for text in texts]
     mean = math.fsum(counts) / len(counts)
     variance = math.fsum((c - mean) ** 2 for c in counts) / (len(counts) - 1)

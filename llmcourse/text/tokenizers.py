@@ -36,7 +36,8 @@ from typing import (
 
 import regex
 
-from llmcourse.files import new_file
+from llmcourse.arguments import check_range
+from llmcourse.files import write_file
 from llmcourse.text.bpe import (
     BYTE_ORDER,
     CHAR_TO_BYTE,
@@ -141,11 +142,7 @@ class WordTokenizer:
         words = sorted(counts, key=lambda word: (-counts[word], word))
         if vocab_size is None:
             vocab_size = len(words) + 1
-        if not 2 <= vocab_size <= len(words) + 1:
-            raise ValueError(
-                f"vocab_size must be from 2 to {len(words) + 1}, the number of "
-                f"distinct words and <unk>, got {vocab_size}"
-            )
+        check_range(2, len(words) + 1, vocab_size=vocab_size)
         return cls(words[: vocab_size - 1])
 
     @property
@@ -365,11 +362,7 @@ class BPETokenizer:
         if len(special) < len(special_tokens):
             raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
         smallest = 256 + len(special)
-        if vocab_size < smallest:
-            raise ValueError(
-                f"vocab_size must be at least {smallest}, 256 bytes and {len(special)} "
-                f"special tokens, got {vocab_size}"
-            )
+        check_range(smallest, vocab_size=vocab_size)
         counts = count_pretokens(texts, pattern)
         if not counts:
             raise ValueError("texts must hold at least one character, got none")
@@ -514,9 +507,7 @@ class BPETokenizer:
             ValueError: If there is no such folder.
             OSError: If the file cannot be written; an older one stays as it was.
         """
-        document = json.dumps(_to_json(self), ensure_ascii=False, indent=1)
-        with new_file(path) as file:
-            file.write(document.encode())
+        write_file(path, json.dumps(_to_json(self), ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":

@@ -43,7 +43,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from llmcourse.arguments import check_positive
-from llmcourse.files import new_file
+from llmcourse.files import write_file
 from llmcourse.training import parallel
 
 _HELD = ("recipe", "parts")  # in each checkpoint
@@ -311,8 +311,7 @@ def write_state(path: str | Path, state: dict[str, Any]) -> Path:
     text = json.dumps(_packed(state, "", tensors))
     if parallel.is_sharded(tensors.values()):
         return _write_shards(path.with_suffix(""), text, tensors)
-    with new_file(path) as file:
-        file.write(save(tensors, {"state": text, "sha256": _digest(text, tensors)}))
+    write_file(path, save(tensors, {"state": text, "sha256": _digest(text, tensors)}))
     return path
 
 
@@ -329,9 +328,8 @@ def _write_shards(path: Path, text: str, tensors: dict[str, Tensor]) -> Path:
         raise OSError(f"cannot write {str(path)!r}: {error}") from error
     if parallel.rank() == 0:
         digest = _shards_digest(temporary, text)
-        for name, content in (("state.json", text), ("sha256", digest)):
-            with new_file(temporary / name) as file:
-                file.write(content.encode())
+        write_file(temporary / "state.json", text)
+        write_file(temporary / "sha256", digest)
         _delete([path])  # a damaged one
         temporary.rename(path)
     return path

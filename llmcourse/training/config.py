@@ -28,7 +28,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 
-from llmcourse.arguments import check_one_of, check_positive, check_range
+from llmcourse.arguments import (
+    check_multiple,
+    check_one_of,
+    check_positive,
+    check_range,
+)
 
 _Config = TypeVar("_Config", bound="PretrainingConfig")
 
@@ -65,11 +70,7 @@ class PretrainingConfig:
         for entry in fields(PretrainingConfig):
             if entry.name not in apart.split():
                 check_positive(**{entry.name: getattr(self, entry.name)})
-        if self.batch_size % self.accumulation:
-            raise ValueError(
-                f"accumulation must divide batch_size {self.batch_size}, "
-                f"got {self.accumulation}"
-            )
+        check_multiple(batch_size=self.batch_size, accumulation=self.accumulation)
 
 
 def learning_rate(step: int, config: PretrainingConfig) -> float:

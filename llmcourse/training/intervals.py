@@ -114,8 +114,7 @@ def bootstrap_interval(
     >>> abs(low - 0.4) < 0.02 and abs(high - 0.6) < 0.02
     True
     """
-    if len(values) < 2:
-        raise ValueError(f"wanted at least 2 values, got {len(values)}")
+    check_range(2, n_values=len(values))
     tail = (1 - LEVEL) / 2
     means = torch.stack(
         [

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
-from llmcourse.files import new_file
+from llmcourse.files import write_file
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.peak_memory import PeakMemory
@@ -469,7 +469,6 @@ def save(result: Pipeline, folder: str | Path) -> None:
     """
     folder = Path(folder)
     save_pretrained(result.model, result.tokenizer, folder)
-    with new_file(folder / "corpus.txt") as file:
-        file.write(f"{result.data.report}\n".encode())
-    with new_file(folder / "samples.txt") as file:
-        file.write(f"before\n{result.before}\n\nafter\n{result.after}\n".encode())
+    write_file(folder / "corpus.txt", f"{result.data.report}\n")
+    samples = f"before\n{result.before}\n\nafter\n{result.after}\n"
+    write_file(folder / "samples.txt", samples)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from llmcourse.arguments import check_range
 from llmcourse.model.generation import generate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
@@ -100,8 +101,7 @@ def tale_loss(
     Raises:
         ValueError: If there are fewer than two stories, or no `<|endoftext|>`.
     """
-    if n_stories < 2:
-        raise ValueError(f"a standard error needs at least 2 stories, got {n_stories}")
+    check_range(2, n_stories=n_stories)
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
     nll, n_tokens = document_nll(model, tokenizer, texts, progress)
@@ -245,8 +245,7 @@ def write_samples(
     Raises:
         ValueError: If n is not positive, or as `generation.generate`.
     """
-    if n < 1:
-        raise ValueError(f"the number of samples must be positive, got {n}")
+    check_range(1, n=n)
     end = end_of_text(tokenizer)
     samples: list[Sample] = []
     while len(samples) < n:

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from llmcourse.files import new_file
+from llmcourse.files import write_file
 from llmcourse.training.intervals import Count
 
 _Point = TypeVar("_Point")
@@ -68,9 +68,7 @@ def save_study(study: Study[Any], path: str | Path) -> None:
     """
     recipe = json.dumps(study.recipe, indent=1)
     points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
-    with new_file(path) as file:
-        text = f'{{"recipe": {recipe},\n"points": [\n  {points}\n]}}\n'
-        file.write(text.encode())
+    write_file(path, f'{{"recipe": {recipe},\n"points": [\n  {points}\n]}}\n')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ The file of JSON lines stays the record of a training: nothing reads these curve
 from pathlib import Path
 from typing import Any
 
+from llmcourse.extras import needed_for
 from llmcourse.training.config import Evaluation, Record
 
 
@@ -27,13 +28,8 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        try:
+        with needed_for("a TensorBoardLog", "tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImportError(
-                "curves for TensorBoard need the package tensorboard, which is not "
-                'installed: python -m pip install "llmcourse[tensorboard]"'
-            ) from error
         self.folder = Path(folder)
         self._new_writer: Any = SummaryWriter
         self._writer: Any = None

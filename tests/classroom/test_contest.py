@@ -93,7 +93,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no model in"):
         contest.read_entry(tmp_path / "empty")
-    with pytest.raises(ValueError, match="at least 2 stories"):
+    with pytest.raises(ValueError, match="at least two data points"):
         contest.score("base-llm", n_stories=1)
 
 

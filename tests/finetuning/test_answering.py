@@ -160,7 +160,7 @@ def test_refusals():
     long = "owl " * 600
     with pytest.raises(ValueError, match="must have at most 511 tokens, got"):
         greedy_answers(*chatty(), [long])
-    with pytest.raises(ValueError, match="must have fewer than 512 tokens, got"):
+    with pytest.raises(ValueError, match="must fit into context_length = 512, got"):
         greedy_answers(*base(), [long])
     with pytest.raises(ValueError, match="a limit for each of 2 questions, got 1"):
         greedy_answers(*chatty(), ["a", "b"], max_new_tokens=[3])

@@ -184,5 +184,5 @@ def test_refusals():
         instruction_scores(*chatty(), 1, splits=["new"])
     with pytest.raises(ValueError, match="wanted kinds from"):
         instruction_scores(*chatty(), 1, kinds=["when"])
-    with pytest.raises(ValueError, match="at least 2 stories, got 1"):
+    with pytest.raises(ValueError, match="n_stories must be at least 2, got 1"):
         forgetting(base(), base(), 1)

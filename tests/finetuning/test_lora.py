@@ -263,10 +263,10 @@ def test_refuses_a_rank_above_the_width():
 @SIZES_THAT_CANNOT_BE
 def test_refuses_sizes_that_are_not_positive(rank, alpha):
     model = make_model()
-    with pytest.raises(ValueError, match=f"got rank {rank} and alpha {alpha}"):
+    with pytest.raises(ValueError, match="(rank|alpha) must be"):
         add_lora(model, rank, alpha)
     assert_untouched(model)
-    with pytest.raises(ValueError, match=f"got rank {rank} and alpha {alpha}"):
+    with pytest.raises(ValueError, match="(rank|alpha) must be"):
         LoRALinear(model.blocks[0].attention.query, rank, alpha)
     assert_untouched(model)
 
@@ -275,7 +275,7 @@ def test_refuses_sizes_that_are_not_positive(rank, alpha):
 def test_a_bad_second_size_leaves_the_first_layer_as_it_was(rank, alpha):
     model = make_model()
     good, bad = "blocks.0.attention.query", "blocks.1.attention.query"
-    with pytest.raises(ValueError, match=f"got rank {rank} and alpha {alpha}"):
+    with pytest.raises(ValueError, match="(rank|alpha) must be"):
         add_lora_to(model, {good: (2, 2), bad: (rank, alpha)})
     assert_untouched(model)
 

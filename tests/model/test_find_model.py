@@ -58,7 +58,7 @@ def test_only_the_hub_has_revisions(folder):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match="need the package huggingface_hub.*interop"):
+    with pytest.raises(ImportError, match="needs the package huggingface_hub.*interop"):
         find_model("hf:owner/name")
 
 

@@ -237,7 +237,7 @@ def test_a_model_or_a_tokenizer_without_a_name_is_refused(tokenizer, tmp_path):
 
 def test_a_missing_package_is_named(path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)
-    with pytest.raises(ValueError, match="need the package gguf.*llmcourse.interop"):
+    with pytest.raises(ImportError, match="needs the package gguf.*llmcourse.interop"):
         load_pretrained(path)
 
 

@@ -150,7 +150,7 @@ def test_fixed_chunks_equal_slices_of_the_ids():
 
 @pytest.mark.parametrize("cutter", CUTTERS)
 def test_refusals(cutter):
-    with pytest.raises(ValueError, match="size must be at least 4 tokens.*got 3"):
+    with pytest.raises(ValueError, match="size must be at least 4, got 3"):
         cutter("a", LETTERS, 3)
     for overlap in (-1, 8):
         with pytest.raises(ValueError, match=f"must be in 0 … 7, got {overlap}"):
@@ -163,6 +163,6 @@ def test_characters_that_share_tokens_are_not_cut_for_ever(monkeypatch):
     """Between two borders there can be more tokens than one character has."""
     monkeypatch.setattr(chunking, "_borders", lambda *_: ([0, 3], [0, 5]))
     for cutter in CUTTERS:
-        with pytest.raises(ValueError, match="size must be at least 5 tokens.*got 4"):
+        with pytest.raises(ValueError, match="size must be at least 5, got 4"):
             cutter("龍虎豹", LETTERS, 4)
         assert [chunk.text for chunk in cutter("龍虎豹", LETTERS, 5)] == ["龍虎豹"]

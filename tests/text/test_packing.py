@@ -163,13 +163,11 @@ def test_a_full_disk_leaves_the_old_array_as_it_was(path, fill_disk, room):
 def test_the_header_of_an_old_array_does_not_vouch_for_a_new_one(path, monkeypatch):
     """Interrupted between the two files, arrays of equal size could be mistaken."""
 
-    def interrupt(name):
-        if name.suffix == ".json":
-            raise KeyboardInterrupt
-        return new_file(name)
+    def interrupt(name, value):
+        raise KeyboardInterrupt
 
     pack(documents("old"), Letters(), path)
-    monkeypatch.setattr(packing, "new_file", interrupt)
+    monkeypatch.setattr(packing, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pack(documents("new"), Letters(), path)
     with pytest.raises(ValueError, match="is missing"):

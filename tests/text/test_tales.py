@@ -173,12 +173,12 @@ def test_early_facts_decide_late_words() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="cannot be negative, got -1"):
+    with pytest.raises(ValueError, match="n must be at least 0, got -1"):
         tales.generate(-1, seed=0)
     with pytest.raises(ValueError, match="word 1"):
         tales.parse("")
     with pytest.raises(ValueError, match="not a story"):
         tales.log_prob("Call me Ishmael.")
-    with pytest.raises(ValueError, match="at least 2 texts"):
+    with pytest.raises(ValueError, match="n_texts must be at least 2"):
         tales.entropy_per_token(CharacterTokenizer(), texts=["one"])
     assert list(tales.generate(0, seed=0)) == []

@@ -147,11 +147,11 @@ def test_wilson_refuses(arguments, message):
 
 
 def test_bootstrap_refuses_a_single_value():
-    with pytest.raises(ValueError, match="at least 2 values, got 1"):
+    with pytest.raises(ValueError, match="n_values must be at least 2, got 1"):
         bootstrap_interval(torch.tensor([1.0]), torch.Generator())
 
 
 def test_win_rate_refuses_what_cannot_be_compared():
     one, generator = torch.tensor([1.0]), torch.Generator()
-    with pytest.raises(ValueError, match="at least 2 values"):
+    with pytest.raises(ValueError, match="n_values must be at least 2"):
         win_rate(one, one, generator)

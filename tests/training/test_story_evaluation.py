@@ -186,10 +186,10 @@ def test_json_has_derived_numbers_too(model, tokenizer):
 
 @pytest.mark.parametrize("n", [-1, 0, 1])
 def test_too_few_stories_are_refused(model, tokenizer, n):
-    with pytest.raises(ValueError, match=f"at least 2 stories, got {n}"):
+    with pytest.raises(ValueError, match=f"n_stories must be at least 2, got {n}"):
         tale_loss(model, tokenizer, n_stories=n)
 
 
 def test_no_samples_are_refused(model, tokenizer):
-    with pytest.raises(ValueError, match="must be positive, got 0"):
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         write_samples(model, tokenizer, 0)

@@ -1,0 +1,24 @@
+"""Packages that an install may lack: an error says how to get them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def needed_for(what: str, extra: str) -> Iterator[None]:
+    """Say of an import that fails what needs it, and which extra installs it.
+
+    Raises:
+        ImportError: If a package is missing.
+
+    >>> with needed_for("a pie", "kitchen"):
+    ...     import flour
+    Traceback (most recent call last):
+    ImportError: a pie needs the package flour: pip install "llmcourse[kitchen]"
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f'{what} needs the package {error.name}: pip install "llmcourse[{extra}]"'
+        ) from error
