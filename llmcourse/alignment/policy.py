@@ -33,12 +33,7 @@ from torch import Tensor
 from llmcourse.alignment.losses import Averaging, Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import (
-    Rollouts,
-    Scorer,
-    check_room,
-    sample_rollouts,
-)
+from llmcourse.alignment.rollouts import Rollouts, Scorer, check_room, sample_rollouts
 from llmcourse.arguments import check_positive, check_range
 from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss

@@ -19,12 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev, variance
 
 from llmcourse.files import write_json
-from llmcourse.model.folders import (
-    check_is_file,
-    find_model,
-    read_folder,
-    read_json,
-)
+from llmcourse.model.folders import check_is_file, find_model, read_folder, read_json
 from llmcourse.text import tales
 from llmcourse.training.config import CountProgress
 from llmcourse.training.text_loss import document_nll

@@ -7,57 +7,46 @@ from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.cli.console import bars, out
 from llmcourse.cli.running import show
 from llmcourse.model.folders import find_model, load_pretrained
-from llmcourse.recipes.align import (
-    ALIGNED_LLM,
-    aligned_quality,
-    aligned_table,
-    collect,
-    reward_quality,
-    reward_table,
-)
-from llmcourse.recipes.base import (
-    N_SAMPLES,
-    N_STORIES,
-    feature_table,
-    loss_table,
-    tale_quality,
-)
+from llmcourse.recipes import align, base, instruct
 from llmcourse.recipes.cards import Table
-from llmcourse.recipes.instruct import (
-    Exam,
-    instruct_quality,
-    instruct_tables,
-)
 from llmcourse.training.config import StageProgress
 from llmcourse.training.story_evaluation import TEST_SEED
 
 
 def _base(draw: StageProgress) -> list[Table]:
     model = load_pretrained("base-llm")
-    quality, _ = tale_quality(*model, N_STORIES, N_SAMPLES, TEST_SEED, draw)
-    return [loss_table(quality), feature_table(quality)]
+    quality, _ = base.tale_quality(
+        *model, base.N_STORIES, base.N_SAMPLES, TEST_SEED, draw
+    )
+    return [base.loss_table(quality), base.feature_table(quality)]
 
 
 def _instruct(draw: StageProgress) -> list[Table]:
     models = load_pretrained("base-llm"), load_pretrained("instruct-llm")
-    return instruct_tables(instruct_quality(*models, Exam(), draw))
+    return instruct.instruct_tables(
+        instruct.instruct_quality(*models, instruct.Exam(), draw)
+    )
 
 
 # What all methods have in common: how answers are written and compared.
-_ALIGN = ALIGNED_LLM["grpo"]
+_ALIGN = align.ALIGNED_LLM["grpo"]
 
 
 def _reward(draw: StageProgress) -> list[Table]:
     policy = load_pretrained(_ALIGN.policy)
-    pairs = collect(_ALIGN, *policy, draw, held_out=True)
-    return [reward_table(reward_quality(*load_reward_model("reward-model"), pairs))]
+    pairs = align.collect(_ALIGN, *policy, draw, held_out=True)
+    return [
+        align.reward_table(
+            align.reward_quality(*load_reward_model("reward-model"), pairs)
+        )
+    ]
 
 
 def _aligned(draw: StageProgress) -> list[Table]:
     models = load_pretrained(_ALIGN.policy), load_pretrained("aligned-llm")
     judge, _ = load_reward_model("reward-model")
-    quality = aligned_quality(_ALIGN, *models, judge, Exam(), draw)
-    return [aligned_table(quality)]
+    quality = align.aligned_quality(_ALIGN, *models, judge, instruct.Exam(), draw)
+    return [align.aligned_table(quality)]
 
 
 MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {

@@ -24,11 +24,7 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
-from llmcourse.training.loop import (
-    checkpoint_blocks,
-    compile_model,
-    keep_freed_memory,
-)
+from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
 from llmcourse.training.tensorboard import TensorBoardLog
 
 _TIMED = 10  # updates, by which the time of all is told

@@ -38,12 +38,7 @@ from llmcourse.finetuning.lora import lora_layers
 from llmcourse.model.transformer import Transformer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
-from llmcourse.training.config import (
-    Evaluation,
-    History,
-    PretrainingConfig,
-    Update,
-)
+from llmcourse.training.config import Evaluation, History, PretrainingConfig, Update
 from llmcourse.training.loop import make_optimizer, predict, train, update_weights
 
 _Row = TypeVar("_Row", bound=Sized)

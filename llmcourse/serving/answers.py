@@ -43,12 +43,7 @@ from llmcourse.finetuning.answering import end_tokens, knows_conversations
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
-from llmcourse.serving.batching import (
-    Batcher,
-    Engine,
-    QueueFullError,
-    Request,
-)
+from llmcourse.serving.batching import Batcher, Engine, QueueFullError, Request
 from llmcourse.serving.logprobs import Placed, chat_logprobs, completion_logprobs
 from llmcourse.serving.wire import (
     ApiError,

@@ -38,36 +38,25 @@ from llmcourse.arguments import check_range
 from llmcourse.finetuning.answering import knows_conversations
 from llmcourse.model.folders import check_same_ids
 from llmcourse.model.transformer import Transformer
+from llmcourse.serving import wire
 from llmcourse.serving.answers import Answer, AnswerStream, Metrics, Service
 from llmcourse.serving.batching import Batcher, Engine
-from llmcourse.serving.wire import (
-    ApiError,
-    ChatCompletion,
-    ChatRequest,
-    Completion,
-    CompletionRequest,
-    ErrorBody,
-    Health,
-    ModelInfo,
-    ModelList,
-    SamplingOptions,
-    ServiceConfig,
-    http_error,
-    invalid_request,
-)
 from llmcourse.text.tokenizers import BPETokenizer
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _DEFAULT_NEW = 16  # tokens of a completion, as OpenAI's
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "default": {"model": ErrorBody, "description": "What is wrong, from status 400."}
+    "default": {
+        "model": wire.ErrorBody,
+        "description": "What is wrong, from status 400.",
+    }
 }
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
 _STOPPING: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "It is stopping."}
+    503: {"model": wire.Health, "description": "It is stopping."}
 }
 
 
@@ -88,10 +77,10 @@ class LimitedRequest(Request):
                         if n_bytes <= limits.max_body_bytes:
                             chunks.append(chunk)  # the rest is read and dropped
             except TimeoutError:
-                raise ApiError(408) from None
+                raise wire.ApiError(408) from None
             if n_bytes > limits.max_body_bytes:
                 message = f"A request may have at most {limits.max_body_bytes} bytes."
-                raise ApiError(413, message, code="size")
+                raise wire.ApiError(413, message, code="size")
             self._body = b"".join(chunks)
         return self._body
 
@@ -124,7 +113,7 @@ class LimitedRoute(APIRoute):
                 raise
             except Exception as error:
                 _LOG.exception("%s failed", request.url.path)
-                raise ApiError(500) from error
+                raise wire.ApiError(500) from error
 
         return answer
 
@@ -139,21 +128,21 @@ api = APIRouter(prefix="/v1", route_class=LimitedRoute, responses=_ERRORS)
 
 
 @api.get("/models")
-async def list_models(service: ServiceOf) -> ModelList:
+async def list_models(service: ServiceOf) -> wire.ModelList:
     """List the models that there are: one."""
-    return ModelList(data=[_info(service)])
+    return wire.ModelList(data=[_info(service)])
 
 
 @api.get("/models/{name}")
-async def get_model(service: ServiceOf, name: str) -> ModelInfo:
+async def get_model(service: ServiceOf, name: str) -> wire.ModelInfo:
     """Describe a model."""
     service.check_model(name)
     return _info(service)
 
 
-@api.post("/completions", response_model=Completion, responses=_STREAMED)
+@api.post("/completions", response_model=wire.Completion, responses=_STREAMED)
 async def complete(
-    request: Request, service: ServiceOf, body: CompletionRequest
+    request: Request, service: ServiceOf, body: wire.CompletionRequest
 ) -> Any:
     """Continue a text, or several."""
     service.check_model(body.model)
@@ -176,26 +165,26 @@ async def complete(
     return await _sent(request, body, answer)
 
 
-@api.post("/chat/completions", response_model=ChatCompletion, responses=_STREAMED)
-async def chat(request: Request, service: ServiceOf, body: ChatRequest) -> Any:
+@api.post("/chat/completions", response_model=wire.ChatCompletion, responses=_STREAMED)
+async def chat(request: Request, service: ServiceOf, body: wire.ChatRequest) -> Any:
     """Answer a conversation."""
     service.check_model(body.model)
     prompts = [service.encode_chat(body.messages)]
     if body.top_logprobs and not body.logprobs:
         message = "top_logprobs: Needs logprobs to be true"
-        raise ApiError(400, message, param="top_logprobs")
+        raise wire.ApiError(400, message, param="top_logprobs")
     n_top = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens
     answer = Answer(service, prompts, body, max_tokens, chat=True, n_top=n_top)
     return await _sent(request, body, answer)
 
 
-async def health(service: ServiceOf, response: Response) -> Health:
+async def health(service: ServiceOf, response: Response) -> wire.Health:
     """Say whether requests are taken, and how many there are."""
     if not service.engine.alive:
         response.status_code = 503
     batcher = service.engine.batcher
-    return Health(
+    return wire.Health(
         status="ok" if service.engine.alive else "stopping",
         running=len(batcher.running),
         waiting=len(batcher.waiting),
@@ -208,8 +197,8 @@ async def count(service: ServiceOf) -> Response:
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _info(service: Service) -> ModelInfo:
-    return ModelInfo(
+def _info(service: Service) -> wire.ModelInfo:
+    return wire.ModelInfo(
         id=service.name,
         created=service.started,
         context_length=service.limit,
@@ -217,7 +206,7 @@ def _info(service: Service) -> ModelInfo:
     )
 
 
-async def _sent(request: Request, body: SamplingOptions, answer: Answer) -> Any:
+async def _sent(request: Request, body: wire.SamplingOptions, answer: Answer) -> Any:
     """Return an answer as it was asked for: as a stream, or as a whole."""
     if body.stream:
         return AnswerStream(answer, usage=body.wants_usage)
@@ -236,7 +225,7 @@ async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ApiError(408, "The caller went away.")  # nobody hears it
+        raise wire.ApiError(408, "The caller went away.")  # nobody hears it
     finally:
         task.cancel()
         watch.cancel()
@@ -258,7 +247,7 @@ def create_app(
     model: Transformer,
     tokenizer: BPETokenizer,
     name: str,
-    config: ServiceConfig | None = None,
+    config: wire.ServiceConfig | None = None,
 ) -> FastAPI:
     """Return the service as an application, which any ASGI server can run.
 
@@ -272,7 +261,7 @@ def create_app(
         ValueError: If tokenizer and model differ in the number of ids, or if the
             service is to read more than the model can.
     """
-    config = config or ServiceConfig()
+    config = config or wire.ServiceConfig()
     check_same_ids(model.config, tokenizer)
     check_range(1, model.config.context_length, context=config.context)
     batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
@@ -298,8 +287,8 @@ def create_app(
         docs_url=None,  # these pages would ask other hosts
         redoc_url=None,
         exception_handlers={
-            HTTPException: http_error,
-            RequestValidationError: invalid_request,
+            HTTPException: wire.http_error,
+            RequestValidationError: wire.invalid_request,
         },
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=config.allowed_hosts)
@@ -324,7 +313,7 @@ def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
         key = "" if sent is None else sent.credentials
         # The time that this takes says nothing about the key.
         if not hmac.compare_digest(key.strip().encode("latin-1"), api_key.encode()):
-            raise ApiError(401, code="invalid_api_key")
+            raise wire.ApiError(401, code="invalid_api_key")
 
     return check
 

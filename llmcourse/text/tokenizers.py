@@ -25,14 +25,7 @@ from importlib.util import find_spec
 from itertools import chain
 from operator import index, itemgetter
 from pathlib import Path
-from typing import (
-    Any,
-    Final,
-    Literal,
-    Protocol,
-    TypeAlias,
-    runtime_checkable,
-)
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import regex
 
