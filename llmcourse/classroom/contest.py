@@ -45,15 +45,6 @@ class Score:
     excesses: tuple[float, ...]  # of each story, nats
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Whether a score that was handed in is the one that is measured."""
-
-    agrees: bool
-    reasons: tuple[str, ...]  # what differs; empty if all agrees
-    measured: Score
-
-
 def score(
     folder: str | Path,
     *,
@@ -162,8 +153,8 @@ def read_score(path: str | Path) -> Score:
 
 def verify(
     folder: str | Path, path: str | Path, progress: CountProgress | None = None
-) -> Verdict:
-    """Measure a model anew, on the stories of a score's file, and compare.
+) -> tuple[Score, list[str]]:
+    """Measure a model anew, on the stories of a score's file; return what differs, too.
 
     Args:
         folder: The model.
@@ -191,7 +182,7 @@ def verify(
     n_others = sum(not abs(one - other) <= 10 * TOLERANCE for one, other in pairs)
     if n_others:
         reasons.append(f"{n_others} stories have another excess than told")
-    return Verdict(agrees=not reasons, reasons=tuple(reasons), measured=own)
+    return own, reasons
 
 
 Entries = Mapping[str, Sequence[Score]]

@@ -5,15 +5,13 @@ in another one. If objects crossed (pickle), the student's code would too: an ob
 that says it equals everything, a class that runs code when it is loaded. So only
 values cross: numbers, strings, containers and the numbers in a tensor.
 
->>> line = dump({"ids": [1, 2], "weights": torch.tensor([0.5])})
->>> load(line)
-{'ids': [1, 2], 'weights': tensor([0.5000])}
->>> type(load(dump((1, 2))))
-<class 'tuple'>
+>>> import json
+>>> line = json.dumps(encode({"ids": (1, 2), "weights": torch.tensor([0.5])}))
+>>> decode(json.loads(line))
+{'ids': (1, 2), 'weights': tensor([0.5000])}
 """
 
 import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -134,16 +132,6 @@ def decode(value: Any, unwrap: Unwrap | None = None) -> Any:
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"not a value: {error}") from error
     raise ValueError(f"not a value: {str(value)[:60]}")
-
-
-def dump(value: Any, wrap: Wrap | None = None) -> str:
-    """Return a plain value as one line of JSON."""
-    return json.dumps(encode(value, wrap))
-
-
-def load(line: str, unwrap: Unwrap | None = None) -> Any:
-    """Return the plain value of a line that `dump` wrote."""
-    return decode(json.loads(line), unwrap)
 
 
 def copy_into(old: Any, new: Any) -> None:

@@ -1,5 +1,6 @@
 """The command `course`: a class, from the release of an assignment to its grades."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,12 +85,8 @@ def grade(
 ) -> None:
     """Grade what is new or changed, the assignment's source included."""
     with bars(quiet) as show:
-        Course(folder).grade(
-            name,
-            unsafe=unsafe,
-            workers=workers,
-            progress=lambda done, of: show("hand-ins", done, of),
-        )
+        progress = partial(show, "hand-ins")
+        Course(folder).grade(name, unsafe=unsafe, workers=workers, progress=progress)
     report(name, folder)
 
 
@@ -217,26 +214,22 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Measure a model for the contest, or verify the score that came with it."""
+    reasons: list[str] = []
     with bars(quiet) as show:
-        if against is not None:
-            verdict = contest.verify(
-                model, against, lambda done, of: show("windows", done, of)
-            )
-            own, said = verdict.measured, verdict.reasons or ("agrees",)
+        progress = partial(show, "windows")
+        if against is None:
+            own = contest.score(model, seed=seed, progress=progress)
         else:
-            own = contest.score(
-                model, seed=seed, progress=lambda done, of: show("windows", done, of)
-            )
-            said = ()
+            own, reasons = contest.verify(model, against, progress)
     out.print(
         f"{own.excess:.3f} ± {own.standard_error:.3f} nats per story above the floor, "
         f"{own.n_bytes:,} bytes, {own.sha256[:12]}"
     )
-    for line in said:
-        out.print(line, markup=False)
+    if against is not None:
+        out.print("\n".join(reasons) or "agrees", markup=False)
     if file is not None:
         contest.write_score(own, file)
-    if said and said != ("agrees",):
+    if reasons:
         raise ValueError(f"the score in {str(against)!r} is not that of the model")
 
 
@@ -252,16 +245,12 @@ def leaderboard(
     """Measure the contest's entries and write their table in Markdown."""
     entries = {}
     with bars(quiet) as show:
+        progress = partial(show, "windows")
         for folder in folders:
             if folder.name in entries:
                 raise ValueError(f"two entries have the name {folder.name!r}")
             entries[folder.name] = [
-                contest.score(
-                    path,
-                    n_stories=stories,
-                    seed=seed,
-                    progress=lambda done, of: show("windows", done, of),
-                )
+                contest.score(path, n_stories=stories, seed=seed, progress=progress)
                 for path in contest.read_entry(folder)
             ]
     for line in contest.leaderboard(entries):

@@ -614,7 +614,6 @@ class AnalogyScore:
     independent, so intervals are to be taken over these.
     """
 
-    n_questions: int
     right: Float[Tensor, "word"]  # the best answer is right
     kind: Float[Tensor, "word"]  # it is a partner of some word of the relation
     nearest: Float[Tensor, "word"]  # what lies nearest to c, with no arithmetic, is
@@ -667,7 +666,7 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
         outcome = (answer in right, answer in kind, neighbour in right, chance, same)
         by_word[abc[-1]].append(outcome)
     means = torch.stack([torch.tensor(held).mean(dim=0) for held in by_word.values()])
-    return AnalogyScore(len(asked), *means.unbind(dim=1))
+    return AnalogyScore(*means.unbind(dim=1))
 
 
 def _best_other(

@@ -222,61 +222,61 @@ class Reader:
         self.lists: dict[str, WordList] = {}
         self.mentions: set[Key] = set()  # the forms of variables that are written
         block: Rule | None = None
-        for line, indent, words in _logical_lines(text):
+        for self._line, indent, words in _logical_lines(text):
             if indent == 0:
-                block = self._open(words, line)
+                block = self._open(words)
             elif isinstance(block, WordList):
-                self._entries(block, words, line)
+                self._entries(block, words)
             elif block is not None:
-                keys, rest = self._keys(block, words, line)
+                keys, rest = self._keys(block, words)
                 for key in keys:
                     choice = block.choices.setdefault(key, Choice())
-                    self._add(choice, TOKEN.findall(rest), line, closing="")
+                    self._add(choice, TOKEN.findall(rest), closing="")
             else:
-                raise ValueError(f"line {line}: indented text before any rule or list")
+                raise self._fault("indented text before any rule or list")
         for kind, blocks in (("rule", self.rules), ("list", self.lists)):
             for each in blocks.values():
                 if not each.choices:
-                    raise ValueError(
-                        f"line {each.line}: unknown or empty {kind} {each.name!r}"
-                    )
+                    self._line = each.line
+                    raise self._fault(f"unknown or empty {kind} {each.name!r}")
         for rule in self.rules.values():
             for choice in rule.choices.values():
                 choice.close()
 
-    def _open(self, words: str, line: int) -> Rule:
+    def _fault(self, problem: str) -> ValueError:
+        return ValueError(f"line {self._line}: {problem}")
+
+    def _rule(self, name: str) -> Rule:
+        return self.rules.setdefault(name, Rule(name, self._line))
+
+    def _list(self, name: str) -> WordList:
+        return self.lists.setdefault(name, WordList(name, self._line))
+
+    def _open(self, words: str) -> Rule:
         match = HEADER.fullmatch(words)
         if match is None:
-            raise ValueError(
-                f"line {line}: wanted 'rule NAME' or 'list NAME', got {words!r}"
-            )
+            raise self._fault(f"wanted 'rule NAME' or 'list NAME', got {words!r}")
         kind, name, var, form, columns = match.groups()
-        block: Rule = (
-            self.lists.setdefault(name, WordList(name, line))
-            if kind == "list"
-            else self.rules.setdefault(name, Rule(name, line))
-        )
+        block: Rule = self._list(name) if kind == "list" else self._rule(name)
         if block.choices:
-            raise ValueError(f"line {line}: {kind} {name!r} is defined twice")
+            raise self._fault(f"{kind} {name!r} is defined twice")
         block.key = (var, form or "word") if var else None
-        block.line = line
+        block.line = self._line
         if isinstance(block, WordList):
             block.forms = [c.strip() for c in (columns or "word").split("|")]
         return block
 
-    def _keys(self, block: Rule, words: str, line: int) -> tuple[list[str], str]:
+    def _keys(self, block: Rule, words: str) -> tuple[list[str], str]:
         if block.key is None:
             return ["*"], words
         keys, colon, rest = words.partition(": ")
         if not colon:
-            raise ValueError(
-                f"line {line}: {block.name!r} has a key, so wanted "
-                f"'KEY: …', got {words!r}"
-            )
+            wanted = f"{block.name!r} has a key, so wanted 'KEY: …'"
+            raise self._fault(f"{wanted}, got {words!r}")
         return [key.strip() for key in keys.split(",")], rest.strip()
 
-    def _entries(self, block: WordList, words: str, line: int) -> None:
-        keys, rest = self._keys(block, words, line)
+    def _entries(self, block: WordList, words: str) -> None:
+        keys, rest = self._keys(block, words)
         fixed = dict(form.split("=") for form in block.forms if "=" in form)
         open_forms = [form for form in block.forms if "=" not in form]
         for key in keys:
@@ -284,20 +284,16 @@ class Reader:
             for cell in rest.split(","):
                 values = [value.strip() for value in cell.split("|")]
                 if len(values) != len(open_forms) or not all(values):
-                    raise ValueError(
-                        f"line {line}: wanted {' | '.join(open_forms)}, "
-                        f"got {cell.strip()!r}"
-                    )
+                    wanted = " | ".join(open_forms)
+                    raise self._fault(f"wanted {wanted}, got {cell.strip()!r}")
                 entry = Entry(zip(open_forms, values, strict=True), **fixed)
-                if any(entry["word"] == other["word"] for other in entries):
-                    raise ValueError(
-                        f"line {line}: {entry['word']!r} stands twice "
-                        f"in list {block.name!r}"
-                    )
+                word = entry["word"]
+                if any(word == other["word"] for other in entries):
+                    raise self._fault(f"{word!r} stands twice in list {block.name!r}")
                 entry.home, entry.index = entries, len(entries)
                 entries.append(entry)
 
-    def _add(self, choice: Choice, tokens: list[str], line: int, closing: str) -> None:
+    def _add(self, choice: Choice, tokens: list[str], closing: str) -> None:
         """Read alternatives into a choice, up to the closing bracket."""
         items: list[Item] = []
         weight = 1.0
@@ -305,9 +301,7 @@ class Reader:
             token = tokens.pop(0) if tokens else ""
             if token in ("", "]") or (token == "|" and closing):
                 if token != closing and token != "|":
-                    raise ValueError(
-                        f"line {line}: a bracket is open or closed without its partner"
-                    )
+                    raise self._fault("a bracket is open or closed without its partner")
                 choice.alternatives.append(tuple(items))
                 choice.weights.append(weight)
                 if token == closing:
@@ -316,29 +310,28 @@ class Reader:
             elif not items and (match := re.match(r"\((\d+)\) ?", token)):
                 weight = float(match[1])
                 if weight == 0:
-                    raise ValueError(f"line {line}: wanted a weight above 0, got 0")
+                    raise self._fault("wanted a weight above 0, got 0")
                 if token[match.end() :]:
                     items.append(token[match.end() :])
             elif token == "[":
-                inner = Rule(f"choice in line {line}", line)
+                inner = Rule(f"choice in line {self._line}", self._line)
                 inner.choices["*"] = Choice()
-                self._add(inner.choices["*"], tokens, line, closing="]")
+                self._add(inner.choices["*"], tokens, closing="]")
                 inner.choices["*"].close()
                 items.append(Call(inner))
             else:
-                items.append(self._item(token, line))
+                items.append(self._item(token))
 
-    def _item(self, token: str, line: int) -> Item:
+    def _item(self, token: str) -> Item:
         if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
-            name = token[1:-1]
-            return Call(self.rules.setdefault(name, Rule(name, line)))
+            return Call(self._rule(token[1:-1]))
         if token in ("|", "{", "}", "<", ">"):
-            raise ValueError(f"line {line}: stray {token!r} in a template")
+            raise self._fault(f"stray {token!r} in a template")
         if token[0] != "{":
             return token
         match = FIELD.fullmatch(token[1:-1])
         if match is None or token == "{}":
-            raise ValueError(f"line {line}: cannot read the field {token}")
+            raise self._fault(f"cannot read the field {token}")
         var, form, sign, value = match.groups()
         var, form = var or "", form or "word"
         form = form.capitalize() if var[:1].isupper() else form
@@ -349,7 +342,7 @@ class Reader:
             return Note(var, entry)
         self.mentions.add((var, form))
         if sign == "=":
-            source = self.lists.setdefault(value, WordList(value, line))
+            source = self._list(value)
             source.variables.add(var)
             source.variables.discard("")
             return Pick(var, form, source)

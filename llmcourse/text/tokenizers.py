@@ -41,7 +41,6 @@ from llmcourse.text.bpe import (
     count_pretokens,
     final_end,
     learn_merges,
-    merge_steps,
     show,
     spell,
     splitter,
@@ -227,7 +226,6 @@ class ByteTokenizer:
 _CHUNK: Final = 65_536  # characters that encode_iterable gathers before it encodes
 _CACHE_SIZE: Final = 65_536  # pre-tokens
 _CACHED_LENGTH: Final = 128  # characters; longer pre-tokens are rarely seen twice
-_BORDER: Final = -1  # no symbol: separates pre-tokens so that no merge crosses
 
 AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
 
@@ -469,29 +467,6 @@ class BPETokenizer:
         for split in first:
             pieces = list(chain.from_iterable(map(split, pieces)))
         return last(text) if not first else [*chain.from_iterable(map(last, pieces))]
-
-    def merge_steps(self, text: str) -> list[list[str]]:
-        """Return the pieces before the first merge and after each one.
-
-        Each step applies one merge everywhere in the text; the last is `tokens`.
-
-        Raises:
-            ValueError: If the text holds a lone surrogate, or the tokenizer does not
-                always merge.
-
-        >>> tokenizer = BPETokenizer.train(["hug hug pug bug"], vocab_size=258)
-        >>> tokenizer.merge_steps("hug")
-        [['h', 'u', 'g'], ['h', 'ug'], ['hug']]
-        """
-        if self.options.ignore_merges:
-            raise ValueError("this tokenizer has pieces that no merges make")
-        symbols: list[int] = []
-        for pretoken in self.pretokens(text):
-            symbols += [*self._byte_ids(pretoken), _BORDER]
-        return [
-            [show(self.pieces[i]) for i in step if i != _BORDER]
-            for step in merge_steps(symbols, self._ranks, self._products)
-        ]
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as Hugging Face ``tokenizer.json``, all or nothing.

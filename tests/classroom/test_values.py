@@ -1,9 +1,12 @@
+import json
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcourse.classroom.values import copy_into, dump, load
+from llmcourse.classroom.values import copy_into, decode, encode
 
 leaves = (
     st.none()
@@ -23,6 +26,14 @@ plain = st.recursive(
     ),
     max_leaves=12,
 )
+
+
+def dump(value: object) -> str:
+    return json.dumps(encode(value))
+
+
+def load(line: str) -> Any:
+    return decode(json.loads(line))
 
 
 @given(plain)

@@ -243,7 +243,9 @@ def test_refuses_more_queries_than_keys():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_refuses_heads_that_cannot_be_shared(dtype):
     query, key = random(1, 6, 5, 4).to(dtype), random(1, 4, 5, 4).to(dtype)
-    with pytest.raises(ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"):
+    with pytest.raises(
+        ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"
+    ):
         causal_attention(query, key, key)
 
 

@@ -224,7 +224,9 @@ def test_sliding_window_refusals():
     with pytest.raises(ValueError, match="window must be at least 1"):
         sliding_window_mask(5, 5, window=0)
     odd = [x[:, [0, 1, 2, 0]] for x in (key, value)]
-    with pytest.raises(ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"):
+    with pytest.raises(
+        ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"
+    ):
         sliding_window_attention(query, *odd, window=2)
     with pytest.raises(ValueError, match="n_queries must be in 1 … 3"):
         sliding_window_attention(query, key[:, :, :3], value[:, :, :3], window=2)
@@ -325,9 +327,13 @@ def test_the_sum_over_all_pairs():
 def test_linear_attention_refusals():
     query, key, value = grouped_qkv(5)
     four = [x[:, [0, 1, 2, 0]] for x in (key, value)]
-    with pytest.raises(ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"):
+    with pytest.raises(
+        ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"
+    ):
         linear_attention(query, *four)
-    with pytest.raises(ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"):
+    with pytest.raises(
+        ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"
+    ):
         LinearState().read(*(x[:, :, 0] for x in (query, *four)))
     with pytest.raises(ValueError, match="n_queries must be in 1 … 3, got 5"):
         linear_attention(query, key[:, :, :3], value[:, :, :3])
@@ -419,7 +425,9 @@ def test_chunked_attention_refusals():
     query, key, value = qkv_of(5, 5)
     with pytest.raises(ValueError, match="n_queries must be in 1 … 3"):
         chunked_attention(query, key[:, :, :3], value[:, :, :3])
-    with pytest.raises(ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"):
+    with pytest.raises(
+        ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"
+    ):
         chunked_attention(query, *(x[:, [0, 1, 2, 0]] for x in (key, value)))
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         chunked_attention(query, key, value, block=0)

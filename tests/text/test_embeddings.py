@@ -494,7 +494,6 @@ def test_a_perfect_world_is_scored_by_hand():
     )
     pairs = {"cow": {"moo"}, "hen": {"cluck"}, "dog": {"bark"}}
     score = score_analogies(world, {a: frozenset(b) for a, b in pairs.items()})
-    assert score.n_questions == 6
     for share in (score.right, score.kind, score.nearest):
         assert share.tolist() == [1, 1, 1]
     assert score.chance.tolist() == [1 / 2] * 3  # of three noises, b is given
@@ -590,7 +589,6 @@ def test_the_score_equals_a_slow_loop():
     names = ("right", "kind", "nearest", "chance", "copied")
     for name, values in zip(names, wanted, strict=True):
         torch.testing.assert_close(getattr(found, name), values)
-    assert found.n_questions == len(asked)
 
 
 # Refusal

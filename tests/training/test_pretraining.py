@@ -349,7 +349,9 @@ def test_refuses_values_that_no_training_can_have(name, value):
 
 
 def test_refuses_a_batch_that_cannot_be_divided():
-    with pytest.raises(ValueError, match="batch_size must be a multiple of accumulation, got 3"):
+    with pytest.raises(
+        ValueError, match="batch_size must be a multiple of accumulation, got 3"
+    ):
         replace(SHORT, accumulation=2)
 
 
