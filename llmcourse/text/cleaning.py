@@ -291,13 +291,11 @@ def filter_quality(
         documents: Clean documents.
         rules: The rules.
     """
-    kept: list[Document] = []
-    removals: list[Removal] = []
-    for document in documents:
-        if fault := quality_fault(document.text, rules):
-            removals.append(Removal(document, fault[0], f"{fault[1]:.3g}"))
-        else:
-            kept.append(document)
+    judged = [(each, quality_fault(each.text, rules)) for each in documents]
+    kept = [each for each, fault in judged if not fault]
+    removals = [
+        Removal(each, fault[0], f"{fault[1]:.3g}") for each, fault in judged if fault
+    ]
     return kept, summarise("filter quality", documents, kept, removals)
 
 
@@ -332,14 +330,11 @@ def filter_language(
         ValueError: If the language is not in the list.
     """
     function_word_share("", language)  # refuses an unknown language
-    kept: list[Document] = []
-    removals: list[Removal] = []
-    for document in documents:
-        guess = guess_language(document.text)
-        if guess == language:
-            kept.append(document)
-        else:
-            removals.append(Removal(document, f"language {guess}"))
+    guessed = [(each, guess_language(each.text)) for each in documents]
+    kept = [each for each, guess in guessed if guess == language]
+    removals = [
+        Removal(d, f"language {guess}") for d, guess in guessed if guess != language
+    ]
     return kept, summarise("filter language", documents, kept, removals)
 
 

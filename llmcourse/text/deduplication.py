@@ -284,14 +284,13 @@ def remove_duplicates(
     ['The fox.', 'A hen.']
     """
     first: dict[int, Document] = {}
-    kept: list[Document] = []
-    removals: list[Removal] = []
-    for document in documents:
-        original = first.setdefault(fingerprint(document.text), document)
-        if original is document:
-            kept.append(document)
-        else:
-            removals.append(Removal(document, "copy", _likeness(original, 1.0)))
+    pairs = [(d, first.setdefault(fingerprint(d.text), d)) for d in documents]
+    kept = [document for document, original in pairs if original is document]
+    removals = [
+        Removal(document, "copy", _likeness(original, 1.0))
+        for document, original in pairs
+        if original is not document
+    ]
     return kept, summarise("remove duplicates", documents, kept, removals)
 
 
@@ -357,12 +356,9 @@ def near_duplicates(
             not divide the hashes.
     """
     sets = _shingle_sets(texts, 5, threshold)
-    pairs = []
-    for i, j in candidate_pairs(signatures(sets), n_bands).tolist():
-        similarity = jaccard(sets[i], sets[j])
-        if similarity >= threshold:
-            pairs.append(Pair(i, j, similarity))
-    return pairs
+    candidates = candidate_pairs(signatures(sets), n_bands).tolist()
+    pairs = [Pair(i, j, jaccard(sets[i], sets[j])) for i, j in candidates]
+    return [pair for pair in pairs if pair.similarity >= threshold]
 
 
 def plant_near_duplicates(

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from itertools import pairwise
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 from llmcourse.arguments import check_range
@@ -144,9 +145,7 @@ def entropy_per_token(
     """
     if texts is None:
         texts = [story.text for story in generate(2_000, seed=0)]
-    check_range(2, n_texts=len(texts))
     counts = [len(tokenizer.encode(text)) + end_tokens for text in texts]
-    mean = math.fsum(counts) / len(counts)
-    variance = math.fsum((c - mean) ** 2 for c in counts) / (len(counts) - 1)
+    mean = fmean(counts)
     value = world().entropy() / mean
-    return Estimate(value, value / mean * math.sqrt(variance / len(counts)))
+    return Estimate(value, value / mean * stdev(counts) / math.sqrt(len(counts)))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, Final, NamedTuple
 
 import traitlets
@@ -102,12 +103,8 @@ def thinned(
     size = max(1, math.ceil(len(tokens) / most))
     runs = [slice(start, start + size) for start in range(0, len(tokens), size)]
     return [
-        [round(_mean(tokens[run]), 1), round(_mean(losses[run]), 4)] for run in runs
+        [round(fmean(tokens[run]), 1), round(fmean(losses[run]), 4)] for run in runs
     ]
-
-
-def _mean(values: Sequence[float | int]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _check_order(name: str, tokens: Sequence[int]) -> None:
