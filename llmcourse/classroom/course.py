@@ -149,7 +149,8 @@ class Course:
             raise ValueError(f"no assignment {name!r}; known: {known}")
         return read_source(self.folder / "sources" / f"{name}.py")
 
-    def _data(self, name: str) -> Path | None:
+    def data(self, name: str) -> Path | None:
+        """Return the folder that is laid beside an assignment's notebook, if any."""
         data = self.folder / "sources" / name
         return data if data.is_dir() else None
 
@@ -158,7 +159,7 @@ class Course:
         source = self.source(name)
         folder = self.folder / "source" / name
         folder.mkdir(parents=True, exist_ok=True)
-        if data := self._data(name):
+        if data := self.data(name):
             shutil.copytree(data, folder, dirs_exist_ok=True)
         write(source, folder / f"{name}.ipynb")
         self._nbgrader("generate_assignment", name)
@@ -171,9 +172,9 @@ class Course:
         source = self.source(name)
         hand_ins = read(place)
         for hand_in in hand_ins:
-            folder = self.folder / "submitted" / hand_in.student / name
-            folder.mkdir(parents=True, exist_ok=True)
-            write(choose(hand_in, source), folder / f"{name}.ipynb")
+            path = self._hand_in(name, hand_in.student)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(choose(hand_in, source), path)
             told = {
                 "late": hand_in.late,
                 "notes": hand_in.notes,
@@ -189,10 +190,12 @@ class Course:
         found = (self.folder / "submitted").glob(f"*/{name}/{name}.ipynb")
         return sorted(path.parents[1].name for path in found)
 
+    def _hand_in(self, name: str, student: str) -> Path:
+        return self.folder / "submitted" / student / name / f"{name}.ipynb"
+
     def submission(self, name: str, student: str) -> NotebookNode:
         """Return what a student handed in, as it is graded."""
-        path = self.folder / "submitted" / student / name / f"{name}.ipynb"
-        notebook: NotebookNode = nbformat.read(path, as_version=4)
+        notebook: NotebookNode = nbformat.read(self._hand_in(name, student), 4)
         return notebook
 
     def outcomes(self, name: str) -> list[Outcome]:
@@ -246,13 +249,13 @@ class Course:
             self._enter(name, self._outcome(name, student, source, None))
         done = len(students) - len(todo)
         progress(done, len(students))
-        work = partial(_grade_one, self.folder, name, source, self._data(name), unsafe)
+        work = partial(_grade_one, self, name, source, unsafe)
         context = multiprocessing.get_context("spawn")
         apart = False  # one by one, once a process of ours has died
         while todo:
             batch = todo[:1] if apart else list(todo)
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                jobs = {pool.submit(work, s, self.settings): s for s in batch}
+                jobs = {pool.submit(work, s): s for s in batch}
                 for job in as_completed(jobs):
                     student, error = jobs[job], job.exception()
                     if isinstance(error, BrokenProcessPool) and not apart:
@@ -278,8 +281,7 @@ class Course:
 
     def _key(self, name: str, student: str, source: NotebookNode) -> str:
         """Return what a grade depends on, as a number."""
-        path = self.folder / "submitted" / student / name / f"{name}.ipynb"
-        digest = hashlib.sha256(path.read_bytes())
+        digest = hashlib.sha256(self._hand_in(name, student).read_bytes())
         digest.update(nbformat.writes(source).encode())
         digest.update(str(self.settings["seed"]).encode())
         return digest.hexdigest()
@@ -370,25 +372,19 @@ class Course:
 
 
 def _grade_one(
-    folder: Path,
-    name: str,
-    source: NotebookNode,
-    data: Path | None,
-    unsafe: bool,
-    student: str,
-    settings: dict[str, Any],
+    course: Course, name: str, source: NotebookNode, unsafe: bool, student: str
 ) -> dict[str, Any]:
     """Run a hand-in and its tests; write the notebook that was run."""
     assert student == student_name(student)
+    settings, data = course.settings, course.data(name)
     os.environ["LLMCOURSE_SEED"] = str(settings["seed"])
-    path = folder / "submitted" / student / name / f"{name}.ipynb"
-    hand_in = nbformat.read(path, as_version=4)
+    hand_in = course.submission(name, student)
     limits = Limits(seconds=settings["seconds"], memory=settings["memory_gib"] << 30)
     blocked = tuple(source.metadata["llmcourse"]["blocked"])
     begin = partial(start, limits, data=data, blocked=blocked, unsafe=unsafe)
     with Student(begin, limits.seconds) as process:
         graded = grade(source, hand_in, process)
-    write(hand_in, folder / "results" / name / f"{student}.ipynb")
+    write(hand_in, course.folder / "results" / name / f"{student}.ipynb")
     return {
         "earned": {result.name: result.earned for result in graded.results},
         "messages": {r.name: r.message for r in graded.results if r.message},

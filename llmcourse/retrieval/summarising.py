@@ -14,6 +14,7 @@ calls, and can be looked for in what comes of each.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 Summarise: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
@@ -106,7 +107,5 @@ def refine(pieces: Sequence[str], summarise: Summarise, revise: Revise) -> list[
     """
     if not pieces:
         raise ValueError("a summary needs at least one piece, got none")
-    summaries = [*summarise(pieces[:1])]
-    for piece in pieces[1:]:
-        summaries.append(revise(summaries[-1], piece))
-    return summaries
+    (first,) = summarise(pieces[:1])
+    return [*accumulate(pieces[1:], revise, initial=first)]

@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from llmcourse.arguments import check_positive
@@ -360,15 +360,15 @@ def read_state(
 
 
 def _read(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    data = path.read_bytes()
     try:
-        tensors = load(data)
+        with safe_open(path, framework="pt") as file:
+            names, metadata = file.keys(), file.metadata() or {}
+            # Copies: where files are mapped, an old one could not be deleted.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise ValueError(
             f"{str(path)!r} must be a whole safetensors file: {error}"
         ) from error
-    size = int.from_bytes(data[:8], "little")  # of the header, which is JSON
-    metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
     text = metadata.get("state", "")
     _check_digest(path, metadata.get("sha256"), _digest(text, tensors))
     for name, tensor in tensors.items():
