@@ -22,7 +22,7 @@ ROOMS = {
     "classroom": "training model text files",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
-        "extras files __version__"
+        "arguments extras files __version__"
     ),
     "checks": "retrieval alignment finetuning training model text files",
     "widgets": "training model text arguments files",

@@ -218,11 +218,7 @@ class PolicyTrainer(ABC):
         texts: Sequence[TokenizedExample] = (),
     ) -> None:
         check_room(policy, prompts, config.max_new_tokens)
-        if len(prompts) < config.prompts_per_iteration:
-            raise ValueError(
-                f"an iteration needs {config.prompts_per_iteration} prompts, "
-                f"got {len(prompts)}"
-            )
+        check_range(config.prompts_per_iteration, n_prompts=len(prompts))
         if config.ptx_coef and not texts:
             raise ValueError(f"ptx_coef {config.ptx_coef} needs texts, got none")
         n, n_texts = parallel.n_processes(), config.ptx_batch_size

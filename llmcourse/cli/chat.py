@@ -47,6 +47,7 @@ def chat(
     """
     import torch
 
+    from llmcourse.arguments import check_range
     from llmcourse.cli.running import open_model
     from llmcourse.finetuning.answering import knows_conversations, stream_answer
     from llmcourse.finetuning.chat import Message
@@ -60,11 +61,7 @@ def chat(
         )
     limit = loaded.config.context_length
     room = max_new_tokens or limit // 4  # tokens that stay free for an answer
-    if room > limit // 2:
-        raise ValueError(
-            f"max_new_tokens must be at most {limit // 2}, half of the model's "
-            f"context, got {max_new_tokens}"
-        )
+    check_range(1, limit // 2, max_new_tokens=room)
     answer = partial(
         stream_answer,
         loaded,

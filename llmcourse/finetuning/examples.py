@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from llmcourse.arguments import check_range
 from llmcourse.training.windows import fingerprint, of_like_length
 
 _Example = TypeVar("_Example", bound=Sized)
@@ -205,10 +206,8 @@ class ShuffledExamples(Iterator[list[_Example]]):
         batch_size: int,
         generator: torch.Generator,
     ) -> None:
-        if not 1 <= batch_size <= len(examples):
-            raise ValueError(
-                f"a batch needs {batch_size} examples, but the data has {len(examples)}"
-            )
+        check_range(1, batch_size=batch_size)
+        check_range(batch_size, examples=len(examples))
         self.examples = examples
         self.batch_size = batch_size
         self.generator = generator

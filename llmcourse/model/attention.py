@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmcourse.arguments import check_multiple, check_range
+from llmcourse.arguments import check_fits, check_multiple, check_range
 from llmcourse.model.positions import Rotation, apply_rope
 
 # From query, key and value to the context, (B, H, T, d_head).
@@ -395,11 +395,7 @@ class PackedSequences:
                 f"lengths must be positive and add up to the {n_new} positions of a "
                 f"row, got {self.lengths}"
             )
-        if max(self.lengths) > context_length:
-            raise ValueError(
-                f"context_length is {context_length} tokens, "
-                f"got a text of {max(self.lengths)}"
-            )
+        check_fits(max(self.lengths), 0, context_length)
         return torch.cat([torch.arange(length) for length in self.lengths])
 
     def attend(

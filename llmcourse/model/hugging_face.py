@@ -242,10 +242,7 @@ def _check_all_attend_to_all(
     kind: str, said: Mapping[str, Any], context_length: int
 ) -> None:
     """Raise ValueError for positions that look at the last ones only."""
-    if context_length > _MOST_POSITIONS:
-        raise ValueError(
-            f"a context of at most {_MOST_POSITIONS} is possible, got {context_length}"
-        )
+    check_range(1, _MOST_POSITIONS, context_length=context_length)
     window = said.get("sliding_window", context_length)
     if kind == "mistral" and not (isinstance(window, int) and window >= context_length):
         raise ValueError(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmcourse.arguments import check_ids
+from llmcourse.arguments import check_ids, check_range
 from llmcourse.model.transformer import Transformer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
@@ -99,11 +99,8 @@ def _windows(
     start_token: int | None,
 ) -> Windows:
     """Return the windows of a text that the model can be trained on, all of it."""
-    length, limit = config.context_length, model.config.context_length
-    if length > limit:
-        raise ValueError(
-            f"windows must fit into the model's context_length {limit}, got {length}"
-        )
+    length = config.context_length
+    check_range(1, model.config.context_length, context_length=length)
     windows = Windows(tokens, length, start_token)
     for _, piece in pieces(windows.tokens):
         check_ids("tokens", piece, model.config.vocab_size)

@@ -24,6 +24,8 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmcourse.arguments import check_range
+
 # One-dimensional, of integers. A memory map counts, and is only read where needed.
 Tokens: TypeAlias = NDArray[Any] | Tensor
 
@@ -110,10 +112,7 @@ class Windows:
                 "tokens must be a one-dimensional array of integers, got "
                 f"{self.tokens.ndim} dimensions of {self.tokens.dtype}"
             )
-        if len(self.tokens) <= context_length:
-            raise ValueError(
-                f"a window needs {context_length + 1} tokens, got {len(self.tokens)}"
-            )
+        check_range(context_length + 1, **{"tokens of a text": len(self.tokens)})
         self.last = len(self.tokens) - context_length - 1  # where a window can begin
         self.starts = None
         if start_token is not None:
@@ -153,10 +152,7 @@ class Windows:
         n_windows = self.last // self.context_length + 1
         if self.starts is not None:
             n_windows = len(self.starts)
-        if n_windows < batch_size:
-            raise ValueError(
-                f"a batch needs {batch_size} windows, but the data has {n_windows}"
-            )
+        check_range(batch_size, **{"windows of a text": n_windows})
         return ShuffledBatches(self, batch_size, generator, in_order)
 
     def one_pass(

@@ -9,6 +9,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
+from llmcourse.arguments import check_range
 from llmcourse.text.embeddings import WordVectors, project
 from llmcourse.widgets.base import Explorer, checked_texts, script
 
@@ -80,11 +81,9 @@ class EmbeddingExplorer(Explorer):
         analogy: tuple[str, str, str] | None = None,
     ) -> None:
         words = checked_texts(vectors.words)
-        if not 4 <= len(words) <= MAX_WORDS:
-            raise ValueError(f"wanted 4 to {MAX_WORDS} words, got {len(words)}")
+        check_range(4, MAX_WORDS, words=len(words))
         names = list(dict.fromkeys(classes[w] for w in words if w in classes))
-        if len(names) > MAX_CLASSES:
-            raise ValueError(f"wanted at most {MAX_CLASSES} classes, got {len(names)}")
+        check_range(0, MAX_CLASSES, classes=len(names))
         named = [word or words[0], *(analogy or words[:3])]
         if unknown := [w for w in named if w not in vectors]:
             raise ValueError(f"wanted words with a vector, got {unknown[0]!r}")

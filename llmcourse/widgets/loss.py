@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import traitlets
 
+from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, checked_texts, script
 
 MAX_POINTS: Final = 200  # of a curve in the page
@@ -58,11 +59,7 @@ class LossExplorer(Explorer):
         levels: Mapping[str, float | int],
         curve: tuple[Sequence[int], Sequence[float | int]] = ((), ()),
     ) -> None:
-        if len(moments) < 2 or len(levels) < 2:
-            raise ValueError(
-                "wanted at least 2 moments and 2 levels, "
-                f"got {len(moments)} and {len(levels)}"
-            )
+        check_range(2, moments=len(moments), levels=len(levels))
         texts = checked_texts([each.text for each in moments])
         tokens = [each.n_tokens for each in moments]
         _check_order("moments", tokens)

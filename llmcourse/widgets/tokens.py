@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import traitlets
 
+from llmcourse.arguments import check_range
 from llmcourse.text.bpe import (
     BYTE_ORDER,
     DIGITS_PATTERN,
@@ -141,11 +142,7 @@ class MergeExplorer(Explorer):
             words = [[spell(word), 1] for word in pretokens]
             steps, ranks = applied_merges(pretokens, tokenizer)
             learning = False
-        if len(words) > MAX_PRETOKENS:
-            raise ValueError(
-                f"texts must have at most {MAX_PRETOKENS} distinct words, "
-                f"got {len(words)}"
-            )
+        check_range(0, MAX_PRETOKENS, **{"distinct words": len(words)})
         self._summary = f"{len(words)} words, {len(steps)} merges"
         super().__init__(words=words, steps=steps, ranks=ranks, learning=learning)
 

@@ -227,7 +227,7 @@ def test_refuses_what_cannot_be_learned():
         (fine, [], "got none"),
         (odd, fine, "at most 9 tokens, but 1 of 11"),
         (fine, odd, "at most 9 tokens, but 1 of 11"),
-        (fine[:3], fine, "needs 4 examples, but the data has 3"),
+        (fine[:3], fine, "examples must be at least 4, got 3"),
     ):
         with pytest.raises(ValueError, match=message):
             dpo(make_model(), pairs, valid, SHORT, seeded())

@@ -240,7 +240,7 @@ def test_rewards_of_another_shape(method):
 
 @both
 def test_what_cannot_be_trained(method, tmp_path):
-    with pytest.raises(ValueError, match="an iteration needs 3 prompts, got 2"):
+    with pytest.raises(ValueError, match="n_prompts must be at least 3, got 2"):
         learn(method, make_policy(), prompts=PROMPTS[:2])
     with pytest.raises(ValueError, match=r"context_length = 17, got 11 \+ 7"):
         learn(method, make_policy(), prompts=[*PROMPTS, Prompt("", (1,) * 11)])

@@ -207,7 +207,7 @@ def test_refuses_what_cannot_be_learned():
         (fine, [], "got none"),
         ([*fine, long], fine, "at most 9 tokens, but 1 of 12"),
         (fine, [long], "at most 9 tokens, but 1 of 1"),
-        (fine[:3], fine, "a batch needs 4 examples, but the data has 3"),
+        (fine[:3], fine, "examples must be at least 4, got 3"),
     ):
         with pytest.raises(ValueError, match=message):
             train_reward_model(make_model(), pairs, valid, SHORT, seeded())

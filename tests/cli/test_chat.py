@@ -306,7 +306,7 @@ def test_what_cannot_be_saved_or_loaded_is_said(models, tmp_path):
         (["--model=gpt-5"], "got 'gpt-5'"),
         (["--temperature=-1"], "temperature must be at least 0, got -1"),
         (["--top-p=0"], "top_p must be in (0, 1], got 0"),
-        (["--max-new-tokens=257"], "max_new_tokens must be at most 256"),
+        (["--max-new-tokens=257"], "max_new_tokens must be in 1 … 256"),
     ],
 )
 def test_refusals_are_one_line(models, monkeypatch, capsys, args, message):

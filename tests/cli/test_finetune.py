@@ -201,7 +201,7 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
             ([*FAST, "--data=no.jsonl"], "got no file 'no.jsonl'"),
             ([*FAST, f"--data={tmp_path / 'bad.jsonl'}"], "line 1 of"),
-            ([*FAST, f"--data={few}"], "a batch needs 4 examples, but the data has 2"),
+            ([*FAST, f"--data={few}"], "examples must be at least 4, got 2"),
         ]
     ):
         out = tmp_path / str(number)

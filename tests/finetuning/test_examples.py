@@ -271,5 +271,5 @@ def test_refuses_a_batch_without_examples():
 
 @pytest.mark.parametrize("batch_size", [0, 4])
 def test_refuses_a_batch_that_the_data_cannot_fill(batch_size):
-    with pytest.raises(ValueError, match=f"needs {batch_size} .* the data has 3"):
+    with pytest.raises(ValueError, match="must be at least"):
         ShuffledExamples(make_examples([1, 2, 3]), batch_size, seeded())

@@ -417,7 +417,7 @@ def test_refuses_too_few_examples():
             ValueError, match="needs examples, to learn and to hold out, got none"
         ):
             finetune(make_model(), examples, valid, SHORT, seeded())
-    with pytest.raises(ValueError, match="needs 4 examples, but the data has 3"):
+    with pytest.raises(ValueError, match="examples must be at least 4, got 3"):
         finetune(make_model(), fine[:3], fine, SHORT, seeded())
 
 

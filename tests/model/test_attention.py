@@ -324,7 +324,7 @@ def test_refuses_lengths_that_do_not_fill_the_row(lengths):
 
 def test_refuses_a_text_that_is_too_long():
     assert PackedSequences((3, 11)).positions(14, 11).max() == 10
-    with pytest.raises(ValueError, match="11 tokens, got a text of 12"):
+    with pytest.raises(ValueError, match=r"context_length = 11, got 12 \+ 0"):
         PackedSequences((2, 12)).positions(14, 11)
     with pytest.raises(ValueError, match="11 tokens, got 9 cached and 3 new"):
         next_positions(9, 3, 11)

@@ -326,7 +326,7 @@ def test_refuses_a_field_that_no_folder_knows(config):
         ({"head_dim": 8.0}, "head_dim must be a positive whole number, got 8.0"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types must"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be in 1 … 16777216"),
-        ({"max_position_embeddings": 2**22}, "context of at most 2097152 is possible"),
+        ({"max_position_embeddings": 2**22}, "context_length must be in 1 … 2097152"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be True or False"),
         ({"hidden_size": None}, "sizes are missing: hidden_size"),
         ({"hidden_size": "wide"}, "hidden_size must be a positive whole.*got 'wide'"),

@@ -373,12 +373,14 @@ def test_refuses_a_step_on_windows_longer_than_the_models_context():
 
 
 def test_refuses_windows_longer_than_the_models_context():
-    with pytest.raises(ValueError, match="context_length 9, got 10"):
+    with pytest.raises(ValueError, match="context_length must be in 1 … 9, got 10"):
         run(replace(SHORT, context_length=10))
 
 
 def test_refuses_a_batch_larger_than_the_data():
-    with pytest.raises(ValueError, match="needs 15 windows, but the data has 14"):
+    with pytest.raises(
+        ValueError, match="windows of a text must be at least 15, got 14"
+    ):
         run(replace(SHORT, batch_size=15))
 
 
@@ -386,7 +388,9 @@ def test_refuses_a_batch_larger_than_the_data():
 def test_refuses_texts_shorter_than_a_window(n_tokens):
     short, long = random_tokens(n_tokens), random_tokens()
     for train, valid in ((short, long), (long, short)):
-        with pytest.raises(ValueError, match=f"needs 8 tokens, got {n_tokens}"):
+        with pytest.raises(
+            ValueError, match=f"text must be at least 8, got {n_tokens}"
+        ):
             pretrain(make_model(), train, valid, SHORT, seeded())
 
 

@@ -220,7 +220,7 @@ def test_refuses_what_is_no_run_of_tokens(tokens, got):
 
 @pytest.mark.parametrize("n_tokens", [0, 1, 3])
 def test_refuses_a_text_shorter_than_a_window(n_tokens):
-    with pytest.raises(ValueError, match=f"needs 4 tokens, got {n_tokens}"):
+    with pytest.raises(ValueError, match=f"text must be at least 4, got {n_tokens}"):
         Windows(torch.arange(n_tokens), 3)
 
 
@@ -230,10 +230,10 @@ def test_refuses_a_start_token_that_starts_nothing():
 
 
 def test_refuses_a_batch_larger_than_the_data_at_once():
-    with pytest.raises(ValueError, match="needs 4 windows, but the data has 3"):
+    with pytest.raises(ValueError, match="windows of a text must be at least 4, got 3"):
         Windows(torch.arange(12), 3).shuffled(4, seeded())
     documents = Windows(np.array([0, 1, 0, 1, 0, 1]), 1, start_token=0)
-    with pytest.raises(ValueError, match="needs 4 windows, but the data has 3"):
+    with pytest.raises(ValueError, match="windows of a text must be at least 4, got 3"):
         documents.shuffled(4, seeded())
 
 

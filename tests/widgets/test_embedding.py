@@ -146,13 +146,13 @@ def test_a_vector_of_zeros_has_cosine_zero(javascript):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EmbeddingExplorer(vectors(3), {}), "4 to 1000 words, got 3"),
+        (lambda: EmbeddingExplorer(vectors(3), {}), "words must be in 4 … 1000, got 3"),
         (lambda: EmbeddingExplorer(vectors(1001), {}), "got 1001"),
         (
             lambda: EmbeddingExplorer(
                 vectors(13), {f"word{i}": str(i) for i in range(13)}
             ),
-            "at most 12 classes, got 13",
+            "classes must be in 0 … 12, got 13",
         ),
         (lambda: EmbeddingExplorer(vectors(), {}, word="owl"), "got 'owl'"),
         (

@@ -82,8 +82,8 @@ def test_where_a_loss_stands(javascript):
 @pytest.mark.parametrize(
     ("moments", "levels", "curve", "message"),
     [
-        (MOMENTS[:1], LEVELS, ((), ()), "at least 2 moments and 2 levels, got 1"),
-        (MOMENTS, {"floor": 0.5}, ((), ()), "2 levels, got 3 and 1"),
+        (MOMENTS[:1], LEVELS, ((), ()), "moments must be at least 2, got 1"),
+        (MOMENTS, {"floor": 0.5}, ((), ()), "levels must be at least 2, got 1"),
         ([*MOMENTS, Moment(95, 1.0, "")], LEVELS, ((), ()), "not empty"),
         (MOMENTS[::-1], LEVELS, ((), ()), "tokens of moments must grow"),
         (MOMENTS, LEVELS | {"odd": math.inf}, ((), ()), "finite.*got inf"),

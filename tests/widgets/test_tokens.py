@@ -313,7 +313,7 @@ def test_sampling_equals_the_packages_own(javascript, cases: list[Any]):
         (lambda: MergeExplorer("ab", n_merges=-1), "vocab_size must be at least 256"),
         (
             lambda: MergeExplorer(" ".join(f"w{i}x" for i in range(501)), n_merges=1),
-            "at most 500 distinct words",
+            "distinct words must be in 0 … 500",
         ),
         (lambda: SamplingExplorer(["a"], [0.0]), "at least two, got 1"),
         (lambda: SamplingExplorer(["a", "b"], [0.0]), "2 tokens, got 1"),
