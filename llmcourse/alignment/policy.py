@@ -34,7 +34,7 @@ from llmcourse.alignment.losses import Averaging, Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, Scorer, check_room, sample_rollouts
-from llmcourse.arguments import check_positive, check_range
+from llmcourse.arguments import check_multiple, check_positive, check_range
 from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer
@@ -221,14 +221,11 @@ class PolicyTrainer(ABC):
         check_range(config.prompts_per_iteration, n_prompts=len(prompts))
         if config.ptx_coef and not texts:
             raise ValueError(f"ptx_coef {config.ptx_coef} needs texts, got none")
-        n, n_texts = parallel.n_processes(), config.ptx_batch_size
-        sizes = [config.n_answers, config.minibatch_size]
-        sizes += [n_texts] if config.ptx_coef else []
-        if any(size % n for size in sizes):
-            raise ValueError(
-                f"{n} processes must divide the answers of an iteration, those of an "
-                f"update and its texts, got {sizes}"
-            )
+        n = parallel.n_processes()
+        check_multiple(n_answers=config.n_answers, processes=n)
+        check_multiple(minibatch_size=config.minibatch_size, processes=n)
+        if config.ptx_coef:
+            check_multiple(ptx_batch_size=config.ptx_batch_size, processes=n)
         self.texts = tuple(texts)
         self.policy, self.prompts, self.reward = policy, tuple(prompts), reward
         self.config, self.generator = config, generator

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding_bag, normalize
 
+from llmcourse.arguments import check_multiple, check_range
 from llmcourse.model.inspection import hidden_states
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
@@ -113,11 +114,8 @@ def train_encoder(
 
     Source: Karpukhin et al. (2020), section 3.2, in-batch negatives.
     """
-    if batch_size % _NEIGHBOURS or batch_size < 1 or len(questions) < _NEIGHBOURS:
-        raise ValueError(
-            f"wanted batches of a multiple of {_NEIGHBOURS}, and as many questions, "
-            f"got {batch_size} and {len(questions)}"
-        )
+    check_range(_NEIGHBOURS, batch_size=batch_size, questions=len(questions))
+    check_multiple(batch_size=batch_size, neighbours=_NEIGHBOURS)
     if len(right) != len(questions) or not all(right):
         raise ValueError(
             f"wanted right passages for each of {len(questions)} questions, got "

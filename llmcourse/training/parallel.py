@@ -33,6 +33,7 @@ import torch.distributed as dist
 from torch import Tensor, nn, zeros_like
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from llmcourse.arguments import check_multiple
 from llmcourse.model.transformer import Block, Transformer
 from llmcourse.training.config import PretrainingConfig
 
@@ -137,11 +138,8 @@ def share_out(
 
 def check_divides(config: PretrainingConfig) -> None:
     """Raise ValueError if a batch cannot be shared out equally."""
-    if config.batch_size % (n_processes() * config.accumulation):
-        raise ValueError(
-            f"{n_processes()} processes with accumulation {config.accumulation} must "
-            f"divide batch_size {config.batch_size}"
-        )
+    parts = {"processes times accumulation": n_processes() * config.accumulation}
+    check_multiple(batch_size=config.batch_size, **parts)
 
 
 def check_alike(what: str, value: str | int) -> None:
