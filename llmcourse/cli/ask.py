@@ -77,7 +77,7 @@ def ask(
     from llmcourse.text.cleaning import clean_text
     from llmcourse.text.documents import excerpt
 
-    documents = read_own(docs, _MOST_BYTES)
+    documents = [*read_own(docs, _MOST_BYTES)]
     loaded, tokenizer = open_model(model, device, dtype)
     if not passages_only and not answering.knows_conversations(tokenizer):
         raise ValueError(

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -81,16 +80,17 @@ def bars(quiet: bool) -> Iterator[Callable[..., None]]:
 
 
 def read_own(
-    path: str | Path, max_bytes: int | None = None, column: str | None = None
-) -> list[Any]:
-    """Return the documents of a path, or of standard input if it is "-"."""
+    path: str | Path, max_bytes: int | None, column: str | None = None
+) -> Iterator[Any]:
+    """Yield the documents of a path, or of standard input if it is "-"."""
     from llmcourse.text.documents import Document, read_texts
 
     if str(path) == "-":
-        return [Document(sys.stdin.read(), source="text_files", name="standard input")]
-    found = read_texts(path, max_bytes, column)
-    tell_skipped(found.skipped)
-    return found.documents
+        yield Document(sys.stdin.read(), source="text_files", name="standard input")
+        return
+    skipped: dict[str, str] = {}
+    yield from read_texts(path, skipped, max_bytes, column)
+    tell_skipped(skipped)
 
 
 def documents_of(
@@ -112,19 +112,14 @@ def documents_of(
     """
     from llmcourse.text import documents
 
-    def streamed(path: str) -> Iterator[Any]:
-        skipped: dict[str, str] = {}
-        yield from documents.stream_texts(path, skipped, column=column)
-        tell_skipped(skipped)
-
+    most = None if stream else documents.MAX_BYTES
     known: dict[str, Callable[[], Iterable[Any]]] = {
         "tales": lambda: documents.tales(n_stories, seed),
         "python_docs": documents.python_docs,
-        "-": lambda: read_own("-"),
     }
-    own = streamed if stream else partial(read_own, column=column)
     return chain.from_iterable(
-        known[name]() if name in known else own(name) for name in sources
+        known[name]() if name in known else read_own(name, most, column)
+        for name in sources
     )
 
 

@@ -25,7 +25,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from llmcourse.extras import needed_for
 from llmcourse.text.tales import generate
@@ -266,17 +265,13 @@ MAX_FILES = 200_000
 """That are looked at: more are hardly notes, but a whole disk."""
 
 
-class FoundTexts(NamedTuple):
-    """The documents that a path or a pattern leads to, and the files that are none."""
-
-    documents: list[Document]  # named by their paths
-    skipped: dict[str, str]  # path and reason
-
-
 def read_texts(
-    path: str | Path, max_bytes: int | None = None, column: str | None = None
-) -> FoundTexts:
-    """Return the text files of a folder or behind a pattern, in order of name.
+    path: str | Path,
+    skipped: dict[str, str],
+    max_bytes: int | None = MAX_BYTES,
+    column: str | None = None,
+) -> Iterator[Document]:
+    """Yield the text files of a folder or behind a pattern, in order of name.
 
     A file counts as text if it is UTF-8 without a NUL; others are skipped with the
     reason. Files and folders whose names begin with a dot are left out, and of a
@@ -288,64 +283,46 @@ def read_texts(
     Args:
         path: A file, a folder, which stands for all files in it and in its folders,
             or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
-        max_bytes: The most that all texts may have together; None: `MAX_BYTES`.
+        skipped: Is filled with the files that are no text, and the reason.
+        max_bytes: The most that all texts may have together, and each by itself, of
+            `MAX_FILES` files; None: any number of texts, each of `MAX_BYTES`.
         column: Of such a dataset, where the texts are; None: "text". If it is given,
             a file of JSON lines is read as rows, too.
 
     Raises:
-        ValueError: If there is no such file, or if none is a text; if there is more
-            text, or are more than `MAX_FILES` files; if a dataset is damaged, or has
-            no such column.
-        ImportError: If a dataset is to be read and `datasets` is not installed.
-    """
-    skipped: dict[str, str] = {}
-    texts: list[Document] = []
-    n_bytes, most = 0, max_bytes or MAX_BYTES
-    for document in stream_texts(path, skipped, most, MAX_FILES, column):
-        texts.append(document)
-        n_bytes += len(document.text.encode())
-        if n_bytes > most:
-            raise ValueError(
-                f"{str(path)!r} must have at most {most >> 20:,} MiB of text: name a "
-                "smaller folder or a pattern"
-            )
-    return FoundTexts(texts, skipped)
-
-
-def stream_texts(
-    path: str | Path,
-    skipped: dict[str, str],
-    max_bytes: int = MAX_BYTES,
-    max_files: int | None = None,
-    column: str | None = None,
-) -> Iterator[Document]:
-    """Yield what `read_texts` returns, and hold one file at a time in memory.
-
-    Args:
-        path: As there.
-        skipped: Is filled with the files that are no text, and the reason.
-        max_bytes: Of one file; a larger one is skipped.
-        max_files: That are looked at; None: any number.
-        column: As there.
-
-    Raises:
         ValueError: If there is no such file, or if none is a text; if there are more
-            files than `max_files`; if a dataset is damaged, or has no such column.
+            texts or files than may be; if a dataset is damaged, or has no such column.
         ImportError: If a dataset is to be read and `datasets` is not installed.
     """
     if _is_dataset(Path(path), column):
-        yield from _rows(path, column or "text")
-        return
+        documents = _rows(path, column or "text")
+    else:
+        documents = _texts(path, skipped, max_bytes)
+    n_bytes = 0
+    for document in documents:
+        n_bytes += len(document.text.encode())
+        if max_bytes is not None and n_bytes > max_bytes:
+            raise ValueError(
+                f"{str(path)!r} must have at most {max_bytes >> 20:,} MiB of text: "
+                "name a smaller folder or a pattern"
+            )
+        yield document
+
+
+def _texts(
+    path: str | Path, skipped: dict[str, str], max_bytes: int | None
+) -> Iterator[Document]:
+    """Yield the texts among the files of a path, one at a time in memory."""
     found = False
     for number, file in enumerate(_files(Path(path))):
-        if max_files is not None and number >= max_files:
+        if max_bytes is not None and number >= MAX_FILES:
             raise ValueError(
-                f"{str(path)!r} must have at most {max_files:,} files: name a smaller "
+                f"{str(path)!r} must have at most {MAX_FILES:,} files: name a smaller "
                 "folder or a pattern"
             )
         name = file.as_posix()
         try:
-            text = _text_of(file, max_bytes)
+            text = _text_of(file, MAX_BYTES if max_bytes is None else max_bytes)
             document = Document(text, source="text_files", name=name)
         except OSError as error:
             skipped[name] = f"cannot be read: {error.strerror or error}"

@@ -13,6 +13,10 @@ TALES = [story.text for story in tales.generate(150, seed=0)]
 FORMS = ("saved", "rows.parquet", "rows.jsonl")
 
 
+def read(path, **options):
+    return [*read_texts(path, {}, **options)]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The same rows in each form, and a dataset that has parts."""
@@ -35,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_row_with_a_text_is_a_document(folder, form):
-    found = read_texts(folder / form, column="story").documents
+    found = read(folder / form, column="story")
     assert [document.text for document in found] == TALES
     assert found[0].name == f"{folder / form}/1"
 
@@ -45,14 +49,14 @@ def test_each_row_with_a_text_is_a_document(folder, form):
 
 def test_the_usual_column_is_text(folder):
     for form in FORMS[:2]:
-        assert read_texts(folder / form).documents[0].text == "x"
+        assert read(folder / form)[0].text == "x"
     lines = (folder / "rows.jsonl").read_text(encoding="utf-8")
-    assert [d.text for d in read_texts(folder / "rows.jsonl").documents] == [lines]
+    assert [d.text for d in read(folder / "rows.jsonl")] == [lines]
 
 
 def test_a_pattern_and_a_part_may_be_named(folder):
     for path in (folder / "*.parquet", folder / "parts" / "train"):
-        assert len(read_texts(path, column="story").documents) == len(TALES)
+        assert len(read(path, column="story")) == len(TALES)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -84,17 +88,17 @@ def test_a_model_is_trained_on_them(folder, tmp_path):
 )
 def test_columns_without_texts_are_refused(folder, form, column, message):
     with pytest.raises(ValueError, match=message):
-        read_texts(folder / form, column=column)
+        read(folder / form, column=column)
 
 
 def test_parts_are_named(folder):
     with pytest.raises(ValueError, match=r"name one of them: .*/parts/train', '.*test"):
-        read_texts(folder / "parts")
+        read(folder / "parts")
 
 
 def test_more_text_than_fits_is_refused(folder):
     with pytest.raises(ValueError, match="must have at most"):
-        read_texts(folder / "saved", 1000, column="story")
+        read(folder / "saved", max_bytes=1000, column="story")
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
@@ -102,18 +106,18 @@ def test_damaged_files_are_refused(tmp_path, form):
     pytest.importorskip("datasets")
     (tmp_path / form).write_bytes(b"nothing of the kind")
     with pytest.raises((ValueError, OSError)):
-        read_texts(tmp_path / form, column="text")
+        read(tmp_path / form, column="text")
 
 
 def test_nothing_but_empty_rows_is_refused(tmp_path):
     datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_dict({"text": ["", None]}).save_to_disk(tmp_path / "rows")
     with pytest.raises(ValueError, match="must have texts in 'text', got none"):
-        read_texts(tmp_path / "rows")
+        read(tmp_path / "rows")
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     (tmp_path / "dataset_info.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r'pip install "llmcourse\[datasets\]"'):
-        read_texts(tmp_path)
+        read(tmp_path)

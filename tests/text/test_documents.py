@@ -5,6 +5,7 @@ import os
 import sysconfig
 from itertools import islice
 from pydoc_data.topics import topics
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,12 @@ from llmcourse.text.documents import (
     tales,
 )
 from llmcourse.text.tales import generate
+
+
+def read(path, **options):
+    skipped = {}
+    found = [*read_texts(path, skipped, **options)]
+    return SimpleNamespace(documents=found, skipped=skipped)
 
 
 def texts(*names):
@@ -156,14 +163,14 @@ def test_modules_are_read_and_not_imported(tmp_path, monkeypatch):
     ],
 )
 def test_files_are_in_order_of_name(folder, pattern, names):
-    found = read_texts(str(folder / pattern)).documents
+    found = read(str(folder / pattern)).documents
     assert [d.name for d in found] == [(folder / name).as_posix() for name in names]
     assert [d.text for d in found] == [f"text of {name}\n" for name in names]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_read(folder):
     (folder / "[1].txt").write_text("one")
-    assert read_texts(folder / "[1].txt").documents[0].text == "one"
+    assert read(folder / "[1].txt").documents[0].text == "one"
 
 
 def test_a_python_without_its_library_is_refused_first(tmp_path, monkeypatch):
@@ -188,19 +195,18 @@ def mixed(tmp_path):
 
 
 def test_texts_in_order_of_name_with_their_paths(mixed):
-    found = read_texts(mixed)
+    found = read(mixed)
     names = [document.name for document in found.documents]
     assert names == [(mixed / n).as_posix() for n in ("a.md", "b.txt", "more/deep/c")]
     assert [d.text for d in found.documents] == ["Été.\r\n", "Second.\n", "Third."]
     assert found.skipped == {}
-    assert [d.text for d in read_texts(mixed / "b.txt").documents] == ["Second.\n"]
+    assert [d.text for d in read(mixed / "b.txt").documents] == ["Second.\n"]
 
 
 # Law
 
 
-def test_what_is_no_text_is_skipped_with_the_reason(mixed, monkeypatch):
-    monkeypatch.setattr(documents, "MAX_BYTES", 2 << 20)
+def test_what_is_no_text_is_skipped_with_the_reason(mixed):
     (mixed / "photo").write_bytes(b"\x89PNG\0\0")
     (mixed / "latin").write_bytes(b"caf\xe9")
     (mixed / "blank").write_text(" \n")
@@ -208,7 +214,7 @@ def test_what_is_no_text_is_skipped_with_the_reason(mixed, monkeypatch):
     os.mkfifo(mixed / "pipe")
     (mixed / "gone").symlink_to(mixed / "nowhere")
     (mixed / "loop").symlink_to(mixed)
-    found = read_texts(mixed)
+    found = read(mixed, max_bytes=2 << 20)
     assert len(found.documents) == 3
     assert {path.rpartition("/")[2]: why for path, why in found.skipped.items()} == {
         "photo": "binary",
@@ -225,13 +231,13 @@ def test_a_file_that_cannot_be_read_is_skipped(mixed, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     (mixed / "locked.txt").write_text("locked")
-    read = documents.Path.open
+    real = documents.Path.open
     monkeypatch.setattr(
         documents.Path,
         "open",
-        lambda path, mode: (refuse if path.name == "locked.txt" else read)(path, mode),
+        lambda path, mode: (refuse if path.name == "locked.txt" else real)(path, mode),
     )
-    found = read_texts(mixed)
+    found = read(mixed)
     assert len(found.documents) == 3
     ((path, reason),) = found.skipped.items()
     assert path.endswith("locked.txt")
@@ -242,12 +248,12 @@ def test_a_file_that_cannot_be_read_is_skipped(mixed, monkeypatch):
 
 
 def test_more_files_or_text_than_anybody_reads_are_refused(mixed, monkeypatch):
-    assert len(read_texts(mixed, max_bytes=30).documents) == 3
+    assert len(read(mixed, max_bytes=30).documents) == 3
     with pytest.raises(ValueError, match="name a smaller folder"):
-        read_texts(mixed, max_bytes=12)
+        read(mixed, max_bytes=12)
     monkeypatch.setattr(documents, "MAX_FILES", 2)
     with pytest.raises(ValueError, match="at most 2 files"):
-        read_texts(mixed)
+        read(mixed)
 
 
 def test_refusals(mixed, tmp_path):
@@ -255,10 +261,10 @@ def test_refusals(mixed, tmp_path):
     empty.mkdir()
     for path in (tmp_path / "nowhere", tmp_path / "*.csv", empty):
         with pytest.raises(ValueError, match=r"wanted text .*nothing is there"):
-            read_texts(path)
+            read(path)
     for name in "abcd":
         (empty / name).write_bytes(b"\0")
     with pytest.raises(ValueError, match=r"got none \(.*a: binary; .*c: binary\)$"):
-        read_texts(empty)
+        read(empty)
     with pytest.raises(ValueError, match=r"got none \(.*/a: binary\)"):
-        read_texts(empty / "a")
+        read(empty / "a")
