@@ -116,14 +116,8 @@ def bootstrap_interval(
     """
     check_range(2, n_values=len(values))
     tail = (1 - LEVEL) / 2
-    means = torch.stack(
-        [
-            values[torch.randint(len(values), (len(values),), generator=generator)]
-            .double()
-            .mean()
-            for _ in range(2000)
-        ]
-    )
+    draws = torch.randint(len(values), (2000, len(values)), generator=generator)
+    means = values.double()[draws].mean(dim=1)
     ends = torch.tensor([tail, 1 - tail], dtype=means.dtype)
     low, high = means.quantile(ends).tolist()
     return Interval(low, high)
