@@ -12,7 +12,6 @@ them in JupyterLab. What it is not asked to do is to run a hand-in: see `grading
 """
 
 import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -36,6 +35,7 @@ from llmcourse.classroom.grading import grade
 from llmcourse.classroom.sandbox import MISSING, Limits, available, start
 from llmcourse.classroom.student import Student
 from llmcourse.files import write_json
+from llmcourse.model.folders import read_json
 
 CONFIG = '''"""nbgrader's settings for this course; `llmcourse course` uses them too."""
 c = get_config()
@@ -103,9 +103,7 @@ class Course:
                 f"{folder} is no course: it has no course.json; "
                 "llmcourse course init makes one"
             )
-        self.settings: dict[str, Any] = json.loads(
-            (self.folder / "course.json").read_text(encoding="utf-8")
-        )
+        self.settings = read_json(self.folder / "course.json")
 
     @classmethod
     def init(cls, folder: Path, sources: Path, names: Iterable[str] = ()) -> "Course":
@@ -201,8 +199,7 @@ class Course:
     def outcomes(self, name: str) -> list[Outcome]:
         """Return what is known of all that were graded."""
         found = sorted((self.folder / "results" / name).glob("*.json"))
-        texts = [path.read_text(encoding="utf-8") for path in found]
-        return [Outcome(**json.loads(text)) for text in texts]
+        return [Outcome(**read_json(path)) for path in found]
 
     def grade(
         self,
@@ -302,10 +299,7 @@ class Course:
 
     def _collected(self, name: str, student: str) -> dict[str, Any]:
         path = self.folder / "collected" / name / f"{student}.json"
-        if not path.exists():
-            return {}
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return told
+        return read_json(path) if path.exists() else {}
 
     def _readable(self, name: str, student: str) -> bool:
         return bool(self._collected(name, student).get("readable", True))

@@ -55,9 +55,8 @@ class RopeScaling:
     def __post_init__(self) -> None:
         """Raise ValueError for a scaling that there is not."""
         check_one_of("kind", self.kind, ("linear", "yarn", "llama3"))
-        check_range(1, factor=self.factor, original_length=self.original_length)
-        check_range(0, 1e6, factor=self.factor)  # beyond, no angle is told from none
-        check_range(0, 2**31, original_length=self.original_length)
+        check_range(1, 10**6, factor=self.factor)  # beyond, no angle is told from none
+        check_range(1, 2**31, original_length=self.original_length)
         if (self.kind == "linear") != (self.original_length is None):
             raise ValueError(
                 "yarn and llama3 need original_length, and linear has none, got "
