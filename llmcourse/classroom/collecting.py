@@ -129,9 +129,7 @@ def _wanted(path: PurePosixPath) -> bool:
     return path.suffix == ".ipynb" and not hidden
 
 
-def _members(
-    archive: Path,
-) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
+def _members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
     """Yield the notebooks of an archive, also of archives in it, one level down."""
     try:
         with zipfile.ZipFile(archive) as outer:

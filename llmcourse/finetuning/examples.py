@@ -201,10 +201,7 @@ class ShuffledExamples(Iterator[list[_Example]]):
     """
 
     def __init__(
-        self,
-        examples: Sequence[_Example],
-        batch_size: int,
-        generator: torch.Generator,
+        self, examples: Sequence[_Example], batch_size: int, generator: torch.Generator
     ) -> None:
         check_range(1, batch_size=batch_size)
         check_range(batch_size, examples=len(examples))

@@ -157,10 +157,7 @@ class Prompt:
 
 
 def prompt_with(
-    question: str,
-    found: Sequence[Passage],
-    tokenizer: BPETokenizer,
-    max_tokens: int,
+    question: str, found: Sequence[Passage], tokenizer: BPETokenizer, max_tokens: int
 ) -> Prompt:
     """Return the best passages, as many as fit, and then the question.
 

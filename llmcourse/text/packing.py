@@ -58,9 +58,7 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def pack(
-    documents: Iterable[Document],
-    tokenizer: Tokenizer,
-    path: str | Path,
+    documents: Iterable[Document], tokenizer: Tokenizer, path: str | Path
 ) -> TokenFile:
     """Write the ids of all documents to a file, and return what it holds.
 

@@ -265,9 +265,7 @@ def fitted(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
 
 
 def token_array(
-    documents: Iterable[Document],
-    tokenizer: BPETokenizer,
-    dtype: DTypeLike = np.int64,
+    documents: Iterable[Document], tokenizer: BPETokenizer, dtype: DTypeLike = np.int64
 ) -> NDArray[Any]:
     """Return the ids of the documents in one array, `<|endoftext|>` around each.
 

@@ -36,9 +36,7 @@ class MemoryExplorer(Explorer):
     cards: traitlets.List[Any] = traitlets.List().tag(sync=True)
 
     def __init__(
-        self,
-        models: Mapping[str, TransformerConfig],
-        cards: Mapping[str, float | int],
+        self, models: Mapping[str, TransformerConfig], cards: Mapping[str, float | int]
     ) -> None:
         if not cards:
             raise ValueError("wanted at least one card, got none")

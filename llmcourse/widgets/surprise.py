@@ -40,9 +40,7 @@ class SurpriseExplorer(Explorer):
     word = traitlets.Int(1).tag(sync=True)  # which is pointed at
 
     def __init__(
-        self,
-        stories: Sequence[str],
-        models: Mapping[str, Surprises] | None = None,
+        self, stories: Sequence[str], models: Mapping[str, Surprises] | None = None
     ) -> None:
         chosen = checked_texts(stories)
         predictors = {"the grammar": word_surprises, **(models or {})}

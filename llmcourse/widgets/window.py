@@ -42,10 +42,7 @@ class WindowExplorer(Explorer):
     models: traitlets.List[Any] = traitlets.List().tag(sync=True)
 
     def __init__(
-        self,
-        text: str,
-        tokenizer: Tokenizer,
-        models: Mapping[str, TransformerConfig],
+        self, text: str, tokenizer: Tokenizer, models: Mapping[str, TransformerConfig]
     ) -> None:
         (text,) = checked_texts([text])
         self._summary = ", ".join(models)
