@@ -58,7 +58,7 @@ def serve_on(
     Raises:
         RuntimeError: If the application does not start.
     """
-    _run(_server(app, grace_seconds), listener, app, grace_seconds)
+    _Server(app, grace_seconds).listen(listener)
 
 
 @contextmanager
@@ -75,9 +75,9 @@ def running(app: FastAPI, grace_seconds: float | int = 10) -> Iterator[str]:
         OSError: If it cannot listen there.
         RuntimeError: If the application does not start.
     """
-    server = _server(app, grace_seconds)
+    server = _Server(app, grace_seconds)
     with listening() as listener, ThreadPoolExecutor(1) as thread:
-        end = thread.submit(_run, server, listener, app, grace_seconds)
+        end = thread.submit(server.listen, listener)
         try:
             while not server.started and not end.done():
                 time.sleep(0.005)
@@ -89,50 +89,44 @@ def running(app: FastAPI, grace_seconds: float | int = 10) -> Iterator[str]:
         end.result()
 
 
-def _server(app: FastAPI, grace_seconds: float | int) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        backlog=2048,
-        limit_concurrency=1000,
-        timeout_keep_alive=20,
-        # After the grace all answers end by themselves; this is for slow readers.
-        timeout_graceful_shutdown=int(grace_seconds) + _FOR_LAST_WORDS,
-    )
-    return uvicorn.Server(config)
+class _Server(uvicorn.Server):
+    """A server that ends by itself what the application is still working on."""
 
+    def __init__(self, app: FastAPI, grace_seconds: float | int) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            backlog=2048,
+            limit_concurrency=1000,
+            timeout_keep_alive=20,
+            # After the grace all answers end by themselves; this is for slow readers.
+            timeout_graceful_shutdown=int(grace_seconds) + _FOR_LAST_WORDS,
+        )
+        super().__init__(config)
+        self.service = getattr(app.state, "service", None)  # others have nothing to end
+        self.grace_seconds = grace_seconds
 
-def _run(
-    server: uvicorn.Server,
-    listener: socket.socket,
-    app: FastAPI,
-    grace_seconds: float | int,
-) -> None:
-    async def run() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            ending = tasks.create_task(_end(server, app, grace_seconds))
-            await server.serve(sockets=[listener])
-            ending.cancel()
+    def listen(self, listener: socket.socket) -> None:
+        with suppress(SystemExit):  # of an application that does not start
+            self.run(sockets=[listener])
+        if not self.started:
+            raise RuntimeError("the application did not start; the log says why")
 
-    with suppress(SystemExit):  # of an application that does not start
-        asyncio.run(run())
-    if not server.started:
-        raise RuntimeError("the application did not start; the log says why")
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections; return when those that are open have ended."""
+        ending = asyncio.create_task(self._end())
+        await super().shutdown(sockets)
+        ending.cancel()
 
-
-async def _end(
-    server: uvicorn.Server, app: FastAPI, grace_seconds: float | int
-) -> None:
-    """End what waits when the server is told to stop, and the rest after the grace."""
-    while not server.should_exit:
-        await asyncio.sleep(0.1)
-    service = getattr(app.state, "service", None)  # others have nothing to end
-    if service is not None:
-        service.engine.drain()
-        await asyncio.sleep(grace_seconds)
-        service.engine.stop()
+    async def _end(self) -> None:
+        """End what waits now, and the rest after the grace."""
+        if self.service is not None:
+            self.service.engine.drain()
+            await asyncio.sleep(self.grace_seconds)
+            self.service.engine.stop()
