@@ -240,7 +240,10 @@ def test_transformers_computes_the_same_base():
         ({"kind": "linear", "factor": math.inf}, "factor must be in 1 …"),
         ({"kind": "yarn", "factor": 2}, "need original_length.*None for yarn"),
         ({"kind": "linear", "factor": 2, "original_length": 9}, "linear has none"),
-        ({"kind": "yarn", "factor": 2, "original_length": 0}, "at least 1, got 0"),
+        (
+            {"kind": "yarn", "factor": 2, "original_length": 0},
+            "original_length must be in 1 …",
+        ),
         ({"kind": "llama3", "factor": 2}, "need original_length.*None for llama3"),
         (vars(LLAMA3) | {"slow": 4}, "0 < slow < fast"),
         (vars(LLAMA3) | {"slow": 0}, "0 < slow < fast"),
