@@ -269,7 +269,11 @@ def stream_text(
     """
     start, ends = text_borders(tokenizer)
     ids, limit = [*start, *tokenizer.encode(prompt)], model.config.context_length
-    check_fits(len(ids), 0, limit)
+    if len(ids) > limit:
+        raise ValueError(
+            f"the prompt, with a mark before it, must fit into context_length = {limit}"
+            f" tokens, got {len(ids)}"
+        )
     new_ids = stream(
         model,
         torch.tensor(ids, device=model.embedding.weight.device),
