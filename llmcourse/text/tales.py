@@ -62,7 +62,7 @@ def generate(n: int, seed: int) -> Iterator[Story]:
     Raises:
         ValueError: If n is negative.
     """
-    check_range(0, n=n)
+    check_range(0, n_stories=n)
     rng = random.Random(seed)
     return (world().sample(rng) for _ in range(n))
 

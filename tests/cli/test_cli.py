@@ -348,7 +348,7 @@ def test_an_error_is_one_line_without_traceback(tmp_path):
         (["tokenize", "a", "--tokenizer", "no.json"], "no.json"),
         (["tokenize", "a", "--vocab-size", "9"], "vocab_size must be at least"),
         (["corpus", "nowhere.txt"], "wanted text files in 'nowhere.txt', got none"),
-        (["corpus", "--n-stories", "-1"], "negative"),
+        (["corpus", "--n-stories", "-1"], "n_stories must be at least 0"),
         (["pipeline", "--n-stories", "5"], "at least 100"),
     ],
 )

@@ -173,7 +173,7 @@ def test_early_facts_decide_late_words() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="n must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="n_stories must be at least 0, got -1"):
         tales.generate(-1, seed=0)
     with pytest.raises(ValueError, match="word 1"):
         tales.parse("")
