@@ -48,9 +48,9 @@ def shipped(monkeypatch, answering):
     monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
     measures = {name: MEASURES[name] for name in models}
     monkeypatch.setattr(command, "MEASURES", measures)
-    monkeypatch.setattr(command, "Exam", lambda: Exam(n_per_kind=5, n_stories=2))
-    monkeypatch.setattr(command, "N_STORIES", 2)
-    monkeypatch.setattr(command, "N_SAMPLES", 0)
+    monkeypatch.setattr(instruct, "Exam", lambda: Exam(n_per_kind=5, n_stories=2))
+    monkeypatch.setattr("llmcourse.recipes.base.N_STORIES", 2)
+    monkeypatch.setattr("llmcourse.recipes.base.N_SAMPLES", 0)
     return models
 
 
@@ -119,7 +119,7 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
     monkeypatch.setattr(command, "_ALIGN", small)
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
-    monkeypatch.setattr(command, "Exam", lambda: Exam(n_prompts=2, n_stories=2))
+    monkeypatch.setattr(instruct, "Exam", lambda: Exam(n_prompts=2, n_stories=2))
     monkeypatch.setattr(command, "MEASURES", MEASURES)
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
