@@ -46,6 +46,7 @@ PICTURES = {
     "instruction_tuning": "who-writes-what",
     "rlhf": "one-round-of-grpo",
     "reward_hacking": "best-of-five-by-hand",
+    "reasoning": "layers-or-tokens",
     "context_window": "needle-at-three-depths",
     "retrieval": "way-of-a-question",
     "deployment": "three-ways-to-share-steps",

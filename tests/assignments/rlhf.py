@@ -2,31 +2,31 @@
 # jupyter:
 #   llmcourse:
 #     version: 1
-#     blocked: [llmcourse.alignment.losses]
+#     blocked: [llmcourse.alignment.losses, llmcourse.alignment.verifiable]
 # ---
 
 # %% [markdown]
 # # Assignment: learning from preferences
 #
-# You write the formulas that turn comparisons into a better model: the loss of a reward model, DPO, and the updates of PPO and GRPO.
+# You write the formulas that turn comparisons into a better model: the loss of a reward model, DPO, and the updates of PPO and GRPO; and you count what a verifier makes of several answers.
 # At the end you have every loss that an alignment run needs, and you can say what each of them measures.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
-# | 1. A reward model, and the best of n | 3 | ★★ | 20 |
+# | 1. A reward model, the best of n, and pass@k | 3 | ★★ | 25 |
 # | 2. How probable an answer is | 2 | ★★ | 15 |
 # | 3. How far the policy has gone | 2 | ★★ | 15 |
 # | 4. DPO | 2 | ★ | 10 |
 # | 5. Advantages of tokens | 2 | ★★★ | 25 |
 # | 6. PPO's clipped loss | 2 | ★★ | 15 |
 # | 7. GRPO | 2 | ★★★ | 20 |
-# | 8. Read a run (written) | 5 | ★★ | 25 |
+# | 8. Read a run, and a chain (written) | 5 | ★★ | 30 |
 #
-# 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb) and [Reward hacking](../reward_hacking.ipynb) first.
+# 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb), [Reward hacking](../reward_hacking.ipynb) and [Reasoning](../reasoning.ipynb) first.
 # Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
 # Some points are given by tests that you do not see; they check the same promises with other values.
 #
-# The package `llmcourse` has these losses, too. The first cell locks them away: here you write them.
+# The package `llmcourse` has all of these, too. The first cell locks them away: here you write them.
 #
 # B is the number of answers in a batch, T the number of positions, V the size of the vocabulary.
 
@@ -41,12 +41,12 @@ from torch.nn.functional import logsigmoid
 
 from llmcourse.classroom.tasks import close, generator, gradient
 
-for module in ("llmcourse.alignment.losses",):
+for module in ("llmcourse.alignment.losses", "llmcourse.alignment.verifiable"):
     sys.modules[module] = None  # this is what you write yourself
 
 
 # %% [markdown]
-# ## 1. A reward model, and the best of n (3 points)
+# ## 1. A reward model, the best of n, and pass@k (3 points)
 #
 # A reward model gives each answer one number.
 # Write `preference_loss(chosen, rejected)`: its loss on a batch of pairs, in nats per pair, as a tensor without dimensions.
@@ -65,6 +65,10 @@ for module in ("llmcourse.alignment.losses",):
 # Take the rewards `[1, 3, 2]`, the gold rewards `[5, 6, 7]` and $n = 2$: there are three ways.
 # The rewards (1, 3) and (3, 2) keep the answer with the gold reward 6, and (1, 2) keep the one with 7.
 # The average is $19/3$.
+#
+# Where a program can check answers, each is right or wrong, and the best of $k$ is right if one of the $k$ is.
+# Write `pass_at_k(n, n_right, k)`: the share of **all** ways to take $k$ of $n$ answers, `n_right` of them right, that take at least one right answer.
+# Of four answers with a single right one there are six pairs, and three of them have it: `pass_at_k(4, 1, 2)` is 0.5.
 
 
 # %% answer="preference-loss"
@@ -75,7 +79,7 @@ def preference_loss(chosen, rejected):
     ### END SOLUTION
 
 
-# %% test="preference-loss" points=1
+# %% test="preference-loss" points=0.5
 got = preference_loss(torch.tensor([log(3.0)]), torch.tensor([0.0]))
 assert close(got, -log(3 / 4)), (
     "rewards of ln 3 and 0 mean that the chosen answer is preferred in 3 of 4 cases, "
@@ -86,8 +90,8 @@ assert close(got, log(2)), (
     f"equal rewards are a guess, and each pair costs ln 2 = 0.693 nats; got {got}"
 )
 
-# %% hidden="preference-loss" points=1
-# Hidden: random rewards, rewards that are far apart, the gradient (1 point)
+# %% hidden="preference-loss" points=0.5
+# Hidden: random rewards, rewards that are far apart, the gradient (0.5 points)
 chosen, rejected = 3 * torch.randn(2, 7, generator=generator(1))
 got = preference_loss(chosen, rejected)
 want = functional.binary_cross_entropy_with_logits(chosen - rejected, torch.ones(7))
@@ -136,6 +140,36 @@ for n in (2, 4):
     assert abs(got - want) < 1e-6, (
         f"9 answers, n = {n}: the mean over all {len(kept)} ways is {want:.4f}, got {got}; "
         "the reward chooses, and the gold reward of what was chosen counts"
+    )
+
+
+# %% answer="pass-at-k"
+def pass_at_k(n, n_right, k):
+    """Return the share of ways to take k of n answers that take a right one."""
+    ### BEGIN SOLUTION
+    return 1 - comb(n - n_right, k) / comb(n, k)
+    ### END SOLUTION
+
+
+# %% test="pass-at-k" points=0.5
+got = pass_at_k(4, 1, 2)
+assert abs(got - 0.5) < 1e-9, (
+    f"three of the six pairs have the right answer: 0.5, got {got}; 0.4375 comes of "
+    "taking the same answer twice"
+)
+got = pass_at_k(5, 3, 1)
+assert abs(got - 0.6) < 1e-9, f"one of five, three are right: 0.6, got {got}"
+got = pass_at_k(5, 3, 3)
+assert abs(got - 1) < 1e-9, f"only two are wrong, so each three have a right one: {got}"
+
+# %% hidden="pass-at-k" points=0.5
+# Hidden: all ways are listed and counted (0.5 points)
+for n, right, k in ((6, 2, 3), (7, 1, 4), (5, 0, 2), (4, 4, 2), (8, 3, 2)):
+    ways = list(combinations([True] * right + [False] * (n - right), k))
+    want = sum(map(any, ways)) / len(ways)
+    got = pass_at_k(n, right, k)
+    assert abs(got - want) < 1e-9, (
+        f"{n} answers, {right} right, k = {k}: {want:.4f} of {len(ways)} ways, got {got}"
     )
 
 # %% [markdown]
@@ -611,7 +645,7 @@ got = grpo_loss(new, old, reference, advantages, mask, 0.1, 0.4)
 assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 
 # %% [markdown]
-# ## 8. Read a run (5 points, written)
+# ## 8. Read a run, and a chain (5 points, written)
 #
 # GRPO trained a policy by a reward model that has seen 1,000 pairs.
 # These are looks at the run; in this course the gold reward is known.
@@ -628,10 +662,15 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # Say what a KL penalty would change and what it would not.
 # Then say how you would decide when to stop, if the gold reward were not known, and name something that can be lost without any of the columns showing it.
 #
-# **Question B** (2 points).
+# **Question B** (1 point).
 # A friend estimates the KL divergence with your $k_1$, but on answers that **the reference** has written, and finds $-2.1$ nats per answer.
 # Say which quantity this estimates, and why it is negative.
 # Say which texts this estimate overlooks when a policy has found a new trick.
+#
+# **Question C** (1 point).
+# A model of three layers is asked for sums of four steps.
+# Say why it is right more often when it writes its steps, and why a right result does not show that the steps are right.
+# You want a model of one layer to answer such sums: say what of the larger model's answers you train it on, and what you leave out.
 
 # %% [markdown] written="read-a-run" points=3
 # Question A.
@@ -647,7 +686,7 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 #
 # One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, and does not mend the reward model. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, for they are far from the new texts), and a loss such as that of diversity.
 
-# %% [markdown] written="wrong-direction" points=2
+# %% [markdown] written="wrong-direction" points=1
 # Question B.
 # The mean of ln π − ln π_ref over answers of the reference is −D_KL(π_ref ‖ π).
 # A KL divergence is never negative, so this is never positive: on average the reference finds its own answers more probable than any other model does.
@@ -655,4 +694,13 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # A trick is a text that the policy writes often and the reference hardly ever.
 # Such texts do not occur in the sample, so they do not count, and the distance seems small.
 #
-# One point: minus the divergence in the other direction, and so at most 0. One point: texts that only the policy writes are missing.
+# Half a point: minus the divergence in the other direction, and so at most 0. Half a point: texts that only the policy writes are missing.
+
+# %% [markdown] written="right-for-wrong-reasons" points=1
+# Question C.
+# A direct answer has to do four sums, one after the other, within three layers; with a chain each result that is written is read again by all layers.
+# Mistakes can cancel, or the last number can be a guess, and a verifier of the outcome sees the last number alone.
+# So I train the small model on the larger one's chains, and leave out those that a verifier of the process finds a mistake in (or at least those with a wrong result).
+# The result alone would ask it for what it has too few layers for.
+#
+# Half a point: the layers bound what is computed for one token, and written tokens are read again. Half a point: the chain has to be checked, not only the result, and chains teach the student.

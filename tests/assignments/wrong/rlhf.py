@@ -24,6 +24,16 @@ def best_of_n(rewards, gold, n):
     return sum(share * gold[i] for share, i in zip(shares, order))
 
 
+# %% wrong="shares-multiplied" answer="pass-at-k" fails="test-pass-at-k,hidden-pass-at-k"
+def pass_at_k(n, n_right, k):
+    return 1 - (1 - n_right / n) ** k
+
+
+# %% wrong="all-must-be-right" answer="pass-at-k" fails="test-pass-at-k,hidden-pass-at-k"
+def pass_at_k(n, n_right, k):
+    return comb(n_right, k) / comb(n, k)
+
+
 # %% wrong="not-shifted" answer="answer-log-probs" fails="test-answer-log-probs,hidden-answer-log-probs"
 def answer_log_probs(logits, ids, mask):
     log_probs = logits.log_softmax(dim=-1)

@@ -1,0 +1,899 @@
+# %% [markdown]
+# (reasoning)=
+# # Reasoning: rewards that can be checked
+#
+# A model that writes down its steps answers what it cannot answer at once, and where a program can check answers, it learns from its own attempts.
+#
+# **You will be able to**
+#
+# - say why a chain of thought helps a model with a fixed number of layers,
+# - check an answer by its outcome and by its process, and say how the two differ,
+# - estimate pass@k without bias, and set it beside a vote and a single answer,
+# - run GRPO on checked answers, and set it beside cheap baselines,
+# - write the loss by which a student learns from its teacher's probabilities.
+#
+# **You need** the chapters {doc}`rlhf` and {doc}`reward_hacking`.
+#
+# **Takes** about an hour to read with the code.
+#
+# **Runs in** about a minute on one processor core.
+
+# %% [markdown]
+# ## Setup
+
+# %% tags=["hide-input"]
+import copy
+import re
+from itertools import islice, pairwise
+from math import comb
+from statistics import fmean
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+
+from llmcourse import plotting
+from llmcourse.alignment import verifiable
+from llmcourse.alignment.losses import group_advantages
+from llmcourse.alignment.preferences import end_of_answer, prompt_of
+from llmcourse.alignment.rollouts import Scorer, sample_rollouts
+from llmcourse.alignment.verifiable import (
+    direct_answer,
+    questions,
+    worked_answer,
+)
+from llmcourse.checks import reasoning as checks
+from llmcourse.finetuning.examples import collate
+from llmcourse.model.folders import load_pretrained
+from llmcourse.training.studies import stored_study
+
+plotting.use_course_style()
+_ = torch.set_num_threads(1)
+
+# %% [markdown]
+# ## The problem
+#
+# Here are four short sums, drawn from a small grammar.
+# The first has one step, the last has four.
+
+# %%
+four = list(questions(4, seed=11))
+for question in four:
+    print(question.text)
+
+# %% [markdown]
+# You needed a moment for the last one, and you probably counted along: *twelve, ten, twelve, nine*.
+# `instruct-llm` answers questions about tales.
+# We ask it these four.
+
+# %% tags=["nbval-ignore-output"]
+start, tokenizer = load_pretrained("instruct-llm")
+end = end_of_answer(tokenizer)
+generator = torch.Generator().manual_seed(0)
+
+
+def answer(model, asked, n=1, luck=generator):
+    """Return the rollouts of n answers to each question, side by side."""
+    prompts = [prompt_of(q.text, tokenizer) for q in asked for _ in range(n)]
+    return sample_rollouts(
+        model, prompts, 40, tokenizer=tokenizer, stop=[end], generator=luck
+    )
+
+
+for text in answer(start, four).texts:
+    print(text[:78])
+
+# %% [markdown]
+# It tells tales, since it never learned to count anything.
+# So we teach it, and there are two ways to write the same lesson.
+# A *direct* answer says the result; a *worked* one says the steps first.
+
+# %%
+print(direct_answer(four[1]))
+print(worked_answer(four[1]))
+
+# %% [markdown]
+# *Predict*: we fine-tune two copies of `instruct-llm` on a few thousand of these questions, one on direct and one on worked answers.
+# Which will be right more often on new questions with three steps?
+# Will either of them answer four steps, which no label had?
+#
+# :::{dropdown} Answer
+# At three steps the worked answers win by far.
+# At four steps both fail, and the worked answers more: the experiment below shows why.
+# :::
+
+# %% [markdown]
+# ## By hand
+#
+# Kate has ten pears, and Otto has five.
+# A model has answered *How many?* five times for each of them.
+#
+# | | its five answers | right | one answer | vote | best of five |
+# |---|---|---|---|---|---|
+# | Kate | 10, 7, 10, 9, 10 | 3 | 3/5 | 10: right | right |
+# | Otto | 4, 5, 4, 2, 4 | 1 | 1/5 | 4: wrong | right |
+# | mean | | | 2/5 | 1/2 | 1 |
+#
+# *One answer* is right as often as the share says.
+# A *vote* keeps the number that most answers say.
+# The *best of five* needs something that knows a right answer when it sees one, and then one right answer is enough.
+#
+# ![Two rows of five answers. Kate, 10: 10, 7, 10, 9, 10; the vote says 10, which is right, and so does the verifier. Otto, 5: 4, 5, 4, 2, 4; the vote says 4, which is wrong, the verifier finds the 5.](figures/vote-or-verifier.svg)
+#
+# *A vote strengthens the majority, right or wrong; a verifier needs a single right answer.*
+#
+# How often would the best of **two** be right for Otto?
+# There are $\binom{5}{2} = 10$ ways to take two of his five answers.
+# $\binom{4}{2} = 6$ of them take two wrong ones, so $1 - 6/10 = 2/5$.
+# The next cell lists all ways.
+
+# %%
+otto = [4, 5, 4, 2, 4]
+pairs = [(i, j) for i in range(5) for j in range(i)]
+found = sum(5 in (otto[i], otto[j]) for i, j in pairs)
+print(f"{found} of {len(pairs)} pairs have the right answer")
+assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
+
+# %% [markdown]
+# ## The idea
+#
+# ### Why steps help
+#
+# A model with $L$ layers computes each token in $L$ steps, one after the other, whatever it is asked.
+# A question of three sums needs three look-ups in a row, since each begins with the result of the one before.
+# A direct answer has to fit them all into the layers.
+#
+# A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
+# Every token that was written enters at the first layer again, so $m$ tokens give $m \cdot L$ steps.
+# The text is the model's scratch paper.
+#
+# ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives three, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
+#
+# *A direct answer is three layers deep.
+# A worked answer goes through the layers again with every token.*
+#
+# What a transformer can compute at once is limited, and each written step extends it {cite:p}`merrill2024`.
+# There is a second reason, which is about learning: each step of a chain is a small lesson of its own.
+# A direct answer shows only the end of the sum, and the model has to find out how it came about.
+#
+# ### Two verifiers
+#
+# A **{term}`verifier`** is a program that says whether an answer is right.
+# That of the *outcome* reads the last number alone.
+# That of the *process* reads every step.
+# A chain can be wrong and end in the right number, so the first is more lenient.
+#
+# We need not store the answers: the grammar that wrote a question can also parse it.
+# So our verifier never errs, which no {term}`reward model` can say.
+# A reward from a verifier makes {term}`RLVR`: reinforcement learning with verifiable rewards {cite:p}`lambert2024,guo2025`.
+#
+# ### More answers
+#
+# | | keeps | needs |
+# |---|---|---|
+# | best of $n$ | any right answer | a verifier, also when the model is used |
+# | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
+# | greedy | the most probable token, each time | nothing |
+#
+# **{term}`pass@k`** is the probability that at least one of $k$ answers is right.
+# With $n \ge k$ answers to a question, $c$ of them right, count the ways to take $k$, as you did for Otto {cite:p}`chen2021`:
+#
+# $$\widehat{\text{pass@}k} = 1 - \binom{n - c}{k} \bigg/ \binom{n}{k}.$$
+#
+# ### Learning from checked answers
+#
+# Three ways to learn differ in who writes the answers, and in how much each of them counts.
+# All of them minimise the same loss, with $y_i$ an answer and $w_i$ its weight:
+#
+# $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i).$$
+#
+# | Way | Who wrote $y_i$ | $w_i$ |
+# |---|---|---|
+# | fine-tuning | people (here: a program) | 1 |
+# | **rejection sampling fine-tuning** | the model | 1 if right, else 0 |
+# | {term}`GRPO` | the model | the {term}`advantage`: positive if right, negative if wrong |
+#
+# The second is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind, see {term}`rejection sampling`.
+# The third also learns from mistakes: it makes them less probable.
+# With one update for each batch, GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`), so its gradient is the one of this loss.
+#
+# ![Two groups of four answers with rewards and advantages. Kate: So ten has reward 1 and advantage plus 1.5; nine, six and twelve have reward 0 and advantage minus 0.5. Otto: two, six, two and one all have reward 0 and advantage 0.](figures/checked-groups.svg)
+#
+# *Two groups of GRPO.
+# Where all answers are wrong, there is nothing to compare, and nothing is learned.*
+#
+# ### From a teacher to a student
+#
+# **{term}`Distillation <distillation>`** trains a small *student* on what a larger *teacher* has learned {cite:p}`hinton2015`.
+# The student can imitate what the teacher writes, and then a verifier can drop wrong chains first.
+# Or it imitates the teacher's *soft targets*: the probabilities $p$ of all tokens at each place.
+# Its loss is the divergence of its own probabilities $q$ from them, $D_\text{KL}(p \,\|\, q)$ (exercise 5).
+#
+# ![From a teacher of three layers two arrows lead to a student of one: checked chains, a token each, and the same with all probabilities, drawn as bars for six, seven and eight. Labels with the answer alone lead there from above.](figures/three-lessons-for-a-student.svg)
+#
+# *Three lessons for a student: the answer alone, the teacher's chains that passed the verifier, and the teacher's probabilities at each token of these chains.*
+#
+# | Symbol | Meaning | Name in code |
+# |---|---|---|
+# | $n$, $c$ | answers to a question, right ones among them | `n`, `n_right` |
+# | $k$ | answers that may be tried | `k` |
+# | $\pi$ | the policy | `policy` |
+# | $w_i$ | how much an answer counts | `weights` |
+# | $L$, $m$ | layers, tokens written | – |
+
+# %% [markdown]
+# ## In code
+#
+# ### Verifiers
+#
+# The verifier of the outcome is two lines: find the number words, and compare the last one.
+# `question.totals` are the running totals, as the grammar reads them.
+
+# %%
+WORD = "|".join(verifiable.WORDS)  # zero to twelve
+
+
+def is_right(question, text):
+    """Return whether the last number of an answer is right."""
+    said = re.findall(rf"\b({WORD})\b", text)
+    return said[-1:] == [verifiable.WORDS[question.totals[-1]]]
+
+
+kate = verifiable.read_question(
+    "Kate had nine pears. A fox took two. Howard gave her three. "
+    "How many pears does Kate have now?"
+)
+print(kate.totals, worked_answer(kate))
+
+# %% [markdown]
+# The package has both verifiers.
+# Here they judge five answers about Kate's pears.
+
+# %%
+attempts = (
+    worked_answer(kate),
+    "So ten.",
+    "First nine less two is six. Then six and four is ten. So ten.",
+    "First nine and three is twelve. Then twelve less two is ten. So ten.",
+    "First nine less two is seven. Then seven and three is nine. So nine.",
+)
+for text in attempts:
+    outcome = verifiable.outcome_is_right(kate.text, text)
+    process = verifiable.process_is_right(kate.text, text)
+    assert outcome == is_right(kate, text)
+    print(f"outcome {outcome!s:5}  process {process!s:5}  {text[:56]}")
+
+# %% [markdown]
+# The third answer makes two mistakes that cancel.
+# The fourth is right as a sum, and follows another order than the question; our process verifier is strict.
+#
+# ### pass@k and a vote
+
+
+# %%
+def pass_at_k(n, n_right, k):
+    """Return the share of all ways to take k of n answers that have a right one."""
+    return 1 - comb(n - n_right, k) / comb(n, k)
+
+
+for k in (1, 2, 5):
+    print(f"Otto, pass@{k}: {pass_at_k(5, 1, k):.1f}")
+    assert pass_at_k(5, 1, k) == verifiable.pass_at_k(5, 1, k)
+print("vote:", verifiable.vote(["So four.", "So five.", "So four."]))
+
+# %% [markdown]
+# The estimate is **unbiased**: over many draws of $n$ answers its mean is the true pass@k.
+# To put the share of right answers into $1 - (1 - p)^k$ is not.
+# The next cell draws 10 answers many times, each right with probability 1/10, and compares both with the truth at $k = 5$.
+
+# %%
+luck = torch.Generator().manual_seed(1)
+drawn = (torch.rand(20_000, 10, generator=luck) < 0.1).sum(dim=1).tolist()
+truth = 1 - 0.9**5
+ours = fmean(pass_at_k(10, c, 5) for c in drawn)
+plugged = fmean(1 - (1 - c / 10) ** 5 for c in drawn)
+print(f"pass@5 is {truth:.2f}; by counting {ours:.2f}, by plugging in {plugged:.2f}")
+assert abs(ours - truth) < 0.01 < truth - plugged
+
+# %% [markdown]
+# ### One loop for all ways to learn
+#
+# A batch is questions with answers, a row for each.
+
+
+# %%
+def rows_of(pairs):
+    """Return ids and answer mask of questions with answers, a row for each."""
+    examples = verifiable.tokenize_answers(pairs, tokenizer)
+    whole = [torch.cat((example.ids[:1], example.targets)) for example in examples]
+    return pad_sequence(whole, batch_first=True), pad(collate(examples).mask, (1, 0))
+
+
+ids, mask = rows_of([(q.text, worked_answer(q)) for q in four])
+print(f"{len(ids)} rows, {ids.shape[1]} positions; answers:", mask.sum(dim=1).tolist())
+
+# %% [markdown]
+# The update is the loss from above: a `Scorer` reads the answers and returns the log-probability of each of their tokens.
+
+
+# %%
+def update(policy, optimizer, ids, mask, weights):
+    """Make answers of positive weight more probable, and others less."""
+    log_probs = Scorer(policy)(ids, mask).log_probs  # 0 outside of the answers
+    mean = log_probs.sum(dim=1) / mask.sum(dim=1)
+    loss = -(weights * mean).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+    optimizer.step()
+
+
+# %% [markdown]
+# **Fine-tuning** gives every label the weight 1.
+# A few labels make a start: about a thousand worked answers of one to three steps, each read once.
+
+
+# %%
+def optimizer_of(policy, rate):
+    return torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
+
+
+def teach(model, form, steps, seed=0):
+    """Return a copy that has read 16 labels in each of some steps."""
+    policy = copy.deepcopy(model)
+    optimizer = optimizer_of(policy, 1.5e-3)
+    labels = questions(16 * steps, seed=seed, n_steps=(1, 2, 3))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 1.5e-3 * min(1, (step + 1) / 10)
+        ids, mask = rows_of([(q.text, form(q)) for q in islice(labels, 16)])
+        update(policy, optimizer, ids, mask, torch.ones(16))
+    return policy
+
+
+# %% tags=["nbval-ignore-output"]
+weak = teach(start, worked_answer, steps=60)
+exam = list(questions(24, seed=99, n_steps=(1, 2, 3)))
+for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
+    print(is_right(question, text), "–", text[:70])
+
+# %% [markdown]
+# It has learned the form, and gets some of the sums.
+#
+# **GRPO** samples, verifies, computes advantages, and updates: that is the whole loop.
+
+
+# %%
+def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
+    """Train a policy in place; return the share of rewarded answers in each round."""
+    luck, shares = torch.Generator().manual_seed(seed), []
+    optimizer = optimizer_of(policy, 5e-4)
+    tasks = questions(8 * rounds, seed=5_000 + seed, n_steps=(1, 2, 3))
+    for _ in range(rounds):
+        asked = list(islice(tasks, 8))
+        batch = answer(policy, asked, n=8, luck=luck)  # sample
+        pairs = zip(batch.prompts, batch.texts)
+        rewards = torch.tensor([float(verifier(p.text, text)) for p, text in pairs])
+        weights = group_advantages(rewards, group_size=8)
+        update(policy, optimizer, batch.ids, batch.answer_mask, weights)
+        shares.append(rewards.mean().item())
+    return shares
+
+
+# %% [markdown]
+# A start that never gives a right answer has only groups whose rewards are equal.
+# So all advantages are 0, and so is the gradient.
+# The next cell gives `instruct-llm` itself, without labels, a round of GRPO with a reward for right chains, and counts the weights that moved.
+
+# %% tags=["nbval-ignore-output"]
+hopeless = copy.deepcopy(start)
+shares = grpo(hopeless, rounds=1, verifier=verifiable.process_is_right)
+moved = sum(
+    (a != b).sum().item() for a, b in zip(start.parameters(), hopeless.parameters())
+)
+print(f"rewarded: {shares[0]:.0%}; weights that moved: {moved}")
+assert shares[0] > 0 or moved == 0
+
+# %% [markdown]
+# Reinforcement learning makes more frequent what happens at times.
+# It cannot reward what never happens, so labels come first.
+
+# %% tags=["nbval-ignore-output"]
+policy = copy.deepcopy(weak)
+shares = grpo(policy, rounds=4)
+print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
+
+# %% [markdown]
+# Each round asks other questions, so the numbers jump, and four rounds are few.
+# The experiment does more, with three seeds.
+
+# %% [markdown]
+# ## Experiment
+#
+# The study ran everything three times, with other labels, orders and draws, from `instruct-llm`; `book/studies/reasoning_study.py` repeats it.
+# All are measured on the same 48 questions, twelve of each number of steps, answered several times at temperature 1.
+# Labels have one to three steps, so the questions with four show what carries over.
+
+# %%
+study = stored_study("reasoning", SimpleNamespace)
+n_seeds = len({point.seed for point in study.points})
+
+
+def runs(way, n_labels=None):
+    """Return the points of one way, one for each seed."""
+    of_way = [point for point in study.points if point.way == way]
+    most = max(point.n_labels for point in of_way) if n_labels is None else n_labels
+    return [point for point in of_way if point.n_labels == most]
+
+
+def share(point, n_steps=(1, 2, 3)):
+    """Return the share of right answers to questions with these numbers of steps."""
+    counts = [c for i, c in enumerate(point.right) if 1 + i % 4 in n_steps]
+    return sum(counts) / len(counts) / point.n_answers
+
+
+print(f"{n_seeds} seeds, {len(study.points)} models;", end=" ")
+print(f"{share(runs('start')[0], (1, 2, 3, 4)):.0%} right at the start")
+
+# %% [markdown]
+# ### Direct against worked
+
+# %% mystnb={"image": {"alt": "Two panels of the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to nearly all, direct ones to about a third. Right, four steps: both ways stay low."}} tags=["hide-input"]
+looks = [n * study.recipe["batch_size"] for n in study.recipe["looks"]]
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
+for ax, steps in zip(axes, ((1, 2, 3), (4,))):
+    for style, way in (("s--", "direct"), ("o-", "worked")):
+        shares = [[share(p, steps) for p in runs(way, n)] for n in looks]
+        for n, values in zip(looks, shares):
+            ax.plot([n] * len(values), values, ".", color="grey", ms=4)
+        ax.plot(looks, [fmean(values) for values in shares], style, label=way)
+    _ = ax.set(xlabel="labels, each read once", ylim=(0, 1), xticks=looks)
+axes[0].set(ylabel="share of right answers", title="one to three steps, as taught")
+axes[1].set(title="four steps, never taught")
+_ = axes[0].legend()
+
+# %%
+for way in ("direct", "worked"):
+    for n_steps in (1, 2, 3, 4):
+        shares = [share(point, (n_steps,)) for point in runs(way)]
+        print(f"{way}, {n_steps} steps: ", ", ".join(f"{s:4.0%}" for s in shares))
+
+# %% [markdown]
+# The same questions teach far more when their steps are said.
+# With direct answers the model gets few sums of three steps right; with worked ones nearly all.
+#
+# At four steps both fail, and here the worked model is the worse one.
+# What does it do there?
+# The next cell asks the weak model of this notebook, which has seen one to three steps, and counts the steps that it says.
+
+# %% tags=["nbval-ignore-output"]
+long = list(questions(24, seed=7, n_steps=4))
+said = [len(verifiable.read_steps(text)) for text in answer(weak, long).texts]
+print({n: said.count(n) for n in sorted(set(said))})
+
+# %% [markdown]
+# It stops early, after at most as many steps as its labels had, and says the total that it has by then.
+# So it learned to write chains of a certain length, and not *go on to the end of the question*.
+# More depth does not help if the habit is to stop.
+
+# %% tags=["hide-input"]
+for direct, worked in zip(runs("direct"), runs("worked")):
+    assert share(worked) > share(direct) + 0.2
+    assert max(share(direct, (4,)), share(worked, (4,))) < 0.5
+
+# %% [markdown]
+# ### Right for the wrong reasons
+#
+# How many of the right answers have a right chain?
+
+# %%
+for n in looks:
+    points = runs("worked", n)
+    kept = sum(sum(p.process) for p in points) / sum(sum(p.right) for p in points)
+    print(f"{n:5,} labels: {kept:.0%} of the right answers have a right chain")
+
+# %% [markdown]
+# With few labels many right numbers come after wrong steps: the verifier of the outcome is pleased by luck.
+# There are only twelve numbers to guess.
+# The better the model, the more its right answers mean.
+#
+# ### One answer, a vote, a verifier
+#
+# *Predict*: the model with about two thousand labels answers each question 16 times.
+# What will a vote of the 16 add to a single answer: much, or little?
+# And what will a verifier add, which picks a right one if there is one?
+#
+# :::{dropdown} Answer
+# The vote adds a few percent to a sampled answer; a verifier adds a third of all questions and more.
+# :::
+#
+# The curve of pass@k comes from the 16 answers by counting, with your `pass_at_k`.
+
+
+# %%
+def solved(point, k, by="right"):
+    """Return pass@k, the mean over all questions; by="process": of right chains."""
+    return fmean(pass_at_k(point.n_answers, c, k) for c in vars(point)[by])
+
+
+every, ks = (1, 2, 3, 4), (1, 2, 4, 8, 16)
+weak_labels = study.recipe["weak"] * study.recipe["batch_size"]
+models = {"weak": runs("worked", weak_labels), "more labels": runs("worked")}
+for name, points in models.items():
+    print(
+        f"{name}:\n  one answer {fmean(share(p, every) for p in points):4.0%}", end=""
+    )
+    print(f", temperature 1/2 {fmean(p.cool for p in points):4.0%}", end="")
+    print(f", greedy {fmean(p.greedy for p in points):4.0%}")
+    print(f"  vote of 16 {fmean(p.votes[-1] for p in points):4.0%}", end="")
+    print(f", pass@16 {fmean(solved(p, 16) for p in points):4.0%}", end="")
+    chains = fmean(solved(p, 16, by="process") for p in points)
+    print(f", of right chains {chains:4.0%}")
+
+# %% mystnb={"image": {"alt": "Two panels over the number of answers n, for the weak model and for that with more labels. pass@n rises to the top with n; the vote rises little above one answer taken by chance, and stays near the dash-dotted line of the greedy answer."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
+for ax, (name, points) in zip(axes, models.items()):
+    curves = (
+        (
+            "o-",
+            "pass@n: a verifier",
+            [[solved(p, k) for p in points] for k in ks],
+        ),
+        ("s--", "vote of n", list(zip(*(p.votes for p in points)))),
+        ("k:", "one of n, by chance", [[share(p, every) for p in points]] * len(ks)),
+    )
+    for style, label, values in curves:
+        ax.plot(ks, [fmean(some) for some in values], style, label=label)
+    ax.axhline(fmean(p.greedy for p in points), color="C2", ls="-.", label="greedy")
+    ax.set_xscale("log", base=2)
+    _ = ax.set(xlabel="n answers (log scale)", ylim=(0, 1), title=name)
+    _ = ax.set_xticks(ks, [str(k) for k in ks])
+axes[0].set_ylabel("share of questions")
+_ = axes[1].legend(fontsize=7, loc="lower right")
+
+# %% [markdown]
+# A vote is better than one sampled answer, by a few percent.
+# But one greedy answer does about as well, for a sixteenth of the arithmetic: where the model errs it mostly errs in one way, and a vote keeps its favourite.
+# (For large models and harder problems votes were worth more {cite:p}`wang2023consistency`.)
+#
+# A verifier finds a right answer among sixteen for most questions that a single answer gets wrong.
+# So the model *can* do much more than it does.
+# A part of this is luck, for sixteen guesses among twelve numbers hit often: the last number counts right chains alone.
+# With more labels it does more at once.
+# Its pass@16 is lower then, but not that of right chains: what went is luck.
+
+# %% tags=["hide-input"]
+for points in models.values():
+    single, top = (fmean(solved(p, k) for p in points) for k in (1, 16))
+    voted, greedy = (fmean(x) for x in zip(*((p.votes[-1], p.greedy) for p in points)))
+    assert single < voted < top
+    assert abs(voted - greedy) < 0.15
+assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
+
+# %% [markdown]
+# ### GRPO, beside cheaper ways
+#
+# From the weak model on, three ways get 1,280 answers to learn from:
+#
+# - *GRPO* samples them, eight to a question, in 20 rounds;
+# - *rejection sampling* has the weak model write them all, and learns from the right ones, each different one twice;
+# - *more labels* are 1,280 further worked answers, each read once.
+#
+# *Predict*: by how much will each raise the share of right answers?
+# Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
+#
+# :::{dropdown} Answer
+# Only more labels raise it.
+# What the model sampled itself adds nothing; under GRPO the share even falls a little, and pass@16 with it.
+# :::
+
+# %%
+ways = {
+    "weak": runs("worked", weak_labels),
+    "GRPO": runs("grpo"),
+    "rejection": runs("rejection"),
+    "more labels": runs("worked"),
+}
+print("way          pass@1  vote 16  pass@16  chains right  different  tales")
+for name, points in ways.items():
+    kept = sum(sum(p.process) for p in points) / sum(sum(p.right) for p in points)
+    one, all16 = (fmean(solved(p, k) for p in points) for k in (1, 16))
+    voted, chains, forgot = (
+        fmean(values)
+        for values in zip(*((p.votes[-1], p.chains, p.tales) for p in points))
+    )
+    print(f"{name:12} {one:6.0%} {voted:8.0%} {all16:8.0%}", end="")
+    print(f" {kept:13.0%} {chains:10.1f} {forgot:+6.2f}")
+
+# %% [markdown]
+# *Chains right* is the share of right answers that pass the verifier of the process; *different* counts the different answers among 16, word by word; *tales* is what plain tales cost more than before all training, in nats per token.
+
+# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for four models: more labels begin far above the others; weak, GRPO and rejection begin close together, and GRPO ends lowest. Right, the share of rewarded answers over 20 rounds of GRPO, for three seeds and their mean: it jumps from round to round and does not rise clearly."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
+for style, (name, points) in zip(("k:", "o-", "s--", "^-."), ways.items()):
+    values = [fmean(solved(p, k) for p in points) for k in ks]
+    axes[0].plot(ks, values, style, label=name)
+axes[0].set_xscale("log", base=2)
+axes[0].set_xticks(ks, [str(k) for k in ks])
+axes[0].set(xlabel="k answers (log scale)", ylabel="pass@k", ylim=(0, 1))
+axes[0].legend(fontsize=7)
+for point in ways["GRPO"]:
+    axes[1].plot(range(1, 1 + len(point.rewards)), point.rewards, color="C0", lw=0.8)
+means = [fmean(each) for each in zip(*(p.rewards for p in ways["GRPO"]))]
+axes[1].plot(range(1, 1 + len(means)), means, color="C1", lw=2)
+_ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
+
+# %% [markdown]
+# With as many answers, labels teach far more than rewards.
+# No part of the loop is broken: it is a matter of how much each answer says.
+# A worked label shows the right token at each of its twenty places or so.
+# A reward is one bit for a whole chain, and a group that agrees has not even that (exercise 4).
+# Rejection sampling imitates what the model says already, so it moves little.
+#
+# GRPO moved, but not where we wanted: after these few rounds it is right a little less often, and pass@16 is lower.
+# Its answers differ a little less, so it has become surer without becoming better.
+# What is made less probable gives its probability to what the model favours, right or wrong.
+#
+# A higher rate is no short cut, either.
+# In a trial at three times the rate (one run), GRPO lost most of what the labels had taught.
+# Real runs go on for thousands of rounds, with larger groups {cite:p}`guo2025`.
+
+# %% tags=["hide-input"]
+ones = {name: [solved(p, 1) for p in points] for name, points in ways.items()}
+assert fmean(ones["more labels"]) > fmean(ones["weak"]) + 0.05
+for name in ("GRPO", "rejection"):
+    assert all(a > b for a, b in zip(ones["more labels"], ones[name]))
+    assert abs(fmean(ones[name]) - fmean(ones["weak"])) < 0.15
+tops = {name: fmean(solved(p, 16) for p in points) for name, points in ways.items()}
+assert tops["GRPO"] < tops["weak"] + 0.05
+
+# %% [markdown]
+# ### What a teacher's probabilities say
+#
+# A student can learn from tokens that its teacher drew, or from the teacher's probabilities.
+# Take one place of a chain, after *nine less two is*, and a teacher that gives *seven* 88 %, *six* 8 % and *eight* 4 %.
+#
+# *Predict*: a student that only counts sees ten draws.
+# How near does it come to the teacher, in nats, and how near after a thousand?
+#
+# :::{dropdown} Answer
+# After ten draws it is off by about a twentieth of a nat, and after a thousand by about a thousandth.
+# The three probabilities would have told it everything at once.
+# :::
+
+# %%
+teacher = torch.tensor([0.88, 0.08, 0.04])
+luck = torch.Generator().manual_seed(0)
+for n in (10, 100, 1000):
+    drawn = teacher.multinomial(2000 * n, replacement=True, generator=luck)
+    counts = torch.stack([(drawn.view(2000, n) == word).sum(1) for word in range(3)], 1)
+    student = (counts + 0.5) / (n + 1.5)  # half a draw more, so none is impossible
+    off = (teacher * (teacher / student).log()).sum(dim=1).mean().item()
+    print(f"{n:4} draws: {off:.4f} nats from the teacher, on average")
+
+# %% [markdown]
+# The distance falls as one over the number of draws.
+# A network shares what it learns between places, so it needs fewer draws at each; what a single token says stays little.
+# Soft targets need the teacher's logits, and so the same vocabulary; its texts can be had from any model.
+#
+# ### Honest limits
+#
+# - **One kind of question.**
+#   The sums have one form, and their grammar is known.
+#   A verifier of real mathematics has to read answers in any form, and one of code needs tests that someone wrote.
+# - **A small model, and few rounds.**
+#   Three seeds and 48 questions leave several percentage points to luck.
+#   GRPO ran for 20 rounds; real runs make thousands.
+# - **The steps were given.**
+#   Our labels say what a step is.
+#   Large models bring chains of their own from pretraining, and rewards of the outcome make these longer {cite:p}`guo2025`.
+
+# %% [markdown]
+# ## Takeaways
+#
+# A model computes each token with a fixed number of layers; tokens that it writes are scratch paper, and each step of a chain is a lesson of its own.
+# A verifier of the outcome passes right answers with wrong chains; one of the process does not.
+# pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, and can only strengthen what the model says most.
+# Fine-tuning, rejection sampling and GRPO are one loss with different weights: 1, right or wrong, and the advantage.
+# A start without right answers gets no gradient.
+# A reward is one bit for a chain and a label says each of its tokens, so as many labels teach far more.
+# A student that is shown its teacher's probabilities sees at once what many drawn tokens would have to tell it.
+#
+# *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
+# {cite:t}`wei2022chain` showed eight worked examples in the prompt, and only large models gained by them.
+# DeepSeek-R1 began GRPO with a model that was right at times, and rewarded the outcome and the form alone {cite:p}`guo2025`.
+# Its authors also distilled it: small models learned more from its chains than from rewards of their own.
+# {cite:t}`yue2025` found that models after RLVR solve more at one attempt, and fewer at hundreds of attempts, than before: what was possible became probable, and little became possible.
+# {cite:t}`lightman2024` rewarded each step, and chose better among many answers with that than by the outcome.
+# A chain is not a report of how a model came to its answer: with a hint in the prompt, models followed it and gave other reasons {cite:p}`turpin2023`.
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer; the line below the question says why it is right or wrong.
+
+# %% tags=["remove-input"]
+from llmcourse.classroom.quizzes import Quiz
+
+Quiz.read("reasoning")
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 1 (check): how deep an answer is ★
+#
+# A model reads a question and writes some tokens, one after the other.
+# How many layers are on the longest path from the question to the last token that it writes?
+# Each token that was written is read as the next input.
+#
+# ```python
+# def longest_path(n_layers, n_written):
+#     return n
+# ```
+#
+# Check it with `checks.longest_path(longest_path)`.
+# How deep is the worked answer about Kate's pears, if each word and each full stop is a token?
+
+
+# %% tags=["hide-cell", "solution"]
+def longest_path(n_layers, n_written):
+    return n_layers * n_written
+
+
+checks.longest_path(longest_path)
+written = len(re.findall(r"\w+|\.", worked_answer(kate)))
+print(
+    f"{longest_path(3, written)} layers, instead of {longest_path(3, 2)} for 'So ten'"
+)
+
+# %% [markdown]
+# ### Exercise 2 (build): the first wrong step ★★
+#
+# `totals` are the right running totals of a question, such as `[9, 7, 10]`.
+# `steps` are what an answer says: triples of the total before, the change, and the total after.
+# Return the place of the first step that is wrong, counted from 0.
+# A step that is missing, or one too many, is wrong at its place.
+# If nothing is wrong, return −1.
+#
+# ```python
+# def first_wrong_step(totals, steps):
+#     return place
+# ```
+#
+# Check it with `checks.first_wrong_step(first_wrong_step)`.
+# A reward for each step before the first mistake would be *process supervision*.
+
+
+# %% tags=["hide-cell", "solution"]
+def first_wrong_step(totals, steps):
+    wanted = [(a, b - a, b) for a, b in pairwise(totals)]
+    for place in range(max(len(wanted), len(steps))):
+        if [*wanted[place : place + 1]] != [*map(tuple, steps[place : place + 1])]:
+            return place
+    return -1
+
+
+checks.first_wrong_step(first_wrong_step)
+for text in attempts:
+    print(first_wrong_step(kate.totals, verifiable.read_steps(text)), text[:60])
+
+# %% [markdown]
+# ### Exercise 3 (derive): what a vote is worth ★★
+#
+# Each answer to a question is right with the probability $p$, and all wrong ones say the same number.
+# How often is a vote of three right?
+#
+# ```python
+# def vote_of_three(p):
+#     return probability
+# ```
+#
+# Check it with `checks.vote_of_three(vote_of_three)`.
+# For which $p$ is the vote better than one answer?
+# Why do votes do better where wrong answers differ?
+
+
+# %% tags=["hide-cell", "solution"]
+def vote_of_three(p):
+    # All three are right, or two are: three ways to choose the wrong one.
+    return p**3 + 3 * p**2 * (1 - p)
+
+
+checks.vote_of_three(vote_of_three)
+for p in (0.3, 0.5, 0.7):
+    print(f"p = {p}: a vote is right in {vote_of_three(p):.0%}")
+# The difference to p is p (1 − p) (2 p − 1): a vote helps above 1/2. Where wrong answers
+# differ they split their votes, and a right number wins with less than half of them.
+
+# %% [markdown]
+# ### Exercise 4 (derive): groups that teach ★★
+#
+# Each answer to a question is right with the probability $p$, and a group has $G$ answers.
+# With which probability does GRPO learn anything from the group?
+#
+# ```python
+# def groups_that_teach(p, size):
+#     return probability
+# ```
+#
+# Check it with `checks.groups_that_teach(groups_that_teach)`.
+# Which questions are a waste of sampling, and what would you do about it?
+
+
+# %% tags=["hide-cell", "solution"]
+def groups_that_teach(p, size):
+    return 1 - p**size - (1 - p) ** size
+
+
+checks.groups_that_teach(groups_that_teach)
+for p in (0.01, 0.1, 0.5, 0.9, 0.99):
+    print(f"p = {p}: {groups_that_teach(p, 8):.0%} of groups of eight")
+# Those that are far too hard or too easy. Leave out questions that the policy always or
+# never solves, or draw larger groups for hard ones.
+
+# %% [markdown]
+# ### Exercise 5 (build): soft targets ★★
+#
+# Write the loss of a student that learns from its teacher's probabilities.
+# `student` and `teacher` are logits, one row for each token.
+# Return the mean over the tokens of $D_\text{KL}(p \,\|\, q) = \sum_v p_v (\ln p_v - \ln q_v)$, with $p$ the teacher's probabilities and $q$ the student's.
+#
+# ```python
+# def soft_target_loss(student, teacher):
+#     return loss
+# ```
+#
+# Check it with `checks.soft_target_loss(soft_target_loss)`.
+# What becomes of it if the teacher is certain of one token?
+
+
+# %% tags=["hide-cell", "solution"]
+def soft_target_loss(student, teacher):
+    said, wanted = student.log_softmax(dim=1), teacher.log_softmax(dim=1)
+    return (wanted.exp() * (wanted - said)).sum(dim=1).mean()
+
+
+checks.soft_target_loss(soft_target_loss)
+sure, logits = torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.5]])
+hard = torch.nn.functional.cross_entropy(logits, torch.tensor([0]))
+print(f"{soft_target_loss(logits, sure):.3f} = {hard:.3f} nats, the cross-entropy")
+# A teacher that is certain gives the loss of an ordinary label.
+
+# %% [markdown]
+# ### Exercise 6 (explore): a verifier with a hole ★★
+#
+# This verifier is more lenient than it looks: it passes an answer that says the right number *anywhere*.
+# How many wrong answers of the weak model pass it?
+# Write one answer that passes for every question.
+# What will GRPO make of this, if you give it enough rounds?
+
+
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
+def says_it_somewhere(prompt, text):
+    total = verifiable.read_question(prompt).totals[-1]
+    return verifiable.WORDS[total] in re.findall(r"\w+", text)
+
+
+said = answer(weak, exam, n=4)
+judged = [
+    (says_it_somewhere(p.text, text), verifiable.outcome_is_right(p.text, text))
+    for p, text in zip(said.prompts, said.texts)
+]
+print(f"{judged.count((True, False))} of {len(judged)} answers pass and are wrong")
+trick = " ".join(verifiable.WORDS)
+assert all(says_it_somewhere(question.text, trick) for question in exam)
+# A policy needs to find such an answer only once in a group: it is then the best of the
+# group, and becomes more probable. Longer chains name more numbers, so they are a way
+# there. What was a small mistake of the verifier becomes the policy's aim, which is
+# reward hacking again. Read the last number, and refuse what says no "So".
+
+# %% [markdown]
+# ## Sources
+#
+# Written steps are from {cite:t}`nye2021`, who call them a scratchpad, and {cite:t}`wei2022chain`, who put them into the prompt.
+# What they add to a transformer is in {cite:t}`merrill2024`.
+# Verifiers are from {cite:t}`cobbe2021`, process supervision from {cite:t}`lightman2024`, and the vote from {cite:t}`wang2023consistency`.
+# pass@k and its unbiased estimate are in {cite:t}`chen2021`.
+# Learning from one's own right answers is STaR {cite:p}`zelikman2022`; GRPO is from {cite:t}`shao2024`; RLVR was named by {cite:t}`lambert2024`.
+# Distillation is from {cite:t}`hinton2015`.

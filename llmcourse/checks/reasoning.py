@@ -1,0 +1,173 @@
+"""Checks of the chapter *reasoning*."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div
+
+from llmcourse.checks.base import check
+
+
+@check
+def longest_path(fn: Callable[[int, int], int]) -> None:
+    """Check a function that counts the layers on the longest path to an answer's end.
+
+    Args:
+        fn: From the number of layers, and of tokens that are written, to the number.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    assert fn(3, 1) == 3, (
+        "one token is written after one pass: the question's tokens are read side by "
+        f"side, and the path has the 3 layers, got {fn(3, 1)}"
+    )
+    got = fn(3, 4)
+    assert got != 6, (
+        "a token that was written enters at the first layer again, so each further "
+        "token adds all layers, not one"
+    )
+    for layers, written in ((3, 4), (2, 7), (12, 1), (5, 5)):
+        got, right = fn(layers, written), layers * written
+        assert got == right, (
+            f"{layers} layers, {written} tokens: each token that is written has passed "
+            f"all layers and is read by the next: {right}, got {got}"
+        )
+
+
+@check
+def first_wrong_step(
+    fn: Callable[[Sequence[int], Sequence[tuple[int, int, int]]], int],
+) -> None:
+    """Check a function that finds the first wrong step of a chain.
+
+    Args:
+        fn: From the right totals, and the steps that an answer says (total before,
+            change, total after), to the place of the first step that is wrong or
+            missing or too many, counted from 0; −1 if there is none.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    totals = [9, 7, 10]
+    right = [(9, -2, 7), (7, 3, 10)]
+    got = fn(totals, right)
+    assert got == -1, (
+        f"the chain {right} of the totals {totals} is right: wanted −1, got {got}"
+    )
+    cases: tuple[tuple[list[tuple[int, int, int]], int, str], ...] = (
+        ([(9, -2, 6), (6, 4, 10)], 0, "9 less 2 is not 6; the end is right by luck"),
+        ([(9, -2, 7), (7, 3, 9)], 1, "7 and 3 is not 9"),
+        (
+            [(9, 3, 12), (12, -2, 10)],
+            0,
+            "the sums are right, but not those asked for",
+        ),
+        ([(9, -2, 7)], 1, "the second step is missing"),
+        ([*right, (10, 1, 11)], 2, "the question has two steps, this is a third"),
+        ([], 0, "no step is said, so the first is missing"),
+        ([(8, -1, 7), (7, 3, 10)], 0, "the first step must begin with 9"),
+        ([(9, -2, 7), (6, 4, 10)], 1, "the second step must begin with 7"),
+    )
+    for steps, place, why in cases:
+        got = fn(totals, steps)
+        assert got == place, f"steps {steps}: {why}; wanted {place}, got {got}"
+    got = fn([4, 5], [(4, 1, 5)])
+    assert got == -1, f"totals [4, 5] with the step (4, 1, 5) are right, got {got}"
+
+
+@check
+def vote_of_three(fn: Callable[[float], float]) -> None:
+    """Check a function that says how often a vote of three is right.
+
+    Args:
+        fn: From the probability that one answer is right, if all wrong ones agree, to
+            the probability that at least two of three are.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    got = fn(0.5)
+    assert not math.isclose(got, 7 / 8), (
+        "7/8 is how often one of three is right at all, which a verifier needs; a vote "
+        "needs two"
+    )
+    assert not math.isclose(got, 3 / 8), (
+        "3/8 is how often exactly two are right; three right ones win, too"
+    )
+    for p in (0.0, 0.5, 0.8, 0.3, 1.0):
+        right = p**3 + 3 * p**2 * (1 - p)
+        got = fn(p)
+        assert math.isclose(got, right, abs_tol=1e-9), (
+            f"p = {p}: all three are right with p³, exactly two in three ways, each "
+            f"with p² (1 − p): {right:.3f}, got {got:.3f}"
+        )
+
+
+@check
+def groups_that_teach(fn: Callable[[float, int], float]) -> None:
+    """Check a function that says how many groups have a gradient.
+
+    Args:
+        fn: From the probability that an answer is right, and the size of a group, to
+            the probability that not all rewards of a group are equal.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    got = fn(1.0, 8)
+    assert math.isclose(got, 0, abs_tol=1e-9), (
+        "if all answers are right, all advantages are 0: nothing is left to learn, "
+        f"got {got:.3f}"
+    )
+    for p, size in ((0.0, 8), (0.5, 2), (0.1, 8), (0.7, 4), (0.9, 16)):
+        got, right = fn(p, size), 1 - p**size - (1 - p) ** size
+        assert math.isclose(got, right, abs_tol=1e-9), (
+            f"p = {p}, {size} answers: all are right with p^{size} and all are wrong "
+            f"with (1 − p)^{size}; of the rest {right:.3f} remains, got {got:.3f}"
+        )
+
+
+@check
+def soft_target_loss(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check a function that compares a student's probabilities with its teacher's.
+
+    Args:
+        fn: From logits of student and teacher, both (token, vocab), to the mean over
+            the tokens of the divergence KL(teacher ‖ student), in nats.
+
+    Raises:
+        AssertionError: If it is wrong; the text says why.
+    """
+    luck = torch.Generator().manual_seed(0)
+    student, teacher = 2 * torch.randn(2, 5, 7, generator=luck)
+    got = float(fn(teacher, teacher))
+    assert math.isclose(got, 0, abs_tol=1e-5), (
+        f"a student that says what its teacher says has the loss 0, got {got:.3f}"
+    )
+    said, wanted = student.log_softmax(dim=-1), teacher.log_softmax(dim=-1)
+    right = kl_div(said, wanted, log_target=True, reduction="sum").item() / 5
+    turned = kl_div(wanted, said, log_target=True, reduction="sum").item() / 5
+    got = float(fn(student, teacher))
+    assert not math.isclose(got, turned, rel_tol=1e-4), (
+        "this is KL(student ‖ teacher): weigh the differences of log-probabilities by "
+        "the teacher's probabilities, for the student is to cover what the teacher says"
+    )
+    assert not math.isclose(got, 5 * right, rel_tol=1e-4), (
+        "this is the sum over the tokens; return their mean"
+    )
+    assert not math.isclose(got, right / 7, rel_tol=1e-4), (
+        "sum over the vocabulary, and take the mean over the tokens alone"
+    )
+    assert math.isclose(got, right, rel_tol=1e-4), (
+        "the sum over the vocabulary of p (ln p − ln q), p the teacher's probability "
+        f"and q the student's, is {right:.3f} nats per token, got {got:.3f}"
+    )
+    far = torch.tensor([[200.0, 0.0]])
+    got = float(fn(far, -far))
+    assert math.isclose(got, 200, rel_tol=1e-4), (
+        f"logits that are far apart must stay finite: 200 nats, got {got}; take "
+        "log_softmax, not the log of a softmax"
+    )

@@ -1,0 +1,133 @@
+"""The study that the chapter *reasoning* plots: what is stored, and that it runs."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import reasoning_study
+from chat_cases import chatty
+from reasoning_study import (
+    Bench,
+    ReasoningPoint,
+    ReasoningStudyConfig,
+    imitation,
+    main,
+    rows_of,
+    run_reasoning_study,
+)
+
+from llmcourse.alignment.verifiable import (
+    questions,
+    tokenize_answers,
+    worked_answer,
+)
+from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
+from llmcourse.training.studies import load_study, save_study, stored_study
+
+SMALL = ReasoningStudyConfig(
+    looks=(1, 2),
+    weak=1,
+    batch_size=2,
+    warmup_steps=1,
+    iterations=1,
+    groups=2,
+    group_size=2,
+    n_questions=4,
+    n_answers=2,
+    few_answers=2,
+    n_tales=1,
+    max_new_tokens=3,
+)
+WAYS = ["start", "worked", "grpo", "rejection", "worked", "direct", "direct"]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Begin with a model of random weights."""
+    monkeypatch.setattr(reasoning_study, "load_pretrained", lambda name: chatty())
+
+
+def examples():
+    _, tokenizer = chatty()
+    asked = questions(3, seed=0)
+    return tokenize_answers([(q.text, worked_answer(q)) for q in asked], tokenizer)
+
+
+# Worked example
+
+
+def test_the_stored_study_is_of_the_recipe_in_the_code():
+    study = stored_study("reasoning", ReasoningPoint)
+    config = ReasoningStudyConfig()
+    assert study.recipe == {**asdict(config), "looks": list(config.looks)}
+    looks = [config.batch_size * steps for steps in config.looks]
+    weak = config.batch_size * config.weak
+    wanted = {(way, n) for way in ("direct", "worked") for n in looks}
+    wanted |= {("grpo", weak), ("rejection", weak)}
+    seeds = {point.seed for point in study.points}
+    assert len(seeds) >= 3
+    for seed in seeds:
+        own = [point for point in study.points if point.seed == seed]
+        runs = [(point.way, point.n_labels) for point in own if point.way != "start"]
+        assert sorted(runs) == sorted(wanted)
+    for point in study.points:
+        assert len(point.right) == len(point.process) == config.n_questions
+        pairs = zip(point.process, point.right, strict=True)
+        assert all(0 <= chain <= right <= point.n_answers for chain, right in pairs)
+
+
+# Law
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path, small):
+    path, told = tmp_path / "study.json", []
+    study = run_reasoning_study(path, [0], SMALL, told.append)
+    assert [point.way for point in told] == WAYS
+    again = run_reasoning_study(path, [0], SMALL, told.append)
+    assert len(told) == len(WAYS)
+    assert again == study
+    assert load_study(path, ReasoningPoint).points == study.points
+
+
+def test_runs_that_are_missing_are_done_alone_and_alike(tmp_path, small):
+    path = tmp_path / "study.json"
+    whole = run_reasoning_study(path, [1], SMALL)
+    assert [point.way for point in whole.points] == WAYS[1:]
+    for gone in ("grpo", "rejection", "worked", "direct"):
+        kept = [point for point in whole.points if point.way != gone]
+        save_study(replace(whole, points=tuple(kept)), path)
+        again = run_reasoning_study(path, [1], SMALL).points
+        lost = [point for point in whole.points if point.way == gone]
+        assert [asdict(point) for point in again[len(kept) :]] == [*map(asdict, lost)]
+
+
+# Reference
+
+
+def test_imitation_is_the_loss_of_fine_tuning():
+    model, _ = chatty()
+    wanted = answer_loss(model, examples(), FinetuningConfig())
+    assert imitation(model, examples()).item() == pytest.approx(wanted.item(), rel=1e-5)
+    ids, mask = rows_of(examples())
+    assert ids.shape == mask.shape
+    assert mask.sum() == sum(example.n_targets for example in examples())
+
+
+# Refusal
+
+
+def test_another_recipe_is_refused(tmp_path, small):
+    path = tmp_path / "study.json"
+    run_reasoning_study(path, [0], SMALL)
+    with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
+        run_reasoning_study(path, [0])
+
+
+def test_the_command_needs_a_file():
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_batches_have_at_least_two_examples(small):
+    bench = Bench(SMALL)
+    pairs = [("a", "b")] * 5
+    assert [len(batch) for batch in bench.batches(pairs)] == [2, 2]
