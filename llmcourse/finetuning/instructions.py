@@ -382,13 +382,16 @@ def _with_story(questions: Sequence[str]) -> list[str]:
 def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     """Ask a question that has an answer shorter than a sentence, and want that."""
     asked = _question(rng.choice(QUESTIONS), tale, rng)
-    if asked is None:
-        return None
-    length = {text: len(normalised(text)) for text in asked.accepted}
-    short = tuple(t for t in asked.accepted if length[t] < length[asked.answer])
-    if not short:
+    if asked is None or not (short := _shorter(asked.accepted)):
         return None
     return replace(asked, accepted=short, answer=short[0], systems=_wordings(kind))
+
+
+def _shorter(accepted: Sequence[str]) -> tuple[str, ...]:
+    """Return the right answers that are shorter than the first."""
+    first, *others = (len(normalised(text)) for text in accepted)
+    pairs = zip(accepted[1:], others, strict=True)
+    return tuple(text for text, length in pairs if length < first)
 
 
 def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
@@ -633,8 +636,9 @@ def normalised(answer: str) -> tuple[str, ...]:
 def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]]:
     """Yield a question and its answer for all else that can be asked about a story.
 
-    They come in random order, in wordings that training may see. After a task that
-    is no question there are none: the answer has made another story.
+    They come in random order, in wordings that training may see, and where few words
+    were wanted the answers go on being short. After a task that is no question there
+    are none: the answer has made another story.
 
     Args:
         example: What was asked first.
@@ -645,17 +649,19 @@ def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]
     >>> len(more) > 5, any(first.story.text in question for question, _ in more)
     (True, False)
     """
-    if example.kind not in QUESTIONS:
+    brief, words = example.kind == "brief", forms(example.story.facts)
+    if not brief and example.kind not in (*QUESTIONS, "unsaid"):
         return
-    words = forms(example.story.facts)
     left = [
         topic
         for kind in QUESTIONS
         for topic in topics()[kind]
         if topic.fits(example.story.facts)
-        and (kind, topic.name) != (example.kind, example.topic)
+        and (topic.name != example.topic or (kind != example.kind and not brief))
     ]
     rng.shuffle(left)
     for topic in left:
-        wording = rng.choice(topic.phrasings[:-1])
-        yield fill(wording, words), topic.right_answers(words)[0]
+        answers = topic.right_answers(words)
+        if chosen := _shorter(answers) if brief else answers:
+            wording = rng.choice(topic.phrasings[:-1])
+            yield fill(wording, words), chosen[0]

@@ -16,6 +16,7 @@ from llmcourse.finetuning.instructions import (
     HELD_OUT_PAIRS,
     KINDS,
     QUESTIONS,
+    UNSAID,
     Example,
     Tale,
     Topic,
@@ -475,6 +476,30 @@ def test_the_same_source_gives_the_same_questions(asked):
 def test_a_task_that_is_no_question_has_none(kind):
     (example,) = examples(1, seed=0, kinds=[kind])
     assert list(follow_ups(example, random.Random(0))) == []
+
+
+def test_after_a_short_answer_come_short_ones():
+    for example in examples(5, seed=0, kinds=["brief"]):
+        more = list(follow_ups(example, random.Random(0)))
+        assert more
+        words = forms(example.story.facts)
+        right = [
+            topic.right_answers(words)
+            for kind in QUESTIONS
+            for topic in topics()[kind]
+            if topic.fits(example.story.facts)
+        ]
+        for question, answer in more:
+            (first, *_) = (found for found in right if answer in found[1:])
+            assert len(normalised(answer)) < len(normalised(first[0]))
+            assert question not in example.prompt
+
+
+def test_what_a_story_does_not_say_is_followed_by_what_it_does():
+    for example in examples(5, seed=0, kinds=["unsaid"]):
+        more = list(follow_ups(example, random.Random(0)))
+        assert len(more) > 3
+        assert UNSAID not in [answer for _, answer in more]
 
 
 FILE = """
