@@ -110,7 +110,7 @@ print(worked_answer(four[1]))
 # Kate has ten pears, and Otto has five.
 # A model has answered *How many?* five times for each of them.
 #
-# | | its five answers | right | one answer | vote | best of five |
+# | question | its five answers | right | one answer | vote | best of five |
 # |---|---|---|---|---|---|
 # | Kate | 10, 7, 10, 9, 10 | 3 | 3/5 | 10: right | right |
 # | Otto | 4, 5, 4, 2, 4 | 1 | 1/5 | 4: wrong | right |
@@ -171,7 +171,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # ### More answers
 #
-# | | keeps | needs |
+# | way | keeps | needs |
 # |---|---|---|
 # | best of $n$ | any right answer | a verifier, also when the model is used |
 # | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
@@ -189,7 +189,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i).$$
 #
-# | Way | Who wrote $y_i$ | $w_i$ |
+# | Way | Who wrote $y_i$ | Its weight $w_i$ |
 # |---|---|---|
 # | fine-tuning | people (here: a program) | 1 |
 # | **rejection sampling fine-tuning** | the model | 1 if right, else 0 |
