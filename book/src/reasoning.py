@@ -368,7 +368,7 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
 def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
     """Train a policy in place; return the share of rewarded answers in each round."""
     luck, shares = torch.Generator().manual_seed(seed), []
-    optimizer = optimizer_of(policy, 5e-4)
+    optimizer = optimizer_of(policy, 2e-4)
     tasks = questions(8 * rounds, seed=5_000 + seed, n_steps=(1, 2, 3))
     for _ in range(rounds):
         asked = list(islice(tasks, 8))
@@ -406,7 +406,7 @@ print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 
 # %% [markdown]
 # Each round asks other questions, so the numbers jump, and four rounds are few.
-# The experiment does more, with three seeds.
+# The experiment makes a hundred, with three seeds.
 
 # %% [markdown]
 # ## Experiment
@@ -574,18 +574,18 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # %% [markdown]
 # ### GRPO, beside cheaper ways
 #
-# From the weak model on, three ways get 1,280 answers to learn from:
+# From the weak model on, three ways go on:
 #
-# - *GRPO* samples them, eight to a question, in 20 rounds;
-# - *rejection sampling* has the weak model write them all, and learns from the right ones, each different one twice;
+# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds;
+# - *rejection sampling* has the weak model write as many at once, and learns from the right ones, each different one twice;
 # - *more labels* are 1,280 further worked answers, each read once.
 #
-# *Predict*: by how much will each raise the share of right answers?
+# *Predict*: which of them will raise the share of right answers?
 # Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
 #
 # :::{dropdown} Answer
-# Only more labels raise it.
-# What the model sampled itself adds nothing; under GRPO the share even falls a little, and pass@16 with it.
+# All three raise it, and GRPO, which sees no label, gets about as far as more labels.
+# pass@16 falls: GRPO makes probable what was possible, and nothing new becomes possible.
 # :::
 
 # %%
@@ -609,7 +609,7 @@ for name, points in ways.items():
 # %% [markdown]
 # *Chains right* is the share of right answers that pass the verifier of the process; *different* counts the different answers among 16, word by word; *tales* is what plain tales cost more than before all training, in nats per token.
 
-# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for four models: more labels begin far above the others; weak, GRPO and rejection begin close together, and GRPO ends lowest. Right, the share of rewarded answers over 20 rounds of GRPO, for three seeds and their mean: it jumps from round to round and does not rise clearly."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for four models: GRPO and more labels begin highest, rejection a little above the weak model, which ends highest. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for style, (name, points) in zip(("k:", "o-", "s--", "^-."), ways.items()):
     values = [fmean(solved(p, k) for p in points) for k in ks]
@@ -625,28 +625,31 @@ axes[1].plot(range(1, 1 + len(means)), means, color="C1", lw=2)
 _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 
 # %% [markdown]
-# With as many answers, labels teach far more than rewards.
-# No part of the loop is broken: it is a matter of how much each answer says.
+# GRPO raises one answer, the vote and the greedy answer alike, without a single label.
+# It does so where the weak model was unsure: more of its right answers have a right chain, and its sixteen answers differ less.
+# So pass@16 falls.
+# A vote of sixteen of the weak model's answers does not get there.
+# A verifier would, for most right answers were there already, if rarely.
+#
+# Rejection sampling learns from the same kind of answers, and gains less.
+# It imitates what the weak model wrote, once; GRPO's answers get better while it learns, and it learns from wrong ones, too.
+#
+# Labels teach more than rewards for each answer: 1,280 labels do what takes GRPO five times as many answers.
 # A worked label shows the right token at each of its twenty places or so.
 # A reward is one bit for a whole chain, and a group that agrees has not even that (exercise 4).
-# Rejection sampling imitates what the model says already, so it moves little.
+# But labels have to be written by someone, and a verifier needs to be written once.
 #
-# GRPO moved, but not where we wanted: after these few rounds it is right a little less often, and pass@16 is lower.
-# Its answers differ a little less, so it has become surer without becoming better.
-# What is made less probable gives its probability to what the model favours, right or wrong.
-#
-# A higher rate is no short cut, either.
-# In a trial at three times the rate (one run), GRPO lost most of what the labels had taught.
+# The rate has to be low.
+# In trials with 20 rounds, 2.5 times this rate gained nothing, and 7.5 times lost most of what the labels had taught (one run).
 # Real runs go on for thousands of rounds, with larger groups {cite:p}`guo2025`.
 
 # %% tags=["hide-input"]
 ones = {name: [solved(p, 1) for p in points] for name, points in ways.items()}
-assert fmean(ones["more labels"]) > fmean(ones["weak"]) + 0.05
-for name in ("GRPO", "rejection"):
-    assert all(a > b for a, b in zip(ones["more labels"], ones[name]))
-    assert abs(fmean(ones[name]) - fmean(ones["weak"])) < 0.15
+for name in ("GRPO", "more labels"):
+    assert fmean(ones[name]) > fmean(ones["weak"]) + 0.05
+assert fmean(ones["GRPO"]) > fmean(ones["rejection"])
 tops = {name: fmean(solved(p, 16) for p in points) for name, points in ways.items()}
-assert tops["GRPO"] < tops["weak"] + 0.05
+assert tops["GRPO"] < tops["weak"]
 
 # %% [markdown]
 # ### What a teacher's probabilities say
@@ -684,7 +687,7 @@ for n in (10, 100, 1000):
 #   A verifier of real mathematics has to read answers in any form, and one of code needs tests that someone wrote.
 # - **A small model, and few rounds.**
 #   Three seeds and 48 questions leave several percentage points to luck.
-#   GRPO ran for 20 rounds; real runs make thousands.
+#   GRPO ran for a hundred rounds; real runs make thousands.
 # - **The steps were given.**
 #   Our labels say what a step is.
 #   Large models bring chains of their own from pretraining, and rewards of the outcome make these longer {cite:p}`guo2025`.
@@ -697,7 +700,8 @@ for n in (10, 100, 1000):
 # pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, and can only strengthen what the model says most.
 # Fine-tuning, rejection sampling and GRPO are one loss with different weights: 1, right or wrong, and the advantage.
 # A start without right answers gets no gradient.
-# A reward is one bit for a chain and a label says each of its tokens, so as many labels teach far more.
+# GRPO on checked answers needs no labels, and more answers, since a reward is one bit for a chain where a label says each token.
+# It makes probable what was possible: one answer gets better, and pass@16 does not.
 # A student that is shown its teacher's probabilities sees at once what many drawn tokens would have to tell it.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.

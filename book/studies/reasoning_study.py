@@ -2,8 +2,8 @@
 
     python book/studies/reasoning_study.py --out reasoning.json
 
-takes about seven minutes on one core and goes on where it was stopped. All begins with
-`instruct-llm`. For each seed:
+takes about a quarter of an hour on one core and goes on where it was stopped. All
+begins with `instruct-llm`. For each seed:
 
     labels ──► worked ──► more labels     measured on the way, each label read once
                  │
@@ -86,10 +86,10 @@ class ReasoningStudyConfig:
     batch_size: int = 16
     rate: float = 1.5e-3
     warmup_steps: int = 10
-    iterations: int = 20
+    iterations: int = 100
     groups: int = 8  # questions of an iteration
     group_size: int = 8
-    reward_rate: float = 5e-4
+    reward_rate: float = 2e-4
     n_questions: int = 48  # to measure on, as many of each number of steps
     n_answers: int = 16  # of models that are compared at many answers
     few_answers: int = 4  # of all others
