@@ -10,6 +10,11 @@ from visitor import Visitor, violations
 PAGES = pages() or ["index.html"]
 MAX_BYTES, MAX_BYTES_WITH_EXPLORERS = 1_000_000, 2_500_000
 MAX_SHIFT = 0.05
+STRETCHED = """() => [...document.querySelectorAll("article img[width][height]")]
+    .filter((e) => getComputedStyle(e).objectFit === "fill" && Math.abs(Math.log(
+        (e.clientWidth / e.clientHeight) / (e.getAttribute("width") /
+        e.getAttribute("height")))) > 0.06)
+    .map((e) => [e.currentSrc, e.clientWidth, e.clientHeight].join(" "))"""
 Visit = Callable[..., Visitor]
 
 
@@ -33,6 +38,7 @@ def test_page(visit: Visit, axe: str, path: str) -> None:
     assert page.locator('html[data-theme="light"]').count() == 1
     assert visitor.barriers(axe) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(STRETCHED) == []
 
 
 def test_a_link_to_a_term_or_a_reference_tells_what_it_leads_to(
