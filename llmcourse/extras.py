@@ -18,7 +18,9 @@ def needed_for(what: str, extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "llmcourse":
+            raise  # a fault of ours, which no extra mends
         raise ImportError(
             f'{what} needs the package {error.name}: pip install "llmcourse[{extra}]"'
         ) from error
