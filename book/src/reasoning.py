@@ -45,6 +45,7 @@ from llmcourse.alignment.verifiable import (
     worked_answer,
 )
 from llmcourse.checks import reasoning as checks
+from llmcourse.finetuning.chat import Message, tokenized
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.folders import load_pretrained
 from llmcourse.training.studies import stored_study
@@ -306,7 +307,8 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # %%
 def rows_of(pairs):
     """Return ids and answer mask of questions with answers, a row for each."""
-    examples = verifiable.tokenize_answers(pairs, tokenizer)
+    talks = [[Message("user", q), Message("assistant", a)] for q, a in pairs]
+    examples = tokenized(talks, tokenizer, start.config.context_length)
     whole = [torch.cat((example.ids[:1], example.targets)) for example in examples]
     return pad_sequence(whole, batch_first=True), pad(collate(examples).mask, (1, 0))
 
@@ -576,7 +578,7 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 #
 # From the weak model on, three ways go on:
 #
-# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds;
+# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds, and once more at five times the rate (*fast*);
 # - *rejection sampling* has the weak model write as many at once, and learns from the right ones, each different one twice;
 # - *more labels* are 1,280 further worked answers, each read once.
 #
@@ -592,26 +594,28 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 ways = {
     "weak": runs("worked", weak_labels),
     "GRPO": runs("grpo"),
+    "GRPO, fast": runs("grpo, fast"),
     "rejection": runs("rejection"),
     "more labels": runs("worked"),
 }
-print("way          pass@1  vote 16  pass@16  chains right  different  tales")
+print("way          pass@1  cool  greedy  vote 16  pass@16  chains  different  tales")
 for name, points in ways.items():
     kept = sum(sum(p.process) for p in points) / sum(sum(p.right) for p in points)
     one, all16 = (fmean(solved(p, k) for p in points) for k in (1, 16))
-    voted, chains, forgot = (
-        fmean(values)
-        for values in zip(*((p.votes[-1], p.chains, p.tales) for p in points))
+    voted = fmean(p.votes[-1] for p in points)
+    cool, greedy, chains, forgot = (
+        fmean(vars(p)[key] for p in points)
+        for key in ("cool", "greedy", "chains", "tales")
     )
-    print(f"{name:12} {one:6.0%} {voted:8.0%} {all16:8.0%}", end="")
-    print(f" {kept:13.0%} {chains:10.1f} {forgot:+6.2f}")
+    print(f"{name:12} {one:6.0%} {cool:5.0%} {greedy:7.0%} {voted:8.0%}", end="")
+    print(f" {all16:8.0%} {kept:7.0%} {chains:10.1f} {forgot:+6.2f}")
 
 # %% [markdown]
-# *Chains right* is the share of right answers that pass the verifier of the process; *different* counts the different answers among 16, word by word; *tales* is what plain tales cost more than before all training, in nats per token.
+# *Cool* is one answer at temperature 1/2; *chains* is the share of right answers that pass the verifier of the process; *different* counts the different answers among 16, word by word; *tales* is what plain tales cost more than before all training, in nats per token.
 
-# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for four models: GRPO and more labels begin highest, rejection a little above the weak model, which ends highest. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest, rejection a little above the weak model, which ends highest; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
-for style, (name, points) in zip(("k:", "o-", "s--", "^-."), ways.items()):
+for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items()):
     values = [fmean(solved(p, k) for p in points) for k in ks]
     axes[0].plot(ks, values, style, label=name)
 axes[0].set_xscale("log", base=2)
@@ -626,6 +630,7 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 
 # %% [markdown]
 # GRPO raises one answer, the vote and the greedy answer alike, without a single label.
+# It is no mere cooling: the weak model at temperature 1/2, or greedy, stays below one sampled answer of GRPO's.
 # It does so where the weak model was unsure: more of its right answers have a right chain, and its sixteen answers differ less.
 # So pass@16 falls.
 # A vote of sixteen of the weak model's answers does not get there.
@@ -639,8 +644,8 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 # A reward is one bit for a whole chain, and a group that agrees has not even that (exercise 4).
 # But labels have to be written by someone, and a verifier needs to be written once.
 #
-# The rate has to be low.
-# In trials with 20 rounds, 2.5 times this rate gained nothing, and 7.5 times lost most of what the labels had taught (one run).
+# The rate has to be low: at five times the rate, GRPO loses most of what the labels had taught.
+# An update that goes too far spoils the answers that the next one learns from.
 # Real runs go on for thousands of rounds, with larger groups {cite:p}`guo2025`.
 
 # %% tags=["hide-input"]
@@ -648,6 +653,9 @@ ones = {name: [solved(p, 1) for p in points] for name, points in ways.items()}
 for name in ("GRPO", "more labels"):
     assert fmean(ones[name]) > fmean(ones["weak"]) + 0.05
 assert fmean(ones["GRPO"]) > fmean(ones["rejection"])
+assert all(fast < 0.5 * weak for fast, weak in zip(ones["GRPO, fast"], ones["weak"]))
+weak_cool = fmean(p.cool for p in ways["weak"])
+assert weak_cool < fmean(ones["GRPO"])
 tops = {name: fmean(solved(p, 16) for p in points) for name, points in ways.items()}
 assert tops["GRPO"] < tops["weak"]
 

@@ -7,7 +7,7 @@ begins with `instruct-llm`. For each seed:
 
     labels ──► worked ──► more labels     measured on the way, each label read once
                  │
-                 ├──► GRPO                rewards of the outcome, no labels
+                 ├──► GRPO                rewards of the outcome, no labels, two rates
                  └──► rejection           as many answers, the right ones imitated
     labels ──► direct
 
@@ -26,12 +26,11 @@ from statistics import fmean
 import torch
 from baselines_study import cooled
 from study_command import resumed, run_study_command, with_points
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 
-from llmcourse.alignment.losses import group_advantages, masked_average
+from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.preferences import end_of_answer, prompt_of
-from llmcourse.alignment.rollouts import Scorer, sample_rollouts
+from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.verifiable import (
     Question,
     direct_answer,
@@ -39,15 +38,15 @@ from llmcourse.alignment.verifiable import (
     outcome_is_right,
     process_is_right,
     questions,
-    tokenize_answers,
     vote,
     worked_answer,
 )
-from llmcourse.finetuning.examples import TokenizedExample, collate
+from llmcourse.finetuning.chat import Message, tokenized
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
-from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer, update_weights
 from llmcourse.training.studies import Study
 from llmcourse.training.text_loss import document_nll
@@ -55,7 +54,6 @@ from llmcourse.training.text_loss import document_nll
 LEARNED_STEPS = (1, 2, 3)
 VOTERS = (1, 2, 4, 8, 16)
 FORMS = {"worked": worked_answer, "direct": direct_answer}
-Loss = Callable[[Transformer, Sequence[TokenizedExample]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +88,7 @@ class ReasoningStudyConfig:
     groups: int = 8  # questions of an iteration
     group_size: int = 8
     reward_rate: float = 2e-4
+    fast_rate: float = 1e-3  # of GRPO, to see what too high a rate does
     n_questions: int = 48  # to measure on, as many of each number of steps
     n_answers: int = 16  # of models that are compared at many answers
     few_answers: int = 4  # of all others
@@ -177,11 +176,10 @@ class Bench:
         self,
         model: Transformer,
         batches: Iterable[Sequence[TokenizedExample]],
-        loss: Loss,
         rate: float,
     ) -> Iterator[int]:
         """Make a step for each batch, in place; yield the number of steps made."""
-        plan = PretrainingConfig(
+        plan = FinetuningConfig(
             steps=10**9,  # the rate stays as it is after warm-up
             learning_rate=rate,
             warmup_steps=self.config.warmup_steps,
@@ -189,14 +187,17 @@ class Bench:
         )
         optimizer = make_optimizer(model, plan)
         for step, batch in enumerate(batches):
-            update_weights(model, optimizer, [loss(model, batch)], step, plan)
+            loss = answer_loss(model, batch, plan)
+            update_weights(model, optimizer, [loss], step, plan)
             yield step + 1
 
     def batches(
         self, pairs: Iterable[tuple[str, str]]
     ) -> Iterator[list[TokenizedExample]]:
         """Yield examples of questions with answers, a batch at a time."""
-        examples = iter(tokenize_answers(pairs, self.tokenizer))
+        talks = [[Message("user", q), Message("assistant", a)] for q, a in pairs]
+        longest = self.start.config.context_length
+        examples = iter(tokenized(talks, self.tokenizer, longest))
         while len(batch := list(islice(examples, self.config.batch_size))) > 1:
             yield batch
 
@@ -207,59 +208,35 @@ class Bench:
         return [(q.text, form(q)) for q in questions(n, seed, LEARNED_STEPS)]
 
 
-def rows_of(
-    examples: Sequence[TokenizedExample],
-) -> tuple[Tensor, Tensor]:
-    """Return ids and answer mask of some examples, both (batch, position)."""
-    whole = [torch.cat((example.ids[:1], example.targets)) for example in examples]
-    ids = pad_sequence(whole, batch_first=True)
-    mask = nn.functional.pad(collate(examples).mask, (1, 0))
-    return ids, mask
-
-
-def imitation(model: Transformer, examples: Sequence[TokenizedExample]) -> Tensor:
-    """Return the mean loss on the answers, in nats per token."""
-    ids, mask = rows_of(examples)
-    return -Scorer(model)(ids, mask).log_probs.sum() / mask.sum()
-
-
-def reinforce(
-    bench: Bench, policy: Transformer, seed: int, reward: Callable[[str, str], bool]
-) -> list[float]:
-    """Train a policy in place by GRPO, an update for each iteration; return rewards."""
-    config, generator = bench.config, torch.Generator().manual_seed(seed)
-    size, tokenizer = config.group_size, bench.tokenizer
+def reinforce(bench: Bench, policy: Transformer, seed: int, rate: float) -> list[float]:
+    """Train a policy in place by GRPO on checked outcomes; return rewards by round."""
+    config = bench.config
     asked = questions(config.iterations * config.groups, 5_000 + seed, LEARNED_STEPS)
-    plan = PretrainingConfig(
-        steps=10**9,
-        learning_rate=config.reward_rate,
-        warmup_steps=2,
-        weight_decay=0.0,
+
+    def check(prompts: Sequence[str], texts: Sequence[str]) -> Tensor:
+        pairs = zip(prompts, texts, strict=True)
+        return torch.tensor([float(outcome_is_right(*pair)) for pair in pairs])
+
+    made = grpo(
+        policy,
+        [prompt_of(question.text, bench.tokenizer) for question in asked],
+        check,
+        GRPOConfig(
+            iterations=config.iterations,
+            prompts_per_iteration=config.groups,
+            answers_per_prompt=config.group_size,
+            minibatch_size=config.groups * config.group_size,
+            max_new_tokens=config.max_new_tokens,
+            learning_rate=rate,
+            warmup_updates=config.warmup_steps,
+            epochs=1,
+            kl_coef=0,
+        ),
+        torch.Generator().manual_seed(seed),
+        tokenizer=bench.tokenizer,
+        stop=[end_of_answer(bench.tokenizer)],
     )
-    optimizer, scorer, means = make_optimizer(policy, plan), Scorer(policy), []
-    for step in range(config.iterations):
-        prompts = [
-            prompt_of(question.text, tokenizer)
-            for question in islice(asked, config.groups)
-            for _ in range(size)
-        ]
-        batch = sample_rollouts(
-            policy,
-            prompts,
-            config.max_new_tokens,
-            tokenizer=tokenizer,
-            stop=[end_of_answer(tokenizer)],
-            generator=generator,
-        )
-        pairs = zip(prompts, batch.texts, strict=True)
-        rewards = torch.tensor([float(reward(p.text, text)) for p, text in pairs])
-        advantages = group_advantages(rewards, size)[:, None]
-        log_probs = scorer(batch.ids, batch.answer_mask).log_probs
-        # Each answer is learned from once, so the ratio is 1, and this its gradient.
-        loss = -masked_average(advantages * log_probs, batch.answer_mask, "sequence")
-        update_weights(policy, optimizer, [loss], step, plan)
-        means.append(round(rewards.mean().item(), 4))
-    return means
+    return [round(iteration.reward, 4) for iteration in made]
 
 
 def learned(
@@ -268,7 +245,7 @@ def learned(
     """Yield a model after each look's steps of labels, up to a last one."""
     config, model = bench.config, copy.deepcopy(bench.start)
     labels = bench.labels(FORMS[way], config.batch_size * last, 100 + seed)
-    for step in bench.learn(model, bench.batches(labels), imitation, config.rate):
+    for step in bench.learn(model, bench.batches(labels), config.rate):
         if step in config.looks:
             yield step, model
 
@@ -282,7 +259,7 @@ def rejection(bench: Bench, start: Transformer, seed: int) -> Transformer:
     kept = sorted({pair for pair in drawn if outcome_is_right(*pair)})
     Random(seed).shuffle(kept)
     batches = bench.batches(kept * 2)
-    for _ in bench.learn(model, batches, imitation, config.reward_rate):
+    for _ in bench.learn(model, batches, config.reward_rate):
         pass
     return model
 
@@ -296,7 +273,8 @@ def run_seed(
     n_weak = config.weak * size
     if seed == 0 and ("start", 0) not in done:  # it is the same for all
         yield bench.measure("start", seed, 0, bench.start, few)
-    rewarded = {(way, n_weak) for way in ("grpo", "rejection")} - {*done}
+    rates = {"grpo": config.reward_rate, "grpo, fast": config.fast_rate}
+    rewarded = {(way, n_weak) for way in (*rates, "rejection")} - {*done}
     for way in FORMS:
         missing = [look for look in config.looks if (way, look * size) not in done]
         if way == "worked" and rewarded:
@@ -307,10 +285,10 @@ def run_seed(
                 yield bench.measure(way, seed, step * size, model, n)
             if way != "worked" or step != config.weak:
                 continue
-            if ("grpo", n_weak) in rewarded:
+            for each in [each for each in rates if (each, n_weak) in rewarded]:
                 policy = copy.deepcopy(model)
-                rewards = reinforce(bench, policy, seed, outcome_is_right)
-                yield bench.measure("grpo", seed, n_weak, policy, many, rewards)
+                rewards = reinforce(bench, policy, seed, rates[each])
+                yield bench.measure(each, seed, n_weak, policy, many, rewards)
             if ("rejection", n_weak) in rewarded:
                 policy = rejection(bench, model, seed)
                 yield bench.measure("rejection", seed, n_weak, policy, many)

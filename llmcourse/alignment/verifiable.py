@@ -27,19 +27,16 @@ al. (2022), "Chain-of-thought prompting", for answers that say their steps.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import comb
 from random import Random
 from typing import NamedTuple
 
-from llmcourse.alignment.preferences import prompt_of, tokenize_answer
 from llmcourse.arguments import check_range
-from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.text import tales
 from llmcourse.text.grammar import Grammar
-from llmcourse.text.tokenizers import BPETokenizer
 
 MOST_STEPS = 4
 LARGEST = 12  # of the totals; the smallest is one
@@ -253,27 +250,6 @@ def process_is_right(prompt: str, answer: str) -> bool:
     wanted = zip(question.totals, question.changes, question.totals[1:], strict=False)
     is_whole = read_steps(answer) == [Step(*step) for step in wanted]
     return is_whole and outcome_is_right(prompt, answer)
-
-
-def tokenize_answers(
-    pairs: Iterable[tuple[str, str]], tokenizer: BPETokenizer
-) -> list[TokenizedExample]:
-    """Return questions with answers as examples to learn from, the answers marked.
-
-    Args:
-        pairs: Texts of a question and an answer.
-        tokenizer: As `preferences.prompt_of`.
-
-    Raises:
-        ValueError: As `preferences.prompt_of`.
-    """
-    examples = []
-    for prompt, answer in pairs:
-        asked = prompt_of(prompt, tokenizer).ids
-        said = tokenize_answer(answer, tokenizer)
-        mask = [False] * len(asked) + [True] * len(said)
-        examples.append(TokenizedExample.of_tokens([*asked, *said], mask))
-    return examples
 
 
 def pass_at_k(n: int, n_right: int, k: int) -> float:

@@ -4,10 +4,7 @@ from collections import Counter
 from itertools import combinations, product
 
 import pytest
-import torch
-from chat_cases import chatty
 
-from llmcourse.alignment.preferences import end_of_answer, prompt_of
 from llmcourse.alignment.verifiable import (
     LARGEST,
     MOST_CHANGE,
@@ -21,7 +18,6 @@ from llmcourse.alignment.verifiable import (
     questions,
     read_question,
     read_steps,
-    tokenize_answers,
     vote,
     worked_answer,
 )
@@ -98,15 +94,6 @@ def test_a_chain_of_another_order_is_another_chain() -> None:
 def test_numbers_are_single_tokens_of_the_course() -> None:
     _, tokenizer = load_pretrained("instruct-llm")
     assert all(len(tokenizer.encode(f" {word}")) == 1 for word in WORDS[1:])
-
-
-def test_the_answer_alone_is_learned() -> None:
-    _, tokenizer = chatty()
-    (example,) = tokenize_answers([(KATE, "So ten.")], tokenizer)
-    n = len(prompt_of(KATE, tokenizer).ids)
-    assert torch.equal(example.mask, torch.arange(len(example)) >= n - 1)
-    learned = example.targets[example.mask].tolist()
-    assert learned == [*tokenizer.encode("So ten."), end_of_answer(tokenizer)]
 
 
 # Reference
