@@ -686,6 +686,37 @@ for n in (10, 100, 1000):
 # %% [markdown]
 # The distance falls as one over the number of draws.
 # A network shares what it learns between places, so it needs fewer draws at each; what a single token says stays little.
+#
+# So a student that is shown probabilities should need fewer answers.
+# The teacher here is the model after GRPO, and the student is the model from before any sums: of the same size, so that only the targets differ.
+# The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
+# One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
+# Beside them are the weak model, which read labels to the same questions, and the teacher.
+
+# %%
+students = {
+    "labels": ways["weak"],
+    "teacher's tokens": runs("distilled"),
+    "teacher's probabilities": runs("distilled, soft"),
+    "the teacher": ways["GRPO"],
+}
+print("share of one answer right, three seeds and their mean")
+for name, points in students.items():
+    shares = [solved(p, 1) for p in points]
+    print(f"{name:24}", *(f"{s:4.0%}" for s in shares), f"  {fmean(shares):4.0%}")
+print(f"the teacher, up to three steps: {fmean(map(share, ways['GRPO'])):.0%}")
+
+# %% tags=["hide-input"]
+hard, soft = (students[f"teacher's {what}"] for what in ("tokens", "probabilities"))
+assert all(solved(a, 1) < solved(b, 1) for a, b in zip(hard, soft))
+assert abs(fmean(solved(p, 1) for p in soft) - fmean(ones["weak"])) < 0.05
+assert fmean(solved(p, 1) for p in soft) < fmean(ones["GRPO"]) - 0.05
+
+# %% [markdown]
+# With every seed, probabilities teach more than tokens do.
+# They take their student as far as right labels, although the teacher errs: where it was unsure, its probabilities say so, and its tokens do not.
+# Neither student comes up to the teacher with so few answers.
+#
 # Soft targets need the teacher's logits, and so the same vocabulary; its texts can be had from any model.
 #
 # ### Honest limits
@@ -710,7 +741,7 @@ for n in (10, 100, 1000):
 # A start without right answers gets no gradient.
 # GRPO on checked answers needs no labels, and more answers, since a reward is one bit for a chain where a label says each token.
 # It makes probable what was possible: one answer gets better, and pass@16 does not.
-# A student that is shown its teacher's probabilities sees at once what many drawn tokens would have to tell it.
+# A student that is shown its teacher's probabilities learns more from as many answers than one that sees tokens.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
 # {cite:t}`wei2022chain` showed eight worked examples in the prompt, and only large models gained by them.

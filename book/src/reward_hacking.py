@@ -586,6 +586,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Whatever the reward, look for faults on purpose, before others find them.
 # In **{term}`red teaming`** people, or other models, try to make a model misbehave {cite:p}`ganguli2022,perez2022`.
 # For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
+# The next chapter, {doc}`reasoning`, sets both kinds of reward side by side.
 # An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
 # A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; it has to be measured, and wanted.
 

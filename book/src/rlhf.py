@@ -796,6 +796,7 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 # GRPO was introduced for mathematics, with reward models that had been trained {cite:p}`shao2024`.
 # Where a program can check the result, the check itself can be the reward, which is harder to fool.
 # Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
+# The chapter {doc}`reasoning` does so with sums in words.
 # The next chapter, {doc}`reward_hacking`, asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]

@@ -8,6 +8,7 @@ begins with `instruct-llm`. For each seed:
     labels ──► worked ──► more labels     measured on the way, each label read once
                  │
                  ├──► GRPO                rewards of the outcome, no labels, two rates
+                 │      └──► distilled    its answers in place of labels, from the start
                  └──► rejection           as many answers, the right ones imitated
     labels ──► direct
 
@@ -27,6 +28,7 @@ import torch
 from baselines_study import cooled
 from study_command import resumed, run_study_command, with_points
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.preferences import end_of_answer, prompt_of
@@ -42,7 +44,7 @@ from llmcourse.alignment.verifiable import (
     worked_answer,
 )
 from llmcourse.finetuning.chat import Message, tokenized
-from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.examples import TokenizedExample, collate
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
@@ -177,8 +179,12 @@ class Bench:
         model: Transformer,
         batches: Iterable[Sequence[TokenizedExample]],
         rate: float,
+        teacher: Transformer | None = None,
     ) -> Iterator[int]:
-        """Make a step for each batch, in place; yield the number of steps made."""
+        """Make a step for each batch, in place; yield the number of steps made.
+
+        The targets are the tokens, or a teacher's probabilities if there is one.
+        """
         plan = FinetuningConfig(
             steps=10**9,  # the rate stays as it is after warm-up
             learning_rate=rate,
@@ -187,7 +193,10 @@ class Bench:
         )
         optimizer = make_optimizer(model, plan)
         for step, batch in enumerate(batches):
-            loss = answer_loss(model, batch, plan)
+            if teacher is None:
+                loss = answer_loss(model, batch, plan)
+            else:
+                loss = soft_loss(model, teacher, batch)
             update_weights(model, optimizer, [loss], step, plan)
             yield step + 1
 
@@ -264,6 +273,32 @@ def rejection(bench: Bench, start: Transformer, seed: int) -> Transformer:
     return model
 
 
+def soft_loss(
+    student: Transformer, teacher: Transformer, examples: Sequence[TokenizedExample]
+) -> Tensor:
+    """Return the cross-entropy to the teacher's probabilities, in nats per target."""
+    batch = collate(examples)
+    with torch.no_grad():
+        wanted = teacher(batch.ids)[batch.mask].softmax(-1)
+    return cross_entropy(student(batch.ids)[batch.mask], wanted)
+
+
+def distilled(
+    bench: Bench, teacher: Transformer, seed: int, *, soft: bool
+) -> Transformer:
+    """Return a student that learns from one answer of the teacher's to a question.
+
+    The student begins where labels do, and reads as many answers as `weak` labels.
+    """
+    config, student = bench.config, copy.deepcopy(bench.start)
+    asked = questions(config.weak * config.batch_size, 100 + seed, LEARNED_STEPS)
+    batches = bench.batches(bench.answers(teacher, asked, 1, seed))
+    targets = teacher if soft else None
+    for _ in bench.learn(student, batches, config.rate, targets):
+        pass
+    return student
+
+
 def run_seed(
     bench: Bench, seed: int, done: Collection[tuple[str, int]]
 ) -> Iterator[ReasoningPoint]:
@@ -274,7 +309,9 @@ def run_seed(
     if seed == 0 and ("start", 0) not in done:  # it is the same for all
         yield bench.measure("start", seed, 0, bench.start, few)
     rates = {"grpo": config.reward_rate, "grpo, fast": config.fast_rate}
-    rewarded = {(way, n_weak) for way in (*rates, "rejection")} - {*done}
+    softness = {"distilled": False, "distilled, soft": True}
+    rewarded = {(way, n_weak) for way in (*rates, "rejection", *softness)} - {*done}
+    taught = [way for way in softness if (way, n_weak) in rewarded]
     for way in FORMS:
         missing = [look for look in config.looks if (way, look * size) not in done]
         if way == "worked" and rewarded:
@@ -285,10 +322,17 @@ def run_seed(
                 yield bench.measure(way, seed, step * size, model, n)
             if way != "worked" or step != config.weak:
                 continue
-            for each in [each for each in rates if (each, n_weak) in rewarded]:
+            for each, rate in rates.items():
+                missed = (each, n_weak) in rewarded
+                if not missed and not (each == "grpo" and taught):
+                    continue
                 policy = copy.deepcopy(model)
-                rewards = reinforce(bench, policy, seed, rates[each])
-                yield bench.measure(each, seed, n_weak, policy, many, rewards)
+                rewards = reinforce(bench, policy, seed, rate)
+                if missed:
+                    yield bench.measure(each, seed, n_weak, policy, many, rewards)
+                for other in taught if each == "grpo" else ():
+                    student = distilled(bench, policy, seed, soft=softness[other])
+                    yield bench.measure(other, seed, n_weak, student, many)
             if ("rejection", n_weak) in rewarded:
                 policy = rejection(bench, model, seed)
                 yield bench.measure("rejection", seed, n_weak, policy, many)

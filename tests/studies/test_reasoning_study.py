@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import reasoning_study
+import torch
 from chat_cases import chatty
 from reasoning_study import (
     Bench,
@@ -13,6 +14,7 @@ from reasoning_study import (
     run_reasoning_study,
 )
 
+from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.training.studies import load_study, save_study, stored_study
 
 SMALL = ReasoningStudyConfig(
@@ -29,8 +31,8 @@ SMALL = ReasoningStudyConfig(
     n_tales=1,
     max_new_tokens=3,
 )
-WAYS = ["start", "worked", "grpo", "grpo, fast", "rejection"]
-WAYS += ["worked", "direct", "direct"]
+FROM_WEAK = ("grpo", "distilled", "distilled, soft", "grpo, fast", "rejection")
+WAYS = ["start", "worked", *FROM_WEAK, "worked", "direct", "direct"]
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_the_stored_study_is_of_the_recipe_in_the_code():
     looks = [config.batch_size * steps for steps in config.looks]
     weak = config.batch_size * config.weak
     wanted = {(way, n) for way in ("direct", "worked") for n in looks}
-    wanted |= {(way, weak) for way in ("grpo", "grpo, fast", "rejection")}
+    wanted |= {(way, weak) for way in FROM_WEAK}
     seeds = {point.seed for point in study.points}
     assert len(seeds) >= 3
     for seed in seeds:
@@ -60,6 +62,21 @@ def test_the_stored_study_is_of_the_recipe_in_the_code():
         assert len(point.right) == len(point.process) == config.n_questions
         pairs = zip(point.process, point.right, strict=True)
         assert all(0 <= chain <= right <= point.n_answers for chain, right in pairs)
+
+
+def test_soft_targets_weigh_each_next_token_by_the_teacher():
+    student, teacher = chatty()[0], chatty()[0]
+    with torch.no_grad():
+        teacher.embedding.weight.mul_(2)
+    example = TokenizedExample.of_tokens([1, 2, 3], [False, True, True])
+    found = reasoning_study.soft_loss(student, teacher, [example])
+    wanted = 0.0
+    for place in range(2):
+        ids = torch.tensor([[1, 2][: place + 1]])
+        theirs = teacher(ids)[0, -1].softmax(-1)
+        prices = -student(ids)[0, -1].log_softmax(-1)
+        wanted += sum(p * price for p, price in zip(theirs, prices, strict=True)) / 2
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 # Law
@@ -79,7 +96,7 @@ def test_runs_that_are_missing_are_done_alone_and_alike(tmp_path, small):
     path = tmp_path / "study.json"
     whole = run_reasoning_study(path, [1], SMALL)
     assert [point.way for point in whole.points] == WAYS[1:]
-    for gone in ("grpo", "grpo, fast", "rejection", "worked", "direct"):
+    for gone in (*FROM_WEAK, "worked", "direct"):
         kept = [point for point in whole.points if point.way != gone]
         save_study(replace(whole, points=tuple(kept)), path)
         again = run_reasoning_study(path, [1], SMALL).points
