@@ -73,7 +73,9 @@ def first_wrong_step(
     )
     for steps, place, why in cases:
         got = fn(totals, steps)
-        assert got == place, f"steps {steps}: {why}; wanted {place}, got {got}"
+        assert got == place, (
+            f"totals {totals}, steps {steps}: {why}; wanted {place}, got {got}"
+        )
     got = fn([4, 5], [(4, 1, 5)])
     assert got == -1, f"totals [4, 5] with the step (4, 1, 5) are right, got {got}"
 
@@ -117,6 +119,11 @@ def groups_that_teach(fn: Callable[[float, int], float]) -> None:
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
+    got = fn(0.5, 4)
+    assert not math.isclose(got, 1 / 8), (
+        "this is how often all rewards of a group are equal; GRPO learns from the "
+        "other groups"
+    )
     got = fn(1.0, 8)
     assert math.isclose(got, 0, abs_tol=1e-9), (
         "if all answers are right, all advantages are 0: nothing is left to learn, "
@@ -125,8 +132,9 @@ def groups_that_teach(fn: Callable[[float, int], float]) -> None:
     for p, size in ((0.0, 8), (0.5, 2), (0.1, 8), (0.7, 4), (0.9, 16)):
         got, right = fn(p, size), 1 - p**size - (1 - p) ** size
         assert math.isclose(got, right, abs_tol=1e-9), (
-            f"p = {p}, {size} answers: all are right with p^{size} and all are wrong "
-            f"with (1 − p)^{size}; of the rest {right:.3f} remains, got {got:.3f}"
+            f"p = {p}, {size} answers: all are right with probability p^{size}, all "
+            f"are wrong with (1 − p)^{size}; the other groups are {right:.3f} of all, "
+            f"got {got:.3f}"
         )
 
 

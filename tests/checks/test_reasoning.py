@@ -98,7 +98,8 @@ def test_wrong_votes_fail(wrong, lesson):
     [
         (lambda p, size: 1 - (1 - p) ** size, "nothing is left to learn"),
         (lambda p, size: size * p * (1 - p), "all are wrong"),
-        (lambda p, size: 1 - p**size - (1 - p**size), "of the rest"),
+        (lambda p, size: 1 - p**size - (1 - p**size), "the other groups are"),
+        (lambda p, size: p**size + (1 - p) ** size, "are equal"),
     ],
 )
 def test_wrong_groups_fail(wrong, lesson):
