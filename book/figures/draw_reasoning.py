@@ -30,7 +30,7 @@ def layers_or_tokens() -> Drawing:
     d.text(76, 64, "ten", colour="green", bold=True)
     d.text(76, 294, "3 layers deep", size=15, colour="grey")
     d.line((164, 36), (164, 300), colour="grey", dashed=True)
-    read, said = ("question", "seven", "three"), ("seven", "three", "ten")
+    read, said = ("question", "seven", "nine"), ("seven", "nine", "ten")
     for k, (word, after) in enumerate(zip(read, said, strict=True)):
         x = 192 + 126 * k
         stack(d, x, 226)

@@ -102,7 +102,7 @@ print(worked_answer(four[1]))
 #
 # :::{dropdown} Answer
 # At three steps the worked answers win by far.
-# At four steps both fail, and the worked answers more: the experiment below shows why.
+# At four steps both fail, the worked answers a little more on average: the experiment below shows why.
 # :::
 
 # %% [markdown]
@@ -117,7 +117,7 @@ print(worked_answer(four[1]))
 # | Otto | 4, 5, 4, 2, 4 | 1 | 1/5 | 4: wrong | right |
 # | mean | | | 2/5 | 1/2 | 1 |
 #
-# *One answer* is right as often as the share says.
+# *One answer*, drawn by chance, is right as often as its share of right ones.
 # A *vote* keeps the number that most answers say.
 # The *best of five* needs something that knows a right answer when it sees one, and then one right answer is enough.
 #
@@ -143,40 +143,40 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Why steps help
 #
 # A model with $L$ layers computes each token in $L$ steps, one after the other, whatever it is asked.
-# A question of three sums needs three look-ups in a row, since each begins with the result of the one before.
+# A question of three steps needs three look-ups in a row, since each begins with the result of the one before.
 # A direct answer has to fit them all into the layers.
 #
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
 # Every token that was written enters at the first layer again, so $m$ tokens give $m \cdot L$ steps.
 # The text is the model's scratch paper.
 #
-# ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives three, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
+# ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives nine, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
 #
 # *A direct answer is three layers deep.
-# A worked answer goes through the layers again with every token.*
+# A worked answer goes through the layers again with every token; only its results are drawn.*
 #
-# What a transformer can compute at once is limited, and each written step extends it {cite:p}`merrill2024`.
+# What a transformer can compute at once is limited; with each step that it writes it can compute more {cite:p}`merrill2024`.
 # There is a second reason, which is about learning: each step of a chain is a small lesson of its own.
 # A direct answer shows only the end of the sum, and the model has to find out how it came about.
 #
 # ### Two verifiers
 #
 # A **{term}`verifier`** is a program that says whether an answer is right.
-# That of the *outcome* reads the last number alone.
-# That of the *process* reads every step.
+# A verifier of the *outcome* reads the last number alone.
+# A verifier of the *process* reads every step.
 # A chain can be wrong and end in the right number, so the first is more lenient.
 #
 # We need not store the answers: the grammar that wrote a question can also parse it.
-# So our verifier never errs, which no {term}`reward model` can say.
-# A reward from a verifier makes {term}`RLVR`: reinforcement learning with verifiable rewards {cite:p}`lambert2024,guo2025`.
+# So our verifiers never misjudge what they read; a {term}`reward model` does at times.
+# Reinforcement learning with verifiable rewards, {term}`RLVR` for short, takes its rewards from a verifier {cite:p}`lambert2024,guo2025`.
 #
 # ### More answers
 #
 # | way | keeps | needs |
 # |---|---|---|
-# | best of $n$ | any right answer | a verifier, also when the model is used |
+# | best of $n$ | any right answer | a verifier, each time the model is used |
 # | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
-# | greedy | the most probable token, each time | nothing |
+# | greedy | the most probable token, at each step | nothing |
 #
 # **{term}`pass@k`** is the probability that at least one of $k$ answers is right.
 # With $n \ge k$ answers to a question, $c$ of them right, count the ways to take $k$, as you did for Otto {cite:p}`chen2021`:
@@ -186,7 +186,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Learning from checked answers
 #
 # Three ways to learn differ in who writes the answers, and in how much each of them counts.
-# All of them minimise the same loss, with $y_i$ an answer and $w_i$ its weight:
+# All of them minimise the same loss, with $y_i$ one of $N$ answers, $|y_i|$ its length in tokens and $w_i$ its weight:
 #
 # $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i).$$
 #
@@ -196,9 +196,10 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # | **rejection sampling fine-tuning** | the model | 1 if right, else 0 |
 # | {term}`GRPO` | the model | the {term}`advantage`: positive if right, negative if wrong |
 #
-# The second is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind, see {term}`rejection sampling`.
+# The second, a form of {term}`rejection sampling`, is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind.
 # The third also learns from mistakes: it makes them less probable.
-# With one update for each batch, GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`), so its gradient is the one of this loss.
+# We make one update for each batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
+# Without a KL penalty, which we leave out here, its gradient is then the one of this loss.
 #
 # ![Two groups of four answers with rewards and advantages. Kate: So ten has reward 1 and advantage plus 1.5; nine, six and twelve have reward 0 and advantage minus 0.5. Otto: two, six, two and one all have reward 0 and advantage 0.](figures/checked-groups.svg)
 #
@@ -208,7 +209,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### From a teacher to a student
 #
 # **{term}`Distillation <distillation>`** trains a small *student* on what a larger *teacher* has learned {cite:p}`hinton2015`.
-# The student can imitate what the teacher writes, and then a verifier can drop wrong chains first.
+# The student can imitate the chains that the teacher writes, all of them or those that a verifier passes.
 # Or it imitates the teacher's *soft targets*: the probabilities $p$ of all tokens at each place.
 # Its loss is the divergence of its own probabilities $q$ from them, $D_\text{KL}(p \,\|\, q)$ (exercise 5).
 #
@@ -268,7 +269,7 @@ for text in attempts:
 
 # %% [markdown]
 # The third answer makes two mistakes that cancel.
-# The fourth is right as a sum, and follows another order than the question; our process verifier is strict.
+# The fourth adds up, but in another order than the question; our verifier of the process is strict.
 #
 # ### pass@k and a vote
 
@@ -286,7 +287,7 @@ print("vote:", verifiable.vote(["So four.", "So five.", "So four."]))
 
 # %% [markdown]
 # The estimate is **unbiased**: over many draws of $n$ answers its mean is the true pass@k.
-# To put the share of right answers into $1 - (1 - p)^k$ is not.
+# Putting the share of right answers into $1 - (1 - p)^k$ is biased: it gives too little.
 # The next cell draws 10 answers many times, each right with probability 1/10, and compares both with the truth at $k = 5$.
 
 # %%
@@ -301,7 +302,8 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # %% [markdown]
 # ### One loop for all ways to learn
 #
-# A batch is questions with answers, a row for each.
+# A batch has a row for each question with its answer: its first id, then its targets, which are the ids that follow.
+# The mask marks the answer, one place later for the same reason.
 
 
 # %%
@@ -362,6 +364,7 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
 
 # %% [markdown]
 # It has learned the form, and gets some of the sums.
+# A right number can come after wrong steps; the experiment counts how often.
 #
 # **GRPO** samples, verifies, computes advantages, and updates: that is the whole loop.
 
@@ -386,7 +389,8 @@ def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
 # %% [markdown]
 # A start that never gives a right answer has only groups whose rewards are equal.
 # So all advantages are 0, and so is the gradient.
-# The next cell gives `instruct-llm` itself, without labels, a round of GRPO with a reward for right chains, and counts the weights that moved.
+# The next cell gives `instruct-llm` itself, without labels, a round of GRPO, and counts the weights that moved.
+# The reward is for right chains, since a tale may end in the right number by luck.
 
 # %% tags=["nbval-ignore-output"]
 hopeless = copy.deepcopy(start)
@@ -398,7 +402,7 @@ print(f"rewarded: {shares[0]:.0%}; weights that moved: {moved}")
 assert shares[0] > 0 or moved == 0
 
 # %% [markdown]
-# Reinforcement learning makes more frequent what happens at times.
+# Reinforcement learning makes what happens at times more frequent.
 # It cannot reward what never happens, so labels come first.
 
 # %% tags=["nbval-ignore-output"]
@@ -414,7 +418,7 @@ print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 # ## Experiment
 #
 # The study ran everything three times, with other labels, orders and draws, from `instruct-llm`; `book/studies/reasoning_study.py` repeats it.
-# All are measured on the same 48 questions, twelve of each number of steps, answered several times at temperature 1.
+# All models are measured on the same 48 questions, twelve of each number of steps, answered several times at temperature 1.
 # Labels have one to three steps, so the questions with four show what carries over.
 
 # %%
@@ -441,7 +445,7 @@ print(f"{share(runs('start')[0], (1, 2, 3, 4)):.0%} right at the start")
 # %% [markdown]
 # ### Direct against worked
 
-# %% mystnb={"image": {"alt": "Two panels of the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to nearly all, direct ones to about a third. Right, four steps: both ways stay low."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to about nine of ten, direct ones to less than a third. Right, four steps: both ways stay low."}} tags=["hide-input"]
 looks = [n * study.recipe["batch_size"] for n in study.recipe["looks"]]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, steps in zip(axes, ((1, 2, 3), (4,))):
@@ -455,6 +459,11 @@ axes[0].set(ylabel="share of right answers", title="one to three steps, as taugh
 axes[1].set(title="four steps, never taught")
 _ = axes[0].legend()
 
+# %% [markdown]
+# *Grey: the single seeds; the lines are their means.*
+#
+# The next cell splits the last points, at 3,200 labels, by the number of steps.
+
 # %%
 for way in ("direct", "worked"):
     for n_steps in (1, 2, 3, 4):
@@ -462,12 +471,12 @@ for way in ("direct", "worked"):
         print(f"{way}, {n_steps} steps: ", ", ".join(f"{s:4.0%}" for s in shares))
 
 # %% [markdown]
-# The same questions teach far more when their steps are said.
-# With direct answers the model gets few sums of three steps right; with worked ones nearly all.
+# The same questions teach far more when the answers say the steps.
+# With direct answers the model gets about one in five sums of three steps right; with worked ones about four in five.
 #
-# At four steps both fail, and here the worked model is the worse one.
+# At four steps both fail, and here the worked model is on average the worse one.
 # What does it do there?
-# The next cell asks the weak model of this notebook, which has seen one to three steps, and counts the steps that it says.
+# The next cell asks `weak`, which has seen one to three steps as well, and counts the steps that it says.
 
 # %% tags=["nbval-ignore-output"]
 long = list(questions(24, seed=7, n_steps=4))
@@ -496,18 +505,19 @@ for n in looks:
     print(f"{n:5,} labels: {kept:.0%} of the right answers have a right chain")
 
 # %% [markdown]
-# With few labels many right numbers come after wrong steps: the verifier of the outcome is pleased by luck.
+# With few labels many right numbers come after wrong steps: the verifier of the outcome passes lucky answers.
 # There are only twelve numbers to guess.
 # The better the model, the more its right answers mean.
 #
 # ### One answer, a vote, a verifier
 #
-# *Predict*: the model with about two thousand labels answers each question 16 times.
+# The study's *weak* model has read 1,920 labels, twice as many as `weak` above.
+# *Predict*: it answers each question 16 times.
 # What will a vote of the 16 add to a single answer: much, or little?
 # And what will a verifier add, which picks a right one if there is one?
 #
 # :::{dropdown} Answer
-# The vote adds a few percent to a sampled answer; a verifier adds a third of all questions and more.
+# The vote adds a few percentage points to a single answer; a verifier adds more than a third of all questions.
 # :::
 #
 # The curve of pass@k comes from the 16 answers by counting, with your `pass_at_k`.
@@ -533,37 +543,37 @@ for name, points in models.items():
     chains = fmean(solved(p, 16, by="process") for p in points)
     print(f", of right chains {chains:4.0%}")
 
-# %% mystnb={"image": {"alt": "Two panels over the number of answers n, for the weak model and for that with more labels. pass@n rises to the top with n; the vote rises little above one answer taken by chance, and stays near the dash-dotted line of the greedy answer."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for that with more labels. pass@k rises to the top with k; the vote rises little above one answer taken by chance, and stays near the dash-dotted line of the greedy answer."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, (name, points) in zip(axes, models.items()):
     curves = (
         (
             "o-",
-            "pass@n: a verifier",
+            "pass@k: a verifier",
             [[solved(p, k) for p in points] for k in ks],
         ),
-        ("s--", "vote of n", list(zip(*(p.votes for p in points)))),
-        ("k:", "one of n, by chance", [[share(p, every) for p in points]] * len(ks)),
+        ("s--", "vote of k", list(zip(*(p.votes for p in points)))),
+        ("k:", "one of k, by chance", [[share(p, every) for p in points]] * len(ks)),
     )
     for style, label, values in curves:
         ax.plot(ks, [fmean(some) for some in values], style, label=label)
     ax.axhline(fmean(p.greedy for p in points), color="C2", ls="-.", label="greedy")
     ax.set_xscale("log", base=2)
-    _ = ax.set(xlabel="n answers (log scale)", ylim=(0, 1), title=name)
+    _ = ax.set(xlabel="k answers (log scale)", ylim=(0, 1), title=name)
     _ = ax.set_xticks(ks, [str(k) for k in ks])
 axes[0].set_ylabel("share of questions")
 _ = axes[1].legend(fontsize=7, loc="lower right")
 
 # %% [markdown]
-# A vote is better than one sampled answer, by a few percent.
-# But one greedy answer does about as well, for a sixteenth of the arithmetic: where the model errs it mostly errs in one way, and a vote keeps its favourite.
+# A vote is better than one sampled answer, by a few percentage points.
+# But one greedy answer does about as well, for a sixteenth of the arithmetic: a vote keeps the model's favourite, right or wrong, and the greedy answer is mostly the same.
 # (For large models and harder problems votes were worth more {cite:p}`wang2023consistency`.)
 #
 # A verifier finds a right answer among sixteen for most questions that a single answer gets wrong.
 # So the model *can* do much more than it does.
-# A part of this is luck, for sixteen guesses among twelve numbers hit often: the last number counts right chains alone.
-# With more labels it does more at once.
-# Its pass@16 is lower then, but not that of right chains: what went is luck.
+# A part of this is luck, for sixteen guesses among twelve numbers hit often: pass@16 *of right chains* leaves it out.
+# With more labels the model gets more right at the first attempt.
+# Its pass@16 is no higher then, but that of right chains is: luck has less part in it.
 
 # %% tags=["hide-input"]
 for points in models.values():
@@ -576,18 +586,18 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # %% [markdown]
 # ### GRPO, beside cheaper ways
 #
-# From the weak model on, three ways go on:
+# Three ways go on from the weak model:
 #
 # - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds, and once more at five times the rate (*fast*);
-# - *rejection sampling* has the weak model write as many at once, and learns from the right ones, each different one twice;
+# - *rejection sampling* lets the weak model write as many before it learns, drops wrong ones and copies, and reads the others twice;
 # - *more labels* are 1,280 further worked answers, each read once.
 #
 # *Predict*: which of them will raise the share of right answers?
 # Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
 #
 # :::{dropdown} Answer
-# All three raise it, and GRPO, which sees no label, gets about as far as more labels.
-# pass@16 falls: GRPO makes probable what was possible, and nothing new becomes possible.
+# All three raise it, and GRPO, which sees no further label, gets about as far as more labels.
+# pass@16 falls, and that of right chains rises little: GRPO makes probable what was possible, and little new becomes possible.
 # :::
 
 # %%
@@ -598,20 +608,26 @@ ways = {
     "rejection": runs("rejection"),
     "more labels": runs("worked"),
 }
-print("way          pass@1  cool  greedy  vote 16  pass@16  chains  different  tales")
+print("way         pass@1  cool greedy  vote  pass@16  chains@16  chains  texts  tales")
 for name, points in ways.items():
     kept = sum(sum(p.process) for p in points) / sum(sum(p.right) for p in points)
     one, all16 = (fmean(solved(p, k) for p in points) for k in (1, 16))
+    chains16 = fmean(solved(p, 16, by="process") for p in points)
     voted = fmean(p.votes[-1] for p in points)
-    cool, greedy, chains, forgot = (
+    cool, greedy, texts, forgot = (
         fmean(vars(p)[key] for p in points)
         for key in ("cool", "greedy", "chains", "tales")
     )
-    print(f"{name:12} {one:6.0%} {cool:5.0%} {greedy:7.0%} {voted:8.0%}", end="")
-    print(f" {all16:8.0%} {kept:7.0%} {chains:10.1f} {forgot:+6.2f}")
+    print(f"{name:11} {one:6.0%} {cool:5.0%} {greedy:6.0%} {voted:5.0%}", end="")
+    print(f" {all16:8.0%} {chains16:10.0%} {kept:7.0%} {texts:6.1f} {forgot:+6.2f}")
 
 # %% [markdown]
-# *Cool* is one answer at temperature 1/2; *chains* is the share of right answers that pass the verifier of the process; *different* counts the different answers among 16, word by word; *tales* is what plain tales cost more than before all training, in nats per token.
+# *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chains@16* is pass@16 of right chains.
+# *chains* is the share of right answers that have a right chain; *texts* counts the different ones among sixteen answers.
+# *tales* is how far the loss on plain tales has risen above that of `instruct-llm`, in nats per token.
+#
+# All this is over all 48 questions, those with four steps included.
+# The rewards on the right of the next figure are for one to three steps, so they are higher.
 
 # %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest, rejection a little above the weak model, which ends highest; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
@@ -629,17 +645,21 @@ axes[1].plot(range(1, 1 + len(means)), means, color="C1", lw=2)
 _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 
 # %% [markdown]
-# GRPO raises one answer, the vote and the greedy answer alike, without a single label.
-# It is no mere cooling: the weak model at temperature 1/2, or greedy, stays below one sampled answer of GRPO's.
-# It does so where the weak model was unsure: more of its right answers have a right chain, and its sixteen answers differ less.
-# So pass@16 falls.
-# A vote of sixteen of the weak model's answers does not get there.
+# *Right: thin, the three seeds of GRPO; thick, their mean.*
+#
+# GRPO raises one answer, the vote and the greedy answer alike, without a further label.
+# A lower temperature alone doesn't do that: the weak model at temperature 1/2, or greedy, stays below one sampled answer of GRPO's.
+# Neither does a vote of sixteen of the weak model's answers.
 # A verifier would, for most right answers were there already, if rarely.
 #
-# Rejection sampling learns from the same kind of answers, and gains less.
-# It imitates what the weak model wrote, once; GRPO's answers get better while it learns, and it learns from wrong ones, too.
+# GRPO's sixteen answers differ less, and more of the right ones have a right chain.
+# So pass@16 falls: there are fewer lucky guesses.
+# That of right chains rises by a few points, to nearly its limit of 75 %: no answer of these models has a right chain of four steps.
 #
-# Labels teach more than rewards for each answer: 1,280 labels do what takes GRPO five times as many answers.
+# Rejection sampling learns from the same kind of answers, and gains less.
+# All its answers are the weak model's; GRPO's get better while it learns, and it learns from wrong ones, too.
+#
+# Answer for answer, labels teach more than rewards: 1,280 labels do what takes GRPO five times as many answers.
 # A worked label shows the right token at each of its twenty places or so.
 # A reward is one bit for a whole chain, and a group that agrees has not even that (exercise 4).
 # But labels have to be written by someone, and a verifier needs to be written once.
@@ -658,6 +678,7 @@ weak_cool = fmean(p.cool for p in ways["weak"])
 assert weak_cool < fmean(ones["GRPO"])
 tops = {name: fmean(solved(p, 16) for p in points) for name, points in ways.items()}
 assert tops["GRPO"] < tops["weak"]
+assert not any(sum(p.process[3::4]) for points in ways.values() for p in points)
 
 # %% [markdown]
 # ### What a teacher's probabilities say
@@ -684,14 +705,14 @@ for n in (10, 100, 1000):
     print(f"{n:4} draws: {off:.4f} nats from the teacher, on average")
 
 # %% [markdown]
-# The distance falls as one over the number of draws.
+# The distance falls about as one over the number of draws.
 # A network shares what it learns between places, so it needs fewer draws at each; what a single token says stays little.
 #
 # So a student that is shown probabilities should need fewer answers.
 # The teacher here is the model after GRPO, and the student is the model from before any sums: of the same size, so that only the targets differ.
 # The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
-# Beside them are the weak model, which read labels to the same questions, and the teacher.
+# Beside them are the weak model, which read worked labels to the same questions, and the teacher.
 
 # %%
 students = {
@@ -714,7 +735,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["GRPO"]) - 0.05
 
 # %% [markdown]
 # With every seed, probabilities teach more than tokens do.
-# They take their student as far as right labels, although the teacher errs: where it was unsure, its probabilities say so, and its tokens do not.
+# On average they take their student as far as right labels, although the teacher errs: where it was unsure, its probabilities say so, and its tokens do not.
 # Neither student comes up to the teacher with so few answers.
 #
 # Soft targets need the teacher's logits, and so the same vocabulary; its texts can be had from any model.
@@ -739,14 +760,14 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["GRPO"]) - 0.05
 # pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, and can only strengthen what the model says most.
 # Fine-tuning, rejection sampling and GRPO are one loss with different weights: 1, right or wrong, and the advantage.
 # A start without right answers gets no gradient.
-# GRPO on checked answers needs no labels, and more answers, since a reward is one bit for a chain where a label says each token.
+# After its start, GRPO on checked answers needs no labels, but more answers: a reward is one bit for a chain, and a label says each token.
 # It makes probable what was possible: one answer gets better, and pass@16 does not.
 # A student that is shown its teacher's probabilities learns more from as many answers than one that sees tokens.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
 # {cite:t}`wei2022chain` showed eight worked examples in the prompt, and only large models gained by them.
-# DeepSeek-R1 began GRPO with a model that was right at times, and rewarded the outcome and the form alone {cite:p}`guo2025`.
-# Its authors also distilled it: small models learned more from its chains than from rewards of their own.
+# DeepSeek-R1-Zero began GRPO with a model that was right at times, and rewarded the outcome and the form alone {cite:p}`guo2025`.
+# Its authors also distilled its successor, DeepSeek-R1: small models learned more from its chains than from rewards of their own.
 # {cite:t}`yue2025` found that models after RLVR solve more at one attempt, and fewer at hundreds of attempts, than before: what was possible became probable, and little became possible.
 # {cite:t}`lightman2024` rewarded each step, and chose better among many answers with that than by the outcome.
 # A chain is not a report of how a model came to its answer: with a hint in the prompt, models followed it and gave other reasons {cite:p}`turpin2023`.
@@ -795,8 +816,8 @@ print(
 #
 # `totals` are the right running totals of a question, such as `[9, 7, 10]`.
 # `steps` are what an answer says: triples of the total before, the change, and the total after.
-# Return the place of the first step that is wrong, counted from 0.
-# A step that is missing, or one too many, is wrong at its place.
+# Return the place of the first wrong step, counted from 0.
+# A step is wrong if one of its three numbers is not the question's; one that is missing, or one too many, is wrong at its place.
 # If nothing is wrong, return −1.
 #
 # ```python
@@ -906,8 +927,8 @@ print(f"{soft_target_loss(logits, sure):.3f} = {hard:.3f} nats, the cross-entrop
 # %% [markdown]
 # ### Exercise 6 (explore): a verifier with a hole ★★
 #
-# This verifier is more lenient than it looks: it passes an answer that says the right number *anywhere*.
-# How many wrong answers of the weak model pass it?
+# Write a verifier that passes an answer if it says the right number *anywhere*, as `says_it_somewhere(prompt, text)`.
+# Let `weak` answer the questions of `exam`, four times each: how many answers pass though their outcome is wrong?
 # Write one answer that passes for every question.
 # What will GRPO make of this, if you give it enough rounds?
 
