@@ -48,6 +48,7 @@ def finetune(
     learning_rate: opt.LearningRate = None,
     dtype: opt.TrainedIn = "auto",
     gradient_checkpointing: opt.GradientCheckpointing = False,
+    compile: opt.Compile = False,
     model: Annotated[
         str | None, typer.Option(help="The base: a folder or a name; base-llm.")
     ] = None,
@@ -91,7 +92,7 @@ def finetune(
 
     `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
 
-    `torchrun --nproc-per-node 2 -m llmcourse finetune --out run/`
+    `torchrun --nproc-per-node 2 -m llmcourse finetune --compile --out run/`
     """
     from llmcourse.cli.running import Command, follow, show, show_model
     from llmcourse.recipes import instruct

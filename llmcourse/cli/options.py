@@ -141,6 +141,14 @@ GradientCheckpointing = Annotated[
         "more time, the same model.",
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the model first, which takes minutes, for faster steps: the "
+        "same model but for rounding. Needs a C++ compiler.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)
 ]

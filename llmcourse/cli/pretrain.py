@@ -47,14 +47,7 @@ def pretrain(
     ] = None,
     dtype: opt.TrainedIn = "auto",
     gradient_checkpointing: opt.GradientCheckpointing = False,
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Compile the model first, which takes minutes, for faster steps: the "
-            "same model but for rounding. Needs a C++ compiler.",
-        ),
-    ] = False,
+    compile: opt.Compile = False,
     fsdp: Annotated[
         bool,
         typer.Option(

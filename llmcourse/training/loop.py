@@ -248,8 +248,9 @@ def compile_model(model: nn.Module) -> None:
 
     Many small operations become a few loops in C++, which read and write each number
     fewer times. Steps are faster and losses stay the same up to rounding, but a
-    training begins with most of a minute of the processor for compiling. For batches
-    of another shape, and to be measured without gradients, torch compiles anew.
+    training begins with most of a minute of the processor for compiling. When a batch
+    has another length than the first, torch compiles once more, for any length; so it
+    does to measure without gradients.
 
     Args:
         model: A `Transformer`, or any other module.

@@ -8,10 +8,12 @@ import pytest
 from chat_cases import CONFIG, base, chatty, line_of, own_file
 from cli_cases import run, stop_at
 
+from llmcourse.cli import running
 from llmcourse.finetuning import chat, instruction_tuning
 from llmcourse.finetuning.chat import Message
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.model.folders import save_pretrained
+from llmcourse.model.transformer import Transformer
 from llmcourse.recipes import instruct
 from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
 from llmcourse.training.intervals import Count
@@ -182,6 +184,14 @@ def test_gradient_checkpointing_makes_the_same_model(tmp_path):
         assert result.exit_code == 0, result.output
         made.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
     assert made[0] == made[1]
+
+
+def test_a_model_is_compiled_if_asked_to(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(running, "compile_model", compiled.append)
+    assert finetune(tmp_path, "--compile").exit_code == 0
+    assert [type(model) for model in compiled] == [Transformer]
+    assert "--compile" in (tmp_path / "model" / "README.md").read_text("utf-8")
 
 
 def test_one_story_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
