@@ -95,16 +95,17 @@ def fused_attention(
     Source: Dao et al. (2022), "FlashAttention"; Ainslie et al. (2023), "GQA".
     """
     n_queries, n_keys = query.shape[-2], key.shape[-2]
-    square = n_queries == n_keys
-    mask = None
-    if not square and n_queries != 1:  # a single query is the last: it sees all keys
+    mask, is_causal = None, False  # a single query is the last: it sees all keys
+    if n_queries > 1 and n_queries == n_keys:
+        is_causal = True  # by a branch: to torch's compiler, `==` is no truth value
+    elif n_queries > 1:
         mask = causal_mask(n_queries, n_keys).to(query.device)
     return scaled_dot_product_attention(
         query,
         key,
         value,
         attn_mask=mask,
-        is_causal=bool(square and n_queries > 1),  # symbolic under `torch.export`
+        is_causal=is_causal,
         enable_gqa=group_size(query, key) > 1,
     )
 

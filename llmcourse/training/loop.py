@@ -248,9 +248,8 @@ def compile_model(model: nn.Module) -> None:
 
     Many small operations become a few loops in C++, which read and write each number
     fewer times. Steps are faster and losses stay the same up to rounding, but a
-    training begins with most of a minute of the processor for compiling. When a batch
-    has another length than the first, torch compiles once more, for any length; so it
-    does to measure without gradients.
+    training begins with a minute of the processor for compiling: once, for batches of
+    any length, and once more to be measured without gradients.
 
     Args:
         model: A `Transformer`, or any other module.
@@ -264,7 +263,7 @@ def compile_model(model: nn.Module) -> None:
     compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
     if not any(map(shutil.which, compilers)):
         raise OSError("compiling a model needs a C++ compiler, such as g++, got none")
-    model.compile()
+    model.compile(dynamic=True)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of the options in malloc.h
