@@ -648,7 +648,7 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 # *Right: thin, the three seeds of GRPO; thick, their mean.*
 #
 # GRPO raises one answer, the vote and the greedy answer alike, without a further label.
-# A lower temperature alone doesn't do that: the weak model at temperature 1/2, or greedy, stays below one sampled answer of GRPO's.
+# A lower temperature alone does not do that: the weak model at temperature 1/2, or greedy, stays below one sampled answer of GRPO's.
 # Neither does a vote of sixteen of the weak model's answers.
 # A verifier would, for most right answers were there already, if rarely.
 #
@@ -874,7 +874,7 @@ for p in (0.3, 0.5, 0.7):
 # ### Exercise 4 (derive): groups that teach ★★
 #
 # Each answer to a question is right with the probability $p$, and a group has $G$ answers.
-# With which probability does GRPO learn anything from the group?
+# With what probability does GRPO learn anything from the group?
 #
 # ```python
 # def groups_that_teach(p, size):

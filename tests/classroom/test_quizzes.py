@@ -159,6 +159,7 @@ def test_questions_are_of_one_form(chapter: str) -> None:
             *(text for one in question.options for text in (one.text, one.reason)),
         ]
         assert all(text.strip() for text in texts), question.text
+        assert not any("$" in text for text in texts), "TeX is not set in a quiz"
     longest = [
         question
         for question in quiz.questions
