@@ -2,7 +2,7 @@
 
     python book/studies/reasoning_study.py --out reasoning.json
 
-takes about a quarter of an hour on one core and goes on where it was stopped. All
+takes about half an hour on one core and goes on where it was stopped. All
 begins with `instruct-llm`. For each seed:
 
     labels ──► worked ──► more labels     measured on the way, each label read once
@@ -56,6 +56,8 @@ from llmcourse.training.text_loss import document_nll
 LEARNED_STEPS = (1, 2, 3)
 VOTERS = (1, 2, 4, 8, 16)
 FORMS = {"worked": worked_answer, "direct": direct_answer}
+STUDENTS = {"distilled": False, "distilled, soft": True}  # by soft targets
+FROM_WEAK = ("grpo", *STUDENTS, "grpo, fast", "rejection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,43 +301,53 @@ def distilled(
     return student
 
 
+def run_from_weak(
+    bench: Bench, weak: Transformer, seed: int, missing: Collection[str]
+) -> Iterator[ReasoningPoint]:
+    """Yield what the ways that are missing make of the weak model."""
+    config = bench.config
+
+    def measure(
+        way: str, model: Transformer, rewards: Sequence[float] = ()
+    ) -> ReasoningPoint:
+        n_labels = config.weak * config.batch_size
+        return bench.measure(way, seed, n_labels, model, config.n_answers, rewards)
+
+    students = [way for way in STUDENTS if way in missing]
+    if "grpo" in missing or students:
+        policy = copy.deepcopy(weak)
+        rewards = reinforce(bench, policy, seed, config.reward_rate)
+        if "grpo" in missing:
+            yield measure("grpo", policy, rewards)
+        for way in students:
+            yield measure(way, distilled(bench, policy, seed, soft=STUDENTS[way]))
+    if "grpo, fast" in missing:
+        policy = copy.deepcopy(weak)
+        rewards = reinforce(bench, policy, seed, config.fast_rate)
+        yield measure("grpo, fast", policy, rewards)
+    if "rejection" in missing:
+        yield measure("rejection", rejection(bench, weak, seed))
+
+
 def run_seed(
     bench: Bench, seed: int, done: Collection[tuple[str, int]]
 ) -> Iterator[ReasoningPoint]:
     """Yield what came out of those runs of a seed that are not done."""
     config = bench.config
     many, few, size = config.n_answers, config.few_answers, config.batch_size
-    n_weak = config.weak * size
     if seed == 0 and ("start", 0) not in done:  # it is the same for all
         yield bench.measure("start", seed, 0, bench.start, few)
-    rates = {"grpo": config.reward_rate, "grpo, fast": config.fast_rate}
-    softness = {"distilled": False, "distilled, soft": True}
-    rewarded = {(way, n_weak) for way in (*rates, "rejection", *softness)} - {*done}
-    taught = [way for way in softness if (way, n_weak) in rewarded]
+    later = {way for way in FROM_WEAK if (way, config.weak * size) not in done}
     for way in FORMS:
         missing = [look for look in config.looks if (way, look * size) not in done]
-        if way == "worked" and rewarded:
+        if way == "worked" and later:
             missing.append(config.weak)
         for step, model in learned(bench, seed, way, max(missing, default=0)):
             if (way, step * size) not in done:
                 n = many if way == "worked" and step >= config.weak else few
                 yield bench.measure(way, seed, step * size, model, n)
-            if way != "worked" or step != config.weak:
-                continue
-            for each, rate in rates.items():
-                missed = (each, n_weak) in rewarded
-                if not missed and not (each == "grpo" and taught):
-                    continue
-                policy = copy.deepcopy(model)
-                rewards = reinforce(bench, policy, seed, rate)
-                if missed:
-                    yield bench.measure(each, seed, n_weak, policy, many, rewards)
-                for other in taught if each == "grpo" else ():
-                    student = distilled(bench, policy, seed, soft=softness[other])
-                    yield bench.measure(other, seed, n_weak, student, many)
-            if ("rejection", n_weak) in rewarded:
-                policy = rejection(bench, model, seed)
-                yield bench.measure("rejection", seed, n_weak, policy, many)
+            if way == "worked" and step == config.weak:
+                yield from run_from_weak(bench, model, seed, later)
 
 
 def run_reasoning_study(

@@ -7,6 +7,7 @@ import reasoning_study
 import torch
 from chat_cases import chatty
 from reasoning_study import (
+    FROM_WEAK,
     Bench,
     ReasoningPoint,
     ReasoningStudyConfig,
@@ -31,7 +32,6 @@ SMALL = ReasoningStudyConfig(
     n_tales=1,
     max_new_tokens=3,
 )
-FROM_WEAK = ("grpo", "distilled", "distilled, soft", "grpo, fast", "rejection")
 WAYS = ["start", "worked", *FROM_WEAK, "worked", "direct", "direct"]
 
 
