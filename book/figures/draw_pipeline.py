@@ -131,7 +131,7 @@ def preferences_in_two_steps() -> Drawing:
     """First a reward model from comparisons, then a policy from its rewards."""
     d = Drawing(356)
     d.text(14, 22, "first: learn what is liked", anchor="start", bold=True)
-    d.box(14, 62, 120, 52, "base-llm", tint="blue")
+    d.box(14, 62, 120, 52, "base-llm-\nsmall", tint="blue")
     d.box(214, 62, 120, 52, "annotator", tint="green")
     d.box(422, 62, 124, 52, "reward\nmodel", tint="orange")
     d.arrow((136, 88), (210, 88))
@@ -142,7 +142,7 @@ def preferences_in_two_steps() -> Drawing:
     d.text(274, 134, "prefers one;\nerrs in 15 of 100", size=15, colour="grey")
     d.line((14, 172), (546, 172), colour="grey", dashed=True)
     d.text(14, 200, "then: learn to earn it", anchor="start", bold=True)
-    d.box(14, 252, 120, 52, "base-llm", tint="blue")
+    d.box(14, 252, 120, 52, "base-llm-\nsmall", tint="blue")
     d.box(214, 252, 120, 52, "policy", tint="orange", bold=True)
     d.box(422, 252, 124, 52, "reward\nmodel", tint="orange")
     d.line((210, 278), (136, 278), dashed=True)
@@ -164,10 +164,10 @@ def six_models_and_their_origin() -> Drawing:
     models = (
         (0, 50, "this page's model", "blue"),
         (1, 50, "this page's model,\nafter instructions", "orange"),
-        (0, 150, "base-llm", "blue"),
+        (0, 150, "base-llm-small", "blue"),
         (1, 150, "instruct-llm", "orange"),
         (2, 150, "aligned-llm", "green"),
-        (2, 246, "base-llm,\nafter preferences", "green"),
+        (2, 246, "base-llm-small,\nafter preferences", "green"),
     )
     for column, y, words, tint in models:
         d.box(at[column], y, 150, 56, words, tint=tint)

@@ -677,16 +677,16 @@ assert by_mean["name: she or he", "model"] >= by_word["name: she or he", "model"
 #
 # Skip-gram hardly sees whether *she* or *he* goes with a name: within five words of it there is seldom a pronoun (exercise 6 looks farther).
 # The language model needs to know, and by the nearest mean it does.
-# The nearest name does not show it.
+# The nearest name shows it in three cases of four, where two would be luck.
 # Most of a row is the word's own, since the model must tell `Mia` from every other name.
 # Between two names the difference in pronoun is small beside all the others; in a mean over dozens of names the others cancel, and what the names share is left.
 #
 # ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
 #
 # *A sketch: up and down is what is a name's own, left and right the pronoun.
-# The nearest name is as often of the other kind; the means differ in the pronoun alone.*
+# Here the nearest name is as often of the other kind; the means differ in the pronoun alone.*
 #
-# So neighbours can hide what a single direction holds.
+# So neighbours can blur what a single direction holds.
 # A **linear probe**, a classifier on top of the vectors, would find it {cite:p}`alain2016`.
 #
 # The vectors of a table may also share a direction.

@@ -55,7 +55,7 @@ from llmcourse.widgets.ranks import RankExplorer, Tuned
 
 plotting.use_course_style()
 torch.set_num_threads(1)
-base, tokenizer = load_pretrained("base-llm")
+base, tokenizer = load_pretrained("base-llm-small")
 
 
 def seeded(seed=0):
@@ -168,7 +168,8 @@ assert min(words_alone) > 60 and max(words_alone) < 150
 # Guessing would give 10 %, so words say something.
 # But many words that matter do not occur in twenty tales, and a bag of words has never read anything else.
 #
-# `base-llm`, the model of the chapter {doc}`pretraining`, has read tens of thousands of tales, without labels.
+# `base-llm-small` has read tens of thousands of tales, without labels.
+# It was made as `base-llm` of the chapter {doc}`pretraining`, with half of its layers, and so learns twice as fast here.
 # It must know something about how tales begin.
 # But we cannot ask it: it takes a question for the beginning of a text and goes on with it.
 #
@@ -508,7 +509,7 @@ print(f"{name}: merged = not merged; unmerged, the weights are as they were")
 # %%
 ids = examples[0].ids[None]
 with TemporaryDirectory() as folder:
-    lora.save_adapter(theirs.body, folder, base_model="base-llm")
+    lora.save_adapter(theirs.body, folder, base_model="base-llm-small")
     for path in sorted(Path(folder).iterdir()):
         print(path.name)
     reader = copy.deepcopy(base)
@@ -690,7 +691,7 @@ assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
 
 # %%
 card = json.loads(
-    resources.files("llmcourse").joinpath("models/base-llm/card.json").read_text()
+    resources.files("llmcourse").joinpath("models/base-llm-small/card.json").read_text()
 )
 n_read, n_labelled = card["n_train_tokens"], sum(map(len, twenty))
 print(f"pretraining: {n_read:,} tokens; twenty labelled texts: {n_labelled:,}")

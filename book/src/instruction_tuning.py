@@ -42,7 +42,7 @@ from torch.testing import assert_close
 from llmcourse import plotting
 from llmcourse.checks import instruction_tuning as checks
 from llmcourse.finetuning import chat
-from llmcourse.finetuning.answering import greedy_answers, stream_answer
+from llmcourse.finetuning.answering import answer_batch, stream_answer
 from llmcourse.finetuning.examples import TokenizedExample, pack_examples
 from llmcourse.finetuning.finetuning import (
     FinetuningConfig,
@@ -68,20 +68,21 @@ def seeded(seed=0):
 # %% [markdown]
 # ## The problem
 #
-# `base-llm` has read tens of thousands of {term}`tales`.
+# `base-llm-small` has read tens of thousands of {term}`tales`.
+# It was made as `base-llm`, with half of its layers, and so learns twice as fast here.
 # Here it gets the beginning of one, and a question that the text answers.
 # It writes the likeliest text, token by token.
 
 
 # %% tags=["nbval-ignore-output"]
-base, base_tokenizer = load_pretrained("base-llm")
+base, base_tokenizer = load_pretrained("base-llm-small")
 story = (
     "This is the story of a daring young boy named Emil. "
     "He lived above the bakery with his musical father. "
     "Every child knew his soft white pullover and his love of reading."
 )
 asked = f"{story}\n\nWhere was Emil's home?"
-(reply,) = greedy_answers(base, base_tokenizer, [asked], max_new_tokens=[40])
+(reply,) = answer_batch(base, base_tokenizer, [asked], max_new_tokens=[40])
 print(textwrap.fill(reply, 80))
 
 # %% [markdown]
@@ -153,7 +154,7 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 #
 # ### The template
 #
-# `base-llm` has no marks for who speaks, so it gets four new ids.
+# `base-llm-small` has no marks for who speaks, so it gets four new ids.
 # Each has a new row in the embedding, close to the mean of the others: neither likely nor strange.
 
 
@@ -497,7 +498,7 @@ def is_right(question, text):
 def score(model, tokenizer, asked):
     """Return how many answers are right, by topic."""
     prompts = [f"{q.story}\n\n{q.asked}" for q in asked]
-    texts = greedy_answers(model, tokenizer, prompts, max_new_tokens=[20] * len(asked))
+    texts = answer_batch(model, tokenizer, prompts, max_new_tokens=[20] * len(asked))
     right = {name: [] for name in NAMES}
     for q, text in zip(asked, texts):
         right[q.topic].append(is_right(q, text))
@@ -620,7 +621,7 @@ assert again["home"] == again["liked"] == 0
 # %% tags=["nbval-ignore-output"]
 new = drawn(1, seed=1001, wordings=(2,))[0]
 prompts = [f"{q.story}\n\n{q.asked}" for q in new]
-texts = greedy_answers(pupil, tokenizer, prompts, max_new_tokens=[20] * len(new))
+texts = answer_batch(pupil, tokenizer, prompts, max_new_tokens=[20] * len(new))
 for q, text in zip(new, texts):
     print(f"{q.asked}\n    {text}  (right: {q.right[0]})")
 
@@ -938,7 +939,7 @@ print(disarm(forged, chat.CHAT_TOKENS))
 # It never says that it does not know: no example has shown it how.
 requests = ("Emil's home was where?", "How old is Emil?", "Good morning!")
 prompts = [f"{story}\n\n{request}" for request in requests]
-texts = greedy_answers(pupil, tokenizer, prompts, max_new_tokens=[20] * 3)
+texts = answer_batch(pupil, tokenizer, prompts, max_new_tokens=[20] * 3)
 for request, text in zip(requests, texts):
     print(f"{request}  {text}")
 
@@ -1010,7 +1011,7 @@ asked = [
 known = [f"{q.story}\n\n{q.asked}" for q in tests["new stories"]]
 for name, prompts in (("new unknown", asked), ("known", known)):
     n = [20] * len(prompts)
-    texts = greedy_answers(modest, tokenizer, prompts, max_new_tokens=n)
+    texts = answer_batch(modest, tokenizer, prompts, max_new_tokens=n)
     declined = sum(text.strip() == NOT_SAID for text in texts)
     print(f"{name}: {declined} of {len(texts)} declined")
 right = sum(map(is_right, tests["new stories"], texts))

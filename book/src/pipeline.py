@@ -357,7 +357,7 @@ for told in stories:
 # ### A longer training: base-llm
 #
 # The same functions, with a larger model, more stories and more time, made `base-llm`.
-# It comes with the package, and most later chapters begin with it.
+# It comes with the package, and many later chapters look into it.
 # Its tokens are others, so we compare the two models by the nats that a whole story costs them above the floor.
 
 # %% tags=["nbval-ignore-output"]
@@ -374,7 +374,7 @@ excess = {
 }
 assert 0 < excess["base-llm"] < excess["this page's model"] / 3
 for name, nats in excess.items():
-    print(f"{name:18} {nats:4.0f} nats a story above the floor")
+    print(f"{name:18} {nats:6.1f} nats a story above the floor")
 
 # %% tags=["nbval-ignore-output"]
 show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
@@ -401,7 +401,7 @@ from llmcourse.alignment.reward_model import (
     text_reward,
     train_reward_model,
 )
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_tuning import InstructConfig, follow
 from llmcourse.model.folders import save_pretrained
@@ -434,7 +434,8 @@ assert after < before / 2
 # %% [markdown]
 # Before, the model pays more than $\ln V$, the loss of knowing nothing.
 # It has never seen the new marks that say who speaks, and after a story it expects anything but an answer.
-# `instruct-llm`, which comes with the course, is `base-llm` after a much longer tuning of this kind ({doc}`instruction_tuning`).
+# `instruct-llm`, which comes with the course, has had a much longer tuning of this kind ({doc}`instruction_tuning`).
+# It was made of `base-llm-small`, which is like `base-llm`, with half of its layers: it learns in half the time, and does so on this page, too.
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
@@ -451,13 +452,14 @@ requests = [
 
 
 def said(model, tokenizer):
-    return greedy_answers(model, tokenizer, requests, max_new_tokens=[24] * 3)
+    return answer_batch(model, tokenizer, requests, max_new_tokens=[24] * 3)
 
 
+small, _ = load_pretrained("base-llm-small")  # it has base-llm's tokenizer
 answers = {
     "this page's model": said(model, tokenizer),
     "… after instructions": said(pupil.model, pupil.tokenizer),
-    "base-llm": said(base, base_tokenizer),
+    "base-llm-small": said(small, base_tokenizer),
     "instruct-llm": said(*load_pretrained("instruct-llm")),
 }
 assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"][1]
@@ -474,9 +476,9 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
 # In 15 of 100 cases it errs.
 # Neither the reward model nor the policy is told that.
-# We begin with `base-llm`, because this page's own stories soon stop being tales, which leaves little to choose from.
+# We begin with `base-llm-small`, because this page's own stories soon stop being tales, which leaves little to choose from.
 #
-# ![Two rows. First: base-llm writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm, with a penalty for going far.](figures/preferences-in-two-steps.svg)
+# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
 #
 # *The annotator is asked only in the first step; in the second, the reward model stands in.*
 
@@ -500,7 +502,7 @@ def continued(model, prompts, n, seed):  # n texts of 40 tokens for each prompt
 
 # %%
 prompts = preferences.make_prompts(100, 0, base_tokenizer)
-texts = continued(base, prompts, 4, seed=0)
+texts = continued(small, prompts, 4, seed=0)
 candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
 pairs = preferences.sample_pairs(
     candidates,
@@ -512,22 +514,22 @@ pairs = preferences.sample_pairs(
 print(f"{len(pairs)} comparisons")
 
 # %% [markdown]
-# The reward model is a copy of `base-llm` with a head that gives a text one number.
+# The reward model is a copy of `base-llm-small` with a head that gives a text one number.
 # It learns from the comparisons in twenty-five steps.
 
 # %%
 rows = preferences.tokenize_pairs(pairs, base_tokenizer)
-judge = RewardModel(base, torch.Generator().manual_seed(0), "mean")  # over the tokens
+judge = RewardModel(small, torch.Generator().manual_seed(0), "mean")  # over the tokens
 reading = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
 train_reward_model(judge, rows, rows[:8], reading, torch.Generator().manual_seed(0))
 reward = text_reward(judge.eval(), base_tokenizer)
 
 # %% [markdown]
-# Then the policy, another copy of `base-llm`, learns from the rewards by a method called GRPO ({doc}`rlhf`).
+# Then the policy, another copy of `base-llm-small`, learns from the rewards by a method called GRPO ({doc}`rlhf`).
 # A penalty, weighted by `kl_coef`, keeps it close to where it started.
 
 # %%
-policy = copy.deepcopy(base)
+policy = copy.deepcopy(small)
 course = GRPOConfig(
     iterations=14, prompts_per_iteration=8, epochs=1, learning_rate=5e-4,
     warmup_updates=4, max_new_tokens=40, kl_coef=0.1,
@@ -543,7 +545,7 @@ _ = grpo(policy, prompts, reward, course, luck, tokenizer=base_tokenizer, stop=[
 exam = preferences.exam_prompts(96, base_tokenizer)
 liked = {
     name: [adjectives(p.text, t) for p, t in zip(exam, continued(model, exam, 1, 1))]
-    for name, model in (("before", base), ("after", policy))
+    for name, model in (("before", small), ("after", policy))
 }
 gains = torch.tensor(liked["after"]) - torch.tensor(liked["before"])
 error = gains.std() / len(gains) ** 0.5
@@ -558,19 +560,19 @@ assert gains.mean() > 0
 # Here are the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.
 #
-# ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions. base-llm leads to instruct-llm, and on to aligned-llm; and also straight to base-llm after preferences.](figures/six-models-and-their-origin.svg)
+# ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions. base-llm-small leads to instruct-llm, and on to aligned-llm; and also straight to base-llm-small after preferences.](figures/six-models-and-their-origin.svg)
 #
 # *Which model was made from which.
-# base-llm, instruct-llm and aligned-llm come with the course.*
+# base-llm-small, instruct-llm and aligned-llm come with the course.*
 
 # %% tags=["nbval-ignore-output"]
-answers["base-llm after preferences"] = said(policy, base_tokenizer)
+answers["base-llm-small after preferences"] = said(policy, base_tokenizer)
 answers["aligned-llm"] = said(*load_pretrained("aligned-llm"))
 for number, request in enumerate(requests):
     print(request.rpartition("\n\n")[2])
     for stage, texts in answers.items():
         said_here = textwrap.shorten(texts[number], 70, placeholder=" …")
-        print(f"  {stage:27} {said_here}")
+        print(f"  {stage:33} {said_here}")
 
 # %% [markdown]
 # Base models continue the text; none of them answers.

@@ -979,7 +979,7 @@ base_plan, base_size = BASE_LLM.pretraining, sum(w.numel() for w in base.paramet
 stories_read = base_plan.steps * base_plan.batch_size
 print(f"{base_size:,} parameters, {stories_read:,} stories")
 print(f"loss {judged.text.loss:.2f}, floor {judged.sample_floor:.2f} nats/token")
-print(f"{judged.paired_gap.value:.0%} above the floor;", end=" ")
+print(f"{judged.paired_gap.value:.1%} above the floor;", end=" ")
 print(f"{judged.text.bits_per_byte:.2f} bits/byte")
 assert 2 * judged.paired_gap.value < gap
 
@@ -991,8 +991,8 @@ print(f"{valid.right} of 30 samples are valid stories (95 %: {low:.0%} to {high:
 print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 
 # %% [markdown]
-# Of the gap that a minute left, little remains, and some samples are stories that the grammar could have told.
-# Read this one again, and keep an eye on the coat, on the numbers, on who gets what: one slip makes a story invalid.
+# Of the gap that a minute left, next to nothing remains, and most samples are stories that the grammar could have told.
+# Read this one as the grammar would, with an eye on the coat, on the numbers, on who gets what: one slip makes a story invalid.
 #
 # The next table shows how much of the rest is for recalls.
 # It sorts them by the number of words back to the last mention of the fact, and prints how much more than the grammar the model pays for one.
@@ -1016,12 +1016,13 @@ print("words back" + "".join(f"{edge:>7}+" for edge in edges[:-1]))
 for name, bins in excess.items():
     means = [sum(x) / len(x) for x in bins]
     print(f"{name:10}" + "".join(f"{mean:8.2f}" for mean in means))
-    share = sum(map(sum, bins)) / in_all[name]
-    print(f"{in_all[name] / 40:.0f} nats a story too many, {share:.0%} for recall")
+    recalled = sum(map(sum, bins)) / 40
+    print(f"{in_all[name] / 40:.1f} nats a story too many, {recalled:.1f} for recall")
 assert in_all["base-llm"] < in_all["a minute"] / 5
 
 # %% [markdown]
-# `base-llm` has learned to look things up, even from the other end of the story.
+# `base-llm` has learned to look things up, even from the other end of the story, and pays nothing for them any more.
+# (Where the grammar was surprised, a model may by luck have been less so: a sum over forty stories can come out a little below zero.)
 # The model of a minute pays whole nats for each fact, at every distance.
 #
 # ### In-context learning

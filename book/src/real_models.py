@@ -52,7 +52,7 @@ from llmcourse import plotting
 from llmcourse.alignment.dpo import DPOConfig, dpo, pair_log_probs
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.checks import real_models as checks
-from llmcourse.finetuning.answering import greedy_answers, stream_answer
+from llmcourse.finetuning.answering import answer_batch, stream_answer
 from llmcourse.finetuning.chat import Message, encode_prompt, render_template
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
@@ -787,7 +787,7 @@ def marks(answers):
 
 # %%
 def answers_of(learner, questions, most=12):
-    return greedy_answers(
+    return answer_batch(
         learner, tokenizer, questions, max_new_tokens=[most] * len(questions)
     )
 

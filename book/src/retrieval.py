@@ -37,7 +37,7 @@ from torch.nn.functional import cross_entropy
 
 from llmcourse import plotting
 from llmcourse.checks import retrieval as checks
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.folders import load_pretrained
 from llmcourse.retrieval.bm25 import BM25, hit_at_k, reciprocal_rank, words
@@ -87,7 +87,7 @@ assert n_tokens > 10 * window
 
 # %%
 try:
-    greedy_answers(model, tokenizer, [f"{book.text}\n\nWho is the hero?"])
+    answer_batch(model, tokenizer, [f"{book.text}\n\nWho is the hero?"])
 except ValueError as error:
     print("refused:", error)
 
@@ -118,7 +118,7 @@ read = {"the beginning": cut_off, "no text": "", "the right tale": tales[questio
 marks = []
 for name, text in read.items():
     prompt = f"{text}\n\n{question.text}".strip()
-    (said,) = greedy_answers(model, tokenizer, [prompt], max_new_tokens=[24])
+    (said,) = answer_batch(model, tokenizer, [prompt], max_new_tokens=[24])
     marks.append("right" if question.is_right(said) else "wrong")
     print(textwrap.fill(f"{name}: {said} ({marks[-1]})", 80, subsequent_indent="    "))
 assert marks == ["wrong", "wrong", "right"]
@@ -313,7 +313,7 @@ def fits(text):
 
 def summarise(texts):
     prompts = [f"{text}\n\n{ORDER}" for text in texts]
-    return greedy_answers(model, tokenizer, prompts, max_new_tokens=[ROOM] * len(texts))
+    return answer_batch(model, tokenizer, prompts, max_new_tokens=[ROOM] * len(texts))
 
 
 reduced = map_reduce(tales, summarise, fits)
@@ -367,7 +367,7 @@ by_page = Retriever(passages([Document(book.text)], whole))
 def n_right(texts):
     """Return how many questions are answered, each with its own text before it."""
     prompts = [f"{text}\n\n{q.text}" for text, q in zip(texts, asked)]
-    said = greedy_answers(model, tokenizer, prompts, max_new_tokens=[24] * len(asked))
+    said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(asked))
     return sum(q.is_right(answer) for q, answer in zip(asked, said))
 
 
@@ -617,7 +617,7 @@ wrong = [tales[(q.tale + 1) % len(tales)] for q in asked]
 good = [tales[q.tale] for q in asked]
 right["right, then wrong"] = n_right([f"{a}\n\n{b}" for a, b in zip(good, wrong)])
 right["wrong, then right"] = n_right([f"{b}\n\n{a}" for a, b in zip(good, wrong)])
-alone = greedy_answers(
+alone = answer_batch(
     model,
     tokenizer,
     [f"{text}\n\n{q.text}" for text, q in zip(wrong, asked)],
@@ -675,7 +675,7 @@ page = [tales[int(place)] for _, place in best]
 
 # %% tags=["nbval-ignore-output"]
 prompts = [f"{text}\n\n{q.text}" for text, q in zip(page, (*asked, *strangers))]
-said = greedy_answers(model, tokenizer, prompts, max_new_tokens=[24] * len(prompts))
+said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(prompts))
 good = [n < 60 and asked[n].is_right(answer) for n, answer in enumerate(said)]
 kept = {}
 print("threshold   answered   right   share   of 60 strangers refused")
@@ -720,7 +720,7 @@ attacks = {
 missed = {}
 for name, read in attacks.items():
     prompts = [f"{text}\n\n{q.text}" for text, q in zip(read, users)]
-    said = greedy_answers(model, tokenizer, prompts, max_new_tokens=[24] * len(users))
+    said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(users))
     missed[name] = [a for a, q in zip(said, users) if not q.is_right(a)]
     print(f"{name:23} {20 - len(missed[name]):2} of 20 questions answered right")
 assert len(missed["order at the beginning"]) > len(missed["no order"])
@@ -756,7 +756,7 @@ prompts = [
     for q in asked
 ]
 texts, most = [prompt.text for prompt in prompts], [24] * len(asked)
-answers = greedy_answers(model, tokenizer, texts, max_new_tokens=most)
+answers = answer_batch(model, tokenizer, texts, max_new_tokens=most)
 marks = ["right" if q.is_right(said) else "wrong" for q, said in zip(asked, answers)]
 
 # %% tags=["nbval-ignore-output"]
@@ -1084,7 +1084,7 @@ def rag(question, documents, size=288, k=1, threshold=0.3):
         return "I do not know.", "no passage is near enough"
     chosen = [found[number] for number in best]
     prompt = prompt_with(question, chosen, tokenizer, window - ROOM)
-    (answer,) = greedy_answers(model, tokenizer, [prompt.text], max_new_tokens=[24])
+    (answer,) = answer_batch(model, tokenizer, [prompt.text], max_new_tokens=[24])
     sources = sources_of(answer, prompt.used)
     if not sources:
         return answer, "no source: distrust it"

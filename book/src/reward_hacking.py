@@ -206,7 +206,7 @@ print(f"the one with the highest reward has {points[best]:.1f}")
 # ### A study of eighteen policies
 #
 # `python book/studies/rlhf_study.py --out FILE` takes an hour or two; its results are stored with the package.
-# `base-llm` continues the first words of tales to their end, and gold is `gold_reward`.
+# `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
 # Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
 # Reward models learned from 100, 1,000 and 5,040 pairs, three of each size with other seeds, the smaller ones also with other pairs.
 
@@ -507,14 +507,14 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # What does the reward model of `aligned-llm` see?
 # Many of the stories that `instruct-llm` writes to order break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads tokens alone hardly finds one wrong word in a whole story.
-# But `base-llm` could tell: a word that does not fit is often one that it does not expect.
+# But `base-llm-small`, of which `instruct-llm` was made, could tell: a word that does not fit is often one that it does not expect.
 #
 # So `reward-model` gets three numbers with each token, each multiplied by a learned vector and added to the token's own.
-# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there, which is the surprisal that `base-llm` expects, and the place in the answer.
+# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm-small`, the entropy there, which is the surprisal that it expects, and the place in the answer.
 # A single wrong word is lost in a mean over two hundred tokens.
 # So the head reads the mean over the tokens for half of the last layer's numbers, and the maximum for the other half.
 #
-# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
+# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm-small. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
 #
 # *What the judge reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
@@ -523,7 +523,7 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # This is an idea of this course; the reward models of the papers named here read tokens alone.
 #
 # *Predict*: below is a story of `instruct-llm` that breaks.
-# Which of its words will surprise `base-llm` more than it had expected?
+# Which of its words will surprise `base-llm-small` more than it had expected?
 #
 # :::{dropdown} Answer
 # Words that do not fit what came before, such as a repeated word or another name, and some that are merely rare.
@@ -537,7 +537,7 @@ n = worth.index(min(worth))
 print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 
 # %% tags=["nbval-ignore-output"]
-reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
+reader = SurprisalReader.of(*load_pretrained("base-llm-small"), tokenizer)
 prompt, story = orders[n].ids, tokenizer.encode(texts[n])
 told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
 nats, expected, _ = told.T

@@ -57,12 +57,13 @@ _ = torch.set_num_threads(1)
 # %% [markdown]
 # ## The problem
 #
-# `base-llm` writes {term}`tales`.
+# `base-llm-small` writes {term}`tales`.
+# It was made as `base-llm`, with half of its layers, and so learns twice as fast here.
 # We let it finish the same beginning eight times.
 # Each story gets points from its reader, on a scale from 0 to 10.
 
 # %% tags=["nbval-ignore-output"]
-base, tokenizer = load_pretrained("base-llm")
+base, tokenizer = load_pretrained("base-llm-small")
 answer = partial(sample_rollouts, tokenizer=tokenizer, stop=[0])
 beginning = "Long ago there was a shy little boy named Henry"
 prompt = preferences.story_prompt(beginning, tokenizer)
@@ -108,7 +109,7 @@ assert max(worth) > min(worth) + 2
 # | Word | Meaning | Here |
 # |---|---|---|
 # | *reinforcement learning* | learning by trial: act, receive a reward, do more of what was rewarded | a language model writes a story |
-# | the {term}`policy` | what acts | `base-llm`, which will change |
+# | the {term}`policy` | what acts | `base-llm-small`, which will change |
 # | an action | one choice | the next token |
 # | the *reward* | how good the outcome was | one number for a whole story |
 # | *human feedback* | where the reward comes from | comparisons of two stories |
@@ -269,7 +270,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # ### A task for two minutes
 #
-# `base-llm` gets the first six words of a tale and writes forty tokens more.
+# `base-llm-small` gets the first six words of a tale and writes forty tokens more.
 # Our annotators like *vivid* beginnings: one point for each different adjective of the tales, those of the beginning included.
 # (The *big* of a *big brother* is none of them.)
 # Counting stops at the first word that no tale could have there.
@@ -303,7 +304,7 @@ begun, broken = "Long ago there was a", " shy shy loud tall old"
 assert vividness(begun, broken) == vividness(begun, " shy")
 
 # %% [markdown]
-# For each of a hundred beginnings, `base-llm` writes four texts, and the annotator makes four comparisons among them.
+# For each of a hundred beginnings, `base-llm-small` writes four texts, and the annotator makes four comparisons among them.
 # The annotator is made to agree with the points in 85 of 100 pairs, give or take chance.
 # Two such annotators agree with each other if both are right or both err: in $0.85^2 + 0.15^2$, about three of four pairs.
 # (It is a little more, for they err mostly where the points are close.)
@@ -343,7 +344,7 @@ assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
 print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
-# The model starts as a copy of `base-llm`, so it knows the language, and reads each pair once.
+# The model starts as a copy of `base-llm-small`, so it knows the language, and reads each pair once.
 # With `pooling="mean"` its head reads the mean of the vectors of all tokens.
 
 # %% tags=["nbval-ignore-output"]
@@ -726,7 +727,7 @@ def judged(name, batch):
     fine = sum(map(could_be_a_tale, map("".join, zip(asked, batch.texts))))
     proxy = reward(asked, batch.texts).mean()
     share = fine / len(batch)
-    print(f"{name:13} proxy {proxy:+.2f}, {gold:.1f} points, {share:.0%} well formed")
+    print(f"{name:14} proxy {proxy:+.2f}, {gold:.1f} points, {share:.0%} well formed")
 
 
 def written(policy, n=1):
@@ -735,7 +736,7 @@ def written(policy, n=1):
 
 
 # %% tags=["nbval-ignore-output"]
-judged("base-llm", written(base))
+judged("base-llm-small", written(base))
 many = written(base, n=8)
 worth = reward(asked_of(many), many.texts).view(64, 8)
 gold = torch.tensor([*map(vividness, asked_of(many), many.texts)]).view(64, 8)
@@ -770,7 +771,7 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 #
 # ### Three models, one order
 #
-# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer, and `aligned-llm`, which GRPO made of it.
+# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer (and was made of `base-llm-small`), and `aligned-llm`, which GRPO made of it.
 # Its learned reward came from `reward-model`, which has read pairs of whole tales.
 # Give all of them the same order, with several seeds, and compare what you like with what the reward model likes.
 #

@@ -1095,7 +1095,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # %% [markdown]
 # After the word the model names a hero.
 # After the lone space these tokens are much less probable, even written without their space.
-# It goes on as if the noun were already there, or with the rest of a rare word that begins with a lone space.
+# It goes on with the rest of a rare word that begins with a lone space.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**

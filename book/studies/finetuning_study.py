@@ -1,4 +1,4 @@
-"""The runs of the fine-tuning study: two tasks, from `base-llm` or from random weights.
+"""The runs of the fine-tuning study: two tasks, from `base-llm-small` or from nothing.
 
     python book/studies/finetuning_study.py --out finetuning.json
 
@@ -115,7 +115,7 @@ def run_finetuning_study(
         OSError: If it cannot be written.
     """
     study = resumed(path, asdict(config), FinetuningPoint)
-    base, tokenizer = load_pretrained("base-llm")
+    base, tokenizer = load_pretrained("base-llm-small")
     before = _tale_loss(base, tokenizer, config.n_tales)
     done = {(_job(point), point.seed) for point in study.points}
     for job, seed in product(jobs() if wanted is None else wanted, seeds):

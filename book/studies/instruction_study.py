@@ -3,7 +3,7 @@
     python book/studies/instruction_study.py --out instruction_tuning.json
 
 takes about three minutes on one core and goes on where it was stopped. Each run tunes
-`base-llm` on conversations about the first sentences of tales, as the chapter
+`base-llm-small` on conversations about the first sentences of tales, as the chapter
 *instruction_tuning* does: with the loss mask or without it, with plain stories among
 the conversations, or on fewer conversations. It is then asked about new stories, in
 the wordings of the training and in new ones, and reads plain stories, which show what
@@ -23,7 +23,7 @@ import torch
 from study_command import resumed, run_study_command, with_points
 
 from llmcourse.finetuning import chat
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.instruction_evaluation import forgetting
@@ -101,7 +101,7 @@ def run_instruction_study(
         OSError: If it cannot be written.
     """
     study = resumed(path, asdict(config), InstructionPoint)
-    base = load_pretrained("base-llm")
+    base = load_pretrained("base-llm-small")
     done = {(point.way, point.seed) for point in study.points}
     for seed, way in product(seeds, ways):
         if (way, seed) not in done:
@@ -202,7 +202,7 @@ def _right(
     """Return how many answers are right, by topic."""
     flat = [question for about in asked for question in about]
     prompts = [f"{question.story}\n\n{question.asked}" for question in flat]
-    texts = greedy_answers(model, tokenizer, prompts, max_new_tokens=[20] * len(flat))
+    texts = answer_batch(model, tokenizer, prompts, max_new_tokens=[20] * len(flat))
     found = dict.fromkeys(NAMES, 0)
     for question, text in zip(flat, texts, strict=True):
         said = normalised(text.removeprefix("It was"))

@@ -3,7 +3,8 @@
     python book/studies/rlhf_study.py --out rlhf.json
 
 has eighteen trainings, an hour or two on one core, and goes on where it was stopped.
-The policy that learns is `base-llm`, asked to go on with the first words of stories.
+The policy that learns is `base-llm-small`, asked to go on with the first words of
+stories.
 Two questions:
 
     frontier            PPO, GRPO and DPO on the same pairs, over three seeds
@@ -75,7 +76,7 @@ EXPERIMENTS = (
 class RlhfStudyConfig:
     """What all policies of the study share."""
 
-    policy: str = "base-llm"
+    policy: str = "base-llm-small"
     preset: str = "study"
     n_prompts: int = 840
     pairs_per_prompt: int = 6  # all that four answers make

@@ -74,6 +74,9 @@ def finetune(
     ] = None,
     threads: opt.Threads = None,
     questions: opt.Questions = 30,
+    tale_temperature: Annotated[
+        float, typer.Option(help="At which tales are drawn for that; 0: greedy.", min=0)
+    ] = 0,
     stories: Annotated[
         int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
     ] = 200,
@@ -116,7 +119,12 @@ def finetune(
         learning_rate=learning_rate,
     )
     kinds = tuple(dict.fromkeys((*instruct.Exam.kinds, *parts[-1].kinds)))
-    exam = instruct.Exam(n_per_kind=questions, n_stories=stories, kinds=kinds)
+    exam = instruct.Exam(
+        n_per_kind=questions,
+        n_stories=stories,
+        kinds=kinds,
+        tale_temperature=tale_temperature,
+    )
     folder, quality = follow(
         command, lambda run: instruct.make_instruct(parts, run, exam)
     )

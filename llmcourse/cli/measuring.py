@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.cli.console import bars, out
@@ -13,8 +14,8 @@ from llmcourse.training.config import StageProgress
 from llmcourse.training.story_evaluation import TEST_SEED
 
 
-def _base(draw: StageProgress) -> list[Table]:
-    model = load_pretrained("base-llm")
+def _base(name: str, draw: StageProgress) -> list[Table]:
+    model = load_pretrained(name)
     quality, _ = base.tale_quality(
         *model, base.N_STORIES, base.N_SAMPLES, TEST_SEED, draw
     )
@@ -22,7 +23,7 @@ def _base(draw: StageProgress) -> list[Table]:
 
 
 def _instruct(draw: StageProgress) -> list[Table]:
-    models = load_pretrained("base-llm"), load_pretrained("instruct-llm")
+    models = load_pretrained("base-llm-small"), load_pretrained("instruct-llm")
     return instruct.instruct_tables(
         instruct.instruct_quality(*models, instruct.Exam(), draw)
     )
@@ -50,7 +51,8 @@ def _aligned(draw: StageProgress) -> list[Table]:
 
 
 MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
-    "base-llm": _base,
+    "base-llm": partial(_base, "base-llm"),
+    "base-llm-small": partial(_base, "base-llm-small"),
     "instruct-llm": _instruct,
     "reward-model": _reward,
     "aligned-llm": _aligned,

@@ -13,7 +13,7 @@ Size = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
 
 def pretrain(
     preset: Annotated[
-        Literal["base-llm", "next-base", "small", "tiny"],
+        Literal["base-llm", "base-llm-small", "small", "tiny"],
         typer.Option(help="The recipe."),
     ] = "small",
     config: opt.Config = None,

@@ -102,19 +102,21 @@ def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
     return "".join(stream_answer(model, tokenizer, turn, sampling=GREEDY))
 
 
-def greedy_answers(
+def answer_batch(
     model: Transformer,
     tokenizer: BPETokenizer,
     questions: Sequence[str | Sequence[Message]],
     *,
     max_new_tokens: Sequence[int] | None = None,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
     progress: CountProgress | None = None,
 ) -> list[str]:
-    """Return the likeliest answer to each question, taken token by token.
+    """Return a model's answer to each question, by default the likeliest by token.
 
     Questions of the same number of tokens are answered side by side; how they are
-    grouped changes nothing. Special tokens, if a model writes some before the end of
-    its turn, stay in the text: they are no part of any right answer.
+    grouped changes no likeliest answer. Special tokens, if a model writes some before
+    the end of its turn, stay in the text: they are no part of any right answer.
 
     Args:
         model: Any; if its tokenizer has no special tokens for conversations, each
@@ -123,6 +125,8 @@ def greedy_answers(
         questions: What the user says, each in a conversation of its own; or such
             conversations, with a system prompt, say.
         max_new_tokens: The most tokens of each answer; what fits if not given.
+        sampling: Temperature, top-k and top-p.
+        generator: Source of randomness; None draws from torch's global one.
         progress: Called with the number of questions answered and of all.
 
     Raises:
@@ -141,7 +145,9 @@ def greedy_answers(
     for group in _groups(prompts, most):
         ids = torch.tensor([prompts[number] for number in group], device=device)
         room = min(max(most[number] for number in group), limit - ids.shape[1])
-        rows = generate(model, ids, room, sampling=GREEDY, stop=stops)
+        rows = generate(
+            model, ids, room, sampling=sampling, stop=stops, generator=generator
+        )
         rows = rows[:, ids.shape[1] :]
         for number, row in zip(group, rows.tolist(), strict=True):
             new = takewhile(lambda id_: id_ not in stops, row[: most[number]])

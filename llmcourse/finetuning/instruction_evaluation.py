@@ -6,6 +6,8 @@
 
 Of every kind of task as many are asked, so that the share over all kinds is the mean of
 their shares. An answer is right or wrong by rule; each share has a Wilson interval.
+Questions are answered greedily. Tales may be drawn instead: the likeliest tale is
+seldom a good one, for it repeats what should be drawn without replacement.
 
 What is forgotten shows in plain stories: the loss above what the best model would
 have, before and after, on the same stories.
@@ -19,10 +21,13 @@ from functools import partial
 from statistics import stdev
 from typing import Any
 
+import torch
+
 from llmcourse.arguments import check_range
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
+from llmcourse.model.generation import GREEDY, Sampling
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.tales import Estimate
@@ -76,14 +81,16 @@ def instruction_scores(
     *,
     splits: Sequence[str] = tuple(SPLITS),
     kinds: Sequence[str] = KINDS,
+    tale_temperature: float | int = 0,
     progress: CountProgress | None = None,
 ) -> dict[str, Score]:
     """Return how many instructions a model follows exactly, by what is new in them.
 
-    Its answers are the likeliest, token by token. Instructions that have more than 420
-    tokens with their answers are left out, for any model. All kinds are drawn with one
-    seed and share some of their stories, whereas the interval of the share over all
-    kinds takes the questions to be independent.
+    Its answers are the likeliest, token by token; tales, whose right answers nobody
+    can list, may be drawn. Instructions that have more than 420 tokens with their
+    answers are left out, for any model. All kinds are drawn with one seed and share
+    some of their stories, whereas the interval of the share over all kinds takes the
+    questions to be independent.
 
     Args:
         model: The model.
@@ -94,6 +101,7 @@ def instruction_scores(
         seed: Of the instructions; another one than the training's.
         splits: Names from `SPLITS`.
         kinds: Kinds of task.
+        tale_temperature: At which tales are drawn; 0: the likeliest one.
         progress: Called with the number of instructions answered and of all.
 
     Raises:
@@ -118,35 +126,51 @@ def instruction_scores(
             max_tokens=longest,
         )
     ]
-    right = _follow(model, tokenizer, [example for *_, example in asked], progress)
+    told = [example for *_, example in asked]
+    answers = _answers(model, tokenizer, told, tale_temperature, seed, progress)
     counts = {split: dict.fromkeys(kinds, Count(0, 0)) for split in splits}
-    for (split, kind, _), is_right in zip(asked, right, strict=True):
+    chatty = has_chat_tokens(tokenizer)
+    for (split, kind, example), text in zip(asked, answers, strict=True):
+        tries = [text] if chatty else [text, first_sentence(text)]
+        is_right = any(check(example, each) for each in tries)
         before = counts[split][kind]
         counts[split][kind] = Count(before.right + is_right, before.n + 1)
     return {split: Score(found) for split, found in counts.items()}
 
 
-def _follow(
+def _answers(
     model: Transformer,
     tokenizer: BPETokenizer,
     asked: Sequence[Example],
+    tale_temperature: float | int,
+    seed: int,
     progress: CountProgress | None,
-) -> list[bool]:
-    """Return for each instruction whether the model's answer is right."""
-    answers = greedy_answers(
-        model,
-        tokenizer,
-        [example.turns for example in asked],
-        max_new_tokens=[_most_tokens(e, tokenizer, model) for e in asked],
-        progress=progress,
-    )
-    pairs = zip(asked, answers, strict=True)
-    if has_chat_tokens(tokenizer):
-        return [check(example, text) for example, text in pairs]
-    return [
-        check(example, text) or check(example, first_sentence(text))
-        for example, text in pairs
-    ]
+) -> list[str]:
+    """Return the model's answers: to questions the likeliest ones, and tales."""
+    answers = dict.fromkeys(range(len(asked)), "")
+    generator = torch.Generator().manual_seed(seed)
+    for sampling in (GREEDY, Sampling(temperature=tale_temperature)):
+        tales_now = sampling is not GREEDY
+        part = [n for n, e in enumerate(asked) if (not e.accepted) == tales_now]
+        done = 0 if not tales_now else len(asked) - len(part)
+        texts = answer_batch(
+            model,
+            tokenizer,
+            [asked[n].turns for n in part],
+            max_new_tokens=[_most_tokens(asked[n], tokenizer, model) for n in part],
+            sampling=sampling,
+            generator=generator,
+            progress=progress and partial(_within, progress, done, len(asked)),
+        )
+        answers |= zip(part, texts, strict=True)
+    return [*answers.values()]
+
+
+def _within(
+    progress: CountProgress, before: int, n_all: int, done: int, _: int
+) -> None:
+    """Tell of a part's progress as of all."""
+    progress(before + done, n_all)
 
 
 def _most_tokens(example: Example, tokenizer: BPETokenizer, model: Transformer) -> int:

@@ -84,6 +84,7 @@ class InstructConfig:
 
 
 _READING = InstructConfig(
+    base="base-llm-small",
     n_examples=30_000,
     n_stories=1_500,
     n_held_out=100,
@@ -138,24 +139,25 @@ better. Some eighty minutes on one core, of which twenty are the last part's.
 
 NEXT_INSTRUCT_LLM = replace(
     _WRITING,
-    n_examples=47_000,
-    n_stories=1_000,
+    base="base-llm",
+    n_examples=54_000,
+    n_stories=6_000,
     most_follow_ups=12,
     whole_every=2,
     kinds=(
         *QUESTIONS,
-        "why",
+        *["why"] * 2,
+        "list",
         *["summarise"] * 2,
         *["continue"] * 3,
         *["rewrite"] * 2,
         *["write"] * 6,
         *LIMIT_KINDS,
         "brief",
-        "unsaid",
     ),
     seed=0,
     finetuning=replace(
-        _WRITING.finetuning, steps=6000, optimizer="muon", learning_rate=4e-3
+        _WRITING.finetuning, steps=7500, optimizer="muon", learning_rate=4e-3
     ),
 )
 """The same in one part, on a base of six layers; it also learns what it cannot say."""

@@ -385,7 +385,8 @@ def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
 
 
 _MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
-_IN_EXTRA = ("aligned-llm", "instruct-llm", "reward-model")  # of llmcourse[models]
+# The models of `llmcourse[models]`.
+_IN_EXTRA = ("aligned-llm", "base-llm-small", "instruct-llm", "reward-model")
 
 
 def load_pretrained(

@@ -169,7 +169,7 @@ ALIGNED_LLM = _by_method(
     n_prompts=2000,
     reward=replace(_REWARD, steps=750, eval_interval=125),
     pooling="mean and max",
-    reader="base-llm",
+    reader="base-llm-small",
 )
 """The model that people like better, by method.
 

@@ -72,6 +72,7 @@ class Exam:
     n_stories: int = 200  # plain stories, for what was forgotten; 0: none
     n_prompts: int = 400  # that an aligned model and its start answer, once each
     kinds: tuple[str, ...] = KINDS  # of instruction
+    tale_temperature: float | int = 0  # at which tales are drawn; 0: greedily
     seed: int = TEST_SEED
 
     def __post_init__(self) -> None:
@@ -230,12 +231,20 @@ def instruct_quality(
             asked what is in `BASE_SPLITS`.
     """
     found: dict[str, Any] = {}
+    if exam.tale_temperature:
+        found["tale_temperature"] = exam.tale_temperature
     n, seed = exam.n_per_kind, exam.seed
     asked = (("after", after, splits), ("before", before, BASE_SPLITS))
     for name, model, parts in asked if n else ():
         told = partial(stages, f"answers {name}")
         scores = instruction_scores(
-            *model, n, seed, splits=parts, kinds=exam.kinds, progress=told
+            *model,
+            n,
+            seed,
+            splits=parts,
+            kinds=exam.kinds,
+            tale_temperature=exam.tale_temperature,
+            progress=told,
         )
         found[f"instructions_{name}"] = scores_to_json(scores)
     if exam.n_stories:
@@ -302,6 +311,7 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         "free": not own and config.base in shipped_models(),
         "parts": bool(earlier),
         "scores": bool(scores),
+        "drawn": "tale_temperature" in facts["quality"],
         "lora": config.rank is not None,
         "embeddings": facts["embeddings_learned"],
         "packed": config.packed,

@@ -9,7 +9,7 @@
     checkpoints        stop, go on, end at the same bits
     tensorboard        the curves of a training, for TensorBoard
     parallel           several processes share each batch
-    presets            sizes and schedules: tiny, small, `base-llm`
+    presets            sizes and schedules: tiny, small, `base-llm`, …
     pipeline           all stages from text to a model
     prepared           what a training reads, kept beside it
     scaling            how the loss falls with size and data

@@ -1,10 +1,10 @@
 """The sizes and the schedule of each model that is pretrained here, before any is made.
 
-    preset      trained on      layers   width   vocabulary
-    tiny        300 tales            1      32          512   to see that all works
-    small       6,000 tales          2      96         2048   the chapter *pipeline*
-    base-llm    100,000 tales        3     256         3072   the rest of the course
-    next-base   144,000 tales        6     256         3072   a recipe in trial
+    preset           trained on      layers   width   vocabulary
+    tiny             300 tales            1      32          512   to see that it works
+    small            6,000 tales          2      96         2048   *pipeline*
+    base-llm-small   100,000 tales        3     256         3072   quick trainings
+    base-llm         144,000 tales        6     256         3072   the rest of it all
 
 `pipeline` makes a model of such a recipe.
 """
@@ -77,21 +77,22 @@ SMALL = PipelineConfig(
 
 
 BASE_LLM = PipelineConfig(
-    n_stories=100_000,
+    n_stories=144_000,
     model=TransformerConfig(
         vocab_size=3072,
         d_model=256,
-        n_layers=3,
+        n_layers=6,
         n_heads=8,
         n_kv_heads=8,
         d_ff=544,
         context_length=512,
     ),
     pretraining=PretrainingConfig(
-        steps=16_000,
-        batch_size=4,
+        steps=18_000,
+        batch_size=8,
         context_length=288,  # longer than any tale
-        learning_rate=3e-3,
+        learning_rate=6e-3,
+        optimizer="muon",
         embedding_speed=4,
         warmup_steps=100,
         eval_interval=1000,
@@ -99,20 +100,6 @@ BASE_LLM = PipelineConfig(
         precision="bfloat16",
     ),
     copying_start=True,
-)
-"""The model that the rest of the course stands on: half an hour on one core."""
-
-NEXT_BASE_LLM = replace(
-    BASE_LLM,
-    n_stories=144_000,
-    model=replace(BASE_LLM.model, n_layers=6),
-    pretraining=replace(
-        BASE_LLM.pretraining,
-        steps=18_000,
-        batch_size=8,
-        learning_rate=6e-3,
-        optimizer="muon",
-    ),
     first=(
         "Every {daytime}",
         "never forgot that {daytime}",
@@ -120,7 +107,25 @@ NEXT_BASE_LLM = replace(
         "to the old place, {hiding_place}",
     ),
 )
-"""A recipe in trial, for what may follow: an hour and a half on two cores, compiled."""
+"""The model that the rest of the course stands on.
+
+An hour and a half on two cores with bfloat16 instructions, compiled.
+"""
+
+BASE_LLM_SMALL = replace(
+    BASE_LLM,
+    n_stories=100_000,
+    model=replace(BASE_LLM.model, n_layers=3),
+    pretraining=replace(
+        BASE_LLM.pretraining,
+        steps=16_000,
+        batch_size=4,
+        learning_rate=3e-3,
+        optimizer="adamw",
+    ),
+    first=(),
+)
+"""The model that chapters train further: half its size, half an hour on one core."""
 
 TINY = PipelineConfig(
     n_stories=300,
@@ -147,7 +152,7 @@ TINY = PipelineConfig(
 
 PRESETS = {
     "base-llm": BASE_LLM,
-    "next-base": NEXT_BASE_LLM,
+    "base-llm-small": BASE_LLM_SMALL,
     "small": SMALL,
     "tiny": TINY,
 }

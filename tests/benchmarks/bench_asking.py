@@ -26,7 +26,7 @@ from functools import partial
 
 import torch
 
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.model.folders import load_pretrained
 from llmcourse.retrieval.books import (
     Book,
@@ -57,7 +57,7 @@ def count(
         prompt_with(q.text, retriever.search(q.text, n), TOKENIZER, window * 7 // 8)
         for q in asked
     ]
-    said = greedy_answers(
+    said = answer_batch(
         MODEL,
         TOKENIZER,
         [prompt.text for prompt in prompts],

@@ -94,7 +94,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no model in"):
         contest.read_entry(tmp_path / "empty")
     with pytest.raises(ValueError, match="at least two data points"):
-        contest.score("base-llm", n_stories=1)
+        contest.score("base-llm-small", n_stories=1)
 
 
 def test_weights_under_another_name_hide_no_bytes(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_models_of_an_entry(tmp_path: Path) -> None:
     assert contest.read_entry(tmp_path / "run") == [one, other]
     assert contest.read_entry(tmp_path / "run" / "0") == [one]
     assert contest.read_entry(other) == [other]
-    assert contest.read_entry("base-llm") == [find_model("base-llm")]
+    assert contest.read_entry("base-llm-small") == [find_model("base-llm-small")]
 
 
 def test_a_tokenizer_that_drops_text_is_refused(
@@ -279,8 +279,8 @@ def test_score_and_verify_as_a_command(
 def test_the_page_names_the_shipped_model() -> None:
     page = Path(__file__).parents[2] / "book" / "contest.md"
     text = page.read_text(encoding="utf-8")
-    place = find_model("base-llm")
-    (row,) = [line for line in text.splitlines() if "| base-llm |" in line]
+    place = find_model("base-llm-small")
+    (row,) = [line for line in text.splitlines() if "| base-llm-small |" in line]
     assert contest.fingerprint(place)[:12] in row
     assert f"| {contest.size(place) / 1e6:.2f} |" in row
     assert f"{contest.MOST_BYTES:,} bytes" in text

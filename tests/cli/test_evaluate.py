@@ -31,9 +31,7 @@ def answering(monkeypatch):
     """Let nobody be asked for real; return what would have been."""
     asked = []
 
-    def scores(
-        model, tokenizer, n, seed, *, splits=tuple(SPLITS), kinds=(), progress=None
-    ):
+    def scores(model, tokenizer, n, seed, *, splits=tuple(SPLITS), **_):
         asked.append((tokenizer.vocab_size, n, tuple(splits)))
         return dict.fromkeys(splits, SCORE)
 
@@ -44,7 +42,7 @@ def answering(monkeypatch):
 
 @pytest.fixture
 def shipped(monkeypatch, answering):
-    models = {"base-llm": base(), "instruct-llm": chatty()}
+    models = {"base-llm": base(), "base-llm-small": base(), "instruct-llm": chatty()}
     monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
     measures = {name: MEASURES[name] for name in models}
     monkeypatch.setattr(command, "MEASURES", measures)
@@ -58,10 +56,8 @@ def test_all_measures_what_ships(shipped, answering):
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line for line in lines if line.endswith("-llm:")] == [
-        "base-llm:",
-        "instruct-llm:",
-    ]
+    names = [line[:-1] for line in lines if line[:-1] in MEASURES]
+    assert names == ["base-llm", "base-llm-small", "instruct-llm"]
     for words in (
         "gap to the floor: ",
         "all kinds: 50.0 % of 8 (22 % … 78 %) · ",

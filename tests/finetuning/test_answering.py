@@ -10,8 +10,8 @@ from chat_cases import Scripted, base, chatty
 from llmcourse.finetuning import answering
 from llmcourse.finetuning.answering import (
     answer,
+    answer_batch,
     end_tokens,
-    greedy_answers,
     stream_answer,
 )
 from llmcourse.finetuning.chat import (
@@ -40,29 +40,42 @@ def test_an_answer_ends_with_the_turn():
     turn = [Message("user", "Who?")]
     assert model.read[0] == encode_prompt(turn, tokenizer)
     model, _ = says(chatty(), "The owl.", END_OF_TURN)
-    assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl."]
+    assert answer_batch(model, tokenizer, ["Who?"]) == ["The owl."]
 
 
 def test_a_question_may_have_a_system_prompt():
     turns = [Message("system", "Be brief."), Message("user", "Who?")]
     model, tokenizer = says(chatty(), "The owl.", END_OF_TURN)
-    assert greedy_answers(model, tokenizer, [turns]) == ["The owl."]
+    assert answer_batch(model, tokenizer, [turns]) == ["The owl."]
     assert model.read[0] == encode_prompt(turns, tokenizer)
     model, tokenizer = says(base(), "The owl.", END_OF_TEXT)
-    greedy_answers(model, tokenizer, [turns])
+    answer_batch(model, tokenizer, [turns])
     assert model.read[0][1:] == tokenizer.encode("Be brief.\n\nWho?\n\n")
+
+
+def test_answers_may_be_drawn_the_same_ones_by_the_same_seed():
+    def drawn(seed):
+        return answer_batch(
+            *chatty(),
+            QUESTIONS,
+            max_new_tokens=[8] * len(QUESTIONS),
+            sampling=Sampling(),
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    assert drawn(0) == drawn(0) != drawn(1)
 
 
 def test_without_chat_tokens_it_goes_on_behind_a_blank_line():
     model, tokenizer = says(base(), "The owl.", END_OF_TEXT)
-    assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl."]
+    assert answer_batch(model, tokenizer, ["Who?"]) == ["The owl."]
     end = tokenizer.special_tokens[END_OF_TEXT]
     assert model.read[0] == [end, *tokenizer.encode("Who?\n\n")]
 
 
 def test_a_special_token_in_the_middle_makes_no_answer_right():
     model, tokenizer = says(chatty(), "The owl.", "<|user|>", END_OF_TURN)
-    assert greedy_answers(model, tokenizer, ["Who?"]) == ["The owl.<|user|>"]
+    assert answer_batch(model, tokenizer, ["Who?"]) == ["The owl.<|user|>"]
 
 
 def test_grouping_changes_nothing():
@@ -70,7 +83,7 @@ def test_grouping_changes_nothing():
     lengths = {len(tokenizer.encode(question)) for question in QUESTIONS}
     assert 1 < len(lengths) < len(QUESTIONS)  # some are read side by side
     limits = [7, 2, 9, 1, 30]
-    answers = greedy_answers(model, tokenizer, QUESTIONS, max_new_tokens=limits)
+    answers = answer_batch(model, tokenizer, QUESTIONS, max_new_tokens=limits)
     for question, limit, found in zip(QUESTIONS, limits, answers, strict=True):
         ids = torch.tensor(encode_prompt([Message("user", question)], tokenizer))
         new = generate(model, ids, limit, sampling=GREEDY)[len(ids) :].tolist()
@@ -79,7 +92,7 @@ def test_grouping_changes_nothing():
 
 def test_progress_ends_with_all():
     seen = []
-    greedy_answers(
+    answer_batch(
         *chatty(),
         QUESTIONS,
         max_new_tokens=[1] * 5,
@@ -147,7 +160,7 @@ def test_the_ids_lie_where_the_model_is(monkeypatch):
         list(stream_answer(there, tokenizer, [Message("user", "Who?")]))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.Tensor, "tolist", lambda ids: [[]] * len(ids))
-            greedy_answers(there, tokenizer, ["Who?", "What?"])
+            answer_batch(there, tokenizer, ["Who?", "What?"])
     assert places == ["cpu"] * 2 + ["meta"] * 2
 
 
@@ -159,13 +172,13 @@ def test_which_tokenizers_know_conversations():
 def test_refusals():
     long = "owl " * 600
     with pytest.raises(ValueError, match="must have at most 511 tokens, got"):
-        greedy_answers(*chatty(), [long])
+        answer_batch(*chatty(), [long])
     with pytest.raises(ValueError, match="must fit into context_length = 512, got"):
-        greedy_answers(*base(), [long])
+        answer_batch(*base(), [long])
     with pytest.raises(ValueError, match="a limit for each of 2 questions, got 1"):
-        greedy_answers(*chatty(), ["a", "b"], max_new_tokens=[3])
+        answer_batch(*chatty(), ["a", "b"], max_new_tokens=[3])
     no_ends = BPETokenizer.train(["Who?"], 257)
     with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with none"):
-        greedy_answers(base()[0], no_ends, ["Who?"])
+        answer_batch(base()[0], no_ends, ["Who?"])
     with pytest.raises(ValueError, match="a tokenizer for conversations must have"):
         stream_answer(*base(), [Message("user", "Hi")])

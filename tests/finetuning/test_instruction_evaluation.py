@@ -68,12 +68,12 @@ def oracle(monkeypatch):
         }
         seen = []
 
-        def answers(model, tokenizer, questions, *, max_new_tokens, progress):
+        def answers(model, tokenizer, questions, *, max_new_tokens, **_):
             prompts = [turns[-1].content for turns in questions]
             seen.extend(zip(prompts, max_new_tokens, strict=True))
             return [known[prompt] for prompt in prompts]
 
-        monkeypatch.setattr(instruction_evaluation, "greedy_answers", answers)
+        monkeypatch.setattr(instruction_evaluation, "answer_batch", answers)
         return seen
 
     return install
@@ -97,9 +97,25 @@ def test_who_knows_all_has_all_right_in_every_split(oracle):
     for split, score in scores.items():
         assert score.by_kind == dict.fromkeys(FEW["kinds"], (2, 2)), split
     asked = [e for split in SPLITS for e in asked_in(split)]
-    assert [question for question, _ in seen] == [example.prompt for example in asked]
+    prompts = [example.prompt for example in asked]
+    assert sorted(question for question, _ in seen) == sorted(prompts)
     assert [e.new_phrasing for e in asked] == [False] * 6 + [True] * 6 + [False] * 6
     assert [e.new_pair for e in asked] == [False] * 12 + [True] * 6
+
+
+def test_tales_alone_are_drawn(monkeypatch):
+    seen = {}
+
+    def answers(model, tokenizer, questions, *, sampling, **_):
+        seen[sampling.temperature] = [turns[-1].content for turns in questions]
+        return [""] * len(questions)
+
+    monkeypatch.setattr(instruction_evaluation, "answer_batch", answers)
+    instruction_scores(*chatty(), **FEW, tale_temperature=0.5)
+    asked = [e for split in SPLITS for e in asked_in(split)]
+    open_ended = [e.prompt for e in asked if e.kind == "continue"]
+    assert seen[0.5] == open_ended
+    assert sorted(seen[0] + seen[0.5]) == sorted(e.prompt for e in asked)
 
 
 def test_the_limits_leave_room_for_every_right_answer(oracle):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.gguf_files import write_gguf
@@ -122,7 +122,7 @@ def test_a_base_model_in_f16_writes_our_words(folder):
 def test_a_chat_in_f16_has_our_answers(folder):
     path = export(folder, "instruct-llm", "F16")
     model, tokenizer = load_pretrained(path)
-    ours = greedy_answers(
+    ours = answer_batch(
         model, tokenizer, ORDERS, max_new_tokens=[N_TOKENS] * len(ORDERS)
     )
     theirs = by_llama_cpp(folder, path.name, ORDERS, chat=True)

@@ -23,9 +23,15 @@ from llmcourse.recipes.base import base_card
 from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import instruct_card
 from llmcourse.training.intervals import wilson_interval
-from llmcourse.training.presets import BASE_LLM
+from llmcourse.training.presets import BASE_LLM, PRESETS
 
-NAMES = ("base-llm", "instruct-llm", "reward-model", "aligned-llm")
+NAMES = (
+    "base-llm",
+    "base-llm-small",
+    "instruct-llm",
+    "reward-model",
+    "aligned-llm",
+)
 
 
 def facts_of(name: str) -> dict:
@@ -38,8 +44,8 @@ def card_of(name: str) -> str:
     facts, aligned = facts_of(name), ALIGNED_LLM["grpo"]
     # It was trained without instructions for bfloat16.
     aligned = replace(aligned, reward=replace(aligned.reward, precision="float32"))
-    if name == "base-llm":
-        return base_card(name, BASE_LLM, facts)
+    if name.startswith("base-llm"):
+        return base_card(name, PRESETS[name], facts)
     if name == "instruct-llm":
         return instruct_card(name, INSTRUCT_LLM, facts)
     return (reward_card if name == "reward-model" else aligned_card)(

@@ -18,7 +18,7 @@ from tokenization_cases import texts
 
 from llmcourse.alignment.losses import entropy
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
-from llmcourse.finetuning.answering import greedy_answers
+from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.chat import Message, encode_chat, encode_prompt, render
 from llmcourse.model.folders import find_model, load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, write
@@ -285,13 +285,13 @@ def test_conversations_are_read_and_answered_as_in_python(javascript, tmp_path, 
         "await m.answered(x.path, [{ role: 'user', content: x.question }], x.settings)",
         {"path": str(path), "question": question, "settings": greedy},
     )
-    assert [written] == greedy_answers(model, tokenizer, [question])
+    assert [written] == answer_batch(model, tokenizer, [question])
 
 
 def test_rewards_equal_pythons(javascript, tmp_path):
     """With weights of 16 bits, but for rounding; with eight, by 0.05 at most."""
     judge, tokenizer = load_reward_model(find_model("reward-model"))
-    reader = load_pretrained("base-llm")[0]
+    reader = load_pretrained("base-llm-small")[0]
     order = "Write a story about a girl named Ella who lives by the river."
     tale = next(tales.generate(1, seed=7)).text
     answers = [tale, "Ella was brave.", "the the the"]
