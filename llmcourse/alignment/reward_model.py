@@ -18,7 +18,9 @@ al. (2022), section 3.5 (reward modeling).
     store    save_reward_model, load_reward_model
 
 The training is fine-tuning's on pairs, `train_on_pairs`, and that of DPO too: they
-differ in what a pair says, two rewards or two ratios of probabilities.
+differ in what a pair says, two rewards or two ratios of probabilities. Where answers
+occur in several pairs, as all four of a prompt do, a batch may hold all pairs of a
+prompt: then each answer is read once (Ouyang et al., section 3.5).
 
 An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
 the best that can be is the annotator's own agreement with gold, `agreement_rate`.
@@ -51,9 +53,11 @@ from torch import Tensor, nn
 
 from llmcourse.alignment.losses import bradley_terry_loss
 from llmcourse.alignment.preferences import (
+    PromptPairs,
     TokenizedPair,
     check_pairs,
     fingerprint_of_pairs,
+    pairs_by_prompt,
     prompt_of,
     tokenize_answer,
 )
@@ -206,6 +210,7 @@ class PairsConfig(FinetuningConfig):
     batch_size: int = 16
     warmup_steps: int = 10
     eval_interval: int = 20
+    by_prompt: bool = False  # whether a batch has all pairs of so many prompts instead
 
 
 class Comparison(NamedTuple):
@@ -253,9 +258,12 @@ def train_on_pairs(
     for part in (pairs, valid):
         check_pairs(part, model.config, config.context_length)
     seen: list[Tensor] = []
+    rows = [PromptPairs((pair,)) for pair in pairs]
+    if config.by_prompt:
+        rows = pairs_by_prompt(pairs)
 
-    def loss(part: Sequence[TokenizedPair]) -> Tensor:
-        found = compare(part)
+    def loss(part: Sequence[PromptPairs]) -> Tensor:
+        found = compare([pair for row in part for pair in row.pairs])
         seen.append(found.margins.detach())
         return found.loss
 
@@ -266,12 +274,12 @@ def train_on_pairs(
 
     return train_on_rows(
         model,
-        pairs,
-        valid,
+        rows,
+        [PromptPairs((pair,)) for pair in valid],
         loss,
         config,
         generator,
-        weight=lambda pair: 1,
+        weight=lambda row: len(row.pairs),
         metrics=metrics,
         recipe={
             "model": asdict(model.config),
@@ -337,11 +345,14 @@ def train_reward_model(
     low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
-        texts = [pair.texts() for pair in batch]
+        texts = [pair.texts()[side] for side in (0, 1) for pair in batch]
+        rows = [*range(len(texts))]
+        if config.by_prompt:
+            texts, rows = _distinct(texts)
         device = model.head.weight.device.type
         with torch.autocast(device, torch.bfloat16, enabled=low_precision):
-            rewards = _read(model, [c for c, _ in texts] + [r for _, r in texts])
-        chosen, rejected = rewards.float().chunk(2)
+            rewards = _read(model, texts)
+        chosen, rejected = rewards.float()[rows].chunk(2)
         centring = config.center_rewards_coefficient
         each = zip(torch.split(chosen, 1), torch.split(rejected, 1), strict=True)
         losses = [bradley_terry_loss(c, r, centring) for c, r in each]
@@ -357,6 +368,13 @@ def train_reward_model(
         objective=f"Bradley-Terry{pooled}{told}",
         run=run,
     )
+
+
+def _distinct(texts: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Return the texts without those that come again, and where each is among them."""
+    places: dict[tuple[int, ...], int] = {}
+    rows = [places.setdefault(tuple(text.tolist()), len(places)) for text in texts]
+    return [torch.tensor(ids) for ids in places], rows
 
 
 def _read(model: RewardModel, texts: Sequence[Tensor]) -> Tensor:

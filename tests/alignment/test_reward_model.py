@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -138,6 +139,28 @@ def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
         others = ids.clone()
         others[n, len(text) :] = 11
         torch.testing.assert_close(model(others, last), found)
+
+
+def test_all_pairs_of_a_prompt_may_be_learned_at_once_and_answers_read_once():
+    """As one batch of the same six pairs; of twelve texts six are read."""
+    pairs = [
+        TokenizedPair(torch.tensor([start]), *map(torch.tensor, answers))
+        for start in (5, 6)
+        for answers in combinations(([7, 0], [8, 9, 0], [10, 4, 4, 0]), 2)
+    ]
+    by_prompt = replace(SHORT, steps=1, batch_size=2, accumulation=1, by_prompt=True)
+    by_pair = replace(by_prompt, batch_size=6, by_prompt=False)
+    made, n_read = [], []
+    for config in (by_prompt, by_pair):
+        model = make_model().double()
+        model.register_forward_hook(lambda _, given, __: n_read.append(len(given[0])))
+        train_reward_model(model, pairs, pairs[:1], config, seeded())
+        made.append(model)
+        n_read.append(None)
+    assert n_read.count(6) == n_read.count(12) == 1
+    assert n_read.index(6) < n_read.index(None) < n_read.index(12)
+    for ours, theirs in zip(*(model.parameters() for model in made), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_the_language_model_stays_as_it_is():
