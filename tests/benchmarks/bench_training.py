@@ -2,13 +2,13 @@
 
     python tests/benchmarks/bench_training.py [--steps 40] [--write]
 
-Each line is a training of its own, from the first weights of `base-llm`, on the same
-windows of tales. They take turns, a step each, so that other work on the machine hits
-all. Times are processor times of one thread, and medians; the share is of the first
-line's time for a step on the same windows. The first step stands apart, for there torch
-compiles, in this process and in compilers that it starts. The peak is that of all
-tensors in a step; compiled programs do not tell theirs. The loss is that of held-out
-tales after all steps.
+Each line is a training of its own, from the first weights of `base-llm-small`, on the
+same windows of tales. They take turns, a step each, so that other work on the machine
+hits all. Times are processor times of one thread, and medians; the share is of the
+first line's time for a step on the same windows. The first step stands apart, for
+there torch compiles, in this process and in compilers that it starts. The peak is that
+of all tensors in a step; compiled programs do not tell theirs. The loss is that of
+held-out tales after all steps.
 
 `--write` puts the table into `book/performance.md`.
 """
@@ -37,10 +37,11 @@ from llmcourse.training.loop import (
     keep_freed_memory,
     make_optimizer,
 )
-from llmcourse.training.presets import BASE_LLM
+from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.pretraining import mean_loss, train_step
 from llmcourse.training.windows import Windows
 
+RECIPE = BASE_LLM_SMALL
 BEGIN, END = "% measured options\n", "% end of measured options\n"
 HEAD = (
     "| Training | First step, s | Step, ms | Share | Peak, MB | Loss, nats/token |\n"
@@ -64,7 +65,7 @@ class Training:
 
     def begin(self) -> None:
         """Make model and optimizer."""
-        self.model = BASE_LLM.new_model()
+        self.model = RECIPE.new_model()
         self.change(self.model)
         self.optimizer = make_optimizer(self.model, self.config)
         for group in self.optimizer.param_groups:
@@ -84,7 +85,7 @@ def processor_time() -> float:
 
 def trainings(steps: int) -> list[Training]:
     """Return what is compared; the first is what the others are measured by."""
-    plain = replace(BASE_LLM.pretraining, steps=steps, warmup_steps=steps // 5)
+    plain = replace(RECIPE.pretraining, steps=steps, warmup_steps=steps // 5)
     plain, low = (replace(plain, precision=kind) for kind in ("float32", "bfloat16"))
     found = [
         Training("float32", plain),
@@ -106,7 +107,7 @@ def windows_of(n_tales: int, seed: int) -> Windows:
     tokenizer = load_pretrained("base-llm")[1]
     texts = [f"{story.text}<|endoftext|>" for story in generate(n_tales, seed=seed)]
     tokens = torch.tensor(tokenizer.encode("".join(texts)))
-    return Windows(tokens, BASE_LLM.pretraining.context_length)
+    return Windows(tokens, RECIPE.pretraining.context_length)
 
 
 def main() -> None:
@@ -120,7 +121,7 @@ def main() -> None:
     compared = trainings(options.steps)
     held_out = windows_of(100, seed=1).spread(32)
     batches = windows_of(8 * options.steps, seed=0).shuffled(
-        BASE_LLM.pretraining.batch_size, torch.Generator().manual_seed(0)
+        RECIPE.pretraining.batch_size, torch.Generator().manual_seed(0)
     )
     for training in compared:
         training.begin()
@@ -133,7 +134,7 @@ def main() -> None:
                 training.step(windows)
     rows = [HEAD]
     for training in compared:
-        model = BASE_LLM.new_model()  # which is not compiled, not for a measurement
+        model = RECIPE.new_model()  # which is not compiled, not for a measurement
         model.load_state_dict(training.model.state_dict())
         loss = mean_loss(model, held_out, training.config)
         peak = "–"
