@@ -14,7 +14,7 @@ def two_ends_of_the_window() -> Drawing:
         return 20 + 0.88 * n_tokens
 
     d.box(x(0), 74, x(180) - x(0), 44, "a tale: 180", tint="blue", rounded=0)
-    d.box(x(180), 74, x(512) - x(180), 44, "room, but never trained",
+    d.box(x(180), 74, x(512) - x(180), 44, "room, hardly ever trained",
           tint="grey", rounded=0)  # fmt: skip
     d.box(
         x(513), 74, 552 - x(513), 44, tint="none", line="pink", dashed=True, rounded=0

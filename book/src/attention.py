@@ -628,11 +628,12 @@ for kind, scores in kinds.items():
 # %% [markdown]
 # For names, colours and garments there are heads that give the needed word most of their weight.
 # The median head gives it next to none.
+# The same two heads lead in all three.
 # For the token before, RoPE alone would do; the last line says how far any head uses it so.
 #
 # The explorer shows the weights of single heads.
 # It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
-# Move the token from which it looks; then choose another kind of head.
+# Move the token from which it looks; then choose *a garment* or *the token before*, which lead to other heads.
 # (`■` is the mark before the story.)
 
 # %%
@@ -648,6 +649,7 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # :::{dropdown} Answer
 # It cannot look at nothing, for its weights must sum to one.
 # So they go to many tokens a little, or to a few that do no harm.
+# Where a name or another word of the story might come, it looks that up, whether it comes or not.
 # Watch the mark `■`: the next section is about it.
 # :::
 #
@@ -686,7 +688,7 @@ assert sinks.max() < 0.4
 
 # %% [markdown]
 # No head of this model gives the first token most of its weight, so it has no sink in this sense.
-# Compare its largest share with an even share all the same: some heads lean a little towards the mark.
+# Compare its largest share with an even share all the same: at least half of the heads lean a little towards the mark.
 # {doc}`real_models` finds sinks in a model of 30 layers, and heads that copy.
 #
 # ### What was built in, and what was learned
@@ -798,7 +800,7 @@ right = {
     "without as many others": mean,
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of four bars: how many returns of the hero's name, and of a colour, are right. With all heads, and without the best name head, it is nearly all of both. Without all name heads hardly a name is right, and hardly a colour. Without as many other heads nearly all of both are."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of four bars: how many returns of the hero's name, and of a colour, are right. With all heads, and without the best name head, it is 100 % of both. Without all name heads hardly a name is right, and hardly a colour. Without as many other heads nearly all of both are."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 1.9), sharey=True)
 for ax, kind in zip(axes, right["all heads"]):
     shares = {name: each[kind] for name, each in right.items()}
@@ -820,7 +822,7 @@ assert right["without all name heads"]["a colour"] < 35
 # So if you take away a single head and nothing happens, do not conclude that it does nothing.
 #
 # Read the third bar of the right panel, too.
-# Colours fall there as far as names, so the same heads bring back both.
+# Colours fall there nearly as far as names, so the same heads bring back both.
 # "Name head" is our word for what we measured, not for all that such a head does.
 #
 # ## Takeaways
@@ -1026,7 +1028,8 @@ for n in (0, 1, 2, 4, 8):
     ]
     kept = " and ".join("most" if share > 0.5 else "few" for share in shares)
     print(f"{n} silenced: right for {kept} (best heads, other heads)")
-# A share falls when the last head that can find garments is gone, not before. Repeat the
+# One or two heads can be spared. With four gone most garments are lost, though a fifth
+# head that looks at them nearly as much is left: alone it is not enough. Repeat the
 # draw of other heads: one draw is one number.
 
 # %% [markdown]

@@ -107,7 +107,7 @@ except ValueError as error:
 # At the inner end, which comes first, the text still fits, but the model no longer finds what it needs.
 # Neither end is a law of nature; this chapter shows where they come from.
 #
-# ![A bar of 512 tokens: the first 180 are marked as a tale, the rest as room that was never trained. Arrows point to it: at 120 tokens, found; at 400, lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
+# ![A bar of 512 tokens: the first 180 are marked as a tale, the rest as room that was hardly ever trained. Arrows point to it: at 120 tokens, found; at 400, lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
 #
 # *The two ends of the window of `base-llm`.
 # It was trained on tales, which have 180 tokens on average.*
@@ -508,7 +508,7 @@ for seed in range(3):
 # An angle belongs to a distance, and the same distance comes again beyond 24.*
 #
 # Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on.
-# That helps only with distances that it has met, as the needle suggests.
+# That helps only as far as training went, as the needle suggests.
 # `base-llm` turns its queries and keys, too, and still refused: its table of angles was made for 512 positions.
 # We can compute more angles at any time, and `extend_context` below does so.
 # What the model makes of them is another matter.
@@ -606,7 +606,7 @@ for bits in (32, 8, 4, 2):
 assert abs(halves[8] - halves[32]) < 0.02 and halves[2] > halves[32]
 
 # %% [markdown]
-# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; two bits begin to cost.
+# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four change nothing either, and two begin to cost.
 # This is one small model and short texts.
 # To reach two bits in large ones, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
 #
@@ -843,8 +843,9 @@ assert found[:, 0].mean() > found[:, -1].mean()
 # %% [markdown]
 # The window that counts is not the one in the config.
 # In short texts the model finds nearly all needles; in texts much longer than a tale it loses most, although its window has room for them.
-# Distances that training never showed explain this for a needle at the beginning or in the middle.
-# They do not explain it for a needle at the end, which is always near the question and yet is lost first: there the *place* counts.
+# Distances that training never showed can explain this for a needle at the beginning.
+# They do not explain it for one in the middle of 400 tokens: at the beginning of 200 or 280 tokens a needle is as far from the question, and is always found.
+# Still less do they explain it for a needle at the end, which is always near the question and yet is lost first: there the *place* counts.
 # In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
 # Large models have habits of their own: many find what comes first or last, and what lies between is **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
@@ -1113,9 +1114,10 @@ for trained in (288, 96):
     share = needle_share(model, haystack, 400, depth=0, n=24)
     loss = text_loss(model, tokenizer, few).loss
     print(f"by {576 / trained:.0f}: {share.right} of {share.n} found, tales {loss:.2f}")
-# More stretching brings farther distances into the known range, and blurs near ones.
-# 513 is refused for want of positions, and 400 fails for want of training at such
-# distances. Stretching moves both. The third limit, the cost, stays as it is.
+# All three factors find every needle at the beginning. The loss on tales rises with the
+# factor, for more stretching blurs near distances. 513 is refused for want of positions;
+# at 400 needles are lost for want of training at such lengths. Stretching moves both.
+# The third limit, the cost, stays as it is.
 
 # %% [markdown]
 # ### Exercise 6 (build): attention sinks
@@ -1148,9 +1150,10 @@ for n_sinks in (0, 1, 4):
     loss = text_loss(with_sinks(base, 32, n_sinks), tokenizer, few).loss
     print(f"window of 32, sinks {n_sinks}: {loss:.2f} nats a token")
 print(f"all positions:         {on_tales['none']:.2f}")
-# The first token says nothing, so what it gains is a sink's; what the next three gain is
-# mostly the hero's name. The gain is small: our tales are short, and the model does not
-# fall apart without its first tokens. Large models on long texts do (Xiao et al.).
+# The first token says nothing, so what it gained would be a sink's: here it gains next to
+# nothing. What the next three gain is mostly the hero's name. The gain is small: our
+# tales are short, and the model does not fall apart without its first tokens. Large
+# models on long texts do (Xiao et al.).
 
 # %% [markdown]
 # ## Sources

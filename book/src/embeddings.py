@@ -673,7 +673,7 @@ assert by_mean["name: she or he", "model"] >= by_word["name: she or he", "model"
 
 # %% [markdown]
 # Before training the table knows nothing.
-# After it, most nearest words are of the same class, although nobody asked for that.
+# After it, nearly all nearest words are of the same class, although nobody asked for that.
 #
 # Skip-gram hardly sees whether *she* or *he* goes with a name: within five words of it there is seldom a pronoun (exercise 6 looks farther).
 # The language model needs to know, and by the nearest mean it does.

@@ -1021,7 +1021,7 @@ for name, bins in excess.items():
 assert in_all["base-llm"] < in_all["a minute"] / 5
 
 # %% [markdown]
-# `base-llm` has learned to look things up, even from the other end of the story, and pays nothing for them any more.
+# `base-llm` has learned to look things up, even from the other end of the story, and pays next to nothing for them any more.
 # (Where the grammar was surprised, a model may by luck have been less so: a sum over forty stories can come out a little below zero.)
 # The model of a minute pays whole nats for each fact, at every distance.
 #
@@ -1185,6 +1185,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 #
 # *In practice*: the loop is the same, on thousands of processors, with batches of millions of tokens, mixed precision, warm-up, clipping and checkpoints.
 # The text is shuffled, as here, and not sorted from easy to hard, which would be a **{term}`curriculum`** {cite:p}`bengio2009`.
+# (`base-llm` is an exception: over the first twelfth of its training, tales with a few rare lines come more often; its card names them.)
 # But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
 # How large a model should be and how much it should read is the subject of {doc}`scaling_laws`.
 # What a pretrained model can be taught further, with few examples, is the subject of {doc}`fine_tuning`.

@@ -627,7 +627,8 @@ for model in (Transformer(TINY), base_llm):
     assert n == costs.n_parameters(model.config)
 
 # %% [markdown]
-# In the small models the embedding is a large share, up to a third of all parameters.
+# In the small models the embedding is a large share, from a sixth to a third of all parameters.
+# (`base-llm` is the smallest and yet has the least, for its vocabulary is small.)
 # In large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
 # What is left is mostly feed-forward network.
@@ -932,14 +933,14 @@ best = lens.argmax(dim=-1)
 assert best[0] == said and best[-1] == ella and ella not in best[: len(best) // 2]
 
 # %% [markdown]
-# At first the lens shows `said`, the token that was just read.
+# Up to the last block the lens shows `said`, the token that was just read.
 # One table both reads and scores here, and a row of it fits itself best.
-# The name, which has to be looked up far back, shows only late.
+# The name, which has to be looked up far back, shows only after the last block.
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
 # So a *tuned lens* learns a small correction for each block {cite:p}`belrose2023`.
 #
 # Try the lens on words of your own, after each token.
-# Which words are settled before the first block, and which only after the last?
+# Is there a word that is settled before the last block?
 #
 # :::{div} llmcourse-sentence by-layer
 # On the course's site, `base-llm` reads a sentence of yours here, and shows what it would say after each block; it begins with *Once upon a time there was a brave young girl named Ella. "I shall make a hat," said*.
