@@ -845,7 +845,8 @@ assert found[:, 0].mean() > found[:, -1].mean()
 # In short texts the model finds nearly all needles; in texts much longer than a tale it loses most, although its window has room for them.
 # Distances that training never showed can explain this for a needle at the beginning.
 # They do not explain it for one in the middle of 400 tokens: at the beginning of 200 or 280 tokens a needle is as far from the question, and is always found.
-# Still less do they explain it for a needle at the end, which is always near the question and yet is lost first: there the *place* counts.
+# They explain even less why a needle at the end is lost first: it is always near the question.
+# There the *place* counts.
 # In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
 # Large models have habits of their own: many find what comes first or last, and what lies between is **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.

@@ -677,7 +677,7 @@ assert by_mean["name: she or he", "model"] >= by_word["name: she or he", "model"
 #
 # Skip-gram hardly sees whether *she* or *he* goes with a name: within five words of it there is seldom a pronoun (exercise 6 looks farther).
 # The language model needs to know, and by the nearest mean it does.
-# The nearest name shows it in three cases of four, where two would be luck.
+# The nearest name shows it in three cases of four, where chance gives two.
 # Most of a row is the word's own, since the model must tell `Mia` from every other name.
 # Between two names the difference in pronoun is small beside all the others; in a mean over dozens of names the others cancel, and what the names share is left.
 #

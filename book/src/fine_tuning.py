@@ -169,7 +169,8 @@ assert min(words_alone) > 60 and max(words_alone) < 150
 # But many words that matter do not occur in twenty tales, and a bag of words has never read anything else.
 #
 # `base-llm-small` has read tens of thousands of tales, without labels.
-# It was made as `base-llm` of the chapter {doc}`pretraining`, with half of its layers, and so learns twice as fast here.
+# It is a smaller `base-llm` ({doc}`pretraining`): half the layers, trained on fewer tales.
+# A training step takes half the time.
 # It must know something about how tales begin.
 # But we cannot ask it: it takes a question for the beginning of a text and goes on with it.
 #

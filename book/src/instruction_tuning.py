@@ -69,7 +69,8 @@ def seeded(seed=0):
 # ## The problem
 #
 # `base-llm-small` has read tens of thousands of {term}`tales`.
-# It was made as `base-llm`, with half of its layers, and so learns twice as fast here.
+# It is a smaller `base-llm`: half the layers, trained on fewer tales.
+# A training step takes half the time.
 # Here it gets the beginning of one, and a question that the text answers.
 # It writes the likeliest text, token by token.
 

@@ -435,7 +435,8 @@ assert after < before / 2
 # Before, the model pays more than $\ln V$, the loss of knowing nothing.
 # It has never seen the new marks that say who speaks, and after a story it expects anything but an answer.
 # `instruct-llm`, which comes with the course, has had a much longer tuning of this kind ({doc}`instruction_tuning`).
-# It was made of `base-llm-small`, which is like `base-llm`, with half of its layers: it learns in half the time, and does so on this page, too.
+# It was made of `base-llm-small`, which is like `base-llm` but has half of its layers.
+# A step of training takes half the time, so this page trains it further, too.
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.

@@ -1022,7 +1022,7 @@ assert in_all["base-llm"] < in_all["a minute"] / 5
 
 # %% [markdown]
 # `base-llm` has learned to look things up, even from the other end of the story, and pays next to nothing for them any more.
-# (Where the grammar was surprised, a model may by luck have been less so: a sum over forty stories can come out a little below zero.)
+# (On forty stories, chance alone can put this sum a little below zero.)
 # The model of a minute pays whole nats for each fact, at every distance.
 #
 # ### In-context learning

@@ -58,7 +58,8 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `base-llm-small` writes {term}`tales`.
-# It was made as `base-llm`, with half of its layers, and so learns twice as fast here.
+# It is a smaller `base-llm`: half the layers, trained on fewer tales.
+# A training step takes half the time.
 # We let it finish the same beginning eight times.
 # Each story gets points from its reader, on a scale from 0 to 10.
 

@@ -470,7 +470,7 @@ assert again < 0.6 * kept
 #
 # The package does the same by `checkpoint_blocks(model)` of `llmcourse.training.loop`, and for `pretrain` and `finetune` the option `--gradient-checkpointing` asks for it.
 # The trained model is the same, bit for bit.
-# What the option saves and costs at the sizes of `base-llm`, beside other options, is in a table of {doc}`performance`.
+# What the option saves and costs at the sizes of `base-llm-small`, beside other options, is in a table of {doc}`performance`.
 # With `--dry-run`, `pretrain` says how much memory and time a training would take, with the option or without:
 #
 # ```bash

@@ -17,7 +17,7 @@ from study_command import resumed, run_study_command, with_points
 from llmcourse.model.costs import n_parameters
 from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
 from llmcourse.training.pipeline import TrainingData, follow, prepare
-from llmcourse.training.presets import BASE_LLM
+from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.story_evaluation import tale_loss
 from llmcourse.training.studies import Study
 
@@ -121,7 +121,7 @@ def run_study(
     """
     recipe = asdict(config) | {"seeds": list(config.seeds)}
     study = resumed(path, recipe, Rung)
-    data = prepare(replace(BASE_LLM, n_stories=config.n_stories))
+    data = prepare(replace(BASE_LLM_SMALL, n_stories=config.n_stories))
     for one in recipes:
         for seed in config.seeds:
             if (one.name, seed) not in {(p.name, p.seed) for p in study.points}:
@@ -131,12 +131,14 @@ def run_study(
 
 
 def _train(recipe: Recipe, seed: int, config: LadderConfig, data: TrainingData) -> Rung:
-    sizes = replace(BASE_LLM.model, **recipe.model)
+    sizes = replace(BASE_LLM_SMALL.model, **recipe.model)
     shared = {"steps": config.steps, "batch_size": config.batch_size}
     changed = {"learning_rate": 0.004} | shared | recipe.training
-    training = replace(BASE_LLM.pretraining, **changed, eval_interval=config.steps)
+    training = replace(
+        BASE_LLM_SMALL.pretraining, **changed, eval_interval=config.steps
+    )
     pipeline = replace(
-        BASE_LLM,
+        BASE_LLM_SMALL,
         model=sizes,
         pretraining=fall_back_to_float32(training),
         copying_start=recipe.copying_start,

@@ -20,7 +20,7 @@ al. (2022), section 3.5 (reward modeling).
 The training is fine-tuning's on pairs, `train_on_pairs`, and that of DPO too: they
 differ in what a pair says, two rewards or two ratios of probabilities. Where answers
 occur in several pairs, as all four of a prompt do, a batch may hold all pairs of a
-prompt: then each answer is read once (Ouyang et al., section 3.5).
+prompt: a reward model then reads each answer once (Ouyang et al., section 3.5).
 
 An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
 the best that can be is the annotator's own agreement with gold, `agreement_rate`.
@@ -203,14 +203,15 @@ def pad_texts(
 class PairsConfig(FinetuningConfig):
     """How long and how fast something learns from pairs: fine-tuning's settings.
 
-    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
-    answer may have, and `eval_examples` the most held-out pairs looked at.
+    `batch_size` counts pairs, or with `by_prompt` prompts, each with all of its pairs;
+    `context_length` is the most tokens that prompt and answer may have, and
+    `eval_examples` the most held-out pairs looked at.
     """
 
     batch_size: int = 16
     warmup_steps: int = 10
     eval_interval: int = 20
-    by_prompt: bool = False  # whether a batch has all pairs of so many prompts instead
+    by_prompt: bool = False  # whether a batch holds all pairs of so many prompts
 
 
 class Comparison(NamedTuple):
@@ -249,8 +250,9 @@ def train_on_pairs(
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
-            if there are fewer pairs than a batch, or no pair held out; if the whole
-            model is frozen; or if the folder's checkpoints are of another training.
+            if there are fewer pairs (with `by_prompt`, prompts) than a batch, or no
+            pair held out; if the whole model is frozen; or if the folder's checkpoints
+            are of another training.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.

@@ -50,7 +50,10 @@ def finetune(
     gradient_checkpointing: opt.GradientCheckpointing = False,
     compile: opt.Compile = False,
     model: Annotated[
-        str | None, typer.Option(help="The base: a folder or a name; base-llm.")
+        str | None,
+        typer.Option(
+            help="The base: a folder or a name; the preset's, of --data base-llm."
+        ),
     ] = None,
     lora: Annotated[
         int | None,
@@ -75,7 +78,8 @@ def finetune(
     threads: opt.Threads = None,
     questions: opt.Questions = 30,
     tale_temperature: Annotated[
-        float, typer.Option(help="At which tales are drawn for that; 0: greedy.", min=0)
+        float,
+        typer.Option(help="Of tales that are drawn to measure; 0: greedy.", min=0),
     ] = 0,
     stories: Annotated[
         int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)

@@ -112,11 +112,12 @@ def answer_batch(
     generator: torch.Generator | None = None,
     progress: CountProgress | None = None,
 ) -> list[str]:
-    """Return a model's answer to each question, by default the likeliest by token.
+    """Return a model's answer to each question; greedy by default.
 
-    Questions of the same number of tokens are answered side by side; how they are
-    grouped changes no likeliest answer. Special tokens, if a model writes some before
-    the end of its turn, stay in the text: they are no part of any right answer.
+    Questions of the same number of tokens are answered side by side. Grouping does not
+    change greedy answers; drawn ones depend on it. Special tokens, if a model writes
+    some before the end of its turn, stay in the text: they are no part of any right
+    answer.
 
     Args:
         model: Any; if its tokenizer has no special tokens for conversations, each
@@ -131,7 +132,8 @@ def answer_batch(
 
     Raises:
         ValueError: If a question leaves no room for an answer, if there are not as
-            many limits as questions, or if the tokenizer lacks `<|endoftext|>`.
+            many limits as questions, if the tokenizer lacks `<|endoftext|>`, or as
+            `generation.generate`.
     """
     limit = model.config.context_length
     most = [limit] * len(questions) if max_new_tokens is None else max_new_tokens

@@ -6,8 +6,8 @@
 
 Of every kind of task as many are asked, so that the share over all kinds is the mean of
 their shares. An answer is right or wrong by rule; each share has a Wilson interval.
-Questions are answered greedily. Tales may be drawn instead: the likeliest tale is
-seldom a good one, for it repeats what should be drawn without replacement.
+Questions are answered greedily. Tales may be drawn instead: greedy ones are less often
+valid, for they repeat words that the grammar draws only once.
 
 What is forgotten shows in plain stories: the loss above what the best model would
 have, before and after, on the same stories.
@@ -149,8 +149,8 @@ def _answers(
     """Return the model's answers: to questions the likeliest ones, and tales."""
     answers = dict.fromkeys(range(len(asked)), "")
     generator = torch.Generator().manual_seed(seed)
-    for sampling in (GREEDY, Sampling(temperature=tale_temperature)):
-        tales_now = sampling is not GREEDY
+    tale_sampling = Sampling(temperature=tale_temperature)
+    for tales_now, sampling in ((False, GREEDY), (True, tale_sampling)):
         part = [n for n, e in enumerate(asked) if (not e.accepted) == tales_now]
         done = 0 if not tales_now else len(asked) - len(part)
         texts = answer_batch(

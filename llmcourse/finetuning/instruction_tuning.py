@@ -1,4 +1,4 @@
-"""How `instruct-llm` is made of `base-llm`: what it learns to answer, and for how long.
+"""How `instruct-llm` is made of `base-llm-small`: what it learns, and for how long.
 
     instructions, each with its follow-ups ─┐
                                             ├── shuffled ── fine-tuning ── instruct-llm

@@ -10,6 +10,7 @@ from functools import partial
 from math import ceil
 from typing import Any, TypeAlias
 
+from llmcourse.arguments import check_range
 from llmcourse.finetuning import instruction_tuning
 from llmcourse.finetuning.chat import read_conversations
 from llmcourse.finetuning.finetuning import FinetuningConfig
@@ -77,6 +78,7 @@ class Exam:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no measurement can have."""
+        check_range(0, tale_temperature=self.tale_temperature)
         if self.n_stories < 0 or self.n_stories == 1:
             raise ValueError(
                 f"n_stories must be 0, or at least 2 for a standard error, got "
@@ -101,7 +103,8 @@ def configured(
         preset: Its name.
         seed: Of the last part; the others get seeds of their own.
         sources: Files of own conversations; with them there are no earlier parts.
-        sizes: Fields of `InstructConfig`; None: the preset's.
+        sizes: Fields of `InstructConfig`; None: the preset's; the base of own
+            conversations is `base-llm`.
         precision: Of all parts.
         training: Fields of `FinetuningConfig`, of the last part; None: the preset's,
             but of own conversations three passes, and at least a hundred steps.
@@ -112,6 +115,8 @@ def configured(
     """
     *earlier, config = instruction_tuning.PRESETS[preset]
     wanted, sizes = given(**training), given(**(sizes or {}))
+    if sources:
+        sizes.setdefault("base", InstructConfig.base)
     if sources and "steps" not in wanted:
         wanted["steps"] = _steps_for(sources, config.finetuning)
     steps = wanted.get("steps", config.finetuning.steps)

@@ -3,8 +3,8 @@
     preset           trained on      layers   width   vocabulary
     tiny             300 tales            1      32          512   to see that it works
     small            6,000 tales          2      96         2048   *pipeline*
-    base-llm-small   100,000 tales        3     256         3072   quick trainings
-    base-llm         144,000 tales        6     256         3072   the rest of it all
+    base-llm-small   100,000 tales        3     256         3072   to train further
+    base-llm         144,000 tales        6     256         3072   to look into
 
 `pipeline` makes a model of such a recipe.
 """
@@ -107,9 +107,9 @@ BASE_LLM = PipelineConfig(
         "to the old place, {hiding_place}",
     ),
 )
-"""The model that the rest of the course stands on.
+"""The model that most chapters look into.
 
-An hour and a half on two cores with bfloat16 instructions, compiled.
+Up to two hours on two cores with bfloat16 instructions, compiled.
 """
 
 BASE_LLM_SMALL = replace(

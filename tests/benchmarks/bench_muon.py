@@ -2,9 +2,10 @@
 
     torchrun --nproc-per-node 2 tests/benchmarks/bench_muon.py
 
-Both ways take turns, on the same model of `base-llm`'s sizes, gradients and weights
-alike; medians of the first process. Processor time is what it computes, and wall time
-has the waiting for others in it. Three runs on two x86-64 cores, busy with other work:
+Both ways take turns, on the same model of `base-llm-small`'s sizes, gradients and
+weights alike; medians of the first process. Processor time is what it computes, and
+wall time has the waiting for others in it. Three runs on two x86-64 cores, busy with
+other work:
 
     shared out         62 60 68 ms of the processor, 152 157 153 ms in all
     each by itself     76 78 84 ms of the processor, 198 201 214 ms in all
@@ -18,7 +19,7 @@ import torch
 
 from llmcourse.training import parallel
 from llmcourse.training.loop import keep_freed_memory, make_optimizer
-from llmcourse.training.presets import BASE_LLM
+from llmcourse.training.presets import BASE_LLM_SMALL
 
 REPEATS = 15
 
@@ -30,8 +31,8 @@ def main() -> None:
     ways = {"shared out": parallel.share_out, "each by itself": map}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     with parallel.processes():
-        model = BASE_LLM.new_model()
-        config = replace(BASE_LLM.pretraining, optimizer="muon")
+        model = BASE_LLM_SMALL.new_model()
+        config = replace(BASE_LLM_SMALL.pretraining, optimizer="muon")
         optimizer = make_optimizer(model, config)
         for _ in range(REPEATS):
             for name, way in ways.items():

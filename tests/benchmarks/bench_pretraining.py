@@ -17,7 +17,8 @@ work on the machine hits both. The script ends with an error if the logits or th
 greedily written ids differ.
 
 On one of two x86-64 cores with AVX-512 and its bfloat16 instructions, both busy with
-other work, Python 3.11, torch 2.13, transformers 5.24; the last shape is base-llm's:
+other work, Python 3.11, torch 2.13, transformers 5.24; the last shape is that of
+base-llm-small:
 
     418,272 parameters, vocabulary 2048, width 96, 2 layers
       tokens/s                  ours  theirs   ratio  products   peak
@@ -84,7 +85,7 @@ from llmcourse.text.tales import generate as generate_tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import keep_freed_memory, make_optimizer
-from llmcourse.training.presets import BASE_LLM
+from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.pretraining import train_step
 from llmcourse.training.windows import Windows
 
@@ -100,7 +101,7 @@ SHAPES = (
     TransformerConfig(
         vocab_size=1024, d_model=128, n_layers=4, d_ff=344, context_length=384
     ),
-    BASE_LLM.model,
+    BASE_LLM_SMALL.model,
 )
 TRAININGS = ((1, 208), (8, 128), (4, 256))  # windows in a batch, tokens in a window
 NEW_TOKENS = 200

@@ -267,7 +267,7 @@ def test_what_is_read_is_what_was_written(tmp_path, name, bits, group_size):
 
 
 def test_the_file_is_a_fraction_of_the_float_one(tmp_path):
-    """base-llm has 2.8 million weights, of 4 bytes, and next to nothing else."""
+    """base-llm has 4.9 million weights, of 4 bytes, and next to nothing else."""
     model, tokenizer = load_pretrained("base-llm")
     save_pretrained(model, tokenizer, tmp_path / "32")
     for bits, group_size, least in ((8, None, 3.9), (4, 32, 7.0)):

@@ -1,6 +1,7 @@
 """From the recipe to a folder: what is in it, what its card says, how it goes on."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,10 @@ def test_the_facts_make_the_card(made):
     assert text == instruct_card("small", [config], facts)
     assert COMMAND in text
     assert "license:" not in text, "nobody knows that of a base of one's own"
+    assert "decoding is greedy" in text
+    quality = facts["quality"] | {"tale_temperature": 0.5}
+    drawn = instruct_card("small", [config], facts | {"quality": quality})
+    assert "answered greedily, tales drawn at temperature 0.5." in drawn
     first = replace(config, n_stories=0, max_tokens=480, seed=7)
     card = instruct_card("small", [first, replace(config, max_tokens=100)], facts)
     assert "plain stories in 2 steps, seed 7" in card
@@ -141,6 +146,9 @@ def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
 
 @pytest.mark.parametrize("n_stories", [1, -1])
 def test_refuses_an_exam_that_cannot_be(n_stories):
+    for temperature in (-1, math.nan):
+        with pytest.raises(ValueError, match="tale_temperature must be"):
+            Exam(tale_temperature=temperature)
     message = f"n_stories must be 0, or at least 2 .* got {n_stories}"
     with pytest.raises(ValueError, match=message):
         Exam(n_stories=n_stories)

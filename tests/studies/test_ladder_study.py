@@ -24,11 +24,17 @@ def test_every_rung_reads_as_much(recipe):
     assert training["steps"] * training["batch_size"] == 4_800
 
 
+def test_what_a_rung_does_not_change_is_the_small_bases():
+    assert ladder_study.BASE_LLM_SMALL.model.n_layers == 3
+    assert ladder_study.BASE_LLM_SMALL.pretraining.optimizer == "adamw"
+    assert not ladder_study.BASE_LLM_SMALL.first
+
+
 # Law
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(ladder_study, "BASE_LLM", TINY)
+    monkeypatch.setattr(ladder_study, "BASE_LLM_SMALL", TINY)
     path, trained = tmp_path / "ladder.json", []
     run_study(path, RECIPES[:1], SMALL, trained.append)
     study = run_study(path, RECIPES[:2], SMALL, trained.append)
@@ -42,7 +48,7 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 
 
 def test_another_recipe_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(ladder_study, "BASE_LLM", TINY)
+    monkeypatch.setattr(ladder_study, "BASE_LLM_SMALL", TINY)
     path = tmp_path / "ladder.json"
     run_study(path, RECIPES[:1], SMALL)
     with pytest.raises(ValueError, match="holds results of another recipe"):
