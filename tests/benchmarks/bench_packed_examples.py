@@ -5,7 +5,8 @@
 One thread. `base-llm-small` learns from the instructions of `instruct-llm`'s last part,
 8 in a batch; of each batch one update is made with a row for every example, and one
 with all of them in one row, in turns. First the batches are made of examples of like
-length, as `finetune` makes them, then of any. Times are processor times, of each the median.
+length, as `finetune` makes them, then of any. Times are processor times, of each the
+median.
 
 On one of two x86-64 cores with AVX2, Python 3.11, torch 2.13:
 
