@@ -35,7 +35,7 @@ def smallest(monkeypatch, models):
     monkeypatch.setitem(instruction_tuning.PRESETS, "tiny", (config,))
     score = Score({"who": Count(0, 1), "list": Count(0, 1)})
 
-    def scores(model, tokenizer, n, seed, *, splits=tuple(SPLITS), kinds, progress):
+    def scores(model, tokenizer, n, seed, *, splits=tuple(SPLITS), progress, **_):
         progress(n, n)
         return dict.fromkeys(splits, score)
 
