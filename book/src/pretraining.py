@@ -969,7 +969,7 @@ print(textwrap.fill(" ".join(said.split()), 80))
 # ### A longer training: base-llm
 #
 # What does a longer training buy?
-# `base-llm` is larger, and has read far more tales, none of them twice; its card has the recipe.
+# `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its card has the recipe.
 # (Its loss and floor are in its own, larger tokens; the bits per byte compare with the model above.)
 # A story counts as valid if the grammar could have written it, to the last letter.
 

@@ -126,51 +126,35 @@ def instruction_scores(
             max_tokens=longest,
         )
     ]
-    told = [example for *_, example in asked]
-    answers = _answers(model, tokenizer, told, tale_temperature, seed, progress)
     counts = {split: dict.fromkeys(kinds, Count(0, 0)) for split in splits}
     chatty = has_chat_tokens(tokenizer)
-    for (split, kind, example), text in zip(asked, answers, strict=True):
-        tries = [text] if chatty else [text, first_sentence(text)]
-        is_right = any(check(example, each) for each in tries)
-        before = counts[split][kind]
-        counts[split][kind] = Count(before.right + is_right, before.n + 1)
-    return {split: Score(found) for split, found in counts.items()}
-
-
-def _answers(
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    asked: Sequence[Example],
-    tale_temperature: float | int,
-    seed: int,
-    progress: CountProgress | None,
-) -> list[str]:
-    """Return the model's answers: to questions the likeliest ones, and tales."""
-    answers = dict.fromkeys(range(len(asked)), "")
     generator = torch.Generator().manual_seed(seed)
-    tale_sampling = Sampling(temperature=tale_temperature)
-    for tales_now, sampling in ((False, GREEDY), (True, tale_sampling)):
-        part = [n for n, e in enumerate(asked) if (not e.accepted) == tales_now]
-        done = 0 if not tales_now else len(asked) - len(part)
+    questions = [one for one in asked if one[-1].accepted]
+    tales_ordered = [one for one in asked if not one[-1].accepted]
+    for part, sampling, n_before in (
+        (questions, GREEDY, 0),
+        (tales_ordered, Sampling(temperature=tale_temperature), len(questions)),
+    ):
         texts = answer_batch(
             model,
             tokenizer,
-            [asked[n].turns for n in part],
-            max_new_tokens=[_most_tokens(asked[n], tokenizer, model) for n in part],
+            [example.turns for *_, example in part],
+            max_new_tokens=[_most_tokens(e, tokenizer, model) for *_, e in part],
             sampling=sampling,
             generator=generator,
-            progress=progress and partial(_within, progress, done, len(asked)),
+            progress=progress and partial(_tell, progress, n_before, len(asked)),
         )
-        answers |= zip(part, texts, strict=True)
-    return [*answers.values()]
+        for (split, kind, example), text in zip(part, texts, strict=True):
+            tries = [text] if chatty else [text, first_sentence(text)]
+            is_right = any(check(example, each) for each in tries)
+            before = counts[split][kind]
+            counts[split][kind] = Count(before.right + is_right, before.n + 1)
+    return {split: Score(found) for split, found in counts.items()}
 
 
-def _within(
-    progress: CountProgress, before: int, n_all: int, done: int, _: int
-) -> None:
-    """Tell of a part's progress as of all."""
-    progress(before + done, n_all)
+def _tell(progress: CountProgress, n_before: int, n: int, done: int, _: int) -> None:
+    """Tell how many of all are done, from how many of a part."""
+    progress(n_before + done, n)
 
 
 def _most_tokens(example: Example, tokenizer: BPETokenizer, model: Transformer) -> int:

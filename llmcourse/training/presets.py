@@ -3,8 +3,8 @@
     preset           trained on      layers   width   vocabulary
     tiny             300 tales            1      32          512   to see that it works
     small            6,000 tales          2      96         2048   *pipeline*
-    base-llm-small   100,000 tales        3     256         3072   to train further
-    base-llm         144,000 tales        6     256         3072   to look into
+    base-llm-small   100,000 tales        3     256         3072   for further training
+    base-llm         144,000 tales        6     256         3072   for everything else
 
 `pipeline` makes a model of such a recipe.
 """

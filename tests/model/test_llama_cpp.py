@@ -129,13 +129,11 @@ def test_a_chat_in_f16_has_our_answers(folder):
     assert theirs == ours
 
 
-def test_in_q8_0_a_third_of_the_texts_are_ours_to_the_end(folder):
-    """It rounds what it multiplies with to 8 bits as well, which we do not.
-
-    Of base-llm, in which six layers add their rounding up, it is one of ten.
-    """
-    path = export(folder, "base-llm-small", "Q8_0")
+@pytest.mark.parametrize(("name", "least"), [("base-llm-small", 4), ("base-llm", 1)])
+def test_in_q8_0_some_of_ten_texts_are_ours_to_the_end(folder, name, least):
+    """It rounds what it multiplies with to 8 bits as well, which we do not."""
+    path = export(folder, name, "Q8_0")
     model, tokenizer = load_pretrained(path)
     ours = [by_us(model, tokenizer, start) for start in STARTS]
     theirs = by_llama_cpp(folder, path.name, STARTS)
-    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= len(STARTS) / 3
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= least
