@@ -62,8 +62,8 @@ def test_turns_follow_each_other_and_can_be_stopped(visit: Visit) -> None:
         Message(("user", "assistant")[i % 2], text) for i, text in enumerate(contents)
     ]
     _, mask = encode_chat(messages, tokenizer)
-    # What the model wrote it may have cut in other pieces than its tokenizer would. After
-    # a turn that broke off it may write a mark, too, which no content has.
+    # What the model wrote it may have cut in other pieces than its tokenizer would. It
+    # may write a mark, too, after a turn that broke off: no content has it.
     written = "".join(page.locator(".chat .piece.written").all_inner_texts())
     wanted = "".join(text + END_OF_TURN for text in contents[1::2])
     marks = "|".join(map(re.escape, {*tokenizer.special_tokens} - {END_OF_TURN}))
