@@ -68,11 +68,10 @@ def seeded(seed=0):
 # %% [markdown]
 # ## The problem
 #
-# `base-llm-small` has read tens of thousands of {term}`tales`.
-# It is a smaller `base-llm`: half the layers, trained on fewer tales.
-# A training step takes half the time.
-# Here it gets the beginning of one, and a question that the text answers.
+# `base-llm-small` has read a hundred thousand {term}`tales`.
+# We give it the first three sentences of a tale and a question that they answer.
 # It writes the likeliest text, token by token.
+# (It is a smaller `base-llm`, with half the layers, so that a training step takes half the time.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -90,7 +89,7 @@ print(textwrap.fill(reply, 80))
 # That is no answer.
 # No tale has ever had a blank line and a question in it: the model stumbles over them, and goes on telling.
 # This is not a bug, because likely text is all that pretraining asked for.
-# The model has the facts, or some of them, as we shall see.
+# It may still know some of the facts; we shall look for signs of that.
 # What it lacks is the idea that somebody wants to know one.
 
 # %% [markdown]
@@ -222,7 +221,8 @@ assert told == chat.render(messages)
 assert tokenizer.encode(told, allowed_special="all") == ids
 
 # %% [markdown]
-# From `frame`, the package and the folder's template come the same ids.
+# `frame`, the package and the folder's template give the same ids.
+# The template's last command adds `<|assistant|>` where the model is to answer next; in the package `chat.encode_prompt` does.
 # A model that was tuned with one template and is asked with another reads marks that it does not know.
 # So the template belongs to the weights, and travels with them.
 #
@@ -231,7 +231,7 @@ assert tokenizer.encode(told, allowed_special="all") == ids
 # A third role, `system`, may open the conversation.
 # Its turn, the **{term}`system prompt`**, comes from the operator of the service: *You are a shop assistant, and never promise a discount.*
 # To the model it is a turn like the others, before the first one of the user, and never graded.
-# It has the authority that training gives it: a model obeys system prompts if its examples had some, and if their answers obeyed.
+# It has the authority that training gives it: a model obeys system prompts if its training examples had them and the answers followed them.
 #
 # A model keeps nothing between two calls.
 # With every question the program sends the whole conversation again, so the rows grow.
@@ -276,6 +276,14 @@ assert example.mask.tolist() == written[1:]
 assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
 
 # %% [markdown]
+# In code the shift is three slices: the mask moves with the targets, for it says who wrote the token that is to be predicted.
+
+# %%
+read, targets, mask = ids[:-1], ids[1:], written[1:]
+assert example.ids.tolist() == read
+assert (example.targets.tolist(), example.mask.tolist()) == (targets, mask)
+
+# %% [markdown]
 # The loss is the mean of $-\ln p$ over the targets that count.
 
 # %%
@@ -288,6 +296,9 @@ assert_close(loss, masked_cross_entropy(logits, example.targets, example.mask))
 print(f"{example.n_targets} of {len(example)} targets count")
 
 # %% [markdown]
+# In a batch, the mean is over the targets of all its examples that count.
+# So a story of 200 targets weighs as much as 33 answers of six.
+#
 # ### Packing
 #
 # Now a batch of two, ours and a longer conversation.
@@ -307,20 +318,23 @@ print(f"{example.n_targets} of {len(example)} targets count")
 
 # %%
 more = [chat.Message("user", "Why?"), chat.Message("assistant", "It was hers.")]
-(longer,) = chat.tokenized([[*messages, *more]], tokenizer, 40)
+(longer,) = chat.tokenized([[*messages, *more]], tokenizer, max_tokens=40)
 row = pack_examples([longer, example])
 with torch.no_grad():
     apart = model(row.ids, PackedSequences(row.lengths))[0, -len(example) :]
     mixed_up = model(row.ids)[0, -len(example) :]
 print(f"packed, {row.ids.numel()} places; padded, 2 × {len(longer)}")
+for name, found in (("with the lengths", apart), ("without", mixed_up)):
+    print(f"{name}: logits differ by at most {(found - logits).abs().max():.1f}")
 
 # %% tags=["hide-input"]
 assert_close(apart, logits, atol=1e-3, rtol=1e-3)
 assert not torch.allclose(mixed_up, logits, atol=0.1)
 
 # %% [markdown]
-# Told the lengths, the model says of our conversation what it says of it alone; not told, something else.
-# Packing saves the padding and changes nothing else.
+# With the lengths, the model says of our conversation what it says when it reads it alone.
+# Without them it says something else.
+# So packing saves the padding and, with the lengths, changes nothing else.
 # How much time that is depends on how much the lengths differ.
 #
 # ### Text that looks like a mark
@@ -361,7 +375,9 @@ print(tokenizer.tokens("<|end|>"))
 # It need not come from the user.
 # It may come from a web page or an e-mail that the model was given to read: {term}`indirect prompt injection` {cite:p}`greshake2023`.
 # No template prevents this.
-# So a model should have no more rights than the authors of what it reads.
+# A model may be allowed to act, for example to send an e-mail.
+# Then the author of any text that it reads may be giving it orders.
+# So allow it only what that author may do.
 
 # %% [markdown]
 # ## Experiment
@@ -468,10 +484,10 @@ def tuned(rows):
 
 # %% [markdown]
 # *Predict*: the five facts are side by side in the same three sentences.
-# Which of them will the model learn to give first, and which last?
+# After the training, which of them will the model give, and which not?
 #
 # :::{dropdown} Answer
-# The hero, the family and the clothes come at once; the home and the hobby hardly at all.
+# The hero, the family and the clothes nearly always; the home and the hobby hardly at all.
 # The reason follows below.
 # :::
 
@@ -486,7 +502,8 @@ pupil = tuned(rows)
 # There a larger model often grades the answers, an **{term}`LLM as a judge`** {cite:p}`zheng2023`.
 # It is cheap, and it has tastes of its own: it likes long answers, and those that resemble its own.
 #
-# The base model is asked in plain text, the tuned one in its template; the first sentence of what comes is judged.
+# `answer_batch` uses the template if the tokenizer has its marks; the base model, whose tokenizer lacks them, gets the plain text.
+# The first sentence of what comes is judged.
 
 
 # %%
@@ -505,6 +522,10 @@ def score(model, tokenizer, asked):
         right[q.topic].append(is_right(q, text))
     return {name: Count(sum(found), len(found)) for name, found in right.items()}
 
+
+# %% [markdown]
+# Both tests ask about the same twenty stories, which are new.
+# The first uses the two wordings of the training, the second the third wording.
 
 # %%
 tests = {
@@ -526,13 +547,13 @@ assert min(known) > 0.6
 assert max(after[name].share for name in ("home", "liked")) < 0.5
 
 # %% [markdown]
-# The base model answers hardly anything; the tuned one has learned what a question is, and that an answer is short and ends.
+# The base model answers nothing; the tuned one has learned what a question is, and that an answer is short and ends.
 # It nearly always gives three of the facts, and almost never the other two, though all are asked equally often.
 #
 # ### A hundred questions, or five?
 #
 # What share of questions does it answer, and how sure are we?
-# The usual interval takes a hundred questions to be a hundred independent cases.
+# The usual interval, Wilson's of {doc}`fine_tuning`, takes a hundred questions to be a hundred independent cases.
 # But questions about one topic are answered nearly all alike: they form a **{term}`cluster`**, and five clusters say far less than a hundred cases.
 # So we average over each topic first, and then use the bootstrap of {doc}`embeddings`: it draws topics, not questions {cite:p}`miller2024`.
 
@@ -559,8 +580,9 @@ print("questions as cases:", by_question(after))
 print("topics as cases:   ", by_topic(after))
 
 # %% [markdown]
-# The first interval holds for other stories and these five questions.
-# The second is for other questions of the kind, and it says almost nothing: to know more, ask about more topics, not about more stories.
+# The first interval is about other stories, these five questions and this one model.
+# It takes answers about one story to be independent, which is a simplification.
+# The second is about other questions of the kind, and it says almost nothing: to know more, ask about more topics, not about more stories.
 # With so few clusters even this interval is rough.
 #
 # From here on, every share is about these five questions, and from three runs that differ in their conversations and the order of these.
@@ -588,7 +610,8 @@ for name in NAMES:
 
 # %% [markdown]
 # So it was not luck.
-# What sets the facts apart is not the question but the tales.
+# Why these three?
+# Perhaps because of the tales: some facts come again later in a tale.
 # The next cell counts in how many of two hundred tales a fact comes again after the first three sentences.
 
 # %%
@@ -605,9 +628,10 @@ assert again["home"] == again["liked"] == 0
 # None of them says a second time where its hero lives or what she likes, so pretraining hardly ever asked the model to look these up.
 # It did have to recall the hero, the relative and the clothes, in tale after tale.
 # This suggests that our short instruction tuning did not teach the model to find facts: it taught *when* to show what it could already do.
+# Five topics cannot prove it.
 # {cite:t}`zhou2023` claim the same of large models: a thousand careful examples, called LIMA, were enough for good answers, because knowledge and skill came from pretraining.
 # They name it the *superficial alignment hypothesis*.
-# It is not a law: with more training, on whole tales, `instruct-llm` did learn to tell where a hero lives, as we shall see below.
+# It is not a law: `instruct-llm`, with far more training on whole tales, answers most *where* questions; its card has the counts.
 #
 # ### New wordings
 #
@@ -633,23 +657,28 @@ for name in NAMES:
     print(f"{name:7} {found[0]:23} {found[1]}")
 
 # %% [markdown]
-# No question of the training had a *piece of clothing* in it, so the model falls back on some other fact.
+# No question of the training had a *piece of clothing* in it, and these runs fall back on some other fact.
 # Testing only the wordings of the training would have hidden this.
 # The card of `instruct-llm` lists a third test: kinds of heroes and plots that no instruction had together.
 #
 # ### With and without the mask
 #
 # *Predict*: the same examples, the same steps, but every token of the conversation counts, the story and the question too.
-# Does the model learn to answer faster, because it is told more, or slower?
+# Does the model then answer more questions, because it is told more, or fewer?
 #
 # :::{dropdown} Answer
-# Slower in two of three runs, and only for one of the five facts: the clothes.
+# Fewer in two of three runs, and only for one of the five facts: the clothes.
 # :::
 
+
 # %%
+def all_runs(values):
+    return ", ".join(f"{value:.0%}" for value in sorted(values))
+
+
 for way in ("with the mask", "without"):
     for test in tests:
-        print(f"{test:13} {way:14} {spread(shares(way, test))}")
+        print(f"{test:13} {way:14} {all_runs(shares(way, test))}")
 
 # %%
 print(f"{'new stories':13}{'with the mask':23}without")
@@ -662,14 +691,22 @@ assert min(shares("with the mask", "new stories", ["hero"])) > 0.8
 assert min(shares("without", "new stories", ["hero"])) > 0.8
 
 # %% [markdown]
-# Look at the ranges before the means.
-# On known wordings, two of the three runs without a mask answer fewer questions, and one does as well as any.
-# Nearly all of the difference is one topic, the clothes, which two runs had not learned yet.
-# Most of their targets were words of stories, which the model could predict already; the few that mattered had a small share of each step.
+# Two of the three runs without a mask answer fewer questions in the known wordings; the third does about as well as the runs with it.
+# Nearly all of the difference is one topic, the clothes, which two runs had not learned.
+# How much of what the model was graded on were answers?
+
+# %%
+n_answers, n_all = sum(row.n_targets for row in rows), sum(map(len, rows))
+print(f"answers and their ends are {n_answers / n_all:.0%} of the targets")
+
+# %% [markdown]
+# Without a mask, the other targets are words of the story, the questions and the marks.
+# This may be why two runs had not learned the clothes yet; we did not test it.
 #
 # ![A conversation as two bars of 101 targets: the story with 50, then three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask only the answers count, 18 of 101; without it all 101.](figures/what-counts-without-a-mask.svg)
 #
-# *A conversation with three questions, drawn to scale: without the mask half of what counts is the story.*
+# *A conversation with three questions, drawn to scale: without the mask half of what counts is the story.
+# The training conversations have five questions each.*
 #
 # On new wordings the mask did not help at all: the runs without it do as well, or better.
 # So the mask is how such models are usually trained, and not what decides here.
@@ -680,10 +717,10 @@ assert min(shares("without", "new stories", ["hero"])) > 0.8
 # *Predict*: with a quarter of the conversations, read once, is the accuracy a quarter, or half, or almost as high?
 #
 # :::{dropdown} Answer
-# Next to nothing: learning sets in somewhere between a quarter of them and all.
+# About a third of it, and nearly all of that is one fact, the family.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of right answers over the number of conversations, 16, 64 and 256, three runs each. With 16 and 64 it is nothing; with 256 it is more than half on wordings that were seen, and less on new ones."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of right answers over the number of conversations, 16, 64 and 256, three runs each. With 16 and 64 it is about a fifth on both tests; with 256 it is three fifths on wordings that were seen, and two fifths on new ones."}}
 sizes, few_or_many = (16, 64, 256), ("a sixteenth", "a quarter", "with the mask")
 fig, ax = plt.subplots(figsize=(4.6, 2.6))
 for test, style, marker in zip(tests, plotting.LINE_STYLES, "os"):
@@ -705,20 +742,38 @@ assert max(shares("a sixteenth", "new stories")) < min(
 )
 
 # %% [markdown]
-# The curve is a step rather than a line: sixteen conversations teach nothing that this test could see, and neither do 64.
-# Here each is read only once, so fewer of them also means fewer steps; exercise 6 reads sixteen of them again and again.
+# Sixteen conversations, read in four steps, teach it one of the five: who lives with the hero.
+# Here each conversation is read only once, so fewer of them also means fewer steps.
+# What is missing, examples or steps?
+# Three more runs read sixteen conversations sixteen times: as many steps as all 256, read once.
+
+# %%
+for way in ("a sixteenth, 16 times", "with the mask"):
+    for test in tests:
+        print(f"{test:13} {way:22} {all_runs(shares(way, test))}")
+
+# %% tags=["hide-input"]
+often, once = (
+    shares(way, "new stories") for way in ("a sixteenth, 16 times", "a sixteenth")
+)
+assert min(often) > 2 * max(once)
+assert max(often) < max(shares("with the mask", "new stories"))
+
+# %% [markdown]
+# Mostly steps: sixteen conversations, read often enough, teach nearly as much as 256 that are read once.
 #
 # ### What is forgotten
 #
 # The tuned models have been told nothing about how a story goes on.
-# How much worse have they become at plain stories, in nats per token?
+# How much worse have they become at sixty plain stories, in nats per token?
+# Before the tuning, a token of a story cost the model about 0.53 nats.
 # A third way mixes plain stories among the conversations, one for every twenty, in which every token counts: {term}`rehearsal`.
 
 # %%
 for way in ("with the mask", "without", "with stories"):
     lost = [run["forgotten"] for run in study if run["way"] == way]
-    answered = spread(shares(way, "new stories"))
-    print(f"{way:14} forgotten {spread(lost, '+.2f')}   right {answered}")
+    right = spread(shares(way, "new stories"))
+    print(f"{way:14} forgotten {spread(lost, '+.2f')}   right {right}")
 
 # %% tags=["hide-input"]
 lost = {
@@ -730,7 +785,19 @@ assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
 # %% [markdown]
 # Short answers alone do not hold the old skill in place.
 # The runs without a mask have forgotten less; the stories in their prompts were graded, too, which may be why.
-# So have the runs with plain stories, and they answer the known wordings as well as the first: a few stories are a cheap insurance.
+# The runs with plain stories answer the known wordings as well as the runs with the mask alone.
+# In two of the three, these few stories kept nearly all that was known; in the third they kept no more than the missing mask did.
+#
+# The ways differ in one more respect: the clothes, asked for in the new wording.
+
+# %%
+for way in ("with the mask", "without", "with stories"):
+    print(f"{way:14} {all_runs(shares(way, 'new wordings', ['worn']))}")
+
+# %% [markdown]
+# With the mask alone, no run understands *piece of clothing*.
+# Some of those that also learned from stories or questions do.
+# So a wording that was never learned is not lost for good: how the model was trained matters, too, and three runs do not tell how much.
 #
 # ### What it does not know
 #
@@ -778,10 +845,10 @@ print(textwrap.fill(answered(question_of_france), 80))
 # Then: *Which member of the family lives with Ella?* or *Who is the judge?* or *What is the capital of France?*
 # :::
 #
-# A model that has seen only requests with answers answers everything, with whatever its examples were full of.
+# A model that has seen no refusal answers every request, in the style of its examples.
 # It cannot say that it does not know, unless examples have shown it how.
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
-# With too many of them, or careless ones, it declines what it could answer, too; exercise 7 measures both.
+# With too many of them, or careless ones, it declines what it could answer, too; exercise 7 counts right and wrong refusals.
 #
 # What was taught by examples can be got around.
 # A **{term}`jailbreak`** is a prompt that gets an answer which the model was taught to refuse {cite:p}`wei2023`.
@@ -795,18 +862,18 @@ print(textwrap.fill(answered(question_of_france), 80))
 # %% [markdown]
 # ## Takeaways
 #
-# A pretrained model goes on with a text; instruction tuning teaches it, with rather few examples, that a question wants an answer, and where an answer ends.
-# In our runs it brought out what pretraining had taught: facts that the model had learned to recall were answered soon, others were not.
+# A pretrained model continues a text; instruction tuning teaches it that a question wants an answer, and where an answer ends.
+# In our runs it brought out what pretraining had taught: facts that the model had learned to recall were answered, others were not.
 # The chat template says who speaks by special tokens, which are put in as numbers, so that no user can type them; it belongs to the weights.
 # Only what the assistant writes is graded, with the mark that ends its turn.
 # Test on wordings that training never had, and give an interval; if the questions come in clusters, count the clusters.
-# What tuning does not ask for is forgotten; some of the old text among the new examples keeps much of it.
+# What tuning does not ask for is forgotten; some of the old text among the new examples keeps part of it.
 #
 # *In practice*: models are tuned on thousands to millions of conversations of every kind.
 # The more kinds there are, the better they follow requests of kinds that they never saw {cite:p}`wei2022`.
 # Supervised fine-tuning on answers that people wrote is the first of the three steps of {cite:t}`ouyang2022`.
 # The other two, a reward and learning by it, follow in the next chapter, {doc}`rlhf`.
-# They, too, mixed pretraining text into a later step, against the forgetting.
+# Ouyang and colleagues also mixed pretraining text into a later step, against the forgetting.
 
 # %% [markdown]
 # ## Quiz
@@ -886,8 +953,9 @@ assert answer_mask(ids, special) == written
 # ```
 #
 # Check it with `checks.stories_for_share(stories_for_share)`.
-# In the runs with rehearsal there was one story for every twenty conversations.
-# Which share was that?
+# In the runs with rehearsal there were twelve stories beside 256 conversations, each of five answers.
+# Take the mean targets of an answer from `rows`, and the mean tokens of a story from twelve tales.
+# Which share of the targets were the stories?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -908,7 +976,8 @@ assert 0.2 < share < 0.4
 # ### Exercise 4 (build): disarm a text
 #
 # A program that makes the text first and looks for marks then must take them out of what users write.
-# Write a function that does so and leaves all else as it is; think of a user who has read it.
+# Write a function that does so and leaves all else as it is.
+# Assume that the user has read your function: what could such a user type that becomes a mark after the removal?
 #
 # ```python
 # def disarm(text, names):  # names: the special tokens
@@ -951,28 +1020,29 @@ for request, text in zip(requests, texts):
 # Sixteen conversations that are read four times make as many steps: `rows[:16] * 4` is a list of the first sixteen rows, four times over.
 # Train a pupil on it, and let it answer the test on new stories.
 # Is that worth as much as 64 conversations read once?
-# And are sixteen read sixteen times, `rows[:16] * 16`, worth as much as all 256?
+# And are 64 read four times, `rows[:64] * 4`, worth as much as all 256?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-for times, way in ((4, "a quarter"), (16, "with the mask")):
-    found = score(tuned(rows[:16] * times), tokenizer, tests["new stories"])
-    fresh = spread(shares(way, "new stories"))
-    print(f"16 read {times:2} times {by_question(found)}", end="   ")
-    print(f"{16 * times:3} read once {fresh}")
-# This is one run of each; the spread of the others says how far to trust it.
+for n, way in ((16, "a quarter"), (64, "with the mask")):
+    found = score(tuned(rows[:n] * 4), tokenizer, tests["new stories"])
+    print(f"{n} read 4 times {by_question(found)}", end="   ")
+    print(f"{4 * n:3} read once {spread(shares(way, 'new stories'))}")
+# This is one run of each; the spread of the others says how far to trust it. In both
+# cases the steps count, not how many different conversations there are.
 
 # %% [markdown]
 # ### Exercise 7 (build): teach it to decline
 #
 # Put one more exchange into each conversation of the training: a question that the three sentences do not answer, such as *How old is Emil?*, with the answer *It was not said.*
 # Use a few such questions, and keep two of them for a test.
-# Tune a pupil, and count three things: how often it declines the two new questions, how often it declines the five that it could answer, and how many of these it gets right.
+# Train on all 256 conversations of `learned`, and ask about the stories of `tests["new stories"]`.
+# Count three things: how often it declines the two new questions, how often it declines the five that it could answer, and how many of these it gets right.
 # It takes 20 to 30 lines.
 #
 # ```python
 # def with_unknown(questions, rng):
-#     return turns  # of one conversation, as `conversation` returns them
+#     return turns  # of one conversation; `questions` is an item of `learned`
 # ```
 
 

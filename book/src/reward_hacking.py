@@ -2,7 +2,7 @@
 # (reward-hacking)=
 # # Reward hacking and mode collapse
 #
-# A policy that is optimised for too long loses its variety, and then what people wanted; cheap baselines show what the optimisation was worth.
+# A policy that is optimised for too long loses what people wanted, and often its variety, too; cheap baselines show what the optimisation was worth.
 #
 # **You will be able to**
 #
@@ -106,7 +106,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 #
 # ![Two lines over n from 1 to 5. The proxy rises from 3.8 to 9. Gold rises from 4.4 to 5.2 at n 2, and then falls to 3.](figures/best-of-five-by-hand.svg)
 #
-# *More choice always raises the proxy; gold rises and then falls.*
+# *In this example more choice always raises the proxy; gold rises and then falls.*
 #
 # The reward model is not useless: it orders A to D as people do.
 # A little selection is better than none, and too much finds the hack.
@@ -116,8 +116,9 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 proxy, gold = torch.tensor([[1.0, 2, 3, 4, 9], [1, 4, 6, 8, 3]])
 luck = torch.Generator().manual_seed(0)
 for n in (2, 4):
-    drawn = torch.rand(20_000, 5, generator=luck).argsort(dim=1)[:, :n]
-    kept = drawn.gather(1, proxy[drawn].argmax(dim=1, keepdim=True))
+    drawn = torch.rand(20_000, 5, generator=luck).argsort(dim=1)[:, :n]  # n different
+    highest = proxy[drawn].argmax(dim=1, keepdim=True)
+    kept = drawn.gather(1, highest)
     print(f"n = {n}: proxy {proxy[kept].mean():.1f}, gold {gold[kept].mean():.1f}")
     assert abs(gold[kept].mean() - {2: 5.2, 4: 4.0}[n]) < 0.1
 
@@ -125,14 +126,16 @@ for n in (2, 4):
 # ## The idea
 #
 # **{term}`Over-optimisation <over-optimisation>`**: past some point, more optimisation of the learned reward lowers what it is meant for.
-# {cite:t}`gao2023` measured it with a known gold reward, for best of $n$ and for PPO, and found a law.
+# {cite:t}`gao2023` measured it with a known gold reward, for best of $n$ and for PPO, and found a law for each.
 # With $d = \sqrt{D_\text{KL}}$, the gold reward under PPO is about
 #
 # $$R(d) = R_0 + d\,(\alpha - \beta \ln d).$$
 #
 # $R_0$ is the gold reward at the start.
 # $\alpha$ is the rise, and $\beta$ bends it down; it is not the $\beta$ of the losses.
-# The KL divergence is the axis, because it says how much optimisation there was, whatever the method, the learning rate and the number of steps.
+# For best of $n$ the law is $R_0 + d\,(\alpha - \beta d)$.
+# The KL divergence is the axis, because it does not depend on the learning rate or the number of steps.
+# Methods still differ in what they gain for each nat.
 #
 # Best of $n$ has a place on that axis without any training: at most $\ln n - (n - 1)/n$ nats (exercise 1).
 #
@@ -169,7 +172,7 @@ for n in (2, 4):
 #
 # ## In code
 #
-# Distinct-n is four lines.
+# Distinct-n takes a few lines.
 
 
 # %%
@@ -178,7 +181,7 @@ def distinct(texts, n):
     runs = Counter()
     for text in texts:
         each = text.split()
-        runs.update(zip(*(each[i:] for i in range(n))))
+        runs.update(zip(*(each[i:] for i in range(n))))  # all runs of n words
     return len(runs) / runs.total()
 
 
@@ -208,7 +211,9 @@ print(f"the one with the highest reward has {points[best]:.1f}")
 # `python book/studies/rlhf_study.py --out FILE` takes an hour or two; its results are stored with the package.
 # `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
 # Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
-# Reward models learned from 100, 1,000 and 5,040 pairs, three of each size with other seeds, the smaller ones also with other pairs.
+# Four answers make six pairs, so there are 5,040.
+# For 100, 1,000 and 5,040 pairs we trained three reward models each, with different seeds; the smaller ones also saw different pairs.
+# Nine policies compare methods, and nine compare the numbers of pairs.
 
 # %%
 study = stored_study("rlhf", StudyPoint)
@@ -233,14 +238,16 @@ for n in (125, 750):
 # %% [markdown]
 # Fifty times as many comparisons help, but less than you might hope.
 # All nine reward models are far below the annotator.
-# A story is better here mostly because it holds together to its last sentence, and a small model hardly sees that a cloak was blue before.
+# A story is better here mostly because it holds together to its last sentence.
+# Probably a small model hardly sees that a cloak was blue before.
 #
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
 #
 # :::{dropdown} Answer
-# GRPO, within the first nats, and then it loses its gain and more.
-# PPO and DPO stay near where they began.
+# GRPO, within the first nats.
+# Then it loses its gain and more.
+# PPO and DPO gain little or nothing on average, and lose later.
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of three seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a top within the first nats, and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
@@ -254,13 +261,16 @@ assert {len(seeds) for seeds in frontier.values()} == {3}
 
 # %% [markdown]
 # *Means of three seeds; the bands reach from the lowest to the highest.
-# A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, and each run counts once in a class.*
+# A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, which end at 1, 4, 9, 25, 64, 144 and 400 nats.
+# Each run counts once in a class, and a class is drawn only if all three runs were in it.*
 #
-# Only GRPO rises clearly above the start, and it falls furthest: its penalty of 0.02 did not hold it.
-# PPO's penalty has the same weight, but grows with the distance, so its runs stay near.
+# On average only GRPO rises above the start, and one of its three runs hardly does.
+# It also falls furthest: its penalty of 0.02 did not hold it, and its runs ended at 180 to 400 nats.
+# PPO had a penalty of the same weight and got no further than 50 nats.
+# That fits a penalty that grows with the distance, but no PPO was run without one.
 # DPO with $\beta = 0.1$ was judged four times only.
 # Each method had one setting, so this is no ranking of methods.
-# It does show two things: where a policy is stopped matters more than the method, and the same weight of a penalty has another effect in each method.
+# It does show that with GRPO the stopping point decides between gain and loss.
 #
 # ### Over-optimisation
 #
@@ -285,7 +295,7 @@ for ax, quantity in zip(axes, ("proxy", "gold")):
 # %% [markdown]
 # *Left what is optimised, right what people want; means and bands of three reward models of each size.*
 #
-# The next cell prints the start, the top and the end of the three lines on the right.
+# The next cell prints the first, the highest and the last point of the three lines on the right.
 
 # %%
 for name, own in by_pairs.items():
@@ -296,18 +306,19 @@ for name, own in by_pairs.items():
         f"top {top.mean:.1f} ({top.low:.1f} to {top.high:.1f}) at {top.kl:.0f} nats;",
         end=" ",
     )
-    print(f"far out {far.mean:.1f}")
+    print(f"far out {far.mean:.1f} at {far.kl:.0f} nats")
     assert top.mean > bands[0].mean + 0.3 and far.mean < 1
     assert all(c.proxy[-1] > c.proxy[0] + 0.8 for c in own)
 
 # %% [markdown]
 # The shape is that of {cite:t}`gao2023`: up, over the top, and down, while the learned reward goes on rising.
 # (The top is that of the means of classes; the highest of many noisy evaluations would be too high.)
-# More comparisons raise the top a little; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
+# On average the top is lower with 100 pairs, but the bands overlap; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
 # The scale of a learned reward means nothing by itself: the reward models of 100 pairs have read each pair many times, and give the highest rewards.
 #
 # Does a weak penalty raise the top?
-# The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in the third class of distance, where the tops were.
+# The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in the class of 4 to 9 nats, where the tops were.
+# The runs with a penalty share one reward model; those without have three.
 
 # %%
 for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"])):
@@ -319,7 +330,8 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
     print(f"at {near.kl:.0f} nats")
 
 # %% [markdown]
-# No difference can be seen between the two, as {cite:t}`gao2023` found: at best a penalty does what stopping in time would do.
+# Three runs of each show no difference, but they would miss a small one.
+# {cite:t}`gao2023` found none either: at best a penalty does what stopping in time would do.
 # A penalty is meant to keep the policy where the reward model still judges well; this one was too weak for that.
 
 # %% [markdown]
@@ -344,14 +356,17 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 #
 # Now `aligned-llm`.
 # It was trained by GRPO with a weak penalty, and is far from its start.
-# Which cheap ways are there?
+# In the study such a distance was too far already; `aligned-llm` has another start and another reward model, and was stopped in time.
+# How much of its gain can we get without training a policy?
+# We compare its answers, at temperature 1 and at 0.5, with these:
 #
-# - A lower *temperature*: at 0.5, `instruct-llm`, here called *start*, makes fewer slips.
+# - *Start* is `instruct-llm` at temperature 1; at a lower *temperature*, 0.5, it makes fewer slips.
 # - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer costs four or sixteen.
-# - Controls: one of sixteen *by chance*, and the *most probable* of sixteen, which needs no reward model.
+# - Controls: one of sixteen *by chance*, and the *most probable* of sixteen, which needs no reward model; it has the highest mean log-probability of a token.
 # - A ceiling: the best of sixteen *by gold*.
 #
-# `python book/studies/baselines_study.py --out FILE` carries out orders in all nine ways, with other orders for each seed.
+# `python book/studies/baselines_study.py --orders 16 --out FILE` carries out orders in all nine ways.
+# Each seed has sixteen orders of its own.
 # The next cells print what it stored.
 
 # %%
@@ -366,14 +381,14 @@ def golds(way):
 
 
 n_orders, n_seeds = len(golds(ways[0])), len(by_way[ways[0]])
-print(f"{n_orders} orders, {n_seeds} seeds, {len(ways)} ways")
+print(f"{n_seeds} seeds of {n_orders // n_seeds} orders each, {len(ways)} ways")
 assert n_seeds >= 4
 
 # %% [markdown]
 # *Predict*: how much of the gain of `aligned-llm` would four samples and the reward model have given?
 #
 # :::{dropdown} Answer
-# A good part of it: in the table below, compare both *best of 4* and *aligned, temperature 1* with *start, temperature 1*.
+# About two thirds: in the table below, compare both *best of 4* and *aligned, temperature 1* with *start, temperature 1*.
 # :::
 #
 # The intervals take each order as one case, with one story.
@@ -398,13 +413,15 @@ for name, gain in (
     ("best of 16", sixteen - usual),
     ("aligned", trained - usual),
     ("aligned, beside best of 4", trained - four),
+    ("aligned, beside best of 16", trained - sixteen),
 ):
     low, high = bootstrap_interval(gain, torch.Generator().manual_seed(0))
-    print(f"{name:25} {gain.mean():+.1f} points ({low:+.1f} to {high:+.1f})")
+    print(f"{name:26} {gain.mean():+.1f} points ({low:+.1f} to {high:+.1f})")
 assert four.mean() > usual.mean() + 0.5
 
 # %% [markdown]
-# Here two ways are compared order by order, which is sharper than two separate intervals.
+# Here two ways are compared order by order: the right interval for a difference.
+# It is much narrower than two separate ones only where the two ways share stories, as one answer and the best of four do.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -421,7 +438,9 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 # Choosing the most probable of sixteen uses no comparisons at all.
 # It helps, probably because a broken story contains improbable words.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# What training gives beyond that is some more points from a single answer; with many users that pays.
+# Up to sixteen its choice does no harm: so little choice does not exhaust it.
+# Training gave about a point more than the best of four; beside the best of sixteen, 64 orders cannot tell its gain from nothing.
+# But the trained model writes one answer, and not sixteen; with many users that pays.
 # A gain that is reported without such baselines says little.
 #
 # ### Mode collapse
@@ -453,7 +472,7 @@ traits = {way: Counter() for way in ways}
 for point in baselines.points:
     traits[point.way].update(point.traits)
 favourite = traits["aligned, temperature 1"].most_common(1)[0][0]
-print(f"the favourite word of aligned-llm for a character: {favourite!r}")
+print(f"the adjective that aligned-llm likes best for a hero: {favourite!r}")
 for way in ways:
     print(f"{way:25} in {traits[way][favourite] / n_orders:4.0%} of the stories")
 
@@ -479,13 +498,16 @@ ax.margins(x=0.25, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
 # %% [markdown]
+# *Start, temperature 1* and *random one of 16* are one policy, drawn twice: the gaps between these rows are noise.
+# In the endings they are large, so only larger gaps count.
+#
 # A lower temperature and choosing cost hardly any variety of words, but choosing by the reward model narrows the endings.
 # Even the best of 16 by gold mostly ends happily, for gold likes that best.
 # The aligned model went much further.
-# It nearly always ends happily, favours one character for its heroes, and begins alike.
+# It nearly always ends happily, gives most heroes the same adjective, and begins alike.
 # This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Nobody asked for it, and nobody forbade it.
-# Gold says nothing of variety, and the reward model reads each story alone.
+# Gold likes happy endings, so part of this was ordered.
+# But nothing rewards variety: gold and the reward model read each story alone.
 #
 # Some orders name an ending.
 # The next cell counts how many of these endings were told; a story that breaks has none.
@@ -500,7 +522,7 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # But a model that always ends happily can carry out only orders of a happy ending.
 #
 # What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
-# The card of `aligned-llm` says how much more a plain story, told without an order, surprises it now.
+# By its card, the loss of `aligned-llm` on plain stories, told without an order, rose from 0.03 to 0.13 nats per token above the floor.
 #
 # ### A judge that is told what surprises a reader
 #
@@ -519,15 +541,11 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # *What the judge reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
 #
-# With them it is right in clearly more held-out pairs than with tokens alone; the repository's script `tests/benchmarks/bench_reward_model.py` trains both.
+# The repository's script `tests/benchmarks/bench_reward_model.py` trains a judge with both, the three numbers and the maximum, and one with neither.
+# The first is right in clearly more held-out pairs; what each of the two brings alone was not tested.
 # This is an idea of this course; the reward models of the papers named here read tokens alone.
 #
-# *Predict*: below is a story of `instruct-llm` that breaks.
-# Which of its words will surprise `base-llm-small` more than it had expected?
-#
-# :::{dropdown} Answer
-# Words that do not fit what came before, such as a repeated word or another name, and some that are merely rare.
-# :::
+# Below is a story of `instruct-llm` that breaks.
 
 # %% tags=["nbval-ignore-output"]
 orders = preferences.exam_prompts(8, tokenizer)
@@ -536,18 +554,25 @@ worth = [gold_reward(order.text, text) for order, text in zip(orders, texts)]
 n = worth.index(min(worth))
 print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 
+# %% [markdown]
+# *Predict*: which of its words will surprise `base-llm-small` more than it had expected?
+#
+# :::{dropdown} Answer
+# Words that do not fit what came before, such as a repeated word or another name, and some that are merely rare.
+# :::
+
 # %% tags=["nbval-ignore-output"]
 reader = SurprisalReader.of(*load_pretrained("base-llm-small"), tokenizer)
 prompt, story = orders[n].ids, tokenizer.encode(texts[n])
 told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
-nats, expected, _ = told.T
+nats, expected, _ = told.T  # surprisal, entropy and place of each token of the story
 for i in (nats - expected).topk(5).indices.tolist():
     slip = tokenizer.decode(story[max(0, i - 3) : i + 1])
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
 
 # %% [markdown]
-# The number is that of the last token in each line.
-# The reader does not know the order, so it cannot see that a name is the wrong one, only that a story contradicts itself.
+# Both numbers belong to the last token of each line.
+# The reader does not know the order: it may notice a name that changes within the story, not one that was wrong from the start.
 # Not every surprise beyond the expected one is a slip; the reward model has to learn from the pairs which ones are.
 #
 # ### Honest limits
@@ -574,7 +599,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #
 # The learned reward is no evidence: only a judge that the policy was not trained on is.
 # Without a penalty gold rose on average to an early top, and then fell in every run, while the learned reward kept rising.
-# A weak KL penalty did not raise that top; a strong one keeps the policy near its start.
+# The weak KL penalty that was tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
 # What is not rewarded can get lost: endings, openings and words become alike, which the mean reward does not show.
 #
@@ -586,9 +611,9 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Whatever the reward, look for faults on purpose, before others find them.
 # In **{term}`red teaming`** people, or other models, try to make a model misbehave {cite:p}`ganguli2022,perez2022`.
 # For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
-# The next chapter, {doc}`reasoning`, sets both kinds of reward side by side.
 # An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
-# A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; it has to be measured, and wanted.
+# A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; measure diversity, and reward it if you want it.
+# The next chapter, {doc}`reasoning`, sets rewards for the result beside rewards for each step.
 
 # %% [markdown]
 # ## Quiz
@@ -606,7 +631,8 @@ Quiz.read("reward_hacking")
 # ### Exercise 1 (derive): the distance of the best of n
 #
 # How far from the model is the best of $n$ answers, as a KL divergence?
-# Suppose that no two answers have the same reward, and give each the share $u$ of answers below it.
+# Suppose that no two answers have the same reward.
+# Describe each answer by its rank $u$: the probability that another answer of the model has a lower reward.
 # For the model's own answers $u$ is spread evenly between 0 and 1.
 #
 # ```python
@@ -615,7 +641,8 @@ Quiz.read("reward_hacking")
 # ```
 #
 # Check it with `checks.best_of_n_kl(best_of_n_kl)`.
-# Then find in the table of baselines a policy that went further than the best of 4 and gained less.
+# Which policies in the table of baselines have a larger KL than the best of 4, and a lower mean?
+# Are you sure of it?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -628,7 +655,7 @@ def best_of_n_kl(n):
 checks.best_of_n_kl(best_of_n_kl)
 print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.1f}")
 # The number depends on n alone; where answers tie, it is an upper bound. A temperature
-# of 0.5 is such a policy, beside the best of 4.
+# of 0.5 is such a policy, beside the best of 4; but the intervals of the two overlap.
 
 # %% [markdown]
 # ### Exercise 2 (check): diversity within a prompt
@@ -661,7 +688,9 @@ checks.distinct_within(distinct_within)
 # The law has no floor, but gold rewards have one, zero; so fit the first hundred nats alone, by least squares.
 # Test your function on a curve that follows the law exactly.
 # It takes 20 to 40 lines.
-# Do $\alpha$ and $\beta$ depend on the number of pairs, and how far is the law from the bands of the figure?
+# Each curve of `by_pairs` has `kl`, `gold` and `proxy`; leave out where `kl` is 0.
+# Do $\alpha$ and $\beta$ depend on the number of pairs?
+# By how many points does the law miss each run, beside the height of its top?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -689,14 +718,17 @@ for name, own in by_pairs.items():
     print(f"    off by {', '.join(off)} points; tops {said} nats")
 # The derivative is alpha − beta (ln d + 1), zero at ln d = alpha / beta − 1; the top is
 # beta e^(alpha / beta − 1) above the start. Runs of one size differ as much as sizes,
-# so three of each are too few to see how the two depend on the pairs.
+# so three of each are too few to see how the two depend on the pairs. The law misses by
+# half a point, as much as many tops are high: the runs have its shape, and do not
+# confirm the formula.
 
 # %% [markdown]
-# ### Exercise 4 (explore): too many to choose from
+# ### Exercise 4 (explore): how many to choose from
 #
 # Let `instruct-llm` carry out eight orders, sixteen times each, and keep the best of $n$ by `reward` for $n$ from 1 to 16.
 # Plot the mean learned reward and the mean points over $n$; average over many random choices of the $n$.
-# The learned reward can only rise with $n$: what would tell you that $n$ is too large, if nobody knew the points?
+# The learned reward can only rise with $n$; do the points fall?
+# If nobody knew the points, how could you notice that a larger $n$ does harm?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of what is kept rises all the way, less and less; the mean gold reward rises steeply for the first four answers and then slowly."}}
@@ -717,7 +749,8 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for ax, values, label in zip(axes, zip(*means), ("learned reward", "gold (points)")):
     ax.plot(range(1, 17), values)
     _ = ax.set(xlabel="n", ylabel=label, xticks=(1, 4, 8, 12, 16))
-# People, asked which of two they prefer: what is kept of n, or of 2 n.
+# Up to 16 they do not fall. Let people compare the story kept of n with that kept of
+# 2 n, and stop when they no longer prefer the second.
 
 # %% [markdown]
 # ## Sources

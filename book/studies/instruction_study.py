@@ -2,12 +2,12 @@
 
     python book/studies/instruction_study.py --out instruction_tuning.json
 
-takes about three minutes on one core and goes on where it was stopped. Each run tunes
+takes some five minutes on one core and goes on where it was stopped. Each run tunes
 `base-llm-small` on conversations about the first sentences of tales, as the chapter
 *instruction_tuning* does: with the loss mask or without it, with plain stories among
-the conversations, or on fewer conversations. It is then asked about new stories, in
-the wordings of the training and in new ones, and reads plain stories, which show what
-was forgotten.
+the conversations, on fewer conversations, or on few that are read again and again. It
+is then asked about new stories, in the wordings of the training and in new ones, and
+reads plain stories, which show what was forgotten.
 """
 
 import copy
@@ -37,13 +37,23 @@ from llmcourse.training.studies import Study
 NAMES = ("hero", "family", "home", "worn", "liked")
 TESTS = {"new stories": (0, 1), "new wordings": (2,)}
 
-# How many conversations, whether only answers count, and whether plain stories too.
+
+class Way(NamedTuple):
+    """What is learned."""
+
+    n: int = 256  # conversations
+    times: int = 1  # that each is read
+    masked: bool = True  # whether only answers count
+    stories: bool = False  # whether plain ones are learned, too
+
+
 WAYS = {
-    "with the mask": (256, True, False),
-    "without": (256, False, False),
-    "with stories": (256, True, True),
-    "a quarter": (64, True, False),
-    "a sixteenth": (16, True, False),
+    "with the mask": Way(),
+    "without": Way(masked=False),
+    "with stories": Way(stories=True),
+    "a quarter": Way(64),
+    "a sixteenth": Way(16),
+    "a sixteenth, 16 times": Way(16, times=16),
 }
 
 
@@ -75,7 +85,7 @@ class InstructionStudyConfig:
     embedding_speed: int = 4
     warmup_steps: int = 5
     n_asked: int = 20  # on each topic, in each test
-    n_stories: int = 12  # read before and after
+    n_stories: int = 60  # read before and after
 
 
 def run_instruction_study(
@@ -151,7 +161,7 @@ def _run(
     config: InstructionStudyConfig,
     base: tuple[Transformer, BPETokenizer],
 ) -> InstructionPoint:
-    n, masked, stories = WAYS[way]
+    n, times, masked, stories = WAYS[way]
     generator = torch.Generator().manual_seed(seed)
     model, tokenizer = chat.add_special_tokens(
         copy.deepcopy(base[0]), base[1], chat.CHAT_TOKENS, generator
@@ -159,6 +169,7 @@ def _run(
     learned = questions(256, seed, TESTS["new stories"])[:n]
     turns = [conversation(about) for about in learned]
     rows = chat.tokenized(turns, tokenizer, max_tokens=256)
+    rows *= times
     if not masked:
         rows = [replace(row, mask=torch.ones_like(row.mask)) for row in rows]
     if stories:
@@ -205,7 +216,8 @@ def _right(
     texts = answer_batch(model, tokenizer, prompts, max_new_tokens=[20] * len(flat))
     found = dict.fromkeys(NAMES, 0)
     for question, text in zip(flat, texts, strict=True):
-        said = normalised(text.removeprefix("It was"))
+        first_sentence = text.strip().partition(".")[0]
+        said = normalised(first_sentence.removeprefix("It was"))
         found[question.topic] += said in map(normalised, question.right)
     return found
 
