@@ -70,26 +70,27 @@ beginning = "Long ago there was a shy little boy named Henry"
 prompt = preferences.story_prompt(beginning, tokenizer)
 generator = torch.Generator().manual_seed(0)
 stories = answer(base, [prompt] * 8, 260, generator=generator).texts
-worth = {gold_reward(prompt.text, text): text for text in stories}
-print("points:", ", ".join(f"{points:.1f}" for points in sorted(worth)))
+story_of = {gold_reward(prompt.text, text): text for text in stories}
+print("points:", ", ".join(f"{points:.1f}" for points in sorted(story_of)))
 
 # %% [markdown]
-# Here are the ends of the worst and of the best.
+# Here is how the worst begins, and how the best ends.
 
 # %% tags=["nbval-ignore-output"]
-for points in (min(worth), max(worth)):
-    print(fill(f"{points:.1f} …{worth[points][-250:]}", 80) + "\n")
-assert max(worth) > min(worth) + 2
+worst, best = min(story_of), max(story_of)
+print(fill(f"{worst:.1f} {beginning}{story_of[worst][:330]} …", 80) + "\n")
+print(fill(f"{best:.1f} … {story_of[best][-250:]}", 80))
+assert best > worst + 2
 
 # %% [markdown]
 # One model wrote all eight, from one beginning.
 # Some fall apart half way, and of the others some are better than the rest.
-# (A bad one may read well where it ends: its reader counts only what comes before the first break.)
+# (Look for the first place where the bad one breaks: its reader counts only what comes before.)
 # The model could write the best of them every time, if it knew which one that is.
 # But its training knows no better or worse.
 # It imitates dull stories as faithfully as charming ones, and instruction tuning imitates, too.
 #
-# Who does know?
+# Who knows which story is better?
 # Here it is `gold_reward`, a rule of this course that takes the place of people.
 # It wants a story that holds together, with a happy ending, several kinds of kind deeds, vivid words and the right length.
 # Real people have no such rule.
@@ -97,6 +98,7 @@ assert max(worth) > min(worth) + 2
 # Ask *which of these two is better?*, and two people agree in 73 to 77 of 100 pairs {cite:p}`stiennon2020,ouyang2022`.
 #
 # So the rule will only answer *which of two*, and it will err at times.
+# Whoever compares is called an **annotator**; here it is a program.
 # We still look at its points now and then, which nobody could do in reality, to see what became of people's wishes.
 #
 # ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
@@ -154,7 +156,7 @@ assert max(worth) > min(worth) + 2
 #
 # The loss of a comparison is its surprise.
 # If the model says that A wins with probability 3/4, the loss is $-\ln \tfrac34 = 0.29$ nats when A wins, and $-\ln \tfrac14 = 1.39$ when it loses.
-# If these rewards fit the eight comparisons best, the gradient is zero there; the next cell checks it.
+# The loss is convex in the rewards, so where its gradient is zero, they fit the eight comparisons best; the next cell looks at it.
 
 # %%
 rewards = torch.tensor([math.log(3), 0.0, -math.log(3)], requires_grad=True)
@@ -188,7 +190,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # $\mathbb{E}$ is the mean over prompts and the policy's answers.
 # The {term}`KL divergence` says how far the policy has gone.
-# It is the mean, over its own answers, of how much more probable they are under the policy than under the reference, in nats.
+# Take the log-probability of an answer under both models, and subtract: the mean over the policy's own answers is the divergence.
+# An estimate from few answers can come out slightly negative.
 #
 # There are three common ways to get there.
 #
@@ -251,7 +254,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes all three equally often.
 # The smaller $\beta$ is, the further it moves from the reference.*
 #
-# Read this backwards: every policy is the best one for some reward, the {term}`implicit reward` $\beta \ln(\pi / \pi_\text{ref})$, plus a constant that no difference sees.
+# Read this backwards: every policy is the best one for some reward, the {term}`implicit reward` $\beta \ln(\pi / \pi_\text{ref})$, plus a constant, which cancels in every difference.
 # Put that reward into the loss of the reward model, and the policy can learn from the pairs directly:
 #
 # $$\mathcal{L}(\theta) = -\ln \sigma\Big(\beta \ln \frac{\pi_\theta(y^+)}{\pi_\text{ref}(y^+)} - \beta \ln \frac{\pi_\theta(y^-)}{\pi_\text{ref}(y^-)}\Big).$$
@@ -271,10 +274,11 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # ### A task for two minutes
 #
-# `base-llm-small` gets the first six words of a tale and writes forty tokens more.
-# Our annotators like *vivid* beginnings: one point for each different adjective of the tales, those of the beginning included.
-# (The *big* of a *big brother* is none of them.)
+# Whole stories take too long here.
+# So `base-llm-small` gets the first six words of a tale and writes forty tokens more, and gold is a simpler rule, `vividness`.
+# It gives one point for each different word from a list of adjectives, those of the beginning included; the *Long* of *Long ago* counts, too, the *big* of a *big brother* does not.
 # Counting stops at the first word that no tale could have there.
+# These points do not compare with those above.
 
 
 # %%
@@ -298,7 +302,7 @@ for text in answer(base, [first] * 3, N_TOKENS, generator=generator).texts:
     print(fill(f"{vividness(first.text, text):.0f}  {first.text}{text}", 80) + "\n")
 
 # %% [markdown]
-# A row of adjectives that no tale has earns nothing beyond the first.
+# Adjectives in a row, as no tale has them, do not count; only the first one does.
 
 # %%
 begun, broken = "Long ago there was a", " shy shy loud tall old"
@@ -306,11 +310,11 @@ assert vividness(begun, broken) == vividness(begun, " shy")
 
 # %% [markdown]
 # For each of a hundred beginnings, `base-llm-small` writes four texts, and the annotator makes four comparisons among them.
-# The annotator is made to agree with the points in 85 of 100 pairs, give or take chance.
-# Two such annotators agree with each other if both are right or both err: in $0.85^2 + 0.15^2$, about three of four pairs.
-# (It is a little more, for they err mostly where the points are close.)
+# Where the two texts have different points, the annotator is made to agree with them in 85 of 100 pairs, give or take chance; where they are equal, it tosses a coin.
+# Two such annotators agree with each other, in the unequal pairs, if both are right or both err: in $0.85^2 + 0.15^2$, about three of four.
 # That is how often people agree.
-# Forty more beginnings are held out.
+# Forty beginnings with other texts are held out.
+# (Some beginnings occur in several of this chapter's sets; the texts are always new.)
 
 
 # %%
@@ -329,8 +333,12 @@ pairs, held_out = compared(100, seed=0), compared(40, seed=1)
 points = [p for pair in pairs for p in (pair.gold_chosen, pair.gold_rejected)]
 usual = sum(points) / len(points)
 print(f"{len(pairs)} pairs, {len(held_out)} held out; {usual:.1f} points on average")
-rate = preferences.agreement_rate(held_out)
-print(f"held out, the annotator agrees with the points in {rate:.0%}")
+rate = preferences.agreement_rate(held_out)  # of unequal pairs
+equal = sum(pair.gold_chosen == pair.gold_rejected for pair in held_out)
+most = (rate * (len(held_out) - equal) + equal / 2) / len(held_out)
+print(f"held out, {equal} pairs have equal points;", end=" ")
+print(f"of the others the annotator gets {rate:.0%} as the points have it")
+print(f"so even who knows the points foretells {most:.0%} of all pairs")
 assert (len(pairs), len(held_out)) == (400, 160)
 
 # %% [markdown]
@@ -356,7 +364,7 @@ config = RewardConfig(
     steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25
 )  # fmt: skip
 shuffle = torch.Generator().manual_seed(0)
-train_reward_model(judge, learned, unseen[:8], config, shuffle)
+train_reward_model(judge, learned, unseen[:8], config, shuffle)  # 8 are only watched
 _ = judge.eval()
 
 # %% [markdown]
@@ -373,7 +381,7 @@ assert right.mean() > 0.55
 
 # %% [markdown]
 # Half would be guessing.
-# The most to hope for is the annotator's own rate, for nobody can predict its errors.
+# The most to hope for is what the points themselves foretell, printed above, for nobody can predict the annotator's errors.
 # The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
 # Its annotators agreed with each other in 73 to 77 %.
 
@@ -381,7 +389,7 @@ assert right.mean() > 0.55
 # ### GRPO, step by step
 #
 # **Sample.**
-# A hundred other beginnings are the tasks.
+# A hundred beginnings are the tasks.
 # A batch is eight of them, with four answers to each.
 
 # %%
@@ -433,7 +441,8 @@ def advantages(scores):
     """Return how far each reward is above its group's mean, in deviations."""
     groups = scores.view(-1, 4)
     centred = groups - groups.mean(dim=1, keepdim=True)
-    return (centred / (groups.std(dim=1, keepdim=True) + 1e-4)).flatten()
+    spread = groups.std(dim=1, keepdim=True) + 1e-4  # against division by zero
+    return (centred / spread).flatten()
 
 
 example = torch.tensor([7.0, 6.0, 6.0, 5.0, 1.0, 1.0, 1.0, 5.0])
@@ -445,8 +454,8 @@ print(", ".join(f"{advantage:+.2f}" for advantage in advantages(example)))
 
 # %% tags=["hide-input"]
 assert_close(advantages(example), losses.group_advantages(example, group_size=4))
-others = torch.tensor([(6 + 6 + 5) / 3, 7 - 6.0])
-assert_close(7 - others[0], 4 / 3 * others[1])
+from_all, from_others = 7 - (7 + 6 + 6 + 5) / 4, 7 - (6 + 6 + 5) / 3
+assert math.isclose(from_others, 4 / 3 * from_all)
 
 # %% [markdown]
 # **Loss.**
@@ -454,9 +463,9 @@ assert_close(7 - others[0], 4 / 3 * others[1])
 
 
 # %%
-def policy_loss(now, drawn_at, frozen, advantage, mask, kl_coef):
+def policy_loss(now, drawn_at, reference, advantage, mask, kl_coef):
     """Return GRPO's loss, from log-probabilities of the drawn tokens."""
-    ratio, behind = (now - drawn_at).exp(), frozen - now  # behind is −δ
+    ratio, behind = (now - drawn_at).exp(), reference - now  # behind is −δ
     free = ratio * advantage[:, None]
     clipped = ratio.clamp(0.8, 1.2) * advantage[:, None]
     distance = behind.exp() - 1 - behind
@@ -495,6 +504,7 @@ def step(policy, optimizer, loss):
 # Each batch is used once, so every ratio is 1 and nothing is clipped.
 # The loss still has a gradient: that of $\rho_t$ is then the gradient of $\ln \pi(y_t)$.
 # PPO and many GRPO runs make several steps from a batch; then the ratios move.
+# The learning rate is four times that of {doc}`pipeline`, so that damage shows within twelve rounds; there, with the smaller rate and a penalty, the points rose.
 
 
 # %%
@@ -504,17 +514,17 @@ def grpo(kl_coef, seed, rounds=12):
     luck.manual_seed(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0)
     for number in range(rounds):
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (number + 1) / 4)
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (number + 1) / 4)  # warm-up
         batch = sample(policy, luck)
         asked, mask = asked_of(batch), batch.answer_mask
         scores = reward(asked, batch.texts)
         with torch.no_grad():
-            frozen = Scorer(base)(batch.ids, mask).log_probs
+            reference = Scorer(base)(batch.ids, mask).log_probs
         now = Scorer(policy)(batch.ids, mask).log_probs
         good = advantages(scores)
-        loss = policy_loss(now, batch.log_probs, frozen, good, mask, kl_coef)
+        loss = policy_loss(now, batch.log_probs, reference, good, mask, kl_coef)
         step(policy, optimizer, loss)
-        kl = (batch.log_probs - frozen).sum(dim=1).mean().item()
+        kl = (batch.log_probs - reference).sum(dim=1).mean().item()
         gold = sum(map(vividness, asked, batch.texts)) / len(batch)
         texts = [*map("".join, zip(asked, batch.texts))]
         looks.append((kl, scores.mean().item(), gold, texts))
@@ -525,6 +535,7 @@ def grpo(kl_coef, seed, rounds=12):
 # ### DPO
 #
 # DPO needs the log-probability of whole answers: the sum over their tokens.
+# (Our answers were cut off after forty; the end that the package puts behind each was never drawn, so it is left out.)
 
 
 # %%
@@ -535,12 +546,12 @@ def answer_log_probs(model, pairs):
     ends = torch.tensor([len(text) for text in texts])
     ids = pad_sequence(texts, batch_first=True)
     place = torch.arange(ids.shape[1])
-    mask = (place >= starts[:, None]) & (place < ends[:, None])
+    mask = (place >= starts[:, None]) & (place < ends[:, None] - 1)
     return Scorer(model)(ids, mask).log_probs.sum(dim=1).view(-1, 2).T
 
 
 # %% [markdown]
-# Its loss is the reward model's, of the implicit rewards.
+# It uses the reward model's loss, with implicit rewards in place of learned ones.
 # At the start policy and reference are the same, and every pair has the loss $\ln 2$.
 
 
@@ -625,15 +636,26 @@ for number in (0, 11):
 assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 
 # %% [markdown]
-# This is **{term}`reward hacking`**: high reward for what nobody wanted.
+# A text may read well at first sight, and still no tale could begin so.
+# What does the reward model give to texts that are whole, and to broken ones?
+
+# %% tags=["nbval-ignore-output"]
+whole = [text for text in looks[0][-1] if could_be_a_tale(text)]
+broken = [text for text in looks[-1][-1] if not could_be_a_tale(text)]
+for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
+    paid = reward([""] * len(some), some).mean() if some else math.nan
+    print(f"{name:17} {len(some):2} texts, mean learned reward {paid:+.2f}")
+
+# %% [markdown]
+# This is **{term}`reward hacking`**: more reward for what nobody wanted.
 # The reward model learned from texts that were nearly all well formed.
-# The chosen ones had a few adjectives more, and that is what it rewards.
+# The chosen ones had one adjective more on average; it could learn that, and anything else in which they differed by chance.
 # It never learned what a broken sentence is worth, so it rates one by whatever its few pairs happen to imply.
 # Even words that are no adjectives can pay (exercise 5).
-# A text may read well at first sight, and still no tale could begin so.
-# The policy goes where the reward model errs in its favour, for that is where the reward is.
+# And the policy has gone where the reward model errs in its favour.
+# How much of the damage large steps alone would have done, this run does not show.
 #
-# Optimising a measure until it no longer measures what it did is also called **Goodhart's law**.
+# When people optimise a measure, it stops measuring what they wanted: this is also called **Goodhart's law**.
 #
 # ### What the penalty buys
 #
@@ -643,14 +665,14 @@ assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 #
 # :::{dropdown} Answer
 # It earns about as much, and stays nearer: its KL is smaller.
-# What that is worth in points differs from run to run, by more than three runs of each can tell; {doc}`reward_hacking` has more of them.
+# The points differ much from run to run: three runs of each are too few to say what the penalty is worth; {doc}`reward_hacking` has more of them.
 # :::
 
 # %% tags=["nbval-ignore-output"]
 held, held_looks = grpo(kl_coef=0.1, seed=0)
 runs = {0: [looks], 0.1: [held_looks]}
 for kl_coef, own in runs.items():
-    own += [grpo(kl_coef, seed)[1] for seed in (1, 2)]
+    runs[kl_coef] = own + [grpo(kl_coef, seed)[1] for seed in (1, 2)]
 
 
 def late(looks, what):
@@ -689,8 +711,8 @@ _ = axes[0].legend()
 #
 # After as many rounds, the policies with the penalty are nearer to the start; in the runs that are drawn here they are also worth more on average.
 # They are not held for good: the next section judges one of them after its last round.
-# GRPO's pull on a token is at most $\beta = 0.1$, where advantages are about 1.
-# This penalty buys time: there are more rounds in which to stop.
+# GRPO pulls a token that has become more probable back by at most $\beta = 0.1$; advantages are about 1, so they can win.
+# In these three runs the penalty bought time: there were more rounds in which to stop.
 # It makes the reward model no wiser.
 #
 # ### Explore: what was written on the way
@@ -721,37 +743,38 @@ StoppingExplorer(followed, unit="round")
 exam = beginnings(64, seed=9)
 
 
-def judged(name, batch):
-    """Print what a batch of answers is worth."""
-    asked = asked_of(batch)
-    gold = sum(map(vividness, asked, batch.texts)) / len(batch)
-    fine = sum(map(could_be_a_tale, map("".join, zip(asked, batch.texts))))
-    proxy = reward(asked, batch.texts).mean()
-    share = fine / len(batch)
+def judged(name, asked, texts):
+    """Print what answers are worth."""
+    gold = sum(map(vividness, asked, texts)) / len(texts)
+    fine = sum(map(could_be_a_tale, map("".join, zip(asked, texts))))
+    proxy = reward(asked, texts).mean()
+    share = fine / len(texts)
     print(f"{name:14} proxy {proxy:+.2f}, {gold:.1f} points, {share:.0%} well formed")
 
 
 def written(policy, n=1):
-    luck = torch.Generator().manual_seed(0)
-    return answer(policy, [p for p in exam for _ in range(n)], N_TOKENS, generator=luck)
+    """Return the beginnings of the exam, each n times, and answers to them."""
+    luck, asked = torch.Generator().manual_seed(0), [p for p in exam for _ in range(n)]
+    batch = answer(policy, asked, N_TOKENS, generator=luck)
+    return asked_of(batch), batch.texts
 
 
 # %% tags=["nbval-ignore-output"]
-judged("base-llm-small", written(base))
-many = written(base, n=8)
-worth = reward(asked_of(many), many.texts).view(64, 8)
-gold = torch.tensor([*map(vividness, asked_of(many), many.texts)]).view(64, 8)
+judged("base-llm-small", *written(base))
+asked, many = written(base, n=8)
+rewards_of_many = reward(asked, many).view(64, 8)
 for n in (4, 8):
-    kept = worth[:, :n].argmax(dim=1, keepdim=True)
-    print(f"best of {n}: {gold.gather(1, kept).mean():.1f} points")
+    kept = rewards_of_many[:, :n].argmax(dim=1)
+    best = [many[8 * i + int(k)] for i, k in enumerate(kept)]
+    judged(f"best of {n}", asked[::8], best)
 
 # %% tags=["nbval-ignore-output"]
-judged("GRPO, β = 0", written(hacked))
-judged("GRPO, β = 0.1", written(held))
+judged("GRPO, β = 0", *written(hacked))
+judged("GRPO, β = 0.1", *written(held))
 
 # %% tags=["nbval-ignore-output"]
 preferring = dpo(seed=0)
-judged("DPO, β = 0.1", written(preferring))
+judged("DPO, β = 0.1", *written(preferring))
 
 # %% tags=["nbval-ignore-output"]
 for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
@@ -761,20 +784,21 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
     print(f"{name:8} pairs: chosen {up:+.1f} nats, rejected {down:+.1f}")
 
 # %% [markdown]
-# Each of the three trained policies is one run, taken after its last step.
-# The one with the penalty has fallen since the rounds of the figure, which shows means over three.
-# Best of four is hard to beat: it gains points, and the policy needs no training.
+# Each of the three trained policies is one run, taken after its last step; the mean of 64 texts has a standard error of about 0.2 points.
+# Best of four gains a point and trains no policy; eight gain no more here.
+# DPO, which needs no reward model, gains some of that.
+# The penalty did not hold GRPO: over the last three rounds seed 0 still had about six points, and after its last step hardly any of its texts is well formed.
 #
 # The last cell shows how DPO works.
 # Only the difference of the two answers is in its loss.
-# So it can lower both, as on the held-out pairs, as long as it lowers the rejected one more.
-# No pair says where that probability goes; some of it goes to broken texts, as the share of well-formed ones shows.
+# So it can lower both, as on these pairs, as long as it lowers the rejected one more.
+# Fewer of its texts are well formed; of 64 texts in one run, that may still be chance.
 #
 # ### Three models, one order
 #
-# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer (and was made of `base-llm-small`), and `aligned-llm`, which GRPO made of it.
+# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer (it was made of `base-llm-small`, so compare it with `base-llm` with care), and `aligned-llm`, which GRPO made of it.
 # Its learned reward came from `reward-model`, which has read pairs of whole tales.
-# Give all of them the same order, with several seeds, and compare what you like with what the reward model likes.
+# On the course's site, give all of them the same order, with several seeds, and compare what you like with what the reward model likes.
 #
 # :::{div} llmcourse-comparison
 # On the course's site, the three models answer one order here, side by side, and `reward-model` says what it thinks of each.
@@ -787,11 +811,12 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 #
 # RLHF has three steps: supervised fine-tuning, a reward model that learns from comparisons, and a policy that learns to earn its reward.
 # Comparisons determine differences of rewards, by the model of Bradley and Terry.
-# A reward model is seldom right more often than people agree with each other, and its accuracy says nothing about texts of another kind.
+# How often two people agree is a yardstick for a reward model; the limit is how well the best possible guess meets one annotator's labels.
+# Its accuracy says nothing about texts of another kind.
 # GRPO repeats sample, reward, advantage, loss, step, and compares each answer with the mean of its group.
 # PPO gets the expected reward from a critic; DPO needs neither a reward model nor samples, since a policy implies a reward.
 # A policy that is optimised finds what the reward model overrates.
-# A KL penalty keeps it longer near the texts that the reward model knows; it does not mend the reward.
+# A KL penalty held it nearer to the texts that the reward model knows; it does not mend the reward.
 #
 # *In practice*: people compare tens of thousands of answers, and the policies are thousands of times larger {cite:p}`stiennon2020,ouyang2022`.
 # New comparisons are collected on what the policy writes by then, so that the reward model learns where it was hacked.
@@ -846,7 +871,7 @@ checks.reward_gap(reward_gap)
 #     return probs
 # ```
 #
-# Check it with `checks.best_policy(best_policy)`.
+# Check it with `checks.best_policy(best_policy)`; it must also work for a reward of 1,000.
 # What becomes of that policy if $\beta$ goes to zero, or grows without end?
 # Does either mend an answer whose reward is wrong?
 
@@ -906,7 +931,8 @@ assert_close(
 # Sample four answers to each of 64 tasks, and keep the best of each four by the reward model.
 # Fine-tune on what was kept, with the loss of the chapter {doc}`instruction_tuning`, and sample again from the new policy.
 # This is **rejection sampling**, or best-of-n fine-tuning; it needs 20 to 40 lines.
-# Do two rounds of 16 steps with four texts each, and measure with `judged` what came out.
+# Use `tasks[:64]` and AdamW with a rate of 3e-4: two rounds, each of 16 steps with four of the kept texts.
+# Measure with `judged` what came out.
 # Which of the five steps of GRPO does it lack, and what keeps the policy near its start?
 
 
@@ -932,15 +958,16 @@ def rejection_sampling(rounds=2, steps=16):
     return policy
 
 
-judged("two rounds", written(rejection_sampling()))
+judged("two rounds", *written(rejection_sampling()))
 # It lacks the advantage: what is kept counts one, all else nothing, so nothing is made
 # less probable. No penalty holds the policy; it moves little, for it imitates itself.
 
 # %% [markdown]
 # ### Exercise 5 (explore): fool the judge by hand
 #
-# Write a text after `first.text` that earns more than every answer in `many`, and is worth next to nothing.
-# Where do you look for the words, and what would you add to the comparisons so that the next reward model is not fooled so?
+# Write a text after `first.text` that earns more than every answer in `many`, and has at most two points by `vividness`.
+# Which texts would you search for words that pay?
+# What would you add to the comparisons so that the next reward model is not fooled so?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -950,7 +977,7 @@ tries = [(" " + word) * 30 for word in often]
 paid = reward([first.text] * len(tries), tries)
 for i in paid.argsort(descending=True)[:3]:
     print(f"{paid[i]:+.2f} for 30 times {often[i]!r}")
-print(f"{worth.max():+.2f} for the best of {worth.numel()} real answers")
+print(f"{rewards_of_many.max():+.2f} for the best of {len(many)} real answers")
 # Nobody compared such texts. Comparisons in which they lose would help, until the next
 # policy finds something else.
 
