@@ -2,7 +2,7 @@
 # (reasoning)=
 # # Reasoning: rewards that can be checked
 #
-# A model that writes down its steps answers what it cannot answer at once, and where a program can check answers, it learns from its own attempts.
+# Writing down its steps helps a model answer questions that it cannot answer at once; and where a program can check the answers, the model can learn from its own attempts.
 #
 # **You will be able to**
 #
@@ -24,7 +24,7 @@
 # %% tags=["hide-input"]
 import copy
 import re
-from itertools import islice, pairwise
+from itertools import islice, pairwise, zip_longest
 from math import comb
 from statistics import fmean
 from types import SimpleNamespace
@@ -57,7 +57,7 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # Here are four short sums, drawn from a small grammar.
-# The first has one step, the last has four.
+# A *step* is one event that changes the number: the first sum has one, the last has four.
 
 # %%
 four = list(questions(4, seed=11))
@@ -102,7 +102,7 @@ print(worked_answer(four[1]))
 #
 # :::{dropdown} Answer
 # At three steps the worked answers win by far.
-# At four steps both fail, the worked answers a little more on average: the experiment below shows why.
+# At four steps both fail; the experiment below shows what the worked model does there.
 # :::
 
 # %% [markdown]
@@ -142,17 +142,17 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # ### Why steps help
 #
-# A model with $L$ layers computes each token in $L$ steps, one after the other, whatever it is asked.
-# A question of three steps needs three look-ups in a row, since each begins with the result of the one before.
-# A direct answer has to fit them all into the layers.
+# A model with $L$ layers passes each token through $L$ layers, one after the other, whatever it is asked.
+# A question of three steps needs three sums in a row, since each begins with the result of the one before.
+# A direct answer has to fit them all into the layers, and each sum may take more than one of these: find the total, find the change, add.
 #
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
-# Every token that was written enters at the first layer again, so $m$ tokens give $m \cdot L$ steps.
+# Every token that was written enters at the first layer again, so $m$ tokens pass through $m \cdot L$ layers.
 # The text is the model's scratch paper.
 #
 # ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives nine, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
 #
-# *A direct answer is three layers deep.
+# *In a direct answer the number comes from one pass through the layers, here three.
 # A worked answer goes through the layers again with every token; only its results are drawn.*
 #
 # What a transformer can compute at once is limited; with each step that it writes it can compute more {cite:p}`merrill2024`.
@@ -167,7 +167,8 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # A chain can be wrong and end in the right number, so the first is more lenient.
 #
 # We need not store the answers: the grammar that wrote a question can also parse it.
-# So our verifiers never misjudge what they read; a {term}`reward model` does at times.
+# So our verifiers know the right totals and apply their rule without error; the rule can still be too lenient or too strict.
+# A {term}`reward model` errs in its judgement, too.
 # Reinforcement learning with verifiable rewards, {term}`RLVR` for short, takes its rewards from a verifier {cite:p}`lambert2024,guo2025`.
 #
 # ### More answers
@@ -178,7 +179,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
 # | greedy | the most probable token, at each step | nothing |
 #
-# **{term}`pass@k`** is the probability that at least one of $k$ answers is right.
+# **{term}`pass@k`** is the probability that at least one of $k$ answers is right; pass@1 is the share of right answers, one being drawn.
 # With $n \ge k$ answers to a question, $c$ of them right, count the ways to take $k$, as you did for Otto {cite:p}`chen2021`:
 #
 # $$\widehat{\text{pass@}k} = 1 - \binom{n - c}{k} \bigg/ \binom{n}{k}.$$
@@ -186,20 +187,21 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Learning from checked answers
 #
 # Three ways to learn differ in who writes the answers, and in how much each of them counts.
-# All of them minimise the same loss, with $y_i$ one of $N$ answers, $|y_i|$ its length in tokens and $w_i$ its weight:
+# All of them minimise the same loss, with $y_i$ one of $N$ answers, each to its question $x_i$, $|y_i|$ its length in tokens and $w_i$ its weight:
 #
-# $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i).$$
+# $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i \mid x_i).$$
 #
 # | Way | Who wrote $y_i$ | Its weight $w_i$ |
 # |---|---|---|
 # | fine-tuning | people (here: a program) | 1 |
 # | **rejection sampling fine-tuning** | the model | 1 if right, else 0 |
-# | {term}`GRPO` | the model | the {term}`advantage`: positive if right, negative if wrong |
+# | {term}`GRPO` | the model | the {term}`advantage`: the reward less its group's mean, in standard deviations |
 #
 # The second, a form of {term}`rejection sampling`, is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind.
 # The third also learns from mistakes: it makes them less probable.
 # We make one update for each batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
-# Without a KL penalty, which we leave out here, its gradient is then the one of this loss.
+# At a ratio of 1 its gradient is that of $\ln \pi$; so without a KL penalty, which we leave out here, GRPO's gradient is that of this loss.
+# (The study averages over all tokens of a batch where it fine-tunes, so that long answers count more; the idea is the same.)
 #
 # ![Two groups of four answers with rewards and advantages. Kate: So ten has reward 1 and advantage plus 1.5; nine, six and twelve have reward 0 and advantage minus 0.5. Otto: two, six, two and one all have reward 0 and advantage 0.](figures/checked-groups.svg)
 #
@@ -210,19 +212,22 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # **{term}`Distillation <distillation>`** trains a small *student* on what a larger *teacher* has learned {cite:p}`hinton2015`.
 # The student can imitate the chains that the teacher writes, all of them or those that a verifier passes.
-# Or it imitates the teacher's *soft targets*: the probabilities $p$ of all tokens at each place.
-# Its loss is the divergence of its own probabilities $q$ from them, $D_\text{KL}(p \,\|\, q)$ (exercise 5).
+# Or it imitates the teacher's *soft targets*: the probabilities $p^\text{T}$ of all tokens at each place.
+# Its loss is the divergence of its own probabilities from them, $D_\text{KL}(p^\text{T} \,\|\, p^\text{S})$ (exercise 5).
 #
 # ![From a teacher of three layers two arrows lead to a student of one: checked chains, a token each, and the same with all probabilities, drawn as bars for six, seven and eight. Labels with the answer alone lead there from above.](figures/three-lessons-for-a-student.svg)
 #
-# *Three lessons for a student: the answer alone, the teacher's chains that passed the verifier, and the teacher's probabilities at each token of these chains.*
+# *Three lessons for a student: the answer alone, the teacher's chains that passed the verifier, and the teacher's probabilities at each token of these chains.
+# (In our experiment teacher and student have the same size, and no answer is dropped.)*
 #
 # | Symbol | Meaning | Name in code |
 # |---|---|---|
 # | $n$, $c$ | answers to a question, right ones among them | `n`, `n_right` |
 # | $k$ | answers that may be tried | `k` |
+# | $p$ | probability that an answer to a question is right | – |
 # | $\pi$ | the policy | `policy` |
-# | $w_i$ | how much an answer counts | `weights` |
+# | $x_i$, $y_i$, $w_i$ | a question, an answer to it, and how much the answer counts | –, `ids`, `weights` |
+# | $p^\text{T}$, $p^\text{S}$ | probabilities of teacher and student | `teacher`, `student` |
 # | $L$, $m$ | layers, tokens written | – |
 
 # %% [markdown]
@@ -302,8 +307,8 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # %% [markdown]
 # ### One loop for all ways to learn
 #
-# A batch has a row for each question with its answer: its first id, then its targets, which are the ids that follow.
-# The mask marks the answer, one place later for the same reason.
+# A batch has a row for each question with its answer.
+# `Scorer` wants whole texts, so the first id stands before the targets again; that moves each target one place to the right, and the mask with it.
 
 
 # %%
@@ -344,27 +349,28 @@ def optimizer_of(policy, rate):
     return torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
 
 
-def teach(model, form, steps, seed=0):
-    """Return a copy that has read 16 labels in each of some steps."""
+def teach(model, form, n_updates, seed=0):
+    """Return a copy trained by so many updates, with 16 labels each."""
     policy = copy.deepcopy(model)
     optimizer = optimizer_of(policy, 1.5e-3)
-    labels = questions(16 * steps, seed=seed, n_steps=(1, 2, 3))
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 1.5e-3 * min(1, (step + 1) / 10)
+    labels = questions(16 * n_updates, seed=seed, n_steps=(1, 2, 3))
+    for number in range(n_updates):
+        optimizer.param_groups[0]["lr"] = 1.5e-3 * min(1, (number + 1) / 10)
         ids, mask = rows_of([(q.text, form(q)) for q in islice(labels, 16)])
         update(policy, optimizer, ids, mask, torch.ones(16))
     return policy
 
 
 # %% tags=["nbval-ignore-output"]
-weak = teach(start, worked_answer, steps=60)
+weak = teach(start, worked_answer, n_updates=60)
 exam = list(questions(24, seed=99, n_steps=(1, 2, 3)))
 for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
     print(is_right(question, text), "–", text[:70])
 
 # %% [markdown]
 # It has learned the form, and gets some of the sums.
-# A right number can come after wrong steps; the experiment counts how often.
+# Some answers break down, or have a wrong step, and still end in the right number: then they pass.
+# The experiment counts how often.
 #
 # **GRPO** samples, verifies, computes advantages, and updates: that is the whole loop.
 
@@ -402,8 +408,9 @@ print(f"rewarded: {shares[0]:.0%}; weights that moved: {moved}")
 assert shares[0] > 0 or moved == 0
 
 # %% [markdown]
-# Reinforcement learning makes what happens at times more frequent.
-# It cannot reward what never happens, so labels come first.
+# Reinforcement learning makes rare right answers more frequent.
+# It cannot reward an answer that never comes, so labels come first.
+# The next cell shows that the loop runs; four rounds are too few to see a gain.
 
 # %% tags=["nbval-ignore-output"]
 policy = copy.deepcopy(weak)
@@ -411,8 +418,8 @@ shares = grpo(policy, rounds=4)
 print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 
 # %% [markdown]
-# Each round asks other questions, so the numbers jump, and four rounds are few.
-# The experiment makes a hundred, with three seeds.
+# Each round asks other questions, so the numbers jump.
+# The experiment makes a hundred rounds, with three seeds.
 
 # %% [markdown]
 # ## Experiment
@@ -471,20 +478,25 @@ for way in ("direct", "worked"):
         print(f"{way}, {n_steps} steps: ", ", ".join(f"{s:4.0%}" for s in shares))
 
 # %% [markdown]
-# The same questions teach far more when the answers say the steps.
+# The same questions teach far more when the answers say the steps, also where there is one step alone.
+# Depth should matter least there: so much of the gain comes from the second reason, that a worked label shows more.
+# This experiment does not separate the two reasons.
 # With direct answers the model gets about one in five sums of three steps right; with worked ones about four in five.
 #
 # At four steps both fail, and here the worked model is on average the worse one.
-# What does it do there?
+# The direct one mostly guesses: it says one number out of twelve.
+# What does the worked one do?
 # The next cell asks `weak`, which has seen one to three steps as well, and counts the steps that it says.
 
 # %% tags=["nbval-ignore-output"]
 long = list(questions(24, seed=7, n_steps=4))
 said = [len(verifiable.read_steps(text)) for text in answer(weak, long).texts]
 print({n: said.count(n) for n in sorted(set(said))})
+for question, text in zip(long[:2], answer(weak, long[:2]).texts):
+    print(question.totals, text)
 
 # %% [markdown]
-# It stops early, after at most as many steps as its labels had, and says the total that it has by then.
+# It stops early, after at most as many steps as its labels had.
 # So it learned to write chains of a certain length, and not *go on to the end of the question*.
 # More depth does not help if the habit is to stop.
 
@@ -520,12 +532,12 @@ for n in looks:
 # The vote adds a few percentage points to a single answer; a verifier adds more than a third of all questions.
 # :::
 #
-# The curve of pass@k comes from the 16 answers by counting, with your `pass_at_k`.
+# The curve of pass@k comes from the 16 answers by counting, with `pass_at_k` from above.
 
 
 # %%
 def solved(point, k, by="right"):
-    """Return pass@k, the mean over all questions; by="process": of right chains."""
+    """Return the mean pass@k; `by` says of what: "right" numbers, "process" of chains."""
     return fmean(pass_at_k(point.n_answers, c, k) for c in vars(point)[by])
 
 
@@ -596,8 +608,8 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
 #
 # :::{dropdown} Answer
-# All three raise it, and GRPO, which sees no further label, gets about as far as more labels.
-# pass@16 falls, and that of right chains rises little: GRPO makes probable what was possible, and little new becomes possible.
+# On average all three raise it, and GRPO, which sees no further label, gets about as far as more labels.
+# pass@16 falls, but only where no right chain was ever found; elsewhere it was at its top before, so these questions cannot show whether anything new becomes possible.
 # :::
 
 # %%
@@ -608,7 +620,9 @@ ways = {
     "rejection": runs("rejection"),
     "more labels": runs("worked"),
 }
-print("way         pass@1  cool greedy  vote  pass@16  chains@16  chains  texts  tales")
+print(
+    "way         pass@1  cool greedy  vote  pass@16  chain@16  chain  distinct  tales"
+)
 for name, points in ways.items():
     kept = sum(sum(p.process) for p in points) / sum(sum(p.right) for p in points)
     one, all16 = (fmean(solved(p, k) for p in points) for k in (1, 16))
@@ -619,15 +633,34 @@ for name, points in ways.items():
         for key in ("cool", "greedy", "chains", "tales")
     )
     print(f"{name:11} {one:6.0%} {cool:5.0%} {greedy:6.0%} {voted:5.0%}", end="")
-    print(f" {all16:8.0%} {chains16:10.0%} {kept:7.0%} {texts:6.1f} {forgot:+6.2f}")
+    print(f" {all16:8.0%} {chains16:9.0%} {kept:6.0%} {texts:9.1f} {forgot:+6.2f}")
 
 # %% [markdown]
-# *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chains@16* is pass@16 of right chains.
-# *chains* is the share of right answers that have a right chain; *texts* counts the different ones among sixteen answers.
+# *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
+# *chain* is the share of right answers that have a right chain; *distinct* counts the different ones among sixteen answers.
 # *tales* is how far the loss on plain tales has risen above that of `instruct-llm`, in nats per token.
 #
 # All this is over all 48 questions, those with four steps included.
-# The rewards on the right of the next figure are for one to three steps, so they are higher.
+# The next cell takes pass@16 apart.
+
+
+# %%
+def top(points, n_steps):
+    """Return the mean pass@16 of the questions with these numbers of steps."""
+    return fmean(
+        pass_at_k(point.n_answers, c, 16)
+        for point in points
+        for i, c in enumerate(point.right)
+        if 1 + i % 4 in n_steps
+    )
+
+
+for name in ("weak", "GRPO"):
+    taught, new = top(ways[name], (1, 2, 3)), top(ways[name], (4,))
+    print(f"{name:5} pass@16: one to three steps {taught:.0%}, four steps {new:.0%}")
+
+# %% [markdown]
+# The rewards on the right of the next figure are for one to three steps, so they are higher than pass@1.
 
 # %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest, rejection a little above the weak model, which ends highest; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
@@ -647,17 +680,18 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 # %% [markdown]
 # *Right: thin, the three seeds of GRPO; thick, their mean.*
 #
-# GRPO raises one answer, the vote and the greedy answer alike, without a further label.
-# A lower temperature alone does not do that: the weak model at temperature 1/2, or greedy, stays below one sampled answer of GRPO's.
-# Neither does a vote of sixteen of the weak model's answers.
-# A verifier would, for most right answers were there already, if rarely.
+# GRPO raises pass@1, the vote and the greedy score, without a further label.
+# Cheaper ways do not reach this: the weak model at temperature 1/2, greedy, or with a vote of sixteen stays below one sampled answer of GRPO's.
+# Only a verifier that chooses among sixteen answers does better.
+# The weak model writes right answers to most questions already, but rarely.
 #
 # GRPO's sixteen answers differ less, and more of the right ones have a right chain.
-# So pass@16 falls: there are fewer lucky guesses.
-# That of right chains rises by a few points, to nearly its limit of 75 %: no answer of these models has a right chain of four steps.
+# pass@16 falls at four steps alone, where every right number was luck.
+# At one to three steps it was at its top before, so these questions are too easy to show whether GRPO solves new ones; larger studies have measured that {cite:p}`yue2025`.
 #
-# Rejection sampling learns from the same kind of answers, and gains less.
-# All its answers are the weak model's; GRPO's get better while it learns, and it learns from wrong ones, too.
+# Rejection sampling learns from the same kind of answers and gains less; with one of the seeds it gains nothing.
+# All its answers are the weak model's, while GRPO's get better as it learns; and GRPO learns from wrong ones, too.
+# The study does not tell which of the two matters.
 #
 # Answer for answer, labels teach more than rewards: 1,280 labels do what takes GRPO five times as many answers.
 # A worked label shows the right token at each of its twenty places or so.
@@ -690,9 +724,13 @@ assert not any(sum(p.process[3::4]) for points in ways.values() for p in points)
 # How near does it come to the teacher, in nats, and how near after a thousand?
 #
 # :::{dropdown} Answer
-# After ten draws it is off by about a twentieth of a nat, and after a thousand by about a thousandth.
+# After ten draws it is off by about a twentieth of a nat, after a hundred by a hundredth, and after a thousand by a thousandth.
 # The three probabilities would have told it everything at once.
 # :::
+
+# %% [markdown]
+# We repeat the count two thousand times and take the mean.
+# Half a draw is added to each word, so that none has the probability 0.
 
 # %%
 teacher = torch.tensor([0.88, 0.08, 0.04])
@@ -700,16 +738,16 @@ luck = torch.Generator().manual_seed(0)
 for n in (10, 100, 1000):
     drawn = teacher.multinomial(2000 * n, replacement=True, generator=luck)
     counts = torch.stack([(drawn.view(2000, n) == word).sum(1) for word in range(3)], 1)
-    student = (counts + 0.5) / (n + 1.5)  # half a draw more, so none is impossible
+    student = (counts + 0.5) / (n + 1.5)
     off = (teacher * (teacher / student).log()).sum(dim=1).mean().item()
     print(f"{n:4} draws: {off:.4f} nats from the teacher, on average")
 
 # %% [markdown]
-# The distance falls about as one over the number of draws.
+# From a hundred draws to a thousand the distance falls to a tenth; with ten, the half draws still count.
 # A network shares what it learns between places, so it needs fewer draws at each; what a single token says stays little.
 #
 # So a student that is shown probabilities should need fewer answers.
-# The teacher here is the model after GRPO, and the student is the model from before any sums: of the same size, so that only the targets differ.
+# The teacher here is the model after GRPO, and the student starts as `instruct-llm`, before it learned any sums: of the same size, so that only the targets differ.
 # The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
 # Beside them are the weak model, which read worked labels to the same questions, and the teacher.
@@ -735,10 +773,11 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["GRPO"]) - 0.05
 
 # %% [markdown]
 # With every seed, probabilities teach more than tokens do.
-# On average they take their student as far as right labels, although the teacher errs: where it was unsure, its probabilities say so, and its tokens do not.
+# On average they take their student as far as right labels, although the teacher errs; with single seeds the two differ by up to eleven points.
+# A likely reason is that probabilities say where the teacher is unsure, and tokens do not.
 # Neither student comes up to the teacher with so few answers.
 #
-# Soft targets need the teacher's logits, and so the same vocabulary; its texts can be had from any model.
+# Soft targets need the teacher's logits and the same vocabulary; to imitate its texts, you need the texts alone.
 #
 # ### Honest limits
 #
@@ -758,10 +797,10 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["GRPO"]) - 0.05
 # A model computes each token with a fixed number of layers; tokens that it writes are scratch paper, and each step of a chain is a lesson of its own.
 # A verifier of the outcome passes right answers with wrong chains; one of the process does not.
 # pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, and can only strengthen what the model says most.
-# Fine-tuning, rejection sampling and GRPO are one loss with different weights: 1, right or wrong, and the advantage.
+# Fine-tuning, rejection sampling and GRPO are, up to how they average, one loss with different weights: 1, right or wrong, and the advantage.
 # A start without right answers gets no gradient.
 # After its start, GRPO on checked answers needs no labels, but more answers: a reward is one bit for a chain, and a label says each token.
-# It makes probable what was possible: one answer gets better, and pass@16 does not.
+# It makes probable what was possible: pass@1 rises, and pass@16 does not.
 # A student that is shown its teacher's probabilities learns more from as many answers than one that sees tokens.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
@@ -808,16 +847,17 @@ def longest_path(n_layers, n_written):
 checks.longest_path(longest_path)
 written = len(re.findall(r"\w+|\.", worked_answer(kate)))
 print(
-    f"{longest_path(3, written)} layers, instead of {longest_path(3, 2)} for 'So ten'"
+    f"{longest_path(3, written)} layers, instead of {longest_path(3, 3)} for 'So ten.'"
 )
 
 # %% [markdown]
 # ### Exercise 2 (build): the first wrong step ★★
 #
 # `totals` are the right running totals of a question, such as `[9, 7, 10]`.
-# `steps` are what an answer says: triples of the total before, the change, and the total after.
+# `steps` are what an answer says: triples of the total before, the change, and the total after; *nine less two is seven* is `(9, -2, 7)`.
 # Return the place of the first wrong step, counted from 0.
-# A step is wrong if one of its three numbers is not the question's; one that is missing, or one too many, is wrong at its place.
+# A step is wrong if one of its numbers differs from the question's.
+# A missing step counts as wrong at its place, and so does one too many.
 # If nothing is wrong, return −1.
 #
 # ```python
@@ -832,8 +872,8 @@ print(
 # %% tags=["hide-cell", "solution"]
 def first_wrong_step(totals, steps):
     wanted = [(a, b - a, b) for a, b in pairwise(totals)]
-    for place in range(max(len(wanted), len(steps))):
-        if [*wanted[place : place + 1]] != [*map(tuple, steps[place : place + 1])]:
+    for place, (right, said) in enumerate(zip_longest(wanted, map(tuple, steps))):
+        if right != said:
             return place
     return -1
 
@@ -845,7 +885,7 @@ for text in attempts:
 # %% [markdown]
 # ### Exercise 3 (derive): what a vote is worth ★★
 #
-# Each answer to a question is right with the probability $p$, and all wrong ones say the same number.
+# Each answer to a question is right with the probability $p$, independently of the others, and all wrong ones say the same number.
 # How often is a vote of three right?
 #
 # ```python
@@ -873,8 +913,8 @@ for p in (0.3, 0.5, 0.7):
 # %% [markdown]
 # ### Exercise 4 (derive): groups that teach ★★
 #
-# Each answer to a question is right with the probability $p$, and a group has $G$ answers.
-# With what probability does GRPO learn anything from the group?
+# Each answer to a question is right with the probability $p$, independently of the others, and a group has $G$ answers.
+# What is the probability that GRPO learns from the group, that is, that its rewards are not all equal?
 #
 # ```python
 # def groups_that_teach(p, size):
@@ -901,7 +941,7 @@ for p in (0.01, 0.1, 0.5, 0.9, 0.99):
 #
 # Write the loss of a student that learns from its teacher's probabilities.
 # `student` and `teacher` are logits, one row for each token.
-# Return the mean over the tokens of $D_\text{KL}(p \,\|\, q) = \sum_v p_v (\ln p_v - \ln q_v)$, with $p$ the teacher's probabilities and $q$ the student's.
+# Return the mean over the tokens of $D_\text{KL}(p^\text{T} \,\|\, p^\text{S}) = \sum_v p^\text{T}_v (\ln p^\text{T}_v - \ln p^\text{S}_v)$.
 #
 # ```python
 # def soft_target_loss(student, teacher):
