@@ -85,7 +85,8 @@ START = tokenizer.special_tokens["<|endoftext|>"]
 # If a program answers one after the other, the last reader waits for all the others, although the processor could do more at a time.
 #
 # How much more?
-# We count in *steps*: one step of the model writes one token, for one reader or for several side by side.
+# We count in *steps*: one step of the model writes one token for each of its readers.
+# For now, suppose that every step takes equally long; the experiment below measures how far that is true.
 
 # %%
 stories = [story.text for story in tales.generate(40, seed=1)]
@@ -150,11 +151,12 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 #
 # (Each weight has four bytes here, and each token takes a multiplication and an addition with it.)
 #
-# A processor can do tens of FLOPs while one byte comes from memory.
+# As a rule of thumb, a processor can do tens of FLOPs while one byte comes from memory.
 # So the prefill is **compute-bound**: it is limited by arithmetic.
 # The decode of a single request is **memory-bound**: the arithmetic waits for the weights.
 # If $B$ requests run side by side, each weight is fetched once for all of them.
-# That is the whole reason for **batching**.
+# In a large model that is the main reason for **batching**; in one as small as ours the program around the arithmetic counts, too, as the experiment shows.
+# Suppose that a processor does 40 FLOPs for each byte: then sixteen requests are still memory-bound, and the border is at $B / 2 = 40$, at eighty requests.
 #
 # ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs a byte. Decode, alone: 1 token, one half FLOP a byte. Decode, 16: 16 tokens, 8 FLOPs a byte.](figures/weights-fetched-once.svg)
 #
@@ -197,6 +199,7 @@ assert held == 16 * one
 # Here is {term}`continuous batching` in less than twenty lines.
 # Free slots go to those who wait, every sequence in a slot gets its next token, and finished sequences leave.
 # `read_prompt` is the prefill, and drops what its cache held before; `read_next` is one step of the decode.
+# It takes the last token of each busy slot and returns one row of logits for each slot; the rows of free slots mean nothing.
 # We always take the most probable token.
 
 
@@ -253,7 +256,7 @@ print("all twelve agree, token by token")
 #
 # Two plans for the same requests: fixed batches, and the package's continuous batching.
 # A fixed batch begins with those who wait, and nobody else comes in before its last answer is written.
-# Both read prompts as the package does: in a step at most some 256 tokens in all, the shortest prompt first.
+# Both cut a long prompt into pieces of 256 tokens; a step starts no new piece once it has read 256 tokens, and where least is left to read comes first.
 # Begin with the five requests from above.
 # Then let a long prompt come in while others write: who waits for it?
 # Add slots, or write requests of your own: when do both plans take equally many steps?
@@ -302,10 +305,10 @@ assert off < 1e-4
 # %% [markdown]
 # (A float of 32 bits has some seven digits, too few for a hundred million and one.)
 #
-# So small a difference matters only where the two best tokens are as close as that.
+# Such a small difference seldom matters: in greedy decoding the two best tokens must be nearly equal, in sampling the random number must fall almost between two tokens.
 # In a service that writes millions of tokens a day it happens, and an answer you cannot reproduce is a bug you cannot fix.
 # `read_next` therefore keeps a row for every slot in each of its matrices, free or not.
-# How many keys a sequence looks at depends on its own length alone.
+# Attention is computed for each slot by itself, so the shape of its products depends on that sequence's length alone.
 #
 # ![Two products of rows and weights. On the left only the first row is taken and the others are empty, on the right all are taken; both have the same number of rows.](figures/rows-for-every-slot.svg)
 #
@@ -316,7 +319,7 @@ assert off < 1e-4
 
 # %%
 def bits_of_first(n_others):
-    """Return the logits of the first prompt's next token, as whole numbers."""
+    """Return the logits after the first prompt and one more token, as whole numbers."""
     caches = [model.new_cache() for _ in range(8)]
     slots = range(1 + n_others)
     for slot in slots:
@@ -405,7 +408,7 @@ _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)
 # The service below reaches only a fraction of this.
 # In each of its steps there is a row for every slot, taken or not, and their number is rounded up to a multiple of sixteen; that is the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
-# The gain also has an end: once the arithmetic of a step takes longer than everything else, each further request costs as much as the first.
+# The gain also has an end: once arithmetic takes most of a step, each further request makes it longer by the same amount, and the throughput hardly grows.
 #
 # ## Smaller weights
 #
@@ -424,7 +427,8 @@ print("times the scale", *(f"{n * scale:7.3f}" for n in numbers))
 assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
-# With four bits there are only 15 numbers, from −7 to 7, so one scale for a whole row is too coarse: each group of 32 weights gets its own {cite:p}`shen2020`.
+# Four bits have 16 patterns; we leave one out, so that there are as many numbers on both sides of zero.
+# With these 15, from −7 to 7, one scale for a whole row is too coarse: each group of 32 weights gets its own {cite:p}`shen2020`.
 #
 # ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
@@ -451,6 +455,7 @@ for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
 # %% [markdown]
 # On these tales, with this model, a file of a quarter of the size costs nothing that can be seen in the perplexity, and one of a seventh hardly anything.
 # (The cell asserts less than 1 % and less than 5 %.)
+# With four bits the weights are off by a tenth, but the errors go up and down, and in a sum of many products they probably largely cancel.
 # Large models have a few weights and activations of extreme size, so they need more care {cite:p}`dettmers2022`.
 # Two ways are common, and both need some sample texts and no training.
 #
@@ -483,7 +488,7 @@ assert ratio > 1
 # %% [markdown]
 # Not here.
 # Our code turns the numbers into floats again before it multiplies them, and that takes more time than it saves.
-# It pays where the multiplication reads the small numbers itself; real services have programs for their GPUs, *kernels*, that do.
+# Small numbers are faster where the multiplication uses them directly; real services have programs for their GPUs, *kernels*, that do.
 #
 # Small weights also travel.
 # With eight bits and a scale for each row, a model of the course is small enough to be sent with a page and to run where it is read, without any service.
@@ -497,7 +502,7 @@ assert ratio > 1
 # Weights and caches share a card's memory.
 # Choose a model and a card: how many texts of which length can it answer at once?
 # Then store the weights in fewer bits, let heads share their keys and values, or double the length, and see which part gives way.
-# For a training choose it below *To*: each parameter takes 16 bytes, in either precision, as {doc}`scaling` counts them.
+# To plan a training, choose it below *To*: each parameter then takes 16 bytes, in either precision, as {doc}`scaling` counts them.
 
 # %%
 CARDS = {"RTX 4090": 24e9, "L40S": 48e9, "H100": 80e9, "H200": 141e9}
@@ -549,6 +554,7 @@ def draft(ids, n=4):
 # The draft drew the guess $x$ with probability $q(x)$; the target would have drawn it with $p(x)$.
 # We accept it with probability $\min(1, p(x) / q(x))$.
 # If we reject it, we draw from what the draft gave too little of, $\max(0, p - q)$, scaled to sum to one.
+# (A random number $u$ from 0 to 1 is below $p / q$ with that probability; the code asks $u q < p$, without a division.)
 
 
 # %%
@@ -584,7 +590,8 @@ print("accepted guesses and replacements add up to the target's probabilities")
 # %% [markdown]
 # Here is the whole loop.
 # Setting the length of the cache drops the tokens that were rejected.
-# The newest token is not in it yet: the next pass reads that one, then the new guesses.
+# The cache does not hold the newest token yet: the next pass reads that one, then the new guesses.
+# The last `n_guesses + 1` rows of the pass are the target's distributions: one at each guess, and one after the last.
 
 
 # %%
@@ -612,7 +619,8 @@ def speculate(prompt, n_new, n_guesses, generator, sampling=Sampling()):
 
 
 # %% [markdown]
-# With a temperature of 0, the text must be the one that the target writes alone.
+# With a temperature of 0, $p$ is 1 for the best token and 0 for all others, so only that token is accepted, or it replaces the guess.
+# So the text is the one that the target writes alone, unless rounding decides between two nearly equal tokens.
 
 # %%
 seeded = torch.Generator().manual_seed(0)
@@ -648,7 +656,8 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 
 # %% [markdown]
 # Even a table of counts saves a good part of the target's passes.
-# More guesses save more passes, but a smaller share of them is accepted: after the first wrong guess the rest is wasted.
+# In theory more guesses never give fewer tokens for a pass, on average; from two guesses on, the three runs of each are too few to show a gain.
+# What falls is the share accepted: after the first wrong guess the rest is wasted.
 # Whether passes saved are seconds saved depends on two things: the draft must be much cheaper than the target, and the target's step must wait for memory.
 # For a service with a full batch there is little arithmetic to spare, so speculation helps most when few callers are there.
 #
@@ -726,7 +735,7 @@ assert reply.usage.completion_tokens <= 40
 # %% [markdown]
 # The name is the one we asked for; how well the model follows orders is a question for other chapters.
 #
-# With `stream` the same answer comes piece by piece, as {term}`server-sent events`, so you can begin to read at once.
+# With `stream` the same answer comes piece by piece, as {term}`server-sent events`, lines that begin with `data:`, so you can begin to read at once.
 # This is **{term}`streaming`**.
 
 # %%
@@ -740,7 +749,7 @@ assert "".join(pieces) == reply.choices[0].message.content
 # %% [markdown]
 # Users control the usual knobs of the chapter {doc}`pretraining`: temperature, top-p, the most tokens, strings that end the text, and the seed.
 # In the tales a sentence that begins with *One* says when something happened.
-# The first cell prints the model's own probabilities of the next word; the second draws that word sixteen times at each of four temperatures.
+# The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
 # %%
 begin = "Once upon a time there was a girl called Ida. One"
@@ -765,10 +774,10 @@ assert different[0] == 1 < different[1] <= different[2] < different[3]
 assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
 # %% [markdown]
-# At a temperature of 0 all sixteen are the most probable word.
+# At a temperature of 0 all sixteen are the most probable token.
 # At 0.2 it still gets many draws, even where it leads by little: the lower the temperature, the more a small lead counts.
-# At 1 the words are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
-# At 2 hardly any word comes twice: thousands of words that are improbable one by one are probable together, and some make no sense here.
+# At 1 the tokens are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
+# At 2 hardly any token comes twice: thousands that are improbable one by one are probable together, and some make no sense here.
 #
 # Other services have more knobs; ours refuses the first two, and knows nothing of the third.
 #
@@ -779,7 +788,7 @@ assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 #   It served translation well {cite:p}`sutskever2014`; open-ended text becomes dull with it, and repeats itself {cite:p}`holtzman2020`.
 #
 # **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer if `logprobs` asks for them.
-# They are the logarithms of what the first cell above printed, whatever the temperature.
+# They are the logarithms of the probabilities that the cell before the sixteen draws printed, whatever the temperature.
 # With `echo=True` and `max_tokens=0` a completion has those of the prompt alone, so a test can compare models over HTTP: by the loss on a text, or by which of several answers is the likeliest.
 #
 # Programs need answers in a fixed form, such as JSON with certain fields: **{term}`structured output`**, or *JSON mode*.
@@ -804,7 +813,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 # How do waiting and throughput change from one caller to 24?
 #
 # :::{dropdown} Answer
-# Throughput rises until the eight slots are full, and then hardly.
+# Throughput rises until the eight slots are full, and no longer.
 # Waiting rises all the time; beyond eight callers it is the queue that grows.
 # :::
 #
@@ -849,8 +858,8 @@ _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 
 # %% [markdown]
 # While there are free slots, more callers bring much more {term}`throughput`, for some more waiting.
-# Beyond the slots it hardly changes: all are taken, and a free one is filled from the queue at once.
-# After that, every further caller only makes all others wait.
+# Beyond eight callers throughput no longer rises: all slots are taken, and a free one is filled from the queue at once.
+# Each caller beyond eight only makes everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the {term}`time to first token` (TTFT), and the time of each further token.
@@ -907,7 +916,7 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 
 # %% [markdown]
 # The same machine writes cheaper tokens for eight callers than for one.
-# An empty slot costs as much as a full one, so the price of a token depends on how full the batch is.
+# The machine costs the same whether its slots are full or empty, so the price of a token depends on how full the batch is.
 #
 # ### An end to the queue
 #
@@ -948,23 +957,23 @@ stack.close()
 # %% [markdown]
 # ## Takeaways
 #
-# Reading a prompt is bound by arithmetic, writing by memory: each step fetches all weights, for one token or for many.
+# Reading a prompt is bound by arithmetic; writing for one caller is bound by memory, since each step fetches all weights, for one token or for many.
 # So requests are written side by side, and the place of a finished one goes to the next at once.
 # An answer must not depend on who else is there: each request has its own generator, and sums do not change their order with the batch.
-# Eight bits cost nothing that can be seen, four bits little; whether they are faster depends on the program that multiplies.
+# For our model on our tales, eight bits cost nothing that can be seen, and four bits little; whether they are faster depends on the program that multiplies.
 # Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning once.
 # A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and its time.
 # Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
-# Our slots reserve, for each request, all that it may become: the whole window, unless it asks for less.
+# Each of our slots reserves memory for the longest answer that its request allows, at most the whole window.
 # vLLM hands out the cache in pages, as an operating system does with memory, and has room for several times as many requests {cite:p}`kwon2023`; that is **PagedAttention**.
 #
 # ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
 #
 # *The same three answers in the same memory: a window is taken whole, a page only when it is needed.*
 #
-# A model that is too large for one device is split by layers or, each matrix, by columns and rows {cite:p}`shoeybi2019`.
+# A model that is too large for one device is split: by layers, or by cutting each matrix into columns or rows {cite:p}`shoeybi2019`.
 #
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
 # We tried one of them: `transformers serve FOLDER` (version 5.24, on a processor) served the folder through the same interface.
@@ -979,7 +988,7 @@ stack.close()
 # It says what the model was trained on and is meant for, how it was measured, and where it fails.
 # Ours are with the models, as `README.md`.
 # A service may also want to know its own texts again.
-# For that, a **{term}`watermark`** favours a part of the vocabulary at each step, another part after each token {cite:p}`kirchenbauer2023`.
+# For that, a **{term}`watermark`** makes some tokens more likely at each step; which ones depends on the token before {cite:p}`kirchenbauer2023`.
 # Those who know the rule count how often it was followed.
 # Rewriting the text weakens the mark.
 #
@@ -1028,7 +1037,7 @@ print(f"{batch_steps(lengths, 8):,} steps for the forty stories of the beginning
 # ### Exercise 2 (build): a percentile
 #
 # Return the smallest of the values such that at least `p` percent of all values are not above it, for $0 < p \le 100$.
-# The values come in any order, and the caller's list must stay in it.
+# The values come in any order; do not change the caller's list.
 #
 # ```python
 # def percentile(values, p):
@@ -1073,8 +1082,8 @@ for kv_heads in (32, 8):
 # %% [markdown]
 # ### Exercise 4 (build): eight bits
 #
-# Make a matrix numbers from −127 to 127, in `torch.int8`, with a scale for each row, as a column.
-# There is no loop in it.
+# Turn a matrix of weights into whole numbers from −127 to 127, of type `torch.int8`, with one scale for each row, as a column.
+# Use no loop; no row is all zeros.
 #
 # ```python
 # def quantize_rows(weight):  # (row, column)
@@ -1107,7 +1116,7 @@ checks.quantize_rows(quantize_rows)
 # ```
 #
 # Check it with `checks.tokens_per_check(tokens_per_check)`.
-# How many are they at 0.8 and four guesses, and what would more guesses give at best?
+# How many tokens is that for `a` = 0.8 and `n` = 4, and what would more guesses give at best?
 # Why does a step that checks four guesses take a large model hardly longer than one that writes a single token?
 
 
@@ -1124,9 +1133,8 @@ print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8
 # %% [markdown]
 # ### Exercise 6 (explore): how coarse may it be?
 #
-# Take four bits with a scale for a whole row, and with one for each 32 or 16 weights.
-# How do the error of the weights and the bytes change?
-# `quantize_model(model, 4, group)` stores, `quantization_error` and `weight_bytes` measure.
+# Take four bits with a scale for a whole row, and with one for each 32 or 16 weights: `quantize_model(model, 4, group)`, with `None` for a whole row.
+# Print the error of the weights (`quantization_error`) and the share of the bytes (`weight_bytes`) for all three.
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1148,7 +1156,9 @@ assert errors[16] < errors[32] < errors[None]
 # This is called **prompt lookup**.
 # Its guess is certain, so $q$ is 1 for one token, and the rule of acceptance becomes: keep $x$ with probability $p(x)$.
 # Write `lookup(ids)`, which returns such a `q`, with one number for each token of the vocabulary, or `None` if the pair is new.
-# For how many tokens of eight of the `fresh` stories does it return a guess, and how many of the guesses are right?
+# If the pair occurs several times, take the latest.
+# Take eight of the `fresh` stories as they are, and at each place look only at the tokens before it.
+# How often is there a guess, and how often is it the story's next token?
 # What kind of text would make it good?
 
 

@@ -9,7 +9,7 @@
 #
 # - cut a document into chunks that cover it exactly, and say where each one is;
 # - rank passages by their words with BM25, and by vectors that were trained for it;
-# - measure a retriever with recall at k and the mean reciprocal rank, with intervals;
+# - measure a retriever with recall at k, with intervals, and with the mean reciprocal rank;
 # - compare truncating, summarising in pieces, refining and retrieving, by their cost and by the answers that come out;
 # - give an answer with its source, and say when retrieval fails.
 #
@@ -173,7 +173,8 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 #
 # *How the question from the beginning is answered: the model reads one tale of forty, and the answer has a source.*
 #
-# The whole prompt, as the model reads it, with the special tokens of the conversation:
+# The whole prompt, as the model reads it, with the special tokens of the conversation.
+# (The lines are broken for printing; only the empty line before the question is real.)
 
 # %%
 prompt = f"{tales[question.tale]}\n\n{question.text}"
@@ -187,6 +188,10 @@ print(textwrap.fill(tokenizer.decode(ids), 80, replace_whitespace=False))
 # For a query of words $q$ and a chunk $c$ of $|c|$ words, in which $q$ appears $f_q$ times,
 #
 # $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
+#
+# With a larger $k_1$, repetitions keep counting for longer.
+# With $b = 0$ the length does not matter; with $b = 1$ it counts in full.
+# Usual values are 1.2 to 2 for $k_1$ and 0.5 to 0.8 for $b$ {cite:p}`robertson2009`.
 #
 # The score by vectors is the cosine between a question's vector and a chunk's.
 # That is called **dense retrieval**, and search by words **sparse retrieval**.
@@ -210,7 +215,7 @@ print(textwrap.fill(tokenizer.decode(ids), 80, replace_whitespace=False))
 # ### Chunks
 #
 # The simplest way is to cut every $n$ tokens.
-# With an overlap, a sentence that is cut in two is whole in one of the neighbours.
+# With an overlap, a sentence that is cut in two is whole in the next chunk, if what came before the cut is no longer than the overlap.
 # Here it is in four lines; the package's version also says where each chunk is in the document, in characters.
 
 
@@ -248,7 +253,9 @@ assert [page.text.strip() for page in pages] == tales
 
 # %% [markdown]
 # Cut by structure into pieces of at most 288 tokens, the book falls into exactly its tales.
-# With every method, the chunks without overlap, joined, are the document again: cutting loses nothing.
+# (We chose 288: the longest tale fits into it, and no two neighbours do.)
+# With every method, the chunks without overlap, joined, are the document again: no character is lost.
+# From here on, such a tale is a *page* of the book, and a chunk that a search returns a *passage*.
 #
 # ### BM25
 #
@@ -300,7 +307,7 @@ assert mine.argmax() == question.tale
 # *What the model reads when it answers, and the calls of the model before the first question.
 # Truncating reads about two and a half tales.*
 #
-# For comparison it also gets the *right tale*, the best that any search can do.
+# For comparison, the model also answers with the *right tale* before it, the best that any search can do.
 # First we write the summaries.
 
 # %% tags=["nbval-ignore-output"]
@@ -326,7 +333,7 @@ for name, text in {"tale 0": reduced.summaries[0][0], **ends}.items():
     print(textwrap.fill(f"{name}: {text}", 80, subsequent_indent="    "))
 
 # %% [markdown]
-# The model has learned to put one tale into one sentence, and the line of tale 0 shows how well.
+# The model has learned to put one tale into one sentence, as it does with tale 0.
 # Nobody has shown it a summary of summaries, so there it writes a sentence or the beginning of a tale, about somebody.
 # With the grammar's facts we can count what is left after each round: heroes, and questions whose hero and answer are both in one of its texts.
 
@@ -352,9 +359,9 @@ for name, texts in {**rounds, "refine": refined[-1:]}.items():
 assert named <= 10
 
 # %% [markdown]
-# The first round already loses most answers: a sentence has room for what happens, but not for a coat or a hobby.
+# The first round already loses most answers: a sentence has no room for all that can be asked.
 # The second round, of summaries of summaries, loses nearly all heroes, too.
-# A summary is written before the question is known, so it drops what the question will ask for.
+# A summary is written before the question is known, so it may drop what the question will ask for.
 #
 # Now we ask the questions.
 # The brackets show a 95 % interval: the shares that are plausible after sixty questions.
@@ -408,7 +415,7 @@ assert abs(right["retrieve"] - right["the right tale"]) <= 3
 # At an equal number of tokens read, most of the difference disappears, except for the smallest chunks.
 # :::
 #
-# A chunk counts as right if it has the answer, in its part of the question's tale.
+# A chunk is right if it contains the answer, and the answer is from the tale that the question is about.
 # We cut the book into pieces of 16 to 256 tokens, without overlap and with an overlap of a half.
 # We ask how often the first chunk is right, and how often one of the first few is: as many as make 256 tokens.
 
@@ -455,13 +462,15 @@ _ = ax.set(
 
 # %% [markdown]
 # Small chunks are hard to find by words.
-# A piece with *crimson apron* has neither the hero's name nor the word *dressed* of the question.
+# Take the question *Complete: David was dressed in …*
+# The piece with *crimson apron* has neither *David* nor *dressed*.
 # You need the neighbouring sentences to know whose apron it is.
 #
 # ![The question, complete: David was dressed in. Pieces of 16 tokens: a calm boy called David, who had a home in, score 3.03, first; a quiet valley, he often wore a new, score 0; crimson apron and liked singing, score 0, with the answer. Pieces of 64 tokens: one with David and the crimson apron, score 2.83.](figures/small-pieces-lose-the-name.svg)
 #
 # *Scores of BM25 for the beginning of the first tale.
-# Cut small, the name is in one piece and the answer in another, which has no word of the question.*
+# Cut small, the name is in one piece and the answer in another, which has no word of the question.
+# (Scores do not compare between two ways of cutting.)*
 #
 # Comparing sizes by the first chunk alone is unfair to small chunks, because the model reads less.
 # At equal numbers of tokens most of the gap closes, except for the smallest, and two chunks of 128 find about as much as one of 256.
@@ -485,9 +494,9 @@ SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
 # Words must match to the letter.
 # Vectors need not, if they have learned what belongs together.
 # We search pieces of up to 48 tokens in three ways.
-# The first goes by words, the second by the mean of the model's last hidden states, the third by sums of its token vectors, in which rare tokens weigh more.
+# The first goes by words, the second by the mean of the vectors of all tokens after the last block, the *hidden states*, the third by sums of its token vectors, in which rare tokens weigh more.
 # The book is a new one: the training below was tuned while looking at the first book, which can no longer judge it fairly.
-# We count the questions whose answer is in a single piece.
+# We keep only the questions whose answer is whole in one piece.
 
 # %%
 unseen = draw_book(40, seed=99)
@@ -525,15 +534,16 @@ firsts["tokens"] = report("token vectors", rankings("dense", untrained))
 assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 
 # %% [markdown]
-# A model's own vectors are not made for this.
-# They predict what comes next, and a question and its passage are not followed by the same text.
+# A model's own vectors were not trained for search.
+# (One cause may be a direction that all of them share, as in {doc}`embeddings`.)
 # Questions and passages have to be *trained* to be near each other {cite:p}`karpukhin2020`.
 # For that we need questions whose passages are known, and the grammar writes as many as we like.
 # We train on twelve more books.
 #
-# In a batch of 128, each question must find its own passage among those of all.
+# In a batch of 128, each question must find its own passage among the 128 of the batch.
 # The passages of the others serve as wrong answers, so they are called **in-batch negatives**.
-# Cosines are at most 1, too little for a softmax to be nearly sure, so they are multiplied by 20.
+# If its own cosine is 1 and all others are 0, the softmax gives it 2 % only; so the cosines are multiplied by 20, and it gets nearly 100 %.
+# (Guessing costs $\ln 128 = 4.85$ nats.)
 # The loss is the cross-entropy of that choice, known as the **contrastive loss** or InfoNCE {cite:p}`oord2018`:
 
 
@@ -553,7 +563,7 @@ torch.testing.assert_close(
 print("equal to the package's contrastive_loss")
 
 # %% [markdown]
-# (The package's also leaves out passages that are right for a question though they belong to another.)
+# (The package's loss does not count another question's passage as wrong if it also answers this one.)
 # We train two tables of token vectors, one for questions and one for passages; both begin as the model's embedding.
 #
 # ![A table of four questions by four passages. The questions get their vectors from the token vectors for questions, the passages from those for passages. The four cells on the diagonal are coloured and say own.](figures/each-question-its-passage.svg)
@@ -587,8 +597,9 @@ assert firsts["trained"] > 1.4 * firsts["words"]
 assert firsts["words"] < firsts["both"] < firsts["trained"]
 
 # %% [markdown]
-# One short training takes the vectors from worse than words to far better, without being told a rule.
-# The tables have learned which words of a question go with which words of a passage.
+# On these pieces of at most 48 tokens, one short training takes the vectors from worse than words to far better, without being told a rule.
+# (We chose small pieces because words are weak there; on whole tales they leave hardly anything to gain.)
+# The tables may have learned which words of a question go with which words of a passage.
 # (This is one run; the assertions leave a wide margin.)
 # A model that was trained to give texts vectors for search is called an **{term}`embedding model`**; most are whole transformers {cite:p}`reimers2019`.
 # *Words and vectors* fuses the two rankings by the sum of $1/(60 + \text{rank})$, which is called **reciprocal rank fusion**; the combination is **hybrid search** {cite:p}`cormack2009`.
@@ -597,8 +608,8 @@ assert firsts["words"] < firsts["both"] < firsts["trained"]
 #
 # *What is second in both rankings (b) comes before what is first in only one of them.*
 #
-# Here that finds far more than words alone, and fewer first places than the trained vectors by themselves.
-# Where each finds what the other misses, fusion is better than both.
+# Here the fusion puts a right piece first far more often than words alone, and less often than the trained vectors by themselves.
+# It can help where each search finds what the other misses: measure it on your own questions.
 # Beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those of the training.
 # The last experiment tries this encoder on another kind of text.
 #
@@ -634,7 +645,8 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 # More is not better.
 # A second tale costs right answers, and far more of them if it comes first.
 # In its training, this model has read one tale at a time.
-# Much larger models, too, use the middle of a long prompt less well than its ends {cite:p}`liu2024`.
+# It reads the beginning best, as `base-llm` did with the needle of {doc}`context_window`.
+# Much larger models have another habit, and use the middle of a long prompt less well than its ends {cite:p}`liu2024`; with both, the place of a passage matters.
 # So a good retriever that hands over one passage can be better than one with a higher recall at ten.
 #
 # ### Hallucination, and how to abstain
@@ -656,7 +668,8 @@ assert unsure == 0
 # Not one admits it.
 # Few answers name the question's hero, and what they claim is made up.
 # The others, like the example, leave that hero out, as if something else had been asked.
-# For the person who asked, both are hallucinations: nothing that was read supports them as an answer.
+# An answer that names the hero is a hallucination: the tale that was read says nothing of this hero.
+# The others may be true of that tale, but they do not answer the question; both mislead the person who asked.
 # Nothing in its training ever showed this model a question without an answer.
 # The pipeline can refuse in its place, which is called **abstention**: if the search score of the best passage is below a threshold, it does not answer.
 # To test it, we mix in sixty questions about heroes of another book, the *strangers* {cite:p}`rajpurkar2018`.
@@ -693,9 +706,10 @@ known, strange = (
 assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
 
 # %% [markdown]
-# A higher threshold refuses more strangers and makes the answers that remain more often right.
-# It also refuses questions that would have been answered.
+# A higher threshold refuses more strangers, and at first it raises the share of right answers.
+# It also refuses questions that would have been answered right.
 # No threshold separates the two kinds, so choose by what a wrong answer costs you, and choose it on other questions than those you report.
+# BM25's scores depend on the collection, so each one needs a threshold of its own.
 # A model can be tuned to abstain by itself, with unanswerable questions among its examples.
 #
 # ### A document that gives orders
@@ -734,7 +748,7 @@ for said in missed["order at the beginning"][:3]:
 # %% [markdown]
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, a mail or a file that will be retrieved.
-# Our model follows only the orders that it knows; one that can send mail or run code would do worse than summarise.
+# Our model follows only the orders that it knows; one that can send mail or run code could do worse than summarise.
 # The special tokens of the conversation cannot be forged by a document, as the chapter {doc}`instruction_tuning` showed.
 # That does not help here, because the model cannot tell data from orders inside one turn.
 # What helps somewhat: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
@@ -769,9 +783,9 @@ for n in (0, 1, 2, marks.index("wrong")):
     print(textwrap.fill(cited, 76, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# A passage with the same words does not make the answer right, but you can check it in a moment.
+# A line with the same words does not prove an answer, but you can check it in a moment.
 # If the line says what the answer says, all is well.
-# If the line shares only a name with the answer, read around it; if nothing there supports the answer, do not trust it.
+# If it shares only a word or a name with the answer, as some of these do, read the lines around it; if nothing there supports the answer, do not trust it.
 # On your own files, use `llmcourse ask --docs FOLDER "question"`.
 # With `--passages-only` it only searches; for texts that are not tales, that is the honest way to use it.
 #
@@ -792,6 +806,8 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
 
 # %% [markdown]
 # Long context costs in proportion to the book, RAG in proportion to the pages it reads.
+# A library of a thousand such books does not fit into that window at all: its line shows only what the tokens would cost.
+# (The tokens of question and answer are left out.)
 # A prompt cache makes the long context cheaper by a constant factor.
 # Long context has its own advantage: there is no search that can miss.
 # So read short documents whole, search large collections, and measure in between.
@@ -802,7 +818,7 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
 # The documentation that comes with Python, some dozens of chapters, was written by people for people.
 # We cut it into chunks of at most 256 tokens of GPT-2's tokenizer and ask it two questions.
 # Our model knows only tales, so a sentence is quoted in place of an answer: the one that BM25 ranks first in the passage found.
-# (A model that has read more answers from this text in {doc}`real_models`.)
+# (In {doc}`real_models`, a model that was trained on far more kinds of text answers questions about it.)
 # (The text differs between versions of Python, and so may the results.)
 
 # %% tags=["nbval-ignore-output"]
@@ -833,8 +849,8 @@ for text in (
 
 # %% [markdown]
 # The first quotation answers its question, with its place in the manual.
-# The second, in the run above, is about another clause: *else*, *clause* and *loop* are words of many passages.
-# A quotation cannot be a hallucination, but it can be beside the point.
+# The second, in the run above, is about another clause: the passage has most words of the question, but not its answer.
+# A quotation invents nothing, but it can be beside the point.
 #
 # How often is the right chapter found?
 # Here are eighteen questions as a beginner would ask them, and the chapter that answers each.
@@ -881,16 +897,16 @@ assert found["bm25", 1] < len(QUESTIONS) / 2
 assert found["bm25", 10] > found["dense", 10]
 
 # %% [markdown]
-# On the tales BM25 found the right page nearly always; here it mostly does not.
+# On the tales BM25 nearly always put the right page first; here it seldom puts the right chapter first.
 # No question has a rare name in it, and a beginner says *leave a loop early* where the documentation says *terminates the nearest enclosing loop*.
 # Vectors could bridge that, but ours have learned from tales alone, and our tokenizer cuts most of these words into small pieces.
-# This compares an encoder of tales with text it never saw; encoders that were trained on millions of real questions do far better {cite:p}`karpukhin2020`.
+# So an encoder of tales is tested on a kind of text that it never saw; encoders that were trained on tens of thousands of real questions found more than BM25 {cite:p}`karpukhin2020`.
 # With eighteen questions the intervals are wide; a real test asks hundreds.
 
 # %% [markdown]
 # ## Takeaways
 #
-# A document that is longer than the window has to be cut, and cutting loses nothing.
+# A document that is longer than the window has to be cut; that loses no character, but it can part a fact from the name that it belongs to.
 # Leaving chunks out loses something, and so does replacing them by summaries that were written before the question was known.
 # Retrieval-augmented generation reads the few passages that fit the question.
 # What the model reads does not grow with the book; the search does, and it is cheap.
@@ -903,7 +919,7 @@ assert found["bm25", 10] > found["dense", 10]
 #
 # *In practice*, today's systems mostly search with words and vectors and fuse the two.
 # A second, slower model, a **reranker**, then reorders the first hundred, and another may rewrite the question first.
-# For millions of vectors, an index that looks only into the nearest cells replaces comparing all {cite:p}`johnson2019`; the library FAISS has several.
+# For millions of vectors, an index first groups the vectors into cells, and a search compares only those of the nearest cells {cite:p}`johnson2019`; the library FAISS has several.
 # A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
 # It can also search among some of them only, by author or date.
 #
@@ -914,7 +930,7 @@ assert found["bm25", 10] > found["dense", 10]
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
 # Every result of a tool is one more document that may give orders.
 #
-# So far one reader has asked one question; the last chapter, {doc}`deployment`, is about many who ask at once.
+# So far one reader has asked one question; the next chapter, {doc}`deployment`, serves many at once.
 
 # %% [markdown]
 # ## Quiz
@@ -1038,8 +1054,9 @@ checks.line_of(line_of)
 #
 # Rewrite the questions about Python in words that the documentation would use: *exception handlers*, *terminates the nearest enclosing loop*.
 # How much does that help BM25?
-# What does it say about who should write the questions of a test?
-# Compute the intervals (`wilson_interval`) of a recall at 1 of 2 in 5 and of 4 in 5: what can five questions show?
+# What do your results say about who should write the questions of a test?
+# Suppose that BM25 puts the right chapter first for 2 of 5 questions, and for 4 of 5 after the rewriting: compute both intervals with `wilson_interval`.
+# Can five questions show that the rewriting helped?
 # What would the mean reciprocal rank show that the recall at 1 does not?
 
 
@@ -1067,10 +1084,11 @@ for words_of_theirs, topic in expert.items():
 # %% [markdown]
 # ### Exercise 6 (build): the whole pipeline
 #
-# Write `rag(question, documents)` for a list of strings: cut them, search, build the prompt, generate, and return the answer with its source or abstain.
+# Write `rag(question, documents)` for a list of strings: cut them, search, build the prompt, generate, and return a pair, the answer and its source, or `"I do not know."` and the reason.
 # Let the user set the size of the chunks, the number of passages and the threshold.
 # It takes some thirty lines with the functions of this chapter.
-# Try it on three tales of the book, with a question about one of them and one about nobody.
+# Try it on three tales of the book, with a question about one of their heroes and one about somebody who is in none of them.
+# With three documents the scores are low, so find a new threshold.
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
