@@ -686,6 +686,7 @@ ax.axhline(0.1, color="grey", linewidth=0.8)
 ax.set_xticks(range(4), names, fontsize=8)
 _ = ax.set(ylabel="right (share)", ylim=(0, 1.02), xlim=(-0.5, 3.5))
 assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
+assert shares["pretrained"] == [0.89, 0.74, 0.74]
 
 # %% [markdown]
 # The grey line is guessing.
@@ -733,6 +734,7 @@ asked = {
     for s in STARTS
 }
 assert sum(asked["pretrained"]) > sum(asked["random"]) + 0.3
+assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 
 # %% [markdown]
 # Labels about six relatives can be memorised, word by word, from any start.
@@ -803,6 +805,8 @@ def mean_of(key, rank, rate):
     return sum(values) / len(values)
 
 
+assert {run["n_labels"] for run in runs(task="pronoun")} == {960}
+assert all(7.6 <= round(run["tales"], 1) <= 7.7 for run in runs(start="random"))
 lowest = {r: min(x for x in RATES if all_learn(r, x)) for r in WAYS.values()}
 assert lowest[4] == 4 * lowest[None]
 for rank, rate in lowest.items():
@@ -810,14 +814,14 @@ for rank, rate in lowest.items():
     assert mean_of("tales", rank, 2 * rate) > 2.5 * mean_of("tales", rank, rate)
 for rate in RATES:
     assert mean_of("tales", 4, rate) < mean_of("tales", None, rate)
-assert mean_of("tales", None, 3.2e-3) > 6 and mean_of("right", None, 3.2e-3) > 0.9
+assert mean_of("tales", None, 3.2e-3) > 7.7 and mean_of("right", None, 3.2e-3) > 0.9
 assert mean_of("right", None, 6.4e-3) < 0.6
 
 # %% [markdown]
 # Each way has a lowest rate at which all three runs learn the task, and that of the adapters is four times as high.
 # At one and the same low rate the adapters have learned less after 128 batches, and forgotten less.
 # Above their lowest rate the adapters keep their accuracy at all rates tried, and the tales get worse and worse.
-# At 3.2e-3, full fine-tuning has destroyed them: they cost more than a network of random weights would, in a model that still gets 91 to 100 % of its task right.
+# At 3.2e-3, full fine-tuning has destroyed them: on average they cost more than with random weights, in a model that still gets 92 to 100 % of its task right.
 # At twice that rate it does not learn the task either.
 # The accuracy alone will not tell you how much is gone.
 #
@@ -907,7 +911,8 @@ for rank in RANKS:
     assert mean_of("tales", rank, 3.2e-3) > 0.3
     found = [run["right"] for run in runs(task="pronoun", rank=rank, rate=1.6e-3)]
     assert (min(found) >= 0.99) == (rank >= 4)
-assert not all_learn(1, 1.6e-3) and all_learn(1, 3.2e-3)
+of_rank_1 = [run["right"] for run in runs(task="pronoun", rank=1, rate=1.6e-3)]
+assert sorted(of_rank_1) == [0.905, 0.98, 1.0] and all_learn(1, 3.2e-3)
 below = [run for run in runs(task="pronoun", rate=8e-4) if run["rank"]]
 of_seed = [[run["right"] for run in below if run["seed"] == s] for s in range(3)]
 assert max(max(found) - min(found) for found in of_seed) < 0.1

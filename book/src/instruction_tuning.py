@@ -742,7 +742,7 @@ assert max(shares("a sixteenth", "new stories")) < min(
 )
 
 # %% [markdown]
-# Sixteen conversations, read in four steps, teach it one of the five: who lives with the hero.
+# Sixteen conversations, read in four steps, begin to teach it one of the five: who lives with the hero.
 # Here each conversation is read only once, so fewer of them also means fewer steps.
 # What is missing, examples or steps?
 # Three more runs read sixteen conversations sixteen times: as many steps as all 256, read once.
@@ -751,6 +751,8 @@ assert max(shares("a sixteenth", "new stories")) < min(
 for way in ("a sixteenth, 16 times", "with the mask"):
     for test in tests:
         print(f"{test:13} {way:22} {all_runs(shares(way, test))}")
+found = shares("a sixteenth", "new stories", ["family"])
+print(f"sixteen, read once: the family {all_runs(found)}")
 
 # %% tags=["hide-input"]
 often, once = (
@@ -766,7 +768,7 @@ assert max(often) < max(shares("with the mask", "new stories"))
 #
 # The tuned models have been told nothing about how a story goes on.
 # How much worse have they become at sixty plain stories, in nats per token?
-# Before the tuning, a token of a story cost the model about 0.53 nats.
+# (By its card, a token of a story cost `base-llm-small` 0.53 nats.)
 # A third way mixes plain stories among the conversations, one for every twenty, in which every token counts: {term}`rehearsal`.
 
 # %%
@@ -1028,8 +1030,8 @@ for n, way in ((16, "a quarter"), (64, "with the mask")):
     found = score(tuned(rows[:n] * 4), tokenizer, tests["new stories"])
     print(f"{n} read 4 times {by_question(found)}", end="   ")
     print(f"{4 * n:3} read once {spread(shares(way, 'new stories'))}")
-# This is one run of each; the spread of the others says how far to trust it. In both
-# cases the steps count, not how many different conversations there are.
+# This is one run of each; the spread of the others says how far to trust it. Here as
+# many steps taught about as much, with a quarter of the conversations.
 
 # %% [markdown]
 # ### Exercise 7 (build): teach it to decline

@@ -34,6 +34,7 @@ from torch.testing import assert_close
 from llmcourse import plotting
 from llmcourse.alignment import preferences
 from llmcourse.alignment.curves import (
+    EDGES,
     Curve,
     StudyPoint,
     band_of,
@@ -258,6 +259,9 @@ frontier = {
 fig, ax = plt.subplots(figsize=(4.6, 2.9))
 plot_against_kl(ax, frontier)
 assert {len(seeds) for seeds in frontier.values()} == {3}
+assert EDGES == (1, 4, 9, 25, 64, 144, 400)
+assert all(180 < max(curve.kl) < 400 for curve in frontier["GRPO"])
+assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 
 # %% [markdown]
 # *Means of three seeds; the bands reach from the lowest to the highest.
@@ -265,7 +269,7 @@ assert {len(seeds) for seeds in frontier.values()} == {3}
 # Each run counts once in a class, and a class is drawn only if all three runs were in it.*
 #
 # On average only GRPO rises above the start, and one of its three runs hardly does.
-# It also falls furthest: its penalty of 0.02 did not hold it, and its runs ended at 180 to 400 nats.
+# It also falls furthest: its penalty of 0.02 did not hold it, and its runs went as far as 180 to 400 nats.
 # PPO had a penalty of the same weight and got no further than 50 nats.
 # That fits a penalty that grows with the distance, but no PPO was run without one.
 # DPO with $\beta = 0.1$ was judged four times only.

@@ -98,7 +98,7 @@ assert best > worst + 2
 # Ask *which of these two is better?*, and two people agree in 73 to 77 of 100 pairs {cite:p}`stiennon2020,ouyang2022`.
 #
 # So the rule will only answer *which of two*, and it will err at times.
-# Whoever compares is called an **annotator**; here it is a program.
+# The one that compares is called an **{term}`annotator`**; here it is a program.
 # We still look at its points now and then, which nobody could do in reality, to see what became of people's wishes.
 #
 # ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
@@ -337,8 +337,10 @@ rate = preferences.agreement_rate(held_out)  # of unequal pairs
 equal = sum(pair.gold_chosen == pair.gold_rejected for pair in held_out)
 most = (rate * (len(held_out) - equal) + equal / 2) / len(held_out)
 print(f"held out, {equal} pairs have equal points;", end=" ")
-print(f"of the others the annotator gets {rate:.0%} as the points have it")
-print(f"so even who knows the points foretells {most:.0%} of all pairs")
+print(f"in the others the annotator agrees with the points in {rate:.0%}")
+print(f"so the points themselves predict {most:.0%} of all pairs")
+gap = sum(pair.gold_chosen - pair.gold_rejected for pair in pairs) / len(pairs)
+print(f"learned pairs: the chosen text has {gap:+.1f} points on average")
 assert (len(pairs), len(held_out)) == (400, 160)
 
 # %% [markdown]
@@ -381,7 +383,7 @@ assert right.mean() > 0.55
 
 # %% [markdown]
 # Half would be guessing.
-# The most to hope for is what the points themselves foretell, printed above, for nobody can predict the annotator's errors.
+# The most to hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
 # The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
 # Its annotators agreed with each other in 73 to 77 %.
 
@@ -535,7 +537,7 @@ def grpo(kl_coef, seed, rounds=12):
 # ### DPO
 #
 # DPO needs the log-probability of whole answers: the sum over their tokens.
-# (Our answers were cut off after forty; the end that the package puts behind each was never drawn, so it is left out.)
+# (Our answers were cut off after forty; the end that the package adds to each was never drawn, so it is left out.)
 
 
 # %%
@@ -649,7 +651,7 @@ for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
 # %% [markdown]
 # This is **{term}`reward hacking`**: more reward for what nobody wanted.
 # The reward model learned from texts that were nearly all well formed.
-# The chosen ones had one adjective more on average; it could learn that, and anything else in which they differed by chance.
+# The chosen ones had about one adjective more on average; it could learn that, and anything else in which they differed by chance.
 # It never learned what a broken sentence is worth, so it rates one by whatever its few pairs happen to imply.
 # Even words that are no adjectives can pay (exercise 5).
 # And the policy has gone where the reward model errs in its favour.
@@ -744,12 +746,16 @@ exam = beginnings(64, seed=9)
 
 
 def judged(name, asked, texts):
-    """Print what answers are worth."""
-    gold = sum(map(vividness, asked, texts)) / len(texts)
+    """Print what answers are worth, the points with one standard error."""
+    gold = torch.tensor([*map(vividness, asked, texts)])
+    error = gold.std() / len(gold) ** 0.5
     fine = sum(map(could_be_a_tale, map("".join, zip(asked, texts))))
     proxy = reward(asked, texts).mean()
     share = fine / len(texts)
-    print(f"{name:14} proxy {proxy:+.2f}, {gold:.1f} points, {share:.0%} well formed")
+    print(
+        f"{name:14} proxy {proxy:+.2f}, {gold.mean():.1f} ± {error:.1f} points", end=""
+    )
+    print(f", {share:.0%} well formed")
 
 
 def written(policy, n=1):
@@ -784,7 +790,7 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
     print(f"{name:8} pairs: chosen {up:+.1f} nats, rejected {down:+.1f}")
 
 # %% [markdown]
-# Each of the three trained policies is one run, taken after its last step; the mean of 64 texts has a standard error of about 0.2 points.
+# Each of the three trained policies is one run, taken after its last step; the number after ± is one standard error over the 64 texts.
 # Best of four gains a point and trains no policy; eight gain no more here.
 # DPO, which needs no reward model, gains some of that.
 # The penalty did not hold GRPO: over the last three rounds seed 0 still had about six points, and after its last step hardly any of its texts is well formed.
