@@ -13,18 +13,20 @@ def two_ends_of_the_window() -> Drawing:
     def x(n_tokens: float) -> float:
         return 20 + 0.88 * n_tokens
 
-    d.box(x(0), 74, x(180) - x(0), 44, "a tale: 180", tint="blue", rounded=0)
-    d.box(x(180), 74, x(512) - x(180), 44, "room, hardly ever trained",
+    d.box(x(0), 74, x(240) - x(0), 44, "tales: up to 240", tint="blue", rounded=0)
+    d.box(x(240), 74, x(512) - x(240), 44, "room, hardly ever trained",
           tint="grey", rounded=0)  # fmt: skip
     d.box(
         x(513), 74, 552 - x(513), 44, tint="none", line="pink", dashed=True, rounded=0
     )
-    for n, words, colour in (
-        (120, "found", "green"), (400, "lost", "pink"), (513, "refused", "pink")
-    ):  # fmt: skip
+    for n, aside, words, colour in (
+        (120, 0, "found", "green"),
+        (400, -24, "mostly lost", "pink"),
+        (513, 8, "refused", "pink"),
+    ):
         d.arrow((x(n), 46), (x(n), 72), colour=colour, width=2)
-        d.text(x(n), 30, f"{n}: {words}", colour=colour, bold=True)
-    for n in (0, 180, 512):
+        d.text(x(n) + aside, 30, f"{n}: {words}", colour=colour, bold=True)
+    for n in (0, 240, 512):
         d.text(x(n), 136, f"{n}", size=15, colour="grey")
     d.text(x(256), 158, "length of the text, in tokens", size=15, colour="grey")
     return d

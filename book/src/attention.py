@@ -25,6 +25,7 @@
 # %% tags=["hide-input"]
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
@@ -97,7 +98,7 @@ print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 
 # %% [markdown]
 # They do no better than guessing.
-# The name decides, and it is farther back than they look.
+# The name decides, and it is nearly always farther back than they look.
 # A longer run of words would reach it, but hardly any long run occurs twice.
 #
 # ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
@@ -167,7 +168,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 
 # %% [markdown]
 # The package agrees.
-# That no query sees a key after its own place is the **{term}`causal mask`**.
+# The **{term}`causal mask`** keeps each query from seeing a key after its own place.
 #
 # ![A table of three rows, who asks, and three columns, who is looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
 #
@@ -199,6 +200,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 # c_t = \sum_{s \le t} a_{ts} v_s.
 # $$
 #
+# (The letter $s$ with two indices is a score; as an index it is the position that is looked at.)
 # Another matrix, $W_O$, mixes what all heads gathered into one vector of $D$ numbers: $W_O \left[c_t^1, \dots, c_t^H\right]$.
 #
 # | Symbol | Meaning | Shape | Name in code |
@@ -276,7 +278,7 @@ for n in (1024, 8192, 131_072):
     print(f"{n:7,} tokens: {4 * n * n / 2**20:9,.0f} MiB for one head")
 
 # %% [markdown]
-# Eight times the length is 64 times the memory, and a context window of today's size has no room for such a table.
+# Eight times the length is 64 times the memory, and at the longest lengths in use no machine has room for the tables of all heads.
 # **{term}`FlashAttention`** computes the same contexts tile by tile, and never holds the table {cite:p}`dao2022`.
 # Torch's `scaled_dot_product_attention` does so where the hardware can.
 # {doc}`context_window` writes the tiles out.
@@ -351,7 +353,7 @@ assert_close(grouped_query_attention(layer, x), layer(x))
 #
 # ### Positions
 #
-# Nothing so far knows where a token is.
+# Within one layer only the mask tells positions apart: a query does not know in which order the tokens before it come.
 # Let the first two tokens change places: what the last one gathers is the same.
 
 # %%
@@ -624,12 +626,14 @@ for kind, scores in kinds.items():
 # %% tags=["hide-input"]
 for kind, scores in kinds.items():
     assert kind == "the token before" or scores.max() > 0.5 > 5 * scores.median()
+assert kinds["the token before"].max() < 0.3
 
 # %% [markdown]
 # For names, colours and garments there are heads that give the needed word most of their weight.
 # The median head gives it next to none.
 # The same two heads lead in all three.
-# For the token before, RoPE alone would do; the last line says how far any head uses it so.
+# To look at the token before, a head needs nothing but RoPE.
+# The last line shows that no head of this model does so with much of its weight.
 #
 # The explorer shows the weights of single heads.
 # It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
@@ -648,9 +652,9 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 #
 # :::{dropdown} Answer
 # It cannot look at nothing, for its weights must sum to one.
-# So they go to many tokens a little, or to a few that do no harm.
+# So they go to many tokens a little, or to a few that do no harm: near the beginning often to the mark `■`.
 # Where a name or another word of the story might come, it looks that up, whether it comes or not.
-# Watch the mark `■`: the next section is about it.
+# The next section is about that mark.
 # :::
 #
 # The same can be seen in a sentence of your own, on which the scores of the kinds are then measured.
@@ -660,9 +664,18 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # On the course's site, `base-llm` reads a sentence of yours here, and shows what each head looks at; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
 # :::
 #
-# The heads for names search by kind, *the name, please*.
-# They cannot search by the word before: the hero's name returns after all sorts of words.
-# (A garment mostly returns after its colour, so heads for garments may search by kind or by the word before: this table cannot tell.)
+# The heads for names seem to search by kind, *the hero's name, please*: the word before would be of little help.
+
+# %%
+helped = [
+    past[-1] in {before for before, word in pairwise(past) if word == name}
+    for past, name in returns
+]
+print(f"of {len(returns)} returns of a name {sum(helped) / len(helped):.0%}", end=" ")
+print("follow a word that was before an earlier mention")
+
+# %% [markdown]
+# (A garment mostly returns after its colour, so heads for garments may search by kind or by the word before: the scores above cannot tell.)
 #
 # ### A place for weight that nobody needs
 #
@@ -671,24 +684,30 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # When that token is dropped from the cache, to save room, the predictions of such a model fall apart.
 #
 # Does `base-llm` have sinks?
-# The next cell takes the weight of each head on the first token, the mark, from all places after the 32nd.
+# The next cell takes the weight of each head on the first token, the mark, from the places 5 to 32, and from all later ones.
 # An even share is what a head gives that weighs all tokens alike.
 
 # %%
-on_first = [
-    attention_weights(base_llm, ids)[:, :, 32:, 0].mean(dim=-1) for ids in texts
-]
-sinks = torch.stack(on_first).mean(dim=0)  # (L, H)
-even = sum((1 / torch.arange(33, len(ids) + 1)).mean() for ids in texts) / len(texts)
-print(f"an even share {even:.1%}, the median head {sinks.median():.1%}")
-print(f"the head that looks most at the first token {sinks.max():.1%}")
+on_first = [attention_weights(base_llm, ids)[..., 0] for ids in texts]  # (L, H, T)
+print("weight on the first token   even share   median head   highest head")
+sinks = {}
+for name, part in {
+    "from places 5 to 32": slice(4, 32),
+    "later": slice(32, None),
+}.items():
+    sinks[name] = torch.stack([x[..., part].mean(dim=-1) for x in on_first]).mean(dim=0)
+    even = [(1 / torch.arange(1, len(ids) + 1))[part].mean() for ids in texts]
+    shares = sum(even) / len(even), sinks[name].median(), sinks[name].max()
+    print(f"{name:23}" + "".join(f"{share:14.1%}" for share in shares))
 
 # %% tags=["hide-input"]
-assert sinks.max() < 0.4
+assert sinks["later"].max() < 0.2 and sinks["later"].median() > 0.015
+assert sinks["from places 5 to 32"].max() > 0.3
 
 # %% [markdown]
-# No head of this model gives the first token most of its weight, so it has no sink in this sense.
-# Compare its largest share with an even share all the same: at least half of the heads lean a little towards the mark.
+# After the 32nd token no head of this model gives the first one much of its weight, so it has no sink in this sense.
+# Near the beginning, where there is little else to look at, one head gives the mark a large part of it.
+# And later, too, at least half of the heads lean a little towards the mark: their median is above the even share.
 # {doc}`real_models` finds sinks in a model of 30 layers, and heads that copy.
 #
 # ### What was built in, and what was learned
@@ -696,7 +715,8 @@ assert sinks.max() < 0.4
 # Half of what the heads for names do was built in.
 # A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
 # `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training.
-# There $W_O = W_V^\top$: a part of what was found is added, *as it is*, to the vector of the position that asks {cite:p}`trockman2023`.
+# There $W_O = W_V^\top$: a part of what was found is added, *as it is*, to the vector of the position that asks.
+# (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
 # ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
 #
 # ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: in the last layer put there before training. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
@@ -704,7 +724,7 @@ assert sinks.max() < 0.4
 # *Queries and keys find the place; values and output hand on what is there.*
 #
 # Both halves can be measured, before training and after it, because the recipe fixes the start.
-# *Looks* is the mean weight on the hero's name, as above.
+# *Looks* is the mean weight on the hero's name, as above, now on ten tales.
 # *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
 # For what share of the names is the most similar one that name itself?
 # The last cell prints both for each layer, as the mean of its heads.
@@ -735,18 +755,22 @@ for part, (first, last) in {"looks": looks, "hands on": hands}.items():
 
 # %% tags=["hide-input"]
 assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].mean()
+assert hands[1][-1].mean() < 0.9 * hands[0][-1].mean()
 
 # %% [markdown]
 # Before training, every head of the last layer hands on nearly every name as it is; this was put there.
 # But these heads look at the name no more than other heads do, that is, hardly.
 # Training on text has taught them to look.
+# What was put there was kept only in part: as a mean over its heads the last layer now hands on fewer names than at the start.
+# (The measure uses bare embeddings; what reaches the last layer is not quite that.)
 #
 # ### Take heads away
 #
 # A head that looks at a name need not be the one that writes it.
 # To know, take it away: that is an **{term}`ablation`**.
 # The first function below silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
-# The second asks how often the right name beats all other names where the hero returns, and the same for colours.
+# The second asks how often the right name beats those of all other heroes where the hero returns, and the same for colours.
+# (The names of friends are from another list and do not compete.)
 # Names that begin a text or a quotation are left out: without a space before them they are other tokens.
 
 
@@ -776,7 +800,8 @@ def recalled(silent):
 
 # %% [markdown]
 # A *name head* is one that gives the hero's name more than a fifth of its weight.
-# For comparison, as many other heads are drawn and silenced, three times.
+# All of them are in the last layer.
+# For comparison, as many other heads are drawn from all layers and silenced, three times.
 
 # %%
 on_names = kinds["the hero's name"].flatten()
@@ -786,6 +811,7 @@ others = [divmod(i, n_heads) for i in order if on_names[i] <= 0.2]
 draws = [torch.randperm(len(others), generator=generator) for _ in range(3)]
 drawn = [[others[i] for i in draw[: len(name_heads)].tolist()] for draw in draws]
 print(f"{len(name_heads)} name heads of {len(order)}")
+assert {layer for layer, _ in name_heads} == {len(base_llm.blocks) - 1}
 
 # %% [markdown]
 # *Predict*: what is forgotten without the one head that looks most at names, and what without all name heads?
@@ -812,12 +838,13 @@ assert right["without all name heads"]["a colour"] < 35
 
 # %% [markdown]
 # :::{dropdown} Answer
-# Without the best name head hardly a name is lost, for the others take over.
+# Without the best name head hardly a name is lost: the others, which look at the name anyway, are enough.
 # Without all name heads hardly a name comes back.
 # As many other heads cost next to nothing: the looking up is done by a few.
+# (But nearly all of these are in lower layers; the last has only two other heads to compare with.)
 # :::
 #
-# The model brings back nearly every name, which no n-gram could.
+# The model brings back nearly every name, which none of the three n-gram models could.
 # One head can be spared, all name heads together cannot.
 # So if you take away a single head and nothing happens, do not conclude that it does nothing.
 #
@@ -919,11 +946,12 @@ for d in (4, 256):
 #
 # RoPE turns both, but only the difference counts.
 # Show it for one pair of coordinates, by writing $q$ and $k$ as complex numbers whose product $\operatorname{Re}(q \bar k)$ is the dot product.
-# Then write the dot product of a query and a key after RoPE from their distance in tokens alone.
+# Then write a function for the dot product of a query and a key after RoPE.
+# It is told the two vectors and their distance in tokens, not their positions.
 # Leave out the division by $\sqrt d$.
 #
 # ```python
-# def rope_score(query, key, distance):  # (d_head,), (d_head,), the key that far behind
+# def rope_score(query, key, distance):  # (d_head,), (d_head,), tokens between the two
 # ```
 #
 # Check it with `checks.rope_score(rope_score)`.
@@ -1030,11 +1058,12 @@ for n in (0, 1, 2, 4, 8):
     print(f"{n} silenced: right for {kept} (best heads, other heads)")
 # One or two heads can be spared. With four gone most garments are lost, though a fifth
 # head that looks at them nearly as much is left: alone it is not enough. Repeat the
-# draw of other heads: one draw is one number.
+# draw of other heads: one draw is one number. And the best eight are the whole last layer,
+# so all other heads are in lower layers: this does not compare heads of one layer.
 
 # %% [markdown]
 # ## Sources
 #
 # - Attention, and sinusoidal positions: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
 # - Shared keys: one head for all {cite:p}`shazeer2019`, one for each group {cite:p}`ainslie2023`; RoPE: {cite:t}`su2021`; ALiBi: {cite:t}`press2022`; QK-norm: {cite:t}`henry2020`.
-# - Sinks: {cite:t}`xiao2024`; a start with heads that hand on what they find: {cite:t}`trockman2023`.
+# - Sinks: {cite:t}`xiao2024`; a start with such products, of the opposite sign: {cite:t}`trockman2023`.

@@ -2,7 +2,7 @@
 # (context_window)=
 # # The context window
 #
-# A model can use only what it reads in one pass: its **context window**.
+# Besides what it has learned, a model can use only what it reads in one pass: its **context window**.
 # Three things limit its length: the positions that the model knows, the distances that training has shown it, and the cost of attention.
 #
 # **You will be able to**
@@ -104,13 +104,13 @@ except ValueError as error:
 # %% [markdown]
 # So the window has two ends.
 # At the outer end the model refuses the text.
-# At the inner end, which comes first, the text still fits, but the model no longer finds what it needs.
+# At the inner end, which comes first, the text still fits, but the model often no longer finds what it needs.
 # Neither end is a law of nature; this chapter shows where they come from.
 #
-# ![A bar of 512 tokens: the first 180 are marked as a tale, the rest as room that was hardly ever trained. Arrows point to it: at 120 tokens, found; at 400, lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
+# ![A bar of 512 tokens: the first 240 are marked as tales, the rest as room that was hardly ever trained. Arrows point to it: at 120 tokens, found; at 400, mostly lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
 #
 # *The two ends of the window of `base-llm`.
-# It was trained on tales, which have 180 tokens on average.*
+# It was trained on tales, which have 180 tokens on average and hardly ever more than 240.*
 #
 # What fits?
 # Windows are measured in tokens and texts in words; the tokenizer converts one to the other.
@@ -326,7 +326,7 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 #
 # :::{dropdown} Answer
 # Naive attention takes 64 times the memory, chunked and fused attention at most 8 times.
-# All three do about 64 times the arithmetic.
+# Naive and fused attention do 64 times the arithmetic, chunked attention somewhat less.
 # Window and linear attention take 8 times of both.
 # :::
 #
@@ -420,12 +420,14 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # Chunked and fused attention compare the same pairs of positions, in memory that grows with $n$ or less.
 # Chunked attention skips the tiles above the diagonal.
 # At 8,192 tokens they are nearly half of all tiles, at 1,024 fewer, so its work grows less than 64 times.
+# (For the fused kernel torch counts all $n^2$ pairs.)
 # Window and linear attention also do less work, by more than a factor of thirty here.
 # They use more memory than the fused kernel only because our code computes all blocks at once.
 # (What the fused kernel uses inside and frees again is not counted; it does not grow with the length.)
 #
 # The slopes of the time lie near the powers of the arithmetic, but not on them.
-# The time of naive attention grows faster than its arithmetic: a large table no longer fits into the processor's fast memory, and has to be fetched from the slow one.
+# On the machine that made this page, the time of naive attention grows faster than its arithmetic.
+# A likely reason is that a large table no longer fits into the processor's fast memory, and has to be fetched from the slow one.
 # Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
 #
 # In a whole model there are two kinds of arithmetic.
@@ -441,7 +443,7 @@ for name, sizes in {"base-llm": config, "TINY": TINY}.items():
         print(f"{name:9} {n:8,} tokens: {share:5.1%} of the arithmetic is for pairs")
 
 # %% [markdown]
-# In short texts the pairs are a modest share, larger in the narrower model; in long texts they are nearly everything.
+# At 512 tokens the pairs are a quarter of the arithmetic in `base-llm` and half in the narrower model; in long texts they are nearly everything.
 # The length counts relative to the width.
 # The work of the matrices grows with the square of the width, that of the pairs with width times length.
 #
@@ -499,7 +501,7 @@ for seed in range(3):
 
 # %% [markdown]
 # Vectors that were never trained are noise, and where they begin the model fails at once.
-# It does little better than a guess among the four tokens of the pattern, which is right a quarter of the time.
+# It does little better than a guess among the four tokens of the pattern, which is right about three times in ten (the four may hold a token twice).
 # After position 64 there is no vector at all, and the package refuses.
 #
 # ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
@@ -507,15 +509,15 @@ for seed in range(3):
 # *A learned vector belongs to one position.
 # An angle belongs to a distance, and the same distance comes again beyond 24.*
 #
-# Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on.
-# That helps only as far as training went, as the needle suggests.
+# Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on, though a little less surely.
+# An angle helps only for *distances* that training has shown: four back was shown, hundreds back were not.
 # `base-llm` turns its queries and keys, too, and still refused: its table of angles was made for 512 positions.
 # We can compute more angles at any time, and `extend_context` below does so.
 # What the model makes of them is another matter.
 #
 # ### A cache, and how large it is
 #
-# To write token 401, a model without a {term}`key-value cache` reads all tokens again; with one it reads only the newest.
+# To write the next token after 401, a model without a {term}`key-value cache` reads all of them again; with one it reads only the newest.
 
 # %%
 ids = torch.randint(1, 3000, (1, 401), generator=generator)
@@ -529,7 +531,7 @@ def with_cache():
 
 
 assert_close(with_cache()[0, -1], base(ids)[0, -1], atol=1e-3, rtol=1e-3)
-assert fastest(lambda: base(ids)) > 5 * fastest(with_cache)
+assert 5 < fastest(lambda: base(ids)) / fastest(with_cache) < 200
 
 # %%
 flops = costs.forward_flops_per_token(config, 401)
@@ -538,7 +540,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 
 # %% [markdown]
 # The time falls by more than the factor of five that the cell asserts.
-# It does not fall 401 times, because even one token needs all matrices to be read from memory.
+# It falls far less than 401 times; a likely reason is that even one token needs all matrices to be read from memory ({doc}`deployment`).
 #
 # The cache costs memory.
 # It grows with layers, width and length, and for large models in long windows it exceeds the weights.
@@ -546,7 +548,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 #
 # ![Three boxes of the same height, 32 layers, and the same depth, 131,072 positions. The first is 32 heads wide and holds 64 GiB, the second 8 heads and 16 GiB, the third, a thin slice, one head and 2 GiB.](figures/cache-as-a-box.svg)
 #
-# *The cache of one long text, for models like Llama 7B and Llama 3 8B: each point of a box holds a key and a value, 128 numbers each.*
+# *The cache of one long text, for models like Llama 7B and Llama 3.1 8B: each point of a box holds a key and a value, 128 numbers each.*
 #
 # The four numbers of a row are layers, key-value heads, width of a head, and bytes per number.
 
@@ -555,7 +557,7 @@ ours = (config.n_layers, config.n_kv_heads, config.d_head, 4)
 rows = {
     "our base-llm, float32": ours,
     "Llama 7B, every head its own": (32, 32, 128, 2),
-    "Llama 3 8B, four heads share": (32, 8, 128, 2),
+    "Llama 3.1 8B, four heads share": (32, 8, 128, 2),
     "the same, if all heads shared": (32, 1, 128, 2),
 }
 for name, sizes in rows.items():
@@ -565,18 +567,18 @@ for name, sizes in rows.items():
 assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
-# The weights of Llama 3 8B take 15 GiB in two bytes each.
+# The weights of Llama 3.1 8B take 15 GiB in two bytes each.
 # The cache of one long text takes as much room as the model itself.
 # Without shared keys and values, as in the first Llama {cite:p}`touvron2023`, it would take four times that.
 # (`base-llm` itself shares nothing: each of its heads has its own keys and values.)
 #
 # **Multi-head latent attention** (MLA) goes further: it caches one short vector for a token and a layer, and computes the keys and values of all heads from it.
-# DeepSeek-V2 has 60 layers with 576 numbers each {cite:p}`deepseek2024`: about 68 KiB a token, for a model with 30 times the weights of Llama 3 8B.
+# DeepSeek-V2 has 60 layers with 576 numbers each {cite:p}`deepseek2024`: about 68 KiB a token, for a model with 30 times the weights of Llama 3.1 8B.
 #
 # ### Fewer bits in the cache
 #
 # The other factor is the number of bytes for each number.
-# **KV-cache quantisation** stores keys and values as small whole numbers, with one scale for each vector {cite:p}`liu2024kivi`.
+# **KV-cache quantisation** stores keys and values as small whole numbers, with one scale for each vector.
 # We read the first half of twelve tales, round the cache, and measure the loss on the second half.
 
 
@@ -603,7 +605,8 @@ few, halves = texts[:12], {}
 for bits in (32, 8, 4, 2):
     halves[bits] = sum(loss_of_second_half(text, bits) for text in few) / len(few)
     print(f"{bits:2} bits: {halves[bits]:.3f} nats a token")
-assert abs(halves[8] - halves[32]) < 0.02 and halves[2] > halves[32]
+assert max(abs(halves[bits] - halves[32]) for bits in (8, 4)) < 0.02
+assert halves[2] > halves[32]
 
 # %% [markdown]
 # Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four change nothing either, and two begin to cost.
@@ -613,7 +616,7 @@ assert abs(halves[8] - halves[32]) < 0.02 and halves[2] > halves[32]
 # ### What fits on which card?
 #
 # Now we can say how many texts a machine can serve at once.
-# We serve Llama 3 8B in two bytes and leave a tenth of the card free.
+# We serve Llama 3.1 8B in two bytes and leave a tenth of the card free.
 # The prices are assumptions, in dollars an hour, of the order that clouds asked in 2025; put in your own.
 
 # %%
@@ -696,7 +699,8 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 # *Predict*: windows and states are cheap; what can they no longer do?
 #
 # :::{dropdown} Answer
-# They lose facts: a window those beyond its reach, a state of fixed size those that it cannot tell apart.
+# They lose facts.
+# A window loses those beyond its reach; a state of fixed size loses those that it cannot tell apart.
 # :::
 #
 # Six models of one size were trained on the same tales: two each with full attention, with a window of 32 tokens, and with linear attention.
@@ -767,10 +771,9 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 #
 # ### Why the loss of linear attention rises
 #
-# Linear attention sees everything, and yet more text makes it *worse*: its loss is lowest near fifty tokens, and higher everywhere after.
-# One part of the rise has nothing to do with the kind of attention.
-# Only long tales reach the last positions, and there even the loss of full attention rises.
-# The rest is the distance between the two curves:
+# Linear attention sees everything, and yet its loss is lowest between 48 and 64 tokens, and higher everywhere after.
+# The text changes along a tale, too: at the last positions even the loss of full attention rises.
+# So we compare the two at the same positions:
 
 # %%
 gap = curves["linear"] - curves["full"]
@@ -780,7 +783,7 @@ assert gap[-1] > gap[-2] > gap[4] > gap[3] > gap[2] > gap[1]
 assert curves["full"][-1] > curves["full"][-2]
 
 # %% [markdown]
-# It grows with every step.
+# The distance grows with every step: full attention mostly gets better where linear attention gets worse.
 # The end of a tale repeats facts from its beginning, so a model must look them up, and linear attention cannot focus on one.
 # How well can a query focus at best?
 # Let one of $n$ random keys be equal to the query, and see what share of the weight it gets.
@@ -801,7 +804,7 @@ for n in (10, 100, 1000):
 # So with every further token all facts blur a little more in the same table, and nothing is ever removed from it.
 # Trained keys are not random, but the table still has only $d \times (d + 1)$ numbers.
 #
-# These are linear attention's oldest and plainest features, on a task that is all recall.
+# These are linear attention's oldest and plainest features, on tales that need much recall.
 # Newer ones do better: with richer features, with states that forget on purpose, or with a few layers of full attention among them {cite:p}`arora2024,yang2024deltanet`.
 # **{term}`State-space models <state-space model>`** came to much the same from another side: they pass a state of fixed size from token to token.
 # In **Mamba** the token itself says what is written into the state, and how fast the rest fades {cite:p}`gu2024`.
@@ -839,14 +842,17 @@ _ = ax.set_yticks(range(3), ("beginning", "middle", "end"))
 _ = ax.set(xlabel="length of the text (tokens)", ylabel="needle at")
 ax.grid(visible=False)
 assert found[:, 0].mean() > found[:, -1].mean()
+assert all(count.right == count.n for count in counts[0][:4])  # at the beginning
+assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 
 # %% [markdown]
 # The window that counts is not the one in the config.
-# In short texts the model finds nearly all needles; in texts much longer than a tale it loses most, although its window has room for them.
+# In short texts the model finds nearly all needles; of those in 400 tokens it loses two of three, although its window has room for them.
 # Distances that training never showed can explain this for a needle at the beginning.
-# They do not explain it for one in the middle of 400 tokens: at the beginning of 200 or 280 tokens a needle is as far from the question, and is always found.
-# They explain even less why a needle at the end is lost first: it is always near the question.
-# There the *place* counts.
+# The needle in the middle of 400 tokens is not too far away itself: at the beginning of 200 or 280 tokens a needle is as far from the question, and is always found.
+# But the first sentence, with the name that the question is about, is nearly 400 tokens away; slower angles bring most of these needles back, too (next section).
+# A needle at the end is always near the question, and yet it is lost first, already in texts of 200 tokens, a usual length for a tale.
+# There the *place* seems to count.
 # In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
 # Large models have habits of their own: many find what comes first or last, and what lies between is **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
@@ -950,11 +956,12 @@ for way, found in stretched.items():
 for way in ("ntk", "yarn"):
     assert all(a.share > b.share for a, b in zip(stretched[way], stretched["none"]))
 assert sum(each.right for each in stretched["linear"]) < 24  # of 48
+assert all(a.right <= b.right for a, b in zip(stretched["linear"], stretched["none"]))
 assert all(on_tales[way] > on_tales["none"] for way in ("linear", "ntk", "yarn"))
 assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["linear"]
 
 # %% [markdown]
-# The table's digits depend on the processor and on the weights; the asserted relations do not.
+# The table's digits depend on the processor; the text uses only relations that a hidden cell asserts.
 # With NTK-aware scaling and YaRN, the same weights find at 400 tokens most of what they could not find before.
 # Interpolation blurs what is next to what: its loss on plain tales rises most, and it finds no more than the model did without it.
 # Compare what they find by the intervals: with 24 trials, differences of a few needles mean nothing.
@@ -967,7 +974,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # The arithmetic of full attention grows with the square of the length.
 # Its memory does so only if we store the table of scores, and the online softmax needs no table.
 # A sliding window and linear attention make both grow with the length, and pay in recall.
-# A window cannot reach farther than its width times its layers; a state of fixed size cannot pick one fact out of many.
+# A window cannot reach farther than its width times its layers; a state of fixed size holds only so much.
 # While writing, a key-value cache trades memory for arithmetic.
 # Grouped queries, latent vectors and fewer bits divide that memory, and a window bounds it.
 # A text that fits is not a text that is understood: test what a model finds at every depth and length.
@@ -978,9 +985,9 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # |---|---|---|
 # | GPT-2 {cite:p}`radford2019` | 1,024 | learned positions, full attention |
 # | Mistral 7B {cite:p}`jiang2023` | 8,192 | window of 4,096 in every layer, rolling cache, grouped queries |
-# | DeepSeek-V2 {cite:p}`deepseek2024` | 128,000 | latent attention, YaRN |
-# | Llama 3.1 {cite:p}`grattafiori2024` | 128,000 | RoPE with base 500,000, grouped queries, training at growing lengths |
-# | Gemma 3 {cite:p}`gemma2025` | 128,000 | five layers with a window of 1,024 to one with full attention |
+# | DeepSeek-V2 {cite:p}`deepseek2024` | 128K | latent attention, YaRN |
+# | Llama 3.1 {cite:p}`grattafiori2024` | 128K (131,072) | RoPE with base 500,000, grouped queries, training at growing lengths |
+# | Gemma 3 {cite:p}`gemma2025` | 128K | five layers with a window of 1,024 to one with full attention |
 # | MiniMax-01 {cite:p}`minimax2025` | 1,000,000 in training | seven layers of linear attention to one of softmax |
 # | Gemini 1.5 {cite:p}`gemini2024` | 1,000,000 and more | not published; needles found at 99 % and above |
 #
@@ -1001,7 +1008,7 @@ Quiz.read("context_window")
 # %% [markdown]
 # ## Exercises
 #
-# A *check* (★) takes minutes, *derive* and *build* (★★) take longer, and *explore* (★★★) is open.
+# A *check* takes minutes, *derive* and *build* take longer, and *explore* is open.
 #
 # ### Exercise 1 (check): the price of a conversation
 #
@@ -1104,7 +1111,7 @@ print(f"for 150 tokens back: {layers_needed(150, 32)} layers, and ours has two")
 # ### Exercise 5 (explore): how much to stretch
 #
 # With YaRN, we can reach 576 tokens from a trained length of 288, of 192 or of 96: factors of 2, 3 and 6.
-# How does the choice change what is found at 400 tokens, and the loss on tales?
+# How does the choice change what is found at the beginning of 400 tokens, and the loss on tales?
 # `base` refuses 513 tokens, and at 400 it finds less than at 120.
 # Which of the chapter's three limits is each, and which ones does stretching move?
 
@@ -1115,10 +1122,11 @@ for trained in (288, 96):
     share = needle_share(model, haystack, 400, depth=0, n=24)
     loss = text_loss(model, tokenizer, few).loss
     print(f"by {576 / trained:.0f}: {share.right} of {share.n} found, tales {loss:.2f}")
-# All three factors find every needle at the beginning. The loss on tales rises with the
-# factor, for more stretching blurs near distances. 513 is refused for want of positions;
-# at 400 needles are lost for want of training at such lengths. Stretching moves both.
-# The third limit, the cost, stays as it is.
+    assert share.right > stretched["none"][0].right
+# Each factor finds far more needles at the beginning than no stretching does. The loss on
+# tales rises with the factor, for more stretching blurs near distances. 513 tokens are
+# refused because there are no positions for them; at 400, needles are lost because such
+# lengths were never trained. Stretching moves both. The third limit, the cost, stays.
 
 # %% [markdown]
 # ### Exercise 6 (build): attention sinks
@@ -1152,9 +1160,9 @@ for n_sinks in (0, 1, 4):
     print(f"window of 32, sinks {n_sinks}: {loss:.2f} nats a token")
 print(f"all positions:         {on_tales['none']:.2f}")
 # The first token says nothing, so what it gained would be a sink's: here it gains next to
-# nothing. What the next three gain is mostly the hero's name. The gain is small: our
-# tales are short, and the model does not fall apart without its first tokens. Large
-# models on long texts do (Xiao et al.).
+# nothing. What the next three gain is probably the hero's name; the loss on names alone
+# would tell. Most of what the window costs lies elsewhere, farther back than 32 tokens.
+# Large models on long texts fall apart without their first tokens (Xiao et al.).
 
 # %% [markdown]
 # ## Sources

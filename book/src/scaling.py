@@ -103,7 +103,7 @@ def launch(*workers, n=2):
 # %% [markdown]
 # ## The problem
 #
-# Llama 3.1 has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
+# Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
 # How far would one core get with that?
 # We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core, and 16 bytes for each parameter, which this page will count.
 
@@ -116,7 +116,8 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 # %% [markdown]
 # There are two walls, time and memory.
 # More machines move both walls, but they must talk to each other, and that takes time too.
-# This page splits a training in every way in which large ones are split, and checks that each split computes the same.
+# This page shows the ways in which large trainings are split.
+# Data parallel and FSDP are run and checked, tensor parallel on one network, and the pipeline is calculated.
 
 # %% [markdown]
 # ## By hand
@@ -241,16 +242,16 @@ assert (first[1] - alone).abs().max() < 1e-3
 # If we forget the all-reduce, do they stay close, since they learn from the same kind of text?
 #
 # :::{dropdown} Answer
-# No, they move apart from the first step on, and each is a model of its own that has read half of the text.
+# No, they move apart, and each is a model of its own that has read half of the text.
 # No error is raised and each loss falls, so the mistake shows only in a comparison with one process.
 # :::
 
 # %%
-apart = [train(rank, 2, exchange=False)[1] for rank in (0, 1)]
+apart = [train(rank, 2, exchange=False) for rank in (0, 1)]
 start = parameters_to_vector(new_model().parameters()).detach()
-far = (apart[0] - apart[1]).norm() / (apart[0] - start).norm()
-print(f"distance between the two: {far:.0%} of the way that each has gone")
-assert far > 0.3
+far = (apart[0][1] - apart[1][1]).norm() / (apart[0][1] - start).norm()
+print(f"distance between the two: {far:.0%} of the way that process 0 has gone")
+assert far > 0.3 and all(losses[-1] < losses[0] for losses, _ in apart)
 
 # %% [markdown]
 # ### What an all-reduce sends
@@ -288,7 +289,7 @@ for n in (2, 4, 8):
     print(f"{n} processes, {len(vectors[0])} numbers each: {sent[0]} sent by each")
 
 # %% [markdown]
-# Each process sends $2 \frac{n - 1}{n}$ times the vector: nearly twice, however many processes there are.
+# Each process sends $2 \frac{n - 1}{n}$ times the vector: less than twice, however many processes there are.
 # That is why data parallelism goes so far.
 #
 # When is the sending hidden by computing?
@@ -297,12 +298,14 @@ for n in (2, 4, 8):
 # %%
 speed, link = 400e12, 50e9
 seconds_to_send = 2 * 2 / link  # for each parameter
-seconds_to_compute = 6 / speed  # for each parameter and token
-print(f"{seconds_to_send / seconds_to_compute:,.0f} tokens for each process and step")
+seconds_to_compute = 4 / speed  # backward, for each parameter and token
+tokens = seconds_to_send / seconds_to_compute
+print(f"{tokens:,.0f} tokens for each process and step")
+print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 
 # %% [markdown]
-# The number of parameters cancels: a process needs some five thousand tokens in each step, whatever the model is.
-# With 16,384 processes that is a batch of 87 million tokens; Llama 3.1 405B took 16 million, for larger batches gain little ({doc}`pretraining`).
+# The number of parameters cancels: to hide the sending behind its backward pass, a process needs some eight thousand tokens in each step, whatever the model is.
+# With 16,384 processes that makes a huge batch; Llama 3.1 405B took 16 million, for larger batches gain little ({doc}`pretraining`).
 # So the largest runs split something else as well.
 #
 # ### With a library
@@ -354,7 +357,7 @@ assert same
 # ```
 #
 # The first process writes logs and checkpoints.
-# If a process dies, `torchrun` ends all, and `--resume` goes on with any number of processes.
+# If a process dies, `torchrun` ends all, and `--resume` goes on with any number of processes that divides the batch.
 #
 # :::{dropdown} Two machines, and SLURM
 # With GPUs, `--device cuda` gives each process one of them, and gradients travel by NCCL in place of gloo.
@@ -402,6 +405,8 @@ assert same
 # | together | 16 | 16 |
 #
 # Mixed precision makes arithmetic faster, but not this sum smaller.
+# (The table is how programs for large models do it.
+# Torch's `autocast`, which this course uses, keeps weights and gradients at 4 bytes and rounds copies as it multiplies: 16 again.)
 # We count the bytes of one step by `PeakMemory`, which sees each tensor that torch makes.
 
 
@@ -466,7 +471,8 @@ kept, again = (memory_of_step(batch(0), c)[2] for c in (lambda m: None, checkpoi
 assert again < 0.6 * kept
 
 # %% [markdown]
-# Here it is less than a third more, because the scores of the next token are outside of the blocks and are computed once.
+# Here it is less than a third more, for two reasons.
+# The scores of the next token are outside of the blocks and are computed once, and torch computes a block again only up to the last number that it needs.
 #
 # The package does the same by `checkpoint_blocks(model)` of `llmcourse.training.loop`, and for `pretrain` and `finetune` the option `--gradient-checkpointing` asks for it.
 # The trained model is the same, bit for bit.
@@ -558,7 +564,7 @@ torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 #
 # The losses are those of one process to $10^{-5}$, with Muon as well, which gathers one matrix at a time.
 # A checkpoint is then a folder, in which each process has written its part (`torch.distributed.checkpoint`).
-# Any number of processes go on from it, with `--fsdp` or without, and from a checkpoint in one file, too.
+# Any number of processes that divides the batch go on from it, with `--fsdp` or without, and from a checkpoint in one file, too.
 # At the end the parts are gathered, and the first process writes the model.
 #
 # With 42 million parameters, each of two processes holds 337 MB of weights, gradients and means, in place of 674.
@@ -599,7 +605,7 @@ assert not torch.allclose(parts[0], y, atol=0.1)
 # %% [markdown]
 # Attention is cut by heads in the same way.
 # So each layer has two all-reduces forward and two backward, each with as many numbers for a token as the model is wide, and nothing can be computed in the meantime.
-# How long does the sending take beside the computing, for Llama 3.1 405B cut in eight?
+# How long does the sending take, compared with the computing, for Llama 3.1 405B cut in eight?
 # Inside a machine GPUs are joined by NVLink, at 450 GB a second in each direction; between machines by links of 50.
 
 # %%
@@ -615,7 +621,7 @@ for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
 # ### Pipeline parallel: some of the layers
 #
 # In **{term}`pipeline parallelism`** each process has some of the layers, and hands its output to the next {cite:p}`huang2019`.
-# It sends least of all: one vector for each token, from stage to stage.
+# It sends little: one vector for each token from stage to stage, and its gradient back.
 # But while one process computes, the others would wait.
 # So the batch is cut into **{term}`micro-batches <micro-batch>`**, which follow each other.
 #
@@ -640,13 +646,13 @@ for p in (4, 16):
 # %%
 tensor, pipeline, data = 8, 16, 128
 print(f"{tensor * pipeline * data:,} GPUs")
-own = 405e9 / (tensor * pipeline)  # parameters whose part a GPU computes with
+own = 405e9 / (tensor * pipeline)  # parameters that one GPU holds and computes with
 print(f"each computes with {own / 1e9:.1f} billion parameters")
 print(f"weights: {2 * own / 1e9:.1f} GB in each")
 print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
-# What talks most is nearest: tensor parallel within a machine, the pipeline between machines, data parallel across all.
+# What is waited for most is nearest: tensor parallel within a machine, then the pipeline, and data parallel across all, whose messages travel while a GPU computes.
 # Long texts are cut as well (**context parallelism**), and so are the experts of a {term}`mixture of experts` (**expert parallelism**).
 
 # %% [markdown]
@@ -665,7 +671,7 @@ def plan(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
 # %% [markdown]
 # ### Checked against published runs: FLOPs
 #
-# Four reports state how much arithmetic their runs took: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
+# Four reports state how much arithmetic their runs took, or were given: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
 
 # %%
 stated = {  # parameters, tokens, FLOPs as published
@@ -682,13 +688,14 @@ for name, (n, d, published) in stated.items():
     assert abs(off) < 0.15
 
 # %% [markdown]
-# $6ND$ is right within a few percent from $10^{19}$ to $10^{25}$ FLOPs.
+# These agree within a few percent, but that proves less than it seems.
+# GPT-3's authors used the same 6 FLOPs for each parameter and token, and Chinchilla's number is a budget that was set beforehand.
 # Nanochat counts more finely, without the embedding table and with attention; in a small model with a large vocabulary the two nearly cancel.
 #
 # ### Hours
 #
 # Hours depend on the MFU.
-# For nanochat and Llama 3.1 405B it was published: 48 %, and 41 % while it ran, which was 90 % of the time.
+# For nanochat and Llama 3.1 405B it was published: 48 %, and 41 % while it ran, which over 54 days was a little more than 90 % of the time.
 # For Llama 2 {cite:p}`touvron2023b` it was not, and we assume 40 % of an A100.
 
 # %%
@@ -718,7 +725,11 @@ for name, (n, d, peak, mfu, published) in hours_of.items():
 others = {  # parameters used for a token, tokens, GPU hours as published
     "Llama 3.1 8B": (8e9, 15e12, 1_460_000),
     "Llama 3.1 70B": (70e9, 15e12, 7_000_000),
-    "DeepSeek-V3": (37e9, 14.8e12, 2_664_000),  # 37 of 671 billion at a time
+    "DeepSeek-V3": (
+        37e9,
+        14.8e12,
+        2_664_000,
+    ),  # 37 of 671 billion at a time; H800 hours
 }
 implied = {}
 for name, (n, d, published) in others.items():
@@ -732,7 +743,8 @@ assert 0.3 < implied["DeepSeek-V3"] < 0.4
 # %% [markdown]
 # It is no law: the smallest of the three implies a third of what the plan assumed.
 # The card of Llama 3.1 does not say why, or what its hours include.
-# (DeepSeek-V3 multiplied in 8 bits, whose highest speed is twice as high, so of that it reached half as large a share.)
+# (DeepSeek-V3 multiplied in 8 bits, whose highest speed is twice as high, so of that it reached half as large a share.
+# It used H800s, which compute as fast as an H100 and have slower links.)
 # So a plan is as good as its MFU.
 # Measure it in the first minutes of a run, on the machines that you will use, and plan again.
 #
@@ -786,7 +798,7 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 # Up to a billion a single GPU will do.
 # Beyond that, time asks for more GPUs than memory does.
 #
-# Models near the last line are mixtures of experts, which pay only for the parameters that a token *uses*.
+# Most models of the last line's size are mixtures of experts now, which pay only for the parameters that a token *uses*.
 # DeepSeek-V3 has 671 billion and pays for 37.
 #
 # And this page's beginning?
@@ -794,7 +806,9 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 
 # %%
 small = n_parameters(SMALL.model)
-flops, hours, money = plan(small, 4000 * 200)
+stories = SMALL.pretraining.steps * SMALL.pretraining.batch_size
+assert stories == 4000
+flops, hours, money = plan(small, stories * 200)
 print(f"{small:,} parameters, {flops:.0e} FLOPs: {flops / 50e9:.0f} seconds of a core")
 print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
 
@@ -805,11 +819,11 @@ print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
 # ## Takeaways
 #
 # In data parallelism each process has the whole model and its own rows, and the sum of all gradients is the gradient of the batch.
-# A ring sends each number nearly twice, however many processes there are.
+# In a ring each process sends less than twice the vector, however many processes there are.
 # A training holds 16 bytes for each parameter, and activations that grow with the tokens of a step.
 # Checkpointing computes activations again, for up to a third more arithmetic; sharding divides the 16 bytes, for half as much traffic again.
 # Tensor parallelism cuts every matrix and needs the fastest links; a pipeline cuts the layers, sends little, and waits in its bubble.
-# A training takes $6ND$ FLOPs, within a few percent of what is published; hours and money follow from the MFU, which must be measured.
+# A training takes about $6ND$ FLOPs; hours and money follow from the MFU, which must be measured.
 #
 # *In practice*: begin with the simplest that fits: one GPU, then DDP, then FSDP, and then the others.
 # Save checkpoints often: with 16,384 GPUs, Llama 3.1 405B was interrupted 466 times in 54 days, mostly by broken hardware {cite:p}`grattafiori2024`.
@@ -853,12 +867,13 @@ def training_bytes(n_parameters, n_processes, stage):
 checks.training_bytes(training_bytes)
 n_gpus = next(n for n in range(1, 1000) if training_bytes(70e9, n, 3) <= 40e9)
 print(f"{n_gpus} GPUs")
-# Nothing: checkpointing saves activations. But then less than half may do for them.
+# Nothing, as long as half of each is kept for activations. But checkpointing makes these
+# smaller: if less room will do for them, fewer GPUs are enough.
 
 # %% [markdown]
 # ### Exercise 2 (derive): how many micro-batches ★★
 #
-# A pipeline of `stages` shall wait at most the share `most` of its time.
+# A pipeline of `stages` should wait for at most the share `most` of its time.
 # How many micro-batches does it need at least?
 #
 # ```python
@@ -919,8 +934,8 @@ checks.split_network(split_network)
 #     return weights
 # ```
 #
-# Check it with `checks.zero_one(zero_one)`.
-# How many numbers does a process send in each step, beside those of an all-reduce?
+# Check it with `checks.zero_one(zero_one)`; it sees the weights only, so see for yourself that each process has its part of the means.
+# Does a process send more numbers in each step than with an all-reduce, fewer, or as many?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -944,8 +959,8 @@ def zero_one(weights, gradients, rate):
 
 
 checks.zero_one(zero_one)
-# As many: reduce-scatter and all-gather are the two halves of an all-reduce. Stage 1 takes
-# 12 bytes of 16 apart for nothing, which is why it is often the first thing to try.
+# As many: reduce-scatter and all-gather are the two halves of an all-reduce. Stage 1
+# divides 12 of the 16 bytes and sends no more: often the first thing to try.
 
 # %% [markdown]
 # ### Exercise 5 (build): a plan ★★

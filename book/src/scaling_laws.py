@@ -43,18 +43,18 @@ _ = torch.set_num_threads(1)
 #
 # You have one hour of a computer.
 # Do you train a large model on little text, or a small model on much?
-# Here are the losses of twenty-two runs on the tales: four widths, five amounts of text, and one of the twenty with three seeds.
+# Here are the losses of twenty-two runs on the tales: four sizes, five amounts of text, and one of the twenty with three seeds.
 # The **floor** is the entropy of the tales, below which no model's loss can be on average ({doc}`pretraining`).
 
 # %%
 study = studies.stored_study("scaling", scaling.Point)
 true_floor = study.recipe["floor"]  # nats/token, exact
 losses = {(p.n_parameters, p.n_tokens, p.seed): p.loss for p in study.points}
-widths, reads, seeds = (sorted(set(column)) for column in zip(*losses))
+model_sizes, reads, seeds = (sorted(set(column)) for column in zip(*losses))
 print("parameters" + "".join(f"{n:>11,}" for n in reads) + "  tokens")
-for width in widths:
-    row = (losses.get((width, n, 0)) for n in reads)
-    print(f"{width:10,}" + "".join(f"{loss:11.2f}" for loss in row))
+for size in model_sizes:
+    row = (losses.get((size, n, 0)) for n in reads)
+    print(f"{size:10,}" + "".join(f"{loss:11.2f}" for loss in row))
 print(f"the floor: {true_floor:.2f} nats/token")
 
 # %%
@@ -66,12 +66,15 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # Now compare three runs of about the same work: parameters times tokens are 3 to 5 times $10^{11}$.
 # The model of 122,784 parameters read all the text, that of 295,744 half of it, and that of 786,048 an eighth.
 # The middle one has the lowest loss.
+# (It also did the most work of the three; at equal work it still has the lowest, as the valleys below show.)
 # This page finds that middle for budgets that nobody has spent yet.
 #
 # All models have two layers, and the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate ends at zero with the last step.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above say what luck does.
+# A tale counts as 208 tokens here, the length of a window, though it has fewer than 180 on average.
+# So all our $D$ are about a sixth too large, by the same factor in every run; the exponents do not change with it.
 
 # %% [markdown]
 # ## By hand
@@ -122,8 +125,8 @@ for n in (5_000, 10_000, 20_000):
 #
 # ### What a token costs: six FLOPs for each parameter
 #
-# A FLOP is one addition or multiplication of numbers with a floating point.
-# On the way forward each weight is multiplied with one number and the product added to a sum: 2 FLOPs for each token.
+# A FLOP is one floating-point operation: an addition or a multiplication.
+# On the way forward each weight is multiplied by one number and the product added to a sum: 2 FLOPs for each token.
 # On the way back the same is done twice: once for the gradient of the weight, once for the gradient that is handed further down.
 #
 # ![A weight w between an input x and an output y. Forward: y gets w times x, 2 FLOPs. Backward, for the weight: its gradient gets x times the gradient of y, 2 FLOPs. Backward, for the layer below: the gradient of x gets w times the gradient of y, 2 FLOPs. Together 6.](figures/six-flops-for-a-weight.svg)
@@ -135,7 +138,7 @@ for n in (5_000, 10_000, 20_000):
 # (Ours is, where it scores the next token.)
 
 # %%
-n_positions = 205  # of a tale
+n_positions = 205  # tokens of a tale, by the small model's tokenizer
 exact = 3 * forward_flops_per_token(SMALL.model, n_positions)  # forward, twice back
 share = 6 * n_parameters(SMALL.model) / exact
 print(f"this book's small model: 6N is {share:.0%} of the exact count")
@@ -145,7 +148,7 @@ print(f"this book's small model: 6N is {share:.0%} of the exact count")
 #
 # A processor has a highest speed, and a training reaches a part of it, the **model FLOPs utilisation** (MFU); 40 % is good for a large one.
 # An H100, a graphics processor (GPU) made for this work, multiplies matrices in bfloat16 at up to 989 teraFLOPs a second.
-# Rented, it costs some dollars an hour; we take two.
+# Rented, it costs a few dollars an hour; we take two.
 
 
 # %%
@@ -167,9 +170,11 @@ for name, (n, d) in runs.items():
     print(f"{name:15} {flops:8.1e} {hours:11,.0f} {money:12,.0f} {d / n:12,.0f}")
 
 # %% [markdown]
-# For the largest of these the authors state $3.8 \cdot 10^{25}$ FLOPs, and an MFU of about 40 % on 16,000 such processors {cite:p}`grattafiori2024`: our arithmetic agrees.
+# For the largest of these the authors state $3.8 \cdot 10^{25}$ FLOPs, which is $6ND$, and an MFU of about 40 % on 16,000 such processors {cite:p}`grattafiori2024`.
+# The model card of Llama 3.1 states 30.8 million GPU hours for it, and 1.46 million for the model of 8 billion: 1.2 times and nearly three times our numbers.
+# So take the hours as a lower limit.
 # The dollars are for the final run alone; trials, failures, people and data come on top.
-# (GPT-3 was trained on older processors, so it took more hours than the table says.)
+# (GPT-3 and Chinchilla were trained on other processors; their hours are for comparison only.)
 
 # %% [markdown]
 # ## In code
@@ -178,6 +183,7 @@ for name, (n, d) in runs.items():
 #
 # Hoffmann et al. fit the *logarithm* of the loss, so that a miss of 2 % counts the same at 3 nats as at 0.8.
 # And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond, so that one odd run does not rule the fit.
+# Most of our misses are larger, so here it is almost the sum of their sizes.
 #
 # The law is written with logarithms, too: $e = \ln E$, $a = \ln A$, $b = \ln B$.
 # Then the law's logarithm is a `logsumexp`, the log of a sum of exponentials, and all five numbers have a similar size.
@@ -197,7 +203,7 @@ def columns(points):
 
 # %% [markdown]
 # Three ways to say how far a law is from the runs: squares of plain losses, squares of their logarithms, and Hoffmann's.
-# LBFGS makes them small: an optimizer for few numbers, which calls `closure` for the loss and its gradient as often as it needs.
+# LBFGS makes them small: an optimizer for a smooth loss over all the data at once, which calls `closure` for the loss and its gradient as often as it needs.
 
 # %%
 MISSES = {
@@ -247,7 +253,7 @@ assert abs(beta - law.beta) < 0.02
 #
 # ### What is minimised, and which runs
 #
-# *Predict*: the shortest runs are far from the end of all learning.
+# *Predict*: the shortest runs stop long before learning ends.
 # If we leave them out, does $E$ come nearer to the true floor, and which way of fitting comes nearest?
 #
 # :::{dropdown} Answer
@@ -286,11 +292,11 @@ _ = ax.set(xlim=(1.5e5, 1.2e7))
 # %% [markdown]
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
 # The same runs and the same formula give an $E$ anywhere from a third of the floor to the floor itself.
-# Plain squares are ruled by the runs of 2 to 3.5 nats, because there a miss of 2 % is most nats.
-# In logarithms, and without the shortest runs, the law comes to the true floor.
+# Plain squares are ruled by the runs of 2 to 3.5 nats, because there a miss of 2 % is largest in nats.
+# By the Huber loss of logarithms, and without the shortest runs, the law comes to the true floor; by squares of logarithms it comes near.
 #
-# So two choices that look technical decide the answer: *what is minimised*, and *which runs are in the regime of the law*.
-# The shortest runs are not: after a thousand stories the models are still learning spelling and grammar.
+# So two choices that look technical decide the answer: *what is minimised*, and *for which runs the law holds*.
+# For the shortest it does not; perhaps, after a thousand stories, the models still learn spelling and grammar.
 # A power law that is fitted there does not know what is learned next.
 # We could choose the runs because we know the floor.
 # Without it we would see only that $E$ moves a lot when runs are left out, which is a warning by itself.
@@ -343,10 +349,10 @@ for miss in MISSES:
 # %% [markdown]
 # All three ways predict too low a loss, and the miss grows with the distance: it is about a quarter for the largest run.
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
-# Looking facts up is learned late ({doc}`pretraining`), and costs more text than what was learned early suggests.
+# A likely reason is that looking facts up is learned late ({doc}`pretraining`), and costs more text than what was learned before.
 #
 # So a scaling law is of good use within the range that was measured, and a step beyond.
-# Its interval knows of chance alone; how far it misses outside, only a larger run can tell.
+# The interval covers chance alone; how far the law misses outside, only a larger run can tell.
 
 # %% [markdown]
 # ### IsoFLOP curves
@@ -371,7 +377,7 @@ def loss_at(n, budget):
 
 
 def valley(budget):
-    found = [(n, loss_at(n, budget)) for n in widths]
+    found = [(n, loss_at(n, budget)) for n in model_sizes]
     return [(n, loss) for n, loss in found if loss]  # where there are runs to read off
 
 
@@ -410,7 +416,7 @@ _ = ax.set(ylabel="loss (nats/token)")
 # %% tags=["hide-input"]
 in_order = [best[c] for c in budgets]
 assert in_order == sorted(in_order)
-assert all(widths[1] < n < widths[-1] for n in in_order)
+assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 
 # %% [markdown]
 # The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
@@ -429,25 +435,29 @@ assert all(widths[1] < n < widths[-1] for n in in_order)
 # ![A map of parameters, to the right, and tokens, upwards, both logarithmic. Parallel lines fall to the right: each is one budget. On each line a dot marks the lowest loss; an arrow through the dots, the frontier, rises to the right. Below it models are too large, above it they are too small.](figures/compute-optimal-frontier.svg)
 #
 # *All runs on one falling line take the same work.*
+#
+# The law in the next cell is that of the figure above, by the Huber loss of logarithms and without the shortest runs.
 
 # %% tags=["nbval-ignore-output"]
 x, y = torch.tensor([(log(c), log(n)) for c, n in best.items()]).double().T
 slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
 power = beta / (alpha + beta)
 print(f"N grows like C to the power {slope:.2f} by the valleys,")
-print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
+print(f"{power:.2f} by Huber's law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 
 # %% [markdown]
 # The two agree within the interval: parameters and tokens should grow about alike, each about like the square root of the budget.
-# That is what {cite:t}`hoffmann2022` found for models up to a hundred thousand times as large.
-# The *ratio* is different here: four to five tokens for each parameter, where they found about twenty.
+# That is what {cite:t}`hoffmann2022` found for models up to twenty thousand times as large.
+# The *ratio* is different here: about four tokens for each parameter, where they found about twenty.
+# Whether it grows or falls with the budget, our runs do not decide: by the valleys it grows a little, by this law it falls.
 
 # %% [markdown]
 # ### What a law does not know
 #
 # A law describes the runs that it was fitted to, with their text, tokenizer, optimizer and schedule.
 # Another recipe has other numbers: a better optimizer lowers all curves, and the law does not know of it.
-# The first laws {cite:p}`kaplan2020` advised models that were too large, and it took four years to say why.
+# The best-known early laws {cite:p}`kaplan2020` advised models that were too large, and it took four years to settle why.
+# Hoffmann et al. suspected the schedule of the learning rate, but that was not the main reason.
 # Part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
 # A law of the mean loss also says nothing of single skills.
 # In {doc}`pretraining` the model learned to look facts up late; the loss had not announced it.
@@ -459,18 +469,18 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # Judged token by token, the same models improve smoothly.
 #
 # A law also depends on what was counted.
-# Here $N$ includes the table of embeddings, which is most of our smallest model and a few percent of a large one.
+# Here $N$ includes the table of embeddings, which is nine tenths of our smallest model and half of our largest, but about a hundredth of a model of 405 billion.
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
 
 # %% [markdown]
 # ## Takeaways
 #
 # A training costs about $6ND$ FLOPs: two for each weight and token forward, four backward; hours and money follow from the speed that is reached.
-# Loss falls as $E + A N^{-\alpha} + B D^{-\beta}$, where the runs are in the regime of the law.
+# Loss falls as $E + A N^{-\alpha} + B D^{-\beta}$, for runs to which the law applies.
 # What is minimised and which runs are fitted decide what the law says of the far end.
 # The Huber loss of logarithms, without the shortest runs, came to the true floor, though with a wide interval; plain squares of all runs came to a third of it.
 # For a fixed budget the loss over the size is a valley, and its lowest point moves to larger models and more text as the budget grows.
-# An interval knows of chance alone; held-out larger runs show how far a law misses, and ours predicted them too low.
+# An interval covers chance alone; held-out larger runs show how far a law misses, and ours predicted them too low.
 #
 # *In practice*: {cite:t}`kaplan2020` advised large models on little text.
 # {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow alike, at about twenty tokens for each parameter.
@@ -523,7 +533,8 @@ print(f"{2 * hours:,} dollars")
 # ```
 #
 # Check it with `checks.best_size(best_size)`.
-# By the law of this page, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs, and does that number grow or fall with the budget?
+# By Huber's law above, `hoffmann` in the code, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs, and does that number grow or fall with the budget?
+# (In the notebook `a` and `b` are logarithms; use `hoffmann.a` and `hoffmann.b`.)
 # For which budgets would you trust the answer?
 
 
@@ -535,7 +546,8 @@ def best_size(a, alpha, b, beta, budget):
 
 
 checks.best_size(best_size)
-sizes = [best_size(exp(a), alpha, exp(b), beta, c) for c in (1e12, 1e13)]
+h = hoffmann
+sizes = [best_size(h.a, h.alpha, h.b, h.beta, c) for c in (1e12, 1e13)]
 ratios = [c / 6 / n**2 for c, n in zip((1e12, 1e13), sizes)]
 print(
     f"{ratios[0]:.1f} tokens for each parameter, at ten times the budget {ratios[1]:.1f}"
@@ -543,6 +555,8 @@ print(
 # D / N goes like C to the power (alpha - beta) / (alpha + beta): it falls if beta is
 # larger. Trust it up to about the largest budget that was run, 6 · 786,048 · 3,328,000
 # = 1.6e13 FLOPs, and there only roughly: the fit without the largest runs missed them.
+# The valleys say that the number grows a little, and the exponent's interval holds one
+# half: our runs do not decide it.
 assert abs(ratios[1] / ratios[0] - 10 ** ((alpha - beta) / (alpha + beta))) < 1e-6
 
 # %% [markdown]
@@ -583,25 +597,26 @@ for budget, (low, high) in intervals.items():
     print(f"{budget:.0e} FLOPs: a factor of {high / low:.1f} between the ends")
 assert intervals[1e12][1] / intervals[1e12][0] < intervals[1e15][1] / intervals[1e15][0]
 # Near the runs the size is known well; a thousand times beyond them by a wide factor,
-# and that is chance alone: another regime would not show.
+# and that is chance alone: it does not show where the law ceases to hold.
 
 # %% [markdown]
-# ### Exercise 4 (explore): a whole width left out ★★★
+# ### Exercise 4 (explore): a whole size left out ★★★
 #
-# Fit without the largest width, by each of the three ways, and predict its runs of 416,000 tokens or more.
+# Fit the runs of 416,000 tokens or more without those of the largest model, by each of the three ways, and predict these.
 # Which run is predicted best, which worst, and in which direction do the misses go along the row?
 
 # %% tags=["hide-cell", "solution"]
-largest_width = [p for p in longer if p.n_parameters == widths[-1]]
-narrower = [p for p in longer if p.n_parameters < widths[-1]]
-n, d, loss = columns(largest_width)
+largest_model = [p for p in longer if p.n_parameters == model_sizes[-1]]
+narrower = [p for p in longer if p.n_parameters < model_sizes[-1]]
+n, d, loss = columns(largest_model)
 for miss in MISSES:
     off = (log_loss(fit_law(narrower, miss), n, d) - loss.log()).exp() - 1
     print(f"{miss:16}" + "".join(f"{x:+8.0%}" for x in off.tolist()))
     assert off[0] > 0 > off[-1]
 # Too high for the shortest run, too low for the longest, in all three ways: the real
-# curve is bent in another way than the law's. Grammar is learned faster than the law
-# says, and looking up, which is left at the end, more slowly.
+# curve is bent in another way than the law's. The run in between, of 1,664,000 tokens,
+# is predicted best. By logarithms the shortest is worst, by plain squares it and the
+# longest are about equally bad.
 
 # %% [markdown]
 # ## Sources

@@ -82,7 +82,8 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # The columns are three models with other weights; the length is that of the first.
 # After four layers all positions hold nearly the same vector, and after twelve nearly nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures come to look alike {cite:p}`dong2021`.
-# Each layer's last matrix begins with small weights, so the vectors also become shorter each time.
+# Each layer's last matrix begins with small weights, made for vectors to which all layers add; alone, they also make the vectors shorter each time.
+# (With larger ones the vectors would not vanish, but their length would still wander.)
 #
 # So something must keep what each position had, and something must keep vectors at one size.
 # And a mixture only moves what is there: something must compute with it.
@@ -153,7 +154,7 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 # $$
 #
 # with learned weights $g$, a small $\varepsilon$, and $\odot$ for coordinate by coordinate.
-# That each part reads a normalised stream, and adds to the stream as it is, is called **{term}`pre-norm`**.
+# Each part reads a normalised stream, and adds to the stream as it is: this is **{term}`pre-norm`**.
 #
 # **Feed-forward network.**
 # It works on each position by itself: it widens the vector, decides what to keep, and brings it back to the width of the stream.
@@ -282,13 +283,13 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 #
 # This is the whole architecture of Llama, the family of Meta's that many others are modelled on {cite:p}`touvron2023`.
 # (Its large versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
-# {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in forty lines.
+# {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
 #
 # ### GPT-2 by a change of the config
 #
 # GPT-2 is older and differs in its parts, not in its plan {cite:p}`radford2019`.
-# It has LayerNorm for RMSNorm and, in place of RoPE, a learned vector for each position, added at the start.
-# Its network has two matrices with a {term}`GELU` between them, and everything has biases.
+# It has LayerNorm in place of RMSNorm and, in place of RoPE, a learned vector for each position, added at the start.
+# Its network has two matrices with a {term}`GELU` between them, and all matrices and norms of the blocks have biases.
 # Two entries of the config, the family and the width of the network, make the package's model a GPT-2.
 
 # %%
@@ -327,8 +328,8 @@ print("equal to torch's layer")
 # Torch calls its layer an *encoder* layer, and only the mask made a decoder of it.
 # An **{term}`encoder`** has no causal mask: every position sees all.
 # It cannot write, but it reads well; BERT is one, trained to fill in hidden words {cite:p}`devlin2019`.
-# The first transformer translated, with both {cite:p}`vaswani2017`, and so does T5 {cite:p}`raffel2020`.
-# An encoder reads the source, and a **decoder** writes the translation.
+# The first transformer, made for translation, had an encoder and a decoder {cite:p}`vaswani2017`, and so has T5 {cite:p}`raffel2020`.
+# The encoder reads the source, and the **decoder** writes the translation.
 # In each of its blocks a third part, **{term}`cross-attention`**, takes queries from the decoder, and keys and values from the encoder.
 # GPT-2, Llama and nearly all chat models are **decoder-only**: source and answer are one text.
 #
@@ -422,7 +423,7 @@ for n_networks, what in ((8, "has"), (2, "uses for a token")):
 
 # %%
 def balance_loss(mixture):
-    """Return 1 where tokens are spread evenly, up to the number of experts."""
+    """Return 1 if slots are spread evenly; at most n_experts / n_used."""
     n_experts = mixture.router.out_features
     given = one_hot(mixture.chosen, n_experts).float().flatten(0, -2).mean(dim=0)
     wanted = mixture.scores.softmax(dim=-1).flatten(0, -2).mean(dim=0)
@@ -438,7 +439,7 @@ def balance_loss(mixture):
 
 # %%
 def words_of(seed, n):
-    """Return the words of n tales, one after the other, in small letters."""
+    """Return the words of n tales, one after the other, in lower case."""
     text = " ".join(tale.text for tale in tales.generate(n, seed=seed))
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
@@ -530,15 +531,15 @@ assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 #
 # Which expert takes which words?
 # The next cells train a mixture here.
-# They print for each expert its share of the tokens, and the words that it is given most, as first choice.
+# They print for each expert the share of the tokens that have it as first choice, and the words for which it is that most often.
 # (The last digits of a training differ between processors, so your words may differ.)
 
 
 # %%
 @torch.no_grad()
 def routed_words(model, n_words=6):
-    """Return the experts' shares of all tokens, the words that each is given most,
-    and how often a frequent word is given to its usual expert."""
+    """Return which shares of tokens have the experts as first choice, which words most
+    often, and how often a frequent word has its usual one."""
     rows, mixture = (
         NEW[: len(NEW) // 64 * 64].view(-1, 64),
         model.blocks[0].feed_forward,
@@ -563,7 +564,7 @@ for share, each in zip(shares, words):
 print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 
 # %% [markdown]
-# In this run some experts take words of one kind: pronouns, or articles and possessives, or marks of punctuation.
+# In the run of this page one expert takes mostly pronouns, another articles and possessives.
 # Nobody told the router of kinds of words.
 # Others take a mixed bag, and with other seeds the kinds are divided in other ways.
 # Mostly the word itself decides: a frequent word is given to the same expert most of the time.
@@ -587,8 +588,9 @@ for each in of_kind["mixture, no balance"]:
 
 # %% [markdown]
 # An even share is one of eight.
-# With the balance loss no expert gets more than a quarter of the tokens, and none is idle.
-# Without it one gets more than a quarter, and another hardly any.
+# With the balance loss no expert is the first choice for more than a quarter of the tokens, and each is it for some.
+# Without it one is the first choice for more than a quarter, and another for hardly any.
+# (Second choices are not counted here.)
 #
 # ### What it costs
 #
@@ -621,13 +623,14 @@ assert [sum(each.values()) for each in counts[3:]] == [8_030_261_248, 70_553_706
 small = [each["embedding"] / sum(each.values()) for each in counts[1:3]]
 large = [2 * each["embedding"] / sum(each.values()) for each in counts[3:]]
 assert min(small) > 1 / 5 > 2 / 15 > max(large)
+assert 0.15 < counts[0]["embedding"] / sum(counts[0].values()) < min(small)
 assert all(each["feed_forward"] > each["attention"] for each in counts)
 for model in (Transformer(TINY), base_llm):
     n = sum(weight.numel() for weight in model.parameters())
     assert n == costs.n_parameters(model.config)
 
 # %% [markdown]
-# In the small models the embedding is a large share, from a sixth to a third of all parameters.
+# In the small models the embedding is a large share, from about a sixth to nearly a third of all parameters.
 # (`base-llm` is the smallest and yet has the least, for its vocabulary is small.)
 # In large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
@@ -635,7 +638,7 @@ for model in (Transformer(TINY), base_llm):
 #
 # Then the arithmetic.
 # Each weight of a matrix is used once for each token, in one multiplication and one addition.
-# Each pair of positions costs $2d$ operations in the scores and as many in the mixture, in every head.
+# With heads of width $d$, each pair of positions costs $2d$ operations in the scores and as many in the mixture, in every head.
 # Such operations are called {term}`FLOPs <FLOP>`.
 # All pairs are counted, although the mask hides almost half of them.
 
@@ -707,7 +710,7 @@ for row, follows in zip(ids, known):
 # %% [markdown]
 # A mark is below each letter that follows the rule, if the same pair of letters was there before.
 # Only these are graded.
-# (The loss cannot reach zero, for an earlier letter may have come by a jump; guessing costs $\ln 8$ nats.)
+# (The loss cannot reach zero, for an earlier letter may have come by a jump; guessing costs $\ln 8 \approx 2.08$ nats.)
 #
 # ### Take parts away
 #
@@ -773,7 +776,8 @@ def train_on_walks(model, steps=400, seed=0):
 
 # %% [markdown]
 # Each model was trained with three seeds, of its weights and its walks, by the same study.
-# One thing taken away from a model is an {term}`ablation`.
+# To take one thing away and train again is an {term}`ablation`, too.
+# A loss here is a mean over twenty steps, always on new walks.
 #
 # *Predict*: which of these solve the task, and which stay near chance?
 # Is one layer enough: could a head not simply look for the earlier `A`?
@@ -789,12 +793,15 @@ for name, each in losses.items():  # (seeds, steps / 20)
     early, late = (" ".join(f"{x:.2f}" for x in each[:, at]) for at in (19, -1))
     longer = f"   {late} after 1,200" if each.shape[1] > 20 else ""
     print(f"{name:18} {early}{longer}")
+ids, known = random_walks(500, torch.Generator().manual_seed(3))
+so_far = one_hot(ids[:, :-1]).cumsum(dim=1).clamp(max=1).sum(dim=-1)  # letters
+guess = so_far[known].double().log().mean()
+print(f"a guess among the letters so far: {guess:.2f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over steps, each with the mean and the range of three seeds. Left, 400 steps: two layers fall from 2.1 to about 0.2, with or without a feed-forward network; one layer stays above 1.6; without positions the loss ends near 1.1. Right, 1,200 steps: two layers without norms fall much later than the complete model, and without the residual stream some later, with a wide range, all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
-panels = [[n for n in losses if losses[n].shape[1] == 20 and "six" not in n]]
-panels.append(
-    ["two layers", "no norms", "no residual", "six layers", "six, no residual"]
-)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over 1,200 steps, each with the mean and the range of three seeds. Left, two layers fall from 2.1 to about 0.2 in 400 steps, with or without a feed-forward network; without positions the loss falls more slowly, to about 0.5 at the end; one layer falls slowly to 1.3. Right, two layers without norms fall much later than the complete model, and without the residual stream some later, with a wide range, all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
+panels = ["two layers", "no network", "no positions", "one layer"], [
+    "two layers", "no norms", "no residual", "six layers", "six, no residual"
+]  # fmt: skip
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
 for ax, chosen in zip(axes, panels):
     for number, name in enumerate(chosen):
@@ -809,14 +816,16 @@ _ = axes[0].set(ylabel="loss (nats per known letter)")
 
 # %% tags=["hide-input"]
 at_400 = {name: each[:, 19] for name, each in losses.items()}
-assert at_400["two layers"].max() < 0.5 and at_400["one layer"].min() > 1.5
-assert at_400["no positions"].min() > 0.8 and at_400["no network"].max() < 0.5
-assert at_400["no norms"].min() > 1.4 and losses["no norms"][:, -1].max() < 0.3
-assert (at_400["no residual"] > 0.5).sum() == 2 and losses["no residual"][
-    :, -1
-].max() < 0.3
-assert at_400["six layers"].max() < 0.5 and at_400["six, no residual"].min() > 2
+at_end = {name: each[:, -1] for name, each in losses.items()}
+assert max(at_400[name].max() for name in ("two layers", "no network")) < 0.5
+assert at_400["one layer"].min() > 1.5 > at_end["one layer"].max() > 1.2
+assert at_400["no positions"].min() > 0.8 > 0.6 > at_end["no positions"].max()
+assert at_end["no positions"].min() > 2 * at_end["two layers"].max()
+assert at_400["no norms"].min() > 1.4 and at_end["no norms"].max() < 0.3
+assert (at_400["no residual"] > 0.5).sum() == 2 and at_end["no residual"].max() < 0.3
+assert at_400["six layers"].max() < 0.5 and at_end["six, no residual"].min() > 2
 assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
+assert abs(guess - 1.7) < 0.05
 
 # %% [markdown]
 # *Mean of three seeds; the band is from the lowest to the highest.
@@ -827,34 +836,36 @@ assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 #
 # - **One layer** is not enough.
 #   A head that looks for the earlier `A` finds `A`, but it needs the letter after it, and nothing at that place says that an `A` came before.
-# - **Without positions** the model gets part of the way, and late.
+#   It first comes to what a guess among the letters so far costs, and falls slowly below that; in 1,200 steps it does not come near two layers.
+# - **Without positions** the model learns later, and in 1,200 steps it gets most of the way.
 #   No head can look for *the letter before me*.
-#   But the mask alone lets a position tell early from late, and that is worth something {cite:p}`haviv2022`.
+#   But the mask alone lets a position tell early from late {cite:p}`haviv2022`, and two layers can make something of that.
 # - **Without the feed-forward network** it succeeds all the same: bringing back is the work of attention.
 # - **Without norms** little is learned in 400 steps, but in 1,200 steps the task is solved.
-#   On this task norms make learning faster, and it can be learned without them.
+#   So with these first weights and this learning rate norms make learning faster.
+#   A part of that may be our start: embeddings begin small, and a norm brings them to size.
 # - **Without the residual stream** two layers learn later with two of the three seeds, as soon with the third, and all solve the task in the end.
 #   A head can look at its own position and hand the vector on, which may be how they manage.
-#   Six layers without it are still at chance after 400 steps, when six with it have long learned the task.
-#   So depth needs the stream most; longer runs of these six layers were not made.
+#   Six layers without it are still at chance after 1,200 steps, and six with it have learned the task after 400.
+#   So depth needs the stream most.
 #
 # ### How do two layers do it?
 #
 # Their weights tell.
 # The next cells train the complete model here, and measure where each head looks.
-# They ask for two shares of its weight: on the letter before, and on the letters *behind* (right after) earlier copies of the present one.
+# They ask for two shares of its weight: on the letter before, and on the letters *right after* earlier copies of the present one.
 # The first share is a mean over all places, the second over those from which a marked letter is predicted.
-# A letter can count for both: in `A B A`, the `B` is before the last `A`, and behind a copy of it.
+# A letter can count for both: in `A B A`, the `B` is before the last `A`, and right after a copy of it.
 
 
 # %%
 def kinds_of_heads(model, ids, known):
-    """Return the mean weight on the letter before, and behind copies, (L, H) each."""
+    """Return the mean weight on the letter before, and after copies, (L, H) each."""
     weights = attention_weights(model, ids)  # (L, B, H, T, S)
     previous = weights.diagonal(-1, dim1=-2, dim2=-1).mean(dim=(1, 3))
-    behind = torch.zeros_like(weights[0, :, 0])  # (B, T, S)
-    behind[:, :, 1:] = ids[:, :, None] == ids[:, None, :-1]
-    found = (weights * behind.tril()[:, None]).sum(dim=-1)  # (L, B, H, T)
+    after = torch.zeros_like(weights[0, :, 0])  # (B, T, S)
+    after[:, :, 1:] = ids[:, :, None] == ids[:, None, :-1]
+    found = (weights * after.tril()[:, None]).sum(dim=-1)  # (L, B, H, T)
     return previous, found.transpose(2, 3)[:, known].mean(dim=1)
 
 
@@ -862,11 +873,11 @@ def kinds_of_heads(model, ids, known):
 student = small_model(2)
 train_on_walks(student)
 ids, known = random_walks(500, torch.Generator().manual_seed(3))
-before, behind = kinds_of_heads(student, ids[:, :-1], known)
+before, after = kinds_of_heads(student, ids[:, :-1], known)
 for layer in range(2):
     for head in range(2):
         of_head = (
-            f"{before[layer, head]:4.0%} before, {behind[layer, head]:4.0%} behind"
+            f"{before[layer, head]:4.0%} before, {after[layer, head]:4.0%} after a copy"
         )
         print(f"layer {layer + 1}, head {head + 1}: {of_head}")
 
@@ -877,18 +888,21 @@ for layer in range(2):
 best = []  # of each seed and layer, the largest share of a head
 for point in (p for p in points if p["name"] == "two layers"):
     best.append([torch.tensor(x).amax(dim=1) for x in point["found"].values()])
-for seed, (before, behind) in enumerate(best):
-    shares = f"{before[0]:.0%} before in layer 1, {behind[1]:.0%} behind in layer 2"
+for seed, (before, after) in enumerate(best):
+    shares = (
+        f"{before[0]:.0%} before in layer 1, {after[1]:.0%} after a copy in layer 2"
+    )
     print(f"seed {seed}, best head: {shares}")
 
 # %% tags=["hide-input"]
-for before, behind in best:
-    assert before[0] > 0.7 > 0.3 > before[1] and behind[1] > 0.7 > 0.4 > behind[0]
+for before, after in best:
+    assert before[0] > 0.7 > 0.3 > before[1] and after[1] > 0.7 > 0.4 > after[0]
 
 # %% [markdown]
 # In the first layer a head looks at the letter before.
 # So the vector at the place of `B` now also holds *an A came before me*.
-# In the second layer the heads look from the new `A` for exactly that, land on `B`, and fetch it, as we did by hand.
+# In the second layer the heads look from the new `A` at `B`, which is where this note leads.
+# That fits what we did by hand; exercise 6 tests it, by taking heads away.
 #
 # Heads like these, which need a head of an earlier layer that looks one place back, are called **{term}`induction heads <induction head>`**.
 # {cite:t}`olsson2022` found them in all the language models of more than one layer that they studied, and a sudden drop of the loss when they appear.
@@ -936,6 +950,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # Up to the last block the lens shows `said`, the token that was just read.
 # One table both reads and scores here, and a row of it fits itself best.
 # The name, which has to be looked up far back, shows only after the last block.
+# In this model that is no surprise: heads that hand on what they find were put into its last layer before training ({doc}`attention`).
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
 # So a *tuned lens* learns a small correction for each block {cite:p}`belrose2023`.
 #
@@ -946,7 +961,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # On the course's site, `base-llm` reads a sentence of yours here, and shows what it would say after each block; it begins with *Once upon a time there was a brave young girl named Ella. "I shall make a hat," said*.
 # :::
 #
-# To find out from a model's numbers how it does what it does is called **{term}`interpretability`**.
+# Finding out from a model's numbers how it works is called **{term}`interpretability`**.
 # We read weights of attention and states of the stream.
 # **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, and not whether the model uses it {cite:p}`belinkov2022`.
 # A linear one comes in {doc}`fine_tuning`.
@@ -956,7 +971,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # A stream of $D$ numbers can hold more than $D$ features, each a direction of its own, if few are present at a time.
 # This is called **{term}`superposition`** {cite:p}`elhage2022`.
 # A **{term}`sparse autoencoder`** learns a long list of directions, and writes each state as a sum of a few of them.
-# People can say of many such directions what they stand for {cite:p}`cunningham2024`.
+# For many such directions people can name what they stand for {cite:p}`cunningham2024`.
 #
 # ## Takeaways
 #
@@ -964,13 +979,13 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # - Completing `A B … A` takes two layers of attention: the first writes *what came before me*, the second looks for it.
 # - Taking a part away can make a model fail, or only make it slower; only longer runs tell the two apart.
 # - Parameters and arithmetic follow from the sizes alone.
-#   It takes about two operations for each parameter that a token uses, plus a part that grows with the length.
+#   Each token costs about two operations for every parameter that it uses, plus a part that grows with the length.
 # - A mixture of experts has many parameters and uses few of them for each token.
 #
 # *In practice* the models of today are this one, larger.
 # Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`, later versions with grouped queries {cite:p}`grattafiori2024`.
 # Most of the largest models are mixtures of experts now, as Mixtral was early on {cite:p}`jiang2024`.
-# What the feed-forward networks hold seems to be much of what was learned about words and facts {cite:p}`geva2021`.
+# The feed-forward networks seem to hold much of what was learned about words and facts {cite:p}`geva2021`.
 # Training one of these on text is the subject of {doc}`pretraining`.
 
 # %% [markdown]
@@ -1034,6 +1049,7 @@ print("balance loss:", (8 * given * wanted).sum().item(), "and", 8 * 8 * (1 / 8)
 #
 # Write the number of parameters of a model of Llama's shape in closed form.
 # Use `vocab_size`, `d_model`, `n_layers`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff` and `tied_embeddings` of its config.
+# (`n_heads` times `d_head` may differ from `d_model`.)
 #
 # ```python
 # def parameter_count(config) -> int:
@@ -1174,7 +1190,8 @@ for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
     )
 # Without the head that looks one place back there are no notes, and the loss is above
 # that of one layer: the second layer still looks for them, and fetches what is wrong.
-# The other head of layer 1 is missed too, since layer 2 has learned to read its output.
+# Without the other head of layer 1 the loss rises as well, so it does something that layer
+# 2 relies on; what, this test does not say.
 # The heads of layer 2 can stand in for each other in part. For all seeds: train
 # small_model(2, seed=...) with each, and find the head by its share, not by its number.
 

@@ -100,6 +100,7 @@ def dot(a, b):
 # The next operations are not linear; without them, all layers together could do no more than one matrix.
 #
 # In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
+# The vectors are cut into parts, the **heads**, and each head does this by itself, so a word can look at two places at once.
 # The better a key fits the query, the larger the share of its value in the result.
 # The derivatives are the chain rule worked out on paper; the section *Is it right?* compares them with torch's.
 
@@ -179,7 +180,7 @@ def add_to(vector, part, more):
 # Both only *add* to the vector.
 # Large models put a hundred such blocks one after the other.
 # `norm` brings every vector to the same length before it is read.
-# At the end, the vector is compared with the vector of every word: the more alike they are, the more probable is this word as the next.
+# At the end, the vector is compared with the vector of every word: the more alike they are, the more probable it is that this word comes next.
 
 # %%
 D, HEADS, BLOCKS, LONGEST = 24, 2, 1, 32
@@ -257,6 +258,7 @@ tape.clear()
 # ## Learning
 #
 # For one sentence after another: compute the loss, play the tape backwards, and move every weight a little against its gradient.
+# The model reads 800 of the 2,000 sentences, each once; a printed loss is the mean over the last 200.
 # **AdamW** divides the mean of a weight's recent gradients by their usual size, the root of the mean of their squares, so all weights move about equally fast.
 # Both means begin at zero, which the divisions by $1 - 0.9^t$ and $1 - 0.99^t$ make up for.
 # AdamW also pulls every weight a little towards zero.
@@ -319,7 +321,8 @@ for seed in range(4):
 # %% [markdown]
 # ## How good is it?
 #
-# Some of these sentences could begin a tale, and some fall apart.
+# Some of these sentences read like the beginning of a tale, and some fall apart.
+# Strictly, none of the four can begin one: in the tales Toffee is never a girl, and nobody lives *beside the houseboat*.
 # A grammar writes the tales, and it knows the probability of every beginning.
 # So there is a loss that no model can beat on average, the floor.
 # Here it is for the first sentences of 100 other tales, beside this model's loss on them, for one run with one seed.
@@ -406,5 +409,5 @@ print("loss, gradients and five steps are equal")
 #
 # ## Sources
 #
-# - One file that holds all of a GPT, on scalars: Karpathy's *microgpt* and *micrograd*.
+# - One file that holds all of a GPT, on scalars: Karpathy's *microgpt*; its way of taking derivatives: his *micrograd*.
 # - Backpropagation: {cite:t}`rumelhart1986`; attention: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.

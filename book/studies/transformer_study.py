@@ -2,7 +2,7 @@
 
     python book/studies/transformer_study.py --out transformer.json
 
-has 36 short trainings, six minutes on one core, and goes on where it was stopped:
+has 36 short trainings, ten minutes on one core, and goes on where it was stopped:
 
     walks     small models that lack a part, on the task `A B … A`, over three seeds
     tales     a mixture of experts beside two dense models, over three seeds
@@ -43,13 +43,13 @@ NAMES = [
 SEEDS = 0, 1, 2
 WALKS = {  # name: layers, part that is missing, steps
     "two layers": (2, "", 400),
-    "one layer": (1, "", 400),
-    "no positions": (2, "positions", 400),
+    "one layer": (1, "", 1200),
+    "no positions": (2, "positions", 1200),
     "no network": (2, "network", 400),
     "no norms": (2, "norms", 1200),
     "no residual": (2, "residual", 1200),
     "six layers": (6, "", 400),
-    "six, no residual": (6, "residual", 400),
+    "six, no residual": (6, "residual", 1200),
 }
 TALES = "dense, 64 wide", "mixture", "mixture, no balance", "dense, 256 wide"
 EVERY = 20  # steps that a stored loss is the mean of

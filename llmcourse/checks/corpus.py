@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Sequence
 from inspect import unwrap
 from math import isclose
+from types import FunctionType
+from typing import Any
 
 from llmcourse.checks.base import check
 from llmcourse.text.deduplication import candidate_probability
@@ -66,6 +68,20 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
         )
 
 
+def _names_in(fn: Callable[..., Any]) -> set[str]:
+    """Return the names that a function uses, and the functions of its module."""
+    todo, found = [unwrap(fn)], set[str]()
+    while todo:
+        one = todo.pop()
+        new = {*getattr(getattr(one, "__code__", None), "co_names", ())} - found
+        found |= new
+        known = getattr(one, "__globals__", {})
+        todo += [
+            known[name] for name in new if isinstance(known.get(name), FunctionType)
+        ]
+    return found
+
+
 @check
 def is_held_out(fn: Callable[[str, float], bool]) -> None:
     """Check a function from a text and a share to whether the text is held out.
@@ -81,8 +97,7 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
     assert sides == [bool(fn(text, 0.15)) for text in texts], (
         "asked twice, a text changed sides: draw no random number, hash the text"
     )
-    names = getattr(getattr(unwrap(fn), "__code__", None), "co_names", ())
-    assert "hash" not in names, (
+    assert _names_in(fn).isdisjoint({"hash", "__hash__"}), (
         "Python's hash of a string is another one in every process: a text held out "
         "today would be trained on tomorrow; take one from hashlib"
     )
@@ -128,7 +143,7 @@ def find_leaks(
     )
     assert 3 not in found, (
         "'the wall one two' reaches from the end of one training text into the next, "
-        "and stands in neither: cut each text into runs by itself"
+        "and is in neither: cut each text into runs by itself"
     )
     assert 2 in found, (
         "'A HEN, sat on: the wall!' is a training text in capitals and with other "

@@ -21,7 +21,13 @@ def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    for n_tokens, length, windows in ((4, 3, 1), (7, 3, 2), (3, 3, 0), (1000, 9, 111)):
+    for n_tokens, length, windows in (
+        (4, 3, 1),
+        (7, 3, 2),
+        (3, 3, 0),
+        (1000, 9, 111),
+        (9, 3, 2),
+    ):
         got, guesses = fn(n_tokens, length)
         where = f"{n_tokens} tokens in windows of {length} + 1"
         assert got != n_tokens // (length + 1) or got == windows, (

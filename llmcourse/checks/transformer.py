@@ -64,7 +64,13 @@ def parameter_count(fn: Callable[[TransformerConfig], int]) -> None:
     grouped = replace(TINY, n_kv_heads=1)
     untied = replace(TINY, tied_embeddings=False)
     lopsided = TransformerConfig(
-        vocab_size=37, d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, d_ff=20
+        vocab_size=37,
+        d_model=24,
+        n_layers=3,
+        n_heads=6,
+        n_kv_heads=2,
+        d_ff=20,
+        head_width=8,
     )
     lessons = {
         TINY: (

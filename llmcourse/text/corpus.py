@@ -315,7 +315,8 @@ class Overlap:
     def __str__(self) -> str:
         name = self.document.name or excerpt(self.document.text)
         other = self.training.name or excerpt(self.training.text)
-        return f'{name}: {self.share:.0%} is in {other}, first "{self.passage}"'
+        share = f"{self.share:.0%} is in training"
+        return f'{name}: {share}, first "{self.passage}" in {other}'
 
 
 def contamination(
@@ -327,7 +328,7 @@ def contamination(
 ) -> list[Overlap]:
     """Return the held-out documents that share a run of n words with the training.
 
-    Case and punctuation are ignored. A run that stands in more than
+    Case and punctuation are ignored. A run that is in more than
     `max_documents` training documents is a common phrase and does not count.
 
     Args:

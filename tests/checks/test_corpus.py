@@ -51,6 +51,14 @@ def in_tenths(text, share):
     return int(10 * place(text)) < 10 * share
 
 
+def salted(text):
+    return hash(text) % 1000
+
+
+def by_a_helper(text, share):
+    return salted(text) < 1000 * share
+
+
 def as_strings(train, test, n):
     known = [" ".join(words(text)) for text in train]
 
@@ -117,6 +125,12 @@ def bag_of_words(train, test, n):
         (
             "is_held_out",
             lambda text, share: hash(text) % 1000 < 1000 * share,
+            "hashlib",
+        ),
+        ("is_held_out", by_a_helper, "hashlib"),
+        (
+            "is_held_out",
+            lambda text, share: text.__hash__() % 1000 < 1000 * share,
             "hashlib",
         ),
         ("is_held_out", lambda text, share: place(text) < share / 2, "about 300"),

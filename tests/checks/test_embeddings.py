@@ -176,6 +176,12 @@ def test_directions_found_in_two_ways_pass(fn):
     checks.first_direction(fn)
 
 
+def first_row_of_squares(x):
+    x = x - x.mean(dim=0)
+    row = (x.T @ x)[0]
+    return row / row.norm()
+
+
 @pytest.mark.parametrize(
     ("fn", "lesson"),
     [
@@ -188,6 +194,7 @@ def test_directions_found_in_two_ways_pass(fn):
         (lambda x: by_svd((x - x.mean(dim=0)) / x.std(dim=0)), "vary most"),
         (lambda x: without_centring(x - x.mean(dim=1, keepdim=True)), "vary most"),
         (row_of_eigenvectors, "vary most"),
+        (first_row_of_squares, "do it more often"),
         (lambda x: by_svd(x.sub_(x.mean(dim=0))), "changes what"),
     ],
 )

@@ -56,6 +56,8 @@ def test_right_answers_pass():
         (lambda n, t: (n // t, n // t * t), "make 0 windows, got 1"),
         (lambda n, t: ((n - 1) // t, (n - 1) // t * (t + 1)), "is not guessed"),
         (lambda n, t: ((n - 1) // t, n - 1), "has 3 guesses"),
+        (lambda n, t: ((n - 1) // t, (n - 1) * (n > t)), "6, got 8"),
+        (lambda n, t: (w := -((1 - n) // t) * (n > t), w * t), "2 windows, got 3"),
     ],
 )
 def test_wrong_count_fails(wrong, lesson):

@@ -38,6 +38,7 @@ def right_fewest(n_parameters, n_tokens, days, room, speed):
 
 
 def test_right_answers_pass():
+    checks.micro_batches(lambda p, most: max(1, ceil((p - 1) * (1 - most) / most)))
     checks.training_bytes(right_bytes)
     checks.micro_batches(right_micro_batches)
     checks.split_network(right_split)
@@ -64,6 +65,7 @@ def test_wrong_bytes_fail(wrong):
         (lambda stages, most: ceil(stages / most), "fewer than"),
         (lambda stages, most: 1, "a stage works in m of m"),
         (lambda stages, most: 0, "at least one micro-batch"),
+        (lambda p, most: max(1, (p - 1) * (1 / most - 1) + 0.3), "are whole"),
     ],
 )
 def test_wrong_micro_batches_fail(wrong, lesson):

@@ -64,6 +64,10 @@ def test_wrong_norms_fail(wrong, lesson):
             lambda c: n_parameters(c) + (c.d_ff == 20) * c.n_layers,
             "which of them did you take",
         ),
+        (  # heads that share the width out
+            lambda c: n_parameters(replace(c, head_width=None)),
+            "which of them did you take",
+        ),
     ],
 )
 def test_wrong_counts_fail(wrong, lesson):

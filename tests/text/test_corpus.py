@@ -163,7 +163,7 @@ def test_a_passage_of_five_words_is_found_where_it_stands():
     assert overlap.training == train[0]
     assert overlap.passage == "a fox sat down"
     assert overlap.share == 2 / 3
-    assert str(overlap) == 'test: 67% is in book, first "a fox sat down"'
+    assert str(overlap) == 'test: 67% is in training, first "a fox sat down" in book'
 
 
 def test_every_document_is_on_one_side_and_keeps_its_order():
