@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode, v4
 
-STARS = {"check": "★", "derive": "★★", "build": "★★", "explore": "★★★"}
 HEADING = re.compile(r"^### (Exercise \d+) \(([a-z, ]+)\): (.*)$", re.MULTILINE)
 ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`")
 SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -63,19 +62,6 @@ def unfolded(text: str) -> str:
     shown = r"\n<details><summary>\1</summary>\n\n\2\n\n</details>\n"
     text = IN_PAGE.sub("", text)
     return without_roles(DROPDOWN.sub(shown, text)).rstrip("\n")
-
-
-def with_stars(text: str) -> str:
-    """Return an exercise's text with how hard it is in its heading."""
-
-    def marked(heading: re.Match[str]) -> str:
-        number, kinds, title = heading.groups()
-        if "★" in title:  # it says so itself
-            return heading[0]
-        hardest = max((STARS[kind.strip()] for kind in kinds.split(",")), key=len)
-        return f"### {number} ({kinds} {hardest}): {title}"
-
-    return HEADING.sub(marked, text)
 
 
 def checks_of(solution: str) -> list[str]:
@@ -136,7 +122,7 @@ def handout(notebook: NotebookNode) -> NotebookNode:
     cells = []
     for cell, solution in _exercises(notebook):
         if cell.cell_type == "markdown":
-            cell = v4.new_markdown_cell(with_stars(plain(cell.source)), id=cell.id)
+            cell = v4.new_markdown_cell(plain(cell.source), id=cell.id)
         else:
             cell.outputs, cell.execution_count = [], None
         cells.append(cell)
@@ -169,5 +155,5 @@ def marking_guide(notebook: NotebookNode) -> str:
             f"```python\n{c.source}\n```" if c.cell_type == "code" else plain(c.source)
             for c in solution
         ]
-        parts += [with_stars(plain(cell.source)), "**Model answer**", *answers, MARKS]
+        parts += [plain(cell.source), "**Model answer**", *answers, MARKS]
     return "\n\n".join(parts) + "\n"

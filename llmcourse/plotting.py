@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
+from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 from matplotlib_inline import backend_inline
 
@@ -72,6 +73,30 @@ def plot_loss(
     ax.set(xlabel="tokens seen", ylabel="loss (nats/token)")
     if len(curves) > 1:
         ax.legend()
+
+
+def plot_training(
+    curves: Mapping[str, tuple[Sequence[float | int], Sequence[float | int]]],
+    levels: Mapping[str, float | int],
+) -> None:
+    """Draw losses over training, and how far they are above the floor, as a logarithm.
+
+    Args:
+        curves: As in `plot_loss`.
+        levels: As in `plot_loss`; one of them is named "floor".
+    """
+    _, (ax, above) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    plot_loss(ax, curves, levels)
+    ax.set(ylim=(0, 1.08 * max(levels.values())))
+    floor = levels["floor"]
+    excess = {k: (n, [loss - floor for loss in y]) for k, (n, y) in curves.items()}
+    plot_loss(above, excess, {})
+    above.set(yscale="log", ylabel="loss above the floor (nats/token)")
+    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    above.yaxis.set_minor_locator(NullLocator())
+    above.yaxis.set_major_formatter("{x:g}")
+    for panel in (ax, above):
+        panel.locator_params(axis="x", nbins=4)
 
 
 def plot_map(

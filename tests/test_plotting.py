@@ -1,6 +1,7 @@
 """Figures show the data they were given."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 
 from llmcourse import plotting
@@ -38,6 +39,16 @@ def test_a_history_is_drawn_over_the_tokens_seen(ax):
     batches, held_out, _ = ax.lines
     assert batches.get_xydata().tolist() == [[10, 8], [20, 7]]
     assert held_out.get_xydata().tolist() == [[0, 9.5], [20, 7.5]]
+
+
+def test_a_training_is_drawn_above_its_floor_too():
+    curves = {"training": ([0, 10, 20], [5.5, 2.5, 1.6])}
+    plotting.plot_training(curves, {"log V": 6.0, "floor": 1.5})
+    losses, excess = plt.gcf().axes
+    assert losses.lines[0].get_ydata().tolist() == [5.5, 2.5, 1.6]
+    assert excess.lines[0].get_ydata() == pytest.approx([4, 1, 0.1])
+    assert excess.get_yscale() == "log"
+    plt.close()
 
 
 def test_no_label_of_a_map_covers_another_or_a_dot(ax):

@@ -397,6 +397,8 @@ assert max(slope(times, "window"), slope(times, "linear")) < 1.6
 assert times["naive", 8192] > 4 * max(times[x, 8192] for x in ("window", "linear"))
 
 # %% [markdown]
+# *Left, the time of one head on the machine that made this page; right, the most memory that new tensors held.*
+#
 # Times differ from machine to machine and from run to run; bytes and FLOPs do not.
 # The next cell prints what eight times the length costs, and what 8,192 tokens cost.
 
@@ -676,7 +678,7 @@ print(
 # A model that was trained with full attention gets worse with such a window.
 # Large ones put much of their attention on the very first tokens, whatever these say; when the window drops them, what they write becomes nonsense.
 # These tokens are called {term}`attention sinks <attention sink>`.
-# **StreamingLLM** keeps the first four tokens and the last few thousand, and writes on without end {cite:p}`xiao2024`.
+# **{term}`StreamingLLM`** keeps the first four tokens and the last few thousand, and writes on without end {cite:p}`xiao2024`.
 # It remembers nothing of what lay in between.
 # Exercise 6 tries it on `base-llm`.
 #
@@ -807,7 +809,7 @@ for n in (10, 100, 1000):
 # These are linear attention's oldest and plainest features, on tales that need much recall.
 # Newer ones do better: with richer features, with states that forget on purpose, or with a few layers of full attention among them {cite:p}`arora2024,yang2024deltanet`.
 # **{term}`State-space models <state-space model>`** came to much the same from another side: they pass a state of fixed size from token to token.
-# In **Mamba** the token itself says what is written into the state, and how fast the rest fades {cite:p}`gu2024`.
+# In **{term}`Mamba`** the token itself says what is written into the state, and how fast the rest fades {cite:p}`gu2024`.
 # A table of fixed size cannot hold what a growing cache holds.
 #
 # ### Lost in the haystack
@@ -846,6 +848,8 @@ assert all(count.right == count.n for count in counts[0][:4])  # at the beginnin
 assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 
 # %% [markdown]
+# *Share of needles found, with its 95 % interval, of 24 trials each.*
+#
 # The window that counts is not the one in the config.
 # In short texts the model finds nearly all needles; of those in 400 tokens it loses two of three, although its window has room for them.
 # Distances that training never showed can explain this for a needle at the beginning.
@@ -1008,9 +1012,7 @@ Quiz.read("context_window")
 # %% [markdown]
 # ## Exercises
 #
-# A *check* takes minutes, *derive* and *build* take longer, and *explore* is open.
-#
-# ### Exercise 1 (check): the price of a conversation
+# ### Exercise 1 (check): the price of a conversation ★
 #
 # How many bytes does the key-value cache of `n_sequences` texts of `n_tokens` take?
 #
@@ -1031,7 +1033,7 @@ def cache_bytes(n_layers, n_kv_heads, d_head, n_tokens, n_sequences, bytes_per_n
 checks.cache_bytes(cache_bytes)
 
 # %% [markdown]
-# ### Exercise 2 (build): a band
+# ### Exercise 2 (build): a band ★★
 #
 # Make the mask of a causal sliding window for n positions: true where row $t$ may look at column $s$.
 # With a window of 1, a position sees only itself.
@@ -1059,7 +1061,7 @@ checks.window_mask(window_mask)
 # becomes four times as large: the arithmetic, and the memory if all scores are held.
 
 # %% [markdown]
-# ### Exercise 3 (build): join two halves
+# ### Exercise 3 (build): join two halves ★★
 #
 # Two workers have each read half of the keys for the same query.
 # Each hands over its largest score $m$, its sum $\ell$ and its mixture $c$, not yet divided.
@@ -1085,7 +1087,7 @@ def join(first, second):
 checks.join_halves(join)
 
 # %% [markdown]
-# ### Exercise 4 (derive): how many layers?
+# ### Exercise 4 (derive): how many layers? ★★
 #
 # Every layer has a window of $w$ tokens, the position itself included.
 # How many layers does it take at least for a token `distance` positions back to matter to the last one?
@@ -1108,7 +1110,7 @@ checks.layers_needed(layers_needed)
 print(f"for 150 tokens back: {layers_needed(150, 32)} layers, and ours has two")
 
 # %% [markdown]
-# ### Exercise 5 (explore): how much to stretch
+# ### Exercise 5 (explore): how much to stretch ★★★
 #
 # With YaRN, we can reach 576 tokens from a trained length of 288, of 192 or of 96: factors of 2, 3 and 6.
 # How does the choice change what is found at the beginning of 400 tokens, and the loss on tales?
@@ -1129,7 +1131,7 @@ for trained in (288, 96):
 # lengths were never trained. Stretching moves both. The third limit, the cost, stays.
 
 # %% [markdown]
-# ### Exercise 6 (build): attention sinks
+# ### Exercise 6 (build): attention sinks ★★★
 #
 # Give a copy of `base` an attention of your own: each position sees the last `window` positions and the first `n_sinks`.
 # Every layer that is a `GroupedQueryAttention` has a function `attend(query, key, value)`, which you can replace.

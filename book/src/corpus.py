@@ -492,6 +492,8 @@ _ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
 _ = ax.legend()
 
 # %% [markdown]
+# *Share of planted copies that the bands propose: dots as measured, lines by the formula.*
+#
 # The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
 # Short bands find more, and long bands are choosier; both see nearly every copy that differs in little.
 # The rise is near $(1/b)^{1/r}$, where nearly two thirds of the pairs are found.
@@ -634,6 +636,8 @@ assert loss["leaked"][8] < floor < min(loss["unseen"].values()) / 2
 assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 
 # %% [markdown]
+# *Loss of counted runs of up to n words; dotted, the floor.*
+#
 # On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
 # On the leaked ones it goes on improving, since it has memorised them, and falls *below the floor*.
 # The dotted floor is the mean true surprise of these 200 stories.
@@ -832,6 +836,9 @@ plotting.plot_bars(
     ax, dict(sorted(bits.items(), key=lambda bar: -bar[1])), "bits per byte"
 )
 assert sorted(bits.values())[1] > 3 * bits["the floor"]
+
+# %% [markdown]
+# *Bits per byte of 1,000 stories: compressors, counts of words, and the floor.*
 
 # %%
 sample = np.array([-story.log_prob for story in stories])

@@ -402,6 +402,8 @@ ax.legend()
 _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)")
 
 # %% [markdown]
+# *Tokens per second of all requests together, and of each.*
+#
 # Sixteen requests get several times as many tokens as one, and each waits longer for a token, but far less than sixteen times as long.
 # They share the fixed cost of a step.
 # In a large model that is mostly fetching the weights; in one as small as ours, much of it is the program that calls one small operation after the other.
@@ -789,7 +791,7 @@ assert drawn[0.2].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 #
 # **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer if `logprobs` asks for them.
 # They are the logarithms of the probabilities that the cell before the sixteen draws printed, whatever the temperature.
-# With `echo=True` and `max_tokens=0` a completion has those of the prompt alone, so a test can compare models over HTTP: by the loss on a text, or by which of several answers is the likeliest.
+# With `echo=True` and `max_tokens=0` a completion has those of the prompt alone, so a test can compare models over HTTP: by the loss on a text, or by which of several answers is the most probable.
 #
 # Programs need answers in a fixed form, such as JSON with certain fields: **{term}`structured output`**, or *JSON mode*.
 # **{term}`Constrained decoding <constrained decoding>`** makes sure of it {cite:p}`willard2023`.
@@ -857,6 +859,8 @@ _ = right.set(ylabel="throughput (tokens/s)", ylim=(0, None))
 _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 
 # %% [markdown]
+# *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen of twenty at most p95; right, tokens per second of all.*
+#
 # While there are free slots, more callers bring much more {term}`throughput`, for some more waiting.
 # Beyond eight callers throughput no longer rises: all slots are taken, and a free one is filled from the queue at once.
 # Each caller beyond eight only makes everyone wait longer.
@@ -1007,9 +1011,7 @@ Quiz.read("deployment")
 # %% [markdown]
 # ## Exercises
 #
-# A *check* (★) takes minutes, *derive* and *build* (★★) take longer, and *explore* (★★★) is open.
-#
-# ### Exercise 1 (build): steps of a batch
+# ### Exercise 1 (build): steps of a batch ★★
 #
 # Requests want `lengths` tokens, in this order, and there are `slots` slots.
 # How many steps does continuous batching take?
@@ -1034,7 +1036,7 @@ checks.batch_steps(batch_steps)
 print(f"{batch_steps(lengths, 8):,} steps for the forty stories of the beginning")
 
 # %% [markdown]
-# ### Exercise 2 (build): a percentile
+# ### Exercise 2 (build): a percentile ★★
 #
 # Return the smallest of the values such that at least `p` percent of all values are not above it, for $0 < p \le 100$.
 # The values come in any order; do not change the caller's list.
@@ -1055,7 +1057,7 @@ def percentile(values, p):
 checks.percentile(percentile)
 
 # %% [markdown]
-# ### Exercise 3 (check): what fits
+# ### Exercise 3 (check): what fits ★
 #
 # `room` bytes are left for caches.
 # How many sequences of `positions` tokens fit, for a model of `layers` layers with `kv_heads` key-value heads of width `d_head` in each, and numbers of `size` bytes?
@@ -1080,7 +1082,7 @@ for kv_heads in (32, 8):
     print(f"{kv_heads} key-value heads: {n} sequences")
 
 # %% [markdown]
-# ### Exercise 4 (build): eight bits
+# ### Exercise 4 (build): eight bits ★★
 #
 # Turn a matrix of weights into whole numbers from −127 to 127, of type `torch.int8`, with one scale for each row, as a column.
 # Use no loop; no row is all zeros.
@@ -1102,7 +1104,7 @@ def quantize_rows(weight):
 checks.quantize_rows(quantize_rows)
 
 # %% [markdown]
-# ### Exercise 5 (derive): guesses that are checked
+# ### Exercise 5 (derive): guesses that are checked ★★
 #
 # In speculative decoding a small model guesses `n` tokens, and the large one checks all of them in one step.
 # Suppose that each guess is right with probability `a`, independently of the others.
@@ -1131,7 +1133,7 @@ print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8
 # tokens: checking guesses is a small prefill.
 
 # %% [markdown]
-# ### Exercise 6 (explore): how coarse may it be?
+# ### Exercise 6 (explore): how coarse may it be? ★★★
 #
 # Take four bits with a scale for a whole row, and with one for each 32 or 16 weights: `quantize_model(model, 4, group)`, with `None` for a whole row.
 # Print the error of the weights (`quantization_error`) and the share of the bytes (`weight_bytes`) for all three.
@@ -1150,7 +1152,7 @@ for group in (None, 32, 16):
 assert errors[16] < errors[32] < errors[None]
 
 # %% [markdown]
-# ### Exercise 7 (build): a draft from the prompt itself
+# ### Exercise 7 (build): a draft from the prompt itself ★★★
 #
 # If the answer quotes its prompt, the draft needs no table of counts: look for the last two tokens earlier in the text, and guess what followed there.
 # This is called **prompt lookup**.

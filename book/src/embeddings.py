@@ -411,6 +411,8 @@ assert (young - trades).norm() < (young - animals).norm() / 2
 assert (species - traits).norm() < (species - animals).norm() / 2
 
 # %% [markdown]
+# *The vectors in the plane of their first two principal components, coloured by class.*
+#
 # Nobody told the vectors what an animal is, and yet the classes are clusters.
 # (The map leaves out most of the variance, so what is near on it need not be near.)
 # The exceptions teach more.
@@ -528,6 +530,8 @@ ax.legend(loc="center right", bbox_to_anchor=(1, 0.68))
 _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
 # %% [markdown]
+# *Share of questions answered right, for each relation.*
+#
 # Three relations work, far above the baseline and chance.
 # One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
 # The other four are right in hardly more than one question of ten; *place : thing* is about twice chance, the others are at chance or below it.
@@ -585,7 +589,6 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # For the others this number is far smaller, and the arithmetic does not work.
 # With eight relations this is a pattern, not a proof.
 # For *one : many* a reason is at hand: the two words of a pair hardly ever meet, so little in the text says that `apple` belongs to `apples` and not to `pears`.
-# {doc}`real_models` tries the arithmetic on the embeddings of a model that has read the web.
 #
 # The custom of forbidding $a$, $b$ and $c$ as answers matters too.
 # For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides it.
@@ -596,7 +599,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # On the right it is short, so × is nearest to `mother` itself (places from this page's vectors, in the plane of the three words).*
 #
 # What of vectors from real text?
-# This course has none, so we report what others measured.
+# {doc}`real_models` tries the rows of a real model; here is what others measured.
 # GloVe's best vectors, from 42 billion words, answer 75 % of 19,544 questions right, about capitals, plurals, tenses and others {cite:p}`pennington2014`.
 # Of those about grammar, plurals among them, it is 69 %, so on real text plurals may work, as they do not here.
 # A possible reason: both `apple` and `apples` are found beside *tree* and *pie*.
@@ -780,7 +783,7 @@ assert purity > 0.8 and same > other + 0.05
 # A row says what a token is, not where it is.
 # So a model needs positions too, to tell *dog bites man* from *man bites dog*.
 # Four ways are common: a second, *learned* table {cite:p}`radford2019`, *sinusoidal* waves {cite:p}`vaswani2017`, {term}`RoPE` {cite:p}`su2021` and ALiBi {cite:p}`press2022`.
-# {doc}`transformer` puts RoPE to work.
+# {doc}`attention` puts RoPE to work.
 #
 # ### What breaks it
 #

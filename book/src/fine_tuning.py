@@ -689,6 +689,8 @@ assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
 assert shares["pretrained"] == [0.89, 0.74, 0.74]
 
 # %% [markdown]
+# *Tales sorted rightly, by way; a dot for each set of twenty labels.*
+#
 # The grey line is guessing.
 # Twenty labels go far in a model that has read.
 # On the three sets, training all weights gets 19, 8 and hardly any points more than the probe.
@@ -752,7 +754,8 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 #
 # *Predict*: all weights, or adapters of rank 4; which of them forgets more of the tales?
 # Both see 128 batches of the second task, with 960 labels, at several learning rates.
-# What is forgotten, the {term}`catastrophic forgetting` of a skill that the new data does not ask for, is measured on ten plain tales, through the model's own last matrix, in nats per token more than before.
+# **{term}`Catastrophic forgetting <catastrophic forgetting>`** is the loss of a skill that the new data does not ask for.
+# We measure it on ten plain tales, through the model's own last matrix, in nats per token more than before.
 # Before, a token of a tale costs about half a nat; a network of random weights costs some 7.6 nats more.
 # We say that a run has learned the task if it gets more than 95 % right.
 #
@@ -818,6 +821,9 @@ assert mean_of("tales", None, 3.2e-3) > 7.7 and mean_of("right", None, 3.2e-3) >
 assert mean_of("right", None, 6.4e-3) < 0.6
 
 # %% [markdown]
+# *Against the learning rate: left, the openings marked rightly, and a guess in grey; right, what plain tales cost more than before.
+# Dots are runs, lines go through their means.*
+#
 # Each way has a lowest rate at which all three runs learn the task, and that of the adapters is four times as high.
 # At one and the same low rate the adapters have learned less after 128 batches, and forgotten less.
 # Above their lowest rate the adapters keep their accuracy at all rates tried, and the tales get worse and worse.
@@ -1034,7 +1040,7 @@ Quiz.read("fine_tuning")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): what an adapter has to learn
+# ### Exercise 1 (check): what an adapter has to learn ★
 #
 # Given are the shapes of the matrices that get an adapter, each as (out, in), and the rank.
 # How many numbers learn?
@@ -1055,7 +1061,7 @@ def adapter_parameters(shapes, rank):
 checks.adapter_parameters(adapter_parameters)
 
 # %% [markdown]
-# ### Exercise 2 (build): the last word
+# ### Exercise 2 (build): the last word ★★
 #
 # A batch of texts of unequal length, filled up on the right, has given logits of shape $(B, T, C)$.
 # Return the $(B, C)$ that count, each at its text's last token.
@@ -1076,7 +1082,7 @@ def last_logits(logits, lengths):
 checks.last_logits(last_logits)
 
 # %% [markdown]
-# ### Exercise 3 (build): merge an adapter
+# ### Exercise 3 (build): merge an adapter ★★
 #
 # From $W$ (out, in), $A$ (rank, in), $B$ (out, rank) and $\alpha$, make the matrix that does what all of them do.
 # Leave those that you are given as they are.
@@ -1097,7 +1103,7 @@ def merge_adapter(weight, a, b, alpha):
 checks.merge_adapter(merge_adapter)
 
 # %% [markdown]
-# ### Exercise 4 (derive): what fits
+# ### Exercise 4 (derive): what fits ★★
 #
 # The frozen weights of a model are stored in a format of `frozen_bytes` bytes each.
 # Weights that learn take 16 bytes, as in this chapter; activations are not counted.
@@ -1126,7 +1132,7 @@ for size in (4, 2, 0.5):
     print(f"{size} bytes for a frozen weight: {n / 1e6:,.0f} million can learn")
 
 # %% [markdown]
-# ### Exercise 5 (explore): fewer adapters
+# ### Exercise 5 (explore): fewer adapters ★★★
 #
 # The authors of LoRA gave adapters to queries and values alone: `lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())`.
 # Train them for 128 steps, with 42 of warm-up, at 3.2e-3 and 6.4e-3, and measure the tales with `tale_loss`.
@@ -1166,7 +1172,7 @@ print(spread([r["tales"] for r in found], "+.2f"))
 # Three seeds of your own show whether the two sets of runs lie apart.
 
 # %% [markdown]
-# ### Exercise 6 (build): rehearsal
+# ### Exercise 6 (build): rehearsal ★★★
 #
 # Fine-tune all weights on the second task at a rate of 1e-3: 48 steps of 8 openings, 16 of them warm-up, with clipping as in `adapt`.
 # Add to the loss of each batch the model's loss on four plain tales, 64 tokens of each, times a weight.

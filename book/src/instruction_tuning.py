@@ -70,7 +70,7 @@ def seeded(seed=0):
 #
 # `base-llm-small` has read a hundred thousand {term}`tales`.
 # We give it the first three sentences of a tale and a question that they answer.
-# It writes the likeliest text, token by token.
+# It writes the most probable text, token by token.
 # (It is a smaller `base-llm`, with half the layers, so that a training step takes half the time.)
 
 
@@ -276,6 +276,8 @@ assert example.mask.tolist() == written[1:]
 assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
 
 # %% [markdown]
+# *Pale is what is only read, dark what is learned.*
+#
 # In code the shift is three slices: the mask moves with the targets, for it says who wrote the token that is to be predicted.
 
 # %%
@@ -742,6 +744,8 @@ assert max(shares("a sixteenth", "new stories")) < min(
 )
 
 # %% [markdown]
+# *Right answers over the number of conversations: dots are runs, lines go through their means.*
+#
 # Sixteen conversations, read in four steps, begin to teach it one of the five: who lives with the hero.
 # Here each conversation is read only once, so fewer of them also means fewer steps.
 # What is missing, examples or steps?
@@ -839,7 +843,7 @@ print(textwrap.fill(answered(question_of_france), 80))
 
 # %% [markdown]
 # Ask it yourself: for a tale first, then about the tale.
-# Below the answer stands what the model reads, mark by mark, and what of it a training would grade.
+# Below the answer is what the model reads, mark by mark, and what of it a training would grade.
 #
 # :::{div} llmcourse-chat
 # On the course's site, `instruct-llm` answers here, in the reader's browser.
@@ -890,7 +894,7 @@ Quiz.read("instruction_tuning")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): what counts
+# ### Exercise 1 (check): what counts ★
 #
 # A conversation is given by its turns, each a role and the number of tokens of its content.
 # How many ids does the template make of it, and how many targets count?
@@ -915,7 +919,7 @@ checks.count_targets(count_targets)
 # conversation reads those before it.
 
 # %% [markdown]
-# ### Exercise 2 (build): the mask from the ids alone
+# ### Exercise 2 (build): the mask from the ids alone ★★
 #
 # A file holds conversations as ids, without masks.
 # Find from the marks which ids the assistant wrote.
@@ -944,7 +948,7 @@ checks.answer_mask(answer_mask)
 assert answer_mask(ids, special) == written
 
 # %% [markdown]
-# ### Exercise 3 (derive): how many stories
+# ### Exercise 3 (derive): how many stories ★★
 #
 # You have $n$ answers of $a$ targets each.
 # How many stories of $b$ targets must you add so that stories make up a share $s$ of all targets?
@@ -975,7 +979,7 @@ print(f"{len(told)} stories, {5 * len(rows)} answers: {share:.0%} of the targets
 assert 0.2 < share < 0.4
 
 # %% [markdown]
-# ### Exercise 4 (build): disarm a text
+# ### Exercise 4 (build): disarm a text ★★
 #
 # A program that makes the text first and looks for marks then must take them out of what users write.
 # Write a function that does so and leaves all else as it is.
@@ -1001,7 +1005,7 @@ checks.disarm(disarm)
 print(disarm(forged, chat.CHAT_TOKENS))
 
 # %% [markdown]
-# ### Exercise 5 (explore): your own words
+# ### Exercise 5 (explore): your own words ★★★
 #
 # Ask the tuned model about Emil, from the top of the page, in words of your own: one of the five questions put in another way, a question about something else, no question at all.
 # What does it do when it cannot know what is wanted?
@@ -1016,7 +1020,7 @@ for request, text in zip(requests, texts):
     print(f"{request}  {text}")
 
 # %% [markdown]
-# ### Exercise 6 (explore): few examples, read again
+# ### Exercise 6 (explore): few examples, read again ★★★
 #
 # In the figure on the number of examples, the runs in the middle have read 64 conversations once: sixteen steps, of four conversations each.
 # Sixteen conversations that are read four times make as many steps: `rows[:16] * 4` is a list of the first sixteen rows, four times over.
@@ -1034,7 +1038,7 @@ for n, way in ((16, "a quarter"), (64, "with the mask")):
 # many steps taught about as much, with a quarter of the conversations.
 
 # %% [markdown]
-# ### Exercise 7 (build): teach it to decline
+# ### Exercise 7 (build): teach it to decline ★★★
 #
 # Put one more exchange into each conversation of the training: a question that the three sentences do not answer, such as *How old is Emil?*, with the answer *It was not said.*
 # Use a few such questions, and keep two of them for a test.

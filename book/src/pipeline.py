@@ -28,7 +28,6 @@
 import textwrap
 from itertools import islice
 
-import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -324,14 +323,14 @@ assert settings.steps < len(splits["train"])  # one window a step
 assert sum(u.loss for u in history.updates[80:100]) / 20 < baselines["unigram"]
 assert all(e.loss < baselines["bigram"] for e in history.evaluations if e.step >= 800)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. After its first points the held-out curve runs through the middle of the noisy training curve."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. After its first points the held-out curve runs through the middle of the noisy training curve. A second panel has the loss above the floor on a logarithmic axis: it falls from 7 to 0.7, and flattens near the end."}}
 per_step = round(len(train_tokens) / len(splits["train"]))  # a story
-fig, ax = plt.subplots(figsize=(7, 3))
 levels = {"log V": log_vocab, **baselines, "floor": floor}
-plotting.plot_loss(ax, history.curves(per_step), levels)
-_ = ax.set(ylim=(0, log_vocab * 1.08))
+plotting.plot_training(history.curves(per_step), levels)
 
 # %% [markdown]
+# *One run. Left, the loss and the levels to compare it with; right, how far it is above the floor, on a logarithmic axis.*
+#
 # Most of the way is done, and the hard part is left: the loss is still well above the floor.
 # In the first fiftieth of the training the model passes the unigram model, in the first fifth the bigram model.
 # The long rest takes more than the token before: spelling of rarer words, whole sentences, and facts from further back.
@@ -595,7 +594,7 @@ for number, request in enumerate(requests):
 #
 # ### Explore: what the model knows of the next word
 #
-# Here is this page's model after the beginning of a story: the forty likeliest of its next tokens.
+# Here is this page's model after the beginning of a story: the forty most probable of its next tokens.
 # Lower the temperature and the likely ones grow; raise it and they become alike; then draw.
 
 # %%

@@ -448,7 +448,7 @@ print(f"{len(mine)} steps, three ways, the same losses")
 # Where the model does not fit into one machine, it is cut as well.
 # **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do it.
 # **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
-# All of this together is **distributed training**; {doc}`scaling` runs each of them in two processes.
+# All of this together is **{term}`distributed training`**; {doc}`scaling` runs each of them in two processes.
 
 # %% [markdown]
 # ### Checkpoints
@@ -602,14 +602,15 @@ print(f"{result.bits_per_byte:.2f} bits/byte, floor {tales.bits_per_byte():.2f}"
 assert floor < result.loss < levels["bigram"]
 assert abs(moments[0].loss - log_vocab) < 0.2
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a third of the training; then they flatten and end well above the floor."}}
-fig, ax = plt.subplots(figsize=(7, 3))
-plotting.plot_loss(ax, history.curves(per_step), levels)
-_ = ax.set(ylim=(0, log_vocab * 1.08))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a third of the training; then they flatten and end well above the floor. A second panel has the loss above the floor on a logarithmic axis: it falls from 7 to 1, and flattens only near the end."}}
+plotting.plot_training(history.curves(per_step), levels)
 
 # %% [markdown]
+# *One run. Left, the loss and the levels to compare it with; right, how far it is above the floor, on a logarithmic axis.*
+#
 # The curve falls steeply at first, then ever more slowly, and ends far above the floor.
-# Its end looks flat, and without the floor one might call that converged.
+# On the left its end looks flat, and without the floor one might call that converged.
+# On the right it has only come to one nat above the floor.
 # Yet between the last two rows of the table below, the last quarter of the training, the losses still fall, though the learning rate is running out.
 #
 # What is still missing?
@@ -707,24 +708,25 @@ print("texts read until the answer costs less than 1 nat, five seeds:")
 for start, texts in soon.items():
     print(f"{start:17}", *(f"{n:6,}" if n < inf else " never" for n in sorted(texts)))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss of the answer over texts read, five lines for each of four starts. Most rise at first. The ten lines of the starts with heads that copy then drop at once, below 1 nat after about a thousand texts. The lines of the other two starts come down to the dotted line of chance, run along it for a while, and fall below 1 nat at about three thousand texts or more; one of them is still high at the end."}}
-fig, ax = plt.subplots(figsize=(7, 3))
-for start, style in zip(soon, plotting.LINE_STYLES):
-    lines = [run["losses"] for run in copying.points if run["start"] == start]
-    colour = f"C{list(soon).index(start)}"
-    for number, line in enumerate(lines):
-        label = start.replace("W_O = W_V^T", "heads that copy") if number == 0 else None
-        texts = [interval * i for i in range(len(line))]
-        _ = ax.plot(texts, line, style, color=colour, linewidth=1, label=label)
-ax.axhline(log(64), color="0.45", linestyle=":")
-_ = ax.set(xlabel="texts read", ylabel="answer (nats)", ylim=(0, 6))
-_ = ax.legend()
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each start: loss of the answer over texts read, five lines in each. Most rise at first. With heads that copy, alone or with large embeddings, all five then drop at once, below 1 nat after about a thousand texts. With neither, and with large embeddings alone, they come down to the dotted line of chance, run along it for a while, and fall below 1 nat at about three thousand texts or more; one with neither is still high at the end."}}
+fig, axes = plt.subplots(1, 4, figsize=(8, 2.4), sharex=True, sharey=True)
+for ax, start in zip(axes, soon):
+    for run in (run for run in copying.points if run["start"] == start):
+        texts = [interval * i for i in range(len(run["losses"]))]
+        ax.plot(texts, run["losses"], color="C0", linewidth=1, alpha=0.7)
+    ax.axhline(log(64), color="0.45", linestyle=":")
+    name = start.replace("W_O = W_V^T", "heads that copy")
+    ax.set_title(name, fontsize=9)
+    ax.set(xlabel="texts read", xticks=(0, 4000, 8000), ylim=(0, 6))
+_ = axes[0].set(ylabel="answer (nats)")
 
 # %% tags=["hide-input"]
 assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
 assert min(soon["neither"] + soon["large embeddings"]) > 2500
 
 # %% [markdown]
+# *The loss of the answer from four starts, five seeds each; dotted, a guess among all colours.*
+#
 # At first the loss rises in most runs, since nearly all words of these texts are no colours.
 # Then the usual start, `neither`, comes down to the dotted line of $\ln 64$: the model knows *that* a colour is asked for.
 # After a stretch on the plateau it finds the colour, too.
@@ -788,6 +790,8 @@ lowest = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "S
 assert lowest["Muon"] + 0.2 < adam[1] < lowest["SGD"] - 0.2
 
 # %% [markdown]
+# *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
+#
 # At AdamW's highest rates the model learns little more than which tokens are frequent.
 # It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
@@ -824,7 +828,7 @@ for group, rate in more:
     assert group == "AdamW" or len({ours > theirs for ours, theirs in pairs}) == 1
 
 # %% [markdown]
-# - **Batch size**: with four stories in a batch the same text makes a quarter of the steps, and the loss ends higher, at the rate 0.008 far higher.
+# - **{term}`Batch size <batch size>`**: with four stories in a batch the same text makes a quarter of the steps, and the loss ends higher, at the rate 0.008 far higher.
 #   Here steps are scarce, not good gradients.
 # - **Warm-up** gains about two tenths of a nat.
 # - **Weight decay** gains, too, and ten times the usual 0.1 gains more.
@@ -1079,7 +1083,7 @@ for name in names:
 #
 # A loss says little to people, so models are compared by **benchmarks**, sets of questions with known answers.
 # A base model does not answer questions, but it gives a probability to every text.
-# So it gets a context and four continuations, one of them right, and its choice is the one with the highest **log-likelihood**.
+# So it gets a context and four continuations, one of them right, and its choice is the one with the highest **{term}`log-likelihood`**.
 # HellaSwag is asked like that {cite:p}`zellers2019`.
 # **{term}`MMLU`** has questions of 57 subjects, from school to law and medicine, with four answers each {cite:p}`hendrycks2021`.
 # There the probabilities of the letters A to D are compared.

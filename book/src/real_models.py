@@ -88,7 +88,7 @@ base, base_tokenizer = load_pretrained("base-llm")
 
 # %%
 def likely(model, tokenizer, text, k=3):
-    """Return the k likeliest next tokens, with their probabilities."""
+    """Return the k most probable next tokens, with their probabilities."""
     start = tokenizer.special_tokens["<|endoftext|>"]
     ids = torch.tensor([[start, *tokenizer.encode(text)]])
     with torch.no_grad():
@@ -413,6 +413,8 @@ assert pieces[worst] == " Ban"
 assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
 
 # %% [markdown]
+# *How much each token surprised the model.*
+#
 # ## Inside
 #
 # ### The answer comes late
@@ -473,6 +475,8 @@ _ = ax.legend()
 assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in rising.values())
 
 # %% [markdown]
+# *The probability of the last answer, as it would be read after each block.*
+#
 # ### A sink for attention
 #
 # Weights must sum to one, even where a head has nothing to look for.
@@ -493,6 +497,8 @@ ax.bar(range(1, 31), sink.tolist())
 _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 
 # %% [markdown]
+# *The share of all attention that goes to the first token, by layer.*
+#
 # In the upper blocks most of the attention goes to the first token, where there is nothing to find.
 # This is why a cache must keep the first tokens, even if it drops all others that are old ({doc}`context_window`).
 #
@@ -578,6 +584,8 @@ assert second["all heads"] < 4 < second.pop("without the five best")
 assert all(loss < 4 for loss in second.values())
 
 # %% [markdown]
+# *The loss of random tokens that come twice; the second copy begins in the middle.*
+#
 # The first copy costs 13 nats a token, more than blind guessing among all tokens, for random tokens are not what it expects.
 # The second costs a sixth of that.
 # Without the five heads nearly half of the gain is gone, while the loss on the first copy stays the same.
@@ -1038,6 +1046,8 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
     assert not any(re.search(rf"\b({word})\b", text) for text in said["LoRA"])
 
 # %% [markdown]
+# *Each dot is a run. Left, answers that are one word and right; right, how probable an answer of the lessons has become.*
+#
 # - *Told* gives no answer of one word.
 #   It changes most answers, but as many are right as before.
 # - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out at least as many right answers.

@@ -308,7 +308,7 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # ### One loop for all ways to learn
 #
 # A batch has a row for each question with its answer.
-# `Scorer` wants whole texts, so the first id stands before the targets again; that moves each target one place to the right, and the mask with it.
+# `Scorer` wants whole texts, so the first id comes before the targets again; that moves each target one place to the right, and the mask with it.
 
 
 # %%
@@ -577,6 +577,8 @@ axes[0].set_ylabel("share of questions")
 _ = axes[1].legend(fontsize=7, loc="lower right")
 
 # %% [markdown]
+# *pass@k and the vote of k answers; dash-dotted, one greedy answer.*
+#
 # A vote is better than one sampled answer, by a few percentage points.
 # But one greedy answer does about as well, for a sixteenth of the arithmetic: a vote keeps the model's favourite, right or wrong, and the greedy answer is mostly the same.
 # (For large models and harder problems votes were worth more {cite:p}`wang2023consistency`.)

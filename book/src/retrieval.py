@@ -461,6 +461,8 @@ _ = ax.set(
 )
 
 # %% [markdown]
+# *Questions for which a right chunk is found, over the size of the chunks: by the first chunk alone, and by 256 tokens of chunks.*
+#
 # Small chunks are hard to find by words.
 # Take the question *Complete: David was dressed in …*
 # The piece with *crimson apron* has neither *David* nor *dressed*.
@@ -494,7 +496,9 @@ SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
 # Words must match to the letter.
 # Vectors need not, if they have learned what belongs together.
 # We search pieces of up to 48 tokens in three ways.
-# The first goes by words, the second by the mean of the vectors of all tokens after the last block, the *hidden states*, the third by sums of its token vectors, in which rare tokens weigh more.
+# The first goes by words.
+# The second goes by the mean of the *hidden states*, the vectors of all tokens after the last block.
+# The third goes by sums of its token vectors, in which rare tokens weigh more.
 # The book is a new one: the training below was tuned while looking at the first book, which can no longer judge it fairly.
 # We keep only the questions whose answer is whole in one piece.
 
@@ -945,9 +949,7 @@ Quiz.read("retrieval")
 # %% [markdown]
 # ## Exercises
 #
-# A *check* (★) takes minutes, *derive* and *build* (★★) take longer, and *explore* (★★★) is open.
-#
-# ### Exercise 1 (check): how many chunks
+# ### Exercise 1 (check): how many chunks ★
 #
 # A text of $n$ tokens is cut into chunks of `size` tokens.
 # Each begins with the last `overlap` tokens of the one before; the last chunk may be shorter.
@@ -971,7 +973,7 @@ checks.n_chunks(n_chunks)
 assert n_chunks(n_tokens, 100, 20) == len(chunks)
 
 # %% [markdown]
-# ### Exercise 2 (build): fuse rankings
+# ### Exercise 2 (build): fuse rankings ★★
 #
 # Give every item the sum of $1/(60 + \text{rank})$ over all rankings that it is in; the best rank is 1.
 # Return the items, the best first.
@@ -998,7 +1000,7 @@ def fuse(rankings):
 checks.fuse(fuse)
 
 # %% [markdown]
-# ### Exercise 3 (derive): what map-reduce costs
+# ### Exercise 3 (derive): what map-reduce costs ★★
 #
 # A book has $n$ pieces, and each is summarised by a call of the model.
 # Then the summaries are joined in groups of $g$ (the last group may be smaller), and each group is summarised by a call.
@@ -1028,7 +1030,7 @@ print(f"{n_calls(10**6, 4) / 10**6:.2f} calls for each piece; 4 / 3 = {4 / 3:.2f
 checks.n_calls(n_calls)
 
 # %% [markdown]
-# ### Exercise 4 (build): file and line
+# ### Exercise 4 (build): file and line ★★
 #
 # A chunk begins at a character of its document.
 # In which line is that, as an editor counts, from 1?
@@ -1050,7 +1052,7 @@ def line_of(text, place):
 checks.line_of(line_of)
 
 # %% [markdown]
-# ### Exercise 5 (explore): ask the documentation in its own words
+# ### Exercise 5 (explore): ask the documentation in its own words ★★★
 #
 # Rewrite the questions about Python in words that the documentation would use: *exception handlers*, *terminates the nearest enclosing loop*.
 # How much does that help BM25?
@@ -1082,7 +1084,7 @@ for words_of_theirs, topic in expert.items():
 # chapter moves from place 9 to place 2, where the recall at 1 sees no difference.
 
 # %% [markdown]
-# ### Exercise 6 (build): the whole pipeline
+# ### Exercise 6 (build): the whole pipeline ★★★
 #
 # Write `rag(question, documents)` for a list of strings: cut them, search, build the prompt, generate, and return a pair, the answer and its source, or `"I do not know."` and the reason.
 # Let the user set the size of the chunks, the number of passages and the threshold.

@@ -502,6 +502,8 @@ ax.margins(x=0.25, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
 # %% [markdown]
+# *Gold reward over variety, by way; up and to the right is better.*
+#
 # *Start, temperature 1* and *random one of 16* are one policy, drawn twice: the gaps between these rows are noise.
 # In the endings they are large, so only larger gaps count.
 #
@@ -632,7 +634,7 @@ Quiz.read("reward_hacking")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (derive): the distance of the best of n
+# ### Exercise 1 (derive): the distance of the best of n ★★
 #
 # How far from the model is the best of $n$ answers, as a KL divergence?
 # Suppose that no two answers have the same reward.
@@ -662,7 +664,7 @@ print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.
 # of 0.5 is such a policy, beside the best of 4; but the intervals of the two overlap.
 
 # %% [markdown]
-# ### Exercise 2 (check): diversity within a prompt
+# ### Exercise 2 (check): diversity within a prompt ★
 #
 # A policy can be diverse across prompts, and answer each of them in one way.
 # Given groups of texts, one group for each prompt, return the mean over the groups of distinct-n within the group.
@@ -686,7 +688,7 @@ checks.distinct_within(distinct_within)
 # The column "within". Answers to one prompt share its names and things, so it is lower.
 
 # %% [markdown]
-# ### Exercise 3 (build): the law of over-optimisation
+# ### Exercise 3 (build): the law of over-optimisation ★★
 #
 # Fit $R(d) - R_0 = d\,(\alpha - \beta \ln d)$ to the nine runs without a penalty, and find where the law has its top and how high it is.
 # The law has no floor, but gold rewards have one, zero; so fit the first hundred nats alone, by least squares.
@@ -727,7 +729,7 @@ for name, own in by_pairs.items():
 # confirm the formula.
 
 # %% [markdown]
-# ### Exercise 4 (explore): how many to choose from
+# ### Exercise 4 (explore): how many to choose from ★★★
 #
 # Let `instruct-llm` carry out eight orders, sixteen times each, and keep the best of $n$ by `reward` for $n$ from 1 to 16.
 # Plot the mean learned reward and the mean points over $n$; average over many random choices of the $n$.

@@ -845,7 +845,7 @@ Quiz.read("rlhf")
 # %% [markdown]
 # ## Exercises
 #
-# ### Exercise 1 (check): from wins to rewards
+# ### Exercise 1 (check): from wins to rewards ★
 #
 # One answer was preferred to another `wins` times, and the other `losses` times.
 # Which difference of rewards makes that most probable?
@@ -866,7 +866,7 @@ def reward_gap(wins, losses):
 checks.reward_gap(reward_gap)
 
 # %% [markdown]
-# ### Exercise 2 (derive): the best policy
+# ### Exercise 2 (derive): the best policy ★★
 #
 # A prompt has a handful of possible answers.
 # Given the reference's probabilities, the rewards and $\beta$, which policy has the highest mean reward, less $\beta$ times its KL divergence from the reference?
@@ -894,7 +894,7 @@ checks.best_policy(best_policy)
 # the reference. Neither mends a wrong reward; a large β only gives it less weight.
 
 # %% [markdown]
-# ### Exercise 3 (build): who earned it?
+# ### Exercise 3 (build): who earned it? ★★
 #
 # PPO's critic expected `values` before each token of an answer, and the tokens brought `rewards`.
 # The *error* of such an expectation is the token's reward, plus what is expected after it, less what was expected before.
@@ -931,7 +931,7 @@ assert_close(
 )
 
 # %% [markdown]
-# ### Exercise 4 (build): rejection sampling
+# ### Exercise 4 (build): rejection sampling ★★
 #
 # Between best of $n$ and GRPO there is a third way.
 # Sample four answers to each of 64 tasks, and keep the best of each four by the reward model.
@@ -969,7 +969,7 @@ judged("two rounds", *written(rejection_sampling()))
 # less probable. No penalty holds the policy; it moves little, for it imitates itself.
 
 # %% [markdown]
-# ### Exercise 5 (explore): fool the judge by hand
+# ### Exercise 5 (explore): fool the judge by hand ★★★
 #
 # Write a text after `first.text` that earns more than every answer in `many`, and has at most two points by `vividness`.
 # Which texts would you search for words that pay?
@@ -994,3 +994,4 @@ print(f"{rewards_of_many.max():+.2f} for the best of {len(many)} real answers")
 # Learning a reward from people's comparisons is from {cite:t}`christiano2017`; for language models, with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
 # PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO, with its estimate of the KL divergence, from {cite:t}`shao2024`; RLOO from {cite:t}`ahmadian2024`.
 # Best of n and rejection sampling are compared with PPO by {cite:t}`touvron2023b`.
+# A whole book on the subject is {cite:t}`lambert2025`.

@@ -116,7 +116,7 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 # %% [markdown]
 # There are two walls, time and memory.
 # More machines move both walls, but they must talk to each other, and that takes time too.
-# This page shows the ways in which large trainings are split.
+# This page shows the ways in which large training runs are split.
 # Data parallel and FSDP are run and checked, tensor parallel on one network, and the pipeline is calculated.
 
 # %% [markdown]
@@ -653,7 +653,7 @@ print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
 # What is waited for most is nearest: tensor parallel within a machine, then the pipeline, and data parallel across all, whose messages travel while a GPU computes.
-# Long texts are cut as well (**context parallelism**), and so are the experts of a {term}`mixture of experts` (**expert parallelism**).
+# Long texts are cut as well (**{term}`context parallelism`**), and so are the experts of a {term}`mixture of experts` (**{term}`expert parallelism`**).
 
 # %% [markdown]
 # ## Planning a run
@@ -777,6 +777,8 @@ _ = ax.set(xscale="log", yscale="log", xlim=(10, 1e8), ylim=(10, 1e8))
 _ = ax.set(xlabel="GPU hours, published", ylabel="GPU hours, planned")
 
 # %% [markdown]
+# *GPU hours as planned over GPU hours as published; on the diagonal the two are equal.*
+#
 # The dots were planned with a published MFU, or for Llama 2 with 40 %.
 # The crosses were planned with 40 % as well, and took up to three times as many hours.
 #

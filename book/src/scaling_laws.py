@@ -290,6 +290,8 @@ scaling.plot_scaling(ax, study.points, hoffmann, true_floor)
 _ = ax.set(xlim=(1.5e5, 1.2e7))
 
 # %% [markdown]
+# *Dots are runs, lines the law by the Huber loss of logarithms; dotted, the true floor.*
+#
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
 # The same runs and the same formula give an $E$ anywhere from a third of the floor to the floor itself.
 # Plain squares are ruled by the runs of 2 to 3.5 nats, because there a miss of 2 % is largest in nats.
@@ -419,6 +421,8 @@ assert in_order == sorted(in_order)
 assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 
 # %% [markdown]
+# *The loss over the size at five budgets, in FLOPs; a cross marks the lowest point of each parabola.*
+#
 # The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
 # With the budget its lowest point moves to larger models, and the text grows with them.
 # (A parabola through three or four points is a rough tool; the five budgets show the trend.)
@@ -484,7 +488,7 @@ print(f"{power:.2f} by Huber's law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 #
 # *In practice*: {cite:t}`kaplan2020` advised large models on little text.
 # {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow alike, at about twenty tokens for each parameter.
-# They trained **Chinchilla** like that, 70 billion parameters on 1.4 trillion tokens, and it beat a model of four times the size.
+# They trained **{term}`Chinchilla`** like that, 70 billion parameters on 1.4 trillion tokens, and it beat a model of four times the size.
 # "Chinchilla-optimal" means this ratio.
 # Others refitted their published points, and found that one of the three fits was off and its intervals far too narrow {cite:p}`besiroglu2024`.
 #

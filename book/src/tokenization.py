@@ -925,6 +925,8 @@ assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
 assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 
 # %% [markdown]
+# *One sentence in eleven languages, relative to English.*
+#
 # The same sentence costs over ten times as much in Hindi as in English, and six times as much in Vietnamese, which uses Latin letters.
 # Bytes explain a part of it, since UTF-8 writes other scripts with two to four bytes per character.
 # Another part is the pattern: Hindi writes many vowels as marks, which `\p{L}` does not count as letters.
@@ -987,6 +989,8 @@ assert per_story[4] < 2 * per_story[-1]
 assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 
 # %% [markdown]
+# *Left, what a larger vocabulary gains; right, what it costs.*
+#
 # The first 255 merges more than halve a story; the two thousand from 1,024 to 3,072 do not halve it again.
 # The cost rises all the while: there are more rows to learn, and each is seen less often.
 # The small model takes the size marked in the list: most of the gain is made by then, and the embedding is still under half of the parameters.

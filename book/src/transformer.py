@@ -502,6 +502,11 @@ def train_on_tales(model, balance=0.01, steps=500, seed=0):
 # All four were trained with three seeds, by `book/studies/transformer_study.py`, with these very functions.
 #
 # *Predict*: will the mixture do as well as the dense reader with the same arithmetic, as the one with as many weights, or neither?
+#
+# :::{dropdown} Answer
+# Neither: with each seed it is better than the reader with the same arithmetic, and not as good as the dense one with as many weights.
+# A token uses about a quarter of the mixture's weights.
+# :::
 
 # %%
 points = stored_study("transformer", dict).points
@@ -521,11 +526,6 @@ assert all(
 assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 
 # %% [markdown]
-# :::{dropdown} Answer
-# Neither: with each seed it is better than the reader with the same arithmetic, and not as good as the dense one with as many weights.
-# A token uses about a quarter of the mixture's weights.
-# :::
-#
 # What a mixture buys is capacity at the cost of memory, not of arithmetic.
 # The balance loss hardly changes the loss on tales here; what it does change comes at the end of this section.
 #
@@ -781,6 +781,11 @@ def train_on_walks(model, steps=400, seed=0):
 #
 # *Predict*: which of these solve the task, and which stay near chance?
 # Is one layer enough: could a head not simply look for the earlier `A`?
+#
+# :::{dropdown} Answer
+# One layer is not enough, and six layers without the residual stream stay at chance.
+# The others get there or come near, some of them much later.
+# :::
 
 # %%
 losses = {}

@@ -516,9 +516,9 @@ def save_reward_model(
 
     Args:
         model: The reward model.
-        tokenizer: As in `folders.save_pretrained`, like those that follow.
-        folder: See there.
-        dtype: See there.
+        tokenizer: The model's.
+        folder: Made if it is missing.
+        dtype: Of the weights in the file; a half takes half the room.
 
     Raises:
         ValueError: If a reader of surprisal has no name, or if there is none or another

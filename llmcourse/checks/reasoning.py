@@ -149,8 +149,8 @@ def soft_target_loss(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    luck = torch.Generator().manual_seed(0)
-    student, teacher = 2 * torch.randn(2, 5, 7, generator=luck)
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = 2 * torch.randn(2, 5, 7, generator=generator)
     got = float(fn(teacher, teacher))
     assert math.isclose(got, 0, abs_tol=1e-5), (
         f"a student that says what its teacher says has the loss 0, got {got:.3f}"

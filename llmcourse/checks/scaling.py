@@ -79,9 +79,10 @@ def split_network(
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    luck = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     x, gate, up, down = (
-        torch.randn(shape, generator=luck) for shape in ((5, 4), (6, 4), (6, 4), (4, 6))
+        torch.randn(shape, generator=generator)
+        for shape in ((5, 4), (6, 4), (6, 4), (4, 6))
     )
     whole = linear(silu(linear(x, gate)) * linear(x, up), down)
     for n in (1, 2, 3, 6):
@@ -118,11 +119,11 @@ def zero_one(fn: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    luck = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     # Where gradients are tiny, epsilon counts, and so does their size.
     for steps, n, size, scale in ((1, 1, 4, 1), (5, 3, 12, 1), (5, 2, 6, 1e-8)):
-        start = torch.randn(size, generator=luck)
-        gradients = scale * torch.randn(steps, n, size, generator=luck)
+        start = torch.randn(size, generator=generator)
+        gradients = scale * torch.randn(steps, n, size, generator=generator)
         weights = start.clone().requires_grad_()
         optimizer = torch.optim.AdamW(
             [weights], lr=0.1, betas=(0.9, 0.99), weight_decay=0

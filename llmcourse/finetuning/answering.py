@@ -88,11 +88,11 @@ def end_tokens(tokenizer: BPETokenizer) -> set[int]:
 
 
 def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
-    """Return the likeliest answer to one question, token by token.
+    """Return the answer to one question whose every token is the most probable one.
 
     Args:
-        model: As in `stream_answer`, like the tokenizer.
-        tokenizer: See there.
+        model: Answers.
+        tokenizer: The model's.
         question: What the user says.
 
     Raises:

@@ -197,7 +197,8 @@ class GGUFFile(Mapping[str, Tensor]):
                 "cannot be read"
             ) from error
         weight = torch.from_numpy(np.array(numbers, np.float32)).view(place.shape)
-        self._bytes.madvise(mmap.MADV_DONTNEED)  # what was read leaves memory
+        if hasattr(mmap, "MADV_DONTNEED"):  # what was read leaves memory
+            self._bytes.madvise(mmap.MADV_DONTNEED)
         return weight
 
     def __iter__(self) -> Iterator[str]:

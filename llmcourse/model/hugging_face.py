@@ -214,6 +214,7 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("quantization_config: quantized weights cannot be loaded")
     tied = said.get("tie_word_embeddings", False)
     check_one_of("tie_word_embeddings", tied, [True, False])
+    check_one_of("is_causal", said.get("is_causal", True), [True])
     sizes = dict(_SIZES[wanted.family])
     if wanted.family == "llama":
         said.setdefault("num_key_value_heads", said.get("num_attention_heads"))

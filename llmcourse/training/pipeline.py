@@ -382,15 +382,15 @@ def rehearse(
         ValueError: As `pretrain`.
     """
     brisk = replace(config.pretraining, steps=8, eval_interval=8, eval_examples=1)
-    luck = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
     size = (4 * brisk.batch_size * (brisk.context_length + 1),)
-    tokens = torch.randint(config.model.vocab_size, size, generator=luck).numpy()
+    tokens = torch.randint(config.model.vocab_size, size, generator=generator).numpy()
     times: list[float] = []
 
     def steps(run: Run = Run()) -> Transformer:
         model = config.new_model()
         change(model)
-        pretrain(model, tokens, tokens, brisk, luck, run=run)
+        pretrain(model, tokens, tokens, brisk, generator, run=run)
         return model
 
     model = steps(Run(progress=lambda record: times.append(perf_counter())))

@@ -37,6 +37,7 @@ from llmcourse.model.folders import (
     shipped_models,
 )
 from llmcourse.model.generation import GREEDY, generate
+from llmcourse.model.gguf_files import write_gguf
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
@@ -166,13 +167,18 @@ def test_weights_may_lie_in_several_files(folder, model):
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
     torch.testing.assert_close(load_pretrained(folder)[0](IDS), model(IDS))
-    (folder / "model-1.safetensors").unlink()
+    part = folder / "model-1.safetensors"
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"model-1\.safetensors.*whole safetensors"):
+        load_pretrained(folder)
+    part.unlink()
     with pytest.raises(ValueError, match=r"needs the file .*model-1\.safetensors"):
         load_pretrained(folder)
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype"), [("llama", "float16"), ("gpt2", "float32")]
+    ("family", "dtype"),
+    [("llama", "float16"), ("gpt2", "float32"), ("gguf", "float32")],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
 def test_loading_takes_hardly_more_memory_than_the_weights(
@@ -180,11 +186,17 @@ def test_loading_takes_hardly_more_memory_than_the_weights(
 ):
     """At the worst moment, 1.2 times what they take in the end; the file is float16."""
     sizes = {"d_model": 480, "n_layers": 10, "d_ff": 1400}
-    model = Transformer(replace(CONFIGS[family], **sizes))
+    shape = "llama" if family == "gguf" else family
+    model = Transformer(replace(CONFIGS[shape], **sizes))
     n_bytes = sum(weight.numel() for weight in model.parameters())
     n_bytes *= 4 if dtype == "float32" else 2
     assert n_bytes > 5e7
-    save_pretrained(model, tokenizer, tmp_path, torch.float16)
+    path = tmp_path / "model.gguf" if family == "gguf" else tmp_path
+    if family == "gguf":
+        pytest.importorskip("gguf")
+        write_gguf(model, tokenizer, path, "F16")
+    else:
+        save_pretrained(model, tokenizer, path, torch.float16)
     code = """if True:
         import pathlib, re, sys, torch
         from llmcourse.model.folders import load_pretrained
@@ -199,7 +211,7 @@ def test_loading_takes_hardly_more_memory_than_the_weights(
         model = load_pretrained(sys.argv[1], getattr(torch, sys.argv[2]))
         print(memory("VmHWM") - before)
     """
-    command = [sys.executable, "-c", code, str(tmp_path), dtype]
+    command = [sys.executable, "-c", code, str(path), dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0.5 * n_bytes < int(done.stdout) <= 1.2 * n_bytes
 
@@ -266,6 +278,18 @@ def test_transformers_loads_the_folder_with_equal_logits(shape, tokenizer, tmp_p
     assert fast(text)["input_ids"] == tokenizer.encode(text)
     assert fast.decode(tokenizer.encode(text)) == text
     assert (fast.eos_token, fast.model_max_length) == ("<|endoftext|>", 11)
+
+
+def test_a_pipeline_of_transformers_writes_the_same(tokenizer, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = make_model("llama")
+    save_pretrained(model, tokenizer, tmp_path, torch.float16)
+    model, _ = load_pretrained(tmp_path)  # rounded as the file is
+    writes = transformers.pipeline("text-generation", str(tmp_path))
+    [theirs] = writes("a lower", do_sample=False, max_new_tokens=5)
+    ids = torch.tensor(tokenizer.encode("a lower"))
+    ours = generate(model, ids, max_new_tokens=5, sampling=GREEDY)
+    assert theirs["generated_text"] == tokenizer.decode(ours.tolist())
 
 
 def test_transformers_computes_half_a_file_in_full(tokenizer, tmp_path):

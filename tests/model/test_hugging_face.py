@@ -283,6 +283,7 @@ def test_refuses_a_field_that_no_folder_knows(config):
         ({"model_type": None}, "got 'None'"),
         ({"model_type": ["llama"]}, "model_type must be"),
         ({"hidden_act": "gelu"}, "hidden_act must be 'silu', got 'gelu'"),
+        ({"is_causal": False}, "is_causal must be True, got False"),
         ({"attention_bias": True}, "attention_bias must be False, got True"),
         ({"mlp_bias": True}, "mlp_bias must be False, got True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
