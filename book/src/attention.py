@@ -142,7 +142,7 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 #
 # A score says how well a key fits the query.
 # It is their dot product, divided by the root of the vectors' width, $\sqrt 2$ (exercise 2 asks why).
-# The {term}`softmax` makes shares of the scores: their exponentials, divided by the sum.
+# The **{term}`softmax`** makes shares of the scores: their exponentials, divided by the sum.
 # Token 3 gathers the values in these shares: $\frac27 \cdot 7 + \frac47 \cdot 14 + \frac17 \cdot 0 = 10$.
 #
 # ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them are the weights 2/7, 4/7 and 1/7. The values 7, 14 and 0 flow by arrows of these widths into one box, 10.](figures/attention-by-hand.svg)

@@ -71,7 +71,7 @@ generator = torch.Generator().manual_seed(0)
 #
 # A text says somewhere what colour somebody wore, and at its end the colour is wanted.
 # The sentences between come from other tales; they mention no name and no colour.
-# Such a test is called a {term}`needle in a haystack`.
+# Such a test is called a **{term}`needle in a haystack`**.
 # The needle counts as found if the model gives the right colour the highest probability of all colours.
 # Guessing finds one in twenty.
 # Here is such a text of about 70 tokens, with the needle halfway (a `depth` of 0 is the beginning, 1 the end).
@@ -154,7 +154,7 @@ assert 1 < per_word < 2
 # When the largest score rises by $\ln 3$, the earlier sums shrink by $e^{-\ln 3} = \frac13$.
 # At the end $c / \ell = \frac{20}3 / \frac43 = 5$, the same.
 # We kept three numbers and no table.
-# This is the {term}`online softmax`.
+# This is the **{term}`online softmax`**.
 
 # %%
 scores, values = torch.tensor([0, math.log(3)]), torch.tensor([8.0, 4])

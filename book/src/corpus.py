@@ -161,13 +161,13 @@ print("shared:", sorted(shared))
 print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 
 # %% [markdown]
-# Four shingles are shared, nine are in one sentence or the other: the {term}`Jaccard similarity` is 4/9.
+# Four shingles are shared, nine are in one sentence or the other: the **{term}`Jaccard similarity`** is 4/9.
 #
 # ![Two overlapping boxes, one for each sentence. In both: the fox, fox ran, the old, old mill. Only in A: ran into, into the. Only in B: ran out, out of, of the. 4 are shared of 9.](figures/shared-shingles.svg)
 #
 # *The shingles of the two sentences: the green ones are in both.*
 #
-# Now the trick that makes this cheap, {term}`MinHash`.
+# Now the trick that makes this cheap, **{term}`MinHash`**.
 # Number the nine shingles from 0 to 8 and put them in a random order: a hash function gives each a value, and the smallest value comes first.
 # For each sentence we keep only its smallest value.
 
@@ -230,7 +230,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # *The floor.*
 # How well can a model of such a corpus do at best?
 # Let the source of the text give a story $x$ the probability $P(x)$.
-# Then the surprise of the story is $-\log P(x)$, and its mean is the {term}`entropy` of the source {cite:p}`shannon1948`:
+# Then the surprise of the story is $-\log P(x)$, and its mean is the **{term}`entropy`** of the source {cite:p}`shannon1948`:
 #
 # $$
 # H = -\sum_x P(x) \log P(x) \;\le\; -\sum_x P(x) \log Q(x)
@@ -588,10 +588,10 @@ assert overlaps
 # The lower pair shares little of its longer text, so its similarity is low.*
 #
 # How much does it matter?
-# We need a model, the simplest one that remembers: an {term}`n-gram` model.
+# We need a model, the simplest one that remembers: an **{term}`n-gram`** model.
 # It counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
 # The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
-# Another 200 are {term}`held-out`, and half of those are slipped into the training text.
+# Another 200 are **{term}`held-out`**, and half of those are slipped into the training text.
 #
 # *Predict:* with longer memory $n$, what happens to the loss on the 100 stories that leaked, and on the 100 that did not?
 #

@@ -196,7 +196,7 @@ assert held == 16 * one
 #
 # ## In code
 #
-# Here is {term}`continuous batching` in less than twenty lines.
+# Here is **{term}`continuous batching`** in less than twenty lines.
 # Free slots go to those who wait, every sequence in a slot gets its next token, and finished sequences leave.
 # `read_prompt` is the prefill, and drops what its cache held before; `read_next` is one step of the decode.
 # It takes the last token of each busy slot and returns one row of logits for each slot; the rows of free slots mean nothing.
@@ -415,7 +415,7 @@ _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)
 # ## Smaller weights
 #
 # If weights take the time and the room, smaller weights save both.
-# Storing weights as small whole numbers is called {term}`quantization` {cite:p}`jacob2018`.
+# Storing weights as small whole numbers is called **{term}`quantization`** {cite:p}`jacob2018`.
 # Eight bits instead of 32 can hold the whole numbers from −127 to 127.
 # Each row of a matrix gets a scale, so that its largest weight becomes 127 or −127:
 
@@ -737,7 +737,7 @@ assert reply.usage.completion_tokens <= 40
 # %% [markdown]
 # The name is the one we asked for; how well the model follows orders is a question for other chapters.
 #
-# With `stream` the same answer comes piece by piece, as {term}`server-sent events`, lines that begin with `data:`, so you can begin to read at once.
+# With `stream` the same answer comes piece by piece, as **{term}`server-sent events`**, lines that begin with `data:`, so you can begin to read at once.
 # This is **{term}`streaming`**.
 
 # %%
@@ -822,7 +822,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 # Each caller asks for 64 tokens, and asks again as soon as it is answered.
 # (With answers of a few tokens we would measure the prefill and the network.)
 # Service and callers run in this process, so we count its processor time; other programs on the machine then do not disturb.
-# Waiting time is called {term}`latency`, and we report it in {term}`percentiles <percentile>`: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
+# Waiting time is called **{term}`latency`**, and we report it in **{term}`percentiles <percentile>`**: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
 #
 # ![A bar of 120 cells, from the fastest answer to the slowest, with three marks: p50 at the 60th, p95 at the 114th, p99 at the 119th.](figures/percentiles-of-120-answers.svg)
 #
@@ -861,12 +861,12 @@ _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 # %% [markdown]
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen of twenty at most p95; right, tokens per second of all.*
 #
-# While there are free slots, more callers bring much more {term}`throughput`, for some more waiting.
+# While there are free slots, more callers bring much more **{term}`throughput`**, for some more waiting.
 # Beyond eight callers throughput no longer rises: all slots are taken, and a free one is filled from the queue at once.
 # Each caller beyond eight only makes everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
-# A reader who sees the text appear waits for two things: the {term}`time to first token` (TTFT), and the time of each further token.
+# A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time of each further token.
 # We read streams and note when the first piece comes.
 
 

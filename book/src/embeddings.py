@@ -72,7 +72,7 @@ print("and far off:", {word: number[word] for word in ("hedgehog", "mouse", "bea
 # A network that multiplies and adds ids would have to unlearn this order.
 #
 # One way out gives each word an axis of its own.
-# A {term}`one-hot vector` has a 1 at the word's place and a 0 everywhere else.
+# A **{term}`one-hot vector`** has a 1 at the word's place and a 0 everywhere else.
 # No word is then nearer to another by accident, but every two words are equally far apart: `fox` and `hedgehog`, `fox` and `soup`.
 
 # %%
@@ -173,7 +173,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # **Company.**
 # How should the rows be filled?
 # "You shall know a word by the company it keeps" {cite:p}`firth1957`: words that occur in the same surroundings have something in common {cite:p}`harris1954`.
-# {term}`Skip-gram <skip-gram>` makes a task of it {cite:p}`mikolov2013a`.
+# **{term}`Skip-gram <skip-gram>`** makes a task of it {cite:p}`mikolov2013a`.
 # For a word $c$ in the middle and a word $o$ at most $m$ places away, the score $u_o \cdot v_c$ should be high.
 # For $K$ words $n_1, \dots, n_K$ drawn at random it should be low:
 #
@@ -183,7 +183,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # \sigma(s) = \frac{1}{1 + e^{-s}} .
 # $$
 #
-# This is {term}`negative sampling` {cite:p}`mikolov2013b`.
+# This is **{term}`negative sampling`** {cite:p}`mikolov2013b`.
 # Each word has two vectors, $v$ for when it is in the middle and $u$ for when it is around, and $v$ is kept in the end.
 #
 # ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u: to that of proud, from the window, whose score should be high, and to those of wears, duck, the, talkative and george, drawn at random, whose scores should be low.](figures/one-pair-and-its-noise.svg)
@@ -205,7 +205,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # **Similarity.**
 # Three measures are in use, each larger for what is more alike.
-# The second is called {term}`cosine similarity`; the third is the distance with a minus.
+# The second is called **{term}`cosine similarity`**; the third is the distance with a minus.
 #
 # | Measure | Formula | Blind to |
 # |---|---|---|
@@ -373,7 +373,7 @@ assert frequent < 0.7
 #
 # ### A map
 #
-# Forty-eight axes cannot be drawn, but two can: the first two {term}`principal components <principal component>`, the directions along which the vectors vary most {cite:p}`pearson1901`.
+# Forty-eight axes cannot be drawn, but two can: the first two **{term}`principal components <principal component>`**, the directions along which the vectors vary most {cite:p}`pearson1901`.
 # To find them, subtract the mean vector from every row, which gives $X$, and take the singular value decomposition $X = U \Sigma W^\top$.
 # The columns of $W$ are the components.
 # The share of the variance that each explains is its squared singular value, divided by the sum of all.
@@ -448,7 +448,7 @@ EmbeddingExplorer(
 # ### Is *king − man + woman = queen*?
 #
 # The most famous claim about word vectors is that differences mean something: the step from `man` to `woman` is also the step from `king` to `queen`.
-# So the {term}`analogy` "$a$ is to $b$ as $c$ is to what?" is answered by the word nearest, by cosine, to $v_b - v_a + v_c$, each brought to length 1 {cite:p}`mikolov2013c`.
+# So the **{term}`analogy`** "$a$ is to $b$ as $c$ is to what?" is answered by the word nearest, by cosine, to $v_b - v_a + v_c$, each brought to length 1 {cite:p}`mikolov2013c`.
 # By custom $a$, $b$ and $c$ are not allowed as answers.
 
 # %%

@@ -105,7 +105,7 @@ assert not seen & {text for text, _ in many_tales}
 print(len(seen), "texts to learn from,", len(many_tales), "others to measure on")
 
 # %% [markdown]
-# The classical tool for few texts is a {term}`bag of words`: which words occur, in any order.
+# The classical tool for few texts is a **{term}`bag of words`**: which words occur, in any order.
 # Each word gets a weight for each class.
 # *Logistic regression* gives a class the sum of the weights of the words that occur, takes the softmax of these sums, and finds the weights by the cross-entropy.
 
@@ -325,7 +325,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # **Which weights move?**
 # There are three usual answers.
 #
-# - *Head only*: $U$ and $b$ learn; the rest is {term}`frozen <frozen weights>`, so it does not change.
+# - *Head only*: $U$ and $b$ learn; the rest is **{term}`frozen <frozen weights>`**, so it does not change.
 #   This is a **{term}`linear probe`**: it shows what lies ready in the *features*, the vectors that the last matrix reads.
 # - *Full fine-tuning*: all weights learn, starting from the pretrained ones.
 # - *{term}`LoRA`*, low-rank adaptation: $U$ and $b$ learn, and for some of the matrices $W$ we add a correction of low rank $r$ to their output $W z$,

@@ -340,7 +340,7 @@ plotting.plot_training(history.curves(per_step), levels)
 #
 # What does it write now?
 # The mark between documents is its only prompt.
-# The {term}`temperature` divides the scores before the softmax; below 1 it makes probable tokens even more probable.
+# The **{term}`temperature`** divides the scores before the softmax; below 1 it makes probable tokens even more probable.
 
 # %% tags=["nbval-ignore-output"]
 stories = [
@@ -473,7 +473,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 #
 # No text says which answer is *better*.
 # So people are asked which of two answers they like.
-# A {term}`reward model` learns to predict their choice, and the model, now called the {term}`policy`, is trained to earn its reward.
+# A **{term}`reward model`** learns to predict their choice, and the model, now called the **{term}`policy`**, is trained to earn its reward.
 #
 # Here it takes half a minute.
 # The policy continues the first words of stories.

@@ -165,7 +165,7 @@ for i in range(1, len(words)):
 # | $\mathcal{L}$ | mean loss over what came | nats/token | `loss` |
 # | $H$ | entropy of the source: the floor | nats/token | `floor` |
 # | $\mathcal{L} / H - 1$ | what is left to learn, as a share of the floor | – | `gap` |
-# | $e^{\mathcal{L}}$ | {term}`perplexity`: as unsure as a fair die of that many sides | tokens | `perplexity` |
+# | $e^{\mathcal{L}}$ | **{term}`perplexity`**: as unsure as a fair die of that many sides | tokens | `perplexity` |
 # | $\mathcal{L} / \ln 2 \cdot$ tokens / bytes | {term}`bits per byte`: compares across tokenizers | bits/byte | `bits_per_byte` |
 # | $B$, $T$ | windows in a batch, tokens read of each | – | `batch_size`, `context_length` |
 
@@ -224,7 +224,7 @@ for read, wanted in zip(ids.tolist(), targets.tolist()):
 #
 # *Once around is one step, with a batch of its own.*
 #
-# *Clip* shortens a gradient that is too long ({term}`gradient clipping`).
+# *Clip* shortens a gradient that is too long (**{term}`gradient clipping`**).
 # The sections *AdamW* and *The schedule* explain `make_optimizer` and `learning_rate`.
 # The token embeddings are a group of weights of their own, which may learn faster.
 
@@ -411,7 +411,7 @@ print([f"{mine[s]:.4f}" for s in (0, 49, 99, 1250, 2399)])
 # The package's `pretrain` is the loop above, with measuring and saving in between.
 # From the same start both must give the same losses.
 # So must a third run that cuts each batch of four windows into two parts and adds up their gradients.
-# This is {term}`gradient accumulation`.
+# This is **{term}`gradient accumulation`**.
 # It halves the memory for what the backward pass needs; weights, gradients and means take as much as before.
 #
 # ![Above, four windows together make one gradient, and a step follows. Below, windows 1 and 2 make a gradient, windows 3 and 4 another; a plus adds the two, and one step follows.](figures/gradient-accumulation.svg)
@@ -651,7 +651,7 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 # And it must *hand on* what it found, by value and output, so that the next token is *crimson*.
 # If the head can do neither yet, learning one of them gains little.
 # What is found is handed on as noise, and what is handed on is a mean over everything.
-# So the loss first stays where a guess among all colours puts it, on a {term}`plateau`.
+# So the loss first stays where a guess among all colours puts it, on a **{term}`plateau`**.
 # In large models, too, there are heads that need each other, and they appear within a short stretch of the training {cite:p}`olsson2022`.
 #
 # A toy shows it: each text is thirty-one words and one colour, anywhere, and then a mark asks for the colour.

@@ -184,7 +184,7 @@ print(textwrap.fill(tokenizer.decode(ids), 80, replace_whitespace=False))
 # %% [markdown]
 # There is no trick in it: documents and question are one text, and the model completes what the assistant says.
 #
-# The score by words is {term}`BM25`.
+# The score by words is **{term}`BM25`**.
 # For a query of words $q$ and a chunk $c$ of $|c|$ words, in which $q$ appears $f_q$ times,
 #
 # $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
@@ -201,8 +201,8 @@ print(textwrap.fill(tokenizer.decode(ids), 80, replace_whitespace=False))
 # | $N$, $n_q$ | number of chunks; of those that have the word $q$ | `n_documents`, `n_with` |
 # | $k_1$, $b$ | how soon repetitions stop counting; how much length counts | `k1`, `b` |
 # | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words of the chunk; the mean over all | `lengths`, `mean` |
-# | {term}`recall at k` | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
-# | MRR, {term}`mean reciprocal rank` | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
+# | **{term}`recall at k`** | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
+# | MRR, **{term}`mean reciprocal rank`** | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
 #
 # ![A table of three questions and their first four chunks. For q1 the right chunk is first, for q2 third, for q3 it is not there. Recall at 1 is one third, recall at 3 two thirds, and the mean of 1, 1/3 and 0 is 0.44, the MRR.](figures/first-right-chunk.svg)
 #

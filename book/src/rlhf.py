@@ -107,7 +107,7 @@ assert best > worst + 2
 #
 # ### The words
 #
-# This is **RLHF**, {term}`reinforcement learning from human feedback`.
+# This is **RLHF**, **{term}`reinforcement learning from human feedback`**.
 #
 # | Word | Meaning | Here |
 # |---|---|---|
@@ -135,7 +135,7 @@ assert best > worst + 2
 # A and C were never compared.
 # How often will A be preferred to C?
 #
-# The {term}`Bradley–Terry model` gives each answer a reward $r$.
+# The **{term}`Bradley–Terry model`** gives each answer a reward $r$.
 # It says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
 #
 # | pair | A over B | B over C | A over C |
@@ -179,7 +179,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # **The {term}`reward model`** is a language model with another last layer, its *head*.
 # It reads a prompt $x$ and an answer $y$, and returns one number, $r_\phi(x, y)$, instead of logits; $\phi$ are its weights.
-# It learns from {term}`preference pairs <preference pair>` of a chosen and a rejected answer, $y^+$ and $y^-$:
+# It learns from **{term}`preference pairs <preference pair>`** of a chosen and a rejected answer, $y^+$ and $y^-$:
 #
 # $$\mathcal{L}(\phi) = -\ln \sigma\big(r_\phi(x, y^+) - r_\phi(x, y^-)\big).$$
 #
@@ -189,7 +189,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # $$\max_\pi \; \mathbb{E}\big[r_\phi(x, y)\big] - \beta \, D_\text{KL}(\pi \,\|\, \pi_\text{ref}).$$
 #
 # $\mathbb{E}$ is the mean over prompts and the policy's answers.
-# The {term}`KL divergence` says how far the policy has gone.
+# The **{term}`KL divergence`** says how far the policy has gone.
 # Take the log-probability of an answer under both models, and subtract: the mean over the policy's own answers is the divergence.
 # An estimate from few answers can come out slightly negative.
 #
@@ -227,7 +227,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one network more.
 # For every token it asks: did things go better than expected?
-# The {term}`critic` supplies the expectation, so each token has an advantage of its own (exercise 3).
+# The **{term}`critic`** supplies the expectation, so each token has an advantage of its own (exercise 3).
 # PPO subtracts a cost of the distance, $\beta\,\delta_t$, from the reward of each token.
 # It also introduced the *clipping* above.
 # A good token is made more probable until it is $1 + \varepsilon$ times as probable as when it was drawn, and then no further.
@@ -254,7 +254,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes all three equally often.
 # The smaller $\beta$ is, the further it moves from the reference.*
 #
-# Read this backwards: every policy is the best one for some reward, the {term}`implicit reward` $\beta \ln(\pi / \pi_\text{ref})$, plus a constant, which cancels in every difference.
+# Read this backwards: every policy is the best one for some reward, the **{term}`implicit reward`** $\beta \ln(\pi / \pi_\text{ref})$, plus a constant, which cancels in every difference.
 # Put that reward into the loss of the reward model, and the policy can learn from the pairs directly:
 #
 # $$\mathcal{L}(\theta) = -\ln \sigma\Big(\beta \ln \frac{\pi_\theta(y^+)}{\pi_\text{ref}(y^+)} - \beta \ln \frac{\pi_\theta(y^-)}{\pi_\text{ref}(y^-)}\Big).$$

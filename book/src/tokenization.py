@@ -51,8 +51,8 @@ plotting.use_course_style()
 # ## The problem
 #
 # A neural network computes with numbers, so a text must be cut into units, and each unit needs a number.
-# A unit is called a {term}`token`, its number an id, and all tokens together the {term}`vocabulary`.
-# A {term}`tokenizer` turns text into ids (it *encodes*) and ids into text (it *decodes*).
+# A unit is called a {term}`token`, its number an id, and all tokens together the **{term}`vocabulary`**.
+# A **{term}`tokenizer`** turns text into ids (it *encodes*) and ids into text (it *decodes*).
 #
 # The first idea is one token for each word.
 # We learn a vocabulary from the sentence *deep learning is powerful*, then encode a sentence with one new word.
@@ -134,7 +134,7 @@ assert len(story) > 4 * in_words
 #
 # ## By hand
 #
-# {term}`Byte-pair encoding <byte-pair encoding>` finds such units by counting.
+# **{term}`Byte-pair encoding <byte-pair encoding>`** finds such units by counting.
 # Take a text of two words, `banana` and `bandana`, cut into letters.
 # Letters are numbered in the order of the alphabet, and every new symbol gets the next number, so it comes after all letters.
 #
@@ -222,7 +222,7 @@ GuessExplorer("she sells sea shells by the sea shore")
 # ## The idea
 #
 # **Training.**
-# A {term}`pre-tokenization` cuts the corpus into pre-tokens $w$: about a word with the space before it, a number, or a run of punctuation.
+# A **{term}`pre-tokenization`** cuts the corpus into pre-tokens $w$: about a word with the space before it, a number, or a run of punctuation.
 # Each distinct pre-token is kept once, with its count $c_w$, as a sequence of bytes.
 # Then, again and again, the most frequent pair of neighbours becomes a new symbol:
 #

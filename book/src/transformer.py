@@ -289,7 +289,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 #
 # GPT-2 is older and differs in its parts, not in its plan {cite:p}`radford2019`.
 # It has LayerNorm in place of RMSNorm and, in place of RoPE, a learned vector for each position, added at the start.
-# Its network has two matrices with a {term}`GELU` between them, and all matrices and norms of the blocks have biases.
+# Its network has two matrices with a **{term}`GELU`** between them, and all matrices and norms of the blocks have biases.
 # Two entries of the config, the family and the width of the network, make the package's model a GPT-2.
 
 # %%
