@@ -1,4 +1,4 @@
-"""Figures of the course: one style, and functions that draw into a given `ax`."""
+"""Figures of the course: one style, and functions that draw, most into a given `ax`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product

@@ -953,7 +953,7 @@ for d in (4, 256):
 # Leave out the division by $\sqrt d$.
 #
 # ```python
-# def rope_score(query, key, distance):  # (d_head,), (d_head,), tokens between the two
+# def rope_score(query, key, distance):  # (d_head,) each; 1: the key is right before
 # ```
 #
 # Check it with `checks.rope_score(rope_score)`.

@@ -315,8 +315,8 @@ def write(rng):
     return re.sub(r" ([,.])", r"\1", " ".join(written[1:])).removesuffix(END)
 
 
-for seed in range(4):
-    print(fill(write(random.Random(seed)), 80))
+begun = [write(random.Random(seed)) for seed in range(4)]
+print(*(fill(sentence, 80) for sentence in begun), sep="\n")
 
 # %% [markdown]
 # ## How good is it?
@@ -336,6 +336,17 @@ floor = -sum(map(tales.world().prefix_log_prob, new)) / n_words
 cost = sum(loss(sentence) * (len(sentence) + 1) for sentence in cut) / n_words
 tape.clear()
 print(f"model {cost:.2f} nats a word, floor {floor:.2f}")
+
+
+# %% tags=["hide-input"]
+def begins_a_tale(sentence):
+    try:
+        return tales.world().prefix_log_prob(sentence) > -math.inf
+    except ValueError:  # no tale begins like that
+        return False
+
+
+assert all(map(begins_a_tale, new)) and not any(map(begins_a_tale, begun))
 
 # %% [markdown]
 # ## Is it right?

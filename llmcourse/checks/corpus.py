@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from inspect import unwrap
 from math import isclose
-from types import FunctionType
 from typing import Any
 
 from llmcourse.checks.base import check
@@ -69,16 +68,14 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
 
 
 def _names_in(fn: Callable[..., Any]) -> set[str]:
-    """Return the names that a function uses, and the functions of its module."""
+    """Return the names in a function, and in those beside it that it calls."""
     todo, found = [unwrap(fn)], set[str]()
+    beside = getattr(todo[0], "__globals__", {})
     while todo:
-        one = todo.pop()
-        new = {*getattr(getattr(one, "__code__", None), "co_names", ())} - found
+        new = {*getattr(getattr(todo.pop(), "__code__", None), "co_names", ())} - found
         found |= new
-        known = getattr(one, "__globals__", {})
-        todo += [
-            known[name] for name in new if isinstance(known.get(name), FunctionType)
-        ]
+        called = (beside.get(name) for name in new)
+        todo += [f for f in called if getattr(f, "__globals__", None) is beside]
     return found
 
 

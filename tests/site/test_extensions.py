@@ -153,7 +153,7 @@ def test_cards_tell_what_the_chapters_tell() -> None:
     book = contents.chapters(["book/index", "book/corpus", "book/notation"])
     [corpus] = book
     assert corpus.title == "The corpus"
-    assert corpus.sentence.startswith("A training corpus is raw text")
+    assert f"# {corpus.sentence}" in (BOOK / "src" / "corpus.py").read_text("utf-8")
     assert corpus.times == "Read in 45 minutes, runs in 45 seconds"
     assert [kind for _, kind, _ in corpus.explorers()] == ["SurpriseExplorer"]
 
