@@ -336,6 +336,34 @@ class TokenizedPair:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
 
+@dataclass(frozen=True, eq=False)
+class PromptPairs:
+    """Pairs of answers to one prompt, which are learned in one step.
+
+    Its length is that of the longest text, in tokens.
+    """
+
+    pairs: tuple[TokenizedPair, ...]
+
+    def __len__(self) -> int:
+        return max(map(len, self.pairs))
+
+
+def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
+    """Return pairs with the others of the same prompt, in the order of the first ones.
+
+    >>> pair = [torch.tensor(ids) for ids in ([0, 5], [7, 8, 0], [9, 0])]
+    >>> other = TokenizedPair(torch.tensor([0, 6]), *pair[1:])
+    >>> one, two = pairs_by_prompt([TokenizedPair(*pair), other, TokenizedPair(*pair)])
+    >>> len(one.pairs), len(two.pairs), len(one)
+    (2, 1, 5)
+    """
+    groups: dict[tuple[int, ...], list[TokenizedPair]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(pair.prompt.tolist()), []).append(pair)
+    return [PromptPairs(tuple(group)) for group in groups.values()]
+
+
 def tokenize_pairs(
     pairs: Sequence[PreferencePair], tokenizer: BPETokenizer
 ) -> list[TokenizedPair]:

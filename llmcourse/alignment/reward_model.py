@@ -18,7 +18,9 @@ al. (2022), section 3.5 (reward modeling).
     store    save_reward_model, load_reward_model
 
 The training is fine-tuning's on pairs, `train_on_pairs`, and that of DPO too: they
-differ in what a pair says, two rewards or two ratios of probabilities.
+differ in what a pair says, two rewards or two ratios of probabilities. Where answers
+occur in several pairs, as all four of a prompt do, a batch may hold all pairs of a
+prompt: a reward model then reads each answer once (Ouyang et al., section 3.5).
 
 An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
 the best that can be is the annotator's own agreement with gold, `agreement_rate`.
@@ -51,9 +53,11 @@ from torch import Tensor, nn
 
 from llmcourse.alignment.losses import bradley_terry_loss
 from llmcourse.alignment.preferences import (
+    PromptPairs,
     TokenizedPair,
     check_pairs,
     fingerprint_of_pairs,
+    pairs_by_prompt,
     prompt_of,
     tokenize_answer,
 )
@@ -199,13 +203,15 @@ def pad_texts(
 class PairsConfig(FinetuningConfig):
     """How long and how fast something learns from pairs: fine-tuning's settings.
 
-    `batch_size` counts pairs, `context_length` is the most tokens that prompt and
-    answer may have, and `eval_examples` the most held-out pairs looked at.
+    `batch_size` counts pairs, or with `by_prompt` prompts, each with all of its pairs;
+    `context_length` is the most tokens that prompt and answer may have, and
+    `eval_examples` the most held-out pairs looked at.
     """
 
     batch_size: int = 16
     warmup_steps: int = 10
     eval_interval: int = 20
+    by_prompt: bool = False  # whether a batch holds all pairs of so many prompts
 
 
 class Comparison(NamedTuple):
@@ -244,8 +250,9 @@ def train_on_pairs(
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
-            if there are fewer pairs than a batch, or no pair held out; if the whole
-            model is frozen; or if the folder's checkpoints are of another training.
+            if there are fewer pairs (with `by_prompt`, prompts) than a batch, or no
+            pair held out; if the whole model is frozen; or if the folder's checkpoints
+            are of another training.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -253,9 +260,12 @@ def train_on_pairs(
     for part in (pairs, valid):
         check_pairs(part, model.config, config.context_length)
     seen: list[Tensor] = []
+    rows = [PromptPairs((pair,)) for pair in pairs]
+    if config.by_prompt:
+        rows = pairs_by_prompt(pairs)
 
-    def loss(part: Sequence[TokenizedPair]) -> Tensor:
-        found = compare(part)
+    def loss(part: Sequence[PromptPairs]) -> Tensor:
+        found = compare([pair for row in part for pair in row.pairs])
         seen.append(found.margins.detach())
         return found.loss
 
@@ -266,12 +276,12 @@ def train_on_pairs(
 
     return train_on_rows(
         model,
-        pairs,
-        valid,
+        rows,
+        [PromptPairs((pair,)) for pair in valid],
         loss,
         config,
         generator,
-        weight=lambda pair: 1,
+        weight=lambda row: len(row.pairs),
         metrics=metrics,
         recipe={
             "model": asdict(model.config),
@@ -337,11 +347,14 @@ def train_reward_model(
     low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
-        texts = [pair.texts() for pair in batch]
+        texts = [pair.texts()[side] for side in (0, 1) for pair in batch]
+        rows = [*range(len(texts))]
+        if config.by_prompt:
+            texts, rows = _distinct(texts)
         device = model.head.weight.device.type
         with torch.autocast(device, torch.bfloat16, enabled=low_precision):
-            rewards = _read(model, [c for c, _ in texts] + [r for _, r in texts])
-        chosen, rejected = rewards.float().chunk(2)
+            rewards = _read(model, texts)
+        chosen, rejected = rewards.float()[rows].chunk(2)
         centring = config.center_rewards_coefficient
         each = zip(torch.split(chosen, 1), torch.split(rejected, 1), strict=True)
         losses = [bradley_terry_loss(c, r, centring) for c, r in each]
@@ -357,6 +370,13 @@ def train_reward_model(
         objective=f"Bradley-Terry{pooled}{told}",
         run=run,
     )
+
+
+def _distinct(texts: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Return the texts without those that come again, and where each is among them."""
+    places: dict[tuple[int, ...], int] = {}
+    rows = [places.setdefault(tuple(text.tolist()), len(places)) for text in texts]
+    return [torch.tensor(ids) for ids in places], rows
 
 
 def _read(model: RewardModel, texts: Sequence[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -138,6 +139,55 @@ def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
         others = ids.clone()
         others[n, len(text) :] = 11
         torch.testing.assert_close(model(others, last), found)
+
+
+def test_all_pairs_of_a_prompt_may_be_learned_at_once_and_answers_read_once():
+    """As one batch of the same six pairs; of twelve texts six are read."""
+    pairs = [
+        TokenizedPair(torch.tensor([start]), *map(torch.tensor, answers))
+        for start in (5, 6)
+        for answers in combinations(([7, 0], [8, 9, 0], [10, 4, 4, 0]), 2)
+    ]
+    by_prompt = replace(SHORT, steps=1, batch_size=2, accumulation=1, by_prompt=True)
+    by_pair = replace(by_prompt, batch_size=6, by_prompt=False)
+    made, n_read = [], []
+    for config in (by_prompt, by_pair):
+        model = make_model().double()
+        model.register_forward_hook(lambda _, given, __: n_read.append(len(given[0])))
+        train_reward_model(model, pairs, pairs[:1], config, seeded())
+        made.append(model)
+        n_read.append(None)
+    assert n_read.count(6) == n_read.count(12) == 1
+    assert n_read.index(6) < n_read.index(None) < n_read.index(12)
+    for ours, theirs in zip(*(model.parameters() for model in made), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_prompt_with_more_pairs_weighs_more(accumulation):
+    """Of three pairs and of one: as one batch of the four, also prompt by prompt."""
+    answers = [torch.tensor(ids) for ids in ([7, 0], [8, 9, 0], [10, 4, 4, 0])]
+    first = torch.tensor([5])
+    pairs = [TokenizedPair(first, *two) for two in combinations(answers, 2)]
+    pairs.append(TokenizedPair(torch.tensor([6]), *answers[:2]))
+    config = replace(SHORT, steps=1, batch_size=4, accumulation=1)
+    ways = (
+        config,
+        replace(config, batch_size=2, accumulation=accumulation, by_prompt=True),
+    )
+    made = []
+    for way in ways:
+        made.append(make_model().double())
+        train_reward_model(made[-1], pairs, pairs[:1], way, seeded())
+    for ours, theirs in zip(*(model.parameters() for model in made), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_fewer_prompts_than_a_batch_are_refused():
+    pair = make_pairs(1)[0]
+    config = replace(SHORT, batch_size=2, accumulation=1, by_prompt=True)
+    with pytest.raises(ValueError, match="examples must be at least 2, got 1"):
+        train_reward_model(make_model(), [pair, pair], [pair], config, seeded())
 
 
 def test_the_language_model_stays_as_it_is():
