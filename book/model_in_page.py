@@ -28,13 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-MODELS = (
-    "base-llm",
-    "base-llm-small",  # which tells `reward-model` what surprises it
-    "instruct-llm",
-    "aligned-llm",
-    "reward-model",
-)
+MODELS = ("base-llm", "instruct-llm", "aligned-llm", "reward-model")
 
 
 def write_files(app: Sphinx) -> None:

@@ -807,8 +807,11 @@ for way in ("with the mask", "without", "with stories"):
 #
 # ### What it does not know
 #
-# `instruct-llm`, which this book ships, learned ten kinds of requests about whole tales, for longer than a minute.
-# The first question below is such a request, and the second follows it up; the third is about another world.
+# `instruct-llm`, which this book ships, was made of `base-llm`, with its six layers, in eighty minutes.
+# Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
+# It learned ten kinds of requests about whole tales, and to answer briefly where a system prompt wants that.
+# It also learned to decline two kinds of request: a question about something that the tale leaves out, and anything that has to do with no tale.
+# First a question about a tale, and another that follows it up.
 
 
 # %%
@@ -832,14 +835,20 @@ def answered(*said, n=40):
 tale = next(tales.generate(1, seed=77))
 asked = "Who is the story about?", f"Where did {tale.facts['hero']} live?"
 said = answered(f"{tale.text}\n\n{asked[0]}")
-print(textwrap.shorten(tale.text, 90, placeholder=" …"), "\n")
+print(textwrap.fill(tale.text, 80), "\n")
 print(asked[0], said)
 print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
 
+# %% [markdown]
+# Now three requests that it should decline: the tale speaks of no fear, France is in no tale, and a poem is none.
+
 # %% tags=["nbval-ignore-output"]
-question_of_france = "What is the capital of France?"
-print(question_of_france)
-print(textwrap.fill(answered(question_of_france), 80))
+for request in (
+    f"{tale.text}\n\nWhat was {tale.facts['hero']} afraid of?",
+    "What is the capital of France?",
+    "Write a poem about the moon.",
+):
+    print(request.rpartition("\n")[2], answered(request))
 
 # %% [markdown]
 # Ask it yourself: for a tale first, then about the tale.
@@ -854,6 +863,7 @@ print(textwrap.fill(answered(question_of_france), 80))
 # A model that has seen no refusal answers every request, in the style of its examples.
 # It cannot say that it does not know, unless examples have shown it how.
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
+# `instruct-llm` has read some thousands of them, and its card counts how often it declines rightly, in words that it has not seen.
 # With too many of them, or careless ones, it declines what it could answer, too; exercise 7 counts right and wrong refusals.
 #
 # What was taught by examples can be got around.

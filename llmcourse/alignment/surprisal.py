@@ -18,7 +18,7 @@ token's. Of the prompt, which the reader does not see, all three are zero. Where
 have no answers in them, all of a text is read.
 
 `tests/benchmarks/bench_reward_model.py` measures what that brings for the stories of
-`instruct-llm`; the reader is `base-llm-small`, which has learned nothing but stories.
+`instruct-llm`; the reader is `base-llm`, which has learned nothing but stories.
 
 Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
 probability and the entropy there, to help them tell written from generated text.

@@ -10,7 +10,7 @@ from llmcourse.cli import options as opt
 
 def finetune(
     preset: Annotated[
-        Literal["instruct-llm", "next-instruct", "tiny"],
+        Literal["instruct-llm", "tiny"],
         typer.Option(help="The recipe."),
     ] = "instruct-llm",
     config: opt.Config = None,
@@ -39,8 +39,8 @@ def finetune(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Of the last part; the preset's; of --data three passes, but 100 at "
-            "least and the preset's at most.",
+            help="The preset's; of --data three passes, but 100 at least and the "
+            "preset's at most.",
             min=1,
         ),
     ] = None,
@@ -51,9 +51,7 @@ def finetune(
     compile: opt.Compile = False,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="The base: a folder or a name; the preset's, of --data base-llm."
-        ),
+        typer.Option(help="The base: a folder or a name; base-llm."),
     ] = None,
     lora: Annotated[
         int | None,
@@ -80,7 +78,7 @@ def finetune(
     tale_temperature: Annotated[
         float,
         typer.Option(help="Of tales that are drawn to measure; 0: greedy.", min=0),
-    ] = 0,
+    ] = 0.5,
     stories: Annotated[
         int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
     ] = 200,
@@ -105,7 +103,7 @@ def finetune(
     from llmcourse.recipes import instruct
 
     command = Command(finetune, locals())
-    parts = instruct.configured(
+    recipe = instruct.configured(
         preset,
         seed=seed,
         sources=tuple(map(str, data or ())),
@@ -122,15 +120,11 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    kinds = tuple(dict.fromkeys((*instruct.Exam.kinds, *parts[-1].kinds)))
     exam = instruct.Exam(
-        n_per_kind=questions,
-        n_stories=stories,
-        kinds=kinds,
-        tale_temperature=tale_temperature,
+        n_per_kind=questions, n_stories=stories, tale_temperature=tale_temperature
     )
     folder, quality = follow(
-        command, lambda run: instruct.make_instruct(parts, run, exam)
+        command, lambda run: instruct.make_instruct(recipe, run, exam)
     )
     if as_json or not quality:
         return  # another process has measured, or all is printed

@@ -23,7 +23,7 @@ def _base(name: str, draw: StageProgress) -> list[Table]:
 
 
 def _instruct(draw: StageProgress) -> list[Table]:
-    models = load_pretrained("base-llm-small"), load_pretrained("instruct-llm")
+    models = load_pretrained("base-llm"), load_pretrained("instruct-llm")
     return instruct.instruct_tables(
         instruct.instruct_quality(*models, instruct.Exam(), draw)
     )

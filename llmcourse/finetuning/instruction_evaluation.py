@@ -81,7 +81,7 @@ def instruction_scores(
     *,
     splits: Sequence[str] = tuple(SPLITS),
     kinds: Sequence[str] = KINDS,
-    tale_temperature: float | int = 0,
+    tale_temperature: float | int = 0.5,
     progress: CountProgress | None = None,
 ) -> dict[str, Score]:
     """Return how many instructions a model follows exactly, by what is new in them.

@@ -1,4 +1,4 @@
-"""How `instruct-llm` is made of `base-llm-small`: what it learns, and for how long.
+"""How `instruct-llm` is made of `base-llm`: what it learns, and for how long.
 
     instructions, each with its follow-ups ─┐
                                             ├── shuffled ── fine-tuning ── instruct-llm
@@ -32,7 +32,6 @@ from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.instructions import (
     KINDS,
-    LIMIT_KINDS,
     QUESTIONS,
     HeldOut,
     examples,
@@ -83,67 +82,14 @@ class InstructConfig:
                 raise ValueError(f"{name} must be at least {smallest}, got {got}")
 
 
-_READING = InstructConfig(
-    base="base-llm-small",
-    n_examples=30_000,
-    n_stories=1_500,
+INSTRUCT_LLM = InstructConfig(
+    n_examples=54_000,
+    n_stories=6_000,
     n_held_out=100,
     max_tokens=480,
     most_follow_ups=12,
-    whole_every=4,
-    # An answer to a question has ten tokens where a story has two hundred.
-    kinds=(*QUESTIONS, *QUESTIONS, "summarise", "continue", "rewrite", "write"),
-    finetuning=FinetuningConfig(
-        steps=3900,
-        batch_size=8,
-        learning_rate=2e-3,
-        embedding_speed=4,
-        warmup_steps=50,
-        eval_interval=300,
-        eval_examples=100,
-        precision="bfloat16",
-    ),
-)
-_WRITING = replace(
-    _READING,
-    n_examples=12_500,
-    n_stories=400,
-    most_follow_ups=6,
-    kinds=(
-        *QUESTIONS,
-        *["summarise"] * 2,
-        *["continue"] * 3,
-        *["rewrite"] * 3,
-        *["write"] * 6,
-    ),
-    seed=2,
-    finetuning=replace(_READING.finetuning, steps=1600),
-)
-INSTRUCT_LLM = (
-    _READING,
-    _WRITING,
-    replace(
-        _WRITING,
-        n_examples=47_000,
-        n_stories=1_000,
-        whole_every=2,
-        seed=3,
-        finetuning=replace(_WRITING.finetuning, steps=6000),
-    ),
-)
-"""The model that answers: above all questions first, then above all writing to order.
-
-The last part is the second, at length: what is written to order was still getting
-better. Some eighty minutes on one core, of which twenty are the last part's.
-"""
-
-NEXT_INSTRUCT_LLM = replace(
-    _WRITING,
-    base="base-llm",
-    n_examples=54_000,
-    n_stories=6_000,
-    most_follow_ups=12,
     whole_every=2,
+    # An answer to a question has ten tokens where a story has two hundred.
     kinds=(
         *QUESTIONS,
         *["why"] * 2,
@@ -152,15 +98,24 @@ NEXT_INSTRUCT_LLM = replace(
         *["continue"] * 3,
         *["rewrite"] * 2,
         *["write"] * 6,
-        *LIMIT_KINDS,
-        "brief",
+        *["brief", "unsaid", "outside", "brief"],
     ),
-    seed=0,
-    finetuning=replace(
-        _WRITING.finetuning, steps=7500, optimizer="muon", learning_rate=4e-3
+    finetuning=FinetuningConfig(
+        steps=7500,
+        batch_size=8,
+        learning_rate=4e-3,
+        optimizer="muon",
+        embedding_speed=4,
+        warmup_steps=50,
+        eval_interval=300,
+        eval_examples=100,
+        precision="bfloat16",
     ),
 )
-"""The same in one part, on a base of six layers; it also learns what it cannot say."""
+"""The model that answers, and knows what it cannot say.
+
+Some eighty minutes on two cores with instructions for bfloat16.
+"""
 
 TINY = InstructConfig(
     n_examples=40,
@@ -172,12 +127,8 @@ TINY = InstructConfig(
 )
 """A few seconds: to see that everything works, not to read what the model answers."""
 
-PRESETS: dict[str, tuple[InstructConfig, ...]] = {
-    "instruct-llm": INSTRUCT_LLM,
-    "next-instruct": (NEXT_INSTRUCT_LLM,),
-    "tiny": (TINY,),
-}
-"""The recipes by name: the parts of each, in the order in which they are learned."""
+PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
+"""The recipes by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,7 +336,7 @@ def follow(
     stages: StageProgress | None = None,
     data: InstructData | None = None,
 ) -> TrainingResult:
-    """Make the model of a recipe, or of one part of it, and its data if need be.
+    """Make the model of a recipe, and its data if need be.
 
     Where the recipe has adapters, they are not merged.
 

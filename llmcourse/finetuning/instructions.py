@@ -245,8 +245,11 @@ HELD_OUT_PAIRS = frozenset(
 )
 """Kinds of hero and plots that no instruction has together in training."""
 
-KINDS = (*QUESTIONS, "summarise", "continue", "rewrite", "write")
-LIMIT_KINDS = ("brief", "unsaid", "outside")  # that know their bounds
+KINDS = (
+    *QUESTIONS,
+    *("summarise", "continue", "rewrite", "write"),
+    *("brief", "unsaid", "outside"),  # that know their bounds
+)
 
 UNSAID, OUTSIDE = "The story does not say.", "I only know my tales."
 
@@ -260,7 +263,7 @@ _COMPLETIONS = 12  # drawn at most, until one has another ending
 class Example:
     """An instruction and a right answer, with all that is needed to check others."""
 
-    kind: str  # one of KINDS or LIMIT_KINDS
+    kind: str  # one of KINDS
     topic: str  # what of that kind
     prompt: str
     answer: str
@@ -329,7 +332,7 @@ def make(
     """Return an example of a kind, or None if the tale has nothing of that kind.
 
     Args:
-        kind: One of `KINDS` or `LIMIT_KINDS`.
+        kind: One of `KINDS`.
         tale: From `draw_tale`.
         rng: Source of what is left open: topic, wording, where to cut, what to order.
         new_phrasing: Whether to use the wording that training lacks.
@@ -571,9 +574,8 @@ def examples(
     """
     if n < 0:
         raise ValueError(f"the number of examples cannot be negative, got {n}")
-    known = (*KINDS, *LIMIT_KINDS)
-    if not kinds or not set(kinds) <= set(known):
-        raise ValueError(f"wanted kinds from {', '.join(known)}, got {list(kinds)}")
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise ValueError(f"wanted kinds from {', '.join(KINDS)}, got {list(kinds)}")
     if held_out not in (False, True, "phrasing", "pair"):
         raise ValueError(
             f"held_out must be False, True, 'phrasing' or 'pair', got {held_out!r}"

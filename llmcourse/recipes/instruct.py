@@ -73,7 +73,7 @@ class Exam:
     n_stories: int = 200  # plain stories, for what was forgotten; 0: none
     n_prompts: int = 400  # that an aligned model and its start answer, once each
     kinds: tuple[str, ...] = KINDS  # of instruction
-    tale_temperature: float | int = 0  # at which tales are drawn; 0: greedily
+    tale_temperature: float | int = 0.5  # at which tales are drawn; 0: greedily
     seed: int = TEST_SEED
 
     def __post_init__(self) -> None:
@@ -94,53 +94,35 @@ def configured(
     sizes: Mapping[str, Any] | None = None,
     precision: str | None = None,
     **training: Any,
-) -> tuple[InstructConfig, ...]:
+) -> InstructConfig:
     """Return a preset with what is given instead, in the precision that is fast here.
-
-    It is returned as its parts, in the order in which they are learned.
 
     Args:
         preset: Its name.
-        seed: Of the last part; the others get seeds of their own.
-        sources: Files of own conversations; with them there are no earlier parts.
-        sizes: Fields of `InstructConfig`; None: the preset's; the base of own
-            conversations is `base-llm`.
-        precision: Of all parts.
-        training: Fields of `FinetuningConfig`, of the last part; None: the preset's,
-            but of own conversations three passes, and at least a hundred steps.
+        seed: Of instructions and order; None: the preset's.
+        sources: Files of own conversations.
+        sizes: Fields of `InstructConfig`; None: the preset's.
+        precision: Of the training.
+        training: Fields of `FinetuningConfig`; None: the preset's, but of own
+            conversations three passes, and at least a hundred steps.
 
     Raises:
         KeyError: If there is no such preset.
         ValueError: If a value is impossible.
     """
-    *earlier, config = instruction_tuning.PRESETS[preset]
-    wanted, sizes = given(**training), given(**(sizes or {}))
-    if sources:
-        sizes.setdefault("base", InstructConfig.base)
+    config = instruction_tuning.PRESETS[preset]
+    wanted = given(**training)
     if sources and "steps" not in wanted:
         wanted["steps"] = _steps_for(sources, config.finetuning)
     steps = wanted.get("steps", config.finetuning.steps)
     if steps < config.finetuning.eval_interval:
         wanted["eval_interval"] = max(1, steps // 5)
-    shared = {name: sizes[name] for name in ("base", "rank", "packed") if name in sizes}
-    parts = [
-        replace(
-            part,
-            **shared,
-            # What is held out has the seed after a part's own: no part may learn it.
-            seed=part.seed if seed is None else seed + 2 * n,
-            finetuning=in_precision(part.finetuning, precision),
-        )
-        for n, part in enumerate([] if sources else earlier, start=1)
-    ]
-    last = replace(
+    return replace(
         config,
-        **sizes,
-        **given(seed=seed),
+        **given(seed=seed, **(sizes or {})),
         sources=sources,
         finetuning=replace(in_precision(config.finetuning, precision), **wanted),
     )
-    return (*parts, last)
 
 
 def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
@@ -150,16 +132,13 @@ def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
     return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
-def make_instruct(
-    parts: Sequence[InstructConfig], run: Making, exam: Exam
-) -> dict[str, Any]:
+def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, Any]:
     """Fine-tune a model that answers, on instructions or on own conversations.
 
     Adapters are kept apart, if they are all that was learned, and merged.
 
     Args:
-        parts: The recipe, in the order in which its parts are learned; conversations
-            are fitted to the context of the base.
+        config: The recipe; conversations are fitted to the context of the base.
         run: Where.
         exam: What it is asked; of own conversations only the loss is measured.
 
@@ -168,10 +147,9 @@ def make_instruct(
         FloatingPointError: If a loss is not finite; the last good checkpoint stays.
         OSError: If something cannot be written.
     """
-    model, tokenizer = begun = start(parts[0])
+    model, tokenizer = begun = start(config)
     run.change(model)
-    parts = [fitted(part, model.config.context_length) for part in parts]
-    *earlier, config = parts
+    config = fitted(config, model.config.context_length)
     training, folder = config.finetuning, run.folder / "model"
     what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
     run.say(
@@ -179,12 +157,7 @@ def make_instruct(
         f"stories in {training.steps:,} steps of {training.batch_size} examples"
     )
     data = prepare(config, tokenizer, run.stages)
-    # Of all parts: a short last one must not make the long ones write more.
-    interval = max(part.finetuning.eval_interval for part in parts)
-    for n, part in enumerate(earlier, start=1):
-        saved = run.saved(f"part {n}", part.finetuning.steps, interval, f"part-{n}")
-        follow(part, saved, begun=begun, stages=run.stages)
-    saved = run.saved("fine-tuning", training.steps, interval)
+    saved = run.saved("fine-tuning", training.steps, training.eval_interval)
     tuned = follow(config, saved, begun=begun, data=data)
     if parallel.rank() > 0:
         return {}
@@ -214,7 +187,7 @@ def make_instruct(
         models = load_pretrained(config.base), load_pretrained(folder)
         quality |= instruct_quality(*models, exam, run.stages)
     facts["quality"] = quality
-    write_card(folder, instruct_card(run.name, parts, facts), facts)
+    write_card(folder, instruct_card(run.name, config, facts), facts)
     return quality
 
 
@@ -299,22 +272,20 @@ def instruct_tables(quality: Facts) -> list[Table]:
     return [*found, Table(("measure", "before", "after"), rows)]
 
 
-def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> str:
+def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
     """Return a fine-tuned model's card.
 
     Args:
         name: Of the model, such as "instruct-llm".
-        parts: Its recipe.
+        config: Its recipe.
         facts: As `make_instruct` writes them into `card.json`.
     """
-    *earlier, config = parts
     training, n = config.finetuning, facts["n_examples"]
     *scores, table = instruct_tables(facts["quality"])
     own = bool(config.sources)
     cases = {
         "own": own,
         "free": not own and config.base in shipped_models(),
-        "parts": bool(earlier),
         "scores": bool(scores),
         "drawn": "tale_temperature" in facts["quality"],
         "lora": config.rank is not None,
@@ -331,23 +302,11 @@ def instruct_card(name: str, parts: Sequence[InstructConfig], facts: Facts) -> s
         config=config,
         n_asked=n - config.n_stories,
         sources=", ".join(f"`{source}`" for source in config.sources),
-        kinds=_kinds(config),
-        parts="\n".join(
-            f"{number}. {part.n_examples:,} instructions ({_kinds(part)}) and "
-            f"{part.n_stories:,} plain stories in {part.finetuning.steps:,} steps, "
-            f"seed {part.seed}"
-            for number, part in enumerate(earlier, start=1)
-        ),
+        kinds=", ".join(f"{n} × {kind}" for kind, n in Counter(config.kinds).items()),
         n_held_out_pairs=len(HELD_OUT_PAIRS),
         passes=training.steps * training.batch_size / n,
         settings=settings(training),
         scores="\n\n".join(map(markdown, scores)),
         before_and_after=markdown(table),
-        longest=max(part.max_tokens for part in parts),
         question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
     )
-
-
-def _kinds(part: InstructConfig) -> str:
-    """Say which kinds of instruction were learned, and how often by comparison."""
-    return ", ".join(f"{n} × {kind}" for kind, n in Counter(part.kinds).items())

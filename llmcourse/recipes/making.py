@@ -3,7 +3,6 @@
     FOLDER/log.jsonl         how the training went
     FOLDER/checkpoints/      a stopped run goes on from here
     FOLDER/prepared/         what pretraining reads, as ids
-    FOLDER/part-1/           the same of an earlier part, if there is one
     FOLDER/model/            weights and tokenizer in float16
     FOLDER/model/card.json   the facts: how it was made, how good it is
     FOLDER/model/README.md   the same as a model card

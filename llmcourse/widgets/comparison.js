@@ -1,10 +1,10 @@
 // One order to three models, side by side: the base model, the instruction-tuned one and
 // the aligned one; and what the reward model says of each answer.
 
-const ASKED = ["base-llm", "instruct-llm", "aligned-llm"];
+const ASKED = ["base-llm", "instruct-llm", "aligned-llm"]; // the first is the reader, too
 
 // The reward of an answer. The reward model is told of each token of the answer how
-// surprising it is to its reader, base-llm-small, who reads the answer alone.
+// surprising it is to its reader, who reads the answer alone.
 async function rewardOf(judge, reader, messages) {
   const ids = await judge.ask("frame", { messages });
   const first = ids.indexOf(judge.about.special["<|assistant|>"]);
@@ -22,7 +22,6 @@ function comparisonExplorer(place) {
   const card = modelCard(place, "comparison", "Three models side by side", "Ask all three");
   const models = ASKED.map((name) => pageModels.get(name));
   const judge = pageModels.get("reward-model");
-  const reader = pageModels.get("base-llm-small");
   let answering = false;
 
   const area = make("textarea", { rows: 2, spellcheck: false });
@@ -63,12 +62,11 @@ function comparisonExplorer(place) {
         answers.push(text);
       }
       if (!answering) return card.tell("You stopped it.");
-      await card.fetch(reader);
       await card.fetch(judge);
       card.tell("reward-model reads …");
       const rewards = [];
       for (const content of answers) {
-        rewards.push(await rewardOf(judge, reader, [order, { role: "assistant", content }]));
+        rewards.push(await rewardOf(judge, models[0], [order, { role: "assistant", content }]));
       }
       rewards.forEach((reward, i) => {
         columns[i].reward.textContent = `reward ${reward < 0 ? "−" : "+"}${Math.abs(reward).toFixed(2)}`;
@@ -88,8 +86,8 @@ function comparisonExplorer(place) {
     card.progress,
     card.status,
     make("div", { className: "answers" }, ...columns.map(({ panel }) => panel)));
-  const bytes = [...models, reader, judge].reduce((sum, { place }) => sum + place.bytes, 0);
-  card.tell(`Press Ask all three: the models (${(bytes / 1e6).toFixed(0)} MB with those that judge) are fetched one after the other, and answer in your browser.`);
+  const bytes = [...models, judge].reduce((sum, { place }) => sum + place.bytes, 0);
+  card.tell(`Press Ask all three: the models (${(bytes / 1e6).toFixed(0)} MB with the one that judges) are fetched one after the other, and answer in your browser.`);
 }
 
 for (const place of document.querySelectorAll(".llmcourse-comparison")) comparisonExplorer(place);

@@ -32,7 +32,7 @@ def models(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def smallest(monkeypatch, models):
     config = replace(CONFIG, base=str(models / "base"), seed=0)
-    monkeypatch.setitem(instruction_tuning.PRESETS, "tiny", (config,))
+    monkeypatch.setitem(instruction_tuning.PRESETS, "tiny", config)
     score = Score({"who": Count(0, 1), "list": Count(0, 1)})
 
     def scores(model, tokenizer, n, seed, *, splits=tuple(SPLITS), progress, **_):

@@ -17,7 +17,7 @@ from llmcourse.finetuning.chat import (
 )
 from llmcourse.finetuning.finetuning import finetune
 from llmcourse.finetuning.instruction_tuning import PRESETS, follow, prepare
-from llmcourse.finetuning.instructions import KINDS, LIMIT_KINDS, examples
+from llmcourse.finetuning.instructions import KINDS, examples
 from llmcourse.finetuning.lora import count_parameters, lora_layers
 from llmcourse.model.folders import save_pretrained
 from llmcourse.text import tales
@@ -221,12 +221,12 @@ def test_of_files_with_a_long_conversation_its_place_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_base_llm(name):
-    for config in PRESETS[name]:
-        training = config.finetuning
-        assert training.context_length <= 512  # the context of base-llm
-        assert training.eval_interval <= training.steps
-        assert set(config.kinds) - {*LIMIT_KINDS} == set(KINDS)
-        assert config.n_examples + config.n_stories >= training.batch_size
+    config = PRESETS[name]
+    training = config.finetuning
+    assert training.context_length <= 512  # the context of base-llm
+    assert training.eval_interval <= training.steps
+    assert set(config.kinds) == set(KINDS)
+    assert config.n_examples + config.n_stories >= training.batch_size
 
 
 def test_refusals(tmp_path):

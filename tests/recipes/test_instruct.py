@@ -25,15 +25,14 @@ from llmcourse.recipes.instruct import (
     scores_to_json,
 )
 from llmcourse.recipes.making import Making
-from llmcourse.training.checkpoints import checkpoint_paths
 
 EXAM = Exam(n_per_kind=1, n_stories=2, kinds=("who", "list"))
 COMMAND = "llmcourse finetune --preset tiny --out run/"
 
 
-def make_in(folder, config, exam=EXAM, earlier=(), **rest):
+def make_in(folder, config, exam=EXAM, **rest):
     run = Making(folder=folder, name="small", command=COMMAND, **rest)
-    return make_instruct([*earlier, config], run, exam)
+    return make_instruct(config, run, exam)
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +103,12 @@ def test_the_facts_make_the_card(made):
     folder, config, _ = made
     facts = json.loads((folder / "model" / "card.json").read_text(encoding="utf-8"))
     text = (folder / "model" / "README.md").read_text(encoding="utf-8")
-    assert text == instruct_card("small", [config], facts)
+    assert text == instruct_card("small", config, facts)
     assert COMMAND in text
     assert "license:" not in text, "nobody knows that of a base of one's own"
-    assert "decoding is greedy" in text
-    quality = facts["quality"] | {"tale_temperature": 0.5}
-    drawn = instruct_card("small", [config], facts | {"quality": quality})
-    assert "answered greedily, tales drawn at temperature 0.5." in drawn
-    first = replace(config, n_stories=0, max_tokens=480, seed=7)
-    card = instruct_card("small", [first, replace(config, max_tokens=100)], facts)
-    assert "plain stories in 2 steps, seed 7" in card
+    assert "answered greedily, tales drawn at temperature 0.5." in text
+    facts["quality"].pop("tale_temperature")
+    assert "decoding is greedy" in instruct_card("small", config, facts)
 
 
 def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
@@ -158,50 +153,9 @@ def test_refuses_an_exam_that_cannot_be(n_stories):
 def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     """Of 700, 630 are learned; three passes of them, 8 a step, are 237 steps."""
     _, path = own_file(tmp_path, n)
-    (own,) = configured("instruct-llm", sources=(str(path),), steps=asked)
+    own = configured("instruct-llm", sources=(str(path),), steps=asked)
     training = own.finetuning
     assert training.steps == steps
     assert training.eval_interval == steps // 5, "and looked at on the way"
-    (many,) = configured("instruct-llm", sources=(str(path),) * 100)
+    many = configured("instruct-llm", sources=(str(path),) * 100)
     assert many.finetuning.steps == 237
-
-
-def test_what_is_held_out_of_a_part_is_learned_in_none():
-    """Held out is the seed after a part's own."""
-    for seed in (0, 7):
-        seeds = {part.seed for part in configured("instruct-llm", seed=seed)}
-        assert len(seeds) == 3
-        assert not seeds & {own + 1 for own in seeds}
-
-
-def test_the_base_is_the_same_in_all_parts():
-    """So is nothing that only the first part would have heeded."""
-    sizes = {"base": "another", "rank": 3, "n_examples": 9, "packed": True}
-    parts = configured("instruct-llm", sizes=sizes)
-    for part in parts:
-        assert (part.base, part.rank, part.packed) == ("another", 3, True)
-    assert [part.n_examples for part in parts] == [30_000, 12_500, 9]
-    assert [part.seed for part in parts] == [0, 2, 3]
-
-
-def test_parts_are_learned_in_their_order(tmp_path):
-    """Each tells its own function; a short one is saved as seldom as the others."""
-    save_pretrained(*base(), tmp_path / "base")
-    config = replace(CONFIG, base=str(tmp_path / "base"), seed=8)
-    long = replace(config.finetuning, steps=3, eval_interval=3)
-    earlier = [replace(config, seed=n, finetuning=long) for n in (4, 6)]
-    told, read = [], []
-    quality = make_in(
-        tmp_path / "run",
-        config,
-        Exam(n_per_kind=0, n_stories=2),
-        earlier,
-        training=lambda name, *_: lambda record: told.append((name, record.step)),
-        stages=lambda *at: read.append(at),
-    )
-    assert quality.keys() == {"held_out_loss", "forgetting"}
-    assert {("stories before", 2, 2), ("stories after", 2, 2)} <= {*read}
-    assert [*dict(told).items()] == [("part 1", 3), ("part 2", 3), ("fine-tuning", 2)]
-    for place, last in (("part-1", 3), ("part-2", 3), ("", 2)):
-        paths = checkpoint_paths(tmp_path / "run" / place / "checkpoints")
-        assert [int(path.stem[-8:]) for path in paths] == [0, last]

@@ -29,8 +29,8 @@ def precisions(recipe, asked=None):
     if recipe == "base":
         return {base.configured("base-llm", precision=asked).pretraining.precision}
     if recipe == "instruct":
-        parts = instruct.configured("instruct-llm", precision=asked)
-        return {part.finetuning.precision for part in parts}
+        config = instruct.configured("instruct-llm", precision=asked)
+        return {config.finetuning.precision}
     config = align.configured(align.ALIGNED_LLM["dpo"], precision=asked)
     return {config.reward.precision, config.training.precision}
 
@@ -75,18 +75,17 @@ def follow(recipe, policy, run):
     exam = instruct.Exam(n_per_kind=0, n_stories=2, n_prompts=2)
     if recipe != "instruct":
         return make_aligned(config_of(recipe, policy), run, exam)
-    first = replace(CONFIG, base=policy)
-    return instruct.make_instruct([first, replace(first, seed=7)], run, exam)
+    return instruct.make_instruct(replace(CONFIG, base=policy), run, exam)
 
 
 @pytest.mark.parametrize("recipe", ["instruct", *METHODS])
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, recipe):
-    """It is stopped in each of its two trainings, after the first step."""
+    """It is stopped in each of its trainings, after the first step."""
     want_length(monkeypatch)
     save_pretrained(*base_model(), tmp_path / "base")
     trainings, places = ("reward model", "policy"), ("model", "reward/model")
     if recipe == "instruct":
-        trainings, places = ("part 1", "fine-tuning"), ("model",)
+        trainings, places = ("fine-tuning",), ("model",)
 
     def stop(record):
         if isinstance(record, Evaluation) and record.step == 1:

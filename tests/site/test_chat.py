@@ -78,7 +78,7 @@ def test_turns_follow_each_other_and_can_be_stopped(visit: Visit) -> None:
 
 
 def test_rewards_are_those_of_python(visit: Visit) -> None:
-    """But for what eight bits change, in both of the models that judge."""
+    """But for what eight bits change, in the judge and in its reader."""
     judge, tokenizer = load_reward_model(find_model("reward-model"))
     visitor = visit()
     page = visitor.open(COMPARISON)

@@ -291,7 +291,7 @@ def test_conversations_are_read_and_answered_as_in_python(javascript, tmp_path, 
 def test_rewards_equal_pythons(javascript, tmp_path):
     """With weights of 16 bits, but for rounding; with eight, by 0.05 at most."""
     judge, tokenizer = load_reward_model(find_model("reward-model"))
-    reader = load_pretrained("base-llm-small")[0]
+    reader = load_pretrained("base-llm")[0]
     order = "Write a story about a girl named Ella who lives by the river."
     tale = next(tales.generate(1, seed=7)).text
     answers = [tale, "Ella was brave.", "the the the"]
