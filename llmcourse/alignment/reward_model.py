@@ -415,9 +415,10 @@ def pair_rewards(
 ) -> tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]:
     """Return the rewards of the chosen answers, and of the rejected ones.
 
-    Errors as `rewards_of`.
+    An answer that occurs in several pairs is read once. Errors as `rewards_of`.
     """
-    rewards = rewards_of(model, [text for pair in pairs for text in pair.texts()])
+    texts, rows = _distinct([text for pair in pairs for text in pair.texts()])
+    rewards = rewards_of(model, texts)[rows]
     return rewards[::2], rewards[1::2]
 
 
