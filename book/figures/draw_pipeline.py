@@ -155,23 +155,23 @@ def preferences_in_two_steps() -> Drawing:
 
 
 @drawing
-def six_models_and_their_origin() -> Drawing:
-    """Which of the six models was made from which."""
-    d = Drawing(310)
+def models_and_their_origin() -> Drawing:
+    """Which of the seven models was made from which."""
+    d = Drawing(316)
     at = (14, 205, 396)
     for x, name in zip(at, ("text", "+ instructions", "+ preferences"), strict=True):
         d.text(x + 75, 22, name, bold=True, colour="grey")
     models = (
         (0, 50, "this page's model", "blue"),
         (1, 50, "this page's model,\nafter instructions", "orange"),
-        (0, 150, "base-llm-small", "blue"),
+        (0, 150, "base-llm", "blue"),
         (1, 150, "instruct-llm", "orange"),
         (2, 150, "aligned-llm", "green"),
-        (2, 246, "base-llm-small,\nafter preferences", "green"),
+        (0, 250, "base-llm-small", "blue"),
+        (2, 250, "base-llm-small,\nafter preferences", "green"),
     )
     for column, y, words, tint in models:
         d.box(at[column], y, 150, 56, words, tint=tint)
-    for start, end, y in ((0, 1, 78), (0, 1, 178), (1, 2, 178)):
+    for start, end, y in ((0, 1, 78), (0, 1, 178), (1, 2, 178), (0, 2, 278)):
         d.arrow((at[start] + 152, y), (at[end] - 4, y))
-    d.arrow((88, 208), (88, 274), (at[2] - 4, 274))
     return d

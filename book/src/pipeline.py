@@ -438,8 +438,7 @@ assert after < before / 2 and before > log_vocab
 # Before, the model pays more than $\ln V$, the loss of knowing nothing.
 # It has never seen the new marks that say who speaks, and after a story it expects anything but an answer.
 # `instruct-llm`, which comes with the course, has had a much longer tuning of this kind ({doc}`instruction_tuning`).
-# It was made from `base-llm-small`, which has half of `base-llm`'s layers and has read less than half as many stories.
-# It is quicker to train, so this page trains it further, too.
+# It was made from `base-llm`.
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
@@ -463,7 +462,7 @@ small, _ = load_pretrained("base-llm-small")  # it has base-llm's tokenizer
 answers = {
     "this page's model": said(model, tokenizer),
     "… after instructions": said(pupil.model, pupil.tokenizer),
-    "base-llm-small": said(small, base_tokenizer),
+    "base-llm": said(base, base_tokenizer),
     "instruct-llm": said(*load_pretrained("instruct-llm")),
 }
 assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"][1]
@@ -480,7 +479,8 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
 # Where the two differ in that, it errs in 15 of 100 cases on average; where they do not, it tosses a coin.
 # Neither the reward model nor the policy is told that.
-# We begin with `base-llm-small`, because this page's own stories soon stop being tales, which leaves little to choose from.
+# We begin with `base-llm-small`, which is like `base-llm` but has half of its layers, so that a step of training takes half the time.
+# This page's own stories soon stop being tales, which leaves little to choose from.
 #
 # ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
 #
@@ -564,10 +564,10 @@ assert gains.mean() > 0
 # Here are the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.
 #
-# ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions. base-llm-small leads to instruct-llm, and on to aligned-llm; and also straight to base-llm-small after preferences.](figures/six-models-and-their-origin.svg)
+# ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions; base-llm to instruct-llm, and on to aligned-llm; base-llm-small straight to base-llm-small after preferences.](figures/models-and-their-origin.svg)
 #
 # *Which model was made from which.
-# base-llm-small, instruct-llm and aligned-llm come with the course.*
+# base-llm, base-llm-small, instruct-llm and aligned-llm come with the course.*
 
 # %% tags=["nbval-ignore-output"]
 answers["base-llm-small after preferences"] = said(policy, base_tokenizer)

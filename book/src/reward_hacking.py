@@ -535,14 +535,14 @@ for way in ("start, temperature 1", "aligned, temperature 1"):
 # What does the reward model of `aligned-llm` see?
 # Many of the stories that `instruct-llm` writes to order break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads tokens alone hardly finds one wrong word in a whole story.
-# But `base-llm-small`, of which `instruct-llm` was made, could tell: a word that does not fit is often one that it does not expect.
+# But `base-llm`, of which `instruct-llm` was made, could tell: a word that does not fit is often one that it does not expect.
 #
 # So `reward-model` gets three numbers with each token, each multiplied by a learned vector and added to the token's own.
-# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm-small`, the entropy there, which is the surprisal that it expects, and the place in the answer.
+# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there, which is the surprisal that it expects, and the place in the answer.
 # A single wrong word is lost in a mean over two hundred tokens.
 # So the head reads the mean over the tokens for half of the last layer's numbers, and the maximum for the other half.
 #
-# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm-small. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
+# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
 #
 # *What the judge reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
@@ -561,14 +561,14 @@ n = worth.index(min(worth))
 print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 
 # %% [markdown]
-# *Predict*: which of its words will surprise `base-llm-small` more than it had expected?
+# *Predict*: which of its words will surprise `base-llm` more than it had expected?
 #
 # :::{dropdown} Answer
 # Words that do not fit what came before, such as a repeated word or another name, and some that are merely rare.
 # :::
 
 # %% tags=["nbval-ignore-output"]
-reader = SurprisalReader.of(*load_pretrained("base-llm-small"), tokenizer)
+reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
 prompt, story = orders[n].ids, tokenizer.encode(texts[n])
 told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
 nats, expected, _ = told.T  # surprisal, entropy and place of each token of the story

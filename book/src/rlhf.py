@@ -802,7 +802,7 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 #
 # ### Three models, one order
 #
-# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer (it was made of `base-llm-small`, so compare it with `base-llm` with care), and `aligned-llm`, which GRPO made of it.
+# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer, and `aligned-llm`, which GRPO made of it.
 # Its learned reward came from `reward-model`, which has read pairs of whole tales.
 # On the course's site, give all of them the same order, with several seeds, and compare what you like with what the reward model likes.
 #
