@@ -479,7 +479,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
 # Where the two differ in that, it errs in 15 of 100 cases on average; where they do not, it tosses a coin.
 # Neither the reward model nor the policy is told that.
-# We begin with `base-llm-small`, which is like `base-llm` but has half of its layers, so that a step of training takes half the time.
+# We begin with `base-llm-small`, which has half of `base-llm`'s layers and has read less than half as many stories: it is quicker to train.
 # This page's own stories soon stop being tales, which leaves little to choose from.
 #
 # ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)

@@ -152,7 +152,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives nine, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
 #
-# *In a direct answer the number comes from one pass through the layers, here three.
+# *In a direct answer the number comes from one pass through the layers, three in the drawing.
 # A worked answer goes through the layers again with every token; only its results are drawn.*
 #
 # What a transformer can compute at once is limited; with each step that it writes it can compute more {cite:p}`merrill2024`.
@@ -849,9 +849,8 @@ def longest_path(n_layers, n_written):
 
 checks.longest_path(longest_path)
 written = len(re.findall(r"\w+|\.", worked_answer(kate)))
-print(
-    f"{longest_path(3, written)} layers, instead of {longest_path(3, 3)} for 'So ten.'"
-)
+depth, short = (longest_path(start.config.n_layers, n) for n in (written, 3))
+print(f"{depth} layers, instead of {short} for 'So ten.'")
 
 # %% [markdown]
 # ### Exercise 2 (build): the first wrong step ★★
