@@ -24,7 +24,7 @@
 # %% tags=["hide-input"]
 import copy
 import re
-from itertools import islice, pairwise, zip_longest
+from itertools import islice, zip_longest
 from math import comb
 from statistics import fmean
 from types import SimpleNamespace
@@ -853,36 +853,68 @@ depth, short = (longest_path(start.config.n_layers, n) for n in (written, 3))
 print(f"{depth} layers, instead of {short} for 'So ten.'")
 
 # %% [markdown]
-# ### Exercise 2 (build): the first wrong step ★★
+# ### Exercise 2 (build): a verifier that reads ★★★
 #
-# `totals` are the right running totals of a question, such as `[9, 7, 10]`.
-# `steps` are what an answer says: triples of the total before, the change, and the total after; *nine less two is seven* is `(9, -2, 7)`.
-# Return the place of the first wrong step, counted from 0.
-# A step is wrong if one of its numbers differs from the question's.
+# Our verifiers leave the reading to a grammar.
+# Write one that reads both texts itself, and says which step of an answer is the first wrong one.
+# It takes 20 to 40 lines.
+#
+# Whose number changes is always the hero, of whom the first sentence speaks.
+# Every sentence between the first and the question is an event with one number.
+# *Found* and *gave him* or *gave her* add it; *took*, *ate*, and *gave* with a name take it away.
+#
+# A step of an answer, such as *nine less two is seven*, is wrong if one of its three numbers, or its sign, is not the question's.
 # A missing step counts as wrong at its place, and so does one too many.
-# If nothing is wrong, return −1.
+# Return the place of the first wrong step, counted from 0, or −1 if nothing is wrong; the last sentence, *So ten*, is not judged.
 #
 # ```python
-# def first_wrong_step(totals, steps):
+# def first_wrong_step(question, answer):
 #     return place
 # ```
 #
 # Check it with `checks.first_wrong_step(first_wrong_step)`.
+# Then compare it with `verifiable.read_question`, on a hundred questions.
 # A reward for each step before the first mistake would be *process supervision*.
 
 
 # %% tags=["hide-cell", "solution"]
-def first_wrong_step(totals, steps):
-    wanted = [(a, b - a, b) for a, b in pairwise(totals)]
-    for place, (right, said) in enumerate(zip_longest(wanted, map(tuple, steps))):
-        if right != said:
-            return place
-    return -1
+NUMBER = {word: n for n, word in enumerate(verifiable.WORDS)}
+STEP = re.compile(rf"\b({WORD}) (and|less) ({WORD}) is ({WORD})\b")
+
+
+def signed(sign, amount):
+    return NUMBER[amount] if sign == "and" else -NUMBER[amount]
+
+
+def steps_of(question):
+    """Return total before, change and total after of each event."""
+    first, *events, _ = question.split(". ")
+    (word,) = re.findall(rf"\b({WORD})\b", first)
+    total, steps = NUMBER[word], []
+    for event in events:
+        (word,) = re.findall(rf"\b({WORD})\b", event)
+        gains = re.search(r"\b(found|gave (him|her))\b", event)
+        change = signed("and" if gains else "less", word)
+        steps.append((total, change, total + change))
+        total += change
+    return steps
+
+
+def first_wrong_step(question, answer):
+    said = [
+        (NUMBER[before], signed(sign, amount), NUMBER[after])
+        for before, sign, amount, after in STEP.findall(answer)
+    ]
+    both = zip_longest(steps_of(question), said)
+    return next((place for place, (a, b) in enumerate(both) if a != b), -1)
 
 
 checks.first_wrong_step(first_wrong_step)
 for text in attempts:
-    print(first_wrong_step(kate.totals, verifiable.read_steps(text)), text[:60])
+    print(first_wrong_step(kate.text, text), text[:60])
+for question in questions(100, seed=2):
+    totals = [after for *_, after in steps_of(question.text)]
+    assert totals == list(question.totals[1:])
 
 # %% [markdown]
 # ### Exercise 3 (derive): what a vote is worth ★★

@@ -1,7 +1,7 @@
 """Checks of the chapter *reasoning*."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,46 +38,87 @@ def longest_path(fn: Callable[[int, int], int]) -> None:
 
 
 @check
-def first_wrong_step(
-    fn: Callable[[Sequence[int], Sequence[tuple[int, int, int]]], int],
-) -> None:
-    """Check a function that finds the first wrong step of a chain.
+def first_wrong_step(fn: Callable[[str, str], int]) -> None:
+    """Check a function that finds the first wrong step of an answer.
 
     Args:
-        fn: From the right totals, and the steps that an answer says (total before,
-            change, total after), to the place of the first step that is wrong or
-            missing or too many, counted from 0; −1 if there is none.
+        fn: From the text of a question, and of an answer, to the place of the first
+            step that is wrong or missing or too many, counted from 0; −1 if there is
+            none.
 
     Raises:
         AssertionError: If it is wrong; the text says why.
     """
-    totals = [9, 7, 10]
-    right = [(9, -2, 7), (7, 3, 10)]
-    got = fn(totals, right)
-    assert got == -1, (
-        f"the chain {right} of the totals {totals} is right: wanted −1, got {got}"
-    )
-    cases: tuple[tuple[list[tuple[int, int, int]], int, str], ...] = (
-        ([(9, -2, 6), (6, 4, 10)], 0, "9 less 2 is not 6; the end is right by luck"),
-        ([(9, -2, 7), (7, 3, 9)], 1, "7 and 3 is not 9"),
+    end = " How many pears does Kate have now?"
+    pears = f"Kate had nine pears. A fox took two. Howard gave her three.{end}"
+    right = "First nine less two is seven. Then seven and three is ten."
+    got = fn(pears, f"{right} So ten.")
+    assert got == -1, f"{pears!r}, {right!r}: nothing is wrong, wanted −1, got {got}"
+    cases: tuple[tuple[str, str, int, str], ...] = (
         (
-            [(9, 3, 12), (12, -2, 10)],
+            pears,
+            "First nine less two is six. Then six and four is ten. So ten.",
+            0,
+            "nine less two is not six; the end is right by luck",
+        ),
+        (
+            pears,
+            "First nine less two is seven. Then seven and three is nine. So nine.",
+            1,
+            "seven and three is not nine",
+        ),
+        (
+            pears,
+            "First nine and three is twelve. Then twelve less two is ten. So ten.",
             0,
             "the sums are right, but not those asked for",
         ),
-        ([(9, -2, 7)], 1, "the second step is missing"),
-        ([*right, (10, 1, 11)], 2, "the question has two steps, this is a third"),
-        ([], 0, "no step is said, so the first is missing"),
-        ([(8, -1, 7), (7, 3, 10)], 0, "the first step must begin with 9"),
-        ([(9, -2, 7), (6, 4, 10)], 1, "the second step must begin with 7"),
+        (pears, "First nine less two is seven. So seven.", 1, "the second is missing"),
+        (
+            pears,
+            f"{right} Then ten and one is eleven. So eleven.",
+            2,
+            "the question has two steps, this is a third",
+        ),
+        (pears, "So ten.", 0, "no step is said, so the first is missing"),
+        (
+            pears,
+            "First eight less one is seven. Then seven and three is ten. So ten.",
+            0,
+            "the first step must begin with nine",
+        ),
+        (
+            pears,
+            "First nine less two is seven. Then six and four is ten. So ten.",
+            1,
+            "the second step must begin with seven",
+        ),
+        (pears, f"{right} So nine.", -1, "the last sentence is not judged"),
+        (
+            f"Kate had nine pears. She gave Howard two.{end}",
+            "First nine less two is seven. So seven.",
+            -1,
+            "who gives something to another has less",
+        ),
+        (
+            f"Kate had nine pears. Howard gave her two.{end}",
+            "First nine and two is eleven. So eleven.",
+            -1,
+            "who is given something has more",
+        ),
+        (
+            f"Kate had two pears. She found three. She ate two. A bear took one.{end}",
+            "First two and three is five. Then five less two is three. Then three less "
+            "one is two. So two.",
+            -1,
+            "what is found adds, what is eaten or taken is gone",
+        ),
     )
-    for steps, place, why in cases:
-        got = fn(totals, steps)
+    for question, answer, place, why in cases:
+        got = fn(question, answer)
         assert got == place, (
-            f"totals {totals}, steps {steps}: {why}; wanted {place}, got {got}"
+            f"{question!r}, {answer!r}: {why}; wanted {place}, got {got}"
         )
-    got = fn([4, 5], [(4, 1, 5)])
-    assert got == -1, f"totals [4, 5] with the step (4, 1, 5) are right, got {got}"
 
 
 @check

@@ -164,7 +164,8 @@ _POLICY: dict[str, Any] = {
     "max_new_tokens": 260,
 }
 ALIGNED_LLM = _by_method(
-    _POLICY | {"ptx_coef": 0.5},
+    _POLICY
+    | {"iterations": 220, "learning_rate": 6e-4, "cooldown": 0.3, "ptx_coef": 0.5},
     _DPO,
     n_prompts=1000,
     answers_per_prompt=8,

@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
+from llmcourse.alignment.verifiable import read_question, read_steps
 from llmcourse.checks import reasoning as checks
 
 
-def right_first(totals, steps):
+def right_first(question, answer):
+    totals = read_question(question).totals
     wanted = [(a, b - a, b) for a, b in pairwise(totals)]
+    steps = read_steps(answer)
     for place in range(max(len(wanted), len(steps))):
-        if wanted[place : place + 1] != list(steps[place : place + 1]):
+        if wanted[place : place + 1] != steps[place : place + 1]:
             return place
     return -1
 
@@ -43,26 +46,36 @@ def test_wrong_paths_fail(wrong, lesson):
         checks.longest_path(wrong)
 
 
-def sums_alone(totals, steps):
-    for place, (before, change, after) in enumerate(steps):
+def sums_alone(question, answer):
+    for place, (before, change, after) in enumerate(read_steps(answer)):
         if before + change != after:
             return place
     return -1
 
 
-def afters_alone(totals, steps):
-    for place, after in enumerate(totals[1:]):
-        if place >= len(steps) or steps[place][2] != after:
+def afters_alone(question, answer):
+    steps = read_steps(answer)
+    for place, after in enumerate(read_question(question).totals[1:]):
+        if place >= len(steps) or steps[place].after != after:
             return place
     return -1
 
 
-def only_what_is_said(totals, steps):
-    for place, step in enumerate(steps[: len(totals) - 1]):
+def only_what_is_said(question, answer):
+    totals = read_question(question).totals
+    for place, step in enumerate(read_steps(answer)[: len(totals) - 1]):
         a, b = totals[place : place + 2]
         if step != (a, b - a, b):
             return place
     return -1
+
+
+def giving_is_losing(question, answer):
+    return right_first(question.replace("Howard gave her", "She gave Howard"), answer)
+
+
+def giving_is_gaining(question, answer):
+    return right_first(question.replace("She gave Howard", "Howard gave her"), answer)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +84,9 @@ def only_what_is_said(totals, steps):
         (sums_alone, "not those asked for"),
         (afters_alone, "not those asked for|is a third"),
         (only_what_is_said, "is missing"),
-        (lambda totals, steps: 0, "is right"),
+        (giving_is_losing, "nothing is wrong"),
+        (giving_is_gaining, "has less"),
+        (lambda question, answer: 0, "nothing is wrong"),
     ],
 )
 def test_wrong_judges_fail(wrong, lesson):
