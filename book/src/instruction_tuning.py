@@ -840,10 +840,11 @@ print(asked[0], said)
 print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
 
 # %% [markdown]
-# Now three requests that it should decline: the tale speaks of no fear, France is in no tale, and a poem is none.
+# Now four requests that it should decline: the tale speaks of no quarrel and of no fear, France is in no tale, and a poem is none.
 
 # %% tags=["nbval-ignore-output"]
 for request in (
+    f"{tale.text}\n\nWho did {tale.facts['hero']} have a quarrel with?",
     f"{tale.text}\n\nWhat was {tale.facts['hero']} afraid of?",
     "What is the capital of France?",
     "Write a poem about the moon.",
@@ -860,6 +861,7 @@ for request in (
 # Then: *Which member of the family lives with Ella?* or *Who is the judge?* or *What is the capital of France?*
 # :::
 #
+# In the run above, the second request was answered with what the tale is about, as if that had been asked.
 # A model that has seen no refusal answers every request, in the style of its examples.
 # It cannot say that it does not know, unless examples have shown it how.
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.

@@ -598,7 +598,7 @@ print(f"loss {losses[0]:.1f} → {sum(losses[-20:]) / 20:.1f} nats per question"
 firsts["trained"] = report("trained vectors", rankings("dense", encoder))
 firsts["both"] = report("words and vectors", rankings("both", encoder))
 assert firsts["trained"] > 1.4 * firsts["words"]
-assert firsts["words"] < firsts["both"] < firsts["trained"]
+assert firsts["both"] > 1.4 * firsts["words"]
 
 # %% [markdown]
 # On these pieces of at most 48 tokens, one short training takes the vectors from worse than words to far better, without being told a rule.
@@ -612,8 +612,8 @@ assert firsts["words"] < firsts["both"] < firsts["trained"]
 #
 # *What is second in both rankings (b) comes before what is first in only one of them.*
 #
-# Here the fusion puts a right piece first far more often than words alone, and less often than the trained vectors by themselves.
-# It can help where each search finds what the other misses: measure it on your own questions.
+# Here the fusion puts a right piece first far more often than words alone, and about as often as the trained vectors by themselves.
+# It helps where each search finds what the other misses: measure it on your own questions.
 # Beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those of the training.
 # The last experiment tries this encoder on another kind of text.
 #
@@ -642,7 +642,7 @@ right["wrong alone"] = sum(q.is_right(said) for q, said in zip(asked, alone))
 for name in ("the right tale", "right, then wrong", "wrong, then right", "wrong alone"):
     print(f"{name:18} {right[name]:2} of {len(asked)}")
 assert right["wrong alone"] < right["the right tale"] / 3
-assert right["right, then wrong"] <= right["the right tale"] - 5
+assert right["right, then wrong"] < right["the right tale"]
 assert right["wrong, then right"] <= right["right, then wrong"] - 10
 
 # %% [markdown]
@@ -659,22 +659,23 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 # We count the answers that admit ignorance, and those that are about the question's hero.
 
 # %% tags=["nbval-ignore-output"]
-unsure = sum(bool(re.search("not know|not sure|cannot say", said)) for said in alone)
+declined = ["does not say" in said for said in alone]
 own_hero = sum(heroes[q.tale] in said for q, said in zip(asked, alone))
-print(f"{unsure} of {len(asked)} answers say that they do not know")
+print(f"{sum(declined)} of {len(asked)} answers say that the story does not say")
 print(
     f"{own_hero} claim something about the question's hero, from a tale without the hero"
 )
-print(f"for example: {asked[0].text} {alone[0]}")
-assert unsure == 0
+for n in (declined.index(True), declined.index(False)):
+    print(f"for example: {asked[n].text} {alone[n]}")
+assert sum(declined) < len(asked) / 2
 
 # %% [markdown]
-# Not one admits it.
-# Few answers name the question's hero, and what they claim is made up.
-# The others, like the example, leave that hero out, as if something else had been asked.
-# An answer that names the hero is a hallucination: the tale that was read says nothing of this hero.
-# The others may be true of that tale, but they do not answer the question; both mislead the person who asked.
-# Nothing in its training ever showed this model a question without an answer.
+# Few decline, though the answer is in none of these tales.
+# The others, like the last example, tell what the page says of its own hero, as if that had been asked.
+# That may be true of that tale, but it does not answer the question, and misleads the person who asked.
+# An answer that names the question's hero would be a plain hallucination: the tale that was read says nothing of this hero.
+# In its training this model did learn to say *The story does not say* ({doc}`instruction_tuning`).
+# But there it was always asked about the hero of the tale before it, so it never learned to check the name.
 # The pipeline can refuse in its place, which is called **abstention**: if the search score of the best passage is below a threshold, it does not answer.
 # To test it, we mix in sixty questions about heroes of another book, the *strangers* {cite:p}`rajpurkar2018`.
 
@@ -714,7 +715,7 @@ assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
 # It also refuses questions that would have been answered right.
 # No threshold separates the two kinds, so choose by what a wrong answer costs you, and choose it on other questions than those you report.
 # BM25's scores depend on the collection, so each one needs a threshold of its own.
-# A model can be tuned to abstain by itself, with unanswerable questions among its examples.
+# A model can be tuned to abstain by itself, with such unanswerable questions among its examples.
 #
 # ### A document that gives orders
 #
@@ -918,7 +919,7 @@ assert found["bm25", 10] > found["dense", 10]
 # BM25 needs no training and finds rare words; vectors find what is said in other words, after a training on questions and passages like yours.
 # Measure chunk size, overlap and the number of passages on known questions, at an equal number of tokens read.
 # One passage too many can cost the answer.
-# Without the right passage the model answers anyway, so show sources and abstain below a threshold.
+# Without the right passage the model mostly answers anyway, so show sources and abstain below a threshold.
 # A retrieved document is part of the prompt, and may give orders.
 #
 # *In practice*, today's systems mostly search with words and vectors and fuse the two.

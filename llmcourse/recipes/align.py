@@ -187,9 +187,9 @@ ALIGNED_LLM = _by_method(
 """The model that people like better, by method.
 
 The reward model reads each answer twice, and with it the seven comparisons with others
-to the same order. Groups are large and steps small, because the reward is mostly noise:
-with four answers to a prompt, and an update for every eight, the gold reward fell. DPO
-does without the reward model and gets less far.
+to the same order. Groups are large, because the reward is mostly noise, and the last
+third of the iterations slows down, for the same reason. DPO does without the reward
+model and gets less far.
 """
 
 _SHORT: dict[str, Any] = {
