@@ -424,7 +424,8 @@ print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 # %% [markdown]
 # ## Experiment
 #
-# The study ran everything three times, with other labels, orders and draws, from `instruct-llm`; `book/studies/reasoning_study.py` repeats it.
+# The study ran everything three times, with other labels, orders and draws; `book/studies/reasoning_study.py` repeats it.
+# It began with an earlier `instruct-llm`, of three layers, which learns sums more slowly than the one of this page.
 # All models are measured on the same 48 questions, twelve of each number of steps, answered several times at temperature 1.
 # Labels have one to three steps, so the questions with four show what carries over.
 
@@ -496,8 +497,8 @@ for question, text in zip(long[:2], answer(weak, long[:2]).texts):
     print(question.totals, text)
 
 # %% [markdown]
-# It stops early, after at most as many steps as its labels had.
-# So it learned to write chains of a certain length, and not *go on to the end of the question*.
+# About half of its answers stop early, after no more steps than its labels had; the others make a mistake on the way.
+# So it learned to write chains of a certain length rather than to *go on to the end of the question*.
 # More depth does not help if the habit is to stop.
 
 # %% tags=["hide-input"]
@@ -640,7 +641,7 @@ for name, points in ways.items():
 # %% [markdown]
 # *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
 # *chain* is the share of right answers that have a right chain; *distinct* counts the different ones among sixteen answers.
-# *tales* is how far the loss on plain tales has risen above that of `instruct-llm`, in nats per token.
+# *tales* is how far the loss on plain tales has risen above that of the start, in nats per token.
 #
 # All this is over all 48 questions, those with four steps included.
 # The next cell takes pass@16 apart.
@@ -750,7 +751,7 @@ for n in (10, 100, 1000):
 # A network shares what it learns between places, so it needs fewer draws at each; what a single token says stays little.
 #
 # So a student that is shown probabilities should need fewer answers.
-# The teacher here is the model after GRPO, and the student starts as `instruct-llm`, before it learned any sums: of the same size, so that only the targets differ.
+# The teacher here is the model after GRPO, and the student starts as the study did, before it learned any sums: of the same size, so that only the targets differ.
 # The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
 # Beside them are the weak model, which read worked labels to the same questions, and the teacher.
