@@ -90,7 +90,7 @@ def test_more_text_than_can_be_shown_is_refused(tmp_path):
         ("aligned-llm", "export --model aligned-llm --format hf --out OUT"),
         ("aligned-llm", "quantize --model aligned-llm --bits 4 --out OUT"),
         ("base-llm-small", "evaluate --all"),
-        ("base-llm-small", "finetune --out OUT"),
+        ("base-llm-small", "finetune --model base-llm-small --out OUT"),
         ("instruct-llm", "chat"),
         ("instruct-llm", "serve"),
         ("instruct-llm", "ask --docs DOCS who?"),
