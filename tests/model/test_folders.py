@@ -703,8 +703,7 @@ def folder_of(name: str) -> Path:
 
 @MODELS
 def test_a_shipped_model_is_small(name):
-    most = 10e6 if name == "base-llm" else 6e6
-    assert sum(path.stat().st_size for path in folder_of(name).rglob("*")) <= most
+    assert sum(path.stat().st_size for path in folder_of(name).rglob("*")) <= 10e6
 
 
 @MODELS
