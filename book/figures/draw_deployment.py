@@ -88,12 +88,12 @@ def weights_fetched_once() -> Drawing:
 def caches_beside_the_weights() -> Drawing:
     """To scale: the weights, and the caches of sixteen requests."""
     d = Drawing(164)
-    scale = 10.5
-    d.text(16, 20, "weights, for all: 10.8 MiB", anchor="start", bold=True)
-    d.box(16, 36, 10.8 * scale, 30, tint="grey", rounded=0)
-    d.text(16, 100, "caches, one for each of 16 requests: 48 MiB", anchor="start",
+    scale = 5.25
+    d.text(16, 20, "weights, for all: 18.6 MiB", anchor="start", bold=True)
+    d.box(16, 36, 18.6 * scale, 30, tint="grey", rounded=0)
+    d.text(16, 100, "caches, one for each of 16 requests: 96 MiB", anchor="start",
            bold=True)  # fmt: skip
-    d.cells(16, 116, [["3"] * 16], width=3 * scale, height=30,
+    d.cells(16, 116, [["6"] * 16], width=6 * scale, height=30,
             tint=lambda _, j: "orange")  # fmt: skip
     return d
 

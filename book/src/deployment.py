@@ -190,7 +190,7 @@ assert held == 16 * one
 # But their caches take several times the room of the weights.
 # So the caches decide how many requests fit into the memory of a service.
 #
-# ![Two bars to the same scale: the weights, 10.8 MiB, and sixteen caches of 3 MiB in a row, 48 MiB in all, more than four times as long.](figures/caches-beside-the-weights.svg)
+# ![Two bars to the same scale: the weights, 18.6 MiB, and sixteen caches of 6 MiB in a row, 96 MiB in all, more than five times as long.](figures/caches-beside-the-weights.svg)
 #
 # *Memory for sixteen requests, to scale: one copy of the weights, and a cache for each request.*
 #
@@ -815,7 +815,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 # How do waiting and throughput change from one caller to 24?
 #
 # :::{dropdown} Answer
-# Throughput rises until the eight slots are full, and no longer.
+# Throughput rises until the eight slots are full, and then hardly any further.
 # Waiting rises all the time; beyond eight callers it is the queue that grows.
 # :::
 #
@@ -862,7 +862,7 @@ _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen of twenty at most p95; right, tokens per second of all.*
 #
 # While there are free slots, more callers bring much more **{term}`throughput`**, for some more waiting.
-# Beyond eight callers throughput no longer rises: all slots are taken, and a free one is filled from the queue at once.
+# Beyond eight callers throughput hardly rises: all slots are taken, and a free one is filled from the queue at once.
 # Each caller beyond eight only makes everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #

@@ -633,7 +633,7 @@ assert again["home"] == again["liked"] == 0
 # Five topics cannot prove it.
 # {cite:t}`zhou2023` claim the same of large models: a thousand careful examples, called LIMA, were enough for good answers, because knowledge and skill came from pretraining.
 # They name it the *superficial alignment hypothesis*.
-# It is not a law: `instruct-llm`, with far more training on whole tales, answers most *where* questions; its card has the counts.
+# It is not a law: `instruct-llm`, with far more training on whole tales, answers nearly all *where* questions; its card has the counts.
 #
 # ### New wordings
 #
@@ -840,7 +840,7 @@ print(asked[0], said)
 print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
 
 # %% [markdown]
-# Now four requests that it should decline: the tale speaks of no quarrel and of no fear, France is in no tale, and a poem is none.
+# Now four requests that it should decline: the tale speaks of no quarrel and of no fear, France is in no tale, and a poem is not a tale.
 
 # %% tags=["nbval-ignore-output"]
 for request in (
@@ -1024,7 +1024,7 @@ print(disarm(forged, chat.CHAT_TOKENS))
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-# It never says that it does not know: no example has shown it how.
+# The pupil never says that it does not know: no example of this page has shown it how.
 requests = ("Emil's home was where?", "How old is Emil?", "Good morning!")
 prompts = [f"{story}\n\n{request}" for request in requests]
 texts = answer_batch(pupil, tokenizer, prompts, max_new_tokens=[20] * 3)

@@ -87,7 +87,7 @@ for text in answer(start, four).texts:
     print(text[:78])
 
 # %% [markdown]
-# It tells tales, since it never learned to count anything.
+# It tells tales, or repeats the first number: it learned to look a number up in a tale, and never to work one out.
 # So we teach it, and there are two ways to write the same lesson.
 # A *direct* answer says the result; a *worked* one says the steps first.
 
@@ -369,8 +369,7 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
 
 # %% [markdown]
 # It has learned the form, and gets some of the sums.
-# Some answers break down, or have a wrong step, and still end in the right number: then they pass.
-# The experiment counts how often.
+# An answer with a wrong step can still end in the right number, and then it passes; the experiment counts how often.
 #
 # **GRPO** samples, verifies, computes advantages, and updates: that is the whole loop.
 
@@ -425,7 +424,7 @@ print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 # ## Experiment
 #
 # The study ran everything three times, with other labels, orders and draws; `book/studies/reasoning_study.py` repeats it.
-# It began with an earlier `instruct-llm`, of three layers, which learns sums more slowly than the one of this page.
+# It began with an earlier `instruct-llm`, of three layers; the one of this page may learn sums faster, which the study does not measure.
 # All models are measured on the same 48 questions, twelve of each number of steps, answered several times at temperature 1.
 # Labels have one to three steps, so the questions with four show what carries over.
 
@@ -491,15 +490,19 @@ for way in ("direct", "worked"):
 
 # %% tags=["nbval-ignore-output"]
 long = list(questions(24, seed=7, n_steps=4))
-said = [len(verifiable.read_steps(text)) for text in answer(weak, long).texts]
+texts = answer(weak, long).texts
+said = [len(verifiable.read_steps(text)) for text in texts]
 print({n: said.count(n) for n in sorted(set(said))})
-for question, text in zip(long[:2], answer(weak, long[:2]).texts):
+for question, text in zip(long[:2], texts):
     print(question.totals, text)
+n_right = sum(is_right(q, text) for q, text in zip(long, texts))
+print(f"{n_right} of {len(long)} right")
 
 # %% [markdown]
-# About half of its answers stop early, after no more steps than its labels had; the others make a mistake on the way.
-# So it learned to write chains of a certain length rather than to *go on to the end of the question*.
-# More depth does not help if the habit is to stop.
+# Half of its answers stop early, after no more steps than its labels had; the others go on.
+# Of all 24, the last line says how many end in the right number.
+# So two things go wrong: the end comes too soon, and a single wrong step spoils a long chain.
+# More depth does not help an answer that stops too soon.
 
 # %% tags=["hide-input"]
 for direct, worked in zip(runs("direct"), runs("worked")):

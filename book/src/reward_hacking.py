@@ -418,6 +418,7 @@ for name, gain in (
     ("best of 4", four - usual),
     ("best of 16", sixteen - usual),
     ("aligned", trained - usual),
+    ("aligned, beside temperature 0.5", trained - cool),
     ("aligned, beside best of 4", trained - four),
     ("at 0.5: aligned, beside start", both - cool),
     ("aligned at 0.5, beside best of 16", both - sixteen),
@@ -429,7 +430,10 @@ assert both.mean() > cool.mean() + 0.5
 
 # %% [markdown]
 # Here two ways are compared order by order: the right interval for a difference.
-# It is much narrower than two separate ones only where the two ways share stories, as one answer and the best of four do.
+# It is a fifth or so narrower than one that ignores which points belong to the same order, because some orders are harder than others.
+#
+# *Start, temperature 1* and *random one of 16* are one policy, drawn twice, and 0.4 points apart: so far can chance go with 256 orders.
+# The first draw was low, so gains beside it may be a few tenths too large; by the card, over 400 orders, training gained 1.2 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -441,20 +445,23 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
     print(f"aligned beats {name} in {won.rate:.0%} ({low:.0%} to {high:.0%})")
 
 # %% [markdown]
-# One answer of the aligned model is worth a little more than one of the start at a lower temperature, and hardly less than the best of four.
+# One answer of the aligned model is worth about as much as one of the start at a lower temperature, and perhaps a little less than the best of four.
 # Both cheap ways stay much nearer to the start.
 # So the first number of a report, *aligned beside start*, says little about the training.
 #
-# But the gains add up.
-# At the same lower temperature the aligned model is still about a point ahead, so it has learned something else than to be cautious.
+# It beats the best of four in more than half of the orders, and still has no higher mean: where it wins, it wins by about one point, and where it loses, by about two, since more of its stories break.
+# A win rate does not say by how much.
+#
+# But a lower temperature and the training gain in different ways.
+# At the same lower temperature the aligned model is still about a point ahead, so it has learned something besides caution.
 # There it is level with the best of sixteen, and writes one answer, not sixteen; with many users that pays.
 # Always compare two models at the same temperature, and at more than one.
 #
 # Choosing the most probable of sixteen uses no comparisons at all.
-# More of its stories hold together, since a broken story contains improbable words.
-# Yet they earn no more than those chosen by chance: more of them end sadly, and gold likes that less.
+# More of its stories hold together, probably since a broken story contains improbable words.
+# Yet no gain beside *random one of 16* can be seen: more of its stories end sadly, and gold likes that less.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# Up to sixteen its choice does no harm: so little choice does not exhaust it.
+# From four to sixteen its choice still gains, 0.4 points: so little choice does not yet find its errors.
 # A gain that is reported without such baselines says little.
 #
 # ### Mode collapse
@@ -486,7 +493,7 @@ traits = {way: Counter() for way in ways}
 for point in baselines.points:
     traits[point.way].update(point.traits)
 favourite = traits["aligned, temperature 1"].most_common(1)[0][0]
-print(f"the adjective that aligned-llm likes best for a hero: {favourite!r}")
+print(f"the adjective that aligned-llm likes best for a character: {favourite!r}")
 for way in ways:
     print(f"{way:25} in {traits[way][favourite] / n_orders:4.0%} of the stories")
 
@@ -515,40 +522,44 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # *Gold reward over variety, by way; up and to the right is better.*
 #
 # *Start, temperature 1* and *random one of 16* are one policy, drawn twice: the gaps between these rows are noise.
-# In gold they are 0.4 points apart, so only larger gaps count.
 #
-# A lower temperature and choosing cost hardly any variety of words, but choosing by the reward model narrows the endings.
-# Even the best of 16 by gold mostly ends happily, for gold likes that best.
+# A lower temperature and choosing cost hardly any variety of words.
+# But choosing by the reward model narrows the endings, and the openings a little; both narrow even where gold chooses, for gold likes happy endings best.
 # The aligned model went further.
-# Nearly all its stories end happily, as the best of sixteen do, but here each single answer does.
+# Of its stories that hold together 94 % end happily, more than of the best of four, and without any choice; at temperature 0.5 all do.
 # And they begin alike: a few openings have taken the place of many.
-# The words for its characters stayed as free as before at temperature 1, so not all variety went.
+# At temperature 1 its favourite adjective is hardly more frequent than with the start; at 0.5 it is in 20 % of the stories, with the start in 7 %.
+# A lower temperature brings out what was hidden.
 # This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Gold likes happy endings, so part of this was ordered.
+# Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
 #
 # Some orders name an ending.
 # The next cell counts how many of these endings were told; a story that breaks has none.
 
 # %%
-for way in ("start, temperature 1", "start, temperature 0.5", "aligned, temperature 1"):
+for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
     kept, asked = (sum(p.obeyed[k] for p in by_way[way]) for k in (0, 1))
     print(f"{way:25} keeps the ordered ending in {kept} of {asked}")
 
 # %% [markdown]
-# The aligned model tells more of them than its start, because fewer of its stories break; a lower temperature does the same.
-# But a model that always ends happily can carry out only orders of a happy ending.
+# The aligned model keeps more of them than its start did here.
+# Part of this is that fewer of its stories break, part that most of these orders name a happy ending, and part is luck: *random one of 16*, the same policy as the start, keeps 28.
+# A lower temperature does as well.
+# An order of a sad ending a model that always ends happily cannot carry out.
 #
 # What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
 # One part of it was avoided: each update of `aligned-llm` also learned from plain stories (`ptx_coef`), as {cite:t}`ouyang2022` did, and by its card their loss is no higher than before.
-# (An earlier model, trained without that, lost 0.1 nats per token.)
-# Another part was paid: instructions that no reward spoke of are followed a little less often.
-# The card counts 91 of 100 right before and 88 after; of 80 orders to write, all details checked, 62 and 50.
+# (An earlier, smaller model without that lost 0.1 nats per token; but it also went four times as far from its start, so this is no test.)
+# Another part was paid: instructions are followed less often, 91 of 100 before and 88 after.
+# The largest loss is in orders to write, with all details checked: 62 of 80 before and 50 after (`card.json`).
+# That is what the policy was trained on, but a story earns most of its points without all ordered details.
+# Questions were not rewarded at all: *who* fell from 78 of 80 to 70.
 #
 # ### A judge that is told what surprises a reader
 #
 # What does the reward model of `aligned-llm` see?
-# Many of the stories that `instruct-llm` writes to order break somewhere: a name is forgotten, or one word is wrong.
+# About a quarter of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads tokens alone hardly finds one wrong word in a whole story.
 # But `base-llm`, of which `instruct-llm` was made, could tell: a word that does not fit is often one that it does not expect.
 #
@@ -579,7 +590,8 @@ print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 # *Predict*: which of its words will surprise `base-llm` more than it had expected?
 #
 # :::{dropdown} Answer
-# Words that do not fit what came before, such as a repeated word or another name, and some that are merely rare.
+# Above all what does not fit what came before, such as another name or a repeated word.
+# Others are no slips: a rare word, *an* in place of *a*, the first letter of the story.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -593,18 +605,18 @@ for i in (nats - expected).topk(5).indices.tolist():
 
 # %% [markdown]
 # Both numbers belong to the last token of each line.
+# In our run the order named Hazel, the story began with Greta, and the reader is surprised by Hazel, whom it meets in the middle.
 # The reader does not know the order: it may notice a name that changes within the story, not one that was wrong from the start.
 # Not every surprise beyond the expected one is a slip; the reward model has to learn from the pairs which ones are.
 #
 # ### Honest limits
 #
 # - **The recipe used gold.**
-#   After 155 iterations the policy carried out 200 of the 400 orders of its card.
-#   It had 6.1 points, at 6 nats from the start, so the rate was lowered from there on.
-#   With people, each such look costs money; and the card's orders were not all new.
+#   After 155 of 220 iterations we looked: over 200 of the card's 400 orders the policy had 6.1 points, at 6 nats, so the rate was lowered from there on.
+#   With people, each such look costs money; and half of the card's orders were not new.
 # - **Other ways were tried once.**
 #   Fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points, and DPO at a rate of 1e-4 nothing.
-#   Neither was tuned, so this is no ranking.
+#   Neither was tuned, so this is no ranking; these runs are not stored.
 # - **One run.**
 #   `aligned-llm` is one run, with one seed; the study has three for each setting.
 # - **No control for the surprises.**
@@ -616,7 +628,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #   It wants nothing of variety.
 #   What people wish for is more than that, and partly unknown.
 # - **Small models.**
-#   On another processor, the same seed finds another hack.
+#   On another processor, the same seed makes another policy.
 
 # %% [markdown]
 # ## Takeaways
@@ -625,7 +637,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Without a penalty gold rose on average to an early top, and then fell in every run, while the learned reward kept rising.
 # The weak KL penalty that was tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded can get lost: endings, openings and words become alike, which the mean reward does not show.
+# What is not rewarded can get lost: endings and openings become alike, and at a low temperature words, too, which the mean reward does not show.
 #
 # *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
 # **{term}`Constitutional AI <constitutional AI>`** began it {cite:p}`bai2022`.
@@ -679,8 +691,9 @@ def best_of_n_kl(n):
 checks.best_of_n_kl(best_of_n_kl)
 print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.1f}")
 # The number depends on n alone; where answers tie, it is an upper bound. Three are such
-# policies: the most probable of 16, a temperature of 0.5 and the aligned model. Only the
-# interval of the first is far from that of the best of 4.
+# policies. Compared order by order, the best of 4 is ahead of the most probable of 16 by
+# 1.1 points and of a temperature of 0.5 by 0.6 (interval 0.2 to 0.9). Only of the aligned
+# model are we not sure: 0.3 points (−0.1 to 0.6).
 
 # %% [markdown]
 # ### Exercise 2 (check): diversity within a prompt ★

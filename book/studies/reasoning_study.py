@@ -2,8 +2,9 @@
 
     python book/studies/reasoning_study.py --out reasoning.json
 
-takes about half an hour on one core and goes on where it was stopped. All
-begins with `instruct-llm`. For each seed:
+takes about an hour on one core and goes on where it was stopped. All begins with
+`instruct-llm`; the stored runs began with an earlier one, of three layers. For each
+seed:
 
     labels ──► worked ──► more labels     measured on the way, each label read once
                  │

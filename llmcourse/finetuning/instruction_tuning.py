@@ -5,10 +5,9 @@
     plain stories ──────────────────────────┘
 
 Of an instruction the answers are learned, and of a plain story every token: some of
-them keep the model from forgetting what it was. Now and then an instruction is learned
-as a whole, too: it costs nothing, as its story is read anyway. The instructions are of
-all kinds, with the wordings and the combinations of hero and plot that training may
-see.
+them keep the model from forgetting what it was. Every second instruction is learned as
+a whole, too: it costs nothing, as its story is read anyway. The instructions are of all
+kinds, with the wordings and the combinations of hero and plot that training may see.
 
 `llmcourse finetune` runs this recipe, and with `--data` the same on conversations of
 your own.
@@ -112,7 +111,7 @@ INSTRUCT_LLM = InstructConfig(
         precision="bfloat16",
     ),
 )
-"""The model that answers, and knows what it cannot say.
+"""The model that answers, and often declines what it cannot know.
 
 Some eighty minutes on two cores with instructions for bfloat16.
 """

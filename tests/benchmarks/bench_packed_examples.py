@@ -2,11 +2,10 @@
 
     python tests/benchmarks/bench_packed_examples.py
 
-One thread. `base-llm-small` learns from the instructions of `instruct-llm`'s last part,
-8 in a batch; of each batch one update is made with a row for every example, and one
-with all of them in one row, in turns. First the batches are made of examples of like
-length, as `finetune` makes them, then of any. Times are processor times, of each the
-median.
+One thread. `base-llm-small` learns from instructions such as `instruct-llm`'s, 8 in a
+batch; of each batch one update is made with a row for every example, and one with all
+of them in one row, in turns. First the batches are made of examples of like length, as
+`finetune` makes them, then of any. Times are processor times, of each the median.
 
 On one of two x86-64 cores with AVX2, Python 3.11, torch 2.13:
 
@@ -41,7 +40,7 @@ def main() -> None:
     """Print padding, times and their ratio, for either way to make batches."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    recipe = replace(INSTRUCT_LLM[-1], n_examples=1000, n_stories=20)
+    recipe = replace(INSTRUCT_LLM, base="base-llm-small", n_examples=1000, n_stories=20)
     config = fall_back_to_float32(recipe.finetuning)
     model, tokenizer = start(recipe)
     data = prepare(recipe, tokenizer).train
