@@ -872,7 +872,7 @@ print(f"{depth} layers, instead of {short} for 'So ten.'")
 # Return the place of the first wrong step, counted from 0, or −1 if nothing is wrong; the last sentence, *So ten*, is not judged.
 #
 # ```python
-# def first_wrong_step(question, answer):
+# def first_wrong_step(question, text):
 #     return place
 # ```
 #
@@ -883,7 +883,8 @@ print(f"{depth} layers, instead of {short} for 'So ten.'")
 
 # %% tags=["hide-cell", "solution"]
 NUMBER = {word: n for n, word in enumerate(verifiable.WORDS)}
-STEP = re.compile(rf"\b({WORD}) (and|less) ({WORD}) is ({WORD})\b")
+ANY = f"({'|'.join(NUMBER)})"
+STEP = re.compile(rf"\b{ANY} (and|less) {ANY} is {ANY}\b")
 
 
 def signed(sign, amount):
@@ -893,10 +894,10 @@ def signed(sign, amount):
 def steps_of(question):
     """Return total before, change and total after of each event."""
     first, *events, _ = question.split(". ")
-    (word,) = re.findall(rf"\b({WORD})\b", first)
+    (word,) = re.findall(rf"\b{ANY}\b", first)
     total, steps = NUMBER[word], []
     for event in events:
-        (word,) = re.findall(rf"\b({WORD})\b", event)
+        (word,) = re.findall(rf"\b{ANY}\b", event)
         gains = re.search(r"\b(found|gave (him|her))\b", event)
         change = signed("and" if gains else "less", word)
         steps.append((total, change, total + change))
@@ -904,10 +905,10 @@ def steps_of(question):
     return steps
 
 
-def first_wrong_step(question, answer):
+def first_wrong_step(question, text):
     said = [
         (NUMBER[before], signed(sign, amount), NUMBER[after])
-        for before, sign, amount, after in STEP.findall(answer)
+        for before, sign, amount, after in STEP.findall(text)
     ]
     both = zip_longest(steps_of(question), said)
     return next((place for place, (a, b) in enumerate(both) if a != b), -1)
