@@ -862,6 +862,8 @@ for request in (
 # :::
 #
 # In the run above, the second request was answered with what the tale is about, as if that had been asked.
+# It also declines what it could do: *Write a story.*, with no hero and no plot, gets *I only know my tales*, since no order that it learned was so short.
+# That is called **over-refusal**.
 # A model that has seen no refusal answers every request, in the style of its examples.
 # It cannot say that it does not know, unless examples have shown it how.
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.

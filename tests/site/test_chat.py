@@ -20,7 +20,10 @@ PLACES = [
     if f"llmcourse-{kind}" in (HTML / path).read_text("utf-8")
 ]
 CHAT, COMPARISON = "book/instruction_tuning.html", "book/rlhf.html"
-ORDER = "Tell me a tale of Sara, a girl who has to carry four cookies to a sailor."
+ORDER = (
+    "Tell me a tale of Sara, a girl who has to carry four cookies to a sailor. It "
+    "happens by the river. She likes knitting."
+)
 
 
 def status(page: Page, kind: str, wanted: str) -> str:
