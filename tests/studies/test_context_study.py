@@ -32,7 +32,7 @@ def test_the_stored_study_is_of_the_recipe_in_the_code():
     study = stored_study("context", ContextPoint.of)
     assert study.recipe == asdict(ContextStudyConfig()) | {"edges": [*EDGES]}
     assert sorted((p.kind, p.seed) for p in study.points) == sorted(
-        (kind, seed) for kind in ATTENTION_KINDS for seed in (0, 1)
+        (kind, seed) for kind in ATTENTION_KINDS for seed in (0, 1, 2)
     )
     assert len({point.n_parameters for point in study.points}) == 1
     assert all(point.recalled.keys() == BANDS.keys() for point in study.points)
