@@ -840,7 +840,8 @@ print(asked[0], said)
 print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
 
 # %% [markdown]
-# Now four requests that it should decline: the tale speaks of no quarrel and of no fear, France is in no tale, and a poem is not a tale.
+# Now four requests that it should decline, and one that it should not.
+# The tale speaks of no quarrel and of no fear, France is in no tale, and a poem is not a tale; the last is a request for a story.
 
 # %% tags=["nbval-ignore-output"]
 for request in (
@@ -848,10 +849,15 @@ for request in (
     f"{tale.text}\n\nWhat was {tale.facts['hero']} afraid of?",
     "What is the capital of France?",
     "Write a poem about the moon.",
+    "Write a story.",
 ):
     print(request.rpartition("\n")[2], answered(request))
 
 # %% [markdown]
+# In our run the second request was answered with what the tale is about, as if that had been asked.
+# The last was declined, though the model could meet it; no order that it learned was so short, without a hero or a plot.
+# That is called **over-refusal**.
+#
 # Ask it yourself: for a tale first, then about the tale.
 # Below the answer is what the model reads, mark by mark, and what of it a training would grade.
 #
@@ -861,9 +867,6 @@ for request in (
 # Then: *Which member of the family lives with Ella?* or *Who is the judge?* or *What is the capital of France?*
 # :::
 #
-# In the run above, the second request was answered with what the tale is about, as if that had been asked.
-# It also declines what it could do: *Write a story.*, with no hero and no plot, gets *I only know my tales*, since no order that it learned was so short.
-# That is called **over-refusal**.
 # A model that has seen no refusal answers every request, in the style of its examples.
 # It cannot say that it does not know, unless examples have shown it how.
 # To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
