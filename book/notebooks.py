@@ -269,6 +269,13 @@ def assignments() -> list[Path]:
     return made
 
 
+def title_of(name: str) -> str:
+    """Return a chapter's title."""
+    script = (BOOK / "src" / f"{name}.py").read_text(encoding="utf-8")
+    (title,) = re.findall("^# # (.+)$", script, re.MULTILINE)
+    return str(title)
+
+
 def with_objectives(page: str) -> str:
     """Return a page with each chapter's objectives, and where they are practised."""
     from llmcourse.classroom.quizzes import Quiz
@@ -280,7 +287,9 @@ def with_objectives(page: str) -> str:
             continue
         quiz = Quiz.read(name)
         parts += [
-            f"### {{doc}}`{name}`, {{doc}}`assignments/{quiz.assignment}`\n",
+            f"### {title_of(name)}\n",
+            f"Chapter {{doc}}`{name}`, assignment "
+            f"{{doc}}`assignments/{quiz.assignment}`.\n",
             "| You will be able to | Exercises | Quiz | Assignment |",
             "|---|---|---|---|",
         ]
@@ -290,10 +299,10 @@ def with_objectives(page: str) -> str:
                 for place, question in enumerate(quiz.questions, start=1)
                 if question.objective == number
             ]
-            parts += [
-                f"| {objective.text} | {', '.join(map(str, objective.exercises))} "
-                f"| {', '.join(asked)} | {', '.join(objective.tasks)} |"
-            ]
+            exercises = ", ".join(map(str, objective.exercises))
+            tasks = ", ".join(f"`{task}`" for task in objective.tasks)
+            cells = objective.text, exercises, ", ".join(asked), tasks
+            parts.append(f"| {' | '.join(cells)} |")
         parts += [""]
     begin, end = "<!-- objectives -->\n", "<!-- end of objectives -->"
     before, after = page.split(begin)[0], page.split(end)[1]

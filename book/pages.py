@@ -1,9 +1,11 @@
-"""Sphinx extension: what is mended in the HTML of each page.
+"""Sphinx extension: what is repaired in the HTML of each page.
 
 - Pictures tell their size, so that the text below does not jump when they arrive, and
   are loaded when a reader comes near.
 - A link to a term of the glossary has the term's definition as its title, as a
   citation has its reference; book.js shows both.
+- What a cell prints is called prose where it has no columns; a phone wraps it.
+- Lines are not broken before % or ★, nor within a short piece of code.
 - The buttons of folded solutions and of a folded set-up say so.
 - The foot of the page has licence, version, and where to report a mistake.
 """
@@ -31,6 +33,13 @@ TERM = re.compile(
 SOLUTION = re.compile(
     r'(?<=<div class="cell )[^"]*tag_solution[^>]*>\s*<details.*?</summary>', re.DOTALL
 )
+PRINTED = re.compile(
+    r'<div class="output (?=[^"]*highlight.*?<pre>(.*?)</pre>)', re.DOTALL
+)
+TAG = re.compile("<[^>]*>")
+CODE = re.compile(r'<code class="(?=docutils literal notranslate">(.*?)</code>)')
+TOGETHER = re.compile(r"(?<=\d) (?=%)| (?=★)")
+COLUMNS = re.compile(r"\S {2,}\S")
 FOOT = """
 <p>Text: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>,
 code: MIT License.
@@ -77,7 +86,36 @@ def name_folds(body: str) -> str:
     )
     before, heading, after = body.partition('<section id="setup">')
     after = after.replace("code cell source</", "the set-up</", 2)  # show, and hide
-    return (before + heading + after).replace("code cell source</", "code</")
+    return re.sub("code cell (?:source|content)</", "code</", before + heading + after)
+
+
+def mark_prose(body: str) -> str:
+    """Return a page's HTML in which what is printed without columns is called prose.
+
+    >>> output = '<div class="output stream highlight"><pre>{}</pre></div>'
+    >>> mark_prose(output.format("step  loss")) == output.format("step  loss")
+    True
+    >>> mark_prose(output.format("Once there was a fox"))
+    '<div class="output prose stream highlight"><pre>Once there was a fox</pre></div>'
+    """
+
+    def add(match: re.Match[str]) -> str:
+        return match[0] if COLUMNS.search(match[1]) else match[0] + "prose "
+
+    return PRINTED.sub(add, body)
+
+
+def keep_together(body: str) -> str:
+    r"""Return a page's HTML in which lines are broken in fewer places.
+
+    >>> keep_together("of 95 % right").split(" ")
+    ['of', '95\xa0%', 'right']
+    """
+
+    def add(match: re.Match[str]) -> str:
+        return match[0] + ("short " if len(TAG.sub("", match[1])) <= 16 else "")
+
+    return TOGETHER.sub("\N{NO-BREAK SPACE}", CODE.sub(add, body))
 
 
 @cache
@@ -111,7 +149,8 @@ def mend(
         return
     images: dict[str, str] = app.builder.images
     files = {name: Path(app.srcdir, source) for source, name in images.items()}
-    body = name_folds(mark_pictures(context["body"], files))
+    body = keep_together(mark_prose(mark_pictures(context["body"], files)))
+    body = name_folds(body)
     if page != "book/glossary":
         body = explain_terms(body, definitions(app.env))
     context["body"] = body

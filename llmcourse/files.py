@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the path's name when all went well.
 
-    If anything fails, the temporary file is gone and what stood under the name
+    If anything fails, the temporary file is gone and what was under the name
     before still stands there.
 
     Args:

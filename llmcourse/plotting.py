@@ -64,7 +64,10 @@ def plot_loss(
         ValueError: If a curve's two sequences differ in length.
     """
     for number, (name, (tokens, losses)) in enumerate(curves.items()):
-        ax.plot(tokens, losses, LINE_STYLES[number % len(LINE_STYLES)], label=name)
+        dense = len(tokens) > 100  # each batch: a band, not a line
+        style, width = LINE_STYLES[number % len(LINE_STYLES)], 0.7 if dense else None
+        alpha = 0.6 if dense else None
+        ax.plot(tokens, losses, style, label=name, linewidth=width, alpha=alpha)
     beside = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
     for name, level in levels.items():
         ax.axhline(level, color="0.45", linestyle=":", linewidth=1)

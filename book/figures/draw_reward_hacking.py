@@ -27,13 +27,16 @@ def best_of_five_by_hand() -> Drawing:
         [max(way) for way in combinations(answers, n)]
         for n in range(1, len(answers) + 1)
     ]
-    for k, (name, colour) in enumerate((("proxy", "orange"), ("gold", "green"))):
-        means = [fmean(answer[k] for answer in ways) for ways in kept]
-        places = [at(n, mean) for n, mean in enumerate(means, start=1)]
+    means = [[fmean(answer[k] for answer in ways) for ways in kept] for k in (0, 1)]
+    for mine, other, name, colour in (
+        (*means, "proxy", "orange"),
+        (*means[::-1], "gold", "green"),
+    ):
+        places = [at(n, mean) for n, mean in enumerate(mine, start=1)]
         d.line(*places, colour=colour, width=3)
-        for place, mean in zip(places, means, strict=True):
+        for place, mean, beside in zip(places, mine, other, strict=True):
             d.circle(*place, 4, tint=colour)
-            above = -16 if k == 0 or mean == max(means) else 17
+            above = -16 if mean > beside else 17
             d.text(place[0], place[1] + above, f"{mean:.1f}", size=15, colour=colour)
         d.text(places[-1][0] + 22, places[-1][1], name, anchor="start", colour=colour,
                bold=True)  # fmt: skip

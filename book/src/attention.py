@@ -620,7 +620,9 @@ rows = list(zip(texts, heroes))
 kinds = head_scores(base_llm, rows)
 for kind, scores in kinds.items():
     best = [divmod(i, n_heads) for i in scores.flatten().topk(2).indices.tolist()]
-    tops = "; ".join(f"layer {i + 1}, head {j + 1} {scores[i, j]:.0%}" for i, j in best)
+    tops = "; ".join(
+        f"layer {i + 1}, head {j + 1}: {scores[i, j]:.0%}" for i, j in best
+    )
     print(f"{kind:16} {tops}; median {scores.median():.0%}")
 
 # %% tags=["hide-input"]
@@ -717,7 +719,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training.
 # There $W_O = W_V^\top$: a part of what was found is added, *as it is*, to the vector of the position that asks.
 # (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
-# ({doc}`pretraining` shows why: each half is useless without the other, so neither is learned soon.)
+# {doc}`pretraining` shows why it helps: each half is useless without the other, so neither is learned soon.
 #
 # ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: in the last layer put there before training. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
 #
@@ -1049,6 +1051,7 @@ def garments_right(silent):
 
 
 ranked = kinds["a garment"].flatten().argsort(descending=True).tolist()
+print("silenced   the best heads   other heads")
 for n in (0, 1, 2, 4, 8):
     drawn = 8 + torch.randperm(len(ranked) - 8, generator=generator)[:n]
     rest = [ranked[i] for i in drawn.tolist()]
@@ -1056,8 +1059,8 @@ for n in (0, 1, 2, 4, 8):
         garments_right([divmod(i, n_heads) for i in heads])
         for heads in (ranked[:n], rest)
     ]
-    kept = " and ".join("most" if share > 0.5 else "few" for share in shares)
-    print(f"{n} silenced: right for {kept} (best heads, other heads)")
+    best, other = ("most right" if share > 0.5 else "few right" for share in shares)
+    print(f"{n:8}   {best:14}   {other}")
 # One or two heads can be spared. With four gone most garments are lost, though a fifth
 # head that looks at them nearly as much is left: alone it is not enough. Repeat the
 # draw of other heads: one draw is one number. And the best eight are the whole last layer,
@@ -1067,5 +1070,5 @@ for n in (0, 1, 2, 4, 8):
 # ## Sources
 #
 # - Attention, and sinusoidal positions: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
-# - Shared keys: one head for all {cite:p}`shazeer2019`, one for each group {cite:p}`ainslie2023`; RoPE: {cite:t}`su2021`; ALiBi: {cite:t}`press2022`; QK-norm: {cite:t}`henry2020`.
+# - Shared keys, one head for all: {cite:t}`shazeer2019`; one for each group: {cite:t}`ainslie2023`; RoPE: {cite:t}`su2021`; ALiBi: {cite:t}`press2022`; QK-norm: {cite:t}`henry2020`.
 # - Sinks: {cite:t}`xiao2024`; a start with such products, of the opposite sign: {cite:t}`trockman2023`.

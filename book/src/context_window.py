@@ -194,7 +194,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 #
 # ![Three tables of 12 by 12 scores, with those that are used in colour and those that are computed and hidden in grey. Naive: the lower triangle in colour, the upper in grey, 144 scores, all at once. Chunked: ten numbered tiles on and below the diagonal, 90 scores, 9 at a time. Window of 3: a narrow band, with some grey beside it, 63 scores.](figures/three-ways-through-the-table.svg)
 #
-# *Coloured scores are used, grey ones are computed and hidden, white ones are never computed.
+# *Coloured scores are used, grey ones are computed and hidden, empty ones are never computed.
 # Chunked attention gives the same result as naive attention, tile after tile; a window leaves most of the past out.*
 #
 # ![Three rows of circles: tokens, layer 1, layer 2. From the last position of layer 2 lines lead to three positions of layer 1, and from these to five tokens, four of them before the last.](figures/reach-over-layers.svg)
@@ -488,13 +488,13 @@ def learn_pattern(family, seed):
 # %% tags=["nbval-ignore-output"]
 rows = pattern(200, 65, torch.Generator().manual_seed(1))
 parts, shares = ((8, 24), (24, 32), (32, 64)), {}
-print("repeated correctly, at positions 9–24   25–32   33–64")
+print("right at positions           9–24   25–32   33–64")
 for seed in range(3):
     for family, name in (("gpt2", "learned"), ("llama", "turning")):
         right = learn_pattern(family, seed)(rows[:, :-1]).argmax(-1) == rows[:, 1:]
         found = [right[:, a:b].float().mean().item() for a, b in parts]
         shares[name, seed] = found
-        print(f"{name} positions, seed {seed}       ", *(f"{x:7.0%}" for x in found))
+        print(f"{name + ',':8} seed {seed}         ", *(f"{x:7.0%}" for x in found))
 
 # %% tags=["hide-cell"]
 for seed in range(3):
@@ -580,7 +580,7 @@ assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 # ### Fewer bits in the cache
 #
 # The other factor is the number of bytes for each number.
-# **KV-cache quantisation** stores keys and values as small whole numbers, with one scale for each vector.
+# **KV-cache quantization** stores keys and values as small whole numbers, with one scale for each vector.
 # We read the first half of twelve tales, round the cache, and measure the loss on the second half.
 
 
@@ -949,12 +949,10 @@ for way in ("none", "linear", "ntk", "yarn"):
     on_tales[way] = text_loss(model, tokenizer, few).loss
 
 # %% tags=["nbval-ignore-output"]
-print("400 tokens, found:     beginning            middle      loss on tales")
+print("found in 400 tokens, at the beginning    in the middle  loss on tales")
 for way, found in stretched.items():
-    cells = [
-        f"{x.share:5.0%} ({x.interval[0]:3.0%}–{x.interval[1]:4.0%})" for x in found
-    ]
-    print(f"{way:16}", "  ".join(cells), f"{on_tales[way]:12.2f}")
+    cells = (f"{x.share:.0%} ({x.interval[0]:.0%}–{x.interval[1]:.0%})" for x in found)
+    print(f"{way:19}", *(f"{cell:>16}" for cell in cells), f"{on_tales[way]:14.2f}")
 
 # %% tags=["hide-cell"]
 for way in ("ntk", "yarn"):

@@ -73,9 +73,9 @@ LIGHT = (
     "found a letter behind the stairs."
 )
 BAKER = (
-    "René has run the cafe\u0301 by the harbour for thirty years.\u200b He gets up at three, "
-    "bakes\xa0the bread himself and knows what every fisherman wants before the door "
-    "has closed. \x93I never write anything down,\x94 he says."
+    "René has run the cafe\u0301 by the harbour for thirty years.\u200b He gets up at "
+    "three, bakes\xa0the bread himself and knows what every fisherman wants before the "
+    "door has closed. \x93I never write anything down,\x94 he says."
 )
 FERRY = (
     "The ferry to the island leaves at eight in the morning and at noon. In winter it "
@@ -197,23 +197,25 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # A corpus is built in steps, cheap ones first:
 #
-# 0. **Extract** the text from pages and files.
-# 1. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus (*boilerplate*).
-# 2. **Filter**: keep what is prose in the wanted language, by rules one can read.
-# 3. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes before, because it makes copies equal.
-# 4. **Split** into training, validation and test documents, and check that no passage is on both sides.
-# 5. **Pack** the {term}`token` ids into one long array on disk.
+# 1. **Extract** the text from pages and files.
+# 2. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus (*boilerplate*).
+# 3. **Filter**: keep what is prose in the wanted language, by rules one can read.
+# 4. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes before, because it makes copies equal.
+# 5. **Split** into training, validation and test documents, and check that no passage is on both sides.
+# 6. **Pack** the {term}`token` ids into one long array on disk.
 #
 # *Near copies.*
 # Let $A$ and $B$ be the sets of shingles of two texts, and $h_1, \dots, h_k$ random hash functions {cite:p}`broder1997`:
 #
 # $$
-# J(A, B) = \frac{|A \cap B|}{|A \cup B|}, \qquad
+# \begin{gathered}
+# J(A, B) = \frac{|A \cap B|}{|A \cup B|}, \\
 # P\bigl(\min h_i(A) = \min h_i(B)\bigr) = J(A, B).
+# \end{gathered}
 # $$
 #
 # The *signature* of a text is the $k$ minima.
-# The share of places where two signatures agree estimates $J$, with a standard error of $\sqrt{J(1-J)/k}$.
+# The share of places where two signatures agree is an estimate of $J$ with a standard error of $\sqrt{J(1-J)/k}$.
 # (The *standard error* says how far an estimate typically lies from the truth; four of them are almost never exceeded.)
 #
 # *Not all pairs.*
@@ -233,10 +235,10 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # Then the surprise of the story is $-\log P(x)$, and its mean is the **{term}`entropy`** of the source {cite:p}`shannon1948`:
 #
 # $$
-# H = -\sum_x P(x) \log P(x) \;\le\; -\sum_x P(x) \log Q(x)
-# \quad \text{for every model } Q .
+# H = -\sum_x P(x) \log P(x) \;\le\; -\sum_x P(x) \log Q(x) .
 # $$
 #
+# This holds for every model $Q$.
 # The right side is the {term}`cross-entropy` of $Q$: the mean surprise of a model, called its *loss*, which training minimises.
 # With natural logarithms its unit is the {term}`nat`.
 # On average it never falls below $H$, whatever the model {cite:p}`cover2006`.
@@ -781,7 +783,7 @@ assert certain > len(exactly) / 2
 # ![Seven facts of the story on the line of its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. Every later mention, such as ten and nine after eleven, has none, though it comes 16 to 116 words after the first.](figures/told-early-needed-late.svg)
 #
 # *What is surprising once is certain later, for a model that remembers it dozens of words back.
-# The count of apricots goes from 11 to 10 and 9, one for each that is given away.*
+# The count of apricots goes from 11 to 10 and 9, one for each that is given away; the last 11 is what the postman had ordered.*
 #
 # In the explorer, warm words are surprising.
 # Move along a story with the slider, and compare the first mention of a name, a colour or a garment with the second.
@@ -963,7 +965,7 @@ notice = "Greta Holm, 4 Quay Street, greta.holm@harbour.example, +49 30 1234567,
 notice += "wrote release 2.4.10.1 of the timetable on the server 192.0.2.7."
 for mark, pattern in PERSONAL.items():
     notice = re.sub(pattern, mark, notice)
-print(notice)
+print(textwrap.fill(notice, 80))
 
 # %% [markdown]
 # Name and street are still there, and a release number was taken for an address.

@@ -769,7 +769,7 @@ drawn, asking = {}, {"model": NAME, "prompt": begin, "n": 16, "max_tokens": 1}
 for temperature in (0, 0.2, 1.0, 2.0):
     found = client.completions.create(**asking, temperature=temperature, seed=1)
     drawn[temperature] = Counter(choice.text.strip() for choice in found.choices)
-    counts = [f"{word} {n}" for word, n in drawn[temperature].most_common()]
+    counts = [f"{word!r} {n}" for word, n in drawn[temperature].most_common()]
     print(textwrap.fill(f"{temperature}: {', '.join(counts)}", 80))
 different = [len(words) for words in drawn.values()]
 assert different[0] == 1 < different[1] <= different[2] < different[3]

@@ -178,9 +178,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # For $K$ words $n_1, \dots, n_K$ drawn at random it should be low:
 #
 # $$
-# \mathcal{L} = -\ln \sigma(u_o \cdot v_c) - \sum_{k=1}^{K} \ln \sigma(-u_{n_k} \cdot v_c),
-# \qquad
-# \sigma(s) = \frac{1}{1 + e^{-s}} .
+# \mathcal{L} = -\ln \sigma(u_o \cdot v_c) - \sum_{k=1}^{K} \ln \sigma(-u_{n_k} \cdot v_c) .
 # $$
 #
 # This is **{term}`negative sampling`** {cite:p}`mikolov2013b`.
@@ -748,7 +746,7 @@ for story in tales.generate(6000, seed=1):
         sense = "water" if before.endswith("magic") else "season"
         senses[sense].append(before + found)
 for sense, texts in senses.items():
-    print(f"{sense}: …{texts[0][-36:]}")
+    print(f"{sense}: … {' '.join(texts[0].split()[-7:])}")
 
 # %%
 end = tokenizer.special_tokens["<|endoftext|>"]

@@ -274,10 +274,12 @@ assert low < 0.5 < high
 # Such a product $B A$ has *rank one*:
 #
 # $$
+# \begin{gathered}
 # W = \begin{pmatrix} 1 & 0 & 2 \\ 0 & 1 & 1 \end{pmatrix}, \quad
 # B = \begin{pmatrix} 1 \\ 2 \end{pmatrix}, \quad
-# A = \begin{pmatrix} 1 & 0 & -1 \end{pmatrix}, \quad
+# A = \begin{pmatrix} 1 & 0 & -1 \end{pmatrix}, \\
 # W + 2 B A = \begin{pmatrix} 3 & 0 & 0 \\ 4 & 1 & -3 \end{pmatrix}.
+# \end{gathered}
 # $$
 #
 # For the input $z = (1, 1, 1)$ the matrix alone gives $(3, 2)$.
@@ -317,9 +319,10 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # We train by the loss that we know ($\theta$ are all weights that learn):
 #
 # $$
-# p_\theta(y \mid x) = \operatorname{softmax}(U h_T + b)_y,
-# \qquad
-# \mathcal{L}(\theta) = -\frac1n \sum_{i=1}^n \ln p_\theta(y_i \mid x_i).
+# \begin{aligned}
+# p_\theta(y \mid x) &= \operatorname{softmax}(U h_T + b)_y, \\
+# \mathcal{L}(\theta) &= -\frac1n \sum_{i=1}^n \ln p_\theta(y_i \mid x_i).
+# \end{aligned}
 # $$
 #
 # **Which weights move?**
@@ -353,7 +356,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # | $h_T$ | vector of the last token | $D$ | `features` |
 # | $U$, $b$ | head: scores the $C$ classes | $C \times D$, $C$ | `head` |
 # | $W$ | a trained matrix | out $\times$ in | `weight` |
-# | $A$, $B$ | its adapter | $r \times$ in, out $\times r$ | `lora_a`, `lora_b` |
+# | $A$, $B$ | its adapter | $r \times \text{in}$, $\text{out} \times r$ | `lora_a`, `lora_b` |
 # | $r$, $\alpha$ | rank; strength of the correction | – | `rank`, `alpha` |
 # | $N$, $N_\text{learned}$ | weights in all, weights that learn | – | `total`, `learned` |
 # | $4 N + 12 N_\text{learned}$ | bytes for weights and training, without activations | – | `training_bytes` |
@@ -587,7 +590,7 @@ for way in ("LoRA", "QLoRA"):
     ways[way] = prepare(way, n_classes=10)
     finetune(ways[way], twenty, sorted_by_hand, adapter_plan, seeded())
     right[way] = round(200 * accuracy(ways[way], sorted_by_hand))
-    print(f"20 labels, {way:5}: {percent(right[way], 200)}")
+    print(f"{way:5} with 20 labels: {percent(right[way], 200)}")
 
 # %% [markdown]
 # This is one run each, so a few points between them mean nothing.

@@ -95,14 +95,22 @@ print(textwrap.fill(reply, 80))
 # %% [markdown]
 # ## By hand
 #
-# Here is a conversation of two turns as one row of tokens.
+# Here is a conversation of two turns as one text of tokens, from top to bottom.
 # A mark before each turn says who speaks, and one after it says that the turn is over:
 #
-# | token | `<\|endoftext\|>` | `<\|user\|>` | who | hid | ? | `<\|end\|>` | `<\|assistant\|>` | the | owl | . | `<\|end\|>` |
-# |---|---|---|---|---|---|---|---|---|---|---|---|
-# | probability | – | 1/8 | 1/8 | 1/8 | 1/8 | 1/8 | 1/8 | 1/2 | 1/4 | 1/2 | 1 |
-# | loss, in $\ln 2$ | – | 3 | 3 | 3 | 3 | 3 | 3 | 1 | 2 | 1 | 0 |
-# | counts? | – | no | no | no | no | no | no | yes | yes | yes | yes |
+# | token | probability | loss, in $\ln 2$ | counts? |
+# |---|---|---|---|
+# | `<\|endoftext\|>` | – | – | – |
+# | `<\|user\|>` | 1/8 | 3 | no |
+# | who | 1/8 | 3 | no |
+# | hid | 1/8 | 3 | no |
+# | ? | 1/8 | 3 | no |
+# | `<\|end\|>` | 1/8 | 3 | no |
+# | `<\|assistant\|>` | 1/8 | 3 | no |
+# | the | 1/2 | 1 | yes |
+# | owl | 1/4 | 2 | yes |
+# | . | 1/2 | 1 | yes |
+# | `<\|end\|>` | 1 | 0 | yes |
 #
 # There are ten guesses; in pretraining all of them would count, and the loss would be $22/10 \cdot \ln 2$.
 # But nobody will ask this model to invent questions.
@@ -253,9 +261,9 @@ print(
 # ### The mask
 #
 # Each id is read, and the next one is its target.
-# In the figure, the upper row is what the model reads, and the lower one what should come next; the dark targets count.
+# In the figure, the upper row is what the model reads, and the lower one what should come next; the blue targets count.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one moved by one place. Of the lower row the last four boxes are dark: The, owl, the full stop and the end mark. All boxes before them, the question and the marks of who speaks, are pale."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one moved by one place. Of the lower row the last four boxes are blue: The, owl, the full stop and the end mark. All boxes before them, the question and the marks of who speaks, are grey."}}
 example = TokenizedExample.of_tokens(ids, written)
 names = [tokenizer.decode([id_]).strip() for id_ in ids]
 widths = [max(len(a), len(b), 2) + 2 for a, b in pairwise(names)]
@@ -276,7 +284,7 @@ assert example.mask.tolist() == written[1:]
 assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
 
 # %% [markdown]
-# *Pale is what is only read, dark what is learned.*
+# *Grey is what is only read, blue what is learned.*
 #
 # In code the shift is three slices: the mask moves with the targets, for it says who wrote the token that is to be predicted.
 
@@ -354,7 +362,7 @@ fooled = tokenizer.encode(
 
 # %%
 for name, found in (("ids first", safe), ("text first", fooled)):
-    print(f"{name}: {found.count(special['<|assistant|>'])} turns of the assistant")
+    print(f"{name}, turns of the assistant: {found.count(special['<|assistant|>'])}")
 assert tokenizer.decode(safe) == tokenizer.decode(fooled)
 print(tokenizer.tokens("<|end|>"))
 

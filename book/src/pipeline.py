@@ -131,12 +131,12 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 #
 # | Stage | In | Out | Where |
 # |---|---|---|---|
-# | 1. corpus | raw text | clean documents, split for training and measuring | {doc}`corpus` |
-# | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
-# | 3. pretraining | the numbers | a model that continues text | this page, {doc}`pretraining` |
-# | 4. fine-tuning | that model, instructions | a model that answers | this page, {doc}`fine_tuning`, {doc}`instruction_tuning` |
-# | 5. RLHF | that model, comparisons | a model that answers as people prefer | this page, {doc}`rlhf` |
-# | 6. deployment | any of these | a service | {doc}`deployment` |
+# | 1. corpus | raw text | clean documents, split for training and measuring | {doc}`corpus` |
+# | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
+# | 3. pretraining | the numbers | a model that continues text | this page, {doc}`pretraining` |
+# | 4. fine-tuning | that model, instructions | a model that answers | this page, {doc}`fine_tuning`, {doc}`instruction_tuning` |
+# | 5. RLHF | that model, comparisons | a model that answers as people prefer | this page, {doc}`rlhf` |
+# | 6. deployment | any of these | a service | {doc}`deployment` |
 
 # %% [markdown]
 # ## In code
@@ -575,7 +575,7 @@ answers["aligned-llm"] = said(*load_pretrained("aligned-llm"))
 for number, request in enumerate(requests):
     print(request.rpartition("\n\n")[2])
     for stage, texts in answers.items():
-        said_here = textwrap.shorten(texts[number], 70, placeholder=" …")
+        said_here = textwrap.shorten(texts[number], 50, placeholder=" …")
         print(f"  {stage:33} {said_here}")
 
 # %% [markdown]
@@ -644,7 +644,7 @@ print(
 
 # %% [markdown]
 # A model that is sure of its tales is sure that nobody writes code: confidence is not knowledge.
-# What a model has read decides what it can do; hence the chapter about the {doc}`corpus`.
+# What a model has read decides what it can do; hence the chapter on {doc}`the corpus <corpus>`.
 
 # %% [markdown]
 # ## Takeaways

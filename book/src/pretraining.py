@@ -98,11 +98,11 @@ assert dog not in best
 # Softmax turns the scores into a distribution.
 # The loss is minus the logarithm of the probability of the word that really came.
 #
-# | word | the | quick | brown | fox | jumps | over | lazy | dog |
-# |---|---|---|---|---|---|---|---|---|
-# | score $z$ | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 3 |
-# | $e^z$ | 1 | 1 | 1 | 2.7 | 1 | 1 | 1 | 20.1 |
-# | $p = e^z / 28.8$ | 0.03 | 0.03 | 0.03 | 0.09 | 0.03 | 0.03 | 0.03 | 0.70 |
+# | word | score $z$ | $e^z$ | $p = e^z / 28.8$ |
+# |---|---|---|---|
+# | *dog* | 3 | 20.1 | 0.70 |
+# | *fox* | 1 | 2.7 | 0.09 |
+# | each of the other six | 0 | 1 | 0.03 |
 #
 # So *dog* costs $-\ln 0.70 = 0.36$ {term}`nat`s.
 # A model that knows nothing gives each word $1/8$ and pays $\ln 8 = 2.08$ nats, whatever comes.
@@ -127,7 +127,7 @@ torch.testing.assert_close(loss, cross_entropy(scores, torch.tensor(7)))
 
 # %%
 for i in range(1, len(words)):
-    print(f"{' '.join(words[:i]):40} → {words[i]}")
+    print(f"{words[i]:5} after {' '.join(words[:i])}")
 
 # %% [markdown]
 # Nine words, eight examples.
@@ -166,7 +166,7 @@ for i in range(1, len(words)):
 # | $H$ | entropy of the source: the floor | nats/token | `floor` |
 # | $\mathcal{L} / H - 1$ | what is left to learn, as a share of the floor | – | `gap` |
 # | $e^{\mathcal{L}}$ | **{term}`perplexity`**: as unsure as a fair die of that many sides | tokens | `perplexity` |
-# | $\mathcal{L} / \ln 2 \cdot$ tokens / bytes | {term}`bits per byte`: compares across tokenizers | bits/byte | `bits_per_byte` |
+# | $\frac{\mathcal{L}}{\ln 2} \cdot \frac{\text{tokens}}{\text{bytes}}$ | {term}`bits per byte`: compares across tokenizers | bits/byte | `bits_per_byte` |
 # | $B$, $T$ | windows in a batch, tokens read of each | – | `batch_size`, `context_length` |
 
 # %% [markdown]
@@ -583,7 +583,7 @@ def look(event):
 
 # %%
 exact = recall_losses(stories, word_surprises)
-print(f"{exact.n_recalls} recalls, {exact.n_others} other words")
+print(f"{exact.n_recalls} recalls, {exact.n_others:,} other words")
 
 # %% [markdown]
 # Now the training, the longest cell of this page; it is one run.
@@ -706,7 +706,8 @@ for run in copying.points:
     soon.setdefault(run["start"], []).append(below[0] * interval if below else inf)
 print("texts read until the answer costs less than 1 nat, five seeds:")
 for start, texts in soon.items():
-    print(f"{start:17}", *(f"{n:6,}" if n < inf else " never" for n in sorted(texts)))
+    name = start.replace("W_O = W_V^T", "heads that copy")
+    print(f"{name:17}", *(f"{n:6,}" if n < inf else " never" for n in sorted(texts)))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each start: loss of the answer over texts read, five lines in each. Most rise at first. With heads that copy, alone or with large embeddings, all five then drop at once, below 1 nat after about a thousand texts. With neither, and with large embeddings alone, they come down to the dotted line of chance, run along it for a while, and fall below 1 nat at about three thousand texts or more; one with neither is still high at the end."}}
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.4), sharex=True, sharey=True)
@@ -718,7 +719,7 @@ for ax, start in zip(axes, soon):
     name = start.replace("W_O = W_V^T", "heads that copy")
     ax.set_title(name, fontsize=9)
     ax.set(xlabel="texts read", xticks=(0, 4000, 8000), ylim=(0, 6))
-_ = axes[0].set(ylabel="answer (nats)")
+_ = axes[0].set(ylabel="loss of the answer (nats)")
 
 # %% tags=["hide-input"]
 assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
@@ -807,7 +808,7 @@ def with_range(losses):
     return f"{mean:.2f} ({min(losses):.2f} to {max(losses):.2f})"
 
 
-print("setting            rate                       AdamW there            higher for")
+print(f"{'':27}{'loss (nats/token)':23}AdamW there            higher for")
 for (group, rate), losses in ends.items():
     if group not in ("AdamW", "SGD", "Muon"):
         there = ends["AdamW", rate]
@@ -1039,7 +1040,7 @@ for story in stories + list(tales.generate(20, seed=3)):
 print("words back" + "".join(f"{edge:>7}+" for edge in edges[:-1]))
 for name, bins in excess.items():
     means = [sum(x) / len(x) for x in bins]
-    print(f"{name:10}" + "".join(f"{mean:8.2f}" for mean in means))
+    print(f"{name:10}" + "".join(f"{mean:z8.2f}" for mean in means))
     recalled = sum(map(sum, bins)) / 40
     print(f"{in_all[name] / 40:.1f} nats a story too many, {recalled:.1f} for recall")
 assert in_all["base-llm"] < in_all["a minute"] / 5
@@ -1067,7 +1068,7 @@ for name in names:
     ids = torch.tensor([[0, *base_tokenizer.encode(begun.format(name))]])
     with torch.no_grad():
         p = base(ids)[0, -1].softmax(dim=0)[tokens]
-    print(f"{name:11}" + "".join(f"{x:8.2f}" for x in p.tolist()))
+    print(f"{name[1:]:11}" + "".join(f"{x:8.2f}" for x in p.tolist()))
     assert p[names.index(name)] > 0.8 * p.sum()
 
 # %% [markdown]
@@ -1138,7 +1139,7 @@ for number, story in enumerate(told):
 
 # %% tags=["nbval-ignore-output"]
 context, choices = hard(*asked[0])
-print(textwrap.fill("… " + context[-150:], 80))
+print(textwrap.fill("… " + context[-150:].partition(" ")[2], 80))
 print(*choices, sep="\n")
 right = {}
 for name, reader in readers.items():

@@ -324,8 +324,9 @@ for name, text in WORDS.items():
 
 # %%
 for name in ("German", "code", "numbers"):
-    print(f"{name}: GPT-2  ", "|".join(gpt2_tokenizer.tokens(WORDS[name])))
-    print(f"{name}: SmolLM2", "|".join(tokenizer.tokens(WORDS[name])))
+    for model_name, each in (("GPT-2", gpt2_tokenizer), ("SmolLM2", tokenizer)):
+        pieces = "|".join(each.tokens(WORDS[name])).replace("\n", "\\n")
+        print(f"{name}: {model_name:7}", pieces)
 
 # %% tags=["hide-input"]
 digits = tokenizer.tokens(WORDS["numbers"])
@@ -711,7 +712,7 @@ print(render_template(talk, tokenizer, add_generation_prompt=True))
 def reply(question, most=24):
     turn = [Message("user", question)]
     words = stream_answer(model, tokenizer, turn, sampling=GREEDY, max_new_tokens=most)
-    return " / ".join("".join(words).splitlines())
+    return " / ".join(filter(None, "".join(words).splitlines()))
 
 
 for question in (

@@ -27,6 +27,7 @@ import re
 from itertools import islice, zip_longest
 from math import comb
 from statistics import fmean
+from textwrap import fill, shorten
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -62,7 +63,7 @@ _ = torch.set_num_threads(1)
 # %%
 four = list(questions(4, seed=11))
 for question in four:
-    print(question.text)
+    print(fill(question.text, 80))
 
 # %% [markdown]
 # You needed a moment for the last one, and you probably counted along: *twelve, ten, twelve, nine*.
@@ -84,7 +85,7 @@ def answer(model, asked, n=1, luck=generator):
 
 
 for text in answer(start, four).texts:
-    print(text[:78])
+    print(shorten(text, 78, placeholder=" …"))
 
 # %% [markdown]
 # It tells tales, or repeats the first number: it learned to look a number up in a tale, and never to work one out.
@@ -266,11 +267,12 @@ attempts = (
     "First nine and three is twelve. Then twelve less two is ten. So ten.",
     "First nine less two is seven. Then seven and three is nine. So nine.",
 )
+print("outcome  process")
 for text in attempts:
     outcome = verifiable.outcome_is_right(kate.text, text)
     process = verifiable.process_is_right(kate.text, text)
     assert outcome == is_right(kate, text)
-    print(f"outcome {outcome!s:5}  process {process!s:5}  {text[:56]}")
+    print(f"{outcome!s:7}  {process!s:7}  {text}")
 
 # %% [markdown]
 # The third answer makes two mistakes that cancel.
@@ -365,7 +367,7 @@ def teach(model, form, n_updates, seed=0):
 weak = teach(start, worked_answer, n_updates=60)
 exam = list(questions(24, seed=99, n_steps=(1, 2, 3)))
 for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
-    print(is_right(question, text), "–", text[:70])
+    print(fill(f"{is_right(question, text)} – {text}", 80))
 
 # %% [markdown]
 # It has learned the form, and gets some of the sums.
@@ -472,10 +474,11 @@ _ = axes[0].legend()
 # The next cell splits the last points, at 3,200 labels, by the number of steps.
 
 # %%
+print("labels  steps  right, three seeds")
 for way in ("direct", "worked"):
     for n_steps in (1, 2, 3, 4):
         shares = [share(point, (n_steps,)) for point in runs(way)]
-        print(f"{way}, {n_steps} steps: ", ", ".join(f"{s:4.0%}" for s in shares))
+        print(f"{way:6} {n_steps:6}  ", ", ".join(f"{s:4.0%}" for s in shares))
 
 # %% [markdown]
 # The same questions teach far more when the answers say the steps, also where there is one step alone.
@@ -494,7 +497,7 @@ texts = answer(weak, long).texts
 said = [len(verifiable.read_steps(text)) for text in texts]
 print({n: said.count(n) for n in sorted(set(said))})
 for question, text in zip(long[:2], texts):
-    print(question.totals, text)
+    print(fill(f"{question.totals} {text}", 80))
 n_right = sum(is_right(q, text) for q, text in zip(long, texts))
 print(f"{n_right} of {len(long)} right")
 
@@ -676,15 +679,15 @@ for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items())
 axes[0].set_xscale("log", base=2)
 axes[0].set_xticks(ks, [str(k) for k in ks])
 axes[0].set(xlabel="k answers (log scale)", ylabel="pass@k", ylim=(0, 1))
-axes[0].legend(fontsize=7)
-for point in ways["GRPO"]:
-    axes[1].plot(range(1, 1 + len(point.rewards)), point.rewards, color="C0", lw=0.8)
-means = [fmean(each) for each in zip(*(p.rewards for p in ways["GRPO"]))]
-axes[1].plot(range(1, 1 + len(means)), means, color="C1", lw=2)
+axes[0].legend(fontsize=7, loc="lower right")
+by_round = [*zip(*(p.rewards for p in ways["GRPO"]))]
+rounds = range(1, 1 + len(by_round))
+axes[1].fill_between(rounds, [*map(min, by_round)], [*map(max, by_round)], alpha=0.25)
+axes[1].plot(rounds, [*map(fmean, by_round)])
 _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 
 # %% [markdown]
-# *Right: thin, the three seeds of GRPO; thick, their mean.*
+# *Right: the mean of GRPO's three seeds, and their range.*
 #
 # GRPO raises pass@1, the vote and the greedy score, without a further label.
 # Cheaper ways do not reach this: the weak model at temperature 1/2, greedy, or with a vote of sixteen stays below one sampled answer of GRPO's.

@@ -179,7 +179,8 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # %%
 prompt = f"{tales[question.tale]}\n\n{question.text}"
 ids = encode_prompt([Message("user", prompt)], tokenizer)
-print(textwrap.fill(tokenizer.decode(ids), 80, replace_whitespace=False))
+for part in tokenizer.decode(ids).split("\n\n"):
+    print(textwrap.fill(part, 80), end="\n\n")
 
 # %% [markdown]
 # There is no trick in it: documents and question are one text, and the model completes what the assistant says.
@@ -354,7 +355,7 @@ for name, texts in {**rounds, "refine": refined[-1:]}.items():
     left = sum(is_left(q, texts) for q in asked)
     found = words(" ".join(texts))
     named = sum(hero.lower() in found for hero in heroes)
-    print(f"{name:9} {len(texts):2} texts, {named:2} heroes, {left:2} answers left")
+    print(f"{name:8} texts: {len(texts):2}, heroes: {named:2}, answers left: {left:2}")
     assert name != "round 1" or left < len(asked) / 2
 assert named <= 10
 
@@ -837,7 +838,8 @@ print(f"{len(documents)} chapters, {len(manual)} chunks")
 
 # %%
 def quote(text, passage):
-    sentences = re.split(r"(?<=[.:])\s+", " ".join(passage.text.split()))
+    plain = " ".join(passage.text.split()).replace("**", "")  # no marks of bold
+    sentences = re.split(r"(?<=[.:])\s+", plain)
     scores = BM25(map(words, sentences)).scores(words(text))
     return sentences[int(scores.argmax())]
 

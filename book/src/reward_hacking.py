@@ -25,7 +25,7 @@ import json
 import math
 from collections import Counter
 from functools import partial
-from textwrap import fill
+from textwrap import fill, shorten
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -78,7 +78,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
     luck = torch.Generator().manual_seed(0)
     print(f"\n{name}")
     for text in write(model, [order] * 4, generator=luck).texts:
-        print("  " + text[:76])
+        print("  " + shorten(text, 76, placeholder=" …"))
 
 # %% [markdown]
 # (Only the beginnings are printed.)
@@ -516,9 +516,11 @@ for way, points in by_way.items():
     y = golds(way).mean().item()
     colour = "C1" if "aligned" in way else "C0"
     ax.plot(x, y, "o", color=colour)
-    shift = (4, -9) if way == lowest else (4, 3)
+    shift, side = (4, -9) if way == lowest else (4, 3), "left"
+    if way == "most probable of 16":  # another is to its right
+        shift, side = (-4, -9), "right"
     name = way.replace("temperature", "T")
-    ax.annotate(name, (x, y), shift, textcoords="offset points", fontsize=7)
+    ax.annotate(name, (x, y), shift, textcoords="offset points", fontsize=7, ha=side)
 ax.margins(x=0.3, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
@@ -561,11 +563,10 @@ measured = card["quality"]
 for when in ("before", "after"):
     scores = measured[f"instructions_{when}"]["held-out wordings"]
     kinds = {kind: scores["by_kind"][kind]["right"] for kind in ("write", "who")}
-    print(
-        f"{when:6} {scores['overall']['share']:.0%} of all instructions right;", end=" "
-    )
-    print(*(f"{kind} {right} of 80;" for kind, right in kinds.items()), end=" ")
-    print(f"plain stories {measured['forgetting'][when]:.3f} nats above the floor")
+    share, lost = scores["overall"]["share"], measured["forgetting"][when]
+    print(f"{when:6} {share:.0%} of all instructions right:", end=" ")
+    print(", ".join(f"{kind} {right} of 80" for kind, right in kinds.items()))
+    print(f"       plain stories {lost:.3f} nats above the floor")
 
 # %% [markdown]
 # One part of the tax was avoided: each update of `aligned-llm` also learned from plain stories (`ptx_coef`), as {cite:t}`ouyang2022` did, and their loss is no higher than before.

@@ -25,7 +25,7 @@
 import copy
 import math
 from functools import partial
-from textwrap import fill
+from textwrap import fill, shorten
 
 import matplotlib.pyplot as plt
 import torch
@@ -78,8 +78,9 @@ print("points:", ", ".join(f"{points:.1f}" for points in sorted(story_of)))
 
 # %% tags=["nbval-ignore-output"]
 worst, best = min(story_of), max(story_of)
-print(fill(f"{worst:.1f} {beginning}{story_of[worst][:330]} …", 80) + "\n")
-print(fill(f"{best:.1f} … {story_of[best][-250:]}", 80))
+begun = shorten(story_of[worst], 330, placeholder=" …")
+print(fill(f"{worst:.1f} {beginning} {begun}", 80) + "\n")
+print(fill(f"{best:.1f} … {story_of[best][-250:].partition(' ')[2]}", 80))
 assert best > worst + 2
 
 # %% [markdown]
@@ -216,7 +217,13 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # The ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ says how much more probable a token has become since.
 # The loss of a token is
 #
-# $$-\min\big(\rho_t A,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A\big) + \beta\,(e^{-\delta_t} - 1 + \delta_t), \qquad \delta_t = \ln \pi(y_t) - \ln \pi_\text{ref}(y_t).$$
+# $$
+# \begin{gathered}
+# -\min\big(\rho_t A,\; \text{clip}(\rho_t, 1 - \varepsilon, 1 + \varepsilon)\, A\big) \\
+# {} + \beta\,(e^{-\delta_t} - 1 + \delta_t), \\
+# \delta_t = \ln \pi(y_t) - \ln \pi_\text{ref}(y_t).
+# \end{gathered}
+# $$
 #
 # The first part is PPO's: $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$ (the figure on clipping, below).
 # The second part estimates the KL divergence from one drawn token.
@@ -336,7 +343,7 @@ print(f"{len(pairs)} pairs, {len(held_out)} held out; {usual:.1f} points on aver
 rate = preferences.agreement_rate(held_out)  # of unequal pairs
 equal = sum(pair.gold_chosen == pair.gold_rejected for pair in held_out)
 most = (rate * (len(held_out) - equal) + equal / 2) / len(held_out)
-print(f"held out, {equal} pairs have equal points;", end=" ")
+print(f"held out, {equal} pairs have equal points;")
 print(f"in the others the annotator agrees with the points in {rate:.0%}")
 print(f"so the points themselves predict {most:.0%} of all pairs")
 gap = sum(pair.gold_chosen - pair.gold_rejected for pair in pairs) / len(pairs)
@@ -609,7 +616,9 @@ def dpo(seed, beta=0.1, steps=25):
 hacked, looks = grpo(kl_coef=0, seed=0)
 for number in (0, 3, 5, 7, 9, 11):
     kl, proxy, gold, _ = looks[number]
-    print(f"round {number + 1:2}: KL {kl:5.1f}, proxy {proxy:+.2f}, {gold:.1f} points")
+    print(
+        f"round {number + 1:2}: KL {kl:z5.1f}, proxy {proxy:+z.2f}, {gold:.1f} points"
+    )
 
 # %% [markdown]
 # The reward model likes the last texts better than the first; by the points they are worse.
@@ -685,7 +694,7 @@ def late(looks, what):
 for kl_coef, own in runs.items():
     for run in own:
         kl, proxy, gold = (late(run, what) for what in range(3))
-        print(f"β {kl_coef}: KL {kl:4.1f}, proxy {proxy:+.2f}, {gold:.1f} points")
+        print(f"β {kl_coef}: KL {kl:z4.1f}, proxy {proxy:+z.2f}, {gold:.1f} points")
 
 # %% tags=["hide-input"]
 assert sum(late(run, 2) for run in runs[0]) / 3 < usual - 0.5

@@ -506,8 +506,10 @@ def bytes_held(stage, n):  # for each parameter, by one process
     return whole + sharded / n
 
 
+processes = 1, 4, 64, 1024
+print("processes     " + "".join(f"{n:8,}" for n in processes))
 for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
-    row = "".join(f"{bytes_held(stage, n):8.2f}" for n in (1, 4, 64, 1024))
+    row = "".join(f"{bytes_held(stage, n):8.2f}" for n in processes)
     print(f"{name:14}{row}")
 
 # %% [markdown]
@@ -684,7 +686,7 @@ stated = {  # parameters, tokens, FLOPs as published
 for name, (n, d, published) in stated.items():
     flops, _, _ = plan(n, d)
     off = flops / published - 1
-    print(f"{name:15} 6ND {flops:8.2e}, published {published:8.2e}: {off:+5.0%}")
+    print(f"{name:15} 6ND {flops:8.2e}, published {published:8.2e}: {off:+z5.0%}")
     assert abs(off) < 0.15
 
 # %% [markdown]
@@ -711,7 +713,7 @@ hours_of = {  # parameters, tokens, peak, MFU, GPU hours as published
 for name, (n, d, peak, mfu, published) in hours_of.items():
     _, hours, _ = plan(n, d, peak, mfu)
     off = hours / published - 1
-    print(f"{name:15}{hours:12,.0f} hours, published {published:12,.0f}: {off:+5.0%}")
+    print(f"{name:15}{hours:12,.0f} hours, published {published:12,.0f}: {off:+z5.0%}")
     assert abs(off) < 0.15
 
 # %% [markdown]
@@ -770,11 +772,11 @@ for name in ("Llama 3.1 8B", "Llama 3.1 70B"):
         published * 1.3, plan(n, d)[1] * 0.7, name.removeprefix("Llama "), fontsize=8
     )
 ax.plot([10, 1e8], [10, 1e8], ":", color="0.45", linewidth=1)
-ax.text(23, 50, "nanochat d20", fontsize=8)
-ax.text(2.2e4, 1.2e6, "Llama 2", fontsize=8)
+ax.text(60, 14, "nanochat d20", fontsize=8)
+ax.text(1.5e4, 6e5, "Llama 2", fontsize=8)
 ax.text(1.2e6, 4e7, "3.1 405B", fontsize=8)
 _ = ax.set(xscale="log", yscale="log", xlim=(10, 1e8), ylim=(10, 1e8))
-_ = ax.set(xlabel="GPU hours, published", ylabel="GPU hours, planned")
+_ = ax.set(xlabel="GPU hours published, log scale", ylabel="planned, log scale")
 
 # %% [markdown]
 # *GPU hours as planned over GPU hours as published; on the diagonal the two are equal.*

@@ -181,7 +181,7 @@ for name, (n, d) in runs.items():
 #
 # ### Fitting the law
 #
-# Hoffmann et al. fit the *logarithm* of the loss, so that a miss of 2 % counts the same at 3 nats as at 0.8.
+# {cite:t}`hoffmann2022` fit the *logarithm* of the loss, so that a miss of 2 % counts the same at 3 nats as at 0.8.
 # And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond, so that one odd run does not rule the fit.
 # Most of our misses are larger, so here it is almost the sum of their sizes.
 #
@@ -287,7 +287,7 @@ e, a, alpha, b, beta = theta.tolist()
 hoffmann = scaling.Law(floor=exp(e), a=exp(a), alpha=alpha, b=exp(b), beta=beta)
 fig, ax = plt.subplots(figsize=(7, 3))
 scaling.plot_scaling(ax, study.points, hoffmann, true_floor)
-_ = ax.set(xlim=(1.5e5, 1.2e7))
+_ = ax.set(xlim=(1.5e5, 8e6))
 
 # %% [markdown]
 # *Dots are runs, lines the law by the Huber loss of logarithms; dotted, the true floor.*
@@ -434,7 +434,12 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 # By the law it is a straight line on logarithmic axes.
 # Put $D = C / 6N$ into the law and set the derivative to zero (exercise 2):
 #
-# $$N_\text{best} = G \left(\frac{C}{6}\right)^{\beta / (\alpha + \beta)}, \qquad G = \left(\frac{\alpha A}{\beta B}\right)^{1 / (\alpha + \beta)}.$$
+# $$
+# \begin{aligned}
+# N_\text{best} &= G \left(\frac{C}{6}\right)^{\beta / (\alpha + \beta)}, \\
+# G &= \left(\frac{\alpha A}{\beta B}\right)^{1 / (\alpha + \beta)}.
+# \end{aligned}
+# $$
 #
 # ![A map of parameters, to the right, and tokens, upwards, both logarithmic. Parallel lines fall to the right: each is one budget. On each line a dot marks the lowest loss; an arrow through the dots, the frontier, rises to the right. Below it models are too large, above it they are too small.](figures/compute-optimal-frontier.svg)
 #
@@ -461,7 +466,7 @@ print(f"{power:.2f} by Huber's law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # A law describes the runs that it was fitted to, with their text, tokenizer, optimizer and schedule.
 # Another recipe has other numbers: a better optimizer lowers all curves, and the law does not know of it.
 # The best-known early laws {cite:p}`kaplan2020` advised models that were too large, and it took four years to settle why.
-# Hoffmann et al. suspected the schedule of the learning rate, but that was not the main reason.
+# {cite:t}`hoffmann2022` suspected the schedule of the learning rate, but that was not the main reason.
 # Part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
 # A law of the mean loss also says nothing of single skills.
 # In {doc}`pretraining` the model learned to look facts up late; the loss had not announced it.

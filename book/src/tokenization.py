@@ -22,6 +22,7 @@
 # ## Setup
 
 # %% tags=["hide-input"]
+import textwrap
 from collections import Counter
 from dataclasses import replace
 from itertools import chain, islice, pairwise
@@ -223,7 +224,7 @@ GuessExplorer("she sells sea shells by the sea shore")
 #
 # **Training.**
 # A **{term}`pre-tokenization`** cuts the corpus into pre-tokens $w$: about a word with the space before it, a number, or a run of punctuation.
-# Each distinct pre-token is kept once, with its count $c_w$, as a sequence of bytes.
+# Each distinct pre-token is kept once, as a sequence of bytes, with its count $c_w$.
 # Then, again and again, the most frequent pair of neighbours becomes a new symbol:
 #
 # $$
@@ -279,10 +280,10 @@ for number, branch in enumerate(branches, start=1):
 
 # %% [markdown]
 # 1. `'(?:[sdmt]|ll|ve|re)` is the end of an English contraction: `'s`, `'t`, `'ll` and so on, in small letters only.
-# 2. ` ?\p{L}+` is a run of letters of any script, with one space before it if there is one.
+# 2. `␣?\p{L}+` is a run of letters of any script, with one space (here written ␣) before it if there is one.
 #    (Vowel signs, as in Hindi, are no letters for it.)
-# 3. ` ?\p{N}+` is a run of digits, in the same way.
-# 4. ` ?[^\s\p{L}\p{N}]+` is a run of anything else that is no white space, such as punctuation.
+# 3. `␣?\p{N}+` is a run of digits, in the same way.
+# 4. `␣?[^\s\p{L}\p{N}]+` is a run of anything else that is no white space, such as punctuation.
 # 5. `\s+(?!\S)` is white space before something visible, without its last character, and at the end of a text all of it: `(?!\S)` forbids a visible character right after it.
 #    The last space is left for the word that follows.
 # 6. `\s+` is the white space that is left, such as a single line break before a word.
@@ -897,9 +898,11 @@ article = {
     "Arabic": "يولد جميع الناس أحرارًا متساوين في الكرامة والحقوق.",
     "Japanese": "すべての人間は、生れながらにして自由であり、かつ、尊厳と権利とについて平等である。",
     "Russian": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
-    "Vietnamese": "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền.",
+    "Vietnamese": "Tất cả mọi người sinh ra đều được tự do và bình đẳng "
+    "về nhân phẩm và quyền.",
     "Korean": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.",
-    "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
+    "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι "
+    "στην αξιοπρέπεια και τα δικαιώματα.",
     "Hindi": "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है।",
 }
 
@@ -1038,7 +1041,7 @@ print(list(gpt2.decode_iterable(ids)), "as a stream")
 try:
     gpt2.encode("so \ud83d")
 except ValueError as error:
-    print(f"ValueError: {error}")
+    print(textwrap.fill(f"ValueError: {error}", 80))
 
 # %% [markdown]
 # **A space at the end of a prompt.**

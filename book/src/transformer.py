@@ -136,9 +136,10 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 # Each block adds to it twice: first what attention gathers from other positions, then what a small network makes of the result.
 #
 # $$
-# h \leftarrow h + \operatorname{attention}(\operatorname{norm}(h)),
-# \qquad
-# h \leftarrow h + \operatorname{ffn}(\operatorname{norm}(h)).
+# \begin{aligned}
+# h &\leftarrow h + \operatorname{attention}(\operatorname{norm}(h)), \\
+# h &\leftarrow h + \operatorname{ffn}(\operatorname{norm}(h)).
+# \end{aligned}
 # $$
 #
 # ![A blue arrow goes up: the residual stream. Two loops leave it and come back: through a norm and attention, and above that through a norm and a feed-forward network. Where a loop comes back, a plus adds what it brings to the stream.](figures/transformer-block.svg)
@@ -161,8 +162,10 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 # In the form called **{term}`SwiGLU`**:
 #
 # $$
-# \operatorname{ffn}(x) = W_\text{down} \left(\operatorname{silu}(W_\text{gate}\, x) \odot W_\text{up}\, x\right),
-# \qquad \operatorname{silu}(y) = \frac{y}{1 + e^{-y}}.
+# \begin{aligned}
+# \operatorname{ffn}(x) &= W_\text{down} \left(\operatorname{silu}(W_\text{gate}\, x) \odot W_\text{up}\, x\right), \\
+# \operatorname{silu}(y) &= \frac{y}{1 + e^{-y}}.
+# \end{aligned}
 # $$
 #
 # $\operatorname{silu}$ is a soft switch: it passes large numbers on, and brings very negative ones to 0.
@@ -588,7 +591,7 @@ for each in of_kind["mixture, no balance"]:
 
 # %% [markdown]
 # An even share is one of eight.
-# With the balance loss no expert is the first choice for more than a quarter of the tokens, and each is it for some.
+# With the balance loss no expert is the first choice for more than a quarter of the tokens, and each is the first choice for some.
 # Without it one is the first choice for more than a quarter, and another for hardly any.
 # (Second choices are not counted here.)
 #
@@ -815,8 +818,8 @@ for ax, chosen in zip(axes, panels):
         ax.plot(steps, each.mean(dim=0), style, label=name)
         ax.fill_between(steps, each.amin(dim=0), each.amax(dim=0), alpha=0.2)
     ax.axhline(torch.tensor(8).log(), color="0.45", linestyle=":", linewidth=1)
-    ax.legend(fontsize=7)
-    ax.set(xlabel="steps", ylim=(0, 2.3))
+    ax.legend(fontsize=7, loc="upper right", ncol=2)  # above all lines
+    ax.set(xlabel="steps", ylim=(0, 3))
 _ = axes[0].set(ylabel="loss (nats per known letter)")
 
 # %% tags=["hide-input"]
@@ -1107,7 +1110,7 @@ def write_with_cache(model, ids, n):
 checks.write_with_cache(write_with_cache)
 end = tokenizer.special_tokens["<|endoftext|>"]
 prompt = torch.tensor([end, *tokenizer.encode("Once upon a time")])
-print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)))
+print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)).strip())
 
 # %% [markdown]
 # ### Exercise 5 (build): a cache of your own ★★★

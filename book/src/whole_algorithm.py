@@ -201,7 +201,7 @@ for b in range(BLOCKS):
     model[f"wide {b}"] = matrix(3 * D, D, D**-0.5)
     model[f"narrow {b}"] = matrix(D, 3 * D, 0.0)
 weights = [row for rows in model.values() for row in rows]
-print(sum(len(row.data) for row in weights), "numbers to be learned")
+print(f"{sum(len(row.data) for row in weights):,} numbers to be learned")
 
 
 # %%
@@ -312,7 +312,8 @@ def write(rng):
         tape.clear()
         if written[-1] == END:
             break
-    return re.sub(r" ([,.])", r"\1", " ".join(written[1:])).removesuffix(END)
+    text = " ".join(written[1:]).removesuffix(END).replace(" - ", "-")
+    return re.sub(r" ([,.])", r"\1", text)
 
 
 begun = [write(random.Random(seed)) for seed in range(4)]

@@ -37,7 +37,7 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPoint(Experiment):
-    """Where a policy stood at one moment of its training."""
+    """What a policy was at one moment of its training."""
 
     step: int  # updates of DPO, iterations of the others
     kl: float  # from the start, in nats per answer
@@ -54,7 +54,7 @@ class StudyPoint(Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Where one policy stood, from the start of its training to the end."""
+    """What became of one policy, from the start of its training to the end."""
 
     kl: tuple[float, ...]  # from the start, in nats per answer
     gold: tuple[float, ...]  # mean, in points

@@ -114,7 +114,7 @@ def dpo(
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
             if there are fewer than a batch, or none held out; if the whole model is
-            frozen; or if the folder's checkpoints are of another training, or of one
+            frozen; or if the folder's checkpoints are of another run, or of one
             with another reference.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.

@@ -5,8 +5,8 @@
              └── answer    score 4    advantage  −
 
 Every prompt is answered several times. What is better than the mean of its group
-becomes likelier, all its tokens alike, and the distance to the reference is part of
-the loss.
+becomes more probable, all its tokens alike, and the distance to the reference is part
+of the loss.
 
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """

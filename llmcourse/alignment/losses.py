@@ -10,8 +10,8 @@ policy itself, and so needs no reward model. Both minimise the surprise at what 
 preferred, if answers are preferred as Bradley and Terry (1952) have it.
 
 PPO and GRPO write answers token by token. The advantage of a token says how much better
-the answer went on than expected: tokens of positive advantage become likelier, those of
-negative advantage less likely. How far in one go is limited by clipping::
+the answer went on than expected: tokens of positive advantage become more probable,
+those of negative advantage less. How far in one go is limited by clipping::
 
     ratio = π(token) / π_old(token)        1 before the first update
     loss  = −min(ratio · A, clip(ratio, 1 − ε, 1 + ε) · A)

@@ -406,7 +406,7 @@ def optimise(trainer: PolicyTrainer, run: Run = Run()) -> list[PolicyIteration]:
             iterations. The reward is not compared: it must be the same to go on.
 
     Raises:
-        ValueError: If the folder's checkpoints are of another training, or as
+        ValueError: If the folder's checkpoints are of another run, or as
             `PolicyTrainer.iterate`.
         FloatingPointError: As `PolicyTrainer.iterate`, or if a weight that is to be
             saved is not finite; the last checkpoint stays.

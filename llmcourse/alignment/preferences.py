@@ -19,7 +19,7 @@ method of paired comparisons"; pairs labelled by people in Ouyang et al. (2022),
 report that their annotators agree with each other in about 73 % of the cases; labels
 drawn from a gold reward in Gao, Schulman and Hilton (2023).
 
-Prompts and answers as tokens, the same for whoever learns from preferences. Whether
+Prompts and answers as tokens, the same for all that learn from preferences. Whether
 they are turns of a conversation, the tokenizer says:
 
     a story   <|endoftext|> Once upon a time   ,there was … <|endoftext|>

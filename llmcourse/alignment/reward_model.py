@@ -252,7 +252,7 @@ def train_on_pairs(
         ValueError: If a pair is too long or holds ids that the model does not have,
             if there are fewer pairs (with `by_prompt`, prompts) than a batch, or no
             pair held out; if the whole model is frozen; or if the folder's checkpoints
-            are of another training.
+            are of another run.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.

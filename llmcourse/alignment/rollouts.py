@@ -2,13 +2,13 @@
 
     ids          p p p a a a .      p  of the prompt
                  p p p p p a a      a  of the answer, drawn
-    answer_mask  0 0 0 1 1 1 0      .  behind the end
+    answer_mask  0 0 0 1 1 1 0      .  after the end
                  0 0 0 0 0 1 1
 
 All rows start at position 0 and are read side by side, as far as the shortest prompt
 goes; from there on, a row whose prompt has a next token is given that, and any other
 draws one. So no row has padding before its text, every position is exactly what it
-would be if the prompt stood alone, and the key-value cache needs no mask.
+would be if the prompt were alone, and the key-value cache needs no mask.
 
 Each answer has random numbers of its own, so what is drawn does not depend on the
 other prompts of the batch.
@@ -140,7 +140,7 @@ def _write(
     uniform: Float[Tensor, "batch max_new_tokens"],
     stop: Collection[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Write answers behind prompts of these lengths, by these random numbers.
+    """Write answers after prompts of these lengths, by these random numbers.
 
     Returns ids, answer mask and log-probabilities (B, T), and which have ended (B,).
     """

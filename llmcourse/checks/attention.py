@@ -26,9 +26,6 @@ def cached_mask(fn: Callable[[int, int], Tensor]) -> None:
 
     Args:
         fn: From the numbers of queries and keys to True where a query may look.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     mask = fn(2, 5)
     check_shape(mask, (2, 5), "one row for each query, one column for each key")
@@ -37,7 +34,7 @@ def cached_mask(fn: Callable[[int, int], Tensor]) -> None:
         "True means: may look. Every query may look at the first position"
     )
     assert not bool(mask[0, 4]), (
-        "with 2 queries and 5 keys the first query stands at the fourth position: "
+        "with 2 queries and 5 keys the first query is at the fourth position: "
         "the fifth key is its future"
     )
     assert bool(mask[0, 3]), "a query may look at its own position"
@@ -70,9 +67,6 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
     Args:
         fn: From (T, D) vectors and three (D, d_head) matrices, for queries, keys and
             values, to (T, d_head) context vectors.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     x, matrices = _random(7, 6, seed=8), [_random(6, 5, seed=i) for i in (1, 2, 3)]
     got = fn(x, *matrices)
@@ -109,9 +103,6 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], float]) -> None:
     Args:
         fn: From a query, a key, each (d_head,), and how far the key lies behind the
             query, in tokens, to the dot product of the two after RoPE.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     query, key = _random(8, seed=0), _random(8, seed=1)
     cos, sin = rope_tables(401, d_head=8)

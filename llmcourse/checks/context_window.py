@@ -18,9 +18,6 @@ def cache_bytes(fn: Callable[[int, int, int, int, int, int], int]) -> None:
     Args:
         fn: From layers, key-value heads, width of a head, tokens, sequences and bytes
             of a number to the bytes of the cache.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for sizes in ((1, 1, 1, 1, 1, 1), (3, 2, 5, 7, 1, 4), (3, 2, 5, 7, 11, 2)):
         got, wanted = fn(*sizes), 2 * math.prod(sizes)
@@ -47,16 +44,13 @@ def window_mask(fn: Callable[[int, int], Tensor]) -> None:
 
     Args:
         fn: From n and the window to a mask (n, n), true where a row may look.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for n, window in ((6, 3), (5, 2), (5, 1), (4, 9)):
         got, where = fn(n, window), f"n = {n}, window {window}"
         check_shape(got, (n, n), where)
         assert got.dtype == torch.bool, f"{where}: true or false, got {got.dtype}"
-        assert not got.triu(1).any(), f"{where}: nobody may look ahead"
-        assert got.diagonal().all(), f"{where}: everybody sees itself"
+        assert not got.triu(1).any(), f"{where}: no row may look ahead"
+        assert got.diagonal().all(), f"{where}: each row sees its own position"
         for row, seen in enumerate(got.int().tolist()):
             wanted = [int(row - window < column <= row) for column in range(n)]
             assert seen == wanted, (
@@ -72,9 +66,6 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
     Args:
         fn: From two triples, each of the largest score, the sum of exponentials
             relative to it and the values mixed by these, to the result over all keys.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(5, 3, generator=generator)
@@ -110,9 +101,6 @@ def layers_needed(fn: Callable[[int, int], int]) -> None:
 
     Args:
         fn: From the distance and the window, in tokens, to the number of layers.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for distance, window in ((3, 4), (4, 4), (6, 4), (7, 4), (1, 2), (150, 32)):
         reach = window - 1

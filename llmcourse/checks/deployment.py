@@ -16,9 +16,6 @@ def batch_steps(fn: Callable[[list[int], int], int]) -> None:
     Args:
         fn: From the numbers of tokens to write, in the order of the requests, and the
             number of slots to the number of steps until all are written.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     cases = [([3], 1, 3), ([2, 7, 3, 1, 4], 2, 10), ([5, 5, 5], 3, 5), ([1, 6], 8, 6)]
     for lengths, slots, wanted in cases:
@@ -30,7 +27,7 @@ def batch_steps(fn: Callable[[list[int], int], int]) -> None:
         whole = range(0, len(lengths), slots)
         static = sum(max(lengths[start : start + slots]) for start in whole)
         assert got == wanted or got != static, (
-            f"{where}: whoever is finished leaves at once, and the next takes the "
+            f"{where}: a finished request leaves at once, and the next takes the "
             "slot; nobody waits for the longest of the batch"
         )
         assert got == wanted, f"{where}: wanted {wanted} steps, got {got}"
@@ -44,9 +41,6 @@ def percentile(fn: Callable[[list[float], float], float]) -> None:
     Args:
         fn: From values in any order and p to the smallest of them that p % of the
             values do not exceed.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     values = [7.0, 5.0, 9.0, 1.0, 2.0, 3.0, 10.0, 4.0, 8.0, 6.0]
     assert fn(values, 50) not in (2.0, 3.0), (
@@ -72,9 +66,6 @@ def sequences_that_fit(fn: Callable[[int, int, int, int, int, int], int]) -> Non
     Args:
         fn: From the free bytes, layers, key-value heads, width of a head, positions
             of each sequence and bytes of a number to the number of sequences.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for case in ((12_000_000, 3, 8, 32, 512, 4), (2**30, 16, 8, 64, 8192, 2)):
         room, layers, heads, width, positions, size = case
@@ -95,9 +86,6 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     Args:
         fn: From weights (row, column) to numbers (row, column) in int8 and scales
             (row, 1).
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     weight = torch.tensor([[1.27, -0.634, 0.006], [0.02, 0.01, -0.0254]])
     numbers, scale = fn(weight)
@@ -113,7 +101,7 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     )
     assert numbers[0, 2] != 0, (
         "0.6 of a step is nearer to 1: round before the numbers become int8, which "
-        "cuts off what is behind the point"
+        "drops the digits after the decimal point"
     )
     assert torch.equal(numbers.long(), wanted), (
         f"wanted {wanted.tolist()}, got {numbers.tolist()}"
@@ -131,9 +119,6 @@ def tokens_per_check(fn: Callable[[float, int], float]) -> None:
     Args:
         fn: From the probability that a guessed token is accepted, each independently,
             and the number of guesses to the expected number of tokens.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for chance, n_guesses in ((0.5, 2), (0.5, 3), (0.8, 4), (0.0, 3), (1.0, 3)):
         wanted = sum(chance**n for n in range(n_guesses + 1))
@@ -145,6 +130,6 @@ def tokens_per_check(fn: Callable[[float, int], float]) -> None:
         )
         assert not math.isclose(got, wanted - 1), (
             f"{where}: where a guess is wrong, the large model's own token is written "
-            "instead, and behind the last one too: one more than the guesses"
+            "instead, and one after the last, too: one more than the guesses"
         )
         assert math.isclose(got, wanted), f"{where}: wanted {wanted:.3f}, got {got:.3f}"

@@ -47,9 +47,6 @@ def nearest_words(nearest: Callable[[Tensor, int, int], Sequence[int]]) -> None:
     """Check a function from vectors, a word's id and k to the k nearest others' ids.
 
     Nearest is meant by cosine.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     vectors = torch.tensor([[2.0, 1.0], [20.0, -5.0], [1.0, 0.4], [-2.0, -1.0]])
     got = nearest(vectors, 0, 2)
@@ -77,11 +74,7 @@ def nearest_words(nearest: Callable[[Tensor, int, int], Sequence[int]]) -> None:
 
 @check
 def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
-    """Check a function from counts and a power to the probabilities of noise words.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
-    """
+    """Check a function from counts and a power to the probabilities of noise words."""
     counts = torch.tensor([81, 16, 1])
     got = fn(counts, 0.75).float()
     check_shape(got, counts.shape, "one probability for each word")
@@ -105,11 +98,7 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
 
 @check
 def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
-    """Check a function from vectors to the direction along which they vary most.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
-    """
+    """Check a function from vectors to the direction along which they vary most."""
     generator = torch.Generator().manual_seed(1)
     along = (
         torch.randn(50, 1, generator=generator) * torch.tensor([6.0, -3.0, -2.0]) / 7

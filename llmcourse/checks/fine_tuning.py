@@ -16,9 +16,6 @@ def adapter_parameters(fn: Callable[[Sequence[tuple[int, int]], int], int]) -> N
     Args:
         fn: From the shapes (out, in) of the adapted matrices and the rank to the
             number of weights in all A and B.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for shapes, rank in (([(3, 5)], 1), ([(3, 5)], 2), ([(7, 4), (2, 4)], 3)):
         got, wanted = fn(shapes, rank), sum(rank * (o + i) for o, i in shapes)
@@ -44,9 +41,6 @@ def last_logits(fn: Callable[[Tensor, list[int]], Tensor]) -> None:
     Args:
         fn: From logits (B, T, C) and the B texts' lengths to the logits (B, C) at
             each text's last token.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     logits = torch.arange(2 * 5 * 3.0).view(2, 5, 3)
     lengths = [5, 2]
@@ -54,7 +48,7 @@ def last_logits(fn: Callable[[Tensor, list[int]], Tensor]) -> None:
     got = fn(logits, lengths)
     check_shape(got, wanted.shape, "one row of 3 scores for each of 2 texts")
     assert not torch.equal(got, logits[:, -1]), (
-        "the second text has 2 tokens, and what stands behind them is padding: the "
+        "the second text has 2 tokens, and what comes after them is padding: the "
         "last position of the batch is not its last token"
     )
     assert torch.equal(got[0], wanted[0]), (
@@ -72,9 +66,6 @@ def merge_adapter(fn: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None
 
     Args:
         fn: From W (out, in), A (rank, in), B (out, rank) and alpha to a matrix.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4, 5, generator=generator)
@@ -104,9 +95,6 @@ def most_learned(fn: Callable[[float, int, float], int]) -> None:
     Args:
         fn: From the room in bytes, the number of frozen weights and the bytes of each
             to the largest number of weights that learn, at 16 bytes each.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for room, n_frozen, size in ((1000, 100, 4), (1015, 100, 4), (1000, 100, 0.5)):
         got = fn(room, n_frozen, size)

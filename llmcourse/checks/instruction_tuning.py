@@ -13,9 +13,6 @@ def count_targets(fn: Callable[[Sequence[tuple[str, int]]], tuple[int, int]]) ->
     Args:
         fn: From the turns, each a role and the number of tokens of its content, to
             the number of ids in all and the number of targets that count.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     cases = (
         ([("user", 3), ("assistant", 2)], 10, 3),
@@ -52,9 +49,6 @@ def answer_mask(fn: Callable[[list[int], Mapping[str, int]], Sequence[bool]]) ->
 
     Args:
         fn: From the ids and the special tokens' ids by name to one bool for each id.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     names = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
     special = dict(zip(names, (0, 90, 91, 92, 93), strict=True))
@@ -68,7 +62,7 @@ def answer_mask(fn: Callable[[list[int], Mapping[str, int]], Sequence[bool]]) ->
         "<|assistant|> says whose turn it is: the program writes it, the model only "
         "reads it"
     )
-    assert not any(got[:5]), "what stands before <|assistant|> is only read"
+    assert not any(got[:5]), "everything before <|assistant|> is only read"
     assert all(got[6:8]), "the assistant's content counts, from its first token on"
     assert got[8], (
         "the <|end|> of an answer counts: a model that never learned it never stops"
@@ -93,9 +87,6 @@ def stories_for_share(fn: Callable[[int, float, float, float], float]) -> None:
         fn: From the number of answers, the targets in each, the share of all targets
             that stories are to have, and the targets in each story, to the number of
             stories.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for n, answer, share, story in ((100, 5, 0.5, 250), (1000, 4, 0.2, 200)):
         got = fn(n, answer, share, story)
@@ -120,9 +111,6 @@ def disarm(fn: Callable[[str, Sequence[str]], str]) -> None:
 
     Args:
         fn: From a text and the special tokens to the text without any of them.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     names = ("<|user|>", "<|assistant|>", "<|end|>")
     plain = " Is 3 <|4? I  like |>, <|this|> and <b>.\n"

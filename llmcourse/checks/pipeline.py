@@ -14,9 +14,6 @@ def shift(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
 
     Args:
         fn: From (B, T + 1) ids to two tensors of (B, T) ids.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     windows = torch.tensor([[7, 3, 9, 4], [1, 1, 2, 8]])
     ids, targets = fn(windows)
@@ -40,9 +37,6 @@ def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
 
     Args:
         fn: From ids and the vocabulary's size V to a table (V, V) of probabilities.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     ids = torch.tensor([0, 1, 0, 2, 0, 1])
     table = fn(ids, 5).float()

@@ -17,9 +17,6 @@ def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
     Args:
         fn: From the tokens of a text and T to the number of windows of T + 1 tokens
             that overlap by the one token, and the number of guesses in them.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for n_tokens, length, windows in (
         (4, 3, 1),
@@ -47,9 +44,6 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], float]) -> None:
 
     Args:
         fn: From logits (B, T, V) and targets (B, T) to the mean loss in nats.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 5, generator=generator)
@@ -95,9 +89,6 @@ def trapezoid(fn: Callable[[int, int, int, int, float], float]) -> None:
     Args:
         fn: From the step, counted from 0, the steps in all, those of the rise, those
             of the fall, and the peak, to the learning rate.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     rates = [fn(step, 20, 4, 5, 0.8) for step in range(20)]
     assert rates[0] > 0, (
@@ -129,9 +120,6 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
         fn: Is given a model, ids (B, T), targets (B, T) and how many rows there are in
             a part, the last one perhaps fewer; leaves in each weight's `grad` the
             gradient of the mean loss over the whole batch.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     model = _Pairs(7, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)

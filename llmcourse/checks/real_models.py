@@ -22,9 +22,6 @@ def llama_parameters(fn: Callable[[int, int, int, int, int, int], int]) -> None:
         fn: From the size of the vocabulary, the width, and the numbers of layers,
             heads, key-value heads and hidden units, to the number of parameters, if one
             matrix is both embedding and unembedding.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for sizes in (
         (10, 8, 1, 2, 2, 12),
@@ -56,9 +53,6 @@ def dequantize(fn: Callable[[bytes], Sequence[float]]) -> None:
 
     Args:
         fn: From the 20 bytes of a block to its 32 weights.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     cases = (
         (0.5, -2.0, [0] * 32),
@@ -85,9 +79,6 @@ def induction_score(fn: Callable[[Tensor, int], float]) -> None:
     Args:
         fn: From a head's attention weights, of shape (T, T), and the length after which
             the text repeats, to the mean weight on the token that once came next.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for period in (3, 5):
         n = 2 * period
@@ -121,9 +112,6 @@ def chat_text(fn: Callable[[Sequence[tuple[str, str]]], str]) -> None:
     Args:
         fn: From turns, each a role and what was said, to the text, up to where the
             assistant is to speak.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     short = [("user", "Hi!")]
     longer = [*short, ("assistant", "Hello."), ("user", "Who\nare you? ")]

@@ -16,9 +16,6 @@ def longest_path(fn: Callable[[int, int], int]) -> None:
 
     Args:
         fn: From the number of layers, and of tokens that are written, to the number.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     assert fn(3, 1) == 3, (
         "one token is written after one pass: the question's tokens are read side by "
@@ -45,9 +42,6 @@ def first_wrong_step(fn: Callable[[str, str], int]) -> None:
         fn: From the text of a question, and of an answer, to the place of the first
             step that is wrong or missing or too many, counted from 0; −1 if there is
             none.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     end = " How many pears does Kate have now?"
     pears = f"Kate had nine pears. A fox took two. Howard gave her three.{end}"
@@ -98,7 +92,7 @@ def first_wrong_step(fn: Callable[[str, str], int]) -> None:
             f"Kate had nine pears. She gave Howard two.{end}",
             "First nine less two is seven. So seven.",
             -1,
-            "who gives something to another has less",
+            "giving something away leaves less",
         ),
         (
             f"Kate had nine pears. Howard gave her two.{end}",
@@ -128,9 +122,6 @@ def vote_of_three(fn: Callable[[float], float]) -> None:
     Args:
         fn: From the probability that one answer is right, if all wrong ones agree, to
             the probability that at least two of three are.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     got = fn(0.5)
     assert not math.isclose(got, 7 / 8), (
@@ -156,9 +147,6 @@ def groups_that_teach(fn: Callable[[float, int], float]) -> None:
     Args:
         fn: From the probability that an answer is right, and the size of a group, to
             the probability that not all rewards of a group are equal.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     got = fn(0.5, 4)
     assert not math.isclose(got, 1 / 8), (
@@ -186,9 +174,6 @@ def soft_target_loss(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
     Args:
         fn: From logits of student and teacher, both (token, vocab), to the mean over
             the tokens of the divergence KL(teacher ‖ student), in nats.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     generator = torch.Generator().manual_seed(0)
     student, teacher = 2 * torch.randn(2, 5, 7, generator=generator)

@@ -13,9 +13,6 @@ def n_chunks(fn: Callable[[int, int, int], int]) -> None:
     Args:
         fn: From the tokens of the text, those of a chunk, and those that neighbours
             share, to the number of chunks.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for n, size, overlap in ((10, 5, 0), (10, 5, 2), (9000, 256, 64), (13, 5, 2)):
         wanted = math.ceil((n - overlap) / (size - overlap))
@@ -40,13 +37,10 @@ def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
 
     Args:
         fn: From rankings, each with the best first, to one of all their items.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     got = fn([["a", "b"], ["c", "b"]])
     assert sorted(got) == ["a", "b", "c"], (
-        f"each item of any ranking stands once in the result, got {got}"
+        f"each item of any ranking is once in the result, got {got}"
     )
     assert got[0] == "b", (
         "b is second twice: 2/62 is more than 1/61, so it comes before a and c; are "
@@ -77,9 +71,6 @@ def n_calls(fn: Callable[[int, int], int]) -> None:
     Args:
         fn: From the number of pieces, and of summaries that fit together into one
             call, to the number of calls.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for n, group, wanted in ((1, 4, 1), (4, 4, 5), (5, 2, 11), (40, 10, 45)):
         got = fn(n, group)
@@ -101,9 +92,6 @@ def line_of(fn: Callable[[str, int], int]) -> None:
     Args:
         fn: From a text, and the place of a character, counted from 0, to the number
             of its line, counted from 1.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     text = "One.\n\nTwo.\nThree."
     assert fn(text, 0) == 1, "the first character is in line 1; editors count from 1"

@@ -13,9 +13,6 @@ def best_of_n_kl(fn: Callable[[int], float]) -> None:
     Args:
         fn: From n to the KL divergence in nats of a policy that draws n answers and
             keeps the best, if no two are equally good.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     assert math.isclose(fn(1), 0, abs_tol=1e-9), (
         f"the best of one answer is that answer: the divergence is 0, got {fn(1):.3f}"
@@ -40,9 +37,6 @@ def distinct_within(fn: Callable[[Sequence[Sequence[str]], int], float]) -> None
     Args:
         fn: From groups of texts, one for each prompt, and n to the mean over the
             groups of the share of different runs of n words within each.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     groups = [["a b c", "a b c"], ["d e f g", "d e f h"]]
     got = fn(groups, 2)

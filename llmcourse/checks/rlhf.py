@@ -12,10 +12,7 @@ def reward_gap(fn: Callable[[int, int], float]) -> None:
 
     Args:
         fn: From how often an answer was preferred to another, and how often the other
-            was, to the difference of their rewards that makes this likeliest.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
+            was, to the difference of their rewards that makes this most probable.
     """
     for wins, losses in ((3, 1), (2, 8), (5, 5), (99, 1)):
         got, share = fn(wins, losses), wins / (wins + losses)
@@ -47,9 +44,6 @@ def best_policy(
         fn: From the reference's probabilities of all answers, their rewards and β to
             the probabilities with the highest mean reward, less β times the KL
             divergence from the reference.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     cases = (
         ((0.5, 0.25, 0.25), (0.0, 1.0, -1.0), 1.0),
@@ -65,12 +59,12 @@ def best_policy(
         )
         plain = _tilted([1.0] * len(rewards), rewards, beta)
         assert not _close(got, plain), (
-            f"{given}: what is likely under the reference must stay likelier; "
+            f"{given}: what is likely under the reference must stay more probable; "
             "multiply its probabilities in"
         )
         upside_down = _tilted(reference, rewards, 1 / beta)
         assert beta == 1 or not _close(got, upside_down), (
-            f"{given}: a large β keeps the policy at home, so divide the reward by β"
+            f"{given}: a large β keeps the policy in place, so divide the reward by β"
         )
         right = _tilted(reference, rewards, beta)
         assert _close(got, right), f"{given}: wanted {_round(right)}, got {_round(got)}"
@@ -110,9 +104,6 @@ def token_advantages(
     Args:
         fn: From the rewards of the tokens, what the critic expected before each, and
             λ, to the advantage of each token, with nothing discounted (γ = 1).
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     rewards, values = [0.0, -1.0, 8.0], [4.0, 5.0, 6.0]
     surprises = [1.0, 0.0, 2.0]

@@ -17,9 +17,6 @@ def training_bytes(fn: Callable[[float, int, int], float]) -> None:
     Args:
         fn: From the number of parameters, the number of processes and the stage of
             ZeRO, 0 to 3, to the bytes of weights, gradients and optimizer.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for n_parameters in (10, 7e9):
         for n, each in ((1, (16, 16, 16, 16)), (4, (16, 7, 5.5, 4)), (12, None)):
@@ -42,9 +39,6 @@ def micro_batches(fn: Callable[[int, float], int]) -> None:
     Args:
         fn: From the number of stages and the largest share of time that may be waited
             to the least number of micro-batches.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     for stages in (1, 2, 4, 16):
         for most in (0.5, 0.25, 1 / 8, 1 / 32):  # exact, so no rounding counts
@@ -75,9 +69,6 @@ def split_network(
     Args:
         fn: From the matrices gate, up and down, and the number of parts, to a list of
             (gate, up, down) for each part.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     generator = torch.Generator().manual_seed(0)
     x, gate, up, down = (
@@ -115,9 +106,6 @@ def zero_one(fn: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     Args:
         fn: From the weights, as a vector, the gradients (steps, processes, weights) and
             the learning rate to the weights after all steps.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     generator = torch.Generator().manual_seed(0)
     # Where gradients are tiny, epsilon counts, and so does their size.
@@ -148,9 +136,6 @@ def fewest_processors(fn: Callable[[float, float, float, float, float], int]) ->
     Args:
         fn: From parameters, tokens, days, bytes of room and FLOPs a second of each
             processor to the least number of processors.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     cases = (  # the same training, with more of each in turn
         ((1e9, 2e10, 1, 40e9, 4e14), 4, "time: 120e18 FLOPs, of 34.56e18 a day"),

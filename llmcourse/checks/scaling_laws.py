@@ -13,9 +13,6 @@ def best_size(fn: Callable[[float, float, float, float, float], float]) -> None:
     Args:
         fn: From A, alpha, B, beta and the budget C = 6 N D in FLOPs to the number of
             parameters N for which A N^-alpha + B D^-beta is least.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     cases = ((400.0, 0.35, 400.0, 0.35), (20.0, 0.3, 900.0, 0.5), (5e3, 0.7, 80.0, 0.2))
     for a, alpha, b, beta in cases:

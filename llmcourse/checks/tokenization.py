@@ -72,7 +72,7 @@ def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
     )
     got = encode(b"anban", FRUIT_MERGES[:1])
     assert got == [b"an", b"b", b"an"], (
-        f"a merge is applied wherever its pair stands: anban is an·b·an, got {got}"
+        f"a merge is applied wherever its pair occurs: anban is an·b·an, got {got}"
     )
     got = encode(b"ananas", FRUIT_MERGES[:])
     assert got != [b"ana", b"n", b"a", b"s"], (
@@ -129,7 +129,7 @@ def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
     got = cut(b"banana", {b"a", b"b", b"n", b"ba", b"anana"})
     assert got == [b"ba", b"n", b"a", b"n", b"a"], (
         "from left to right: banana begins with ba, though the longer anana would fit "
-        f"behind b; got {got}"
+        f"after b; got {got}"
     )
     assert cut(b"", vocab) == [], "nothing is cut into no pieces"
 

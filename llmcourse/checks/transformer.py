@@ -19,9 +19,6 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
 
     Args:
         fn: From vectors, in the last dimension, to normalised vectors.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     x = 3 * _random(2, 5, 4, seed=0) + 7
     got = fn(x)
@@ -57,9 +54,6 @@ def parameter_count(fn: Callable[[TransformerConfig], int]) -> None:
 
     Args:
         fn: From a config to the number of parameters.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     grouped = replace(TINY, n_kv_heads=1)
     untied = replace(TINY, tied_embeddings=False)
@@ -98,9 +92,6 @@ def write_with_cache(fn: Callable[[Transformer, Tensor, int], Sequence[int]]) ->
     Args:
         fn: From a model, the ids of a prompt (T,) and a number n to the n ids that the
             model writes, each the most probable one.
-
-    Raises:
-        AssertionError: If it is wrong; the text says why.
     """
     model = Transformer(TINY, torch.Generator().manual_seed(0)).eval()
     prompt, n_new = torch.tensor([5, 0, 3, 3]), 6

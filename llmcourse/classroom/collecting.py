@@ -16,6 +16,7 @@ import json
 import re
 import stat
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,31 +124,54 @@ def _without_outputs(data: bytes) -> bytes:
         return data[:1000]
 
 
-def _wanted(path: PurePosixPath) -> bool:
+def _hidden(path: PurePosixPath) -> bool:
     inside = [part for part in path.parts if part not in (".", "..")]
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside)
-    return path.suffix == ".ipynb" and not hidden
+    return any(part.startswith(".") or part == "__MACOSX" for part in inside)
+
+
+def _wanted(path: PurePosixPath) -> bool:
+    return path.suffix == ".ipynb" and not _hidden(path)
+
+
+_BROKEN = (  # what reading a damaged archive raises
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,  # encrypted
+    NotImplementedError,
+)
 
 
 def _members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
     """Yield the notebooks of an archive, also of archives in it, one level down."""
     try:
-        with zipfile.ZipFile(archive) as outer:
-            for member in outer.infolist():
-                path = PurePosixPath(member.filename)
-                if stat.S_ISLNK(member.external_attr >> 16):
-                    yield path, None, f"{path} is a link, which is not followed"
-                elif path.suffix == ".zip" and member.file_size <= LARGEST:
-                    with outer.open(member) as file, zipfile.ZipFile(file) as inner:
-                        for deep in inner.infolist():
-                            name = PurePosixPath(deep.filename)
-                            if _wanted(name):
-                                yield path.with_suffix("") / name, *_read(inner, deep)
-                elif _wanted(path):
-                    yield path, *_read(outer, member)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        with zipfile.ZipFile(archive) as opened:
+            yield from _notebooks(opened, deeper=True)
+    except _BROKEN as error:
         name = PurePosixPath(archive.name)
         yield name, None, f"{archive.name} cannot be read: {error}"
+
+
+def _notebooks(
+    archive: zipfile.ZipFile, *, deeper: bool
+) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
+    """Yield an archive's notebooks; a member that is damaged costs no other one."""
+    for member in archive.infolist():
+        path = PurePosixPath(member.filename)
+        try:
+            if stat.S_ISLNK(member.external_attr >> 16):
+                yield path, None, f"{path} is a link, which is not followed"
+            elif path.suffix == ".zip" and deeper and not _hidden(path):
+                if member.file_size > LARGEST:
+                    yield path, None, f"{path} is larger than 150 MB: not read"
+                    continue
+                with archive.open(member) as file, zipfile.ZipFile(file) as inner:
+                    for name, data, note in _notebooks(inner, deeper=False):
+                        yield path.with_suffix("") / name, data, note
+            elif _wanted(path):
+                yield path, *_read(archive, member)
+        except _BROKEN as error:
+            yield path, None, f"{path} cannot be read: {error}"
 
 
 def _read(
@@ -253,7 +277,9 @@ def lay(
         given = answers.get(name, [])
         own_answers = [text for text in given if text.strip() != stub.strip()]
         if len(own_answers) > 1:
-            notes.append(f"{name}: there {len(own_answers)} times, the last was taken")
+            notes.append(
+                f"{name}: answered {len(own_answers)} times, the last one counts"
+            )
         if own_answers:
             cell.source = own_answers[-1]
         cells.append(cell)

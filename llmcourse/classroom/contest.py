@@ -169,15 +169,17 @@ def verify(
     own = score(folder, n_stories=len(told.excesses), seed=told.seed, progress=progress)
     reasons = []
     if told.sha256 != own.sha256:
-        reasons.append(f"other weights: {told.sha256[:12]} told, now {own.sha256[:12]}")
+        reasons.append(
+            f"weights differ: {told.sha256[:12]} in the score, {own.sha256[:12]} here"
+        )
     if told.n_bytes != own.n_bytes:
         reasons.append(
-            f"another size: {told.n_bytes:,} told, now {own.n_bytes:,} bytes"
+            f"size differs: {told.n_bytes:,} in the score, {own.n_bytes:,} bytes here"
         )
     for name in ("excess", "standard_error"):
         one, other = getattr(told, name), getattr(own, name)
         if not abs(one - other) <= TOLERANCE:  # refuses nan, too
-            reasons.append(f"{name}: {one:.3f} told, now {other:.3f} nats per story")
+            reasons.append(f"{name}: {one:.3f} in the score, {other:.3f} here")
     pairs = zip(told.excesses, own.excesses, strict=True)
     n_others = sum(not abs(one - other) <= 10 * TOLERANCE for one, other in pairs)
     if n_others:

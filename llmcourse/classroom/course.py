@@ -3,7 +3,7 @@
     sources/NAME.py          the assignments, to be changed as a teacher likes
     release/NAME/            what students get
     submitted/STUDENT/NAME/  hand-ins, as `collect` found them
-    collected/NAME/          what it mended
+    collected/NAME/          what it repaired
     results/NAME/            what came of each: STUDENT.json, STUDENT.ipynb
     autograded/, feedback/, gradebook.db, nbgrader_config.py   nbgrader's
 
@@ -75,7 +75,7 @@ class Outcome:
         earned: Points by test; `None` if its code could not be graded.
         messages: What failed tests say.
         flags: What a teacher should look at.
-        notes: What `collect` mended.
+        notes: What `collect` repaired.
         key: Of what was graded: source, hand-in and seed.
         entered: Whether the gradebook has it.
     """
@@ -166,7 +166,7 @@ class Course:
         return released
 
     def collect(self, name: str, place: Path) -> list[HandIn]:
-        """Take in what was handed in; return it with notes on what was mended."""
+        """Take in what was handed in; return it with notes on what was repaired."""
         source = self.source(name)
         hand_ins = read(place)
         for hand_in in hand_ins:
@@ -206,17 +206,19 @@ class Course:
         name: str,
         *,
         unsafe: bool = False,
+        again: bool = False,
         workers: int = 2,
         progress: Callable[[int, int], object] = lambda done, of: None,
     ) -> list[Outcome]:
         """Grade what was not graded yet, or has changed since.
 
-        It may be stopped at any time, and goes on where it was. A hand-in that stops
-        the grader is told as such, and the others are graded.
+        It may be stopped at any time, and goes on where it was. A hand-in that kills
+        its grading process gets a flag, and the others are graded.
 
         Args:
             name: The assignment.
             unsafe: Without a sandbox.
+            again: Grade all; points that a teacher has given stay in the gradebook.
             workers: Processes at once.
             progress: Called after each hand-in, with how many are done of how many.
 
@@ -231,7 +233,7 @@ class Course:
         if not made.exists() or made.read_text(encoding="utf-8") != text:
             self.release(name)  # also when the source was changed since
         (self.folder / "results" / name).mkdir(parents=True, exist_ok=True)
-        known = {outcome.student: outcome for outcome in self.outcomes(name)}
+        known = {o.student: o for o in self.outcomes(name) if not again}
         students = self.submitted(name)
         todo = []
         for student in students:
@@ -268,16 +270,8 @@ class Course:
             apart = True
         return self.outcomes(name)
 
-    def forget(self, name: str) -> None:
-        """Forget what came of the tests, so that all are graded anew.
-
-        Points that a teacher has given stay in the gradebook.
-        """
-        self.source(name)
-        shutil.rmtree(self.folder / "results" / name, ignore_errors=True)
-
     def _key(self, name: str, student: str, source: NotebookNode) -> str:
-        """Return what a grade depends on, as a number."""
+        """Return a digest of what a grade depends on."""
         digest = hashlib.sha256(self._hand_in(name, student).read_bytes())
         digest.update(nbformat.writes(source).encode())
         digest.update(str(self.settings["seed"]).encode())

@@ -32,6 +32,7 @@ NOBODY = 65534
 RUN = """#!/usr/bin/env bash
 cd /autograder/source
 chmod 700 secret
+export LLMCOURSE_SEED={seed}
 PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
 """
 
@@ -46,8 +47,13 @@ def requirements() -> list[str]:
     return [name for name in found if not name.startswith("llmcourse")]
 
 
-def write_autograder(source: Path, path: Path) -> Path:
+def write_autograder(source: Path, path: Path, seed: int) -> Path:
     """Write the zip for an assignment.
+
+    Args:
+        source: The assignment's source.
+        path: The zip.
+        seed: Of the inputs of hidden tests, which no student should know.
 
     Raises:
         ValueError: If the source is none (`assignments.read_source`).
@@ -63,7 +69,8 @@ def write_autograder(source: Path, path: Path) -> Path:
         new_file(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out,
     ):
-        for name, text in (("setup.sh", setup), ("run_autograder", RUN)):
+        run = RUN.format(seed=seed)
+        for name, text in (("setup.sh", setup), ("run_autograder", run)):
             member = zipfile.ZipInfo(name)
             member.external_attr = 0o755 << 16
             out.writestr(member, text)

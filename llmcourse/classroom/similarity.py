@@ -1,8 +1,8 @@
 """How alike two hand-ins are, whatever their variables are called.
 
-Code is read as tokens, names that the student chose become one token, strings and
-numbers another, comments and layout are nothing. Runs of tokens are hashed, and of
-each window of hashes the smallest is kept: the fingerprints.
+Code is read as the kinds of its syntax tree's nodes, in order: names of variables,
+values, comments and layout do not count. Runs of nodes are hashed, and of each window
+of hashes the smallest is kept: the fingerprints.
 
 Source: Schleimer, Wilkerson and Aiken (2003), Winnowing: local algorithms for document
 fingerprinting, which is what MOSS does.

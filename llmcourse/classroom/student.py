@@ -117,9 +117,11 @@ class Student:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 kind = RuntimeError
             told = message if name == builtin else f"{name}: {message}"
+            if issubclass(kind, UnicodeError):
+                kind = ValueError  # a UnicodeError takes more than a message
             if kind is AssertionError:
                 told = f"your code raised AssertionError: {told}"
-            raise kind(told) if kind is not UnicodeDecodeError else ValueError(told)
+            raise kind(told)
         return decode(reply["value"], lambda _: None)
 
     def _ready(self) -> None:
@@ -172,7 +174,9 @@ class Student:
             pipe.flush()
             return data
 
-        self._wait(send, deadline, f"not listening for {self.seconds:g} seconds")
+        self._wait(
+            send, deadline, f"it did not read its input for {self.seconds:g} seconds"
+        )
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         """Return the next line of the process."""
@@ -190,7 +194,7 @@ class Student:
             if not isinstance(reply, dict) or reply.get("number") != self._number:
                 raise ValueError("no reply, or one to what was asked before")
         except (ValueError, RecursionError):
-            self._stop("an answer that is none")
+            self._stop("a reply that is not valid")
         return reply
 
     def _wait(self, work: Callable[[], bytes], deadline: float, late: str) -> bytes:

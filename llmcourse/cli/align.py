@@ -13,7 +13,7 @@ def align(
     ] = "grpo",
     loss: Annotated[
         Literal["sigmoid", "ipo", "hinge"] | None,
-        typer.Option(help="Of DPO; sigmoid."),
+        typer.Option(help="Loss of DPO. Default: sigmoid."),
     ] = None,
     preset: Annotated[
         Literal["aligned-llm", "study", "tiny"], typer.Option(help="The recipe.")
@@ -21,28 +21,32 @@ def align(
     out_folder: opt.OutFolder = None,
     resume: opt.Resume = False,
     steps: Annotated[
-        int | None, typer.Option(help="Of DPO; iterations of the others.", min=1)
+        int | None,
+        typer.Option(help="Steps of DPO, or iterations of PPO and GRPO.", min=1),
     ] = None,
     reward_steps: Annotated[
-        int | None, typer.Option(help="Of the reward model.", min=1)
+        int | None, typer.Option(help="Steps of the reward model.", min=1)
     ] = None,
     learning_rate: opt.LearningRate = None,
     kl_coef: Annotated[
-        float | None, typer.Option(help="Of the KL penalty; beta of DPO.")
+        float | None, typer.Option(help="Coefficient of the KL penalty; beta of DPO.")
     ] = None,
     ptx_coef: Annotated[
         float | None,
-        typer.Option(help="Of the loss on plain stories, against forgetting; not DPO."),
+        typer.Option(help="Weight of the loss on plain stories, against forgetting."),
     ] = None,
     dtype: opt.TrainedIn = "auto",
     model: Annotated[
-        str | None, typer.Option(help="The policy: a folder or a name; instruct-llm.")
+        str | None,
+        typer.Option(help="The policy, a folder or a name. Default: instruct-llm."),
     ] = None,
     prompts: Annotated[
-        int | None, typer.Option(help="Whose answers are compared.", min=1)
+        int | None,
+        typer.Option(help="Number of prompts whose answers are compared.", min=1),
     ] = None,
     agreement: Annotated[
-        float | None, typer.Option(help="Of the annotator with gold, 0.5 … 1.")
+        float | None,
+        typer.Option(help="How often the annotator agrees with gold, 0.5 … 1."),
     ] = None,
     seed: opt.Seed = 0,
     threads: opt.Threads = None,

@@ -139,7 +139,7 @@ def ask(
     else:
         say(
             f"the model said {clean_text(excerpt(said, _SHOWN))!r}, which the "
-            "passages do not bear out: quoted is the sentence nearest to the question"
+            "passages do not support: quoted is the sentence nearest to the question"
         )
     if answering.end_tokens(tokenizer).isdisjoint(ids):
         say(f"the answer was cut off after {len(ids)} tokens: the context is full")

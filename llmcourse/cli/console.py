@@ -1,4 +1,4 @@
-"""What all commands share: output, bars, and options that mean the same everywhere."""
+"""What all commands share: output, progress bars, the documents that they read."""
 
 import re
 import sys

@@ -34,7 +34,7 @@ def corpus(
         ),
     ] = False,
     processes: Annotated[
-        int, typer.Option(help="That do the work, with --stream.", min=1)
+        int, typer.Option(help="Number of processes, with --stream.", min=1)
     ] = 1,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,

@@ -33,7 +33,9 @@ HERE = Path()
 @course.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="A new folder; keep it private.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Assignments; all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Assignments. Default: all.")
+    ] = None,
     sources: Annotated[
         Path, typer.Option(help="tests/assignments of the repository.")
     ] = Path("tests/assignments"),
@@ -63,7 +65,7 @@ def collect(
     place: Annotated[Path, typer.Argument(help="A folder or zip of hand-ins.")],
     folder: Folder = HERE,
 ) -> None:
-    """Take in what Canvas, Moodle or anyone else hands out; say what was mended."""
+    """Read the hand-ins of Canvas, Moodle or a folder; say what was repaired."""
     hand_ins = Course(folder).collect(name, place)
     for hand_in in hand_ins:
         notes = [*["late"] * hand_in.late, *hand_in.notes]
@@ -80,29 +82,22 @@ def grade(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run hand-ins without a sandbox.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Grade all hand-ins once more.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Hand-ins at once.", min=1)] = 2,
     quiet: Quiet = False,
 ) -> None:
-    """Grade what is new or changed, the assignment's source included."""
+    """Grade what is new or changed, the assignment's source included.
+
+    Points that you gave by hand stay.
+    """
     with bars(quiet) as show:
         progress = partial(show, "hand-ins")
-        Course(folder).grade(name, unsafe=unsafe, workers=workers, progress=progress)
+        Course(folder).grade(
+            name, unsafe=unsafe, again=again, workers=workers, progress=progress
+        )
     report(name, folder)
-
-
-@course.command()
-def regrade(
-    name: Name,
-    folder: Folder = HERE,
-    changed: Annotated[
-        bool, typer.Option("--changed", help="Only what has changed since.")
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Grade all anew, or what has changed; points that you gave by hand stay."""
-    if not changed:
-        Course(folder).forget(name)
-    grade(name, folder, quiet=quiet)
 
 
 @course.command()
@@ -141,7 +136,7 @@ def report(
     most = sum(reporting.worth(own, name, "tests").values())
     out.print(
         f"{len(done)} of {len(own.submitted(name))} hand-ins graded; "
-        f"{mean:.1f} of {most:g} points from tests in the mean"
+        f"{mean:.1f} of {most:g} points from tests on average"
     )
 
 
@@ -195,7 +190,8 @@ def gradescope(
     """Write an autograder for Gradescope, with the same engine inside."""
     own = Course(folder)
     own.source(name)
-    out.print(str(write_autograder(own.folder / "sources" / f"{name}.py", path)))
+    source = own.folder / "sources" / f"{name}.py"
+    out.print(str(write_autograder(source, path, own.settings["seed"])))
 
 
 Tales = Annotated[int, typer.Option("--seed", help="Of the fresh tales.")]
@@ -245,12 +241,16 @@ def leaderboard(
     """Measure the contest's entries and write their table in Markdown."""
     entries = {}
     with bars(quiet) as show:
-        progress = partial(show, "windows")
         for folder in folders:
             if folder.name in entries:
                 raise ValueError(f"two entries have the name {folder.name!r}")
             entries[folder.name] = [
-                contest.score(path, n_stories=stories, seed=seed, progress=progress)
+                contest.score(
+                    path,
+                    n_stories=stories,
+                    seed=seed,
+                    progress=partial(show, str(path)),
+                )
                 for path in contest.read_entry(folder)
             ]
     for line in contest.leaderboard(entries):
@@ -260,7 +260,9 @@ def leaderboard(
 @course.command()
 def quiz(
     folder: Annotated[Path, typer.Argument(help="Where to write, a file a chapter.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Chapters; all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Chapters. Default: all.")
+    ] = None,
     form: Annotated[
         Literal["moodle", "qti"],
         typer.Option("--format", help="Moodle XML, or QTI 1.2 as Canvas reads it."),

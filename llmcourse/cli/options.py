@@ -92,20 +92,25 @@ Dtype = Annotated[
     _Dtype, typer.Option(help="Of weights; auto: bfloat16 on cuda, else float32.")
 ]
 System = Annotated[
-    str, typer.Option(help="What a model is told first, if it has learned to obey.")
+    str, typer.Option(help="A system message, for models that learned to follow one.")
 ]
 
 # Sampling
 Temperature = Annotated[
-    float, typer.Option(help="Below 1 safer, above 1 wilder; 0: the likeliest.")
+    float, typer.Option(help="Below 1 less random, above 1 more; 0: the most probable.")
 ]
-TopK = Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens.")]
+TopK = Annotated[
+    int | None, typer.Option(help="Sample from the k most probable tokens.")
+]
 TopP = Annotated[
     float | None,
-    typer.Option(help="Sample from the likeliest tokens of probability p together."),
+    typer.Option(
+        help="Sample from the most probable tokens of probability p together."
+    ),
 ]
 MaxNewTokens = Annotated[
-    int | None, typer.Option(help="Most tokens of each text; what fits.", min=1)
+    int | None,
+    typer.Option(help="Most tokens of each text. Default: what fits.", min=1),
 ]
 
 # Training
@@ -113,7 +118,7 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="TOML with options by name; the command line's win.",
+        help="A TOML file of options; the command line overrides it.",
         callback=use_config,
         is_eager=True,
         show_default=False,
@@ -121,14 +126,22 @@ Config = Annotated[
 ]
 OutFolder = Annotated[
     Path | None,
-    typer.Option("--out", help="For checkpoints, logs and models; run-PRESET."),
+    typer.Option(
+        "--out", help="Folder of checkpoints, log and model. Default: run-PRESET."
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
 ]
-Steps = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
-BatchSize = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
-LearningRate = Annotated[float | None, typer.Option(help="At its peak; the preset's.")]
+Steps = Annotated[
+    int | None, typer.Option(help="Number of steps. Default: the preset's.", min=1)
+]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Rows of a batch. Default: the preset's.", min=1)
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="At its peak. Default: the preset's.")
+]
 TrainedIn = Annotated[
     _Dtype,
     typer.Option("--dtype", "--precision", help="Of the training; auto: fast here."),

@@ -68,8 +68,8 @@ def pretrain(
 ) -> None:
     """Pretrain a model on tales, with their entropy floor, or on your text.
 
-    Your text may be of any kind, language and length; beside the model's bits per byte
-    stand those of gzip and of counted trigrams, and the model writes three samples.
+    Your text may be of any kind, language and length. The report compares the model's
+    bits per byte with those of gzip and of a trigram model, and shows three samples.
     A folder that `datasets` of Hugging Face has saved, .parquet and, with `--column`,
     .jsonl are read by rows.
 

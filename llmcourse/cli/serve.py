@@ -10,7 +10,7 @@ from llmcourse.cli.console import say
 from llmcourse.extras import needed_for
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NAMES = ("127.0.0.1", "localhost", "[::1]")  # as they stand in an address
+_NAMES = ("127.0.0.1", "localhost", "[::1]")  # as an address has them
 
 
 def serve(
@@ -49,10 +49,11 @@ def serve(
 ) -> None:
     """Serve a model over HTTP, as OpenAI's clients know it, with a page.
 
-    Needs `pip install "llmcourse[serve]"`. Only this machine is listened to, unless
-    `--host` says otherwise; then give an `--api-key` too. Without a key, it is
-    answered to this machine's own names alone, as no web page has them. `/health`,
-    `/metrics` and `/openapi.json` need no key.
+    Needs `pip install "llmcourse[serve]"`. It listens on this machine only, unless
+    `--host` says otherwise; then give an `--api-key` too. Without a key, only requests
+    to the names 127.0.0.1, localhost and [::1] are answered, so that no web page can
+    use the model through your browser. `/health`, `/metrics` and `/openapi.json` need
+    no key.
 
     `llmcourse serve --model instruct-llm --port 8000`
 

@@ -14,8 +14,8 @@ from llmcourse.cli.console import out
 if TYPE_CHECKING:
     from llmcourse.text.tokenizers import Tokenizer
 
-# Black text on these reads well on light and on dark terminals.
 _MOST = 1_000_000  # characters; more takes minutes and shows nothing
+# Black text on these reads well on light and on dark terminals.
 COLOURS = ("#e69f00", "#56b4e9", "#7ecfa8", "#f0e442", "#d9a6c2")
 
 

@@ -428,7 +428,7 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
     found, what = [], "line"
     data = _standard_input() if is_input else path.read_bytes()
     lines = data.split(b"\n")
-    if data.startswith(b"["):
+    if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
         with suppress(ValueError, RecursionError):
             what, lines = "entry", [json.dumps(v).encode() for v in json.loads(data)]
     for number, line in enumerate(lines, start=1):
@@ -489,6 +489,8 @@ _SPEAKERS = {"system": "system", "human": "user", "gpt": "assistant"}  # in Shar
 
 def _turns(value: dict[str, Any]) -> Any:
     """Return the turns of a conversation, in whichever form it comes."""
+    if isinstance(turns := value.get("messages"), list):  # perhaps beside a prompt
+        return turns
     if isinstance(turns := value.get("conversations"), list):
         texts = [turn if isinstance(turn, dict) else {} for turn in turns]
         return [
@@ -501,7 +503,7 @@ def _turns(value: dict[str, Any]) -> Any:
     elif "prompt" in value:
         asked, said = value["prompt"], value.get("completion")
     else:
-        return value.get("messages")
+        return None
     return [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": said},

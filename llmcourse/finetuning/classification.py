@@ -125,7 +125,7 @@ def classify(
 def accuracy(
     classifier: Classifier, examples: Sequence[TokenizedExample], batch_size: int = 32
 ) -> float:
-    """Return the share of texts whose likeliest class is their own, as a fraction.
+    """Return the share of texts whose most probable class is their own, as a fraction.
 
     Args:
         classifier: Reads the texts.

@@ -25,6 +25,7 @@ from typing import TypeVar
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.arguments import check_range
 from llmcourse.training.windows import fingerprint, of_like_length
@@ -122,7 +123,7 @@ class Batch:
 def collate(examples: Sequence[TokenizedExample]) -> Batch:
     """Return the examples as rows.
 
-    The padding is of zeros, an id like any other: nobody who counts can see it.
+    The padding is of zeros, an id like any other: no position that counts sees it.
 
     Raises:
         ValueError: If there are no examples.
@@ -134,13 +135,10 @@ def collate(examples: Sequence[TokenizedExample]) -> Batch:
     """
     if not examples:
         raise ValueError("a batch needs at least one example, got none")
-    length = max(len(example) for example in examples)
-    ids = torch.zeros(len(examples), length, dtype=torch.int64)
-    targets, mask = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        ids[row, : len(example)] = example.ids
-        targets[row, : len(example)] = example.targets
-        mask[row, : len(example)] = example.mask
+    ids, targets, mask = (
+        pad_sequence([getattr(each, name) for each in examples], batch_first=True)
+        for name in ("ids", "targets", "mask")
+    )
     return Batch(ids, targets, mask)
 
 
@@ -244,6 +242,6 @@ class ShuffledExamples(Iterator[list[_Example]]):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another iterator over the same data stood."""
+        """Go on where another iterator over the same data stopped."""
         self._batches, self._over = state["batches"], state["over"]
         self.generator.set_state(state["generator"])

@@ -1,4 +1,4 @@
-"""Fine-tuning: teach a model that has read much what exactly is wanted of it.
+"""Fine-tuning: train a pretrained model on examples of the answers wanted.
 
     pretraining    every token of every text is a target
     fine-tuning    a few chosen examples; of each, only the answer is a target
@@ -57,7 +57,7 @@ class FinetuningConfig(PretrainingConfig):
     context_length: int = 512
     learning_rate: float | int = 5e-4
     warmup_steps: int = 20
-    weight_decay: float | int = 0.0  # what pretraining found is not to fade
+    weight_decay: float | int = 0.0  # pretrained weights do not decay to zero
     eval_interval: int = 50
 
 
@@ -122,7 +122,7 @@ def weighted_losses(
 ) -> Iterator[Tensor]:
     """Yield what each part of some rows adds to the mean over all of them.
 
-    The parts may weigh unlike much, so the mean of their means would not do.
+    Parts can have different weights, so the mean of their means would be wrong.
 
     Args:
         rows: What is learned from.
@@ -167,7 +167,7 @@ def train_on_rows(
     Raises:
         ValueError: If there are fewer rows than a batch has, if the whole model is
             frozen, if processes of `parallel` cannot share a batch or are not alike, or
-            if the folder's checkpoints are of another training.
+            if the folder's checkpoints are of another run.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.

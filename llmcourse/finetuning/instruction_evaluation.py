@@ -86,7 +86,7 @@ def instruction_scores(
 ) -> dict[str, Score]:
     """Return how many instructions a model follows exactly, by what is new in them.
 
-    Its answers are the likeliest, token by token; tales, whose right answers nobody
+    Its answers are the most probable, token by token; tales, whose right answers nobody
     can list, may be drawn. Instructions that have more than 420 tokens with their
     answers are left out, for any model. All kinds are drawn with one seed and share
     some of their stories, whereas the interval of the share over all kinds takes the
@@ -101,7 +101,7 @@ def instruction_scores(
         seed: Of the instructions; another one than the training's.
         splits: Names from `SPLITS`.
         kinds: Kinds of task.
-        tale_temperature: At which tales are drawn; 0: the likeliest one.
+        tale_temperature: At which tales are drawn; 0: the most probable one.
         progress: Called with the number of instructions answered and of all.
 
     Raises:

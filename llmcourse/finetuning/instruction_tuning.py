@@ -20,6 +20,7 @@ from itertools import islice
 
 import torch
 
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import (
     CHAT_TOKENS,
     Message,
@@ -72,13 +73,10 @@ class InstructConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
-        least = {"n_examples": 1, "n_stories": 0, "n_held_out": 1}
-        least |= {"most_follow_ups": 0, "whole_every": 0}
-        if self.rank is not None:
-            least["rank"] = 1
-        for name, smallest in least.items():
-            if (got := getattr(self, name)) < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {got}")
+        check_range(1, n_examples=self.n_examples, n_held_out=self.n_held_out)
+        check_range(1, rank=self.rank)
+        check_range(0, n_stories=self.n_stories, whole_every=self.whole_every)
+        check_range(0, most_follow_ups=self.most_follow_ups)
 
 
 INSTRUCT_LLM = InstructConfig(
@@ -332,7 +330,6 @@ def follow(
     run: Run = Run(),
     *,
     begun: tuple[Transformer, BPETokenizer] | None = None,
-    stages: StageProgress | None = None,
     data: InstructData | None = None,
 ) -> TrainingResult:
     """Make the model of a recipe, and its data if need be.
@@ -344,7 +341,6 @@ def follow(
         run: Where the training is saved, and who follows it, as in `finetune`.
         begun: The model so far, changed in place, and its tokenizer; what `start`
             returns if not given.
-        stages: As `progress` of `prepare`.
         data: What `prepare` returned, for the same tokenizer.
 
     Raises:
@@ -353,7 +349,7 @@ def follow(
         OSError: If a checkpoint cannot be written.
     """
     model, tokenizer = begun or start(config)
-    data = data or prepare(config, tokenizer, stages)
+    data = data or prepare(config, tokenizer)
     history = finetune(
         model.train(),
         data.train,

@@ -11,7 +11,7 @@ ever holding the table of scores, which grows with the square of the length.
 
 A `Cache` says where the tokens of a row stand, and what they look at besides each
 other. `KVCache` keeps what was read before, `RaggedCache` holds one for each
-row, `PackedSequences` keeps texts apart that stand in one row.
+row, `PackedSequences` keeps texts apart that share a row.
 """
 
 import math

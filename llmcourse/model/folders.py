@@ -228,7 +228,7 @@ def _descriptions(
 ) -> dict[str, dict[str, Any]]:
     """Return what the files beside weights and vocabulary say, by their names."""
     config = config_to_json(asdict(model.config))
-    # What is to be computed with: in half precision the likeliest tokens are others.
+    # The type to compute in: in half precision other tokens are the most probable.
     config["torch_dtype"] = "float64" if dtype == torch.float64 else "float32"
     options, special = tokenizer.options, tokenizer.special_tokens
     mark = [END_OF_TEXT] if END_OF_TEXT in special else []

@@ -3,7 +3,7 @@
     logits ── / temperature ── top-k ── top-p ── draw ──► next id ──► read it, repeat
 
 The model only ever gives probabilities. How much of their tail is kept is decided
-here: a low temperature prefers the likely, top-k keeps the k likeliest tokens,
+here: a low temperature prefers the likely, top-k keeps the k most probable tokens,
 top-p the fewest that together have probability p.
 
 `generate` and `stream` write ids; `write` and `stream_text` write text:
@@ -36,9 +36,9 @@ class Sampling:
     """How the next token is drawn.
 
     Args:
-        temperature: What the scores are divided by; 0 takes the likeliest token.
+        temperature: What the scores are divided by; 0 takes the most probable token.
         top_k: Number of tokens to keep at most; None keeps all.
-        top_p: Share of the probability to keep, counted from the likeliest token
+        top_p: Share of the probability to keep, counted from the most probable token
             down; the token that reaches it is kept too. Applied after `top_k`.
 
     Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020), section
@@ -57,7 +57,7 @@ class Sampling:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 
 
-GREEDY = Sampling(temperature=0)  # always the likeliest token
+GREEDY = Sampling(temperature=0)  # always the most probable token
 
 
 def next_token_distribution(
@@ -88,7 +88,9 @@ def next_token_distribution(
         ordered[..., sampling.top_k :] = 0.0
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     if sampling.top_p is not None:
-        before = ordered.cumsum(dim=-1) - ordered  # probability of all likelier ones
+        before = (
+            ordered.cumsum(dim=-1) - ordered
+        )  # probability of all more probable ones
         ordered = ordered.where(before < sampling.top_p, 0.0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter(-1, order, ordered)
@@ -100,7 +102,7 @@ def inverse_cdf(
     """Return the token of each row that a random number in [0, 1) falls on.
 
     The probabilities are laid end to end. In double precision no rounding can let the
-    number fall on a token of probability zero or behind the end.
+    number fall on a token of probability zero or past the end.
 
     Args:
         probs: Probabilities of the tokens.
@@ -250,7 +252,7 @@ def stream_text(
     sampling: Sampling = Sampling(),
     seed: int = 0,
 ) -> Iterator[str]:
-    """Yield the text behind a prompt as soon as it is drawn, up to its end.
+    """Yield the text after a prompt as soon as it is drawn, up to its end.
 
     A character of several bytes comes when the last of them is there. Bytes that are
     no UTF-8 become U+FFFD.

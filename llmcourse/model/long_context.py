@@ -170,7 +170,7 @@ class LinearState:
 def _prepare(
     query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the features of query and key, and values with a one behind them.
+    """Return the features of query and key, and values followed by a one.
 
     Keys and values are repeated for the query heads that share them.
     """
@@ -256,7 +256,7 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
 
 
 def _with_block_before(x: Tensor, window: int, empty: int) -> Tensor:
-    """Return each block of positions behind the block before it, (B, H, N, 2 W, d)."""
+    """Return each block of positions after the block before it, (B, H, N, 2 W, d)."""
     blocks = torch.unflatten(pad(x, (0, 0, window, empty)), 2, (-1, window))
     return torch.cat((blocks[:, :, :-1], blocks[:, :, 1:]), dim=3)
 

@@ -64,8 +64,6 @@ class TransformerConfig:
         """Raise ValueError for a shape that no model can have."""
         check_one_of("family", self.family, _POSITIONS)
         check_one_of("positions", self.positions, ("rope", "learned", "none", None))
-        if isinstance(self.rope_scaling, dict):  # as it comes from JSON
-            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         if self.positions == _POSITIONS[self.family]:
             object.__setattr__(self, "positions", None)  # one config, one spelling
         no_sizes = ("family", "positions", "rope_scaling")

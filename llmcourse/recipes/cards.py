@@ -4,7 +4,7 @@
 
 A card says what a model is, what it learned from and how, how good it is, where it
 fails, and how to make it again. Each number comes from the recipe or from `card.json`,
-the facts that stand in the same folder; none is typed by hand.
+the facts in the same folder; none is typed by hand.
 
 A field is written as `str.format` has it: `{config.seed}`, `{facts[n_pairs]:,}`. A line
 that begins with `[own]` stands only where `own` is the case, and one with `[not own]`

@@ -113,7 +113,8 @@ def configured(
     config = instruction_tuning.PRESETS[preset]
     wanted = given(**training)
     if sources and "steps" not in wanted:
-        wanted["steps"] = _steps_for(sources, config.finetuning)
+        plan = replace(config.finetuning, **wanted)  # its batch size decides, too
+        wanted["steps"] = _steps_for(sources, plan)
     steps = wanted.get("steps", config.finetuning.steps)
     if steps < config.finetuning.eval_interval:
         wanted["eval_interval"] = max(1, steps // 5)

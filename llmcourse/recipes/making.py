@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from llmcourse.files import new_file
+from llmcourse.files import write_file
 from llmcourse.finetuning.chat import has_chat_tokens, save_chat_files
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
@@ -85,10 +85,8 @@ def write_card(folder: Path, card: str, facts: Facts) -> None:
     Raises:
         OSError: If a file cannot be written.
     """
-    texts = {"card.json": json.dumps(facts, indent=1) + "\n", "README.md": card}
-    for name, text in texts.items():
-        with new_file(folder / name) as file:
-            file.write(text.encode())
+    write_file(folder / "card.json", json.dumps(facts, indent=1) + "\n")
+    write_file(folder / "README.md", card)
 
 
 def save_model(model: Transformer, tokenizer: BPETokenizer, folder: Path) -> None:

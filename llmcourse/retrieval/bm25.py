@@ -97,7 +97,7 @@ class BM25:
         """Return how well each document matches, no unit; 0 where no word does.
 
         Args:
-            query: Words; one that stands twice counts twice.
+            query: Words; one that occurs twice counts twice.
         """
         total = [0.0] * self.n_documents
         for word in query:
@@ -138,7 +138,7 @@ def reciprocal_rank_fusion(
         k: The larger, the less the first places count more than those after them.
 
     Raises:
-        ValueError: If k is negative, or an item stands twice in a ranking.
+        ValueError: If k is negative, or an item is in a ranking twice.
 
     Source: Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms
     Condorcet and individual rank learning methods", where k is 60.
@@ -150,7 +150,7 @@ def reciprocal_rank_fusion(
     sums: dict[_Item, float] = {}
     for ranking in rankings:
         if len(set(ranking)) < len(ranking):
-            raise ValueError("an item may stand in a ranking once, got one twice")
+            raise ValueError("a ranking must not contain an item twice")
         for rank, item in enumerate(ranking, start=1):
             sums[item] = sums.get(item, 0.0) + 1 / (k + rank)
     return sorted(sums.items(), key=lambda pair: -pair[1])

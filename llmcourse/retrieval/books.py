@@ -148,7 +148,7 @@ def right_passages(
 ) -> list[int]:
     """Return the numbers of the passages that have a question's answer.
 
-    It must stand in what they have of the right tale; the same words in another tale
+    It must occur in what they have of the right tale; the same words in another tale
     are no answer.
 
     Args:

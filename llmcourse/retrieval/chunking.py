@@ -189,7 +189,7 @@ def _places(text: str, ends: Sequence[int]) -> list[int]:
     """Return for each border how good a place to cut it is."""
     places = [_TOKEN] * len(ends)
     for space in _SPACE.finditer(text):
-        # Where a token reaches into the white space, the cut is behind that token.
+        # Where a token reaches into the white space, the cut is after that token.
         border = bisect_left(ends, space.start())
         if space.start() and border < len(places):
             places[border] = max(places[border], _place(text, space))

@@ -94,7 +94,7 @@ def train_encoder(
     """Train an encoder to put questions near their passages; return losses, in nats.
 
     The negatives of a question are the passages of the others in its batch. Eight
-    questions in a row come together, so if those about one text stand together, its
+    questions in a row come together, so if those about one text are neighbours, its
     other passages are among the negatives, and they are the hard ones.
 
     Args:

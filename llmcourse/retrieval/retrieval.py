@@ -270,7 +270,7 @@ def _nearest(text: str, parts: Sequence[Passage]) -> Passage:
 
 
 def is_borne_out(answer: str, used: Sequence[Passage]) -> bool:
-    """Return whether at least half of an answer's words stand in the passages.
+    """Return whether at least half of an answer's words occur in the passages.
 
     Small words such as "the" do not count. Of right answers about tales, in words of
     the model's own, at least half were in the tale; of others a third.

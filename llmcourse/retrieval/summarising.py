@@ -41,7 +41,7 @@ def map_reduce(
 ) -> MapReduce:
     r"""Return the summary of the summaries of all pieces.
 
-    Summaries that stand side by side are put together, as many as fit, and summarised
+    Neighbouring summaries are put together, as many as fit, and summarised
     again, until there is one.
 
     Args:

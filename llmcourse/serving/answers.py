@@ -3,7 +3,7 @@ r"""One request over HTTP, from its fields to its text: several choices written 
     prompts × n ── requests to the engine ──► ids ── text, up to a stop ──► pieces
 
 Choice number i draws with seed + i. With the same seed and everything else the same, so
-is the answer, whoever else is being answered.
+is the answer, whatever else is being answered.
 
 Text comes token by token, and what is given out is never taken back:
 

@@ -97,12 +97,12 @@ def read_next(
 
 
 class TokenLogprob(NamedTuple):
-    """How likely a token was where it stands, and which were the likeliest there."""
+    """How probable a token was at its place, and which were the most probable there."""
 
     id: int
     logprob: float | None  # by the model's own distribution, at temperature 1 and
     # without cuts; None for the first token of a prompt, which nothing comes before
-    top: list[tuple[int, float]]  # id and logprob, the likeliest first
+    top: list[tuple[int, float]]  # id and logprob, the most probable first
 
 
 def token_logprobs(
@@ -136,7 +136,7 @@ class Request:
     sampling: Sampling = Sampling()
     seed: int = 0
     stop: Collection[int] = ()  # ids that end the answer; not part of `written`
-    n_top: int | None = None  # likeliest tokens in each logprob; None: no logprobs
+    n_top: int | None = None  # most probable tokens in each logprob; None: no logprobs
     score_prompt: bool = False  # whether to note the prompt's logprobs, too
     # Called with each new id, and with None once there will be no more.
     deliver: Callable[[int | None], None] = lambda _: None

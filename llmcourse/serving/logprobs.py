@@ -39,7 +39,7 @@ def completion_logprobs(
 ) -> dict[str, Any]:
     """Return what a completion says of its tokens.
 
-    Among the likeliest is always the token itself, so there may be one more of them
+    Among the most probable is always the token itself, so there may be one more of them
     than was asked for.
     """
     tops: list[dict[str, float] | None] = []

@@ -32,7 +32,7 @@ from starlette.exceptions import HTTPException
 MOST_CHOICES = 16
 MOST_MESSAGES = 1024  # of a conversation, and parts of a message
 MOST_IDS = 1 << 17  # of a prompt
-MOST_LOGPROBS = 20  # likeliest tokens beside each token
+MOST_LOGPROBS = 20  # most probable tokens beside each token
 
 # With a bound on its length, pydantic refuses halves of surrogate pairs in a text.
 Text = Annotated[str, Field(min_length=0)]
@@ -240,7 +240,9 @@ class CompletionLogprobs(BaseModel):
 
     tokens: list[str]
     token_logprobs: list[float | None]  # None: nothing came before it
-    top_logprobs: list[dict[str, float] | None]  # the likeliest, and the token itself
+    top_logprobs: list[
+        dict[str, float] | None
+    ]  # the most probable, and the token itself
     text_offset: list[int]  # of its first character in the choice's text
 
 

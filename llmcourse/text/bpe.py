@@ -179,7 +179,7 @@ def final_end(pattern: str, text: str) -> int:
     The white space after a pre-token and the first character beyond it settle where
     it ends; a contraction has three characters. So a pre-token is final when two more
     characters are known, not counting white space at the end. White space goes with
-    what is behind it, for where it is cut depends on that.
+    what comes after it, for where it is cut depends on that.
 
     Raises:
         ValueError: If it is not known how far this pattern looks ahead.

@@ -208,13 +208,13 @@ def ellipsis_share(text: str) -> float:
 
 
 def repeated_line_share(text: str) -> float:
-    """Return the share of the lines that stood in the text before."""
+    """Return the share of the lines that occurred in the text before."""
     lines = _lines(text)
     return 1 - len(set(lines)) / len(lines) if lines else 0.0
 
 
 def repeated_phrase_share(text: str) -> float:
-    """Return the share of the characters in the commonest run of four words.
+    """Return the share of the characters in the most frequent run of four words.
 
     A run that stands in the text only once does not count.
     """
@@ -300,7 +300,7 @@ def filter_quality(
 
 
 def guess_language(text: str) -> str:
-    """Return the language whose function words are commonest in the text.
+    """Return the language whose function words are most frequent in the text.
 
     A text with fewer than one such word in ten is of an unknown language.
 
@@ -329,7 +329,7 @@ def filter_language(
     Raises:
         ValueError: If the language is not in the list.
     """
-    function_word_share("", language)  # refuses an unknown language
+    check_one_of("language", language, FUNCTION_WORDS)
     guessed = [(each, guess_language(each.text)) for each in documents]
     kept = [each for each, guess in guessed if guess == language]
     removals = [

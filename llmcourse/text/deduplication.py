@@ -367,7 +367,7 @@ def plant_near_duplicates(
     """Return the texts followed by edited copies, and the pairs that this makes.
 
     Words of a copy are replaced, one after another at random places, by words
-    that stand in no text, as long as the similarity stays above the one asked.
+    that occur in no text, as long as the similarity stays above the one asked.
 
     Args:
         texts: Texts; the i-th similarity is for a copy of the i-th text.

@@ -271,7 +271,7 @@ def read_texts(
     max_bytes: int | None = MAX_BYTES,
     column: str | None = None,
 ) -> Iterator[Document]:
-    """Yield the text files of a folder or behind a pattern, in order of name.
+    """Yield the text files of a folder, or that match a pattern, in order of name.
 
     A file counts as text if it is UTF-8 without a NUL; others are skipped with the
     reason. Files and folders whose names begin with a dot are left out, and of a

@@ -289,7 +289,7 @@ class Reader:
                 entry = Entry(zip(open_forms, values, strict=True), **fixed)
                 word = entry["word"]
                 if any(word == other["word"] for other in entries):
-                    raise self._fault(f"{word!r} stands twice in list {block.name!r}")
+                    raise self._fault(f"{word!r} occurs twice in list {block.name!r}")
                 entry.home, entry.index = entries, len(entries)
                 entries.append(entry)
 

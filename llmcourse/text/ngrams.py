@@ -1,7 +1,7 @@
 """Language models without a network: counts of runs of words, and compressors.
 
 How probable is a word after the last n - 1 words? Count what followed them in the
-training text. Longer runs say more but are seen more seldom, so each length is mixed
+training text. Longer runs say more but are seen less often, so each length is mixed
 with the shorter ones, in the proportion of what was seen to what was new:
 
     after "the fox":  ran 2 ×, slept 1 ×      3 seen, 2 different words

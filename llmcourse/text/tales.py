@@ -106,7 +106,7 @@ def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
     """
     grammar = world() if grammar is None else grammar
     whole = grammar.log_prob(text)
-    # Each end lies behind the space, where the word is complete.
+    # Each end lies after the space, where the word is complete.
     ends = [match.end() for match in re.finditer(r"\S+\s+", text)]
     logs = [0.0, *(grammar.prefix_log_prob(text[:end]) for end in ends), whole]
     return [max(before - after, 0.0) for before, after in pairwise(logs)]

@@ -2,10 +2,10 @@
 
     losses             cross-entropy and its units
     windows            which tokens a batch holds
-    loop               one step: gradient, clipping, AdamW
+    loop               all steps of a run, one update, the optimizer
     muon               the other optimizer, for matrices
     config             learning rate, precision, the log of a training
-    pretraining        the loop over all steps, with evaluation
+    pretraining        next-token prediction on windows of text
     checkpoints        stop, go on, end at the same bits
     tensorboard        the curves of a training, for TensorBoard
     parallel           several processes share each batch

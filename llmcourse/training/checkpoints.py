@@ -59,7 +59,7 @@ class Stateful(Protocol):
         """Return tensors, numbers and texts, and dicts and lists of them."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Go on where another one stood."""
+        """Go on where another one stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +94,13 @@ class Run:
         """Bring the parts to where the newest checkpoint was; return if there is one.
 
         Raises:
-            ValueError: If the checkpoint is of another training; the message names
+            ValueError: If the checkpoint is of another run; the message names
                 what differs. Also if no checkpoint is whole.
         """
         if self.folder is None or not checkpoint_paths(self.folder):
             return False
         saved = load_checkpoint(self.folder, _sharded_weights(parts))
-        refusal = f"{str(self.folder)!r} holds checkpoints of another training"
+        refusal = f"{str(self.folder)!r} holds checkpoints of another run"
         check_config_matches(refusal, saved["recipe"], self._recipe(recipe, parts))
         for name, part in parts.items():
             try:
@@ -121,7 +121,7 @@ class Run:
         last: bool,
         usual: int = 100,
     ) -> None:
-        """Write a checkpoint after every `interval` updates and after the last.
+        """Write a checkpoint at the start, every `interval` updates, and at the end.
 
         Args:
             step: Updates, or iterations, made so far.

@@ -181,7 +181,7 @@ class History:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over another training's history, from its `state_dict`."""
+        """Take over another run's history, from its `state_dict`."""
         self.updates[:] = [Update(**update) for update in state["updates"]]
         self.evaluations[:] = [Evaluation(**each) for each in state["evaluations"]]
 

@@ -114,12 +114,12 @@ def update_weights(
 
     The loss is the sum of its shares. Each is asked for when the gradient of the one
     before is there, so only one part's activations are in memory at a time.
-    Gradients that the model still has from elsewhere are dropped first.
+    `optimizer.zero_grad()` comes first.
 
     Args:
         model: Changed in place, where its weights are not frozen.
         optimizer: Of these weights.
-        shares: Scalars, each with a graph behind it; at least one.
+        shares: Scalars, each with its graph; at least one.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
         shared: Whether all processes of `parallel` have shares of this loss.

@@ -68,9 +68,9 @@ class _InBlocks(torch.autograd.Function):
             column, weight = columns[rows], share[rows, None]  # (R, 1)
             block = logits[rows].to(precise)  # (R, V)
             probs = block.softmax(dim=-1)
-            behind = block.amax(-1, keepdim=True) - block.gather(-1, column)
+            short = block.amax(-1, keepdim=True) - block.gather(-1, column)
             # The largest logit has probability exp(0) / Σ: minus its logarithm, log Σ.
-            losses[rows] = (behind - probs.amax(-1, keepdim=True).log()).squeeze(-1)
+            losses[rows] = (short - probs.amax(-1, keepdim=True).log()).squeeze(-1)
             if gradient is not None:
                 probs *= weight
                 gradient[rows] = probs.scatter_add_(-1, column, -weight)

@@ -259,9 +259,12 @@ def _train_tokenizer(
 
 
 def fitted(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
-    """Return a recipe whose model has as many ids as the tokenizer of its data."""
+    """Return the recipe for your own text.
+
+    The model has as many ids as the tokenizer, and no tales are to be read first.
+    """
     sizes = replace(config.model, vocab_size=data.tokenizer.vocab_size)
-    return replace(config, model=sizes)
+    return replace(config, model=sizes, first=())
 
 
 def token_array(

@@ -63,7 +63,7 @@ def kept_or_made(
     if found is not None and before == made_of:
         return found
     if before and checkpoint_paths(folder / "checkpoints"):
-        refusal = f"{str(folder)!r} holds checkpoints of another training"
+        refusal = f"{str(folder)!r} holds checkpoints of another run"
         check_config_matches(refusal, before, made_of)
     data = make()
     if parallel.rank() == 0:

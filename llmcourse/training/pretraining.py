@@ -60,7 +60,7 @@ def pretrain(
         ValueError: If tokens are not one-dimensional integers within the vocabulary
             or too few for one batch, or the windows too long for the model; if the
             processes of `parallel` cannot share a batch or are not alike; or if the
-            checkpoints in the folder are of another training, or all damaged.
+            checkpoints in the folder are of another run, or all damaged.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.

@@ -122,7 +122,7 @@ def tale_loss(
 
 
 class Feature(NamedTuple):
-    """A part of the grammar, and what a model pays for not following it."""
+    """A part of the grammar, and a model's loss above the grammar's there."""
 
     name: str  # of a variable, a list or a rule, see `Grammar.pieces`
     excess: float  # nats per story, on its words
@@ -249,7 +249,8 @@ def write_samples(
     end = end_of_text(tokenizer)
     samples: list[Sample] = []
     while len(samples) < n:
-        prompts = torch.full((min(_SAMPLES_AT_ONCE, n - len(samples)), 1), end)
+        shape = (min(_SAMPLES_AT_ONCE, n - len(samples)), 1)
+        prompts = torch.full(shape, end, device=model.embedding.weight.device)
         rows = generate(
             model,
             prompts,

@@ -7,8 +7,8 @@ is predicted too. What is longer than the model's context is read in windows:
     second            ├────────┬───────┤    reads half a window that has been counted,
                                             so that nothing is predicted from little
 
-By word, the losses stand beside the grammar's exact surprises. Words that repeat a
-fact of the story are what a model must remember rather than guess:
+By word, the losses can be compared with the grammar's exact surprises. Words that
+repeat a fact of the story are what a model must remember rather than guess:
 
     story       Once a girl named Ella … gave Ella   a      blue   boat.
     tokens      O nce a girl named E lla … gave E lla  a  blue  bo at .
@@ -68,7 +68,7 @@ def text_loss(
     """Return how well a model predicts documents, each read from its start.
 
     Every token counts once, the end of each document too. What is longer than the
-    model's context is read in windows that overlap by half, so that behind the first
+    model's context is read in windows that overlap by half, so that after the first
     window each token is predicted from at least half a context.
 
     Args:
@@ -153,14 +153,14 @@ def _window_nll(model: Transformer, windows: Sequence[_Window]) -> list[float]:
     ids, targets = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
     for row, (window, length) in enumerate(zip(windows, lengths, strict=True)):
         whole = torch.tensor(window.ids)
-        ids[row, :length] = whole[:-1]  # what follows is behind: nothing sees it
+        ids[row, :length] = whole[:-1]  # padding comes after: nothing sees it
         targets[row, window.n_known : length] = whole[1 + window.n_known :]
     device = model.embedding.weight.device
     logits: Tensor = model(ids.to(device))  # (B, T, V)
-    costs = cross_entropy(
-        logits.flatten(0, 1), targets.to(device).flatten(), reduction="none"
+    losses = cross_entropy(
+        logits.flatten(0, 1).float(), targets.to(device).flatten(), reduction="none"
     )
-    nll: list[float] = costs.view(shape).double().sum(dim=1).tolist()
+    nll: list[float] = losses.view(shape).double().sum(dim=1).tolist()
     return nll
 
 
@@ -171,14 +171,14 @@ class Recall(NamedTuple):
     """A word that repeats a fact of the story."""
 
     place: int  # of the word, counted from 0
-    distance: int  # words back to where the fact last stood
+    distance: int  # words back to where the fact last occurred
 
 
 @torch.inference_mode()
 def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[float]:
-    """Return what each word of a text costs a model, in nats; the last one ends it.
+    """Return a model's loss on each word of a text, in nats; the last one ends it.
 
-    White space belongs to the word behind it, and the end of the text to the last
+    White space belongs to the word after it, and the end of the text to the last
     word, so the losses sum to that of the whole text.
 
     Args:
@@ -200,9 +200,10 @@ def token_losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the ids of a document (T + 1) and the loss of each but the first (T)."""
     end = end_of_text(tokenizer)
-    ids = torch.tensor([end, *tokenizer.encode(text), end])
+    device = model.embedding.weight.device
+    ids = torch.tensor([end, *tokenizer.encode(text), end], device=device)
     logits: Tensor = model(ids[None, :-1])[0]  # (T, V)
-    return ids, cross_entropy(logits, ids[1:], reduction="none")
+    return ids, cross_entropy(logits.float(), ids[1:], reduction="none")
 
 
 def _by_word(losses: list[float], pieces: list[str]) -> list[float]:

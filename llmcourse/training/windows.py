@@ -129,8 +129,8 @@ class Windows:
                 )
             self.last = int(self.starts[-1])
             # Up to and with the next document's first token, which says: at an end.
-            behind = np.append(self.starts[1:], len(self.tokens) - 1)
-            self.lengths = np.minimum(behind - self.starts, context_length) + 1
+            ends = np.append(self.starts[1:], len(self.tokens) - 1)
+            self.lengths = np.minimum(ends - self.starts, context_length) + 1
 
     def shuffled(
         self, batch_size: int, generator: torch.Generator, *, in_order: bool = False
@@ -259,7 +259,7 @@ class ShuffledBatches(Iterator[Tensor]):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another iterator over the same data stood."""
+        """Go on where another iterator over the same data stopped."""
         self._left = state["left"].numpy().astype(np.int64)
         self._in_order = bool(state["in_order"])
         self.generator.set_state(state["generator"])

@@ -110,10 +110,11 @@ function render({ model, el }) {
     return one;
   });
   const lines = drawn("g", { class: "lines" });
+  const steps = drawn("g", { class: "lines" }); // above the dots, which are dense there
   const names = drawn("g", { class: "names" });
   const marks = drawn("g", { class: "marks" });
   const arrow = drawn("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, drawn("path", { d: "M0 0 8 4 0 8Z" }));
-  const map = drawn("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "map", role: "img", "aria-label": "Map of the words on their two principal components" }, drawn("defs", {}, arrow), lines, ...dots, names, marks);
+  const map = drawn("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "map", role: "img", "aria-label": "Map of the words on their two principal components" }, drawn("defs", {}, arrow), lines, ...dots, steps, names, marks);
 
   const word = wordSelect(model.get("chosen"), show);
   const only = make("select", {}, option("all", -1), ...classes.map((name, i) => option(name, i)));
@@ -154,7 +155,7 @@ function render({ model, el }) {
     dots.forEach((one, i) => one.classList.toggle("away", chosenClass >= 0 && classOf[i] !== chosenClass));
     nameClasses(chosenClass);
     const members = classOf.filter((k) => chosenClass < 0 || k === chosenClass).length;
-    status.textContent = `${chosenClass < 0 ? "All classes" : classes[chosenClass]}: ${count(members, "word")}. Thin lines lead from ${words[chosen]} to its nearest by cosine; arrows lead from a to b, and from c to the best answer.`;
+    status.textContent = `${chosenClass < 0 ? "All classes" : classes[chosenClass]}: ${count(members, "word")}. Grey are words of no class. Thin lines lead from ${words[chosen]} to its nearest by cosine; arrows lead from a to b, and from c to the best answer.`;
     for (const { kind, list } of columns) {
       list.replaceChildren(...nearest(vectors, vectors[chosen], SHOWN, kind, [chosen]).map(([i, value]) => make("li", {}, hued(i), make("small", {}, (kind === "euclidean" ? -value : value).toFixed(2)))));
     }
@@ -166,7 +167,8 @@ function render({ model, el }) {
       const bar = make("span", { className: "bar", style: `width: ${(100 * Math.max(0, value / best[0][1])).toFixed(1)}%` });
       return make("li", {}, make("span", { className: "label" }, hued(i)), make("span", { className: "track" }, bar), make("span", { className: "value" }, value.toFixed(2)));
     }));
-    lines.replaceChildren(...nearest(vectors, vectors[chosen], SHOWN, "cosine", [chosen]).map(([i]) => line(chosen, i, "near")), line(a, b, "step"), line(c, best[0][0], "step"));
+    lines.replaceChildren(...nearest(vectors, vectors[chosen], SHOWN, "cosine", [chosen]).map(([i]) => line(chosen, i, "near")));
+    steps.replaceChildren(line(a, b, "step"), line(c, best[0][0], "step"));
     marks.replaceChildren(...mark(chosen, "chosen"));
   }
 

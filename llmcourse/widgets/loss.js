@@ -9,11 +9,11 @@ const TOP = 26;
 const BOTTOM = 36;
 const LABEL = 15; // height of a line of text
 
-// Round steps from 0: at most `most` of them reach the top.
+// Round steps from 0: at most `most` of them reach the top, and one at least.
 export function ticks(top, most = 5) {
   const raw = top / most;
   const ten = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((k) => k * ten).find((s) => s >= raw);
+  const step = [1, 2, 5, 10].map((k) => k * ten).find((s) => s >= raw && s <= top) ?? 2 * ten;
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, i) => i * step);
 }
 

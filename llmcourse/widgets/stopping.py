@@ -12,7 +12,7 @@ from llmcourse.widgets.base import Explorer, script
 
 
 class Stop(NamedTuple):
-    """Where a policy stood at one moment of its training."""
+    """What a policy was at one moment of its training."""
 
     step: int
     kl: float | int  # from the start, in nats per answer

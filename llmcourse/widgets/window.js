@@ -47,7 +47,7 @@ function render({ model, el }) {
 
   const own = textField("A text, or one of your own", { value: model.get("text"), rows: 4 }, read);
   const which = choice("Model", sizes.map(({ name }, i) => [i, name]), place);
-  const kind = choice("Each query sees", KINDS, place);
+  const kind = choice("Each query sees", KINDS, mark);
   const query = slider("Query", { min: 1, max: 1, value: 1, show: (t) => `token ${thousands(t)}` }, mark);
   const window = slider("Window", { min: 1, max: 256, value: 32, show: (w) => count(w, "token") }, mark);
   const sinks = slider("Sinks", { min: 0, max: 8, value: 4 }, mark);

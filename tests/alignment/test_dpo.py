@@ -213,9 +213,9 @@ def test_ipo_reads_means_over_tokens():
 
 def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
-    with pytest.raises(ValueError, match=r"another training: config\.beta"):
+    with pytest.raises(ValueError, match=r"another run: config\.beta"):
         run(folder=tmp_path, config=replace(SHORT, beta=0.6))
-    with pytest.raises(ValueError, match="another training: objective must be"):
+    with pytest.raises(ValueError, match="another run: objective must be"):
         run(make_model(8), folder=tmp_path)  # another reference
 
 

@@ -268,7 +268,7 @@ def test_refuses_what_cannot_be_learned():
 def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
     other = replace(SHORT, center_rewards_coefficient=0.5)
-    with pytest.raises(ValueError, match=r"another training: config\.center"):
+    with pytest.raises(ValueError, match=r"another run: config\.center"):
         run(folder=tmp_path, config=other)
 
 
@@ -281,7 +281,7 @@ def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):
 
     run(told(None), tmp_path)
     for other in (told(None, seed=8), told(4)):
-        with pytest.raises(ValueError, match="another training: objective must be"):
+        with pytest.raises(ValueError, match="another run: objective must be"):
             run(other, tmp_path)
 
 

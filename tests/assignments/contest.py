@@ -6,7 +6,7 @@
 # ---
 
 # %% [markdown]
-# # Contest: how near the floor
+# # Tools for the contest
 #
 # The tales come from a grammar, so the lowest possible loss on them is known exactly.
 # Train a model whose loss is as near to that floor as you can get, with little room and little time:

@@ -475,7 +475,9 @@ def starting() -> Iterator[Pair]:
     program = Path(sys.executable).parent / "transformers"
     if program.exists():
         helped = started("-m", "llmcourse", "--help")
-        yield Pair("transformers", 2, "--help", helped, started(str(program), "--help"))
+        yield Pair(
+            "transformers", 2, "`--help`", helped, started(str(program), "--help")
+        )
 
 
 CHAT, ANSWERING = "/v1/chat/completions", "instruct-llm"

@@ -69,7 +69,7 @@ def test_a_text_that_fits_is_one_chunk():
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (lambda rankings: [item for r in rankings for item in r], "stands once"),
+        (lambda rankings: [item for r in rankings for item in r], "is once in"),
         (lambda rankings: list(dict.fromkeys(rankings[0] + rankings[-1])), "adding up"),
         (lambda rankings: right_fuse(rankings, k=1), "k = 60"),
         (lambda rankings: right_fuse(rankings, k=10), "k = 60"),

@@ -156,3 +156,27 @@ def test_nothing_readable(text: str) -> None:
     _, hand_in = chosen(text)
     assert not hand_in.readable
     assert hand_in.notes
+
+
+@pytest.mark.parametrize("damage", ["no archive", "bad data", "a cut archive"])
+def test_a_damaged_member_costs_no_other_hand_in(tmp_path: Path, damage: str) -> None:
+    text, inner = nbformat.writes(answered()), io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("t.ipynb", text)
+    data = bytearray(inner.getvalue())
+    if damage == "bad data":
+        data[60:90] = b"\xff" * 30
+    elif damage == "a cut archive":
+        data = data[:-30]
+    else:
+        data = bytearray(b"this is no archive")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("anna.ipynb", text)
+        archive.writestr("bob.zip", bytes(data))
+        archive.writestr("carl.ipynb", text)
+        archive.writestr("dora/t.ipynb", text)
+    found = {hand_in.student: hand_in for hand_in in read(tmp_path / "all.zip")}
+    assert list(found) == ["anna", "bob", "carl", "dora"]
+    assert all(len(found[name].files) == 1 for name in ("anna", "carl", "dora"))
+    assert not found["bob"].files
+    assert "cannot be read" in found["bob"].notes[0]

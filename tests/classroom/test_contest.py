@@ -142,8 +142,8 @@ def test_a_true_score_agrees(folder: Path, own: Score, tmp_path: Path) -> None:
         ({"excess": -1.0}, "excess: -1.000 told"),
         ({"excess": math.nan}, "excess: nan told"),
         ({"standard_error": 99.0}, "standard_error: 99.000 told"),
-        ({"sha256": "0" * 64}, "other weights"),
-        ({"n_bytes": 5}, "another size: 5 told"),
+        ({"sha256": "0" * 64}, "weights differ"),
+        ({"n_bytes": 5}, "size differs: 5 in the score"),
         ({"excesses": (0.0, 0.0, 0.0, 0.0)}, "4 stories have another excess"),
     ],
 )

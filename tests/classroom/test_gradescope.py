@@ -19,7 +19,7 @@ SOURCE = HERE / "tokenization.py"
 def autograder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as Gradescope lays it out."""
     root = tmp_path_factory.mktemp("autograder")
-    archive = write_autograder(SOURCE, root / "autograder.zip")
+    archive = write_autograder(SOURCE, root / "autograder.zip", 7)
     with zipfile.ZipFile(archive) as files:
         files.extractall(root / "source")
     return root
@@ -51,6 +51,13 @@ def test_the_zip_grades_by_itself(autograder: Path) -> None:
     assert scores["test-bits-per-byte"] == scores["hidden-bits-per-byte"] == 0
     assert sum(graded(autograder, release(source)).values()) == 0
     assert sum(graded(autograder, None).values()) == 0
+
+
+def test_hidden_tests_draw_their_inputs_by_the_seed_of_the_course(
+    autograder: Path,
+) -> None:
+    run = (autograder / "source" / "run_autograder").read_text(encoding="utf-8")
+    assert "export LLMCOURSE_SEED=7\n" in run
 
 
 def test_it_holds_the_package_without_models(autograder: Path) -> None:

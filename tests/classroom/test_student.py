@@ -178,5 +178,5 @@ def test_an_answer_that_nobody_asked_for_stops_the_process(student: Make) -> Non
         "    if type(o).__name__ == 'Child':\n"
         "        o._send({'value': 3, 'error': None, 'printed': ''})"
     )
-    with pytest.raises(StoppedError, match="an answer that is none"):
+    with pytest.raises(StoppedError, match="a reply that is not valid"):
         Function(own, "g")()

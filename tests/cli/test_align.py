@@ -101,7 +101,7 @@ def test_what_is_refused_changes_no_card(tmp_path, monkeypatch, capsys, first, t
     args = [*FAST, "--quiet", "--out", folder, "--resume", f"--method={then}"]
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
-    assert "of another training" in line
+    assert "of another run" in line
     assert len(line) < 400
     assert [card.read_text(encoding="utf-8") for card in cards] == before
 

@@ -324,7 +324,7 @@ def test_files_that_change_between_stop_and_resume_are_noticed(
             file.write("\nAnd that was all that there is to say about it.\n")
     code, message = fails(monkeypatch, capsys, *args, "--resume")
     assert code == 1
-    assert "checkpoints of another training: texts must be" in message
+    assert "checkpoints of another run: texts must be" in message
 
 
 def test_a_resumed_training_reads_what_was_prepared(tmp_path, monkeypatch):

@@ -448,16 +448,20 @@ def test_forms_of_other_data_sets_are_read(tmp_path):
         SHAREGPT,
         {"prompt": "Hi\nthere", "completion": "Hé!"},
         json.loads(line_of(TALKS[0])),
+        json.loads(line_of(TALKS[0], prompt="Hi", prompt_id="7")),
     ]
     wanted = [
         [Message("user", "Add.\n\n2 and 3"), Message("assistant", "5")],
         [Message("user", "Add."), Message("assistant", "5")],
         *TALKS[::-1],
         TALKS[0],
+        TALKS[0],
     ]
     lines = written(tmp_path / "a.jsonl", *map(json.dumps, values))
     array = written(tmp_path / "a.json", json.dumps(values, indent=1))
     assert read_conversations(lines) == read_conversations(array) == wanted
+    array.write_bytes(b"\xef\xbb\xbf\n" + array.read_bytes())
+    assert read_conversations(array) == wanted
     bad = written(tmp_path / "bad.json", json.dumps([ALPACA, ALPACA | {"output": 5}]))
     with pytest.raises(ValueError, match="entry 2 of .* texts as role and content"):
         read_conversations(bad)

@@ -428,7 +428,7 @@ def test_refuses_checkpoints_of_other_examples(tmp_path):
         (make_examples(seed=5), make_examples(seed=1), "train_tokens"),
         (fine, fine, "valid_tokens"),
     ):
-        with pytest.raises(ValueError, match=f"of another training: {name} must be"):
+        with pytest.raises(ValueError, match=f"of another run: {name} must be"):
             finetune(model, examples, valid, SHORT, seeded(), run=Run(folder=tmp_path))
 
 

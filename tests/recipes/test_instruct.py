@@ -159,3 +159,5 @@ def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     assert training.eval_interval == steps // 5, "and looked at on the way"
     many = configured("instruct-llm", sources=(str(path),) * 100)
     assert many.finetuning.steps == 237
+    many = configured("instruct-llm", sources=(str(path),) * 100, batch_size=16)
+    assert many.finetuning.steps == 119

@@ -197,7 +197,7 @@ def test_refusals():
 def test_refusals_of_fusion():
     with pytest.raises(ValueError, match="k must be at least 0, got -1"):
         reciprocal_rank_fusion([[1]], k=-1)
-    with pytest.raises(ValueError, match="stand in a ranking once"):
+    with pytest.raises(ValueError, match="not contain an item twice"):
         reciprocal_rank_fusion([[1, 2, 1]])
 
 

@@ -114,7 +114,7 @@ def test_every_place_can_be_read_by_anybody(visit: Visit, axe: str, path: str) -
             page.keyboard.press("Tab")
     page.keyboard.press("Escape")  # a preview of the link that follows
     button.focus()
-    assert visitor.barriers(axe) == []
+    assert visitor.barriers(axe, ".own-sentence") == []
     assert visitor.faults == []
 
 

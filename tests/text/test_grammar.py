@@ -175,7 +175,7 @@ def test_continuation_lines_and_comments_are_joined() -> None:
         ("rule story\n  {a=thing}", r"line 2: unknown or empty list 'thing'"),
         ("rule story\n  {a=n.}", r"line 2: unknown or empty list"),
         ("rule story\n  x\nrule story\n  y", r"line 3: rule 'story' is defined twice"),
-        ("list n\n  y, y\nrule story\n  x", r"line 2: 'y' stands twice in list 'n'"),
+        ("list n\n  y, y\nrule story\n  x", r"line 2: 'y' occurs twice in list 'n'"),
         ("list n: a | b\n  y\nrule story\n  x", r"line 2: wanted a \| b, got 'y'"),
         ("rule story\n  [a|b", r"line 2: a bracket is open"),
         ("rule story\n  a]b", r"line 2: a bracket is open"),

@@ -19,6 +19,7 @@ from llmcourse.training.config import PretrainingConfig, Update
 from llmcourse.training.pipeline import (
     _has_line,
     curriculum,
+    fitted,
     follow,
     prepare,
     prepare_text,
@@ -257,6 +258,11 @@ def test_tales_of_a_curriculum_are_learned_in_their_order(data, monkeypatch):
     for first in ((), ("{hero}",)):
         follow(replace(RECIPE, first=first), data=data)
     assert [named["in_order"] for named in seen] == [False, True]
+
+
+def test_own_text_is_shuffled_though_the_tales_of_a_recipe_are_in_order(data):
+    own = fitted(replace(RECIPE, first=("{hero}",)), data)
+    assert (own.first, own.model.vocab_size) == ((), data.tokenizer.vocab_size)
 
 
 def test_a_few_stories_are_enough_for_the_tokenizer(monkeypatch):

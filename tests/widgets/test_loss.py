@@ -57,6 +57,13 @@ def test_ticks_are_round_and_reach_nearly_to_the_top(javascript, top):
     assert float(f"{steps[1]:.0e}") == pytest.approx(steps[1])  # one digit
 
 
+@pytest.mark.parametrize("top", [208_000, 416_000, 492_000, 499_999, 832_000])
+def test_of_two_steps_on_a_phone_there_is_one(javascript, top):
+    steps = javascript(LossExplorer, "m.ticks(x, 2)", top)
+    assert 2 <= len(steps) <= 3
+    assert top / 2.5 < steps[-1] <= top
+
+
 def test_labels_never_cover_another(javascript):
     heights = javascript(LossExplorer, "m.apart(x, 15)", [20, 22, 80, 90, 200])
     assert heights == [20, 35, 80, 95, 200]
