@@ -98,7 +98,7 @@ assert dog not in best
 # Softmax turns the scores into a distribution.
 # The loss is minus the logarithm of the probability of the word that really came.
 #
-# | word | score $z$ | $e^z$ | $p = e^z / 28.8$ |
+# | word | score $z$ | power $e^z$ | probability $p = e^z / 28.8$ |
 # |---|---|---|---|
 # | *dog* | 3 | 20.1 | 0.70 |
 # | *fox* | 1 | 2.7 | 0.09 |

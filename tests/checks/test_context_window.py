@@ -53,7 +53,7 @@ def test_cache_bytes_refuses(wrong, lesson):
         (lambda n, window: right_mask(n, window).T, "look ahead"),
         (lambda n, window: right_mask(n, window).float(), "true or false"),
         (lambda n, window: right_mask(n, window)[0], "wanted"),
-        (lambda n, window: torch.ones(n, n).bool().tril(-1), "sees itself"),
+        (lambda n, window: torch.ones(n, n).bool().tril(-1), "its own position"),
     ],
 )
 def test_window_mask_refuses(wrong, lesson):

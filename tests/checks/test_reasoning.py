@@ -85,7 +85,7 @@ def giving_is_gaining(question, answer):
         (afters_alone, "not those asked for|is a third"),
         (only_what_is_said, "is missing"),
         (giving_is_losing, "nothing is wrong"),
-        (giving_is_gaining, "has less"),
+        (giving_is_gaining, "leaves less"),
         (lambda question, answer: 0, "nothing is wrong"),
     ],
 )

@@ -149,7 +149,7 @@ def test_the_merges_stay_as_they_are():
 @pytest.mark.parametrize(
     ("encode", "lesson"),
     [
-        (lambda text, _: split(text), "wherever its pair stands"),
+        (lambda text, _: split(text), "wherever its pair occurs"),
         (lambda text, _: [text] if text else [], "every byte is a piece"),
         (
             lambda text, merges: greedy(
@@ -159,7 +159,7 @@ def test_the_merges_stay_as_they_are():
         ),
         (lambda text, merges: by_rank(text, sorted(merges)), "order of the merges"),
         (from_the_right, "from left to right"),
-        (first_merge_only, "wherever its pair stands"),
+        (first_merge_only, "wherever its pair occurs"),
         (latest_merge_first, "the order of the merges"),
         (by_characters, "ñ is two bytes"),
         (by_spelling, "compare both"),

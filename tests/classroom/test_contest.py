@@ -139,9 +139,9 @@ def test_a_true_score_agrees(folder: Path, own: Score, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"excess": -1.0}, "excess: -1.000 told"),
-        ({"excess": math.nan}, "excess: nan told"),
-        ({"standard_error": 99.0}, "standard_error: 99.000 told"),
+        ({"excess": -1.0}, "excess: -1.000 in the score"),
+        ({"excess": math.nan}, "excess: nan in the score"),
+        ({"standard_error": 99.0}, "standard_error: 99.000 in the score"),
         ({"sha256": "0" * 64}, "weights differ"),
         ({"n_bytes": 5}, "size differs: 5 in the score"),
         ({"excesses": (0.0, 0.0, 0.0, 0.0)}, "4 stories have another excess"),
@@ -273,7 +273,7 @@ def test_score_and_verify_as_a_command(
     contest.write_score(replace(own, excess=0.0), tmp_path / "score.json")
     code, lines = run("score", folder, "--against", tmp_path / "score.json")
     assert code == 1
-    assert lines[1].startswith("excess: 0.000 told")
+    assert lines[1].startswith("excess: 0.000 in the score")
 
 
 def test_the_page_names_the_shipped_model() -> None:
