@@ -32,8 +32,7 @@ VENDOR = HERE / "static" / "vendor"
 PACKAGES = HERE / "offline.json"
 # What the first screen of every page is set in.
 PRELOADED = [
-    f"_static/vendor/fonts/{name}.woff2"
-    for name in ("sans", "sans-italic", "serif", "serif-italic")
+    f"_static/vendor/fonts/{name}.woff2" for name in ("sans", "serif", "serif-italic")
 ]
 
 
