@@ -229,12 +229,10 @@ def _markdown_faults(cell: NotebookNode) -> Iterator[str]:
     for line in cell.source.splitlines():
         if line.lstrip().startswith(("```", ":::")):
             fenced = line.lstrip().startswith("```") and not fenced
-        elif not fenced and not line.lstrip().startswith("|"):
-            prose = re.sub(
-                r"`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|\*[^*]*\*", "x", line
-            )
-            if TWO_SENTENCES.search(prose):
-                yield f"two sentences on one line: {line[:60]!r}"
+        elif fenced or line.lstrip().startswith("|"):
+            continue
+        elif TWO_SENTENCES.search(INLINE.sub("x", line)):
+            yield f"two sentences on one line: {line[:60]!r}"
 
 
 def handout(name: str, folder: Path) -> Path:
@@ -269,26 +267,22 @@ def assignments() -> list[Path]:
     return made
 
 
-def title_of(name: str) -> str:
-    """Return a chapter's title."""
-    script = (BOOK / "src" / f"{name}.py").read_text(encoding="utf-8")
-    (title,) = re.findall("^# # (.+)$", script, re.MULTILINE)
-    return str(title)
-
-
 def with_objectives(page: str) -> str:
     """Return a page with each chapter's objectives, and where they are practised."""
+    import contents
+
     from llmcourse.classroom.quizzes import Quiz
     from llmcourse.classroom.quizzes import chapters as chapters_with_quiz
 
     parts = []
-    for name in re.findall(r"file: book/(\w+)$", TOC.read_text("utf-8"), re.MULTILINE):
-        if name not in chapters_with_quiz():
+    files = re.findall(r"file: (book/\w+)$", TOC.read_text("utf-8"), re.MULTILINE)
+    for chapter in contents.chapters(files):
+        if chapter.name not in chapters_with_quiz():
             continue
-        quiz = Quiz.read(name)
+        quiz = Quiz.read(chapter.name)
         parts += [
-            f"### {title_of(name)}\n",
-            f"Chapter {{doc}}`{name}`, assignment "
+            f"### {chapter.title}\n",
+            f"Chapter {{doc}}`{chapter.name}`, assignment "
             f"{{doc}}`assignments/{quiz.assignment}`.\n",
             "| You will be able to | Exercises | Quiz | Assignment |",
             "|---|---|---|---|",

@@ -38,7 +38,8 @@ PRINTED = re.compile(
 )
 TAG = re.compile("<[^>]*>")
 CODE = re.compile(r'<code class="(?=docutils literal notranslate">(.*?)</code>)')
-TOGETHER = re.compile(r"(?<=\d) (?=%)| (?=★)")
+# Left as it is where somebody copies it, or a script reads it.
+TOGETHER = re.compile(r"<(pre|script)\b.*?</\1>|(?<=\d) (?=%)| (?=★)", re.DOTALL)
 COLUMNS = re.compile(r"\S {2,}\S")
 FOOT = """
 <p>Text: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>,
@@ -108,14 +109,17 @@ def mark_prose(body: str) -> str:
 def keep_together(body: str) -> str:
     r"""Return a page's HTML in which lines are broken in fewer places.
 
-    >>> keep_together("of 95 % right").split(" ")
-    ['of', '95\xa0%', 'right']
+    >>> keep_together("of 95 % right <pre>95 % of 7</pre>").split(" ")
+    ['of', '95\xa0%', 'right', '<pre>95', '%', 'of', '7</pre>']
     """
 
     def add(match: re.Match[str]) -> str:
         return match[0] + ("short " if len(TAG.sub("", match[1])) <= 16 else "")
 
-    return TOGETHER.sub("\N{NO-BREAK SPACE}", CODE.sub(add, body))
+    return TOGETHER.sub(
+        lambda match: match[0] if match[1] else "\N{NO-BREAK SPACE}",
+        CODE.sub(add, body),
+    )
 
 
 @cache

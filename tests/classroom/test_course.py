@@ -31,6 +31,18 @@ def test_without_a_sandbox_it_refuses(
     assert course.outcomes(NAME) == []
 
 
+def test_what_is_graded_is_graded_again_when_asked(
+    tmp_path: Path, sandbox: None
+) -> None:
+    course, seen = handed_in(tmp_path, jane={}), []
+    for again in (False, False, True):
+        seen.append([])
+        course.grade(NAME, again=again, progress=lambda *at: seen[-1].append(at))
+    assert seen == [[(0, 1), (1, 1)], [(1, 1)], [(0, 1), (1, 1)]]
+    (outcome,) = course.outcomes(NAME)
+    assert sum(outcome.earned.values()) == 14
+
+
 def test_one_that_ends_the_grader_itself_stops_nobody_else(
     tmp_path: Path, sandbox: None
 ) -> None:

@@ -50,6 +50,7 @@ def test_gradients_cross(student: Make) -> None:
         ("class Own(KeyError): pass\n    raise Own('x')", KeyError),
         ("import sys\n    sys.exit(0)", RuntimeError),
         ("return object()", TypeError),
+        ("return 'ñ'.encode('ascii')", ValueError),
     ],
 )
 def test_what_a_function_raises_is_raised_here(

@@ -19,7 +19,7 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
 # each kind shows it; axe takes twice as long where it reads each of some thousands.
 ALIKE = """() => { const seen = new Set();
   for (const e of document.querySelectorAll("pre span[class], dt span[class]")) {
-    const around = [e, e.parentElement, e.closest("dl, .highlight")];
+    const around = [e, e.parentElement, e.closest("dl, .cell_input, .cell_output")];
     const kind = around.map((each) => each?.localName + each?.className).join(" ");
     if (e.children.length === 0 && e.attributes.length === 1 && seen.has(kind))
       e.replaceWith(e.textContent);

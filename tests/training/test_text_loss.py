@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from llmcourse.training import text_loss as module
 from llmcourse.training.text_loss import (
     document_nll,
     text_loss,
+    token_losses,
 )
 
 TEXTS = [document.text for document in tales(4, seed=5)]
@@ -109,6 +111,18 @@ def test_progress_ends_where_all_is_read(model, tokenizer):
     assert list(done) == sorted(done)
     assert done[-1] == totals[0]
     assert len(set(totals)) == 1
+
+
+def test_losses_are_not_rounded_as_the_weights_are(model, tokenizer):
+    """In bfloat16 the logits are; the losses are those logits' in float32."""
+    low = deepcopy(model).bfloat16()
+    ids, losses = token_losses(low, tokenizer, TEXTS[0][:9])
+    with torch.inference_mode():
+        wanted = -low(ids[None, :-1])[0].double().log_softmax(-1)
+    wanted = wanted.gather(-1, ids[1:, None])[:, 0]
+    torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-5)
+    nats, _ = document_nll(low, tokenizer, [TEXTS[0][:9]])
+    assert nats == [pytest.approx(wanted.sum().item(), rel=1e-5)]
 
 
 def test_json_has_derived_numbers_too(model, tokenizer):
