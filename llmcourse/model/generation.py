@@ -88,9 +88,7 @@ def next_token_distribution(
         ordered[..., sampling.top_k :] = 0.0
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     if sampling.top_p is not None:
-        before = (
-            ordered.cumsum(dim=-1) - ordered
-        )  # probability of all more probable ones
+        before = ordered.cumsum(dim=-1) - ordered  # of all that are more probable
         ordered = ordered.where(before < sampling.top_p, 0.0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter(-1, order, ordered)

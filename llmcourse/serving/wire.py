@@ -240,9 +240,7 @@ class CompletionLogprobs(BaseModel):
 
     tokens: list[str]
     token_logprobs: list[float | None]  # None: nothing came before it
-    top_logprobs: list[
-        dict[str, float] | None
-    ]  # the most probable, and the token itself
+    top_logprobs: list[dict[str, float] | None]  # the best, and the token itself
     text_offset: list[int]  # of its first character in the choice's text
 
 

@@ -58,7 +58,7 @@ def test_ticks_are_round_and_reach_nearly_to_the_top(javascript, top):
 
 
 @pytest.mark.parametrize("top", [208_000, 416_000, 492_000, 499_999, 832_000])
-def test_of_two_steps_on_a_phone_there_is_one(javascript, top):
+def test_a_phone_has_a_number_above_zero_too(javascript, top):
     steps = javascript(LossExplorer, "m.ticks(x, 2)", top)
     assert 2 <= len(steps) <= 3
     assert top / 2.5 < steps[-1] <= top
