@@ -40,6 +40,14 @@ class PolicyEvaluation:
     length: Float[Tensor, "answer"]  # in tokens
     finished: Float[Tensor, "answer"]  # 1 for those that came to their end, else 0
 
+    @property
+    def openings(self) -> float:
+        """How many different first three words there are, for each answer.
+
+        It falls as there are more answers, so compare it for equally many.
+        """
+        return len({tuple(text.split()[:3]) for text in self.texts}) / len(self.texts)
+
     def summary(self) -> dict[str, float]:
         """Return the means, by name."""
         names = ("gold", "proxy", "kl", "length", "finished")

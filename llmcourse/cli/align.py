@@ -53,6 +53,9 @@ def align(
     stories: Annotated[
         int, typer.Option(help="Answers to measure, before and after.", min=2)
     ] = 400,
+    seeds: Annotated[
+        int, typer.Option(help="How often, with other random numbers.", min=1)
+    ] = 1,
     questions: opt.Questions = 30,
     machine: opt.Machine = "",
     as_json: opt.AsJson = False,
@@ -89,7 +92,7 @@ def align(
         precision=dtype,
         loss=loss,
     )
-    exam = Exam(n_prompts=stories, n_per_kind=questions)
+    exam = Exam(n_prompts=stories, n_seeds=seeds, n_per_kind=questions)
     folder, quality = follow(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )

@@ -25,7 +25,7 @@ def _base(name: str, draw: StageProgress) -> list[Table]:
 def _instruct(draw: StageProgress) -> list[Table]:
     models = load_pretrained("base-llm"), load_pretrained("instruct-llm")
     return instruct.instruct_tables(
-        instruct.instruct_quality(*models, instruct.Exam(), draw)
+        instruct.instruct_quality(*models, instruct.CARD_EXAM, draw)
     )
 
 
@@ -46,7 +46,7 @@ def _reward(draw: StageProgress) -> list[Table]:
 def _aligned(draw: StageProgress) -> list[Table]:
     models = load_pretrained(_ALIGN.policy), load_pretrained("aligned-llm")
     judge, _ = load_reward_model("reward-model")
-    quality = align.aligned_quality(_ALIGN, *models, judge, instruct.Exam(), draw)
+    quality = align.aligned_quality(_ALIGN, *models, judge, instruct.CARD_EXAM, draw)
     return [align.aligned_table(quality)]
 
 

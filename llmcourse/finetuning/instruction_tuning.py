@@ -80,7 +80,7 @@ class InstructConfig:
 
 
 INSTRUCT_LLM = InstructConfig(
-    n_examples=54_000,
+    n_examples=48_000,
     n_stories=6_000,
     n_held_out=100,
     max_tokens=480,
@@ -95,10 +95,11 @@ INSTRUCT_LLM = InstructConfig(
         *["continue"] * 3,
         *["rewrite"] * 2,
         *["write"] * 6,
+        *["tell"] * 2,
         *["brief", "unsaid", "outside", "brief"],
     ),
     finetuning=FinetuningConfig(
-        steps=7500,
+        steps=6750,
         batch_size=8,
         learning_rate=4e-3,
         optimizer="muon",
@@ -232,6 +233,7 @@ def _ask(
     most_tokens = min(config.max_tokens, limit - _FRAME)
     held_out: HeldOut = "phrasing" if new else False
     rng = random.Random(f"follow-ups {config.seed}")
+    declined: list[Message] = []  # comes once more, before something else
     asked = examples(
         n,
         config.seed + new,
@@ -242,6 +244,10 @@ def _ask(
     )
     for number, example in enumerate(asked):
         turns = [*example.turns, Message("assistant", example.answer)]
+        if example.kind == "outside":
+            declined = turns
+        elif not (new or example.system):
+            turns, declined = [*declined, *turns], []
         room = most_tokens - _n_tokens((t.content for t in turns), tokenizer)
         most = 0 if new else config.most_follow_ups
         for exchange in islice(follow_ups(example, rng), most):

@@ -10,6 +10,7 @@ are known:
     continue    the rest of a story                           what makes it a tale
     rewrite     another last paragraph, of the tone ordered   a tale that ends so
     write       a story to order                              a tale with all of that
+    tell        a story, in few words                         a tale with that
     brief       a question, under a system prompt that        the same in few words
                 wants few words
     unsaid      a question about what is in another story     "The story does not say."
@@ -247,7 +248,7 @@ HELD_OUT_PAIRS = frozenset(
 
 KINDS = (
     *QUESTIONS,
-    *("summarise", "continue", "rewrite", "write"),
+    *("summarise", "continue", "rewrite", "write", "tell"),
     *("brief", "unsaid", "outside"),  # that know their bounds
 )
 
@@ -517,16 +518,35 @@ def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     )
 
 
+def _tell(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+    """Order a tale in few words: what about, how it ends, or none of both."""
+    about = _any_topic("about", tale, rng)
+    if about is None:
+        return None
+    form = rng.choice([t for t in topics()["form"] if not t.fields & about.fields])
+    order = fill(f"{form.answers[0]} {about.answers[0]}".strip(), tale.words)
+    facts, ordered = tale.story.facts, form.fields | about.fields | about.when.keys()
+    return _Task(
+        topic=about.name,
+        wordings=_wordings(kind),
+        texts={"order": order},
+        answer=tale.story.text,
+        wanted={name: facts[name] for name in sorted(ordered)},
+    )
+
+
 _ALWAYS_ORDERED = {"hero", "kind", "plot"}
 _MAKERS: Mapping[str, Callable[[str, Tale, random.Random], _Task | None]] = {
     "summarise": _summarise,
     "continue": _continue,
     "rewrite": _rewrite,
     "write": _write,
+    "tell": _tell,
     "brief": _brief,
     "unsaid": _unsaid,
     "outside": _outside,
 }
+_TELLING = ("continue", "write", "tell")  # the answer ends the story, or is the story
 _IN_EVERY_STORY = frozenset(
     ["hero", "kind", "trait", "relative", "home", "shade", "garment", "hobby"]
 )
@@ -639,8 +659,8 @@ def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]
     """Yield a question and its answer for all else that can be asked about a story.
 
     They come in random order, in wordings that training may see, and where few words
-    were wanted the answers go on being short. After a task that is no question there
-    are none: the answer has made another story.
+    were wanted the answers go on being short. A story that the answer tells can be
+    asked about, too; there are none where it was changed or there is none.
 
     Args:
         example: What was asked first.
@@ -652,7 +672,7 @@ def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]
     (True, False)
     """
     brief, words = example.kind == "brief", forms(example.story.facts)
-    if not brief and example.kind not in (*QUESTIONS, "unsaid"):
+    if not brief and example.kind not in (*QUESTIONS, *_TELLING, "unsaid"):
         return
     left = [
         topic

@@ -25,7 +25,11 @@ from typing import Any, TypeAlias
 import torch
 
 from llmcourse.alignment.dpo import DPOConfig, dpo
-from llmcourse.alignment.evaluation import evaluate_policy, gain_of
+from llmcourse.alignment.evaluation import (
+    PolicyEvaluation,
+    evaluate_policy,
+    gain_of,
+)
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.policy import PolicyIteration
 from llmcourse.alignment.ppo import PPOConfig, ppo
@@ -648,28 +652,38 @@ def aligned_quality(
         stages: Called with what is done, how much of it, and of how much.
     """
     tokenizer = start[1]
+    prompts = exam_prompts(exam.n_prompts, tokenizer)
     proxy = text_reward(reward_model, tokenizer)
-    before, after = (
-        evaluate_policy(
+
+    def answers(name: str, model: Transformer, seed: int) -> PolicyEvaluation:
+        return evaluate_policy(
             model,
             start[0],
             tokenizer,
-            exam_prompts(exam.n_prompts, tokenizer),
+            prompts,
             proxy,
             config.max_new_tokens,
-            exam.seed,
+            seed,
             name=f"stories to order {name}",
             progress=stages,
         )
-        for name, (model, _) in (("before", start), ("after", made))
-    )
+
+    seeds = range(exam.seed, exam.seed + exam.n_seeds)
+    drawn = [
+        (answers("before", start[0], seed), answers("after", made[0], seed))
+        for seed in seeds
+    ]
+    before, after = drawn[0]
+    again = answers("once more", start[0], seeds.stop)
     if not has_chat_tokens(tokenizer):
         exam = replace(exam, n_per_kind=0)
     return {
         "n_prompts": exam.n_prompts,
-        "before": before.summary(),
-        "after": after.summary(),
+        "before": before.summary() | {"openings": before.openings},
+        "after": after.summary() | {"openings": after.openings},
         "gold": gain_of(before, after).to_json(),
+        "gains": [gain_of(*pair).gain for pair in drawn],
+        "control": gain_of(before, again).to_json(),
     } | instruct_quality(start, made, exam, stages, BASE_SPLITS)
 
 
@@ -701,19 +715,32 @@ def aligned_table(quality: Facts) -> Table:
         f"{gold['gain']:+.2f} points ({low:+.2f} … {high:+.2f}), "
         f"{gold['in_sd']:+.2f} standard deviations of the start"
     )
+    control = quality["control"]
+    lowest, highest = control["interval"].values()
+    noise = f"{control['gain']:+.2f} points ({lowest:+.2f} … {highest:+.2f})"
     ties = percent(better["ties"] / quality["n_prompts"], 0)
     won = f"{percent(better['rate'], 0)} {between(better['interval'])}, ties {ties}"
     finished = [percent(part["finished"], 0) for part in (before, after)]
+    openings = [percent(part["openings"], 0) for part in (before, after)]
     rows: list[Row] = [
         ("gold reward", f"{gold['before']:.2f}", f"{gold['after']:.2f} of 10 points"),
         ("gain in gold reward", "", gain),
+        *_by_seed(quality["gains"]),
+        ("control: the start, drawn once more", "", noise),
         ("win rate against the start, by gold reward", "", won),
         ("proxy reward", f"{before['proxy']:+.2f}", f"{after['proxy']:+.2f}"),
         ("KL from the start", "0", f"{after['kl']:.1f} nats per answer"),
         ("length", f"{before['length']:.0f}", f"{after['length']:.0f} tokens"),
         ("finished answers", *finished),
+        ("different first three words, of all answers", *openings),
     ]
     return Table(("measure", "before", "after"), [*rows, *before_and_after(quality)])
+
+
+def _by_seed(gains: list[float]) -> list[Row]:
+    """Return the gains of the other seeds of sampling, if there are any."""
+    others = ", ".join(f"{gain:+.2f}" for gain in gains[1:])
+    return [("the same, other seeds of sampling", "", others)] if others else []
 
 
 def reward_card(name: str, config: AlignConfig, facts: Facts) -> str:

@@ -71,7 +71,8 @@ class Exam:
 
     n_per_kind: int = 30  # instructions of each kind, in each split; 0: none
     n_stories: int = 200  # plain stories, for what was forgotten; 0: none
-    n_prompts: int = 400  # that an aligned model and its start answer, once each
+    n_prompts: int = 400  # that an aligned model and its start answer
+    n_seeds: int = 1  # how often they do, with other random numbers
     kinds: tuple[str, ...] = KINDS  # of instruction
     tale_temperature: float | int = 0.5  # at which tales are drawn; 0: greedily
     seed: int = TEST_SEED
@@ -84,6 +85,10 @@ class Exam:
                 f"n_stories must be 0, or at least 2 for a standard error, got "
                 f"{self.n_stories}"
             )
+
+
+CARD_EXAM = Exam(n_per_kind=80, n_stories=500, n_prompts=1000, n_seeds=4)
+"""How thoroughly the cards of shipped models were measured: an hour, on one core."""
 
 
 def configured(

@@ -1,6 +1,7 @@
 """Policies judged: gold, proxy and distance, and the gain from before to after."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,14 @@ def test_distance_is_that_of_the_log_probabilities():
         taken = logs.gather(-1, written.ids[:, 1:, None])[0, :, 0]
         sums.append(taken[written.answer_mask[0, 1:]].sum().item())
     assert math.isclose(found.kl.item(), sums[0] - sums[1], abs_tol=1e-3)
+
+
+def test_openings_are_counted_by_their_first_three_words():
+    policy, tokenizer = base()
+    prompts = make_prompts(4, 1, tokenizer)
+    found = evaluate_policy(policy, policy, tokenizer, prompts, LENGTH, 4)
+    texts = ("Once there was a fox", "Once there was an owl", "Once there lived", "One")
+    assert replace(found, texts=texts).openings == 3 / 4
 
 
 def test_nothing_asked_is_refused():

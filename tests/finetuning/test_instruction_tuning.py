@@ -91,6 +91,22 @@ def test_training_reads_instructions_and_learns_their_answers(data):
         assert (example.new_phrasing, example.new_pair) == (False, False)
 
 
+def test_what_was_declined_comes_once_more_before_something_else():
+    """So a refusal is no reason for the next."""
+    tokenizer = chatty()[1]
+    config = replace(CONFIG, kinds=("outside", "tell"), n_examples=20)
+    texts = [tokenizer.decode(ids_of(row)) for row in prepare(config, tokenizer).train]
+    asked_for = examples(20, 3, kinds=config.kinds, tokenizer=tokenizer)
+    before = ""
+    for example, text in zip(asked_for, texts, strict=False):
+        assert example.prompt in text
+        if example.kind == "tell":
+            assert before in text
+        before = example.prompt if example.kind == "outside" else ""
+    both = [text for text in texts[:20] if "I only know" in text and "story" in text]
+    assert len(both) > 2
+
+
 def test_plain_stories_are_learned_whole(data):
     tokenizer = chatty()[1]
     assert len(data.train) == 6 + 2

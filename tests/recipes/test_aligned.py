@@ -27,7 +27,9 @@ from llmcourse.recipes.instruct import Exam, scores_to_json
 from llmcourse.recipes.making import Making
 from llmcourse.text.tokenizers import BPETokenizer
 
-EXAM = Exam(n_prompts=3, n_per_kind=1, n_stories=2, seed=5, kinds=("who", "list"))
+EXAM = Exam(
+    n_prompts=3, n_seeds=2, n_per_kind=1, n_stories=2, seed=5, kinds=("who", "list")
+)
 QUICK = Exam(n_prompts=2, n_per_kind=0, n_stories=2)
 COMMAND = "llmcourse align --preset tiny --out run/"
 
@@ -96,8 +98,20 @@ def test_quality_is_of_the_weights_in_the_files(made):
     proxy = text_reward(reward_model, tokenizer)
     prompts, most = exam_prompts(3, tokenizer), config.max_new_tokens
     again = evaluate_policy(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
-    assert quality["after"] == again.summary()
+    assert quality["after"] == again.summary() | {"openings": again.openings}
     assert quality["gold"]["after"] == pytest.approx(again.gold.mean().item())
+    other = evaluate_policy(
+        policy, start, tokenizer, prompts, proxy, most, EXAM.seed + 1
+    )
+    theirs = [
+        evaluate_policy(start, start, tokenizer, prompts, proxy, most, EXAM.seed + i)
+        for i in range(3)
+    ]
+    policies = again.gold, other.gold
+    gains = [(a - b.gold).mean() for a, b in zip(policies, theirs[:2], strict=True)]
+    assert quality["gains"] == pytest.approx([gain.item() for gain in gains])
+    noise = (theirs[2].gold - theirs[0].gold).mean().item()
+    assert quality["control"]["gain"] == pytest.approx(noise)
     pairs = collected(folder / "pairs.json", config, start, tokenizer).valid
     assert quality["reward_model"] == reward_quality(reward_model, tokenizer, pairs)
     assert quality["reward_model"]["ceiling"] == agreement_rate(pairs)
