@@ -48,6 +48,7 @@ from llmcourse.training.config import StageProgress, report_progress
 from llmcourse.training.pipeline import TrainingResult
 
 _FRAME = 5  # special tokens around one question and its answer
+_SYSTEM = 2  # and around a system message before them
 _HELD_OUT_SHARE = 10  # of own conversations, one of so many is held out
 
 
@@ -230,7 +231,7 @@ def _ask(
 ) -> Iterator[TokenizedExample]:
     """Yield instructions: new ones, or such as are learned, with their follow-ups."""
     limit = config.finetuning.context_length
-    most_tokens = min(config.max_tokens, limit - _FRAME)
+    most_tokens = min(config.max_tokens, limit - _FRAME - _SYSTEM)
     held_out: HeldOut = "phrasing" if new else False
     rng = random.Random(f"follow-ups {config.seed}")
     declined: list[Message] = []  # comes once more, before something else
@@ -255,7 +256,9 @@ def _ask(
             if room < 0:
                 break
             turns += map(Message, ("user", "assistant"), exchange)
-        (row,) = tokenized([turns], tokenizer, limit)
+        (row,) = tokenized(
+            [turns], tokenizer, limit, truncate=True
+        )  # what was declined
         if config.whole_every and number % config.whole_every == 0 and not new:
             row = replace(row, mask=torch.ones_like(row.mask))
         yield row

@@ -16,7 +16,13 @@ from llmcourse.finetuning.chat import (
     tokenized,
 )
 from llmcourse.finetuning.finetuning import finetune
-from llmcourse.finetuning.instruction_tuning import PRESETS, follow, prepare
+from llmcourse.finetuning.instruction_tuning import (
+    PRESETS,
+    InstructConfig,
+    fitted,
+    follow,
+    prepare,
+)
 from llmcourse.finetuning.instructions import KINDS, examples
 from llmcourse.finetuning.lora import count_parameters, lora_layers
 from llmcourse.model.folders import save_pretrained
@@ -105,6 +111,14 @@ def test_what_was_declined_comes_once_more_before_something_else():
         before = example.prompt if example.kind == "outside" else ""
     both = [text for text in texts[:20] if "I only know" in text and "story" in text]
     assert len(both) > 2
+
+
+def test_all_kinds_fit_a_short_context():
+    """What was declined before is dropped where it does not fit any more."""
+    tokenizer = chatty()[1]
+    config = replace(fitted(InstructConfig(), 300), n_examples=150, n_stories=0)
+    rows = prepare(config, tokenizer).train
+    assert 290 < max(map(len, rows)) <= 300
 
 
 def test_plain_stories_are_learned_whole(data):
