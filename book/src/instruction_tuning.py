@@ -815,9 +815,9 @@ for way in ("with the mask", "without", "with stories"):
 #
 # ### What it does not know
 #
-# `instruct-llm`, which this book ships, was made of `base-llm`, with its six layers, in eighty minutes.
+# `instruct-llm`, which this book ships, was made of `base-llm`, with its six layers, in an hour and a half.
 # Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
-# It learned ten kinds of requests about whole tales, and to answer briefly where a system prompt wants that.
+# It learned eleven kinds of requests, from questions about a tale to orders of one, in many words or in few, and to answer briefly where a system prompt wants that.
 # It also learned to decline two kinds of request: a question about something that the tale leaves out, and anything that has to do with no tale.
 # First a question about a tale, and another that follows it up.
 
@@ -827,7 +827,7 @@ instruct, instruct_tokenizer = load_pretrained("instruct-llm")
 
 
 def answered(*said, n=40):
-    """Return the likeliest answer to a conversation: user, assistant, user, …"""
+    """Return the greedy answer to a conversation: user, assistant, user, …"""
     roles = ("user", "assistant") * len(said)
     messages = [chat.Message(role, text) for role, text in zip(roles, said)]
     pieces = stream_answer(
@@ -862,16 +862,18 @@ for request in (
     print(request.rpartition("\n")[2], answered(request))
 
 # %% [markdown]
-# In our run the second request was answered with what the tale is about, as if that had been asked.
-# The last was declined, though the model could meet it; no order that it learned was so short, without a hero or a plot.
-# That is called **over-refusal**.
+# The last is the shortest order that there is, and it gets a tale.
+# An `instruct-llm` before this one had learned only from orders with a hero, a plot and a place.
+# It declined *Write a story.*, for nothing that it had learned to obey looked like that, and much that it had learned to decline did.
+# To decline what could be answered is called **over-refusal**.
+# Orders of few words among the examples, one request in fourteen, were the cure.
 #
 # Ask it yourself: for a tale first, then about the tale.
 # Below the answer is what the model reads, mark by mark, and what of it a training would grade.
 #
 # :::{div} llmcourse-chat
 # On the course's site, `instruct-llm` answers here, in the reader's browser.
-# Ask, for example: *Write a story about a girl named Ella who takes part in a dance contest against Vincent. She lives at the end of the street. She wears a green jumper.*
+# Ask, for example: *Tell me a story about a girl named Ella.*, or *Write a story about a girl named Ella who takes part in a dance contest against Vincent. She lives at the end of the street. She wears a green jumper.*
 # Then: *Which member of the family lives with Ella?* or *Who is the judge?* or *What is the capital of France?*
 # :::
 #

@@ -347,18 +347,14 @@ def train_reward_model(
     low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
-        texts = [pair.texts()[side] for side in (0, 1) for pair in batch]
-        rows = [*range(len(texts))]
-        if config.by_prompt:
-            texts, rows = _distinct(texts)
+        texts, rows = _distinct([p.texts()[side] for side in (0, 1) for p in batch])
         device = model.head.weight.device.type
         with torch.autocast(device, torch.bfloat16, enabled=low_precision):
             rewards = _read(model, texts)
         chosen, rejected = rewards.float()[rows].chunk(2)
         centring = config.center_rewards_coefficient
-        each = zip(torch.split(chosen, 1), torch.split(rejected, 1), strict=True)
-        losses = [bradley_terry_loss(c, r, centring) for c, r in each]
-        return Comparison(torch.stack(losses).mean(), chosen - rejected)
+        loss = bradley_terry_loss(chosen, rejected, centring)
+        return Comparison(loss, chosen - rejected)
 
     return train_on_pairs(
         model,

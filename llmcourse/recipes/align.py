@@ -95,7 +95,7 @@ from llmcourse.training.studies import Study, load_study, save_study
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
 _AT_ONCE = 64  # answers that are written side by side
-_N_CENTRED = 200  # answers whose mean reward is zero
+_N_CENTRED = 200  # about as many held-out answers have a mean reward of zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -451,8 +451,9 @@ def train_reward(
         torch.Generator().manual_seed(config.seed),
         run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
-    texts = [text for pair in valid for text in pair.texts()]
-    centre(model.eval(), texts[:_N_CENTRED])
+    texts = {tuple(t.tolist()): t for pair in valid for t in pair.texts()}  # each once
+    every = max(1, len(texts) // _N_CENTRED)
+    centre(model.eval(), [*texts.values()][::every])
     return model
 
 
