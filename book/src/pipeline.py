@@ -406,7 +406,7 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.finetuning import FinetuningConfig
-from llmcourse.finetuning.instruction_tuning import InstructConfig, follow
+from llmcourse.finetuning.instruction_tuning import InstructConfig, run_recipe
 from llmcourse.model.folders import save_pretrained
 
 # %% [markdown]
@@ -429,7 +429,7 @@ with TemporaryDirectory() as folder:
         n_held_out=16,  # conversations to measure with
         finetuning=how,
     )
-    pupil = follow(lesson)  # trains a copy of the model
+    pupil = run_recipe(lesson)  # trains a copy of the model
 before, after = (found.loss for found in pupil.history.evaluations)
 print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2 and before > log_vocab

@@ -16,7 +16,7 @@ from study_command import resumed, run_study_command, with_points
 
 from llmcourse.model.costs import n_parameters
 from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
-from llmcourse.training.pipeline import TrainingData, follow, prepare
+from llmcourse.training.pipeline import TrainingData, prepare, run_recipe
 from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.story_evaluation import tale_loss
 from llmcourse.training.studies import Study
@@ -144,7 +144,7 @@ def _train(recipe: Recipe, seed: int, config: LadderConfig, data: TrainingData) 
         copying_start=recipe.copying_start,
         seed=seed,
     )
-    model = follow(pipeline, data=data).model
+    model = run_recipe(pipeline, data=data).model
     excess = tale_loss(model, data.tokenizer, config.n_held_out, seed=1).excess
     return Rung(
         name=recipe.name,

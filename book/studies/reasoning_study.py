@@ -144,7 +144,7 @@ class Bench:
         pairs = self.answers(model, self.asked, n, seed)
         groups = [pairs[at : at + n] for at in range(0, len(pairs), n)]
         said = [[answer for _, answer in group] for group in groups]
-        luck = Random(seed)
+        rng = Random(seed)
         voters = [v for v in VOTERS if v <= n]
 
         def share_of(temperature: float) -> float:
@@ -153,7 +153,7 @@ class Bench:
 
         def voted(size: int) -> float:
             ways = [
-                vote(luck.sample(answers, size)) == question.totals[-1]
+                vote(rng.sample(answers, size)) == question.totals[-1]
                 for question, answers in zip(self.asked, said, strict=True)
                 for _ in range(8)
             ]

@@ -340,9 +340,9 @@ def train_reward_model(
         run: Where the training is saved, and who follows it.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    told = ""
+    reads = ""
     if model.surprise is not None:
-        told = f", told by {model.surprise.reader.fingerprint}"
+        reads = f", with the surprisal of {model.surprise.reader.fingerprint}"
 
     low_precision = config.precision == "bfloat16"
 
@@ -363,7 +363,7 @@ def train_reward_model(
         compare,
         config,
         generator,
-        objective=f"Bradley-Terry{pooled}{told}",
+        objective=f"Bradley-Terry{pooled}{reads}",
         run=run,
     )
 
@@ -594,14 +594,14 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
         OSError: If a file cannot be read.
     """
     folder = find_model(name_or_path)
-    told = read_json(folder / "config.json").get("reward_reader")
-    heads = [_HEAD] if told is None else [_HEAD, _SURPRISE]
+    recorded = read_json(folder / "config.json").get("reward_reader")
+    heads = [_HEAD] if recorded is None else [_HEAD, _SURPRISE]
     found = read_folder(folder, heads)
     offset = found.settings.get("reward_offset", 0.0)
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
     pooling = found.settings.get("reward_pooling", "last")
-    reader = None if told is None else _reader(told)
+    reader = None if recorded is None else _reader(recorded)
     model = RewardModel(found.model, torch.Generator(), pooling, reader)
     with torch.no_grad():
         for name, weight in _heads(model).items():
@@ -621,9 +621,9 @@ def _heads(model: RewardModel) -> dict[str, Tensor]:
     return heads
 
 
-def _reader(told: Any) -> SurprisalReader:
-    """Return the reader whose surprise a reward model is told."""
-    match told:
+def _reader(recorded: Any) -> SurprisalReader:
+    """Return the reader whose surprise a reward model gets."""
+    match recorded:
         case {
             "name": str(name),
             "sha256": str(digest),
@@ -634,7 +634,7 @@ def _reader(told: Any) -> SurprisalReader:
         case _:
             raise ValueError(
                 "reward_reader must have a name, a sha256, a start and a mark, got "
-                f"{told!r}"
+                f"{recorded!r}"
             )
     if (found := weights_fingerprint(reader)) != digest:
         raise ValueError(

@@ -117,17 +117,17 @@ class SurprisalReader:
 
         >>> from llmcourse.model.transformer import TINY
         >>> reader = SurprisalReader(model=Transformer(TINY), start=7)
-        >>> told = reader.features(torch.tensor([[5, 7, 0, 3], [7, 6, 0, 1]]))
-        >>> told.shape, told[:, :, 2].mul(100).int().tolist()
+        >>> found = reader.features(torch.tensor([[5, 7, 0, 3], [7, 6, 0, 1]]))
+        >>> found.shape, found[:, :, 2].mul(100).int().tolist()
         (torch.Size([2, 4, 3]), [[0, 0, 1, 2], [0, 1, 2, 3]])
         """
         first, there = self._first(ids), torch.arange(ids.shape[1], device=ids.device)
         length = int(ids.shape[1] - first.min())
         left = there[:length] + first[:, None]  # the answers begin side by side
-        told = self._read(ids.gather(1, left.clamp(max=ids.shape[1] - 1)))
+        read = self._read(ids.gather(1, left.clamp(max=ids.shape[1] - 1)))
         places = there - first[:, None]
         back = places.clamp(min=0).unsqueeze(-1)  # and are at their places again
-        found = told.gather(1, back.expand(-1, -1, 2))
+        found = read.gather(1, back.expand(-1, -1, 2))
         both = torch.cat((found, back / 100), dim=-1)
         return both.where(places.unsqueeze(-1) > 0, 0.0)
 
@@ -206,5 +206,5 @@ class SurprisalEmbedding(nn.Embedding):
     ) -> Float[Tensor, "batch position d_model"]:
         """Return each token's vector, with its surprise added to it."""
         tokens = super().forward(input)
-        told: Tensor = self.surprise(self.reader.features(input).to(tokens))
-        return tokens + told
+        surprise: Tensor = self.surprise(self.reader.features(input).to(tokens))
+        return tokens + surprise

@@ -78,10 +78,10 @@ def score(
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
     for text in texts:
-        if (told := found.tokenizer.decode(found.tokenizer.encode(text))) != text:
+        if (decoded := found.tokenizer.decode(found.tokenizer.encode(text))) != text:
             raise ValueError(
                 f"the tokenizer in {str(folder)!r} must give back every story to the "
-                f"letter: {text[:40]!r} became {told[:40]!r}"
+                f"letter: {text[:40]!r} became {decoded[:40]!r}"
             )
     nll, _ = document_nll(found.model, found.tokenizer, texts, progress)
     excesses = [p + story.log_prob for p, story in zip(nll, stories, strict=True)]
@@ -165,25 +165,25 @@ def verify(
         ValueError: As `score` and `read_score`.
         OSError: If a file cannot be read.
     """
-    told = read_score(path)
-    own = score(folder, n_stories=len(told.excesses), seed=told.seed, progress=progress)
+    claimed = read_score(path)
+    own = score(
+        folder, n_stories=len(claimed.excesses), seed=claimed.seed, progress=progress
+    )
     reasons = []
-    if told.sha256 != own.sha256:
-        reasons.append(
-            f"weights differ: {told.sha256[:12]} in the score, {own.sha256[:12]} here"
-        )
-    if told.n_bytes != own.n_bytes:
-        reasons.append(
-            f"size differs: {told.n_bytes:,} in the score, {own.n_bytes:,} bytes here"
-        )
+    if claimed.sha256 != own.sha256:
+        there, here = claimed.sha256[:12], own.sha256[:12]
+        reasons.append(f"weights differ: {there} in the score, {here} here")
+    if claimed.n_bytes != own.n_bytes:
+        there, here = f"{claimed.n_bytes:,}", f"{own.n_bytes:,}"
+        reasons.append(f"size differs: {there} in the score, {here} bytes here")
     for name in ("excess", "standard_error"):
-        one, other = getattr(told, name), getattr(own, name)
+        one, other = getattr(claimed, name), getattr(own, name)
         if not abs(one - other) <= TOLERANCE:  # refuses nan, too
             reasons.append(f"{name}: {one:.3f} in the score, {other:.3f} here")
-    pairs = zip(told.excesses, own.excesses, strict=True)
+    pairs = zip(claimed.excesses, own.excesses, strict=True)
     n_others = sum(not abs(one - other) <= 10 * TOLERANCE for one, other in pairs)
     if n_others:
-        reasons.append(f"{n_others} stories have another excess than told")
+        reasons.append(f"{n_others} stories have another excess in the score")
     return own, reasons
 
 

@@ -173,14 +173,14 @@ class Course:
             path = self._hand_in(name, hand_in.student)
             path.parent.mkdir(parents=True, exist_ok=True)
             write(choose(hand_in, source), path)
-            told = {
+            state = {
                 "late": hand_in.late,
                 "notes": hand_in.notes,
                 "readable": hand_in.readable,
             }
             path = self.folder / "collected" / name / f"{hand_in.student}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, told)
+            write_json(path, state)
         return hand_ins
 
     def submitted(self, name: str) -> list[str]:
@@ -281,10 +281,10 @@ class Course:
         self, name: str, student: str, source: NotebookNode, error: BaseException | None
     ) -> Outcome:
         """Return a hand-in's outcome before its tests were run."""
-        told = self._collected(name, student)
-        notes = list(told.get("notes", ())) + ["late"] * bool(told.get("late"))
+        state = self._collected(name, student)
+        notes = list(state.get("notes", ())) + ["late"] * bool(state.get("late"))
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
-        if not told.get("readable", True):
+        if not state.get("readable", True):
             flags.append("not graded: no notebook of it can be read")
         key = self._key(name, student, source)
         return Outcome(

@@ -132,9 +132,9 @@ def main(root: Path) -> None:
         for cell in source.cells
         if points(cell) and "BEGIN HIDDEN" not in cell.source
     }
-    told = results(graded, hand_in.notes + graded.flags, visible)
+    report = results(graded, hand_in.notes + graded.flags, visible)
     (root / "results").mkdir(exist_ok=True)
-    write_json(root / "results" / "results.json", told)
+    write_json(root / "results" / "results.json", report)
     nbformat.write(notebook, root / "results" / "graded.ipynb")
 
 

@@ -171,8 +171,8 @@ def _message(error: BaseException | None) -> str:
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     line = max((f.lineno or 0 for f in frames if f.filename == "<test>"), default=0)
-    told = str(error).strip() or "no message"
-    return f"{type(error).__name__}: {told} (line {line} of the test)"
+    message = str(error).strip() or "no message"
+    return f"{type(error).__name__}: {message} (line {line} of the test)"
 
 
 def _output(kind: str, **content: object) -> NotebookNode:

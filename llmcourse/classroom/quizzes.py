@@ -118,19 +118,19 @@ class Quiz:
         """
         if chapter not in chapters():
             raise ValueError(f"no quiz {chapter!r}; known: {', '.join(chapters())}")
-        told = tomllib.loads((FOLDER / f"{chapter}.toml").read_text(encoding="utf-8"))
+        table = tomllib.loads((FOLDER / f"{chapter}.toml").read_text(encoding="utf-8"))
         questions = [
             Question(
                 **{**one, "right": Option(*one["right"])}
                 | {"wrong": [Option(*pair) for pair in one["wrong"]]}
             )
-            for one in told["questions"]
+            for one in table["questions"]
         ]
         return cls(
             chapter=chapter,
-            objectives=[Objective(**one) for one in told["objectives"]],
+            objectives=[Objective(**one) for one in table["objectives"]],
             questions=questions,
-            assignment=told.get("assignment", chapter),
+            assignment=table.get("assignment", chapter),
         )
 
     def __repr__(self) -> str:

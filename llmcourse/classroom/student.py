@@ -116,12 +116,12 @@ class Student:
             kind = getattr(builtins, builtin, Exception)
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 kind = RuntimeError
-            told = message if name == builtin else f"{name}: {message}"
+            text = message if name == builtin else f"{name}: {message}"
             if issubclass(kind, UnicodeError):
                 kind = ValueError  # a UnicodeError takes more than a message
             if kind is AssertionError:
-                told = f"your code raised AssertionError: {told}"
-            raise kind(told)
+                text = f"your code raised AssertionError: {text}"
+            raise kind(text)
         return decode(reply["value"], lambda _: None)
 
     def _ready(self) -> None:

@@ -62,11 +62,11 @@ def close(got: Any, wanted: Any, tolerance: float = 1e-5) -> bool:
     return torch.allclose(got.double(), wanted, atol=tolerance, rtol=1e-4)
 
 
-def told(value: Any) -> str:
+def describe(value: Any) -> str:
     """Return in a few words what a function returned, for a message.
 
-    >>> told(torch.tensor([1 / 3, 2.0])), told(torch.zeros(3, 7)), told(None)
-    ('[0.3333, 2.0]', 'a tensor of shape (3, 7)', 'NoneType None')
+    >>> describe(torch.tensor([1 / 3, 2.0])), describe(torch.zeros(3, 7))
+    ('[0.3333, 2.0]', 'a tensor of shape (3, 7)')
     """
     if not isinstance(value, torch.Tensor):
         return f"{type(value).__name__} {value!r}"

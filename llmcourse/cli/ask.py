@@ -119,7 +119,7 @@ def ask(
         watch=ids.append,
     )
     said = "".join(pieces)
-    believed = retrieval.is_borne_out(said, prompt.used)
+    believed = retrieval.is_grounded(said, prompt.used)
     quote = retrieval.sentence_with(question, prompt.used)
     if as_json:
         read = [asdict(passage) for passage in prompt.used]

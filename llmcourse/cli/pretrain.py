@@ -94,9 +94,9 @@ def pretrain(
     """
     from functools import partial
 
-    from llmcourse.cli.running import Command, follow, show, show_model, use_cores
+    from llmcourse.cli.running import Command, run_recipe, show, show_model, use_cores
     from llmcourse.recipes import base
-    from llmcourse.training.pipeline import rehearse
+    from llmcourse.training.pipeline import estimate_training
 
     command = Command(pretrain, locals())
     if from_model and not data:
@@ -118,7 +118,7 @@ def pretrain(
     )
     if dry_run:
         use_cores(threads)
-        found = rehearse(plan, command.change)
+        found = estimate_training(plan, command.change)
         if as_json:
             typer.echo(json.dumps(found._asdict()))
             return
@@ -135,7 +135,7 @@ def pretrain(
         n_stories=stories,
         n_samples=samples,
     )
-    folder, quality = follow(command, recipe)
+    folder, quality = run_recipe(command, recipe)
     if as_json or not quality:
         return  # another process has measured, or all is printed
     show(base.loss_table(quality))

@@ -123,7 +123,7 @@ class Command(NamedTuple):
         return shlex.join(words)
 
 
-def follow(
+def run_recipe(
     command: Command,
     recipe: Callable[[Making], dict[str, Any]],
     name: str | None = None,

@@ -201,8 +201,8 @@ def _go_template(tokenizer: BPETokenizer) -> str:
     begin, *asked = around(user, answer, user)
     with_system, after_system, *again = around(system, user, answer, user)
     after_user, after_answer, _ = asked
-    told = "".join([begin, with_system, after_system, *asked])
-    is_odd = "{{" in told or '"""' in told
+    fixed = "".join([begin, with_system, after_system, *asked])
+    is_odd = "{{" in fixed or '"""' in fixed
     if is_odd or asked != [after_user, after_answer, after_user] or asked != again:
         raise ValueError(
             "the template of conversations cannot be told in Go's language"

@@ -215,9 +215,9 @@ def forgetting(
     check_range(2, n_stories=n_stories)
     stories = list(tales.generate(n_stories, seed))
     texts = [story.text for story in stories]
-    told = [progress and partial(progress, f"stories {n}") for n in ("before", "after")]
-    first, n_tokens = document_nll(*before, texts, told[0])
-    second, n_others = document_nll(*after, texts, told[1])
+    bars = [progress and partial(progress, f"stories {n}") for n in ("before", "after")]
+    first, n_tokens = document_nll(*before, texts, bars[0])
+    second, n_others = document_nll(*after, texts, bars[1])
     if n_tokens != n_others:
         raise ValueError(
             "both tokenizers must cut stories into the same tokens, got "

@@ -323,10 +323,10 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
     return model.train(), tokenizer
 
 
-def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
+def fit_recipe(config: InstructConfig, context_length: int) -> InstructConfig:
     """Return the recipe with conversations that fit a model's context.
 
-    >>> fitted(TINY, 128).finetuning.context_length
+    >>> fit_recipe(TINY, 128).finetuning.context_length
     128
     """
     training = config.finetuning
@@ -334,7 +334,7 @@ def fitted(config: InstructConfig, context_length: int) -> InstructConfig:
     return replace(config, finetuning=replace(training, context_length=longest))
 
 
-def follow(
+def run_recipe(
     config: InstructConfig,
     run: Run = Run(),
     *,

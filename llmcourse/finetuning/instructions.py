@@ -501,10 +501,10 @@ def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     facts = tale.story.facts
     fitting = {topic.name: topic for topic in topics()["extra"] if topic.fits(facts)}
     where = "place" if "place" in fitting else "home"
-    told = {"place", "home"} | {
+    taken = {"place", "home"} | {
         n for n, t in fitting.items() if t.fields <= theme.fields
     }
-    others = sorted(fitting.keys() - told)
+    others = sorted(fitting.keys() - taken)
     extras = [where, *rng.sample(others, rng.randrange(3))]
     templates = [theme.answers[0], *(fitting[name].answers[0] for name in extras)]
     ordered = {name for template in templates for name in variables(template)}

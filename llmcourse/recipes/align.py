@@ -577,20 +577,20 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
     pairs = collected(path, config, policy, tokenizer, run.stages)
     reward = config.reward
     saved = run.saved("reward model", reward.steps, reward.eval_interval, "reward")
-    judge = train_reward(config, policy, tokenizer, pairs, saved)
+    reward_model = train_reward(config, policy, tokenizer, pairs, saved)
     if parallel.rank() == 0:
-        save_reward_model(judge, tokenizer, place / "model", torch.float16)
+        save_reward_model(reward_model, tokenizer, place / "model", torch.float16)
     parallel.wait()
-    judge, _ = load_reward_model(place / "model")  # by the rewards of its file
+    reward_model, _ = load_reward_model(place / "model")  # by the rewards of its file
     interval = getattr(config.training, "eval_interval", 5)
     saved = run.saved("policy", config.steps, interval)
-    train_policy(config, policy, tokenizer, pairs, judge, saved)
+    train_policy(config, policy, tokenizer, pairs, reward_model, saved)
     if parallel.rank() > 0:
         return {}
     save_model(policy.eval(), tokenizer, folder)
     models = load_pretrained(config.policy), load_pretrained(folder)
-    quality = {"reward_model": reward_quality(judge, tokenizer, pairs.valid)}
-    quality |= aligned_quality(config, *models, judge, exam, run.stages)
+    quality = {"reward_model": reward_quality(reward_model, tokenizer, pairs.valid)}
+    quality |= aligned_quality(config, *models, reward_model, exam, run.stages)
     example = pairs.valid[0]
     facts = run.facts() | {
         "n_parameters": n_parameters(policy.config),

@@ -156,7 +156,7 @@ def make_base(
     else:
         data = _data(config, run, [*documents] if sources else None, [*steps])
     if sources:
-        config = pipeline.fitted(config, data)
+        config = pipeline.fit_recipe(config, data)
     if data.report is not None:
         run.say(f"{data.report}\n")
     run.say(
@@ -165,7 +165,7 @@ def make_base(
         f"{training.batch_size * training.context_length:,} tokens"
     )
     saved = run.saved("pretraining", training.steps, training.eval_interval)
-    trained = pipeline.follow(
+    trained = pipeline.run_recipe(
         config,
         saved,
         data=data,
@@ -179,7 +179,7 @@ def make_base(
     if sources:
         texts = [document.text for document in data.held_out]
         quality = text_quality(model, tokenizer, texts, run.stages)
-        quality["yardsticks"] = pipeline.yardsticks(data, texts)
+        quality["baselines"] = pipeline.baselines(data, texts)
         most = min(_SAMPLE, config.model.context_length - 1)
         quality["written"] = [
             write(model, tokenizer, seed=n, max_new_tokens=most) for n in range(3)
@@ -261,7 +261,7 @@ def loss_table(quality: Facts) -> Table:
         ("perplexity", f"{quality['perplexity']:.3f}"),
         ("bits per byte", f"{quality['bits_per_byte']:.4f}"),
     ]
-    for name, bits in quality.get("yardsticks", {}).items():
+    for name, bits in quality.get("baselines", {}).items():
         rows.append((f"bits per byte of {name}", f"{bits:.4f}"))
     if "floor" in quality:
         gap, excess = quality["paired_gap"], quality["excess_per_story"]

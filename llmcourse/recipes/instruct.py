@@ -22,10 +22,10 @@ from llmcourse.finetuning.instruction_evaluation import (
 )
 from llmcourse.finetuning.instruction_tuning import (
     InstructConfig,
-    fitted,
-    follow,
+    fit_recipe,
     n_held_out,
     prepare,
+    run_recipe,
     start,
 )
 from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, examples
@@ -155,7 +155,7 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
     """
     model, tokenizer = begun = start(config)
     run.change(model)
-    config = fitted(config, model.config.context_length)
+    config = fit_recipe(config, model.config.context_length)
     training, folder = config.finetuning, run.folder / "model"
     what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
     run.say(
@@ -164,7 +164,7 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
     )
     data = prepare(config, tokenizer, run.stages)
     saved = run.saved("fine-tuning", training.steps, training.eval_interval)
-    tuned = follow(config, saved, begun=begun, data=data)
+    tuned = run_recipe(config, saved, begun=begun, data=data)
     if parallel.rank() > 0:
         return {}
     sizes = model.config
@@ -220,7 +220,7 @@ def instruct_quality(
     n, seed = exam.n_per_kind, exam.seed
     asked = (("after", after, splits), ("before", before, BASE_SPLITS))
     for name, model, parts in asked if n else ():
-        told = partial(stages, f"answers {name}")
+        report = partial(stages, f"answers {name}")
         scores = instruction_scores(
             *model,
             n,
@@ -228,7 +228,7 @@ def instruct_quality(
             splits=parts,
             kinds=exam.kinds,
             tale_temperature=exam.tale_temperature,
-            progress=told,
+            progress=report,
         )
         found[f"instructions_{name}"] = scores_to_json(scores)
     if exam.n_stories:

@@ -269,14 +269,14 @@ def _nearest(text: str, parts: Sequence[Passage]) -> Passage:
     return parts[shares.index(max(shares))]
 
 
-def is_borne_out(answer: str, used: Sequence[Passage]) -> bool:
+def is_grounded(answer: str, used: Sequence[Passage]) -> bool:
     """Return whether at least half of an answer's words occur in the passages.
 
     Small words such as "the" do not count. Of right answers about tales, in words of
     the model's own, at least half were in the tale; of others a third.
 
     >>> passage = Passage("Mia has a red hat.", "a.txt", 1, 0, 18)
-    >>> is_borne_out("Mia wore a red hat.", [passage]), is_borne_out("Tom!", [passage])
+    >>> is_grounded("Mia wore a red hat.", [passage]), is_grounded("Tom!", [passage])
     (True, False)
     """
     known = {word for passage in used for word in words(passage.text)}

@@ -2,11 +2,11 @@
 
     documents ── corpus ── tokenizer ── token arrays ── pretraining ── model ── text
 
-`run` takes text through every stage, small enough for a minute on one core; the
-chapter *pipeline* walks through the same stages one by one. `follow` makes the model
-of a recipe, `base-llm` by default, whose tales never run out: it sees no story twice,
-so what it learns is the language, not the stories. The command for it is
-`llmcourse pretrain --preset base-llm`; with `--data` it trains on text of your own.
+`run` takes text through every stage, small enough for a minute on one core; the chapter
+*pipeline* walks through the same stages one by one. `run_recipe` makes the model of a
+recipe, `base-llm` by default, whose tales never run out: it sees no story twice, so
+what it learns is the language, not the stories. The command for it is `llmcourse
+pretrain --preset base-llm`; with `--data` it trains on text of your own.
 """
 
 import random
@@ -88,10 +88,10 @@ def prepare(
     """
     n, seed = config.n_stories, config.seed
     tokenizer = _train_tokenizer(islice(tales(n, seed), TOKENIZER_STORIES), config)
-    told = report_progress(curriculum(config), n, "tales", progress)
+    tracked = report_progress(curriculum(config), n, "tales", progress)
     return TrainingData(
         tokenizer=tokenizer,
-        train=token_array(told, tokenizer, np.uint16),
+        train=token_array(tracked, tokenizer, np.uint16),
         valid=token_array(tales(HELD_OUT_STORIES, seed + 1), tokenizer, np.uint16),
         start_token=end_of_text(tokenizer),
     )
@@ -142,7 +142,7 @@ def prepare_text(
 ) -> TrainingData:
     """Return tokenizer and token arrays of any text, cleaned, a part of it held out.
 
-    A short text gets a smaller vocabulary, as large as it can fill: see `fitted`.
+    A short text gets a smaller vocabulary, as large as it can fill: see `fit_recipe`.
 
     Args:
         config: Says the size of the vocabulary and the length of the windows.
@@ -157,8 +157,8 @@ def prepare_text(
         ValueError: If there is too little text for the windows.
     """
     steps = [*steps]
-    told = report_progress(steps, len(steps), "corpus", progress)
-    kept, report = build_corpus(documents, told)
+    tracked = report_progress(steps, len(steps), "corpus", progress)
+    kept, report = build_corpus(documents, tracked)
     splits = split_or_cut(kept)
     texts, n = splits["train"], len(splits["train"])
     learned = report_progress(texts, n, "tokenizer", progress)
@@ -258,7 +258,7 @@ def _train_tokenizer(
     )
 
 
-def fitted(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
+def fit_recipe(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
     """Return the recipe for your own text.
 
     The model has as many ids as the tokenizer, and no tales are to be read first.
@@ -305,7 +305,7 @@ class TrainingResult:
     history: History = field(default_factory=History)
 
 
-def follow(
+def run_recipe(
     config: PipelineConfig,
     run: Run = Run(),
     *,
@@ -345,7 +345,7 @@ def follow(
     return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)
 
 
-def yardsticks(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
+def baselines(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
     """Return what programs without a network reach on texts, in bits per byte.
 
     They learn from the end of the training text, as much as takes a few seconds.
@@ -364,7 +364,7 @@ def yardsticks(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
     return bits | {"trigrams": bits_per_byte(nats, len(ids), n_bytes)}
 
 
-class Rehearsal(NamedTuple):
+class TrainingEstimate(NamedTuple):
     """What a training takes, as far as a few steps tell."""
 
     n_parameters: int
@@ -372,14 +372,14 @@ class Rehearsal(NamedTuple):
     seconds: float  # of all steps, without preparing text and measuring
 
 
-def rehearse(
+def estimate_training(
     config: PipelineConfig, change: Callable[[nn.Module], None] = lambda model: None
-) -> Rehearsal:
+) -> TrainingEstimate:
     """Return what the training of a recipe takes, from a few steps on random tokens.
 
     Args:
         config: The recipe.
-        change: As in `follow`.
+        change: As in `run_recipe`.
 
     Raises:
         ValueError: As `pretrain`.
@@ -401,7 +401,7 @@ def rehearse(
         steps()
     each = median(after - before for before, after in pairwise(times))
     n_parameters = sum(weight.numel() for weight in model.parameters())
-    return Rehearsal(n_parameters, memory.peak, each * config.pretraining.steps)
+    return TrainingEstimate(n_parameters, memory.peak, each * config.pretraining.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,7 +411,7 @@ class Pipeline(TrainingResult):
     data: TrainingData
     floor: Estimate | None  # in nats per token; known for tales alone
     loss: float  # after training, on held-out documents, in nats per token
-    bits_per_byte: dict[str, float]  # on the same, of the "model" and of `yardsticks`
+    bits_per_byte: dict[str, float]  # on the same, of the "model" and of `baselines`
     before: str  # what the untrained model writes
     after: str  # what it writes after training
 
@@ -437,14 +437,14 @@ def run(
     is_tales = documents is None
     raw = tales(config.n_stories, config.seed) if documents is None else documents
     data = prepare_text(config, raw, progress, from_starts=is_tales, steps=steps)
-    config = fitted(config, data)
+    config = fit_recipe(config, data)
 
     def tell(record: Record) -> None:
         if isinstance(record, Update) and progress is not None:
             progress("pretraining", record.step, config.pretraining.steps)
 
     before = write(config.new_model(), data.tokenizer, seed=config.seed)
-    trained = follow(config, Run(progress=tell), data=data)
+    trained = run_recipe(config, Run(progress=tell), data=data)
     texts = [document.text for document in data.held_out]
     loss = text_loss(trained.model, data.tokenizer, texts[:100])
     return Pipeline(
@@ -452,7 +452,7 @@ def run(
         data=data,
         floor=entropy_per_token(data.tokenizer, texts) if is_tales else None,
         loss=loss.loss,
-        bits_per_byte={"model": loss.bits_per_byte} | yardsticks(data, texts[:100]),
+        bits_per_byte={"model": loss.bits_per_byte} | baselines(data, texts[:100]),
         before=before,
         after=write(trained.model, data.tokenizer, seed=config.seed),
     )

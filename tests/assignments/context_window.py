@@ -35,7 +35,7 @@ from math import log, pi
 
 import torch
 
-from llmcourse.classroom.tasks import close, generator, told
+from llmcourse.classroom.tasks import close, describe, generator
 
 for module in ("attention", "costs", "long_context", "positions"):
     sys.modules[f"llmcourse.model.{module}"] = None  # this is what you write yourself
@@ -141,28 +141,28 @@ state = read_block(state, torch.tensor([[0.0, log(2)]]), torch.tensor([[6.0], [3
 for got, wanted, name in zip(state, ([log(2)], [1.5], [[6.0]]), ("m", "l", "c")):
     assert close(got, torch.tensor(wanted)), (
         f"after the scores 0 and ln 2 with the values 6 and 3, {name} is {wanted}, "
-        f"got {told(got)}; take all exponentials relative to the largest score"
+        f"got {describe(got)}; take all exponentials relative to the largest score"
     )
 state = read_block(state, torch.tensor([[log(6)]]), torch.tensor([[9.0]]))
 for got, wanted, name in zip(state, ([log(6)], [1.5], [[11.0]]), ("m", "l", "c")):
     assert close(got, torch.tensor(wanted)), (
-        f"after the score ln 6 with the value 9, {name} is {wanted}, got {told(got)}; "
+        f"after the score ln 6 with the value 9, {name} is {wanted}, got {describe(got)}; "
         "sum and mixture shrink by 2/6 before the new is added"
     )
 state = read_block(state, torch.tensor([[-torch.inf]]), torch.tensor([[5.0]]))
 assert close(state[2], torch.tensor([[11.0]])), (
-    f"a key with the score -inf changes nothing: c stays 11, got {told(state[2])}"
+    f"a key with the score -inf changes nothing: c stays 11, got {describe(state[2])}"
 )
 state = torch.full((2,), -torch.inf), torch.zeros(2), torch.zeros(2, 1)
 scores = torch.tensor([[log(2), 0.0, -torch.inf], [-torch.inf] * 3])
 state = read_block(state, scores, torch.tensor([[6.0], [3.0], [1.0]]))
 assert close(state[0], torch.tensor([log(2), -torch.inf])), (
-    f"each query has its own largest score, ln 2 and -inf, got {told(state[0])}"
+    f"each query has its own largest score, ln 2 and -inf, got {describe(state[0])}"
 )
 for got, wanted, name in zip(state[1:], ([1.5, 0.0], [[7.5], [0.0]]), ("l", "c")):
     assert close(got, torch.tensor(wanted)), (
         f"of two queries the first has the scores ln 2 and 0, and the second sees nothing: "
-        f"{name} is {wanted}, got {told(got)}; where all is -inf, put a finite number in "
+        f"{name} is {wanted}, got {describe(got)}; where all is -inf, put a finite number in "
         "the place of m before you subtract it"
     )
 
@@ -190,7 +190,7 @@ for scale, cuts in (
         state, read = new, read + n
         for part, size in zip(state, ((2, 3), (2, 3), (2, 3, 4))):
             assert tuple(part.shape) == size, (
-                f"{shape}: wanted a part of the state of shape {size}, got {told(part)}"
+                f"{shape}: wanted a part of the state of shape {size}, got {describe(part)}"
             )
             assert not part.isnan().any(), (
                 f"{shape}: nan after {read} keys; where all scores so far are -inf, "
@@ -242,7 +242,7 @@ for block in (1, 2, 3):
     got = blockwise(query, key, value, block)
     assert close(got, torch.tensor([[[6.0], [4.0], [3.0]]])), (
         "where all scores are 0, each position gathers the mean of the values up to it: "
-        f"6, 4, 3; in blocks of {block} got {told(got)}"
+        f"6, 4, 3; in blocks of {block} got {describe(got)}"
     )
 query = torch.zeros(2, 3, 4)
 query[:, :, 0] = 2 * log(3)
@@ -252,7 +252,7 @@ got = blockwise(query, key, value.expand(2, 3, 1), 2)
 assert close(got, torch.tensor([[[6.0], [5.0], [4.2]], [[6.0], [3.0], [2.6]]])), (
     "2 heads, d = 4, one score of ln 3 in each, of key 0 in head 0 and of key 1 in head 1: "
     "the weights are 3/4 and 1/4, then 3/5, 1/5 and 1/5, and the heads gather 6, 5, 4.2 "
-    f"and 6, 3, 2.6; got {told(got)}; scores are divided by the root of d, which is 2"
+    f"and 6, 3, 2.6; got {describe(got)}; scores are divided by the root of d, which is 2"
 )
 
 # %% hidden="blockwise" points=1
@@ -268,7 +268,7 @@ for block, scale in ((1, 1.0), (4, 1.0), (5, 20.0), (11, 1.0), (64, 3.0)):
     got = blockwise(query, key, value, block)
     assert close(got, wanted, 1e-4), (
         f"11 positions in blocks of {block}: wanted shape (3, 11, 4) and torch's numbers, "
-        f"got {told(got)}; the columns of a block begin at its start, not at 0, and "
+        f"got {describe(got)}; the columns of a block begin at its start, not at 0, and "
         "scores are divided by the root of d"
     )
     assert all(map(torch.equal, (query, key, value), saved)), (
@@ -318,7 +318,7 @@ for position, (number, wanted) in enumerate(((6.0, 6.0), (2.0, 4.0), (1.0, 1.5))
     got, cache = window_step(torch.zeros(1, 3), torch.ones(1, 3), new, cache, position)
     assert close(got, torch.tensor([[wanted]])), (
         "where all scores are 0, a token gathers the mean of the last 2 values, itself "
-        f"included: at position {position} of 6, 2, 1 that is {wanted}, got {told(got)}; "
+        f"included: at position {position} of 6, 2, 1 that is {wanted}, got {describe(got)}; "
         "slots that were never written do not count"
     )
 assert cache[1].flatten().tolist() == [1.0, 2.0], (
@@ -331,7 +331,7 @@ keys[0, 0, 0] = keys[1, 1, 1] = 1.0
 got, _ = window_step(query, torch.zeros(2, 4), torch.zeros(2, 1), (keys, values), 2)
 assert close(got, torch.tensor([[5.6], [4.0]])), (
     "2 heads, d = 4, a window of 3: head 0 weighs the values 8, 4, 0 by 3/5, 1/5, 1/5, and "
-    f"head 1 by 1/5, 3/5, 1/5, which gives 5.6 and 4; got {told(got)}; scores are "
+    f"head 1 by 1/5, 3/5, 1/5, which gives 5.6 and 4; got {describe(got)}; scores are "
     "products with the keys in the slots, divided by the root of d, which is 2"
 )
 
@@ -351,14 +351,14 @@ for window in (1, 3, 4, 20):
         saved = cache[0].clone(), cache[1].clone()
         got, later = window_step(query[:, t], key[:, t], value[:, t], cache, t)
         assert close(got, wanted[:, t], 1e-4), (
-            f"window of {window}, position {t}: wanted shape (3, 2), got {told(got)}, or "
+            f"window of {window}, position {t}: wanted shape (3, 2), got {describe(got)}, or "
             f"other numbers than from the last {min(t + 1, window)} keys, itself included"
         )
         assert all(map(torch.equal, cache, saved)), "the old cache must stay as it is"
         cache = later
         for part, text, name in zip(cache, (key, value), ("keys", "values")):
             assert part.shape[:2] == (3, window), (
-                f"the {name} keep the shape (3, {window}, …), got {told(part)}"
+                f"the {name} keep the shape (3, {window}, …), got {describe(part)}"
             )
             assert torch.equal(part[:, t % window], text[:, t]), (
                 f"window of {window}: position {t} goes into slot {t % window}"
@@ -394,7 +394,7 @@ def grouped(query, key, value):
 value = torch.tensor([[[[1.0]], [[2.0]]]])  # B 1, K 2, S 1: two heads, one position
 got = grouped(torch.ones(1, 4, 1, 3), torch.ones(1, 2, 1, 3), value)
 assert tuple(got.shape) == (1, 4, 1, 1), (
-    f"a context for each of 4 query heads: (1, 4, 1, 1), got {told(got)}"
+    f"a context for each of 4 query heads: (1, 4, 1, 1), got {describe(got)}"
 )
 assert got.flatten().tolist() == [1, 1, 2, 2], (
     "neighbouring query heads share a key-value head: 1, 1, 2, 2, "
@@ -406,14 +406,14 @@ wanted = torch.tensor([[4.0], [3.0]])
 assert close(got, torch.stack((wanted, wanted, 10 * wanted, 10 * wanted))[None]), (
     "2 queries, the last of 3 positions, scores of 0: the first sees two keys and gathers "
     "the mean of 6 and 2, the second sees all three; wanted 4 and 3, and 40 and 30 with "
-    f"the second key-value head, got {told(got)}; query t is at the position S - T + t"
+    f"the second key-value head, got {describe(got)}; query t is at the position S - T + t"
 )
 query, key = torch.zeros(1, 4, 2, 4), torch.zeros(1, 2, 3, 4)
 query[..., 0], key[:, :, 0, 0] = 2 * log(3), 1.0
 got = grouped(query, key, value)[0, 0]
 assert close(got, torch.tensor([[5.0], [4.2]])), (
     "d = 4, and key 0 has the score ln 3, the others 0: the first head gathers 3/4 · 6 + "
-    f"1/4 · 2 = 5, and 3/5 · 6 + 1/5 · 2 + 1/5 · 1 = 4.2; got {told(got)}; scores are "
+    f"1/4 · 2 = 5, and 3/5 · 6 + 1/5 · 2 + 1/5 · 1 = 4.2; got {describe(got)}; scores are "
     "divided by the root of d, which is 2"
 )
 
@@ -433,7 +433,7 @@ for n_kv_heads, n_queries in ((1, 7), (2, 3), (3, 1), (6, 4)):
     got = grouped(query, key, value)
     assert close(got, wanted), (
         f"6 query heads, {n_kv_heads} key-value heads, the last {n_queries} of 7 "
-        f"positions: wanted shape (2, 6, {n_queries}, 5), got {told(got)}, or other "
+        f"positions: wanted shape (2, 6, {n_queries}, 5), got {describe(got)}, or other "
         "numbers; the queries are the last positions of the text"
     )
     assert all(map(torch.equal, (query, key, value), saved)), (
@@ -486,16 +486,16 @@ for way, wanted in (
     ("yarn", [1.0, 0.0025]),
 ):
     got = frequencies(4, 10_000.0, 4.0, way, 628)
-    assert tuple(got.shape) == (2,), f"{way}: one for each pair, got {told(got)}"
+    assert tuple(got.shape) == (2,), f"{way}: one for each pair, got {describe(got)}"
     assert close(got, torch.tensor(wanted), 1e-6), (
         f"{way}, d = 4, base 10,000, stretched four times: wanted {wanted}, "
-        f"got {told(got)}"
+        f"got {describe(got)}"
     )
 
 got = frequencies(4, 10_000.0, 4.0, "yarn", 5498)
 assert close(got, torch.tensor([1.0, 0.004375]), 1e-6), (
     "with a trained length of 5,498 the second pair makes 8.75 rounds, so γ is 0.25: "
-    f"0.25 · 0.01 + 0.75 · 0.0025 = 0.004375; wanted [1.0, 0.004375], got {told(got)}"
+    f"0.25 · 0.01 + 0.75 · 0.0025 = 0.004375; wanted [1.0, 0.004375], got {describe(got)}"
 )
 
 # %% hidden="frequencies" points=2
@@ -512,7 +512,7 @@ for d_head, base, factor, length in (
         got = frequencies(d_head, base, factor, way, length)
         where = f"{way}, d {d_head}, base {base:g}, factor {factor:g}, trained {length}"
         assert tuple(got.shape) == (d_head // 2,), (
-            f"{where}: {d_head // 2} pairs, got {told(got)}"
+            f"{where}: {d_head // 2} pairs, got {describe(got)}"
         )
         wanted = []
         for i in range(d_head // 2):

@@ -35,7 +35,7 @@ from math import log
 
 import torch
 
-from llmcourse.classroom.tasks import close, generator, told
+from llmcourse.classroom.tasks import close, describe, generator
 
 sys.modules["llmcourse.text.embeddings"] = None  # this is what you write yourself
 
@@ -69,14 +69,14 @@ x = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
 y = torch.tensor([[4.0, 3.0], [30.0, 40.0], [-4.0, 3.0]])
 got = cosines(x, y)
 assert tuple(got.shape) == (2, 3), (
-    f"2 rows and 3 rows give a table of shape (2, 3), got {told(got)}"
+    f"2 rows and 3 rows give a table of shape (2, 3), got {describe(got)}"
 )
 assert close(got[0], torch.tensor([0.96, 1.0, 0.0])), (
     "(3, 4) has the cosines 24/25, 1 and 0 with (4, 3), (30, 40) and (-4, 3), got "
-    f"{told(got[0])}; divide by both lengths"
+    f"{describe(got[0])}; divide by both lengths"
 )
 assert close(got[1], torch.zeros(3)), (
-    f"a vector of zeros has the cosine 0 with everything, got {told(got[1])}"
+    f"a vector of zeros has the cosine 0 with everything, got {describe(got[1])}"
 )
 
 # %% hidden="cosines" points=1
@@ -89,7 +89,7 @@ for scale in (1.0, 1e-3, 1e3):
     wanted = torch.nn.functional.cosine_similarity(x[:, None], y[None], dim=-1)
     got = cosines(x, y)
     assert close(got, wanted), (
-        f"vectors of size {scale:g}: wanted shape (4, 5), got {told(got)}, or other "
+        f"vectors of size {scale:g}: wanted shape (4, 5), got {describe(got)}, or other "
         "numbers; the length of a vector must not matter"
     )
     assert torch.equal(x, saved[0]), "cosines must not change x"
@@ -265,7 +265,7 @@ def skipgram_loss(middle, company, noise):
 # %% test="skipgram-loss" points=1
 got = skipgram_loss(torch.zeros(1, 4), torch.ones(1, 4), torch.ones(1, 2, 4))
 assert close(got, torch.tensor([3 * log(2)])), (
-    f"three scores of 0 cost ln 2 each, 2.079 in all, for one pair; got {told(got)}"
+    f"three scores of 0 cost ln 2 each, 2.079 in all, for one pair; got {describe(got)}"
 )
 got = skipgram_loss(
     torch.tensor([[log(3), 0.0]]),
@@ -275,7 +275,7 @@ got = skipgram_loss(
 assert close(got, torch.tensor([log(4 / 3) + log(4) + log(2)])), (
     "the scores are ln 3 for the company, and ln 3 and 0 for the noise. The company's "
     "sigmoid is 3/4; the noise should be low, so it costs -ln 1/4 and -ln 1/2: 2.367 in "
-    f"all, got {told(got)}; 1.269 comes of noise with the sign of company"
+    f"all, got {describe(got)}; 1.269 comes of noise with the sign of company"
 )
 got = skipgram_loss(
     torch.tensor([[0.0, 1.0], [log(3), 0.0], [0.0, 0.0]]),
@@ -284,7 +284,7 @@ got = skipgram_loss(
 )
 assert close(got, torch.tensor([2 * log(2), log(4 / 3) + log(4), 2 * log(2)])), (
     "three pairs with one word of noise each: their losses are 2 ln 2 = 1.386, "
-    f"ln 4/3 + ln 4 = 1.674, and 2 ln 2 again; got {told(got)}"
+    f"ln 4/3 + ln 4 = 1.674, and 2 ln 2 again; got {describe(got)}"
 )
 
 # %% hidden="skipgram-loss" points=1
@@ -299,14 +299,14 @@ for scale in (1.0, 15.0):
         wanted.append(sum(s.clamp(min=0) + (-s.abs()).exp().log1p() for s in scores))
     got = skipgram_loss(middle, company, noise)
     assert close(got, torch.stack(wanted), 1e-3), (
-        f"vectors of size {scale:g}: wanted {told(torch.stack(wanted))}, one loss for each "
-        f"of 3 pairs, got {told(got)}"
+        f"vectors of size {scale:g}: wanted {describe(torch.stack(wanted))}, one loss for each "
+        f"of 3 pairs, got {describe(got)}"
     )
 far = torch.full((1, 1), 20.0)
 got = skipgram_loss(far, -far, far[None])
 assert close(got, torch.tensor([800.0])), (
     "scores of -400 for the company and 400 for the noise cost 400 nats each: wanted "
-    f"800, got {told(got)}; take the logarithm of the sigmoid in one step"
+    f"800, got {describe(got)}; take the logarithm of the sigmoid in one step"
 )
 
 # %% [markdown]
@@ -355,18 +355,18 @@ new_v, new_u = skipgram_step(
 )
 assert close(new_v, torch.tensor([[2.0, 2.0], [5.0, 5.0], [6.0, 6.0]])), (
     "v = (2, 0) moves against -1/2 · (0, 1) + 1/2 · (0, -3) = (0, -2) and becomes (2, 2); "
-    f"the others stay; got {told(new_v)}"
+    f"the others stay; got {describe(new_v)}"
 )
 assert close(new_u, torch.tensor([[9.0, 9.0], [1.0, 1.0], [-1.0, -3.0]])), (
     "the company moves by 1/2 · v to (1, 1), the noise by -1/2 · v to (-1, -3), with "
-    f"v = (2, 0) as it was before; got {told(new_u)}"
+    f"v = (2, 0) as it was before; got {describe(new_u)}"
 )
 _, new_u = skipgram_step(
     vectors, contexts, torch.tensor([0, 0]), torch.tensor([[1, 2], [1, 2]]), 1.0
 )
 assert close(new_u[1], torch.tensor([2.0, 1.0])), (
     "the same pair twice moves the company twice as far, from (0, 1) to (2, 1), got "
-    f"{told(new_u[1])}; `contexts[ids] -= …` counts an id that repeats only once"
+    f"{describe(new_u[1])}; `contexts[ids] -= …` counts an id that repeats only once"
 )
 
 # %% hidden="skipgram-step" points=2
@@ -509,19 +509,19 @@ assert close(got, wanted), (
 got = ppmi(torch.tensor([[0.0, 3.0], [0.0, 1.0]]))
 assert close(got, torch.zeros(2, 2)), (
     "a row of 3, a column of 4, and 4 in all: 3 · 4 / (3 · 4) is 1 and ln 1 is 0, and so it "
-    f"is for the 1; wanted 0 everywhere, got {told(got)}; N_c is the sum of the row and "
+    f"is for the 1; wanted 0 everywhere, got {describe(got)}; N_c is the sum of the row and "
     "N_o that of the column"
 )
 got = svd_vectors(torch.tensor([[4.0, 0.0], [0.0, 9.0]]), 1)
 assert close(got.abs(), torch.tensor([[0.0], [3.0]])), (
     "the largest singular value is 9, its vector is (0, 1), and the root of 9 is 3: "
-    f"wanted 0 and 3, up to a sign, got {told(got)}"
+    f"wanted 0 and 3, up to a sign, got {describe(got)}"
 )
 
 got = svd_vectors(torch.tensor([[0.0, 4.0, 0.0], [9.0, 0.0, 0.0]]), 2)
 assert close(got.abs(), torch.tensor([[0.0, 2.0], [3.0, 0.0]])), (
     "the rows (0, 4, 0) and (9, 0, 0) have the singular values 9 and 4: the vectors are "
-    f"(0, 2) and (3, 0), up to signs, got {told(got)}; they come from the columns of U"
+    f"(0, 2) and (3, 0), up to signs, got {describe(got)}; they come from the columns of U"
 )
 
 # %% hidden="counting" points=1
@@ -541,14 +541,14 @@ for size in (4, 7):
     got = ppmi(counts)
     assert close(got, wanted), (
         f"{size} words, one without a row and one without a column: wanted ppmi of shape "
-        f"{(size, size)} without nan, got {told(got)}; rows and columns have sums of their own"
+        f"{(size, size)} without nan, got {describe(got)}; rows and columns have sums of their own"
     )
     assert torch.equal(counts, saved), "ppmi must not change the counts"
     table = torch.rand(size, size, generator=g)
     powers, directions = torch.linalg.eigh(table.double() @ table.double().T)
     for d in (1, 3):
         x = svd_vectors(table, d)
-        assert tuple(x.shape) == (size, d), f"wanted {(size, d)}, got {told(x)}"
+        assert tuple(x.shape) == (size, d), f"wanted {(size, d)}, got {describe(x)}"
         wanted = torch.zeros(size, size, dtype=torch.double)
         for i in range(1, d + 1):
             wanted += powers[-i].sqrt() * torch.outer(

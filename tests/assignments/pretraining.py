@@ -35,7 +35,7 @@ from math import cos, exp, log, pi
 
 import torch
 
-from llmcourse.classroom.tasks import close, generator, told
+from llmcourse.classroom.tasks import close, describe, generator
 
 for module in ("config", "loop", "losses", "pretraining", "text_loss", "windows"):
     sys.modules[f"llmcourse.training.{module}"] = None  # this is what you write
@@ -96,7 +96,7 @@ for n, length in (
     where = f"{n} ids in windows of {length} + 1"
     for got, name in ((ids, "ids"), (targets, "targets")):
         assert tuple(got.shape) == (len(starts), length), (
-            f"{where}: wanted {name} of shape {(len(starts), length)}, got {told(got)}"
+            f"{where}: wanted {name} of shape {(len(starts), length)}, got {describe(got)}"
         )
         assert got.dtype == torch.int64, f"{where}: ids are integers, got {got.dtype}"
     row = tokens.tolist()
@@ -146,16 +146,16 @@ logits = torch.tensor([[[0.0, 0.0, 0.0, log(5)], [0.0, 0.0, 0.0, 0.0]]])
 got = cross_entropy(logits, torch.tensor([[3, 1]]))
 assert close(got, torch.tensor((log(1.6) + log(4)) / 2)), (
     "5/8 for the first target costs ln 1.6 = 0.470, 1/4 for the second ln 4 = 1.386; "
-    f"the mean is 0.928, got {told(got)}"
+    f"the mean is 0.928, got {describe(got)}"
 )
 got = cross_entropy(logits, torch.tensor([[3, -1]]))
 assert close(got, torch.tensor(log(1.6))), (
     "the second target is -1 and does not count, so the mean is over one place: 0.470, "
-    f"got {told(got)}"
+    f"got {describe(got)}"
 )
 got = cross_entropy(logits + 1000, torch.tensor([[3, 1]]))
 assert close(got, torch.tensor((log(1.6) + log(4)) / 2), 1e-3), (
-    f"1000 more on all logits changes no probability: wanted 0.928, got {told(got)}; "
+    f"1000 more on all logits changes no probability: wanted 0.928, got {describe(got)}; "
     "subtract the largest logit before you take exponentials"
 )
 
@@ -174,7 +174,7 @@ for scale, share in ((1.0, 0.0), (3.0, 0.4), (2000.0, 0.2)):
     got = cross_entropy(logits, targets)
     assert close(got, wanted, 1e-4), (
         f"logits of size {scale:g}, {int((targets < 0).sum())} of 15 places without a "
-        f"target: wanted {told(wanted)} of shape (), got {told(got)}; log after softmax "
+        f"target: wanted {describe(wanted)} of shape (), got {describe(got)}; log after softmax "
         "makes infinities where logits are far apart"
     )
     assert torch.equal(logits, saved[0]), "cross_entropy must not change the logits"
@@ -185,23 +185,23 @@ for scale, share in ((1.0, 0.0), (3.0, 0.4), (2000.0, 0.2)):
     got = cross_entropy(logits, one)
     assert close(got, -log_probs[2, 4, 6], 1e-4), (
         f"one place of 15 counts, and its loss is {-log_probs[2, 4, 6]:.4f}; "
-        f"got {told(got)}"
+        f"got {describe(got)}"
     )
 got = cross_entropy(torch.randn(2, 3, 4, generator=g), torch.full((2, 3), -1))
-assert close(got, torch.tensor(0.0)), f"no place counts: wanted 0, got {told(got)}"
+assert close(got, torch.tensor(0.0)), f"no place counts: wanted 0, got {describe(got)}"
 inf = float("inf")
 got = cross_entropy(torch.tensor([[[0.0, -inf, 0.0]]]), torch.tensor([[2]]))
 assert close(got, torch.tensor(log(2))), (
-    f"a token with logit -inf has probability 0, two are left: ln 2, got {told(got)}"
+    f"a token with logit -inf has probability 0, two are left: ln 2, got {describe(got)}"
 )
 got = cross_entropy(torch.tensor([[[-inf, 0.0], [5.0, 5.0]]]), torch.tensor([[-1, 0]]))
 assert close(got, torch.tensor(log(2))), (
     "the place without a target must not count in any way, also with a logit of -inf: "
-    f"wanted ln 2, got {told(got)}"
+    f"wanted ln 2, got {describe(got)}"
 )
 got = cross_entropy(torch.tensor([[[0.0, 2000.0]]]), torch.tensor([[0]]))
 assert close(got, torch.tensor(2000.0)), (
-    f"a target 2000 below the best costs 2000 nats, got {told(got)}"
+    f"a target 2000 below the best costs 2000 nats, got {describe(got)}"
 )
 
 # %% [markdown]
@@ -236,14 +236,14 @@ def loss_gradient(logits, targets):
 logits = torch.tensor([[[0.0, 0.0, 0.0, log(5)], [0.0, 0.0, 0.0, 0.0]]])
 got = loss_gradient(logits, torch.tensor([[3, -1]]))
 assert tuple(got.shape) == (1, 2, 4), (
-    f"a number for each logit, so the shape is (1, 2, 4), got {told(got)}"
+    f"a number for each logit, so the shape is (1, 2, 4), got {describe(got)}"
 )
 assert close(got[0, 0], torch.tensor([1, 1, 1, -3]) / 8), (
     "the probabilities are 1/8, 1/8, 1/8 and 5/8; the target's gradient is 5/8 - 1: "
-    f"wanted [1/8, 1/8, 1/8, -3/8], got {told(got[0, 0])}; one place counts, so n = 1"
+    f"wanted [1/8, 1/8, 1/8, -3/8], got {describe(got[0, 0])}; one place counts, so n = 1"
 )
 assert close(got[0, 1], torch.zeros(4)), (
-    f"a place without a target has no gradient, got {told(got[0, 1])}"
+    f"a place without a target has no gradient, got {describe(got[0, 1])}"
 )
 
 got = loss_gradient(logits, torch.tensor([[3, 1]]))
@@ -276,7 +276,7 @@ for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
     got = loss_gradient(logits, targets)
     assert close(got, wanted, 1e-6), (
         f"logits of size {scale:g}, {n} of 15 places count: wanted shape (3, 5, 7) and "
-        f"torch's gradient, got {told(got)}; divide by the number of places that count"
+        f"torch's gradient, got {describe(got)}; divide by the number of places that count"
     )
     assert torch.equal(logits, saved[0]), "loss_gradient must not change the logits"
     assert torch.equal(targets, saved[1]), "loss_gradient must not change the targets"
@@ -375,19 +375,19 @@ def clip(gradients, max_norm):
 # %% test="clip" points=1
 clipped, norm = clip([torch.tensor([3.0]), torch.tensor([0.0, 4.0])], 1.0)
 assert close(norm, torch.tensor(5.0)), (
-    f"the root of 9 + 0 + 16 is 5, over all tensors together; got {told(norm)}"
+    f"the root of 9 + 0 + 16 is 5, over all tensors together; got {describe(norm)}"
 )
 assert len(clipped) == 2, f"two gradients in, two out; got {len(clipped)}"
 assert close(clipped[0], torch.tensor([0.6])), (
-    f"3 times 1/5 is 0.6, got {told(clipped[0])}; all tensors have the same factor, so "
+    f"3 times 1/5 is 0.6, got {describe(clipped[0])}; all tensors have the same factor, so "
     "that the direction of the step stays"
 )
 assert close(clipped[1], torch.tensor([0.0, 0.8])), (
-    f"(0, 4) times 1/5 is (0, 0.8), got {told(clipped[1])}"
+    f"(0, 4) times 1/5 is (0, 0.8), got {describe(clipped[1])}"
 )
 clipped, _ = clip([torch.tensor([3.0]), torch.tensor([0.0, 4.0])], 10.0)
 assert close(clipped[1], torch.tensor([0.0, 4.0])), (
-    f"a norm of 5 is below 10, so nothing changes; got {told(clipped[1])}"
+    f"a norm of 5 is below 10, so nothing changes; got {describe(clipped[1])}"
 )
 
 # %% hidden="clip" points=1
@@ -403,19 +403,19 @@ for max_norm in (0.5, 3.0, 100.0):
     wanted = torch.nn.utils.clip_grad_norm_(leaves, max_norm)
     clipped, norm = clip(gradients, max_norm)
     assert close(norm, wanted), (
-        f"the norm before clipping is {wanted:.4f}, got {told(norm)}"
+        f"the norm before clipping is {wanted:.4f}, got {describe(norm)}"
     )
     assert len(clipped) == 4, f"four gradients in, four out; got {len(clipped)}"
     for got, leaf in zip(clipped, leaves):
         assert close(got, leaf.grad), (
             f"norm {wanted:.2f}, clipped to {max_norm:g}: a gradient of shape "
-            f"{tuple(leaf.shape)} became {told(got)}, wanted {told(leaf.grad)}"
+            f"{tuple(leaf.shape)} became {describe(got)}, wanted {describe(leaf.grad)}"
         )
     assert all(map(torch.equal, gradients, saved)), "clip must not change its inputs"
 clipped, norm = clip([torch.zeros(3), torch.zeros(2, 2)], 1.0)
-assert close(norm, torch.tensor(0.0)), f"zeros have the norm 0, got {told(norm)}"
+assert close(norm, torch.tensor(0.0)), f"zeros have the norm 0, got {describe(norm)}"
 assert close(clipped[0], torch.zeros(3)), (
-    f"gradients of 0 stay 0, got {told(clipped[0])}; do not divide 0 by 0"
+    f"gradients of 0 stay 0, got {describe(clipped[0])}; do not divide 0 by 0"
 )
 
 # %% [markdown]
@@ -469,28 +469,28 @@ got, state = adamw(
 assert len(state) == 3, f"the state is (m, s, k), got {len(state)} things"
 assert state[2] == 1, f"after the first step k is 1, got {state[2]}"
 assert close(state[0], torch.tensor([0.4])), (
-    f"m is 0.9 · 0 + 0.1 · 4 = 0.4, without the correction; got {told(state[0])}; 0.5 "
+    f"m is 0.9 · 0 + 0.1 · 4 = 0.4, without the correction; got {describe(state[0])}; 0.5 "
     "comes of a decay that was added to the gradient"
 )
 assert close(state[1], torch.tensor([0.64])), (
-    f"s is 0.96 · 0 + 0.04 · 16 = 0.64, without the correction; got {told(state[1])}"
+    f"s is 0.96 · 0 + 0.04 · 16 = 0.64, without the correction; got {describe(state[1])}"
 )
 assert close(got, torch.tensor([1.8])), (
     "the first step: 0.95 · 2 from the decay, minus 0.1 · 4/4, is 1.8; got "
-    f"{told(got)}; 1.85 comes of m / √s without the divisions by 1 - β to the power of k, "
+    f"{describe(got)}; 1.85 comes of m / √s without the divisions by 1 - β to the power of k, "
     "and 1.9 of a missing term"
 )
 got, state = adamw(got, torch.tensor([4.0]), state, 0.1, (0.9, 0.96), 0.0, 0.5)
 assert close(got, torch.tensor([1.61])), (
     "the second step, with the same gradient, is 0.95 · 1.8 minus 0.1 · 4/4 = 1.61; got "
-    f"{told(got)}; k is 2 now, in both powers"
+    f"{describe(got)}; k is 2 now, in both powers"
 )
 got, _ = adamw(
     torch.tensor([2.0]), torch.tensor([4.0]), start, 0.1, (0.9, 0.96), 4.0, 0
 )
 assert close(got, torch.tensor([1.95])), (
     "without decay, and with ε = 4, the first step is 0.1 · 4 / (4 + 4) = 0.05, so w is "
-    f"1.95, got {told(got)}; ε is added to the root, not under it"
+    f"1.95, got {describe(got)}; ε is added to the root, not under it"
 )
 
 # %% hidden="adamw" points=2

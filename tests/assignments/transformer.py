@@ -37,7 +37,7 @@ from math import log
 
 import torch
 
-from llmcourse.classroom.tasks import close, generator, told
+from llmcourse.classroom.tasks import close, describe, generator
 
 for module in ("attention", "positions", "transformer"):
     sys.modules[f"llmcourse.model.{module}"] = None  # this is what you write yourself
@@ -114,9 +114,9 @@ query = torch.tensor([[2 * log(3), 0, 0, 0], [2 * log(3), 0, 0, 0]])
 key = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])
 value = torch.tensor([[8.0], [4.0]])
 got = attend(query, key, value)
-assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {told(got)}"
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert got.shape == (2, 1), (
-    f"two queries gather a value of one number each: shape (2, 1), got {told(got)}"
+    f"two queries gather a value of one number each: shape (2, 1), got {describe(got)}"
 )
 second = {
     7.6: "7.6 comes of scores that are not divided by the root of d = 4, which is 2",
@@ -130,7 +130,7 @@ second = {
 }
 assert close(got[1], torch.tensor([7.0])), (
     "the second query weighs the values by 3/4 and 1/4 and gathers 7; "
-    f"got {told(got[1])}{meaning(got[1], second)}"
+    f"got {describe(got[1])}{meaning(got[1], second)}"
 )
 first = {
     7.0: "7 comes of seeing the future, too",
@@ -139,7 +139,7 @@ first = {
 }
 assert close(got[0], torch.tensor([8.0])), (
     "the first query sees its own position only, so it gathers 8; "
-    f"got {told(got[0])}{meaning(got[0], first)}"
+    f"got {describe(got[0])}{meaning(got[0], first)}"
 )
 query, key = torch.zeros(2, 3), torch.ones(4, 3)
 value = torch.tensor([[6.0], [2.0], [1.0], [7.0]])
@@ -150,13 +150,13 @@ early = {
 assert close(got, torch.tensor([[3.0], [4.0]])), (
     "where all scores are 0, two queries at the positions 2 and 3 gather the mean of "
     "three values, 3, and of four, 4: wanted [[3.0], [4.0]], "
-    f"got {told(got)}{meaning(got, early)}"
+    f"got {describe(got)}{meaning(got, early)}"
 )
 factor = torch.arange(1.0, 7).reshape(2, 3, 1, 1)  # B 2, H 3: another value in each
 got = attend(query.expand(2, 3, 2, 3), key.expand(2, 3, 4, 3), factor * value, start=2)
 assert close(got, factor * torch.tensor([[3.0], [4.0]])), (
     "2 sequences of 3 heads, the values 1 to 6 times those before: wanted 1 to 6 times "
-    f"[[3.0], [4.0]], shape (2, 3, 2, 1), got {told(got)}; swap and count the last two "
+    f"[[3.0], [4.0]], shape (2, 3, 2, 1), got {describe(got)}; swap and count the last two "
     "dimensions, from the end"
 )
 
@@ -174,10 +174,12 @@ for start, n_queries, n_keys in ((0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9)):
     )
     got = attend(query, key, value, start)
     where = f"{n_queries} queries from position {start} on, {n_keys} keys"
-    assert isinstance(got, torch.Tensor), f"{where}: wanted a tensor, got {told(got)}"
+    assert isinstance(got, torch.Tensor), (
+        f"{where}: wanted a tensor, got {describe(got)}"
+    )
     assert got.shape == wanted.shape, (
         f"{where}: queries of shape (2, 3, {n_queries}, 4) and values 5 wide give "
-        f"{tuple(wanted.shape)}, got {told(got)}"
+        f"{tuple(wanted.shape)}, got {describe(got)}"
     )
     assert close(got, wanted), (
         f"{where}: other numbers than torch's; scale by the root of the last dimension, "
@@ -192,11 +194,11 @@ for start, n_queries, n_keys in ((0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9)):
         )
     got = attend(query[0, 0], key[0, 0], value[0, 0], start)
     assert close(got, wanted[0, 0]), (
-        f"{where}, without batch and heads: wanted {told(wanted[0, 0])}, got {told(got)}"
+        f"{where}, without batch and heads: wanted {describe(wanted[0, 0])}, got {describe(got)}"
     )
 large = attend(torch.full((2, 1), 300.0), torch.full((2, 1), 300.0), torch.ones(2, 1))
 assert close(large, torch.ones(2, 1)), (
-    f"scores of 90,000 overflow in e to the power of them: got {told(large)}, wanted "
+    f"scores of 90,000 overflow in e to the power of them: got {describe(large)}, wanted "
     "ones; softmax subtracts the largest score first"
 )
 
@@ -254,7 +256,7 @@ x = torch.randn(2, 5, 12, generator=generator(2))
 for n_heads in (1, 3, 4, 12):
     got, d = split_heads(x, n_heads), 12 // n_heads
     assert tuple(got.shape) == (2, n_heads, 5, d), (
-        f"wanted (B, H, T, d) = {(2, n_heads, 5, d)}, got {told(got)}"
+        f"wanted (B, H, T, d) = {(2, n_heads, 5, d)}, got {describe(got)}"
     )
     for head in range(n_heads):
         wanted = torch.stack([row[:, head * d : head * d + d] for row in x])
@@ -264,7 +266,7 @@ for n_heads in (1, 3, 4, 12):
     wanted = x.reshape(2, 5, n_heads, d).permute(0, 2, 1, 3)
     back = join_heads(wanted)
     assert close(back, x), (
-        f"{n_heads} heads, joined, are what was split: wanted (2, 5, 12), got {told(back)}"
+        f"{n_heads} heads, joined, are what was split: wanted (2, 5, 12), got {describe(back)}"
     )
 
 # %% [markdown]
@@ -302,11 +304,11 @@ def rotate(x, positions, base=10_000.0):
 x = torch.tensor([[1.0, 2.0, 0.0, 0.0]])
 got = rotate(x, torch.tensor([0]))
 assert close(got, x), (
-    f"at position 0 nothing is turned: wanted {told(x)}, got {told(got)}"
+    f"at position 0 nothing is turned: wanted {describe(x)}, got {describe(got)}"
 )
 got = rotate(x, torch.tensor([1]))
 assert not close(got, x), (
-    f"at position 1 both pairs are turned, got {told(got)} as at position 0; the "
+    f"at position 1 both pairs are turned, got {describe(got)} as at position 0; the "
     "position is what `positions` says, not where the vector is in `x`"
 )
 wanted = torch.tensor([[0.5403, 1.9999, 0.8415, 0.0200]])
@@ -319,13 +321,13 @@ turns = {
 }
 assert close(got, wanted, 1e-4), (
     "at position 1 the pair (1, 0) is turned by 1 and the pair (2, 0) by 0.01: wanted "
-    f"{told(wanted)}, got {told(got)}{meaning(got, turns)}"
+    f"{describe(wanted)}, got {describe(got)}{meaning(got, turns)}"
 )
 got = rotate(torch.cat((x, x)), torch.tensor([3, 1]))
 wanted = torch.tensor([[-0.9900, 1.9991, 0.1411, 0.0600], wanted[0].tolist()])
 assert close(got, wanted, 1e-4), (
     "the same vector at position 3 and at position 1 (in this order): wanted "
-    f"{told(wanted)}, got {told(got)}; every position has an angle for each pair, so "
+    f"{describe(wanted)}, got {describe(got)}; every position has an angle for each pair, so "
     "there are T rows of d/2 angles: positions[:, None] times the frequencies"
 )
 query, key = (
@@ -365,8 +367,8 @@ def turned_by(x, positions, base):
 
 for base in (10_000.0, 500_000.0, 100.0):
     got, wanted = rotate(x, positions, base), turned_by(x, positions, base)
-    assert isinstance(got, torch.Tensor), f"wanted a tensor, got {told(got)}"
-    assert got.shape == x.shape, f"the shape stays (2, 3, 5, 8), got {told(got)}"
+    assert isinstance(got, torch.Tensor), f"wanted a tensor, got {describe(got)}"
+    assert got.shape == x.shape, f"the shape stays (2, 3, 5, 8), got {describe(got)}"
     assert close(got, wanted, 2e-3), (
         f"base {base:g}: pair i turns by t · base^(-2i/d), where t is the position that "
         "`positions` gives, which may be in any order"
@@ -416,13 +418,13 @@ got = rms_norm(x, torch.tensor([1.0, 2.0, 1.0, 1.0]))
 assert close(got, torch.tensor([[1.2, 3.2, 0.0, 0.0], [0.0, 0.0, 1.2, 1.6]])), (
     "(3, 4, 0, 0) divided by 2.5 is (1.2, 1.6, 0, 0), (0, 0, 6, 8) divided by 5 is "
     "(0, 0, 1.2, 1.6), and the second weight is 2: wanted [[1.2, 3.2, 0, 0], "
-    f"[0, 0, 1.2, 1.6]], got {told(got)}; each row is divided by the root of the mean of "
+    f"[0, 0, 1.2, 1.6]], got {describe(got)}; each row is divided by the root of the mean of "
     "its own 4 squares"
 )
 got = rms_norm(x[:1], torch.ones(4), 18.75)
 assert close(got, torch.tensor([[0.6, 0.8, 0.0, 0.0]])), (
     "with eps = 18.75 the root is that of 25/4 + 18.75 = 25, so (3, 4, 0, 0) becomes "
-    f"(0.6, 0.8, 0, 0); got {told(got)}; eps is added before the root is taken"
+    f"(0.6, 0.8, 0, 0); got {describe(got)}; eps is added before the root is taken"
 )
 got = swiglu(
     torch.tensor([[2.0, 5.0]]),
@@ -432,7 +434,7 @@ got = swiglu(
 )
 assert close(got, torch.tensor([[1000.0, 10.0]]), 1e-3), (
     "the gates are 0, 200 and -200, so silu gives 0, 200 and 0; times the ups 7, 5 and 5 "
-    f"that is 0, 1000, 0, and down makes [[1000, 10]] of it; got {told(got)}"
+    f"that is 0, 1000, 0, and down makes [[1000, 10]] of it; got {describe(got)}"
 )
 
 # %% hidden="parts" points=1
@@ -445,7 +447,7 @@ for scale in (1.0, 1e-3, 100.0):
     wanted = torch.nn.functional.rms_norm(scale * x, (6,), weight, eps=1e-5)
     assert close(got, wanted, 1e-4), (
         f"vectors of size {scale:g}: each is divided by the root of (the mean of its own "
-        f"squares, plus eps), and eps is 1e-5 if none is given; got {told(got)}"
+        f"squares, plus eps), and eps is 1e-5 if none is given; got {describe(got)}"
     )
 got = rms_norm(x, weight, 0.5)
 wanted = torch.nn.functional.rms_norm(x, (6,), weight, eps=0.5)
@@ -456,7 +458,7 @@ linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
 wanted = linear(silu(linear(x, w_gate)) * linear(x, w_up), w_down)
 assert close(got, wanted, 1e-4), (
     "swiglu: the gate passes through silu, the up does not, and down comes last; "
-    f"wanted shape (2, 3, 6), got {told(got)}"
+    f"wanted shape (2, 3, 6), got {describe(got)}"
 )
 assert torch.equal(x, saved), "neither function may change its input"
 
@@ -515,16 +517,16 @@ x = torch.tensor([[[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 8.0, 6.0]]])
 got = block(x, weights, 2)
 assert close(got, x), (
     "where W_O and W_down are 0, nothing is added, and the stream goes through as it is; "
-    f"wanted {told(x)}, got {told(got)}; add to the stream itself, not to its norm"
+    f"wanted {describe(x)}, got {describe(got)}; add to the stream itself, not to its norm"
 )
 got = block(x, weights | {"output": one}, 2)
 assert close(got[0, 0], torch.tensor([4.2, 5.6, 0.0, 0.0])), (
     "the first position sees itself alone; its value is its norm, (1.2, 1.6, 0, 0), "
-    f"which is added to (3, 4, 0, 0); got {told(got[0, 0])}"
+    f"which is added to (3, 4, 0, 0); got {describe(got[0, 0])}"
 )
 assert close(got[0, 1], torch.tensor([0.6, 0.8, 8.8, 6.6])), (
     "where all scores are 0, the second position adds the mean of both norms, "
-    f"(0.6, 0.8, 0.8, 0.6), to (0, 0, 8, 6); got {told(got[0, 1])}"
+    f"(0.6, 0.8, 0.8, 0.6), to (0, 0, 8, 6); got {describe(got[0, 1])}"
 )
 x, weights = some_block()  # B 1, T 3, D 8
 saved = x.clone()
@@ -546,7 +548,7 @@ wanted = torch.tensor(
 )
 assert close(got[0, 2], wanted, 2e-3), (
     "where only W_down is 0, attention alone is added, and the third position is "
-    f"{told(wanted)}, got {told(got[0, 2])}{meaning(got[0, 2, :1], mistakes)}"
+    f"{describe(wanted)}, got {describe(got[0, 2])}{meaning(got[0, 2, :1], mistakes)}"
 )
 got = block(x, weights, 2)
 mistakes = {
@@ -559,7 +561,7 @@ wanted = torch.tensor(
 )
 assert close(got[0, 2], wanted, 2e-3), (
     "and with the network, which works on the stream after attention, the third position "
-    f"is {told(wanted)}, got {told(got[0, 2])}{meaning(got[0, 2, :1], mistakes)}"
+    f"is {describe(wanted)}, got {describe(got[0, 2])}{meaning(got[0, 2, :1], mistakes)}"
 )
 
 
@@ -600,7 +602,7 @@ for n_heads, d_model, d_ff in ((3, 12, 7), (1, 6, 10), (2, 8, 5)):
     got, wanted = block(x, weights, n_heads), whole_block(x, weights, n_heads)
     assert close(got, wanted, 1e-3), (
         f"{n_heads} heads, D {d_model}, F {d_ff}: wanted shape {tuple(wanted.shape)}, got "
-        f"{told(got)}, or other numbers; both norms come before their part, queries and "
+        f"{describe(got)}, or other numbers; both norms come before their part, queries and "
         "keys are turned after the heads are split, and the network reads the new stream"
     )
     assert torch.equal(x, saved), "block must not change its input"
@@ -655,7 +657,7 @@ wanted = torch.tensor(
 )
 assert close(whole[0, 2], wanted, 2e-3), (
     "three tokens, read at once with an empty cache, come out as from block: the third is "
-    f"{told(wanted)}, got {told(whole[0, 2])}"
+    f"{describe(wanted)}, got {describe(whole[0, 2])}"
 )
 assert len(longer) == 2, f"a cache is a pair (key, value), got {len(longer)} things"
 for part, name in zip(longer, ("keys", "values")):
@@ -664,14 +666,14 @@ for part, name in zip(longer, ("keys", "values")):
     )
 wanted = torch.tensor([1.3084, 1.1186, -0.2151, 2.0056])
 assert close(longer[0][0, 1, 2], wanted, 2e-3), (
-    f"the key of the third position in the second head is {told(wanted)}, got "
-    f"{told(longer[0][0, 1, 2])}; the cache holds keys as they are after they have been "
+    f"the key of the third position in the second head is {describe(wanted)}, got "
+    f"{describe(longer[0][0, 1, 2])}; the cache holds keys as they are after they have been "
     "turned, and old keys are not turned again"
 )
 wanted = torch.tensor([-1.7960, -0.1565, 1.0010, -0.9649])
 assert close(longer[1][0, 1, 2], wanted, 2e-3), (
-    f"the value of the third position in the second head is {told(wanted)}, got "
-    f"{told(longer[1][0, 1, 2])}; values come second, and are not turned"
+    f"the value of the third position in the second head is {describe(wanted)}, got "
+    f"{describe(longer[1][0, 1, 2])}; values come second, and are not turned"
 )
 for t in range(3):
     got, cache = cached_block(x[:, t : t + 1], weights, 2, cache)
@@ -683,13 +685,13 @@ for t in range(3):
         )
         assert close(part, wanted, 1e-4), (
             f"after {t + 1} tokens, read one by one, the second head's {name} are the same "
-            f"as when all are read at once: {told(wanted[0, 1])}, got {told(part[0, 1])}; "
+            f"as when all are read at once: {describe(wanted[0, 1])}, got {describe(part[0, 1])}; "
             "new ones come after the old, a new position is the length of the cache, and "
             "old keys are not turned again"
         )
     assert close(got, whole[:, t : t + 1], 1e-4), (
         f"token {t}, read alone with the cache of {t} others, must come out as it does "
-        f"when all are read at once; wanted {told(whole[:, t])}, got {told(got)}; the query "
+        f"when all are read at once; wanted {describe(whole[:, t])}, got {describe(got)}; the query "
         "is turned by its position, which is the length of the cache, and that is also "
         "the `start` of attend"
     )
@@ -706,7 +708,7 @@ for cuts in ((9,), (4, 5), (1, 3, 1, 4)):
         saved = [part.clone() for part in cache]
         got, longer = cached_block(x[:, read : read + n], weights, 3, cache)
         assert close(got, whole[:, read : read + n], 1e-3), (
-            f"{n} tokens after {read} others: wanted shape (2, {n}, 12), got {told(got)}, "
+            f"{n} tokens after {read} others: wanted shape (2, {n}, 12), got {describe(got)}, "
             "or other numbers; the first new query is at the length of the cache, in the "
             "rotation and in the mask"
         )

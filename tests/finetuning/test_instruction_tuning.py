@@ -19,9 +19,9 @@ from llmcourse.finetuning.finetuning import finetune
 from llmcourse.finetuning.instruction_tuning import (
     PRESETS,
     InstructConfig,
-    fitted,
-    follow,
+    fit_recipe,
     prepare,
+    run_recipe,
 )
 from llmcourse.finetuning.instructions import KINDS, examples
 from llmcourse.finetuning.lora import count_parameters, lora_layers
@@ -116,7 +116,7 @@ def test_what_was_declined_comes_once_more_before_something_else():
 def test_all_kinds_fit_a_short_context():
     """What was declined before is dropped where it does not fit any more."""
     tokenizer = chatty()[1]
-    config = replace(fitted(InstructConfig(), 300), n_examples=150, n_stories=0)
+    config = replace(fit_recipe(InstructConfig(), 300), n_examples=150, n_stories=0)
     rows = prepare(config, tokenizer).train
     assert 290 < max(map(len, rows)) <= 300
 
@@ -174,7 +174,7 @@ def test_with_adapters_the_embedding_learns_only_if_it_has_new_rows(
 
 def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
     config, seen = replace(CONFIG, base=str(folder)), []
-    tuned = follow(config, Run(folder=tmp_path, interval=1, progress=seen.append))
+    tuned = run_recipe(config, Run(folder=tmp_path, interval=1, progress=seen.append))
     assert [r.step for r in seen if isinstance(r, Update)] == [1, 2]
     model, _ = instruction_tuning.start(config)
     generator = torch.Generator().manual_seed(3)
@@ -189,9 +189,9 @@ def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
 def test_one_part_is_learned_after_the_other(folder):
     """The second goes on with the model and the tokenizer that the first has made."""
     config = replace(CONFIG, base=str(folder))
-    first, second = follow(config), replace(config, seed=7)
+    first, second = run_recipe(config), replace(config, seed=7)
     model = deepcopy(first.model).train()
-    both = follow(second, begun=(first.model, first.tokenizer))
+    both = run_recipe(second, begun=(first.model, first.tokenizer))
     assert both.model is first.model
     generator, rows = torch.Generator().manual_seed(7), prepare(second, chatty()[1])
     history = finetune(model, rows.train, rows.valid, second.finetuning, generator)

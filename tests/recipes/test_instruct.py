@@ -11,7 +11,7 @@ from chat_cases import CONFIG, base, chatty, own_file
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
 from llmcourse.finetuning.instruction_tuning import (
-    fitted,
+    fit_recipe,
     prepare,
 )
 from llmcourse.finetuning.lora import load_adapter, merge_lora
@@ -58,7 +58,7 @@ def test_a_model_of_a_shorter_context_reads_what_fits(tmp_path):
     ours = replace(CONFIG, base=str(tmp_path / "short"))
     own = replace(ours, sources=(str(path),), truncate=True)
     with pytest.raises(ValueError, match="wanted 2 plain stories of at most 64 tokens"):
-        prepare(fitted(own, 64), chatty()[1])
+        prepare(fit_recipe(own, 64), chatty()[1])
     config = replace(own, truncate=False, n_stories=0)
     with pytest.raises(ValueError, match="conversation 1: .* at most 65 tokens"):
         make_in(tmp_path / "run", config)
@@ -71,7 +71,9 @@ def test_plain_stories_that_do_not_fit_are_left_out():
     tokenizer = chatty()[1]
     lengths = [len(row) for row in prepare(config, tokenizer).train[-n:]]
     assert min(lengths) < length < max(lengths)
-    short = [len(row) for row in prepare(fitted(config, length), tokenizer).train[-n:]]
+    short = [
+        len(row) for row in prepare(fit_recipe(config, length), tokenizer).train[-n:]
+    ]
     fitting = [number for number in lengths if number <= length]
     assert short[: len(fitting)] == fitting
     assert max(short) <= length

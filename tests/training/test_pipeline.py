@@ -19,10 +19,10 @@ from llmcourse.training.config import PretrainingConfig, Update
 from llmcourse.training.pipeline import (
     _has_line,
     curriculum,
-    fitted,
-    follow,
+    fit_recipe,
     prepare,
     prepare_text,
+    run_recipe,
     split_or_cut,
 )
 from llmcourse.training.presets import PRESETS, TINY, PipelineConfig
@@ -139,18 +139,18 @@ def test_yardsticks_are_bits_per_byte_of_the_held_out_text(result):
     """Trigrams know the training text; a text that is in it costs them little."""
     known = result.tokenizer.decode(result.data.train[1:200].tolist())
     strange = "Zyx wqv! " * 20
-    near, far = (pipeline.yardsticks(result.data, [t]) for t in (known, strange))
+    near, far = (pipeline.baselines(result.data, [t]) for t in (known, strange))
     assert near.keys() == {"gzip", "trigrams"}
     assert near["trigrams"] < far["trigrams"]
     assert 0 < near["gzip"] < 8
     texts = [document.text for document in result.data.held_out][:100]
     assert (
-        result.bits_per_byte.items() >= pipeline.yardsticks(result.data, texts).items()
+        result.bits_per_byte.items() >= pipeline.baselines(result.data, texts).items()
     )
 
 
-def test_a_rehearsal_counts_parameters_and_bytes_and_extrapolates_time():
-    found = pipeline.rehearse(CONFIG)
+def test_an_estimate_counts_parameters_and_bytes_and_extrapolates_time():
+    found = pipeline.estimate_training(CONFIG)
     weights = 4 * n_parameters(CONFIG.model)
     assert found.n_parameters == n_parameters(CONFIG.model)
     assert found.peak_bytes > 4 * weights  # gradients and two moments besides
@@ -256,12 +256,12 @@ def test_tales_of_a_curriculum_are_learned_in_their_order(data, monkeypatch):
     seen = []
     monkeypatch.setattr(pipeline, "pretrain", lambda *_, **named: seen.append(named))
     for first in ((), ("{hero}",)):
-        follow(replace(RECIPE, first=first), data=data)
+        run_recipe(replace(RECIPE, first=first), data=data)
     assert [named["in_order"] for named in seen] == [False, True]
 
 
 def test_own_text_is_shuffled_though_the_tales_of_a_recipe_are_in_order(data):
-    own = fitted(replace(RECIPE, first=("{hero}",)), data)
+    own = fit_recipe(replace(RECIPE, first=("{hero}",)), data)
     assert (own.first, own.model.vocab_size) == ((), data.tokenizer.vocab_size)
 
 
@@ -295,7 +295,7 @@ def test_own_text_is_parted_and_read_everywhere():
 
 def test_following_a_recipe_is_pretraining_its_model_on_its_data(data, tmp_path):
     seen = []
-    trained = follow(
+    trained = run_recipe(
         RECIPE, Run(folder=tmp_path, interval=2, progress=seen.append), data=data
     )
     assert [r.step for r in seen if isinstance(r, Update)] == [1, 2, 3, 4, 5]
@@ -321,7 +321,7 @@ def test_following_a_recipe_is_pretraining_its_model_on_its_data(data, tmp_path)
 
 def test_data_is_prepared_where_none_is_given(data, monkeypatch):
     monkeypatch.setattr(pipeline, "HELD_OUT_STORIES", 7)
-    assert follow(RECIPE).history == follow(RECIPE, data=data).history
+    assert run_recipe(RECIPE).history == run_recipe(RECIPE, data=data).history
 
 
 @pytest.mark.parametrize("name", PRESETS)
