@@ -494,10 +494,10 @@ def adjectives(prompt, text):
 
 
 def continued(model, prompts, n, seed):  # n texts of 40 tokens for each prompt
-    luck = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     asked = [prompt for prompt in prompts for _ in range(n)]
     return rollouts.sample_rollouts(
-        model, asked, 40, tokenizer=base_tokenizer, stop=[0], generator=luck
+        model, asked, 40, tokenizer=base_tokenizer, stop=[0], generator=generator
     ).texts
 
 
@@ -523,10 +523,11 @@ print(f"{len(pairs)} comparisons")
 
 # %%
 rows = preferences.tokenize_pairs(pairs, base_tokenizer)
-judge = RewardModel(small, torch.Generator().manual_seed(0), "mean")  # over the tokens
+reward_model = RewardModel(small, torch.Generator().manual_seed(0), "mean")
 reading = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
-train_reward_model(judge, rows, rows[:8], reading, torch.Generator().manual_seed(0))
-reward = text_reward(judge.eval(), base_tokenizer)
+shuffle = torch.Generator().manual_seed(0)
+train_reward_model(reward_model, rows, rows[:8], reading, shuffle)
+reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %% [markdown]
 # Then the policy, another copy of `base-llm-small`, learns from the rewards by a method called GRPO ({doc}`rlhf`).
@@ -538,8 +539,8 @@ course = GRPOConfig(
     iterations=14, prompts_per_iteration=8, epochs=1, learning_rate=5e-4,
     warmup_updates=4, max_new_tokens=40, kl_coef=0.1,
 )  # fmt: skip
-luck = torch.Generator().manual_seed(0)
-_ = grpo(policy, prompts, reward, course, luck, tokenizer=base_tokenizer, stop=[0])
+generator = torch.Generator().manual_seed(0)
+_ = grpo(policy, prompts, reward, course, generator, tokenizer=base_tokenizer, stop=[0])
 
 # %% [markdown]
 # Has it learned what the annotator likes?
@@ -805,9 +806,9 @@ def life(documents, steps):
     )
     old, new = (token_array(splits[p], tokenizer) for p in ("train", "validation"))
     plan = replace(settings, steps=steps, context_length=128, embedding_speed=1)
-    luck = torch.Generator().manual_seed(0)
-    pupil = Transformer(config, luck)
-    batches = Windows(old, plan.context_length).shuffled(plan.batch_size, luck)
+    generator = torch.Generator().manual_seed(0)
+    pupil = Transformer(config, generator)
+    batches = Windows(old, plan.context_length).shuffled(plan.batch_size, generator)
     train(pupil, islice(batches, steps), plan)
     rows = Windows(new, plan.context_length).spread(100)  # (100, T + 1)
     with torch.no_grad():

@@ -76,11 +76,11 @@ end = end_of_answer(tokenizer)
 generator = torch.Generator().manual_seed(0)
 
 
-def answer(model, asked, n=1, luck=generator):
+def answer(model, asked, n=1, generator=generator):
     """Return the rollouts of n answers to each question, side by side."""
     prompts = [prompt_of(q.text, tokenizer) for q in asked for _ in range(n)]
     return sample_rollouts(
-        model, prompts, 40, tokenizer=tokenizer, stop=[end], generator=luck
+        model, prompts, 40, tokenizer=tokenizer, stop=[end], generator=generator
     )
 
 
@@ -298,8 +298,8 @@ print("vote:", verifiable.vote(["So four.", "So five.", "So four."]))
 # The next cell draws 10 answers many times, each right with probability 1/10, and compares both with the truth at $k = 5$.
 
 # %%
-luck = torch.Generator().manual_seed(1)
-drawn = (torch.rand(20_000, 10, generator=luck) < 0.1).sum(dim=1).tolist()
+generator = torch.Generator().manual_seed(1)
+drawn = (torch.rand(20_000, 10, generator=generator) < 0.1).sum(dim=1).tolist()
 truth = 1 - 0.9**5
 ours = fmean(pass_at_k(10, c, 5) for c in drawn)
 plugged = fmean(1 - (1 - c / 10) ** 5 for c in drawn)
@@ -379,12 +379,12 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
 # %%
 def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
     """Train a policy in place; return the share of rewarded answers in each round."""
-    luck, shares = torch.Generator().manual_seed(seed), []
+    generator, shares = torch.Generator().manual_seed(seed), []
     optimizer = optimizer_of(policy, 2e-4)
     tasks = questions(8 * rounds, seed=5_000 + seed, n_steps=(1, 2, 3))
     for _ in range(rounds):
         asked = list(islice(tasks, 8))
-        batch = answer(policy, asked, n=8, luck=luck)  # sample
+        batch = answer(policy, asked, n=8, generator=generator)  # sample
         pairs = zip(batch.prompts, batch.texts)
         rewards = torch.tensor([float(verifier(p.text, text)) for p, text in pairs])
         weights = group_advantages(rewards, group_size=8)
@@ -744,9 +744,9 @@ assert not any(sum(p.process[3::4]) for points in ways.values() for p in points)
 
 # %%
 teacher = torch.tensor([0.88, 0.08, 0.04])
-luck = torch.Generator().manual_seed(0)
+generator = torch.Generator().manual_seed(0)
 for n in (10, 100, 1000):
-    drawn = teacher.multinomial(2000 * n, replacement=True, generator=luck)
+    drawn = teacher.multinomial(2000 * n, replacement=True, generator=generator)
     counts = torch.stack([(drawn.view(2000, n) == word).sum(1) for word in range(3)], 1)
     student = (counts + 0.5) / (n + 1.5)
     off = (teacher * (teacher / student).log()).sum(dim=1).mean().item()

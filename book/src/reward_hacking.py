@@ -75,9 +75,9 @@ write = partial(sample_rollouts, max_new_tokens=260, tokenizer=tokenizer, stop=[
 order = preferences.exam_prompts(2, tokenizer)[1]
 print(fill(order.text, 80))
 for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
-    luck = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     print(f"\n{name}")
-    for text in write(model, [order] * 4, generator=luck).texts:
+    for text in write(model, [order] * 4, generator=generator).texts:
         print("  " + shorten(text, 76, placeholder=" …"))
 
 # %% [markdown]
@@ -116,9 +116,9 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 
 # %%
 proxy, gold = torch.tensor([[1.0, 2, 3, 4, 9], [1, 4, 6, 8, 3]])
-luck = torch.Generator().manual_seed(0)
+generator = torch.Generator().manual_seed(0)
 for n in (2, 4):
-    drawn = torch.rand(20_000, 5, generator=luck).argsort(dim=1)[:, :n]  # n different
+    drawn = torch.rand(20_000, 5, generator=generator).argsort(dim=1)[:, :n]
     highest = proxy[drawn].argmax(dim=1, keepdim=True)
     kept = drawn.gather(1, highest)
     print(f"n = {n}: proxy {proxy[kept].mean():.1f}, gold {gold[kept].mean():.1f}")
@@ -196,8 +196,8 @@ assert distinct(two, 2) == 6 / 8
 # The reward model that comes with the course picks one of eight stories for the order above.
 
 # %% tags=["nbval-ignore-output"]
-judge, _ = load_reward_model("reward-model")
-reward = text_reward(judge, tokenizer)
+reward_model, _ = load_reward_model("reward-model")
+reward = text_reward(reward_model, tokenizer)
 eight = write(start, [order] * 8, generator=torch.Generator().manual_seed(1)).texts
 paid = reward([order.text] * 8, eight)
 points = [gold_reward(order.text, text) for text in eight]
@@ -576,7 +576,7 @@ for when in ("before", "after"):
 # That is what the policy was trained on, but a story earns most of its points without all ordered details.
 # Questions, such as *who*, were not rewarded at all.
 #
-# ### A judge that is told what surprises a reader
+# ### A reward model that reads surprises
 #
 # What does the reward model of `aligned-llm` see?
 # About a quarter of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
@@ -590,10 +590,10 @@ for when in ("before", "after"):
 #
 # ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
 #
-# *What the judge reads of one token.
+# *What the reward model reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
 #
-# The repository's script `tests/benchmarks/bench_reward_model.py` trains a judge with both, the three numbers and the maximum, and one with neither.
+# The repository's script `tests/benchmarks/bench_reward_model.py` trains a reward model with both, the three numbers and the maximum, and one with neither.
 # With an earlier, smaller `instruct-llm` the first was right in clearly more held-out pairs, 74 of 100 beside 64; what each of the two brings alone was not tested.
 # This is an idea of this course; the reward models of the papers named here read tokens alone.
 #
@@ -617,8 +617,8 @@ print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 # %% tags=["nbval-ignore-output"]
 reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
 prompt, story = orders[n].ids, tokenizer.encode(texts[n])
-told = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
-nats, expected, _ = told.T  # surprisal, entropy and place of each token of the story
+features = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
+nats, expected, _ = features.T  # surprisal, entropy and place of each token of the story
 for i in (nats - expected).topk(5).indices.tolist():
     slip = tokenizer.decode(story[max(0, i - 3) : i + 1])
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
@@ -640,7 +640,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # - **One run.**
 #   `aligned-llm` is one run, with one seed; the study has three for each setting.
 # - **No control for the surprises.**
-#   No policy was trained for as long by a judge that reads tokens alone, so their value is shown for pairs and not for policies.
+#   No policy was trained for as long by a reward model that reads tokens alone, so their value is shown for pairs and not for policies.
 # - **The annotator is a formula.**
 #   It follows the model of Bradley and Terry, which is what the loss assumes, and errs independently each time.
 #   People disagree, change their minds, and have habits that can be learned.
@@ -799,9 +799,10 @@ table = torch.stack(
     [reward(asked, texts), torch.tensor([*map(gold_reward, asked, texts)])]
 )
 table = table.view(2, 8, 16)
-luck, means = torch.Generator().manual_seed(0), []
+generator, means = torch.Generator().manual_seed(0), []
 for n in range(1, 17):
-    drawn = torch.rand(8, 200, 16, generator=luck).argsort(dim=2)[:, :, :n].flatten(1)
+    order = torch.rand(8, 200, 16, generator=generator).argsort(dim=2)
+    drawn = order[:, :, :n].flatten(1)
     some = table.gather(2, drawn.expand(2, -1, -1)).view(2, 8, 200, n)
     kept = some.gather(3, some[:1].argmax(dim=3, keepdim=True).expand(2, -1, -1, -1))
     means.append(kept.mean(dim=(1, 2, 3)))

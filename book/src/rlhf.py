@@ -268,7 +268,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
-# | $r_\phi$ | learned reward, the *proxy* | – | `judge`, `reward` |
+# | $r_\phi$ | learned reward, the *proxy* | – | `reward_model`, `reward` |
 # | gold | what people really want; known here alone | points | `gold_reward`, `vividness` |
 # | $\pi$, $\pi_\text{ref}$ | policy, and what it was at the start | – | `policy`, `reference` |
 # | $D_\text{KL}$ | how far it has gone: mean of $\ln \pi(y) - \ln \pi_\text{ref}(y)$ over its answers | nats/answer | `kl` |
@@ -327,12 +327,13 @@ assert vividness(begun, broken) == vividness(begun, " shy")
 # %%
 def compared(n, seed):
     """Return pairs of answers to n beginnings, as an annotator prefers them."""
-    prompts, luck = beginnings(n, seed), torch.Generator().manual_seed(seed)
+    prompts = beginnings(n, seed)
+    generator = torch.Generator().manual_seed(seed)
     asked = [prompt for prompt in prompts for _ in range(4)]
-    texts = answer(base, asked, N_TOKENS, generator=luck).texts
+    texts = answer(base, asked, N_TOKENS, generator=generator).texts
     candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
     options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": vividness}
-    return preferences.sample_pairs(candidates, luck, **options)
+    return preferences.sample_pairs(candidates, generator, **options)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -368,13 +369,14 @@ print(f"{mine:.2f} nats per pair")
 # %% tags=["nbval-ignore-output"]
 learned = preferences.tokenize_pairs(pairs, tokenizer)
 unseen = preferences.tokenize_pairs(held_out, tokenizer)
-judge = RewardModel(base, torch.Generator().manual_seed(0), pooling="mean")
+reward_model = RewardModel(base, torch.Generator().manual_seed(0), pooling="mean")
 config = RewardConfig(
     steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25
 )  # fmt: skip
 shuffle = torch.Generator().manual_seed(0)
-train_reward_model(judge, learned, unseen[:8], config, shuffle)  # 8 are only watched
-_ = judge.eval()
+watched = unseen[:8]  # not learned from
+train_reward_model(reward_model, learned, watched, config, shuffle)
+_ = reward_model.eval()
 
 # %% [markdown]
 # How often does it prefer the chosen answer of a held-out pair?
@@ -382,7 +384,7 @@ _ = judge.eval()
 # So we first average over each beginning, and the interval counts forty cases.
 
 # %% tags=["nbval-ignore-output"]
-liked, disliked = pair_rewards(judge, unseen)
+liked, disliked = pair_rewards(reward_model, unseen)
 right = (liked > disliked).double().view(40, 4).mean(dim=1)  # for each beginning
 low, high = bootstrap_interval(right, torch.Generator().manual_seed(0))
 print(f"{right.mean():.0%} of held-out pairs (95 %: {low:.0%} to {high:.0%})")
@@ -405,11 +407,11 @@ assert right.mean() > 0.55
 tasks = beginnings(100, seed=5)
 
 
-def sample(policy, luck):
+def sample(policy, generator):
     """Return four answers to each of eight beginnings, side by side."""
-    drawn = torch.randperm(len(tasks), generator=luck)[:8].tolist()
+    drawn = torch.randperm(len(tasks), generator=generator)[:8].tolist()
     asked = [tasks[i] for i in drawn for _ in range(4)]
-    return answer(policy, asked, N_TOKENS, generator=luck)
+    return answer(policy, asked, N_TOKENS, generator=generator)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -424,7 +426,7 @@ print(int(batch.answer_mask.sum()))
 # The reward model reads beginnings with answers and gives one number to each.
 
 # %% tags=["nbval-ignore-output"]
-reward = text_reward(judge, tokenizer)
+reward = text_reward(reward_model, tokenizer)
 
 
 def asked_of(batch):
@@ -519,12 +521,12 @@ def step(policy, optimizer, loss):
 # %%
 def grpo(kl_coef, seed, rounds=12):
     """Return a policy, and of each round: KL, mean reward, points, texts."""
-    policy, luck, looks = copy.deepcopy(base), torch.Generator(), []
-    luck.manual_seed(seed)
+    policy, generator, looks = copy.deepcopy(base), torch.Generator(), []
+    generator.manual_seed(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0)
     for number in range(rounds):
         optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (number + 1) / 4)  # warm-up
-        batch = sample(policy, luck)
+        batch = sample(policy, generator)
         asked, mask = asked_of(batch), batch.answer_mask
         scores = reward(asked, batch.texts)
         with torch.no_grad():
@@ -590,9 +592,9 @@ assert_close(dpo_loss(after, before, beta=0.1), theirs)
 # %%
 def dpo(seed, beta=0.1, steps=25):
     """Return a policy that has read each pair once."""
-    policy, luck = copy.deepcopy(base), torch.Generator().manual_seed(seed)
+    policy, generator = copy.deepcopy(base), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4, weight_decay=0)
-    order = torch.randperm(len(learned), generator=luck).view(steps, -1)
+    order = torch.randperm(len(learned), generator=generator).view(steps, -1)
     for some in order.tolist():
         now = answer_log_probs(policy, [learned[i] for i in some])
         step(policy, optimizer, dpo_loss(now, before[:, some], beta))
@@ -769,8 +771,9 @@ def judged(name, asked, texts):
 
 def written(policy, n=1):
     """Return the beginnings of the exam, each n times, and answers to them."""
-    luck, asked = torch.Generator().manual_seed(0), [p for p in exam for _ in range(n)]
-    batch = answer(policy, asked, N_TOKENS, generator=luck)
+    asked = [prompt for prompt in exam for _ in range(n)]
+    generator = torch.Generator().manual_seed(0)
+    batch = answer(policy, asked, N_TOKENS, generator=generator)
     return asked_of(batch), batch.texts
 
 
@@ -952,10 +955,10 @@ assert_close(
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-def best_of_four(policy, some, luck):
+def best_of_four(policy, some, generator):
     """Return the best of four answers to each task, as ids and mask."""
     asked = [task for task in some for _ in range(4)]
-    batch = answer(policy, asked, N_TOKENS, generator=luck)
+    batch = answer(policy, asked, N_TOKENS, generator=generator)
     worth = reward(asked_of(batch), batch.texts).view(-1, 4)
     rows = 4 * torch.arange(len(some)) + worth.argmax(dim=1)
     return batch.ids[rows], batch.answer_mask[rows]
@@ -963,11 +966,11 @@ def best_of_four(policy, some, luck):
 
 def rejection_sampling(rounds=2, steps=16):
     """Return a policy that was fine-tuned on its own best answers."""
-    policy, luck = copy.deepcopy(base), torch.Generator().manual_seed(0)
+    policy, generator = copy.deepcopy(base), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4, weight_decay=0)
     for _ in range(rounds):
-        ids, mask = best_of_four(policy, tasks[:64], luck)
-        for rows in torch.randperm(64, generator=luck).view(steps, -1):
+        ids, mask = best_of_four(policy, tasks[:64], generator)
+        for rows in torch.randperm(64, generator=generator).view(steps, -1):
             log_probs = Scorer(policy)(ids[rows], mask[rows]).log_probs
             step(policy, optimizer, -log_probs.sum() / mask[rows].sum())
     return policy
@@ -978,7 +981,7 @@ judged("two rounds", *written(rejection_sampling()))
 # less probable. No penalty holds the policy; it moves little, for it imitates itself.
 
 # %% [markdown]
-# ### Exercise 5 (explore): fool the judge by hand ★★★
+# ### Exercise 5 (explore): fool the reward model by hand ★★★
 #
 # Write a text after `first.text` that earns more than every answer in `many`, and has at most two points by `vividness`.
 # Which texts would you search for words that pay?

@@ -178,10 +178,10 @@ class _Models:
         worth = self.proxy([p.text for p in many.prompts], many.texts)
         likely = many.log_probs.sum(dim=1) / many.lengths
         best = torch.tensor([*map(gold_reward, _asked(many), many.texts)])
-        luck = torch.rand(len(many), generator=generator)
+        chance = torch.rand(len(many), generator=generator)
         for name, score, n in (
             ("start, temperature 1", None, 1),
-            ("random one of 16", luck, N_BEST),
+            ("random one of 16", chance, N_BEST),
             ("most probable of 16", likely, N_BEST),
             ("best of 4", worth, 4),
             ("best of 16", worth, N_BEST),
@@ -189,7 +189,7 @@ class _Models:
         ):
             kept = _kept(score, n, len(orders))
             picked = [many.texts[i] for i in kept]
-            kl = 0.0 if score is None or score is luck else log(n) - (n - 1) / n
+            kl = 0.0 if score is None or score is chance else log(n) - (n - 1) / n
             group = many.texts if score is None else ()
             yield self._point(name, seed, orders, picked, worth[kept], kl, group)
         for name, policy, n in (

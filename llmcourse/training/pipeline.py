@@ -5,8 +5,8 @@
 `run` takes text through every stage, small enough for a minute on one core; the chapter
 *pipeline* walks through the same stages one by one. `run_recipe` makes the model of a
 recipe, `base-llm` by default, whose tales never run out: it sees no story twice, so
-what it learns is the language, not the stories. The command for it is `llmcourse
-pretrain --preset base-llm`; with `--data` it trains on text of your own.
+what it learns is the language, not the stories. The command for it is
+`llmcourse pretrain --preset base-llm`; with `--data` it trains on text of your own.
 """
 
 import random
