@@ -1,4 +1,4 @@
-"""Diagrams of *reward_hacking*: orange the judge, green what people want."""
+"""Diagrams of *reward_hacking*: orange the reward model, green what people want."""
 
 import math
 from collections import Counter
@@ -93,7 +93,7 @@ def distinct_runs() -> Drawing:
 
 
 @drawing
-def judge_told_of_surprises() -> Drawing:
+def reward_model_reads_surprises() -> Drawing:
     """Three numbers of a token, each times a learned vector, join the token's own."""
     d = Drawing(300)
     rows = (

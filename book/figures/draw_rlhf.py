@@ -1,4 +1,4 @@
-"""Diagrams of *rlhf*: blue what is given, orange the judge, green the policy."""
+"""Diagrams of *rlhf*: blue what is given, orange the reward model, green the policy."""
 
 import math
 import statistics

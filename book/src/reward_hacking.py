@@ -588,7 +588,7 @@ for when in ("before", "after"):
 # A single wrong word is lost in a mean over two hundred tokens.
 # So the head reads the mean over the tokens for half of the last layer's numbers, and the maximum for the other half.
 #
-# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/judge-told-of-surprises.svg)
+# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/reward-model-reads-surprises.svg)
 #
 # *What the reward model reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
