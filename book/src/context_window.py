@@ -327,7 +327,7 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 # :::{dropdown} Answer
 # Naive attention takes 64 times the memory, chunked and fused attention at most 8 times.
 # Naive and fused attention do 64 times the arithmetic, chunked attention somewhat less.
-# Window and linear attention take 8 times of both.
+# Window and linear attention take 8 times as much of both.
 # :::
 #
 # We take one head, 32 wide.
@@ -684,7 +684,7 @@ print(
 #
 # ### Explore: a window of your own
 #
-# Paste a text of your own: how many tokens has it, and what is cut off in which model?
+# Paste a text of your own: how many tokens does it have, and what does each model cut off?
 # Then move the query, and change what it sees.
 # Watch the first tokens: a sliding window leaves them behind, sinks keep them, and only more layers or a wider window bring back what lies between.
 # Below, double the length a few times.
@@ -986,7 +986,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # | Model | window (tokens) | how |
 # |---|---|---|
 # | GPT-2 {cite:p}`radford2019` | 1,024 | learned positions, full attention |
-# | Mistral 7B {cite:p}`jiang2023` | 8,192 | window of 4,096 in every layer, rolling cache, grouped queries |
+# | Mistral 7B {cite:p}`jiang2023` | 8,192 | window of 4,096 in every layer, a cache of that width, grouped queries |
 # | DeepSeek-V2 {cite:p}`deepseek2024` | 128K | latent attention, YaRN |
 # | Llama 3.1 {cite:p}`grattafiori2024` | 128K (131,072) | RoPE with base 500,000, grouped queries, training at growing lengths |
 # | Gemma 3 {cite:p}`gemma2025` | 128K | five layers with a window of 1,024 to one with full attention |

@@ -12,7 +12,7 @@
 # - store weights in 8 and in 4 bits, and say what that costs;
 # - start a service that streams its answers, bound what it takes on, and read its load test.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`context_window` for the key-value cache.
+# **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`attention` for the key-value cache.
 #
 # **Takes** about 40 minutes to read with the code.
 #
@@ -196,7 +196,7 @@ assert held == 16 * one
 #
 # ## In code
 #
-# Here is **{term}`continuous batching`** in less than twenty lines.
+# Here is **{term}`continuous batching`** in fewer than twenty lines.
 # Free slots go to those who wait, every sequence in a slot gets its next token, and finished sequences leave.
 # `read_prompt` is the prefill, and drops what its cache held before; `read_next` is one step of the decode.
 # It takes the last token of each busy slot and returns one row of logits for each slot; the rows of free slots mean nothing.
@@ -211,7 +211,8 @@ def write_all(prompts, lengths, n_slots):
     while waiting or in_slot:
         free = [slot for slot in range(n_slots) if slot not in in_slot]
         for slot in free[: len(waiting)]:
-            n = in_slot[slot] = waiting.pop(0)
+            n = waiting.pop(0)
+            in_slot[slot] = n
             logits = read_prompt(model, torch.tensor(prompts[n]), caches[slot])
             texts[n].append(int(logits.argmax()))
         in_slot = {slot: n for slot, n in in_slot.items() if len(texts[n]) < lengths[n]}
@@ -256,7 +257,7 @@ print("all twelve agree, token by token")
 #
 # Two plans for the same requests: fixed batches, and the package's continuous batching.
 # A fixed batch begins with those who wait, and nobody else comes in before its last answer is written.
-# Both cut a long prompt into pieces of 256 tokens; a step starts no new piece once it has read 256 tokens, and where least is left to read comes first.
+# Both cut a long prompt into pieces of 256 tokens; a step starts no new piece once it has read 256 tokens, and the prompt with least left to read comes first.
 # Begin with the five requests from above.
 # Then let a long prompt come in while others write: who waits for it?
 # Add slots, or write requests of your own: when do both plans take equally many steps?
@@ -376,7 +377,7 @@ def step_seconds(n_requests, n_steps=20):
     cache = model.new_cache(n_requests, n_steps)
     ids, times = torch.full((n_requests, 1), START), []
     for _ in range(n_steps):
-        start = time.thread_time()  # of this thread alone, whoever else is busy
+        start = time.thread_time()  # of this thread alone
         ids = model(ids, cache).argmax(dim=-1)
         times.append(time.thread_time() - start)
     return min(times)
@@ -458,7 +459,7 @@ for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
 # On these tales, with this model, a file of a quarter of the size costs nothing that can be seen in the perplexity, and one of a seventh hardly anything.
 # (The cell asserts less than 1 % and less than 5 %.)
 # With four bits the weights are off by a tenth, but the errors go up and down, and in a sum of many products they probably largely cancel.
-# Large models have a few weights and activations of extreme size, so they need more care {cite:p}`dettmers2022`.
+# Large models have a few activations of extreme size, so they need more care {cite:p}`dettmers2022`.
 # Two ways are common, and both need some sample texts and no training.
 #
 # - **{term}`GPTQ`** rounds a matrix column by column, and after each one corrects the columns that are still to come for the error {cite:p}`frantar2023`.
@@ -504,7 +505,7 @@ assert ratio > 1
 # Weights and caches share a card's memory.
 # Choose a model and a card: how many texts of which length can it answer at once?
 # Then store the weights in fewer bits, let heads share their keys and values, or double the length, and see which part gives way.
-# To plan a training, choose it below *To*: each parameter then takes 16 bytes, in either precision, as {doc}`scaling` counts them.
+# To plan a training, choose it in the list *To*: each parameter then takes 16 bytes, in either precision, as {doc}`scaling` counts them.
 
 # %%
 CARDS = {"RTX 4090": 24e9, "L40S": 48e9, "H100": 80e9, "H200": 141e9}
@@ -749,7 +750,7 @@ print("|".join(pieces[1:9]))
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
-# Users control the usual knobs of the chapter {doc}`pretraining`: temperature, top-p, the most tokens, strings that end the text, and the seed.
+# Users control the usual knobs of the chapter {doc}`pretraining`: temperature, top-p, the maximum number of tokens, strings that end the text, and the seed.
 # In the tales a sentence that begins with *One* says when something happened.
 # The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
@@ -981,7 +982,6 @@ stack.close()
 #
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
 # We tried one of them: `transformers serve FOLDER` (version 5.24, on a processor) served the folder through the same interface.
-# At temperature 0 its first 40 tokens were those that our own service wrote above.
 # vLLM should take the folder as it is; it was not tried.
 # llama.cpp, which runs models on laptops and phones, wants a file of its own form.
 # This form is **{term}`GGUF`**: weights, mostly quantized, tokenizer and settings in one file {cite:p}`gguf2023`.

@@ -744,7 +744,7 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 # %% [markdown]
 # Labels about six relatives can be memorised, word by word, from any start.
 # But *grandmother* is one token, whose vector in the random network is still random, as no label taught it.
-# Its three runs get 38, 55 and 80 % of these openings right: on average little more than guessing.
+# Its three runs get 38 to 80 % of these openings right: on average little more than guessing.
 # All runs of the pretrained network get them right: its tales have told it that she is a *she*, like an aunt.
 #
 # ![Eight relatives in two columns, she and he, twice. With a random start mother, sister, aunt, father, brother and uncle are learned from labels, and grandmother and grandfather have a question mark. With a pretrained start all eight are known from the tales.](figures/what-labels-leave-open.svg)
@@ -842,7 +842,7 @@ assert mean_of("right", None, 6.4e-3) < 0.6
 #
 # **The rate.**
 # A step of AdamW moves each weight by about the learning rate $\eta$, whatever the size of its gradient.
-# In full fine-tuning, so does each entry of $W$.
+# In full fine-tuning, each entry of $W$ moves that far.
 # With an adapter, $B$ moves by $\eta$ away from zero, and $A$ has entries of size $1/\sqrt{d_\text{in}}$.
 # An entry of $B A$ is a sum of $r$ products of these, with either sign, so it grows with $\sqrt r$.
 # The size of an entry of $\frac{\alpha}{r} B A$ is therefore $\frac{\alpha}{r} \sqrt{r} \, \eta / \sqrt{d_\text{in}} = \eta \, \alpha / \sqrt{r \, d_\text{in}}$.
@@ -897,7 +897,7 @@ print(f"the formula says {expected:.2f}")
 # For each, find the lowest rate at which all three runs get more than 95 % right.
 #
 # :::{dropdown} Answer
-# From rank 2 on, all ranks learn at 1.6e-3, and forget about equally little there: less than a tenth of a nat per token, as all weights do at 4e-4.
+# From rank 2 on, all ranks learn at 1.6e-3, and forget about equally little there: less than a tenth of a nat per token, as full fine-tuning does at 4e-4.
 # Rank 1 has one run of 90 % there; it needs 3.2e-3, and forgets far more at that rate.
 # At 8e-4 no rank learns the task, and from 3.2e-3 on every rank does.
 # :::
@@ -944,7 +944,7 @@ assert max(forgotten) > 10 * min(forgotten)
 # With more data a higher rank pays {cite:p}`biderman2024,schulman2025`.
 #
 # **Why is the rate the same for all ranks?**
-# Compare first steps again, that of all weights and those of adapters, each the mean of twenty: how long they are, and how far the loss falls.
+# Compare first steps again: that of all weights, and for each rank the mean of twenty: how long they are, and how far the loss falls.
 # The loss is the mean square of one layer's output, for random inputs.
 
 
@@ -1026,7 +1026,7 @@ print("adapters removed: the model is what it was, to the last bit")
 # *In practice*: language models were first fine-tuned as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
 # LoRA and QLoRA are the usual ways to adapt models of billions of weights; on large tasks LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
 # Where fine-tuning bends the features, texts far from the labelled ones can be judged worse than with the head alone {cite:p}`kumar2022`.
-# Networks that forget one task over the next were described long before {cite:p}`mccloskey1989`.
+# Networks that forget one task while they learn the next were described long before {cite:p}`mccloskey1989`.
 #
 # Here we asked a new question by exchanging the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it, and answers in words.
 
@@ -1045,7 +1045,7 @@ Quiz.read("fine_tuning")
 #
 # ### Exercise 1 (check): what an adapter has to learn ★
 #
-# Given are the shapes of the matrices that get an adapter, each as (out, in), and the rank.
+# You know the shapes of the matrices that get an adapter, each as (out, in), and the rank.
 # How many numbers learn?
 #
 # ```python
@@ -1138,7 +1138,7 @@ for size in (4, 2, 0.5):
 # ### Exercise 5 (explore): fewer adapters ★★★
 #
 # The authors of LoRA gave adapters to queries and values alone: `lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())`.
-# Train them for 128 steps, with 42 of warm-up, at 3.2e-3 and 6.4e-3, and measure the tales with `tale_loss`.
+# Train them for 128 steps, with 42 of warm-up, at 3.2e-3 and 6.4e-3, and measure the tales with `tale_loss(model)`, where `classifier = Classifier(model, 2)` shares its layers.
 # Which of the two rates gets more than 95 % right?
 # Compare what is forgotten there with the study's runs of rank 4 at 1.6e-3, where every matrix had an adapter.
 # (The study had 960 labels; `openings(960, seed=11)` makes as many.)

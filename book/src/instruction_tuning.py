@@ -264,7 +264,6 @@ print(
 # In the figure, the upper row is what the model reads, and the lower one what should come next; the blue targets count.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one moved by one place. Of the lower row the last four boxes are blue: The, owl, the full stop and the end mark. All boxes before them, the question and the marks of who speaks, are grey."}}
-example = TokenizedExample.of_tokens(ids, written)
 names = [tokenizer.decode([id_]).strip() for id_ in ids]
 widths = [max(len(a), len(b), 2) + 2 for a, b in pairwise(names)]
 fig, ax = plt.subplots(figsize=(7, 1.1))
@@ -280,8 +279,6 @@ ax.tick_params(length=0)
 ax.grid(visible=False)
 _ = ax.set(xticks=[], xlim=(0, sum(widths)), ylim=(-0.5, 1.5))
 _ = [spine.set_visible(False) for spine in ax.spines.values()]
-assert example.mask.tolist() == written[1:]
-assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
 
 # %% [markdown]
 # *Grey is what is only read, blue what is learned.*
@@ -290,6 +287,8 @@ assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|en
 
 # %%
 read, targets, mask = ids[:-1], ids[1:], written[1:]
+example = TokenizedExample.of_tokens(ids, written)  # the same
+assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
 assert example.ids.tolist() == read
 assert (example.targets.tolist(), example.mask.tolist()) == (targets, mask)
 
@@ -639,8 +638,8 @@ assert again["home"] == again["liked"] == 0
 # It did have to recall the hero, the relative and the clothes, in tale after tale.
 # This suggests that our short instruction tuning did not teach the model to find facts: it taught *when* to show what it could already do.
 # Five topics cannot prove it.
-# {cite:t}`zhou2023` claim the same of large models: a thousand careful examples, called LIMA, were enough for good answers, because knowledge and skill came from pretraining.
-# They name it the *superficial alignment hypothesis*.
+# {cite:t}`zhou2023` claim the same of large models: a thousand careful examples were enough for the good answers of their LIMA, because knowledge and skill came from pretraining.
+# They call it the *superficial alignment hypothesis*.
 # It is not a law: `instruct-llm`, with far more training on whole tales, answers nearly all *where* questions; its card has the counts.
 #
 # ### New wordings
@@ -677,7 +676,7 @@ for name in NAMES:
 # Does the model then answer more questions, because it is told more, or fewer?
 #
 # :::{dropdown} Answer
-# Fewer in two of three runs, and only for one of the five facts: the clothes.
+# Fewer in two of three runs, nearly all of it for one of the five facts: the clothes.
 # :::
 
 

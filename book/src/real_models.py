@@ -2,7 +2,7 @@
 # (real_models)=
 # # Real models
 #
-# The class that has learned tales opens a model that has read the web: what is in its file, what it knows, and how little it takes to change it.
+# The code that ran our models of tales opens a model that has read the web: what is in its file, what it knows, and how little it takes to change it.
 #
 # **You will be able to**
 #
@@ -302,7 +302,7 @@ torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
 # %% [markdown]
 # ## What its tokenizer does to your words
 #
-# `base-llm` learned its vocabulary of tales, GPT-2 of web pages in English, and SmolLM2 of the web, code and mathematics ({doc}`tokenization`).
+# `base-llm` learned its vocabulary from tales, GPT-2 from web pages in English, and SmolLM2 from the web, code and mathematics ({doc}`tokenization`).
 # How many tokens does each need?
 # Put your own words into the list.
 
@@ -687,7 +687,7 @@ assert (
 assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
-# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines, though in no kind every question is answered right: *Paris − France + Italy* gives *Milan*, not *Rome*.
+# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines, though no kind has every question right: *Paris − France + Italy* gives *Milan*, not *Rome*.
 # Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
 # For opposites it adds nothing: the word nearest to *c* is right as often.
 # An embedding is a first guess only; what the model knows of a word, its layers add.
@@ -1066,7 +1066,7 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 # %% [markdown]
 # ## With a book beside it
 #
-# What a model does not know it may read ({doc}`retrieval`).
+# A model may read what it does not know ({doc}`retrieval`).
 # Python brings its own documentation, the topics of `help()`.
 # We cut them into passages of at most 100 tokens and search by words.
 
@@ -1134,7 +1134,7 @@ assert counts[2] <= counts[0]
 # %% [markdown]
 # ## The same file, served
 #
-# `create_app` serves the model by the interface of OpenAI, as it does our own ({doc}`deployment`).
+# `create_app` serves the model through the interface of OpenAI, as it does our own ({doc}`deployment`).
 # OpenAI's client notices no difference.
 
 # %%
@@ -1170,7 +1170,7 @@ assert answer.choices[0].message.content == reply(question)
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.
 # A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what is read.
-# Add examples of everything that the model must keep to what it learns.
+# Add to the lessons examples of everything that the model must keep.
 # Before anything is trained, try a prompt, examples in it, and a larger model.
 
 # %% [markdown]
@@ -1190,7 +1190,7 @@ Quiz.read("real_models")
 #
 # ### Exercise 1 (derive): count the parameters ★
 #
-# How many parameters has a model of Llama's form, if one matrix is both embedding and unembedding?
+# How many parameters does a model of Llama's form have, if one matrix is both embedding and unembedding?
 # A layer has queries, keys, values and output, none with a bias, the three matrices of the network, and two norms; one more norm is at the end.
 #
 # ```python

@@ -810,7 +810,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["GRPO"]) - 0.05
 # Fine-tuning, rejection sampling and GRPO are, up to how they average, one loss with different weights: 1, right or wrong, and the advantage.
 # A start without right answers gets no gradient.
 # After its start, GRPO on checked answers needs no labels, but more answers: a reward is one bit for a chain, and a label says each token.
-# It made probable what was possible: pass@1 rose, and pass@16 did not, which was at its top already where the questions were of the taught kind.
+# It made probable what was possible: pass@1 rose; pass@16 did not, but on questions of the taught kind it was at its top already.
 # A student that is shown its teacher's probabilities learns more from as many answers than one that sees tokens.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
@@ -1032,7 +1032,7 @@ assert all(says_it_somewhere(question.text, trick) for question in exam)
 # A policy needs to find such an answer only once in a group: it is then the best of the
 # group, and becomes more probable. Longer chains name more numbers, so they are a way
 # there. What was a small mistake of the verifier becomes the policy's aim, which is
-# reward hacking again. Read the last number, and refuse what says no "So".
+# reward hacking again. Read the last number, and refuse an answer without "So".
 
 # %% [markdown]
 # ## Sources

@@ -473,7 +473,7 @@ _ = ax.set(
 #
 # *Scores of BM25 for the beginning of the first tale.
 # Cut small, the name is in one piece and the answer in another, which has no word of the question.
-# (Scores do not compare between two ways of cutting.)*
+# (Scores of two ways of cutting cannot be compared.)*
 #
 # Comparing sizes by the first chunk alone is unfair to small chunks, because the model reads less.
 # At equal numbers of tokens most of the gap closes, except for the smallest, and two chunks of 128 find about as much as one of 256.
@@ -499,7 +499,7 @@ SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
 # We search pieces of up to 48 tokens in three ways.
 # The first goes by words.
 # The second goes by the mean of the *hidden states*, the vectors of all tokens after the last block.
-# The third goes by sums of its token vectors, in which rare tokens weigh more.
+# The third goes by sums of the token vectors, in which rare tokens weigh more.
 # The book is a new one: the training below was tuned while looking at the first book, which can no longer judge it fairly.
 # We keep only the questions whose answer is whole in one piece.
 
@@ -678,7 +678,7 @@ assert sum(declined) < len(asked) / 2
 # In its training this model did learn to say *The story does not say* ({doc}`instruction_tuning`).
 # But there it was always asked about the hero of the tale before it, so it never learned to check the name.
 # The pipeline can refuse in its place, which is called **abstention**: if the search score of the best passage is below a threshold, it does not answer.
-# To test it, we mix in sixty questions about heroes of another book, the *strangers* {cite:p}`rajpurkar2018`.
+# To test it, we mix in sixty questions without an answer {cite:p}`rajpurkar2018`, about heroes of another book, the *strangers*.
 
 # %% tags=["nbval-ignore-output"]
 second = draw_book(40, seed=7)
@@ -918,7 +918,7 @@ assert found["bm25", 10] > found["dense", 10]
 # Leaving chunks out loses something, and so does replacing them by summaries that were written before the question was known.
 # Retrieval-augmented generation reads the few passages that fit the question.
 # What the model reads does not grow with the book; the search does, and it is cheap.
-# Its recall is a ceiling on the answers.
+# The recall of the search is a ceiling on the answers.
 # BM25 needs no training and finds rare words; vectors find what is said in other words, after a training on questions and passages like yours.
 # Measure chunk size, overlap and the number of passages on known questions, at an equal number of tokens read.
 # One passage too many can cost the answer.
@@ -1125,9 +1125,8 @@ for text in (question.text, "Which wizard taught Hermione arithmetic?"):
 # %% [markdown]
 # ## Sources
 #
-# BM25 and where it comes from are told by {cite:t}`robertson2009`, vectors that are trained for questions by {cite:t}`karpukhin2020`, the fusion of ranks by {cite:t}`cormack2009`.
+# BM25 and its origins are described by {cite:t}`robertson2009`, vectors that are trained for questions by {cite:t}`karpukhin2020`, the fusion of ranks by {cite:t}`cormack2009`.
 # Tools that a model calls are from {cite:t}`schick2023`, thought and action in turn from {cite:t}`yao2023`.
 # Retrieval-augmented generation was named by {cite:t}`lewis2020`; that long prompts are used unevenly was measured by {cite:t}`liu2024`.
 # Hallucination is surveyed by {cite:t}`ji2023`, questions without an answer were made a test by {cite:t}`rajpurkar2018`, and indirect prompt injection was described by {cite:t}`greshake2023`.
-# Discounted gain, for passages that are right to different degrees, is from {cite:t}`jarvelin2002`.
 # The intervals are Wilson's {cite:p}`wilson1927`.

@@ -241,7 +241,7 @@ for n in (125, 750):
 # Fifty times as many comparisons help, but less than you might hope.
 # All nine reward models are far below the annotator.
 # A story is better here mostly because it holds together to its last sentence.
-# Probably a small model hardly sees that a cloak was blue before.
+# A small model probably misses that a cloak was another colour before.
 #
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
@@ -266,7 +266,7 @@ assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 
 # %% [markdown]
 # *Means of three seeds; the bands reach from the lowest to the highest.
-# A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, which end at 1, 4, 9, 25, 64, 144 and 400 nats.
+# A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, with borders at 1, 4, 9, 25, 64, 144 and 400 nats.
 # Each run counts once in a class, and a class is drawn only if all three runs were in it.*
 #
 # On average only GRPO rises above the start, and one of its three runs hardly does.
@@ -365,7 +365,7 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # We compare its answers, at temperature 1 and at 0.5, with these:
 #
 # - *Start* is `instruct-llm` at temperature 1; at a lower *temperature*, 0.5, it makes fewer slips.
-# - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer costs four or sixteen.
+# - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer takes four or sixteen samples.
 # - Controls: one of sixteen *by chance*, and the *most probable* of sixteen, which needs no reward model; it has the highest mean log-probability of a token.
 # - A ceiling: the best of sixteen *by gold*.
 #
@@ -527,8 +527,6 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # %% [markdown]
 # *Gold reward over variety, by way; up and to the right is better.*
 #
-# *Start, temperature 1* and *random one of 16* are one policy, drawn twice: the gaps between these rows are noise.
-#
 # A lower temperature and choosing cost hardly any variety of words.
 # But choosing by the reward model narrows the endings, and the openings a little; both narrow even where gold chooses, for gold likes happy endings best.
 # The aligned model went further.
@@ -552,7 +550,7 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
 # The aligned model keeps more of them than its start did here.
 # Part of this is that fewer of its stories break, part that most of these orders name a happy ending, and part is luck: *random one of 16*, the same policy as the start, keeps 28.
 # A lower temperature does as well.
-# An order of a sad ending a model that always ends happily cannot carry out.
+# A model that always ends happily cannot carry out an order for a sad ending.
 #
 # What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
 # The card of `aligned-llm` has measured it, before and after.
@@ -618,7 +616,7 @@ print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
 prompt, story = orders[n].ids, tokenizer.encode(texts[n])
 features = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
-nats, expected, _ = features.T  # surprisal, entropy and place of each token of the story
+nats, expected, _ = features.T  # surprisal, entropy and place of each token
 for i in (nats - expected).topk(5).indices.tolist():
     slip = tokenizer.decode(story[max(0, i - 3) : i + 1])
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")

@@ -78,8 +78,8 @@ print("points:", ", ".join(f"{points:.1f}" for points in sorted(story_of)))
 
 # %% tags=["nbval-ignore-output"]
 worst, best = min(story_of), max(story_of)
-begun = shorten(story_of[worst], 330, placeholder=" …")
-print(fill(f"{worst:.1f} {beginning} {begun}", 80) + "\n")
+begun = shorten(beginning + story_of[worst], 378, placeholder=" …")
+print(fill(f"{worst:.1f} {begun}", 80) + "\n")
 print(fill(f"{best:.1f} … {story_of[best][-250:].partition(' ')[2]}", 80))
 assert best > worst + 2
 
@@ -235,8 +235,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one network more.
 # For every token it asks: did things go better than expected?
 # The **{term}`critic`** supplies the expectation, so each token has an advantage of its own (exercise 3).
-# PPO subtracts a cost of the distance, $\beta\,\delta_t$, from the reward of each token.
-# It also introduced the *clipping* above.
+# In RLHF, a cost of the distance, $\beta\,\delta_t$, is subtracted from the reward of each token {cite:p}`ziegler2019`.
+# PPO also introduced the *clipping* above.
 # A good token is made more probable until it is $1 + \varepsilon$ times as probable as when it was drawn, and then no further.
 #
 # ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
@@ -285,7 +285,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # So `base-llm-small` gets the first six words of a tale and writes forty tokens more, and gold is a simpler rule, `vividness`.
 # It gives one point for each different word from a list of adjectives, those of the beginning included; the *Long* of *Long ago* counts, too, the *big* of a *big brother* does not.
 # Counting stops at the first word that no tale could have there.
-# These points do not compare with those above.
+# These points cannot be compared with those above.
 
 
 # %%
@@ -420,7 +420,7 @@ print(f"{len(batch)} answers; ids {tuple(batch.ids.shape)}; drawn tokens:", end=
 print(int(batch.answer_mask.sum()))
 
 # %% [markdown]
-# `batch` holds the ids, a mask of what was drawn, and the log-probability of each drawn token.
+# `batch` holds **{term}`rollouts <rollout>`**: ids, a mask of what was drawn, and the log-probability of each drawn token.
 #
 # **Reward.**
 # The reward model reads beginnings with answers and gives one number to each.

@@ -277,7 +277,7 @@ def ring_all_reduce(vectors):
             for rank in range(n):
                 k = (rank - turn + (not adds)) % n  # which part is passed on
                 there = parts[(rank + 1) % n]
-                there[k] = there[k] + parts[rank][k] if adds else parts[rank][k]
+                there[k] = parts[rank][k] + (there[k] if adds else 0)
                 sent[rank] += len(parts[rank][k])
     return [torch.cat(one) for one in parts], sent
 
@@ -407,7 +407,7 @@ assert same
 # Mixed precision makes arithmetic faster, but not this sum smaller.
 # (The table is how programs for large models do it.
 # Torch's `autocast`, which this course uses, keeps weights and gradients at 4 bytes and rounds copies as it multiplies: 16 again.)
-# We count the bytes of one step by `PeakMemory`, which sees each tensor that torch makes.
+# We count the bytes of one step with `PeakMemory`, which sees each tensor that torch makes.
 
 
 # %%
@@ -430,7 +430,7 @@ print(f"{n:,} parameters, {held / n:.1f} bytes for each after a step")
 assert abs(held / n - 16) < 0.3
 
 # %% [markdown]
-# (What is above 16 are the angles of the positions.)
+# (The rest above 16 is the table of angles for the positions.)
 # What the backward pass needs comes on top, and grows with the tokens of the batch.
 
 # %%
@@ -558,7 +558,7 @@ assert held == means == n / 2
 torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 
 # %% [markdown]
-# The package does so by `shard(model)` of `llmcourse.training.parallel`, and `pretrain` with `--fsdp`:
+# The package does so with `shard(model)` of `llmcourse.training.parallel`, and `pretrain` with `--fsdp`:
 #
 # ```bash
 # torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --fsdp --out run-3/
@@ -571,7 +571,7 @@ torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 #
 # With 42 million parameters, each of two processes holds 337 MB of weights, gradients and means, in place of 674.
 # At its peak a process grows by 0.62 GB in place of 0.94: activations and the block that is gathered are not sharded.
-# `tests/benchmarks/bench_fsdp.py` measures this: start it by `torchrun --nproc-per-node 2`, once with `--fsdp` and once without.
+# `tests/benchmarks/bench_fsdp.py` measures this: start it with `torchrun --nproc-per-node 2`, once with `--fsdp` and once without.
 
 # %% [markdown]
 # ## Splitting the model itself
@@ -654,7 +654,7 @@ print(f"weights: {2 * own / 1e9:.1f} GB in each")
 print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
-# What is waited for most is nearest: tensor parallel within a machine, then the pipeline, and data parallel across all, whose messages travel while a GPU computes.
+# The more a split must wait for its messages, the nearer its GPUs: tensor parallel within a machine, then the pipeline, and data parallel across all, whose messages travel while a GPU computes.
 # Long texts are cut as well (**{term}`context parallelism`**), and so are the experts of a {term}`mixture of experts` (**{term}`expert parallelism`**).
 
 # %% [markdown]
