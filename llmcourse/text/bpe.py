@@ -47,7 +47,7 @@ DIGITS_PATTERN: Final = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
-_STREAMABLE: Final = frozenset({GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN})
+_OWN_PATTERNS: Final = frozenset({GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN})
 _PATIENCE: Final = 2.0  # seconds that a pattern may take, of any text
 _SLOWEST: Final = 50_000  # characters a second; most patterns cut a hundred times more
 
@@ -158,7 +158,7 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
         ValueError: As `compile_pattern`; what is returned, if a text takes too long.
     """
     compiled = compile_pattern(pattern)
-    if pattern in _STREAMABLE:
+    if pattern in _OWN_PATTERNS:
         return compiled.findall
     return partial(_split_in_time, compiled)
 
@@ -171,36 +171,6 @@ def _split_in_time(compiled: "regex.Pattern[str]", text: str) -> list[str]:
             f"the pattern {compiled.pattern[:40]!r} … must cut a text of {len(text):,} "
             "characters in seconds, and does not"
         ) from None
-
-
-def final_end(pattern: str, text: str) -> int:
-    """Return up to where (in characters) a text can be split, whatever follows.
-
-    The white space after a pre-token and the first character beyond it settle where
-    it ends; a contraction has three characters. So a pre-token is final when two more
-    characters are known, not counting white space at the end. White space goes with
-    what comes after it, for where it is cut depends on that.
-
-    Raises:
-        ValueError: If it is not known how far this pattern looks ahead.
-
-    >>> final_end(GPT2_PATTERN, "one two three fo")
-    13
-    """
-    if pattern not in _STREAMABLE:
-        raise ValueError(
-            "streaming needs GPT2_PATTERN, GPT4_PATTERN or DIGITS_PATTERN, "
-            f"got {pattern!r}"
-        )
-    last = len(text.rstrip()) - 2
-    end = final = 0
-    for pretoken in compile_pattern(pattern).findall(text):
-        end += len(pretoken)
-        if end > last:
-            break
-        if not pretoken[-1].isspace():
-            final = end
-    return final
 
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:

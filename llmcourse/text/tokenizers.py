@@ -39,7 +39,6 @@ from llmcourse.text.bpe import (
     Pair,
     apply_merges,
     count_pretokens,
-    final_end,
     learn_merges,
     show,
     spell,
@@ -223,7 +222,6 @@ class ByteTokenizer:
         return [show(bytes([byte])) for byte in to_utf8(text)]
 
 
-_CHUNK: Final = 65_536  # characters that encode_iterable gathers before it encodes
 _CACHE_SIZE: Final = 65_536  # pre-tokens
 _CACHED_LENGTH: Final = 128  # characters; longer pre-tokens are rarely seen twice
 
@@ -398,29 +396,6 @@ class BPETokenizer:
                 pretokens = self.pretokens(piece)
                 ids += chain.from_iterable(map(self._cache.__getitem__, pretokens))
         return ids
-
-    def encode_iterable(self, texts: Iterable[str]) -> Iterator[int]:
-        """Yield the ids of the texts as if they had been joined first, all of it text.
-
-        Where one text ends and the next begins changes nothing, and only about
-        64 thousand characters are held at a time (more only where a single pre-token
-        or stretch of white space is longer), so a file of any size can be encoded.
-
-        Raises:
-            ValueError: As `encode`, and if the pattern is not one of this package, or
-                other things are done before.
-        """
-        if not self.options.are_plain:
-            raise ValueError("a stream needs a tokenizer with plain options")
-        buffer, enough = "", _CHUNK
-        for text in texts:
-            buffer += text
-            if len(buffer) >= enough:
-                end = final_end(self.pattern, buffer)
-                yield from self.encode(buffer[:end])
-                buffer = buffer[end:]
-                enough = max(_CHUNK, 2 * len(buffer))  # do not scan it too often
-        yield from self.encode(buffer)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD.

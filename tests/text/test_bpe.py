@@ -1,6 +1,5 @@
 """Pre-tokens, merges learned and applied."""
 
-import itertools
 import sys
 import unicodedata
 from collections import Counter
@@ -22,7 +21,6 @@ from llmcourse.text.bpe import (
     GPT4_PATTERN,
     apply_merges,
     compile_pattern,
-    final_end,
     learn_merges,
     merge_steps,
     show,
@@ -63,34 +61,6 @@ def test_one_sentence_under_three_patterns(pattern, expected):
 def test_pretokens_join_to_the_text(text):
     for pattern in [*PATTERNS, "b+", "(?:a|b)(?=a)"]:
         assert "".join(compile_pattern(pattern).findall(text)) == text
-
-
-@given(texts, texts)
-@searching
-def test_what_is_decided_stays(text, more):
-    for pattern in PATTERNS:
-        split, end = compile_pattern(pattern).findall, final_end(pattern, text)
-        apart = split(text[:end]) + split(text[end:] + more)
-        assert apart == split(text + more)
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_what_is_decided_stays_in_all_short_texts(pattern):
-    """White space with line breaks, and contractions, cut at every place."""
-    split = compile_pattern(pattern).findall
-    for alphabet, length in [(" \na", 6), ("'lr ", 5)]:
-        for characters in itertools.product(alphabet, repeat=length):
-            text = "".join(characters)
-            for end in range(1, length):
-                decided = final_end(pattern, text[:end])
-                assert split(text[:decided]) + split(text[decided:]) == split(text)
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_long_text_is_decided_almost_to_its_end(pattern):
-    for part in ["lower case, ", "日本語。", "12", "🙂", "a\n", " \n x", "'ll"]:
-        text = part * 50 + "xyz."
-        assert final_end(pattern, text) >= len(text) - len(part) * 2 - 8
 
 
 @given(st.binary(max_size=30))
@@ -148,11 +118,6 @@ def test_bytes_that_are_no_text_are_shown_one_by_one():
 def test_unfit_patterns_are_refused(pattern, message):
     with pytest.raises(ValueError, match=message):
         compile_pattern(pattern)
-
-
-def test_streaming_by_an_unknown_pattern_is_refused():
-    with pytest.raises(ValueError, match="streaming needs GPT2_PATTERN"):
-        final_end(r"\S+|\s+", "some text")
 
 
 def test_a_character_outside_the_byte_alphabet_is_refused():

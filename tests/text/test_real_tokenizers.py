@@ -204,10 +204,3 @@ def test_texts_begin_and_end_as_the_tokenizer_says():
     assert text_borders(ended) == ([1], [1, 2])
     with pytest.raises(ValueError, match="allowed_special must be .*'<|no|>'"):
         marked.with_options(end_tokens=("<|no|>",))
-
-
-def test_other_tokenizers_than_the_course_has_cannot_stream():
-    for options in (BPEOptions(nfc=True), BPEOptions(first_patterns=(r"\p{N}",))):
-        tokenizer = BPETokenizer({b"a": 0}, [], options=options)
-        with pytest.raises(ValueError, match="a stream needs"):
-            list(tokenizer.encode_iterable(["a"]))

@@ -224,36 +224,6 @@ def test_text_never_becomes_a_special_token(pair, text):
     assert special.isdisjoint(ours.encode("".join(SPECIAL) + text))
 
 
-@given(parts=st.lists(texts, max_size=8), chunk=st.integers(1, 40))
-@searching
-def test_a_stream_encodes_as_the_joined_text(pair, parts, chunk):
-    ours, _ = pair
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizers, "_CHUNK", chunk)
-        assert list(ours.encode_iterable(parts)) == ours.encode("".join(parts))
-
-
-@given(text=texts, chunk=st.integers(1, 12))
-@searching
-def test_a_stream_of_single_characters_encodes_as_the_text(pair, text, chunk):
-    ours, _ = pair
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizers, "_CHUNK", chunk)
-        assert list(ours.encode_iterable(text)) == ours.encode(text)
-
-
-@pytest.mark.parametrize("part", ["low lower\n", "日本語。", "<|end|>", "12 ", " \nx"])
-def test_a_stream_without_end_is_read_piece_by_piece(pair, part, monkeypatch):
-    monkeypatch.setattr(tokenizers, "_CHUNK", 2_000)
-    ours, _ = pair
-    read = itertools.count()
-    endless = (part * 100 for _ in read)
-    ids = list(itertools.islice(ours.encode_iterable(endless), 5_000))
-    characters_read = next(read) * len(part) * 100
-    held = characters_read - len(ours.decode(ids))
-    assert held < 3 * tokenizers._CHUNK
-
-
 @given(ids=st.lists(st.integers(0, 599)))
 @searching
 def test_streamed_text_joins_to_the_decoded_text_even_if_no_utf8(pair, ids):
@@ -306,7 +276,6 @@ def test_training_on_python_docs_equals_tokenizers(pattern):
     spelled = [(spell(left), spell(right)) for left, right in ours.merges]
     assert spelled == merges_of(theirs)
     text = "".join(docs)
-    assert list(ours.encode_iterable(docs)) == ours.encode(text)
     assert ours.encode(text) == theirs.encode(text).ids
 
 
@@ -394,8 +363,6 @@ def test_encoding_refuses_lone_surrogates_and_unknown_special_tokens(pair):
     ours, _ = pair
     with pytest.raises(ValueError, match=r"lone surrogate U\+D83D"):
         ours.encode("half \ud83d")
-    with pytest.raises(ValueError, match=r"lone surrogate U\+DE42"):
-        list(ours.encode_iterable(["half ", "\ude42"]))
     for allowed in [["<|start|>"], "<|end|>"]:
         with pytest.raises(ValueError, match="'all' or a list of some of"):
             ours.encode("x", allowed_special=allowed)
