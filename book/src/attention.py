@@ -405,7 +405,7 @@ for distance in range(6):
 #
 # There are other ways.
 # GPT-2 adds a *learned* vector for each position to the embedding {cite:p}`radford2019`, and the first transformer added fixed vectors of sines and cosines, *sinusoidal* positions {cite:p}`vaswani2017`.
-# **{term}`ALiBi`** takes a penalty from each score that grows with the distance {cite:p}`press2022`.
+# **{term}`ALiBi`** subtracts from each score a penalty that grows with the distance {cite:p}`press2022`.
 # The next cells put one query and one key three places apart, anywhere in a text of forty tokens.
 # By how much does their score vary with the place?
 
@@ -555,7 +555,7 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 #
 # Back to the tales.
 # A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
-# Which heads of `base-llm`, the trained model of {doc}`pipeline`, look at them?
+# Which heads of `base-llm`, the longer-trained model in {doc}`pipeline`, look at them?
 # The next cells read forty of the new tales, and collect the weights that each head gives to four kinds of keys.
 # For the first three we ask where such a word comes next and was there before:
 #
@@ -639,7 +639,7 @@ assert kinds["the token before"].max() < 0.3
 #
 # The explorer shows the weights of single heads.
 # It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
-# Move the token from which it looks; then choose *a garment* or *the token before*, which lead to other heads.
+# Move the token from which it looks; then choose *a garment* or *the token before*, whose best heads are others.
 # (`■` is the mark before the story.)
 
 # %%
@@ -687,7 +687,7 @@ print("follow a word that was before an earlier mention")
 #
 # Does `base-llm` have sinks?
 # The next cell takes the weight of each head on the first token, the mark, from the places 5 to 32, and from all later ones.
-# An even share is what a head gives that weighs all tokens alike.
+# An even share is what a head that weighs all tokens alike would give.
 
 # %%
 on_first = [attention_weights(base_llm, ids)[..., 0] for ids in texts]  # (L, H, T)
@@ -848,7 +848,7 @@ assert right["without all name heads"]["a colour"] < 35
 #
 # The model brings back nearly every name, which none of the three n-gram models could.
 # One head can be spared, all name heads together cannot.
-# As many other heads cost next to nothing: the looking up is done by a few.
+# Silencing as many others costs next to nothing: the looking up is done by a few.
 # (But nearly all of these are in lower layers; the last has only two other heads to compare with.)
 # So if you take away a single head and nothing happens, do not conclude that it does nothing.
 #
@@ -863,7 +863,7 @@ assert right["without all name heads"]["a colour"] < 35
 #   So one pass gives as many honest predictions as there are tokens, and keys and values can be cached.
 # - Several heads look for several things, and heads that share keys make the cache smaller.
 #   RoPE tells a head how far away a token is and nothing else.
-# - Heads stand in for each other: what they are for is found by taking them away, alone and together, beside as many others.
+# - Heads stand in for each other: what they are for is found by taking them away, singly and together, and comparing with as many others.
 #
 # *In practice* most large models of today have grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
 # Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
@@ -885,7 +885,7 @@ Quiz.read("attention")
 #
 # ### Exercise 1 (check): who may look ★
 #
-# With a key-value cache there may be fewer queries than keys: the queries stand at the last of the keys' positions.
+# With a key-value cache there may be fewer queries than keys: the queries are at the last of the keys' positions.
 # Write the mask for this case, True where a query may look.
 #
 # ```python
@@ -1069,6 +1069,6 @@ for n in (0, 1, 2, 4, 8):
 # %% [markdown]
 # ## Sources
 #
-# - Attention, and sinusoidal positions: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
+# - Scaled dot-product attention, several heads, sinusoidal positions: {cite:t}`vaswani2017`; computed in tiles: {cite:t}`dao2022`.
 # - Shared keys, one head for all: {cite:t}`shazeer2019`; one for each group: {cite:t}`ainslie2023`; RoPE: {cite:t}`su2021`; ALiBi: {cite:t}`press2022`; QK-norm: {cite:t}`henry2020`.
 # - Sinks: {cite:t}`xiao2024`; a start with such products, of the opposite sign: {cite:t}`trockman2023`.

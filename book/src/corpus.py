@@ -117,12 +117,10 @@ for line in crawl[1].text.split("\n"):
 
 
 # %%
-def frequent_runs(documents, n=5):
+def frequent_runs(pages, n=5):
     """Return the number of lines in which each run of n words occurs."""
     counts = Counter()
-    for line in chain.from_iterable(
-        document.text.split("\n") for document in documents
-    ):
+    for line in "\n".join(page.text for page in pages).split("\n"):
         tokens = deduplication.words(line)
         runs = [" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
         counts.update([*dict.fromkeys(runs)])  # each run once for a line
@@ -555,7 +553,7 @@ assert next(iter(filtered.reasons)) == "number of words"
 # But this text was written with care by people who know their language.
 # On text known to be good, whatever a filter removes is a false alarm, so the share that it removes *is* its false-positive rate.
 #
-# Most false alarms come from one rule, the least number of words: a docstring of two sentences is too short for a web page, and not too short to be good.
+# Most false alarms come from one rule, the minimum number of words: a docstring of two sentences is too short for a web page, and not too short to be good.
 # The short documents weigh little, so less than half that share of the *characters* is lost.
 # A filter is made for one kind of text, and its error has to be measured on the kind that you have.
 
@@ -802,10 +800,10 @@ SurpriseExplorer(
 
 # %% [markdown]
 # Look for words that are cold under the grammar and warm under the counts of three.
-# Some depend on something said more than two words before: a model with a longer memory can gain these.
+# Some depend on something said more than two words before: a model with a longer memory can predict these.
 # Others are rare runs that the counted stories happen to lack.
 #
-# `base-llm`, the model that a later chapter trains on such tales, remembers a few hundred words.
+# `base-llm`, trained on such tales and shipped with the course, remembers a few hundred words.
 # Here it reads words of your own.
 # Name somebody, and see whether the name surprises it again later.
 #
@@ -891,7 +889,7 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # What changes with the share of a source?
 # The next two cells train counts of runs of three on 60,000 words: a part from the Python manual, the rest from tales.
 # They measure the loss on held-out text of both, in nats per word.
-# (A little of the manual's test text is in its training text, too, as we saw.)
+# (Some of the manual's test text is in its training text, too, as we saw.)
 # (The digits depend on your Python.)
 
 # %% tags=["nbval-ignore-output"]
@@ -1236,7 +1234,7 @@ assert round(tales.entropy_per_word(), 2) == 0.64
 # Shingles of three words, 128 hashes in 32 bands, an exact check of what the bands propose, and then groups: if A is like B and B like C, all three belong together.
 # It takes about 25 lines.
 # On the twelve pages of the crawl, with a threshold of 0.6, it must find `[[0, 3, 4], [1, 5], [2, 6]]`.
-# Of a chain it must make one group, `[[0, 1, 2]]`: a text of 40 different words; the same with the words 5, 15, 25 and 35 replaced; the same with the words 5 and 15 alone replaced, as in the second.
+# Of a chain it must make one group, `[[0, 1, 2]]`: a text of 40 different words; the same with the words 5, 15, 25 and 35 replaced; the same with only the words 5 and 15 replaced, as in the second.
 # Can two texts of one group be hardly alike?
 
 
@@ -1288,7 +1286,7 @@ assert copy_groups(chain[:2], threshold=0.6) == []
 # ## Sources
 #
 # Resemblance and its estimate by minima of hashes are {cite:t}`broder1997`; banding and its curve are section 3.4 of {cite:t}`leskovec2020`.
-# Entropy is {cite:t}`shannon1948`; that no model beats it in the mean is section 2.6 of {cite:t}`cover2006`, and the first estimate for English is {cite:t}`shannon1951`.
+# Entropy is {cite:t}`shannon1948`; that no model beats it on average is section 2.6 of {cite:t}`cover2006`, and the first estimate for English is {cite:t}`shannon1951`.
 # The rules of the quality filter follow {cite:t}`rae2021`, the guess of the language {cite:t}`grefenstette1995`, the smoothing of counts method C of {cite:t}`witten1991`.
 # Text extraction is {cite:t}`barbaresi2021`, mixtures {cite:t}`touvron2023` and {cite:t}`xie2023`, repetition {cite:t}`muennighoff2023`, recited personal data {cite:t}`carlini2021`, code with licences {cite:t}`kocetkov2022`.
 # What copies do to a model was measured by {cite:t}`lee2022`, the contamination check with 13 words is that of {cite:t}`brown2020`, and {cite:t}`deletang2024` compare language models with compressors.

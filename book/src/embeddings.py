@@ -55,7 +55,7 @@ generator = torch.Generator().manual_seed(0)
 #
 # A {term}`tokenizer` turns a text into ids, and an id is only a name.
 # The next cell numbers the words of three thousand {term}`tales`, the most frequent first.
-# (In this chapter a token is a whole word, in small letters, that occurs at least five times.
+# (In this chapter a token is a whole word, in lower case, that occurs at least five times.
 # That makes results easy to read, and all of it holds for pieces of words too.)
 
 # %%
@@ -224,7 +224,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # ### A lookup
 #
 # PyTorch calls the table `nn.Embedding`.
-# Here it is in the size of a small GPT-2: fifty thousand tokens, 768 numbers each.
+# Here is one of the size of a small GPT-2's: fifty thousand tokens, 768 numbers each.
 # Four ids give four rows; the product with one-hot vectors gives the same, and multiplies almost fifty thousand zeros for each.
 
 # %%
@@ -481,7 +481,7 @@ for a, b, c in [
 # - *A baseline.*
 #   The word nearest to $c$ may be right without any arithmetic {cite:p}`linzen2016`.
 # - *Chance.*
-#   A guess among all words of the right kind is right now and then.
+#   A guess among all words of the right kind is sometimes right.
 # - *A {term}`confidence interval`.*
 #   Other questions would give another score.
 #   Questions about one animal tend to be right or wrong together, so the **bootstrap** {cite:p}`efron1979` draws animals, not questions: as many as there are, with replacement, again and again.
@@ -599,7 +599,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # What of vectors from real text?
 # {doc}`real_models` tries the rows of a real model; here is what others measured.
 # GloVe's best vectors, from 42 billion words, answer 75 % of 19,544 questions right, about capitals, plurals, tenses and others {cite:p}`pennington2014`.
-# Of those about grammar, plurals among them, it is 69 %, so on real text plurals may work, as they do not here.
+# For those about grammar, plurals among them, it is 69 %, so plurals may work on real text, though they do not here.
 # A possible reason: both `apple` and `apples` are found beside *tree* and *pie*.
 # Two warnings hold there as well: for some relations the nearest word to $c$ alone is often right, as here for *female : male*, and without the custom the answer is mostly $b$ or $c$ {cite:p}`linzen2016,rogers2017`.
 #
@@ -705,7 +705,7 @@ assert 0.25 < seen < 0.45
 # ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
 #
 # *A sketch: up and down is what is a name's own, left and right the pronoun.
-# Here the nearest name is as often of the other kind; the means differ in the pronoun alone.*
+# Here the nearest name is of the other kind just as often; the means differ only in the pronoun.*
 #
 # So neighbours can blur what a single direction holds.
 # A **linear probe**, a classifier on top of the vectors, would find it {cite:p}`alain2016`.
@@ -826,7 +826,7 @@ assert "puffin" not in vectors
 # - On the tales the arithmetic of analogies beats its baseline only where the two words of a pair are often near each other.
 #   On large real text it does better; there, too, baselines, intervals and the custom decide what a score means.
 # - The table of a language model holds what its task needs, but the nearest neighbours do not always show it.
-# - A row is static: opposites, two senses and positions need the context, which the model adds.
+# - A row is static: it cannot tell two senses or positions apart, and hardly opposites; the model has to add that.
 #
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.
@@ -929,7 +929,7 @@ assert {"autumn", "winter"} & {word for word, _ in vectors.nearest("spring", k=5
 # ```
 #
 # Check it with `checks.noise_probs(noise_probs)`.
-# By which factor does this change how often `the` is drawn, compared with its share of the text, and how often a word is that was seen five times?
+# By which factor does this change how often `the` is drawn, compared with its share of the text, and how often a word seen five times is?
 # And which rows of the two tables, $v$ and $u$, change in a step with one pair, say *fox* in the middle and *ran* beside it, and five noise words?
 
 

@@ -298,7 +298,7 @@ for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
 # Where on the orange stretch will the transformer end?*
 #
 # Now the training, the longest cell of this page.
-# The last digits of a training differ between processors, so its output may differ from yours a little; the assertions may not.
+# The last digits of a run differ between processors, so its output may differ from yours a little; the assertions may not.
 
 # %% tags=["nbval-ignore-output"]
 history = pretrain(
@@ -355,7 +355,7 @@ for told in stories:
 # They begin like real tales, and many sentences are right.
 # Look for what a minute was too short for.
 # Words are glued together from wrong pieces, a name or a pronoun changes half way, a story turns into another.
-# All but the first need facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
+# The last two need facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
 #
 # ### A longer training: base-llm
 #
@@ -383,7 +383,7 @@ for name, nats in excess.items():
 show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 
 # %% [markdown]
-# {doc}`pretraining` says how it was made, and what it still gets wrong.
+# {doc}`pretraining` measures how far it has come, and how many of its stories are valid.
 #
 # ### Stage 4: instructions
 #
@@ -410,7 +410,7 @@ from llmcourse.finetuning.instruction_tuning import InstructConfig, run_recipe
 from llmcourse.model.folders import save_pretrained
 
 # %% [markdown]
-# Here are some seconds of instructions on this page's model: two kinds of question, *who* and *what*, about two hundred and forty stories.
+# Here are some seconds of instructions on this page's model: two kinds of question, *who* and *what*, on 240 stories.
 
 # %% tags=["nbval-ignore-output"]
 how = FinetuningConfig(

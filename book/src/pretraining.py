@@ -165,7 +165,7 @@ for i in range(1, len(words)):
 # | $\mathcal{L}$ | mean loss over what came | nats/token | `loss` |
 # | $H$ | entropy of the source: the floor | nats/token | `floor` |
 # | $\mathcal{L} / H - 1$ | what is left to learn, as a share of the floor | – | `gap` |
-# | $e^{\mathcal{L}}$ | **{term}`perplexity`**: as unsure as a fair die of that many sides | tokens | `perplexity` |
+# | $e^{\mathcal{L}}$ | **{term}`perplexity`**: as uncertain as a fair die with that many sides | tokens | `perplexity` |
 # | $\frac{\mathcal{L}}{\ln 2} \cdot \frac{\text{tokens}}{\text{bytes}}$ | {term}`bits per byte`: compares across tokenizers | bits/byte | `bits_per_byte` |
 # | $B$, $T$ | windows in a batch, tokens read of each | – | `batch_size`, `context_length` |
 
@@ -176,7 +176,7 @@ for i in range(1, len(words)):
 #
 # The data are freshly told tales and a tokenizer trained on them.
 # All stories are one long row of ids, with the mark `<|endoftext|>`, number 0, around each.
-# The model has two layers; it is that of the chapter {doc}`pipeline`, whose recipe is called `SMALL`.
+# The model and its recipe, `SMALL`, are those of {doc}`pipeline`, with 2,400 steps in place of 4,000.
 
 # %%
 data, sizes = pipeline.prepare(SMALL), SMALL.model
@@ -384,7 +384,7 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 # *The learning rate of this page's training.*
 #
 # The first gradients are wild and AdamW's means are still built on few of them, so the first steps are short.
-# At the end short steps let the weights settle: with long ones they would keep jumping around the valley's floor.
+# At the end short steps let the weights settle: with long ones they would keep jumping around the lowest point.
 
 
 # %%
@@ -587,7 +587,7 @@ print(f"{exact.n_recalls} recalls, {exact.n_others:,} other words")
 
 # %% [markdown]
 # Now the training, the longest cell of this page; it is one run.
-# The last digits of a training differ between processors, so its output may differ from yours a little; the assertions may not.
+# The last digits of a run differ between processors, so its output may differ from yours a little; the assertions may not.
 
 # %% tags=["nbval-ignore-output"]
 plan = replace(plan, eval_interval=100, eval_examples=24)
@@ -728,7 +728,7 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # %% [markdown]
 # *The loss of the answer from four starts, five seeds each; dotted, a guess among all colours.*
 #
-# At first the loss rises in most runs, since nearly all words of these texts are no colours.
+# At first the loss rises in most runs, since hardly any words of these texts are colours.
 # Then the usual start, `neither`, comes down to the dotted line of $\ln 64$: the model knows *that* a colour is asked for.
 # After a stretch on the plateau it finds the colour, too.
 # Four of five runs need about three thousand texts; one is not done when the runs end, at 9,600 texts.
@@ -751,7 +751,7 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
 # `python book/studies/settings_study.py --out settings.json` repeats it.
 #
-# *Predict*: over a factor of sixty in the learning rate, how does the loss change?
+# *Predict*: over a factor of sixty in AdamW's learning rate, how does the loss change?
 # And which optimizer ends lowest, if each gets its best rate?
 #
 # :::{dropdown} Answer
@@ -836,12 +836,12 @@ for group, rate in more:
 #   It cannot be a remedy against overfitting here, for nothing is read twice.
 #   A likely reason is that it keeps the weights small, so that the same steps change more.
 # - **Decay of the rate** loses: a constant rate ends lower at both peaks.
-#   In so short a training, the distance that decay takes away is missed more than its calm is needed.
-#   (Long steps do harm even here: a constant 0.008 ends higher than a constant 0.004.)
+#   In so short a run, long steps to the end gain more than settling does.
+#   (A constant 0.008 ends higher than a constant 0.004 on average, but not with every seed.)
 #
-# With the same seed, each of these differences has the same sign, three times of three.
+# With the same seed, each of the other differences has the same sign, three times out of three.
 # All of them are results of 320 steps, not laws.
-# What gains in a short training may lose in a long one, so settings are compared at the length that will be used.
+# What gains in a short run may lose in a long one, so settings are compared at the length that will be used.
 
 # %% [markdown]
 # ### Batch size, and noise in the gradient
@@ -849,7 +849,7 @@ for group, rate in more:
 # Why not take larger batches, which give a better gradient?
 # The gradient of one story is the gradient of the whole text plus noise.
 # The mean over $B$ stories has a $B$-th of the noise's variance.
-# The **gradient noise scale** is the batch at which the two are equal: noise variance over squared gradient {cite:p}`mccandlish2018`.
+# The **gradient noise scale** is the $B$ at which this equals the squared gradient: noise variance over squared gradient {cite:p}`mccandlish2018`.
 # Far below it, doubling the batch is about as good as making two steps; far above, it is wasted work.
 #
 # We measure it by the gradients of the first 160 tokens of sixty-four stories, at the start and at the end of the training above.
@@ -885,10 +885,10 @@ assert 4 * scales["start"] < scales["end"]
 # %% [markdown]
 # At first a few stories are enough for a good gradient: all of them say the same, how frequent words are.
 # Later the stories differ, and it takes hundreds.
-# That is why batches are often made larger as a training goes on.
+# That is why batches are often made larger as training goes on.
 # It is also why the last part needs short steps: a small learning rate averages over many batches.
 #
-# This page reads one story in a step, far below the noise scale, because steps are what its minute is short of.
+# This page reads one story in a step, soon far below the noise scale, because its minute is short of steps.
 # Large models are trained with batches of millions of tokens, because thousands of machines have to share them.
 
 # %% [markdown]
@@ -935,7 +935,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # The first transformer translated better with it, and its perplexity got worse {cite:p}`vaswani2017`.
 # Pretraining wants the true probabilities, and mostly leaves it out.
 #
-# A loss clearly below the floor is always a sign of memory, or of a leak.
+# A loss clearly below the floor is a sign of memory or of a leak, if it is measured right.
 # Without a floor, only the comparison with held-out text can tell.
 # Good text is scarce, so large models do read some of it more than once.
 # Up to about four epochs are nearly as good as new text; after some sixteen, more reading gains little {cite:p}`muennighoff2023`.
@@ -946,7 +946,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # The documentation that comes with your Python is text by people, with all that goes with it ({doc}`corpus`).
 # Nobody knows its floor, so we compare with programs that predict for a living: compressors.
 # A compressed file's length in bits, over the length of the text, is a loss in {term}`bits per byte`.
-# Each comes in two ways: alone with the held-out pages, or with the training text before them, of which only the additional length counts.
+# Each is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
 # The second way has what the model has, too.
 #
 # The same loop trains a model on this text, with a tokenizer of its own, and windows that begin anywhere.
@@ -1167,7 +1167,7 @@ assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 # ### Explore: what base-llm knows of the next word
 #
 # The story below has named a hero; the distribution over the next token is the model's own, over all that it knows.
-# Temperature divides the scores, top-k and top-p cut off the tail before the draw.
+# Temperature divides the scores; top-k keeps the *k* most probable tokens, top-p the fewest whose probabilities sum to *p*, and the tail is cut off.
 # The last bar is that tail: raise the temperature, and see how much goes to the many that hardly fit.
 
 # %%
@@ -1186,7 +1186,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 #
 # :::{dropdown} Answer
 # Top-k of 1, or a temperature near 0: the draw is then always the most probable token.
-# A high temperature without top-k or top-p: it lifts even tokens that the model holds for nearly impossible.
+# A high temperature without top-k or top-p: it lifts even tokens that the model considers nearly impossible.
 # :::
 #
 # That is one place of one story.
@@ -1205,7 +1205,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 # Frequencies are learned first, then pairs, then sentences, and last what has to be looked up.
 # AdamW makes no weight's step much longer than the learning rate, however large its gradient; warm-up and decay shape that length over the training.
 # Over the learning rate the loss is a valley, with steps too short on one side and too long on the other; each optimizer has its own best rate.
-# The largest useful batch grows during a training, as the stories begin to disagree about the gradient.
+# The largest useful batch grows during training, as the stories begin to disagree about the gradient.
 # On little text the same loop learns the text by heart, and without a floor only held-out text shows it.
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
 #
@@ -1307,7 +1307,7 @@ checks.trapezoid(trapezoid)
 # ### Exercise 4 (build): parts of unequal size ★★
 #
 # A batch of five windows does not fit into memory, and is read two windows at a time, which leaves one for the end.
-# Leave in the weights the gradient of the mean loss over all five.
+# Leave the gradient of the mean loss over all five in the weights' `grad`.
 #
 # ```python
 # def accumulate(model, ids, targets, rows):  # (B, T) each; at most `rows` at a time

@@ -73,8 +73,8 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # Each run has a schedule of its own, whose learning rate ends at zero with the last step.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above say what luck does.
-# A tale counts as 208 tokens here, the length of a window, though it has fewer than 180 on average.
-# So all our $D$ are about a sixth too large, by the same factor in every run; the exponents do not change with it.
+# A tale counts as 208 tokens here, the length of a window, though it fills only about 180 of them on average.
+# So all our $D$ are about 15 % too large, by the same factor in every run; the exponents do not change with it.
 
 # %% [markdown]
 # ## By hand
@@ -146,7 +146,7 @@ print(f"this book's small model: 6N is {share:.0%} of the exact count")
 # %% [markdown]
 # ### Hours and money
 #
-# A processor has a highest speed, and a training reaches a part of it, the **model FLOPs utilisation** (MFU); 40 % is good for a large one.
+# A processor has a peak speed, and a training run reaches a part of it, the **model FLOPs utilisation** (MFU); 40 % is good for a large one.
 # An H100, a graphics processor (GPU) made for this work, multiplies matrices in bfloat16 at up to 989 teraFLOPs a second.
 # Rented, it costs a few dollars an hour; we take two.
 
@@ -305,7 +305,7 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 #
 # ### How sure is it?
 #
-# **Bootstrap**: draw as many runs as there are, with repetition, fit again, and look at the spread.
+# **Bootstrap**: draw as many runs as there are, with replacement, fit again, and look at the spread.
 # (Its last digits differ between processors.)
 
 # %% tags=["nbval-ignore-output"]
@@ -314,8 +314,8 @@ drawn = []
 for _ in range(60):
     places = torch.randint(len(longer), (len(longer),), generator=generator)
     sample = [longer[i] for i in places]
-    again = fit_law(sample, "Huber of logs", start=theta.tolist())
-    drawn.append((again[0].exp().item(), (again[4] / (again[2] + again[4])).item()))
+    e_, _, alpha_, _, beta_ = fit_law(sample, "Huber of logs", theta.tolist()).tolist()
+    drawn.append((exp(e_), beta_ / (alpha_ + beta_)))  # E, and the power of C in N
 drawn_ends, powers = (sorted(column) for column in zip(*drawn))
 low, high = drawn_ends[3], drawn_ends[-4]  # 90 % of them lie between
 print(f"E = {exp(e):.2f}, 90 % of the resamples from {low:.2f} to {high:.2f}")
@@ -353,13 +353,13 @@ for miss in MISSES:
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
 # A likely reason is that looking facts up is learned late ({doc}`pretraining`), and costs more text than what was learned before.
 #
-# So a scaling law is of good use within the range that was measured, and a step beyond.
+# So a scaling law is useful within the range that was measured, and hardly beyond it.
 # The interval covers chance alone; how far the law misses outside, only a larger run can tell.
 
 # %% [markdown]
 # ### IsoFLOP curves
 #
-# You can read the best size for a budget off without any law.
+# The best size for a budget can be read off without any law.
 # Fix the budget $C$, and train each size on the tokens that it then can afford, $D = C / 6N$.
 # Plotted over the size, the loss is a valley: left of its lowest point the models are too small, right of it they read too little.
 # These are **IsoFLOP curves**.
@@ -452,7 +452,7 @@ x, y = torch.tensor([(log(c), log(n)) for c, n in best.items()]).double().T
 slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
 power = beta / (alpha + beta)
 print(f"N grows like C to the power {slope:.2f} by the valleys,")
-print(f"{power:.2f} by Huber's law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
+print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 
 # %% [markdown]
 # The two agree within the interval: parameters and tokens should grow about alike, each about like the square root of the budget.
@@ -542,7 +542,7 @@ print(f"{2 * hours:,} dollars")
 # ```
 #
 # Check it with `checks.best_size(best_size)`.
-# By Huber's law above, `hoffmann` in the code, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs, and does that number grow or fall with the budget?
+# By the law above, `hoffmann` in the code, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs, and does that number grow or fall with the budget?
 # (In the notebook `a` and `b` are logarithms; use `hoffmann.a` and `hoffmann.b`.)
 # For which budgets would you trust the answer?
 

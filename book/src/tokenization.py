@@ -70,8 +70,8 @@ for text in ["deep learning is powerful", "deep learning is unbelievable"]:
 #
 # Four words are too few, of course.
 # Does a larger vocabulary help?
-# We learn every word of some texts, then read new texts of the same kind, and measure which share of their words is unknown.
-# Capitals and punctuation are removed first, or `The` and `dog.` would count as new words beside `the` and `dog`.
+# We learn every word of some texts, then read new texts of the same kind, and measure what share of their words is unknown.
+# Text is lower-cased and punctuation removed first, or `The` and `dog.` would count as new words beside `the` and `dog`.
 
 
 # %%
@@ -259,8 +259,8 @@ GuessExplorer("she sells sea shells by the sea shore")
 #   All 256 bytes are in the vocabulary from the start, so every text in every script can be written, and there is no `<unk>`.
 # - *Merges stay inside a pre-token.*
 #   Otherwise `dog.`, `dog!` and `dog?` would each become a piece of its own, and so would `of the`.
-# - *Special tokens stand outside.*
-#   A {term}`special token` such as `<|endoftext|>` is no piece of text.
+# - *Special tokens are outside the text.*
+#   A {term}`special token` such as `<|endoftext|>` is not a piece of text.
 #   It marks where a document ends, has an id of its own, and no merge makes it.
 #
 # The idea of merging pairs comes from data compression {cite:p}`gage1994`; {cite:t}`sennrich2016` made a tokenizer of it, and GPT-2 moved it from characters to bytes {cite:p}`radford2019`.
@@ -279,11 +279,11 @@ for number, branch in enumerate(branches, start=1):
     print(f"{branch:22}", [m[0] for m in matches if m.lastindex == number])
 
 # %% [markdown]
-# 1. `'(?:[sdmt]|ll|ve|re)` is the end of an English contraction: `'s`, `'t`, `'ll` and so on, in small letters only.
+# 1. `'(?:[sdmt]|ll|ve|re)` is the end of an English contraction: `'s`, `'t`, `'ll` and so on, in lower case only.
 # 2. `␣?\p{L}+` is a run of letters of any script, with one space (here written ␣) before it if there is one.
-#    (Vowel signs, as in Hindi, are no letters for it.)
+#    (Vowel signs, as in Hindi, do not count as letters.)
 # 3. `␣?\p{N}+` is a run of digits, in the same way.
-# 4. `␣?[^\s\p{L}\p{N}]+` is a run of anything else that is no white space, such as punctuation.
+# 4. `␣?[^\s\p{L}\p{N}]+` is a run of anything else that is not white space, such as punctuation.
 # 5. `\s+(?!\S)` is white space before something visible, without its last character, and at the end of a text all of it: `(?!\S)` forbids a visible character right after it.
 #    The last space is left for the word that follows.
 # 6. `\s+` is the white space that is left, such as a single line break before a word.
@@ -370,7 +370,7 @@ print(f"{equal} of {len(tales_bpe.merges)} merges are equal")
 assert plainly == tales_bpe.merges
 
 # %% [markdown]
-# The first merges are what English is full of: letters that often stand together, beginnings of words, the word `the`.
+# The first merges are what English is full of: letters that often occur together, beginnings of words, the word `the`.
 # Among the last are whole words of the tales, beside scraps that only a few words share.
 #
 # Why is the package faster?
@@ -436,7 +436,7 @@ else:
 # n_{ab} \ln \frac{n_{ab} \, N}{n_a \, n_b} .
 # $$
 #
-# The fraction says how much more often the two stand together than by chance.
+# The fraction says how much more often the two occur together than by chance.
 
 
 # %%
@@ -705,7 +705,7 @@ for name, cut in ways.items():
 #
 # Two warnings.
 # Hugging Face's trainer named `WordPieceTrainer` merges by count, as BPE does; only its encoder is WordPiece.
-# And many tokenizers *normalise* text first: SentencePiece by NFKC, a form of Unicode that turns `ﬁ` into `fi`, and some BERT models by removing capitals.
+# And many tokenizers *normalise* text first: SentencePiece by NFKC, a form of Unicode that turns `ﬁ` into `fi`, and some BERT models by lower-casing.
 # Decoding cannot undo this.
 
 # %% [markdown]
@@ -754,7 +754,7 @@ for text in variants:
 # At the start of a text it has `un·bel·iev·able`, which cuts the stem in two.
 # The list shows why: no piece of GPT-2's is `believ`, so no text can give it.
 # The letters are frequent, but mostly after a space, so they were merged with the space and with what follows.
-# Capitals throughout are worst: `U` is another byte than `u`, and merges of small letters cannot help.
+# Capitals throughout are worst: `U` is another byte than `u`, and merges of lower-case letters cannot help.
 #
 # Pieces are what was frequent in the training text, and what earlier merges left over.
 # Where they match prefixes and stems, those are frequent too.
@@ -784,7 +784,7 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 # *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
 # Then choose it, or type a text of your own.
 # (GPT-2's merges are too large to come with the page.
-# On the course's site they are fetched, half a megabyte, when you type; in a notebook GPT-2 answers for the given texts alone.)
+# On the course's site they are fetched, half a megabyte, when you type; in a notebook GPT-2 answers only for the given texts.)
 #
 # :::{dropdown} Answer
 # Words need the fewest tokens, and lose every word that they do not know, and all line breaks and indents; no other loses anything.
@@ -944,7 +944,7 @@ assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 # It also costs parameters: a model begins with a table, the {term}`embedding`, that holds one vector for each id, so every merge adds a row to it.
 # The next cell trains tokenizers of several sizes on the tales, and asks two things of each.
 # How many tokens has a new story?
-# And which share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
+# And what share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
 #
 # *Predict:* which saves more tokens: the first 255 merges, or the 2,048 after the vocabulary has 1,024 ids?
 #
@@ -994,7 +994,7 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 # %% [markdown]
 # *Left, what a larger vocabulary gains; right, what it costs.*
 #
-# The first 255 merges more than halve a story; the two thousand from 1,024 to 3,072 do not halve it again.
+# The first 255 merges more than halve a story's length; the two thousand from 1,024 to 3,072 do not halve it again.
 # The cost rises all the while: there are more rows to learn, and each is seen less often.
 # The small model takes the size marked in the list: most of the gain is made by then, and the embedding is still under half of the parameters.
 # Large models have far more text and far larger layers, so that a large table is a small share.
@@ -1020,7 +1020,7 @@ for allowed in ([], "all"):
 #
 # **Half characters.**
 # An emoji is several bytes, and GPT-2 spreads those of nearly every emoji over several tokens.
-# A model that stops in between leaves bytes that are no text; they are shown as `�` (U+FFFD).
+# A model that stops in between leaves bytes that are not text; they are shown as `�` (U+FFFD).
 # Code that streams text must wait for the rest, as `decode_iterable` does.
 #
 # ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement character; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
@@ -1035,7 +1035,7 @@ print(list(gpt2.decode_iterable(ids)), "as a stream")
 
 # %% [markdown]
 # In the other direction, a Python string can hold half of an emoji, a lone *surrogate*, left by programs that count in units of two bytes.
-# It is no character, UTF-8 cannot write it, and `encode` refuses it.
+# It is not a character, UTF-8 cannot write it, and `encode` refuses it.
 
 # %%
 try:
@@ -1118,7 +1118,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # And the text that trained the tokenizer need not be the text that trained the model: one of GPT-2's tokens, ` SolidGoldMagikarp`, is the name of a user of a web forum.
 # Such tokens are called **glitch tokens**, since they make models behave oddly.
 # The next cell counts the ids of `base-llm` that a thousand tales never use.
-# (The model has read far more tales than these, and a few of the ids occur there.)
+# (The model has read far more tales than these, and has met a few of the ids there.)
 
 # %%
 seen = Counter(i for text in stories for i in base_bpe.encode(text))

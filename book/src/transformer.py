@@ -82,7 +82,7 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # The columns are three models with other weights; the length is that of the first.
 # After four layers all positions hold nearly the same vector, and after twelve nearly nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures come to look alike {cite:p}`dong2021`.
-# Each layer's last matrix begins with small weights, made for vectors to which all layers add; alone, they also make the vectors shorter each time.
+# Each layer's last matrix begins with small weights, since its output is meant to be added to the vectors; on its own it makes them shorter each time.
 # (With larger ones the vectors would not vanish, but their length would still wander.)
 #
 # So something must keep what each position had, and something must keep vectors at one size.
@@ -301,8 +301,8 @@ for part, n in costs.parameter_counts(gpt2.config).items():
     print(f"{part:13}{n:7,}")
 
 # %% [markdown]
-# One part is new: the positions.
-# Torch has a layer of this shape, so it can be asked for a second opinion.
+# In this list only the positions are new.
+# Torch has a layer of the shape of the blocks, so it can be asked for a second opinion.
 # The folded cell gives it the same weights, and both must give the same.
 #
 # Torch's layer has one option more, which is set to 0.
@@ -535,7 +535,7 @@ assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 # Which expert takes which words?
 # The next cells train a mixture here.
 # They print for each expert the share of the tokens that have it as first choice, and the words for which it is that most often.
-# (The last digits of a training differ between processors, so your words may differ.)
+# (The last digits of a run differ between processors, so your words may differ.)
 
 
 # %%
@@ -543,10 +543,8 @@ assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 def routed_words(model, n_words=6):
     """Return which shares of tokens have the experts as first choice, which words most
     often, and how often a frequent word has its usual one."""
-    rows, mixture = (
-        NEW[: len(NEW) // 64 * 64].view(-1, 64),
-        model.blocks[0].feed_forward,
-    )
+    rows = NEW[: len(NEW) // 64 * 64].view(-1, 64)
+    mixture = model.blocks[0].feed_forward
     model(rows)
     first = one_hot(mixture.chosen[..., 0], mixture.router.out_features).flatten(0, 1)
     table = torch.zeros(len(COMMON), first.shape[1]).index_add_(
@@ -737,7 +735,8 @@ def without_residual(block, x, rotation, *_):
 def remove(model, part):
     """Take a part of the model away, in place."""
     if part == "positions":
-        model.rotary.cos.fill_(1.0), model.rotary.sin.fill_(0.0)  # of the angle 0
+        model.rotary.cos.fill_(1.0)  # cosine and sine of the angle 0
+        model.rotary.sin.fill_(0.0)
     if part == "norms":
         model.norm = torch.nn.Identity()
     for block in model.blocks:
@@ -852,7 +851,7 @@ assert abs(guess - 1.7) < 0.05
 # - **Without norms** little is learned in 400 steps, but in 1,200 steps the task is solved.
 #   So with these first weights and this learning rate norms make learning faster.
 #   A part of that may be our start: embeddings begin small, and a norm brings them to size.
-# - **Without the residual stream** two layers learn later with two of the three seeds, as soon with the third, and all solve the task in the end.
+# - **Without the residual stream** two layers learn later with two of the three seeds, just as soon with the third, and all solve the task in the end.
 #   A head can look at its own position and hand the vector on, which may be how they manage.
 #   Six layers without it are still at chance after 1,200 steps, and six with it have learned the task after 400.
 #   So depth needs the stream most.

@@ -237,7 +237,7 @@ def empty_cache():
 
 # %%
 def loss(sentence):
-    """Return the mean loss of a sentence's words, in nats; begin its gradient."""
+    """Return the mean loss of a sentence's words, in nats; set its scores' gradients."""
     ids = [number[word] for word in (END, *sentence, END)]
     cache, total = empty_cache(), 0.0
     for place, (i, target) in enumerate(pairwise(ids)):
@@ -276,13 +276,12 @@ def step(sentence, t):
         back()
     tape.clear()
     rate = RATE * min(1, t / 50) * (1 - t / (STEPS + 1))  # warm up, then slow down
+    a, b = 1 - 0.9**t, 1 - 0.99**t  # both means begin at zero
     for n, row in enumerate(weights):
         means[n] = [0.9 * m + 0.1 * g for m, g in zip(means[n], row.grad)]
         squares[n] = [0.99 * s + 0.01 * g * g for s, g in zip(squares[n], row.grad)]
         row.data = [
-            w
-            - rate
-            * ((m / (1 - 0.9**t)) / ((s / (1 - 0.99**t)) ** 0.5 + 1e-8) + 0.01 * w)
+            w - rate * (m / a / ((s / b) ** 0.5 + 1e-8) + 0.01 * w)
             for w, m, s in zip(row.data, means[n], squares[n])
         ]
         row.grad = [0.0] * len(row.data)
@@ -422,4 +421,4 @@ print("loss, gradients and five steps are equal")
 # ## Sources
 #
 # - One file that holds all of a GPT, on scalars: Karpathy's *microgpt*; its way of taking derivatives: his *micrograd*.
-# - Backpropagation: {cite:t}`rumelhart1986`; attention: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.
+# - Backpropagation: {cite:t}`rumelhart1986`; attention in this form: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.

@@ -3,7 +3,7 @@
     words        "deep learning"  →  deep · learning          unknown words are lost
     characters   "deep learning"  →  d · e · e · p · ...      a long sequence
     bytes        "deep learning"  →  100 · 101 · 101 · ...    256 ids for all languages
-    BPE          "unbelievable"   →  un · believ · able       pieces learned from text
+    BPE          "unbelievable"   →  un · bel · iev · able    pieces learned from text
 
 With byte-pair encoding nothing is unknown: a rare word is split into smaller pieces,
 at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
