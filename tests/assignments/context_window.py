@@ -103,7 +103,7 @@ for windows, sizes in (
 # The sum is over $e^{s - m}$ for all scores $s$ so far; the mixture adds up $e^{s - m}$ times the value.
 # At the end $c / \ell$ is what attention gives.
 #
-# Write `read_block(state, scores, values)`, which reads one more block and returns the new state.
+# Write `read_block(state, scores, values)`, which reads one more block and returns the new state; the old one stays as it is.
 #
 # | Name | Shape |
 # |---|---|
@@ -568,7 +568,7 @@ for d_head, base, factor, length in (
 # A company's model has 32 layers, each with a sliding window of 4,096 tokens.
 # It says: *context of 131,072 tokens, since 32 times 4,096*.
 # What is true about this, and what is not?
-# Describe a test that would tell.
+# Describe a test that would tell, and what its result is to be compared with.
 
 # %% [markdown] written="claim" points=2
 # True is that information can travel: each layer reaches 4,095 positions further back, so after 32 layers a position may depend on others about 131,000 back.

@@ -8,7 +8,7 @@
 # %% [markdown]
 # # Assignment: from raw text to training rows
 #
-# You take the way of a text from the crawl to the model: clean it, filter it, find its near copies without comparing all pairs, split without leaks, and pack.
+# You follow a text from the crawl to the model: clean it, filter it, find its near copies without comparing all pairs, split without leaks, and pack.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -201,7 +201,7 @@ for text, wanted, why in (
 #   Words are `text.lower().split()`.
 #   A text with fewer than `n` words, but not none, has one shingle: all its words.
 #   A text without words has none.
-# - Write `jaccard(a, b)`: the number of things in both sets, divided by the number of things in one or the other; 0 for two empty sets.
+# - Write `jaccard(a, b)`: the number of things in both sets, divided by the number of things in at least one of them; 0 for two empty sets.
 # - Write `signature(numbers, hashes, p)`: from a set of whole numbers (one for each shingle) to a list.
 #   Each pair `(factor, offset)` in `hashes` is a hash function, $h(x) = (\text{factor} \cdot x + \text{offset}) \bmod p$, and the list holds the smallest value of each one, in order.
 #   For an empty set every place is `p`.
@@ -435,7 +435,7 @@ assert list(without_copies([], set(), 0.5)) == [], "no texts, none kept"
 #
 # Suppose that near copies are kept, since each has something of its own.
 # Then they must be on *one* side, or the test asks for what was learned.
-# And a text must not change sides when the corpus grows by others, so no random number is drawn: a hash of the text decides.
+# And a text must not change sides when the corpus grows by texts that are not like it, so no random number is drawn: a hash of the text decides.
 #
 # Write `held_out(texts, pairs, share)`: a list with `True` for each text that is held out.
 #
@@ -593,7 +593,7 @@ assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], (
 #
 # **The order of the steps** (3 points).
 # A colleague looks for near copies first, in the raw pages, then removes menus and normalises, and draws the test set at random last.
-# Name three things that go wrong, each with an example, and say what order avoids them.
+# Name three things that go wrong, one of them a leak, each with an example, and say what order avoids them.
 
 # %% [markdown] written="order" points=3
 # - Copies are missed: the same page with other line ends, a floating accent or a zero-width space has other shingles, or another hash, until it is normalised.
@@ -615,7 +615,7 @@ assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], (
 
 # %% [markdown] written="too-good" points=2
 # On stories that are new to it no model can be below the entropy of the source, on average; over 1,000 stories chance does not explain so much.
-# So the model has seen these stories, or something that gives them away: the test leaked (or loss or floor are computed wrongly, say per other units or on a mask that shows the future).
+# So the model has seen these stories, or something that gives them away: the test leaked (or the loss or the floor is computed wrongly, say in other units or with a mask that shows the future).
 #
 # Runs of 50 words are long: a copy with a word changed in every other sentence shares none, nor does a story that is shorter than that, nor one in which only spelling, punctuation or white space differ if these were not brought to one form first.
 # Translations and retellings share no run at all.

@@ -226,7 +226,7 @@ for n in range(15):
 # Write `until_stop(pieces, stops)`: the pair `(sent, stopped)`.
 #
 # `pieces` is a list of strings, in the order in which they come, and `stops` a list of strings, none of them empty.
-# For each piece, `sent` has the text that can be sent then: everything so far that was not sent yet, **except an end that might be the beginning of a stop string**.
+# For each piece, `sent` has the text that can be sent then: everything so far that was not sent yet, **except a last part that might be the beginning of a stop string**.
 # As soon as a stop string is complete, the last element of `sent` is what came before it, `stopped` is `True`, and the other pieces are not read.
 # (If one piece completes several, the one that begins first counts.)
 # If no stop string comes, `stopped` is `False`, and `sent` has one more element: what had been held back.

@@ -180,7 +180,7 @@ for window in (1, 2, 4, 30):
 # Of a word whose share of all occurrences is $f$, each occurrence is kept with the probability $\sqrt{\tau / f}$, or always if that is above 1.
 #
 # Write `thin(ids, counts, threshold, draws)`: the list of the ids that are kept, in their order.
-# `counts[i]` says how often the word `i` occurs in the whole corpus, `threshold` is $\tau$, and `draws` holds a random number from 0 to 1 for each id: it is kept if its number is *below* the probability.
+# `counts[i]` says how often the word `i` occurs in the whole corpus (a word with the count 0 is always kept), `threshold` is $\tau$, and `draws` holds a random number from 0 to 1 for each id: it is kept if its number is *below* the probability.
 #
 # With the counts 90 and 10 and $\tau = 0.1$, the first word has $f = 0.9$ and is kept with the probability $1/3$; the second has $f = 0.1$ and is always kept.
 
@@ -466,7 +466,7 @@ for number in range(30):
 # %% [markdown]
 # ## 7. Counting instead of learning (2 points)
 #
-# Skip-gram's scores tend to a number that can be counted: how much more often two words stand together than by chance.
+# Skip-gram's scores tend, but for a constant, to a number that can be counted: the logarithm of how much more often two words occur together than by chance.
 # With $N_{co}$ for how often the pair occurs, $N_c$ and $N_o$ for the sums of its row and of its column, and $N$ for the sum of all, the *positive pointwise mutual information* is
 #
 # $$
@@ -564,7 +564,7 @@ for size in (4, 7):
 #
 # **Opposites** (3 points).
 # In vectors from skip-gram, *hot* and *cold* have a cosine of 0.9, and *hot* and *stove* one of 0.4.
-# Explain by what skip-gram learns from why the opposite is nearer.
+# Say what skip-gram learns from, and why that makes the opposite nearer.
 # Name one use that this harms and one that it does not, and say which of the two pairs comes nearer with a much wider window, and why.
 
 # %% [markdown] written="opposites" points=3

@@ -592,7 +592,7 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # An editor's openings are *clear* in 96 of 100 cases and *ambiguous* in 4.
 # Three classifiers were measured on 1,000 of them, and on plain tales:
 #
-# | Way | Accuracy | Macro F1 | Tales, more (nats/token) |
+# | Way | Accuracy | Macro F1 | Rise of the loss on tales (nats/token) |
 # |---|---|---|---|
 # | head only | 0.96 | 0.49 | 0.00 |
 # | full, without class weights | 0.98 | 0.84 | 0.31 ± 0.04 |

@@ -71,7 +71,7 @@ def close(got, want):
 # Write `chat_ids(turns, to_answer)`: the pair `(ids, written)` of two lists of the same length.
 #
 # - `ids` begins with `<|endoftext|>`. Each turn is the mark of its role (`<|user|>` and so on), the ids of its content, and `<|end|>`.
-# - `written` says of each id whether the assistant writes it. That is so for the content of the assistant's turns and for the `<|end|>` after it, and for nothing else: the program puts `<|assistant|>` there.
+# - `written`, a list of bools, says of each id whether the assistant writes it. That is so for the content of the assistant's turns and for the `<|end|>` after it, and for nothing else: the program puts `<|assistant|>` there.
 # - If `to_answer` is true, the model is to speak next: `<|assistant|>` comes at the end, and was not written by the model.
 #
 # Content is text and nothing else.

@@ -207,7 +207,7 @@ assert close(got, torch.tensor(2000.0)), (
 # %% [markdown]
 # ## 3. Its gradient (2 points)
 #
-# Every step begins with one formula: at each place that counts, the derivative of the loss by the logits is
+# The backward pass of every step begins with one formula: at each place that counts, the derivative of the loss by the logits is
 #
 # $$
 # \frac{\partial \mathcal{L}}{\partial z_v} = \frac1n \left(p_v - [v = \text{target}]\right),
@@ -288,7 +288,7 @@ for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
 # Steps are counted from 0.
 #
 # - Over the first `warmup` steps it rises in a straight line.
-#   The first step has one part of it, not 0, and step `warmup - 1` has the peak.
+#   Step 0 has `1 / warmup` of the peak, not 0, and step `warmup - 1` has all of it.
 # - From step `warmup` on it falls along half a wave of a cosine.
 #   Step `warmup` still has the peak, and step `steps` would have `final_share` of it.
 #   With $u$ for the share of the fall that is done, from 0 to 1:
@@ -298,6 +298,7 @@ for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
 # $$
 #
 # - From step `steps` on it stays there.
+#   (If all steps are warm-up, step `steps` still has the peak, and only the steps after it the final share.)
 #
 # With 12 steps, 4 of them warm-up, a peak of 0.8 and a final share of 0, step 0 has 0.2, steps 3 and 4 have 0.8, and step 8, in the middle of the fall, has 0.4.
 
@@ -433,7 +434,7 @@ assert close(clipped[0], torch.zeros(3)), (
 # w \leftarrow (1 - \eta \lambda)\, w - \eta\, \frac{m / (1 - \beta_1^k)}{\sqrt{s / (1 - \beta_2^k)} + \varepsilon}.
 # $$
 #
-# The divisions by $1 - \beta^k$ make up for the beginning at 0: without them the first steps would be too small in $m$ and in $s$.
+# The divisions by $1 - \beta^k$ make up for the beginning at 0: without them $m$ and $s$ would be too small at first, and the first steps of the wrong length.
 # The decay $\lambda$ shrinks the weight itself and is *not* added to the gradient: it is decoupled from $m$ and $s$, which gives the W in the name.
 #
 # Write `adamw(weight, gradient, state, rate, betas, eps, decay)`.

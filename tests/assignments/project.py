@@ -8,7 +8,7 @@
 # %% [markdown]
 # # Final project: a language model of your own
 #
-# You go the whole way once, on a text of your own choice: collect and clean a corpus, train a tokenizer and a model, tune it for a use, measure it, and report.
+# You go through every stage once, on a text of your own choice: collect and clean a corpus, train a tokenizer and a model, tune it for a use, measure it, and report.
 #
 # **The budget** is two hours of processor time (120 minutes, all cores added up) for everything that computes: tokenizer, training, tuning, evaluation, failed attempts included.
 # A laptop manages that in an evening.
@@ -33,7 +33,7 @@
 # | 8. Report: limits, and what you would do next (written) | 3 | ★★★ | an hour |
 #
 # 20 points in all.
-# Eight of them are for small tools that you use on your own corpus and log; twelve are for the report, by the marks that are listed with each part.
+# Eight of them are for small tools that you use on your own corpus and log; twelve are for the report, one for each numbered part.
 # A model that writes badly can have all points, if the report says how badly and why.
 #
 # Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
@@ -313,7 +313,7 @@ for n in (1, 2, 3, 5):
 # A log has one JSON object a line.
 # Lines that measure the held-out loss have the keys `"step"`, `"loss"` in nats per token, `"tokens"` and `"bytes"`: how many tokens and bytes were read for it.
 # Other lines, without `"bytes"`, are of training and do not count here; empty lines are skipped.
-# The package's own log, `log.jsonl`, has the losses but no bytes: `text_loss` of `llmcourse.training.text_loss` counts them, so write a line from it each time that you measure.
+# The package's own log, `log.jsonl`, has the losses but no bytes: `text_loss` of `llmcourse.training.text_loss` counts them, so write a line from it each time that you measure (in your training script: this notebook locks a module that `text_loss` needs).
 #
 # Write `curve(text)`, for the whole log as one string: a list of tuples (step, bits per byte), sorted by step.
 #
@@ -504,7 +504,7 @@ for n in (1, 4, 9):
 # In one page, with a figure:
 #
 # 1. **Model and budget.** Sizes of model and vocabulary, tokens seen, how you chose them for this budget, and `within` for all parts, failed attempts included.
-# 2. **Curve and baselines.** The held-out curve in bits per byte, beside at least two baselines: `xz` or `gzip` with the training text before it, and an n-gram model. Say where you stopped and why.
+# 2. **Curve and baselines.** The held-out curve in bits per byte, beside at least two baselines: `xz -9` with the training text before it (`gzip` looks back only 32 KiB), and an n-gram model. Say where you stopped and why.
 # 3. **One comparison.** One choice against another, with everything else the same, the budget too, and three seeds each; mean and standard error, and what follows.
 # 4. **Tuning or use.** What you did beyond pretraining (instructions, preferences, retrieval, or a prompt), and a number before and after.
 # 5. **Samples.** Six samples by one stated setting, not chosen, and what is wrong with them. Check one for text that was learned by heart, and say how.
@@ -518,7 +518,7 @@ for n in (1, 4, 9):
 # - *Tuning or use*: full with the same measure before and after, on cases that were not tuned on. Half if only examples are shown.
 # - *Samples*: full if they were not chosen, the setting (temperature, seed, prompt) is stated, faults are named in kinds ("forgets the amount after two lines"), and a search for long runs of words of a sample in the training text was made. Half if they were chosen.
 #
-# An example of part 3: "Vocabularies of 1,024 and 4,096, 25 minutes each, seeds 0 to 2: 1.93 ± 0.01 and 1.96 ± 0.02 bits per byte. The difference of 0.03 has an error of 0.022, so we cannot say which is better; we kept 1,024, which is smaller."
+# An example of part 3: "Vocabularies of 1,024 and 4,096, 12 minutes a run, seeds 0 to 2: 1.93 ± 0.01 and 1.96 ± 0.02 bits per byte. The difference of 0.03 has an error of 0.022, so we cannot say which is better; we kept 1,024, which is smaller."
 
 # %% [markdown]
 # ## 8. Report: limits, and what you would do next (3 points, written)

@@ -164,6 +164,7 @@ for number, (size, overlap) in enumerate(((20, 0), (20, 7), (25, 24), (12, 4))):
 #
 # $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
 #
+# $N$ is the number of documents, $n_q$ how many of them have the word $q$, $f_q$ how often document $c$ has it, $|c|$ its number of words, and $\overline{|c|}$ their mean.
 # A word that is twice in the query counts twice, and one that no document has does not count.
 # Only documents that the index names for a word of the query need to be looked at.
 #
@@ -465,7 +466,7 @@ for k in (1, 2, 3, 5):
 # %% [markdown]
 # ## 6. Plan a summary (3 points)
 #
-# A book is to be summarised by map-reduce, and you want to know before how many calls that takes, and what they cost.
+# A book is to be summarised by map-reduce, and you want to know in advance how many calls that takes, and what they cost.
 # Write `plan(lengths, room, summary)`: the pair `(rounds, cost)`.
 #
 # - `lengths` has the tokens of each piece of the book. A call can read `room` tokens, and writes `summary` tokens, or as many as it has read, if these are fewer.

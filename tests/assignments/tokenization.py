@@ -9,7 +9,7 @@
 # # Assignment: a byte-pair tokenizer
 #
 # You build byte-pair encoding from an empty page: learn merges from a text, cut new text with them, and put it together again.
-# At the end you have a tokenizer that loses no character of any language.
+# At the end you have a tokenizer that loses no letter of any language, only the white space.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -334,7 +334,7 @@ assert abs(bits_per_byte(2.0794415416798357, 25, 100) - 0.75) < 1e-9, (
 # ## 7. Why subwords (3 points, written)
 #
 # In five sentences at most: what goes wrong with a vocabulary of words, what with one of single bytes, and why do merges of frequent pairs avoid both?
-# Name one price that they have.
+# Name one cost of merging.
 
 # %% [markdown] written="why-subwords" points=3
 # With words, every word that the training text lacks becomes one unknown token, and its spelling is lost; new words never end.
@@ -342,7 +342,7 @@ assert abs(bits_per_byte(2.0794415416798357, 25, 100) - 0.75) < 1e-9, (
 # Merging frequent pairs gives frequent words one token and rare ones a few, and since all bytes stay in the vocabulary, nothing is unknown.
 # A price: the model does not see letters (spelling, counting letters, rhymes), or numbers are cut unevenly, or languages that were rare in the training text need more tokens.
 #
-# One point: unknown words, and that information is lost. One point: length, and what it costs. One point: the middle way, with bytes as the ground, and a real price.
+# One point: unknown words, and that information is lost. One point: length, and what it costs. One point: the middle way, with bytes to fall back on, and a real cost.
 
 # %% [markdown]
 # ## 8. Numbers (3 points, written)
@@ -353,7 +353,7 @@ assert abs(bits_per_byte(2.0794415416798357, 25, 100) - 0.75) < 1e-9, (
 
 # %% [markdown] written="numbers" points=3
 # `00` is merged first. `100` is `1` `00`, and `1000` is `1` `00` `0`: the merge goes from left to right, and `10` never comes about.
-# So the same digit stands now in a token of its own, now in a pair, and the place of a digit in its token does not tell its value: `00` holds tens and ones in 100, and hundreds and tens in 1000.
+# So the same digit is sometimes a token of its own and sometimes in a pair, and the place of a digit in its token does not tell its value: `00` holds tens and ones in 100, and hundreds and tens in 1000.
 # A model has to learn addition for each way of cutting. Recent tokenizers cut numbers into single digits, or into groups of up to three, before they merge (some from the right).
 #
 # One point: both cuts right. One point: a digit's place value is not at a fixed place of a token. One point: single digits or fixed groups, in the pre-tokenizer's pattern.

@@ -734,7 +734,7 @@ assert close(cache[1], value, 1e-3), (
 #
 # Both train on next-token prediction.
 # For each, say what is wrong with what a position gathers, and say: would you notice from the training loss, and how? (1 point)
-# Then describe one test of a few lines that finds both mistakes before any training: what do you change, and what may not move? (1 point)
+# Then describe one test of a few lines that finds both mistakes before any training: what do you change, and what must not move? (1 point)
 
 # %% [markdown] written="mask" points=2
 # Ana's position t gathers from position t + 1, whose token is exactly what it is to predict.
@@ -759,7 +759,7 @@ assert close(cache[1], value, 1e-3), (
 # And why could a model of several blocks without a causal mask not use such a cache? (1 point)
 #
 # A text repeats itself: `A B … A`, and the model is to write `B`.
-# The second chapter shows two heads in two blocks that do this together.
+# The chapter *The transformer* shows two heads in two blocks that do this together.
 # What does the first head leave in the stream at `B`, who reads it, and why is one block not enough? (1 point)
 
 # %% [markdown] written="cache" points=3
