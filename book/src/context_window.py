@@ -49,7 +49,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.positions import RopeScaling, ntk_base, rope_frequencies
 from llmcourse.model.transformer import TINY, Transformer
-from llmcourse.retrieval.needles import Haystack, needle_share
+from llmcourse.retrieval.needles import Haystack, count_found
 from llmcourse.text import tales
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer
@@ -88,7 +88,7 @@ print("wanted:", needle.answer, "of", len(haystack.colours), "colours")
 # Then we give the model one token more than its window holds.
 
 # %% tags=["nbval-ignore-output"]
-found = {n: needle_share(base, haystack, n, depth=0.5, n=24) for n in (120, 400)}
+found = {n: count_found(base, haystack, n, depth=0.5, n=24) for n in (120, 400)}
 for n, count in found.items():
     low, high = count.interval
     print(f"{n} tokens: {count.right} of {count.n} found ({low:.0%} to {high:.0%})")
@@ -666,7 +666,7 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 # %%
 windowed = copy.deepcopy(base)
 long_context.set_attention(windowed, "window", window=32)
-small = long_context.new_window_cache(windowed, window=32)
+small = windowed.new_cache(1, 32, long_context.WindowCache)
 n_bytes_before = small.n_bytes
 pieces = [windowed(ids[:, t : t + 1], small) for t in range(300)]
 assert_close(torch.cat(pieces, 1), windowed(ids[:, :300]), atol=1e-3, rtol=1e-3)
@@ -826,7 +826,7 @@ for n in (10, 100, 1000):
 # %%
 lengths, depths = (60, 120, 200, 280, 400), (0, 0.5, 1)
 counts = [
-    [needle_share(base, haystack, n, depth, n=24) for n in lengths] for depth in depths
+    [count_found(base, haystack, n, depth, n=24) for n in lengths] for depth in depths
 ]
 found = torch.tensor([[count.share for count in row] for row in counts])
 
@@ -945,7 +945,7 @@ assert_close(yarn(3, d, 192), rope_frequencies(d, 1e4, ramped))
 stretched, on_tales = {}, {}
 for way in ("none", "linear", "ntk", "yarn"):
     model = long_context.extend_context(base, 576, way, trained_length=192)
-    stretched[way] = [needle_share(model, haystack, 400, x, n=24) for x in (0, 0.5)]
+    stretched[way] = [count_found(model, haystack, 400, x, n=24) for x in (0, 0.5)]
     on_tales[way] = text_loss(model, tokenizer, few).loss
 
 # %% tags=["nbval-ignore-output"]
@@ -1119,7 +1119,7 @@ print(f"for 150 tokens back: {layers_needed(150, 32)} layers, and ours has two")
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 for trained in (288, 96):
     model = long_context.extend_context(base, 576, "yarn", trained_length=trained)
-    share = needle_share(model, haystack, 400, depth=0, n=24)
+    share = count_found(model, haystack, 400, depth=0, n=24)
     loss = text_loss(model, tokenizer, few).loss
     print(f"by {576 / trained:.0f}: {share.right} of {share.n} found, tales {loss:.2f}")
     assert share.right > stretched["none"][0].right

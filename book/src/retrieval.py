@@ -40,7 +40,7 @@ from llmcourse.checks import retrieval as checks
 from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.folders import load_pretrained
-from llmcourse.retrieval.bm25 import BM25, hit_at_k, reciprocal_rank, words
+from llmcourse.retrieval.bm25 import BM25, hit_at_k, reciprocal_rank
 from llmcourse.retrieval.books import book_questions, draw_book, right_passages
 from llmcourse.retrieval.chunking import fixed_chunks, recursive_chunks, sentence_chunks
 from llmcourse.retrieval.dense import (
@@ -57,6 +57,7 @@ from llmcourse.retrieval.retrieval import (
     sources_of,
 )
 from llmcourse.retrieval.summarising import map_reduce, refine
+from llmcourse.text.deduplication import words
 from llmcourse.text.documents import Document, python_docs
 from llmcourse.text.embeddings import similarities
 from llmcourse.text.tokenizers import BPETokenizer
@@ -345,7 +346,7 @@ heroes = [tale.story.facts["hero"] for tale in book.tales]
 def is_left(q, texts):
     """Return whether one of the texts has the hero of a question and its answer."""
     hero = heroes[q.tale].lower()
-    return any(hero in words(text) and q.stands_in(text) for text in texts)
+    return any(hero in words(text) and q.is_answered_in(text) for text in texts)
 
 
 rounds = {"the book": [book.text]} | {

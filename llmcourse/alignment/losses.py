@@ -229,9 +229,9 @@ def gae(
 ) -> PerToken:
     """Return generalised advantage estimates, in the unit of the rewards.
 
-    A token's surprise is δ = reward + γ · next value − value, with next value 0 after
-    the last token. Its advantage is the sum of the surprises from there on, the one
-    l tokens later weighed with (γλ)^l.
+    A token's temporal-difference error is δ = reward + γ · next value − value, with
+    next value 0 after the last token. Its advantage is the sum of the errors from there
+    on, the one l tokens later weighted by (γλ)^l.
 
     Args:
         rewards: What each token brought at once.
@@ -251,8 +251,8 @@ def gae(
     next_value = next_advantage = torch.zeros_like(values[:, 0])  # (B,)
     for t in reversed(range(values.shape[1])):
         there = mask[:, t]
-        surprise = rewards[:, t] + gamma * next_value - values[:, t]
-        advantage = surprise + gamma * gae_lambda * next_advantage
+        error = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = error + gamma * gae_lambda * next_advantage
         advantages[:, t] = advantage.where(there, 0.0)
         next_value = values[:, t].where(there, next_value)
         next_advantage = advantage.where(there, next_advantage)

@@ -114,7 +114,7 @@ class PolicyConfig:
     max_new_tokens: int = 200  # of an answer
     learning_rate: float | int = 3e-4
     warmup_updates: int = 10
-    cooldown: float | int = 0.0  # last share of it, where learning_rate falls to 0
+    cooldown: float | int = 0.0  # last share of the updates: learning_rate falls to 0
     clip_norm: float | int = 1.0
     epochs: int = 2  # times that each answer is learned from
     minibatch_size: int = 16  # answers of one update

@@ -52,7 +52,7 @@ class PPOConfig(PolicyConfig):
 
     method: ClassVar[str] = "ppo"
 
-    gamma: float | int = 1.0  # γ: a word later is not a word worth less
+    gamma: float | int = 1.0  # γ, discount per token; 1: later rewards count in full
     gae_lambda: float | int = 0.95  # λ of the advantage estimates
     value_learning_rate: float | int = 1e-3  # of the critic
     clip_range_value: float | int = math.inf  # most a value may move, in points

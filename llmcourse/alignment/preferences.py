@@ -417,7 +417,7 @@ def fingerprint_of_pairs(pairs: Sequence[TokenizedPair]) -> str:
 
 
 EXAM_SEED = 1_000_000
-"""Of the prompts by which policies are compared: far from the seeds of trainings."""
+"""Of the prompts by which policies are compared: far from the seeds of training."""
 
 _FIRST_WORDS = (8, 16)  # of a story, where that is what a policy goes on with
 _MOST_TOKENS = 420  # of an order and its story, together

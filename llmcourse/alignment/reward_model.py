@@ -462,7 +462,8 @@ def text_reward(
 
 
 RewardFunction: TypeAlias = Callable[[Sequence[str], Sequence[str]], Tensor]
-"""Scores (batch,) of answers, in points, from their prompts and their texts."""
+"""Scores (batch,) of answers, from their prompts and their texts: gold in points, a
+reward model's without unit."""
 
 
 def batched(reward: Callable[[str, str], float | int]) -> RewardFunction:
@@ -528,8 +529,9 @@ def save_reward_model(
 ) -> None:
     """Write reward model and tokenizer into a folder: all files, or none.
 
-    `transformers` fills batches of conversations up with `<|endoftext|>`. Of stories it
-    reads one at a time: they end with it, and the reward is read before what fills up.
+    In `transformers`, batches of conversations can be padded with `<|endoftext|>`.
+    Stories must be read one at a time: they end with this token, and `transformers`
+    would take it for padding and read the reward before it.
 
     Args:
         model: The reward model.
@@ -638,7 +640,7 @@ def _reader(recorded: Any) -> SurprisalReader:
             )
     if (found := weights_fingerprint(reader)) != digest:
         raise ValueError(
-            f"the reward model must be told of the surprises of the {name!r} with the "
-            f"digest {digest[:8]}…, got another one, with {found[:8]}…"
+            f"the reward model was trained with a reader {name!r} whose weights have "
+            f"the digest {digest[:8]}…, got one with {found[:8]}…"
         )
     return SurprisalReader(model=reader, name=name, start=start, mark=mark)

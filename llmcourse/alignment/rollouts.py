@@ -13,7 +13,7 @@ would be if the prompt were alone, and the key-value cache needs no mask.
 Each answer has random numbers of its own, so what is drawn does not depend on the
 other prompts of the batch.
 
-What a model says of answers that are already written, by reading them once.
+A `Scorer` reads answers that are already written, once, and returns for each token:
 
     prompt answer ── layers ──┬── unembedding ── log-probability, entropy
                               └── value head ── what will the answer be worth?
@@ -166,10 +166,10 @@ def _write(
         number = position - lengths[rows]  # of the answer's token; below 0: prompt
         draws = (number >= 0) & (number < most) & ~finished[rows]
         drawn = inverse_cdf(choices.exp(), uniform[rows, number.clamp(0, most - 1)])
-        price = choices.gather(1, drawn[:, None])[:, 0]
+        drawn_log_probs = choices.gather(1, drawn[:, None])[:, 0]
         ids[rows, position] = drawn.where(draws, ids[rows, position])
         answer_mask[rows, position] = draws
-        log_probs[rows, position] = price.where(draws, 0.0)
+        log_probs[rows, position] = drawn_log_probs.where(draws, 0.0)
         finished[rows] |= draws & torch.isin(drawn, ends)
         is_open = ~finished[rows] & (number < most - 1)
         if not bool(is_open.any()):

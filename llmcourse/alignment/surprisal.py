@@ -87,7 +87,7 @@ class SurprisalReader:
         unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
         if unlike or wanted != there:
             raise ValueError(
-                "the reader must have the tokens of who is told, but for those of "
+                "the reader must have the reward model's tokens, but for those of "
                 f"conversations; other {', '.join(unlike) or 'special tokens'}: "
                 f"it has {own.vocab_size} tokens of {tokenizer.vocab_size}"
             )

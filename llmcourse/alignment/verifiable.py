@@ -105,7 +105,7 @@ class Step(NamedTuple):
     after: int
 
 
-def grammar_text(n_steps: int) -> str:
+def _grammar_text(n_steps: int) -> str:
     """Return the grammar of questions with so many steps.
 
     What a step may change depends on the total before it, so that none leaves its
@@ -140,7 +140,7 @@ def _said(change: int) -> tuple[str, str]:
 
 @cache
 def _grammar(n_steps: int) -> Grammar:
-    return Grammar(grammar_text(n_steps))
+    return Grammar(_grammar_text(n_steps))
 
 
 def questions(

@@ -32,7 +32,7 @@ _DECIDE_NOTHING = {"as_json", "config", "machine", "quiet", "resume", "tensorboa
 
 
 def use_cores(threads: int | None) -> None:
-    """Compute on so many cores, or all, and keep the memory that trainings free.
+    """Compute on so many cores, or all, and keep the memory that training frees.
 
     The processes that torchrun started on this machine divide its cores.
     """
@@ -133,7 +133,7 @@ def run_recipe(
     With `--json` that is printed, as one line, and nothing else.
 
     Args:
-        command: Which has the options that all trainings have.
+        command: Which has the options that all training commands have.
         recipe: Makes the models, and returns how good they are.
         name: Of the model; if not given, the folder's for own data, else the preset's.
     """

@@ -133,8 +133,8 @@ def render_template(
     for turn in messages:
         if found := [name for name in tokenizer.special_tokens if name in turn.content]:
             raise ValueError(f"a turn must not hold the special token {found[0]!r}")
-    first, *_ = [*tokenizer.options.start_tokens, ""]
-    last, *_ = [*tokenizer.options.end_tokens, ""]
+    first = next(iter(tokenizer.options.start_tokens), "")
+    last = next(iter(tokenizer.options.end_tokens), "")
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
@@ -205,7 +205,7 @@ def _go_template(tokenizer: BPETokenizer) -> str:
     is_odd = "{{" in fixed or '"""' in fixed
     if is_odd or asked != [after_user, after_answer, after_user] or asked != again:
         raise ValueError(
-            "the template of conversations cannot be told in Go's language"
+            "the chat template cannot be written in Go's template language"
         )
     return "".join(
         [

@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         return self.body.config
 
     def freeze_body(self) -> None:
-        """Leave everything but the head as it is in trainings to come."""
+        """Leave everything but the head as it is in training from now on."""
         self.body.requires_grad_(False)
 
     def forward(

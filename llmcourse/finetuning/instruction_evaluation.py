@@ -4,10 +4,10 @@
     held-out wordings             does it understand the request, or know it by heart?
     held-out combinations         heroes and plots that no instruction had together
 
-Of every kind of task as many are asked, so that the share over all kinds is the mean of
-their shares. An answer is right or wrong by rule; each share has a Wilson interval.
-Questions are answered greedily. Tales may be drawn instead: greedy ones are less often
-valid, for they repeat words that the grammar draws only once.
+Every kind of task has the same number of instructions, so the share over all kinds is
+the mean of their shares. A rule says whether an answer is right; each share has a
+Wilson interval. Questions are answered greedily. Tales may be sampled instead: greedy
+ones are less often valid, because they repeat words that the grammar draws only once.
 
 What is forgotten shows in plain stories: the loss above what the best model would
 have, before and after, on the same stories.
@@ -178,7 +178,7 @@ def first_sentence(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Forgetting:
-    """What plain stories cost above their exact price, before and after a training."""
+    """The loss on plain stories above the entropy floor, before and after a run."""
 
     n_stories: int
     before: float  # nats/token above the floor
@@ -197,9 +197,9 @@ def forgetting(
     seed: int = TEST_SEED,
     progress: StageProgress | None = None,
 ) -> Forgetting:
-    """Return how much dearer plain stories have become, in nats per token.
+    """Return by how much the loss on plain stories has risen, in nats per token.
 
-    Both models read the same stories, so that luck in their draw plays no part.
+    Both models read the same stories, so that the draw of the stories plays no part.
 
     Args:
         before: A model, and its tokenizer.

@@ -4,10 +4,11 @@
                                             ├── shuffled ── fine-tuning ── instruct-llm
     plain stories ──────────────────────────┘
 
-Of an instruction the answers are learned, and of a plain story every token: some of
-them keep the model from forgetting what it was. Every second instruction is learned as
-a whole, too: it costs nothing, as its story is read anyway. The instructions are of all
-kinds, with the wordings and the combinations of hero and plot that training may see.
+The loss counts the answers of an instruction, and every token of a plain story: the
+stories keep the model from forgetting what it could do. In every second instruction all
+tokens count: that costs nothing, since its story is read anyway. The instructions are
+of all kinds, with the wordings and the combinations of hero and plot that training may
+see.
 
 `llmcourse finetune` runs this recipe, and with `--data` the same on conversations of
 your own.
@@ -256,9 +257,8 @@ def _ask(
             if room < 0:
                 break
             turns += map(Message, ("user", "assistant"), exchange)
-        (row,) = tokenized(
-            [turns], tokenizer, limit, truncate=True
-        )  # what was declined
+        # If it is too long, the exchange that was declined is dropped.
+        (row,) = tokenized([turns], tokenizer, limit, truncate=True)
         if config.whole_every and number % config.whole_every == 0 and not new:
             row = replace(row, mask=torch.ones_like(row.mask))
         yield row

@@ -14,10 +14,10 @@ the model then costs what it cost before.
     adapter_model.safetensors    base_model.model.model.layers.0.self_attn.q_proj
                                      .lora_A.weight, .lora_B.weight, …
 
-An adapter is useless without the model that it was learned on; nothing in its files
-says whether another model of the same shape is that one. GPT-2's query, key and value
-are one matrix there, and so is their adapter: ours are written side by side, as one
-whose rank is the sum of theirs.
+An adapter works only with the model that it was trained on, and its files do not
+identify that model: another one of the same shape is not noticed. In `peft`, GPT-2's
+query, key and value are one matrix with one adapter: ours are written side by side, as
+one adapter whose rank is the sum of the three.
 
 Source: Hu et al. (2022), "LoRA: Low-rank adaptation of large language models".
 """

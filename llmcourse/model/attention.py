@@ -9,9 +9,9 @@ Every position asks with a query, is found by its key and hands over its value:
 `naive_attention` is exactly this. `fused_attention` gives the same result without
 ever holding the table of scores, which grows with the square of the length.
 
-A `Cache` says where the tokens of a row stand, and what they look at besides each
-other. `KVCache` keeps what was read before, `RaggedCache` holds one for each
-row, `PackedSequences` keeps texts apart that share a row.
+A `Cache` says which positions the tokens of a row have, and what they attend to besides
+each other. `KVCache` keeps the keys and values read before, `RaggedCache` holds one
+`KVCache` for each row, and `PackedSequences` keeps apart the texts that share a row.
 """
 
 import math
@@ -432,8 +432,8 @@ class GroupedQueryAttention(nn.Module):
         bias: Whether the four projections add a bias, as in GPT-2; not so in Llama.
         qkv_bias: Whether those of query, key and value do, as in Qwen2.
         d_head: Width of a head; None shares `d_model` out.
-        head_norm: Makes what brings the query and the key of each head to one size
-            before they turn, as in Qwen3; None: nothing does.
+        head_norm: Makes the norm that is applied to the query and the key of each head
+            before RoPE, as in Qwen3, from the width of a head; None: no norm.
 
     Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2; Henry et
     al. (2020), "Query-key normalization for transformers".

@@ -1,7 +1,7 @@
 """What a transformer costs, in closed form: parameters, arithmetic, memory.
 
-Nothing is run here: every number follows from the sizes alone, so that a model of
-any size can be priced before it is built. So it is for each kind of attention:
+Nothing is run here: every number follows from the sizes alone, before a model is built.
+The kinds of attention differ in how their cost grows:
 
     kind       scores computed for n positions        grows with
     naive      n²                                     n²
@@ -60,7 +60,7 @@ def parameter_counts(config: TransformerConfig) -> dict[str, int]:
 
 
 def n_parameters(config: TransformerConfig) -> int:
-    """Return the parameters of a model, as a count.
+    """Return the number of parameters of a model.
 
     >>> from llmcourse.model.transformer import GPT2_SMALL, TINY
     >>> n_parameters(TINY), n_parameters(GPT2_SMALL)

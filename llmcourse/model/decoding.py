@@ -66,8 +66,8 @@ class FusedDecoder:
     """Reads on where a key-value cache ends, with the weights that the model has now.
 
     Most of them are copied, so it must not be used any more once they have changed.
-    Setting it up takes the time of a few tokens, up to ten of a model of 0.1 billion
-    weights, which then takes two thirds of the time for each.
+    Setting it up takes as long as a few tokens (ten, for a model of 0.1 billion
+    weights, whose tokens then take two thirds of the time).
 
     Raises:
         ValueError: If `can_fuse` is False.

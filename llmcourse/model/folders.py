@@ -115,8 +115,9 @@ def read_folder(
         dtype: Of the weights, whatever they are stored in.
 
     Raises:
-        ValueError: As `folders.load_pretrained`, or if a head is missing; if none
-            is asked for, also if the model has one for scores.
+        ValueError: As `load_pretrained`, or if a head is missing; if none is asked
+            for, also if the model has one for scores.
+        ImportError: If the folder is a GGUF file, and `gguf` is not installed.
         OSError: If a file cannot be read.
     """
     path = folder if folder.is_file() else folder / "config.json"
@@ -232,7 +233,7 @@ def _descriptions(
     config["torch_dtype"] = "float64" if dtype == torch.float64 else "float32"
     options, special = tokenizer.options, tokenizer.special_tokens
     mark = [END_OF_TEXT] if END_OF_TEXT in special else []
-    start, *_ = [*options.start_tokens, *mark, None]
+    start = next(iter([*options.start_tokens, *mark]), None)
     ends = [*options.end_tokens] or mark
     end_ids: list[Any] = tokenizer.ids_of(ends)
     ids = {

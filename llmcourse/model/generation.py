@@ -214,7 +214,7 @@ def _steps(
         unread = ids
         for n_written in range(max_new_tokens):
             if n_written == _WARM_UP and can_fuse(model):
-                read = FusedDecoder(model)  # the same logits, in half the time
+                read = FusedDecoder(model)  # the same logits, in less time
             logits = read(unread, cache)[:, -1]  # (B, V)
             unread = draw(logits, sampling, generator)  # (B, 1)
             yield unread

@@ -4,9 +4,9 @@
     d_model                            hidden_size
     blocks.3.attention.query.weight    model.layers.3.self_attn.q_proj.weight
 
-Llama's matrices are stored as ours are. GPT-2's lie on their sides, and those of
-query, key and value are one. What a config asks for and our model cannot do is
-refused by name: ignored, it would give wrong numbers in silence.
+Llama's matrices are stored as ours are. GPT-2's are transposed, and query, key and
+value are one matrix. What a config asks for and our model cannot do is refused by name:
+if it were ignored, the model would silently compute something else.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -230,7 +230,7 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
         _check_number(theirs, said[theirs], _NUMBERS.get(ours))
     fields = {ours: said[theirs] for ours, theirs in sizes.items()}
     fields.setdefault("n_kv_heads", fields["n_heads"])
-    _check_all_attend_to_all(kind, said, fields["context_length"])
+    _check_full_attention(kind, said, fields["context_length"])
     kinds = {
         "family": wanted.family,
         "tied_embeddings": bool(tied),
@@ -239,10 +239,10 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     return fields | kinds | dict(wanted.has)
 
 
-def _check_all_attend_to_all(
+def _check_full_attention(
     kind: str, said: Mapping[str, Any], context_length: int
 ) -> None:
-    """Raise ValueError for positions that look at the last ones only."""
+    """Raise ValueError for a context that is too long, or a sliding window in it."""
     check_range(1, _MOST_POSITIONS, context_length=context_length)
     window = said.get("sliding_window", context_length)
     if kind == "mistral" and not (isinstance(window, int) and window >= context_length):
@@ -274,7 +274,7 @@ def weights_to_theirs(weights: Mapping[str, Tensor], family: str) -> dict[str, T
     for theirs, ours in _groups(weights, family).items():
         parts = [weights[name].detach() for name in ours]
         whole = torch.cat(parts) if len(parts) > 1 else parts[0]
-        result[theirs] = whole.T if _lies_on_its_side(theirs, whole.ndim) else whole
+        result[theirs] = whole.T if _is_transposed(theirs, whole.ndim) else whole
     return result
 
 
@@ -333,7 +333,7 @@ def _parts(theirs: str, found: Tensor, shapes: list[Sequence[int]]) -> list[Tens
     """Return the matrices, or the biases, that one of theirs consists of, as views."""
     rows = [shape[0] for shape in shapes]
     wanted = (sum(rows), *shapes[0][1:])
-    turn = _lies_on_its_side(theirs, len(wanted))
+    turn = _is_transposed(theirs, len(wanted))
     if (got := tuple(found.shape)) != (wanted := wanted[::-1] if turn else wanted):
         raise ValueError(f"{theirs} must have the shape {wanted}, got {got}")
     return list(torch.split(found.T if turn else found, rows))
@@ -368,8 +368,8 @@ def their_name(name: str, family: str) -> str:
     raise ValueError(f"{name!r} is no weight of a {family} model by itself")
 
 
-def _lies_on_its_side(theirs: str, ndim: int) -> bool:
-    """Return whether a weight is stored input by output, as GPT-2's matrices are."""
+def _is_transposed(theirs: str, ndim: int) -> bool:
+    """Return whether a weight is stored as (input, output), as GPT-2's matrices are."""
     return ndim == 2 and theirs.startswith(_NAMES["gpt2"]["blocks"])
 
 

@@ -65,8 +65,8 @@ from llmcourse.model.attention import (
     causal_mask,
     group_size,
 )
-from llmcourse.model.positions import RopeScaling, RotaryEmbedding, ntk_base
-from llmcourse.model.transformer import Transformer
+from llmcourse.model.positions import RopeScaling, ntk_base
+from llmcourse.model.transformer import Transformer, new_rotary
 
 
 def elu_features(
@@ -333,16 +333,6 @@ def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
             layer.attend = ATTENTION_KINDS[kind](window)
 
 
-def new_window_cache(model: Transformer, window: int) -> KVCache:
-    """Return an empty cache of one sequence that keeps the last positions only.
-
-    Args:
-        model: Whose keys and values it keeps.
-        window: Positions that are kept.
-    """
-    return model.new_cache(1, window, WindowCache)
-
-
 def chunked_attention(
     query: Float[Tensor, "batch head query d_head"],
     key: Float[Tensor, "batch kv_head key d_head"],
@@ -399,13 +389,13 @@ def _mixed(weights: Tensor, value: Tensor) -> Tensor:
     return torch.unflatten(weights.flatten(2, 3) @ value, 2, tuple(weights.shape[2:4]))
 
 
-WAYS = ("none", "linear", "ntk", "yarn")
+METHODS = ("none", "linear", "ntk", "yarn")
 
 
 def extend_context(
     model: Transformer,
     context_length: int,
-    way: str = "none",
+    method: str = "none",
     *,
     trained_length: int | None = None,
 ) -> Transformer:
@@ -414,15 +404,14 @@ def extend_context(
     Args:
         model: Of Llama's family; is not changed.
         context_length: Of the copy, in tokens.
-        way: "none" leaves the angles as they are; "linear", "ntk" and "yarn" slow them
-            down by `context_length` over `trained_length`.
+        method: "none" leaves the angles as they are; "linear", "ntk" and "yarn" slow
+            them down by `context_length` over `trained_length`.
         trained_length: Tokens that the model has seen at once in training; None takes
             its present `context_length`.
 
     Raises:
-        ValueError: If there is no such way, if the model has no angles, if they are
-            slowed down already, or if the context would not be longer than the
-            training's.
+        ValueError: If there is no such method, if the model has no RoPE, if its RoPE is
+            scaled already, or if the context would not be longer than the training's.
 
     >>> from llmcourse.model.transformer import TINY
     >>> longer = extend_context(Transformer(TINY), 256, "linear")
@@ -431,10 +420,10 @@ def extend_context(
     """
     config = model.config
     trained = config.context_length if trained_length is None else trained_length
-    check_one_of("way", way, WAYS)
+    check_one_of("method", method, METHODS)
     if config.position_encoding != "rope" or config.rope_scaling is not None:
         raise ValueError(
-            "only positions that turn, and are not slowed down yet, can be, got "
+            "only a model with RoPE that is not scaled yet can be extended, got "
             f"{config.position_encoding} with {config.rope_scaling}"
         )
     if not 1 <= trained < context_length:
@@ -444,15 +433,15 @@ def extend_context(
         )
     factor = context_length / trained
     base, scaling = config.rope_base, None
-    if way == "ntk":
+    if method == "ntk":
         base = ntk_base(base, config.d_head, factor)
-    elif way == "linear":
+    elif method == "linear":
         scaling = RopeScaling(kind="linear", factor=factor)
-    elif way == "yarn":
+    elif method == "yarn":
         scaling = RopeScaling(kind="yarn", factor=factor, original_length=trained)
     longer = copy.deepcopy(model)
     longer.config = replace(
         config, context_length=context_length, rope_base=base, rope_scaling=scaling
     )
-    longer.rotary = RotaryEmbedding(context_length, config.d_head, base, scaling)
+    longer.rotary = new_rotary(longer.config)
     return longer.to(model.embedding.weight.device)

@@ -1,9 +1,9 @@
 """The peak memory of a computation: the most bytes that its tensors held at once.
 
-Counted is every tensor that an operation of torch makes, until nobody holds it any
-more. What was there before is not counted, nor is what an operation uses inside and
-gives back before it ends. Unlike the memory of the process, which the system hands out
-in large pieces and takes back late, this is the same in every run.
+Every tensor that a torch operation makes counts, until it is freed. Tensors from before
+do not count, nor does memory that an operation frees before it ends. Unlike the memory
+of the process, which the system hands out in large pieces and takes back late, this is
+the same in every run.
 """
 
 import weakref

@@ -76,12 +76,12 @@ def rope_frequencies(
 ) -> Float[Tensor, "half"]:
     """Return how fast each pair of coordinates turns, in radians per position.
 
-    The first pair turns by one radian per token, the last by almost 1 / base:
-    fast hands of the clock tell near positions apart, slow ones far positions.
+    The first pair turns by one radian per token, the last by about 1 / base radians:
+    fast pairs tell near positions apart, slow pairs far ones.
 
     Args:
         d_head: Coordinates of a head.
-        base: How slow the slowest pair is, about.
+        base: The slowest pair turns by about 1 / base radians per token.
         scaling: How the pairs are slowed down; None for not at all.
 
     Source: Su et al. (2021), "RoFormer", section 3.2.2.
@@ -109,7 +109,7 @@ def rope_frequencies(
 def _yarn_share(
     d_head: int, base: float | int, scaling: RopeScaling, length: int
 ) -> Float[Tensor, "half"]:
-    """Return how much each hand is slowed down: from 0, not at all, to 1.
+    """Return how much each pair is slowed down: from 0, not at all, to 1.
 
     As in the authors' code it rises with the number of the pair, between the pairs
     that make `fast` and `slow` turns within the length, rounded outwards.
@@ -127,10 +127,13 @@ def _yarn_share(
 
 
 def ntk_base(base: float | int, d_head: int, factor: float | int) -> float:
-    """Return the base (no unit) whose slowest hand is `factor` times as slow.
+    """Return the base (no unit) with which the slowest pair is `factor` times as slow.
 
-    The fastest hand does not change, so this is NTK-aware scaling for a length of
-    `factor` times the old one.
+    The fastest pair does not change. This is NTK-aware scaling for a context that is
+    `factor` times as long.
+
+    Raises:
+        ValueError: If `d_head` is below 4.
 
     Source: Peng et al. (2024), equation 16.
 
@@ -138,6 +141,7 @@ def ntk_base(base: float | int, d_head: int, factor: float | int) -> float:
     >>> rope_frequencies(4) / rope_frequencies(4, new)
     tensor([1., 8.])
     """
+    check_range(4, d_head=d_head)  # a single pair is the fastest and the slowest
     return float(base * factor ** (d_head / (d_head - 2)))
 
 
@@ -154,7 +158,7 @@ def rope_tables(
     Args:
         n_positions: How many.
         d_head: Coordinates of a head.
-        base: How slow the slowest pair is, about.
+        base: The slowest pair turns by about 1 / base radians per token.
         scaling: How the pairs are slowed down; None for not at all.
 
     >>> cos, sin = rope_tables(3, d_head=2)

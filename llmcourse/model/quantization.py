@@ -53,7 +53,7 @@ Quantized = Int8[Tensor, "row column"] | UInt8[Tensor, "row half_of_columns"]
 def quantize(
     weight: Float[Tensor, "row column"], bits: int = 8, group_size: int | None = None
 ) -> tuple[Quantized, Float[Tensor, "row group"]]:
-    """Return a matrix as whole numbers, and the scale (in units of a weight) of each.
+    """Return a matrix as integers, and the scale of each group (in units of a weight).
 
     The largest weight of a group gets the largest number; what lies between two numbers
     goes to the nearer one, so no weight moves by more than half a scale.
@@ -83,8 +83,8 @@ def quantize(
         raise ValueError("weights must be finite to be quantized, and are not")
     largest = 2 ** (bits - 1) - 1
     groups = weight.detach().float().reshape(len(weight), -1, size)  # (row, G, size)
-    # In 16 bits with the range of 32. The numbers are made with what is stored, so
-    # that it is a little off costs nothing.
+    # In bfloat16. The integers are computed with the rounded scale, so its rounding
+    # adds hardly any error.
     scale = (groups.abs().amax(dim=-1) / largest).bfloat16()
     scale = scale.where(scale > 0, 1.0)  # a group of zeros
     numbers = (groups / scale[..., None].float()).round().clamp(-largest, largest)

@@ -75,10 +75,7 @@ class TransformerConfig:
         if self.head_width == self.d_model // self.n_heads:
             object.__setattr__(self, "head_width", None)
         if self.position_encoding == "rope" and self.d_head % 2:
-            raise ValueError(
-                "d_model must be an even multiple of n_heads (RoPE turns pairs), "
-                f"got {self.d_model} and {self.n_heads}"
-            )
+            raise ValueError(f"RoPE needs an even d_head, got {self.d_head}")
         if gpt2 and self.n_kv_heads != self.n_heads:
             raise ValueError(
                 "n_kv_heads must equal n_heads in the family gpt2, "

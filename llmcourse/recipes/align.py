@@ -206,7 +206,7 @@ _SHORT: dict[str, Any] = {
 STUDY = _by_method(
     _POLICY | _SHORT, replace(_DPO, steps=120, learning_rate=6e-4), reward=_REWARD
 )
-"""What the trainings of `rlhf_study` have in common: quick, from reward to reward."""
+"""What the runs of `rlhf_study` have in common: quick, from reward to reward."""
 
 _QUICK: dict[str, Any] = {
     "steps": 2,
@@ -259,7 +259,7 @@ def configured(
         learning_rate: Of the policy.
         kl_coef: What it costs to leave the start; beta of DPO.
         ptx_coef: Weight of the loss on plain stories, of PPO and GRPO.
-        precision: Of the trainings that have one.
+        precision: Of the runs that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
         others: Fields of `AlignConfig`.
 
@@ -537,7 +537,7 @@ def train_policy(
 
 
 def as_record(iteration: PolicyIteration) -> Evaluation:
-    """Return an iteration as other trainings report theirs.
+    """Return an iteration as other runs report theirs.
 
     >>> found = PolicyIteration(iteration=2, reward=1.5, kl=3.0, entropy=0.5,
     ...     clip_fraction=0.0, value_loss=None, length=90.0, finished=1.0)

@@ -203,7 +203,7 @@ def _data(
     made_of: dict[str, Any] = {"vocab_size": config.model.vocab_size}
     made_of["seed"] = config.seed
     if documents is None:
-        made_of["tales"] = config.n_stories
+        made_of |= {"tales": config.n_stories, "first": [*config.first]}
         make = partial(pipeline.prepare, config, run.stages)
         return kept_or_made(run.folder, made_of, make)
     texts = (document.text for document in documents)

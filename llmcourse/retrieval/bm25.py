@@ -29,7 +29,6 @@ A ranking is measured where it is known what should be at its top, one query at 
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
@@ -39,15 +38,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmcourse.arguments import check_range
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text as a search compares them.
-
-    >>> words("Mia's two boats (RED)!")
-    ['mia', 's', 'two', 'boats', 'red']
-    """
-    return re.findall(r"\w+", text.casefold())
 
 
 class BM25:

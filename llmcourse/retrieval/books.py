@@ -7,8 +7,9 @@ hero is about one tale. The right answers are known, and where they stand.
 >>> question = book_questions(book, seed=0)[0]
 >>> question.text, question.accepted[0], question.tale
 ('In the story, who lives with David?', 'David lived with his big sister.', 0)
->>> question.stands_in("and his big sister, who"), question.stands_in("a sister")
-(True, False)
+>>> answers = "and his big sister, who", "a sister"
+>>> [*map(question.is_answered_in, answers)]
+[True, False]
 """
 
 import random
@@ -80,7 +81,7 @@ class BookQuestion:
         short = answer.strip().removeprefix("It was ")
         return normalised(short) in {normalised(text) for text in self.accepted}
 
-    def stands_in(self, text: str) -> bool:
+    def is_answered_in(self, text: str) -> bool:
         """Return whether a text has the words of a right answer, but for articles."""
         spaced = f" {' '.join(normalised(text))} "
         answers = (" ".join(normalised(answer)) for answer in self.accepted)
@@ -138,7 +139,7 @@ def book_questions(
             tale=number,
             topic=topic.name,
         )
-        if question.stands_in(tale.story.text):
+        if question.is_answered_in(tale.story.text):
             questions.append(question)
     return questions
 
@@ -157,4 +158,4 @@ def right_passages(
         found: Passages of its text.
     """
     parts = (book.part(question.tale, each.start, each.end) for each in found)
-    return [n for n, part in enumerate(parts) if part and question.stands_in(part)]
+    return [n for n, part in enumerate(parts) if part and question.is_answered_in(part)]

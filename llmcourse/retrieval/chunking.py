@@ -7,8 +7,8 @@ r"""A long text, cut into pieces that fit a model, each with its place in the so
 
 A chunk is always a run of whole tokens of the encoded source and `source[start:end]`
 to the letter, white space included. Chunks come in order and leave nothing out, so
-those without overlap, joined, are the source. White space belongs to what is behind
-it, as in the tokens themselves.
+those without overlap, joined, are the source. White space belongs to what
+follows it, as in the tokens themselves.
 """
 
 import re

@@ -3,10 +3,10 @@
     passage   "He wore a black coat."   →  (0.1, -0.7, …) ┐
     question  "What was he dressed in?" →  (0.2, -0.6, …) ┘ cosine 0.93
 
-No word has to be shared; what must be near what is learned. A `DualEncoder` begins with
-the rows of a language model's embedding, rare tokens weighted up, and is trained on
-questions whose right passages are known. What the language model's own hidden states
-are worth as vectors is seen with `mean_hidden_states`: little, before such a training.
+The two need not share a word: which texts are close is learned. A `DualEncoder` begins
+with the rows of a language model's embedding, rare tokens weighted up, and is trained
+on questions whose right passages are known. `mean_hidden_states` gives the language
+model's own hidden states as vectors: without such a training they find little.
 """
 
 from collections.abc import Collection, Sequence

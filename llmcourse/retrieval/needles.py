@@ -3,9 +3,9 @@
     Mia was a kind girl. [ … sentences … ] She often wore a fine blue coat and loved
     singing. [ … sentences … ] Mia wrapped it up in her ?
 
-The sentences around it are of other tales: they name nobody, and no colour. How deep
-the needle lies, and how long the text is, are chosen; the model is right if of all
-colours it finds that of the needle the most probable.
+The sentences around it are from other tales and contain no name and no colour. The
+depth of the needle and the length of the text can be chosen. The model is right if it
+gives the needle's colour the highest probability of all colours.
 
 Source: Kamradt (2023), "Needle in a haystack", made this test known; Liu et al. (2024),
 "Lost in the middle", compared depths.
@@ -117,7 +117,7 @@ def _is_plain(sentence: str, facts: set[str]) -> bool:
 
 
 @torch.inference_mode()
-def needle_share(
+def count_found(
     model: Transformer,
     haystack: Haystack,
     n_tokens: int,

@@ -20,9 +20,10 @@ from math import fsum
 
 from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import Message, encode_prompt
-from llmcourse.retrieval.bm25 import BM25, reciprocal_rank_fusion, words
+from llmcourse.retrieval.bm25 import BM25, reciprocal_rank_fusion
 from llmcourse.retrieval.chunking import Chunk
 from llmcourse.retrieval.dense import DualEncoder
+from llmcourse.text.deduplication import words
 from llmcourse.text.documents import Document
 from llmcourse.text.embeddings import similarities
 from llmcourse.text.tokenizers import BPETokenizer

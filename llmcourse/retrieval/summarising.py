@@ -8,8 +8,8 @@ In map-reduce all pieces are summarised at once, each for itself, and then the
 summaries, as often as it takes. In refine a summary is carried along and written anew
 with each piece, so every piece is read with all before it in mind, or what is left.
 
-Neither knows a model: a function that writes is given. What is lost is lost in these
-calls, and can be looked for in what comes of each.
+Neither contains a model: the caller passes a function that summarises. What is missing
+from a summary was lost in one of these calls; their results are kept, to find which.
 """
 
 from collections.abc import Callable, Sequence

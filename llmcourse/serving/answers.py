@@ -2,8 +2,8 @@ r"""One request over HTTP, from its fields to its text: several choices written 
 
     prompts × n ── requests to the engine ──► ids ── text, up to a stop ──► pieces
 
-Choice number i draws with seed + i. With the same seed and everything else the same, so
-is the answer, whatever else is being answered.
+Choice number i draws with seed + i. The same request with the same seed gets the same
+answer, whatever other requests are being answered.
 
 Text comes token by token, and what is given out is never taken back:
 
@@ -143,13 +143,13 @@ class Service:
     tokenizer: BPETokenizer
     engine: Engine
     metrics: Metrics
-    limits: ServiceConfig
+    config: ServiceConfig
     started: int  # seconds since 1970
 
     @property
-    def limit(self) -> int:
+    def context_length(self) -> int:
         """Most tokens of a prompt and its answer."""
-        return self.limits.context or self.model.config.context_length
+        return self.config.context or self.model.config.context_length
 
     def check_model(self, name: str) -> None:
         """Raise ApiError 404 unless the service has this model."""
@@ -165,8 +165,10 @@ class Service:
         """Return a text's ids, or raise ApiError 400 if it is far too long."""
         # A text of a megabyte would take a second to encode, only to be refused.
         longest = max(map(len, self.tokenizer.pieces))
-        if len(text.encode()) > self.limit * longest:
-            raise too_long(f"more than {self.limit}", 1, self.limit, param)
+        if len(text.encode()) > self.context_length * longest:
+            raise too_long(
+                f"more than {self.context_length}", 1, self.context_length, param
+            )
         return self.tokenizer.encode(text)
 
     @property
@@ -260,7 +262,7 @@ class Answer:
         self._echo = echo
         self._tokens: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        limit, param = service.limit, "messages" if chat else "prompt"
+        limit, param = service.context_length, "messages" if chat else "prompt"
         sampling = Sampling(
             temperature=1.0 if options.temperature is None else options.temperature,
             top_k=options.top_k,
@@ -314,7 +316,7 @@ class Answer:
                 service stops.
         """
         begin, metrics = self._loop.time(), self.service.metrics
-        deadline = begin + self.service.limits.request_seconds
+        deadline = begin + self.service.config.request_seconds
         n_open, first = len(self.choices), True
         try:
             while n_open:

@@ -1,10 +1,9 @@
-"""An application that listens.
+"""The HTTP server: it lets an application answer on a socket.
 
-On SIGTERM or Ctrl-C the server takes no more connections and tells those that wait for
-a slot to come again (503). The answers that are being written may be finished, up to
-some seconds; then they end with an error. A connection on which no
-further request arrives is closed after some seconds too. On the open internet put a
-proxy before it, which also drops connections that never send a first one.
+On SIGTERM or Ctrl-C the server takes no more connections, and requests that wait for a
+slot get a 503. Answers that are being written have `grace_seconds` to finish, then they
+end with an error. A connection without a further request is closed after 20 seconds. On
+the open internet, put a proxy in front that also drops connections without a request.
 """
 
 import asyncio

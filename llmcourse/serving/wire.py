@@ -58,7 +58,7 @@ NoBias = Annotated[dict[str, Any], Field(max_length=0), Unsupported]
 
 
 def _form(value: Any) -> str:
-    """Return which of its forms a field has: only the faults of that one are told."""
+    """Return which form a field has: only errors in that form are reported."""
     return "(list)" if isinstance(value, list) else "(text)"
 
 
@@ -145,9 +145,7 @@ class SamplingOptions(Strict):
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the number of tokens."""
-        return self.stream_options is not None and bool(
-            self.stream_options.include_usage
-        )
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def stops(self) -> list[str]:

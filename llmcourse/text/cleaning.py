@@ -113,10 +113,10 @@ def remove_boilerplate(
 ) -> tuple[list[Document], StepReport]:
     """Return the documents without the lines that many of them repeat.
 
-    Menus, licence headers, page numbers: a line is boilerplate if it stands in
-    at least a tenth of the documents and in at least `min_documents`. Digits
-    count as equal, so "Page 3 of 10" and "Page 4 of 10" are one line. A document
-    of which nothing is left goes.
+    Menus, licence headers, page numbers: a line is boilerplate if it occurs in at least
+    a tenth of the documents and in at least `min_documents`. All numbers count as
+    equal, so "Page 3 of 10" and "Page 4 of 10" are one line. Documents with no other
+    line are removed.
 
     Args:
         documents: Clean documents.

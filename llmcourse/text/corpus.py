@@ -180,7 +180,7 @@ def stream_corpus(
         steps: As there.
     """
     compare = (remove_boilerplate, remove_duplicates, remove_near_duplicates)
-    alone = [step for step in steps if step not in compare]
+    alone = [step for step in steps if getattr(step, "func", step) not in compare]
     for document in documents:
         current = [document]
         for step in alone:

@@ -260,9 +260,9 @@ def _docstrings(source: str) -> Iterator[str]:
 
 
 MAX_BYTES = 1 << 30
-"""Of all text: more, with its tokens, does not fit into the memory of a laptop."""
+"""Most bytes of text: with its tokens, more does not fit into a laptop's memory."""
 MAX_FILES = 200_000
-"""That are looked at: more are hardly notes, but a whole disk."""
+"""Most files to look at: a folder with more is a whole disk rather than notes."""
 
 
 def read_texts(

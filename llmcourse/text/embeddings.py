@@ -615,9 +615,9 @@ class AnalogyScore:
     """
 
     right: Float[Tensor, "word"]  # the best answer is right
-    kind: Float[Tensor, "word"]  # it is a partner of some word of the relation
-    nearest: Float[Tensor, "word"]  # what lies nearest to c, with no arithmetic, is
-    chance: Float[Tensor, "word"]  # a guess among the partners not given is
+    kind: Float[Tensor, "word"]  # the best answer is a partner in this relation
+    nearest: Float[Tensor, "word"]  # the word nearest to c alone is right
+    chance: Float[Tensor, "word"]  # a guess among the partners not given is right
     copied: Float[Tensor, "word"]  # the best answer is b or c, if they may be given
 
 

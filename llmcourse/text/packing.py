@@ -195,9 +195,9 @@ def end_of_text(tokenizer: Tokenizer) -> int:
 
 
 def text_borders(tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids that a text begins with, and those of which each ends it.
+    """Return the ids that a text begins with, and the ids that can end it.
 
-    A text of the course stands between two marks of `<|endoftext|>`.
+    The course's texts are between two `<|endoftext|>`.
 
     Raises:
         ValueError: If the tokenizer has no such mark, nor others instead.

@@ -68,7 +68,7 @@ class Tokenizer(Protocol):
         """Return the pieces of the text, readable."""
 
 
-def checked_ids(ids: Iterable[int], vocab_size: int) -> Iterator[int]:
+def _plain_ids(ids: Iterable[int], vocab_size: int) -> Iterator[int]:
     """Yield the ids as plain integers, also those of NumPy and torch.
 
     Raises:
@@ -151,7 +151,7 @@ class WordTokenizer:
         Raises:
             ValueError: If an id is outside the vocabulary.
         """
-        return " ".join(self.words[i] for i in checked_ids(ids, self.vocab_size))
+        return " ".join(self.words[i] for i in _plain_ids(ids, self.vocab_size))
 
     def tokens(self, text: str) -> list[str]:
         """Return the words as the model will see them.
@@ -181,7 +181,7 @@ class CharacterTokenizer:
         Raises:
             ValueError: If an id is no code point.
         """
-        return "".join(map(chr, checked_ids(ids, self.vocab_size)))
+        return "".join(map(chr, _plain_ids(ids, self.vocab_size)))
 
     def tokens(self, text: str) -> list[str]:
         """Return the characters."""
@@ -211,7 +211,7 @@ class ByteTokenizer:
         Raises:
             ValueError: If an id is no byte.
         """
-        return bytes(checked_ids(ids, self.vocab_size)).decode(errors="replace")
+        return bytes(_plain_ids(ids, self.vocab_size)).decode(errors="replace")
 
     def tokens(self, text: str) -> list[str]:
         r"""Return each byte: ASCII as the character, others as ``\xc3``.
@@ -256,7 +256,7 @@ class BPEOptions:
     first_patterns: tuple[str, ...] = ()  # text is cut by these first, one by one
     ignore_merges: bool = False  # a pre-token that is a piece is not built by merges
     nfc: bool = False  # characters are composed first, as Unicode's form C has it
-    drops_bytes: bool = False  # that no piece stands for; else they are refused
+    drops_bytes: bool = False  # leave out bytes without a piece; else refuse them
     n_ids: int | None = None  # the model's, which may have rows for no piece
     start_tokens: tuple[str, ...] = ()  # special tokens that a text begins with
     end_tokens: tuple[str, ...] = ()  # those that end what a model writes
@@ -437,11 +437,10 @@ class BPETokenizer:
         """
         if self.options.nfc:
             text = unicodedata.normalize("NFC", text)
-        *first, last = self._splits
         pieces = [text]
-        for split in first:
+        for split in self._splits:
             pieces = list(chain.from_iterable(map(split, pieces)))
-        return last(text) if not first else [*chain.from_iterable(map(last, pieces))]
+        return pieces
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as Hugging Face ``tokenizer.json``, all or nothing.
@@ -579,7 +578,7 @@ class BPETokenizer:
 
     def _pieces_of(self, ids: Iterable[int], skip_special: bool) -> Iterator[bytes]:
         skipped = set(self.special_tokens.values()) if skip_special else set()
-        checked = checked_ids(ids, self.vocab_size)
+        checked = _plain_ids(ids, self.vocab_size)
         return (self.pieces[i] for i in checked if i not in skipped)
 
 
@@ -732,7 +731,11 @@ def _require(what: str, got: object, wanted: object) -> None:
 
 
 def read_merges(lines: Iterable[str | Sequence[str]]) -> list[tuple[bytes, bytes]]:
-    """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``."""
+    """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``.
+
+    Raises:
+        ValueError: If one is no pair, or not spelled in the byte alphabet.
+    """
     merges = []
     for line in lines:
         pair = line.split(" ") if isinstance(line, str) else line

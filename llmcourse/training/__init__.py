@@ -16,7 +16,7 @@
     text_loss          loss by text and by word
     story_evaluation   stories against the grammar
     intervals          how sure a measured share or mean is
-    studies            stored results of many trainings
+    studies            stored results of many runs
 
 Read first: losses, loop, pretraining.
 """

@@ -76,8 +76,8 @@ class Run:
     """
 
     folder: str | Path | None = None  # of this training alone; created if missing
-    interval: int | None = None  # updates from one checkpoint to the next, of PPO and
-    # GRPO iterations; None: 100 updates, or 10 iterations
+    # Updates between two checkpoints, for PPO and GRPO iterations; None: 100 or 10.
+    interval: int | None = None
     progress: Callable[[Any], None] | None = None  # called with each record
     tokenizer: str | None = None  # fingerprint, see `packing.tokenizer_fingerprint`
 
@@ -241,7 +241,7 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     first = parallel.rank() == 0
     if first:
-        _delete(folder.glob(".step-*.tmp"))  # of trainings that were killed
+        _delete(folder.glob(".step-*.tmp"))  # of runs that were killed
     path = folder / f"step-{step:08d}.safetensors"
     path = write_state(path, {"step": step, **state})
     if first:

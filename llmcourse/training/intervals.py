@@ -22,12 +22,12 @@ from torch import Tensor
 
 from llmcourse.arguments import check_range
 
-LEVEL = 0.95  # of all intervals: how many of a hundred hold the true value
+LEVEL = 0.95  # confidence: the share of such intervals that hold the true value
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
 
 
 class Interval(NamedTuple):
-    """Where a quantity lies, with the confidence that was asked for."""
+    """Where a quantity lies, with 95 % confidence."""
 
     low: float
     high: float
@@ -148,8 +148,8 @@ class WinRate:
 
 
 def win_rate(
-    ours: Float[Tensor, "ours"],
-    theirs: Float[Tensor, "theirs"],
+    ours: Float[Tensor, "item"],
+    theirs: Float[Tensor, "item"],
     generator: torch.Generator,
 ) -> WinRate:
     """Return how often the one is better than the other, with a bootstrap interval.

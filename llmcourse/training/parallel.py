@@ -109,7 +109,7 @@ def all_rows(own: Tensor, n: int) -> Tensor:
 
 
 def wait() -> None:
-    """Return when all processes are here, that what the first has written is there."""
+    """Wait for all processes, so that files of the first one can be read by all."""
     if n_processes() > 1:
         dist.barrier()
 
@@ -117,11 +117,15 @@ def wait() -> None:
 def share_out(
     function: Callable[[Tensor], Tensor], tensors: Iterable[Tensor]
 ) -> Iterable[Tensor]:
-    """Return a function of each tensor, of its shape; each process computes its part.
+    """Return the function's value for each tensor; each process computes some of them.
 
-    Alone, one is computed as it is asked for. Otherwise zeros stand in for those of the
-    other processes, and a sum brings them all together. What is sharded is gathered and
-    computed one by one, in every process, for all of them would not fit into memory.
+    A single process computes each value when it is asked for. Several fill in zeros for
+    the values of the others, and add all up. Sharded tensors are gathered and computed
+    one after the other in every process: all at once would not fit into memory.
+
+    Args:
+        function: Its value has the tensor's shape.
+        tensors: What it is called with.
     """
     if n_processes() == 1:
         return map(function, tensors)

@@ -116,7 +116,7 @@ def train_step(
 ) -> Update:
     """Make one update; return its record, the loss in nats per token.
 
-    Gradients that the model still has from elsewhere are dropped first.
+    Calls `optimizer.zero_grad()` first.
 
     Args:
         model: Changed in place.

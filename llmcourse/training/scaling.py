@@ -166,14 +166,14 @@ def _columns(points: Sequence[Point]) -> list[Tensor]:
 def plot_scaling(
     ax: Axes, points: Sequence[Point], law: Law, floor: float | int
 ) -> None:
-    """Draw the losses of trainings of several sizes over tokens, and a law.
+    """Draw the losses of runs of several sizes over tokens, and a law.
 
     Both axes are logarithmic. Each size of model has a colour and a mark of its own,
     and its number of parameters is written at the end of its line.
 
     Args:
         ax: Where to draw.
-        points: The trainings; those the law was not fitted to may be among them.
+        points: The runs; those the law was not fitted to may be among them.
         law: Drawn as a line for each size.
         floor: The lowest possible loss, in nats per token.
     """

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from statistics import stdev
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ class TaleLoss:
 
     @property
     def paired_gap(self) -> Estimate:
-        """The same from the excess: of less chance, since the stories are the same."""
+        """The gap, from the excess: less noisy, since both losses are of one sample."""
         entropy = tales.world().entropy()  # nats per story
         return Estimate(*(value / entropy for value in self.excess))
 
@@ -148,6 +148,10 @@ def costliest_features(
         n_stories: How many stories to read, word by word.
         seed: Of the stories.
         progress: Called with the number of stories read and of all.
+
+    Raises:
+        ValueError: If there is no `<|endoftext|>`, or if a token holds parts of two
+            words.
     """
     total: defaultdict[str, float] = defaultdict(float)
     worst: dict[str, tuple[float, str]] = {}
@@ -258,15 +262,12 @@ def write_samples(
             stop=[end],
             generator=generator,
         )
-        texts = (tokenizer.decode(_until(row, end)) for row in rows[:, 1:].tolist())
+        answers = (takewhile(end.__ne__, row) for row in rows[:, 1:].tolist())
+        texts = map(tokenizer.decode, answers)
         samples += [Sample(text, _error(text)) for text in texts]
         if progress is not None:
             progress(len(samples), n)
     return samples
-
-
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
 
 
 def _error(text: str) -> str | None:

@@ -1,6 +1,6 @@
-"""Studies: results of many trainings, stored in a file that chapters plot.
+"""Studies: results of many training runs, stored in a file that chapters plot.
 
-    {"recipe": {…},      what was asked: all that the trainings have in common
+    {"recipe": {…},      what was asked: all that the runs have in common
      "points": [{…},     what came out, one line for each
                 {…}]}
 

@@ -109,9 +109,14 @@ def document_nll(
 ) -> tuple[list[float], list[int]]:
     """Return each document's negative log-likelihood in nats, and its number of tokens.
 
-    The end of a document is a token of it.
+    The end of a document counts as one of its tokens. Windows of nearly equal length
+    are read side by side.
 
-    Windows of nearly equal length are read side by side.
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        texts: The documents.
+        progress: Called with the number of windows read and of all.
 
     Raises:
         ValueError: If there is no `<|endoftext|>`.
@@ -198,7 +203,16 @@ def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[
 def token_losses(
     model: Transformer, tokenizer: BPETokenizer, text: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the ids of a document (T + 1) and the loss of each but the first (T)."""
+    """Return a document's ids (T + 1), and the loss of each but the first (T), in nats.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        text: A text that fits into the model's context.
+
+    Raises:
+        ValueError: If the text is too long, or there is no `<|endoftext|>`.
+    """
     end = end_of_text(tokenizer)
     device = model.embedding.weight.device
     ids = torch.tensor([end, *tokenizer.encode(text), end], device=device)
@@ -265,8 +279,8 @@ def recall_losses(
 
     Args:
         stories: Stories of the tales.
-        losses: From a text to the loss of each of its words, in nats: a model's
-            `text_loss`, or the exact ones of the grammar.
+        losses: Returns the loss of each word of a text, in nats: `word_losses` of a
+            model, or the exact ones, `tales.word_surprises`.
 
     Raises:
         ValueError: If there is no word of either kind.

@@ -143,8 +143,8 @@ class Windows:
         Args:
             batch_size: Windows in each batch.
             generator: Decides the order.
-            in_order: Whether the first pass takes the windows as they come, but for
-                batches of documents, of which 64 at a time are shuffled.
+            in_order: Whether the first pass takes the windows in their order; batches
+                of documents are then still shuffled, among 64 at a time.
 
         Raises:
             ValueError: At once, if there are fewer windows than `batch_size`.
@@ -161,8 +161,13 @@ class Windows:
         """Return where the windows of one pass over the data begin, shuffled.
 
         Documents come in batches of about one length, so that little of a batch is
-        `NO_TOKEN`: 64 batches at a time are sorted by length, and then shuffled, in
-        order among themselves.
+        `NO_TOKEN`: the documents of 64 batches at a time are sorted by length, and the
+        batches are then shuffled; with `in_order` only among these 64.
+
+        Args:
+            generator: Decides the order.
+            batch_size: Documents in each batch.
+            in_order: Whether the windows stay in their order.
         """
         if self.starts is None:
             room = min(self.context_length, self.last + 1)
@@ -191,7 +196,7 @@ class Windows:
         """Return windows spread evenly over the data: always the same ones.
 
         No chance is involved, so losses on them can be compared between steps,
-        trainings and models of the same text. There are `n_windows`, or fewer where
+        runs and models of the same text. There are `n_windows`, or fewer where
         the data has fewer beginnings.
         """
         n_starts = self.last + 1 if self.starts is None else len(self.starts)

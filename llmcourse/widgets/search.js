@@ -14,7 +14,7 @@ const trimmed = (text) => text.replace(/^[\p{White_Space}\x1c-\x1f]+|[\p{White_S
 
 // A word as a search compares it; by way of capitals, "ß" is "ss", as in Python's casefold.
 const folded = (word) => word.toUpperCase().toLowerCase().replaceAll("ς", "σ");
-export const words = (text) => (text.match(/[\p{L}\p{N}_]+/gu) ?? []).map(folded);
+export const words = (text) => (text.normalize("NFKC").match(/[\p{L}\p{N}_]+/gu) ?? []).map(folded);
 
 // Where a text can be cut: characters, and tokens up to there. `sizes` are the tokens' bytes.
 function borders(text, sizes) {

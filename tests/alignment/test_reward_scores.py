@@ -284,7 +284,7 @@ def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_p
     save_reward_model(model, tokenizer, folder)
     other = Transformer(make_model().config, torch.Generator().manual_seed(6))
     save_pretrained(other, tokenizer, reader)
-    with pytest.raises(ValueError, match=r"surprises of the .*, got another one"):
+    with pytest.raises(ValueError, match=r"trained with a reader .*, got one with"):
         load_reward_model(folder)
     path = folder / "config.json"
     settings = json.loads(path.read_text())
@@ -299,7 +299,7 @@ def test_refuses_another_reader_than_it_learned_with(surprised, tokenizer, tmp_p
     [
         (None, "must have a name"),
         ("nobody", "wanted a model's folder or .*, got 'nobody'"),
-        ("other", "surprises of the .*, got another one"),
+        ("other", "trained with a reader .*, got one with"),
     ],
 )
 def test_refuses_to_be_saved_without_the_name_of_its_reader(

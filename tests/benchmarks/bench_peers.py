@@ -51,9 +51,10 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import find_model, load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.transformer import LayerNorm, Transformer, TransformerConfig
-from llmcourse.retrieval.bm25 import BM25, words
+from llmcourse.retrieval.bm25 import BM25
 from llmcourse.serving.load_test import load_test
 from llmcourse.text.bpe import GPT2_PATTERN
+from llmcourse.text.deduplication import words
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tales import generate as generate_tales
 from llmcourse.text.tokenizers import BPETokenizer

@@ -340,7 +340,7 @@ def test_a_modelfile_tells_no_template_that_counts_turns(tokenizer):
     counting = "{% for m in messages %}{{ loop.index }} {{ m['content'] }}{% endfor %}"
     options = BPEOptions(chat_template=counting)
     tokenizer = BPETokenizer({b"a": 0}, [], {END_OF_TEXT: 1}, "a", options)
-    with pytest.raises(ValueError, match="cannot be told in Go's language"):
+    with pytest.raises(ValueError, match="cannot be written in Go's template language"):
         ollama_modelfile(tokenizer, "owl.gguf", 128)
 
 

@@ -13,7 +13,7 @@ from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.inspection import attention_weights
 from llmcourse.model.long_context import (
     ATTENTION_KINDS,
-    WAYS,
+    METHODS,
     LinearState,
     WindowCache,
     chunked_attention,
@@ -472,7 +472,7 @@ def test_without_scaling_what_fitted_before_is_as_it_was():
     assert longer(some_ids(40)).shape == (2, 40, 257)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", METHODS)
 def test_a_cache_and_a_model_of_that_config_give_the_same(way):
     longer = extend_context(short_model(), 40, way)
     cache, read = longer.new_cache(2), some_ids(30)
@@ -483,7 +483,7 @@ def test_a_cache_and_a_model_of_that_config_give_the_same(way):
     assert torch.equal(fresh(read), longer(read))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", METHODS)
 def test_a_folder_keeps_the_scaling(way, tmp_path):
     tokenizer = BPETokenizer.train(
         ["a"], vocab_size=257, special_tokens=["<|endoftext|>"]
@@ -516,13 +516,13 @@ def test_transformers_reads_the_folder_with_equal_logits(way, tmp_path):
 
 
 def test_longer_context_refusals():
-    with pytest.raises(ValueError, match="way must be 'none' or .* or 'yarn'"):
+    with pytest.raises(ValueError, match="method must be 'none' or .* or 'yarn'"):
         extend_context(short_model(), 40, "cubic")
     with pytest.raises(ValueError, match="above the 12 of training, got 12"):
         extend_context(short_model(), 12)
     with pytest.raises(ValueError, match="got learned with None"):
         extend_context(short_model(replace(TINY, family="gpt2")), 999)
-    with pytest.raises(ValueError, match="not slowed down yet"):
+    with pytest.raises(ValueError, match="not scaled yet"):
         extend_context(extend_context(short_model(), 40, "yarn"), 80)
     scaling = RopeScaling(kind="linear", factor=2)
     with pytest.raises(ValueError, match="rope_scaling needs rope, got learned"):

@@ -143,6 +143,11 @@ def test_ntk_leaves_the_fastest_and_slows_the_slowest(factor):
     assert (ratio.diff() >= 0).all()
 
 
+def test_ntk_needs_two_pairs():
+    with pytest.raises(ValueError, match="d_head must be at least 4, got 2"):
+        ntk_base(10_000, 2, factor=4)
+
+
 @pytest.mark.parametrize("d_head", [8, 32, 64])
 @pytest.mark.parametrize("length", [10, 300, 4096])
 def test_yarn_lies_between_doing_nothing_and_interpolation(d_head, length):

@@ -340,9 +340,12 @@ def test_refuses_sizes_that_are_not_positive(name):
         replace(SMALL, **{name: 0})
 
 
-@pytest.mark.parametrize("d_model", [20, 18])
-def test_refuses_a_width_without_pairs_in_every_head(d_model):
-    with pytest.raises(ValueError, match=f"multiple of n_heads.*got {d_model} and"):
+@pytest.mark.parametrize(
+    ("d_model", "message"),
+    [(20, "multiple of n_heads.*got 20 and"), (18, "RoPE needs an even d_head, got 3")],
+)
+def test_refuses_a_width_without_pairs_in_every_head(d_model, message):
+    with pytest.raises(ValueError, match=message):
         replace(SMALL, d_model=d_model)
 
 

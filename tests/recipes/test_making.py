@@ -70,7 +70,7 @@ def test_the_command_line_offers_every_loss_of_pairs():
     assert set(get_args(literal)) == set(PAIR_LOSSES)
 
 
-def follow(recipe, policy, run):
+def make_smallest(recipe, policy, run):
     """Make the smallest models of a recipe."""
     exam = instruct.Exam(n_per_kind=0, n_stories=2, n_prompts=2)
     if recipe != "instruct":
@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, recipe):
             return stop if name == stopped else lambda record: None
 
         making = Making(folder=tmp_path / place, name="small", training=training)
-        return follow(recipe, str(tmp_path / "base"), making)
+        return make_smallest(recipe, str(tmp_path / "base"), making)
 
     whole = run("whole")
     for name in trainings:
@@ -111,3 +111,15 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, recipe):
         )
         assert ours == theirs
     assert "instructions_after" not in whole
+
+
+def test_tales_in_another_order_are_prepared_anew(tmp_path, monkeypatch):
+    """What is kept of tales says which of them come first."""
+    asked = []
+    monkeypatch.setattr(
+        base, "kept_or_made", lambda _, made_of, *rest: asked.append(made_of)
+    )
+    run = Making(folder=tmp_path, name="small")
+    for first in (("{hero}",), ()):
+        base._data(replace(presets.TINY, first=first), run, None, [])
+    assert asked[0] != asked[1]

@@ -11,8 +11,8 @@ from llmcourse.retrieval.bm25 import (
     hit_at_k,
     reciprocal_rank,
     reciprocal_rank_fusion,
-    words,
 )
+from llmcourse.text.deduplication import words
 from llmcourse.text.tales import generate
 
 TALES = [words(story.text) for story in generate(60, seed=1)]

@@ -7,7 +7,7 @@ import torch
 
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.retrieval.needles import Haystack, needle_share
+from llmcourse.retrieval.needles import Haystack, count_found
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def test_no_other_colour_is_mentioned(haystack):
 def test_the_shipped_model_finds_it_nearby_and_one_without_training_guesses(
     shipped, haystack
 ):
-    near = needle_share(shipped[0], haystack, 60, 0.5, n=10)
+    near = count_found(shipped[0], haystack, 60, 0.5, n=10)
     assert near.n == 10
     assert near.right >= 8
     new = Transformer(shipped[0].config, torch.Generator().manual_seed(0))
-    assert needle_share(new, haystack, 60, 0.5, n=10).right <= 5
+    assert count_found(new, haystack, 60, 0.5, n=10).right <= 5
 
 
 # Reference
@@ -75,7 +75,7 @@ def test_what_is_found_is_the_most_probable_colour(shipped, haystack):
             scores = model(ids)[0, -1]
         best = max(haystack.colours, key=lambda x: scores[tokenizer.encode(f" {x}")[0]])
         right += best == needle.answer
-    assert needle_share(model, haystack, 300, 1, n=12, seed=3) == (right, 12)
+    assert count_found(model, haystack, 300, 1, n=12, seed=3) == (right, 12)
     assert 0 < right < 12
 
 

@@ -703,6 +703,15 @@ def test_the_key_is_asked_for():
         assert HTTP.get(f"{url}/health").status_code == 200
 
 
+@pytest.mark.parametrize("key", ["voilà", "ключ", "日本"])
+def test_a_key_may_have_other_letters(key):
+    """The last byte of "voilà" is white space in Latin-1, as which headers are read."""
+    with small_service(api_key=key) as (url, _):
+        for sent, status in ((key, 200), (f"{key}x", 401), (key[:-1], 401)):
+            headers = {"authorization": f"Bearer {sent}".encode()}
+            assert HTTP.get(f"{url}/v1/models", headers=headers).status_code == status
+
+
 def test_a_model_without_conversations_says_so():
     with small_service(chat=False) as (url, _):
         found = post(url, "chat/completions", messages=TALK)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from llmcourse.text.cleaning import GOPHER, filter_quality
+from llmcourse.text.cleaning import GOPHER, filter_quality, remove_boilerplate
 from llmcourse.text.corpus import (
     LONGEST,
     STEPS,
@@ -237,6 +237,8 @@ def test_a_stream_is_the_corpus_but_for_what_compares_documents(web):
     alone = [STEPS[0], *STEPS[2:4]]
     assert list(stream_corpus(iter(web))) == build_corpus(web, alone)[0]
     assert len(list(stream_corpus([web[0], web[0]]))) == 2
+    with_settings = partial(remove_boilerplate, min_documents=1)
+    assert list(stream_corpus(web, [with_settings])) == web
 
 
 @pytest.mark.parametrize("processes", [1, 2])

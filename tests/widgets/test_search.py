@@ -9,10 +9,11 @@ from functools import partial
 import pytest
 
 from llmcourse.model.folders import load_pretrained
-from llmcourse.retrieval.bm25 import BM25, words
+from llmcourse.retrieval.bm25 import BM25
 from llmcourse.retrieval.books import book_questions, draw_book
 from llmcourse.retrieval.chunking import fixed_chunks, recursive_chunks, sentence_chunks
 from llmcourse.retrieval.retrieval import Retriever, passages
+from llmcourse.text.deduplication import words
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import CharacterTokenizer
 from llmcourse.widgets.search import SearchExplorer
