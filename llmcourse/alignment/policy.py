@@ -35,7 +35,7 @@ from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, Scorer, check_room, sample_rollouts
 from llmcourse.arguments import check_multiple, check_positive, check_range
-from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
+from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import Tokenizer
@@ -390,7 +390,7 @@ class PolicyTrainer(ABC):
             "reference": weights_fingerprint(self.reference),
             "prompts": texts_fingerprint(str(prompt) for prompt in self.prompts),
             "stop": sorted(self.stop),
-            "texts": fingerprint_of(self.texts) if self.texts else "none",
+            "texts": examples_fingerprint(self.texts) if self.texts else "none",
             "seed": self.generator.initial_seed(),
             "config": asdict(self.config),
             "model": asdict(self.policy.config),

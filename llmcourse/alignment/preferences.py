@@ -54,7 +54,7 @@ from llmcourse.finetuning.chat import (
     encode_prompt,
     has_chat_tokens,
 )
-from llmcourse.finetuning.examples import TokenizedExample, fingerprint_of
+from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.instructions import examples
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text import tales
@@ -411,9 +411,11 @@ def check_pairs(
     check_ids("ids", ids, model.vocab_size)
 
 
-def fingerprint_of_pairs(pairs: Sequence[TokenizedPair]) -> str:
+def pairs_fingerprint(pairs: Sequence[TokenizedPair]) -> str:
     """Return a short text that is equal for equal pairs in the same order."""
-    return fingerprint_of([example for pair in pairs for example in pair.examples()])
+    return examples_fingerprint(
+        [example for pair in pairs for example in pair.examples()]
+    )
 
 
 EXAM_SEED = 1_000_000

@@ -56,8 +56,8 @@ from llmcourse.alignment.preferences import (
     PromptPairs,
     TokenizedPair,
     check_pairs,
-    fingerprint_of_pairs,
     pairs_by_prompt,
+    pairs_fingerprint,
     prompt_of,
     tokenize_answer,
 )
@@ -285,8 +285,8 @@ def train_on_pairs(
         metrics=metrics,
         recipe={
             "model": asdict(model.config),
-            "train_tokens": fingerprint_of_pairs(pairs),
-            "valid_tokens": fingerprint_of_pairs(valid),
+            "train_tokens": pairs_fingerprint(pairs),
+            "valid_tokens": pairs_fingerprint(valid),
             "seed": generator.initial_seed(),
             "objective": objective,
         },

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.arguments import check_range
-from llmcourse.training.windows import fingerprint, of_like_length
+from llmcourse.training.windows import of_like_length, tokens_fingerprint
 
 _Example = TypeVar("_Example", bound=Sized)
 _GROUP = 16  # batches whose examples are sorted by length together
@@ -166,7 +166,7 @@ def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     )
 
 
-def fingerprint_of(examples: Sequence[TokenizedExample]) -> str:
+def examples_fingerprint(examples: Sequence[TokenizedExample]) -> str:
     """Return a short text that is equal for equal examples in the same order."""
     parts = [
         part.long()
@@ -178,7 +178,7 @@ def fingerprint_of(examples: Sequence[TokenizedExample]) -> str:
             example.mask,
         )
     ]
-    return f"{len(examples)} examples, {fingerprint(torch.cat(parts))}"
+    return f"{len(examples)} examples, {tokens_fingerprint(torch.cat(parts))}"
 
 
 class ShuffledExamples(Iterator[list[_Example]]):

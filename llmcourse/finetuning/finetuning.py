@@ -31,7 +31,7 @@ from llmcourse.finetuning.examples import (
     ShuffledExamples,
     TokenizedExample,
     collate,
-    fingerprint_of,
+    examples_fingerprint,
     pack_examples,
 )
 from llmcourse.finetuning.lora import lora_layers
@@ -250,8 +250,8 @@ def finetune(
         weight=attrgetter("n_targets"),
         recipe={
             "model": asdict(model.config),
-            "train_tokens": fingerprint_of(examples),
-            "valid_tokens": fingerprint_of(valid),
+            "train_tokens": examples_fingerprint(examples),
+            "valid_tokens": examples_fingerprint(valid),
             "seed": generator.initial_seed(),
             "packed": packed,  # which changes the last digits
             "alphas": [float(layer.alpha) for _, layer in lora_layers(model)],

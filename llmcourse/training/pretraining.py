@@ -23,7 +23,13 @@ from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, History, PretrainingConfig, Update
 from llmcourse.training.loop import make_optimizer, train, update_weights
 from llmcourse.training.losses import blockwise_cross_entropy
-from llmcourse.training.windows import NO_TOKEN, Tokens, Windows, fingerprint, pieces
+from llmcourse.training.windows import (
+    NO_TOKEN,
+    Tokens,
+    Windows,
+    pieces,
+    tokens_fingerprint,
+)
 
 
 def pretrain(
@@ -82,8 +88,8 @@ def pretrain(
         ),
         recipe={
             "model": asdict(model.config),
-            "train_tokens": fingerprint(windows.tokens),
-            "valid_tokens": fingerprint(valid.tokens),
+            "train_tokens": tokens_fingerprint(windows.tokens),
+            "valid_tokens": tokens_fingerprint(valid.tokens),
             "start_token": start_token,
             "in_order": in_order,
             "seed": generator.initial_seed(),

@@ -52,12 +52,12 @@ def _give_back(tokens: NDArray[Any]) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def fingerprint(tokens: Tokens) -> str:
+def tokens_fingerprint(tokens: Tokens) -> str:
     """Return the number of tokens and 16 hexadecimal digits of their hash, as text.
 
     Equal tokens have equal fingerprints, whatever their type and wherever they are.
 
-    >>> fingerprint(torch.tensor([3, 1, 4]))
+    >>> tokens_fingerprint(torch.tensor([3, 1, 4]))
     '3 tokens with hash 0057aef4fe5ef616'
     """
     array, state = np.asarray(tokens), hashlib.sha256()

@@ -15,7 +15,7 @@ from llmcourse.alignment.preferences import (
     annotator_beta,
     check_pairs,
     end_of_answer,
-    fingerprint_of_pairs,
+    pairs_fingerprint,
     preference_probability,
     prompt_of,
     sample_pairs,
@@ -340,10 +340,10 @@ def test_special_tokens_in_a_text_stay_text(tokenizer, n_marks):
 def test_fingerprints_tell_pairs_apart():
     pair, others = of_ids([0], [1, 2], [3]), of_ids([0], [3], [1, 2])
     again = of_ids([0], [1, 2], [3])
-    assert fingerprint_of_pairs([pair]) == fingerprint_of_pairs([again])
+    assert pairs_fingerprint([pair]) == pairs_fingerprint([again])
     shifted = of_ids([0, 1], [2], [3])
     many = [[pair], [others], [shifted], [pair, others], [others, pair]]
-    assert len({fingerprint_of_pairs(each) for each in many}) == 5
+    assert len({pairs_fingerprint(each) for each in many}) == 5
 
 
 # Reference

@@ -11,7 +11,7 @@ from llmcourse.finetuning.examples import (
     ShuffledExamples,
     TokenizedExample,
     collate,
-    fingerprint_of,
+    examples_fingerprint,
     pack_examples,
 )
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -142,7 +142,7 @@ def test_every_example_is_seen_equally_often():
 def test_the_same_generator_gives_the_same_order_and_another_does_not():
     examples = make_examples(range(1, 18))
     orders = [
-        [fingerprint_of(batch) for batch in islice(shuffled, 9)]
+        [examples_fingerprint(batch) for batch in islice(shuffled, 9)]
         for shuffled in (
             ShuffledExamples(examples, 4, seeded(seed)) for seed in (3, 3, 4)
         )
@@ -183,8 +183,10 @@ def test_goes_on_where_another_stood(step):
     list(islice(first, step))
     second = ShuffledExamples(examples, 2, seeded(6))
     second.load_state_dict(state(first))
-    expected = [fingerprint_of(batch) for batch in islice(whole, step, 20)]
-    assert [fingerprint_of(batch) for batch in islice(second, 20 - step)] == expected
+    expected = [examples_fingerprint(batch) for batch in islice(whole, step, 20)]
+    assert [
+        examples_fingerprint(batch) for batch in islice(second, 20 - step)
+    ] == expected
 
 
 def test_equal_examples_have_equal_fingerprints_and_others_have_not():
@@ -196,10 +198,10 @@ def test_equal_examples_have_equal_fingerprints_and_others_have_not():
         [TokenizedExample.of_tokens(ids, mask)] * 2,
         [TokenizedExample.of_label(ids[:-1], 1)],
     ]
-    assert fingerprint_of(same) == fingerprint_of(
+    assert examples_fingerprint(same) == examples_fingerprint(
         [TokenizedExample.of_tokens(ids, mask)]
     )
-    assert len({fingerprint_of(each) for each in [same, *others]}) == 5
+    assert len({examples_fingerprint(each) for each in [same, *others]}) == 5
 
 
 # Reference

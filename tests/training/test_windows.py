@@ -11,7 +11,7 @@ from llmcourse.text.documents import Document
 from llmcourse.text.packing import END_OF_TEXT, load_tokens, pack
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import windows as module
-from llmcourse.training.windows import NO_TOKEN, Windows, fingerprint
+from llmcourse.training.windows import NO_TOKEN, Windows, tokens_fingerprint
 
 
 def seeded(seed=0):
@@ -155,12 +155,12 @@ def test_a_fingerprint_tells_texts_apart(monkeypatch):
     tokens = np.arange(100, dtype=np.uint16)
     others = [tokens[:-1], tokens[::-1], np.append(tokens, 0)]
     others += [np.where(tokens == n, 7, tokens) for n in (0, 55, 99)]
-    prints = {fingerprint(text) for text in (tokens, *others)}
+    prints = {tokens_fingerprint(text) for text in (tokens, *others)}
     assert len(prints) == 7
-    assert fingerprint(tokens).startswith("100 tokens with hash ")
-    whole = fingerprint(tokens)
+    assert tokens_fingerprint(tokens).startswith("100 tokens with hash ")
+    whole = tokens_fingerprint(tokens)
     monkeypatch.setattr(module, "_CHUNK", 7)
-    assert fingerprint(tokens) == whole
+    assert tokens_fingerprint(tokens) == whole
 
 
 def test_documents_are_found_across_the_pieces_that_are_searched(monkeypatch):
@@ -177,7 +177,7 @@ def test_a_packed_corpus_is_read_as_the_array_that_it_is(tmp_path, monkeypatch):
     pack(documents, tokenizer, tmp_path / "tokens.bin")
     mapped = load_tokens(tmp_path / "tokens.bin", tokenizer)
     monkeypatch.setattr(module, "_CHUNK", 5)
-    assert fingerprint(mapped) == fingerprint(mapped.copy())
+    assert tokens_fingerprint(mapped) == tokens_fingerprint(mapped.copy())
     for start_token in (None, tokenizer.special_tokens[END_OF_TEXT]):
         one, two = (
             Windows(tokens, 6, start_token) for tokens in (mapped, mapped.copy())
@@ -199,7 +199,9 @@ def test_memory_maps_and_arrays_and_tensors_give_the_same(tmp_path, dtype):
         assert torch.equal(windows.spread(5), expected.spread(5))
         ours, theirs = (w.shuffled(3, seeded()) for w in (windows, expected))
         assert torch.equal(next(ours), next(theirs))
-        assert fingerprint(tokens) == fingerprint(torch.tensor(array.tolist()))
+        assert tokens_fingerprint(tokens) == tokens_fingerprint(
+            torch.tensor(array.tolist())
+        )
 
 
 # Refusal
