@@ -861,7 +861,9 @@ for request in (
     print(request.rpartition("\n")[2], answered(request))
 
 # %% [markdown]
-# The last is the shortest order that there is, and it gets a tale.
+# In our run it declines to speak of a quarrel, and makes up a fear: by its card it declines 60 of 80 questions that a tale does not answer.
+#
+# The last request is the shortest order that there is, and it gets a tale.
 # An `instruct-llm` before this one had learned only from orders with a hero, a plot and a place.
 # It declined *Write a story.*, for nothing that it had learned to obey looked like that, and much that it had learned to decline did.
 # To decline what could be answered is called **over-refusal**.

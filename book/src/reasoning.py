@@ -88,7 +88,7 @@ for text in answer(start, four).texts:
     print(shorten(text, 78, placeholder=" …"))
 
 # %% [markdown]
-# It tells tales, or repeats the first number: it learned to look a number up in a tale, and never to work one out.
+# It mostly declines, for these are no tales: it learned to look a number up, and never to work one out.
 # So we teach it, and there are two ways to write the same lesson.
 # A *direct* answer says the result; a *worked* one says the steps first.
 
@@ -419,7 +419,7 @@ shares = grpo(policy, rounds=4)
 print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 
 # %% [markdown]
-# Each round asks other questions, so the numbers jump.
+# Each round asks other questions, so the numbers jump, and in our run they happened to fall.
 # The experiment makes a hundred rounds, with three seeds.
 
 # %% [markdown]
@@ -502,7 +502,7 @@ n_right = sum(is_right(q, text) for q, text in zip(long, texts))
 print(f"{n_right} of {len(long)} right")
 
 # %% [markdown]
-# Half of its answers stop early, after no more steps than its labels had; the others go on.
+# Most of its answers stop early, after no more steps than its labels had; few go on.
 # Of all 24, the last line says how many end in the right number.
 # So two things go wrong: the end comes too soon, and a single wrong step spoils a long chain.
 # More depth does not help an answer that stops too soon.

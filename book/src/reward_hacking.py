@@ -393,7 +393,7 @@ assert n_seeds >= 4
 # And a lower temperature, which needs no comparisons at all?
 #
 # :::{dropdown} Answer
-# All of it, and perhaps a little more; the lower temperature most of it.
+# Nearly all of it; the lower temperature two thirds.
 # In the table below, compare each with *start, temperature 1*.
 # But the aligned model gains by a lower temperature, too.
 # :::
@@ -434,7 +434,7 @@ assert (trained - four).var() < 0.9 * (trained.var() + four.var())
 # Here two ways are compared order by order: the right interval for a difference.
 # It is narrower than one that ignores which points belong to the same order, because some orders are harder than others.
 #
-# *Start, temperature 1* and *random one of 16* are one policy, drawn twice, and 0.4 points apart: so far can chance go with 256 orders.
+# *Start, temperature 1* and *random one of 16* are one policy, drawn twice, and 0.3 points apart: chance can do that with 256 orders.
 # The first draw was low, so gains beside it may be a few tenths too large; by the card, over 400 orders, training gained 1.2 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
@@ -449,23 +449,23 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
     print(f"by {gap[gap > 0].mean():.1f} points; elsewhere {gap[gap < 0].mean():.1f}")
 
 # %% [markdown]
-# One answer of the aligned model is worth about as much as one of the start at a lower temperature, and perhaps a little less than the best of four.
+# One answer of the aligned model is worth more than one of the start at a lower temperature, and about as much as the best of four.
 # Both cheap ways stay much nearer to the start.
 # So the first number of a report, *aligned beside start*, says little about the training.
 #
-# It beats the best of four in more than half of the orders, and still has no higher mean: where it wins, it wins by about one point, and where it loses, by about two, since more of its stories break.
+# It beats the best of four in six of ten orders, and yet the means do not differ for certain: where it loses, it loses by a little more than it wins elsewhere.
 # A win rate does not say by how much.
 #
 # But a lower temperature and the training gain in different ways.
-# At the same lower temperature the aligned model is still about a point ahead, so it has learned something besides caution.
-# There it is level with the best of sixteen, and writes one answer, not sixteen; with many users that pays.
+# At the same lower temperature the aligned model is still more than a point ahead, so it has learned something besides caution.
+# There it is better than the best of sixteen, and writes one answer, not sixteen; with many users that pays.
 # Always compare two models at the same temperature, and at more than one.
 #
 # Choosing the most probable of sixteen uses no comparisons at all.
 # More of its stories hold together, probably since a broken story contains improbable words.
-# Yet no gain beside *random one of 16* can be seen: more of its stories end sadly, and gold likes that less.
+# That is 0.7 points more than *random one of 16*, although more of its stories end sadly, and gold likes that less.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# From four to sixteen its choice still gains, 0.4 points: so little choice does not yet find its errors.
+# From four to sixteen its choice still gains, about a third of a point: so little choice does not yet find its errors.
 # A gain that is reported without such baselines says little.
 #
 # ### Mode collapse
@@ -496,8 +496,8 @@ for way, points in by_way.items():
 traits = {way: Counter() for way in ways}
 for point in baselines.points:
     traits[point.way].update(point.traits)
-favourite = traits["aligned, temperature 1"].most_common(1)[0][0]
-print(f"the adjective that aligned-llm likes best for a character: {favourite!r}")
+favourite = traits["aligned, temperature 0.5"].most_common(1)[0][0]
+print(f"the favourite adjective of aligned-llm at temperature 0.5: {favourite!r}")
 for way in ways:
     print(f"{way:25} in {traits[way][favourite] / n_orders:4.0%} of the stories")
 
@@ -508,7 +508,7 @@ first, last = (
 assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 assert all(a.distinct_within > b.distinct_within for a, b in zip(first, last))
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the nine ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie far to the left, one in the middle and one as high as the best of sixteen."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the nine ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie far to the left, one as high as the best of four and one above the best of sixteen."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
@@ -530,9 +530,9 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # A lower temperature and choosing cost hardly any variety of words.
 # But choosing by the reward model narrows the endings, and the openings a little; both narrow even where gold chooses, for gold likes happy endings best.
 # The aligned model went further.
-# Of its stories that hold together 94 % end happily, more than of the best of four, and without any choice; at temperature 0.5 all do.
+# Of its stories that hold together 93 % end happily, about as many as of the best of four, but without any choice; at temperature 0.5 all do.
 # And they begin alike: a few openings have taken the place of many.
-# At temperature 1 its favourite adjective is hardly more frequent than with the start; at 0.5 it is in 20 % of the stories, with the start in 7 %.
+# At temperature 0.5 its favourite adjective is in 17 % of the stories, with the start in 2 %; at temperature 1 it is in 6 %, and hardly strikes the eye.
 # A lower temperature brings out what was hidden.
 # This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
 # Gold likes happy endings, so part of this was asked for.
@@ -548,8 +548,8 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
 
 # %% [markdown]
 # The aligned model keeps more of them than its start did here.
-# Part of this is that fewer of its stories break, part that most of these orders name a happy ending, and part is luck: *random one of 16*, the same policy as the start, keeps 28.
-# A lower temperature does as well.
+# Part of this is that fewer of its stories break, part that most of these orders name a happy ending, and part is luck: *random one of 16*, the same policy as the start, keeps 27.
+# A lower temperature keeps 33.
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
 # What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
@@ -577,7 +577,7 @@ for when in ("before", "after"):
 # ### A reward model that reads surprises
 #
 # What does the reward model of `aligned-llm` see?
-# About a quarter of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
+# About three in ten of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads tokens alone hardly finds one wrong word in a whole story.
 # But `base-llm`, of which `instruct-llm` was made, could tell: a word that does not fit is often one that it does not expect.
 #
@@ -630,10 +630,10 @@ for i in (nats - expected).topk(5).indices.tolist():
 # ### Honest limits
 #
 # - **The recipe used gold.**
-#   After 155 of 220 iterations we looked: over 200 of the card's 400 orders the policy had 6.1 points, at 6 nats, so the rate was lowered from there on.
-#   With people, each such look costs money; and half of the card's orders were not new.
+#   It was found with an earlier `instruct-llm`: after 155 of 220 iterations we looked at gold, over 200 of the card's 1,000 orders, and lowered the rate from there on.
+#   With people, each such look costs money; and a fifth of the card's orders were not new.
 # - **Other ways were tried once.**
-#   Fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points, and DPO at a rate of 1e-4 nothing.
+#   With that earlier model, fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points, and DPO at a rate of 1e-4 nothing.
 #   Neither was tuned, so this is no ranking; these runs are not stored.
 # - **One run.**
 #   `aligned-llm` is one run, with one seed; the study has three for each setting.
