@@ -142,7 +142,7 @@ def test_what_comes_after_the_last_token_has_no_influence(family, pooling):
 
 
 def test_all_pairs_of_a_prompt_may_be_learned_at_once_and_answers_read_once():
-    """As one batch of the same six pairs; of twelve texts six are read."""
+    """As one batch of the same six pairs; either way, six of twelve texts are read."""
     pairs = [
         TokenizedPair(torch.tensor([start]), *map(torch.tensor, answers))
         for start in (5, 6)
@@ -157,8 +157,8 @@ def test_all_pairs_of_a_prompt_may_be_learned_at_once_and_answers_read_once():
         train_reward_model(model, pairs, pairs[:1], config, seeded())
         made.append(model)
         n_read.append(None)
-    assert n_read.count(6) == n_read.count(12) == 1
-    assert n_read.index(6) < n_read.index(None) < n_read.index(12)
+    split = n_read.index(None)
+    assert 6 in n_read[:split] and 6 in n_read[split:] and 12 not in n_read
     for ours, theirs in zip(*(model.parameters() for model in made), strict=True):
         torch.testing.assert_close(ours, theirs)
 
