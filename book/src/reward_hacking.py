@@ -435,7 +435,7 @@ assert (trained - four).var() < 0.9 * (trained.var() + four.var())
 # It is narrower than one that ignores which points belong to the same order, because some orders are harder than others.
 #
 # *Start, temperature 1* and *random one of 16* are one policy, drawn twice, and 0.3 points apart: chance can do that with 256 orders.
-# The first draw was low, so gains beside it may be a few tenths too large; by the card, over 400 orders, training gained 1.2 points.
+# The first draw was low, so gains beside it may be a few tenths too large; by the card, over 1,000 orders and with four seeds of sampling, training gained 2.0 to 2.2 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -463,7 +463,7 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 #
 # Choosing the most probable of sixteen uses no comparisons at all.
 # More of its stories hold together, probably since a broken story contains improbable words.
-# That is 0.7 points more than *random one of 16*, although more of its stories end sadly, and gold likes that less.
+# It gains 0.7 points over *random one of 16*, although more of its stories end sadly, and gold likes that less.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
 # From four to sixteen its choice still gains, about a third of a point: so little choice does not yet find its errors.
 # A gain that is reported without such baselines says little.
@@ -623,7 +623,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 
 # %% [markdown]
 # Both numbers belong to the last token of each line.
-# In our run the order named Hazel, the story began with Greta, and the reader is surprised by Hazel, whom it meets in the middle.
+# In our run the story begins with a stray letter, and the name after it is by far the greatest surprise; the others are no slips.
 # The reader does not know the order: it may notice a name that changes within the story, not one that was wrong from the start.
 # Not every surprise beyond the expected one is a slip; the reward model has to learn from the pairs which ones are.
 #
