@@ -45,8 +45,9 @@ def _reward(draw: StageProgress) -> list[Table]:
 
 def _aligned(draw: StageProgress) -> list[Table]:
     models = load_pretrained(_ALIGN.policy), load_pretrained("aligned-llm")
-    judge, _ = load_reward_model("reward-model")
-    quality = align.aligned_quality(_ALIGN, *models, judge, instruct.CARD_EXAM, draw)
+    reward_model, _ = load_reward_model("reward-model")
+    exam = instruct.CARD_EXAM
+    quality = align.aligned_quality(_ALIGN, *models, reward_model, exam, draw)
     return [align.aligned_table(quality)]
 
 

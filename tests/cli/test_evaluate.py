@@ -46,7 +46,7 @@ def shipped(monkeypatch, answering):
     monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
     measures = {name: MEASURES[name] for name in models}
     monkeypatch.setattr(command, "MEASURES", measures)
-    monkeypatch.setattr(instruct, "Exam", lambda: Exam(n_per_kind=5, n_stories=2))
+    monkeypatch.setattr(instruct, "CARD_EXAM", Exam(n_per_kind=5, n_stories=2))
     monkeypatch.setattr("llmcourse.recipes.base.N_STORIES", 2)
     monkeypatch.setattr("llmcourse.recipes.base.N_SAMPLES", 0)
     return models
@@ -115,7 +115,8 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     small = replace(TINY["grpo"], policy="instruct-llm", n_held_out=2)
     monkeypatch.setattr(command, "_ALIGN", small)
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
-    monkeypatch.setattr(instruct, "Exam", lambda: Exam(n_prompts=2, n_stories=2))
+    few = Exam(n_prompts=2, n_stories=2, n_seeds=2)
+    monkeypatch.setattr(instruct, "CARD_EXAM", few)
     monkeypatch.setattr(command, "MEASURES", MEASURES)
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
@@ -128,6 +129,8 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     for words in (
         "gold reward: ",
         "+0.00 standard deviations",
+        "the same, other seeds of sampling: +0.00",
+        "control: the start, drawn once more: +0.00",
         "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
         "loss on 2 plain stories, above the floor: ",
     ):

@@ -120,7 +120,7 @@ def test_facts_agree_with_the_weights_and_with_each_other():
         sizes = load_pretrained(name)[0].config
         assert facts_of(name)["n_parameters"] == n_parameters(sizes)
     counts = list(counts_in(facts_of("instruct-llm")))
-    assert len(counts) == 56
+    assert len(counts) == 60
     for count in (*counts, *counts_in(facts_of("aligned-llm"))):
         assert count["share"] == pytest.approx(count["right"] / count["n"])
         low, high = wilson_interval(count["right"], count["n"])
