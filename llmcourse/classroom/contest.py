@@ -166,9 +166,8 @@ def verify(
         OSError: If a file cannot be read.
     """
     claimed = read_score(path)
-    own = score(
-        folder, n_stories=len(claimed.excesses), seed=claimed.seed, progress=progress
-    )
+    n, seed = len(claimed.excesses), claimed.seed
+    own = score(folder, n_stories=n, seed=seed, progress=progress)
     reasons = []
     if claimed.sha256 != own.sha256:
         there, here = claimed.sha256[:12], own.sha256[:12]

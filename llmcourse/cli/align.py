@@ -72,7 +72,7 @@ def align(
 
     `torchrun --nproc-per-node 2 -m llmcourse align --out run/`
     """
-    from llmcourse.cli.running import Command, run_recipe, show, show_model
+    from llmcourse.cli.running import Command, run_command, show, show_model
     from llmcourse.recipes import align as recipes
     from llmcourse.recipes.align import aligned_table, make_aligned, reward_table
     from llmcourse.recipes.instruct import Exam
@@ -93,7 +93,7 @@ def align(
         loss=loss,
     )
     exam = Exam(n_prompts=stories, n_seeds=seeds, n_per_kind=questions)
-    folder, quality = run_recipe(
+    folder, quality = run_command(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )
     if as_json or not quality:

@@ -121,13 +121,9 @@ def report(
     points = reporting.worth(own, name)
     found = reporting.items(own.scores(name), points)
     for item in found:
-        discrimination = (
-            "-" if item.discrimination is None else f"{item.discrimination:.2f}"
-        )
+        index = "-" if item.discrimination is None else f"{item.discrimination:.2f}"
         share = f"{item.difficulty:.0%}"
-        table.add_row(
-            item.name, f"{points[item.name]:g}", share, discrimination, str(item.n)
-        )
+        table.add_row(item.name, f"{points[item.name]:g}", share, index, str(item.n))
     out.print(table)
     if plot is not None:
         from matplotlib.figure import Figure

@@ -99,7 +99,7 @@ def finetune(
 
     `torchrun --nproc-per-node 2 -m llmcourse finetune --compile --out run/`
     """
-    from llmcourse.cli.running import Command, run_recipe, show, show_model
+    from llmcourse.cli.running import Command, run_command, show, show_model
     from llmcourse.recipes import instruct
 
     command = Command(finetune, locals())
@@ -123,7 +123,7 @@ def finetune(
     exam = instruct.Exam(
         n_per_kind=questions, n_stories=stories, tale_temperature=tale_temperature
     )
-    folder, quality = run_recipe(
+    folder, quality = run_command(
         command, lambda run: instruct.make_instruct(recipe, run, exam)
     )
     if as_json or not quality:

@@ -94,7 +94,7 @@ def pretrain(
     """
     from functools import partial
 
-    from llmcourse.cli.running import Command, run_recipe, show, show_model, use_cores
+    from llmcourse.cli.running import Command, run_command, show, show_model, use_cores
     from llmcourse.recipes import base
     from llmcourse.training.pipeline import estimate_training
 
@@ -135,7 +135,7 @@ def pretrain(
         n_stories=stories,
         n_samples=samples,
     )
-    folder, quality = run_recipe(command, recipe)
+    folder, quality = run_command(command, recipe)
     if as_json or not quality:
         return  # another process has measured, or all is printed
     show(base.loss_table(quality))

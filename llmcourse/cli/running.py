@@ -123,7 +123,7 @@ class Command(NamedTuple):
         return shlex.join(words)
 
 
-def run_recipe(
+def run_command(
     command: Command,
     recipe: Callable[[Making], dict[str, Any]],
     name: str | None = None,

@@ -38,9 +38,7 @@ def can_fuse(model: nn.Module) -> bool:
     """
     return (
         type(model) is Transformer
-        and model.config.family == "llama"
         and model.rotary is not None
-        and model.positions is None
         and all(_is_plain(part) for part in model.modules())
         and sum(weight.numel() for weight in model.parameters()) <= _MOST_WEIGHTS
         and all(

@@ -25,11 +25,7 @@ from typing import Any, TypeAlias
 import torch
 
 from llmcourse.alignment.dpo import DPOConfig, dpo
-from llmcourse.alignment.evaluation import (
-    PolicyEvaluation,
-    evaluate_policy,
-    gain_of,
-)
+from llmcourse.alignment.evaluation import PolicyEvaluation, evaluate_policy, gain_of
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.policy import PolicyIteration
 from llmcourse.alignment.ppo import PPOConfig, ppo
@@ -716,6 +712,7 @@ def aligned_table(quality: Facts) -> Table:
         f"{gold['gain']:+.2f} points ({low:+.2f} … {high:+.2f}), "
         f"{gold['in_sd']:+.2f} standard deviations of the start"
     )
+    others = ", ".join(f"{gain:+.2f}" for gain in quality["gains"][1:])
     control = quality["control"]
     lowest, highest = control["interval"].values()
     noise = f"{control['gain']:+.2f} points ({lowest:+.2f} … {highest:+.2f})"
@@ -726,7 +723,7 @@ def aligned_table(quality: Facts) -> Table:
     rows: list[Row] = [
         ("gold reward", f"{gold['before']:.2f}", f"{gold['after']:.2f} of 10 points"),
         ("gain in gold reward", "", gain),
-        *_by_seed(quality["gains"]),
+        *([("the same, other seeds of sampling", "", others)] if others else []),
         ("control: the start, drawn once more", "", noise),
         ("win rate against the start, by gold reward", "", won),
         ("proxy reward", f"{before['proxy']:+.2f}", f"{after['proxy']:+.2f}"),
@@ -736,12 +733,6 @@ def aligned_table(quality: Facts) -> Table:
         ("different first three words, of all answers", *openings),
     ]
     return Table(("measure", "before", "after"), [*rows, *before_and_after(quality)])
-
-
-def _by_seed(gains: list[float]) -> list[Row]:
-    """Return the gains of the other seeds of sampling, if there are any."""
-    others = ", ".join(f"{gain:+.2f}" for gain in gains[1:])
-    return [("the same, other seeds of sampling", "", others)] if others else []
 
 
 def reward_card(name: str, config: AlignConfig, facts: Facts) -> str:

@@ -89,7 +89,6 @@ def train_encoder(
     steps: int = 300,
     batch_size: int = 64,
     learning_rate: float = 0.02,
-    scale: float | int = 20,
 ) -> list[float]:
     """Train an encoder to put questions near their passages; return losses, in nats.
 
@@ -106,7 +105,6 @@ def train_encoder(
         steps: How many batches.
         batch_size: Questions in each, a multiple of 8.
         learning_rate: Of Adam.
-        scale: Cosines are multiplied with it before the softmax.
 
     Raises:
         ValueError: If sizes do not agree, a question has no right passage, or there
@@ -139,7 +137,7 @@ def train_encoder(
         vectors = _bags(encoder.question, [question_ids[i] for i in rows])
         others = _bags(encoder.passage, [passage_ids[j] for j in own])
         loss = contrastive_loss(
-            scale * vectors @ others.T,
+            20 * vectors @ others.T,  # so that the softmax can be sure
             torch.tensor([[j in rights[i] for j in own] for i in rows]),
         )
         optimizer.zero_grad()

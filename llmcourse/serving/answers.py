@@ -164,11 +164,9 @@ class Service:
     def encode(self, text: str, *, param: str) -> list[int]:
         """Return a text's ids, or raise ApiError 400 if it is far too long."""
         # A text of a megabyte would take a second to encode, only to be refused.
-        longest = max(map(len, self.tokenizer.pieces))
-        if len(text.encode()) > self.context_length * longest:
-            raise too_long(
-                f"more than {self.context_length}", 1, self.context_length, param
-            )
+        limit, longest = self.context_length, max(map(len, self.tokenizer.pieces))
+        if len(text.encode()) > limit * longest:
+            raise too_long(f"more than {limit}", 1, limit, param)
         return self.tokenizer.encode(text)
 
     @property

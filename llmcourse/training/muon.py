@@ -29,7 +29,6 @@ A, B, C = 3.4445, -4.7750, 2.0315
 
 def orthogonalise(
     matrix: Float[Tensor, "rows columns"],
-    steps: int = 5,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Float[Tensor, "rows columns"]:
     """Return a matrix with the same singular vectors, all singular values about one.
@@ -40,7 +39,6 @@ def orthogonalise(
 
     Args:
         matrix: Of any shape.
-        steps: Times that the polynomial is applied.
         dtype: In which it is computed.
 
     >>> made = orthogonalise(torch.diag(torch.tensor([3.0, 0.2])), dtype=torch.float32)
@@ -51,7 +49,7 @@ def orthogonalise(
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x  # so that the square below is the smaller one
     x = x / x.norm().clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(5):
         square = x @ x.mT
         x = A * x + (B * square + C * square @ square) @ x
     made: Tensor = x.mT if tall else x

@@ -172,7 +172,7 @@ def test_with_adapters_the_embedding_learns_only_if_it_has_new_rows(
         assert {(layer.rank, layer.alpha) for layer in adapted} == {(2, 3)}
 
 
-def test_following_the_recipe_is_fine_tuning(folder, data, tmp_path):
+def test_running_the_recipe_is_fine_tuning(folder, data, tmp_path):
     config, seen = replace(CONFIG, base=str(folder)), []
     tuned = run_recipe(config, Run(folder=tmp_path, interval=1, progress=seen.append))
     assert [r.step for r in seen if isinstance(r, Update)] == [1, 2]

@@ -135,7 +135,7 @@ def test_a_short_text_gets_a_smaller_vocabulary():
     assert found.model.config.vocab_size == found.tokenizer.vocab_size < 60_000
 
 
-def test_yardsticks_are_bits_per_byte_of_the_held_out_text(result):
+def test_baselines_are_bits_per_byte_of_the_held_out_text(result):
     """Trigrams know the training text; a text that is in it costs them little."""
     known = result.tokenizer.decode(result.data.train[1:200].tolist())
     strange = "Zyx wqv! " * 20
@@ -293,7 +293,7 @@ def test_own_text_is_parted_and_read_everywhere():
     assert data.report.steps[0].documents_in == 90
 
 
-def test_following_a_recipe_is_pretraining_its_model_on_its_data(data, tmp_path):
+def test_running_a_recipe_is_pretraining_its_model_on_its_data(data, tmp_path):
     seen = []
     trained = run_recipe(
         RECIPE, Run(folder=tmp_path, interval=2, progress=seen.append), data=data
