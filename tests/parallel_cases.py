@@ -55,30 +55,35 @@ LONG = PretrainingConfig(
 MUON = replace(LONG, optimizer="muon", accumulation=2)
 
 
+def seeded(seed):
+    """Return a generator of a seed."""
+    return torch.Generator().manual_seed(seed)
+
+
 def train(config=LONG, run=Run(), seed=0, change=lambda model: None):
     """Return the model and all losses of a training on documents of unequal lengths."""
     tokens, valid = (np.random.default_rng(n).integers(0, 31, 900) for n in (0, 1))
-    model = Transformer(SIZES, torch.Generator().manual_seed(0))
+    model = Transformer(SIZES, seeded(0))
     change(model)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     history = pretrain(model, tokens, valid, config, generator, start_token=0, run=run)
     return model, [r.loss for r in (*history.updates, *history.evaluations)]
 
 
-def tune():
-    """Return all losses of learning adapters on answers of unequal lengths."""
+def tune(change=lambda model: add_lora(model, 3, 6, generator=seeded(1))):
+    """Return all losses of learning answers of unequal lengths, by adapters."""
     rng = np.random.default_rng(2)
     examples = []
     for _ in range(30):
         ids = rng.integers(0, 31, rng.integers(4, 15)).tolist()
         mask = [place >= 2 for place in range(len(ids))]
         examples.append(TokenizedExample.of_tokens(ids, mask))
-    model = Transformer(SIZES, torch.Generator().manual_seed(0))
-    add_lora(model, 3, 6, generator=torch.Generator().manual_seed(1))
+    model = Transformer(SIZES, seeded(0))
+    change(model)
     config = FinetuningConfig(
         steps=50, batch_size=8, accumulation=2, context_length=17, eval_interval=25
     )
-    order = torch.Generator().manual_seed(0)
+    order = seeded(0)
     history = finetune(model, examples[:24], examples[24:], config, order)
     return [r.loss for r in (*history.updates, *history.evaluations)]
 
@@ -177,6 +182,7 @@ def trainings(folder):
             "muon": train(MUON)[1],
             "orthogonalised": count_orthogonalised(),
             "tuned": tune(),
+            "tuned in parts": tune(parallel.shard),
             "ppo": align("ppo"),
             "grpo": align("grpo", **PTX),
             "resumed": train(run=Run(folder=folder / "one", interval=20))[1],
@@ -197,10 +203,11 @@ def trainings(folder):
 def killed(*args):
     """Run a command; a process says when it is killed.
 
-    It is the second, after 25 steps, or, if weights are sharded, the first, at the end
-    of writing its fourth checkpoint, that of step 30.
+    It is the second, after 25 steps of pretraining or 7 of fine-tuning, or, if weights
+    are sharded, the first, at the end of writing its fourth checkpoint.
     """
-    module, name, number, which = parallel, "add_up", 26, 1
+    number = {"pretrain": 26, "finetune": 8}[args[0]]
+    module, name, which = parallel, "add_up", 1
     if "--fsdp" in args:
         module, name, number, which = checkpoints, "_shards_digest", 4, 0
     original, calls = getattr(module, name), []

@@ -558,7 +558,7 @@ assert held == means == n / 2
 torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 
 # %% [markdown]
-# The package does so with `shard(model)` of `llmcourse.training.parallel`, and `pretrain` with `--fsdp`:
+# The package does so with `shard(model)` of `llmcourse.training.parallel`, and `pretrain` and `finetune` with `--fsdp`:
 #
 # ```bash
 # torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --fsdp --out run-3/

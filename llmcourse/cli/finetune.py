@@ -49,6 +49,8 @@ def finetune(
     dtype: opt.TrainedIn = "auto",
     gradient_checkpointing: opt.GradientCheckpointing = False,
     compile: opt.Compile = False,
+    fsdp: opt.Sharded = False,
+    device: opt.Device = "cpu",
     model: Annotated[
         str | None,
         typer.Option(help="The base: a folder or a name; base-llm."),
@@ -97,12 +99,14 @@ def finetune(
 
     `llmcourse finetune --model run/model --data mine.jsonl --lora 8 --out my-run/`
 
-    `torchrun --nproc-per-node 2 -m llmcourse finetune --compile --out run/`
+    `torchrun --nproc-per-node 2 -m llmcourse finetune --fsdp --out run/`
     """
     from llmcourse.cli.running import Command, run_command, show, show_model
     from llmcourse.recipes import instruct
 
     command = Command(finetune, locals())
+    if fsdp and lora:
+        raise ValueError("--fsdp shards whole weights: it does not go with --lora")
     recipe = instruct.configured(
         preset,
         seed=seed,

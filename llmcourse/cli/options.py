@@ -162,6 +162,14 @@ Compile = Annotated[
         "same model but for rounding. Needs a C++ compiler.",
     ),
 ]
+Sharded = Annotated[
+    bool,
+    typer.Option(
+        "--fsdp",
+        help="Shard weights, gradients and optimizer state among the processes of "
+        "torchrun: less memory in each, the same model.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)
 ]

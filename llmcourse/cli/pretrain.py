@@ -48,14 +48,7 @@ def pretrain(
     dtype: opt.TrainedIn = "auto",
     gradient_checkpointing: opt.GradientCheckpointing = False,
     compile: opt.Compile = False,
-    fsdp: Annotated[
-        bool,
-        typer.Option(
-            "--fsdp",
-            help="Shard weights, gradients and optimizer state among the processes of "
-            "torchrun: less memory in each, the same model.",
-        ),
-    ] = False,
+    fsdp: opt.Sharded = False,
     device: opt.Device = "cpu",
     seed: opt.Seed = 0,
     threads: opt.Threads = None,

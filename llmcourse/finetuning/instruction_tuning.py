@@ -44,6 +44,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT, end_of_text, tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import StageProgress, report_progress
 from llmcourse.training.pipeline import TrainingResult
@@ -368,4 +369,5 @@ def run_recipe(
         packed=config.packed,
         run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
-    return TrainingResult(model=model.eval(), tokenizer=tokenizer, history=history)
+    made = parallel.unshard(model).eval()
+    return TrainingResult(model=made, tokenizer=tokenizer, history=history)

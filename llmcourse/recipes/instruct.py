@@ -154,7 +154,7 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         OSError: If something cannot be written.
     """
     model, tokenizer = begun = start(config)
-    run.change(model)
+    run.change(model.to(run.device))
     config = fit_recipe(config, model.config.context_length)
     training, folder = config.finetuning, run.folder / "model"
     what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
@@ -184,7 +184,7 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
             save_adapter(model, run.folder / "adapter", config.base)
         merge_lora(model)
         remove_lora(model)
-    save_model(model, tokenizer, folder)
+    save_model(tuned.model, tokenizer, folder)
     losses = [found.loss for found in tuned.history.evaluations]
     n = min(len(data.valid), training.eval_examples)
     held_out = {"before": losses[0], "after": losses[-1], "n": n}

@@ -448,7 +448,8 @@ def _unpacked(value: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 
 def weights_fingerprint(model: nn.Module) -> str:
     """Return a text that tells a model's weights from others, 64 hexadecimal digits."""
-    return _hash(model.state_dict().items())
+    weights = model.state_dict().items()
+    return _hash((name, parallel.whole(weight)) for name, weight in weights)
 
 
 def texts_fingerprint(texts: Iterable[str]) -> str:

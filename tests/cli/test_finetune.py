@@ -50,6 +50,13 @@ def finetune(folder, *more):
     return run("finetune", *FAST, "--out", folder, *more)
 
 
+def test_adapters_are_not_sharded(monkeypatch, capsys, tmp_path):
+    args = (*FAST, "--lora=2", "--fsdp", "--out", tmp_path / "run")
+    code, line = fails(monkeypatch, capsys, *args)
+    assert code == 1
+    assert "--fsdp shards whole weights" in line
+
+
 def test_it_trains_measures_and_says_how_good_it_is(tmp_path):
     result = finetune(tmp_path)
     assert result.exit_code == 0, result.output

@@ -20,7 +20,7 @@ from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
 
-TINY = ("--preset=tiny", "--threads=1", "--stories=2", "--samples=0", "--quiet")
+TINY = ("--preset=tiny", "--threads=1", "--stories=2", "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,8 @@ def test_two_processes_that_fine_tune_have_the_losses_of_one(both):
     alone = tune()
     assert both[1]["tuned"] == pytest.approx(alone, abs=1e-5)
     assert alone[49] < alone[0] - 0.01
+    whole = tune(change=lambda model: None)
+    assert both[1]["tuned in parts"] == pytest.approx(whole, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -179,27 +181,33 @@ def test_processes_that_are_not_alike_are_refused(both):
     assert "all processes must have the same recipe" in both[1]["other order"]
 
 
-@pytest.fixture(scope="module")
-def log_alone(tmp_path_factory):
-    """What a training in one process logs."""
+@pytest.fixture(scope="module", params=["pretrain", "finetune"])
+def begun(request, tmp_path_factory):
+    """A command, the step of its last checkpoint when killed, and its log without."""
     folder = tmp_path_factory.mktemp("alone")
-    assert cli_cases.run("pretrain", *TINY, "--out", folder).exit_code == 0
-    return _log(folder)
+    command, kept = ("pretrain", *TINY, "--samples=0"), 20
+    if request.param == "finetune":
+        save_pretrained(*base(), folder / "base")
+        more = ("--steps=12", "--questions=0", "--model", folder / "base")
+        command, kept = ("finetune", *TINY, *more), 6
+    assert cli_cases.run(*command, "--out", folder / "run").exit_code == 0
+    return command, kept, _log(folder / "run")
 
 
 @pytest.mark.parametrize("option", [[], ["--fsdp"]])
 def test_a_killed_process_ends_the_run_and_resuming_loses_nothing(
-    tmp_path, log_alone, option
+    tmp_path, begun, option
 ):
     folder = tmp_path / "run"
-    args = ("pretrain", *TINY, *option, "--out", folder)
+    command, kept, log_alone = begun
+    args = (*command, *option, "--out", folder)
     ended = parallel_cases.launch(2, "killed", *args)
     assert ended.returncode != 0
     assert time() - float(ended.stdout.splitlines()[-1]) < 30  # seconds
     assert not (folder / "model").exists()
     half_written = [path.name for path in (folder / "checkpoints").glob(".step*")]
-    assert half_written == [".step-00000030.tmp"] * len(option)
-    assert load_checkpoint(folder / "checkpoints")["step"] == 20
+    assert half_written == [f".step-{kept * 3 // 2:08}.tmp"] * len(option)
+    assert load_checkpoint(folder / "checkpoints")["step"] == kept
     assert cli_cases.run(*args, "--resume").exit_code == 0
     assert not [*(folder / "checkpoints").glob(".step*")]
     ours = _log(folder)
@@ -214,9 +222,10 @@ def _log(folder):
     return [(record["kind"], record["step"], record["loss"]) for record in records]
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_device_that_is_not_there_is_refused(monkeypatch, capsys, tmp_path, command):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    args = ("pretrain", *TINY, "--device=cuda", "--out", tmp_path / "run")
+    args = (command, *TINY, "--device=cuda", "--out", tmp_path / "run")
     code, line = cli_cases.fails(monkeypatch, capsys, *args)
     assert code == 1
     assert "wanted a device out of" in line
