@@ -2,9 +2,10 @@
 
     python book/studies/baselines_study.py --out baselines.json
 
-carries out orders to write a story, other ones for each seed, in nine ways: the model
+carries out orders to write a story, other ones for each seed, in ten ways: the model
 before it was aligned, at two temperatures; the pick of sixteen answers of its own, by
-chance, by probability, by the reward model, and by gold; and the aligned model.
+chance, by probability, by the reward model, and by gold; the aligned model, at two
+temperatures; and a model with the mean weights of both.
 
     start ── 16 answers to an order ──┬── one of them, by chance or by some score
                                       └── the first: temperature 1
@@ -85,6 +86,7 @@ class BaselinePoint:
     proxy: float  # mean
     kl: float  # from the start, in nats per answer
     coherent: int  # stories that hold together to their end
+    complete: int  # of these, with all that the order names
     endings: dict[str, int]  # of these
     obeyed: tuple[int, int]  # orders whose ending was kept, orders that name one
     distinct_4: float  # different runs of four words, of all
@@ -108,6 +110,15 @@ def cooled(model: Transformer, temperature: float) -> Transformer:
     copied = copy.deepcopy(model)
     with torch.no_grad():
         copied.norm.weight /= temperature
+    return copied
+
+
+def averaged(one: Transformer, other: Transformer) -> Transformer:
+    """Return a model with the mean weights of two."""
+    copied = copy.deepcopy(one)
+    with torch.no_grad():
+        for weight, theirs in zip(copied.parameters(), other.parameters(), strict=True):
+            weight.lerp_(theirs, 0.5)
     return copied
 
 
@@ -196,6 +207,7 @@ class _Models:
             ("start, temperature 0.5", cooled(self.start, COOL), 1),
             ("aligned, temperature 1", self.aligned, 4),
             ("aligned, temperature 0.5", cooled(self.aligned, COOL), 1),
+            ("mean weights, temperature 1", averaged(self.start, self.aligned), 4),
         ):
             some = write(policy, n)
             theirs = Scorer(self.start).log_probs(some.ids, some.answer_mask, 32)
@@ -241,14 +253,15 @@ class _Models:
         holding: Counter[str] = Counter()
         for text in texts:
             holding.update(traits & set(re.findall(r"[\w-]+", text.lower())))
-        gold = map(gold_reward, asked, texts)
+        parts = [*map(reward_parts, asked, texts)]
         return BaselinePoint(
             way=way,
             seed=seed,
-            gold=tuple(round(points, 2) for points in gold),
+            gold=tuple(round(part.score, 2) for part in parts),
             proxy=round(proxy.mean().item(), 3),
             kl=round(kl, 2),
-            coherent=sum(ending != "" for ending in endings),
+            coherent=sum(part.coherence == 1 for part in parts),
+            complete=sum(part.coherence == part.asked == 1 for part in parts),
             endings=dict(Counter(ending for ending in endings if ending)),
             obeyed=(sum(wanted), len(wanted)),
             distinct_4=round(distinct(texts), 4),

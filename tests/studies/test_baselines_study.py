@@ -7,6 +7,7 @@ import torch
 from baselines_study import (
     BaselinePoint,
     BaselinesConfig,
+    averaged,
     cooled,
     distinct,
     run_baselines_study,
@@ -35,9 +36,9 @@ def test_the_study_goes_on_where_it_was(tmp_path, config):
     path, told = tmp_path / "baselines.json", []
     whole = run_baselines_study(path, config, told.append)
     assert load_study(path, BaselinePoint.of) == whole
-    assert len(told) == len(whole.points) == 9 * 2
+    assert len(told) == len(whole.points) == 10 * 2
     assert run_baselines_study(path, config, told.append) == whole
-    assert len(told) == 9 * 2  # nothing was done again
+    assert len(told) == 10 * 2  # nothing was done again
     by_way = {point.way: point for point in whole.points if point.seed == 0}
     assert by_way["start, temperature 1"].kl == by_way["random one of 16"].kl == 0
     four, sixteen = by_way["best of 4"], by_way["best of 16"]
@@ -57,6 +58,17 @@ def test_a_cooled_model_has_the_logits_divided():
     ids = torch.tensor([[5, 0, 3]])
     with torch.no_grad():
         torch.testing.assert_close(cooled(model, 0.5)(ids), 2 * model(ids))
+
+
+def test_an_averaged_model_is_halfway_and_changes_neither():
+    one, other = (
+        Transformer(SIZES, torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
+    made, before = averaged(one, other), one.norm.weight.clone()
+    for name, weight in made.state_dict().items():
+        mean = (one.state_dict()[name] + other.state_dict()[name]) / 2
+        torch.testing.assert_close(weight, mean)
+    torch.testing.assert_close(one.norm.weight, before)
 
 
 def test_distinct_counts_each_run_once():
