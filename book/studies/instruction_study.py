@@ -3,38 +3,44 @@
     python book/studies/instruction_study.py --out instruction_tuning.json
 
 takes some five minutes on one core and goes on where it was stopped. Each run tunes
-`base-llm-small` on conversations about the first sentences of tales, as the chapter
-*instruction_tuning* does: with the loss mask or without it, with plain stories among
-the conversations, on fewer conversations, or on few that are read again and again. It
-is then asked about new stories, in the wordings of the training and in new ones, and
-reads plain stories, which show what was forgotten.
+`base-llm-small` on conversations about the first sentences of tales, with the functions
+of the chapter *instruction_tuning*: with the loss mask or without it, with plain
+stories among the conversations, on fewer conversations, or on few that are read again
+and again. It is then asked about new stories, in the wordings of the training and in
+new ones, and reads plain stories, which show what was forgotten.
 """
 
 import copy
-import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from study_command import resumed, run_study_command, with_points
+from study_command import page_functions, resumed, run_study_command, with_points
 
 from llmcourse.finetuning import chat
-from llmcourse.finetuning.answering import answer_batch
-from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.instruction_evaluation import forgetting
-from llmcourse.finetuning.instructions import draw_tale, fill, normalised, topics
+from llmcourse.finetuning.instruction_tuning import plain_stories
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.studies import Study
 
-NAMES = ("hero", "family", "home", "worn", "liked")
+PAGE = Path(__file__).parents[1] / "src" / "instruction_tuning.py"
+NAMES = [
+    "NAMES",
+    "asked_about",
+    "TOPICS",
+    "Question",
+    "question",
+    "drawn",
+    "conversation",
+    "is_right",
+    "score",
+]
 TESTS = {"new stories": (0, 1), "new wordings": (2,)}
 
 
@@ -55,15 +61,6 @@ WAYS = {
     "a sixteenth": Way(16),
     "a sixteenth, 16 times": Way(16, times=16),
 }
-
-
-class Question(NamedTuple):
-    """What is asked about the first sentences of a tale."""
-
-    topic: str
-    story: str
-    asked: str
-    right: tuple[str, ...]  # the answer to learn first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,52 +107,19 @@ def run_instruction_study(
         ValueError: If the file holds results of another recipe.
         OSError: If it cannot be written.
     """
-    study = resumed(path, asdict(config), InstructionPoint)
+    page, code = page_functions(PAGE, NAMES)
+    study = resumed(path, asdict(config) | {"code": code}, InstructionPoint)
     base = load_pretrained("base-llm-small")
     done = {(point.way, point.seed) for point in study.points}
     for seed, way in product(seeds, ways):
         if (way, seed) not in done:
-            point = _run(way, seed, config, base)
+            point = _run(page, way, seed, config, base)
             study = with_points(study, [point], path, progress)
     return study
 
 
-def questions(n: int, seed: int, wordings: Sequence[int]) -> list[list[Question]]:
-    """Return for each of n tales five questions, in any order."""
-    rng, found = random.Random(seed), []
-    asked = [t for kind in ("who", "where", "what") for t in topics()[kind]]
-    asked = [topic for topic in asked if topic.name in NAMES]
-    for tale in (draw_tale(rng) for _ in range(n)):
-        story = " ".join(re.split(r"(?<=[.!?]) ", tale.story.text)[:3])
-        rng.shuffle(asked)
-        found.append(
-            [
-                Question(
-                    topic.name,
-                    story,
-                    fill(topic.phrasings[rng.choice(wordings)], tale.words),
-                    topic.right_answers(tale.words)[1:],  # the first is a sentence
-                )
-                for topic in asked
-            ]
-        )
-    return found
-
-
-def conversation(about: Sequence[Question]) -> list[chat.Message]:
-    """Return questions about one story with their answers, the story coming first."""
-    turns = []
-    for place, question in enumerate(about):
-        said = f"{question.story}\n\n{question.asked}" if place == 0 else question.asked
-        right = question.right[0]
-        if question.topic != "hero":
-            right = right[0].lower() + right[1:]
-        turns += [chat.Message("user", said)]
-        turns += [chat.Message("assistant", f"It was {right}")]
-    return turns
-
-
 def _run(
+    page: dict[str, Any],
     way: str,
     seed: int,
     config: InstructionStudyConfig,
@@ -166,14 +130,14 @@ def _run(
     model, tokenizer = chat.add_special_tokens(
         copy.deepcopy(base[0]), base[1], chat.CHAT_TOKENS, generator
     )
-    learned = questions(256, seed, TESTS["new stories"])[:n]
-    turns = [conversation(about) for about in learned]
+    learned = page["drawn"](256, seed, TESTS["new stories"])[:n]
+    turns = [*map(page["conversation"], learned)]
     rows = chat.tokenized(turns, tokenizer, max_tokens=256)
     rows *= times
     if not masked:
         rows = [replace(row, mask=torch.ones_like(row.mask)) for row in rows]
     if stories:
-        rows += plain_stories(n // 20, 500_000 + 100 * seed, tokenizer)
+        rows += plain_stories(n // 20, 100 * seed, tokenizer, 512)
     plan = FinetuningConfig(
         steps=len(rows) // config.batch_size,
         batch_size=config.batch_size,
@@ -185,47 +149,20 @@ def _run(
     )
     finetune(model, rows, rows[:1], plan, generator)
     model.eval()
+    right = {}
+    for test, wordings in TESTS.items():
+        asked = [*chain(*page["drawn"](config.n_asked, 1000, wordings))]
+        found = page["score"](model, tokenizer, asked)
+        right[test] = {name: count.right for name, count in found.items()}
     return InstructionPoint(
         way=way,
         seed=seed,
-        right={
-            test: _right(model, tokenizer, questions(config.n_asked, 1000, wordings))
-            for test, wordings in TESTS.items()
-        },
+        right=right,
         forgotten=round(
             forgetting(base, (model, tokenizer), config.n_stories).increase.value, 4
         ),
     )
 
 
-def plain_stories(n: int, seed: int, tokenizer: BPETokenizer) -> list[TokenizedExample]:
-    """Return plain tales of which every token counts."""
-    end, found = tokenizer.special_tokens["<|endoftext|>"], []
-    for tale in tales.generate(n, seed):
-        ids = [end, *tokenizer.encode(tale.text), end]
-        found.append(TokenizedExample.of_tokens(ids, [True] * len(ids)))
-    return found
-
-
-def _right(
-    model: Transformer, tokenizer: BPETokenizer, asked: list[list[Question]]
-) -> dict[str, int]:
-    """Return how many answers are right, by topic."""
-    flat = [question for about in asked for question in about]
-    prompts = [f"{question.story}\n\n{question.asked}" for question in flat]
-    texts = answer_batch(model, tokenizer, prompts, max_new_tokens=[20] * len(flat))
-    found = dict.fromkeys(NAMES, 0)
-    for question, text in zip(flat, texts, strict=True):
-        first_sentence = text.strip().partition(".")[0]
-        said = normalised(first_sentence.removeprefix("It was"))
-        found[question.topic] += said in map(normalised, question.right)
-    return found
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_instruction_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_instruction_study, __doc__)
