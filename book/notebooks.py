@@ -28,12 +28,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from llmcourse.classroom.assignments import METADATA, write
+
 BOOK = Path(__file__).resolve().parent
 TOC = BOOK.parent / "_toc.yml"
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-}
 TAGS = {
     "hide-input",
     "hide-cell",
@@ -96,9 +94,7 @@ def build(name: str) -> Path:
     normalise_widgets(notebook)
     nbformat.validate(notebook)
     path = BOOK / f"{name}.ipynb"
-    temporary = path.with_suffix(".tmp")
-    nbformat.write(notebook, temporary)
-    temporary.replace(path)
+    write(notebook, path)
     return path
 
 
@@ -132,7 +128,7 @@ def normalise_widgets(notebook: NotebookNode) -> None:
 
 
 def _reachable(state: dict[str, Any], roots: list[str]) -> list[str]:
-    """Return the models that the roots refer to, then links between them."""
+    """Return the models that the roots refer to."""
     order: list[str] = []
 
     def visit(model_id: str) -> None:
@@ -143,18 +139,7 @@ def _reachable(state: dict[str, Any], roots: list[str]) -> list[str]:
 
     for root in roots:
         visit(root)
-
-    def ends(model_id: str) -> list[str]:
-        link = state[model_id]["state"]
-        return MODEL_ID.findall(json.dumps([link["source"], link["target"]]))
-
-    links = [
-        model_id
-        for model_id, model in state.items()
-        if model["model_name"] in ("LinkModel", "DirectionalLinkModel")
-        and set(ends(model_id)) <= set(order)
-    ]
-    return order + sorted(links, key=lambda i: [order.index(end) for end in ends(i)])
+    return order
 
 
 def check(name: str) -> list[str]:

@@ -30,6 +30,7 @@ import textwrap
 import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import torch
@@ -54,7 +55,7 @@ from llmcourse.text import tales
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import make_optimizer
 from llmcourse.training.pretraining import train_step
-from llmcourse.training.studies import ContextPoint, stored_study
+from llmcourse.training.studies import stored_study
 from llmcourse.training.text_loss import text_loss
 from llmcourse.widgets.sizes import KNOWN_MODELS
 from llmcourse.widgets.window import WindowExplorer
@@ -714,7 +715,7 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 # (*20 tokens back* means from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 
 # %%
-study = stored_study("context", ContextPoint.of)
+study = stored_study("context", SimpleNamespace)
 kinds = {
     kind: [p for p in study.points if p.kind == kind]
     for kind in long_context.ATTENTION_KINDS
@@ -730,7 +731,10 @@ print("facts repeated correctly: mean (lowest and highest model)")
 print("         20 tokens back    60 tokens back    150 tokens back")
 recalled = {}
 for kind, points in kinds.items():
-    rates = [[p.recalled[x].share for p in points] for x in (20, 60, 150)]
+    rates = []
+    for distance in ("20", "60", "150"):
+        counts = [point.recalled[distance] for point in points]
+        rates.append([right / n for right, n in counts])
     recalled[kind] = [sum(each) / len(each) for each in rates]
     cells = [f"{sum(r) / len(r):4.0%} ({min(r):3.0%}, {max(r):3.0%})" for r in rates]
     print(f"{kind:8}", "   ".join(cells))

@@ -37,7 +37,7 @@ from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
 from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.studies import ContextPoint, Study
+from llmcourse.training.studies import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,18 @@ class ContextStudyConfig:
     precision: str = "bfloat16"  # where the processor has it
     n_held_out: int = 1000  # stories
     edges: tuple[int, ...] = EDGES  # positions between which losses are averaged
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextPoint:
+    """One model of the study: a kind of attention, and what it reaches."""
+
+    kind: str  # of attention
+    seed: int  # of the first weights and the order of the stories
+    n_parameters: int
+    loss: float  # on held-out tales, in nats per token
+    losses: list[float]  # between the recipe's `edges`, in nats per token
+    recalled: dict[str, list[int]]  # right ones and all, by distance in tokens
 
 
 def run_context_study(
@@ -84,7 +96,7 @@ def run_context_study(
             such kind.
         OSError: If it cannot be written.
     """
-    study = resumed(path, asdict(config), ContextPoint.of)
+    study = resumed(path, asdict(config), ContextPoint)
     _, tokenizer = load_pretrained("base-llm")
     ids = token_array(tales(config.n_stories, seed=0), tokenizer, np.uint16)
     done = {(point.kind, point.seed) for point in study.points}
@@ -145,20 +157,16 @@ def _train(
     pretrain(model, ids, ids[-n_last:], plan.pretraining, generator, start_token=start)
     held_out = list(generate(config.n_held_out, seed=1))
     found = position_losses(model, tokenizer, [story.text for story in held_out])
+    recalled = shares_by_distance(fact_recalls(model, tokenizer, held_out))
     return ContextPoint(
         kind=kind,
         seed=seed,
         n_parameters=n_parameters(plan.model),
         loss=round(found.nanmean().item(), 5),
-        losses=tuple(round(loss, 5) for loss in means_between(found, config.edges)),
-        recalled=shares_by_distance(fact_recalls(model, tokenizer, held_out)),
+        losses=[round(loss, 5) for loss in means_between(found, config.edges)],
+        recalled={str(distance): [*count] for distance, count in recalled.items()},
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_context_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_context_study, __doc__)

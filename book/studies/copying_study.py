@@ -7,7 +7,7 @@ thirty-one words and one colour, anywhere; then a mark asks for the colour. The 
 *pretraining* shows the curves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -165,10 +165,5 @@ def _train(start: str, seed: int, config: CopyingConfig) -> Curve:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_study, __doc__)

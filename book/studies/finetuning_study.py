@@ -224,10 +224,5 @@ def _tale_loss(model: Transformer, tokenizer: BPETokenizer, n: int) -> float:
     return sum(prices) / sum(n_tokens)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_finetuning_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_finetuning_study, __doc__)

@@ -381,10 +381,5 @@ def run_reasoning_study(
     return study
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_reasoning_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_reasoning_study, __doc__)

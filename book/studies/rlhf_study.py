@@ -216,10 +216,5 @@ class _Watched:
         return self.proxy(prompts, texts)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_rlhf_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_rlhf_study, __doc__)

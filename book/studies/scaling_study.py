@@ -177,10 +177,5 @@ def _train(
     return Point(n_parameters=size, n_tokens=seen, loss=round(loss, 5), seed=seed)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_study, __doc__)

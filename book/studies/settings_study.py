@@ -151,10 +151,5 @@ def _train(
     return text_loss(model, data.tokenizer, texts).loss
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from the command line; progress goes to standard error."""
-    run_study_command(run_study, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_study_command(run_study, __doc__)

@@ -13,7 +13,6 @@ laws for reward model overoptimization".
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import sqrt
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -149,22 +148,11 @@ def plot_against_kl(
         farthest = max(farthest, *kl)
     ax.set_xscale("function", functions=(_root, np.square))
     ax.set_xlim(0, 1.05 * max(farthest, 1.0))
-    ax.xaxis.set_major_locator(FixedLocator(_ticks(farthest)))
+    ax.xaxis.set_major_locator(FixedLocator([0, *EDGES]))
     ax.set(xlabel="KL (nats/answer), square-root scale")
     ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
     if len(groups) > 1:
         ax.legend()
-
-
-def _ticks(farthest: float) -> list[float]:
-    """Return round numbers that are far enough from each other as square roots."""
-    found = [0.0]
-    for power in range(-1, 6):
-        for digit in (1, 2, 5):
-            x = digit * 10.0**power
-            if x <= farthest and sqrt(x) - sqrt(found[-1]) > 0.11 * sqrt(farthest):
-                found.append(x)
-    return found
 
 
 def _root(x: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     reward model    bradley_terry_loss    -log σ( r(chosen) - r(rejected) )
     DPO, IPO, …     dpo_loss              the same, with r = β log( policy / reference )
-    PPO             gae ── whiten ── ppo_policy_loss, clipped_value_loss
+    PPO             gae ── whiten ── ppo_policy_loss
     GRPO            group_advantages ── grpo_loss
 
 A reward model learns a reward to train a policy on later; DPO reads the reward off the
@@ -22,7 +22,6 @@ Tensors of PPO and GRPO have a row per answer and a column per position. Where a
 False (prompt and padding) the value has no influence, not even if it is NaN.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
@@ -354,34 +353,6 @@ def ppo_policy_loss(
     loss = -masked_average(torch.minimum(free, clipped), mask, averaging)
     stopped = masked_average((clipped < free).to(ratio.dtype), mask)
     return PolicyLoss(loss, stopped.item())
-
-
-def clipped_value_loss(
-    values: PerToken,
-    old_values: PerToken,
-    returns: PerToken,
-    mask: Mask,
-    clip_range: float | int = math.inf,
-) -> Float[Tensor, ""]:
-    """Return half the mean squared error of a critic, in squared units of its values.
-
-    Each value counts as it is or moved back to within `clip_range` of the old one,
-    whichever is worse; so there is nothing to gain by moving farther.
-
-    Args:
-        values: As the critic is.
-        old_values: As it was when the answers were written.
-        returns: What should have been said.
-        mask: True on the tokens.
-        clip_range: In the unit of the values; infinite leaves the plain error.
-
-    Source: Schulman et al. (2017), equation 9, has the plain error; the clipping is
-    from the authors' code, see Huang et al. (2022).
-    """
-    moved = (values - old_values).where(mask, 0.0).clamp(-clip_range, clip_range)
-    errors = (values - returns).where(mask, 0.0).square()
-    clipped = (old_values + moved - returns).where(mask, 0.0).square()
-    return 0.5 * masked_average(torch.maximum(errors, clipped), mask)
 
 
 def grpo_loss(

@@ -82,7 +82,6 @@ class RolloutBatch:
     log_probs: PerToken  # under the policy that drew the answers, in nats
     reference_log_probs: PerToken
     advantages: PerToken | Float[Tensor, "batch"]  # one for each token, or each answer
-    values: PerToken | None = None  # of a critic before the updates, in points
     returns: PerToken | None = None  # the critic's targets
 
     def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":

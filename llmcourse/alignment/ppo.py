@@ -13,7 +13,6 @@ al. (2019), equation 2 (the penalty). Unlike there, the critic is a small networ
 policy's features, with an optimizer of its own, so that it costs next to nothing.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,7 +21,6 @@ import torch
 from torch import Tensor
 
 from llmcourse.alignment.losses import (
-    clipped_value_loss,
     gae,
     kl_k1,
     masked_average,
@@ -55,7 +53,6 @@ class PPOConfig(PolicyConfig):
     gamma: float | int = 1.0  # γ, discount per token; 1: later rewards count in full
     gae_lambda: float | int = 0.95  # λ of the advantage estimates
     value_learning_rate: float | int = 1e-3  # of the critic
-    clip_range_value: float | int = math.inf  # most a value may move, in points
 
 
 class PPO(PolicyTrainer):
@@ -76,7 +73,7 @@ class PPO(PolicyTrainer):
     def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
     ) -> dict[str, Tensor]:
-        """Return an advantage for each token, and the critic's values and targets.
+        """Return an advantage for each token, and the critic's targets.
 
         Args:
             rollouts: The answers.
@@ -94,7 +91,6 @@ class PPO(PolicyTrainer):
         advantages = gae(rewards, values, mask, config.gamma, config.gae_lambda)
         return {
             "advantages": whiten(advantages, mask),
-            "values": values,
             "returns": advantages + values,
         }
 
@@ -109,7 +105,6 @@ class PPO(PolicyTrainer):
         """Make one update of the critic and one of the policy."""
         part = self.own_part(whole)
         share = self.share(part, whole)
-        assert part.values is not None
         assert part.returns is not None
         now = self.scorer(part.ids, part.mask)
         policy = ppo_policy_loss(
@@ -120,13 +115,8 @@ class PPO(PolicyTrainer):
             self.config.clip_range,
         )
         uncertainty = masked_average(now.entropy, part.mask).item()
-        value_loss = clipped_value_loss(
-            spread(self.value_head(now.features), part.mask),
-            part.values,
-            part.returns,
-            part.mask,
-            self.config.clip_range_value,
-        )
+        errors = spread(self.value_head(now.features), part.mask) - part.returns
+        value_loss = 0.5 * masked_average(errors.square(), part.mask)
         critic, schedule = self.value_head, self._value_schedule()
         step = self.n_updates
         shares = [share * value_loss]

@@ -66,22 +66,13 @@ Reward = Callable[[str, str], float]  # of a prompt and a text
 
 @dataclass(frozen=True, kw_only=True)
 class PreferencePair:
-    """Two answers to a prompt, and what each is really worth.
-
-    Raises:
-        ValueError: If the two are the same text: nobody could prefer one of them.
-    """
+    """Two different answers to a prompt, and what each is really worth."""
 
     prompt: str
     chosen: str
     rejected: str
     gold_chosen: float  # in points
     gold_rejected: float
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a pair of equal texts."""
-        if self.chosen == self.rejected:
-            raise ValueError(f"a pair needs two different texts, got {self.chosen!r}")
 
 
 def preference_probability(
@@ -239,19 +230,10 @@ def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is to be answered: as a reward reads it, and as the policy does.
-
-    Raises:
-        ValueError: If the policy would have nothing to read.
-    """
+    """What is to be answered: as a reward reads it, and as the policy does."""
 
     text: str
     ids: tuple[int, ...]  # may have marks that the text has not, such as whose turn
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a prompt without ids."""
-        if not self.ids:
-            raise ValueError(f"a prompt needs at least one id, got none: {self.text!r}")
 
 
 def story_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:

@@ -6,17 +6,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import correlation, mean, pstdev
-from typing import TYPE_CHECKING
 
 from llmcourse.classroom.assignments import grade_id, is_answer, points, release
 from llmcourse.classroom.course import Course
 from llmcourse.classroom.similarity import fingerprints, likeness
 from llmcourse.files import new_file
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-FORMATS = ("csv", "canvas", "moodle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +64,6 @@ def items(
     return found
 
 
-def plot_items(ax: "Axes", found: list[Item]) -> None:
-    """Draw how hard each cell was, and whether it tells the good from the rest.
-
-    Args:
-        ax: Where to draw.
-        found: What `items` returns; a cell that is the same for all is left out.
-    """
-    drawn = [(i, i.discrimination) for i in found if i.discrimination is not None]
-    ax.scatter([i.difficulty for i, _ in drawn], [d for _, d in drawn], s=14)
-    for item, height in drawn:
-        ax.annotate(
-            item.name, (item.difficulty, height), xytext=(3, 3),
-            textcoords="offset points", fontsize=6,
-        )  # fmt: skip
-    ax.axhline(0, linewidth=0.8, linestyle="--")
-    ax.set(xlabel="difficulty (mean share of the points)", xlim=(-0.05, 1.25))
-    ax.set_ylabel("discrimination (correlation)")
-
-
 def worth(course: Course, name: str, kinds: str = "all") -> dict[str, float]:
     """Return the points of each graded cell, of tests and of written answers.
 
@@ -121,12 +96,7 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
         csv      student, total, each graded cell
         canvas   Student, ID, SIS User ID, SIS Login ID, Section, the assignment
         moodle   Identifier (Participant number), Full name, Grade, Feedback comments
-
-    Raises:
-        ValueError: If the form is none of these.
     """
-    if form not in FORMATS:
-        raise ValueError(f"a format of {', '.join(FORMATS)} was wanted, got {form!r}")
     cells = worth(course, name)
     scores = course.scores(name)
     title = f"{name} (of {sum(cells.values()):g})"

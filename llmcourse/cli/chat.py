@@ -114,18 +114,21 @@ def _talk(
 def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
     """Save a conversation, or load another; return that which goes on."""
     from llmcourse.files import write_file
-    from llmcourse.finetuning.chat import check_turns, read_messages
+    from llmcourse.finetuning.chat import check_turns, read_conversations
 
-    path = Path(name).expanduser()
+    path = Path(name).expanduser().absolute()
     try:
-        if what == "/load":
-            history = read_messages(path)
-        else:
+        if what == "/save":
             check_turns(history, "assistant")
-            if path.exists():
-                read_messages(path)  # refuses to write over anything else
-            lines = [json.dumps(vars(message)) + "\n" for message in history]
-            write_file(path, "".join(lines))
+        if what == "/load" or path.exists():  # nothing else is written over
+            talk, *more = read_conversations(path)
+            if more:
+                raise ValueError(f"wanted one conversation, got more in {str(path)!r}")
+        if what == "/save":
+            talk = history
+            saved = {"messages": [vars(message) for message in talk]}
+            write_file(path, json.dumps(saved) + "\n")
+        history = talk
         say(f"{what[1:]}: {len(history)} turns, the last: {_named(history[-1:])}")
     except (ValueError, OSError) as error:
         say(str(error))

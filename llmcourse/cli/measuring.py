@@ -19,7 +19,7 @@ def _base(name: str, draw: StageProgress) -> list[Table]:
     quality, _ = base.tale_quality(
         *model, base.N_STORIES, base.N_SAMPLES, TEST_SEED, draw
     )
-    return [base.loss_table(quality), base.feature_table(quality)]
+    return [base.loss_table(quality)]
 
 
 def _instruct(draw: StageProgress) -> list[Table]:

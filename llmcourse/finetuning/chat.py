@@ -450,22 +450,6 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def read_messages(path: str | Path) -> list[Message]:
-    """Return the conversation that a file holds, a message in each line, as JSON.
-
-    Raises:
-        ValueError: If it holds anything else, or not all of a conversation.
-        OSError: If the file cannot be read.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        messages = [_message(json.loads(line)) for line in lines]
-        check_turns(messages, "assistant")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} must hold a conversation: {error}") from error
-    return messages
-
-
 def _conversation(line: str) -> list[Message]:
     try:
         value = json.loads(line)

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from llmcourse.arguments import check_positive
 from llmcourse.finetuning.examples import TokenizedExample, collate
-from llmcourse.model.attention import PackedSequences
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
 
@@ -70,18 +69,17 @@ class Classifier(nn.Module):
         self.body.requires_grad_(False)
 
     def forward(
-        self, ids: Int[Tensor, "batch query"], packed: PackedSequences | None = None
+        self, ids: Int[Tensor, "batch query"]
     ) -> Float[Tensor, "batch query n_classes"]:
         """Return the classes' logits after each position, without unit.
 
         Args:
             ids: The tokens.
-            packed: The texts of each row, if they are several.
 
         Raises:
             ValueError: As `Transformer`.
         """
-        features: Tensor = self.body(ids, packed)  # (B, T, D)
+        features: Tensor = self.body(ids)  # (B, T, D)
         logits: Tensor = self.head(features)
         return logits
 

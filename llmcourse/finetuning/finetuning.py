@@ -32,7 +32,6 @@ from llmcourse.finetuning.examples import (
     TokenizedExample,
     collate,
     examples_fingerprint,
-    pack_examples,
 )
 from llmcourse.finetuning.lora import lora_layers
 from llmcourse.model.transformer import Transformer
@@ -93,8 +92,6 @@ def answer_loss(
     model: Transformer | Classifier,
     examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
-    *,
-    packed: bool = False,
 ) -> Float[Tensor, ""]:
     """Return the model's mean loss on the answers, in nats per target that counts.
 
@@ -102,13 +99,12 @@ def answer_loss(
         model: Reads the examples, and none of them sees another.
         examples: The batch.
         config: Says the precision.
-        packed: Whether in one row, without padding; it is the same, up to rounding.
 
     Raises:
         ValueError: If there are no examples, or as the model for ids it cannot read.
     """
-    batch = pack_examples(examples) if packed else collate(examples)
-    logits = predict(model, batch.ids, config, batch.lengths)  # (B, T, V)
+    batch = collate(examples)
+    logits = predict(model, batch.ids, config)  # (B, T, V)
     targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
     return masked_cross_entropy(logits, targets, mask)
 
@@ -211,7 +207,6 @@ def finetune(
     config: FinetuningConfig,
     generator: torch.Generator,
     *,
-    packed: bool = False,
     run: Run = Run(),
 ) -> History:
     """Train the model in place on the answers; return the losses, in nats per target.
@@ -226,7 +221,6 @@ def finetune(
         valid: Held-out examples.
         config: How long and how fast.
         generator: Decides the order of the examples.
-        packed: As in `answer_loss`, for every part of a batch.
         run: Where the training is saved, and who follows it.
 
     Raises:
@@ -244,7 +238,7 @@ def finetune(
         model,
         examples,
         valid,
-        partial(answer_loss, model, config=config, packed=packed),
+        partial(answer_loss, model, config=config),
         config,
         generator,
         weight=attrgetter("n_targets"),
@@ -253,7 +247,6 @@ def finetune(
             "train_tokens": examples_fingerprint(examples),
             "valid_tokens": examples_fingerprint(valid),
             "seed": generator.initial_seed(),
-            "packed": packed,  # which changes the last digits
             "alphas": [float(layer.alpha) for _, layer in lora_layers(model)],
             "start": weights_fingerprint(model),  # from before the first step
         },

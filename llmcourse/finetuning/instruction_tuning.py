@@ -70,7 +70,6 @@ class InstructConfig:
     alpha: float | int = 32  # of the adapters
     sources: tuple[str, ...] = ()  # files of own conversations; none: instructions
     truncate: bool = False  # whether a longer one may lose its first exchanges
-    packed: bool = False  # whether a batch is one row, without padding
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
     seed: int = 0
 
@@ -366,7 +365,6 @@ def run_recipe(
         data.valid,
         config.finetuning,
         torch.Generator().manual_seed(config.seed),
-        packed=config.packed,
         run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
     )
     made = parallel.unshard(model).eval()

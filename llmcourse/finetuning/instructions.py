@@ -62,6 +62,7 @@ from importlib import resources
 from itertools import permutations
 from typing import Literal, TypeAlias
 
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import Message
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.grammar_text import Entry
@@ -592,14 +593,10 @@ def examples(
         ValueError: If n is negative, a kind is unknown or none is named, or
             `held_out` is none of the four. On iteration: if nothing is short enough.
     """
-    if n < 0:
-        raise ValueError(f"the number of examples cannot be negative, got {n}")
+    check_range(0, n=n)
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"wanted kinds from {', '.join(KINDS)}, got {list(kinds)}")
-    if held_out not in (False, True, "phrasing", "pair"):
-        raise ValueError(
-            f"held_out must be False, True, 'phrasing' or 'pair', got {held_out!r}"
-        )
+    check_one_of("held_out", held_out, (False, True, "phrasing", "pair"))
     rng = random.Random(f"instructions {seed}")
 
     def fits(example: Example) -> bool:

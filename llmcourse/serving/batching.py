@@ -376,18 +376,11 @@ class Engine:
         self.stop()
         self._thread.join()
 
-    def drain(self) -> None:
-        """Take no more requests and fail those that wait; go on with the others."""
+    def stop(self, *, waiting_only: bool = False) -> None:
+        """Take no more requests; fail all that are not finished, or only wait."""
         with self._changed:
             self.alive = False
-            self.batcher.fail(waiting_only=True)
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """Take no more requests; fail all that are not finished."""
-        with self._changed:
-            self.alive = False
-            self.batcher.fail()
+            self.batcher.fail(waiting_only=waiting_only)
             self._changed.notify()
 
     def submit(self, *requests: Request) -> None:

@@ -126,6 +126,6 @@ class _Server(uvicorn.Server):
     async def _end(self) -> None:
         """End what waits now, and the rest after the grace."""
         if self.service is not None:
-            self.service.engine.drain()
+            self.service.engine.stop(waiting_only=True)
             await asyncio.sleep(self.grace_seconds)
             self.service.engine.stop()

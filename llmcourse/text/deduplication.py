@@ -154,9 +154,7 @@ def _digest(text: str) -> int:
 _word_digest = lru_cache(maxsize=2**17)(_digest)
 
 
-def signatures(
-    shingle_sets: Sequence[Hashes], n_hashes: int = 128, seed: int = 0
-) -> Signatures:
+def signatures(shingle_sets: Sequence[Hashes], n_hashes: int = 128) -> Signatures:
     """Return the MinHash signatures of many sets of shingles, one in each row.
 
     Each order of the shingles is a hash function x → a·x + b modulo 2⁶⁴, a odd,
@@ -166,12 +164,10 @@ def signatures(
     Args:
         shingle_sets: One set of shingles for each text, as `shingles` returns it.
         n_hashes: Number of orders, k.
-        seed: Another seed gives other orders.
 
     Source: Broder (1997), section 3.
     """
-    start = mix(np.array([seed % 2**64], dtype=np.uint64))
-    numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64) + start)
+    numbers = mix(np.arange(2 * n_hashes, dtype=np.uint64))
     factors = (numbers[:n_hashes] | np.uint64(1))[:, None]
     offsets = numbers[n_hashes:, None]
     ones = np.iinfo(np.uint64).max
@@ -192,7 +188,7 @@ def estimated_jaccard(
 
     Args:
         a: A signature.
-        b: Another one, of the same length and seed.
+        b: Another one, of the same length.
 
     >>> estimated_jaccard(np.array([1, 2], np.uint64), np.array([1, 3], np.uint64))
     0.5

@@ -126,26 +126,21 @@ def bits_per_byte() -> float:
     return world().entropy() / math.log(2) / world().measures.size
 
 
-def entropy_per_token(
-    tokenizer: Tokenizer, texts: Sequence[str] | None = None, end_tokens: int = 1
-) -> Estimate:
+def entropy_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> Estimate:
     """Return the lowest possible loss for a tokenizer, in nats per token.
 
     The entropy of a story is exact; the mean number of tokens is estimated from
-    texts, so the result comes with its standard error. A model that also predicts
-    the end of each document does so at one more token, of no entropy of its own.
+    texts, so the result comes with its standard error. A model also predicts the end
+    of each document, at one more token, of no entropy of its own.
 
     Args:
         tokenizer: Cuts the stories into tokens.
-        texts: Stories to count tokens in; by default 2,000 generated ones.
-        end_tokens: Tokens that end a document and are predicted too.
+        texts: Stories to count tokens in.
 
     Raises:
         ValueError: If fewer than two texts are given.
     """
-    if texts is None:
-        texts = [story.text for story in generate(2_000, seed=0)]
-    counts = [len(tokenizer.encode(text)) + end_tokens for text in texts]
+    counts = [len(tokenizer.encode(text)) + 1 for text in texts]
     mean = fmean(counts)
     value = world().entropy() / mean
     return Estimate(value, value / mean * stdev(counts) / math.sqrt(len(counts)))

@@ -449,7 +449,7 @@ def _unpacked(value: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 def weights_fingerprint(model: nn.Module) -> str:
     """Return a text that tells a model's weights from others, 64 hexadecimal digits."""
     weights = model.state_dict().items()
-    return _hash((name, parallel.whole(weight)) for name, weight in weights)
+    return hashed((name, parallel.whole(weight)) for name, weight in weights)
 
 
 def texts_fingerprint(texts: Iterable[str]) -> str:
@@ -458,7 +458,7 @@ def texts_fingerprint(texts: Iterable[str]) -> str:
     >>> texts_fingerprint(["a", "b"]) == texts_fingerprint(["ab"])
     False
     """
-    return _hash((text, None) for text in texts)
+    return hashed((text, None) for text in texts)
 
 
 def _shards_digest(folder: Path, text: str) -> str:
@@ -470,10 +470,10 @@ def _shards_digest(folder: Path, text: str) -> str:
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    return _hash([(text, None), *sorted(tensors.items())])
+    return hashed([(text, None), *sorted(tensors.items())])
 
 
-def _hash(parts: Iterable[tuple[str, Tensor | None]]) -> str:
+def hashed(parts: Iterable[tuple[str, Tensor | None]]) -> str:
     """Return the SHA-256 of names, and of the types, shapes and bits of tensors."""
     digest = hashlib.sha256()
     for name, tensor in parts:

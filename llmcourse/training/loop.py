@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from llmcourse.model.attention import PackedSequences
 from llmcourse.model.transformer import Block
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, Stateful
@@ -165,7 +164,6 @@ def predict(
     model: nn.Module,
     ids: Tensor,
     config: PretrainingConfig,
-    lengths: Sequence[int] | None = None,
 ) -> Tensor:
     """Return the model's logits in float32, computed in the config's precision.
 
@@ -173,13 +171,11 @@ def predict(
         model: Gives a logit for each position and output.
         ids: What it reads, on whichever device.
         config: Says the precision.
-        lengths: Of the texts packed into a row; None if it is one.
     """
     ids = ids.to(next(model.parameters()).device)
-    packed = [] if lengths is None else [PackedSequences(lengths)]
     low_precision = config.precision == "bfloat16"
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=low_precision):
-        logits: Tensor = model(ids, *packed)
+        logits: Tensor = model(ids)
     return logits.float()
 
 

@@ -56,12 +56,14 @@ def orthogonalise(
     return made.to(matrix.dtype)
 
 
+MOMENTUM = 0.95  # share of the old in the running mean of gradients
+
+
 class Muon(torch.optim.AdamW):
     """Muon for groups of parameters with `"muon": True`, AdamW for all others.
 
     Args:
         groups: Of parameters; those for Muon are matrices.
-        momentum: Share of the old in the running mean of gradients.
         dtype: In which steps are made orthogonal.
         options: Of AdamW.
     """
@@ -70,11 +72,10 @@ class Muon(torch.optim.AdamW):
         self,
         groups: list[dict[str, Any]],
         *,
-        momentum: float = 0.95,
         dtype: torch.dtype = torch.bfloat16,
         **options: Any,
     ) -> None:
-        self.momentum, self.dtype = momentum, dtype
+        self.dtype = dtype
         super().__init__(groups, **options)
 
     @torch.no_grad()
@@ -103,5 +104,5 @@ class Muon(torch.optim.AdamW):
         state = self.state[weight]
         state.setdefault("step", torch.zeros(()))  # AdamW looks for it
         mean = state.setdefault("momentum", torch.zeros_like(weight))
-        mean.lerp_(weight.grad, 1 - self.momentum)
-        return weight.grad.lerp(mean, self.momentum)  # Nesterov's
+        mean.lerp_(weight.grad, 1 - MOMENTUM)
+        return weight.grad.lerp(mean, MOMENTUM)  # Nesterov's

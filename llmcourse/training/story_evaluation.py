@@ -9,15 +9,11 @@ under the grammar is so under the model too, and only the difference counts.
 """
 
 import math
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from statistics import stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -25,14 +21,13 @@ from llmcourse.arguments import check_range
 from llmcourse.model.generation import generate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
-from llmcourse.text.grammar import Story
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import losses
 from llmcourse.training.config import CountProgress
 from llmcourse.training.intervals import Count
-from llmcourse.training.text_loss import TextLoss, document_nll, word_losses
+from llmcourse.training.text_loss import TextLoss, document_nll
 
 TEST_SEED = 1_000_000  # of stories that no preset trains on
 _SAMPLES_AT_ONCE = 50
@@ -119,114 +114,6 @@ def tale_loss(
             math.fsum(excess) / n_stories, stdev(excess) / math.sqrt(n_stories)
         ),
     )
-
-
-class Feature(NamedTuple):
-    """A part of the grammar, and a model's loss above the grammar's there."""
-
-    name: str  # of a variable, a list or a rule, see `Grammar.pieces`
-    excess: float  # nats per story, on its words
-    example: str  # the word that cost most, and seven before it
-
-
-@torch.inference_mode()
-def costliest_features(
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    n_stories: int = 100,
-    seed: int = TEST_SEED,
-    progress: CountProgress | None = None,
-) -> list[Feature]:
-    """Return what of the grammar costs a model most, in order.
-
-    A word counts for what wrote its first letter. Stories that do not fit into the
-    model's context are left out; if none fits, nothing is returned.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        n_stories: How many stories to read, word by word.
-        seed: Of the stories.
-        progress: Called with the number of stories read and of all.
-
-    Raises:
-        ValueError: If there is no `<|endoftext|>`, or if a token holds parts of two
-            words.
-    """
-    total: defaultdict[str, float] = defaultdict(float)
-    worst: dict[str, tuple[float, str]] = {}
-    n_read = 0
-    for number, story in enumerate(tales.generate(n_stories, seed), start=1):
-        if len(tokenizer.encode(story.text)) < model.config.context_length:
-            n_read += 1
-            for name, cost, example in _costs(model, tokenizer, story):
-                total[name] += cost
-                worst[name] = max(worst.get(name, (0.0, "")), (cost, example))
-        if progress is not None:
-            progress(number, n_stories)
-    features = [
-        Feature(name, cost / n_read, worst[name][1]) for name, cost in total.items()
-    ]
-    return sorted(features, key=lambda feature: -feature.excess)
-
-
-def _costs(
-    model: Transformer, tokenizer: BPETokenizer, story: Story
-) -> Iterator[tuple[str, float, str]]:
-    """Yield what wrote each word, its cost above the grammar in nats, and its place."""
-    text = story.text
-    wrote = [name for piece, name in tales.world().pieces(story) for _ in piece]
-    losses, exact = word_losses(model, tokenizer, text), exact_losses(tokenizer, text)
-    words = list(re.finditer(r"\S+", text))
-    for place, word in enumerate(words):
-        letter = re.compile(r"\w").search(text, word.start())
-        name = wrote[letter.start() if letter else word.start()]
-        start = words[max(0, place - 7)].start()
-        yield name, losses[place] - exact[place], text[start : word.end()]
-
-
-def exact_losses(tokenizer: BPETokenizer, text: str) -> list[float]:
-    """Return what each word of a tale costs the best model of these tokens, in nats.
-
-    The tokens of "softly" do not say whether a comma follows: the next one does. But
-    where "apples" is a token, that of "apple" says that no s follows.
-
-    Args:
-        tokenizer: Cuts the words.
-        text: A tale.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    world, logs = tales.world(), [0.0]
-    for match in re.finditer(r"\S+(?=\s)", text):
-        begun = text[: match.end()]
-        mass = math.exp(world.prefix_log_prob(begun))
-        for other in _other_words(tokenizer, begun):
-            with suppress(ValueError):  # no tale goes on so
-                mass -= math.exp(world.prefix_log_prob(other))
-        logs.append(math.log(mass))
-    logs.append(world.log_prob(text))
-    return [before - after for before, after in pairwise(logs)]
-
-
-def _other_words(tokenizer: BPETokenizer, begun: str) -> list[str]:
-    """Return a text with its last word made longer, where that has other tokens."""
-    ids, letters = tokenizer.encode(begun), re.search(r"\w+$", begun)
-    stem = letters[0].lower() if letters else "\n"  # which no word has
-    found: list[str] = []
-    for word in sorted(w for w in _words() - {stem} if w.startswith(stem)):
-        other = begun + word[len(stem) :]
-        is_new = not any(map(other.startswith, found))
-        if is_new and tokenizer.encode(other)[: len(ids)] != ids:
-            found.append(other)
-    return found
-
-
-@cache
-def _words() -> frozenset[str]:
-    """Return the words that the grammar of the tales is written with."""
-    return frozenset(re.findall(r"\w+", tales.world_text().lower()))
 
 
 def write_samples(

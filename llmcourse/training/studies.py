@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from llmcourse.files import write_file
-from llmcourse.training.intervals import Count
 
 _Point = TypeVar("_Point")
 
@@ -69,23 +68,3 @@ def save_study(study: Study[Any], path: str | Path) -> None:
     recipe = json.dumps(study.recipe, indent=1)
     points = ",\n  ".join(json.dumps(asdict(point)) for point in study.points)
     write_file(path, f'{{"recipe": {recipe},\n"points": [\n  {points}\n]}}\n')
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextPoint:
-    """One model of the context study: a kind of attention, and what it reaches."""
-
-    kind: str  # of attention
-    seed: int  # of the first weights and the order of the stories
-    n_parameters: int
-    loss: float  # on held-out tales, in nats per token
-    losses: tuple[float, ...]  # between the recipe's `edges`, in nats per token
-    recalled: dict[int, Count]  # by distance, in tokens
-
-    @classmethod
-    def of(
-        cls, recalled: dict[str, list[int]], losses: list[float], **others: Any
-    ) -> "ContextPoint":
-        """Return a point as it was before it became JSON."""
-        shares = {int(distance): Count(*share) for distance, share in recalled.items()}
-        return cls(recalled=shares, losses=tuple(losses), **others)

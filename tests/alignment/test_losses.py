@@ -14,7 +14,6 @@ from policy_cases import seeded
 from llmcourse.alignment.losses import (
     PER_TOKEN_LOSSES,
     bradley_terry_loss,
-    clipped_value_loss,
     dpo_loss,
     entropy,
     gae,
@@ -595,11 +594,10 @@ def test_masked_positions_have_no_influence_on_policy_losses():
     for filler in (0.0, math.nan, math.inf, -math.inf):
         o, r, a = (x.where(mask, filler) for x in (old, reference, advantages))
         n = new.where(mask, filler).requires_grad_()
-        value = clipped_value_loss(n, o, a, mask, 0.3)
         policy = ppo_policy_loss(n, o, a, mask)
         grouped = grpo_loss(n, o, r, advantages[:, 1], mask, kl_coef=0.5)
-        (value + policy.loss + grouped.loss).backward()
-        results.append((value, *policy, *grouped, n.grad))
+        (policy.loss + grouped.loss).backward()
+        results.append((*policy, *grouped, n.grad))
     for result in results[1:]:
         for found, expected in zip(result, results[0], strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -615,10 +613,9 @@ def test_no_token_at_all_is_no_loss_and_no_nan(averaging):
         grpo_loss(
             new, old, reference, advantages[:, 0], mask, averaging=averaging
         ).loss,
-        clipped_value_loss(new, old, reference, mask),
     )
     sum(losses).backward()
-    assert [loss.item() for loss in losses] == [0, 0, 0]
+    assert [loss.item() for loss in losses] == [0, 0]
     assert not new.grad.any()
 
 
@@ -639,12 +636,6 @@ def test_the_estimators_at_equal_and_unequal_policies():
         assert not estimator(old, old).any()
     assert (kl_k1(new, old) < 0).any()
     assert (kl_k3(new, old) > 0).all()
-
-
-def test_values_may_move_freely_without_a_clip():
-    old, values, returns, mask, _ = random_case()
-    plain = 0.5 * (values - returns)[mask].square().mean()
-    torch.testing.assert_close(clipped_value_loss(values, old, returns, mask), plain)
 
 
 def test_the_averagings_differ_by_length_only():
@@ -698,19 +689,6 @@ def test_policy_losses_against_a_loop(seed, averaging):
     assert found.loss.item() == pytest.approx(
         average(with_kl, mask, averaging), abs=1e-6
     )
-
-
-@pytest.mark.parametrize("clip_range", [0.05, 0.2, math.inf])
-def test_value_loss_against_a_loop(clip_range):
-    old, values, returns, mask, _ = random_case(4)
-
-    def term(b, t):
-        value, before, goal = (x[b, t].item() for x in (values, old, returns))
-        near = min(max(value, before - clip_range), before + clip_range)
-        return 0.5 * max((value - goal) ** 2, (near - goal) ** 2)
-
-    found = clipped_value_loss(values, old, returns, mask, clip_range)
-    assert found.item() == pytest.approx(average(term, mask, "token"), abs=1e-6)
 
 
 def trls_loss(trl, loss_type, new, old, reference, mask, advantages, beta):

@@ -296,12 +296,11 @@ def test_rows_are_cut_to_the_longest_of_them():
         log_probs=numbers,
         reference_log_probs=-numbers,
         advantages=torch.tensor([5.0, 6.0, 7.0]),
-        values=2 * numbers,
+        returns=2 * numbers,
     )
     part = whole.rows(torch.tensor([2, 0]))
     assert part.ids.tolist() == [[10, 11, 12], [0, 1, 2]]
     assert part.mask.tolist() == [[False, True, False], [False, True, True]]
     assert torch.equal(part.reference_log_probs, -part.log_probs)
-    assert torch.equal(part.values, 2 * part.log_probs)
+    assert torch.equal(part.returns, 2 * part.log_probs)
     assert part.advantages.tolist() == [7, 5]
-    assert part.returns is None

@@ -78,7 +78,6 @@ def test_a_constant_added_to_all_scores_changes_almost_nothing():
         ("gae_lambda", -0.1),
         ("gae_lambda", 2),
         ("value_learning_rate", 0),
-        ("clip_range_value", 0.0),
     ],
 )
 def test_settings_of_ppo_alone(name, value):

@@ -12,7 +12,7 @@ from llmcourse import cli
 from llmcourse.cli import running
 from llmcourse.finetuning import answering
 from llmcourse.finetuning.answering import end_tokens, stream_answer
-from llmcourse.finetuning.chat import END_OF_TURN, Message, read_messages
+from llmcourse.finetuning.chat import END_OF_TURN, Message, read_conversations
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import Sampling
 
@@ -258,12 +258,8 @@ def test_a_conversation_is_saved_and_goes_on(models, tmp_path):
     on = chat(models, f"/load {path}\nTwo\n/save {path}\n", "--temperature=0")
     first, second = begun.stdout.splitlines()
     assert on.stdout == f"{second}\n"
-    assert [turn.content for turn in read_messages(path)] == [
-        "One",
-        first,
-        "Two",
-        second,
-    ]
+    (talk,) = read_conversations(path)
+    assert [turn.content for turn in talk] == ["One", first, "Two", second]
     assert [path.name for path in tmp_path.iterdir()] == ["a talk.jsonl"]
     (saved,) = [note for note in notes_of(begun) if note.startswith("save: ")]
     assert saved.startswith("save: 2 turns, the last: assistant “")
@@ -272,11 +268,15 @@ def test_a_conversation_is_saved_and_goes_on(models, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not JSON", "must hold a conversation: Expecting value"),
-        ('{"role": "user", "content": "Hi"}', "the last turn must be the assistant's"),
-        ('{"role": "user", "content": 5}', "a turn must have texts"),
-        ("[" * 99_999, "must hold a conversation: "),
-        ("", "must have a turn of the user"),
+        ("not JSON", 'must be JSON, like {"messages": [...]}'),
+        (
+            '{"messages": [{"role": "user", "content": "Hi"}]}',
+            "the last turn must be the assistant's",
+        ),
+        ('{"messages": [{"role": "user", "content": 5}]}', "a turn must have texts"),
+        ("[" * 99_999, 'must be JSON, like {"messages": [...]}'),
+        ('{"prompt": "Hi", "completion": "Ho"}\n' * 2, "wanted one conversation"),
+        ("", "must hold a conversation"),
     ],
 )
 def test_a_file_that_holds_no_conversation_is_neither_loaded_nor_written_over(
@@ -296,7 +296,7 @@ def test_what_cannot_be_saved_or_loaded_is_said(models, tmp_path):
     result = chat(models, f"/save {path}\n/load {path}\nHi\n/save {path}\n")
     nothing, missing, *_, folder, _ = notes_of(result)
     assert "must have a turn of the user" in nothing
-    assert "No such file" in missing
+    assert "got no file" in missing
     assert "there is no folder" in folder
 
 

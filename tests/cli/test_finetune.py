@@ -167,27 +167,10 @@ def test_a_long_conversation_may_lose_its_first_exchanges(
     assert "Long conversations lost their first exchanges." in card
 
 
-def test_packed_goes_on_packed_and_is_on_the_card(tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, lambda record: record.step == 1)
-        stopped = finetune(tmp_path, "--quiet", "--packed")
-    (line,) = stopped.stderr.splitlines()
-    assert f"--out {tmp_path} --packed --threads 1" in line
-    args = [*FAST, "--quiet", "--out", tmp_path, "--resume"]
-    code, line = fails(monkeypatch, capsys, *args)
-    assert code == 1
-    assert "packed must be True, got False" in line
-    resumed = finetune(tmp_path, "--quiet", "--packed", "--resume")
-    assert resumed.exit_code == 0, resumed.output
-    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "| batches | packed in one row |" in card
-    assert "| passes | 1.0 |" in card
-
-
 def test_gradient_checkpointing_makes_the_same_model(tmp_path):
     made = []
     for name, more in (("kept", ()), ("again", ("--gradient-checkpointing",))):
-        result = finetune(tmp_path / name, "--quiet", "--packed", "--lora=2", *more)
+        result = finetune(tmp_path / name, "--quiet", "--lora=2", *more)
         assert result.exit_code == 0, result.output
         made.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
     assert made[0] == made[1]

@@ -8,7 +8,6 @@ import torch
 from llmcourse.finetuning.classification import Classifier, accuracy, classify
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.attention import PackedSequences
 from llmcourse.model.inspection import hidden_states
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
@@ -57,15 +56,6 @@ def test_texts_together_are_classified_as_alone(family):
     for batch_size in (1, 3, 4):
         torch.testing.assert_close(classify(classifier, examples, batch_size), alone)
     torch.testing.assert_close(alone.sum(dim=-1), torch.ones(4))
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_texts_side_by_side_are_scored_as_alone(family):
-    _, classifier = make(family)
-    row = torch.tensor([[token for text in TEXTS for token in text]])
-    together = classifier(row, PackedSequences([len(text) for text in TEXTS]))
-    alone = torch.cat([classifier(torch.tensor([text])) for text in TEXTS], dim=1)
-    torch.testing.assert_close(together, alone)
 
 
 def test_the_label_is_not_looked_at():

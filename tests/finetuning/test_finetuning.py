@@ -264,69 +264,6 @@ def test_a_classifier_learns_in_three_ways(way):
         assert accuracy(classifier, labelled(60, seed=2)) > 0.8
 
 
-@pytest.fixture
-def read_rows(monkeypatch):
-    """What transformers read: the shape of the ids, and the lengths if there are."""
-    rows, forward = [], Transformer.forward
-
-    def spy(model, ids, packed=None):
-        rows.append((tuple(ids.shape), packed and packed.lengths))
-        return forward(model, ids, packed)
-
-    monkeypatch.setattr(Transformer, "forward", spy)
-    return rows
-
-
-def assert_packed(rows):
-    assert rows
-    assert all(shape == (1, sum(lengths or ())) for shape, lengths in rows)
-
-
-@pytest.mark.parametrize(
-    ("accumulation", "precision", "adapted"),
-    [(1, "float32", False), (2, "float32", True), (2, "bfloat16", False)],
-)
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_packed_it_learns_the_same(read_rows, family, accumulation, precision, adapted):
-    """The same examples make the same update: only their layout is another."""
-    config = replace(SHORT, accumulation=accumulation, precision=precision)
-    losses = []
-    for packed in (False, True):
-        read_rows.clear()
-        sizes = replace(SIZES, family=family, n_kv_heads=2)
-        model = Transformer(sizes, seeded())
-        if adapted:
-            add_lora(model, 2, 4, ["query", "value", "up", "down"], seeded())
-        _, history = run(model, config=config, packed=packed)
-        records = [*history.updates, *history.evaluations]
-        losses.append([record.loss for record in records])
-    assert_packed(read_rows)
-    rounding = 1e-4 if precision == "float32" else 2e-2
-    assert losses[0] == pytest.approx(losses[1], rel=rounding)
-
-
-def test_packed_examples_may_be_more_than_the_context_together(read_rows):
-    """Eight of up to 8 tokens in a row, where the model reads at most 9."""
-    config, examples = replace(SHORT, batch_size=8, accumulation=1), make_examples()
-    finetune(make_model(), examples, examples[:3], config, seeded(), packed=True)
-    assert_packed(read_rows)
-    assert max(shape[1] for shape, _ in read_rows) > 4 * SIZES.context_length
-
-
-def test_packed_a_classifier_learns_the_same(read_rows):
-    losses = []
-    for packed in (False, True):
-        read_rows.clear()
-        classifier = Classifier(make_model(), 2, seeded())
-        held_out = labelled(4, seed=1)
-        history = finetune(
-            classifier, labelled(20), held_out, SHORT, seeded(), packed=packed
-        )
-        losses.append([update.loss for update in history.updates])
-    assert_packed(read_rows)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
 # Reference
 
 
@@ -430,13 +367,6 @@ def test_refuses_checkpoints_of_other_examples(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"of another run: {name} must be"):
             finetune(model, examples, valid, SHORT, seeded(), run=Run(folder=tmp_path))
-
-
-def test_refuses_checkpoints_of_another_layout(tmp_path):
-    """The same losses but for the last digits, which is not the same training."""
-    run(folder=tmp_path)
-    with pytest.raises(ValueError, match="packed must be False, got True"):
-        run(folder=tmp_path, packed=True)
 
 
 def adapted(*alphas):

@@ -9,7 +9,6 @@ from finetuning_study import (
     FinetuningStudyConfig,
     Job,
     jobs,
-    main,
     plots,
     pronouns,
     run_finetuning_study,
@@ -77,8 +76,3 @@ def test_another_recipe_is_refused(tmp_path):
     save_study(stored_study("finetuning", FinetuningPoint), path)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_finetuning_study(path, [JOB], [0], SMALL)
-
-
-def test_the_command_needs_a_file():
-    with pytest.raises(SystemExit):
-        main([])

@@ -11,7 +11,6 @@ from reasoning_study import (
     Bench,
     ReasoningPoint,
     ReasoningStudyConfig,
-    main,
     run_reasoning_study,
 )
 
@@ -112,11 +111,6 @@ def test_another_recipe_is_refused(tmp_path, small):
     run_reasoning_study(path, [0], SMALL)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_reasoning_study(path, [0])
-
-
-def test_the_command_needs_a_file():
-    with pytest.raises(SystemExit):
-        main([])
 
 
 def test_batches_have_at_least_two_examples(small):

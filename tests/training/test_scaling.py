@@ -7,6 +7,7 @@ import pytest
 import scaling_study
 import torch
 from scaling_study import Experiment, StudyConfig, configs, run_study
+from study_command import run_study_command
 
 from llmcourse.model.costs import n_parameters
 from llmcourse.training.scaling import (
@@ -107,16 +108,15 @@ def test_a_study_stores_what_it_trains_and_goes_on(tmp_path):
     assert afresh == both  # the same seeds, the same losses
 
 
-def test_the_command_writes_the_study(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_study(tmp_path, capsys):
     path = tmp_path / "out.json"
 
     def run(out, progress):
         return run_study(out, RUNS[:1], TINY, progress)
 
-    monkeypatch.setattr(scaling_study, "run_study", run)
     threads = torch.get_num_threads()
     try:
-        scaling_study.main(["--out", str(path)])
+        run_study_command(run, "Study.", ["--out", str(path)])
     finally:
         torch.set_num_threads(threads)
     assert len(load_study(path, Point).points) == 1

@@ -6,7 +6,6 @@ from baselines_study import BaselinePoint
 from llmcourse.alignment.curves import StudyPoint
 from llmcourse.training.scaling import Point
 from llmcourse.training.studies import (
-    ContextPoint,
     Study,
     load_study,
     save_study,
@@ -15,7 +14,6 @@ from llmcourse.training.studies import (
 
 KINDS = {
     "scaling": Point,
-    "context": ContextPoint.of,
     "rlhf": StudyPoint,
     "baselines": BaselinePoint.of,
 }
