@@ -2,10 +2,10 @@
 
     python book/studies/baselines_study.py --out baselines.json
 
-carries out orders to write a story, other ones for each seed, in ten ways: the model
-before it was aligned, at two temperatures; the pick of sixteen answers of its own, by
-chance, by probability, by the reward model, and by gold; the aligned model, at two
-temperatures; and a model with the mean weights of both.
+carries out orders to write a story, other ones for each seed, in eleven ways: the
+model before it was aligned; the pick of sixteen answers of its own, by chance, by
+probability, by the reward model, and by gold; the aligned model; and a model with the
+mean weights of both. The three models have two temperatures each.
 
     start ── 16 answers to an order ──┬── one of them, by chance or by some score
                                       └── the first: temperature 1
@@ -82,24 +82,17 @@ class BaselinePoint:
 
     way: str
     seed: int
-    gold: tuple[float, ...]  # of each order, in points
+    gold: list[float]  # of each order, in points
     proxy: float  # mean
     kl: float  # from the start, in nats per answer
     coherent: int  # stories that hold together to their end
     complete: int  # of these, with all that the order names
     endings: dict[str, int]  # of these
-    obeyed: tuple[int, int]  # orders whose ending was kept, orders that name one
+    obeyed: list[int]  # orders whose ending was kept, orders that name one
     distinct_4: float  # different runs of four words, of all
     distinct_within: float  # the same among four answers to one order; -1: no such
     openings: int  # different first three words
     traits: dict[str, int]  # stories with each word for a character
-
-    @classmethod
-    def of(
-        cls, gold: list[float], obeyed: tuple[int, int], **others: Any
-    ) -> "BaselinePoint":
-        """Return a point as it was before it became JSON."""
-        return cls(gold=tuple(gold), obeyed=tuple(obeyed), **others)
 
 
 def cooled(model: Transformer, temperature: float) -> Transformer:
@@ -153,7 +146,7 @@ def run_baselines_study(
     """
     models = _Models(config)
     recipe = asdict(config) | {"weights": models.fingerprints}
-    study = resumed(path, recipe, BaselinePoint.of)
+    study = resumed(path, recipe, BaselinePoint)
     done = {point.seed for point in study.points}
     for seed in range(config.n_seeds):
         if seed not in done:
@@ -203,11 +196,13 @@ class _Models:
             kl = 0.0 if score is None or score is chance else log(n) - (n - 1) / n
             group = many.texts if score is None else ()
             yield self._point(name, seed, orders, picked, worth[kept], kl, group)
+        mean = averaged(self.start, self.aligned)
         for name, policy, n in (
             ("start, temperature 0.5", cooled(self.start, COOL), 1),
             ("aligned, temperature 1", self.aligned, 4),
             ("aligned, temperature 0.5", cooled(self.aligned, COOL), 1),
-            ("mean weights, temperature 1", averaged(self.start, self.aligned), 4),
+            ("mean weights, temperature 1", mean, 4),
+            ("mean weights, temperature 0.5", cooled(mean, COOL), 1),
         ):
             some = write(policy, n)
             theirs = Scorer(self.start).log_probs(some.ids, some.answer_mask, 32)
@@ -257,13 +252,13 @@ class _Models:
         return BaselinePoint(
             way=way,
             seed=seed,
-            gold=tuple(round(part.score, 2) for part in parts),
+            gold=[round(part.score, 2) for part in parts],
             proxy=round(proxy.mean().item(), 3),
             kl=round(kl, 2),
             coherent=sum(part.coherence == 1 for part in parts),
             complete=sum(part.coherence == part.asked == 1 for part in parts),
             endings=dict(Counter(ending for ending in endings if ending)),
-            obeyed=(sum(wanted), len(wanted)),
+            obeyed=[sum(wanted), len(wanted)],
             distinct_4=round(distinct(texts), 4),
             distinct_within=round(sum(within) / len(within), 4) if within else -1.0,
             openings=len({tuple(text.split()[:3]) for text in texts}),

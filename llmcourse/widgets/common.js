@@ -14,6 +14,14 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// The same for SVG, whose properties are attributes alone.
+function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 function card(el, name) {
   const root = make("div", { className: "llmcourse-explorer", role: "group", "aria-label": name });
   el.append(root);

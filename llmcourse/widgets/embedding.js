@@ -72,13 +72,6 @@ export function spread(labels, height) {
   return placed;
 }
 
-function drawn(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function render({ model, el }) {
   const words = model.get("words");
   const classes = model.get("classes");
@@ -105,16 +98,16 @@ function render({ model, el }) {
 
   // The map
   const dots = at.map(([cx, cy], i) => {
-    const one = drawn("circle", { cx, cy, r: 3.4, class: classOf[i] >= 6 ? "dot hollow" : "dot" });
+    const one = svg("circle", { cx, cy, r: 3.4, class: classOf[i] >= 6 ? "dot hollow" : "dot" });
     if (classOf[i] >= 0) one.dataset.hue = classOf[i] % 6;
     return one;
   });
-  const lines = drawn("g", { class: "lines" });
-  const steps = drawn("g", { class: "lines" }); // above the dots, which are dense there
-  const names = drawn("g", { class: "names" });
-  const marks = drawn("g", { class: "marks" });
-  const arrow = drawn("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, drawn("path", { d: "M0 0 8 4 0 8Z" }));
-  const map = drawn("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "map", role: "img", "aria-label": "Map of the words on their two principal components" }, drawn("defs", {}, arrow), lines, ...dots, steps, names, marks);
+  const lines = svg("g", { class: "lines" });
+  const steps = svg("g", { class: "lines" }); // above the dots, which are dense there
+  const names = svg("g", { class: "names" });
+  const marks = svg("g", { class: "marks" });
+  const arrow = svg("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0 8 4 0 8Z" }));
+  const map = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "map", role: "img", "aria-label": "Map of the words on their two principal components" }, svg("defs", {}, arrow), lines, ...dots, steps, names, marks);
 
   const word = wordSelect(model.get("chosen"), show);
   const only = make("select", {}, option("all", -1), ...classes.map((name, i) => option(name, i)));
@@ -138,16 +131,16 @@ function render({ model, el }) {
       return { name, k, x: middle(0), y: middle(1), width: 9.5 * name.length + 6 };
     });
     const wanted = labels.filter(({ k }) => chosenClass < 0 || k === chosenClass);
-    names.replaceChildren(...spread(wanted, 20).map(({ name, x, y }) => drawn("text", { x, y: y + 5 }, name)));
+    names.replaceChildren(...spread(wanted, 20).map(({ name, x, y }) => svg("text", { x, y: y + 5 }, name)));
   }
 
   function mark(i, className, text = words[i]) {
     const [x, y] = at[i];
     const nearEnd = x > WIDE - 90;
-    return [drawn("circle", { cx: x, cy: y, r: 6, class: `ring ${className}` }), drawn("text", { x: x + (nearEnd ? -9 : 9), y: y - 7, class: className, "text-anchor": nearEnd ? "end" : "start" }, text)];
+    return [svg("circle", { cx: x, cy: y, r: 6, class: `ring ${className}` }), svg("text", { x: x + (nearEnd ? -9 : 9), y: y - 7, class: className, "text-anchor": nearEnd ? "end" : "start" }, text)];
   }
 
-  const line = (i, j, className) => drawn("line", { x1: at[i][0], y1: at[i][1], x2: at[j][0], y2: at[j][1], class: className, ...(className === "step" ? { "marker-end": "url(#tip)" } : {}) });
+  const line = (i, j, className) => svg("line", { x1: at[i][0], y1: at[i][1], x2: at[j][0], y2: at[j][1], class: className, ...(className === "step" ? { "marker-end": "url(#tip)" } : {}) });
 
   function show() {
     const chosen = Number(word.value);

@@ -37,13 +37,6 @@ export function between(loss, levels) {
   return `between ${levels[below - 1].name} and ${levels[below].name}`;
 }
 
-function drawn(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function render({ model, el }) {
   const moments = model.get("moments"); // [{tokens, loss, text}, ...]
   const levels = model.get("levels"); // [{name, loss}, ...], the highest first
@@ -53,11 +46,11 @@ function render({ model, el }) {
 
   const last = Math.max(moments.at(-1).tokens, ...curve.map(([n]) => n));
   const top = Math.max(levels[0].loss, ...moments.map((each) => each.loss), ...curve.map(([, loss]) => loss)) * 1.04;
-  const text = (at, up, content, className = "") => drawn("text", { x: at, y: up, class: className }, content);
+  const text = (at, up, content, className = "") => svg("text", { x: at, y: up, class: className }, content);
   const y = (loss) => HIGH - BOTTOM - (loss / top) * (HIGH - TOP - BOTTOM);
-  const rule = drawn("line", { y1: TOP, y2: HIGH - BOTTOM, class: "rule" });
-  const dot = drawn("circle", { r: 6, class: "marker" });
-  const chart = drawn("svg", { class: "chart", role: "img", "aria-label": "Loss in nats per token over the tokens seen, with the levels to compare it with" });
+  const rule = svg("line", { y1: TOP, y2: HIGH - BOTTOM, class: "rule" });
+  const dot = svg("circle", { r: 6, class: "marker" });
+  const chart = svg("svg", { class: "chart", role: "img", "aria-label": "Loss in nats per token over the tokens seen, with the levels to compare it with" });
   let wide, x;
 
   function draw(width) {
@@ -65,7 +58,7 @@ function render({ model, el }) {
     const end = wide - RIGHT;
     x = (n) => LEFT + (n / last) * (end - LEFT);
     const path = (points) => points.map(([n, loss], i) => `${i ? "L" : "M"}${x(n).toFixed(1)} ${y(loss).toFixed(1)}`).join("");
-    const across = (loss, name) => drawn("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: name });
+    const across = (loss, name) => svg("line", { x1: LEFT, x2: end, y1: y(loss), y2: y(loss), class: name });
     const heights = apart(levels.map(({ loss }) => y(loss)));
     chart.setAttribute("viewBox", `0 0 ${wide} ${HIGH}`);
     chart.replaceChildren(
@@ -74,9 +67,9 @@ function render({ model, el }) {
       text(end, HIGH - 3, "tokens seen", "down"),
       text(2, 12, "nats/token"),
       ...levels.flatMap(({ name, loss }, i) => [across(loss, "level"), text(end + 6, heights[i] + 4, name, "name")]),
-      drawn("path", { d: path(curve), class: "batches" }),
-      drawn("path", { d: path(moments.map(({ tokens, loss }) => [tokens, loss])), class: "held" }),
-      ...moments.map(({ tokens, loss }) => drawn("circle", { cx: x(tokens), cy: y(loss), r: 3.2, class: "stop" })),
+      svg("path", { d: path(curve), class: "batches" }),
+      svg("path", { d: path(moments.map(({ tokens, loss }) => [tokens, loss])), class: "held" }),
+      ...moments.map(({ tokens, loss }) => svg("circle", { cx: x(tokens), cy: y(loss), r: 3.2, class: "stop" })),
       rule,
       dot,
     );

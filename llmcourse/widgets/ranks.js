@@ -27,13 +27,6 @@ export const range = (values, show) => `${show(Math.min(...values))} to ${show(M
 // "61,440 (2.2 %)": of the weights that learn when all do.
 export const learnedText = (n, all) => `${thousands(n)} (${Number(((100 * n) / all).toPrecision(2))} %)`;
 
-function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 // One result over the rates. `bend` makes its values heights, `lines` are [value, text].
 function rateChart(title, rates, { bend, low, high, lines, show }) {
   const chart = svg("svg", { class: "chart", role: "img", viewBox: `0 0 ${WIDE} ${HIGH}` });

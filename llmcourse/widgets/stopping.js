@@ -22,13 +22,6 @@ export const highest = (values) => values.reduce((best, value, i) => (value > va
 const near = (kl) => Math.sqrt(Math.max(0, kl));
 const signed = (x) => x.toFixed(2).replace("-", "−");
 
-function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function rewardChart(name) {
   const chart = svg("svg", { class: "chart", role: "img", viewBox: `0 0 ${WIDE} ${HIGH}`, "aria-label": `${name} over the KL divergence, moment by moment` });
   const numbers = make("span", { className: "numbers" });

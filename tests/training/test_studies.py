@@ -15,7 +15,7 @@ from llmcourse.training.studies import (
 KINDS = {
     "scaling": Point,
     "rlhf": StudyPoint,
-    "baselines": BaselinePoint.of,
+    "baselines": BaselinePoint,
 }
 
 
