@@ -441,6 +441,72 @@ assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 # So programs such as **trafilatura** also look at how much of a block is links, and how long its lines are {cite:p}`barbaresi2021`.
 # The choice matters: FineWeb got better models from text that trafilatura extracted than from the text that Common Crawl extracts itself {cite:p}`penedo2024`.
 #
+# ### From a book's pages to its text
+#
+# A printed page breaks its lines, divides words, and repeats a title and a number.
+# The next cell prints a tale in this way, so that we know what should come out.
+
+# %% tags=["hide-input"]
+def printed(text, head, width=38, n_lines=9):
+    """Return the pages of a text: a title, lines with divided words, a number."""
+    lines, line = [], ""
+    for word in text.split():
+        room = width - len(line) - 1
+        if len(word) <= room:
+            line = f"{line} {word}".strip()
+        elif len(word) >= 7 and room >= 4:  # divided, at a hyphen if it has one
+            own = word[:room].find("-")
+            cut = own if own > 0 else min(room - 1, len(word) - 3)
+            lines.append(f"{line} {word[:cut]}-")
+            line = word[cut:].removeprefix("-")
+        else:
+            lines.append(line)
+            line = word
+    lines.append(line)
+    pages = [lines[i : i + n_lines] for i in range(0, len(lines), n_lines)]
+    return ["\n".join((head, *page, str(n))) for n, page in enumerate(pages, 1)]
+
+
+tale = next(tales.generate(1, seed=0)).text
+pages = printed(tale, head="TALES OF THE VILLAGE")
+print(pages[1])
+
+# %% [markdown]
+# Three rules undo it: drop lines that recur, drop numbers that stand alone, and join a word that ends a line with a hyphen to the next.
+
+
+# %%
+def book_text(pages, join=lambda left, right: left + right):
+    """Return the text of printed pages, in one line; `join` makes divided words whole."""
+    lines = [line for page in pages for line in page.splitlines()]
+    often = Counter(lines)
+    kept = "\n".join(x for x in lines if often[x] == 1 and not x.isdigit())
+    whole = re.sub(r"(\w+)-\n(\w+)", lambda ends: join(*ends.groups()), kept)
+    return whole.replace("\n", " ")
+
+
+print("not in the tale:", set(book_text(pages).split()) - set(tale.split()))
+
+# %% [markdown]
+# One hyphen was the word's own, and the page does not say which.
+# Other text does: the form that occurs more often there is probably right.
+
+# %%
+others = " ".join(story.text for story in tales.generate(1000, seed=1))
+known = Counter(re.findall(r"[\w-]+", others))
+
+
+def likelier(left, right):
+    return max(left + right, f"{left}-{right}", key=lambda word: known[word])
+
+
+assert book_text(pages, likelier) == tale
+print("market-day:", known["market-day"], "marketday:", known["marketday"])
+
+# %% [markdown]
+# Each rule has its price: a refrain recurs like a title, a year can stand alone, and paragraphs are lost.
+# Older books are also scanned, and a program reads the letters: **{term}`OCR`**, which takes *rn* for *m* here and there.
+#
 # ### Near copies in real text
 #
 # The documentation that Python carries with it is real text, and it is on every machine that runs this page.
