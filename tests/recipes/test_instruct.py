@@ -8,6 +8,7 @@ import pytest
 import torch
 from chat_cases import CONFIG, base, chatty, own_file
 
+from llmcourse.finetuning.answering import answer
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import instruction_scores
 from llmcourse.finetuning.instruction_tuning import (
@@ -163,3 +164,12 @@ def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     assert many.finetuning.steps == 237
     many = configured("instruct-llm", sources=(str(path),) * 100, batch_size=16)
     assert many.finetuning.steps == 119
+
+
+@pytest.mark.parametrize("name", ["instruct-llm", "aligned-llm"])
+@pytest.mark.parametrize("asked", ["Write a story.", "Tell me a story."])
+def test_the_shortest_order_gets_a_tale_and_a_capital_none(name, asked):
+    """What a visitor of the site types first; an earlier model declined it."""
+    model = load_pretrained(name)
+    assert len(answer(*model, asked).split()) > 60
+    assert answer(*model, "What is the capital of France?").startswith("I only know")
