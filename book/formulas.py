@@ -70,6 +70,9 @@ def write(self: HTML5Translator, node: nodes.Element) -> None:
     html = node.get("katex") or typeset([(node.astext(), block)])[0]
     tag = "div" if block else "span"
     self.body.append(f'<{tag} class="formula notranslate">{html}</{tag}>')
+    after = node.next_node(descend=False, siblings=True)
+    if not block and after is not None and after.astext()[:1] in tuple(".,;:!?)"):
+        self.body.append("&NoBreak;")  # no line begins with a full stop
     raise nodes.SkipNode
 
 

@@ -834,7 +834,7 @@ counts = [
 ]
 found = torch.tensor([[count.share for count in row] for row in counts])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A table in shades of colour: length of the text from 60 to 400 tokens, by depth of the needle at beginning, middle and end. Each cell has its share and interval. Short texts on the left are light: nearly all needles are found. To the right the cells become dark, the row of the end first and that of the beginning last."}}
+# %% tags=["hide-input"] mystnb={"image": {"classes": "own-ground", "alt": "A table in shades of colour: length of the text from 60 to 400 tokens, by depth of the needle at beginning, middle and end. Each cell has its share and interval. Short texts on the left are light: nearly all needles are found. To the right the cells become dark, the row of the end first and that of the beginning last."}}
 fig, ax = plt.subplots(figsize=(5.6, 2.4))
 _ = ax.imshow(found, vmin=0, vmax=1, cmap="cividis", aspect="auto")
 for i, row in enumerate(counts):

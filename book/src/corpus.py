@@ -446,6 +446,7 @@ assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 # A printed page breaks its lines, divides words, and repeats a title and a number.
 # The next cell prints a tale in this way, so that we know what should come out.
 
+
 # %% tags=["hide-input"]
 def printed(text, head, width=38, n_lines=9):
     """Return the pages of a text: a title, lines with divided words, a number."""

@@ -797,6 +797,10 @@ for ax in (left, forgot):
     ax.set_xticks([], minor=True)
 _ = forgot.set(ylabel="tales, loss added (nats/token, log)")
 
+# %% [markdown]
+# *Against the learning rate: left, the openings marked rightly, and a guess in grey; right, what plain tales cost more than before.
+# Dots are runs, lines go through their means.*
+
 # %% tags=["hide-input"]
 RATES = sorted({run["rate"] for run in runs(task="pronoun")})
 
@@ -824,9 +828,6 @@ assert mean_of("tales", None, 3.2e-3) > 7.7 and mean_of("right", None, 3.2e-3) >
 assert mean_of("right", None, 6.4e-3) < 0.6
 
 # %% [markdown]
-# *Against the learning rate: left, the openings marked rightly, and a guess in grey; right, what plain tales cost more than before.
-# Dots are runs, lines go through their means.*
-#
 # Each way has a lowest rate at which all three runs learn the task, and that of the adapters is four times as high.
 # At one and the same low rate the adapters have learned less after 128 batches, and forgotten less.
 # Above their lowest rate the adapters keep their accuracy at all rates tried, and the tales get worse and worse.

@@ -721,13 +721,14 @@ for ax, start in zip(axes, soon):
     ax.set(xlabel="texts read", xticks=(0, 4000, 8000), ylim=(0, 6))
 _ = axes[0].set(ylabel="loss of the answer (nats)")
 
+# %% [markdown]
+# *The loss of the answer from four starts, five seeds each; dotted, a guess among all colours.*
+
 # %% tags=["hide-input"]
 assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
 assert min(soon["neither"] + soon["large embeddings"]) > 2500
 
 # %% [markdown]
-# *The loss of the answer from four starts, five seeds each; dotted, a guess among all colours.*
-#
 # At first the loss rises in most runs, since hardly any words of these texts are colours.
 # Then the usual start, `neither`, comes down to the dotted line of $\ln 64$: the model knows *that* a colour is asked for.
 # After a stretch on the plateau it finds the colour, too.
@@ -783,6 +784,9 @@ _ = ax.set(xscale="log", xlabel="peak learning rate, log scale")
 _ = ax.set(ylabel="loss (nats/token)")
 _ = ax.legend()
 
+# %% [markdown]
+# *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
+
 # %% tags=["hide-input"]
 assert all(len(losses) == 3 for losses in ends.values())
 adam = [mean["AdamW", rate] for rate in (0.001, 0.008, 0.064)]
@@ -791,8 +795,6 @@ lowest = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "S
 assert lowest["Muon"] + 0.2 < adam[1] < lowest["SGD"] - 0.2
 
 # %% [markdown]
-# *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
-#
 # At AdamW's highest rates the model learns little more than which tokens are frequent.
 # It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.

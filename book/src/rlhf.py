@@ -306,7 +306,7 @@ def beginnings(n, seed):
 # %% tags=["nbval-ignore-output"]
 (first,) = beginnings(1, seed=5)
 for text in answer(base, [first] * 3, N_TOKENS, generator=generator).texts:
-    print(fill(f"{vividness(first.text, text):.0f}  {first.text}{text}", 80) + "\n")
+    print(fill(f"{vividness(first.text, text):.0f} – {first.text}{text}", 80) + "\n")
 
 # %% [markdown]
 # Adjectives in a row, as no tale has them, do not count; only the first one does.

@@ -415,14 +415,15 @@ for number, (c, n) in enumerate(best.items()):
 _ = ax.set(xscale="log", xlabel="parameters, log scale", xlim=(5e4, 1.3e6))
 _ = ax.set(ylabel="loss (nats/token)")
 
+# %% [markdown]
+# *The loss over the size at five budgets, in FLOPs; a cross marks the lowest point of each parabola.*
+
 # %% tags=["hide-input"]
 in_order = [best[c] for c in budgets]
 assert in_order == sorted(in_order)
 assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 
 # %% [markdown]
-# *The loss over the size at five budgets, in FLOPs; a cross marks the lowest point of each parabola.*
-#
 # The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
 # With the budget its lowest point moves to larger models, and the text grows with them.
 # (A parabola through three or four points is a rough tool; the five budgets show the trend.)

@@ -821,6 +821,10 @@ for ax, chosen in zip(axes, panels):
     ax.set(xlabel="steps", ylim=(0, 3))
 _ = axes[0].set(ylabel="loss (nats per known letter)")
 
+# %% [markdown]
+# *Mean of three seeds; the band is from the lowest to the highest.
+# The dotted line is guessing.*
+
 # %% tags=["hide-input"]
 at_400 = {name: each[:, 19] for name, each in losses.items()}
 at_end = {name: each[:, -1] for name, each in losses.items()}
@@ -835,9 +839,6 @@ assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 assert abs(guess - 1.7) < 0.05
 
 # %% [markdown]
-# *Mean of three seeds; the band is from the lowest to the highest.
-# The dotted line is guessing.*
-#
 # The complete model learns slowly at first, and then the rest quickly.
 # Of the others:
 #

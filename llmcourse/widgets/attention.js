@@ -108,7 +108,7 @@ function render({ model, el }) {
     bytes = unpacked[text.value];
     spans = tokens.map((token, i) => {
       const span = tile("word-piece", i, () => pick(i));
-      span.textContent = token.replace(/\n/g, "↵");
+      span.textContent = token.replace(/^ /, "").replace(/\n/g, "↵");
       return span;
     });
     rows = tokens.map((_, i) => {
@@ -116,7 +116,7 @@ function render({ model, el }) {
       line.append(...tokens.slice(0, i + 1).map(() => make("span")));
       return line;
     });
-    words.replaceChildren(...spans);
+    words.replaceChildren(...spans.flatMap((span, i) => (tokens[i].startsWith(" ") ? [" ", span] : [span])));
     matrix.style.setProperty("--n", tokens.length);
     matrix.replaceChildren(...rows);
     query.input.max = tokens.length;

@@ -21,7 +21,7 @@ function render({ model, el }) {
   root.classList.add("attention", "lens");
   const place = slider("After token", { min: 1, max: tokens.length, value: model.get("query"), show: (i) => `${i} of ${tokens.length}` }, show);
   const spans = tokens.map((token, i) => {
-    const span = make("span", { className: "word-piece" }, token.replace(/\n/g, "↵"));
+    const span = make("span", { className: "word-piece" }, token.replace(/^ /, "").replace(/\n/g, "↵"));
     span.addEventListener("click", () => {
       place.input.value = i + 1;
       place.refresh();
@@ -59,7 +59,7 @@ function render({ model, el }) {
   }
 
   root.append(
-    make("p", { className: "reading" }, ...spans),
+    make("p", { className: "reading" }, ...spans.flatMap((span, i) => (tokens[i].startsWith(" ") ? [" ", span] : [span]))),
     make("div", { className: "controls" }, place.label),
     readout,
     make("div", { className: "panel" },

@@ -41,8 +41,8 @@ function rewardChart(name) {
         text(LEFT - 6, y(value) + 4, String(value).replace("-", "−"), "down")]),
       ...AT.filter((kl) => near(kl) <= far).map((kl) => text(x(kl), HIGH - BOTTOM + 16, String(kl), "across")),
       text(WIDE - RIGHT, HIGH - 4, "KL divergence (nats)", "down"),
-      svg("path", { d: values.map((value, i) => `${i ? "L" : "M"}${x(kls[i]).toFixed(1)} ${y(value).toFixed(1)}`).join(""), class: "held" }),
-      ...values.map((value, i) => svg("circle", { cx: x(kls[i]), cy: y(value), r: 2.6, class: "stop" })),
+      // Later moments are darker: a line would go to and fro, as the divergence does.
+      ...values.map((value, i) => svg("circle", { cx: x(kls[i]), cy: y(value), r: 3.4, class: "stop", "fill-opacity": 0.25 + (0.75 * i) / Math.max(1, values.length - 1) })),
       rule,
       dot);
   }
