@@ -180,7 +180,7 @@ def slots_and_pages() -> Drawing:
 @drawing
 def guesses_checked() -> Drawing:
     """Guesses are kept up to the first wrong one, which the large model replaces."""
-    d = Drawing(252)
+    d = Drawing(220)
     guesses = ("lived", "in", "the", "woods")
     own = ("lived", "in", "a", "")
     d.text(16, 20, "Ida, a bossy girl, …", anchor="start", italic=True)

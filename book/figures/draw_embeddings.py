@@ -167,7 +167,7 @@ def how_alike_are_hen_and_cow() -> Drawing:
 @drawing
 def one_step_of_learning() -> Drawing:
     """The three vectors of *By hand* before the step, and after it."""
-    d = Drawing(312)
+    d = Drawing(268)
     before = {"v": (1, 0), "u₊": (0, 1), "u₋": (0, -2)}
     after = {"v": (1, 1.5), "u₊": (0.5, 1), "u₋": (-0.5, -2)}
     colours = {"v": "blue", "u₊": "green", "u₋": "orange"}

@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 
 from drawing import Drawing, drawing
 
-N_LAYERS = 3  # of the models of the study
+N_LAYERS = 3  # drawn; the models have more
 
 
 def stack(d: Drawing, x: float, bottom: float, width: float = 74) -> None:

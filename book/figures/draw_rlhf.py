@@ -55,8 +55,8 @@ def two_ways_from_pairs() -> Drawing:
     d.line((479, 366), (479, 392), dashed=True, colour="pink", width=3)
     d.box(418, 392, 122, 42, "reference", tint="grey")
     d.text(374, 413, "r = β ln (π / π", anchor="end", colour="pink")
-    d.text(387, 418, "ref", size=13, colour="pink")
-    d.text(404, 413, ")", anchor="end", colour="pink")
+    d.text(375, 418, "ref", size=13, anchor="start", colour="pink")
+    d.text(392, 413, ")", anchor="start", colour="pink")
     return d
 
 
@@ -250,7 +250,7 @@ def who_earned_it() -> Drawing:
 @drawing
 def one_round_of_grpo() -> Drawing:
     """Five steps in a ring, with one prompt of four answers as the example."""
-    d = Drawing(330)
+    d = Drawing(306)
     rewards = (5, 6, 6, 7)
     mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
     values = [(reward - mean) / deviation for reward in rewards]
