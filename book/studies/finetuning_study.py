@@ -31,7 +31,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.text_loss import text_loss
 
 Rows = list[tuple[str, int]]  # texts with their classes
 
@@ -220,8 +220,7 @@ def _run(
 def _tale_loss(model: Transformer, tokenizer: BPETokenizer, n: int) -> float:
     """Return the loss on plain tales, in nats per token."""
     texts = [story.text for story in tales.generate(n, seed=13)]
-    prices, n_tokens = document_nll(model, tokenizer, texts)
-    return sum(prices) / sum(n_tokens)
+    return text_loss(model, tokenizer, texts).loss
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
     python book/studies/reasoning_study.py --out reasoning.json
 
 takes about an hour on one core and goes on where it was stopped. All begins with
-`instruct-llm`; the stored runs began with an earlier one, of three layers. For each
-seed:
+`instruct-llm`. For each seed:
 
     labels ──► worked ──► more labels     measured on the way, each label read once
                  │
@@ -52,7 +51,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.training.loop import make_optimizer, update_weights
 from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.text_loss import text_loss
 
 LEARNED_STEPS = (1, 2, 3)
 VOTERS = (1, 2, 4, 8, 16)
@@ -113,8 +112,7 @@ class Bench:
 
     def tale_loss(self, model: Transformer) -> float:
         """Return the loss on plain tales, in nats per token."""
-        prices, n_tokens = document_nll(model, self.tokenizer, self.texts)
-        return sum(prices) / sum(n_tokens)
+        return text_loss(model, self.tokenizer, self.texts).loss
 
     def answers(
         self, model: Transformer, asked: Iterable[Question], n: int, seed: int

@@ -29,7 +29,7 @@ from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.scaling import Point
 from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.text_loss import text_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +171,8 @@ def _train(
         torch.Generator().manual_seed(seed),
         start_token=end_of_text(data.tokenizer),
     )
-    prices, n_tokens = document_nll(model, data.tokenizer, stories)
+    loss = text_loss(model, data.tokenizer, stories).loss
     size, seen, _ = point_key(experiment, config)
-    loss = sum(prices) / sum(n_tokens)
     return Point(n_parameters=size, n_tokens=seen, loss=round(loss, 5), seed=seed)
 
 
