@@ -560,7 +560,7 @@ for name, points in models.items():
     chains = fmean(solved(p, 16, by="process") for p in points)
     print(f", of right chains {chains:4.0%}")
 
-# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for that with more labels. pass@k rises to the top with k; the vote rises little above one answer taken by chance, and stays near the dash-dotted line of the greedy answer."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for that with more labels. pass@k rises with k; the vote rises little above one answer taken by chance, and not above the dash-dotted line of the greedy answer."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, (name, points) in zip(axes, models.items()):
     curves = (
@@ -671,7 +671,7 @@ for name in ("weak", "GRPO"):
 # %% [markdown]
 # The rewards on the right of the next figure are for one to three steps, so they are higher than pass@1.
 
-# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest, rejection a little above the weak model, which ends highest; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest; the weak model begins lowest and ends highest, and so does rejection; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items()):
     values = [fmean(solved(p, k) for p in points) for k in ks]
@@ -679,7 +679,7 @@ for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items())
 axes[0].set_xscale("log", base=2)
 axes[0].set_xticks(ks, [str(k) for k in ks])
 axes[0].set(xlabel="k answers (log scale)", ylabel="pass@k", ylim=(0, 1))
-axes[0].legend(fontsize=7, loc="lower right")
+axes[0].legend(fontsize=7, loc="center right")
 by_round = [*zip(*(p.rewards for p in ways["GRPO"]))]
 rounds = range(1, 1 + len(by_round))
 axes[1].fill_between(rounds, [*map(min, by_round)], [*map(max, by_round)], alpha=0.25)
