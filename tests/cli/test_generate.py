@@ -189,7 +189,7 @@ def test_evaluate_reads_own_files_to_their_ends(folder, loaded, tmp_path):
         (["--top-p=0"], "top_p must be in (0, 1], got 0"),
         (["--top-p=1.5"], "top_p must be in (0, 1], got 1.5"),
         (["--top-k=0"], "top_k must be at least 1, got 0"),
-        (["x" * 500], "must fit into context_length = 29 tokens"),
+        (["x" * 500], "must fit into context_length = 29, got 501"),
         (["--max-new-tokens=29"], "must fit into context_length = 29"),
     ],
 )

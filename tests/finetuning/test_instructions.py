@@ -269,7 +269,7 @@ def test_long_examples_are_skipped() -> None:
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instructions, "_TRIES", 50)  # in place of 5,000
-    with pytest.raises(ValueError, match="cannot be negative, got -1"):
+    with pytest.raises(ValueError, match="n must be at least 0, got -1"):
         examples(-1, seed=0)
     with pytest.raises(ValueError, match=r"from who, .*, got \['who', 'when'\]"):
         examples(1, seed=0, kinds=["who", "when"])

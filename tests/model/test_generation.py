@@ -348,7 +348,7 @@ def test_a_prompt_that_fills_the_context_is_returned(model, tokenizer):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompt": "x" * 23}, r"context_length = 23 tokens, got 24"),
+        ({"prompt": "x" * 23}, r"context_length = 23, got 24 \+ 0"),
         ({"prompt": "x", "max_new_tokens": 22}, "must fit into context_length = 23"),
         ({"max_new_tokens": -1}, "max_new_tokens must be at least 0, got -1"),
     ],
