@@ -443,7 +443,7 @@ assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 #
 # ### From a book's pages to its text
 #
-# A printed page breaks its lines, divides words, and repeats a title and a number.
+# A printed page breaks its lines, divides words, and adds a title and a number.
 # The next cell prints a tale in this way, so that we know what should come out.
 
 
@@ -473,7 +473,7 @@ pages = printed(tale, head="TALES OF THE VILLAGE")
 print(pages[1])
 
 # %% [markdown]
-# Three rules undo it: drop lines that recur, drop numbers that stand alone, and join a word that ends a line with a hyphen to the next.
+# Three rules undo most of it: drop lines that recur, drop numbers that stand alone, and join a word that ends a line with a hyphen to the next.
 
 
 # %%
@@ -497,15 +497,16 @@ others = " ".join(story.text for story in tales.generate(1000, seed=1))
 known = Counter(re.findall(r"[\w-]+", others))
 
 
-def likelier(left, right):
+def more_frequent(left, right):
     return max(left + right, f"{left}-{right}", key=lambda word: known[word])
 
 
-assert book_text(pages, likelier) == tale
+assert book_text(pages, more_frequent) == tale
 print("market-day:", known["market-day"], "marketday:", known["marketday"])
 
 # %% [markdown]
-# Each rule has its price: a refrain recurs like a title, a year can stand alone, and paragraphs are lost.
+# The rules can drop too much: a refrain recurs like a title, and a year can be alone on its line.
+# Paragraphs are lost, too, when lines are joined.
 # Older books are also scanned, and a program reads the letters: **{term}`OCR`**, which takes *rn* for *m* here and there.
 #
 # ### Near copies in real text

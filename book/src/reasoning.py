@@ -486,8 +486,8 @@ for way in ("direct", "worked"):
 # With direct answers the model gets about three of ten sums of three steps right; with worked ones more than nine of ten.
 #
 # At four steps the worked model is hardly better than a guess, which finds one number of a dozen; the direct one is right in about three of ten, on average.
-# What does the worked one do?
-# The next cell asks `weak`, which has seen one to three steps as well, and counts the steps that it says.
+# What does a worked one do?
+# The next cell asks `weak` of this page, which has seen one to three steps as well, and counts the steps that it says.
 
 # %% tags=["nbval-ignore-output"]
 long = list(questions(24, seed=7, n_steps=4))
@@ -501,8 +501,7 @@ print(f"{n_right} of {len(long)} right")
 
 # %% [markdown]
 # Most of its answers stop early, after no more steps than its labels had; few go on.
-# Of all 24, the last line says how many end in the right number.
-# So two things go wrong: the end comes too soon, and a single wrong step spoils a long chain.
+# Of all 24, few end in the right number: the end comes too soon, and a wrong step on the way is carried on to it.
 # More depth does not help an answer that stops too soon.
 
 # %% tags=["hide-input"]
@@ -585,12 +584,12 @@ _ = axes[1].legend(fontsize=7, loc="lower right")
 # *pass@k and the vote of k answers; dash-dotted, one greedy answer.*
 #
 # A vote is better than one sampled answer, by a few percentage points.
-# But one greedy answer does at least as well, for a sixteenth of the arithmetic: a vote keeps the model's favourite, right or wrong, and the greedy answer is mostly the same.
+# But one greedy answer does at least as well, for a sixteenth of the arithmetic: a vote keeps the model's favourite, right or wrong, and the greedy answer is probably mostly the same.
 # (For large models and harder problems votes were worth more {cite:p}`wang2023consistency`.)
 #
-# A verifier finds a right answer among sixteen for most questions that a single answer gets wrong.
+# With the weak model, a verifier finds a right answer among sixteen for most questions that a single answer gets wrong.
 # So the model *can* do more than it does.
-# A part of this is luck, for sixteen guesses among twelve numbers hit often: pass@16 *of right chains* leaves it out.
+# Much of this is luck, for sixteen guesses among twelve numbers hit often: pass@16 *of right chains* leaves it out.
 # It is about three quarters, which is nearly every question of the taught kind and none with four steps.
 # With more labels the model gets more right at the first attempt.
 # Its pass@16 is lower then, and that of right chains the same: luck has less part in it.
@@ -616,7 +615,7 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
 #
 # :::{dropdown} Answer
-# All three raise it, with every seed, and GRPO, which sees no further label, gets nearly as far as more labels.
+# All three raise it, and GRPO, which sees no further label, gets nearly as far as more labels; at five times the rate it ruins the model.
 # But one greedy answer of the weak model is right as often.
 # pass@16 falls, but only where no right chain was ever found; elsewhere it was at its top before, so these questions cannot show whether anything new becomes possible.
 # :::
@@ -671,7 +670,7 @@ for name in ("weak", "GRPO"):
 # %% [markdown]
 # The rewards on the right of the next figure are for one to three steps, so they are higher than pass@1.
 
-# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest; the weak model begins lowest and ends highest, and so does rejection; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest; the weak model begins below the others and ends highest, as rejection does; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items()):
     values = [fmean(solved(p, k) for p in points) for k in ks]
@@ -691,10 +690,10 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 #
 # GRPO raises pass@1 by eight percentage points, without a further label.
 # How much of this do cheaper ways give?
-# Nearly all: the weak model at temperature 1/2, or with a vote of sixteen, comes close to one sampled answer of GRPO's, and one greedy answer reaches it.
+# The weak model at temperature 1/2, or with a vote of sixteen, three quarters of it; with one greedy answer, all.
 # GRPO's own greedy answers are hardly better than the weak model's.
 # So it did what a lower temperature does: it made the model's favourite more probable, and that was right already for most questions of the taught kind.
-# Only a verifier that chooses among sixteen answers does much more.
+# A verifier that chooses among sixteen finds a right number for nine of ten questions, but nearly all that it adds to a greedy answer are lucky ones: of right chains it finds no more.
 #
 # GRPO's sixteen answers differ less, and more of the right ones have a right chain.
 # pass@16 falls at four steps alone, where every right number was luck.
@@ -705,13 +704,13 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 # The study does not tell which of the two matters.
 #
 # Answer for answer, labels teach more than rewards: 1,280 labels do at least what takes GRPO five times as many answers.
-# (They also cost more of the tales: twice as many nats.)
+# (They also raise the loss on tales more: by 0.09 nats per token, GRPO by 0.01.)
 # A worked label shows the right token at each of its twenty places or so.
 # A reward is one bit for a whole chain, and a group that agrees has not even that (exercise 4).
 # But labels have to be written by someone, and a verifier needs to be written once.
 #
 # The rate has to be low: at five times the rate, GRPO loses most of what the labels had taught.
-# An update that goes too far spoils the answers that the next one learns from.
+# Probably an update that goes too far spoils the answers that the next one learns from.
 # Real runs go on for thousands of rounds, with larger groups {cite:p}`guo2025`.
 
 # %% tags=["hide-input"]
@@ -756,11 +755,11 @@ for n in (10, 100, 1000):
     print(f"{n:4} draws: {off:.4f} nats from the teacher, on average")
 
 # %% [markdown]
-# From a hundred draws to a thousand the distance falls to a tenth; with ten, the half draws still count.
-# A network shares what it learns between places, so it needs fewer draws at each; what a single token says stays little.
+# From a hundred draws to a thousand the distance falls to a tenth; from ten to a hundred to a fifth only, since the half draws that were added still matter there.
+# A network shares what it learns between places, so it needs fewer draws at each; but one token still says little.
 #
 # So a student that is shown probabilities should need fewer answers.
-# The teacher here is the model after GRPO, and the student starts as the study did, before it learned any sums: of the same size, so that only the targets differ.
+# The teacher here is the model after GRPO, and the student starts as the study did, before it learned any sums: of the same size; the two students differ in their targets alone.
 # The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
 # Beside them are the weak model, which read worked labels to the same questions, and the teacher.
@@ -813,7 +812,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # A start without right answers gets no gradient.
 # After its start, GRPO on checked answers needs no labels, but more answers: a reward is one bit for a chain, and a label says each token.
 # It made probable what was possible: pass@1 rose; pass@16 did not, but on questions of the taught kind it was at its top already.
-# One greedy answer of its start was right as often as one drawn after it.
+# One greedy answer of its start was right as often as one sampled answer after it.
 # A student that is shown its teacher's probabilities is told more by each answer than one that sees tokens; that it learns more, three seeds did not show.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.

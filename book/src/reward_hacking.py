@@ -400,7 +400,7 @@ assert n_seeds >= 4
 # :::
 #
 # The intervals take each order as one case, with one story.
-# *Coherent* is the share of stories that hold together to their end, *complete* that of those which also have all that their order names; *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
+# *Coherent* is the share of stories that hold together to their end, *complete* the share of all stories that hold together and have all that their order names; *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
 
 # %% tags=["hide-input"]
 print("way                            gold (95 %)       coherent  complete   KL")
@@ -421,6 +421,8 @@ for name, gain in (
     ("temperature 0.5", cool - usual),
     ("best of 4", four - usual),
     ("best of 16", sixteen - usual),
+    ("best of 16, beside best of 4", sixteen - four),
+    ("one of 16 by chance", golds("random one of 16") - usual),
     ("aligned", trained - usual),
     ("aligned, beside temperature 0.5", trained - cool),
     ("aligned, beside best of 4", trained - four),
@@ -460,7 +462,7 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 # Both cheap ways stay much nearer to the start.
 # So the first number of a report, *aligned beside start*, says little about the training.
 #
-# It beats the best of four in six of ten orders, and yet the means do not differ for certain: where it loses, it loses by a little more than it wins elsewhere.
+# The aligned model beats the best of four in six of ten orders, and yet the means do not differ for certain: where it loses, it loses by a little more than it wins elsewhere.
 # A win rate does not say by how much.
 #
 # But a lower temperature and the training gain in different ways.
@@ -472,7 +474,7 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 # More of its stories hold together, probably since a broken story contains improbable words.
 # It gains 0.7 points over *random one of 16*, although more of its stories end sadly, and gold likes that less.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# From four to sixteen its choice still gains, about a third of a point: so little choice does not yet find its errors.
+# From four to sixteen its choice still gains, about a third of a point: a choice among so few does not yet exploit its errors.
 # A gain that is reported without such baselines says little.
 #
 # ### Mode collapse
@@ -516,7 +518,7 @@ first, last = (
 assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 assert all(a.distinct_within > b.distinct_within for a, b in zip(first, last))
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie far to the left, one as high as the best of four and one above the best of sixteen; those of the mean weights lie between."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie far to the left, one about as high as the best of sixteen and one above; of the two dots of the mean weights one lies near the start's at temperature 0.5, and one half way to the aligned model's."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
@@ -538,10 +540,9 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # *Gold reward over variety, by way; up and to the right is better.*
 #
 # A lower temperature and choosing cost hardly any variety of words.
-# But choosing by the reward model narrows the endings, and the openings a little; both narrow even where gold chooses, for gold likes happy endings best.
-# The aligned model went further.
-# Of its stories that hold together 93 % end happily, about as many as of the best of four, but without any choice; at temperature 0.5 all do.
-# And they begin alike: a few openings have taken the place of many.
+# But choosing by the reward model narrows the endings, and the openings too; both narrow even where gold chooses, for gold likes happy endings best.
+# Of the aligned model's stories that hold together 93 % end happily, about as many as of the best of four, but without any choice; at temperature 0.5 nearly all do.
+# In openings and words it went further: its stories begin alike, and a few openings have taken the place of many.
 # At temperature 0.5 its favourite adjective is in 17 % of the stories, with the start in 2 %; at temperature 1 it is in 6 %, and hardly strikes the eye.
 # A lower temperature brings out what was hidden.
 # This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
@@ -593,9 +594,9 @@ for when in ("before", "after"):
 # ```
 #
 # The table has it, too.
-# The mean keeps about half of the gain, at a fifth of the distance from the start, and its stories are complete as often as the start's.
+# The mean keeps about half of the gain, at a fifth of the distance from the start, and as many of all its stories are complete as of the start's.
 # At temperature 0.5 it is worth what the best of sixteen are, for one sample, and nearly nine of ten stories have all that was ordered.
-# Of single samples only those of the aligned model at 0.5 earn more, by 0.6 points, and half of its stories are incomplete: gold takes little off for that.
+# Of single samples only those of the aligned model at 0.5 are clearly better, by 0.6 points, and half of its stories are incomplete: gold takes little off for that.
 # It also begins its stories in more ways than the aligned model, and in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
 #
