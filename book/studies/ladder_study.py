@@ -1,0 +1,163 @@
+"""A ladder of recipes for pretraining: one thing changed at a time, three seeds each.
+
+    python book/studies/ladder_study.py --out ladder.json
+
+takes some four hours on one core and goes on where it was stopped. All models read the
+same number of stories of the tales once, with the tokenizer of `base-llm`, and are
+measured by the nats that a new story costs them above the grammar's own price.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from study_command import resumed, run_study_command, with_points
+
+from llmcourse.model.costs import n_parameters
+from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
+from llmcourse.training.pipeline import TrainingData, prepare, run_recipe
+from llmcourse.training.presets import BASE_LLM_SMALL
+from llmcourse.training.story_evaluation import tale_loss
+from llmcourse.training.studies import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One model of the ladder: a recipe, and what a story costs above the floor."""
+
+    name: str  # of the recipe
+    seed: int  # of the first weights and the order of the stories
+    n_parameters: int
+    n_tokens: int  # places in the windows that were read
+    excess: float  # nats per story
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One rung: what it changes of the study's recipe.
+
+    Attributes:
+        name: Of the rung.
+        model: Fields of `TransformerConfig`.
+        training: Fields of `PretrainingConfig`.
+        copying_start: Whether to begin with `mimetic_initialisation`.
+    """
+
+    name: str
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    copying_start: bool = True
+
+
+def _shape(width: int, layers: int, d_ff: int) -> dict[str, int]:
+    heads = width // 32
+    return {
+        "d_model": width,
+        "n_layers": layers,
+        "d_ff": d_ff,
+        "n_heads": heads,
+        "n_kv_heads": heads,
+    }
+
+
+def _muon(**training: Any) -> dict[str, Any]:
+    return {"optimizer": "muon", "learning_rate": 0.006} | training
+
+
+RECIPES = (
+    Recipe(name="AdamW, rate 0.004"),
+    Recipe(name="Muon, rate 0.006", training=_muon()),
+    Recipe(name="AdamW, rate 0.002", training={"learning_rate": 0.002}),
+    Recipe(name="AdamW, rate 0.008", training={"learning_rate": 0.008}),
+    Recipe(name="Muon, rate 0.003", training=_muon(learning_rate=0.003)),
+    Recipe(name="Muon, rate 0.012", training=_muon(learning_rate=0.012)),
+    Recipe(name="Muon, 6 layers of 192", model=_shape(192, 6, 352), training=_muon()),
+    Recipe(name="Muon, 6 layers of 256", model=_shape(256, 6, 544), training=_muon()),
+    Recipe(
+        name="Muon, twice the steps of half the batch",
+        training=_muon(steps=1200, batch_size=4),
+    ),
+    Recipe(
+        name="Muon, half the steps of twice the batch",
+        training=_muon(steps=300, batch_size=16),
+    ),
+    Recipe(
+        name="Muon, without the copying start", training=_muon(), copying_start=False
+    ),
+    Recipe(name="Muon, embeddings as fast", training=_muon(embedding_speed=1)),
+    Recipe(name="Muon, ends at a tenth", training=_muon(final_share=0.1)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderConfig:
+    """What all rungs share."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)  # of the first weights and the order
+    n_stories: int = 8_000  # those of the tokenizer, too; none is read twice
+    n_held_out: int = 300  # stories
+    steps: int = 600
+    batch_size: int = 8
+
+
+def run_study(
+    path: str | Path,
+    recipes: Sequence[Recipe] = RECIPES,
+    config: LadderConfig = LadderConfig(),
+    progress: Callable[[Rung], None] | None = None,
+) -> Study[Rung]:
+    """Train all models, write the results after each, and return them.
+
+    Args:
+        path: The file of the results.
+        recipes: Which rungs.
+        config: What they share.
+        progress: Called with each model that was trained.
+
+    Raises:
+        ValueError: If the file holds results of another recipe.
+        OSError: If it cannot be written.
+    """
+    recipe = asdict(config) | {"seeds": list(config.seeds)}
+    study = resumed(path, recipe, Rung)
+    data = prepare(replace(BASE_LLM_SMALL, n_stories=config.n_stories))
+    for one in recipes:
+        for seed in config.seeds:
+            if (one.name, seed) not in {(p.name, p.seed) for p in study.points}:
+                point = _train(one, seed, config, data)
+                study = with_points(study, [point], path, progress)
+    return study
+
+
+def _train(recipe: Recipe, seed: int, config: LadderConfig, data: TrainingData) -> Rung:
+    sizes = replace(BASE_LLM_SMALL.model, **recipe.model)
+    shared = {"steps": config.steps, "batch_size": config.batch_size}
+    changed = {"learning_rate": 0.004} | shared | recipe.training
+    training = replace(
+        BASE_LLM_SMALL.pretraining, **changed, eval_interval=config.steps
+    )
+    pipeline = replace(
+        BASE_LLM_SMALL,
+        model=sizes,
+        pretraining=fall_back_to_float32(training),
+        copying_start=recipe.copying_start,
+        seed=seed,
+    )
+    model = run_recipe(pipeline, data=data).model
+    excess = tale_loss(model, data.tokenizer, config.n_held_out, seed=1).excess
+    return Rung(
+        name=recipe.name,
+        seed=seed,
+        n_parameters=n_parameters(sizes),
+        n_tokens=_tokens(training),
+        excess=round(excess.value, 3),
+    )
+
+
+def _tokens(training: PretrainingConfig) -> int:
+    return training.steps * training.batch_size * training.context_length
+
+
+if __name__ == "__main__":
+    run_study_command(run_study, __doc__)

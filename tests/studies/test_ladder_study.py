@@ -1,0 +1,55 @@
+"""The ladder of recipes: it runs, goes on, and each rung changes what it says."""
+
+from dataclasses import replace
+
+import ladder_study
+import pytest
+from ladder_study import RECIPES, LadderConfig, Rung, run_study
+
+from llmcourse.training.presets import TINY
+from llmcourse.training.studies import load_study
+
+SMALL = LadderConfig(seeds=(0,), n_stories=100, n_held_out=3, steps=2, batch_size=2)
+
+# Worked example
+
+
+def test_rungs_have_names_of_their_own():
+    assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_rung_reads_as_much(recipe):
+    training = {"steps": 600, "batch_size": 8} | recipe.training
+    assert training["steps"] * training["batch_size"] == 4_800
+
+
+def test_what_a_rung_does_not_change_is_the_small_bases():
+    assert ladder_study.BASE_LLM_SMALL.model.n_layers == 3
+    assert ladder_study.BASE_LLM_SMALL.pretraining.optimizer == "adamw"
+    assert not ladder_study.BASE_LLM_SMALL.first
+
+
+# Law
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder_study, "BASE_LLM_SMALL", TINY)
+    path, trained = tmp_path / "ladder.json", []
+    run_study(path, RECIPES[:1], SMALL, trained.append)
+    study = run_study(path, RECIPES[:2], SMALL, trained.append)
+    assert [rung.name for rung in trained] == ["AdamW, rate 0.004", "Muon, rate 0.006"]
+    assert study.points == tuple(trained) == load_study(path, Rung).points
+    assert len({rung.n_tokens for rung in trained}) == 1
+    assert trained[0].excess != trained[1].excess
+
+
+# Refusal
+
+
+def test_another_recipe_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder_study, "BASE_LLM_SMALL", TINY)
+    path = tmp_path / "ladder.json"
+    run_study(path, RECIPES[:1], SMALL)
+    with pytest.raises(ValueError, match="holds results of another recipe"):
+        run_study(path, RECIPES[:1], replace(SMALL, steps=3))
