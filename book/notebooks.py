@@ -242,7 +242,7 @@ def handout(name: str, folder: Path) -> Path:
 
 def assignments() -> list[Path]:
     """Write the notebook of each assignment that students get."""
-    from llmcourse.classroom.assignments import read_source, release, write
+    from llmcourse.classroom.assignments import read_source, release
 
     made = []
     for source in sorted((BOOK.parent / "tests" / "assignments").glob("*.py")):

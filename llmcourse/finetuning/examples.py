@@ -14,8 +14,7 @@ Neither lets one example see another, so both give the same losses and gradients
 rounding. To pack saves the padding, and costs every layer a call of attention for each
 example. Trainings here pad: there is little to save, for examples of like length share
 a batch, and 5 % of the positions are padding, where it would be 45 % (batches of 8,
-lengths from 1 to 64 tokens, see `tests/finetuning/test_examples.py`). Packed, batches
-took as long; of examples in any order, two thirds of the time.
+lengths from 1 to 64 tokens, see `tests/finetuning/test_examples.py`).
 """
 
 from collections.abc import Iterator, Sequence, Sized
