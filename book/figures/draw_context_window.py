@@ -43,7 +43,7 @@ def softmax_in_two_pieces() -> Drawing:
     rows = (
         ("m", "0", "ln 3", "rises"),
         ("ℓ", "1", "1/3 + 1 = 4/3", "× 1/3"),
-        ("c", "8", "8/3 + 4 = 20/3", "× 1/3"),
+        ("u", "8", "8/3 + 4 = 20/3", "× 1/3"),
     )
     for number, (name, first, second, change) in enumerate(rows):
         y = 112 + 50 * number
@@ -54,7 +54,7 @@ def softmax_in_two_pieces() -> Drawing:
         d.box(246, y - 20, 150, 40, second, tint="orange")
     d.line((396, 162), (424, 162), (424, 212), (396, 212))
     d.arrow((424, 187), (484, 187))
-    d.text(454, 172, "c / ℓ", italic=True)
+    d.text(454, 172, "u / ℓ", italic=True)
     d.circle(505, 187, 20, "5", tint="green")
     d.text(505, 225, "as at once", size=15, colour="green")
     return d

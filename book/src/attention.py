@@ -134,7 +134,7 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # Each has a **{term}`key <query, key, value>`** by which it is found, and a **value** that it hands over.
 # The third asks with the **query** $q = \sqrt 2\,(\ln 2, \ln 4)$.
 #
-# | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | power $e^{\text{score}}$ | weight |
+# | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | exponential $e^{\text{score}}$ | weight |
 # |---|---|---|---|---|---|
 # | 1 | $(1, 0)$ | 7 | $\ln 2$ | 2 | 2/7 |
 # | 2 | $(0, 1)$ | 14 | $\ln 4$ | 4 | 4/7 |
@@ -303,7 +303,7 @@ def merge_heads(x):
 
 # %% [markdown]
 # In **{term}`grouped-query attention`** several query heads share the keys and values of one head.
-# Here six query heads share two key-value heads, so a third of the keys and values is computed, and later kept.
+# Here six query heads share two key-value heads, so only a third as many keys and values are computed and, later, kept.
 #
 # ![Six boxes of queries in two groups of three. From each group an arrow goes to one key and one value: queries 1 to 3 share key 1 and value 1, queries 4 to 6 share key 2 and value 2.](figures/shared-keys.svg)
 #
@@ -324,6 +324,7 @@ def repeat_kv(heads, n_heads):
 
 # %% [markdown]
 # With these a whole layer is four lines.
+# (`TINY` is the package's smallest set of sizes; `replace` copies it with some of them changed.)
 # It takes its matrices from a layer of the package, which must then give the same.
 
 
@@ -556,8 +557,9 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 # Back to the tales.
 # A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
 # Which heads of `base-llm`, the longer-trained model in {doc}`pipeline`, look at them?
+# (It is one model from one training; another may divide the work in another way.)
 # The next cells read forty of the new tales, and collect the weights that each head gives to four kinds of keys.
-# For the first three we ask where such a word comes next and was there before:
+# For the first three we take the places right before such a word, if it has occurred earlier, and measure the weight on its earlier places:
 #
 # - *the hero's name*: its earlier mentions,
 # - *a colour*: the places where this colour was before,
@@ -639,7 +641,7 @@ assert kinds["the token before"].max() < 0.3
 #
 # The explorer shows the weights of single heads.
 # It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
-# Move the token from which it looks; then choose *a garment* or *the token before*, whose best heads are others.
+# Move the token from which it looks; then choose *a garment*, for which head 2 is slightly ahead, or *the token before*, whose best heads are others.
 # (`■` is the mark before the story.)
 
 # %%
@@ -659,7 +661,7 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # The next section is about that mark.
 # :::
 #
-# The same can be seen in a sentence of your own, on which the scores of the kinds are then measured.
+# The next explorer does the same for a sentence of your own, and measures the heads' scores for each kind of key there.
 # One sentence is little to judge a head by.
 #
 # :::{div} llmcourse-sentence by-attention
@@ -847,7 +849,7 @@ assert right["without all name heads"]["a colour"] < 35
 # *How often the right name, and the right colour, beats all others where it returns, in thirty tales; the last bar is a mean of three draws.*
 #
 # The model brings back nearly every name, which none of the three n-gram models could.
-# One head can be spared, all name heads together cannot.
+# One head can be spared; all name heads together cannot.
 # Silencing as many others costs next to nothing: the looking up is done by a few.
 # (But nearly all of these are in lower layers; the last has only two other heads to compare with.)
 # So if you take away a single head and nothing happens, do not conclude that it does nothing.
@@ -863,7 +865,7 @@ assert right["without all name heads"]["a colour"] < 35
 #   So one pass gives as many honest predictions as there are tokens, and keys and values can be cached.
 # - Several heads look for several things, and heads that share keys make the cache smaller.
 #   RoPE tells a head how far away a token is and nothing else.
-# - Heads stand in for each other: what they are for is found by taking them away, singly and together, and comparing with as many others.
+# - In this model heads stand in for each other: what they are for is found by taking them away, singly and together, and comparing with as many others.
 #
 # *In practice* most large models of today have grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
 # Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
@@ -989,7 +991,7 @@ checks.rope_score(rope_score)
 #     return added, cache  # (B, T, D), the longer keys and values
 # ```
 #
-# Check it yourself: cut the chapter's `x` into pieces of 2, 1 and 2 positions, and compare with `layer(x, model.rotary(slice(0, 5)))`.
+# Check it yourself: cut the chapter's `x` into pieces of 2, 1 and 2 positions, and compare with `layer(x, model.rotary(slice(0, 5)))`; `model.rotary` gives the cosines and sines of those positions.
 # Then leave the mask out: which pieces still come out right, and why?
 # Expect 15 to 25 lines with the test.
 

@@ -85,7 +85,7 @@ print("wanted:", needle.answer, "of", len(haystack.colours), "colours")
 
 # %% [markdown]
 # We ask `base-llm` for 24 such colours, in texts of 120 tokens and in texts of 400, with the needle halfway.
-# After each count comes its 95 % interval: the shares that would still agree with so few trials.
+# After each count comes its 95 % interval: the true shares that are plausible after so few trials.
 # Then we give the model one token more than its window holds.
 
 # %% tags=["nbval-ignore-output"]
@@ -148,12 +148,12 @@ assert 1 < per_word < 2
 # Now piece by piece.
 # Every exponential is taken relative to the largest score so far, so none can overflow:
 #
-# ![Two columns of three boxes. After the first key, with score 0 and value 8: m is 0, l is 1, c is 8. Arrows lead to the second column, which gets score ln 3 and value 4: m rises to ln 3; l and c are multiplied by one third, and become 4/3 and 20/3. Their quotient is 5.](figures/softmax-in-two-pieces.svg)
+# ![Two columns of three boxes. After the first key, with score 0 and value 8: m is 0, l is 1, u is 8. Arrows lead to the second column, which gets score ln 3 and value 4: m rises to ln 3; l and u are multiplied by one third, and become 4/3 and 20/3. Their quotient is 5.](figures/softmax-in-two-pieces.svg)
 #
-# *From the first key to the second: the largest score $m$, the sum $\ell$, and the mixture of values $c$.*
+# *From the first key to the second: the largest score $m$, the sum $\ell$, and the mixture of values $u$, not yet divided.*
 #
 # When the largest score rises by $\ln 3$, the earlier sums shrink by $e^{-\ln 3} = \frac13$.
-# At the end $c / \ell = \frac{20}3 / \frac43 = 5$, the same.
+# At the end $u / \ell = \frac{20}3 / \frac43 = 5$, the same.
 # We kept three numbers and no table.
 # This is the **{term}`online softmax`**.
 
@@ -182,11 +182,11 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | naive | all up to $t$ | $e^{q_t \cdot k_s / \sqrt d}$ | $n^2$, all at once | keys, values: grows with $n$ |
 # | chunked, fused | the same | the same | $n^2$, a block at a time | the same |
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
-# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, a block's width for each; in writing none | one table $d \times (d + 1)$ |
+# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, one for each position of the block; in writing none | one table $d \times (d + 1)$ |
 #
 # **Naive attention** is that of the chapter {doc}`attention`, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
-# **Fused attention** is torch's own function for that, a single compiled program (a **kernel**); the best known is **FlashAttention** {cite:p}`dao2022`.
+# **Fused attention** is torch's own function for that, a single compiled program (a **kernel**); the best-known kernel of this kind is **FlashAttention** {cite:p}`dao2022`.
 #
 # A **sliding window** ignores everything before it, but layers add up.
 # What position $t$ gathers in the second layer was itself gathered up to $w - 1$ positions earlier.
@@ -221,7 +221,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # |---|---|---|---|
 # | $n$ | length of the text, in tokens | – | `n_positions` |
 # | $d$, $H$, $K$ | width of a head; heads; key-value heads | – | `d_head`, `n_heads`, `n_kv_heads` |
-# | $m, \ell, c$ | largest score, sum, mixture of a row so far | a number, a number, $d$ | `largest`, `total`, `mixture` |
+# | $m, \ell, u$ | largest score, sum, undivided mixture of a row so far | a number, a number, $d$ | `largest`, `total`, `mixture` |
 # | $w$ | width of the window | – | `window` |
 # | $\varphi$ | features, never negative: here $\operatorname{elu}(x) + 1$, which is $x + 1$ above zero and $e^x$ below | $d \to d$ | `features` |
 # | $2 L K d \cdot b$ | bytes of cache for a token, $L$ layers, $b$ bytes a number | – | `kv_bytes_per_token` |
@@ -286,7 +286,7 @@ assert_close(banded, masked, atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
 # Linear attention has two forms that must agree.
-# In training the positions of a block are computed side by side, and only the past of the block comes from the state.
+# In training the positions of a block are computed side by side, and only what came before the block comes from the state.
 # In writing they come one after the other, all from the state:
 
 
@@ -504,7 +504,8 @@ for seed in range(3):
 
 # %% [markdown]
 # Vectors that were never trained are noise, and where they begin the model fails at once.
-# It does little better than a guess among the four tokens of the pattern, which is right about three times in ten (the four may hold a token twice).
+# It does little better than a guess among the four tokens of the pattern.
+# Such a guess is right about three times in ten, for the four may hold a token twice.
 # After position 64 there is no vector at all, and the package refuses.
 #
 # ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
@@ -583,6 +584,7 @@ assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 # The other factor is the number of bytes for each number.
 # **KV-cache quantization** stores keys and values as small whole numbers, with one scale for each vector.
 # We read the first half of twelve tales, round the cache, and measure the loss on the second half.
+# (What the second half adds to the cache stays exact, so a cache that is rounded all the time may cost more.)
 
 
 # %%
@@ -593,7 +595,7 @@ def rounded(x, bits):
 
 
 def loss_of_second_half(text, bits):
-    ids = torch.tensor([[0, *tokenizer.encode(text)]])
+    ids = torch.tensor([[0, *tokenizer.encode(text)]])  # 0: <|endoftext|>
     half, cache = ids.shape[1] // 2, base.new_cache()
     base(ids[:, :half], cache)
     if bits < 32:
@@ -612,7 +614,8 @@ assert max(abs(halves[bits] - halves[32]) for bits in (8, 4)) < 0.02
 assert halves[2] > halves[32]
 
 # %% [markdown]
-# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four change nothing either, and two begin to cost.
+# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four cost next to nothing, and two begin to cost.
+# (Two bits leave only −1, 0 and 1 here.)
 # This is one small model and short texts.
 # To reach two bits in large ones, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
 #
@@ -772,12 +775,13 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
 # Facts from 20 tokens back still lie inside the window, and more of them are repeated than from afar.
-# Full attention repeats more of them, perhaps because the clue that *this* fact is wanted now may lie farther back.
+# Full attention repeated more of them in these runs, though no more than its own three models differ.
+# If that is more than chance, the clue that *this* fact is wanted now may lie farther back.
 # A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$, and 150 is out of reach: what is right there is probably guessed.
 #
 # ### Why the loss of linear attention rises
 #
-# Linear attention sees everything, and yet its loss is lowest between 48 and 64 tokens, and higher everywhere after.
+# Linear attention sees everything, and yet its loss, on the left above, is lowest between 48 and 64 tokens, and higher everywhere after.
 # The text changes along a tale, too: at the last positions even the loss of full attention rises.
 # So we compare the two at the same positions:
 
@@ -967,7 +971,7 @@ assert all(on_tales[way] > on_tales["none"] for way in ("linear", "ntk", "yarn")
 assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["linear"]
 
 # %% [markdown]
-# The table's digits depend on the processor; the text uses only relations that a hidden cell asserts.
+# The table's digits depend on the processor; what the text says of them holds on all that we tried.
 # With NTK-aware scaling and YaRN, the same weights find at 400 tokens most of what they could not find before.
 # Interpolation blurs what is next to what: its loss on plain tales rises most, and it finds no more than the model did without it.
 # Compare what they find by the intervals: with 24 trials, differences of a few needles mean nothing.
@@ -1066,7 +1070,7 @@ checks.window_mask(window_mask)
 # ### Exercise 3 (build): join two halves ★★
 #
 # Two workers have each read half of the keys for the same query.
-# Each hands over its largest score $m$, its sum $\ell$ and its mixture $c$, not yet divided.
+# Each hands over its largest score $m$, its sum $\ell$ and its mixture $u$, not yet divided.
 # Return the attention's result over all keys.
 #
 # ```python
@@ -1137,6 +1141,8 @@ for trained in (288, 96):
 #
 # Give a copy of `base` an attention of your own: each position sees the last `window` positions and the first `n_sinks`.
 # Every layer that is a `GroupedQueryAttention` has a function `attend(query, key, value)`, which you can replace.
+# All have the shape (rows, heads, positions, width of a head), keys and values with fewer heads; so has what it returns, with the heads of `query`.
+# `scaled_dot_product_attention` takes `attn_mask` and `enable_gqa=True`; a sink must not let a position see what comes after it.
 # Measure the loss on `few` with a window of 32 and with 0, 1 and 4 sinks.
 # The first token is `<|endoftext|>`; the next three often name the hero.
 # Which part of the gain is a sink, and which is memory?

@@ -108,7 +108,7 @@ for line in crawl[1].text.split("\n"):
 
 # %% [markdown]
 # `ascii` spells out the unusual characters: the menu comes first, and é is stored in two different ways.
-# In *René* it is one character; in *café* it is an e followed by a floating accent, so a model would see two different letters.
+# In *René* it is one character; in *café* it is an e followed by a combining accent, so a model would see two different letters.
 # A zero-width space hides after *years*.
 # Further on there are a no-break space and two control characters, which were quotation marks before somebody read them in the wrong encoding.
 #
@@ -267,7 +267,7 @@ def minhash_signature(text, n, n_hashes):
     runs = {" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
     hashes = range(n_hashes)
     return [
-        min(blake2b(f"{k} {run}".encode()).digest() for run in runs) for k in hashes
+        min(blake2b(f"{i} {run}".encode()).digest() for run in runs) for i in hashes
     ]
 
 
@@ -357,7 +357,7 @@ assert max(frequent_runs(kept).values()) == 1
 # *A cross marks the step that removed a page.
 # Below each step is the number of pages that it left.*
 #
-# Each step says how much it removed and why, with examples; boilerplate removal dropped `empty`, since nothing was left of it.
+# Each step says how much it removed and why, with examples (a percentage is of what reached the step); boilerplate removal dropped `empty`, since nothing was left of it.
 # Seven of the twelve pages held only three texts, and the other five were not wanted.
 # In what is kept no run of five words occurs in two lines.
 
@@ -563,7 +563,7 @@ _ = ax.legend()
 # *Share of planted copies that the bands propose: dots as measured, lines by the formula.*
 #
 # The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
-# Short bands find more, and long bands are choosier; both see nearly every copy that differs in little.
+# Short bands find more pairs, long bands fewer; both find nearly every copy that differs only a little.
 # The rise is near $(1/b)^{1/r}$, where nearly two thirds of the pairs are found.
 # Well below that point most copies are missed; more hashes make the curve steeper.
 #
@@ -621,7 +621,7 @@ assert next(iter(filtered.reasons)) == "number of words"
 # But this text was written with care by people who know their language.
 # On text known to be good, whatever a filter removes is a false alarm, so the share that it removes *is* its false-positive rate.
 #
-# Most false alarms come from one rule, the minimum number of words: a docstring of two sentences is too short for a web page, and not too short to be good.
+# Most false alarms come from one rule, the minimum number of words: a docstring of two sentences would be too short for a web page, and can still be good text.
 # The short documents weigh little, so less than half that share of the *characters* is lost.
 # A filter is made for one kind of text, and its error has to be measured on the kind that you have.
 
@@ -658,6 +658,7 @@ assert overlaps
 # How much does it matter?
 # We need a model, the simplest one that remembers: an **{term}`n-gram`** model.
 # It counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
+# A word that it has never seen gets a small share, too, as one of 10,000 possible words.
 # The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
 # Another 200 are **{term}`held-out`**, and half of those are slipped into the training text.
 #
@@ -736,7 +737,8 @@ for n in (8, 13, 20, 40):
 # Because their source is known, word for word, and so is the lowest loss that any model can reach.
 # A grammar writes them.
 # The next cell is a complete one, in the same form but tiny, with five rules and two lists of words.
-# `<opening>` calls a rule, `[a|b]` is a choice, `(3)` is a weight, and `{animal.a=animal}` draws an animal from the list, remembers it, and writes it after *a* or *an*.
+# `<opening>` calls a rule, `[a|b]` is a choice, and `(3)` is a weight.
+# `{animal.a=animal}` draws an animal from the list, remembers it, and writes it after *a* or *an*.
 # `{animal.the}` writes the same animal after *the*, and `{Animal.the}` with a capital.
 # The rule `end` depends on the food that was drawn.
 
@@ -1135,8 +1137,8 @@ print(
 # - Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate estimates the Jaccard similarity.
 # - LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
 # - A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
-# - Test text is kept apart by a hash and searched for by shared runs of words, for a leak makes a model that remembers look like a model that understands.
-# - Sources are mixed in chosen shares; new text beats the same text again; personal data and licences are looked after before training, not after.
+# - A hash keeps test text apart, and shared runs of words show what leaked: a leak makes a model that remembers look like one that understands.
+# - Sources are mixed in chosen shares; new text beats the same text again; personal data and licences are dealt with before training, not after.
 # - The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.
 #
 # *In practice* the steps are the same, with more machines.
@@ -1299,10 +1301,12 @@ assert round(tales.entropy_per_word(), 2) == 0.64
 # def copy_groups(texts: list[str], threshold: float) -> list[list[int]]: ...
 # ```
 #
-# Shingles of three words, 128 hashes in 32 bands, an exact check of what the bands propose, and then groups: if A is like B and B like C, all three belong together.
+# Use shingles of three words and 128 hashes in 32 bands, check exactly what the bands propose, and then form groups: if A is like B and B like C, all three belong together.
 # It takes about 25 lines.
 # On the twelve pages of the crawl, with a threshold of 0.6, it must find `[[0, 3, 4], [1, 5], [2, 6]]`.
-# Of a chain it must make one group, `[[0, 1, 2]]`: a text of 40 different words; the same with the words 5, 15, 25 and 35 replaced; the same with only the words 5 and 15 replaced, as in the second.
+# Then test a chain of three texts.
+# The first has 40 different words; in the second its words 5, 15, 25 and 35 are replaced; in the third only 5 and 15 are, by the same new words.
+# All three must be one group, `[[0, 1, 2]]`.
 # Can two texts of one group be hardly alike?
 
 

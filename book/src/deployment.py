@@ -157,6 +157,7 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # If $B$ requests run side by side, each weight is fetched once for all of them.
 # In a large model that is the main reason for **batching**; in one as small as ours the program around the arithmetic counts, too, as the experiment shows.
 # Suppose that a processor does 40 FLOPs for each byte: then sixteen requests are still memory-bound, and the border is at $B / 2 = 40$, at eighty requests.
+# (A large GPU does hundreds of FLOPs for each byte, so its border is at hundreds of requests.)
 #
 # ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs a byte. Decode, alone: 1 token, one half FLOP a byte. Decode, 16: 16 tokens, 8 FLOPs a byte.](figures/weights-fetched-once.svg)
 #
@@ -257,7 +258,9 @@ print("all twelve agree, token by token")
 #
 # Two plans for the same requests: fixed batches, and the package's continuous batching.
 # A fixed batch begins with those who wait, and nobody else comes in before its last answer is written.
-# Both cut a long prompt into pieces of 256 tokens; a step starts no new piece once it has read 256 tokens, and the prompt with least left to read comes first.
+# Both read a long prompt in pieces of 256 tokens, so that the others need not wait for all of it; this is called **chunked prefill**.
+# A step starts no new piece once it has read 256 tokens, and the prompt with least left to read comes first.
+# (The plans only count steps, so a prompt may be longer than the window of our models.)
 # Begin with the five requests from above.
 # Then let a long prompt come in while others write: who waits for it?
 # Add slots, or write requests of your own: when do both plans take equally many steps?
@@ -289,8 +292,8 @@ BatchingExplorer(
 # So a row of a large batch may differ in its last bits from the same row alone.
 # A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.
 # Whether a row differs depends on the processor.
-# So the next cell first shows a sum that depends on its order on every processor.
-# For a row, it shows only that the difference is small.
+# So the next cell begins with a sum whose result depends on the order, whatever the processor.
+# For a row of a batch it shows only that the difference is small.
 
 # %%
 large, small = torch.tensor(1e8), torch.tensor(1.0)
@@ -409,7 +412,8 @@ _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)
 # They share the fixed cost of a step.
 # In a large model that is mostly fetching the weights; in one as small as ours, much of it is the program that calls one small operation after the other.
 # The service below reaches only a fraction of this.
-# In each of its steps there is a row for every slot, taken or not, and their number is rounded up to a multiple of sixteen; that is the cost of batch invariance.
+# In each of its steps there is a row for every slot, taken or not, and their number is rounded up to a multiple of sixteen.
+# The rest of a division by sixteen would not fill a processor's vector and would be computed in another way; this is the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
 # The gain also has an end: once arithmetic takes most of a step, each further request makes it longer by the same amount, and the throughput hardly grows.
 #
@@ -470,7 +474,7 @@ for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
 # It is faster only where the processor can skip the zeros.
 #
 # Are four bits faster, too?
-# We let the model write forty tokens with its weights as they were, and with four bits.
+# We let the model write forty tokens with its weights as they were, and with four bits: `small` is the last model of the loop above.
 
 
 # %%
@@ -780,7 +784,8 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # At a temperature of 0 all sixteen are the most probable token.
 # At 0.5 it gets about half of the draws, though its probability is a third: the lower the temperature, the more a lead counts.
 # At 1 the tokens are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
-# At 2 hardly any token comes twice: thousands that are improbable one by one are probable together, and some make no sense here.
+# At 2 most of the tokens come once: thousands that are improbable one by one are probable together, and some make no sense here.
+# (This is one seed.)
 #
 # Other services have more knobs; ours refuses the first two, and knows nothing of the third.
 #
@@ -791,8 +796,9 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 #   It served translation well {cite:p}`sutskever2014`; open-ended text becomes dull with it, and repeats itself {cite:p}`holtzman2020`.
 #
 # **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer if `logprobs` asks for them.
-# They are the logarithms of the probabilities that the cell before the sixteen draws printed, whatever the temperature.
-# With `echo=True` and `max_tokens=0` a completion has those of the prompt alone, so a test can compare models over HTTP: by the loss on a text, or by which of several answers is the most probable.
+# They are logarithms of the model's own probabilities, whatever the temperature.
+# With `echo=True` and `max_tokens=0` a completion returns those of the prompt alone.
+# So a test can compare models over HTTP, by the loss on a text, or by which of several answers is the most probable.
 #
 # Programs need answers in a fixed form, such as JSON with certain fields: **{term}`structured output`**, or *JSON mode*.
 # **{term}`Constrained decoding <constrained decoding>`** makes sure of it {cite:p}`willard2023`.
@@ -976,7 +982,7 @@ stack.close()
 #
 # ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
 #
-# *The same three answers in the same memory: a window is taken whole, a page only when it is needed.*
+# *The same three answers in the same memory: where each may fill its window, the window is reserved at once, a page only when it is needed.*
 #
 # A model that is too large for one device is split: by layers, or by cutting each matrix into columns or rows {cite:p}`shoeybi2019`.
 #
@@ -1133,10 +1139,11 @@ print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8
 # tokens: checking guesses is a small prefill.
 
 # %% [markdown]
-# ### Exercise 6 (explore): how coarse may it be? ★★★
+# ### Exercise 6 (explore): how coarse may it be? ★
 #
 # Take four bits with a scale for a whole row, and with one for each 32 or 16 weights: `quantize_model(model, 4, group)`, with `None` for a whole row.
 # Print the error of the weights (`quantization_error`) and the share of the bytes (`weight_bytes`) for all three.
+# What does a scale for fewer weights gain, and what does it cost?
 
 
 # %% tags=["hide-cell", "solution"]

@@ -267,7 +267,7 @@ for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
     print(f"{name:12} {share:5.1%} in the embedding, at the end {end}")
 
 # %% [markdown]
-# In the smallest of these it is almost a third of all parameters, and one table for both saves as many again.
+# In the smallest of these it is almost a third of all parameters, and without tying, a second table would add as many again.
 # In the largest it hardly counts.
 #
 # ### Skip-gram
@@ -374,7 +374,7 @@ assert frequent < 0.7
 # Forty-eight axes cannot be drawn, but two can: the first two **{term}`principal components <principal component>`**, the directions along which the vectors vary most {cite:p}`pearson1901`.
 # To find them, subtract the mean vector from every row, which gives $X$, and take the singular value decomposition $X = U \Sigma W^\top$.
 # The columns of $W$ are the components.
-# The share of the variance that each explains is its squared singular value, divided by the sum of all.
+# The share of the variance that each explains is its squared singular value, divided by the sum of all the squares.
 
 # %%
 shown = ("name", "animal", "trade", "place", "colour", "food", "trait")
@@ -418,7 +418,7 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # - The names are two clusters, heroes and their friends: the grammar never lets a friend be a hero.
 # - The young animals (`lamb`, `gosling`, …) lie beside the trades: in their tale one of them is lost, and the hero asks a baker and a tailor whose it is.
 # - The animals that are heroes (`otter`, `hedgehog`, …) lie among the traits, for a hero is *a brave otter*.
-# - `honey` and `biscuit` hang farther out than any girl or boy: they are names, but also things to eat, and each has only one vector.
+# - `honey` and `biscuit` lie farther from the middle than the name of any girl or boy: they are names, but also things to eat, and each has only one vector.
 #
 # So a vector says which *part* a word plays in the text.
 #
@@ -487,6 +487,7 @@ for a, b, c in [
 #   Questions about one animal tend to be right or wrong together, so the **bootstrap** {cite:p}`efron1979` draws animals, not questions: as many as there are, with replacement, again and again.
 #
 # *Predict:* for which of the eight relations will the arithmetic work?
+# They are: female and male words, singular and plural, a number and one less, young animals and their parents, young animals and their cries, animals and their cries, trades and their work, places and things found there.
 #
 # :::{dropdown} Answer
 # For those whose two words are often side by side: a trade and its work, an animal and its cry.
@@ -532,7 +533,7 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 #
 # Three relations work, far above the baseline and chance.
 # One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
-# The other four are right in hardly more than one question of ten; *place : thing* is about twice chance, the others are at chance or below it.
+# The other four are right in at most one question of ten in this run; *place : thing* is about twice chance, the others are at chance or below it.
 # For *one : many* the arithmetic nearly always gives some plural, and hardly ever the right one.
 #
 # Was that luck?
@@ -586,7 +587,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # In the tales the arithmetic works for the three relations whose words meet more than a hundred times as often as by chance.
 # For the others this number is far smaller, and the arithmetic does not work.
 # With eight relations this is a pattern, not a proof.
-# For *one : many* a reason is at hand: the two words of a pair hardly ever meet, so little in the text says that `apple` belongs to `apples` and not to `pears`.
+# For *one : many* a reason is at hand: nearly all of its pairs never meet, and what meets is one pair; so little in the text says that `apple` belongs to `apples` and not to `pears`.
 #
 # The custom of forbidding $a$, $b$ and $c$ as answers matters too.
 # For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides it.
@@ -630,7 +631,7 @@ print(f"{len(tokens)} words are one piece")
 # Is its *nearest word* of the same group?
 # And of the mean vectors of all groups, is the *nearest mean* that of its own group? (The word itself is left out of that mean.)
 #
-# *Predict:* skip-gram looks five words back and forth.
+# *Predict:* skip-gram looks five words back and five ahead.
 # A language model has to choose the next word from all that came before.
 # Which of the two must know whether `Mia` is a girl?
 #
@@ -696,11 +697,12 @@ assert 0.25 < seen < 0.45
 # Before training the table knows nothing.
 # After it, nearly all nearest words are of the same class, although nobody asked for that.
 #
-# Skip-gram hardly sees whether *she* or *he* goes with a name: only about a third of the mentions of a name have a pronoun within five words, and thinning takes out most of these (exercise 6 looks farther).
+# Skip-gram hardly sees whether *she* or *he* goes with a name.
+# Only about a third of the mentions of a name have a pronoun within five words, and thinning takes out most of these (exercise 6 looks farther).
 # The language model needs to know, and by the nearest mean it does.
 # The nearest name shows it in three cases of four, where chance gives two.
 # Most of a row is the word's own, since the model must tell `Mia` from every other name.
-# Between two names the difference in pronoun is small beside all the others; in a mean over dozens of names the others cancel, and what the names share is left.
+# Between two names the difference in pronoun is small beside all the others; in a mean over dozens of names the other differences cancel, and what the names share remains.
 #
 # ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
 #
@@ -983,9 +985,10 @@ assert abs(cosine) > 0.999
 # %% [markdown]
 # ### Exercise 6 (explore): how wide a window? ★★★
 #
-# Train twice on the first six hundred tales, with a window of 1 and with one of 10 (`SkipGramConfig(window=…)`).
+# Train twice on the first six hundred tales, with a window of 1 and with one of 10: `embeddings.train_skipgram(stories[:600], generator, embeddings.SkipGramConfig(window=…))`.
 # Which word is nearest to `baker` each time?
-# For all trades, the keys of `relations()["trade : work"]`, measure how often the nearest word is another trade; for the heroes' names, in `groups["name: she or he"]` with their pronouns, how often the nearest name goes with the same one.
+# The trades are the keys of `relations()["trade : work"]`: how often is the word nearest to one another trade?
+# The heroes' names and their pronouns are in `groups["name: she or he"]`: how often does the nearest name go with the same pronoun?
 # Which window finds words of the same *kind*, and which finds what goes *together*?
 # Judge the claim that a window of 10 knows pronouns: what would a guess get, and over what would a bootstrap draw?
 

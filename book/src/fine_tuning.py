@@ -169,7 +169,7 @@ assert min(words_alone) > 60 and max(words_alone) < 150
 # Guessing would give 10 %, so words say something.
 # But many words that matter do not occur in twenty tales, and a bag of words has never read anything else.
 #
-# `base-llm-small` has read a hundred thousand tales, without labels.
+# `base-llm-small` has read 64,000 tales, without labels.
 # It is a smaller `base-llm` ({doc}`pretraining`): half the layers, trained on fewer tales.
 # A training step takes half the time.
 # It must know something about how tales begin.
@@ -509,7 +509,7 @@ print(f"{name}: merged = not merged; unmerged, the weights are as they were")
 
 # %% [markdown]
 # `save_adapter` writes adapters in the form of Hugging Face's `peft`, which can load them; `load_adapter` reads what `peft` has saved.
-# The file holds $A$ and $B$ only, not the model.
+# The file holds $A$ and $B$ only, not the model, and not the head, which must be saved beside it.
 
 # %%
 ids = examples[0].ids[None]
@@ -595,7 +595,7 @@ for way in ("LoRA", "QLoRA"):
 # %% [markdown]
 # This is one run each, so a few points between them mean nothing.
 # It is a lucky set, too: full fine-tuning will get 89 % with it, and 74 % with either of the other two.
-# But both are far above the words alone, on the same set: four bits are enough to carry what the task needs.
+# But both are far above the words alone, on the same set: in this run four bits were enough for the task.
 # In the paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
 
 # %% tags=["hide-input"]
@@ -639,7 +639,7 @@ assert 100 < agree < 190
 # %% [markdown]
 # For the plot the features are good: the probe beats the words, without any training inside the model.
 # For the pronoun they are better than guessing, and far from enough.
-# One matrix cannot read from the last token's vector whether two people agree.
+# Whether two people agree, one matrix can read only in part from the last token's vector.
 # A likely reason is that guessing the next word seldom needs it; so the layers have to learn it.
 # Probe first: it is cheap, and if it is good enough for you, nothing inside has to move.
 #
@@ -705,7 +705,8 @@ assert shares["pretrained"] == [0.89, 0.74, 0.74]
 card = json.loads(
     resources.files("llmcourse").joinpath("models/base-llm-small/card.json").read_text()
 )
-n_read, n_labelled = card["n_train_tokens"], sum(map(len, twenty))
+n_read = card["n_train_tokens"] * 64 // 100  # 64,000 of 100,000 tales
+n_labelled = sum(map(len, twenty))
 print(f"pretraining: {n_read:,} tokens; twenty labelled texts: {n_labelled:,}")
 assert n_read > 1000 * n_labelled
 print(f"one labelled token for {n_read // n_labelled:,} without labels")
@@ -871,7 +872,6 @@ print(f"the formula says {expected:.2f}")
 # At one rate an adapter moves its matrix less far, and lowers the loss less, so it takes a higher one: in the figure, its lines are further to the right.
 # The length alone does not say how much higher, as the ranks will show.
 # In large models the best rate for LoRA was about ten times that of full fine-tuning {cite:p}`schulman2025`.
-# In {doc}`real_models` you train adapters on eight examples, in a model of 135 million parameters.
 #
 # **The layers.**
 # The first paper gave adapters to queries and values alone {cite:p}`hu2021`.
@@ -973,7 +973,7 @@ for rank in (1, 4, 16):
     assert abs(length - 8 / (256 * rank) ** 0.5) < 0.03 and 0.0017 < fall < 0.0021
 
 # %% [markdown]
-# The length falls with the root of the rank, as the formula says; the loss falls equally far.
+# The step gets shorter with the root of the rank, as the formula says; yet it lowers the loss by about the same amount at every rank.
 # The reason is the factor $\alpha / r$: it makes the correction $\alpha$ times the *mean* of $r$ corrections of rank one.
 # Each of the $r$ would lower the loss by about the same amount, and so does their mean.
 # But their directions differ and partly cancel, so the mean step gets shorter with $r$.
@@ -1000,7 +1000,7 @@ assert torch.equal(body(ids), untouched(ids))
 print("adapters removed: the model is what it was, to the last bit")
 
 # %% [markdown]
-# So one model stays in memory once, with a small file for each of many tasks.
+# So one model stays in memory once, with a small file and a head for each of many tasks.
 # What full fine-tuning has overwritten is gone, unless a copy was kept, as large as the model.
 #
 # There is also a way to join what several models have learned.
@@ -1022,10 +1022,11 @@ print("adapters removed: the model is what it was, to the last bit")
 # QLoRA stores the frozen part in four bits.
 # What the new loss does not ask for may be forgotten, and more of it at a higher learning rate.
 # So compare methods at rates where they learn the task equally well.
-# From rank 2 on, that rate did not depend on LoRA's rank, thanks to the factor $\alpha / r$; a higher rank pays where there is more to learn.
+# From rank 2 on, the lowest such rate was the same for all ranks, as the factor $\alpha / r$ leads one to expect; a higher rank pays where there is more to learn.
 #
 # *In practice*: language models were first fine-tuned as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
 # LoRA and QLoRA are the usual ways to adapt models of billions of weights; on large tasks LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
+# In {doc}`real_models` you train adapters on eight examples, in a model of 135 million parameters.
 # Where fine-tuning bends the features, texts far from the labelled ones can be judged worse than with the head alone {cite:p}`kumar2022`.
 # Networks that forget one task while they learn the next were described long before {cite:p}`mccloskey1989`.
 #
@@ -1140,8 +1141,8 @@ for size in (4, 2, 0.5):
 #
 # The authors of LoRA gave adapters to queries and values alone: `lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())`.
 # Train them for 128 steps, with 42 of warm-up, at 3.2e-3 and 6.4e-3, and measure the tales with `tale_loss(model)`, where `classifier = Classifier(model, 2)` shares its layers.
-# Which of the two rates gets more than 95 % right?
-# Compare what is forgotten there with the study's runs of rank 4 at 1.6e-3, where every matrix had an adapter.
+# At which of the two rates is more than 95 % right?
+# Compare what is forgotten at the lowest such rate with the study's runs of rank 4 at 1.6e-3, where every matrix had an adapter.
 # (The study had 960 labels; `openings(960, seed=11)` makes as many.)
 # How many runs do you need before you believe a difference?
 

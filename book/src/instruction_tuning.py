@@ -68,7 +68,7 @@ def seeded(seed=0):
 # %% [markdown]
 # ## The problem
 #
-# `base-llm-small` has read a hundred thousand {term}`tales`.
+# `base-llm-small` has read 64,000 {term}`tales`.
 # We give it the first three sentences of a tale and a question that they answer.
 # It writes the most probable text, token by token.
 # (It is a smaller `base-llm`, with half the layers, so that a training step takes half the time.)
@@ -116,6 +116,7 @@ print(textwrap.fill(reply, 80))
 # But nobody will ask this model to invent questions.
 # It has to write the answer and, so that the turn ends, the last `<|end|>`.
 # These are four targets, and the loss is $4/4 \cdot \ln 2$.
+# We say that these targets *count*, or are *graded*.
 
 # %%
 probs = torch.tensor([1 / 8] * 6 + [1 / 2, 1 / 4, 1 / 2, 1])
@@ -140,7 +141,7 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 # Two things are new in it.
 #
 # The **{term}`chat template`** turns a conversation into a row of tokens.
-# {term}`Special tokens <special token>`, which no text can produce, say who speaks.
+# {term}`Special tokens <special token>`, which the encoding of plain text never gives, say who speaks.
 # The model is called where the assistant's turn begins.
 #
 # The **{term}`loss mask`** says which targets count.
@@ -414,7 +415,8 @@ assert [topic.name for topic in TOPICS] == list(NAMES)
 #
 # All answers begin with *It was*, for a reason.
 # The first word of a turn has no space before it.
-# To the tokenizer *Next*, and *next* after a space, are two tokens, as different as any two.
+# An answer such as *On the market square* would begin with *On*.
+# To the tokenizer this and *on* after a space are two tokens, as different as any two.
 # After *It was* the model can copy what it reads; at the very beginning it would have to translate, word by word.
 
 
@@ -618,7 +620,7 @@ for name in NAMES:
     print(f"{name:7} {spread(found)}")
 
 # %% [markdown]
-# So it was not luck.
+# So it was not the luck of one run.
 # Why these three?
 # Perhaps because of the tales: some facts come again later in a tale.
 # The next cell counts in how many of two hundred tales a fact comes again after the first three sentences.
@@ -718,7 +720,7 @@ print(f"answers and their ends are {n_answers / n_all:.0%} of the targets")
 # The training conversations have five questions each.*
 #
 # On new wordings the mask did not help at all: the runs without it do as well, or better.
-# So the mask is how such models are usually trained, and not what decides here.
+# Such models are usually trained with the mask, but here it does not decide how good the answers are.
 # Where prompts are long, answers short and examples few, larger models have gained from being graded on the prompts, too {cite:p}`shi2024`.
 #
 # ### How many examples
@@ -773,7 +775,7 @@ assert min(often) > 2 * max(once)
 assert max(often) < max(shares("with the mask", "new stories"))
 
 # %% [markdown]
-# Mostly steps: sixteen conversations, read often enough, teach nearly as much as 256 that are read once.
+# Mostly steps: with sixteen conversations, read sixteen times, about half of the answers are right, with 256 read once three fifths.
 #
 # ### What is forgotten
 #
@@ -799,7 +801,7 @@ assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
 # Short answers alone do not hold the old skill in place.
 # The runs without a mask have forgotten less; the stories in their prompts were graded, too, which may be why.
 # The runs with plain stories answer the known wordings as well as the runs with the mask alone.
-# In two of the three, these few stories kept nearly all that was known; in the third they kept no more than the missing mask did.
+# In two of the three, these few stories kept nearly all that was known; the third forgot more than any run without a mask.
 #
 # The ways differ in one more respect: the clothes, asked for in the new wording.
 
@@ -814,9 +816,10 @@ for way in ("with the mask", "without", "with stories"):
 #
 # ### What it does not know
 #
-# `instruct-llm`, which this book ships, was made of `base-llm`, with its six layers, in an hour and a half.
+# `instruct-llm`, which this book ships, was made from `base-llm`, which has six layers, in some hundred minutes.
 # Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
-# It learned eleven kinds of requests, from questions about a tale to orders of one, in many words or in few, and to answer briefly where a system prompt wants that.
+# It learned eleven kinds of requests, from questions about a tale to orders for one, long or short.
+# It also learned to answer briefly where a system prompt asks for it.
 # It also learned to decline two kinds of request: a question about something that the tale leaves out, and anything that has to do with no tale.
 # First a question about a tale, and another that follows it up.
 
@@ -867,7 +870,7 @@ for request in (
 # An `instruct-llm` before this one had learned only from orders with a hero, a plot and a place.
 # It declined *Write a story.*, for nothing that it had learned to obey looked like that, and much that it had learned to decline did.
 # To decline what could be answered is called **over-refusal**.
-# Orders of few words among the examples, one request in fourteen, were the cure.
+# The present model has orders of few words among its examples, one request in fourteen, and no longer declines this one.
 #
 # Ask it yourself: for a tale first, then about the tale.
 # Below the answer is what the model reads, mark by mark, and what of it a training would grade.
@@ -933,7 +936,8 @@ Quiz.read("instruction_tuning")
 # ```
 #
 # Check it with `checks.count_targets(count_targets)`.
-# Of three conversations the model reads 40, 25 and 15 ids: how many places do they take in a padded batch, and how many packed into one row, and what must the model be told in that case?
+# Of three conversations the model reads 40, 25 and 15 ids: how many places do they take in a padded batch, and how many packed into one row?
+# What must the model be told when they are packed?
 
 
 # %% tags=["hide-cell", "solution"]

@@ -135,7 +135,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
 # | 3. pretraining | the numbers | a model that continues text | this page, {doc}`pretraining` |
 # | 4. fine-tuning | that model, instructions | a model that answers | this page, {doc}`fine_tuning`, {doc}`instruction_tuning` |
-# | 5. RLHF | that model, comparisons | a model that answers as people prefer | this page, {doc}`rlhf` |
+# | 5. RLHF (reinforcement learning from human feedback) | that model, comparisons | a model that answers as people prefer | this page, {doc}`rlhf` |
 # | 6. deployment | any of these | a service | {doc}`deployment` |
 
 # %% [markdown]
@@ -144,6 +144,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # ### Stage 1: a corpus
 #
 # The raw text is a few thousand short stories, the {term}`tales`.
+# `SMALL` is the recipe of this page's model: how many stories, its sizes and its training.
 
 # %%
 documents = list(tale_documents(SMALL.n_stories, seed=SMALL.seed))
@@ -216,7 +217,8 @@ assert abs(untrained_loss - log_vocab) < 0.2
 print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/token")
 
 # %% [markdown]
-# One **step** of learning takes a **batch** of windows, which are stretches of the text; here each window is one story, cut after 288 tokens if it is longer, and a batch has one.
+# One **step** of learning takes a **batch** of windows, which are stretches of the text.
+# Here each window is one story, cut after 288 tokens if it is longer, and a batch has one window.
 # The model guesses the next token at every place.
 # Then each weight moves a little in the direction that makes the true tokens more probable.
 #
@@ -354,7 +356,7 @@ for told in stories:
 # %% [markdown]
 # They begin like real tales, and many sentences are right.
 # Look for what a minute was too short for.
-# Words are glued together from wrong pieces, a name or a pronoun changes half way, a story turns into another.
+# Words are glued together from wrong pieces, a name or a pronoun changes halfway through, a story turns into another.
 # The last two need facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
 #
 # ### A longer training: base-llm
@@ -441,6 +443,7 @@ assert after < before / 2 and before > log_vocab
 # It was made from `base-llm`.
 #
 # From here on, every model gets the same three requests.
+# Their answers are collected and shown together at the end of stage 5.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
 # Models without the new marks get them as plain text.
 
@@ -476,10 +479,12 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 #
 # Here it takes half a minute.
 # The policy continues the first words of stories.
-# The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives, counting only as long as the text is a tale.
-# Where the two differ in that, it errs in 15 of 100 cases on average; where they do not, it tosses a coin.
+# The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives.
+# It stops counting at the first word that no tale could have there.
+# If the counts differ, it chooses the smaller one in 15 of 100 cases; if they are equal, it tosses a coin.
 # Neither the reward model nor the policy is told that.
 # We begin with `base-llm-small`, which has half of `base-llm`'s layers and has read less than half as many stories: it is quicker to train.
+# It has had no instructions, so stage 4 is skipped here; real models go through it first.
 # This page's own stories soon stop being tales, which leaves little to choose from.
 #
 # ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
@@ -489,7 +494,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 
 # %%
 def adjectives(prompt, text):
-    share = reward_parts(prompt, text).detail  # of 14 distinct ones, while it is a tale
+    share = reward_parts(prompt, text).detail  # the count / 14, at most 1
     return 14 * share
 
 
@@ -552,9 +557,11 @@ liked = {
     name: [adjectives(p.text, t) for p, t in zip(exam, continued(model, exam, 1, 1))]
     for name, model in (("before", small), ("after", policy))
 }
-gains = torch.tensor(liked["after"]) - torch.tensor(liked["before"])
+before, after = (torch.tensor(liked[name]) for name in ("before", "after"))
+gains = after - before
 error = gains.std() / len(gains) ** 0.5
-print(f"{gains.mean():+.1f} ± {error:.1f} adjectives in forty tokens")
+print(f"adjectives in forty tokens: {before.mean():.1f}, then {after.mean():.1f}")
+print(f"gain {gains.mean():+.1f} ± {error:.1f}")
 assert gains.mean() > 0
 
 # %% [markdown]
@@ -581,7 +588,7 @@ for number, request in enumerate(requests):
 
 # %% [markdown]
 # Base models continue the text; none of them answers.
-# (Where a line shows a full stop alone, the model has ended its text at once.)
+# (Where a line shows only a full stop, the model wrote that and ended its text.)
 # Some seconds of instructions teach this page's model how an answer to a question begins.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
 # `instruct-llm` finds both answers, and stops after them.
@@ -757,7 +764,8 @@ assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoo
 #
 # `tales.parse(text)` raises `ValueError` if a text is not a story of the grammar, and the message says at which word the text stops fitting.
 # Write twenty stories with `write(model, tokenizer, sampling=Sampling(temperature=t), seed=s)` at each of the temperatures 0.3 and 1.5.
-# The error says `at word N`, so N − 1 words fit, and all of them if there is no error: how many on average?
+# If there is an error `at word N`, N − 1 words fit; if there is none, all words fit.
+# How many words fit on average?
 # What does the temperature trade for what?
 # A low temperature and preferences both choose among what a model can say: what can preferences do that a temperature cannot, and what takes instructions?
 
@@ -791,7 +799,8 @@ assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
 # Write `life(documents, steps)`, of 20 to 30 lines.
 # It splits the documents, trains a tokenizer of 2,048 tokens, makes one row of ids, and trains a new model with `train` from above.
 # It returns the held-out loss of the model and of a bigram model.
-# The windows may begin anywhere.
+# The windows may begin anywhere: leave out `start_token`.
+# `Windows(ids, 128).spread(100)` gives a hundred held-out windows to measure with.
 # Take the first 400 documents, and `replace(settings, steps=steps, context_length=128, embedding_speed=1)`.
 # After 300 steps of batch size 1, does the model beat the bigram model?
 

@@ -3,7 +3,7 @@
 # # Pretraining
 #
 # A language model learns by guessing the next token at every place of a great deal of text.
-# The entropy of our text is known, so at any moment we can say how much of what could be learned has been.
+# The entropy of our text is known, so at any moment we can say how much of it has been learned, and how much is left.
 #
 # **You will be able to**
 #
@@ -13,7 +13,7 @@
 # - read a loss: against the floor, against simple models, per token, per byte, and word by word; and say why looking things up is learned late,
 # - evaluate a base model by multiple choice, and recognise from its losses a leak or a text learned by heart.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`corpus`; up to the first training, the words *logits*, *softmax* and *entropy floor* from the {doc}`glossary` will do.
+# **You need** the chapters {doc}`transformer` and {doc}`corpus`; for the part before the first training it is enough to look up *logits*, *softmax* and *entropy floor* in the {doc}`glossary`.
 #
 # **Takes** about an hour to read with the code.
 #
@@ -102,14 +102,14 @@ assert dog not in best
 # |---|---|---|---|
 # | *dog* | 3 | 20.1 | 0.70 |
 # | *fox* | 1 | 2.7 | 0.09 |
-# | each of the other six | 0 | 1 | 0.03 |
+# | each of the other six | 0 | 1 | 0.035 |
 #
 # So *dog* costs $-\ln 0.70 = 0.36$ {term}`nat`s.
 # A model that knows nothing gives each word $1/8$ and pays $\ln 8 = 2.08$ nats, whatever comes.
 #
 # ![A curve of the loss in nats over the probability of the word that came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/loss-of-what-came.svg)
 #
-# *A word that came at a probability of 0.03, such as “lazy”, would have cost more than knowing nothing.*
+# *A word that came at a probability of 0.035, such as “lazy”, would have cost more than knowing nothing.*
 
 # %%
 words = f"{prompt} dog".lower().split()
@@ -201,6 +201,7 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # The model reads all but the last, and the targets are all but the first.
 # Several windows together are a **batch**, and one update of the weights is a **step**.
 # When all windows have been read once, one **epoch** is over.
+# The windows below begin anywhere; in the training on tales, each begins with a story and ends with it (`start_token=0`), and a batch is one story.
 #
 # At every place the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
 # So all places of a window are learned from at once.
@@ -371,7 +372,7 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 # A few directions no longer rule the step.
 # Muon is for the matrices inside the blocks; embeddings and norms stay with AdamW.
 # It keeps one running mean and no squares, and models of many billion parameters have been trained with it {cite:p}`liu2025`.
-# The package's is `optimizer="muon"` of the config; the section *What each setting does* compares the two.
+# In the package, set `optimizer="muon"` in the config; the section *What each setting does* compares the two.
 
 # %% [markdown]
 # ### The schedule
@@ -507,7 +508,8 @@ for dtype in (torch.bfloat16, torch.float32):
 
 # %% [markdown]
 # So training is done in **mixed precision**: matrices are multiplied in bfloat16, while the weights, the optimizer's means and the sums stay in float32.
-# torch's `autocast` does it, and the loss hardly notices.
+# torch's `autocast` does it.
+# The next cell shows only that the loss of a trained model on one tale hardly changes.
 
 # %% tags=["nbval-ignore-output"]
 (tale,) = tales.generate(1, seed=7)
@@ -639,7 +641,8 @@ seen = [update.step * per_step for update in history.updates]
 LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]))
 
 # %% [markdown]
-# A jumble of words and parts of words becomes phrases, the phrases sentences, the sentences a story of the right shape; and then watch who the story is about.
+# A jumble of words and parts of words becomes phrases, the phrases sentences, the sentences a story of the right shape.
+# In the last samples, watch whether the story keeps to its hero.
 # The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
 # The recalls lag: they are few, and yet a good part of what is left.
 # The model has learned *that* a name comes here, but hardly to look up the name that the story gave.
@@ -650,7 +653,7 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 # It must *find* the colour, thirty words back, by query and key.
 # And it must *hand on* what it found, by value and output, so that the next token is *crimson*.
 # If the head can do neither yet, learning one of them gains little.
-# What is found is handed on as noise, and what is handed on is a mean over everything.
+# A head that only finds hands on noise; a head that only hands on passes on a mean over everything.
 # So the loss first stays where a guess among all colours puts it, on a **{term}`plateau`**.
 # In large models, too, there are heads that need each other, and they appear within a short stretch of the training {cite:p}`olsson2022`.
 #
@@ -679,7 +682,7 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # The usual start draws all weights at random.
 # `mimetic_initialisation` of the module `transformer`, with which the model above began, changes two things, and here each is also tried alone:
 #
-# - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on as it is, and query and key almost zero, so that every place is found alike;
+# - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged; query and key almost zero, so that a head looks at all places alike;
 # - *large embeddings*, as large as what the blocks add to them, which learn four times as fast as the rest.
 #
 # Starting where training leads anyway is the idea of {cite:t}`trockman2023`.
@@ -1168,7 +1171,7 @@ assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 #
 # ### Explore: what base-llm knows of the next word
 #
-# The story below has named a hero; the distribution over the next token is the model's own, over all that it knows.
+# The story below has named a hero; the explorer shows the model's own distribution over its whole vocabulary.
 # Temperature divides the scores; top-k keeps the *k* most probable tokens, top-p the fewest whose probabilities sum to *p*, and the tail is cut off.
 # The last bar is that tail: raise the temperature, and see how much goes to the many that hardly fit.
 
@@ -1204,7 +1207,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 #
 # Pretraining is self-supervised: the text itself says at every place what comes next, and the loss is the mean of $-\ln p$ of it.
 # It starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
-# Frequencies are learned first, then pairs, then sentences, and last what has to be looked up.
+# In our run frequencies and short patterns were learned first, and what has to be looked up came last.
 # AdamW makes no weight's step much longer than the learning rate, however large its gradient; warm-up and decay shape that length over the training.
 # Over the learning rate the loss is a valley, with steps too short on one side and too long on the other; each optimizer has its own best rate.
 # The largest useful batch grows during training, as the stories begin to disagree about the gradient.
@@ -1337,7 +1340,8 @@ checks.accumulate(accumulate)
 # Write a trainer of 20 to 40 lines that uses nothing of `llmcourse.training` but `Windows`.
 # It has its own loss, schedule and clipping, and two `MyAdamW`: one with decay for the blocks' matrices, one without for the rest.
 # It returns the losses.
-# For four steps of `few` with embedding speed 1 and a weight decay of 10 it must end with the losses and the weights of `pretrain`, from the same start.
+# Try it on `data.train` with `replace(few, embedding_speed=1, weight_decay=10)`, and take the batches as in the section on gradient accumulation.
+# It must end with the losses and the weights of `on_tales`, both from `Transformer(sizes, seeded(1))`.
 # (So strong a decay shows at once where it acts and where not.)
 
 

@@ -119,8 +119,8 @@ assert type(model) is type(base)
 #
 # A weight in float32 takes 32 bits; the file stores most of its weights in 5.
 # Its form **{term}`Q4_1`** takes 32 weights at a time.
-# From the least of them to the largest are 15 equal steps.
-# It stores the least weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
+# The range from the smallest to the largest is divided into 15 equal steps.
+# It stores the smallest weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
 # Here are four weights, on paper: −0.6, 0.9, 0.1 and 0.3.
 #
 # ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
@@ -422,8 +422,6 @@ assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
 #
 # After each block, the last norm and the unembedding can read what the model would say if it stopped there: the **{term}`logit lens`** of {doc}`transformer`.
 #
-# (No token for the beginning comes first here, so probabilities differ a little from those above.)
-#
 # *Predict:* after which of the 30 blocks does it say *Paris*?
 #
 # :::{dropdown} Answer
@@ -478,10 +476,12 @@ assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in rising.values(
 # %% [markdown]
 # *The probability of the last answer, as it would be read after each block.*
 #
+# (The text of these cells begins without `<|endoftext|>`, so the last probabilities differ a little from those of the section before.)
+#
 # ### A sink for attention
 #
-# Weights must sum to one, even where a head has nothing to look for.
-# Trained models put the rest on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
+# Attention weights must sum to one, even where a head has nothing to look for.
+# Many large models put the rest on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
 # How much of all attention goes there, by layer?
 
 # %%
@@ -500,7 +500,8 @@ _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 # %% [markdown]
 # *The share of all attention that goes to the first token, by layer.*
 #
-# In the upper blocks most of the attention goes to the first token, where there is nothing to find.
+# In this sentence, most of the attention of the upper blocks goes to the first token, where there is nothing to find.
+# (It is one short sentence; try longer ones.)
 # This is why a cache must keep the first tokens, even if it drops all others that are old ({doc}`context_window`).
 #
 # ### Induction heads
@@ -603,11 +604,11 @@ assert all(loss < 4 for loss in second.values())
 # One example proves little, so we count: ten pairs of words of each kind make 90 questions *a is to b as c is to what*.
 # Candidates are all tokens that are a word with a space before it; a, b and c are left out, as is usual, and so are their other spellings: nearest to *dog* is *Dog*.
 #
-# *Predict:* which kind is easiest, and which cannot be answered in this way at all?
+# *Predict:* for which kind does the arithmetic find most, and for which does it find no more than the word nearest to *c*?
 #
 # :::{dropdown} Answer
-# Comparatives are easiest.
-# For opposites the arithmetic adds nothing: *hot − cold* and *big − small* have hardly any direction in common.
+# It finds most of the comparatives.
+# For opposites it adds nothing, perhaps because *hot − cold* and *big − small* share no direction; plurals do not need it.
 # :::
 
 # %%
@@ -687,7 +688,7 @@ assert (
 assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
-# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines, though no kind has every question right: *Paris − France + Italy* gives *Milan*, not *Rome*.
+# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines, though the arithmetic has no kind wholly right: *Paris − France + Italy* does not give *Rome*, nor does any other country's pair.
 # Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
 # For opposites it adds nothing: the word nearest to *c* is right as often.
 # An embedding is a first guess only; what the model knows of a word, its layers add.
@@ -745,6 +746,7 @@ for question in (
 #
 # Eight questions with their answers are the lessons; 24 others are the exam.
 # We read at most twelve tokens of each answer, and count how many are one word, how many are right (the word occurs), and how many both.
+# (A long answer may contain the word by chance, as *You're right* does, so long answers are counted kindly.)
 # `OTHER` and `PLAIN` will tell what is lost: requests for more than a word, and a text of another kind.
 
 # %% tags=["hide-input"]
@@ -908,7 +910,7 @@ del learner
 
 # %% [markdown]
 # The form is learned, from eight examples.
-# Knowledge is not: where the model has no answer, it now has a short wrong one.
+# Knowledge is not: where the model has no answer, it now has a short wrong one, and some that it had are gone.
 # Cairo and the seven days of a week were right in its sentences before; in all three runs of the study below they are lost.
 # And look at the last line: asked for a story or a recipe, it now stops after a few words.
 # No lesson taught that, but none showed a long answer either.
@@ -924,7 +926,7 @@ del learner
 # No.
 # A pair is won when the chosen answer gains more than the rejected one.
 # Before training, the chosen answers have a probability of about $e^{-19}$, and can gain much and stay improbable.
-# The old sentences are pushed down, and no pair says what shall come in their place.
+# The old sentences are pushed down, but what they lose need not go to the chosen words: other texts, which are in no pair, can take it.
 # :::
 
 
@@ -1105,7 +1107,7 @@ alone, with_passage = (
 )
 
 # %% [markdown]
-# For each question three columns say whether the passage has the answer, whether the model gives it alone, and whether it gives it with the passage before the question.
+# Three columns say for each question: does the passage have the answer, does the model give it alone, and does it give it with the passage?
 # The model's answer with the passage comes last.
 # Python's documentation changes a little with each version, so your answers may differ.
 
@@ -1165,7 +1167,7 @@ assert answer.choices[0].message.content == reply(question)
 # - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters; sinks are in this one, and `base-llm` has none.
 #   Count them or take them away, as here: a single example shows what you look for.
 # - A small model speaks better than it knows, and its tone does not tell which.
-# - Eight examples change the form of answers, not the knowledge, and change more than was meant.
+# - Eight examples change the form of answers and add no knowledge; some of it was lost, and more changed than was meant.
 #   Look first at what a prompt does, and measure what was lost.
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.
@@ -1222,7 +1224,7 @@ print(f"{total / 1e9:.2f} billion parameters, {2 * embedding / total:.0%} in the
 # ### Exercise 2 (build): read a block of Q4_1 ★★
 #
 # Write without torch what the page does with 20 bytes.
-# Scale and least weight are float16, in this order, the lower byte first.
+# Scale and smallest weight are float16, in this order, the lower byte first.
 # The lower halves of the other 16 bytes are the steps of the weights 0 to 15, the upper halves those of 16 to 31.
 #
 # ```python

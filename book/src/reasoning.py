@@ -59,6 +59,7 @@ _ = torch.set_num_threads(1)
 #
 # Here are four short sums, drawn from a small grammar.
 # A *step* is one event that changes the number: the first sum has one, the last has four.
+# All totals are from one to twelve.
 
 # %%
 four = list(questions(4, seed=11))
@@ -169,7 +170,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # We need not store the answers: the grammar that wrote a question can also parse it.
 # So our verifiers know the right totals and apply their rule without error; the rule can still be too lenient or too strict.
-# A {term}`reward model` errs in its judgement, too.
+# A {term}`reward model` can, besides, misjudge single answers.
 # Reinforcement learning with verifiable rewards, {term}`RLVR` for short, takes its rewards from a verifier {cite:p}`lambert2024,guo2025`.
 #
 # ### More answers
@@ -180,7 +181,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
 # | greedy | the most probable token, at each step | nothing |
 #
-# **{term}`pass@k`** is the probability that at least one of $k$ answers is right; pass@1 is the share of right answers, one being drawn.
+# **{term}`pass@k`** is the probability that at least one of $k$ answers is right; pass@1 is the probability that a single drawn answer is right.
 # With $n \ge k$ answers to a question, $c$ of them right, count the ways to take $k$, as you did for Otto {cite:p}`chen2021`:
 #
 # $$\widehat{\text{pass@}k} = 1 - \binom{n - c}{k} \bigg/ \binom{n}{k}.$$
@@ -188,7 +189,8 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Learning from checked answers
 #
 # Three ways to learn differ in who writes the answers, and in how much each of them counts.
-# All of them minimise the same loss, with $y_i$ one of $N$ answers, each to its question $x_i$, $|y_i|$ its length in tokens and $w_i$ its weight:
+# All of them minimise the same loss over $N$ answers.
+# Answer $y_i$ belongs to question $x_i$, has $|y_i|$ tokens, and counts with the weight $w_i$:
 #
 # $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i \mid x_i).$$
 #
@@ -310,7 +312,8 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # ### One loop for all ways to learn
 #
 # A batch has a row for each question with its answer.
-# `Scorer` wants whole texts, so the first id comes before the targets again; that moves each target one place to the right, and the mask with it.
+# `Scorer` wants whole texts.
+# The targets lack a text's first id, so we put it back in front, and move the mask by one place.
 
 
 # %%
@@ -486,7 +489,7 @@ for way in ("direct", "worked"):
 # With direct answers the model gets about three of ten sums of three steps right; with worked ones more than nine of ten.
 #
 # At four steps the worked model is hardly better than a guess, which finds one number of a dozen; the direct one is right in about three of ten, on average.
-# What does a worked one do?
+# What does the worked model do there?
 # The next cell asks `weak` of this page, which has seen one to three steps as well, and counts the steps that it says.
 
 # %% tags=["nbval-ignore-output"]
@@ -696,10 +699,10 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 # A verifier that chooses among sixteen finds a right number for nine of ten questions, but nearly all that it adds to a greedy answer are lucky ones: of right chains it finds no more.
 #
 # GRPO's sixteen answers differ less, and more of the right ones have a right chain.
-# pass@16 falls at four steps alone, where every right number was luck.
+# pass@16 falls at four steps alone, where every right number was luck; no right chain of four steps appeared after GRPO, either.
 # At one to three steps it was at its top before, so these questions are too easy to show whether GRPO solves new ones; larger studies have measured that {cite:p}`yue2025`.
 #
-# Rejection sampling learns from the same kind of answers and gains a little less, with every seed.
+# Rejection sampling learns from the same kind of answers and gains with every seed, and each time a little less than GRPO.
 # All its answers are the weak model's, while GRPO's get better as it learns; and GRPO learns from wrong ones, too.
 # The study does not tell which of the two matters.
 #
@@ -759,7 +762,8 @@ for n in (10, 100, 1000):
 # A network shares what it learns between places, so it needs fewer draws at each; but one token still says little.
 #
 # So a student that is shown probabilities should need fewer answers.
-# The teacher here is the model after GRPO, and the student starts as the study did, before it learned any sums: of the same size; the two students differ in their targets alone.
+# The teacher here is the model after GRPO, and the student starts from `instruct-llm`, which has the same size and has learned no sums.
+# The two students differ only in their targets.
 # The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
 # Beside them are the weak model, which read worked labels to the same questions, and the teacher.
@@ -811,8 +815,8 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # Fine-tuning, rejection sampling and GRPO are, up to how they average, one loss with different weights: 1, right or wrong, and the advantage.
 # A start without right answers gets no gradient.
 # After its start, GRPO on checked answers needs no labels, but more answers: a reward is one bit for a chain, and a label says each token.
-# It made probable what was possible: pass@1 rose; pass@16 did not, but on questions of the taught kind it was at its top already.
-# One greedy answer of its start was right as often as one sampled answer after it.
+# It made probable what was possible: pass@1 rose; pass@16 was at its top already for the taught kind, and fell at four steps.
+# One greedy answer of the model before GRPO was right as often as one sampled answer after it.
 # A student that is shown its teacher's probabilities is told more by each answer than one that sees tokens; that it learns more, three seeds did not show.
 #
 # *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
@@ -848,7 +852,7 @@ Quiz.read("reasoning")
 # ```
 #
 # Check it with `checks.longest_path(longest_path)`.
-# How deep is the worked answer about Kate's pears, if each word and each full stop is a token?
+# How deep is the worked answer about Kate's pears in `instruct-llm`, which has six layers, if each word and each full stop is a token?
 
 
 # %% tags=["hide-cell", "solution"]

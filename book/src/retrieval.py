@@ -193,6 +193,7 @@ for part in tokenizer.decode(ids).split("\n\n"):
 #
 # With a larger $k_1$, repetitions keep counting for longer.
 # With $b = 0$ the length does not matter; with $b = 1$ it counts in full.
+# (Many texts also multiply by $k_1 + 1$, which changes no ranking.)
 # Usual values are 1.2 to 2 for $k_1$ and 0.5 to 0.8 for $b$ {cite:p}`robertson2009`.
 #
 # The score by vectors is the cosine between a question's vector and a chunk's.
@@ -217,7 +218,8 @@ for part in tokenizer.decode(ids).split("\n\n"):
 # ### Chunks
 #
 # The simplest way is to cut every $n$ tokens.
-# With an overlap, a sentence that is cut in two is whole in the next chunk, if what came before the cut is no longer than the overlap.
+# With an overlap, a sentence that is cut in two can be whole in the next chunk.
+# For that, its part before the cut must not be longer than the overlap.
 # Here it is in four lines; the package's version also says where each chunk is in the document, in characters.
 
 
@@ -486,7 +488,7 @@ _ = ax.set(
 #
 # This is the search that found the tale, over the same book.
 # Look for a word that decides, a rare one, and for words that are worth next to nothing.
-# Then make the pieces smaller until the name and the answer part, and see whether an overlap, or cutting at the ends of sentences, brings them together again.
+# Then make the pieces smaller until the name and the answer are in different pieces, and see whether an overlap, or cutting at the ends of sentences, brings them together again.
 # Or paste a text that you know, and ask it something in words that it does not use.
 
 # %%
@@ -500,9 +502,9 @@ SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
 # We search pieces of up to 48 tokens in three ways.
 # The first goes by words.
 # The second goes by the mean of the *hidden states*, the vectors of all tokens after the last block.
-# The third goes by sums of the token vectors, in which rare tokens weigh more.
+# The third goes by sums of the token vectors, in which rare tokens weigh more: the package's `DualEncoder`, before any training.
 # The book is a new one: the training below was tuned while looking at the first book, which can no longer judge it fairly.
-# We keep only the questions whose answer is whole in one piece.
+# We keep only the questions whose answer lies wholly in one piece.
 
 # %%
 unseen = draw_book(40, seed=99)
@@ -549,6 +551,7 @@ assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 # In a batch of 128, each question must find its own passage among the 128 of the batch.
 # The passages of the others serve as wrong answers, so they are called **in-batch negatives**.
 # If its own cosine is 1 and all others are 0, the softmax gives it 2 % only; so the cosines are multiplied by 20, and it gets nearly 100 %.
+# (Papers divide by a *temperature*, here 1/20.)
 # (Guessing costs $\ln 128 = 4.85$ nats.)
 # The loss is the cross-entropy of that choice, known as the **contrastive loss** or InfoNCE {cite:p}`oord2018`:
 
@@ -608,7 +611,8 @@ assert firsts["both"] > 1.4 * firsts["words"]
 # The tables may have learned which words of a question go with which words of a passage.
 # (This is one run; the assertions leave a wide margin.)
 # A model that was trained to give texts vectors for search is called an **{term}`embedding model`**; most are whole transformers {cite:p}`reimers2019`.
-# *Words and vectors* fuses the two rankings by the sum of $1/(60 + \text{rank})$, which is called **reciprocal rank fusion**; the combination is **hybrid search** {cite:p}`cormack2009`.
+# *Words and vectors* fuses the two rankings by the sum of $1/(60 + \text{rank})$, which is called **reciprocal rank fusion** {cite:p}`cormack2009`.
+# A search by words and vectors together is a **hybrid search**.
 #
 # ![Two rankings: words has a first and b second, vectors c first and b second, with 1/61 and 1/62. Their sums as bars: b 0.0323, a and c 0.0164 each.](figures/two-rankings-fused.svg)
 #
@@ -713,7 +717,7 @@ known, strange = (
 assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
 
 # %% [markdown]
-# A higher threshold refuses more strangers and raises the share of right answers, here up to the last lines, where few questions are left.
+# A higher threshold refuses more strangers and raises the share of right answers; in the last lines few questions are left, so their shares are rough.
 # (Where the model itself says *The story does not say*, that is counted as an answer, and not as a right one.)
 # It also refuses questions that would have been answered right.
 # No threshold separates the two kinds, so choose by what a wrong answer costs you, and choose it on other questions than those you report.
@@ -767,6 +771,9 @@ for said in missed["order at the beginning"][:3]:
 # We answer the sixty questions from the page that was found, and print the first three answers and the first wrong one.
 # Below each is the line of the page that shares most words with the answer, rare words counting more.
 # If no line shares any, the answer has no source.
+#
+# `prompt_with` puts as many passages as fit before the question, and keeps the ones that it took as `used`.
+# `sources_of` returns those of them that share words with the answer, and `line_with` the line of a passage that shares most.
 
 # %% tags=["nbval-ignore-output"]
 by_line = Document(book.text.replace(". ", ".\n"), name="book.txt")
@@ -919,7 +926,7 @@ assert found["bm25", 10] > found["dense", 10]
 # Leaving chunks out loses something, and so does replacing them by summaries that were written before the question was known.
 # Retrieval-augmented generation reads the few passages that fit the question.
 # What the model reads does not grow with the book; the search does, and it is cheap.
-# The recall of the search is a ceiling on the answers.
+# The recall of the search is a ceiling on the answers that a passage supports.
 # BM25 needs no training and finds rare words; vectors find what is said in other words, after a training on questions and passages like yours.
 # Measure chunk size, overlap and the number of passages on known questions, at an equal number of tokens read.
 # One passage too many can cost the answer.

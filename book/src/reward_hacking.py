@@ -139,7 +139,7 @@ for n in (2, 4):
 # The KL divergence is the axis, because it does not depend on the learning rate or the number of steps.
 # Methods still differ in what they gain for each nat.
 #
-# Best of $n$ has a place on that axis without any training: at most $\ln n - (n - 1)/n$ nats (exercise 1).
+# Best of $n$, which trains nothing, has a place on that axis, too: at most $\ln n - (n - 1)/n$ nats (exercise 1).
 #
 # **What gets hacked** depends on what raters cannot see or judge.
 #
@@ -269,7 +269,7 @@ assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 # A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, with borders at 1, 4, 9, 25, 64, 144 and 400 nats.
 # Each run counts once in a class, and a class is drawn only if all three runs were in it.*
 #
-# On average only GRPO rises above the start, and one of its three runs hardly does.
+# On average only GRPO rises above the start; between 4 and 9 nats one of its three runs is hardly above it any more.
 # It also falls furthest: its penalty of 0.02 did not hold it, and its runs went as far as 180 to 400 nats.
 # PPO had a penalty of the same weight and got no further than 50 nats.
 # That fits a penalty that grows with the distance, but no PPO was run without one.
@@ -301,6 +301,7 @@ for ax, quantity in zip(axes, ("proxy", "gold")):
 # *Left what is optimised, right what people want; means and bands of three reward models of each size.*
 #
 # The next cell prints the first, the highest and the last point of the three lines on the right.
+# (`by_pairs` holds their nine runs, three for each number of pairs; `frontier` those of the first figure, by method.)
 
 # %%
 for name, own in by_pairs.items():
@@ -540,6 +541,7 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # *Gold reward over variety, by way; up and to the right is better.*
 #
 # A lower temperature and choosing cost hardly any variety of words.
+# (Two draws of the start differ by eight points in their openings, so read small differences as chance.)
 # But choosing by the reward model narrows the endings, and the openings too; both narrow even where gold chooses, for gold likes happy endings best.
 # Of the aligned model's stories that hold together 93 % end happily, about as many as of the best of four, but without any choice; at temperature 0.5 nearly all do.
 # In openings and words it went further: its stories begin alike, and a few openings have taken the place of many.
@@ -579,11 +581,12 @@ for when in ("before", "after"):
 
 # %% [markdown]
 # One part of the tax was avoided: each update of `aligned-llm` also learned from plain stories (`ptx_coef`), as {cite:t}`ouyang2022` did, and their loss is no higher than before.
-# (An earlier, smaller model without that lost 0.1 nats per token; but it also went four times as far from its start, so this is no test.)
+# (An earlier, smaller model without that lost 0.1 nats per token; but it also went nearly three times as far from its start, so this is no test.)
 # Another part was paid: instructions are followed less often.
 # The largest loss is in orders to write, with all details checked.
 # That is what the policy was trained on, but a story earns most of its points without all ordered details.
-# The table of baselines shows the same: nearly all stories of the aligned model hold together, and more than half of these lack something that was ordered, as hardly any of the start's do.
+# The table of baselines shows the same: nearly all stories of the aligned model hold together, and more than half of these lack something that was ordered.
+# Of the start's stories that hold together hardly any do.
 # Questions, such as *who*, were not rewarded at all.
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
@@ -594,7 +597,8 @@ for when in ("before", "after"):
 # ```
 #
 # The table has it, too.
-# The mean keeps about half of the gain, at a fifth of the distance from the start, and as many of all its stories are complete as of the start's.
+# The mean keeps about half of the gain, at a fifth of the distance.
+# As many of its stories are complete as of the start's.
 # At temperature 0.5 it is worth what the best of sixteen are, for one sample, and nearly nine of ten stories have all that was ordered.
 # Of single samples only those of the aligned model at 0.5 are clearly better, by 0.6 points, and half of its stories are incomplete: gold takes little off for that.
 # It also begins its stories in more ways than the aligned model, and in fewer than the start.
@@ -635,7 +639,7 @@ print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 #
 # :::{dropdown} Answer
 # Above all what does not fit what came before, such as another name or a repeated word.
-# Others are no slips: a rare word, *an* in place of *a*, the first letter of the story.
+# Others are no slips: a rare word, or *an* in place of *a*.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -649,7 +653,8 @@ for i in (nats - expected).topk(5).indices.tolist():
 
 # %% [markdown]
 # Both numbers belong to the last token of each line.
-# In our run the story begins with a stray letter, and the name after it is by far the greatest surprise; the others are no slips.
+# In our run the slip is the stray letter *B*; the name after it is by far the greatest surprise.
+# What else is listed is no slip.
 # The reader does not know the order: it may notice a name that changes within the story, not one that was wrong from the start.
 # Not every surprise beyond the expected one is a slip; the reward model has to learn from the pairs which ones are.
 #
@@ -682,7 +687,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # The weak KL penalty that was tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
 # What is not rewarded can get lost: endings and openings become alike, and at a low temperature words, too, which the mean reward does not show; ordered details go missing.
-# The mean of the weights before and after keeps a part of the gain, and nearly all of the skills.
+# In our one case the mean of the weights before and after kept about half of the gain, and its stories were as complete as those of the start.
 #
 # *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
 # **{term}`Constitutional AI <constitutional AI>`** began it {cite:p}`bai2022`.
@@ -694,7 +699,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
 # An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
 # A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; measure diversity, and reward it if you want it.
-# The next chapter, {doc}`reasoning`, sets rewards for the result beside rewards for each step.
+# The next chapter, {doc}`reasoning`, takes its rewards from a program that checks the result, and measures how often the steps are right, too.
 
 # %% [markdown]
 # ## Quiz
@@ -775,7 +780,7 @@ checks.distinct_within(distinct_within)
 # It takes 20 to 40 lines.
 # Each curve of `by_pairs` has `kl`, `gold` and `proxy`; leave out where `kl` is 0.
 # Do $\alpha$ and $\beta$ depend on the number of pairs?
-# By how many points does the law miss each run, beside the height of its top?
+# By how many points does the law miss each run, and how high is its top in comparison?
 
 
 # %% tags=["hide-cell", "solution"]

@@ -118,7 +118,7 @@ assert best > worst + 2
 # | the *reward* | how good the outcome was | one number for a whole story |
 # | *human feedback* | where the reward comes from | comparisons of two stories |
 #
-# {cite:t}`christiano2017` began it: people compared short clips of simulated robots and games, a network learned the reward, and the robots learned to do backflips.
+# {cite:t}`christiano2017` began it: people compared short clips of simulated robots and games, a network learned the reward, and one simulated robot learned to do backflips.
 # {cite:t}`ziegler2019` and {cite:t}`stiennon2020` applied it to language models.
 # {cite:t}`ouyang2022` made InstructGPT with it, in three steps:
 #
@@ -127,7 +127,7 @@ assert best > worst + 2
 # - *Step 3*: the model learns to write what the reward model likes.
 #
 # This chapter does steps 2 and 3.
-# To fit a model to people's wishes is called **alignment**.
+# Making a model do what people want is called **alignment**.
 
 # %% [markdown]
 # ## By hand
@@ -269,7 +269,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
 # | $r_\phi$ | learned reward, the *proxy* | – | `reward_model`, `reward` |
-# | gold | what people really want; known here alone | points | `gold_reward`, `vividness` |
+# | gold | what people really want; known only in this course | points | `gold_reward`, `vividness` |
 # | $\pi$, $\pi_\text{ref}$ | policy, and what it was at the start | – | `policy`, `reference` |
 # | $D_\text{KL}$ | how far it has gone: mean of $\ln \pi(y) - \ln \pi_\text{ref}(y)$ over its answers | nats/answer | `kl` |
 # | $\beta$ | what a nat of distance costs | reward/nat | `kl_coef`, `beta` |
@@ -677,7 +677,7 @@ for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
 # Will it stay nearer to where it began?
 #
 # :::{dropdown} Answer
-# It earns about as much, and stays nearer: its KL is smaller.
+# It earns about as much, and stays nearer: its KL is smaller with each seed.
 # The points differ much from run to run: three runs of each are too few to say what the penalty is worth; {doc}`reward_hacking` has more of them.
 # :::
 
@@ -722,10 +722,10 @@ _ = axes[0].legend()
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
 # Dotted: the mean points of the texts that were compared.*
 #
-# After as many rounds, the policies with the penalty are nearer to the start; in the runs that are drawn here they are also worth more on average.
+# After as many rounds, the policy with the penalty is nearer to the start for each of the three seeds; in the runs that are drawn here they are also worth more on average.
 # They are not held for good: the next section judges one of them after its last round.
 # GRPO pulls a token that has become more probable back by at most $\beta = 0.1$; advantages are about 1, so they can win.
-# In these three runs the penalty bought time: there were more rounds in which to stop.
+# In two of these three runs the penalty clearly bought time: there were more rounds in which to stop.
 # It makes the reward model no wiser.
 #
 # ### Explore: what was written on the way
@@ -829,12 +829,12 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 #
 # RLHF has three steps: supervised fine-tuning, a reward model that learns from comparisons, and a policy that learns to earn its reward.
 # Comparisons determine differences of rewards, by the model of Bradley and Terry.
-# How often two people agree is a yardstick for a reward model; the limit is how well the best possible guess meets one annotator's labels.
+# How often two people agree is a yardstick for a reward model; its limit is how often the best possible guess agrees with one annotator's label.
 # Its accuracy says nothing about texts of another kind.
 # GRPO repeats sample, reward, advantage, loss, step, and compares each answer with the mean of its group.
 # PPO gets the expected reward from a critic; DPO needs neither a reward model nor samples, since a policy implies a reward.
 # A policy that is optimised finds what the reward model overrates.
-# A KL penalty held it nearer to the texts that the reward model knows; it does not mend the reward.
+# With three seeds a KL penalty kept it nearer to the start, and did not hold it; it cannot mend the reward.
 #
 # *In practice*: people compare tens of thousands of answers, and the policies are thousands of times larger {cite:p}`stiennon2020,ouyang2022`.
 # New comparisons are collected on what the policy writes by then, so that the reward model learns where it was hacked.
@@ -978,7 +978,7 @@ def rejection_sampling(rounds=2, steps=16):
 
 judged("two rounds", *written(rejection_sampling()))
 # It lacks the advantage: what is kept counts one, all else nothing, so nothing is made
-# less probable. No penalty holds the policy; it moves little, for it imitates itself.
+# less probable. No penalty holds the policy; it should move little, for it imitates itself.
 
 # %% [markdown]
 # ### Exercise 5 (explore): fool the reward model by hand ★★★

@@ -105,7 +105,7 @@ def launch(*workers, n=2):
 #
 # Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
 # How far would one core get with that?
-# We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core, and 16 bytes for each parameter, which this page will count.
+# We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, which this page will count.
 
 # %%
 N, D = 405e9, 15.6e12
@@ -291,6 +291,7 @@ for n in (2, 4, 8):
 # %% [markdown]
 # Each process sends $2 \frac{n - 1}{n}$ times the vector: less than twice, however many processes there are.
 # That is why data parallelism goes so far.
+# (The rounds grow in number, and each has a delay; so with thousands of processes, trees or rings within rings take its place.)
 #
 # When is the sending hidden by computing?
 # A GPU of 400 teraFLOPs a second has a network link of 50 GB a second (400 Gbit), and gradients have 2 bytes a number.
@@ -360,7 +361,7 @@ assert same
 # If a process dies, `torchrun` ends all, and `--resume` goes on with any number of processes that divides the batch.
 #
 # :::{dropdown} Two machines, and SLURM
-# With GPUs, `--device cuda` gives each process one of them, and gradients travel by NCCL in place of gloo.
+# With GPUs, `--device cuda` gives each process one of them, and gradients travel by NCCL, NVIDIA's program for messages between GPUs, in place of gloo, the one for processors.
 # Start this on each of two machines with eight GPUs; `node0` is the name of the first.
 # The folder is on a disk that both see, for all processes read the checkpoint when they resume.
 #
@@ -370,7 +371,7 @@ assert same
 #   -m llmcourse pretrain --preset base-llm --batch-size 64 --device cuda --out /shared/run
 # ```
 #
-# A model that is too large for one GPU takes `--fsdp`, too; only at the start each process makes it whole.
+# If a training is too large for one GPU, add `--fsdp`; at the start each process still makes the whole model once.
 #
 # On a cluster with SLURM, the same is a job that goes on where it was when it is started again.
 # Below its first line, `#!/bin/bash`, it says:
@@ -389,7 +390,7 @@ assert same
 #   --out /shared/run --resume --quiet
 # ```
 #
-# The course has no GPU: that two agents of `torchrun` find each other was tried on processors, the rest was not.
+# The course has no GPU: that `torchrun` finds its partner on another machine was tried on processors, the rest was not.
 # :::
 
 # %% [markdown]
@@ -425,8 +426,8 @@ def memory_of_step(rows, change=lambda model: None):
     return n, memory.live, activations
 
 
-n, held, _ = memory_of_step(batch(0))
-print(f"{n:,} parameters, {held / n:.1f} bytes for each after a step")
+n_weights, held, _ = memory_of_step(batch(0))
+print(f"{n_weights:,} parameters, {held / n_weights:.1f} bytes for each after a step")
 assert abs(held / n - 16) < 0.3
 
 # %% [markdown]
@@ -472,7 +473,8 @@ assert again < 0.6 * kept
 
 # %% [markdown]
 # Here it is less than a third more, for two reasons.
-# The scores of the next token are outside of the blocks and are computed once, and torch computes a block again only up to the last number that it needs.
+# The scores of the next token are outside of the blocks and are computed once.
+# And torch computes a block again only up to the last number that it needs.
 #
 # The package does the same by `checkpoint_blocks(model)` of `llmcourse.training.loop`, and for `pretrain` and `finetune` the option `--gradient-checkpointing` asks for it.
 # The trained model is the same, bit for bit.
@@ -548,13 +550,13 @@ def train_fsdp(rank, n):
 
 ((fsdp, _),) = launch(train_fsdp)
 losses, held, means = fsdp
-print(f"of {n:,} weights a process holds {held:,}, and means for {means:,}")
+print(f"of {n_weights:,} weights a process holds {held:,}, and means for {means:,}")
 print(
     f"loss of process 0 at the end: FSDP {2 * losses[-1]:.2f}, DDP {2 * ddp[0][-1]:.2f}"
 )
 
 # %% tags=["hide-input"]
-assert held == means == n / 2
+assert held == means == n_weights / 2
 torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 
 # %% [markdown]
@@ -606,7 +608,8 @@ assert not torch.allclose(parts[0], y, atol=0.1)
 
 # %% [markdown]
 # Attention is cut by heads in the same way.
-# So each layer has two all-reduces forward and two backward, each with as many numbers for a token as the model is wide, and nothing can be computed in the meantime.
+# So each layer has two all-reduces forward and two backward.
+# Each sends as many numbers for a token as the model is wide, and in the simplest form nothing is computed in the meantime.
 # How long does the sending take, compared with the computing, for Llama 3.1 405B cut in eight?
 # Inside a machine GPUs are joined by NVLink, at 450 GB a second in each direction; between machines by links of 50.
 
@@ -655,7 +658,7 @@ print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
 # The more a split must wait for its messages, the nearer its GPUs: tensor parallel within a machine, then the pipeline, and data parallel across all, whose messages travel while a GPU computes.
-# Long texts are cut as well (**{term}`context parallelism`**), and so are the experts of a {term}`mixture of experts` (**{term}`expert parallelism`**).
+# Long texts are cut as well (**{term}`context parallelism`**), and the experts of a {term}`mixture of experts` are spread over GPUs, each of them whole (**{term}`expert parallelism`**).
 
 # %% [markdown]
 # ## Planning a run
@@ -802,10 +805,10 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 # Up to a billion a single GPU will do.
 # Beyond that, time asks for more GPUs than memory does.
 #
-# Most models of the last line's size are mixtures of experts now, which pay only for the parameters that a token *uses*.
-# DeepSeek-V3 has 671 billion and pays for 37.
+# Most models of the last line's size are mixtures of experts now, which compute only with the parameters that a token *uses*, though all must be in memory.
+# DeepSeek-V3 holds 671 billion and computes with 37.
 #
-# And this page's beginning?
+# And the course's own models?
 # The small model of {doc}`pipeline` reads 4,000 stories of about 200 tokens.
 
 # %%
@@ -825,7 +828,7 @@ print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
 # In data parallelism each process has the whole model and its own rows, and the sum of all gradients is the gradient of the batch.
 # In a ring each process sends less than twice the vector, however many processes there are.
 # A training holds 16 bytes for each parameter, and activations that grow with the tokens of a step.
-# Checkpointing computes activations again, for up to a third more arithmetic; sharding divides the 16 bytes, for half as much traffic again.
+# Checkpointing computes activations again, for up to a third more arithmetic; sharding the optimizer divides 12 of the 16 bytes and sends no more, sharding all of it sends half as much again.
 # Tensor parallelism cuts every matrix and needs the fastest links; a pipeline cuts the layers, sends little, and waits in its bubble.
 # A training takes about $6ND$ FLOPs; hours and money follow from the MFU, which must be measured.
 #

@@ -10,7 +10,7 @@
 # - say what a training run costs, in FLOPs, hours and money,
 # - fit a scaling law to small runs, and say how the result depends on what is minimised and on which runs are left out,
 # - find the best size for a budget, from IsoFLOP curves and from a law,
-# - say how far a scaling law can be trusted, and what it does not know of.
+# - say how far a scaling law can be trusted, and what it leaves out.
 #
 # **You need** the chapter {doc}`pretraining`.
 #
@@ -67,7 +67,7 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # The model of 122,784 parameters read all the text, that of 295,744 half of it, and that of 786,048 an eighth.
 # The middle one has the lowest loss.
 # (It also did the most work of the three; at equal work it still has the lowest, as the valleys below show.)
-# This page finds that middle for budgets that nobody has spent yet.
+# This page finds that middle for any budget in the range of its runs, and asks how far beyond it a law can be trusted.
 #
 # All models have two layers, and the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate ends at zero with the last step.
@@ -118,9 +118,9 @@ for n in (5_000, 10_000, 20_000):
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
 # | $N$, $D$ | parameters; tokens it was trained on | – | `n_parameters`, `n_tokens` |
-# | $E$ | loss that no size and no text can remove | nats/token | `floor` |
-# | $A$, $\alpha$ | how the loss falls with the size | nats/token, – | `a`, `alpha` |
-# | $B$, $\beta$ | how the loss falls with the text | nats/token, – | `b`, `beta` |
+# | $E$ | loss that no size and no text can remove | nats/token | `Law.floor` |
+# | $A$, $\alpha$ | how the loss falls with the size | nats/token, – | `Law.a` (in `log_loss`, `a` is $\ln A$), `alpha` |
+# | $B$, $\beta$ | how the loss falls with the text | nats/token, – | `Law.b`, `beta` |
 # | $C \approx 6ND$ | work of the training | FLOPs | `budget` |
 #
 # ### What a token costs: six FLOPs for each parameter
@@ -134,8 +134,8 @@ for n in (5_000, 10_000, 20_000):
 # *One weight, one token, one training step.*
 #
 # So $C \approx 6ND$.
-# It leaves out what attention computes between positions, which grows with the length of the text, and counts a table of embeddings as if it were multiplied.
-# (Ours is, where it scores the next token.)
+# It leaves out what attention computes between positions, which grows with the length of the text, and it counts the table of embeddings like any other matrix.
+# (Ours is used as one, for the same table scores the next token.)
 
 # %%
 n_positions = 205  # tokens of a tale, by the small model's tokenizer
@@ -426,7 +426,7 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 # %% [markdown]
 # The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
 # With the budget its lowest point moves to larger models, and the text grows with them.
-# (A parabola through three or four points is a rough tool; the five budgets show the trend.)
+# (A parabola through three or four points is a rough tool, and all five budgets use the same single runs: they show a trend, not five independent results.)
 
 # %% [markdown]
 # ### The compute-optimal frontier
@@ -479,7 +479,8 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # Judged token by token, the same models improve smoothly.
 #
 # A law also depends on what was counted.
-# Here $N$ includes the table of embeddings, which is nine tenths of our smallest model and half of our largest, but about a hundredth of a model of 405 billion.
+# Here $N$ includes the table of embeddings.
+# It is nine tenths of our smallest model and half of our largest, but about a hundredth of a model of 405 billion.
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
 
 # %% [markdown]
@@ -543,7 +544,8 @@ print(f"{2 * hours:,} dollars")
 # ```
 #
 # Check it with `checks.best_size(best_size)`.
-# By the law above, `hoffmann` in the code, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs, and does that number grow or fall with the budget?
+# By the law above, `hoffmann` in the code, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs?
+# Does that number grow or fall with the budget?
 # (In the notebook `a` and `b` are logarithms; use `hoffmann.a` and `hoffmann.b`.)
 # For which budgets would you trust the answer?
 
@@ -576,6 +578,7 @@ assert abs(ratios[1] / ratios[0] - 10 ** ((alpha - beta) / (alpha + beta))) < 1e
 # `size_interval(points, budgets, n)` draws the runs again $n$ times, fits the law by the Huber loss of logarithms, and takes `best_size`.
 # It returns the 5th and the 95th percentile for each budget.
 # Skip fits with an exponent below 0.05.
+# Take `longer` and 40 draws, and start each fit from `theta`.
 # Give the interval for $10^{12}$, $10^{13}$ and $10^{15}$ FLOPs.
 # How does its width, as a ratio of its ends, grow with the distance from the runs?
 

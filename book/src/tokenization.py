@@ -505,7 +505,7 @@ print(
 # **Unigram** {cite:p}`kudo2018` goes the other way: from a large vocabulary down.
 # Each piece has a probability, and the probability of a cut is the product of those of its pieces.
 # To encode is to find the most probable cut.
-# The **Viterbi algorithm** finds it without trying all of them: the best cut of the first $j$ letters ends in some piece, and what is before that piece is cut in the best way, too.
+# The **Viterbi algorithm** finds it without trying all of them: the best cut of the first $j$ letters ends in some piece, and what comes before that piece must itself be cut in the best way.
 
 
 # %%
@@ -699,7 +699,7 @@ for name, cut in ways.items():
     print(f"{name:21} {n_tokens / n_words:.2f} tokens per word")
 
 # %% [markdown]
-# All four are near each other, compared with one token per word, or the five or six of characters and bytes.
+# All four are close together: whole words need one token per word, and characters or bytes five or six.
 # What matters more is what each can promise: byte-level BPE loses nothing, and Unigram with byte fallback next to nothing (a real `▁` comes back as a space).
 # WordPiece loses every word with an unknown letter, and all white space.
 #
@@ -714,7 +714,9 @@ for name, cut in ways.items():
 # ### Is it *un · believ · able*?
 #
 # Many introductions show that a subword tokenizer splits `unbelievable` into `un`, `believ` and `able`: a prefix, a stem and a suffix.
-# Let us test this with three tokenizers: ours from the tales, with 1,024 ids, one trained in the same way on the Python manual, with 4,096, and GPT-2's, with 50,000 merges from millions of web pages.
+# Let us test this with three tokenizers.
+# The first is ours from the tales, with 1,024 ids; the second was trained in the same way on the Python manual, with 4,096.
+# The third is GPT-2's, with 50,000 merges from millions of web pages.
 # (The manual's pieces depend on the version of Python, so they are tested and not printed.)
 #
 # *Predict:* which of the three will cut the word like that?
@@ -788,7 +790,7 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 #
 # :::{dropdown} Answer
 # Words need the fewest tokens, and lose every word that they do not know, and all line breaks and indents; no other loses anything.
-# Of these GPT-2 needs the fewest for English, and none needs more than bytes.
+# Of the others GPT-2 needs the fewest tokens for English, and none needs more than bytes.
 # :::
 
 # %%
@@ -943,7 +945,7 @@ assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 # A merge shortens the texts in which its pair occurs, and makes none longer.
 # It also costs parameters: a model begins with a table, the {term}`embedding`, that holds one vector for each id, so every merge adds a row to it.
 # The next cell trains tokenizers of several sizes on the tales, and asks two things of each.
-# How many tokens has a new story?
+# How many tokens does a new story need?
 # And what share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
 #
 # *Predict:* which saves more tokens: the first 255 merges, or the 2,048 after the vocabulary has 1,024 ids?
@@ -1066,7 +1068,7 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 # A model that has read it can no longer continue with the token `' blue'`: it would need `'blue'`, which hardly ever followed a lone space in training.
 #
 # What does a model do then?
-# `base-llm` is the model that this course has trained on the tales.
+# `base-llm` is the larger model of {doc}`pipeline`, with a tokenizer of its own, of 3,072 ids.
 # For each token of the vocabulary it gives a score, its *logit*, and `softmax` turns the scores into probabilities.
 
 # %%
@@ -1108,7 +1110,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # %% [markdown]
 # After the word the model names a hero.
 # After the lone space these tokens are much less probable, even written without their space.
-# It goes on with the rest of a rare word that begins with a lone space.
+# It goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts ` idea` into ` `, `ide`, `a`.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**
@@ -1129,7 +1131,7 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 
 # %% [markdown]
 # Their rows of the embedding give them away {cite:p}`land2024`.
-# In this model the same table scores the next token.
+# In this model the table is used again at the end: a token's score is the dot product of its row with the model's last vector.
 # Each training step makes every token but the right one less probable.
 # So the rows of tokens that are never right are all pushed the same way.
 # The *cosine* of two rows says how alike their directions are, 1 at most; the next chapter explains it.
@@ -1206,7 +1208,7 @@ checks.predict_pieces(answer)
 # ```
 #
 # Check it with `checks.encode_pretoken(encode_pretoken)`.
-# Then give it `coworker` and `unhappiness`, with `gpt2.merges`: where would a dictionary cut these words, and why does GPT-2 cut them elsewhere?
+# Then give it `b"coworker"` and `b"unhappiness"`, with `gpt2.merges`: where would a dictionary cut these words, and why does GPT-2 cut them elsewhere?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1328,6 +1330,7 @@ for read, other in [("tales", "manual"), ("manual", "tales")]:
 # Check it with `checks.digit_groups(digit_groups)`.
 # Can you say it as one regular expression, so that it can be part of a pre-tokenization pattern?
 # (A lookahead, `(?=…)`, can demand that what follows is a number of full groups.)
+# Put your expression in place of ` ?\p{N}+` in GPT-2's pattern, so that the space before a number is a token of its own.
 # The prompt `It costs ` ends in a space, and a number is to follow: are its tokens the beginning of those of `It costs 12`, with GPT-2's pattern and with yours?
 
 # %% tags=["hide-cell", "solution"]

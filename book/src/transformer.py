@@ -265,7 +265,7 @@ def forward(model, ids):
 
 
 # %% [markdown]
-# The next cell takes the weights of a model of the package, with random numbers in them.
+# The next cell takes the weights of a model of the package, with random numbers in them; `TINY` is its smallest set of sizes.
 # Both must arrive at the same stream after every block, and at the same logits.
 
 # %%
@@ -285,7 +285,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 # *The whole model: where the four states are taken, and with which shapes.*
 #
 # This is the whole architecture of Llama, the family of Meta's that many others are modelled on {cite:p}`touvron2023`.
-# (Its large versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
+# (All but its smallest versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
 # {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
 #
 # ### GPT-2 by a change of the config
@@ -339,7 +339,7 @@ print("equal to torch's layer")
 # A decoder is **{term}`autoregressive`**: it writes one token at a time, each from all tokens before it.
 # **{term}`Diffusion language models <diffusion language model>`** write differently: they start with a text of masks, and fill in all places over several passes {cite:p}`nie2025`.
 #
-# Nothing in the stack asks for words.
+# Nothing in the stack requires its inputs to be words.
 # A **{term}`multimodal model`** reads pictures, too: it cuts a picture into square patches, and turns each into a vector {cite:p}`dosovitskiy2021`.
 # Brought to the width of the stream, these vectors take places in the sequence, like tokens of a text {cite:p}`liu2023llava`.
 #
@@ -400,7 +400,8 @@ assert_close(whole(x), (outputs * shares[..., None, :]).sum(dim=-1))
 
 # %% [markdown]
 # How many parameters does it have, and how many does a token use?
-# Mixtral is Mistral 7B with eight networks for each one, of which a token uses two {cite:p}`jiang2024`.
+# Mixtral has the shape of Mistral 7B, with eight networks in place of each one, of which a token uses two {cite:p}`jiang2024`.
+# (`SMOLLM2_135M` is the config of a small open model of Llama's shape, {doc}`real_models`.)
 
 # %%
 MISTRAL_7B = replace(
@@ -418,7 +419,7 @@ for n_networks, what in ((8, "has"), (2, "uses for a token")):
 #
 # **Balance.**
 # Nothing so far keeps the router from giving all tokens to the same few experts.
-# A second loss is added, with a small weight, which is lowest when each expert is given as many tokens as the others {cite:p}`fedus2022`.
+# A second loss is added, with a small weight, which is 1 when all experts are given equally many tokens, and grows when the router prefers a few {cite:p}`fedus2022`.
 # A token that uses two experts fills two *slots*.
 # For each expert, the share of all slots that it is given is multiplied by the mean probability that the router gives it.
 # The loss is the sum of these products, times the number of experts.
@@ -632,7 +633,7 @@ for model in (Transformer(TINY), base_llm):
 
 # %% [markdown]
 # In the small models the embedding is a large share, from about a sixth to nearly a third of all parameters.
-# (`base-llm` is the smallest and yet has the least, for its vocabulary is small.)
+# (`base-llm` is the smallest, and yet its share is the lowest, because its vocabulary is small.)
 # In large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
 # What is left is mostly feed-forward network.
@@ -839,12 +840,13 @@ assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 assert abs(guess - 1.7) < 0.05
 
 # %% [markdown]
-# The complete model learns slowly at first, and then the rest quickly.
+# The loss of the complete model falls slowly at first, and then quickly.
 # Of the others:
 #
 # - **One layer** is not enough.
 #   A head that looks for the earlier `A` finds `A`, but it needs the letter after it, and nothing at that place says that an `A` came before.
-#   It first comes to what a guess among the letters so far costs, and falls slowly below that; in 1,200 steps it does not come near two layers.
+#   Its loss first falls to that of a guess among the letters so far, and then slowly below it.
+#   In 1,200 steps it does not come near that of two layers.
 # - **Without positions** the model learns later, and in 1,200 steps it gets most of the way.
 #   No head can look for *the letter before me*.
 #   But the mask alone lets a position tell early from late {cite:p}`haviv2022`, and two layers can make something of that.

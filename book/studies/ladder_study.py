@@ -2,9 +2,9 @@
 
     python book/studies/ladder_study.py --out ladder.json
 
-takes some four hours on one core and goes on where it was stopped. All models read the
-same number of stories of the tales once, with the tokenizer of `base-llm`, and are
-measured by the nats that a new story costs them above the grammar's own price.
+takes some three hours on one core with bfloat16 and goes on where it was stopped. All
+models but those of one rung read the same number of stories, each once. A model is
+measured by the nats that a new story costs it above the grammar's own price.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 from study_command import resumed, run_study_command, with_points
 
 from llmcourse.model.costs import n_parameters
-from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
+from llmcourse.training.config import fall_back_to_float32
 from llmcourse.training.pipeline import TrainingData, prepare, run_recipe
 from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.story_evaluation import tale_loss
@@ -29,7 +29,7 @@ class Rung:
     name: str  # of the recipe
     seed: int  # of the first weights and the order of the stories
     n_parameters: int
-    n_tokens: int  # places in the windows that were read
+    n_stories: int  # that were read
     excess: float  # nats per story
 
 
@@ -76,17 +76,23 @@ RECIPES = (
     Recipe(name="Muon, 6 layers of 256", model=_shape(256, 6, 544), training=_muon()),
     Recipe(
         name="Muon, twice the steps of half the batch",
-        training=_muon(steps=1200, batch_size=4),
+        training=_muon(steps=2000, batch_size=4),
     ),
     Recipe(
         name="Muon, half the steps of twice the batch",
-        training=_muon(steps=300, batch_size=16),
+        training=_muon(steps=500, batch_size=16),
     ),
     Recipe(
         name="Muon, without the copying start", training=_muon(), copying_start=False
     ),
     Recipe(name="Muon, embeddings as fast", training=_muon(embedding_speed=1)),
     Recipe(name="Muon, ends at a tenth", training=_muon(final_share=0.1)),
+    Recipe(
+        name="Muon, QK-norm",
+        model={"family": "qwen3", "qk_norm": True},
+        training=_muon(),
+    ),
+    Recipe(name="Muon, half the stories", training=_muon(steps=500)),
 )
 
 
@@ -95,9 +101,9 @@ class LadderConfig:
     """What all rungs share."""
 
     seeds: tuple[int, ...] = (0, 1, 2)  # of the first weights and the order
-    n_stories: int = 8_000  # those of the tokenizer, too; none is read twice
+    n_stories: int = 10_000  # those of the tokenizer, too; none is read twice
     n_held_out: int = 300  # stories
-    steps: int = 600
+    steps: int = 1000
     batch_size: int = 8
 
 
@@ -150,13 +156,9 @@ def _train(recipe: Recipe, seed: int, config: LadderConfig, data: TrainingData) 
         name=recipe.name,
         seed=seed,
         n_parameters=n_parameters(sizes),
-        n_tokens=_tokens(training),
+        n_stories=training.steps * training.batch_size,
         excess=round(excess.value, 3),
     )
-
-
-def _tokens(training: PretrainingConfig) -> int:
-    return training.steps * training.batch_size * training.context_length
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 takes about twenty minutes on one core and goes on where it was stopped. All models
 have two layers, and the tokenizer and the start of `base-llm`; each reads a story once,
 if at all, and each has a schedule of its own that ends at zero. The chapter
-*pretraining* fits what comes out, see `scaling`.
+*scaling_laws* fits what comes out, see `training.scaling`.
 """
 
 from collections.abc import Callable, Sequence

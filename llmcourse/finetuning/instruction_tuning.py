@@ -114,7 +114,7 @@ INSTRUCT_LLM = InstructConfig(
 )
 """The model that answers, and often declines what it cannot know.
 
-Some eighty minutes on two cores with instructions for bfloat16.
+Some hundred minutes on two cores with instructions for bfloat16.
 """
 
 TINY = InstructConfig(

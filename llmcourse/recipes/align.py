@@ -189,7 +189,7 @@ ALIGNED_LLM = _by_method(
 The reward model reads each answer twice, and with it the seven comparisons with others
 to the same order. Groups are large, because the reward is mostly noise, and the last
 third of the iterations slows down, for the same reason. PPO and DPO were not tuned for
-this start: of 220 steps of DPO at its rate, no gain was to be seen.
+this start; from an earlier one, DPO at this rate gained nothing.
 """
 
 _SHORT: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """The sizes and the schedule of each model that is pretrained here, before any is made.
 
-    preset           trained on      layers   width   vocabulary
+    preset           tales drawn     layers   width   vocabulary
     tiny             300 tales            1      32          512   to see that it works
     small            6,000 tales          2      96         2048   *pipeline*
     base-llm-small   100,000 tales        3     256         3072   for further training
@@ -125,7 +125,7 @@ BASE_LLM_SMALL = replace(
     ),
     first=(),
 )
-"""The model that chapters train further: half its size, half an hour on one core."""
+"""The model that chapters train further: half its layers, forty minutes on one core."""
 
 TINY = PipelineConfig(
     n_stories=300,
