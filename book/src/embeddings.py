@@ -533,7 +533,7 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 #
 # Three relations work, far above the baseline and chance.
 # One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
-# The other four are right in at most one question of ten in this run; *place : thing* is about twice chance, the others are at chance or below it.
+# The other four are right in about one question of ten or fewer in this run; *place : thing* is about twice chance, the others are at chance or below it.
 # For *one : many* the arithmetic nearly always gives some plural, and hardly ever the right one.
 #
 # Was that luck?

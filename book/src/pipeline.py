@@ -583,12 +583,13 @@ answers["aligned-llm"] = said(*load_pretrained("aligned-llm"))
 for number, request in enumerate(requests):
     print(request.rpartition("\n\n")[2])
     for stage, texts in answers.items():
-        said_here = textwrap.shorten(texts[number], 50, placeholder=" …")
-        print(f"  {stage:33} {said_here}")
+        one_line = " ".join(texts[number].split())
+        print(f"  {stage:33} {one_line[:48]}")
 
 # %% [markdown]
 # Base models continue the text; none of them answers.
-# (Where a line shows only a full stop, the model wrote that and ended its text.)
+# (Where a line shows only a full stop, the model wrote that and ended its text.
+# A small model may also repeat a piece of a word without end.)
 # Some seconds of instructions teach this page's model how an answer to a question begins.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
 # `instruct-llm` finds both answers, and stops after them.

@@ -89,7 +89,7 @@ RECIPES = (
     Recipe(name="Muon, ends at a tenth", training=_muon(final_share=0.1)),
     Recipe(
         name="Muon, QK-norm",
-        model={"family": "qwen3", "qk_norm": True},
+        model={"qk_norm": True},
         training=_muon(),
     ),
     Recipe(name="Muon, half the stories", training=_muon(steps=500)),

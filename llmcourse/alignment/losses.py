@@ -23,6 +23,7 @@ False (prompt and padding) the value has no influence, not even if it is NaN.
 """
 
 from collections.abc import Callable, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -214,7 +215,8 @@ def whiten(values: PerToken, mask: Mask) -> PerToken:
     >>> whiten(torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[True, True, False]]))
     tensor([[-0.7071,  0.7071,  0.0000]])
     """
-    centred = (values - masked_average(values, mask)).where(mask, 0.0)
+    low, high = values.where(mask, inf).amin(), values.where(mask, -inf).amax()
+    centred = (values - masked_average(values, mask)).where(mask & (low < high), 0.0)
     variance = centred.square().sum() / (mask.sum() - 1).clamp(min=1)
     return centred * torch.rsqrt(variance + 1e-8)
 
@@ -283,7 +285,8 @@ def group_advantages(
     tensor([-1.,  1.,  0.,  0.])
     """
     groups = scores.view(-1, group_size)
-    centred = groups - groups.mean(dim=1, keepdim=True)
+    differ = groups.amax(dim=1, keepdim=True) > groups.amin(dim=1, keepdim=True)
+    centred = (groups - groups.mean(dim=1, keepdim=True)).where(differ, 0.0)
     if scale:
         centred = centred / (groups.std(dim=1, keepdim=True) + eps)
     return centred.flatten()

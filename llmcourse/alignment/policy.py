@@ -34,7 +34,12 @@ from llmcourse.alignment.losses import Averaging, Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, Scorer, check_room, sample_rollouts
-from llmcourse.arguments import check_multiple, check_positive, check_range
+from llmcourse.arguments import (
+    check_ids,
+    check_multiple,
+    check_positive,
+    check_range,
+)
 from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer
@@ -159,7 +164,7 @@ class PolicyConfig:
         """
         steps = self.iterations * self.updates_per_iteration
         falling = max(1, self.cooldown * steps)
-        pace = min(1.0, (steps - update) / falling)
+        pace = min(1.0, max(1, steps - update) / falling)  # also after the last
         return PretrainingConfig(
             steps=steps,
             learning_rate=pace * (learning_rate or self.learning_rate),
@@ -217,6 +222,10 @@ class PolicyTrainer(ABC):
         texts: Sequence[TokenizedExample] = (),
     ) -> None:
         check_room(policy, prompts, config.max_new_tokens)
+        for what, given in (("prompts", prompts), ("texts", texts)):
+            for one in given:
+                check_range(1, policy.config.context_length, **{what: len(one.ids)})
+                check_ids(what, torch.as_tensor(one.ids), policy.config.vocab_size)
         check_range(config.prompts_per_iteration, n_prompts=len(prompts))
         if config.ptx_coef and not texts:
             raise ValueError(f"ptx_coef {config.ptx_coef} needs texts, got none")

@@ -347,11 +347,16 @@ def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
 
 
 def tokenize_pairs(
-    pairs: Sequence[PreferencePair], tokenizer: BPETokenizer
+    pairs: Sequence[PreferencePair], tokenizer: BPETokenizer, most: int | None = None
 ) -> list[TokenizedPair]:
     """Return many pairs as tokens, all answers with their ends.
 
     An answer that was cut off has no end: make its pair of ids instead.
+
+    Args:
+        pairs: As texts.
+        tokenizer: Of who will read them.
+        most: Tokens of a prompt with an answer: a longer answer is cut before its end.
 
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
@@ -359,9 +364,12 @@ def tokenize_pairs(
     found = []
     for pair in pairs:
         prompt = prompt_of(pair.prompt, tokenizer).ids
-        chosen = tokenize_answer(pair.chosen, tokenizer)
-        rejected = tokenize_answer(pair.rejected, tokenizer)
-        found.append(TokenizedPair(*map(torch.tensor, (prompt, chosen, rejected))))
+        answers = []
+        for text in (pair.chosen, pair.rejected):
+            *answer, end = tokenize_answer(text, tokenizer)
+            room = None if most is None else max(0, most - len(prompt) - 1)
+            answers.append([*answer[:room], end])
+        found.append(TokenizedPair(*map(torch.tensor, (prompt, *answers))))
     return found
 
 

@@ -76,6 +76,7 @@ from llmcourse.model.folders import (
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
 from llmcourse.training.intervals import Interval, wilson_interval
@@ -272,7 +273,10 @@ def train_on_pairs(
     def metrics() -> dict[str, float]:
         margins = torch.cat(seen).double()
         seen.clear()
-        return {"margin": margins.mean().item(), "accuracy": share_preferred(margins)}
+        n = len(margins)
+        sums = margins.new_tensor((margins.sum(), n * share_preferred(margins), n))
+        margin, accuracy, n = parallel.add(sums).tolist()  # of all processes' pairs
+        return {"margin": margin / n, "accuracy": accuracy / n}
 
     return train_on_rows(
         model,

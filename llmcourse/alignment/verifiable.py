@@ -158,6 +158,7 @@ def questions(
     """
     turns = [n_steps] if isinstance(n_steps, int) else list(n_steps)
     check_range(0, n=n)
+    check_range(1, numbers_of_steps=len(turns))
     for steps in turns:
         check_range(1, MOST_STEPS, n_steps=steps)
     rng = Random(seed)

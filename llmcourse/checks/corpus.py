@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from inspect import unwrap
 from math import isclose
+from types import CodeType
 from typing import Any
 
 from llmcourse.checks.base import check
@@ -67,12 +68,19 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
         )
 
 
+def _names_of(code: CodeType) -> set[str]:
+    """Return the names in a function's code, and in what is defined in it."""
+    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
+    return {*code.co_names}.union(*map(_names_of, inner))
+
+
 def _names_in(fn: Callable[..., Any]) -> set[str]:
     """Return the names in a function, and in those beside it that it calls."""
     todo, found = [unwrap(fn)], set[str]()
     beside = getattr(todo[0], "__globals__", {})
     while todo:
-        new = {*getattr(getattr(todo.pop(), "__code__", None), "co_names", ())} - found
+        code = getattr(todo.pop(), "__code__", None)
+        new = _names_of(code) - found if code else set()
         found |= new
         called = (beside.get(name) for name in new)
         todo += [f for f in called if getattr(f, "__globals__", None) is beside]

@@ -101,6 +101,20 @@ def first_wrong_step(fn: Callable[[str, str], int]) -> None:
             "who is given something has more",
         ),
         (
+            "Jack had six pears. Lotte gave him two. He gave Howard one. How many pears "
+            "does Jack have now?",
+            "First six and two is eight. Then eight less one is seven. So seven.",
+            -1,
+            "a boy who is given something has more, too",
+        ),
+        (
+            "Jack had six pears. Lotte gave him two. How many pears does Jack have "
+            "now?",
+            "First six less two is four. So four.",
+            0,
+            "a boy who is given something has more, too",
+        ),
+        (
             f"Kate had two pears. She found three. She ate two. A bear took one.{end}",
             "First two and three is five. Then five less two is three. Then three less "
             "one is two. So two.",

@@ -204,5 +204,5 @@ def solved(source: NotebookNode, **answers: str) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook, whole or not at all."""
-    write_file(path, nbformat.writes(notebook) + "\n")
+    """Write a notebook, whole or not at all; half a surrogate pair becomes "?"."""
+    write_file(path, (nbformat.writes(notebook) + "\n").encode("utf-8", "replace"))

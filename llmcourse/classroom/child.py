@@ -27,6 +27,15 @@ PRINTED = 20_000  # characters kept of what a cell prints
 SHELL = re.compile(r"^\s*[%!].*$", re.MULTILINE)
 
 
+def without_magics(code: str) -> str:
+    """Return a cell without shell commands and magics, which do nothing here."""
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return SHELL.sub("", code)
+    return code
+
+
 class _Printed(io.StringIO):
     """What a cell prints, as far as anyone will read it."""
 
@@ -48,10 +57,7 @@ class Child:
     def cell(self, code: str, title: str) -> None:
         """Run a cell; the value of a last expression is printed, as in Jupyter."""
         name = f"<cell {title}>"
-        try:
-            ast.parse(code)
-        except SyntaxError:  # shell commands and magics do nothing here
-            code = SHELL.sub("", code)
+        code = without_magics(code)
         linecache.cache[name] = (len(code), None, code.splitlines(True), name)
         tree = ast.parse(code, name)
         last = tree.body.pop() if tree.body else None

@@ -15,6 +15,7 @@ import copy
 import json
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
@@ -54,19 +55,32 @@ class HandIn:
 def student_name(text: str) -> str:
     """Return a student's name as that of a folder.
 
-    >>> student_name("Jánë  O'Neill")
-    'Jánë-O-Neill'
+    >>> student_name("Jánë  O'Neill"), student_name("मीना")  # marks are no letters
+    ('Jánë-O-Neill', 'मीना')
     """
-    return re.sub(r"[^\w.@-]+", "-", text).strip("-.") or "unnamed"
+    text = unicodedata.normalize("NFC", text)
+    kept = "".join(
+        c if re.match(r"[\w.@-]", c) or unicodedata.category(c)[0] == "M" else " "
+        for c in text
+    )
+    return re.sub(r"[ -]+", "-", kept).strip("-.") or "unnamed"
+
+
+def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
+    """Return whose a file is, and whether it is late, if Canvas or Moodle says so."""
+    for part in path.parts:
+        if moodle := MOODLE.match(part):
+            return student_name(f"{moodle['name']}_{moodle['id']}"), False
+        if canvas := CANVAS.match(part):
+            name = f"{canvas['name']}_{canvas['id']}"
+            return student_name(name), bool(canvas["late"])
+    return None
 
 
 def _owner(path: PurePosixPath) -> tuple[str, bool]:
     """Return whose a file is, by its path, and whether it is late."""
-    for part in path.parts:
-        if moodle := MOODLE.match(part):
-            return student_name(f"{moodle['name']}_{moodle['id']}"), False
-    if canvas := CANVAS.match(path.name):
-        return student_name(f"{canvas['name']}_{canvas['id']}"), bool(canvas["late"])
+    if owner := _by_platform(path):
+        return owner
     inner = [part for part in path.parts[:-1] if part not in ("/", ".", "..")]
     return student_name(inner[0] if inner else path.stem), False
 
@@ -77,16 +91,10 @@ def read(place: Path) -> list[HandIn]:
     Raises:
         ValueError: If the place is neither a folder nor a zip archive.
     """
-    hand_ins: dict[str, HandIn] = {}
+    found: list[tuple[PurePosixPath, bytes | None, str]] = []
 
     def add(path: PurePosixPath, data: bytes | None, note: str = "") -> None:
-        owner, late = _owner(path)
-        hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
-        hand_in.late |= late
-        if data is not None:
-            hand_in.files[str(path)] = _without_outputs(data)
-        if note:
-            hand_in.notes.append(note)
+        found.append((path, None if data is None else _without_outputs(data), note))
 
     if place.is_dir():
         files = sorted(place.rglob("*"))
@@ -96,20 +104,44 @@ def read(place: Path) -> list[HandIn]:
             inside = PurePosixPath(file.relative_to(place).as_posix())
             if file.is_symlink():
                 add(inside, None, f"{inside} is a link, which is not followed")
-            elif file.suffix == ".zip":
+            elif not file.is_file():
+                continue
+            elif file.suffix.lower() == ".zip":
                 for path, data, note in _members(file):
                     add(inside.with_suffix("") / path, data, note)
-            elif file.suffix == ".ipynb" and _wanted(inside):
+            elif _wanted(inside):
                 if file.stat().st_size > LARGEST:
                     add(inside, None, f"{inside} is larger than 150 MB: not read")
                 else:
                     add(inside, file.read_bytes())
+            elif _by_platform(inside) and not _hidden(inside):
+                add(inside, None, f"{inside} is no notebook")
     elif zipfile.is_zipfile(place):
         for path, data, note in _members(place):
             add(path, data, note)
     else:
         raise ValueError(f"a folder or a zip archive was wanted, got {place}")
+    shared = _shared([path for path, *_ in found])
+    hand_ins: dict[str, HandIn] = {}
+    for path, data, note in found:
+        path = PurePosixPath(*path.parts[shared:])
+        owner, late = _owner(path)
+        hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
+        hand_in.late |= late
+        if data is not None:
+            hand_in.files[str(path)] = data
+        if note:
+            hand_in.notes.append(note)
     return sorted(hand_ins.values(), key=lambda hand_in: hand_in.student)
+
+
+def _shared(paths: list[PurePosixPath]) -> int:
+    """Return 1 if all hand-ins are in one folder, each in a folder there; else 0."""
+    inner = {path.parts[:2] for path in paths if len(path.parts) > 2}
+    tops = {path.parts[0] for path in paths}
+    all_inside = all(len(path.parts) > 2 for path in paths)
+    platform = any(_by_platform(PurePosixPath(top)) for top in tops)
+    return int(len(tops) == 1 and len(inner) > 1 and all_inside and not platform)
 
 
 def _without_outputs(data: bytes) -> bytes:
@@ -130,7 +162,7 @@ def _hidden(path: PurePosixPath) -> bool:
 
 
 def _wanted(path: PurePosixPath) -> bool:
-    return path.suffix == ".ipynb" and not _hidden(path)
+    return path.suffix.lower() == ".ipynb" and not _hidden(path)
 
 
 _BROKEN = (  # what reading a damaged archive raises
@@ -161,7 +193,7 @@ def _notebooks(
         try:
             if stat.S_ISLNK(member.external_attr >> 16):
                 yield path, None, f"{path} is a link, which is not followed"
-            elif path.suffix == ".zip" and deeper and not _hidden(path):
+            elif path.suffix.lower() == ".zip" and deeper and not _hidden(path):
                 if member.file_size > LARGEST:
                     yield path, None, f"{path} is larger than 150 MB: not read"
                     continue
@@ -170,6 +202,8 @@ def _notebooks(
                         yield path.with_suffix("") / name, data, note
             elif _wanted(path):
                 yield path, *_read(archive, member)
+            elif _by_platform(path) and not member.is_dir() and not _hidden(path):
+                yield path, None, f"{path} is no notebook"
         except _BROKEN as error:
             yield path, None, f"{path} cannot be read: {error}"
 
@@ -226,6 +260,9 @@ def _first_name(code: str) -> str:
     return found[1] if found else ""
 
 
+_NEW = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+
+
 def lay(
     hand_in: NotebookNode, released: NotebookNode
 ) -> tuple[NotebookNode, list[str]]:
@@ -263,9 +300,8 @@ def lay(
                 notes.append(f"{name}: what is given was changed, and put back")
             last = name
         elif cell.source.strip() and cell.source.strip() not in texts:
-            extra = copy.deepcopy(cell)
-            extra.metadata = NotebookNode()
-            added[last].append(extra)
+            new = _NEW.get(cell.get("cell_type"), nbformat.v4.new_raw_cell)
+            added[last].append(new(cell.source))
         seen.add(name)
     laid = copy.deepcopy(released)
     cells = list(added[""])

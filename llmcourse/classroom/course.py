@@ -303,9 +303,15 @@ class Course:
         write_json(path, asdict(outcome))
 
     def _enter(self, name: str, outcome: Outcome) -> None:
-        """Enter an outcome into the gradebook."""
+        """Enter an outcome into the gradebook, or flag that it cannot be."""
         if outcome.earned is not None:
-            self._nbgrader("autograde", name, outcome.student)
+            try:
+                self._nbgrader("autograde", name, outcome.student)
+            except ValueError as error:
+                flag = f"not entered into the gradebook: {str(error)[-300:]}"
+                kept = [f for f in outcome.flags if not f.startswith(flag[:30])]
+                self._save(name, replace(outcome, flags=[*kept, flag]))
+                return
         self._save(name, replace(outcome, entered=True))
 
     def _nbgrader(self, action: str, *arguments: str) -> None:
@@ -354,7 +360,10 @@ class Course:
                 for notebook in submission.notebooks:
                     for one in notebook.grades:
                         manual = one.manual_score
-                        own[one.name] = one.auto_score if manual is None else manual
+                        score = one.auto_score if manual is None else manual
+                        if score is not None:
+                            score += one.extra_credit or 0.0
+                        own[one.name] = score
                 scores[submission.student.id] = own
         return scores
 

@@ -19,9 +19,7 @@ from functools import partial
 from importlib.metadata import requires
 from pathlib import Path
 
-import nbformat
-
-from llmcourse.classroom.assignments import points, read_source
+from llmcourse.classroom.assignments import points, read_source, write
 from llmcourse.classroom.collecting import HandIn, choose
 from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.sandbox import PACKAGE, Limits, available, start
@@ -31,7 +29,7 @@ from llmcourse.files import new_file, write_json
 NOBODY = 65534
 RUN = """#!/usr/bin/env bash
 cd /autograder/source
-chmod 700 secret
+chmod 700 secret run_autograder ../run_autograder
 export LLMCOURSE_SEED={seed}
 PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
 """
@@ -114,15 +112,20 @@ def main(root: Path) -> None:
     source = read_source(path)
     found = sorted((root / "submission").rglob("*.ipynb"))
     hand_in = HandIn(student="student", files={p.name: p.read_bytes() for p in found})
+    if not found:
+        hand_in.notes.append("no notebook (.ipynb) was handed in")
     notebook = choose(hand_in, source)
     limits = Limits(seconds=30)
     data = path.with_suffix("")
+    blocked = tuple(source.metadata["llmcourse"]["blocked"])
+    if unsafe := not available():
+        _hide(blocked)
     begin = partial(
         start,
         limits,
         data=data if data.is_dir() else None,
-        blocked=tuple(source.metadata["llmcourse"]["blocked"]),
-        unsafe=not available(),
+        blocked=blocked,
+        unsafe=unsafe,
         user=NOBODY if not os.getuid() else 0,
     )
     with Student(begin, limits.seconds) as student:
@@ -135,7 +138,19 @@ def main(root: Path) -> None:
     report = results(graded, hand_in.notes + graded.flags, visible)
     (root / "results").mkdir(exist_ok=True)
     write_json(root / "results" / "results.json", report)
-    nbformat.write(notebook, root / "results" / "graded.ipynb")
+    write(notebook, root / "results" / "graded.ipynb")
+
+
+def _hide(modules: tuple[str, ...]) -> None:
+    """Let nobody but the owner of the package read these modules of it."""
+    for module in modules:
+        path = PACKAGE.joinpath(*module.split(".")[1:])
+        if path.is_dir():
+            path.chmod(0o700)
+        for file in (*path.parent.glob(f"__pycache__/{path.name}.*"),
+                     path.with_suffix(".py")):  # fmt: skip
+            if file.is_file():
+                file.chmod(0o600)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from llmcourse.classroom.assignments import (
     is_test,
     points,
 )
+from llmcourse.classroom.child import without_magics
 from llmcourse.classroom.student import Function, StoppedError, Student
 
 
@@ -106,9 +107,11 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
         ours = own.get(grade_id(cell))
         if ours is not None and is_test(ours):
             cell.source = ours.source
-            if not ast.parse(ours.source).body:
-                continue  # hidden, and this is the release
-            error, printed = _test(ours.source, names, remote, student)
+            code = without_magics(ours.source)
+            with contextlib.suppress(SyntaxError):
+                if not ast.parse(code).body:
+                    continue  # hidden, and this is the release
+            error, printed = _test(code, names, remote, student)
             message = _message(error)
             earned = 0.0 if error else points(ours)
             results.append(
@@ -124,7 +127,11 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
         else:
             if ours is not None and is_given(ours):
                 cell.source = ours.source
-                exec(compile(ours.source, f"<{grade_id(ours)}>", "exec"), names)
+                try:
+                    code = without_magics(ours.source)
+                    exec(compile(code, f"<{grade_id(ours)}>", "exec"), names)
+                except Exception as error:  # in one's own notebook: what is given
+                    errors.append(f"cell {grade_id(ours)}: {_message(error)}")
             title = grade_id(cell) or f"number {number}"
             ran = student.run(cell.source, title)
             printed = ran.printed

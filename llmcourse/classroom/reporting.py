@@ -156,8 +156,13 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
             notebook = course.submission(name, student)
             answers = [c.source for c in notebook.cells if grade_id(c) == cell]
             shown = "" if score is None else f"{score:g}"
-            rows.writerow([student, *answers, shown, comment or ""])
+            rows.writerow([_cell(student), *map(_cell, answers), shown, comment or ""])
     return len(known)
+
+
+def _cell(text: str) -> str:
+    """Return a text as a spreadsheet shows it, where it would run it as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def import_written(course: Course, name: str, cell: str, path: Path) -> int:
@@ -166,17 +171,22 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> int:
     Nothing is changed unless all of the file can be read.
 
     Raises:
-        ValueError: If points are no number from 0 to what the question is worth, or a
-            student is not known.
+        ValueError: If points are no number from 0 to what the question is worth, a
+            student is not known, or the file is no CSV.
     """
     most = _written(course, name, cell)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        _, *rows = list(csv.reader(file))
+    csv.field_size_limit(1 << 28)  # answers may hold pictures
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))[1:]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} is no CSV file in UTF-8: {error}") from error
     marks = []
     with course.gradebook() as book:
         known = {s.student.id for s in book.assignment_submissions(name)}
     for number, row in enumerate(rows, start=2):
-        if len(row) < 3 or row[0] not in known:
+        student = row[0].removeprefix("'") if row else ""
+        if len(row) < 3 or student not in known:
             raise ValueError(f"{path.name}, row {number}: no hand-in of {row[:1]}")
         if not row[2].strip():
             continue
@@ -187,7 +197,7 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> int:
         if not 0 <= score <= most:
             wanted = f"points from 0 to {most:g} were wanted"
             raise ValueError(f"{path.name}, row {number}: {wanted}, got {row[2]!r}")
-        marks.append((row[0], score, row[3] if len(row) > 3 else ""))
+        marks.append((student, score, row[3] if len(row) > 3 else ""))
     with course.gradebook() as book:
         for student, score, comment in marks:
             one = book.find_grade(cell, name, name, student)

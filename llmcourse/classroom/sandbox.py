@@ -97,6 +97,7 @@ def start(
         cwd = data
         own = {name: os.environ.get(name, "") for name in ("PATH", "HOME")}
         environment = {**os.environ, **environment, **own}
+        environment.pop("LLMCOURSE_SEED", None)  # of the hidden tests' inputs
     else:
         if shutil.which("bwrap") is None:
             raise OSError(MISSING)
@@ -150,6 +151,8 @@ def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[
             raise ValueError(f"there is no module {module} to block")
         empty = ["--tmpfs"] if path.is_dir() else ["--ro-bind", "/dev/null"]
         command += [*empty, str(hidden)]
+        for compiled in path.parent.glob(f"__pycache__/{path.name}.*"):
+            command += ["--ro-bind", "/dev/null", str(compiled)]
     command += [*folders(Path(HOME)), *size, HOME]
     for file in sorted(data.iterdir()) if data is not None else ():
         command += ["--ro-bind", str(file), f"{HOME}/{file.name}"]

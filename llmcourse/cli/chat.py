@@ -116,8 +116,8 @@ def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
     from llmcourse.files import write_file
     from llmcourse.finetuning.chat import check_turns, read_conversations
 
-    path = Path(name).expanduser().absolute()
     try:
+        path = Path(name).expanduser().absolute()
         if what == "/save":
             check_turns(history, "assistant")
         if what == "/load" or path.exists():  # nothing else is written over
@@ -130,7 +130,7 @@ def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
             write_file(path, json.dumps(saved) + "\n")
         history = talk
         say(f"{what[1:]}: {len(history)} turns, the last: {_named(history[-1:])}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # there is no such user's home
         say(str(error))
     return history
 

@@ -28,9 +28,11 @@ def check(
 
     try:
         own = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
-    except (ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # nbformat raises much, and all means the same
         raise ValueError(f"{notebook} is no notebook: {error}"[:200]) from error
-    if "assignment" not in own.metadata.get("llmcourse", {}):
+    if "assignment" not in (own.metadata.get("llmcourse") or {}):
         raise ValueError(f"{notebook} is no notebook of an assignment")
     limits = Limits(seconds=20.0)  # for a call that takes a moment if it ends at all
     with Student(partial(start, limits, unsafe=True), limits.seconds) as student:

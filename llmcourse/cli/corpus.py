@@ -60,7 +60,12 @@ def corpus(
     """
     from tqdm import tqdm
 
-    from llmcourse.text.corpus import build_corpus, pack_corpus, stream_corpus
+    from llmcourse.text.corpus import (
+        build_corpus,
+        pack_corpus,
+        remove_other_parts,
+        stream_corpus,
+    )
     from llmcourse.text.packing import pack
     from llmcourse.training.config import report_progress
     from llmcourse.training.pipeline import TOKENIZER_STORIES, split_or_cut
@@ -101,6 +106,7 @@ def corpus(
     if out_folder is None:
         return
     tokenizer = _train_tokenizer(splits["train"], vocab_size, out_folder)
+    remove_other_parts(out_folder, [name for name, part in splits.items() if part])
     for name, part in splits.items():
         if part:  # of few documents none is left to test on
             path = out_folder / f"{name}.bin"

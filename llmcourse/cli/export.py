@@ -40,11 +40,12 @@ def export(
     """
     from llmcourse.files import write_file
     from llmcourse.finetuning.chat import ollama_modelfile
-    from llmcourse.model.folders import load_pretrained, save_pretrained
+    from llmcourse.model.folders import find_model, load_pretrained, save_pretrained
     from llmcourse.model.gguf_files import write_gguf
     from llmcourse.model.onnx_files import write_onnx
 
-    recipe = out.with_name("Modelfile")
+    find_model(model)  # before a folder is made
+    recipe = out.parent / "Modelfile"
     for path in (out, recipe) if form == "gguf" else (out,):
         if path.is_file() and not overwrite:
             raise ValueError(f"{str(path)!r} is there already: add --overwrite")

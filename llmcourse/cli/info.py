@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -43,7 +44,7 @@ def info(
         "bytes of weights, loaded": weight_bytes(loaded),
         "bytes of cache for each token": kv_cache_bytes(loaded.config, 1),
         "special tokens": [*tokenizer.special_tokens],
-        **{name: value for name, value in vars(loaded.config).items() if value},
+        **{name: value for name, value in asdict(loaded.config).items() if value},
     }
     if (path / "README.md").is_file():
         facts["card"] = str(path / "README.md")

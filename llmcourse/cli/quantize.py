@@ -27,7 +27,7 @@ def quantize(
 
     `llmcourse quantize --model base-llm --bits 4 --out small/`
     """
-    from llmcourse.model.folders import load_pretrained
+    from llmcourse.model.folders import find_model, load_pretrained
     from llmcourse.model.quantization import (
         quantization_error,
         quantize_model,
@@ -35,6 +35,7 @@ def quantize(
         weight_bytes,
     )
 
+    find_model(model)  # before a folder is made
     make_folder(to, overwrite)
     loaded, tokenizer = load_pretrained(model)
     small = quantize_model(loaded, int(bits), group or (32 if bits == "4" else None))

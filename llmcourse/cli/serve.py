@@ -75,7 +75,8 @@ def serve(
         allowed_hosts=_NAMES if host in _LOOPBACK and not api_key else ("*",),
     )
     loaded, tokenizer = open_model(model, device, dtype)
-    name = served_model_name or find_model(model).resolve().name
+    own = model.removeprefix("hf:") if model.startswith("hf:") else None
+    name = served_model_name or own or find_model(model).resolve().name
     application = create_app(loaded, tokenizer, name, config)
     with listening(host, port) as listener:
         say(f"serving {model} at {address(host, listener)}")

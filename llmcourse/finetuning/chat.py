@@ -483,7 +483,9 @@ def _turns(value: dict[str, Any]) -> Any:
         ]
     if "instruction" in value:
         parts = [value["instruction"], value.get("input") or ""]
-        asked, said = "\n\n".join(filter(None, map(str, parts))), value.get("output")
+        asked, said = None, value.get("output")
+        if all(isinstance(part, str) for part in parts):
+            asked = "\n\n".join(filter(None, parts))
     elif "prompt" in value:
         asked, said = value["prompt"], value.get("completion")
     else:

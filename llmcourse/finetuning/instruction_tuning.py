@@ -48,6 +48,9 @@ from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import StageProgress, report_progress
 from llmcourse.training.pipeline import TrainingResult
+from llmcourse.training.story_evaluation import TEST_SEED
+
+_FAR = 500_000  # from the seed of instructions to that of plain stories
 
 _FRAME = 5  # special tokens around one question and its answer
 _SYSTEM = 2  # and around a system message before them
@@ -78,6 +81,11 @@ class InstructConfig:
         check_range(1, n_examples=self.n_examples, n_held_out=self.n_held_out)
         check_range(1, rank=self.rank)
         check_range(0, n_stories=self.n_stories, whole_every=self.whole_every)
+        if TEST_SEED in (self.seed, self.seed + _FAR):
+            raise ValueError(
+                f"seed must be neither {TEST_SEED:,}, of what is measured, nor "
+                f"{_FAR:,} less, got {self.seed}"
+            )
         check_range(0, most_follow_ups=self.most_follow_ups)
 
 
@@ -286,7 +294,7 @@ def plain_stories(
         ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
     end = end_of_text(tokenizer)
-    drawn = tales.generate(20 * n, seed + 500_000)
+    drawn = tales.generate(20 * n, seed + _FAR)
     whole = ([end, *tokenizer.encode(story.text), end] for story in drawn)
     rows = (TokenizedExample.of_tokens(ids, [True] * len(ids)) for ids in whole)
     fitting = (row for row in rows if len(row) <= longest)

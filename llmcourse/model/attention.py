@@ -286,8 +286,12 @@ class KVCache:
         """Write one layer's new keys and values; return all of its positions'.
 
         Raises:
-            ValueError: If they do not fit any more.
+            ValueError: If they do not fit any more, or are of another batch size.
         """
+        if len(key) != self.keys.shape[1]:
+            raise ValueError(
+                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
+            )
         end = self.length + key.shape[-2]
         if end > self.capacity:
             raise ValueError(
@@ -300,6 +304,19 @@ class KVCache:
     def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""
         self.length += n_new
+
+
+def check_full_attention(model: nn.Module) -> None:
+    """Raise ValueError for a model with another attention than the full one.
+
+    Other programs know no other, so a file cannot say that a model has one.
+    """
+    for part in model.modules():
+        if getattr(part, "attend", causal_attention) is not causal_attention:
+            raise ValueError(
+                "a model is saved with full attention, which other programs know, got "
+                "another kind: see long_context"
+            )
 
 
 class RaggedCache:
@@ -335,13 +352,22 @@ class RaggedCache:
             ValueError: If they do not fit into `context_length`.
         """
         starts = [row.length if row else 0 for row in self.rows]
-        next_positions(max(starts), n_new, context_length)
+        next_positions(max(starts, default=0), n_new, context_length)
         return torch.tensor(starts)[:, None] + torch.arange(n_new)
 
     def attend(
         self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
     ) -> Float[Tensor, "batch head new d_head"]:
-        """Return the context of each row from its own positions."""
+        """Return the context of each row from its own positions.
+
+        Raises:
+            ValueError: If there is not one cache, or None, for each row.
+        """
+        if len(self.rows) != len(query):
+            raise ValueError(
+                f"a cache or None is needed for each of {len(query)} rows, "
+                f"got {len(self.rows)}"
+            )
         context = torch.zeros_like(query)
         for n, row in enumerate(self.rows):
             if row is not None:

@@ -18,7 +18,7 @@ beyond what was there before. Tests hold both against what is measured.
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from llmcourse.arguments import check_one_of
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.model.transformer import TransformerConfig
 
 
@@ -167,7 +167,7 @@ def attention_cost(
             the others have none.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: If there is no such kind, or if a size is below 1.
 
     >>> short, long = (attention_cost("naive", n, 4, 32) for n in (1024, 8192))
     >>> long.flops // short.flops, long.n_bytes // short.n_bytes
@@ -177,6 +177,8 @@ def attention_cost(
     (8, 8)
     """
     check_one_of("kind", kind, ATTENTION_COSTS)
+    sizes = {"n_positions": n_positions, "n_heads": n_heads, "d_head": d_head}
+    check_range(1, **sizes, width=width)
     width = min(width, n_positions)
     return ATTENTION_COSTS[kind](n_positions, d_head, width, n_heads)
 
@@ -203,6 +205,8 @@ def _chunked(n: int, d: int, block: int, heads: int) -> Cost:
 
 def _window(n: int, d: int, window: int, heads: int) -> Cost:
     """Scores of two blocks, three times; queries once, keys and values twice."""
+    if window >= n:  # all at once, with a mask that is made of one of bits
+        return Cost(4 * heads * n * n * d, _fused(n, d, n, heads).n_bytes + 5 * n * n)
     n = -(-n // window) * window
     numbers = heads * n * (3 * 2 * window + 5 * d)
     return Cost(4 * heads * n * 2 * window * d, numbers * _NUMBER + 2 * window * n)

@@ -31,7 +31,7 @@ from torch import Tensor
 from llmcourse.arguments import check_one_of
 from llmcourse.extras import needed_for
 from llmcourse.files import write_file, write_json
-from llmcourse.model.attention import causal_attention
+from llmcourse.model.attention import check_full_attention
 from llmcourse.model.gguf_files import GGUFFile
 from llmcourse.model.hugging_face import (
     config_from_json,
@@ -78,12 +78,14 @@ def save_pretrained(
         OSError: If a file cannot be written.
     """
     check_same_ids(model.config, tokenizer)
-    for part in model.modules():
-        if getattr(part, "attend", causal_attention) is not causal_attention:
+    if tokenizer.options.n_ids is not None:
+        n_ids = tokenizer.with_options(n_ids=None).vocab_size
+        if _padded(n_ids, model.config.vocab_size) != model.config.vocab_size:
             raise ValueError(
-                "a model is saved with full attention, which `transformers` knows, got "
-                "another kind: see long_context"
+                f"beyond the tokenizer's {n_ids} ids, a model's must fill up a "
+                f"multiple of 8, got {model.config.vocab_size}"
             )
+    check_full_attention(model)
     if weights is None:
         weights = _stored(model, dtype, heads or {})
     files = _descriptions(model, tokenizer, dtype)

@@ -29,6 +29,7 @@ from torch import Tensor
 from llmcourse.arguments import check_one_of
 from llmcourse.extras import needed_for
 from llmcourse.files import new_file
+from llmcourse.model.attention import check_full_attention
 from llmcourse.model.hugging_face import config_to_json, weights_to_theirs
 from llmcourse.model.positions import RopeScaling, rope_frequencies, rope_to_json
 from llmcourse.model.transformer import Transformer
@@ -320,7 +321,7 @@ class GGUFFile(Mapping[str, Tensor]):
             chat_template=template if isinstance(template, str) else None,
             **more,
         )
-        merges = read_merges(self._texts("merges"))
+        merges = read_merges(self._texts("merges") if "merges" in said else [])
         return BPETokenizer(vocab, merges, special, pattern, options)
 
 
@@ -406,12 +407,13 @@ def write_gguf(
             be cut into blocks of 32 is not quantized further than F16.
 
     Raises:
-        ValueError: If there is no word for the model or the tokenizer.
+        ValueError: If there is no word for the model, its attention or the tokenizer.
         ImportError: If the package `gguf` is not installed.
         OSError: If the file cannot be written; an older one then stays.
     """
     gguf = _package()
     check_one_of("kind", kind, ("F32", "F16", "Q8_0"))
+    check_full_attention(model)
     said = config_to_json(asdict(model.config))
     architecture = said["model_type"]
     check_one_of("model_type of a GGUF file", architecture, ("llama", "qwen2", "qwen3"))

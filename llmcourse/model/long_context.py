@@ -54,7 +54,7 @@ from functools import partial
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import elu, pad, scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from llmcourse.arguments import check_one_of, check_range
 from llmcourse.model.attention import (
@@ -79,7 +79,7 @@ def elu_features(
     >>> elu_features(torch.tensor([2.0, 0.0, -1.0]))
     tensor([3.0000, 1.0000, 0.3679])
     """
-    return elu(x) + 1
+    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
 
 
 def linear_attention(
@@ -117,7 +117,8 @@ def linear_attention(
     )  # (B, H, N, C, F or d + 1)
     weights = (asked @ found.transpose(-2, -1)).tril()  # (B, H, N, C, C)
     added = found.transpose(-2, -1) @ handed  # to the state, by each block
-    state = added.cumsum(dim=2) - added  # before each block, (B, H, N, F, d + 1)
+    # Before each block, (B, H, N, F, d + 1): what the block adds itself never comes in.
+    state = pad(added, (0, 0, 0, 0, 1, 0))[:, :, :-1].cumsum(dim=2)
     mixture = (weights @ handed + asked @ state).flatten(2, 3)[
         :, :, length - n_queries : length
     ]

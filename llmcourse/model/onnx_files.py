@@ -23,7 +23,12 @@ from torch import Tensor, nn
 
 from llmcourse.extras import needed_for
 from llmcourse.files import new_file
-from llmcourse.model.attention import Attend, RaggedCache, group_size
+from llmcourse.model.attention import (
+    Attend,
+    RaggedCache,
+    check_full_attention,
+    group_size,
+)
 from llmcourse.model.transformer import Transformer
 
 
@@ -83,7 +88,7 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
         path: Of the file.
 
     Raises:
-        ValueError: If the model is larger.
+        ValueError: If the model is larger, or has another attention than the full one.
         ImportError: If a package of the extra `onnx` is not installed.
         OSError: If the file cannot be written; an older one then stays.
     """
@@ -92,6 +97,7 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
         import onnxscript  # noqa: F401
     if (n_bytes := sum(weight.nbytes for weight in model.parameters())) >= 2 * 10**9:
         raise ValueError(f"an ONNX file holds less than 2 GB, got {n_bytes} bytes")
+    check_full_attention(model)
     config = model.config
     shape = (2, config.n_kv_heads, 3, config.d_head)  # any sizes above one
     past = [torch.zeros(shape) for _ in range(2 * config.n_layers)]
@@ -105,6 +111,7 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
         "attention_mask": {0: batch, 1: both},
         "past": [{0: batch, 2: old} for _ in past],
     }
+    was_training = model.training
     with torch.no_grad(), warnings.catch_warnings(), new_file(path) as file:
         warnings.simplefilter("ignore")  # of names that dimensions share
         program = torch.onnx.export(
@@ -121,3 +128,4 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
         )
         assert program is not None
         program.save(file.name)
+    model.train(was_training)

@@ -84,6 +84,9 @@ def rope_frequencies(
         base: The slowest pair turns by about 1 / base radians per token.
         scaling: How the pairs are slowed down; None for not at all.
 
+    Raises:
+        ValueError: If yarn is to tell fast from slow, and the base is not above 1.
+
     Source: Su et al. (2021), "RoFormer", section 3.2.2.
 
     >>> rope_frequencies(4, base=100.0)
@@ -114,6 +117,8 @@ def _yarn_share(
     As in the authors' code it rises with the number of the pair, between the pairs
     that make `fast` and `slow` turns within the length, rounded outwards.
     """
+    if base <= 1:
+        raise ValueError(f"yarn needs a base above 1, got {base}")
 
     def pair_of(turns: float | int) -> float:
         """Return which pair makes so many turns, pairs being counted from 0."""

@@ -171,7 +171,9 @@ class QuantizedLinear(QuantizedMatrix):
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """Return the layer's output, up to the error of its weights."""
-        return linear(x, self.weight, self.bias)
+        weight = self.weight
+        bias = None if self.bias is None else self.bias.to(weight.dtype)
+        return linear(x.to(weight.dtype), weight, bias)
 
 
 class QuantizedEmbedding(QuantizedMatrix):
@@ -193,7 +195,7 @@ def quantize_model(
 ) -> Transformer:
     """Return a model with whole numbers in all matrices; the given one stays as it is.
 
-    Norms and biases, and GPT-2's learned positions, are few and stay floats. The result
+    Norms and biases, and GPT-2's learned positions, are few, and float32. The result
     writes, streams and serves like any model, and cannot be trained.
 
     Args:
@@ -204,7 +206,7 @@ def quantize_model(
     Raises:
         ValueError: If the model has layers of other kinds, or as `quantize`.
     """
-    small = copy.deepcopy(model).eval().requires_grad_(False)
+    small = copy.deepcopy(model).float().eval().requires_grad_(False)
     for parent, name, layer in list(_matrices(small)):
         if type(layer) is nn.Linear:
             setattr(parent, name, QuantizedLinear(layer, bits, group_size))

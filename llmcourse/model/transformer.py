@@ -149,9 +149,10 @@ class LayerNorm(nn.Module):
         self, x: Float[Tensor, "*batch width"]
     ) -> Float[Tensor, "*batch width"]:
         """Return the shifted and scaled vectors, without unit."""
-        centred = x - x.mean(dim=-1, keepdim=True)
+        wide = _squarable(x)
+        centred = wide - wide.mean(dim=-1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + self.eps)
-        return torch.addcmul(self.bias, centred * scale, self.weight)
+        return torch.addcmul(self.bias, (centred * scale).to(x.dtype), self.weight)
 
 
 class RMSNorm(nn.Module):
@@ -172,8 +173,14 @@ class RMSNorm(nn.Module):
         self, x: Float[Tensor, "*batch width"]
     ) -> Float[Tensor, "*batch width"]:
         """Return the scaled vectors, without unit."""
-        scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)
-        return x * scale * self.weight
+        wide = _squarable(x)
+        scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return (wide * scale).to(x.dtype) * self.weight
+
+
+def _squarable(x: Tensor) -> Tensor:
+    """Return numbers whose squares do not overflow, as those of float16 do at 256."""
+    return x.float() if x.dtype == torch.float16 else x
 
 
 class GELUNetwork(nn.Module):

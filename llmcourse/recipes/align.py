@@ -116,6 +116,16 @@ class AlignConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
         check_range(0.5, 1, agreement=self.agreement)
+        check_range(2, answers_per_prompt=self.answers_per_prompt)
+        check_range(
+            self.reward.batch_size if self.reward.by_prompt else 1,
+            n_prompts=self.n_prompts,
+        )
+        for name in ("n_held_out", "pairs_per_prompt", "max_new_tokens"):
+            check_range(1, **{name: getattr(self, name)})
+        if not isinstance(self.training, DPOConfig):
+            least = self.training.prompts_per_iteration
+            check_range(least, n_training_prompts=self.n_training_prompts)
         if {self.seed, self.seed + 2} & {EXAM_SEED, EXAM_SEED + 1}:
             raise ValueError(f"seed must not be one of the exam's, got {self.seed}")
 
@@ -389,6 +399,8 @@ def collected(
         study = load_study(path, Preferences.of)
         refusal = f"{str(path)!r} holds pairs of another recipe or policy"
         check_config_matches(refusal, study.recipe, recipe)
+        if len(study.points) != 1:
+            raise ValueError(f"{str(path)!r} must hold pairs, got {len(study.points)}")
         return study.points[0]
     if not path.parent.is_dir():  # known before anything takes time
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
@@ -434,8 +446,9 @@ def train_reward(
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    train = tokenize_pairs(preferences.train, tokenizer)
-    valid = tokenize_pairs(preferences.valid, tokenizer)
+    most = min(policy.config.context_length, config.reward.context_length)
+    train = tokenize_pairs(preferences.train, tokenizer, most)
+    valid = tokenize_pairs(preferences.valid, tokenizer, most)
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
     model = RewardModel(policy, generator, config.pooling, reader).train()
@@ -502,10 +515,13 @@ def train_policy(
     training = config.training
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
+        most = min(policy.config.context_length, training.context_length)
         history = dpo(
             policy,
-            tokenize_pairs(preferences.train, tokenizer),
-            tokenize_pairs(preferences.valid, tokenizer)[: training.eval_examples],
+            tokenize_pairs(preferences.train, tokenizer, most),
+            tokenize_pairs(preferences.valid, tokenizer, most)[
+                : training.eval_examples
+            ],
             training,
             generator,
             reference=deepcopy(policy).eval(),
@@ -613,7 +629,7 @@ def reward_quality(
     Raises:
         ValueError: If there are no pairs, or none differs in gold.
     """
-    tokens = tokenize_pairs(pairs, tokenizer)
+    tokens = tokenize_pairs(pairs, tokenizer, model.config.context_length)
     chosen, rejected = pair_rewards(model, tokens)
     accuracy = pair_accuracy(model, tokens)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])

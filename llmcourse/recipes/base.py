@@ -150,6 +150,8 @@ def make_base(
             f"{packed[0]!r} is a corpus with its own tokenizer: it cannot be joined "
             "with other text, nor be read by a model that has another"
         )
+    if not sources and config.seed == TEST_SEED:
+        raise ValueError(f"seed must not be that of the measured tales, {TEST_SEED}")
     if packed:
         data = pipeline.packed_data(packed[0])
     else:
@@ -283,7 +285,7 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
     """
     low, high = samples["interval"]["low"], samples["interval"]["high"]
     shares = (samples["right"] / samples["n"], high, low)
-    lost, least, most = (-math.log(share) for share in shares)
+    lost, least, most = (math.log(1 / share) for share in shares)
     return [
         ("of the gap: stories that are none", f"{lost:.2f} ({least:.2f} … {most:.2f})"),
         ("of the gap: among valid stories", f"{excess - lost:.2f} nats/story"),

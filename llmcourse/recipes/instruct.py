@@ -80,6 +80,9 @@ class Exam:
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no measurement can have."""
         check_range(0, tale_temperature=self.tale_temperature)
+        check_range(0, n_per_kind=self.n_per_kind)
+        check_range(2, n_prompts=self.n_prompts)
+        check_range(1, n_seeds=self.n_seeds)
         if self.n_stories < 0 or self.n_stories == 1:
             raise ValueError(
                 f"n_stories must be 0, or at least 2 for a standard error, got "

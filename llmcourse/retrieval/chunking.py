@@ -212,7 +212,18 @@ def _place(text: str, space: re.Match[str]) -> int:
 
 def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     """Return where a text can be cut: characters and tokens up to each border."""
-    widths = accumulate(len(character.encode()) for character in text)
+    options = tokenizer.options
+    if options.nfc:  # as it stands in the text, not composed
+        tokenizer = tokenizer.with_options(nfc=False)
+
+    def width(character: str) -> int:
+        """Return how many bytes of a character the tokenizer has pieces for."""
+        data = character.encode()
+        if not options.drops_bytes:
+            return len(data)
+        return sum(bytes([byte]) in tokenizer.vocab for byte in data)
+
+    widths = accumulate(map(width, text))
     characters = {n_bytes: number for number, n_bytes in enumerate(widths, start=1)}
     sizes = (len(tokenizer.pieces[id_]) for id_ in tokenizer.encode(text))
     ends, tokens = [0], [0]

@@ -117,7 +117,7 @@ async def list_models(service: ServiceOf) -> wire.ModelList:
     return wire.ModelList(data=[_info(service)])
 
 
-@api.get("/models/{name}")
+@api.get("/models/{name:path}")
 async def get_model(service: ServiceOf, name: str) -> wire.ModelInfo:
     """Describe a model."""
     service.check_model(name)

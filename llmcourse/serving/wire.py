@@ -95,7 +95,7 @@ class ServiceConfig(BaseModel):
             with white space.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # of the key
 
     max_batch: Annotated[int, Field(ge=1)] = 16  # requests answered at a time
     max_queue: Annotated[int, Field(ge=0)] = 64  # requests that wait for that

@@ -165,12 +165,18 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
 
 def _split_in_time(compiled: "regex.Pattern[str]", text: str) -> list[str]:
     try:
-        return compiled.findall(text, timeout=_PATIENCE + len(text) / _SLOWEST)
+        pretokens = compiled.findall(text, timeout=_PATIENCE + len(text) / _SLOWEST)
     except TimeoutError:
         raise ValueError(
             f"the pattern {compiled.pattern[:40]!r} … must cut a text of {len(text):,} "
             "characters in seconds, and does not"
         ) from None
+    if sum(map(len, pretokens)) != len(text):
+        raise ValueError(
+            f"pattern must not match the empty string, and {compiled.pattern[:40]!r} … "
+            "does between characters"
+        )
+    return pretokens
 
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
@@ -184,7 +190,7 @@ def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
     """
     if isinstance(texts, str):
         raise ValueError("texts must be a list of strings, got one string; [text]?")
-    split = compile_pattern(pattern).findall
+    split = splitter(pattern)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(split(text))

@@ -223,7 +223,8 @@ def repeated_phrase_share(text: str) -> float:
     if not runs:
         return 0.0
     run, count = max(runs.items(), key=lambda item: item[1] * len("".join(item[0])))
-    return count * len("".join(run)) / len("".join(split)) if count > 1 else 0.0
+    share = count * len("".join(run)) / len("".join(split)) if count > 1 else 0.0
+    return min(share, 1.0)  # runs may overlap
 
 
 def function_word_share(text: str, language: str = "en") -> float:

@@ -20,7 +20,7 @@ own is kept whatever it is, a poem, a list or Chinese: `own_steps`.
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -228,7 +228,16 @@ def pack_corpus(
                 adders[name](row)
     if not adders:
         raise ValueError("a corpus needs at least one document, got none")
+    remove_other_parts(folder, adders)
     return {name: load_header(folder / f"{name}.bin") for name in adders}
+
+
+def remove_other_parts(folder: Path, kept: Collection[str]) -> None:
+    """Delete what an earlier corpus in the same folder had in the other parts."""
+    for name in split(()):
+        if name not in kept:
+            for suffix in (".bin", ".json"):
+                (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _parted(

@@ -34,6 +34,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from llmcourse.arguments import check_range
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
 
 Hashes = UInt64[np.ndarray, "_"]  # of one text; each has its own number
@@ -101,7 +102,7 @@ def shingles(text: str, n: int = 5) -> Hashes:
     A text of fewer than n words is one shingle, itself.
 
     Args:
-        text: Any text; one without words has no shingle.
+        text: Any text; one of signs alone is one shingle, too, an empty one has none.
         n: Length of a shingle, in words.
 
     Raises:
@@ -113,7 +114,7 @@ def shingles(text: str, n: int = 5) -> Hashes:
     3
     """
     hashes = ngram_hashes(text, n)
-    if len(hashes) == 0 and (short := words(text)):
+    if len(hashes) == 0 and (short := words(text) or text.split()):
         hashes = np.array([_digest(" ".join(short))], dtype=np.uint64)
     return np.unique(hashes)
 
@@ -229,13 +230,14 @@ def candidate_pairs(
         Indices (smaller, larger) of each pair, sorted, each pair once.
 
     Raises:
-        ValueError: If the bands do not divide the number of hashes evenly.
+        ValueError: If the bands do not divide the number of hashes evenly, or are none.
 
     Source: Leskovec, Rajaraman and Ullman (2020), section 3.4.1.
 
     >>> candidate_pairs(np.array([[1, 2], [3, 2], [4, 5]], np.uint64), n_bands=2)
     array([[0, 1]])
     """
+    check_range(1, n_bands=n_bands)
     n_texts = len(signatures)
     codes: list[np.ndarray] = []
     for band in np.split(signatures, n_bands, axis=1):

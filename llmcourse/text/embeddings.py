@@ -595,14 +595,16 @@ def relations() -> dict[str, Pairs]:
 def questions(pairs: Pairs) -> Iterator[tuple[str, str, str, frozenset[str]]]:
     """Yield every question a : b :: c : ? of a relation, and its right answers.
 
-    Left out are those whose b would be a right answer, for b cannot be given.
+    a and b cannot be given: left out are questions whose b would be a right answer,
+    and those whose a would be the only one.
 
     >>> len(list(questions({"a": frozenset("x"), "b": frozenset("xy")})))
     1
     """
     for a, c in permutations(pairs, 2):
-        for b in sorted(pairs[a] - pairs[c]):
-            yield a, b, c, pairs[c]
+        if right := pairs[c] - {a}:
+            for b in sorted(pairs[a] - pairs[c]):
+                yield a, b, c, right
 
 
 @dataclass(frozen=True)

@@ -279,6 +279,8 @@ class Reader:
         keys, rest = self._keys(block, words)
         fixed = dict(form.split("=") for form in block.forms if "=" in form)
         open_forms = [form for form in block.forms if "=" not in form]
+        if "word" not in open_forms:
+            raise self._fault(f"list {block.name!r} needs the form 'word'")
         for key in keys:
             entries = block.choices.setdefault(key, [])
             for cell in rest.split(","):

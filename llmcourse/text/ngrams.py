@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 
 Symbol: TypeAlias = str | int  # a word, or the id of a token
 Context: TypeAlias = tuple[Symbol, ...]
@@ -49,7 +49,8 @@ class NGramModel:
             that was never seen shares its probability with as many.
 
     Raises:
-        ValueError: If n or `vocab_size` is not positive, or if there is no word.
+        ValueError: If n is not positive, if there is no word, or if there are more
+            different ones than `vocab_size`.
 
     Source: Witten and Bell (1991), method C, recursively for all lengths.
 
@@ -68,6 +69,10 @@ class NGramModel:
                     self._followers[context[start:]][word] += 1
         if not self._followers:
             raise ValueError("an n-gram model needs at least one word, got none")
+        if (n_seen := len(self._followers[()])) > vocab_size:
+            raise ValueError(
+                f"vocab_size must be at least the {n_seen} seen, got {vocab_size}"
+            )
         self._seen = {run: counts.total() for run, counts in self._followers.items()}
 
     def prob(self, word: Symbol, context: Context = ()) -> float:
@@ -134,7 +139,7 @@ def compressed_bits_per_byte(
         names: Of the compressors, out of `COMPRESSORS`.
 
     Raises:
-        ValueError: If the text is empty.
+        ValueError: If the text is empty, or if there is no such compressor.
 
     >>> alone = compressed_bits_per_byte("the hen ran; " * 99)
     >>> alone["xz"] < 1  # of 8, since it repeats itself
@@ -145,6 +150,7 @@ def compressed_bits_per_byte(
         raise ValueError("bits per byte need a text, got an empty one")
     bits = {}
     for name in names:
+        check_one_of("names of compressors", name, COMPRESSORS)
         compress = COMPRESSORS[name]
         own = len(compress(known)) if known else 0
         bits[name] = 8 * (len(compress(known + data)) - own) / len(data)

@@ -625,7 +625,7 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
 def _from_json(document: dict[str, Any]) -> BPETokenizer:
     """Return the tokenizer that a ``tokenizer.json`` describes, followed exactly."""
     model = document["model"]
-    _require("model type", model.get("type"), "BPE")
+    _require("model type", model.get("type", "BPE"), "BPE")  # GPT-2's own says none
     normalizers = _steps(document.get("normalizer"), "normalizers")
     nfc = [step.get("type") for step in normalizers] == ["NFC"]
     if normalizers and not nfc:

@@ -81,10 +81,14 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Make one step from the gradients; Muon's are used up."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             if group.get("muon", False):
                 self._step_matrices(group)
-        loss: float | None = super().step(closure)
+        super().step()
         return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:

@@ -130,6 +130,8 @@ def share_out(
     if n_processes() == 1:
         return map(function, tensors)
     tensors = [*tensors]
+    if not tensors:
+        return []
     if is_sharded(tensors):
         return (part_like(function(whole(tensor)), tensor) for tensor in tensors)
     made = [

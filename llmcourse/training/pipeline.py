@@ -186,8 +186,19 @@ def prepare_text(
 
 
 def is_packed(folder: str | Path) -> bool:
-    """Return whether a folder holds a corpus that `llmcourse corpus` has written."""
-    return all((Path(folder) / name).is_file() for name in _PACKED)
+    """Return whether a folder holds a corpus that `llmcourse corpus` has written.
+
+    Raises:
+        ValueError: If it holds a part of one, which is no text to learn from.
+    """
+    there = {name: (Path(folder) / name).is_file() for name in _PACKED}
+    if not all(there.values()) and any(there[name] for name in _PACKED[:2]):
+        lacks = ", ".join(name for name, is_there in there.items() if not is_there)
+        raise ValueError(
+            f"{str(folder)!r} holds a corpus without {lacks}: it was not finished, or "
+            "has too little text to hold out"
+        )
+    return all(there.values())
 
 
 _PACKED = ("train.bin", "validation.bin", "tokenizer.json")
@@ -239,9 +250,9 @@ def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
 def _cut(document: Document) -> tuple[Document, Document]:
     """Return a document's beginning, up to a word near its last twentieth, and end."""
     text = document.text
-    most = len(text) * 19 // 20
-    place = 1 + max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
-    place = place or most  # a text without white space
+    least, most = len(text) * 9 // 10, len(text) * 19 // 20
+    place = 1 + max(text.rfind(" ", least, most), text.rfind("\n", least, most))
+    place = place or most  # no white space near
     return replace(document, text=text[:place]), replace(document, text=text[place:])
 
 

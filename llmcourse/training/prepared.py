@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from llmcourse.text.documents import Document
+from llmcourse.text.packing import tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import (
@@ -48,7 +49,7 @@ def kept_or_made(
     """
     folder = Path(folder)
     place = folder / "prepared"
-    found, before = None, {}
+    found, before, written = None, {}, ""
     # There is nothing yet, or it is damaged.
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         state = read_state(place / "tokens.safetensors")
@@ -60,7 +61,9 @@ def kept_or_made(
             held_out=tuple(map(Document, state["held_out"])),
         )
         before = dict(state["made_of"])
-    if found is not None and before == made_of:
+        written = state["tokenizer"]
+    same = found is not None and tokenizer_fingerprint(found.tokenizer) == written
+    if found is not None and same and before == made_of:
         return found
     if before and checkpoint_paths(folder / "checkpoints"):
         refusal = f"{str(folder)!r} holds checkpoints of another run"
@@ -73,5 +76,6 @@ def kept_or_made(
         state |= {"train": torch.from_numpy(data.train)}
         state |= {"valid": torch.from_numpy(data.valid)}
         state |= {"held_out": [document.text for document in data.held_out]}
+        state |= {"tokenizer": tokenizer_fingerprint(data.tokenizer)}
         write_state(place / "tokens.safetensors", state)
     return data

@@ -16,6 +16,7 @@ Source: Hoffmann et al. (2022), section 3.3; unlike them, squares of plain losse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -129,25 +130,32 @@ def _best_of(
     by_size = (-exponents[:, :1] * data.log_n).exp()  # (grid, point)
     by_text = (-exponents[:, 1:] * data.log_d).exp()
     columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
-    weights = _least_squares(columns, data.losses)
-    weights.clamp_(min=0.0)  # no loss ends below 0 or grows with size or text
-    misses = (columns @ weights[..., None]).squeeze(-1) - data.losses
-    squares = misses.square().sum(dim=-1)
+    weights, squares = _least_squares(columns, data.losses)
     best = squares.argmin()
     return exponents[best], weights[best], squares[best].item()
 
 
 def _least_squares(
     columns: Float64[Tensor, "grid point weight"], losses: Float64[Tensor, "point"]
-) -> Float64[Tensor, "grid weight"]:
-    """Return the weights whose sum of the columns comes closest to the losses.
+) -> tuple[Float64[Tensor, "grid weight"], Float64[Tensor, "grid"]]:
+    """Return the weights whose sum of the columns comes closest, and its squares.
 
-    By the normal equations; a trace of ridge keeps equal columns solvable.
+    By the normal equations; a trace of ridge keeps equal columns solvable. No weight is
+    below 0, for no loss ends there or grows with size or text: where all three columns
+    would need such a weight, the best two are taken, or the best one.
     """
-    turned = columns.transpose(1, 2)
     ridge = 1e-10 * torch.eye(columns.shape[-1], dtype=_DOUBLE)
-    weights: Tensor = torch.linalg.solve(turned @ columns + ridge, turned @ losses)
-    return weights
+    best = torch.zeros_like(columns[:, 0])
+    least = losses.square().sum().expand(len(columns))
+    for kept in product((1.0, 0.0), repeat=columns.shape[-1]):
+        some = columns * torch.tensor(kept, dtype=_DOUBLE)
+        turned = some.transpose(1, 2)
+        weights = torch.linalg.solve(turned @ some + ridge, turned @ losses)
+        squares = ((some @ weights[..., None]).squeeze(-1) - losses).square().sum(-1)
+        better = (weights >= 0).all(dim=-1) & (squares < least)
+        best = torch.where(better[:, None], weights, best)
+        least = torch.where(better, squares, least)
+    return best, least
 
 
 def _columns(points: Sequence[Point]) -> list[Tensor]:
@@ -160,6 +168,11 @@ def _columns(points: Sequence[Point]) -> list[Tensor]:
             f"{len(texts)}"
         )
     rows = [(p.n_parameters, p.n_tokens, p.loss) for p in points]
+    for each in rows:
+        if not all(0 < value < math.inf for value in each):
+            raise ValueError(
+                f"parameters, tokens and losses must be positive, got {each}"
+            )
     return list(torch.tensor(rows, dtype=_DOUBLE).T)
 
 

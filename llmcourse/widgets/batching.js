@@ -30,16 +30,21 @@ export function parsed(text) {
 export function plan(requests, slots, kind) {
   const coming = requests.map((request, i) => ({ ...request, i, read: 0, written: 0 })).sort((a, b) => a.arrival - b.arrival);
   const waiting = [];
+  let admitted = 0;
   const running = Array(slots).fill(null);
   const rows = Array.from({ length: slots }, () => []); // of each slot: [request or null, what it does]
   const times = requests.map(() => ({}));
   for (let step = 0; coming.length || waiting.length || running.some(Boolean); step++) {
     while (coming.length && coming[0].arrival <= step) waiting.push(coming.shift());
     if (kind === "continuous" || running.every((one) => !one)) {
-      for (let slot = 0; slot < slots; slot++) if (!running[slot]) running[slot] = waiting.shift() ?? null;
+      for (let slot = 0; slot < slots; slot++) {
+        if (running[slot] || !waiting.length) continue;
+        running[slot] = waiting.shift();
+        running[slot].admitted = admitted++;
+      }
     }
     const writing = running.filter((one) => one?.written);
-    const unread = running.filter((one) => one && one.read < one.prompt).sort((a, b) => a.prompt - a.read - (b.prompt - b.read));
+    const unread = running.filter((one) => one && one.read < one.prompt).sort((a, b) => a.prompt - a.read - (b.prompt - b.read) || a.admitted - b.admitted);
     const reading = new Set();
     let read = 0;
     for (const one of unread) {

@@ -52,6 +52,13 @@ const button = (text, onClick) => {
   return element;
 };
 
+// A button that can no longer be used hands the focus of the keyboard to another one.
+function enable(element, on, other) {
+  const focused = document.activeElement === element;
+  element.disabled = !on;
+  if (focused && !on) other.focus();
+}
+
 const VISIBLE = { " ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍" };
 
 // A piece of text as a reader can see it.

@@ -75,8 +75,9 @@ function render({ model, el }) {
     const inText = words.flatMap(([pieces]) => pieces.slice(1).map((each, i) => `${pieces[i]} ${each}`));
     offered.sort((a, b) => inText.indexOf(a.join(" ")) - inText.indexOf(b.join(" ")));
     pair.list.replaceChildren(...offered.map((each) => make("option", { value: each.join(" ") }, written(each))));
-    pair.list.disabled = guess.disabled = !offered.length;
-    again.disabled = !merges.length;
+    pair.list.disabled = !offered.length;
+    enable(again, merges.length > 0, guess);
+    enable(guess, offered.length > 0, again);
     if (!offered.length) said.append(" No pair is left.");
     numbers.textContent = `${right} of ${merges.length} right`;
     mark();

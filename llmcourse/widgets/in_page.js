@@ -66,7 +66,7 @@ function exampleList(texts, area) {
 // `busy`, Enter does nothing.
 function answerKeys(root, area, { ask, stop = () => {}, busy = () => false }) {
   area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || busy()) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || busy()) return;
     event.preventDefault();
     ask();
   });

@@ -96,8 +96,8 @@ function render({ model, el }) {
     const share = Math.round(100 * progress(loss, levels[0].loss, levels.at(-1).loss));
     sentence.replaceChildren(`${read(tokens)}: `, make("strong", {}, `${loss.toFixed(2)} nats/token`), `, as unsure as a fair choice among ${thousands(Math.round(Math.exp(loss)))}; ${between(loss, levels)}. ${share}\u00a0% of the way from ${levels[0].name} to ${levels.at(-1).name} is done.`);
     sample.textContent = written;
-    back.disabled = i === 0;
-    on.disabled = i === moments.length - 1;
+    enable(back, i > 0, on);
+    enable(on, i < moments.length - 1, back);
   }
 
   // The moment nearest to where the chart was clicked.

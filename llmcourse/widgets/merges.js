@@ -86,8 +86,8 @@ function render({ model, el }) {
     const now = wordsAfter(words, steps, n);
     const current = pairCounts(now);
     const newest = n > 0 ? steps[n - 1].join("") : null;
-    back.disabled = n === 0;
-    on.disabled = n === steps.length;
+    enable(back, n > 0, on);
+    enable(on, n < steps.length, back);
     say(n, current);
     drawPairs(n, current);
     text.replaceChildren(

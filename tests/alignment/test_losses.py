@@ -764,3 +764,10 @@ def test_entropy_against_torch():
     logits[0, 0, 0] = 200.0  # as sure as can be
     expected = torch.distributions.Categorical(logits=logits).entropy()
     torch.testing.assert_close(entropy(logits), expected)
+
+
+@pytest.mark.parametrize(("score", "n"), [(7.3, 8), (100.1, 8), (1000.1, 7)])
+def test_equal_scores_are_no_better_than_each_other(score, n):
+    assert group_advantages(torch.tensor([score] * n), n).tolist() == [0.0] * n
+    row = torch.full((1, n), score)
+    assert whiten(row, torch.ones(1, n, dtype=torch.bool)).tolist() == [[0.0] * n]

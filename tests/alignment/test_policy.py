@@ -304,3 +304,10 @@ def test_rows_are_cut_to_the_longest_of_them():
     assert torch.equal(part.reference_log_probs, -part.log_probs)
     assert torch.equal(part.returns, 2 * part.log_probs)
     assert part.advantages.tolist() == [7, 5]
+
+
+@both
+@pytest.mark.parametrize("ids", [(), (99_999,)])
+def test_prompts_that_a_policy_cannot_read_are_refused(method, ids):
+    with pytest.raises(ValueError, match="prompts must be"):
+        learn(method, make_policy(), prompts=[*PROMPTS, Prompt("a", ids)])

@@ -386,3 +386,12 @@ def test_refuses_a_tokenizer_without_the_marks():
         prompt_of("a", plain)
     with pytest.raises(ValueError, match=r"<\|endoftext\|>, got one with none"):
         tokenize_answer("a", plain)
+
+
+@pytest.mark.parametrize("tokenizer", [STORIES, CHATS], ids=["stories", "chats"])
+def test_an_answer_that_is_too_long_is_cut_before_its_end(tokenizer):
+    pair = make_pair(chosen="a fox ran " * 9, rejected="ran")
+    [whole] = tokenize_pairs([pair], tokenizer)
+    most = len(whole.prompt) + 5
+    [cut] = tokenize_pairs([pair], tokenizer, most)
+    assert cut.chosen.tolist() == [*whole.chosen[:4].tolist(), whole.chosen[-1].item()]

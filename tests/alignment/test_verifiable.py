@@ -135,3 +135,8 @@ def test_ranges_of_questions(arguments: tuple[int, int]) -> None:
 def test_ranges_of_pass_at_k(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         pass_at_k(*arguments)
+
+
+def test_no_number_of_steps_is_refused():
+    with pytest.raises(ValueError, match="numbers_of_steps must be at least 1"):
+        list(questions(2, 0, []))

@@ -443,19 +443,19 @@ g = generator(4)
 x, weight = torch.randn(2, 3, 6, generator=g), torch.randn(6, generator=g)
 saved = x.clone()
 for scale in (1.0, 1e-3, 100.0):
-    got = rms_norm(scale * x, weight)
     wanted = torch.nn.functional.rms_norm(scale * x, (6,), weight, eps=1e-5)
+    got = rms_norm(scale * x, weight.clone())
     assert close(got, wanted, 1e-4), (
         f"vectors of size {scale:g}: each is divided by the root of (the mean of its own "
         f"squares, plus eps), and eps is 1e-5 if none is given; got {describe(got)}"
     )
-got = rms_norm(x, weight, 0.5)
 wanted = torch.nn.functional.rms_norm(x, (6,), weight, eps=0.5)
+got = rms_norm(x, weight.clone(), 0.5)
 assert close(got, wanted), "eps is added to the mean square, before the root is taken"
 w_gate, w_up, w_down = (torch.randn(*s, generator=g) for s in ((5, 6), (5, 6), (6, 5)))
-got = swiglu(x, w_gate, w_up, w_down)
 linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
 wanted = linear(silu(linear(x, w_gate)) * linear(x, w_up), w_down)
+got = swiglu(x, w_gate, w_up, w_down)
 assert close(got, wanted, 1e-4), (
     "swiglu: the gate passes through silu, the up does not, and down comes last; "
     f"wanted shape (2, 3, 6), got {describe(got)}"
@@ -599,7 +599,8 @@ for n_heads, d_model, d_ff in ((3, 12, 7), (1, 6, 10), (2, 8, 5)):
     weights = random_weights(d_model, d_ff, g)
     x = torch.randn(2, 5, d_model, generator=g)
     saved = x.clone()
-    got, wanted = block(x, weights, n_heads), whole_block(x, weights, n_heads)
+    wanted = whole_block(x, weights, n_heads)
+    got = block(x, weights, n_heads)
     assert close(got, wanted, 1e-3), (
         f"{n_heads} heads, D {d_model}, F {d_ff}: wanted shape {tuple(wanted.shape)}, got "
         f"{describe(got)}, or other numbers; both norms come before their part, queries and "

@@ -130,6 +130,11 @@ def bag_of_words(train, test, n):
         ("is_held_out", by_a_helper, "hashlib"),
         (
             "is_held_out",
+            lambda text, share: sum(hash(w) for w in text.split()) % 97 < 97 * share,
+            "hashlib",
+        ),
+        (
+            "is_held_out",
             lambda text, share: text.__hash__() % 1000 < 1000 * share,
             "hashlib",
         ),

@@ -146,3 +146,12 @@ def unsafe(student, teacher):
 def test_wrong_soft_targets_fail(wrong, lesson):
     with pytest.raises(AssertionError, match=lesson):
         checks.soft_target_loss(wrong)
+
+
+def test_him_is_as_good_as_her():
+    def only_her(question, answer):
+        found = right_first(question, answer)
+        return -1 - found if "gave him" in question else found
+
+    with pytest.raises(AssertionError, match="a boy who is given something"):
+        checks.first_wrong_step(only_her)

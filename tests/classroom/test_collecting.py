@@ -1,4 +1,5 @@
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import pytest
 from nbformat import NotebookNode
 from proving import HERE
 
-from llmcourse.classroom.assignments import grade_id, read_source, release, solved
+from llmcourse.classroom.assignments import (
+    grade_id,
+    read_source,
+    release,
+    solved,
+    write,
+)
 from llmcourse.classroom.collecting import HandIn, choose, read
 
 SOURCE = read_source(HERE / "tokenization.py")
@@ -180,3 +187,51 @@ def test_a_damaged_member_costs_no_other_hand_in(tmp_path: Path, damage: str) ->
     assert all(len(found[name].files) == 1 for name in ("anna", "carl", "dora"))
     assert not found["bob"].files
     assert "cannot be read" in found["bob"].notes[0]
+
+
+def test_names_in_any_script_stay_apart(tmp_path: Path) -> None:
+    for name in ("मीना", "मोना", "Mu\u0308ller"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.ipynb").write_text(nbformat.writes(answered()))
+    found = [hand_in.student for hand_in in read(tmp_path)]
+    assert found == sorted(["मीना", "मोना", "Müller"])
+
+
+def test_a_folder_around_all_is_no_student(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("anna", "zoe"):
+            archive.writestr(f"hand/{name}/t.ipynb", nbformat.writes(answered()))
+    found = [hand_in.student for hand_in in read(tmp_path / "all.zip")]
+    assert found == ["anna", "zoe"]
+
+
+def test_what_canvas_has_in_other_forms(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("homework/t.ipynb", nbformat.writes(answered()))
+    for name in ("smithjane_LATE_123_456_homework.zip", "roeeve_126_459_Home.ZIP"):
+        (tmp_path / name).write_bytes(inner.getvalue())
+    (tmp_path / "poeann_125_458_tokenization.py").write_text("x = 1")
+    (tmp_path / "folder.ipynb").mkdir()
+    found = {hand_in.student: hand_in for hand_in in read(tmp_path)}
+    assert list(found) == ["poeann_125", "roeeve_126", "smithjane_123"]
+    assert found["smithjane_123"].late
+    assert "is no notebook" in found["poeann_125"].notes[0]
+    assert len(found["roeeve_126"].files) == 1
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"cell_type": "code", "source": "# \ud83d", "outputs": []},
+        {"cell_type": "code", "source": "x = 1", "id": "aa"},
+        {"source": "x = 1"},
+        {"cell_type": "weird", "source": "x = 1"},
+    ],
+)
+def test_cells_that_are_none_stop_nobody(tmp_path: Path, cell: dict[str, str]) -> None:
+    notebook = json.loads(nbformat.writes(answered()))
+    notebook["cells"].append({"metadata": {}, **cell})
+    laid, _ = chosen(json.dumps(notebook))
+    write(laid, tmp_path / "laid.ipynb")
+    nbformat.validate(nbformat.read(tmp_path / "laid.ipynb", as_version=4))

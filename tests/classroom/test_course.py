@@ -58,3 +58,22 @@ def test_one_that_ends_the_grader_itself_stops_nobody_else(
     assert sum(found["a"].earned.values()) == 14
     assert found["b"].earned is None
     assert "not graded: BrokenProcessPool" in found["b"].flags[0]
+
+
+def test_one_that_the_gradebook_refuses_stops_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = handed_in(tmp_path, a={}, b={})
+    known = Course._nbgrader
+
+    def refusing(self: Course, action: str, *arguments: str) -> None:
+        if arguments[1:] == ("a",):
+            raise ValueError("nbgrader autograde failed: who knows")
+        known(self, action, *arguments)
+
+    monkeypatch.setattr(Course, "_nbgrader", refusing)
+    a, b = course.grade(NAME, unsafe=True)
+    assert "not entered into the gradebook" in a.flags[-1]
+    assert (a.entered, b.entered) == (False, True)
+    monkeypatch.setattr(Course, "_nbgrader", known)
+    assert all(outcome.entered for outcome in course.grade(NAME, unsafe=True))

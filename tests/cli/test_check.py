@@ -73,3 +73,20 @@ def test_what_is_no_assignment(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["check", str(path)])
     assert "no notebook of an assignment" in str(result.exception)
     assert grade_id(notebook.cells[0]) == ""
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "5", '{"cells": null}'])
+def test_what_is_no_notebook(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.ipynb"
+    path.write_text(text)
+    result = CliRunner().invoke(cli.app, ["check", str(path)])
+    assert isinstance(result.exception, ValueError)
+
+
+def test_magics_in_any_cell_do_nothing(tmp_path: Path) -> None:
+    notebook = released()
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and grade_id(cell):
+            cell.source = f"%matplotlib inline\n{cell.source}"
+    code, output = check(tmp_path / "t.ipynb", notebook)
+    assert code == 0, output

@@ -15,6 +15,7 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import save_pretrained
+from llmcourse.model.positions import RopeScaling
 from llmcourse.model.quantization import load_quantized, weight_bytes
 
 
@@ -91,3 +92,10 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
         assert isinstance(result.exception, ValueError)
         assert "is not empty: add --overwrite" in str(result.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "note.txt"]
+
+
+def test_info_of_scaled_positions_is_json(tmp_path):
+    scaling = RopeScaling(kind="linear", factor=2)
+    save_pretrained(make_model(rope_scaling=scaling), make_tokenizer(), tmp_path)
+    facts = json.loads(run("info", tmp_path, "--json").stdout)
+    assert facts["rope_scaling"]["factor"] == 2

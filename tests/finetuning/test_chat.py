@@ -462,9 +462,10 @@ def test_forms_of_other_data_sets_are_read(tmp_path):
     assert read_conversations(lines) == read_conversations(array) == wanted
     array.write_bytes(b"\xef\xbb\xbf\n" + array.read_bytes())
     assert read_conversations(array) == wanted
-    bad = written(tmp_path / "bad.json", json.dumps([ALPACA, ALPACA | {"output": 5}]))
-    with pytest.raises(ValueError, match="entry 2 of .* texts as role and content"):
-        read_conversations(bad)
+    for wrong in ({"output": 5}, {"instruction": None}, {"input": ["2"]}):
+        bad = written(tmp_path / "bad.json", json.dumps([ALPACA, ALPACA | wrong]))
+        with pytest.raises(ValueError, match="entry 2 of .* texts as role and content"):
+            read_conversations(bad)
 
 
 def test_only_the_assistant_is_learned():

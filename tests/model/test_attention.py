@@ -11,6 +11,7 @@ from llmcourse.model.attention import (
     GroupedQueryAttention,
     KVCache,
     PackedSequences,
+    RaggedCache,
     TwoBlockCausalAttention,
     causal_attention,
     causal_mask,
@@ -328,3 +329,13 @@ def test_refuses_a_text_that_is_too_long():
         PackedSequences((2, 12)).positions(14, 11)
     with pytest.raises(ValueError, match="11 tokens, got 9 cached and 3 new"):
         next_positions(9, 3, 11)
+
+
+def test_refuses_another_batch_than_the_caches():
+    cache = KVCache(n_layers=1, batch_size=4, n_kv_heads=1, capacity=4, d_head=2)
+    one = torch.ones(1, 1, 1, 2)
+    with pytest.raises(ValueError, match="holds 4 sequences, got a batch of 1"):
+        cache.update(0, one, one)
+    many = one.expand(3, -1, -1, -1)
+    with pytest.raises(ValueError, match="each of 3 rows, got 1"):
+        RaggedCache([None]).attend(causal_attention, 0, many, many, many)

@@ -236,6 +236,23 @@ def test_what_is_measured(kind, n, width):
     assert counter.get_total_flops() == pytest.approx(cost.flops, rel=0.05)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("width", [64, 100])
+def test_a_window_as_long_as_the_text(width):
+    qkv = torch.randn(3, 1, 3, 64, 16).unbind()
+    cost = attention_cost("window", 64, 3, 16, width)
+    with PeakMemory() as memory:
+        sliding_window_attention(*qkv, width)
+    assert memory.peak == pytest.approx(cost.n_bytes, rel=0.05)
+    assert cost.flops == attention_cost("naive", 64, 3, 16).flops
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 4), (8, 0, 4), (8, 2, 0), (8, 2, 4, 0)])
+def test_sizes_below_one_are_refused(sizes):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        attention_cost("chunked", *sizes)
+
+
 def test_a_cache_is_as_large_as_accounting_says():
     per_token = kv_bytes_per_token(TINY.n_layers, TINY.n_kv_heads, TINY.d_head, 4)
     assert kv_cache_bytes(TINY, 100) == 100 * per_token

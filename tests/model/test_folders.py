@@ -776,3 +776,10 @@ def test_the_aligned_model_earns_more_of_what_it_was_trained_by():
     )
     assert (after.proxy - before.proxy).mean() > 0.5
     assert (after.gold - before.gold).mean() > -0.5
+
+
+def test_refuses_ids_that_would_not_come_back(tokenizer, tmp_path):
+    n = tokenizer.vocab_size + 1 + (tokenizer.vocab_size % 8 == 7)
+    model = Transformer(replace(TINY, vocab_size=n))
+    with pytest.raises(ValueError, match="must fill up a multiple of 8"):
+        save_pretrained(model, tokenizer.with_options(n_ids=n), tmp_path)

@@ -12,6 +12,7 @@ from llmcourse.finetuning.chat import END_OF_TEXT
 from llmcourse.model import gguf_files
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.gguf_files import GGUFFile, write_gguf
+from llmcourse.model.long_context import set_attention
 from llmcourse.model.positions import RopeScaling
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.bpe import DIGITS_PATTERN, GPT4_PATTERN
@@ -221,6 +222,21 @@ def test_an_unknown_quantization_is_refused(kind, path, tokenizer, monkeypatch):
     monkeypatch.setattr("llmcourse.model.folders.GGUFFile", Other)
     with pytest.raises(ValueError, match=f"is stored as {kind}, which cannot be read"):
         load_pretrained(path)
+
+
+def test_another_attention_is_refused(tokenizer, tmp_path):
+    model = Transformer(replace(LLAMA, vocab_size=tokenizer.vocab_size))
+    set_attention(model, "window", window=2)
+    with pytest.raises(ValueError, match="saved with full attention"):
+        write_gguf(model, tokenizer, tmp_path / "model.gguf")
+
+
+def test_a_tokenizer_of_bytes_alone_comes_back(tmp_path):
+    tokenizer = BPETokenizer.train(["hello"], 257, [END_OF_TEXT])
+    model = Transformer(replace(LLAMA, vocab_size=257))
+    write_gguf(model, tokenizer, tmp_path / "model.gguf", kind="F32")
+    found = load_pretrained(tmp_path / "model.gguf")[1]
+    assert found.encode("hello") == tokenizer.encode("hello")
 
 
 def test_a_model_or_a_tokenizer_without_a_name_is_refused(tokenizer, tmp_path):

@@ -527,3 +527,17 @@ def test_longer_context_refusals():
     scaling = RopeScaling(kind="linear", factor=2)
     with pytest.raises(ValueError, match="rope_scaling needs rope, got learned"):
         replace(TINY, family="gpt2", rope_scaling=scaling)
+
+
+def test_linear_attention_of_large_negative_queries():
+    query, key = torch.full((1, 1, 3, 4), -20.0), torch.randn(1, 1, 3, 4)
+    assert linear_attention(query, key, key).isfinite().all()
+
+
+def test_a_later_key_changes_nothing_before_it():
+    query, key, value = torch.randn(3, 1, 1, 128, 4).unbind()
+    found = linear_attention(query, key, value)
+    key[:, :, 100] = 1e8
+    after = linear_attention(query, key, value)
+    torch.testing.assert_close(found[:, :, :64], after[:, :, :64], rtol=0, atol=0)
+    torch.testing.assert_close(found[:, :, :100], after[:, :, :100])

@@ -259,3 +259,9 @@ def test_transformers_computes_the_same_base():
 def test_refuses_a_scaling_that_there_is_not(fields, message):
     with pytest.raises(ValueError, match=message):
         RopeScaling(**fields)
+
+
+def test_refuses_yarn_without_fast_and_slow_pairs():
+    scaling = RopeScaling(kind="yarn", factor=2, original_length=8)
+    with pytest.raises(ValueError, match="needs a base above 1, got 1"):
+        rope_frequencies(8, 1, scaling)

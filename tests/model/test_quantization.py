@@ -337,3 +337,13 @@ def test_refuses_attention_that_no_file_describes(tmp_path, kind):
     with pytest.raises(ValueError, match="saved with full attention"):
         save_quantized(model, tokenizer, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_model_in_another_type_is_quantized_too(family, tmp_path):
+    config = replace(LLAMA, family=family, n_kv_heads=LLAMA.n_heads)
+    model, ids = Transformer(config).bfloat16(), torch.tensor([[1, 2, 3]])
+    small = quantize_model(model)
+    assert small(ids).dtype == torch.float32
+    assert small.to(torch.bfloat16)(ids).isfinite().all()
+    assert next(model.parameters()).dtype == torch.bfloat16

@@ -711,3 +711,11 @@ def test_it_learns_to_recall_sooner_than_from_the_usual_start():
             after.append(loss_of_the_fact(pupil, recalls(400, generator)).item())
     assert after[1] < 0.5
     assert after[1] < after[0] / 2
+
+
+@pytest.mark.parametrize("norm", [RMSNorm, LayerNorm])
+def test_norms_of_float16_do_not_overflow(norm):
+    x = torch.tensor([300.0, -300.0, 100.0, 40_000.0])
+    found = norm(4).half()(x.half())
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), norm(4)(x), rtol=1e-3, atol=1e-3)

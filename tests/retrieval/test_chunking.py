@@ -16,7 +16,7 @@ from llmcourse.retrieval.chunking import (
 )
 from llmcourse.text.bpe import GPT4_PATTERN
 from llmcourse.text.tales import generate
-from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.text.tokenizers import BPEOptions, BPETokenizer
 
 CUTTERS = (fixed_chunks, sentence_chunks, recursive_chunks)
 TALES = [story.text for story in generate(40, seed=0)]
@@ -146,6 +146,16 @@ def test_fixed_chunks_equal_slices_of_the_ids():
 
 
 # Refusal
+
+
+@pytest.mark.parametrize("cutter", CUTTERS)
+def test_nothing_is_lost_where_a_tokenizer_composes_or_drops(cutter):
+    text = "cafe\u0301 " * 10 + "The end\x0f is here."
+    composes = BPETokenizer.train([text], 260).with_options(nfc=True)
+    vocab = {piece: i for i, piece in enumerate(bytes([b]) for b in range(32, 256))}
+    drops = BPETokenizer(vocab, [], options=BPEOptions(drops_bytes=True))
+    for tokenizer in (composes, drops):
+        assert "".join(chunk.text for chunk in cutter(text, tokenizer, 16)) == text
 
 
 @pytest.mark.parametrize("cutter", CUTTERS)

@@ -245,6 +245,14 @@ def test_neither_way_to_apply_merges_changes_what_it_was_given():
     assert symbols == [0, 0, 0]
 
 
+@pytest.mark.parametrize("pattern", [r"(?=[A-Z])", r"\b", r"(?<=\s)"])
+def test_a_pattern_that_matches_between_characters_is_refused(pattern):
+    with pytest.raises(ValueError, match="must not match the empty string"):
+        bpe.count_pretokens(["one Two foo"], pattern)
+    with pytest.raises(ValueError, match="must not match the empty string"):
+        bpe.splitter(pattern)("one Two foo")
+
+
 def test_one_string_in_place_of_a_list_is_refused():
     with pytest.raises(ValueError, match="list of strings, got one string"):
         bpe.count_pretokens("low lower", GPT2_PATTERN)

@@ -289,3 +289,7 @@ def test_own_rules_replace_those_of_gopher():
 def test_an_unknown_language_is_refused():
     with pytest.raises(ValueError, match="language must be 'en' or .*, got 'xx'"):
         filter_language([], language="xx")
+
+
+def test_a_share_of_runs_that_overlap_is_at_most_all():
+    assert repeated_phrase_share("buy " * 50) == 1

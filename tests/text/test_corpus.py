@@ -264,3 +264,14 @@ def test_a_stream_without_documents_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one document, got none"):
         pack_corpus([Document(" ")], tokenizer, tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+def test_nothing_of_an_earlier_corpus_stays(tmp_path):
+    tokenizer = BPETokenizer.train(["a story"], 257, [END_OF_TEXT])
+    many = [Document(f"Story {n} of many.") for n in range(100)]
+    before = pack_corpus(many, tokenizer, tmp_path, steps=[])
+    assert before.keys() == {"train", "validation", "test"}
+    after = pack_corpus(many[:1], tokenizer, tmp_path, steps=[])
+    left = {path.stem for path in tmp_path.iterdir()}
+    assert left == set(after)
+    assert len(after) == 1

@@ -385,6 +385,12 @@ def test_found_nothing_is_precise_and_recalls_nothing():
     assert precision_recall([], [Pair(0, 1, 1.0)]) == (1.0, 0.0)
 
 
+def test_texts_of_signs_are_kept_apart():
+    texts = [Document(text) for text in ("😀😀 😀", "→ ↑ ↓", "+++[>++<-].", "→ ↑ ↓")]
+    kept, _ = remove_near_duplicates(texts)
+    assert [document.text for document in kept] == [d.text for d in texts[:3]]
+
+
 def test_recall_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one wanted pair"):
         precision_recall([Pair(0, 1, 1.0)], [])

@@ -599,3 +599,11 @@ def test_a_relation_without_known_words_is_refused():
         score_analogies(
             vectors(), {"cow": frozenset({"moo"}), "owl": frozenset({"hoot"})}
         )
+
+
+def test_every_question_can_be_answered():
+    for pairs in relations().values():
+        assert all(right - {a, b, c} for a, b, c, right in questions(pairs))
+    mutual = {"hot": frozenset({"cold"}), "cold": frozenset({"hot"})}
+    with pytest.raises(ValueError, match="wanted a relation with questions"):
+        score_analogies(WordVectors(["hot", "cold"], torch.eye(2)), mutual)

@@ -168,7 +168,10 @@ def test_continuation_lines_and_comments_are_joined() -> None:
         ("rule story\n  {a=n.}", r"line 2: unknown or empty list"),
         ("rule story\n  x\nrule story\n  y", r"line 3: rule 'story' is defined twice"),
         ("list n\n  y, y\nrule story\n  x", r"line 2: 'y' occurs twice in list 'n'"),
-        ("list n: a | b\n  y\nrule story\n  x", r"line 2: wanted a \| b, got 'y'"),
+        (
+            "list n: word | b\n  y\nrule story\n  x",
+            r"line 2: wanted word \| b, got 'y'",
+        ),
         ("rule story\n  [a|b", r"line 2: a bracket is open"),
         ("rule story\n  a]b", r"line 2: a bracket is open"),
         ("rule story\n  a|b", r"line 2: stray '\|'"),
@@ -212,3 +215,10 @@ def test_text_that_is_no_story_is_refused_at_its_word(small: Grammar) -> None:
 def test_ambiguous_text_is_refused() -> None:
     with pytest.raises(ValueError, match="2 derivations"):
         Grammar("rule story\n  a[b|]\n  ab").parse("ab")
+
+
+def test_a_list_without_words_is_refused():
+    with pytest.raises(ValueError, match="needs the form 'word'"):
+        Grammar(
+            "rule story\n    {=animal}\nlist animal: name | sound\n    owl | hooted"
+        )

@@ -124,3 +124,13 @@ def test_sizes_are_the_same_every_time():
 def test_refusal():
     with pytest.raises(ValueError, match="got an empty one"):
         compressed_bits_per_byte("", before="text")
+
+
+def test_more_words_than_there_may_be_are_refused():
+    with pytest.raises(ValueError, match="at least the 3 seen, got 2"):
+        NGramModel(["a b c"], 1, vocab_size=2)
+
+
+def test_an_unknown_compressor_is_refused():
+    with pytest.raises(ValueError, match="names of compressors must be"):
+        compressed_bits_per_byte("text", names=["zip"])

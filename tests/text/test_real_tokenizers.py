@@ -204,3 +204,14 @@ def test_texts_begin_and_end_as_the_tokenizer_says():
     assert text_borders(ended) == ([1], [1, 2])
     with pytest.raises(ValueError, match="allowed_special must be .*'<|no|>'"):
         marked.with_options(end_tokens=("<|no|>",))
+
+
+def test_a_file_that_does_not_say_its_type_is_read(tmp_path):
+    """As the one that GPT-2 was published with."""
+    tokenizer = BPETokenizer.train(["to be or not to be"], 259)
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    document = json.loads(path.read_text())
+    del document["model"]["type"]
+    path.write_text(json.dumps(document))
+    assert BPETokenizer.load(path).encode("to be") == tokenizer.encode("to be")

@@ -346,3 +346,17 @@ def test_a_vocabulary_that_the_tales_cannot_fill_is_refused():
     huge = replace(RECIPE, model=replace(RECIPE.model, vocab_size=70_000))
     with pytest.raises(ValueError, match="vocab_size must be at most"):
         prepare(huge)
+
+
+@pytest.mark.parametrize("there", ["train.bin", "validation.bin"])
+def test_a_part_of_a_corpus_is_no_text(tmp_path, there):
+    (tmp_path / there).touch()
+    (tmp_path / "tokenizer.json").touch()
+    with pytest.raises(ValueError, match="holds a corpus without"):
+        pipeline.is_packed(tmp_path)
+
+
+def test_a_text_is_cut_near_its_end_whatever_white_space_it_has():
+    text = "題目\n" + "字" * 2000
+    splits = pipeline.split_or_cut([Document(text)])
+    assert len(splits["train"][0].text) == len(text) * 19 // 20

@@ -62,3 +62,12 @@ def test_other_text_is_made_anew_unless_something_was_trained(data, tmp_path):
     (tmp_path / "checkpoints" / "step-00000000.safetensors").touch()
     with pytest.raises(ValueError, match="texts must be 'others', got 'those'"):
         kept_or_made(tmp_path, MADE_OF, never)
+
+
+def test_a_tokenizer_of_another_run_is_not_taken(data, tmp_path):
+    """As when a run ends between its two files."""
+    kept_or_made(tmp_path, MADE_OF, lambda: data)
+    smaller = replace(CONFIG, model=replace(CONFIG.model, vocab_size=280))
+    other = pipeline.prepare_text(smaller, tales(90, seed=1))
+    other.tokenizer.save(tmp_path / "prepared" / "tokenizer.json")
+    assert kept_or_made(tmp_path, MADE_OF, lambda: data) is data

@@ -163,3 +163,21 @@ def test_a_law_is_drawn_through_the_points_of_each_size(ax):
     assert [text.get_text() for text in ax.texts] == ["   16", "   64", "floor"]
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert line.get_color() == marks.get_color() != other.get_color()
+
+
+def test_no_weight_is_negative_and_the_rest_is_solved_again() -> None:
+    """Losses that do not depend on the text: its weight is 0, and the rest is exact."""
+    flat = Law(floor=0.5, a=30.0, alpha=0.35, b=0.0, beta=1.0)
+    points = points_of(flat, noise=0.01)
+    law = fit(points)
+    off = [law.loss(p.n_parameters, p.n_tokens) - p.loss for p in points]
+    true = [flat.loss(p.n_parameters, p.n_tokens) - p.loss for p in points]
+    assert min(law.floor, law.a, law.b) >= 0
+    assert sum(x * x for x in off) <= 1.001 * sum(x * x for x in true)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 0.0])
+def test_losses_that_are_none_are_refused(loss: float) -> None:
+    points = points_of(LAW)
+    with pytest.raises(ValueError, match="must be positive"):
+        fit([*points[1:], replace(points[0], loss=loss)])

@@ -132,3 +132,9 @@ def test_requests_are_read_line_by_line(javascript):
 def test_what_cannot_be_shown_is_refused(examples, message):
     with pytest.raises(ValueError, match=message):
         BatchingExplorer(examples)
+
+
+def test_who_came_first_is_read_first_where_as_much_is_left(javascript):
+    loads = [Load(0, 1, 1), Load(0, 768, 5), Load(0, 512, 5)]
+    plan, _ = planned(javascript, loads, 2, "continuous")
+    assert plan["times"] == by_the_batcher(loads, 2)
