@@ -101,8 +101,8 @@ def first_wrong_step(fn: Callable[[str, str], int]) -> None:
             "who is given something has more",
         ),
         (
-            "Jack had six pears. Lotte gave him two. He gave Howard one. How many pears "
-            "does Jack have now?",
+            "Jack had six pears. Lotte gave him two. He gave Howard one. How many "
+            "pears does Jack have now?",
             "First six and two is eight. Then eight less one is seven. So seven.",
             -1,
             "a boy who is given something has more, too",
