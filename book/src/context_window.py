@@ -1074,7 +1074,7 @@ checks.window_mask(window_mask)
 # Return the attention's result over all keys.
 #
 # ```python
-# def join(first, second):  # each (m, l, c): two numbers and a vector, as tensors
+# def join(first, second):  # each (m, l, u): two numbers and a vector, as tensors
 #     return context
 # ```
 #

@@ -3,7 +3,7 @@
 # # Pretraining
 #
 # A language model learns by guessing the next token at every place of a great deal of text.
-# The entropy of our text is known, so at any moment we can say how much of it has been learned, and how much is left.
+# The entropy of our text is known, so at any moment we can say how much of what can be learned has been learned, and how much is left.
 #
 # **You will be able to**
 #
@@ -853,7 +853,8 @@ for group, rate in more:
 #
 # So here is the recipe of a larger model, taken apart at a length nearer to that of `base-llm`.
 # It has three layers of width 256 and the copying start of above, and reads 8,000 stories once, eight in a step.
-# Each row changes one thing of the second row, Muon with the rate 0.006; each was trained from three seeds.
+# Each row is the second row, Muon with the rate 0.006, with one change; AdamW has rates of its own, and one of the deeper models is narrower.
+# Each was trained from three seeds.
 # We measure what a new story costs above its price by the grammar.
 # `python book/studies/ladder_study.py --out ladder.json` repeats it, in some three hours on one core.
 #
@@ -893,7 +894,7 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
 # - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
 #   `base-llm` does not have it: it was trained before this row was.
-# - **Depth**: six layers, of about as many parameters or of nearly twice as many, end a little higher at this length.
+# - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length.
 # - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.
 # - **The copying start and the fast embeddings** pay: without the first the model is still on the plateau, as it is after half of the stories.
 # - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above.

@@ -428,7 +428,7 @@ def memory_of_step(rows, change=lambda model: None):
 
 n_weights, held, _ = memory_of_step(batch(0))
 print(f"{n_weights:,} parameters, {held / n_weights:.1f} bytes for each after a step")
-assert abs(held / n - 16) < 0.3
+assert abs(held / n_weights - 16) < 0.3
 
 # %% [markdown]
 # (The rest above 16 is the table of angles for the positions.)

@@ -216,7 +216,7 @@ def whiten(values: PerToken, mask: Mask) -> PerToken:
     tensor([[-0.7071,  0.7071,  0.0000]])
     """
     low, high = values.where(mask, inf).amin(), values.where(mask, -inf).amax()
-    centred = (values - masked_average(values, mask)).where(mask & (low < high), 0.0)
+    centred = (values - masked_average(values, mask)).where(mask & (low != high), 0.0)
     variance = centred.square().sum() / (mask.sum() - 1).clamp(min=1)
     return centred * torch.rsqrt(variance + 1e-8)
 
@@ -285,7 +285,7 @@ def group_advantages(
     tensor([-1.,  1.,  0.,  0.])
     """
     groups = scores.view(-1, group_size)
-    differ = groups.amax(dim=1, keepdim=True) > groups.amin(dim=1, keepdim=True)
+    differ = groups.amax(dim=1, keepdim=True) != groups.amin(dim=1, keepdim=True)
     centred = (groups - groups.mean(dim=1, keepdim=True)).where(differ, 0.0)
     if scale:
         centred = centred / (groups.std(dim=1, keepdim=True) + eps)

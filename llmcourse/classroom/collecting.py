@@ -63,7 +63,7 @@ def student_name(text: str) -> str:
         c if re.match(r"[\w.@-]", c) or unicodedata.category(c)[0] == "M" else " "
         for c in text
     )
-    return re.sub(r"[ -]+", "-", kept).strip("-.") or "unnamed"
+    return re.sub(" +", "-", kept).strip("-.") or "unnamed"
 
 
 def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
@@ -71,6 +71,8 @@ def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
     for part in path.parts:
         if moodle := MOODLE.match(part):
             return student_name(f"{moodle['name']}_{moodle['id']}"), False
+    archives = [part for part in path.parts[:-1] if part.lower().endswith(".zip")]
+    for part in (*archives, path.name):
         if canvas := CANVAS.match(part):
             name = f"{canvas['name']}_{canvas['id']}"
             return student_name(name), bool(canvas["late"])
@@ -82,7 +84,8 @@ def _owner(path: PurePosixPath) -> tuple[str, bool]:
     if owner := _by_platform(path):
         return owner
     inner = [part for part in path.parts[:-1] if part not in ("/", ".", "..")]
-    return student_name(inner[0] if inner else path.stem), False
+    own = inner[0] if inner else path.name
+    return student_name(re.sub(r"\.(zip|ipynb)$", "", own, flags=re.IGNORECASE)), False
 
 
 def read(place: Path) -> list[HandIn]:
@@ -108,7 +111,7 @@ def read(place: Path) -> list[HandIn]:
                 continue
             elif file.suffix.lower() == ".zip":
                 for path, data, note in _members(file):
-                    add(inside.with_suffix("") / path, data, note)
+                    add(inside / path, data, note)
             elif _wanted(inside):
                 if file.stat().st_size > LARGEST:
                     add(inside, None, f"{inside} is larger than 150 MB: not read")
@@ -121,10 +124,11 @@ def read(place: Path) -> list[HandIn]:
             add(path, data, note)
     else:
         raise ValueError(f"a folder or a zip archive was wanted, got {place}")
-    shared = _shared([path for path, *_ in found])
+    around = "" if place.is_dir() else _around_all([p for p, data, _ in found if data])
     hand_ins: dict[str, HandIn] = {}
     for path, data, note in found:
-        path = PurePosixPath(*path.parts[shared:])
+        if around and path.parts[:1] == (around,):
+            path = PurePosixPath(*path.parts[1:])
         owner, late = _owner(path)
         hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
         hand_in.late |= late
@@ -135,13 +139,14 @@ def read(place: Path) -> list[HandIn]:
     return sorted(hand_ins.values(), key=lambda hand_in: hand_in.student)
 
 
-def _shared(paths: list[PurePosixPath]) -> int:
-    """Return 1 if all hand-ins are in one folder, each in a folder there; else 0."""
-    inner = {path.parts[:2] for path in paths if len(path.parts) > 2}
+def _around_all(paths: list[PurePosixPath]) -> str:
+    """Return the folder around all hand-ins of an archive, each in a folder there."""
     tops = {path.parts[0] for path in paths}
-    all_inside = all(len(path.parts) > 2 for path in paths)
-    platform = any(_by_platform(PurePosixPath(top)) for top in tops)
-    return int(len(tops) == 1 and len(inner) > 1 and all_inside and not platform)
+    inner = {path.parts[1] for path in paths if len(path.parts) > 2}
+    if len(tops) != 1 or len(inner) < 2 or any(len(p.parts) < 3 for p in paths):
+        return ""
+    [top] = tops
+    return "" if _by_platform(PurePosixPath(top)) else top
 
 
 def _without_outputs(data: bytes) -> bytes:
@@ -199,7 +204,7 @@ def _notebooks(
                     continue
                 with archive.open(member) as file, zipfile.ZipFile(file) as inner:
                     for name, data, note in _notebooks(inner, deeper=False):
-                        yield path.with_suffix("") / name, data, note
+                        yield path / name, data, note
             elif _wanted(path):
                 yield path, *_read(archive, member)
             elif _by_platform(path) and not member.is_dir() and not _hidden(path):
@@ -301,7 +306,10 @@ def lay(
             last = name
         elif cell.source.strip() and cell.source.strip() not in texts:
             new = _NEW.get(cell.get("cell_type"), nbformat.v4.new_raw_cell)
-            added[last].append(new(cell.source))
+            made = new(cell.source)
+            if made.cell_type == "markdown" and cell.get("attachments"):
+                made.attachments = cell.attachments  # pictures
+            added[last].append(made)
         seen.add(name)
     laid = copy.deepcopy(released)
     cells = list(added[""])

@@ -304,15 +304,16 @@ class Course:
 
     def _enter(self, name: str, outcome: Outcome) -> None:
         """Enter an outcome into the gradebook, or flag that it cannot be."""
+        refused = "not entered into the gradebook"
+        flags = [flag for flag in outcome.flags if not flag.startswith(refused)]
+        entered = True
         if outcome.earned is not None:
             try:
                 self._nbgrader("autograde", name, outcome.student)
             except ValueError as error:
-                flag = f"not entered into the gradebook: {str(error)[-300:]}"
-                kept = [f for f in outcome.flags if not f.startswith(flag[:30])]
-                self._save(name, replace(outcome, flags=[*kept, flag]))
-                return
-        self._save(name, replace(outcome, entered=True))
+                flags.append(f"{refused}: {str(error)[-300:]}")
+                entered = False
+        self._save(name, replace(outcome, flags=flags, entered=entered))
 
     def _nbgrader(self, action: str, *arguments: str) -> None:
         """Let nbgrader do something.
@@ -340,7 +341,9 @@ class Course:
 
     def feedback(self, name: str) -> list[Path]:
         """Write a page for each student: points, messages, comments; return them."""
-        graded = [o.student for o in self.outcomes(name) if o.earned is not None]
+        graded = [
+            o.student for o in self.outcomes(name) if o.earned is not None and o.entered
+        ]
         for student in graded:
             self._nbgrader("generate_feedback", name, student)
         return [self.folder / "feedback" / s / name / f"{name}.html" for s in graded]

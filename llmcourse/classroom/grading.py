@@ -108,9 +108,14 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
         if ours is not None and is_test(ours):
             cell.source = ours.source
             code = without_magics(ours.source)
-            with contextlib.suppress(SyntaxError):
-                if not ast.parse(code).body:
-                    continue  # hidden, and this is the release
+            try:
+                empty = not ast.parse(code).body
+            except SyntaxError:
+                if source is not hand_in:
+                    raise
+                empty = False  # of one's own notebook: the test says it
+            if empty:
+                continue  # hidden, and this is the release
             error, printed = _test(code, names, remote, student)
             message = _message(error)
             earned = 0.0 if error else points(ours)
@@ -130,7 +135,9 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
                 try:
                     code = without_magics(ours.source)
                     exec(compile(code, f"<{grade_id(ours)}>", "exec"), names)
-                except Exception as error:  # in one's own notebook: what is given
+                except Exception as error:
+                    if source is not hand_in:
+                        raise
                     errors.append(f"cell {grade_id(ours)}: {_message(error)}")
             title = grade_id(cell) or f"number {number}"
             ran = student.run(cell.source, title)

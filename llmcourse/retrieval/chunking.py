@@ -12,6 +12,7 @@ follows it, as in the tokens themselves.
 """
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -213,7 +214,8 @@ def _place(text: str, space: re.Match[str]) -> int:
 def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     """Return where a text can be cut: characters and tokens up to each border."""
     options = tokenizer.options
-    if options.nfc:  # as it stands in the text, not composed
+    if options.nfc and not unicodedata.is_normalized("NFC", text):
+        # As it stands in the text, not composed.
         tokenizer = tokenizer.with_options(nfc=False)
 
     def width(character: str) -> int:

@@ -155,7 +155,8 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
     row of a's: after seconds, and more of a long text, they are given up.
 
     Raises:
-        ValueError: As `compile_pattern`; what is returned, if a text takes too long.
+        ValueError: As `compile_pattern`; what is returned, if a text takes too long or
+            the pattern matches between two characters of it.
     """
     compiled = compile_pattern(pattern)
     if pattern in _OWN_PATTERNS:
@@ -183,7 +184,8 @@ def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
     """Return how often each distinct pre-token occurs in the texts.
 
     Raises:
-        ValueError: If a text holds a lone surrogate, or the texts are one string.
+        ValueError: If a text holds a lone surrogate, if the texts are one string, or as
+            `splitter`.
 
     >>> count_pretokens(["to be or not to be"], GPT2_PATTERN)[b" be"]
     2

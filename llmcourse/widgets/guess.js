@@ -76,6 +76,7 @@ function render({ model, el }) {
     offered.sort((a, b) => inText.indexOf(a.join(" ")) - inText.indexOf(b.join(" ")));
     pair.list.replaceChildren(...offered.map((each) => make("option", { value: each.join(" ") }, written(each))));
     pair.list.disabled = !offered.length;
+    guess.disabled &&= !offered.length; // so that it can have the focus
     enable(again, merges.length > 0, guess);
     enable(guess, offered.length > 0, again);
     if (!offered.length) said.append(" No pair is left.");
