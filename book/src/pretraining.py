@@ -874,9 +874,8 @@ print(f"{'nats per story above the floor':40} mean   more than the second row")
 for name, ends_at in rungs.items():
     more = torch.tensor(ends_at) - muon  # seed by seed
     error = more.std() / len(more) ** 0.5
-    print(
-        f"{name:40} {muon.mean() + more.mean():4.1f}  {more.mean():+z5.1f} ± {error:.1f}"
-    )
+    row = f"{name:40} {muon.mean() + more.mean():4.1f}"
+    print(f"{row}  {more.mean():+z5.1f} ± {error:.1f}")
 
 # %% tags=["hide-input"]
 change = {name: torch.tensor(found) - muon for name, found in rungs.items()}

@@ -11,8 +11,8 @@ import typer
 from llmcourse.cli import options as opt
 from llmcourse.cli.console import out, read_own, say
 
-# With the shipped model, more passages, or smaller ones, make fewer answers right:
-# tests/benchmarks/bench_asking.py.
+# With the shipped model, more passages, or ones that cut a tale in two, make fewer
+# answers right: tests/benchmarks/bench_asking.py.
 _READ, _LISTED = 1, 3  # passages: to answer from, and to be shown alone
 _SIZE = 256  # tokens of a passage
 _MOST_BYTES = 64 << 20  # of all texts, which are cut anew for each question
