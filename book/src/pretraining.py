@@ -892,7 +892,7 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # - **The optimizer**: at its best rate of three, AdamW ends 5 nats a story higher than Muon.
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
 # - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
-#   Most of the lead is gone later: after three times as many stories one run each, not stored, ended at 3.0 with it and 3.2 without.
+#   A lead can shrink: two longer runs, one with it and one without, ended close together.
 #   (`base-llm` does not have it.)
 # - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length.
 # - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.

@@ -720,7 +720,7 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 ones = {name: [solved(p, 1) for p in points] for name, points in ways.items()}
 for name in ("GRPO", "more labels"):
     assert fmean(ones[name]) > fmean(ones["weak"]) + 0.05
-assert fmean(ones["GRPO"]) > fmean(ones["rejection"])
+assert all(a > b for a, b in zip(ones["GRPO"], ones["rejection"]))
 assert all(b > a for a, b in zip(ones["weak"], ones["rejection"]))
 assert all(fast < 0.5 * weak for fast, weak in zip(ones["GRPO, fast"], ones["weak"]))
 weak_cool = fmean(p.cool for p in ways["weak"])

@@ -677,7 +677,7 @@ for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
 # Will it stay nearer to where it began?
 #
 # :::{dropdown} Answer
-# It earns about as much, and stays nearer: its KL is smaller with each seed.
+# It earns about as much, and stays nearer: its KL is smaller on average.
 # The points differ much from run to run: three runs of each are too few to say what the penalty is worth; {doc}`reward_hacking` has more of them.
 # :::
 
@@ -722,10 +722,10 @@ _ = axes[0].legend()
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
 # Dotted: the mean points of the texts that were compared.*
 #
-# After as many rounds, the policy with the penalty is nearer to the start for each of the three seeds; in the runs that are drawn here they are also worth more on average.
+# After as many rounds, the policies with the penalty are nearer to the start on average; in the runs that are drawn here they are also worth more on average.
 # They are not held for good: the next section judges one of them after its last round.
 # GRPO pulls a token that has become more probable back by at most $\beta = 0.1$; advantages are about 1, so they can win.
-# In two of these three runs the penalty clearly bought time: there were more rounds in which to stop.
+# On average the penalty bought time: there were more rounds in which to stop.
 # It makes the reward model no wiser.
 #
 # ### Explore: what was written on the way

@@ -22,7 +22,7 @@ from pathlib import Path
 from llmcourse.classroom.assignments import points, read_source, write
 from llmcourse.classroom.collecting import HandIn, choose
 from llmcourse.classroom.grading import Graded, grade
-from llmcourse.classroom.sandbox import PACKAGE, Limits, available, start
+from llmcourse.classroom.sandbox import PACKAGE, Limits, available, files_of, start
 from llmcourse.classroom.student import Student
 from llmcourse.files import new_file, write_json
 
@@ -119,7 +119,8 @@ def main(root: Path) -> None:
     data = path.with_suffix("")
     blocked = tuple(source.metadata["llmcourse"]["blocked"])
     if unsafe := not available():
-        _hide(blocked)
+        for hidden in files_of(blocked):  # from all but the package's owner
+            hidden.chmod(0o700 if hidden.is_dir() else 0o600)
     begin = partial(
         start,
         limits,
@@ -139,18 +140,6 @@ def main(root: Path) -> None:
     (root / "results").mkdir(exist_ok=True)
     write_json(root / "results" / "results.json", report)
     write(notebook, root / "results" / "graded.ipynb")
-
-
-def _hide(modules: tuple[str, ...]) -> None:
-    """Let nobody but the owner of the package read these modules of it."""
-    for module in modules:
-        path = PACKAGE.joinpath(*module.split(".")[1:])
-        if path.is_dir():
-            path.chmod(0o700)
-        for file in (*path.parent.glob(f"__pycache__/{path.name}.*"),
-                     path.with_suffix(".py")):  # fmt: skip
-            if file.is_file():
-                file.chmod(0o600)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +115,22 @@ def start(
     )
 
 
+def files_of(modules: Iterable[str]) -> list[Path]:
+    """Return where modules of this package can be loaded from, compiled ones too.
+
+    Raises:
+        ValueError: If there is no such module.
+    """
+    found = []
+    for module in modules:
+        path = PACKAGE.joinpath(*module.split(".")[1:])
+        source = path if path.is_dir() else path.with_suffix(".py")
+        if not source.exists():
+            raise ValueError(f"there is no module {module} to block")
+        found += [source, *path.parent.glob(f"__pycache__/{path.name}.*")]
+    return found
+
+
 def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[str]:
     """Return the command that starts another one in a sandbox."""
     # Root needs no namespace of users, and gives up its rights in the child.
@@ -144,15 +161,9 @@ def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[
             command += [*folders(place), "--ro-bind", str(place), str(place)]
             made.add(place)
     command += [*folders(PACKAGE), "--ro-bind", str(PACKAGE), str(PACKAGE)]
-    for module in blocked:
-        path = PACKAGE.joinpath(*module.split(".")[1:])
-        hidden = path if path.is_dir() else path.with_suffix(".py")
-        if not hidden.exists():
-            raise ValueError(f"there is no module {module} to block")
+    for path in files_of(blocked):
         empty = ["--tmpfs"] if path.is_dir() else ["--ro-bind", "/dev/null"]
-        command += [*empty, str(hidden)]
-        for compiled in path.parent.glob(f"__pycache__/{path.name}.*"):
-            command += ["--ro-bind", "/dev/null", str(compiled)]
+        command += [*empty, str(path)]
     command += [*folders(Path(HOME)), *size, HOME]
     for file in sorted(data.iterdir()) if data is not None else ():
         command += ["--ro-bind", str(file), f"{HOME}/{file.name}"]

@@ -121,8 +121,12 @@ class AlignConfig:
             self.reward.batch_size if self.reward.by_prompt else 1,
             n_prompts=self.n_prompts,
         )
-        for name in ("n_held_out", "pairs_per_prompt", "max_new_tokens"):
-            check_range(1, **{name: getattr(self, name)})
+        check_range(
+            1,
+            n_held_out=self.n_held_out,
+            pairs_per_prompt=self.pairs_per_prompt,
+            max_new_tokens=self.max_new_tokens,
+        )
         if not isinstance(self.training, DPOConfig):
             least = self.training.prompts_per_iteration
             check_range(least, n_training_prompts=self.n_training_prompts)

@@ -273,9 +273,7 @@ def _nearest(text: str, parts: Sequence[Passage]) -> Passage:
 def is_grounded(answer: str, used: Sequence[Passage]) -> bool:
     """Return whether at least half of an answer's words occur in the passages.
 
-    Small words such as "the" do not count. Of right answers about tales, in words of
-    the model's own, at least half were in the tale; of others a third (measured with
-    an earlier `instruct-llm`).
+    Small words such as "the" do not count.
 
     >>> passage = Passage("Mia has a red hat.", "a.txt", 1, 0, 18)
     >>> is_grounded("Mia wore a red hat.", [passage]), is_grounded("Tom!", [passage])

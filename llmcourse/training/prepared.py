@@ -62,8 +62,11 @@ def kept_or_made(
         )
         before = dict(state["made_of"])
         written = state["tokenizer"]
-    same = found is not None and tokenizer_fingerprint(found.tokenizer) == written
-    if found is not None and same and before == made_of:
+    if (
+        found is not None
+        and before == made_of
+        and tokenizer_fingerprint(found.tokenizer) == written
+    ):
         return found
     if before and checkpoint_paths(folder / "checkpoints"):
         refusal = f"{str(folder)!r} holds checkpoints of another run"

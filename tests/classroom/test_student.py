@@ -1,13 +1,16 @@
 import os
+import py_compile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
-from llmcourse.classroom.sandbox import Limits, start
+from llmcourse.classroom.sandbox import Limits, files_of, start
 from llmcourse.classroom.student import Function, StoppedError, Student
 from llmcourse.classroom.tasks import gradient
+from llmcourse.text import bpe
 
 Make = Callable[..., Student]
 
@@ -181,3 +184,10 @@ def test_an_answer_that_nobody_asked_for_stops_the_process(student: Make) -> Non
     )
     with pytest.raises(StoppedError, match="a reply that is not valid"):
         Function(own, "g")()
+
+
+def test_what_is_blocked_is_blocked_compiled_too() -> None:
+    compiled = Path(str(py_compile.compile(bpe.__file__)))
+    assert {Path(bpe.__file__), compiled} <= set(files_of(["llmcourse.text.bpe"]))
+    with pytest.raises(ValueError, match="no module llmcourse.nothing to block"):
+        files_of(["llmcourse.nothing"])

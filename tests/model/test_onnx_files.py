@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from llmcourse import cli
 from llmcourse.model.folders import save_pretrained
+from llmcourse.model.long_context import set_attention
+from llmcourse.model.onnx_files import write_onnx
 
 MODELS = {
     "gpt2": {"family": "gpt2"},
@@ -92,3 +94,11 @@ def test_without_the_packages_the_command_names_them(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "llmcourse[onnx]" in str(result.exception)
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_another_attention_is_refused(tmp_path):
+    pytest.importorskip("onnxscript", reason='needs pip install "llmcourse[onnx]"')
+    model = make_model()
+    set_attention(model, "window", window=2)
+    with pytest.raises(ValueError, match="saved with full attention"):
+        write_onnx(model, tmp_path / "model.onnx")
